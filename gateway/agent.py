@@ -1,0 +1,329 @@
+"""AgentConnection: the gateway's end of ACP over a worker's pipes.
+
+Guarantees (each learnt from a real agent):
+- messages are handed on in the order of the wire, all of one read together;
+- every request that nobody here answers gets −32601, so that no agent stalls;
+- a line past the limit ends the connection with words, at no more memory than the limit;
+- lines that are no JSON-RPC are counted, logged and skipped;
+- when the pipe or the process ends, every waiting call ends with `AgentGone`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from gateway.spawner import Worker
+from worker import acp
+
+log = logging.getLogger(__name__)
+
+GARBAGE_LOGGED: Final = 20
+"""Lines of garbage logged per connection; past it they are only counted."""
+EXTENSION: Final = "agent-gateway"
+"""The key of this gateway's own members in ACP's `_meta`."""
+
+
+class AgentGone(Exception):
+    """The worker's process or pipe has ended."""
+
+
+class WireError(Exception):
+    """The worker broke the protocol past repair; the text says how."""
+
+
+class AgentError(Exception):
+    """The agent answered with an error."""
+
+    def __init__(self, error: acp.RpcError) -> None:
+        self.error = error
+        super().__init__(error.message)
+
+
+class Implementation(Struct, frozen=True, rename="camel"):
+    """ACP `agentInfo`."""
+
+    name: str | None = None
+    title: str | None = None
+    version: str | None = None
+
+
+class SessionCapabilities(Struct, frozen=True, rename="camel"):
+    """ACP `agentCapabilities.sessionCapabilities`: a present member is a capability."""
+
+    resume: Any = UNSET
+
+
+class AgentCapabilities(Struct, frozen=True, rename="camel"):
+    """ACP `agentCapabilities`, as far as the gateway uses them."""
+
+    load_session: bool = False
+    session_capabilities: SessionCapabilities | UnsetType | None = UNSET
+
+
+class Initialized(Struct, frozen=True, rename="camel"):
+    """ACP's answer to `initialize`."""
+
+    protocol_version: Any = acp.PROTOCOL_VERSION
+    agent_capabilities: AgentCapabilities | None = None
+    agent_info: Implementation | None = None
+
+    @property
+    def can_load(self) -> bool:
+        return self.agent_capabilities is not None and self.agent_capabilities.load_session
+
+    @property
+    def can_resume(self) -> bool:
+        capabilities = self.agent_capabilities and self.agent_capabilities.session_capabilities
+        return isinstance(capabilities, SessionCapabilities) and capabilities.resume not in (
+            UNSET,
+            None,
+            False,
+        )
+
+
+class AgentSession(Struct, frozen=True, rename="camel"):
+    """ACP's answer to `session/new`, `session/load` and `session/resume`."""
+
+    session_id: str | UnsetType = UNSET
+    modes: Raw | UnsetType | None = UNSET
+    config_options: Raw | UnsetType | None = UNSET
+
+
+class Prompted(Struct, frozen=True, rename="camel"):
+    """ACP's answer to `session/prompt`."""
+
+    stop_reason: str = "end_turn"
+
+
+class Handler(Protocol):
+    """Whoever hears what the agent says: the session. Called on the loop, in the order of the wire."""
+
+    def on_updates(self, updates: Sequence[Raw]) -> None:
+        """The `update` members of neighbouring `session/update` notifications of one read."""
+
+    def on_request(self, message: acp.Envelope) -> bool:
+        """A request of the agent; False: not known here, and answered −32601 for you."""
+
+    def on_notification(self, message: acp.Envelope) -> None:
+        """A notification other than `session/update`."""
+
+
+class _UpdateParams(Struct, rename="camel"):
+    update: Raw
+
+
+class AgentConnection:
+    """One worker's ACP peer. `async with` connects the pipes; leaving closes them."""
+
+    def __init__(self, worker: Worker, handler: Handler, *, line_bytes: int) -> None:
+        self._worker = worker
+        self._handler = handler
+        self._lines = acp.Lines(limit_bytes=line_bytes)
+        self._calls: dict[acp.Id, asyncio.Future[Raw]] = {}
+        self._next_id = 0
+        self._garbage = 0
+        self._end: Exception | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reading: asyncio.ReadTransport | None = None
+        self._writing: asyncio.WriteTransport | None = None
+        self._writer = _Writer()
+
+    async def __aenter__(self) -> AgentConnection:
+        loop = asyncio.get_running_loop()
+        out, into = os.fdopen(self._worker.stdout, "rb", 0), os.fdopen(self._worker.stdin, "wb", 0)
+        self._reading, _ = await loop.connect_read_pipe(lambda: _Reader(self), out)
+        self._writing, _ = await loop.connect_write_pipe(lambda: self._writer, into)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close_stdin()
+        if self._reading is not None:
+            self._reading.close()
+        self._finish(AgentGone("The connection to the agent was closed."))
+
+    def close_stdin(self) -> None:
+        """EOF on stdin, which ends most agents; what is not written yet is dropped."""
+        if self._writing is not None:
+            self._writing.abort()
+
+    # -- what the gateway says --------------------------------------------------------------------------
+
+    async def call(self, method: str, params: object) -> Raw:
+        """A request to the agent. Raises AgentError, AgentGone or WireError."""
+        if self._end is not None:
+            raise self._end
+        request_id, self._next_id = self._next_id, self._next_id + 1
+        future: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
+        self._calls[request_id] = future
+        try:
+            self._write(acp.request(request_id, method, params))
+            return await future
+        finally:
+            self._calls.pop(request_id, None)
+
+    def notify(self, method: str, params: object) -> None:
+        """A notification to the agent."""
+        self._write(acp.notification(method, params))
+
+    def respond(self, request_id: acp.Id, result: object) -> None:
+        """The answer to a request of the agent."""
+        self._write(acp.response(request_id, result))
+
+    def respond_error(self, request_id: acp.Id, code: int, message: str, data: object = None) -> None:
+        """The answer to a request of the agent that cannot be fulfilled."""
+        self._write(acp.error_response(request_id, code, message, data))
+
+    async def drained(self) -> None:
+        """Returns when the pipe to the agent has room again."""
+        await self._writer.drained()
+
+    async def initialize(self, meta: object) -> Initialized:
+        """ACP `initialize`; no file system and no terminal are offered."""
+        params = {
+            "protocolVersion": acp.PROTOCOL_VERSION,
+            "clientCapabilities": {
+                "fs": {"readTextFile": False, "writeTextFile": False},
+                "terminal": False,
+                "_meta": {EXTENSION: meta},
+            },
+            "clientInfo": {"name": EXTENSION, "title": "Agent Gateway", "version": "1"},
+        }
+        return self._shaped(await self.call("initialize", params), Initialized)
+
+    async def open_session(self, method: str, params: dict[str, object]) -> AgentSession:
+        """ACP `session/new`, `session/load` or `session/resume`."""
+        result = await self.call(method, params)
+        return self._shaped(Raw(b"{}") if bytes(result) == b"null" else result, AgentSession)
+
+    async def prompt(self, agent_session_id: str, blocks: list[dict[str, Any]]) -> Prompted:
+        """ACP `session/prompt`: returns when the agent has completed the turn."""
+        params = {"sessionId": agent_session_id, "prompt": blocks}
+        return self._shaped(await self.call("session/prompt", params), Prompted)
+
+    def cancel(self, agent_session_id: str) -> None:
+        """ACP `session/cancel`: the agent finishes its updates and answers the prompt with `cancelled`."""
+        self.notify("session/cancel", {"sessionId": agent_session_id})
+
+    def _write(self, line: bytes) -> None:
+        if self._writing is not None and not self._writing.is_closing():
+            self._writing.write(line)
+
+    def _shaped(self, result: Raw, kind: type[acp.T]) -> acp.T:
+        try:
+            return acp.parse(result, kind)
+        except msgspec.DecodeError as error:
+            raise WireError(f"The agent's answer is not ACP: {error}") from None
+
+    # -- what the agent says ----------------------------------------------------------------------------
+
+    def feed(self, chunk: bytes) -> None:
+        """Bytes of the agent's stdout."""
+        updates: list[Raw] = []
+        for message in self._lines.feed(chunk):
+            if isinstance(message, acp.Envelope) and message.method == "session/update":
+                self._collect(message, updates)
+                continue
+            if updates:
+                self._handler.on_updates(updates)
+                updates = []
+            self._take(message)
+        if updates:
+            self._handler.on_updates(updates)
+
+    def _collect(self, message: acp.Envelope, updates: list[Raw]) -> None:
+        try:
+            updates.append(acp.parse(message.params, _UpdateParams).update)
+        except msgspec.DecodeError as error:
+            self._log_garbage(f"session/update without an update: {error}")
+
+    def _take(self, message: acp.Message) -> None:
+        match message:
+            case acp.Garbage(text=text):
+                self._log_garbage(text)
+            case acp.Oversize(limit_bytes=limit):
+                self._finish(WireError(f"The agent sent a line longer than {limit} bytes."))
+            case acp.Envelope() if message.is_response:
+                self._settle(message)
+            case acp.Envelope() if message.is_request:
+                if not self._handler.on_request(message):
+                    self.respond_error(
+                        message.id_or_none, acp.METHOD_NOT_FOUND, f"No method {message.method!r}"
+                    )
+            case acp.Envelope():
+                self._handler.on_notification(message)
+
+    def _settle(self, message: acp.Envelope) -> None:
+        future = self._calls.get(message.id_or_none)
+        if future is None or future.done():
+            return
+        if isinstance(message.error, acp.RpcError):
+            future.set_exception(AgentError(message.error))
+        else:
+            future.set_result(acp.raw(message.result))
+
+    def _log_garbage(self, text: str) -> None:
+        self._garbage += 1
+        if self._garbage <= GARBAGE_LOGGED:
+            log.info("worker %d: skipped a line of stdout that is no message: %.200r", self._worker.pid, text)
+
+    def ended(self) -> None:
+        """EOF on the agent's stdout."""
+        self._finish(AgentGone("The agent closed its output."))
+
+    def _finish(self, reason: Exception) -> None:
+        if self._end is not None:
+            return
+        self._end = reason
+        for future in self._calls.values():
+            if not future.done():
+                future.set_exception(reason)
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    @property
+    def end(self) -> Exception | None:
+        """Why the connection ended; None while it stands."""
+        return self._end
+
+
+class _Reader(asyncio.Protocol):
+    """Bytes from the worker's stdout into the connection."""
+
+    def __init__(self, connection: AgentConnection) -> None:
+        self._connection = connection
+
+    def data_received(self, data: bytes) -> None:
+        self._connection.feed(data)
+
+    def eof_received(self) -> None:
+        self._connection.ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connection.ended()
+
+
+class _Writer(asyncio.BaseProtocol):
+    """Flow control of the pipe to the worker's stdin."""
+
+    def __init__(self) -> None:
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+
+    def pause_writing(self) -> None:
+        self._has_room.clear()
+
+    def resume_writing(self) -> None:
+        self._has_room.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._has_room.set()
+
+    async def drained(self) -> None:
+        await self._has_room.wait()

@@ -1,0 +1,63 @@
+"""The agents that sessions may choose, by name: the built-in one and those of the configuration."""
+
+from __future__ import annotations
+
+import os
+
+from msgspec import Struct
+
+from gateway.config import BUILT_IN, Config, builtin_argv
+from gateway.errors import UnknownAgent
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """One agent and how it is run."""
+
+    name: str
+    title: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    is_built_in: bool
+
+
+class AgentCatalogue:
+    """Name → agent."""
+
+    def __init__(self, config: Config) -> None:
+        self._default = config.default_agent
+        self._agents = {
+            BUILT_IN: Agent(
+                name=BUILT_IN, title="Built-in agent", argv=builtin_argv(), env={}, is_built_in=True
+            )
+        }
+        for name, agent in config.agents.items():
+            passed = {key: os.environ[key] for key in agent.pass_env if key in os.environ}
+            self._agents[name] = Agent(
+                name=name,
+                title=agent.title or name,
+                argv=agent.argv or builtin_argv(),
+                env=passed | agent.env,
+                is_built_in=not agent.argv,
+            )
+
+    @property
+    def default(self) -> str:
+        """The agent of a session that names none."""
+        return self._default
+
+    def get(self, name: str | None) -> Agent:
+        """The agent of this name, the default one for None. Raises UnknownAgent, naming those there are."""
+        agent = self._agents.get(name or self._default)
+        if agent is None:
+            known = ", ".join(self._agents)
+            raise UnknownAgent(f"There is no agent {name!r}. There are: {known}.")
+        return agent
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether this is the name of an agent that runs the built-in one."""
+        agent = self._agents.get(name)
+        return agent is not None and agent.is_built_in
+
+    def all(self) -> list[Agent]:
+        """Every agent."""
+        return list(self._agents.values())

@@ -1,0 +1,366 @@
+"""The six verbs: chat, state, stream, interrupt, system, mcp-command. Their clients exist; see `wire.md` in docs.
+
+Unknown, foreign and fresh ids behave alike (200): an id routes, it never authorises. GETs have no side effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from msgspec import UNSET, Struct, UnsetType
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.operation import (
+    SESSION_ID_HEADER,
+    SESSION_ID_QUERY,
+    Operation,
+    Parameter,
+    json_response,
+)
+from gateway.api.reading import COOKIE, cookie_session_id, named_session_id, query_int, read_body
+from gateway.api.stream import Stream, absent_state, response
+from gateway.auth import principal_of
+from gateway.chat import Outside, State, StateMessage
+from gateway.errors import InvalidField, MessageTooLong, SessionEnded, TooManyStreams
+from gateway.idempotency import Idempotency
+from gateway.limits import Gauge, TokenBuckets
+from gateway.manager import SessionManager, new_session_id
+from gateway.session import Services, Session
+from gateway.turns import Turn
+
+T = TypeVar("T")
+
+MAX_WAIT_SECONDS = 600
+NETWORK_CHARACTERS = 100
+ENDED_RETRIES = 3
+"""How often a verb that met a session in its last moment is tried on the next life of it."""
+
+
+class ChatRequest(Struct):
+    """`POST /api/chat`."""
+
+    message: str
+    session_id: str | None = None
+    agent: str | None = None
+
+
+class InterruptRequest(Struct):
+    """`POST /api/interrupt`."""
+
+    session_id: str | None = None
+
+
+class SystemRequest(Struct):
+    """`POST /api/system`."""
+
+    message: str
+    session_id: str | None = None
+
+
+class CommandRequest(Struct):
+    """`POST /api/mcp-command`; `args` as the command wants them."""
+
+    command: str
+    args: Any | UnsetType = UNSET
+    session_id: str | None = None
+
+
+class SystemAnswer(State, frozen=True, kw_only=True):
+    """State, and the message that was just said."""
+
+    res: StateMessage
+
+
+class CommandAnswer(Struct, frozen=True):
+    """What came of an mcp-command."""
+
+    success: bool
+    message: str
+    data: Any = None
+
+
+class ChatFace:
+    """The handlers of the six verbs."""
+
+    def __init__(self, manager: SessionManager, services: Services) -> None:
+        self._manager = manager
+        self._services = services
+        self._server = services.config.server
+        self._limits = services.config.limits
+        self._rates = TokenBuckets(
+            rate=self._limits.session_requests_per_second,
+            burst=self._limits.session_burst,
+            monotonic=services.monotonic,
+        )
+        self._streams = Gauge(self._limits.streams_per_owner)
+        self._waiting = Gauge(self._limits.waiting_streams_per_owner)
+        self._unnamed: dict[str, list[Stream]] = {}
+        self._idempotency = Idempotency(services.store, wall_ms=services.wall_ms)
+
+    def operations(self) -> list[Operation]:
+        """The six verbs as operations."""
+        named = (SESSION_ID_QUERY, SESSION_ID_HEADER)
+        wait = Parameter(
+            name="wait",
+            schema={"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
+            description="Seconds to wait for the turn's end before answering.",
+        )
+        key = Parameter(
+            name="Idempotency-Key",
+            schema={"type": "string", "minLength": 1, "maxLength": 255},
+            description="The same key and body within 24 h never runs a second turn.",
+            place="header",
+        )
+        view = Parameter(
+            name="view", schema={"enum": ["state", "events"]}, description="State frames, or the log itself."
+        )
+        after = Parameter(
+            name="after",
+            schema={"type": "integer", "minimum": 0},
+            description="The last seq seen; `Last-Event-ID` does the same.",
+        )
+        return [
+            Operation(
+                method="POST", path="/api/chat", handler=self.chat, summary="Send a message",
+                body=ChatRequest, answer=State, parameters=(*named, wait, key),
+            ),
+            Operation(
+                method="GET", path="/api/state", handler=self.state, summary="Where a session stands",
+                answer=State, parameters=named,
+            ),
+            Operation(
+                method="GET", path="/api/chat/stream", handler=self.stream, summary="Follow a session",
+                media_type="text/event-stream", parameters=(*named, view, after), errors=(204,),
+            ),
+            Operation(
+                method="POST", path="/api/interrupt", handler=self.interrupt, summary="Stop the answer",
+                body=InterruptRequest, answer=State, parameters=named,
+            ),
+            Operation(
+                method="POST", path="/api/system", handler=self.system, summary="Send a system message",
+                body=SystemRequest, answer=SystemAnswer, parameters=named,
+            ),
+            Operation(
+                method="POST", path="/api/mcp-command", handler=self.mcp_command, summary="Run a command",
+                body=CommandRequest, answer=CommandAnswer, parameters=named,
+            ),
+        ]  # fmt: skip
+
+    # -- verbs ------------------------------------------------------------------------------------------
+
+    async def chat(self, request: Request) -> Response:
+        body = await self._read(request, ChatRequest)
+        self._check_text(body.message)
+        wait = query_int(request, "wait", default=0, low=0, high=MAX_WAIT_SECONDS)
+        owner = principal_of(request).owner
+        self._manager.refuse_while_draining()
+        session_id = await self._chat_session_id(request, body.session_id, owner)
+        is_new = session_id is None
+        session_id = session_id or new_session_id()
+        self._rates.take(f"{owner}\0{session_id}")
+        key = request.headers.get("idempotency-key")
+
+        async def run(session: Session) -> Turn | None:
+            return await self._idempotency.chat(session, body.message, owner=owner, key=key)
+
+        if key is not None:
+            session_id = await self._idempotency.session_for(
+                owner, key, f"{body.agent}\0{body.message}", session_id, is_new=is_new
+            )
+        session, turn = await self._with_session(owner, session_id, run, agent=body.agent)
+        if wait and turn is not None:
+            await asyncio.wait([turn.done], timeout=wait)
+            await session.log.commit(session.log.last_seq)
+        return self._answer(request, session, is_new=is_new)
+
+    async def state(self, request: Request) -> Response:
+        owner = principal_of(request).owner
+        session_id = await self._reading_session_id(request, owner)
+        session = self._manager.get(owner, session_id)
+        if session is not None:
+            return json_response(session.state_json())
+        shelf = await self._manager.shelf(owner, session_id)
+        if shelf is not None:
+            return json_response(shelf.fold.state_json(self._outside(shelf.record.agent)))
+        return json_response(await self._absent(owner, session_id))
+
+    async def stream(self, request: Request) -> Response:
+        owner = principal_of(request).owner
+        view = request.query_params.get("view") or "state"
+        if view not in ("state", "events"):
+            raise InvalidField("view is state or events.")
+        session_id = named_session_id(request) or cookie_session_id(request)
+        cursor = _cursor(request)
+        agent = None
+        if session_id is not None:
+            known = self._manager.get(owner, session_id)
+            record = known.record if known else await self._services.store.find_session(owner, session_id)
+            if record is None and cursor > 0 and await self._is_over(owner, session_id, cursor):
+                return Response(status_code=204)
+            agent = record.agent if record is not None else None
+        waits = session_id is not None and agent is None
+        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent))
+        release = self._admit(owner, follower, is_waiting=waits, is_unnamed=session_id is None)
+        frames = follower.events(cursor) if view == "events" else follower.states()
+        headers = {"X-Session-Id": session_id} if session_id else {}
+        return response(frames, headers=headers, on_end=BackgroundTask(release))
+
+    async def interrupt(self, request: Request) -> Response:
+        body = await self._read(request, InterruptRequest)
+        owner = principal_of(request).owner
+        session_id = await self._reading_session_id(request, owner, body.session_id)
+        self._rates.take(f"{owner}\0{session_id}")
+        session = self._manager.get(owner, session_id)
+        if session is None:
+            return await self.state_of(owner, session_id)
+        with contextlib.suppress(SessionEnded):
+            await session.interrupt()
+        return self._answer(request, session)
+
+    async def state_of(self, owner: str, session_id: str) -> Response:
+        """State of a session that is not in the map."""
+        shelf = await self._manager.shelf(owner, session_id)
+        if shelf is not None:
+            return json_response(shelf.fold.state_json(self._outside(shelf.record.agent)))
+        return json_response(await self._absent(owner, session_id))
+
+    async def system(self, request: Request) -> Response:
+        body = await self._read(request, SystemRequest)
+        self._check_text(body.message)
+        owner = principal_of(request).owner
+        session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
+        self._rates.take(f"{owner}\0{session_id}")
+        session, message_id = await self._with_session(owner, session_id, lambda s: s.system(body.message))
+        said = next(message for message in reversed(session.fold.messages) if message.id == message_id)
+        return self._answer(request, session, is_new=is_new, extra=b',"res":' + said.json)
+
+    async def mcp_command(self, request: Request) -> Response:
+        body = await self._read(request, CommandRequest)
+        owner = principal_of(request).owner
+        match body.command:
+            case "set_network":
+                return await self._set_network(request, owner, body)
+            case "list_servers":
+                named_session_id(request, body.session_id)
+                return json_response(CommandAnswer(True, "No MCP servers are connected.", {"servers": []}))
+        named_session_id(request, body.session_id)
+        words = f"Unknown command: {body.command[:100]!r}. There are: set_network, list_servers."
+        return json_response(CommandAnswer(False, words))
+
+    async def _set_network(self, request: Request, owner: str, body: CommandRequest) -> Response:
+        args = body.args
+        network = args.get("network") if isinstance(args, dict) else args
+        if not isinstance(network, str) or not network.strip() or len(network) > NETWORK_CHARACTERS:
+            return json_response(CommandAnswer(False, 'set_network wants args {"network": NAME}.'))
+        session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
+        self._rates.take(f"{owner}\0{session_id}")
+        session, _ = await self._with_session(owner, session_id, lambda s: s.set_network(network))
+        answer = CommandAnswer(True, f"Network set to {network}.", {"network": network})
+        return json_response(answer, headers=self._headers(request, session.session_id, is_new=is_new))
+
+    # -- inner ------------------------------------------------------------------------------------------
+
+    async def _read(self, request: Request, kind: type[T]) -> T:
+        return await read_body(request, kind, server=self._server, limits=self._limits)
+
+    def _check_text(self, text: str) -> None:
+        if not text.strip():
+            raise InvalidField("message is empty - at `$.message`.")
+        size = len(text.encode())
+        if size > self._limits.message_bytes:
+            raise MessageTooLong(
+                f"The message is {size} bytes long; {self._limits.message_bytes} are allowed."
+            )
+
+    async def _with_session(
+        self, owner: str, session_id: str, act: Callable[[Session], Awaitable[T]], *, agent: str | None = None
+    ) -> tuple[Session, T]:
+        """Runs a verb on the session, on its next life where it met the last moment of this one."""
+        for _ in range(ENDED_RETRIES):
+            session = await self._manager.get_or_create(owner, session_id, agent=agent)
+            with contextlib.suppress(SessionEnded):
+                return session, await act(session)
+        raise SessionEnded(session_id=session_id)
+
+    async def _chat_session_id(self, request: Request, in_body: str | None, owner: str) -> str | None:
+        """The session that a chat without an id talks to: the cookie's, or the one that an open stream without an
+        id shows (a client that knows one session only); None: a new one."""
+        known = named_session_id(request, in_body) or cookie_session_id(request)
+        if known is None and (followers := self._unnamed.get(owner)):
+            return followers[-1].following or await self._manager.newest(owner)
+        return known
+
+    async def _reading_session_id(self, request: Request, owner: str, in_body: str | None = None) -> str:
+        known = named_session_id(request, in_body) or cookie_session_id(request)
+        return known or await self._manager.newest(owner) or new_session_id()
+
+    async def _writing_session_id(
+        self, request: Request, owner: str, in_body: str | None
+    ) -> tuple[str, bool]:
+        known = (
+            named_session_id(request, in_body)
+            or cookie_session_id(request)
+            or await self._manager.newest(owner)
+        )
+        if known is None:
+            self._manager.refuse_while_draining()
+        return known or new_session_id(), known is None
+
+    def _outside(self, agent: str | None) -> Outside:
+        return self._services.outside(agent)
+
+    async def _absent(self, owner: str, session_id: str) -> bytes:
+        return await absent_state(self._manager, owner, session_id, self._outside(None))
+
+    async def _is_over(self, owner: str, session_id: str, cursor: int) -> bool:
+        """Whether a client that has seen this much has seen the end of a deleted session."""
+        tombstone = await self._manager.tombstone(owner, session_id)
+        return tombstone is not None and cursor >= tombstone.last_seq
+
+    def _admit(
+        self, owner: str, follower: Stream, *, is_waiting: bool, is_unnamed: bool
+    ) -> Callable[[], Awaitable[None]]:
+        """Counts a stream; what it returns uncounts it. Raises TooManyStreams."""
+        gauge = self._waiting if is_waiting else self._streams
+        if not gauge.take(owner):
+            raise TooManyStreams(retry_after_seconds=5)
+        if is_unnamed:
+            self._unnamed.setdefault(owner, []).append(follower)
+
+        async def release() -> None:
+            gauge.give(owner)
+            if is_unnamed:
+                self._unnamed[owner].remove(follower)
+                if not self._unnamed[owner]:
+                    del self._unnamed[owner]
+
+        return release
+
+    def _answer(
+        self, request: Request, session: Session, *, is_new: bool = False, extra: bytes = b""
+    ) -> Response:
+        body = session.state_json()
+        if extra:
+            body = body[:-1] + extra + b"}"
+        return json_response(body, headers=self._headers(request, session.session_id, is_new=is_new))
+
+    def _headers(self, request: Request, session_id: str, *, is_new: bool) -> dict[str, str]:
+        headers = {"X-Session-Id": session_id}
+        if is_new:
+            secure = "; Secure" if request.url.scheme == "https" else ""
+            headers["Set-Cookie"] = f"{COOKIE}={session_id}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        return headers
+
+
+def _cursor(request: Request) -> int:
+    """The last seq that the client saw; one that is no number is a cursor that nobody knows."""
+    text = request.headers.get("last-event-id") or request.query_params.get("after") or "0"
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else UNKNOWN_CURSOR
+
+
+UNKNOWN_CURSOR = 2**62

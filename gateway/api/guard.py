@@ -1,0 +1,192 @@
+"""What every request passes before its handler: Host, Origin, rate, request id, and the words of every error.
+
+A coding agent behind an open port is a remote shell, so a foreign page must reach nothing: Host is checked against
+DNS rebinding, Origin against cross-site requests, and bodies are JSON only (no form can send that).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.api.operation import ErrorBody, ErrorDetail, json_response
+from gateway.config import Config
+from gateway.errors import (
+    BadRequest,
+    BrokenInvariant,
+    ForbiddenHost,
+    ForbiddenOrigin,
+    GatewayError,
+    MethodNotAllowed,
+    RouteNotFound,
+)
+from gateway.limits import TokenBuckets
+
+log = logging.getLogger(__name__)
+
+ALLOWED_METHODS: Final = "GET, POST, PATCH, DELETE, OPTIONS"
+ALLOWED_HEADERS: Final = (
+    "Content-Type, X-Session-Id, Idempotency-Key, Last-Event-ID, Authorization, Cache-Control"
+)
+EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, Retry-After"
+PREFLIGHT_SECONDS: Final = 600
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+Statuses = Mapping[type[GatewayError], int]
+
+
+class Guard:
+    """ASGI middleware; see the module."""
+
+    def __init__(self, app: ASGIApp, *, config: Config, statuses: Statuses, rates: TokenBuckets) -> None:
+        self._app = app
+        self._config = config
+        self._statuses = statuses
+        self._rates = rates
+        self._hosts = {host.lower() for host in (*config.server.hosts, config.server.host)}
+        self._origins = set(config.cors.origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers)
+        origin = headers.get("origin")
+        sender = _Sender(send, request_id=request_id, origin=origin)
+        try:
+            self._check(scope, headers, origin)
+            sender.is_origin_allowed = origin is not None
+            if scope["method"] == "OPTIONS":
+                await _preflight(headers)(scope, receive, sender)
+                return
+            await self._app(scope, receive, sender)
+        except GatewayError as error:
+            await self._refuse(error, sender, scope, receive)
+        except HTTPException as error:
+            await self._refuse(_named(error), sender, scope, receive)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            await self._refuse(BrokenInvariant(), sender, scope, receive)
+
+    def _check(self, scope: Scope, headers: Headers, origin: str | None) -> None:
+        host = headers.get("host", "")
+        if not self._is_own_host(host):
+            raise ForbiddenHost
+        if origin is not None and not self._is_allowed_origin(origin, host):
+            raise ForbiddenOrigin
+        client = scope.get("client")
+        self._rates.take(client[0] if client else "")
+
+    def _is_own_host(self, host: str) -> bool:
+        name = host_name(host)
+        return name in self._hosts or is_loopback(name)
+
+    def _is_allowed_origin(self, origin: str, host: str) -> bool:
+        if origin in self._origins:
+            return True
+        parts = _split(origin)
+        if parts is None:
+            return False
+        return parts[1] == host.lower() or is_loopback(parts[0])
+
+    async def _refuse(self, error: GatewayError, sender: _Sender, scope: Scope, receive: Receive) -> None:
+        if sender.has_started:
+            return
+        status = self._statuses[type(error)]
+        headers = {}
+        if error.retry_after_seconds is not None:
+            headers["Retry-After"] = str(max(1, round(error.retry_after_seconds + 0.5)))
+        if status in (408, 413):
+            headers["Connection"] = "close"
+        detail = ErrorDetail(error.code, error.message, error.session_id)
+        response = json_response(ErrorBody(detail, sender.request_id), status=status, headers=headers)
+        await response(scope, receive, sender)
+
+
+class _Sender:
+    """`send`, with the headers that every answer carries."""
+
+    def __init__(self, send: Send, *, request_id: str, origin: str | None) -> None:
+        self._send = send
+        self._origin = origin
+        self.request_id = request_id
+        self.is_origin_allowed = False
+        self.has_started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            headers = MutableHeaders(raw=message["headers"])
+            headers["X-Request-Id"] = self.request_id
+            headers["X-Content-Type-Options"] = "nosniff"
+            if self._origin is not None and self.is_origin_allowed:
+                headers["Access-Control-Allow-Origin"] = self._origin
+                headers["Access-Control-Allow-Credentials"] = "true"
+                headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
+                headers.add_vary_header("Origin")
+            message = {**message, "headers": headers.raw}
+        await self._send(message)
+
+
+def _preflight(headers: Headers) -> Response:
+    answer = {
+        "Access-Control-Allow-Methods": ALLOWED_METHODS,
+        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+        "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
+    }
+    if headers.get("access-control-request-private-network") == "true":
+        answer["Access-Control-Allow-Private-Network"] = "true"
+    return Response(status_code=204, headers=answer)
+
+
+def _request_id(headers: Headers) -> str:
+    """The caller's, where it is one that may stand in a log; else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _named(error: HTTPException) -> GatewayError:
+    """Starlette's own refusals in our words."""
+    return {404: RouteNotFound(), 405: MethodNotAllowed()}.get(error.status_code) or BadRequest(
+        str(error.detail)
+    )
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without port and brackets, lower case."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a name or address means this machine and no other."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _split(origin: str) -> tuple[str, str] | None:
+    """(host name, host and port) of an Origin; None where it is none (`null`, say)."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    return parts.hostname.lower(), parts.netloc.lower()

@@ -1,0 +1,152 @@
+"""An operation: one method at one path, with the types that parse its request and shape its answer.
+
+The routes and the OpenAPI document are both made from these, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Parameter(Struct, frozen=True, kw_only=True):
+    """A parameter in the query or a header; `schema` is JSON Schema."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str
+    place: str = "query"
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """See the module. `answer` None: no JSON (`media_type` says what); `body` None: no body is read."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    body: Any = None
+    answer: Any = None
+    status: int = 200
+    parameters: tuple[Parameter, ...] = ()
+    media_type: str = "application/json"
+    errors: tuple[int, ...] = ()
+
+    def route(self) -> Route:
+        """The operation as a Starlette route."""
+        return Route(self.path, self.handler, methods=[self.method])
+
+
+def json_response(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Any Struct or plain value as a JSON response that nobody caches."""
+    body = content if isinstance(content, bytes) else msgspec.json.encode(content)
+    return Response(
+        body,
+        status_code=status,
+        media_type="application/json",
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )
+
+
+SESSION_ID_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}$"}
+SESSION_ID_QUERY = Parameter(
+    name="session_id", schema=SESSION_ID_SCHEMA, description="The session; the cookie's where it is absent."
+)
+SESSION_ID_HEADER = Parameter(
+    name="X-Session-Id", schema=SESSION_ID_SCHEMA, description="The session, as a header.", place="header"
+)
+
+
+def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these operations."""
+    types = [kind for op in operations for kind in (op.body, op.answer) if kind is not None]
+    types.append(ErrorBody)
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    known = dict(zip(map(id, types), schemas, strict=True))
+    error = {"content": {"application/json": {"schema": known[id(ErrorBody)]}}}
+    paths: dict[str, Any] = {}
+    for op in operations:
+        paths.setdefault(op.path, {})[op.method.lower()] = _described(op, known, error)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Agent Gateway",
+            "version": version,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+class ErrorDetail(Struct, frozen=True):
+    """What went wrong: a stable slug, words with what to do, and the session where there is one."""
+
+    code: str
+    message: str
+    session_id: str | None = None
+
+
+class ErrorBody(Struct, frozen=True):
+    """Every error of this gateway."""
+
+    error: ErrorDetail
+    request_id: str
+
+
+def _described(op: Operation, known: dict[int, Any], error: dict[str, Any]) -> dict[str, Any]:
+    schema = known[id(op.answer)] if op.answer is not None else {"type": "string"}
+    content = {op.media_type: {"schema": schema}} if op.status != 204 else {}
+    described: dict[str, Any] = {
+        "operationId": op.handler.__name__,
+        "summary": op.summary,
+        "parameters": [_parameter(parameter) for parameter in op.parameters] + _path_parameters(op.path),
+        "responses": {str(op.status): {"description": op.summary, "content": content}}
+        | {str(status): {"description": _REASONS[status], **error} for status in (*op.errors, *_EVERYWHERE)},
+    }
+    if op.body is not None:
+        described["requestBody"] = {"content": {"application/json": {"schema": known[id(op.body)]}}}
+        for status in _WITH_BODY:
+            described["responses"][str(status)] = {"description": _REASONS[status], **error}
+    return described
+
+
+_EVERYWHERE = (403, 422, 429, 503)
+_WITH_BODY = (400, 408, 413, 415, 507)
+_REASONS = {
+    204: "The session has ended",
+    400: "The body is not JSON",
+    403: "Host or Origin is not accepted",
+    404: "No such session",
+    408: "The body did not arrive in time",
+    409: "Not in this state",
+    413: "Too large",
+    415: "Not application/json",
+    422: "A field is missing or of the wrong type",
+    429: "Too many requests",
+    503: "Shutting down, or full",
+    507: "The disk is full",
+}
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": False,
+        "description": parameter.description,
+        "schema": parameter.schema,
+    }
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    return [{"name": name, "in": "path", "required": True, "schema": SESSION_ID_SCHEMA} for name in names]

@@ -1,0 +1,128 @@
+"""Requests as typed values: bodies, queries, ids. Everything that does not fit is a GatewayError with what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Final, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from gateway.config import LimitsConfig, ServerConfig
+from gateway.errors import (
+    BadRequest,
+    BodyTooLarge,
+    InvalidField,
+    MalformedSessionId,
+    RequestTimeout,
+    WrongMediaType,
+)
+
+T = TypeVar("T")
+
+SESSION_ID: Final = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
+COOKIE: Final = "agw_session"
+_JSON_TYPES: Final = ("application/json",)
+
+
+async def read_body(request: Request, kind: type[T], *, server: ServerConfig, limits: LimitsConfig) -> T:
+    """The JSON body as `kind`; an empty body is `{}`.
+
+    Raises WrongMediaType (415), BodyTooLarge (413), RequestTimeout (408), BadRequest (400: no JSON, too deep),
+    InvalidField (422: wrong type, missing).
+    """
+    body = await _bytes(request, server)
+    if not body.strip():
+        body = b"{}"
+    elif request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _JSON_TYPES:
+        raise WrongMediaType(_curl_line(request))
+    if _depth(body, limits.json_depth) > limits.json_depth:
+        raise BadRequest(f"The JSON is nested deeper than {limits.json_depth} levels.")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidField(f"{error}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The body is not JSON: {error}.") from None
+
+
+def _curl_line(request: Request) -> str:
+    url = f"{request.url.scheme}://{request.url.netloc}{request.url.path}"
+    return (
+        "Send JSON, and say so: "
+        f"curl -X {request.method} {url} -H 'Content-Type: application/json' -d '{{\"message\": \"hello\"}}'"
+    )
+
+
+async def _bytes(request: Request, server: ServerConfig) -> bytes:
+    limit = server.body_limit_bytes
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise BodyTooLarge(f"The body may be {limit} bytes long.")
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(server.body_deadline_seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise BodyTooLarge(f"The body may be {limit} bytes long.")
+                parts.append(chunk)
+    except TimeoutError:
+        raise RequestTimeout(
+            f"The body did not arrive within {server.body_deadline_seconds:g} seconds."
+        ) from None
+    return b"".join(parts)
+
+
+_STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+def _depth(body: bytes, limit: int) -> int:
+    """How deep the JSON is nested; looked at only where there are enough brackets to exceed the limit."""
+    if body.count(b"[") + body.count(b"{") <= limit:
+        return 0
+    depth = deepest = 0
+    for token in _STRUCTURE.finditer(body):
+        match token[0]:
+            case b"[" | b"{":
+                depth += 1
+                deepest = max(deepest, depth)
+            case b"]" | b"}":
+                depth -= 1
+    return deepest
+
+
+def checked_session_id(session_id: str) -> str:
+    """The id. Raises MalformedSessionId (422)."""
+    if not SESSION_ID.fullmatch(session_id):
+        raise MalformedSessionId
+    return session_id
+
+
+def named_session_id(request: Request, in_body: str | None = None) -> str | None:
+    """The id that a request names: in the body, the query or the header; None where it names none.
+
+    An empty one counts as none. Raises MalformedSessionId (422).
+    """
+    for session_id in (in_body, request.query_params.get("session_id"), request.headers.get("x-session-id")):
+        if session_id:
+            return checked_session_id(session_id)
+    return None
+
+
+def cookie_session_id(request: Request) -> str | None:
+    """The id in the cookie; a malformed one counts as none, since nobody typed it."""
+    session_id = request.cookies.get(COOKIE)
+    return session_id if session_id and SESSION_ID.fullmatch(session_id) else None
+
+
+def query_int(request: Request, name: str, *, default: int, low: int, high: int) -> int:
+    """A whole number in the query. Raises InvalidField (422)."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"-?[0-9]{1,12}", text) or not low <= int(text) <= high:
+        raise InvalidField(f"{name} is a whole number from {low} to {high}.")
+    return int(text)

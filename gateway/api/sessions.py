@@ -1,0 +1,326 @@
+"""Sessions as things: list, make, show, rename, delete, export; permissions and the queue.
+
+Not yours and not there are the same 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from gateway.api.operation import Operation, Parameter, json_response
+from gateway.api.reading import checked_session_id, query_int, read_body
+from gateway.auth import principal_of
+from gateway.chat import ChatState
+from gateway.errors import InvalidField, SessionNotFound
+from gateway.eventlog import EventLog
+from gateway.events import iso
+from gateway.lifecycle import CloseReason, SessionState
+from gateway.manager import Counts, SessionManager
+from gateway.session import Services, Session
+from gateway.stores.base import SessionRecord
+from worker.spec import Receipt
+
+T = TypeVar("T")
+
+TITLE_CHARACTERS = 200
+EXPORT_PAGE_BYTES = 256 * 1024
+
+
+class SessionSummary(Struct, frozen=True):
+    """A session in a list."""
+
+    session_id: str
+    title: str | None
+    state: str
+    agent: str
+    created_at: str
+    last_active_at: str
+    messages: int
+
+
+class SessionList(Struct, frozen=True):
+    """The caller's sessions, last active first."""
+
+    sessions: list[SessionSummary]
+
+
+class CreateRequest(Struct):
+    """`POST /api/sessions`."""
+
+    agent: str | None = None
+    session_id: str | None = None
+    title: str | None = None
+
+
+class RenameRequest(Struct):
+    """`PATCH /api/sessions/{id}`."""
+
+    title: str
+
+
+class PermissionRequest(Struct):
+    """`POST /api/sessions/{id}/permission`."""
+
+    permission_id: str
+    option_id: str
+
+
+class QueueRequest(Struct):
+    """`POST /api/sessions/{id}/queue`: send or drop what an interrupt held; drop takes one message or all."""
+
+    action: str
+    message_id: str | None = None
+
+
+class Deleted(Struct, frozen=True):
+    """What a deletion came to: everything of the session is erased, and its processes are gone."""
+
+    session_id: str
+    deleted: bool
+    receipt: Receipt
+
+
+class AgentSummary(Struct, frozen=True):
+    """An agent that a session may choose."""
+
+    name: str
+    title: str
+    is_default: bool
+    missing_api_key: bool
+
+
+class AgentList(Struct, frozen=True):
+    """The agents of this gateway."""
+
+    agents: list[AgentSummary]
+
+
+class SessionsFace:
+    """The handlers."""
+
+    def __init__(self, manager: SessionManager, services: Services) -> None:
+        self._manager = manager
+        self._services = services
+
+    def operations(self) -> list[Operation]:
+        """Sessions as operations."""
+        one = "/api/sessions/{session_id}"
+        limit = Parameter(
+            name="limit", schema={"type": "integer", "minimum": 1, "maximum": 1000}, description="How many."
+        )
+        export = Parameter(
+            name="format",
+            schema={"enum": ["jsonl", "markdown"]},
+            description="Every event, or the conversation.",
+        )
+        return [
+            Operation(
+                method="GET", path="/api/sessions", handler=self.list_sessions, summary="Your sessions",
+                answer=SessionList, parameters=(limit,),
+            ),
+            Operation(
+                method="POST", path="/api/sessions", handler=self.create_session, summary="Make a session",
+                body=CreateRequest, answer=SessionSummary, status=201, errors=(409,),
+            ),
+            Operation(
+                method="GET", path="/api/sessions/count", handler=self.count_sessions, summary="How many there are",
+                answer=Counts,
+            ),
+            Operation(
+                method="GET", path="/api/agents", handler=self.list_agents, summary="Agents to choose from",
+                answer=AgentList,
+            ),
+            Operation(
+                method="GET", path=one, handler=self.show_session, summary="One session",
+                answer=SessionSummary, errors=(404,),
+            ),
+            Operation(
+                method="PATCH", path=one, handler=self.rename_session, summary="Give a session a title",
+                body=RenameRequest, answer=SessionSummary, errors=(404,),
+            ),
+            Operation(
+                method="DELETE", path=one, handler=self.delete_session, summary="End and erase a session",
+                answer=Deleted, errors=(404,),
+            ),
+            Operation(
+                method="POST", path=one + "/permission", handler=self.answer_permission,
+                summary="Answer a permission request", body=PermissionRequest, answer=SessionSummary,
+                errors=(404, 409),
+            ),
+            Operation(
+                method="POST", path=one + "/queue", handler=self.edit_queue, summary="Send or drop held messages",
+                body=QueueRequest, answer=SessionSummary, errors=(404,),
+            ),
+            Operation(
+                method="POST", path=one + "/restart", handler=self.restart_session,
+                summary="Bring a new worker, also after a crash loop", answer=SessionSummary, errors=(404,),
+            ),
+            Operation(
+                method="GET", path=one + "/export", handler=self.export_session, summary="Take a session with you",
+                parameters=(export,), media_type="application/x-ndjson", errors=(404,),
+            ),
+        ]  # fmt: skip
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    async def list_sessions(self, request: Request) -> Response:
+        limit = query_int(request, "limit", default=100, low=1, high=1000)
+        records = await self._manager.stored(principal_of(request).owner, limit=limit)
+        return json_response(SessionList([self._summary(record) for record in records]))
+
+    async def count_sessions(self, request: Request) -> Response:
+        return json_response(self._manager.counts())
+
+    async def list_agents(self, request: Request) -> Response:
+        agents = self._services.agents
+        return json_response(
+            AgentList(
+                [
+                    AgentSummary(
+                        agent.name,
+                        agent.title,
+                        agent.name == agents.default,
+                        self._services.outside(agent.name).missing_api_key,
+                    )
+                    for agent in agents.all()
+                ]
+            )
+        )
+
+    async def show_session(self, request: Request) -> Response:
+        record = await self._record(request)
+        return json_response(self._summary(record))
+
+    async def export_session(self, request: Request) -> Response:
+        session_id, owner = self._path_id(request), principal_of(request).owner
+        kind = request.query_params.get("format") or "jsonl"
+        if kind not in ("jsonl", "markdown"):
+            raise InvalidField("format is jsonl or markdown.")
+        source = self._manager.get(owner, session_id) or await self._manager.shelf(owner, session_id)
+        if source is None:
+            raise SessionNotFound(session_id=session_id)
+        suffix = "jsonl" if kind == "jsonl" else "md"
+        headers = {
+            "Content-Disposition": f'attachment; filename="session-{session_id.replace(":", "_")}.{suffix}"',
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }
+        if kind == "markdown":
+            text = "".join(markdown(source.fold))
+            return Response(text, media_type="text/markdown; charset=utf-8", headers=headers)
+        return StreamingResponse(_jsonl(source.log), media_type="application/x-ndjson", headers=headers)
+
+    # -- changing ---------------------------------------------------------------------------------------
+
+    async def create_session(self, request: Request) -> Response:
+        body = await self._read(request, CreateRequest)
+        if body.session_id is not None:
+            checked_session_id(body.session_id)
+        owner = principal_of(request).owner
+        session = await self._manager.create(owner, body.session_id, agent=body.agent)
+        if body.title:
+            await session.rename(_title(body.title))
+        return json_response(
+            self._summary(session.fresh_record()), status=201, headers={"X-Session-Id": session.session_id}
+        )
+
+    async def rename_session(self, request: Request) -> Response:
+        body = await self._read(request, RenameRequest)
+        session = await self._session(request)
+        await session.rename(_title(body.title))
+        return json_response(self._summary(session.fresh_record()))
+
+    async def delete_session(self, request: Request) -> Response:
+        session = await self._session(request)
+        receipt = await self._manager.close(session, CloseReason.DELETED)
+        return json_response(Deleted(session.session_id, True, receipt))
+
+    async def answer_permission(self, request: Request) -> Response:
+        body = await self._read(request, PermissionRequest)
+        session = await self._session(request)
+        await session.answer_permission(body.permission_id, body.option_id)
+        return json_response(self._summary(session.fresh_record()))
+
+    async def edit_queue(self, request: Request) -> Response:
+        body = await self._read(request, QueueRequest)
+        session = await self._session(request)
+        match body.action:
+            case "send":
+                await session.release_queue()
+            case "drop":
+                await session.drop_queued(body.message_id)
+            case _:
+                raise InvalidField("action is send or drop - at `$.action`.")
+        return json_response(self._summary(session.fresh_record()))
+
+    async def restart_session(self, request: Request) -> Response:
+        session = await self._session(request)
+        await session.restart()
+        return json_response(self._summary(session.fresh_record()))
+
+    # -- inner ------------------------------------------------------------------------------------------
+
+    async def _read(self, request: Request, kind: type[T]) -> T:
+        config = self._services.config
+        return await read_body(request, kind, server=config.server, limits=config.limits)
+
+    def _path_id(self, request: Request) -> str:
+        return checked_session_id(request.path_params["session_id"])
+
+    async def _session(self, request: Request) -> Session:
+        session_id = self._path_id(request)
+        session = await self._manager.find(principal_of(request).owner, session_id)
+        if session is None:
+            raise SessionNotFound(session_id=session_id)
+        return session
+
+    async def _record(self, request: Request) -> SessionRecord:
+        session_id, owner = self._path_id(request), principal_of(request).owner
+        session = self._manager.get(owner, session_id)
+        record = (
+            session.fresh_record() if session else await self._services.store.find_session(owner, session_id)
+        )
+        if record is None:
+            raise SessionNotFound(session_id=session_id)
+        return record
+
+    def _summary(self, record: SessionRecord) -> SessionSummary:
+        session = self._manager.get(record.owner, record.session_id)
+        return SessionSummary(
+            record.session_id,
+            record.title,
+            str(session.state if session else SessionState.PARKED),
+            record.agent,
+            iso(record.created_at),
+            iso(record.last_active_at),
+            record.message_count,
+        )
+
+
+async def _jsonl(log: EventLog):  # type: ignore[no-untyped-def]
+    """Every kept event, one JSON object a line."""
+    cursor = await log.oldest()
+    while (page := await log.read(cursor, max_bytes=EXPORT_PAGE_BYTES)).events:
+        cursor = page.events[-1].seq
+        yield b"".join([event.json + b"\n" for event in page.events])
+
+
+def markdown(fold: ChatState) -> Iterator[str]:
+    """The conversation as Markdown, for people."""
+    names = {"user": "You", "agent": fold.agent or "Agent", "system": "System"}
+    yield f"# {fold.title or fold.session_id}\n"
+    for message in fold.messages:
+        if message.text.length:
+            yield f"\n## {names[message.sender]} — {iso(message.at)}\n\n{message.text}\n"
+
+
+def _title(text: str) -> str:
+    title = " ".join(text.split())
+    if not title or len(title) > TITLE_CHARACTERS:
+        raise InvalidField(f"A title is 1 to {TITLE_CHARACTERS} characters long - at `$.title`.")
+    return title

@@ -1,0 +1,239 @@
+"""Event log → SSE: two readings of one log.
+
+`view=events` is the log itself: `id:` is the seq, `event:` the type, `data:` one JSON object. The default view is for
+clients that know only State: unnamed events, each a whole State, the first at once, then on every change, merged to
+about ten a second.
+
+Guarantees: no gap and no repeat, by cursor (`Last-Event-ID` or `?after=`); where a cursor cannot be served, one
+`resync` frame carries State and the whole fold; a comment at least every ten seconds; frames leave in slices of at
+most 64 KiB; a stream of an id that does not exist yet, or whose session is reaped, stays open and goes on with the
+session's next life; slowness merges deltas and never ends a stream, taking nothing at all for 60 seconds does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+from sse_starlette import EventSourceResponse
+from starlette.background import BackgroundTask
+
+from gateway.chat import ChatState, Outside
+from gateway.eventlog import EventLog
+from gateway.events import merged
+from gateway.manager import SessionManager, Shelf
+from gateway.session import Session
+
+HEARTBEAT_SECONDS: Final = 10.0
+"""A proxy in the way was seen to cut streams that were quiet for 16 s."""
+STATE_INTERVAL_SECONDS: Final = 0.1
+SLICE_BYTES: Final = 64 * 1024
+PAGE_BYTES: Final = 256 * 1024
+MERGE_ABOVE_EVENTS: Final = 8
+"""A reader that finds more than this waiting is slow: neighbouring deltas reach it as one."""
+STALLED_SECONDS: Final = 60.0
+RETRY_MILLISECONDS: Final = 2_000
+
+_HEARTBEAT: Final = b": \n\n"
+_RETRY: Final = b"retry: %d\n\n" % RETRY_MILLISECONDS
+
+
+class Stream:
+    """One open stream: a cursor, and where it reads from at the moment."""
+
+    def __init__(
+        self, manager: SessionManager, owner: str, session_id: str | None, *, outside: Outside
+    ) -> None:
+        self._manager = manager
+        self._owner = owner
+        self._session_id = session_id
+        """None: whatever session is the owner's newest."""
+        self._outside = outside
+        self.following: str | None = session_id
+        """The session that it shows at the moment."""
+
+    # -- the log itself ---------------------------------------------------------------------------------
+
+    async def events(self, cursor: int) -> AsyncIterator[bytes]:
+        """The log after a cursor, frame by frame."""
+        yield _RETRY
+        while True:
+            source = await self._source()
+            if source is None:
+                async for beat in self._until_arrival():
+                    yield beat
+                continue
+            async for chunk, position in _follow(source, cursor, self._outside):
+                cursor = position
+                yield chunk
+            if self._is_over(source):
+                return
+            async for beat in self._until_arrival(but_not=source):
+                yield beat
+
+    # -- State ------------------------------------------------------------------------------------------
+
+    async def states(self) -> AsyncIterator[bytes]:
+        """State, whole, whenever it has changed."""
+        while True:
+            source = await self._source()
+            if source is None:
+                yield await self._absent()
+                async for beat in self._until_arrival():
+                    yield beat
+                continue
+            async for chunk in _follow_state(source, self._outside):
+                yield chunk
+            if self._is_over(source):
+                return
+            async for beat in self._until_arrival(but_not=source):
+                yield beat
+
+    async def _absent(self) -> bytes:
+        return state_frame(
+            await absent_state(self._manager, self._owner, self._session_id or "", self._outside), 0
+        )
+
+    # -- where from -------------------------------------------------------------------------------------
+
+    async def _source(self) -> Session | Shelf | None:
+        session_id = self._session_id or await self._manager.newest(self._owner)
+        if session_id is None:
+            return None
+        self.following = session_id
+        session = self._manager.get(self._owner, session_id)
+        return session or await self._manager.shelf(self._owner, session_id)
+
+    def _is_over(self, source: Session | Shelf) -> bool:
+        """Whether the stream ends here: its session was deleted, or the gateway stops."""
+        return self._manager.is_draining or source.fold.ended is not None
+
+    async def _until_arrival(self, *, but_not: Session | Shelf | None = None) -> AsyncIterator[bytes]:
+        """Heartbeats until the session is (again) in the map."""
+
+        def has_come() -> bool:
+            session_id = self._session_id or self._manager.newest_known(self._owner)
+            session = self._manager.get(self._owner, session_id) if session_id else None
+            return session is not None and session is not but_not
+
+        arrival = asyncio.ensure_future(
+            self._manager.arrival(self._owner, self._session_id or "", has_come=has_come)
+        )
+        try:
+            while not arrival.done():
+                done, _ = await asyncio.wait([arrival], timeout=HEARTBEAT_SECONDS)
+                if self._manager.is_draining:
+                    return
+                if not done:
+                    yield _HEARTBEAT
+        finally:
+            arrival.cancel()
+
+
+async def _follow(source: Session | Shelf, cursor: int, outside: Outside) -> AsyncIterator[tuple[bytes, int]]:
+    """Chunks and the cursor after each, until the log is closed."""
+    events: EventLog = source.log
+    while True:
+        page = await events.read(cursor, max_bytes=PAGE_BYTES)
+        if page.is_gap:
+            frame, cursor = _resync(source, outside)
+            for piece in _slices(frame):
+                yield piece, cursor
+        elif page.events:
+            due = merged(page.events) if len(page.events) > MERGE_ABOVE_EVENTS else page.events
+            cursor = page.events[-1].seq
+            for piece in _slices(b"".join([event.frame for event in due])):
+                yield piece, cursor
+        elif isinstance(source, Shelf) or events.is_closed:
+            return
+        elif not await _rings(events, cursor):
+            yield _HEARTBEAT, cursor
+
+
+async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncIterator[bytes]:
+    shown = -1
+    loop = asyncio.get_running_loop()
+    while True:
+        seq = source.log.visible_seq
+        if seq != shown:
+            shown = seq
+            at = loop.time()
+            for piece in _slices(state_frame(_state_json(source, outside), source.fold.seq)):
+                yield piece
+            await asyncio.sleep(max(0.0, at + STATE_INTERVAL_SECONDS - loop.time()))
+        elif isinstance(source, Shelf) or source.log.is_closed:
+            return
+        elif not await _rings(source.log, shown):
+            yield _HEARTBEAT
+
+
+async def _rings(events: EventLog, cursor: int) -> bool:
+    """Waits for the bell; False when it was time for a heartbeat first."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HEARTBEAT_SECONDS):
+            await events.wait(cursor)
+            return True
+    return False
+
+
+def _state_json(source: Session | Shelf, outside: Outside) -> bytes:
+    return source.state_json() if isinstance(source, Session) else source.fold.state_json(outside)
+
+
+def _resync(source: Session | Shelf, outside: Outside) -> tuple[bytes, int]:
+    seq = source.log.visible_seq
+    chat = msgspec.json.encode(source.fold.snapshot())
+    data = b'{"seq":%d,"state":%b,"chat":%b}' % (seq, _state_json(source, outside), chat)
+    return b"id: %d\nevent: resync\ndata: %b\n\n" % (seq, data), seq
+
+
+def state_frame(state: bytes, seq: int) -> bytes:
+    """State as an unnamed SSE event."""
+    return b"id: %d\ndata: %b\n\n" % (seq, state)
+
+
+async def absent_state(manager: SessionManager, owner: str, session_id: str, outside: Outside) -> bytes:
+    """State of an id without a session: empty, or when and why it ended."""
+    fold = ChatState(session_id)
+    tombstone = await manager.tombstone(owner, session_id)
+    if tombstone is not None:
+        fold.end(tombstone.at, tombstone.reason, seq=tombstone.last_seq)
+    return fold.state_json(outside)
+
+
+def _slices(data: bytes) -> list[bytes]:
+    if len(data) <= SLICE_BYTES:
+        return [data]
+    return [data[start : start + SLICE_BYTES] for start in range(0, len(data), SLICE_BYTES)]
+
+
+def response(
+    content: AsyncIterator[bytes], *, headers: dict[str, str], on_end: BackgroundTask
+) -> EventSourceResponse:
+    """The stream as a response; `on_end` runs however it ends."""
+    return _EventStream(content, headers=headers, ping=0, send_timeout=STALLED_SECONDS, on_end=on_end)
+
+
+class _EventStream(EventSourceResponse):
+    """Runs `on_end` also when the client has gone, which ends the response by cancelling it."""
+
+    def __init__(
+        self,
+        content: AsyncIterator[bytes],
+        *,
+        headers: dict[str, str],
+        ping: int,
+        send_timeout: float,
+        on_end: BackgroundTask,
+    ) -> None:
+        super().__init__(content, headers=headers, ping=ping, send_timeout=send_timeout)
+        self._on_end = on_end
+
+    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._on_end()

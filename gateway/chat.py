@@ -1,0 +1,481 @@
+"""ChatState: the fold of a session's log. Pure: the same events give the same state, here and in `reduce.ts`.
+
+Two renderings come out of it. `State` is what the six verbs answer (every field always present; messages only ever
+appended, growing at their end). `snapshot` is the whole fold, from which a client that missed events draws on.
+
+An agent's answer begins as an empty streaming message (`turn_started.reply_id`), so that State shows at once that
+somebody is typing. The turn's first text takes that message over, whatever id it carries: State keeps the message's
+place, `items` (the order a page draws in) moves it behind the tool calls that came before the text.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from gateway import events as ev
+from gateway.events import iso
+from gateway.lifecycle import SessionState
+
+_EMPTY_LIST: Final = Raw(b"[]")
+_encode = msgspec.json.Encoder().encode
+
+
+class Text:
+    """Text that grows at its end; appending costs the same however long it is."""
+
+    __slots__ = ("_chunks", "length")
+
+    def __init__(self, text: str = "") -> None:
+        self._chunks = [text] if text else []
+        self.length = len(text)
+
+    def append(self, text: str) -> None:
+        self._chunks.append(text)
+        self.length += len(text)
+
+    def __str__(self) -> str:
+        if len(self._chunks) > 1:
+            self._chunks = ["".join(self._chunks)]
+        return self._chunks[0] if self._chunks else ""
+
+
+class Message:
+    """A message of the conversation; `index` is its place in State, which never changes."""
+
+    __slots__ = ("_json", "at", "id", "index", "is_placeholder", "is_streaming", "sender", "text", "turn_id")
+
+    def __init__(
+        self, message: ev.MessageAdded, *, at: int, index: int, is_placeholder: bool = False
+    ) -> None:
+        self.id = message.message_id
+        self.sender = message.sender
+        self.turn_id = message.turn_id
+        self.text = Text(message.content)
+        self.at = at
+        self.index = index
+        self.is_streaming = message.is_streaming
+        self.is_placeholder = is_placeholder
+        self._json: bytes | None = None
+
+    def changed(self) -> None:
+        """Forgets the encoded form."""
+        self._json = None
+
+    @property
+    def json(self) -> bytes:
+        """The message as State spells it."""
+        if self._json is None:
+            self._json = _encode(
+                {
+                    "sender": self.sender,
+                    "content": str(self.text),
+                    "timestamp": iso(self.at),
+                    "is_streaming": self.is_streaming,
+                }
+            )
+        return self._json
+
+    def item(self) -> dict[str, Any]:
+        """The message as the snapshot spells it."""
+        return {
+            "kind": "message",
+            "id": self.id,
+            "turn_id": self.turn_id,
+            "sender": self.sender,
+            "text": str(self.text),
+            "at": iso(self.at),
+            "is_streaming": self.is_streaming,
+            "is_placeholder": self.is_placeholder,
+            "index": self.index,
+        }
+
+
+class Thought:
+    """What the agent thought, between two other things it did."""
+
+    __slots__ = ("at", "id", "is_streaming", "text", "turn_id")
+
+    def __init__(self, delta: ev.ThoughtDelta, *, at: int) -> None:
+        self.id = delta.thought_id
+        self.turn_id = delta.turn_id
+        self.text = Text()
+        self.at = at
+        self.is_streaming = True
+
+    def item(self) -> dict[str, Any]:
+        return {
+            "kind": "thought",
+            "id": self.id,
+            "turn_id": self.turn_id,
+            "text": str(self.text),
+            "at": iso(self.at),
+            "is_streaming": self.is_streaming,
+        }
+
+
+class Block:
+    """An item whose fields are replaced by name: a tool call, a plan, a permission, a notice, a content block."""
+
+    __slots__ = ("at", "fields", "id", "kind")
+
+    def __init__(self, kind: str, block_id: str, at: int, fields: dict[str, Any]) -> None:
+        self.kind = kind
+        self.id = block_id
+        self.at = at
+        self.fields = fields
+
+    def item(self) -> dict[str, Any]:
+        return {"kind": self.kind, "id": self.id, **self.fields, "at": iso(self.at)}
+
+
+class Ended(Struct, frozen=True):
+    """When and why a session ended."""
+
+    at: str
+    reason: str
+
+
+class Readiness(Struct, frozen=True):
+    """Whether a client may let its user type: `ready`, `loading` or `error`, and why in words."""
+
+    phase: Literal["ready", "loading", "error"]
+    detail: str | None = None
+
+
+class PendingPermission(Struct, frozen=True):
+    """The oldest permission request that waits for the user."""
+
+    permission_id: str
+    title: str
+    options: tuple[ev.PermissionOption, ...]
+    turn_id: str
+    tool_call_id: str | None
+
+
+class StateMessage(Struct, frozen=True):
+    """A message as the six verbs show it; `timestamp` never changes."""
+
+    sender: ev.Sender
+    content: str
+    timestamp: str
+    is_streaming: bool
+
+
+class State(Struct, frozen=True):
+    """What the six verbs answer (every field is always present)."""
+
+    session_id: str
+    seq: int
+    messages: list[StateMessage]
+    is_processing: bool
+    is_loading: bool
+    is_connecting_mcp: bool
+    missing_api_key: bool
+    readiness: Readiness
+    pending_wallet_tx: str | None
+    pending_permission: PendingPermission | None
+    queued: int
+    start_position: int | None
+    ended: Ended | None
+
+
+class Outside(Struct, frozen=True):
+    """What State shows that no event says, because it is about this moment and not about the conversation."""
+
+    missing_api_key: bool = False
+    start_position: int | None = None
+
+
+class ChatState:
+    """The fold. `apply` every event in order; `state_json` and `snapshot` render where it stands."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.seq = 0
+        self.agent: str | None = None
+        self.title: str | None = None
+        self.state = SessionState.PARKED
+        self.state_reason: str | None = None
+        self.detail: str | None = None
+        self.failure: ev.Failure | None = None
+        self.turn_id: str | None = None
+        self.waiting: tuple[ev.WaitingMessage, ...] = ()
+        self.is_held = False
+        self.wallet: str | None = None
+        self.network: str | None = None
+        self.ended: Ended | None = None
+        self.commands: Raw = _EMPTY_LIST
+        self.options: dict[str, Any] = {}
+        self.usage: dict[str, Any] = {}
+        self.messages: list[Message] = []
+        self.items: list[Message | Thought | Block] = []
+        self.permissions: dict[str, ev.PermissionAsked] = {}
+        self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
+        self._placeholder: Message | None = None
+        self._open: Message | Thought | None = None
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    @property
+    def is_processing(self) -> bool:
+        """Whether the agent works on a message."""
+        return self.turn_id is not None
+
+    def has_message(self, message_id: str) -> bool:
+        """Whether a message of this id is in the conversation."""
+        return ("message", message_id) in self._by_id
+
+    @property
+    def readiness(self) -> Readiness:
+        if self.state is SessionState.STARTING:
+            return Readiness("loading", "The agent is starting.")
+        if self.state_reason == "crash_loop":
+            return Readiness("error", self.detail)
+        return Readiness("ready", self.detail)
+
+    @property
+    def pending_permission(self) -> PendingPermission | None:
+        for asked in self.permissions.values():
+            return PendingPermission(
+                asked.permission_id, asked.title, asked.options, asked.turn_id, asked.tool_call_id
+            )
+        return None
+
+    def state_json(self, outside: Outside) -> bytes:
+        """State as JSON. Finished messages are encoded once, so a long history costs a copy, not an encoding."""
+        rest = _encode(
+            {
+                "is_processing": self.is_processing,
+                "is_loading": self.state is SessionState.STARTING,
+                "is_connecting_mcp": False,
+                "missing_api_key": outside.missing_api_key,
+                "readiness": self.readiness,
+                "pending_wallet_tx": self.wallet,
+                "pending_permission": self.pending_permission,
+                "queued": len(self.waiting),
+                "start_position": outside.start_position,
+                "ended": self.ended,
+            }
+        )
+        messages = b",".join([message.json for message in self.messages])
+        head = b'{"session_id":%b,"seq":%d,"messages":[%b],' % (_encode(self.session_id), self.seq, messages)
+        return head + rest[1:]
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole fold as JSON values, what a `resync` frame carries under `chat`."""
+        return {
+            "session_id": self.session_id,
+            "seq": self.seq,
+            "agent": self.agent,
+            "title": self.title,
+            "state": str(self.state),
+            "state_reason": self.state_reason,
+            "detail": self.detail,
+            "failure": self.failure,
+            "turn_id": self.turn_id,
+            "waiting": self.waiting,
+            "is_held": self.is_held,
+            "wallet": self.wallet,
+            "network": self.network,
+            "ended": self.ended,
+            "commands": self.commands,
+            "options": self.options,
+            "usage": self.usage,
+            "items": [item.item() for item in self.items],
+        }
+
+    def end(self, at: int, reason: str, *, seq: int) -> None:
+        """An empty fold of a session that was: all that its tombstone says."""
+        self.seq = seq
+        self.ended = Ended(iso(at), reason)
+
+    # -- folding ----------------------------------------------------------------------------------------
+
+    def apply(self, event: ev.Event) -> None:
+        """Takes one event in; events come in order of seq."""
+        self.seq = event.seq
+        self._apply(event.data, event.at)
+
+    def _apply(self, data: ev.EventData, at: int) -> None:
+        match data:
+            case ev.TextDelta():
+                self._text(data, at)
+            case ev.ThoughtDelta():
+                self._thought(data, at)
+            case ev.ToolCall():
+                self._tool_call(data, at)
+            case ev.MessageAdded():
+                self._message(data, at)
+            case ev.TurnStarted() | ev.TurnEnded() | ev.TurnInterrupted():
+                self._turn(data, at)
+            case ev.PermissionAsked() | ev.PermissionAnswered():
+                self._permission(data, at)
+            case ev.Plan(turn_id=turn_id, entries=entries):
+                self._block("plan", turn_id, at, {"turn_id": turn_id, "entries": entries})
+            case ev.ContentBlock(block_id=block_id, turn_id=turn_id, content=content):
+                self._close_open()
+                self._block("content", block_id, at, {"turn_id": turn_id, "content": content})
+            case ev.Notice(notice_id=notice_id, level=level, code=code, text=text):
+                self._block("notice", notice_id, at, {"level": level, "code": code, "text": text})
+            case _:
+                self._facts(data, at)
+
+    def _facts(self, data: ev.EventData, at: int) -> None:
+        match data:
+            case ev.SessionStateChanged(state=state, reason=reason, detail=detail):
+                self.state = SessionState(state)
+                self.state_reason = reason
+                self.detail = detail
+            case ev.SessionCreated(session_id=session_id, agent=agent):
+                self.session_id = session_id
+                self.agent = agent
+                self.ended = None
+            case ev.SessionInfo(title=title):
+                self.title = title
+            case ev.AgentStarted():
+                self.failure = None
+            case ev.AgentCommands(commands=commands):
+                self.commands = commands
+            case ev.AgentOptions():
+                self.options |= _given(data)
+            case ev.Usage():
+                self.usage |= {name: value for name, value in _given(data).items() if value is not None}
+            case ev.QueueChanged(waiting=waiting, is_held=is_held):
+                self.waiting = waiting
+                self.is_held = is_held
+            case ev.WalletChanged(pending=pending):
+                self.wallet = pending
+            case ev.NetworkChanged(network=network):
+                self.network = network
+            case ev.SessionClosed(reason=reason):
+                self.ended = Ended(iso(at), reason)
+                self.state = SessionState.CLOSED
+
+    def _message(self, data: ev.MessageAdded, at: int) -> None:
+        message = self._by_id.get(("message", data.message_id))
+        if message is None and data.sender == "agent":
+            message = self._take_placeholder(data.turn_id)
+        if message is None:
+            self._add_message(data, at)
+            return
+        assert isinstance(message, Message)  # noqa: S101 - the key says so
+        if message.is_placeholder:
+            self._settle(message, data.message_id)
+        message.text = Text(data.content)
+        message.is_streaming = data.is_streaming
+        message.changed()
+        if self._open is message and not data.is_streaming:
+            self._open = None
+
+    def _add_message(self, data: ev.MessageAdded, at: int, *, is_placeholder: bool = False) -> Message:
+        message = Message(data, at=at, index=len(self.messages), is_placeholder=is_placeholder)
+        self.messages.append(message)
+        self._add(message, "message")
+        return message
+
+    def _text(self, data: ev.TextDelta, at: int) -> None:
+        message = self._by_id.get(("message", data.message_id))
+        if message is None:
+            message = self._take_placeholder(data.turn_id) or self._add_message(
+                ev.MessageAdded(data.message_id, "agent", "", data.turn_id, is_streaming=True), at
+            )
+        assert isinstance(message, Message)  # noqa: S101 - the key says so
+        if message.is_placeholder:
+            self._settle(message, data.message_id)
+        if self._open is not message:
+            self._close_open()
+            self._open = message
+        message.text.append(data.text)
+        message.changed()
+
+    def _take_placeholder(self, turn_id: str | None) -> Message | None:
+        placeholder = self._placeholder
+        return placeholder if placeholder is not None and placeholder.turn_id == turn_id else None
+
+    def _settle(self, message: Message, message_id: str) -> None:
+        """Gives the empty answer its id and its place behind what the turn did before it said something."""
+        del self._by_id["message", message.id]
+        message.id = message_id
+        message.is_placeholder = False
+        self._by_id["message", message_id] = message
+        self.items.remove(message)
+        self.items.append(message)
+        self._placeholder = None
+
+    def _thought(self, data: ev.ThoughtDelta, at: int) -> None:
+        thought = self._by_id.get(("thought", data.thought_id))
+        if thought is None:
+            thought = Thought(data, at=at)
+            self._add(thought, "thought")
+        assert isinstance(thought, Thought)  # noqa: S101 - the key says so
+        if self._open is not thought:
+            self._close_open()
+            self._open = thought
+        thought.text.append(data.text)
+
+    def _tool_call(self, data: ev.ToolCall, at: int) -> None:
+        fields = _given(data)
+        tool_call_id = fields.pop("tool_call_id")
+        if ("tool_call", tool_call_id) not in self._by_id:
+            self._close_open()
+        self._block("tool_call", tool_call_id, at, fields)
+
+    def _turn(self, data: ev.TurnStarted | ev.TurnEnded | ev.TurnInterrupted, at: int) -> None:
+        if isinstance(data, ev.TurnStarted):
+            self.turn_id = data.turn_id
+            self.failure = None
+            empty = ev.MessageAdded(data.reply_id, "agent", "", data.turn_id, is_streaming=True)
+            self._placeholder = self._add_message(empty, at, is_placeholder=True)
+            return
+        self._close_open()
+        if self._placeholder is not None:
+            self._placeholder.is_streaming = False
+            self._placeholder.changed()
+            self._placeholder = None
+        if data.turn_id == self.turn_id:
+            self.turn_id = None
+        if isinstance(data, ev.TurnInterrupted):
+            self.failure = ev.Failure(data.reason, data.message, retryable=True)
+        elif data.error is not None:
+            self.failure = data.error
+
+    def _permission(self, data: ev.PermissionAsked | ev.PermissionAnswered, at: int) -> None:
+        if isinstance(data, ev.PermissionAsked):
+            self.permissions[data.permission_id] = data
+            fields = _given(data)
+            self._block(
+                "permission", fields.pop("permission_id"), at, {**fields, "outcome": None, "option_id": None}
+            )
+            return
+        self.permissions.pop(data.permission_id, None)
+        fields = {"outcome": data.outcome, "option_id": data.option_id}
+        self._block("permission", data.permission_id, at, fields)
+
+    def _block(self, kind: str, block_id: str, at: int, fields: dict[str, Any]) -> None:
+        known = self._by_id.get((kind, block_id))
+        if isinstance(known, Block):
+            known.fields |= fields
+            return
+        self._add(Block(kind, block_id, at, fields), kind)
+
+    def _add(self, item: Message | Thought | Block, kind: str) -> None:
+        self.items.append(item)
+        self._by_id[kind, item.id] = item
+
+    def _close_open(self) -> None:
+        """A tool call, a thought after text, or the turn's end: what was growing is finished."""
+        if self._open is None:
+            return
+        self._open.is_streaming = False
+        if isinstance(self._open, Message):
+            self._open.changed()
+        self._open = None
+
+
+def _given(data: Struct) -> dict[str, Any]:
+    """The fields of an event that are set."""
+    fields = {name: getattr(data, name) for name in data.__struct_fields__}
+    return {name: value for name, value in fields.items() if value is not UNSET}

@@ -1,0 +1,185 @@
+"""Everything that can go wrong and that a caller is told about: one root, flat leaves.
+
+The first line of a leaf's docstring is its message; `code` is a stable slug for programs. The HTTP status of every
+leaf stands in one table in `app.py`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(
+        self, message: str = "", *, session_id: str | None = None, retry_after_seconds: float | None = None
+    ) -> None:
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.session_id = session_id
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(self.message)
+
+
+class BadRequest(GatewayError):
+    """The request is not what this route takes."""
+
+    code = "bad_request"
+
+
+class InvalidField(GatewayError):
+    """A field of the request has the wrong type, is missing or is empty."""
+
+    code = "invalid_field"
+
+
+class MalformedSessionId(GatewayError):
+    """A session id is 1 to 128 of A-Z a-z 0-9 _ : . - and does not begin with a dot."""
+
+    code = "malformed_session_id"
+
+
+class WrongMediaType(GatewayError):
+    """Send JSON: Content-Type: application/json."""
+
+    code = "wrong_media_type"
+
+
+class BodyTooLarge(GatewayError):
+    """The request body is larger than this gateway takes."""
+
+    code = "body_too_large"
+
+
+class RequestTimeout(GatewayError):
+    """The request did not arrive in time."""
+
+    code = "request_timeout"
+
+
+class MessageTooLong(GatewayError):
+    """The message is longer than this gateway takes."""
+
+    code = "message_too_long"
+
+
+class UnknownAgent(GatewayError):
+    """No agent of this name is configured."""
+
+    code = "unknown_agent"
+
+
+class IdempotencyMismatch(GatewayError):
+    """This Idempotency-Key was used with another body; use a new key for a new request."""
+
+    code = "idempotency_mismatch"
+
+
+class RouteNotFound(GatewayError):
+    """There is nothing at this address."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(GatewayError):
+    """This address does not take this method."""
+
+    code = "method_not_allowed"
+
+
+class SessionNotFound(GatewayError):
+    """There is no such session."""
+
+    code = "session_not_found"
+
+
+class SessionExists(GatewayError):
+    """You already have a session of this id."""
+
+    code = "session_exists"
+
+
+class SessionEnded(GatewayError):
+    """This session has ended."""
+
+    code = "session_ended"
+
+
+class QueueFull(GatewayError):
+    """Too many messages are waiting in this session; wait for the answer or interrupt it."""
+
+    code = "queue_full"
+
+
+class PermissionNotPending(GatewayError):
+    """This permission request is not waiting for an answer; it was answered, or its turn is over."""
+
+    code = "permission_not_pending"
+
+
+class ForbiddenHost(GatewayError):
+    """This Host is not served here; add it to server.hosts if it is yours."""
+
+    code = "forbidden_host"
+
+
+class ForbiddenOrigin(GatewayError):
+    """Requests from this Origin are not accepted; add it to cors.origins if it is yours."""
+
+    code = "forbidden_origin"
+
+
+class RateLimited(GatewayError):
+    """Too many requests; slow down."""
+
+    code = "rate_limited"
+
+
+class TooManyStreams(GatewayError):
+    """Too many open streams."""
+
+    code = "too_many_streams"
+
+
+class SessionLimit(GatewayError):
+    """This gateway holds as many sessions as it may; try again when some have ended."""
+
+    code = "session_limit"
+
+
+class WorkerLimit(GatewayError):
+    """As many agents are running as this gateway may run; try again in a moment."""
+
+    code = "worker_limit"
+
+
+class Draining(GatewayError):
+    """This gateway is shutting down; try again in a moment."""
+
+    code = "draining"
+
+
+class CrashLoop(GatewayError):
+    """The agent died too often in a short time; wait for the cool-down or restart the session."""
+
+    code = "crash_loop"
+
+
+class StoreFull(GatewayError):
+    """The disk is full, so nothing new is accepted; what was accepted is safe. Try again when there is room."""
+
+    code = "store_full"
+
+
+class StoreFailed(GatewayError):
+    """The store does not answer, so nothing new is accepted; what was accepted is safe."""
+
+    code = "store_failed"
+
+
+class BrokenInvariant(GatewayError):
+    """This should not have happened; the log of the gateway says more under this request id."""
+
+    code = "internal_error"

@@ -1,0 +1,299 @@
+"""A session's log: append-only, followed by cursor.
+
+Guarantees:
+- `seq` only grows, with gaps; a number is never used for two facts, across crashes too (numbers are reserved ahead);
+- readers hold one integer and no queue, so a slow reader costs no memory;
+- an event appended as durable, and everything after it, is invisible until it is committed: nothing is seen that a
+  full disk then denies;
+- a reader never gets a gap: where events are no longer kept, or a cursor points into numbers that a crash burnt, it
+  is told so (`Page.is_gap`) and starts again from the fold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.errors import GatewayError, SessionEnded
+from gateway.events import Event, EventData
+from gateway.stores.base import Sink, Store
+
+RESERVE_AHEAD: Final = 2_000
+"""Sequence numbers reserved at a time; a restart skips at most so many."""
+RESERVE_LOW_WATER: Final = 1_000
+PAGE_EVENTS: Final = 2_000
+"""Events read from the store at a time."""
+
+
+class Page(Struct, frozen=True):
+    """What a cursor gets: the next events, or word that they cannot be had and the fold must be taken instead."""
+
+    events: list[Event]
+    is_gap: bool = False
+
+
+class _Entry(Struct):
+    """A durable event that holds back the visible head."""
+
+    seq: int
+    is_rejectable: bool
+
+
+class EventLog(Sink):
+    """The log of one session while it is in memory; see the module."""
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        store: Store,
+        wall_ms: Callable[[], int],
+        on_visible: Callable[[Event], None],
+        on_refused: Callable[[set[int], GatewayError], None],
+        max_events: int,
+        max_bytes: int,
+    ) -> None:
+        self.key = key
+        self._store = store
+        self._wall_ms = wall_ms
+        self._on_visible = on_visible
+        self._on_refused = on_refused
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._tail: list[Event] = []
+        self._seqs: list[int] = []
+        self._tail_bytes = 0
+        self._head = 0
+        self._reserved = 0
+        self._first_new = 0
+        self._last_old = 0
+        self._visible = 0
+        self._committed = 0
+        self._last_at = 0
+        self._gaps: tuple[tuple[int, int], ...] = ()
+        self._held: deque[_Entry] = deque()
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._commits: list[tuple[int, asyncio.Future[None]]] = []
+        self._reserving: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    # -- life -------------------------------------------------------------------------------------------
+
+    async def load(self, *, is_reading_only: bool = False) -> None:
+        """Takes up where the store stands, folding every kept event through `on_visible`.
+
+        A log that is only read reserves nothing and must not be appended to. Raises StoreFull or StoreFailed.
+        """
+        stand = await self._store.stand(self.key)
+        await self._replay()
+        self._visible = self._committed = max(self._visible, stand.last_seq)
+        self._gaps = stand.gaps
+        self._head = max(stand.reserved_seq, self._visible, self._head)
+        self._first_new = self._head + 1
+        self._last_old = self._visible
+        self._reserved = self._head
+        if not is_reading_only:
+            gap = (self._last_old, self._first_new) if self._head > self._last_old else None
+            self._gaps = stand.gaps if gap is None else (*stand.gaps, gap)
+            await self._reserve(gap)
+
+    def begin_above(self, seq: int) -> None:
+        """Called before `load`: the log goes on after the last number of a deleted session of the same id."""
+        self._head = seq
+
+    async def _replay(self) -> None:
+        cursor = 0
+        while events := await self._store.read_events(self.key, after=cursor, limit=PAGE_EVENTS):
+            for event in events:
+                self._on_visible(event)
+                self._last_at = event.at
+            cursor = self._visible = events[-1].seq
+
+    async def release(self) -> None:
+        """Gives back the numbers that were reserved and not used, at the end of a life that ends well."""
+        if self._reserving is not None:
+            await asyncio.wait([self._reserving])
+        await self._store.reserve(self.key, self._head)
+
+    def close(self) -> None:
+        """Wakes every reader for the last time; what is visible stays readable."""
+        self._is_closed = True
+        self._ring()
+        for _, future in self._commits:
+            if not future.done():
+                future.set_exception(SessionEnded())
+        self._commits.clear()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    @property
+    def visible_seq(self) -> int:
+        """The last sequence number that readers may see."""
+        return self._visible
+
+    @property
+    def last_seq(self) -> int:
+        """The last sequence number given out."""
+        return self._head
+
+    def append(self, *data: EventData, durable: bool = False, rejectable: bool = False) -> int:
+        """Appends facts; the last one's seq.
+
+        `durable` holds them back from readers until they are committed. `rejectable` ones are dropped, not retried,
+        when the store cannot write: their caller is told no.
+        """
+        at = self._last_at = max(self._wall_ms(), self._last_at)
+        for item in data:
+            self._head += 1
+            event = Event(self._head, at, item)
+            self._tail.append(event)
+            self._seqs.append(event.seq)
+            self._tail_bytes += event.size_bytes
+            if durable or event.seq > self._reserved:
+                self._held.append(_Entry(event.seq, rejectable))
+            self._store.enqueue(self, event, urgent=durable)
+        if self._head > self._reserved - RESERVE_LOW_WATER:
+            self._reserve_soon()
+        self._advance()
+        return self._head
+
+    async def commit(self, seq: int) -> None:
+        """Waits until everything up to `seq` is durable and visible.
+
+        Raises StoreFull or StoreFailed where the store refused it, SessionEnded where the log was closed first.
+        """
+        if self._visible >= seq:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._commits.append((seq, future))
+        await future
+
+    def committed(self, seq: int) -> None:
+        self._committed = max(self._committed, seq)
+        self._advance()
+
+    def refused(self, error: GatewayError) -> None:
+        rejected = {entry.seq for entry in self._held if entry.is_rejectable}
+        if not rejected:
+            return
+        self._store.forget(self, rejected)
+        self._held = deque(entry for entry in self._held if entry.seq not in rejected)
+        self._tail = [event for event in self._tail if event.seq not in rejected]
+        self._seqs = [event.seq for event in self._tail]
+        for seq, future in self._commits:
+            if seq in rejected and not future.done():
+                future.set_exception(error)
+        self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
+        self._on_refused(rejected, error)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Moves the visible head up to the first event that must still be committed."""
+        while self._held and self._is_settled(self._held[0].seq):
+            self._held.popleft()
+        head = self._held[0].seq - 1 if self._held else self._head
+        if head <= self._visible:
+            return
+        start = bisect.bisect_right(self._seqs, self._visible)
+        stop = bisect.bisect_right(self._seqs, head)
+        self._visible = head
+        for event in self._tail[start:stop]:
+            self._on_visible(event)
+        self._trim()
+        self._ring()
+
+    def _is_settled(self, seq: int) -> bool:
+        return seq <= self._committed and seq <= self._reserved
+
+    def _trim(self) -> None:
+        """Keeps the tail inside its bounds; what is dropped here is read from the store."""
+        if len(self._tail) <= self._max_events and self._tail_bytes <= self._max_bytes:
+            return
+        count, size = 0, self._tail_bytes
+        last = bisect.bisect_right(self._seqs, min(self._visible, self._committed))
+        while count < last and (
+            len(self._tail) - count > self._max_events // 2 or size > self._max_bytes // 2
+        ):
+            size -= self._tail[count].size_bytes
+            count += 1
+        del self._tail[:count], self._seqs[:count]
+        self._tail_bytes = size
+
+    # -- sequence numbers -------------------------------------------------------------------------------
+
+    def _reserve_soon(self) -> None:
+        if self._reserving is None or self._reserving.done():
+            self._reserving = asyncio.create_task(self._reserve(), name=f"reserve {self.key}")
+
+    async def _reserve(self, gap: tuple[int, int] | None = None) -> None:
+        upto = self._head + RESERVE_AHEAD
+        await self._store.reserve(self.key, upto, gap=gap)
+        self._reserved = upto
+        self._advance()
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    async def read(self, after: int, *, max_bytes: int) -> Page:
+        """The next visible events above a cursor, at most about `max_bytes` of them; empty where there are none yet."""
+        if self._is_lost(after):
+            return Page([], is_gap=True)
+        if self._seqs and (
+            after >= self._seqs[0] - 1 or (self._seqs[0] == self._first_new and after >= self._last_old)
+        ):
+            start = bisect.bisect_right(self._seqs, after)
+            stop = bisect.bisect_right(self._seqs, self._visible)
+            return Page(_at_most(self._tail[start:stop], max_bytes))
+        if after >= self._visible:
+            return Page([])
+        if after < await self._store.oldest_seq(self.key):
+            return Page([], is_gap=True)
+        events = await self._store.read_events(self.key, after=after, limit=PAGE_EVENTS)
+        return Page(_at_most([event for event in events if event.seq <= self._visible], max_bytes))
+
+    async def oldest(self) -> int:
+        """A cursor that begins with the oldest event that is kept."""
+        return await self._store.oldest_seq(self.key)
+
+    def _is_lost(self, after: int) -> bool:
+        """Whether a cursor points where nothing of this log ever was, or where a crash took what was."""
+        return after > self._visible or any(last < after < first for last, first in self._gaps)
+
+    async def wait(self, after: int) -> None:
+        """Returns when there is something above the cursor, or when the log is closed."""
+        while self._visible <= after and not self._is_closed:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.add(future)
+            try:
+                await future
+            finally:
+                self._waiters.discard(future)
+
+    def _ring(self) -> None:
+        """The bell: wakes readers and those who wait for a commit."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._commits:
+            for seq, future in self._commits:
+                if seq <= self._visible and not future.done():
+                    future.set_result(None)
+            self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
+
+
+def _at_most(events: list[Event], max_bytes: int) -> list[Event]:
+    """The first events that fit, at least one."""
+    size = 0
+    for index, event in enumerate(events):
+        size += event.size_bytes
+        if size > max_bytes and index:
+            return events[:index]
+    return events

@@ -1,0 +1,339 @@
+"""SessionManager: the lock-guarded map from (owner, id) to session, and the one task group they live in.
+
+The lock is held by plain `def`s only, and a `def` cannot await: nobody spawns a process, or waits for anything, while
+the map is locked. A slot is reserved under the lock; the session is loaded or made outside it; everybody else who
+asks for the same name meanwhile waits for that one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from gateway import events as ev
+from gateway.chat import ChatState
+from gateway.errors import Draining, GatewayError, SessionExists, SessionLimit, SessionNotFound
+from gateway.eventlog import EventLog
+from gateway.lifecycle import CloseReason
+from gateway.session import Services, Session
+from gateway.stores.base import SessionRecord, Tombstone
+from worker.spec import Receipt
+
+log = logging.getLogger(__name__)
+
+Name = tuple[str, str]
+"""(owner, session id)."""
+
+RETRY_SECONDS: Final = 5
+DRAIN_POLL_SECONDS: Final = 0.05
+
+
+class Counts(Struct, frozen=True):
+    """What operators watch."""
+
+    active_sessions: int
+    """Everything in the map."""
+    live: int
+    """With a worker."""
+    parked: int
+
+
+class Shelf:
+    """A stored session that is only read: its record, fold and log, with no place in the map and no worker."""
+
+    def __init__(self, record: SessionRecord, fold: ChatState, events: EventLog) -> None:
+        self.record = record
+        self.fold = fold
+        self.log = events
+
+
+class SessionManager:
+    """See the module. `async with` opens it; leaving closes every session."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = threading.Lock()
+        self._sessions: dict[Name, Session] = {}
+        self._opening: dict[Name, asyncio.Future[Session]] = {}
+        self._newest: dict[str, str] = {}
+        self._arrivals: dict[Name, set[asyncio.Future[None]]] = {}
+        self._tasks = asyncio.TaskGroup()
+        self.is_draining = False
+
+    async def __aenter__(self) -> SessionManager:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.is_draining = True
+        for session in self.sessions():
+            session.ask_to_close(CloseReason.DRAINED)
+        await self._tasks.__aexit__(None, None, None)
+
+    # -- the map ----------------------------------------------------------------------------------------
+
+    def sessions(self) -> list[Session]:
+        """Every session in the map."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    def get(self, owner: str, session_id: str) -> Session | None:
+        """The session in the map under this name."""
+        with self._lock:
+            return self._sessions.get((owner, session_id))
+
+    def get_active_session_count(self) -> int:
+        """How many sessions are in the map, with a worker or parked."""
+        with self._lock:
+            return len(self._sessions)
+
+    def counts(self) -> Counts:
+        """How many sessions there are, and how many have a worker."""
+        sessions = self.sessions()
+        live = sum(session.is_live for session in sessions)
+        return Counts(len(sessions), live, len(sessions) - live)
+
+    def _reserve(self, name: Name) -> Session | asyncio.Future[Session] | None:
+        """The session of this name, the future of whoever opens it, or None: it is the caller's to open."""
+        with self._lock:
+            known = self._sessions.get(name) or self._opening.get(name)
+            if known is not None:
+                return known
+            if len(self._sessions) + len(self._opening) >= self._services.config.limits.max_sessions:
+                raise SessionLimit(retry_after_seconds=RETRY_SECONDS)
+            self._opening[name] = asyncio.get_running_loop().create_future()
+            return None
+
+    def _publish(self, name: Name, session: Session) -> asyncio.Future[Session]:
+        with self._lock:
+            self._sessions[name] = session
+            return self._opening.pop(name)
+
+    def _withdraw(self, name: Name) -> asyncio.Future[Session]:
+        with self._lock:
+            return self._opening.pop(name)
+
+    def _remove(self, name: Name) -> None:
+        with self._lock:
+            self._sessions.pop(name, None)
+
+    # -- finding and making -----------------------------------------------------------------------------
+
+    def refuse_while_draining(self) -> None:
+        """Raises Draining where new work is not taken any more."""
+        if self.is_draining:
+            raise Draining(retry_after_seconds=RETRY_SECONDS)
+
+    async def get_or_create(self, owner: str, session_id: str, *, agent: str | None = None) -> Session:
+        """The session of this name, revived from the store or made. Two callers at once get the same one.
+
+        Raises UnknownAgent, SessionLimit, Draining, StoreFull, StoreFailed.
+        """
+        session = await self._obtain((owner, session_id), agent=agent, is_making=True)
+        if session is None:
+            raise SessionNotFound(session_id=session_id)
+        return session
+
+    async def find(self, owner: str, session_id: str) -> Session | None:
+        """The session of this name, revived from the store where it was reaped; None where there is none."""
+        return await self._obtain((owner, session_id), agent=None, is_making=False)
+
+    async def create(self, owner: str, session_id: str | None, *, agent: str | None = None) -> Session:
+        """A new session. Raises SessionExists besides what `get_or_create` raises."""
+        self.refuse_while_draining()
+        session_id = session_id or new_session_id()
+        if self.get(owner, session_id) or await self._services.store.find_session(owner, session_id):
+            raise SessionExists(session_id=session_id)
+        return await self.get_or_create(owner, session_id, agent=agent)
+
+    async def _obtain(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
+        while True:
+            known = self._reserve(name)
+            if known is None:
+                return await self._open(name, agent=agent, is_making=is_making)
+            session = known if isinstance(known, Session) else await _outcome(known)
+            if session is not None and not session.is_ending:
+                return session
+            if session is not None:
+                await asyncio.wait([session.left])
+            elif not is_making:
+                return None
+
+    async def _open(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
+        """Loads or makes the session whose slot was reserved."""
+        try:
+            session = await self._load_or_make(name, agent=agent, is_making=is_making)
+        except BaseException:
+            self._withdraw(name).cancel()
+            raise
+        if session is None:
+            self._withdraw(name).cancel()
+            return None
+        waiting = self._publish(name, session)
+        self._tasks.create_task(self._host(name, session), name=f"session {session.record.key}")
+        waiting.set_result(session)
+        self._newest[name[0]] = name[1] if is_making else self._newest.get(name[0], name[1])
+        self._ring(name)
+        return session
+
+    async def _load_or_make(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
+        owner, session_id = name
+        record = await self._services.store.find_session(owner, session_id)
+        if record is not None:
+            session = Session(record, self._services)
+            await session.load()
+            return session
+        if not is_making:
+            return None
+        self.refuse_while_draining()
+        record = self._new_record(owner, session_id, self._services.agents.get(agent).name)
+        session = Session(record, self._services)
+        tombstone = await self._services.store.find_tombstone(owner, session_hash(owner, session_id))
+        await self._services.store.create_session(record)
+        await session.load(above=tombstone.last_seq if tombstone else 0)
+        session.log.append(ev.SessionCreated(session_id, record.agent))
+        return session
+
+    def _new_record(self, owner: str, session_id: str, agent: str) -> SessionRecord:
+        now = self._services.wall_ms()
+        return SessionRecord(
+            key=secrets.token_hex(12),
+            owner=owner,
+            session_id=session_id,
+            agent=agent,
+            created_at=now,
+            last_active_at=now,
+            uid=self._services.workspaces.take_uid(),
+        )
+
+    def newest_known(self, owner: str) -> str | None:
+        """The id that entered the map last for this owner, as far as this process remembers."""
+        return self._newest.get(owner)
+
+    async def newest(self, owner: str) -> str | None:
+        """The id of the session that the owner created last and still has."""
+        known = self._newest.get(owner)
+        if known is not None and self.get(owner, known) is not None:
+            return known
+        record = await self._services.store.newest_session(owner)
+        return None if record is None else record.session_id
+
+    async def shelf(self, owner: str, session_id: str) -> Shelf | None:
+        """A stored session for reading only: nothing is started, nothing enters the map."""
+        record = await self._services.store.find_session(owner, session_id)
+        if record is None:
+            return None
+        fold = ChatState(session_id)
+        events = EventLog(
+            record.key,
+            store=self._services.store,
+            wall_ms=self._services.wall_ms,
+            on_visible=fold.apply,
+            on_refused=lambda _seqs, _error: None,
+            max_events=0,
+            max_bytes=0,
+        )
+        await events.load(is_reading_only=True)
+        return Shelf(record, fold, events)
+
+    async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
+        """What is left of a deleted session of this name."""
+        return await self._services.store.find_tombstone(owner, session_hash(owner, session_id))
+
+    # -- ending -----------------------------------------------------------------------------------------
+
+    async def _host(self, name: Name, session: Session) -> None:
+        """A session's task: its life, then its leaving."""
+        try:
+            await session.run()
+            if session.close_reason is CloseReason.DELETED:
+                await self.erase(session.record, session.log.last_seq, reason="deleted")
+        except GatewayError as error:
+            log.error("session %s: not erased: %s", session.record.key, error)
+        finally:
+            self._remove(name)
+            session.left.set_result(None)
+
+    async def close(self, session: Session, reason: CloseReason) -> Receipt:
+        """Ends a session and waits until it has left; the receipt of its worker."""
+        session.ask_to_close(reason)
+        await asyncio.wait([session.left])
+        return session.receipt or Receipt()
+
+    async def erase(self, record: SessionRecord, last_seq: int, *, reason: str) -> None:
+        """Erases what is stored of a session and leaves a tombstone without content."""
+        tombstone = Tombstone(
+            owner=record.owner,
+            session_hash=session_hash(record.owner, record.session_id),
+            last_seq=last_seq,
+            at=self._services.wall_ms(),
+            reason=reason,
+        )
+        await self._services.store.delete_session(record.key, tombstone)
+        await asyncio.to_thread(self._services.workspaces.remove, record.key)
+        self._services.workspaces.give_back_uid(record.uid)
+
+    async def drain(self, *, grace_seconds: float) -> None:
+        """Takes no new work, gives running turns their grace, then ends every session."""
+        self.is_draining = True
+        deadline = self._services.monotonic() + grace_seconds
+        while self._services.monotonic() < deadline and any(session.is_busy for session in self.sessions()):
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        sessions = self.sessions()
+        for session in sessions:
+            session.ask_to_close(CloseReason.DRAINED)
+        if sessions:
+            await asyncio.wait([session.left for session in sessions])
+
+    # -- arrivals ---------------------------------------------------------------------------------------
+
+    async def arrival(self, owner: str, session_id: str, *, has_come: Callable[[], bool]) -> None:
+        """Returns when a session of this name enters the map, or when `has_come` is true already."""
+        name = (owner, session_id)
+        while not has_come():
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._arrivals.setdefault(name, set()).add(future)
+            try:
+                await future
+            finally:
+                self._arrivals[name].discard(future)
+                if not self._arrivals[name]:
+                    del self._arrivals[name]
+
+    def _ring(self, name: Name) -> None:
+        for wanted in (name, (name[0], "")):
+            for future in self._arrivals.get(wanted, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    async def stored(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
+        """The owner's sessions, those in the map as they are now, last active first."""
+        records = await self._services.store.list_sessions(owner, limit=limit)
+        return [self._fresh(record) for record in records]
+
+    def _fresh(self, record: SessionRecord) -> SessionRecord:
+        session = self.get(record.owner, record.session_id)
+        return record if session is None else session.fresh_record()
+
+
+async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
+    """The session that somebody else opens; None where that came to nothing."""
+    await asyncio.wait([opening])
+    return None if opening.cancelled() else opening.result()
+
+
+def new_session_id() -> str:
+    """An id that nobody guesses."""
+    return secrets.token_urlsafe(18)
+
+
+def session_hash(owner: str, session_id: str) -> str:
+    """What a tombstone keeps instead of the id."""
+    return hashlib.sha256(f"{owner}\0{session_id}".encode()).hexdigest()

@@ -1,0 +1,347 @@
+"""AgentPeer: one worker's side of a session. What the agent says becomes events; what it asks is answered.
+
+Permission requests wait for a person; model calls go through the broker, one at a time, and end with the turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from gateway import events as ev
+from gateway.agent import AgentConnection, AgentError, AgentGone, Initialized
+from gateway.agents import Agent
+from gateway.broker import Broker, ModelDelta, ModelError, ModelRequest
+from gateway.chat import Block, ChatState
+from gateway.config import Config
+from gateway.conversation import transcript
+from gateway.spawner import Worker
+from gateway.stores.base import SessionRecord
+from gateway.turns import Turn
+from gateway.updates import Translator
+from worker import acp
+
+log = logging.getLogger(__name__)
+
+MODEL_ERROR: Final = -32010
+"""The JSON-RPC code of a failed model call; `data` carries the slug and whether trying again may help."""
+
+
+class Owner(Protocol):
+    """The session, as its peer sees it."""
+
+    record: SessionRecord
+    fold: ChatState
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that runs."""
+
+    def on_events(self, events: list[ev.EventData]) -> None:
+        """The agent's updates as events."""
+
+    def on_asked(self, asked: ev.PermissionAsked) -> None:
+        """The agent asks for permission."""
+
+    def on_wallet(self, pending: str | None) -> None:
+        """The agent prepared a transaction."""
+
+
+class _Option(Struct, rename="camel"):
+    option_id: str
+    name: str = ""
+    kind: str = "allow_once"
+
+
+class _AskedToolCall(Struct, rename="camel"):
+    tool_call_id: str | None = None
+    title: str | None = None
+
+
+class _Ask(Struct, rename="camel"):
+    options: list[_Option]
+    tool_call: _AskedToolCall = msgspec.field(default_factory=_AskedToolCall)
+
+
+class _Cancel(Struct, rename="camel"):
+    request_id: int | str
+
+
+class _Wallet(Struct):
+    transaction: Any = None
+
+
+class _Pending(Struct):
+    request_id: acp.Id
+    option_ids: frozenset[str]
+
+
+class _PromptFailure(Struct):
+    code: str = "agent_error"
+    retryable: bool = False
+
+
+class AgentPeer:
+    """See the module."""
+
+    def __init__(self, owner: Owner, worker: Worker, *, config: Config, broker: Broker) -> None:
+        self._owner = owner
+        self._broker = broker
+        self.connection = AgentConnection(worker, self, line_bytes=config.limits.line_bytes)
+        self._translator = Translator()
+        self._agent_session_id = ""
+        self._initialized = Initialized()
+        self._is_replaying = False
+        self._needs_transcript = False
+        self._pending: dict[str, _Pending] = {}
+        self._asked = 0
+        self._turn_id = ""
+        self._model_call: asyncio.Task[None] | None = None
+        self._model_request: acp.Id = None
+
+    # -- opening ----------------------------------------------------------------------------------------
+
+    async def open(self, cwd: str) -> tuple[str, str]:
+        """ACP up to a session: (how, the agent's session id); how is new, resumed, loaded or transcript.
+
+        Raises AgentError, AgentGone, WireError.
+        """
+        self._initialized = await self.connection.initialize(self._meta())
+        params: dict[str, object] = {"cwd": cwd, "mcpServers": []}
+        how = await self._come_back(params)
+        if how is None:
+            opened = await self.connection.open_session("session/new", params)
+            if not isinstance(opened.session_id, str):
+                raise AgentGone("The agent opened a session without an id.")
+            self._agent_session_id = opened.session_id
+            self._options(opened.modes, opened.config_options)
+            self._needs_transcript = self._has_history()
+            how = "transcript" if self._needs_transcript else "new"
+        return how, self._agent_session_id
+
+    async def _come_back(self, params: dict[str, object]) -> str | None:
+        """Resumes or loads the agent's own session, where there is one and the agent can."""
+        known = self._owner.record.agent_session_id
+        if known is None or not (self._initialized.can_resume or self._initialized.can_load):
+            return None
+        method = "session/resume" if self._initialized.can_resume else "session/load"
+        self._is_replaying = True
+        try:
+            opened = await self.connection.open_session(method, {"sessionId": known, **params})
+        except AgentError as error:
+            log.warning("session %s: %s failed: %s", self._owner.record.key, method, error)
+            return None
+        finally:
+            self._is_replaying = False
+        self._agent_session_id = known
+        self._options(opened.modes, opened.config_options)
+        return "resumed" if self._initialized.can_resume else "loaded"
+
+    def _meta(self) -> dict[str, Any]:
+        """What this gateway offers its own agent beside ACP."""
+        if not (self._owner.agent.is_built_in and self._broker.is_configured):
+            return {}
+        return {"model": {"models": list(self._broker.models)}}
+
+    def _has_history(self) -> bool:
+        return any(message.sender == "agent" and message.text.length for message in self._owner.fold.messages)
+
+    def _options(self, modes: Any, config_options: Any) -> None:
+        given: dict[str, Any] = {
+            name: value
+            for name, value in (("modes", modes), ("config_options", config_options))
+            if isinstance(value, Raw) and bytes(value) != b"null"
+        }
+        if given:
+            self._owner.on_events([ev.AgentOptions(**given)])
+
+    @property
+    def can_come_back(self) -> bool:
+        """Whether the conversation survives the process: kept by the agent, or handed over by the gateway."""
+        return self._owner.agent.is_built_in or self._initialized.can_load or self._initialized.can_resume
+
+    def started(self, how: str, milliseconds: int) -> ev.AgentStarted:
+        """The event that says the agent is ready."""
+        info = self._initialized.agent_info
+        name = (info.title or info.name) if info is not None else None
+        version = info.version if info is not None else None
+        return ev.AgentStarted(self._owner.record.agent, name, version, how, milliseconds)
+
+    # -- turns ------------------------------------------------------------------------------------------
+
+    def transcript_before(self, turn: Turn) -> list[bytes]:
+        """The earlier conversation, where this worker has not heard it yet."""
+        if not self._needs_transcript:
+            return []
+        self._needs_transcript = False
+        return transcript(self._owner.fold, before_message_id=turn.message_id)
+
+    async def prompt(self, turn: Turn, blocks: list[dict[str, Any]]) -> ev.TurnEnded:
+        """One prompt turn. Raises AgentGone, WireError."""
+        self._turn_id = turn.turn_id
+        self._translator.begin_turn(turn.turn_id)
+        try:
+            prompted = await self.connection.prompt(self._agent_session_id, blocks)
+        except AgentError as error:
+            return ev.TurnEnded(turn.turn_id, "error", _failure(error))
+        return ev.TurnEnded(turn.turn_id, prompted.stop_reason)
+
+    def cancel(self) -> None:
+        """Asks the agent to stop; what it asked is answered with `cancelled`."""
+        self._cancel_permissions()
+        self.connection.cancel(self._agent_session_id)
+
+    def end_turn(self) -> None:
+        """The turn is over: nothing that it asked for goes on."""
+        self._turn_id = ""
+        self._cancel_permissions()
+        if self._model_call is not None:
+            self._model_call.cancel()
+
+    # -- permissions ------------------------------------------------------------------------------------
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a permission request waits."""
+        return bool(self._pending)
+
+    def may_answer(self, permission_id: str, option_id: str) -> bool:
+        """Whether this request waits and offers this option."""
+        pending = self._pending.get(permission_id)
+        return pending is not None and option_id in pending.option_ids
+
+    def answer(self, permission_id: str, option_id: str) -> None:
+        """Hands the user's choice to the agent."""
+        pending = self._pending.pop(permission_id, None)
+        if pending is not None:
+            outcome = {"outcome": "selected", "optionId": option_id}
+            self.connection.respond(pending.request_id, {"outcome": outcome})
+
+    def _cancel_permissions(self) -> None:
+        answered: list[ev.EventData] = []
+        for permission_id, pending in self._pending.items():
+            self.connection.respond(pending.request_id, {"outcome": {"outcome": "cancelled"}})
+            answered.append(ev.PermissionAnswered(permission_id, "cancelled"))
+        self._pending.clear()
+        if answered:
+            self._owner.on_events(answered)
+
+    def _ask(self, message: acp.Envelope) -> None:
+        try:
+            ask = acp.parse(message.params, _Ask)
+        except msgspec.DecodeError as error:
+            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
+            return
+        if not self._turn_id or not ask.options:
+            self.connection.respond(message.id_or_none, {"outcome": {"outcome": "cancelled"}})
+            return
+        self._asked += 1
+        permission_id = f"{self._turn_id}.p{self._asked}"
+        options = tuple(ev.PermissionOption(o.option_id, o.name or o.option_id, o.kind) for o in ask.options)
+        self._pending[permission_id] = _Pending(message.id_or_none, frozenset(o.option_id for o in options))
+        agent_call_id = ask.tool_call.tool_call_id
+        call_id = self._translator.tool_call_id(agent_call_id) if agent_call_id else None
+        title = ask.tool_call.title or self._title_of(call_id) or "The agent asks for permission."
+        self._owner.on_asked(ev.PermissionAsked(permission_id, self._turn_id, title, options, call_id))
+
+    def _title_of(self, call_id: str | None) -> str | None:
+        for item in reversed(self._owner.fold.items):
+            if isinstance(item, Block) and item.kind == "tool_call" and item.id == call_id:
+                return str(item.fields.get("title") or "")
+        return None
+
+    # -- what the agent says ----------------------------------------------------------------------------
+
+    def on_updates(self, updates: Sequence[Raw]) -> None:
+        events = self._translator.events(updates)
+        if self._is_replaying:
+            events = [event for event in events if isinstance(event, ev.AgentCommands | ev.AgentOptions)]
+        if events:
+            self._owner.on_events(events)
+
+    def on_request(self, message: acp.Envelope) -> bool:
+        match message.method:
+            case "session/request_permission":
+                self._ask(message)
+            case "_model/stream" if self._owner.agent.is_built_in:
+                self._call_model(message)
+            case _:
+                return False
+        return True
+
+    def on_notification(self, message: acp.Envelope) -> None:
+        handlers: dict[str | None, Callable[[acp.Envelope], None]] = {
+            "_model/cancel": self._cancel_model,
+            "_session/wallet": self._wallet,
+        }
+        handler = handlers.get(message.method)
+        if handler is None:
+            return
+        try:
+            handler(message)
+        except msgspec.DecodeError as error:
+            log.info("session %s: %s is malformed: %s", self._owner.record.key, message.method, error)
+
+    def _wallet(self, message: acp.Envelope) -> None:
+        transaction = acp.parse(message.params, _Wallet).transaction
+        encoded = msgspec.json.encode(transaction, order="sorted").decode()
+        self._owner.on_wallet(None if transaction is None else encoded)
+
+    # -- the broker -------------------------------------------------------------------------------------
+
+    def _call_model(self, message: acp.Envelope) -> None:
+        if self._model_call is not None and not self._model_call.done():
+            self._fail_model(message.id_or_none, ModelError("model_busy", "One model call at a time."))
+            return
+        try:
+            request = acp.parse(message.params, ModelRequest)
+        except msgspec.DecodeError as error:
+            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
+            return
+        self._model_request = message.id_or_none
+        self._model_call = asyncio.create_task(
+            self._stream_model(message.id_or_none, request), name=f"model {self._owner.record.key}"
+        )
+
+    async def _stream_model(self, request_id: acp.Id, request: ModelRequest) -> None:
+        async def on_delta(delta: ModelDelta) -> None:
+            self.connection.notify("_model/delta", {"requestId": request_id} | msgspec.to_builtins(delta))
+            await self.connection.drained()
+
+        try:
+            result = await self._broker.stream(request, on_delta)
+        except ModelError as error:
+            self._fail_model(request_id, error)
+            return
+        except asyncio.CancelledError:
+            self._fail_model(request_id, ModelError("cancelled", "The model call was cancelled."))
+            raise
+        usage = {"inputTokens": result.input_tokens, "outputTokens": result.output_tokens}
+        self._owner.on_events(
+            [ev.Usage(input_tokens=result.input_tokens, output_tokens=result.output_tokens)]
+        )
+        self.connection.respond(request_id, {"finishReason": result.finish_reason, "usage": usage})
+
+    def _fail_model(self, request_id: acp.Id, error: ModelError) -> None:
+        data = {"code": error.code, "retryable": error.retryable}
+        self.connection.respond_error(request_id, MODEL_ERROR, error.message, data)
+
+    def _cancel_model(self, message: acp.Envelope) -> None:
+        cancelled = acp.parse(message.params, _Cancel).request_id
+        if self._model_call is not None and cancelled == self._model_request:
+            self._model_call.cancel()
+
+
+def _failure(error: AgentError) -> ev.Failure:
+    """The agent's error as the user reads it."""
+    try:
+        data = msgspec.convert(error.error.data or {}, _PromptFailure)
+    except msgspec.ValidationError:
+        data = _PromptFailure()
+    words = error.error.message or "The agent failed without saying why."
+    return ev.Failure(data.code, words, data.retryable)

@@ -1,0 +1,85 @@
+"""The reaper: every sweep it nominates sessions; each decides for itself in one synchronous check.
+
+Idle is about use, not wires: an open stream keeps nobody alive, a running turn is never ended. A chat that arrives
+in the same tick wins, because nothing awaits between the check and the asking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from gateway.config import SessionsConfig
+from gateway.errors import GatewayError
+from gateway.lifecycle import CloseReason
+from gateway.manager import SessionManager
+from gateway.session import Services
+
+log = logging.getLogger(__name__)
+
+PARK_CHECKS_PER_PERIOD = 4
+PURGE_BATCH = 500
+DAY_MILLISECONDS = 24 * 3600 * 1000
+
+
+class Reaper:
+    """Parks idle workers, reaps idle sessions, purges what is older than its retention."""
+
+    def __init__(self, manager: SessionManager, services: Services) -> None:
+        self._manager = manager
+        self._services = services
+        self._config: SessionsConfig = services.config.sessions
+
+    async def run(self) -> None:
+        """Sweeps for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._every(self._config.sweep_interval_seconds, self.sweep), name="reaper")
+            if self._config.park_after_seconds:
+                interval = self._config.park_after_seconds / PARK_CHECKS_PER_PERIOD
+                tasks.create_task(self._every(interval, self.park), name="parker")
+
+    async def _every(self, seconds: float, act) -> None:  # type: ignore[no-untyped-def]
+        while True:
+            await asyncio.sleep(seconds)
+            await act()
+
+    async def park(self) -> int:
+        """Asks workers that were not used for a while to end; how many."""
+        idle = [
+            session
+            for session in self._manager.sessions()
+            if session.may_park() and session.idle_seconds >= self._config.park_after_seconds
+        ]
+        for session in idle:
+            session.ask_to_park()
+        return len(idle)
+
+    async def sweep(self) -> int:
+        """Asks sessions that were not used for long to leave the map, then purges; how many were asked."""
+        idle = [
+            session
+            for session in self._manager.sessions()
+            if session.may_reap(after_seconds=self._config.idle_timeout_seconds)
+        ]
+        for session in idle:
+            session.ask_to_close(CloseReason.IDLE)
+        if idle:
+            log.info(
+                "reaped %d idle sessions; %d are left", len(idle), len(self._manager.sessions()) - len(idle)
+            )
+        try:
+            await self._purge()
+        except GatewayError as error:
+            log.error("nothing was purged: %s", error)
+        return len(idle)
+
+    async def _purge(self) -> None:
+        now, store = self._services.wall_ms(), self._services.store
+        if self._config.retention_days:
+            before = now - round(self._config.retention_days * DAY_MILLISECONDS)
+            for record in await store.sessions_idle_since(before, limit=PURGE_BATCH):
+                if self._manager.get(record.owner, record.session_id) is None:
+                    stand = await store.stand(record.key)
+                    last_seq = max(stand.last_seq, stand.reserved_seq)
+                    await self._manager.erase(record, last_seq, reason="purged")
+        await store.drop_tombstones(now - round(self._config.tombstone_days * DAY_MILLISECONDS))

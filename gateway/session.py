@@ -1,0 +1,712 @@
+"""Session: one conversation. A log, its fold, and one worker while a turn needs it.
+
+`run()` is the session's whole life: it takes a worker in, serves, and lets it go. Everybody else only asks: a verb
+queues a turn, the reaper and the operator ask for parking or closing, and only `run()`'s `finally` closes.
+
+Guarantees: what a verb acknowledged is committed first; a turn that began ends with an event, whatever ends it; a
+worker's end is not the session's; permission requests are answered by a person or cancelled, never approved here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from gateway import events as ev
+from gateway.agent import AgentError, AgentGone, WireError
+from gateway.agents import Agent, AgentCatalogue
+from gateway.broker import Broker
+from gateway.chat import ChatState, Outside
+from gateway.config import Config
+from gateway.conversation import prompt_blocks
+from gateway.errors import (
+    BrokenInvariant,
+    GatewayError,
+    PermissionNotPending,
+    QueueFull,
+    SessionEnded,
+)
+from gateway.eventlog import EventLog
+from gateway.lifecycle import BUSY, LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
+from gateway.peer import AgentPeer
+from gateway.slots import WorkerSlots
+from gateway.spawner import Spawner, StartFailed, Worker, base_environment
+from gateway.stores.base import SessionRecord, Store
+from gateway.turns import Queue, Turn
+from gateway.workspace import Workspaces
+from worker.acp import AUTH_REQUIRED
+from worker.spec import Receipt, SpawnRequest
+
+log = logging.getLogger(__name__)
+
+TITLE_CHARACTERS = 60
+
+
+class Services(Struct, frozen=True, kw_only=True):
+    """What every session of a gateway shares."""
+
+    config: Config
+    store: Store
+    spawner: Spawner
+    broker: Broker
+    agents: AgentCatalogue
+    workspaces: Workspaces
+    slots: WorkerSlots
+    monotonic: Callable[[], float]
+    """Seconds of a clock that is never set: idle time is measured with it."""
+    wall_ms: Callable[[], int]
+    """Milliseconds since 1970 UTC: what people read."""
+
+    def outside(self, agent: str | None) -> Outside:
+        """What State shows beside the log, for a session of this agent (None: of the default one)."""
+        name = agent or self.agents.default
+        is_offline = self.agents.is_built_in(name) and not self.broker.is_configured
+        return Outside(missing_api_key=is_offline)
+
+
+class WorkerFailed(Exception):
+    """The worker's life ended before its session asked for it."""
+
+    def __init__(self, reason: WorkerEnd, message: str) -> None:
+        self.reason = reason
+        self.message = message
+        super().__init__(message)
+
+
+class Session:
+    """One conversation; see the module. All methods belong to the loop's thread."""
+
+    def __init__(self, record: SessionRecord, services: Services) -> None:
+        limits = services.config.limits
+        self.record = record
+        self._services = services
+        self._config = services.config.sessions
+        self.fold = ChatState(record.session_id)
+        self.log = EventLog(
+            record.key,
+            store=services.store,
+            wall_ms=services.wall_ms,
+            on_visible=self._on_visible,
+            on_refused=self._on_refused,
+            max_events=limits.events_per_session,
+            max_bytes=limits.event_bytes_per_session,
+        )
+        self.state = SessionState.PARKED
+        self.close_reason: CloseReason | None = None
+        self.receipt: Receipt | None = None
+        self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when it has left the map, and, where it was deleted, when it is erased."""
+        self.last_used = services.monotonic()
+        self._queue = Queue()
+        self._turn: Turn | None = None
+        self._peer: AgentPeer | None = None
+        self._worker: Worker | None = None
+        self._deadline: asyncio.Timeout | None = None
+        self._is_parking = False
+        self._wake = asyncio.Event()
+        self._deaths: deque[float] = deque()
+        self._said: list[str] = []
+        self._has_slot = False
+        self._state_json: tuple[int, Outside, bytes] | None = None
+
+    # -- what it is -------------------------------------------------------------------------------------
+
+    @property
+    def session_id(self) -> str:
+        return self.record.session_id
+
+    @property
+    def agent(self) -> Agent:
+        return self._services.agents.get(self.record.agent)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it must not be parked or reaped: a turn runs or waits to run, or a life ends."""
+        return (
+            self.state in BUSY or self._turn is not None or (len(self._queue) > 0 and not self._queue.is_held)
+        )
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has a worker."""
+        return self.state in LIVE
+
+    @property
+    def is_ending(self) -> bool:
+        return self.close_reason is not None
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since a verb or a worker's report; streams and reads do not count."""
+        return self._services.monotonic() - self.last_used
+
+    def memory_bytes(self) -> int:
+        """Resident memory of its worker's processes; 0 without one."""
+        return self._worker.memory_bytes() if self._worker is not None else 0
+
+    @property
+    def outside(self) -> Outside:
+        """What its State shows that its log does not say."""
+        return self._services.outside(self.record.agent)
+
+    def state_json(self) -> bytes:
+        """State as JSON, encoded once however many ask."""
+        outside = self.outside
+        known = self._state_json
+        if known is None or known[0] != self.fold.seq or known[1] != outside:
+            known = self._state_json = (self.fold.seq, outside, self.fold.state_json(outside))
+        return known[2]
+
+    # -- verbs ------------------------------------------------------------------------------------------
+
+    def has_message(self, message_id: str) -> bool:
+        """Whether a user's message of this id is in the conversation, or on its way into it."""
+        turn = self._turn
+        return self.fold.has_message(message_id) or (turn is not None and turn.message_id == message_id)
+
+    async def chat(self, text: str, *, message_id: str | None = None) -> Turn:
+        """Takes a user's message; returns when it is committed. The answer comes on the log.
+
+        Raises QueueFull, WorkerLimit, SessionEnded, StoreFull, StoreFailed.
+        """
+        self._use()
+        turn = Turn(text, message_id=message_id)
+        if self._turn is None and (len(self._queue) == 0 or self._queue.is_held):
+            self._take_slot()
+            self._turn = turn
+            follow: ev.EventData = turn.started()
+        else:
+            if len(self._queue) >= self._services.config.limits.queued_messages:
+                raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
+            self._queue.put(turn)
+            follow = self._queue.event()
+        message = ev.MessageAdded(turn.message_id, "user", text, turn.turn_id)
+        first = [] if self.fold.title else [ev.SessionInfo(_title(text))]
+        await self._say(*first, message, follow)
+        return turn
+
+    async def system(self, text: str) -> str:
+        """Takes a system message, which the agent gets with its next prompt; the message's id."""
+        self._use()
+        message_id = f"s{self.log.last_seq + 1}"
+        events: list[ev.EventData] = [ev.MessageAdded(message_id, "system", text)]
+        if self.fold.wallet is not None and "transaction" in text.lower():
+            events.append(ev.WalletChanged(None))
+        self._said.append(text)
+        await self._say(*events)
+        return message_id
+
+    async def set_network(self, network: str) -> None:
+        """Notes the network that the user's wallet is on; the agent hears of it with its next prompt."""
+        self._use()
+        self._said.append(f"The user's wallet is on the network {network}.")
+        await self._say(ev.NetworkChanged(network))
+
+    async def rename(self, title: str) -> None:
+        """Gives the session a title."""
+        self._use()
+        await self._say(ev.SessionInfo(title))
+
+    async def interrupt(self) -> None:
+        """Stops the turn that runs, if one does, and holds what waits; returns when the turn has ended."""
+        self._use()
+        turn = self._turn
+        if turn is None:
+            return
+        turn.is_cut = True
+        if self._peer is not None and turn.is_prompted:
+            if self.state is not SessionState.INTERRUPTING:
+                self._transition(SessionState.INTERRUPTING)
+            self._peer.cancel()
+            self._reschedule(self._config.interrupt_timeout_seconds)
+        elif self.fold.turn_id == turn.turn_id:
+            self._end_turn(turn, ev.TurnEnded(turn.turn_id, "cancelled"))
+        await asyncio.wait([turn.done])
+        await self.log.commit(self.log.last_seq)
+
+    async def answer_permission(self, permission_id: str, option_id: str) -> None:
+        """Answers a permission request. Raises PermissionNotPending where there is none with this id and option."""
+        self._use()
+        if self._peer is None or not self._peer.may_answer(permission_id, option_id):
+            raise PermissionNotPending(session_id=self.session_id)
+        peer = self._peer
+        await self._say(ev.PermissionAnswered(permission_id, "selected", option_id))
+        peer.answer(permission_id, option_id)
+        if self.state is SessionState.WAITING and not peer.is_asking:
+            self._transition(SessionState.RUNNING)
+
+    async def release_queue(self) -> None:
+        """Sends the messages that an interrupt held."""
+        self._use()
+        self._queue.release()
+        self._take_slot()
+        await self._say(self._queue.event())
+        self._next_turn()
+
+    async def drop_queued(self, message_id: str | None = None) -> int:
+        """Drops waiting messages, all or the one named; how many."""
+        self._use()
+        dropped = self._queue.drop(message_id)
+        if dropped:
+            await self._say(self._queue.event())
+        return len(dropped)
+
+    async def restart(self) -> None:
+        """Forgets the deaths of the past, so that the next verb brings a worker although they were many."""
+        self._use()
+        self._deaths.clear()
+        self._is_parking = self.state is SessionState.IDLE
+        self._wake.set()
+        if self.state is SessionState.PARKED:
+            await self._say(ev.SessionStateChanged(SessionState.PARKED))
+
+    # -- asking -----------------------------------------------------------------------------------------
+
+    def may_reap(self, *, after_seconds: float) -> bool:
+        """Whether it has been without use for so long, and nothing runs or waits to run."""
+        return not self.is_busy and not self.is_ending and self.idle_seconds >= after_seconds
+
+    def may_park(self) -> bool:
+        """Whether its worker can be stopped without loss: nothing runs, and its conversation can be given back."""
+        peer = self._peer
+        return (
+            self.state is SessionState.IDLE and self._turn is None and peer is not None and peer.can_come_back
+        )
+
+    def ask_to_park(self) -> None:
+        """Asks it to let its worker go; it does so unless a turn came first."""
+        self._is_parking = True
+        self._wake.set()
+
+    def ask_to_close(self, reason: CloseReason) -> None:
+        """Asks it to end. The first reason stands."""
+        if self.close_reason is None:
+            self.close_reason = reason
+            self._reschedule(0)
+            self._wake.set()
+
+    # -- coming into memory -----------------------------------------------------------------------------
+
+    async def load(self, *, above: int = 0) -> None:
+        """Takes up where the store stands. Raises StoreFull or StoreFailed."""
+        self.log.begin_above(above)
+        await self.log.load()
+        self._services.workspaces.claim_uid(self.record.uid)
+        if self.fold.turn_id is not None:
+            self._end_lost_turn(self.fold.turn_id)
+        self._said = _unheard(self.fold)
+        if self.fold.state is not SessionState.PARKED:
+            self.log.append(ev.SessionStateChanged(SessionState.PARKED))
+
+    def _end_lost_turn(self, turn_id: str) -> None:
+        """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
+        words = "The gateway was restarted before the answer was complete."
+        self.log.append(
+            ev.TurnInterrupted(turn_id, "gateway_restarted", words),
+            ev.MessageAdded(f"{turn_id}.error", "system", words),
+            durable=True,
+        )
+
+    def fresh_record(self) -> SessionRecord:
+        """The record as it is now, which the store hears of at the end of a turn."""
+        idle_ms = round(self.idle_seconds * 1000)
+        return msgspec.structs.replace(
+            self.record,
+            title=self.fold.title,
+            message_count=len(self.fold.messages),
+            last_active_at=self._services.wall_ms() - idle_ms,
+        )
+
+    # -- its life ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """The session's whole life, from the map's point of view. Never raises."""
+        try:
+            while not self.is_ending:
+                if self._has_turn():
+                    await self._live()
+                else:
+                    await self._until_woken()
+        except Exception:
+            log.exception("session %s: its life ended by a bug", self.record.key)
+            self.close_reason = self.close_reason or CloseReason.STORE_FAILED
+        finally:
+            await self._close()
+
+    async def _until_woken(self) -> None:
+        await self._wake.wait()
+        self._wake.clear()
+
+    def _has_turn(self) -> bool:
+        """Whether a turn is committed and waits for the agent."""
+        return self._turn is not None and self._turn.turn_id == self.fold.turn_id
+
+    async def _live(self) -> None:
+        """One worker's life, from spawn to receipt."""
+        end, message = WorkerEnd.PARKED, None
+        if self._is_crash_loop():
+            self._refuse_to_start()
+            return
+        self._is_parking = False
+        self._transition(SessionState.STARTING)
+        try:
+            await self._with_worker()
+            end = WorkerEnd.CLOSED if self.is_ending else WorkerEnd.PARKED
+        except WorkerFailed as failure:
+            end, message = failure.reason, failure.message
+            self._deaths.append(self._services.monotonic())
+        self._cut_turn(end, message)
+        receipt = await self._stop_worker()
+        self._give_slot()
+        self.log.append(_worker_ended(end, message, receipt))
+        if not self.is_ending:
+            self._transition(SessionState.PARKED, reason=str(end))
+            self._next_turn()
+
+    async def _with_worker(self) -> None:
+        """Spawns, opens the agent's session and serves until it is asked to stop. Raises WorkerFailed."""
+        began = self._services.monotonic()
+        try:
+            async with asyncio.timeout(self._config.start_timeout_seconds) as self._deadline:
+                self._worker = await self._services.spawner.spawn(self._spawn_request())
+                peer = AgentPeer(
+                    self, self._worker, config=self._services.config, broker=self._services.broker
+                )
+                await peer.connection.__aenter__()
+                self._peer = peer
+                how = await self._open_agent(peer)
+        except TimeoutError:
+            if self.is_ending:
+                return
+            seconds = self._config.start_timeout_seconds
+            raise self._start_failed(f"The agent did not start within {seconds:g} seconds.") from None
+        except OSError as error:
+            raise self._start_failed(f"The session's files cannot be made: {error.strerror}") from error
+        except (StartFailed, AgentGone, WireError, GatewayError) as error:
+            await self._let_stderr_arrive()
+            raise self._start_failed(str(error)) from error
+        except AgentError as error:
+            raise self._start_failed(_refusal(error)) from error
+        milliseconds = round((self._services.monotonic() - began) * 1000)
+        self.log.append(peer.started(how, milliseconds))
+        self._transition(SessionState.IDLE)
+        await self._serve(peer)
+
+    def _spawn_request(self) -> SpawnRequest:
+        agent, key = self.agent, self.record.key
+        self._services.workspaces.make(key, self.record.uid)
+        home = self._services.workspaces.home(key)
+        return SpawnRequest(
+            argv=agent.argv,
+            env=base_environment(home) | agent.env,
+            cwd=self._services.workspaces.work(key),
+            home=home,
+            session_key=key,
+            uid=self.record.uid,
+        )
+
+    async def _open_agent(self, peer: AgentPeer) -> str:
+        """initialize, then resume, load or new; how the conversation came back."""
+        how, agent_session_id = await peer.open(self._services.workspaces.work(self.record.key))
+        if agent_session_id != self.record.agent_session_id:
+            await self._keep(agent_session_id=agent_session_id)
+        return how
+
+    async def _serve(self, peer: AgentPeer) -> None:
+        """Runs turns until it is asked to park or close, or the agent is gone (WorkerFailed)."""
+        while not self.is_ending:
+            if self._has_turn():
+                await self._run_turn(peer)
+                continue
+            if self._is_parking and self._turn is None:
+                return
+            waking = asyncio.ensure_future(self._until_woken())
+            await asyncio.wait([waking, peer.connection.closed], return_when=asyncio.FIRST_COMPLETED)
+            waking.cancel()
+            if peer.connection.end is not None:
+                raise await self._why_gone(peer)
+
+    async def _run_turn(self, peer: AgentPeer) -> None:
+        """One turn, up to the agent's completion. Raises WorkerFailed where the worker did not live to see it."""
+        turn = self._turn
+        if turn is None or turn.is_cut:
+            return
+        self._transition(SessionState.RUNNING)
+        blocks = prompt_blocks(
+            turn.text, self._said, peer.transcript_before(turn), is_built_in=self.agent.is_built_in
+        )
+        said = len(self._said)
+        turn.is_prompted = True
+        ended: ev.TurnEnded | None = None
+        try:
+            async with asyncio.timeout(self._config.turn_timeout_seconds) as self._deadline:
+                ended = await peer.prompt(turn, blocks)
+        except TimeoutError:
+            if not self.is_ending:
+                raise self._timed_out() from None
+        except AgentGone:
+            raise await self._why_gone(peer) from None
+        except WireError as error:
+            raise WorkerFailed(WorkerEnd.WIRE_ERROR, str(error)) from error
+        finally:
+            self._deadline = None
+            peer.end_turn()
+        del self._said[:said]
+        if ended is not None:
+            self._end_turn(turn, ended)
+            self._transition(SessionState.IDLE)
+            await self._keep(message_count=len(self.fold.messages), last_active_at=self._services.wall_ms())
+            self._next_turn()
+
+    def _timed_out(self) -> WorkerFailed:
+        if self.state is SessionState.INTERRUPTING:
+            return WorkerFailed(
+                WorkerEnd.INTERRUPT_TIMEOUT, "The agent did not stop when asked and was ended."
+            )
+        seconds = self._config.turn_timeout_seconds
+        return WorkerFailed(WorkerEnd.TURN_TIMEOUT, f"The agent did not finish within {seconds:g} seconds.")
+
+    async def _why_gone(self, peer: AgentPeer) -> WorkerFailed:
+        """The words for an agent that ended by itself."""
+        if isinstance(peer.connection.end, WireError):
+            return WorkerFailed(WorkerEnd.WIRE_ERROR, str(peer.connection.end))
+        await self._let_stderr_arrive()
+        return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))
+
+    def _start_failed(self, words: str) -> WorkerFailed:
+        return WorkerFailed(WorkerEnd.START_FAILED, self._with_stderr(words))
+
+    async def _let_stderr_arrive(self) -> None:
+        """A process's last words may come a moment after its pipe closed."""
+        if self._worker is not None:
+            await asyncio.wait([self._worker.exited], timeout=LAST_WORDS_SECONDS)
+
+    def _with_stderr(self, words: str) -> str:
+        worker = self._worker
+        if worker is None:
+            return words
+        how = f" ({worker.exited.result()})" if worker.exited.done() else ""
+        tail = worker.stderr_tail()
+        return f"{words[:-1]}{how}." + (f" Its last words: {tail}" if tail else "")
+
+    async def _stop_worker(self) -> Receipt:
+        peer, worker = self._peer, self._worker
+        self._peer = self._worker = None
+        if peer is not None:
+            await peer.connection.__aexit__()
+        if worker is None:
+            return Receipt()
+        grace = 0.0 if self.close_reason is CloseReason.DELETED else self._config.stop_grace_seconds
+        self.receipt = await worker.stop(grace_seconds=grace)
+        if self.receipt.survivors:
+            log.error("session %s: %d processes survived", self.record.key, self.receipt.survivors)
+        return self.receipt
+
+    async def _close(self) -> None:
+        """The only place where a session ends."""
+        reason = self.close_reason or CloseReason.DRAINED
+        try:
+            self._transition(SessionState.CLOSING)
+            if self._turn is not None:
+                self._cut_turn(WorkerEnd.CLOSED, None)
+            self._queue.drop()
+            await self._stop_worker()
+            self._transition(SessionState.CLOSED, reason=str(reason))
+            if reason is CloseReason.DELETED:
+                self.log.append(ev.SessionClosed(str(reason)))
+            await self._keep(last_active_at=self.record.last_active_at)
+            await self.log.release()
+        except GatewayError as error:
+            log.error("session %s: closed without its last words: %s", self.record.key, error)
+        finally:
+            self._give_slot()
+            self.log.close()
+
+    # -- turns ------------------------------------------------------------------------------------------
+
+    def _next_turn(self) -> None:
+        """Starts the next waiting turn, if it may."""
+        if self._turn is not None or self.is_ending:
+            return
+        turn = self._queue.next()
+        if turn is None:
+            return
+        try:
+            self._take_slot()
+        except GatewayError as error:
+            self._queue.put(turn)
+            self._queue.hold()
+            self.log.append(
+                self._queue.event(), self._notice("error", error.code, error.message), durable=True
+            )
+            return
+        self._turn = turn
+        self.log.append(turn.started(), self._queue.event(), durable=True)
+
+    def _end_turn(self, turn: Turn, *ended: ev.EventData) -> None:
+        """Appends the turn's end, with its words for everybody who sees messages only."""
+        events = [*ended]
+        if turn.is_cut:
+            events.append(ev.MessageAdded(f"{turn.turn_id}.cut", "system", "Interrupted by user"))
+        elif words := _words_of(ended[0]):
+            events.append(ev.MessageAdded(f"{turn.turn_id}.error", "system", words))
+        is_broken = turn.is_cut or _words_of(ended[0]) is not None
+        if is_broken and self._queue.hold():
+            events += [self._queue.event(), self._notice("info", "queue_held", _held_words(len(self._queue)))]
+        self._turn = None
+        self.log.append(*events, durable=True)
+        turn.finish()
+        self._wake.set()
+
+    def _cut_turn(self, end: WorkerEnd, message: str | None) -> None:
+        """Ends the turn that its worker did not."""
+        turn = self._turn
+        if turn is None or (end is WorkerEnd.PARKED and message is None):
+            return
+        if self._peer is not None:
+            self._peer.end_turn()
+        words = message or "The session ended before the answer was complete."
+        self._end_turn(turn, ev.TurnInterrupted(turn.turn_id, str(end), words))
+
+    def _is_crash_loop(self) -> bool:
+        """Whether the worker died so often lately that another start is refused."""
+        now, config = self._services.monotonic(), self._config
+        while self._deaths and now - self._deaths[0] > max(
+            config.crash_window_seconds, config.crash_cooldown_seconds
+        ):
+            self._deaths.popleft()
+        return len(self._deaths) >= config.crash_limit
+
+    def _refuse_to_start(self) -> None:
+        seconds = self._config.crash_cooldown_seconds
+        words = (
+            f"The agent died {len(self._deaths)} times in a short while. Try again in {seconds:g} seconds."
+        )
+        turn = self._turn
+        if turn is not None:
+            self._end_turn(turn, ev.TurnInterrupted(turn.turn_id, "crash_loop", words))
+        self._give_slot()
+        self.log.append(ev.SessionStateChanged(SessionState.PARKED, reason="crash_loop", detail=words))
+
+    # -- what the peer reports --------------------------------------------------------------------------
+
+    def on_events(self, events: list[ev.EventData]) -> None:
+        """The agent's updates as events."""
+        self.last_used = self._services.monotonic()
+        self.log.append(*events)
+
+    def on_asked(self, asked: ev.PermissionAsked) -> None:
+        """The agent asks for permission."""
+        self.last_used = self._services.monotonic()
+        self.log.append(asked, durable=True)
+        if self.state is SessionState.RUNNING:
+            self._transition(SessionState.WAITING)
+
+    def on_wallet(self, pending: str | None) -> None:
+        """The agent prepared a transaction for the user's wallet."""
+        self.log.append(ev.WalletChanged(pending), durable=True)
+
+    # -- inner ------------------------------------------------------------------------------------------
+
+    def _use(self) -> None:
+        """A verb begins: the idle clock starts anew. Raises SessionEnded where it is too late."""
+        if self.is_ending:
+            raise SessionEnded(session_id=self.session_id)
+        self.last_used = self._services.monotonic()
+
+    async def _say(self, *events: ev.EventData) -> None:
+        """Appends what a verb says and waits until it is committed; nothing of it stands where it is refused."""
+        seq = self.log.append(*events, durable=True, rejectable=True)
+        await self.log.commit(seq)
+
+    async def _keep(self, **changes: object) -> None:
+        """Brings the record up to date."""
+        title = self.fold.title
+        self.record = msgspec.structs.replace(self.record, title=title, **changes)
+        await self._services.store.update_session(self.record)
+
+    def _notice(self, level: str, code: str, text: str) -> ev.Notice:
+        return ev.Notice(f"n{self.log.last_seq + 1}", level, code, text)  # type: ignore[arg-type]
+
+    def _on_visible(self, event: ev.Event) -> None:
+        self.fold.apply(event)
+        if isinstance(event.data, ev.TurnStarted):
+            self._wake.set()
+
+    def _on_refused(self, seqs: set[int], error: GatewayError) -> None:
+        """The store took nothing: the turn that was to start does not."""
+        turn = self._turn
+        if turn is not None and not turn.is_prompted and self.fold.turn_id != turn.turn_id:
+            self._turn = None
+            turn.finish()
+            self._give_slot()
+
+    def _take_slot(self) -> None:
+        if not self._has_slot:
+            self._services.slots.take(self)
+            self._has_slot = True
+
+    def _give_slot(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._services.slots.give()
+
+    def _reschedule(self, seconds: float) -> None:
+        """Moves the end of whatever is being waited for."""
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    def _transition(self, to: SessionState, *, reason: str | None = None) -> None:
+        """The one writer of the state: checks the table, appends the event."""
+        if not is_allowed(self.state, to):
+            raise BrokenInvariant(f"A session cannot go from {self.state} to {to}.")
+        self.state = to
+        self.log.append(ev.SessionStateChanged(to, reason=reason))
+
+
+LAST_WORDS_SECONDS = 0.5
+"""How long a dying process's exit and stderr are waited for, to tell the user more."""
+
+
+def _worker_ended(end: WorkerEnd, message: str | None, receipt: Receipt) -> ev.WorkerEnded:
+    return ev.WorkerEnded(
+        str(end), message, receipt.processes, receipt.survivors, receipt.bytes_freed, receipt.milliseconds
+    )
+
+
+def _words_of(ended: ev.EventData) -> str | None:
+    match ended:
+        case ev.TurnEnded(error=ev.Failure(message=message)) | ev.TurnInterrupted(message=message):
+            return message
+    return None
+
+
+def _held_words(count: int) -> str:
+    return f"{count} waiting message{'s are' if count > 1 else ' is'} held; send or drop {'them' if count > 1 else 'it'}."
+
+
+def _refusal(error: AgentError) -> str:
+    if error.error.code == AUTH_REQUIRED:
+        return f"The agent wants credentials: {error}"
+    return f"The agent refused to start a session: {error}"
+
+
+def _unheard(fold: ChatState) -> list[str]:
+    """The system messages that came after the last turn, which the agent has not heard."""
+    unheard: list[str] = []
+    for message in reversed(fold.messages):
+        if message.turn_id is not None:
+            break
+        if message.id.startswith("s"):
+            unheard.append(str(message.text))
+    return unheard[::-1]
+
+
+def _title(text: str) -> str:
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1].rstrip() + "…"

@@ -1,0 +1,85 @@
+"""A session's files: its HOME and its working directory, shared with no other session, kept until it is purged.
+
+Below the data directory, `sessions/KEY/home` and `sessions/KEY/work`, mode 0700, owned by the session's own uid where
+the gateway runs as root. Directories are made when the first worker needs them: a parked session costs no inode.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import shutil
+
+from gateway.config import WorkersConfig
+
+log = logging.getLogger(__name__)
+
+
+class Workspaces:
+    """Makes and removes the directories of sessions, and hands out uids."""
+
+    def __init__(self, data_path: pathlib.Path, workers: WorkersConfig) -> None:
+        self._root = data_path / "sessions"
+        self._workers = workers
+        self._next_uid = 0
+        self._taken: set[int] = set()
+        self._has_uids = os.geteuid() == 0
+
+    def open(self) -> None:
+        """Makes the root. Raises OSError."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._root.chmod(0o711)
+
+    def path(self, key: str) -> pathlib.Path:
+        """The directory of a session."""
+        return self._root / key
+
+    def home(self, key: str) -> str:
+        """The session's HOME."""
+        return str(self._root / key / "home")
+
+    def work(self, key: str) -> str:
+        """The session's working directory."""
+        return str(self._root / key / "work")
+
+    def make(self, key: str, uid: int | None) -> None:
+        """Makes both directories where they are not there yet. Raises OSError (a full disk, say)."""
+        for path in (self._root / key, self._root / key / "home", self._root / key / "work"):
+            if path.is_dir():
+                continue
+            path.mkdir(mode=0o700)
+            if uid is not None:
+                os.chown(path, uid, uid, follow_symlinks=False)
+
+    def remove(self, key: str) -> None:
+        """Erases both, following no link out of them."""
+        path = self._root / key
+        if path.is_dir():
+            shutil.rmtree(path, onerror=_log_failure)
+
+    def take_uid(self) -> int | None:
+        """A uid that no stored session has; None where the gateway is no root, or where all are taken."""
+        if not self._has_uids:
+            return None
+        for _ in range(self._workers.uid_count):
+            uid = self._workers.first_uid + self._next_uid
+            self._next_uid = (self._next_uid + 1) % self._workers.uid_count
+            if uid not in self._taken:
+                self._taken.add(uid)
+                return uid
+        return None
+
+    def claim_uid(self, uid: int | None) -> None:
+        """A stored session has this uid."""
+        if uid is not None:
+            self._taken.add(uid)
+
+    def give_back_uid(self, uid: int | None) -> None:
+        """The session of this uid is purged, its files are gone."""
+        if uid is not None:
+            self._taken.discard(uid)
+
+
+def _log_failure(_function: object, path: str, error: object) -> None:
+    log.error("could not erase %s: %s", path, error)

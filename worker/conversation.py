@@ -1,0 +1,142 @@
+"""What a session has said so far, as the messages that a chat model takes, and how a prompt is read.
+
+Guarantees: the history is bounded in messages and in characters; the oldest go first, system messages last; a
+tool's answer never stays without the call it answers (model endpoints refuse that), and the user message that
+is being answered always stays.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+HISTORY_MESSAGES: Final = 400
+HISTORY_CHARACTERS: Final = 400_000
+"""About 100,000 tokens: what today's models take, with room for the answer."""
+
+META_KEY: Final = "agent-gateway"
+"""Our corner of ACP's `_meta`."""
+
+Message = dict[str, Any]
+"""One message in the shape of OpenAI's chat completions."""
+
+
+class TranscriptLine(msgspec.Struct, frozen=True):
+    """One line of the conversation that the gateway hands over when it revives a session."""
+
+    role: str
+    content: str
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """A `session/prompt`, sorted: what the user typed, what the gateway put in front."""
+
+    text: str
+    system: tuple[str, ...] = ()
+    transcript: tuple[TranscriptLine, ...] | None = None
+
+
+def read_prompt(blocks: list[dict[str, Any]]) -> Prompt:
+    """ACP content blocks as a prompt; blocks that are not text are mentioned by name."""
+    texts: list[str] = []
+    system: list[str] = []
+    transcript: tuple[TranscriptLine, ...] | None = None
+    for block in blocks:
+        match _kind(block):
+            case "system":
+                system.append(_block_text(block))
+            case "transcript":
+                transcript = _read_transcript(_block_text(block))
+            case _:
+                texts.append(_block_text(block))
+    return Prompt("".join(texts), tuple(system), transcript)
+
+
+def _kind(block: dict[str, Any]) -> object:
+    meta = block.get("_meta")
+    ours = meta.get(META_KEY) if isinstance(meta, dict) else None
+    return ours.get("kind") if isinstance(ours, dict) else None
+
+
+def _block_text(block: dict[str, Any]) -> str:
+    match block.get("type"):
+        case "text":
+            return str(block.get("text", ""))
+        case "resource_link":
+            return f"[{block.get('name', 'file')}]({block.get('uri', '')})"
+        case "resource":
+            return _resource_text(block.get("resource"))
+        case other:
+            return f"[{other} that this agent cannot read]"
+
+
+def _resource_text(resource: object) -> str:
+    if not isinstance(resource, dict):
+        return "[resource]"
+    name = f"[{resource.get('uri', 'resource')}]"
+    text = resource.get("text")
+    return f"\n{name}\n{text}\n" if isinstance(text, str) else name
+
+
+def _read_transcript(text: str) -> tuple[TranscriptLine, ...]:
+    lines: list[TranscriptLine] = []
+    for line in text.split("\n"):
+        try:
+            said = msgspec.json.decode(line.encode(), type=TranscriptLine)
+        except msgspec.DecodeError:
+            continue
+        if said.role in ("user", "assistant", "system"):
+            lines.append(said)
+    return tuple(lines)
+
+
+class History:
+    """The conversation of one session."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def restore(self, transcript: tuple[TranscriptLine, ...]) -> None:
+        """Starts again from an earlier conversation."""
+        self.messages = [{"role": said.role, "content": said.content} for said in transcript]
+        self._trim()
+
+    def add(self, *messages: Message) -> None:
+        """Appends messages that belong together: a call of tools comes with all their answers."""
+        self.messages += messages
+        self._trim(newest=len(messages))
+
+    def settle(self, user_message: Message, answer: str, *, keep_question: bool = True) -> None:
+        """Ends a turn that was cut: what came after its user message becomes `answer`, the text shown."""
+        at = next((i for i, message in enumerate(self.messages) if message is user_message), None)
+        if at is None:
+            return
+        del self.messages[at + (1 if answer or keep_question else 0) :]
+        if answer:
+            self.add({"role": "assistant", "content": answer})
+
+    def _trim(self, newest: int = 1) -> None:
+        characters = sum(map(_size, self.messages))
+        while len(self.messages) > HISTORY_MESSAGES or characters > HISTORY_CHARACTERS:
+            at = self._oldest(len(self.messages) - newest)
+            if at is None:
+                return
+            end = at + 1
+            while end < len(self.messages) and self.messages[end]["role"] == "tool":
+                end += 1
+            characters -= sum(map(_size, self.messages[at:end]))
+            del self.messages[at:end]
+
+    def _oldest(self, end: int) -> int | None:
+        """The first message that may go: system messages go last, the last question never."""
+        users = [i for i, message in enumerate(self.messages) if message["role"] == "user"]
+        question = users[-1] if users else -1
+        free = [i for i in range(end) if i != question]
+        return next((i for i in free if self.messages[i]["role"] != "system"), free[0] if free else None)
+
+
+def _size(message: Message) -> int:
+    calls = message.get("tool_calls") or ()
+    arguments = sum(len(call["function"]["arguments"]) for call in calls)
+    return len(message.get("content") or "") + arguments

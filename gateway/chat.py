@@ -419,6 +419,8 @@ class ChatState:
     def _tool_call(self, data: ev.ToolCall, at: int) -> None:
         fields = _given(data)
         tool_call_id = fields.pop("tool_call_id")
+        if "kind" in fields:
+            fields["tool_kind"] = fields.pop("kind")
         if ("tool_call", tool_call_id) not in self._by_id:
             self._close_open()
         self._block("tool_call", tool_call_id, at, fields)

@@ -124,6 +124,10 @@ class ModelConfig(_Table, frozen=True, kw_only=True):
     retries: int = 2
     """Tries again after a passing failure, before the first token only."""
 
+    def __repr__(self) -> str:
+        """Without the key: configurations end up in logs."""
+        return f"ModelConfig(url={self.url!r}, names={self.models!r}, has_key={bool(self.key)})"
+
     @property
     def is_configured(self) -> bool:
         """Whether there is a model to call."""

@@ -28,8 +28,8 @@ def prompt_blocks(
         lines = b"\n".join(transcript).decode()
         header = "" if is_built_in else "This conversation so far, one JSON object a line; go on from it.\n"
         blocks.append(_marked("transcript", header + lines))
-    for message in said:
-        blocks.append(_marked("system", message if is_built_in else f"[system message] {message}"))
+    prefix = "" if is_built_in else "[system message] "
+    blocks += [_marked("system", prefix + message) for message in said]
     blocks.append({"type": "text", "text": text})
     return blocks
 

@@ -161,12 +161,6 @@ class Draining(GatewayError):
     code = "draining"
 
 
-class CrashLoop(GatewayError):
-    """The agent died too often in a short time; wait for the cool-down or restart the session."""
-
-    code = "crash_loop"
-
-
 class StoreFull(GatewayError):
     """The disk is full, so nothing new is accepted; what was accepted is safe. Try again when there is room."""
 

@@ -16,8 +16,9 @@ from msgspec import Raw, Struct
 from gateway import events as ev
 from gateway.agent import AgentConnection, AgentError, AgentGone, Initialized
 from gateway.agents import Agent
-from gateway.broker import Broker, ModelDelta, ModelError, ModelRequest
+from gateway.broker import Broker
 from gateway.chat import Block, ChatState
+from gateway.completion import ModelDelta, ModelError, ModelRequest
 from gateway.config import Config
 from gateway.conversation import transcript
 from gateway.spawner import Worker

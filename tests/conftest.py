@@ -1,0 +1,59 @@
+"""What every test gets: real gateways, and a check that nothing is left when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+from collections.abc import AsyncIterator, Iterator
+
+import psutil
+import pytest
+
+from tests.gateways import RunningGateway, running_gateway
+
+
+@pytest.fixture
+async def gateway(tmp_path: pathlib.Path) -> AsyncIterator[RunningGateway]:
+    """A gateway as a stranger starts it."""
+    async with running_gateway(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No child process outlives its test; workers of a gateway that a module shares outlive at most the module."""
+    yield from _checked()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left_of_the_module() -> Iterator[None]:
+    """No child process outlives its module."""
+    yield from _checked()
+
+
+def _checked() -> Iterator[None]:
+    before = _children()
+    yield
+    new = [child for child in _children() if child not in before and not _descends_from(child, before)]
+    _, alive = psutil.wait_procs(new, timeout=3)
+    names = [child.name() for child in alive if child.is_running()]
+    assert not names, f"left running: {names}"
+
+
+def _children() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def _descends_from(child: psutil.Process, known: set[psutil.Process]) -> bool:
+    try:
+        return not known.isdisjoint(child.parents())
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture
+async def no_task_is_left() -> AsyncIterator[None]:
+    """No task outlives a test of something that has a task group."""
+    yield
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    assert not left, left

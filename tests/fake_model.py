@@ -1,0 +1,250 @@
+"""A mock of an OpenAI-compatible model endpoint, on loopback: what it says is a function of what it was told.
+
+It is a mock so that tests of the broker, the built-in agent and agents that nobody here wrote need neither
+network nor key, and so that an endpoint can fail in every way that real ones do. The socket, the HTTP and the
+stream of events are real.
+
+The script: without more, it answers `You said: …` with the last user message. A user who writes
+`call NAME {json}` gets a call of the offered tool whose name ends in NAME, then, with the tool's result,
+`The tool said: …`. `Behaviour` makes it fail.
+
+    async with fake_model() as model:
+        ...                              # model.url, model.requests, model.behaviour = Behaviour(status=500)
+    python -m tests.fake_model --port 0  # prints the url
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from aiohttp import web
+
+MODEL: Final = "fake-model"
+_CALL: Final = re.compile(r"\bcall (\w[\w.-]*)\s*(\{.*\})?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How the endpoint treats the next calls; the default is well."""
+
+    status: int = 200
+    """Another one: refuse with it."""
+    error: dict[str, Any] = field(default_factory=lambda: {"message": "refused by the script"})
+    """The words of a refusal, or of the error inside the stream."""
+    headers: dict[str, str] = field(default_factory=dict)
+    fail_times: int | None = None
+    """So many calls fail, then it works; None: all of them."""
+    silent_after: int | None = None
+    """After so many tokens nothing more comes; 0: not even headers."""
+    cut_after: int | None = None
+    """After so many tokens the connection is dropped; 0: before any header."""
+    error_after: int | None = None
+    """After so many tokens comes an `error` object."""
+    seconds_a_token: float = 0
+    is_plain: bool = False
+    """Ignores `stream` and answers with one JSON document."""
+    refuses_stream_options: bool = False
+    raw: tuple[bytes, ...] | None = None
+    """These bytes are the body of the answer, one write each."""
+
+
+@dataclass
+class Request:
+    """What a client sent."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+class FakeModel:
+    """The endpoint; `requests` are the chat calls so far."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.behaviour = Behaviour()
+        self.requests: list[Request] = []
+        self.sent_bytes = 0
+        self.received = asyncio.Event()
+        """Set by every chat call."""
+        self.disconnected = asyncio.Event()
+        """Set by a client that leaves before its answer has ended."""
+        self.sent_token = asyncio.Event()
+        """Set by every token that was written."""
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/chat/completions", self._completions)
+        return app
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.requests.append(Request(request.path, dict(request.headers), body))
+        self.received.set()
+        how = self._behaviour_now()
+        try:
+            return await self._answer(request, body, how)
+        except (asyncio.CancelledError, ConnectionError):
+            self.disconnected.set()
+            raise
+
+    def _behaviour_now(self) -> Behaviour:
+        how = self.behaviour
+        if how.fail_times is None:
+            return how
+        if how.fail_times == 0:
+            return Behaviour()
+        self.behaviour = replace(how, fail_times=how.fail_times - 1)
+        return how
+
+    async def _answer(self, request: web.Request, body: dict[str, Any], how: Behaviour) -> web.StreamResponse:
+        if how.status != 200:
+            return web.json_response({"error": how.error}, status=how.status, headers=how.headers)
+        if how.refuses_stream_options and "stream_options" in body:
+            return web.json_response({"error": {"message": "stream_options: unknown"}}, status=400)
+        if how.silent_after == 0:
+            await asyncio.Event().wait()
+        if how.cut_after == 0:
+            _cut(request)
+        message = reply(body)
+        if how.is_plain or (not body.get("stream") and how.raw is None):
+            return web.json_response(_whole(message, body))
+        return await self._stream(request, message, body, how)
+
+    async def _stream(
+        self, request: web.Request, message: dict[str, Any], body: dict[str, Any], how: Behaviour
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **how.headers})
+        await response.prepare(request)
+        for number, piece in enumerate(_stream_bytes(message, body) if how.raw is None else how.raw):
+            if number == how.silent_after:
+                await asyncio.Event().wait()
+            if number == how.cut_after:
+                _cut(request)
+                return response
+            if number == how.error_after:
+                await response.write(_event({"error": how.error}))
+                return response
+            await response.write(piece)
+            self.sent_bytes += len(piece)
+            self.sent_token.set()
+            await asyncio.sleep(how.seconds_a_token)
+        return response
+
+
+def reply(body: dict[str, Any]) -> dict[str, Any]:
+    """The assistant message that the script gives to a request."""
+    messages = body.get("messages") or [{}]
+    last = messages[-1]
+    if last.get("role") == "tool":
+        return {"role": "assistant", "content": f"The tool said: {_text(last)}"}
+    said = next((_text(message) for message in reversed(messages) if message.get("role") == "user"), "")
+    offered = [tool.get("function", tool).get("name", "") for tool in body.get("tools") or ()]
+    if match := _CALL.search(said):
+        for name in offered:
+            if name.endswith(match[1]):
+                function = {"name": name, "arguments": match[2] or "{}"}
+                call = {"id": f"call_{len(messages)}", "type": "function", "function": function}
+                return {"role": "assistant", "content": None, "tool_calls": [call]}
+    return {"role": "assistant", "content": f"You said: {said}"}
+
+
+def _text(message: dict[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content)
+    return content or ""
+
+
+def _usage(message: dict[str, Any], body: dict[str, Any]) -> dict[str, int]:
+    """Words are tokens here."""
+    sent = sum(len(_text(part).split()) for part in body.get("messages", ()))
+    received = len(_text(message).split()) or 1
+    return {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received}
+
+
+def _finish(message: dict[str, Any]) -> str:
+    return "tool_calls" if "tool_calls" in message else "stop"
+
+
+def _whole(message: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+    choice = {"index": 0, "message": message, "finish_reason": _finish(message)}
+    return {**_head("chat.completion"), "choices": [choice], "usage": _usage(message, body)}
+
+
+def _stream_bytes(message: dict[str, Any], body: dict[str, Any]) -> list[bytes]:
+    """The answer as events: a role, then a word or a fragment of arguments each, finish, usage, [DONE]."""
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": word} for word in re.findall(r"\s*\S+", message.get("content") or "")]
+    for index, call in enumerate(message.get("tool_calls", ())):
+        arguments = call["function"]["arguments"]
+        half = len(arguments) // 2
+        first: dict[str, Any] = {
+            **call,
+            "index": index,
+            "function": {"name": call["function"]["name"], "arguments": ""},
+        }
+        deltas.append({"tool_calls": [first]})
+        for part in (arguments[:half], arguments[half:]):
+            deltas.append({"tool_calls": [{"index": index, "function": {"arguments": part}}]})
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices.append({"index": 0, "delta": {}, "finish_reason": _finish(message)})
+    head = _head("chat.completion.chunk")
+    events = [_event({**head, "choices": [choice]}) for choice in choices]
+    if (body.get("stream_options") or {}).get("include_usage"):
+        events.append(_event({**head, "choices": [], "usage": _usage(message, body)}))
+    return [*events, b"data: [DONE]\n\n"]
+
+
+def _head(kind: str) -> dict[str, Any]:
+    return {"id": "chatcmpl-fake", "object": kind, "created": 1_700_000_000, "model": MODEL}
+
+
+def _event(value: object) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def fake_model(*, port: int = 0) -> AsyncIterator[FakeModel]:
+    """Serves on loopback until the end of the block; clients that still read are cut off then."""
+    model = FakeModel()
+    runner = web.AppRunner(model.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", port)
+        await site.start()
+        model.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        yield model
+    finally:
+        await runner.cleanup()
+
+
+async def _serve(port: int) -> None:
+    async with fake_model(port=port) as model:
+        sys.stdout.write(model.url + "\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A mock of an OpenAI-compatible endpoint, on loopback.")
+    parser.add_argument("--port", type=int, default=0)
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(parser.parse_args().port))

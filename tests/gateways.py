@@ -1,0 +1,177 @@
+"""A real gateway as a child process, for tests and benchmarks: `async with running_gateway() as gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import aiohttp
+import psutil
+import pytest
+import pytest_asyncio
+
+ROOT: Final = pathlib.Path(__file__).parent.parent
+SCENARIOS: Final = ROOT / "tests" / "scenarios"
+START_SECONDS: Final = 30
+Scenario = str | Mapping[str, object]
+"""What a scripted agent plays: the name of a file in tests/scenarios, or the scenario itself."""
+_URL: Final = re.compile(r"http://\S+")
+
+
+class RunningGateway:
+    """A gateway process: its URL, its pid, a client, and its log."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, url: str, log: pathlib.Path, data: pathlib.Path
+    ) -> None:
+        self.process = process
+        self.url = url
+        self.log_path = log
+        self.data_path = data
+        self.http = aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0))
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def log(self) -> str:
+        """What the gateway wrote so far."""
+        return self.log_path.read_text()
+
+    async def get(self, path: str, **params: Any) -> Any:
+        """The JSON of a GET that must answer 200."""
+        async with self.http.get(path, params=params) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def post(self, path: str, body: object, *, status: int = 200, **kwargs: Any) -> Any:
+        """The JSON of a POST that must answer `status`."""
+        async with self.http.post(path, json=body, **kwargs) as response:
+            assert response.status == status, f"{response.status} {await response.text()}"
+            return await response.json()
+
+    async def chat(self, session_id: str, message: str, *, wait: int = 30) -> Any:
+        """State after a whole turn."""
+        return await self.post(f"/api/chat?wait={wait}", {"message": message, "session_id": session_id})
+
+    async def send(self, session_id: str, message: str, **body: Any) -> Any:
+        """State at once; the answer comes later."""
+        return await self.post("/api/chat", {"message": message, "session_id": session_id, **body})
+
+    async def state(self, session_id: str) -> Any:
+        """State of a session."""
+        return await self.get("/api/state", session_id=session_id)
+
+    async def count(self) -> int:
+        """How many sessions are active."""
+        return int((await self.get("/api/sessions/count"))["active_sessions"])
+
+    async def delete(self, session_id: str) -> Any:
+        """Deletes a session; the answer with the receipt."""
+        async with self.http.delete(f"/api/sessions/{session_id}") as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    def workers(self) -> list[psutil.Process]:
+        """Every process that descends from the gateway."""
+        return [
+            p for p in psutil.Process(self.pid).children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Sends a signal and waits for the end; the exit code."""
+        await self.http.close()
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), 60)
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(
+    directory: pathlib.Path,
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    config: str = "",
+    prefix: Sequence[str] = (),
+    agents: Mapping[str, Scenario] | None = None,
+) -> AsyncIterator[RunningGateway]:
+    """Starts a gateway on a free port with its data below `directory`, and ends it however the block ends.
+
+    `agents` are scripted ones: name → scenario.
+    """
+    log = directory / "gateway.log"
+    data = directory / "data"
+    config += "".join(_agent_table(directory, name, scenario) for name, scenario in (agents or {}).items())
+    if config:
+        (directory / "config.toml").write_text(config)
+        arguments = (*arguments, "--config", str(directory / "config.toml"))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_OUT)}
+    with log.open("ab") as stream:
+        process = await asyncio.create_subprocess_exec(
+            *prefix,
+            *(sys.executable, "-m", "gateway", "serve", "--port", "0", "--data-dir", str(data), *arguments),
+            cwd=ROOT,
+            env={**clean, **(environ or {})},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stream,
+        )
+    try:
+        assert process.stdout is not None
+        line = (await asyncio.wait_for(process.stdout.readline(), START_SECONDS)).decode()
+        found = _URL.search(line)
+        assert found, f"the gateway did not start: {line!r} {log.read_text()}"
+        gateway = RunningGateway(process, found[0], log, data)
+        await _until_healthy(gateway)
+        try:
+            yield gateway
+        finally:
+            await gateway.stop()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def shared_gateway(
+    config: str = "", *, agents: Mapping[str, Scenario] | None = None, environ: Mapping[str, str] | None = None
+) -> Any:
+    """A `gateway` fixture of one gateway for all tests of a module; they keep apart by session ids."""
+
+    @pytest_asyncio.fixture(scope="module", loop_scope="module")
+    async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
+        directory = tmp_path_factory.mktemp("gateway")
+        async with running_gateway(directory, config=config, agents=agents, environ=environ) as running:
+            yield running
+
+    return gateway
+
+
+def _agent_table(directory: pathlib.Path, name: str, scenario: Scenario) -> str:
+    path = SCENARIOS / f"{scenario}.json"
+    if not isinstance(scenario, str):
+        path = directory / f"{name}.json"
+        path.write_text(json.dumps(scenario))
+    command = [sys.executable, "-I", "-m", "worker.scripted", str(path)]
+    return f"\n[agents.{name}]\ncommand = {json.dumps(command)}\n"
+
+
+_KEPT_OUT: Final = ("AGENT_", "OPENAI_", "PYTHON")
+
+
+async def _until_healthy(gateway: RunningGateway) -> None:
+    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with gateway.http.get("/health") as response:
+                if response.status == 200:
+                    return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not healthy: {gateway.log()}")

@@ -1,0 +1,233 @@
+"""ACP agents that nobody here wrote, from their registries, pointed at a model endpoint of the tests.
+
+Guarantees: an agent is installed once below `.cache/agents`, in an environment of its own, at a pinned
+version; two test runs at the same time install it once; where it cannot be had, `AgentUnavailable` says why.
+
+    launch = opencode(model.url)                    # installs it if it is not there
+    AgentConfig(command=launch.command, env=launch.env)
+    python -m tests.real_agents                     # installs all of them
+
+Each expects a HOME of its own, which the session gives it. What each does in its own way:
+
+- opencode (Node's registry, a program of its own) asks before `bash` and `edit`; it wants 0.5 GB of memory.
+- vibe (Python ≥ 3.12) asks before commands that change something, not before `echo` or `ls`; its requests for
+  permission have no title; it repeats the user's message as an update.
+- fast-agent (Python ≥ 3.13) runs its `bash` without asking, and that call stays `pending`; it keeps its
+  history in the working directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.fake_model import MODEL
+
+CACHE: Final = Path(__file__).resolve().parent.parent / ".cache" / "agents"
+INSTALL_TIMEOUT_SECONDS: Final = 600
+_MARK: Final = "installed"
+"""Written last, with the pin: a folder without it is half an installation."""
+
+_OPENCODE: Final = "1.18.33"
+_VIBE: Final = "mistral-vibe==2.20.0"
+_FAST_AGENT: Final = "fast-agent-mcp==0.10.39"
+"""Not `fast-agent-acp`: its wheel holds no module of its own and breaks the command of the same name."""
+
+
+class AgentUnavailable(Exception):
+    """This agent cannot be installed here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How a session starts an agent; `readable` is what a sandbox must let it read and execute."""
+
+    command: tuple[str, ...]
+    env: dict[str, str]
+    readable: tuple[Path, ...]
+
+
+def opencode(model_url: str) -> Launch:
+    """opencode, asking before every command and edit; installed if need be. Raises AgentUnavailable."""
+    package = _opencode_package()
+    folder = _installed("opencode", f"{package}@{_OPENCODE}", _npm)
+    model = f"fake/{MODEL}"
+    config = {
+        "autoupdate": False,
+        "share": "disabled",
+        "enabled_providers": ["fake"],
+        "model": model,
+        "small_model": model,
+        "permission": {"bash": "ask", "edit": "ask"},
+        "provider": {
+            "fake": {
+                "npm": "@ai-sdk/openai-compatible",
+                "options": {"baseURL": model_url, "apiKey": "none"},
+                "models": {MODEL: {"limit": {"context": 200_000, "output": 8_000}}},
+            }
+        },
+    }
+    env = {
+        "OPENCODE_CONFIG_CONTENT": json.dumps(config),
+        "OPENCODE_DISABLE_MODELS_FETCH": "1",
+        "OPENCODE_DISABLE_AUTOUPDATE": "1",
+        "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+    }
+    program = folder / "node_modules" / package / "bin" / "opencode"
+    return Launch(command=(str(program), "acp"), env=env, readable=(folder,))
+
+
+def vibe(model_url: str) -> Launch:
+    """Mistral Vibe; installed if need be. Raises AgentUnavailable."""
+    folder = _installed("vibe", _VIBE, functools.partial(_pip, ("3.12", "3.13", "3.14")))
+    config = f"""
+active_model = "fake"
+enable_telemetry = false
+enable_update_checks = false
+enable_auto_update = false
+[[providers]]
+name = "fake"
+api_base = "{model_url}"
+[[models]]
+name = "{MODEL}"
+provider = "fake"
+alias = "fake"
+"""
+    # It takes its providers from a file in HOME only, and HOME is the session's.
+    write = 'mkdir -p "$HOME/.vibe" && printf %s "$VIBE_CONFIG_TEXT" > "$HOME/.vibe/config.toml" && exec "$0"'
+    program = str(folder / "bin" / "vibe-acp")
+    return Launch(
+        command=("/bin/sh", "-c", write, program),
+        env={"VIBE_CONFIG_TEXT": config},
+        readable=_environment(folder),
+    )
+
+
+def fast_agent(model_url: str) -> Launch:
+    """fast-agent with its shell; installed if need be. Raises AgentUnavailable."""
+    folder = _installed("fast-agent", _FAST_AGENT, functools.partial(_pip, ("3.13", "3.14")))
+    return Launch(
+        command=(str(folder / "bin" / "fast-agent"), "acp", "--model", f"generic.{MODEL}", "--shell"),
+        env={"GENERIC_BASE_URL": model_url, "GENERIC_API_KEY": "none"},
+        readable=_environment(folder),
+    )
+
+
+AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
+    "opencode": opencode,
+    "vibe": vibe,
+    "fast-agent": fast_agent,
+}
+
+
+def _installed(name: str, pin: str, install: Callable[[Path, str], None]) -> Path:
+    """The folder that holds the agent at this version, after installing it if it is not there."""
+    folder = CACHE / name
+    with _lock(CACHE / f"{name}.lock"):
+        mark = folder / _MARK
+        if not mark.is_file() or mark.read_text() != pin:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            install(folder, pin)
+            mark.write_text(pin)
+    return folder
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _npm(folder: Path, pin: str) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise AgentUnavailable(f"{pin}: there is no npm")
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    _run((npm, "install", "--prefix", str(folder), *quiet, pin), pin)
+
+
+def _pip(versions: tuple[str, ...], folder: Path, pin: str) -> None:
+    _run((_python(versions, pin), "-m", "venv", str(folder)), pin)
+    _run((str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", pin), pin)
+
+
+def _run(command: tuple[str, ...], pin: str) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=INSTALL_TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise AgentUnavailable(f"{pin}: {error}") from None
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower() and "log" not in line]
+        raise AgentUnavailable(f"{pin}: {lines[-1].strip()[:300] if lines else 'no reason given'}")
+
+
+def _python(versions: tuple[str, ...], pin: str) -> str:
+    """An interpreter of one of these versions, the first found: the running one, on PATH, in pyenv."""
+    if "{}.{}".format(*sys.version_info) in versions:
+        return getattr(sys, "_base_executable", sys.executable)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    for version in versions:
+        found = [shutil.which(f"python{version}"), *map(str, sorted(pyenv.glob(f"{version}.*/bin/python")))]
+        for program in filter(None, found):
+            if _is_python(program, version):
+                return program
+    raise AgentUnavailable(f"{pin}: it wants one of Python {', '.join(versions)}, and none is here")
+
+
+def _is_python(program: str, version: str) -> bool:
+    """pyenv puts shims on the PATH for versions that it then refuses to run."""
+    code = "import sys, venv, ensurepip; print('{}.{}'.format(*sys.version_info))"
+    done = subprocess.run((program, "-I", "-c", code), capture_output=True, text=True, timeout=30)
+    return done.stdout.strip() == version
+
+
+def _environment(folder: Path) -> tuple[Path, ...]:
+    """A virtual environment and the installation of Python that it stands on."""
+    return folder, (folder / "bin" / "python").resolve().parent.parent
+
+
+def _opencode_package() -> str:
+    """The package with the program for this machine, as opencode's own installer chooses it."""
+    machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
+    if sys.platform != "linux" or machine is None:
+        raise AgentUnavailable(f"opencode: not built for {sys.platform} on {platform.machine()}")
+    has_avx2 = machine != "x64" or "avx2" in Path("/proc/cpuinfo").read_text()
+    libc = "" if platform.libc_ver()[0] == "glibc" else "-musl"
+    return f"opencode-linux-{machine}{'' if has_avx2 else '-baseline'}{libc}"
+
+
+def _install_all() -> int:
+    """Installs every agent and says what came of it; the number that could not be had."""
+    missing = 0
+    for name, launch in AGENTS.items():
+        began = time.monotonic()
+        try:
+            folder = launch("http://127.0.0.1:9/v1").readable[0]
+        except AgentUnavailable as error:
+            missing += 1
+            sys.stdout.write(f"{name}: {error}\n")
+        else:
+            size = sum(file.lstat().st_size for file in folder.rglob("*"))
+            sys.stdout.write(f"{name}: {folder}, {size >> 20} MB, {time.monotonic() - began:.0f} s\n")
+    return missing
+
+
+if __name__ == "__main__":
+    sys.exit(_install_all())

@@ -1,0 +1,110 @@
+"""The configuration: file, environment, command line, and every mistake by its name."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from gateway.config import BUILT_IN, Config, ConfigError, load
+
+
+def written(path: pathlib.Path, text: str) -> pathlib.Path:
+    file = path / "config.toml"
+    file.write_text(text)
+    return file
+
+
+def test_nothing_is_a_configuration() -> None:
+    assert load(environ={}) == Config()
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both(tmp_path: pathlib.Path) -> None:
+    file = written(tmp_path, "[server]\nport = 1\nhost = '127.0.0.2'\n[sessions]\nidle_timeout_seconds = 5\n")
+    environ = {"AGENT_GATEWAY_SERVER_PORT": "2", "AGENT_GATEWAY_SESSIONS_SWEEP_INTERVAL_SECONDS": "7.5"}
+    config = load(file, environ=environ, overrides={"server.port": 3})
+    assert (config.server.port, config.server.host) == (3, "127.0.0.2")
+    assert (config.sessions.idle_timeout_seconds, config.sessions.sweep_interval_seconds) == (5, 7.5)
+
+
+def test_the_defaults_that_people_were_promised() -> None:
+    sessions = Config().sessions
+    assert (sessions.idle_timeout_seconds, sessions.sweep_interval_seconds) == (1800, 300)
+    assert (Config().limits.max_live_workers, Config().limits.max_sessions) == (1_000, 100_000)
+
+
+def test_agents_have_commands(tmp_path: pathlib.Path) -> None:
+    file = written(
+        tmp_path, '[agents.a]\ncommand = "my agent --acp"\n[agents.b]\ncommand = ["b", "two words"]\n'
+    )
+    agents = load(file, environ={}).agents
+    assert agents["a"].argv == ("my", "agent", "--acp")
+    assert agents["b"].argv == ("b", "two words")
+
+
+def test_ten_mistakes_are_ten_lines(tmp_path: pathlib.Path) -> None:
+    file = written(
+        tmp_path,
+        """
+        default_agent = "nobody"
+        colour = "red"
+        [server]
+        port = "eighty"
+        hots = "x"
+        [sessions]
+        idle_timeout_seconds = -1
+        sweep_interval_seconds = "often"
+        [limits]
+        max_sessions = 1.5
+        [agents.NoGood]
+        command = "x"
+        [agents.a]
+        command = 7
+        [agents.b]
+        cmd = "x"
+        """,
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ={"AGENT_GATEWAY_SERVER_PRT": "1"})
+    names = [mistake.partition(":")[0] for mistake in caught.value.mistakes]
+    assert names == [
+        "AGENT_GATEWAY_SERVER_PRT", "colour", "server.port", "server.hots", "sessions.sweep_interval_seconds",
+        "limits.max_sessions", "agents.NoGood", "agents.a.command", "agents.b.cmd",
+    ]  # fmt: skip
+
+
+def test_contradictions_are_mistakes(tmp_path: pathlib.Path) -> None:
+    file = written(tmp_path, 'default_agent = "x"\n[agents.a]\n[sessions]\nidle_timeout_seconds = -1\n')
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ={})
+    assert len(caught.value.mistakes) == 3
+
+
+@pytest.mark.parametrize("text", ["[server", "server = 3", 'agents = "x"'])
+def test_a_broken_file_is_one_mistake(tmp_path: pathlib.Path, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text), environ={})
+    assert len(caught.value.mistakes) == 1
+
+
+def test_a_missing_file_is_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "nowhere.toml", environ={})
+
+
+def test_the_model_comes_from_the_environment() -> None:
+    model = load(environ={"AGENT_MODEL_URL": "http://m/v1", "AGENT_MODEL": "m", "AGENT_MODEL_KEY": "k"}).model
+    assert model.is_configured
+    assert (model.url, model.name, model.key) == ("http://m/v1", "m", "k")
+
+
+def test_an_openai_key_alone_is_enough() -> None:
+    model = load(environ={"OPENAI_API_KEY": "k"}).model
+    assert model.is_configured
+    assert model.url.startswith("https://api.openai.com/")
+
+
+def test_without_a_model_the_built_in_agent_is_offline() -> None:
+    config = load(environ={})
+    assert not config.model.is_configured
+    assert config.default_agent == BUILT_IN

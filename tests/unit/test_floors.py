@@ -1,0 +1,126 @@
+"""Who may import whom (gateway/README.md, "Floors"): higher imports lower, never back up; one outside library, one room."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import sys
+from typing import Final
+
+import pytest
+
+ROOT: Final = pathlib.Path(__file__).parent.parent.parent
+
+FLOORS: Final[dict[str, int]] = {
+    # 0: words, pure
+    "errors": 0, "lifecycle": 0, "events": 0, "chat": 0, "version": 0,
+    "worker.acp": 0, "worker.spec": 0,
+    # 1: numbers and small machines
+    "config": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1, "completion": 1, "conversation": 1,
+    # 2: contracts
+    "stores.base": 2, "agents": 2,
+    # 3: what touches the world
+    "spawner": 3, "agent": 3, "broker": 3, "workspace": 3, "stores.memory": 3, "stores.sqlite": 3, "stores.writer": 3,
+    # 4: the heart
+    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "session": 4, "manager": 4, "reaper": 4, "idempotency": 4,
+    # 5: faces
+    "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
+    "api.ops": 5, "api.guard": 5, "api.page": 5,
+    # 6: composition
+    "app": 6, "server": 6, "__main__": 6, "__init__": 6,
+}  # fmt: skip
+
+SAME_FLOOR: Final = {
+    ("chat", "events"), ("chat", "lifecycle"),
+    ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
+    ("peer", "turns"), ("session", "eventlog"), ("session", "peer"), ("session", "slots"), ("session", "turns"),
+    ("manager", "eventlog"), ("manager", "session"), ("reaper", "manager"), ("reaper", "session"),
+    ("idempotency", "session"), ("idempotency", "turns"),
+    ("api.chat", "auth"), ("api.chat", "api.operation"), ("api.chat", "api.reading"), ("api.chat", "api.stream"),
+    ("api.sessions", "auth"), ("api.sessions", "api.operation"), ("api.sessions", "api.reading"),
+    ("api.ops", "api.operation"), ("api.guard", "api.operation"),
+    ("server", "app"), ("__main__", "app"), ("__main__", "server"), ("__init__", "app"),
+}  # fmt: skip
+
+ROOMS: Final[dict[str, tuple[str, ...]]] = {
+    "starlette": ("api.", "auth", "app"),
+    "sse_starlette": ("api.stream", "server"),
+    "psutil": ("spawner",),
+    "uvloop": ("__main__",),
+    "uvicorn": ("server",),
+    "aiohttp": ("broker",),
+    "yarl": ("broker",),
+    "sqlite3": ("stores.sqlite", "stores.writer"),
+}
+ANYWHERE: Final = {"msgspec"}
+HEAVY_IN_FUNCTIONS: Final = {"__main__"}
+"""Only the command line imports inside functions, so that `--help` is quick."""
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the gateway by its name below the package."""
+    found = {}
+    for path in sorted((ROOT / "gateway").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / "gateway").with_suffix("").parts)
+        if not name.endswith(".__init__"):
+            found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def inner(name: str) -> str | None:
+    """The module of ours that an imported name means."""
+    short = name.removeprefix("gateway.") if name.startswith("gateway.") else name
+    return short if short in FLOORS and (name != short or name.startswith("worker")) else None
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_module_imports_only_what_lies_below_it(name: str) -> None:
+    assert name in FLOORS, f"give gateway/{name} a floor"
+    for target in filter(None, map(inner, imported(modules()[name]))):
+        is_below = FLOORS[target] < FLOORS[name]
+        assert is_below or (name, target) in SAME_FLOOR or target == name, f"{name} must not import {target}"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_an_outside_library_lives_in_one_room(name: str) -> None:
+    for top in {found.partition(".")[0] for found in imported(modules()[name])}:
+        if (top in sys.stdlib_module_names and top not in ROOMS) or top in {"gateway", "worker"} | ANYWHERE:
+            continue
+        assert name.startswith(ROOMS.get(top, ())), f"{name} must not import {top}"
+
+
+@pytest.mark.parametrize("name", sorted(set(modules()) - HEAVY_IN_FUNCTIONS))
+def test_nothing_is_imported_inside_a_function(name: str) -> None:
+    for node in ast.walk(modules()[name]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert not imported(node), f"{name}.{node.name} imports"
+
+
+def test_the_worker_imports_nothing_of_the_gateway() -> None:
+    for path in (ROOT / "worker").rglob("*.py"):
+        assert not [name for name in imported(ast.parse(path.read_text())) if name.startswith("gateway")], (
+            path
+        )
+
+
+def test_of_the_worker_the_gateway_imports_only_its_words() -> None:
+    for name, tree in modules().items():
+        ours = {found for found in imported(tree) if found.startswith("worker")}
+        assert all(found.startswith(("worker.acp", "worker.spec")) or found == "worker" for found in ours), (
+            name
+        )
+
+
+def test_every_module_says_what_it_is() -> None:
+    for name, tree in modules().items():
+        assert ast.get_docstring(tree), name

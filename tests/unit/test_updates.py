@@ -1,0 +1,128 @@
+"""ACP updates → events."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import UNSET, Raw
+
+from gateway import events as ev
+from gateway.updates import Translator
+
+
+def raw(update: object) -> Raw:
+    return Raw(json.dumps(update).encode())
+
+
+def chunk(text: str, kind: str = "agent_message_chunk", **more: Any) -> Raw:
+    return raw({"sessionUpdate": kind, "content": {"type": "text", "text": text}, **more})
+
+
+@pytest.fixture
+def translator() -> Translator:
+    made = Translator()
+    made.begin_turn("t1")
+    return made
+
+
+def test_neighbouring_text_becomes_one_delta(translator: Translator) -> None:
+    assert translator.events([chunk("a"), chunk("b")]) == [ev.TextDelta("t1.m1", "t1", "ab")]
+
+
+def test_the_same_message_goes_on_in_the_next_read(translator: Translator) -> None:
+    first, second = translator.events([chunk("a")]), translator.events([chunk("b")])
+    assert [first[0].message_id, second[0].message_id] == ["t1.m1", "t1.m1"]  # type: ignore[union-attr]
+
+
+def test_a_tool_call_ends_the_message(translator: Translator) -> None:
+    call = raw({"sessionUpdate": "tool_call", "toolCallId": "c", "title": "Look"})
+    update = raw({"sessionUpdate": "tool_call_update", "toolCallId": "c", "status": "completed"})
+    events = translator.events([chunk("a"), call, chunk("b"), update, chunk("c")])
+    assert events == [
+        ev.TextDelta("t1.m1", "t1", "a"),
+        ev.ToolCall("c", "t1", title="Look", status="pending"),
+        ev.TextDelta("t1.m2", "t1", "b"),
+        ev.ToolCall("c", "t1", status="completed"),
+        ev.TextDelta("t1.m2", "t1", "c"),
+    ]
+
+
+def test_an_update_of_an_unseen_tool_call_makes_it(translator: Translator) -> None:
+    update = raw({"sessionUpdate": "tool_call_update", "toolCallId": "c", "status": "in_progress"})
+    assert translator.events([update]) == [ev.ToolCall("c", "t1", title="c", status="in_progress")]
+
+
+def test_null_means_unchanged(translator: Translator) -> None:
+    call = raw(
+        {"sessionUpdate": "tool_call", "toolCallId": "c", "title": "T", "rawInput": None, "content": None}
+    )
+    (event,) = translator.events([call])
+    assert isinstance(event, ev.ToolCall)
+    assert event.raw_input is UNSET
+    assert event.content is UNSET
+
+
+def test_a_tool_call_id_used_again_in_a_later_turn_is_another_call(translator: Translator) -> None:
+    call = raw({"sessionUpdate": "tool_call", "toolCallId": "c", "title": "T"})
+    translator.events([call])
+    translator.begin_turn("t2")
+    (event,) = translator.events([call])
+    assert isinstance(event, ev.ToolCall)
+    assert (event.tool_call_id, translator.tool_call_id("c")) == ("c#t2", "c#t2")
+
+
+def test_thoughts_and_messages_do_not_mix(translator: Translator) -> None:
+    events = translator.events(
+        [chunk("x", "agent_thought_chunk"), chunk("a"), chunk("y", "agent_thought_chunk")]
+    )
+    assert [type(event) for event in events] == [ev.ThoughtDelta, ev.TextDelta, ev.ThoughtDelta]
+    assert len({getattr(event, "thought_id", None) for event in events}) == 3
+
+
+def test_an_agents_own_message_ids_tell_messages_apart(translator: Translator) -> None:
+    events = translator.events([chunk("a", messageId="1"), chunk("b", messageId="2")])
+    assert [event.message_id for event in events if isinstance(event, ev.TextDelta)] == ["t1.m1", "t1.m2"]
+
+
+def test_content_that_is_no_text_is_kept(translator: Translator) -> None:
+    image = {"type": "image", "mimeType": "image/png", "data": "AAAA"}
+    (event,) = translator.events([raw({"sessionUpdate": "agent_message_chunk", "content": image})])
+    assert isinstance(event, ev.ContentBlock)
+    assert msgspec.json.decode(event.content) == image
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"sessionUpdate": "compaction_update", "x": 1},
+        {"sessionUpdate": "tool_call"},
+        {"sessionUpdate": "agent_message_chunk", "content": "no block"},
+        {"no": "kind"},
+        ["a list"],
+        "text",
+        7,
+    ],
+)
+def test_what_is_not_known_is_passed_on_as_it_is(translator: Translator, update: object) -> None:
+    (event,) = translator.events([raw(update)])
+    assert isinstance(event, ev.AgentUpdate)
+    assert json.loads(msgspec.json.encode(event))["update"] == update
+
+
+def test_facts_of_the_agent(translator: Translator) -> None:
+    events = translator.events(
+        [
+            raw({"sessionUpdate": "plan", "entries": []}),
+            raw({"sessionUpdate": "available_commands_update", "availableCommands": []}),
+            raw({"sessionUpdate": "current_mode_update", "currentModeId": "code"}),
+            raw({"sessionUpdate": "session_info_update", "title": "A title"}),
+            raw({"sessionUpdate": "session_info_update", "title": None}),
+            raw({"sessionUpdate": "usage_update", "used": 3, "size": 10}),
+            raw({"sessionUpdate": "user_message_chunk", "content": {"type": "text", "text": "mine"}}),
+        ]
+    )
+    kinds = [type(event) for event in events]
+    assert kinds == [ev.Plan, ev.AgentCommands, ev.AgentOptions, ev.SessionInfo, ev.Usage]

@@ -339,7 +339,8 @@ def iso(milliseconds: int) -> str:
 
 
 def merged(events: list[Event]) -> list[Event]:
-    """The same events with neighbouring deltas of one message or thought made one; it takes the last one's seq."""
+    """The same events with neighbouring deltas of one message or thought made one; it takes the last one's seq and the
+    first one's time, which is the time of a message that begins there."""
     out: list[Event] = []
     run: list[Event] = []
     for event in events:
@@ -368,4 +369,4 @@ def _joined(run: list[Event]) -> Event:
     last = run[-1]
     texts = [e.data.text for e in run if isinstance(e.data, TextDelta | ThoughtDelta)]
     assert isinstance(last.data, TextDelta | ThoughtDelta)  # noqa: S101 - _delta_of let nothing else in
-    return Event(last.seq, last.at, msgspec.structs.replace(last.data, text="".join(texts)))
+    return Event(last.seq, run[0].at, msgspec.structs.replace(last.data, text="".join(texts)))

@@ -84,31 +84,34 @@ def _serve(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    url = _url(config.server.host, listener.getsockname()[1])
-    print(f"agent-gateway {VERSION}: {url}", flush=True)
-    if options.open:
-        threading.Timer(1.0, webbrowser.open, [url]).start()
-    return _run(config, listener)
+    return _run(config, listener, is_opening=options.open)
 
 
-def _run(config: Config, listener: socket.socket) -> int:
+def _run(config: Config, listener: socket.socket, *, is_opening: bool) -> int:
     import uvloop
 
     os.umask(0o077)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve_until_signal(config, listener))
+            runner.run(_serve_until_signal(config, listener, is_opening=is_opening))
     except (GatewayError, OSError) as error:
         print(f"agent-gateway: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve_until_signal(config: Config, listener: socket.socket) -> None:
+async def _serve_until_signal(config: Config, listener: socket.socket, *, is_opening: bool) -> None:
     from gateway.app import Gateway
     from gateway.server import serve
 
-    await serve(Gateway(config), listener)
+    url = _url(config.server.host, listener.getsockname()[1])
+    await serve(Gateway(config), listener, url=url, on_ready=lambda: _announce(url, is_opening=is_opening))
+
+
+def _announce(url: str, *, is_opening: bool) -> None:
+    print(f"agent-gateway {VERSION}: {url}", flush=True)
+    if is_opening:
+        threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
 
 
 def _configured(options: argparse.Namespace) -> Config:

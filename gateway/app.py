@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Final
@@ -26,6 +27,7 @@ from gateway.api.sessions import SessionsFace
 from gateway.broker import Broker
 from gateway.config import Config
 from gateway.limits import TokenBuckets
+from gateway.lock import DataLock
 from gateway.manager import SessionManager
 from gateway.reaper import Reaper
 from gateway.session import Services
@@ -33,8 +35,11 @@ from gateway.slots import WorkerSlots
 from gateway.spawner import PlainSpawner
 from gateway.stores.base import Store
 from gateway.stores.memory import MemoryStore
+from gateway.stores.sqlite import SqliteStore
 from gateway.version import VERSION
 from gateway.workspace import Workspaces
+
+log = logging.getLogger(__name__)
 
 STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.BadRequest: 400,
@@ -85,6 +90,7 @@ class Gateway:
             monotonic=time.monotonic,
             wall_ms=lambda: time.time_ns() // 1_000_000,
         )
+        self.lock = DataLock(config.data_path)
         self.manager = SessionManager(self.services)
         self.reaper = Reaper(self.manager, self.services)
         self.app = self._asgi()
@@ -124,13 +130,18 @@ class Gateway:
         """Opens the parts in order and closes them in reverse."""
         services = self.services
         async with contextlib.AsyncExitStack() as stack:
+            self.lock.take()
+            stack.callback(self.lock.release)
             services.workspaces.open()
             await services.store.open()
             stack.push_async_callback(services.store.close)
+            services.workspaces.claim_uids(await services.store.taken_uids())
             await services.spawner.open()
             stack.push_async_callback(services.spawner.close)
             stack.push_async_callback(services.broker.close)
             await stack.enter_async_context(self.manager)
+            if recovered := await self.manager.recover():
+                log.warning("%d turns were cut by the end of the last gateway", recovered)
             sweeping = asyncio.create_task(self.reaper.run(), name="reaper")
             stack.push_async_callback(_cancelled, sweeping)
             yield
@@ -143,7 +154,9 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 def _store(config: Config) -> Store:
     limits = config.limits
-    return MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
+    if config.store == "memory://":
+        return MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
+    return SqliteStore(config.database_path)
 
 
 def create_app(config: Config | None = None) -> Starlette:

@@ -98,7 +98,7 @@ class Thought:
 
     __slots__ = ("at", "id", "is_streaming", "text", "turn_id")
 
-    def __init__(self, delta: ev.ThoughtDelta, *, at: int) -> None:
+    def __init__(self, delta: ev.ThoughtDelta | ev.ThoughtAdded, *, at: int) -> None:
         self.id = delta.thought_id
         self.turn_id = delta.turn_id
         self.text = Text()
@@ -305,6 +305,8 @@ class ChatState:
                 self._text(data, at)
             case ev.ThoughtDelta():
                 self._thought(data, at)
+            case ev.ThoughtAdded():
+                self._whole_thought(data, at)
             case ev.ToolCall():
                 self._tool_call(data, at)
             case ev.MessageAdded():
@@ -415,6 +417,18 @@ class ChatState:
             self._close_open()
             self._open = thought
         thought.text.append(data.text)
+
+    def _whole_thought(self, data: ev.ThoughtAdded, at: int) -> None:
+        thought = self._by_id.get(("thought", data.thought_id))
+        if thought is None:
+            self._close_open()
+            thought = Thought(data, at=at)
+            self._add(thought, "thought")
+        assert isinstance(thought, Thought)  # noqa: S101 - the key says so
+        thought.text = Text(data.text)
+        thought.is_streaming = data.is_streaming
+        if self._open is thought and not data.is_streaming:
+            self._open = None
 
     def _tool_call(self, data: ev.ToolCall, at: int) -> None:
         fields = _given(data)

@@ -24,6 +24,7 @@ MIB: Final = 1024 * 1024
 BUILT_IN: Final = "built-in"
 """The name of the agent that is always there and needs no key."""
 
+DATABASE_NAME: Final = "gateway.db"
 _AGENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _PREFIX: Final = "AGENT_GATEWAY_"
 
@@ -176,7 +177,14 @@ class Config(_Table, frozen=True, kw_only=True):
     default_agent: str = BUILT_IN
     data_dir: str = ""
     """Where sessions keep their files; empty: the user's data home."""
-    store: str = "memory://"
+    store: str = ""
+    """`sqlite:///FILE` or `memory://`; empty: gateway.db in the data directory."""
+
+    @property
+    def database_path(self) -> pathlib.Path:
+        """The file of the SQLite store."""
+        named = self.store.removeprefix(_SQLITE)
+        return pathlib.Path("/" + named.lstrip("/")) if named else self.data_path / DATABASE_NAME
 
     @property
     def data_path(self) -> pathlib.Path:
@@ -186,6 +194,8 @@ class Config(_Table, frozen=True, kw_only=True):
         home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         return pathlib.Path(home).expanduser() / "agent-gateway"
 
+
+_SQLITE: Final = "sqlite:///"
 
 _TABLES: Final[dict[str, type[_Table]]] = {
     "server": ServerConfig,
@@ -338,6 +348,8 @@ def _contradictions(config: Config) -> list[str]:
     ]
     if config.default_agent != BUILT_IN and config.default_agent not in config.agents:
         mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
+    if config.store not in ("", "memory://") and not config.store.startswith(_SQLITE):
+        mistakes.append("store: sqlite:///FILE or memory://")
     for table in ("sessions", "limits"):
         part = getattr(config, table)
         mistakes += [

@@ -29,6 +29,7 @@ class WaitingMessage(Struct, frozen=True):
     """A user's message that waits for its turn."""
 
     message_id: str
+    turn_id: str
     text: str
 
 
@@ -115,6 +116,15 @@ class ThoughtDelta(Struct, frozen=True, tag="thought_delta"):
     thought_id: str
     turn_id: str
     text: str
+
+
+class ThoughtAdded(Struct, frozen=True, tag="thought"):
+    """A whole thought, which replaces what is known of it."""
+
+    thought_id: str
+    turn_id: str
+    text: str
+    is_streaming: bool = False
 
 
 class ContentBlock(Struct, frozen=True, tag="content_block"):
@@ -254,6 +264,7 @@ EventData = (
     | MessageAdded
     | TextDelta
     | ThoughtDelta
+    | ThoughtAdded
     | ContentBlock
     | ToolCall
     | Plan

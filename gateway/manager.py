@@ -217,6 +217,13 @@ class SessionManager:
         """The id that entered the map last for this owner, as far as this process remembers."""
         return self._newest.get(owner)
 
+    async def recover(self) -> int:
+        """Ends the turns that the last gateway's death cut, so that nobody is shown one that runs; how many."""
+        records = await self._services.store.sessions_with_open_turn()
+        for record in records:
+            await self.find(record.owner, record.session_id)
+        return len(records)
+
     async def newest(self, owner: str) -> str | None:
         """The id of the session that the owner created last and still has."""
         known = self._newest.get(owner)

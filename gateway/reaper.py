@@ -82,4 +82,7 @@ class Reaper:
                     stand = await store.stand(record.key)
                     last_seq = max(stand.last_seq, stand.reserved_seq)
                     await self._manager.erase(record, last_seq, reason="purged")
-        await store.drop_tombstones(now - round(self._config.tombstone_days * DAY_MILLISECONDS))
+        await store.drop_old(
+            tombstones_before=now - round(self._config.tombstone_days * DAY_MILLISECONDS),
+            keys_before=now - DAY_MILLISECONDS,
+        )

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import uvicorn
@@ -54,14 +54,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(gateway: Gateway, listener: socket.socket) -> None:
-    """Serves until a signal, then drains."""
+async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready: Callable[[], None]) -> None:
+    """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used."""
     config = uvicorn.Config(
         gateway.app,
         loop="none",
         http="httptools",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
@@ -77,18 +77,30 @@ async def serve(gateway: Gateway, listener: socket.socket) -> None:
     hurrying = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: hurrying.set() if stopping.is_set() else stopping.set())
+    async with gateway.lifespan():
+        gateway.lock.inform(url)
+        on_ready()
+        await _serve_until(stopping, hurrying, gateway, server, listener)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+
+
+async def _serve_until(
+    stopping: asyncio.Event,
+    hurrying: asyncio.Event,
+    gateway: Gateway,
+    server: Server,
+    listener: socket.socket,
+) -> None:
+    """Serves, and drains when it is time."""
     serving = asyncio.create_task(server.serve([listener]), name="server")
-    try:
-        waiting = asyncio.create_task(stopping.wait(), name="signal")
-        await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if not serving.done():
-            await _drain(gateway, hurrying)
-            server.should_exit = True
-        await serving
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+    waiting = asyncio.create_task(stopping.wait(), name="signal")
+    await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not serving.done():
+        await _drain(gateway, hurrying)
+        server.should_exit = True
+    await serving
 
 
 async def _drain(gateway: Gateway, hurrying: asyncio.Event) -> None:

@@ -10,9 +10,10 @@ worker's end is not the session's; permission requests are answered by a person 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 from msgspec import Struct
@@ -112,6 +113,8 @@ class Session:
         self._deaths: deque[float] = deque()
         self._said: list[str] = []
         self._has_slot = False
+        self._ended_seq = 0
+        """Up to here every turn has ended and waits to be compacted; 0: nothing waits."""
         self._state_json: tuple[int, Outside, bytes] | None = None
 
     # -- what it is -------------------------------------------------------------------------------------
@@ -225,7 +228,9 @@ class Session:
             self._peer.cancel()
             self._reschedule(self._config.interrupt_timeout_seconds)
         elif self.fold.turn_id == turn.turn_id:
-            self._end_turn(turn, ev.TurnEnded(turn.turn_id, "cancelled"))
+            self._end_cut_turn()
+            if self.state is SessionState.PARKED:
+                self._give_slot()
         await asyncio.wait([turn.done])
         await self.log.commit(self.log.last_seq)
 
@@ -296,12 +301,20 @@ class Session:
         """Takes up where the store stands. Raises StoreFull or StoreFailed."""
         self.log.begin_above(above)
         await self.log.load()
-        self._services.workspaces.claim_uid(self.record.uid)
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._said = _unheard(self.fold)
+        self._restore_queue()
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
+
+    def _restore_queue(self) -> None:
+        """Messages that waited when the last life ended are held: the user sends or drops them."""
+        for waiting in self.fold.waiting:
+            self._queue.put(Turn(waiting.text, message_id=waiting.message_id, turn_id=waiting.turn_id))
+        if self._queue.hold() and not self.fold.is_held:
+            words = _held_words(len(self._queue))
+            self.log.append(self._queue.event(), self._notice("info", "queue_held", words), durable=True)
 
     def _end_lost_turn(self, turn_id: str) -> None:
         """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
@@ -329,7 +342,7 @@ class Session:
         try:
             while not self.is_ending:
                 if self._has_turn():
-                    await self._live()
+                    await self._begin()
                 else:
                     await self._until_woken()
         except Exception:
@@ -346,12 +359,18 @@ class Session:
         """Whether a turn is committed and waits for the agent."""
         return self._turn is not None and self._turn.turn_id == self.fold.turn_id
 
+    async def _begin(self) -> None:
+        """Brings a worker for the turn, unless the turn is over already or another death is to be expected."""
+        if self._end_cut_turn():
+            self._give_slot()
+        elif self._is_crash_loop():
+            self._refuse_to_start()
+        else:
+            await self._live()
+
     async def _live(self) -> None:
         """One worker's life, from spawn to receipt."""
         end, message = WorkerEnd.PARKED, None
-        if self._is_crash_loop():
-            self._refuse_to_start()
-            return
         self._is_parking = False
         self._transition(SessionState.STARTING)
         try:
@@ -362,23 +381,26 @@ class Session:
             self._deaths.append(self._services.monotonic())
         self._cut_turn(end, message)
         receipt = await self._stop_worker()
-        self._give_slot()
+        if self._turn is None:
+            self._give_slot()
         self.log.append(_worker_ended(end, message, receipt))
         if not self.is_ending:
             self._transition(SessionState.PARKED, reason=str(end))
             self._next_turn()
+        if self._turn is None:
+            await self._compact()
 
     async def _with_worker(self) -> None:
         """Spawns, opens the agent's session and serves until it is asked to stop. Raises WorkerFailed."""
         began = self._services.monotonic()
         try:
-            async with asyncio.timeout(self._config.start_timeout_seconds) as self._deadline:
+            async with self._within(self._config.start_timeout_seconds):
                 self._worker = await self._services.spawner.spawn(self._spawn_request())
                 peer = AgentPeer(
                     self, self._worker, config=self._services.config, broker=self._services.broker
                 )
-                await peer.connection.__aenter__()
                 self._peer = peer
+                await peer.connection.__aenter__()
                 how = await self._open_agent(peer)
         except TimeoutError:
             if self.is_ending:
@@ -434,7 +456,7 @@ class Session:
     async def _run_turn(self, peer: AgentPeer) -> None:
         """One turn, up to the agent's completion. Raises WorkerFailed where the worker did not live to see it."""
         turn = self._turn
-        if turn is None or turn.is_cut:
+        if turn is None or self._end_cut_turn():
             return
         self._transition(SessionState.RUNNING)
         blocks = prompt_blocks(
@@ -444,7 +466,7 @@ class Session:
         turn.is_prompted = True
         ended: ev.TurnEnded | None = None
         try:
-            async with asyncio.timeout(self._config.turn_timeout_seconds) as self._deadline:
+            async with self._within(self._config.turn_timeout_seconds):
                 ended = await peer.prompt(turn, blocks)
         except TimeoutError:
             if not self.is_ending:
@@ -454,7 +476,6 @@ class Session:
         except WireError as error:
             raise WorkerFailed(WorkerEnd.WIRE_ERROR, str(error)) from error
         finally:
-            self._deadline = None
             peer.end_turn()
         del self._said[:said]
         if ended is not None:
@@ -462,6 +483,13 @@ class Session:
             self._transition(SessionState.IDLE)
             await self._keep(message_count=len(self.fold.messages), last_active_at=self._services.wall_ms())
             self._next_turn()
+
+    async def _compact(self) -> None:
+        """Makes the turns that have ended small in the store, now that nothing is going on."""
+        if self.close_reason is not CloseReason.DELETED and self._ended_seq:
+            through, self._ended_seq = self._ended_seq, 0
+            await self.log.commit(through)
+            await self._services.store.compact(self.record.key, through=through)
 
     def _timed_out(self) -> WorkerFailed:
         if self.state is SessionState.INTERRUPTING:
@@ -559,9 +587,17 @@ class Session:
         if is_broken and self._queue.hold():
             events += [self._queue.event(), self._notice("info", "queue_held", _held_words(len(self._queue)))]
         self._turn = None
-        self.log.append(*events, durable=True)
+        self._ended_seq = self.log.append(*events, durable=True)
         turn.finish()
         self._wake.set()
+
+    def _end_cut_turn(self) -> bool:
+        """Ends a turn that the user interrupted before the agent heard of it; whether it was one."""
+        turn = self._turn
+        if turn is None or not turn.is_cut:
+            return False
+        self._end_turn(turn, ev.TurnEnded(turn.turn_id, "cancelled"))
+        return True
 
     def _cut_turn(self, end: WorkerEnd, message: str | None) -> None:
         """Ends the turn that its worker did not."""
@@ -655,6 +691,15 @@ class Session:
         if self._has_slot:
             self._has_slot = False
             self._services.slots.give()
+
+    @contextlib.asynccontextmanager
+    async def _within(self, seconds: float) -> AsyncIterator[None]:
+        """A deadline that `_reschedule` moves. Raises TimeoutError."""
+        try:
+            async with asyncio.timeout(seconds) as self._deadline:
+                yield
+        finally:
+            self._deadline = None
 
     def _reschedule(self, seconds: float) -> None:
         """Moves the end of whatever is being waited for."""

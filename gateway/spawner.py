@@ -239,6 +239,17 @@ class PlainSpawner:
         """Nothing is held between workers."""
 
     async def spawn(self, request: SpawnRequest) -> PlainWorker:
+        """Starts one. The start itself cannot be cancelled: where the caller is, it is ended right after."""
+        starting = asyncio.create_task(self._started(request), name=f"spawn {request.session_key}")
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait([starting])
+            if starting.exception() is None:
+                await _discard(starting.result())
+            raise
+
+    async def _started(self, request: SpawnRequest) -> PlainWorker:
         try:
             return await self._spawn(request)
         except FileNotFoundError as error:
@@ -267,15 +278,30 @@ class PlainSpawner:
 
     def _uid_for(self, request: SpawnRequest) -> int | None:
         """The uid to run as, or None where that uid could not even execute the command."""
-        if request.uid is None or _is_open_to_others(request.argv[0]):
+        if request.uid is None:
+            return None
+        closed = [path for path in (request.argv[0], *_parents(request)) if not _is_open_to_others(path)]
+        if not closed:
             return request.uid
         if not self._has_warned:
             self._has_warned = True
             log.warning(
-                "%s lies in a directory that other users may not enter: its workers run as the gateway's own user",
-                request.argv[0],
+                "%s lies in a directory that other users may not enter: workers run as the gateway's own user",
+                closed[0],
             )
         return None
+
+
+async def _discard(worker: PlainWorker) -> None:
+    """Ends a worker that nobody waits for any more."""
+    for fd in (worker.stdin, worker.stdout):
+        os.close(fd)
+    await worker.stop(grace_seconds=0)
+
+
+def _parents(request: SpawnRequest) -> list[str]:
+    """Where the session's own directories lie; they themselves belong to its uid."""
+    return [os.path.dirname(os.path.dirname(path)) for path in (request.cwd, request.home)]
 
 
 def _popen(request: SpawnRequest, uid: int | None, pipes: list[int]) -> subprocess.Popen[bytes]:

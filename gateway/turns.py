@@ -14,9 +14,9 @@ class Turn:
 
     __slots__ = ("done", "is_cut", "is_prompted", "message_id", "reply_id", "text", "turn_id")
 
-    def __init__(self, text: str, *, message_id: str | None = None) -> None:
+    def __init__(self, text: str, *, message_id: str | None = None, turn_id: str | None = None) -> None:
         name = secrets.token_hex(6)
-        self.turn_id = f"t{name}"
+        self.turn_id = turn_id or f"t{name}"
         self.message_id = message_id or f"u{name}"
         self.reply_id = f"r{name}"
         self.text = text
@@ -73,5 +73,5 @@ class Queue:
 
     def event(self) -> ev.QueueChanged:
         """The queue as an event."""
-        waiting = tuple(ev.WaitingMessage(turn.message_id, turn.text) for turn in self._turns)
+        waiting = tuple(ev.WaitingMessage(turn.message_id, turn.turn_id, turn.text) for turn in self._turns)
         return ev.QueueChanged(waiting, self.is_held)

@@ -70,10 +70,9 @@ class Workspaces:
                 return uid
         return None
 
-    def claim_uid(self, uid: int | None) -> None:
-        """A stored session has this uid."""
-        if uid is not None:
-            self._taken.add(uid)
+    def claim_uids(self, uids: set[int]) -> None:
+        """Stored sessions have these uids."""
+        self._taken |= uids
 
     def give_back_uid(self, uid: int | None) -> None:
         """The session of this uid is purged, its files are gone."""

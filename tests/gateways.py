@@ -15,8 +15,6 @@ from typing import Any, Final
 
 import aiohttp
 import psutil
-import pytest
-import pytest_asyncio
 
 ROOT: Final = pathlib.Path(__file__).parent.parent
 SCENARIOS: Final = ROOT / "tests" / "scenarios"
@@ -138,20 +136,6 @@ async def running_gateway(
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-def shared_gateway(
-    config: str = "", *, agents: Mapping[str, Scenario] | None = None, environ: Mapping[str, str] | None = None
-) -> Any:
-    """A `gateway` fixture of one gateway for all tests of a module; they keep apart by session ids."""
-
-    @pytest_asyncio.fixture(scope="module", loop_scope="module")
-    async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
-        directory = tmp_path_factory.mktemp("gateway")
-        async with running_gateway(directory, config=config, agents=agents, environ=environ) as running:
-            yield running
-
-    return gateway
 
 
 def _agent_table(directory: pathlib.Path, name: str, scenario: Scenario) -> str:

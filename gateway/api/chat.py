@@ -158,6 +158,7 @@ class ChatFace:
         self._check_text(body.message)
         wait = query_int(request, "wait", default=0, low=0, high=MAX_WAIT_SECONDS)
         owner = principal_of(request).owner
+        self._services.agents.get(body.agent)
         self._manager.refuse_while_draining()
         session_id = await self._chat_session_id(request, body.session_id, owner)
         is_new = session_id is None

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -55,6 +57,8 @@ class Guard:
         self._rates = rates
         self._hosts = {host.lower() for host in (*config.server.hosts, config.server.host)}
         self._origins = set(config.cors.origins)
+        if isinstance(app, ExceptionMiddleware):
+            app.add_exception_handler(HTTPException, _pass_on)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +78,7 @@ class Guard:
         except GatewayError as error:
             await self._refuse(error, sender, scope, receive)
         except HTTPException as error:
-            await self._refuse(_named(error), sender, scope, receive)
+            await self._refuse(_named(error), sender, scope, receive, headers=error.headers)
         except Exception:
             log.exception("request %s failed", request_id)
             await self._refuse(BrokenInvariant(), sender, scope, receive)
@@ -100,11 +104,19 @@ class Guard:
             return False
         return parts[1] == host.lower() or is_loopback(parts[0])
 
-    async def _refuse(self, error: GatewayError, sender: _Sender, scope: Scope, receive: Receive) -> None:
+    async def _refuse(
+        self,
+        error: GatewayError,
+        sender: _Sender,
+        scope: Scope,
+        receive: Receive,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         if sender.has_started:
             return
         status = self._statuses[type(error)]
-        headers = {}
+        headers = dict(headers or {})
         if error.retry_after_seconds is not None:
             headers["Retry-After"] = str(max(1, round(error.retry_after_seconds + 0.5)))
         if status in (408, 413):
@@ -154,6 +166,11 @@ def _request_id(headers: Headers) -> str:
     """The caller's, where it is one that may stand in a log; else a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _pass_on(_request: Request, error: Exception) -> Response:
+    """Lets Starlette's own refusals reach the guard, which has the words for them."""
+    raise error
 
 
 def _named(error: HTTPException) -> GatewayError:

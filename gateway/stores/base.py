@@ -109,8 +109,14 @@ class Store(Protocol):
     async def sessions_idle_since(self, before: int, *, limit: int) -> Sequence[SessionRecord]:
         """Sessions last active before this time: candidates for purging."""
 
-    async def drop_tombstones(self, before: int) -> int:
-        """Forgets tombstones older than this time; how many."""
+    async def sessions_with_open_turn(self) -> Sequence[SessionRecord]:
+        """Sessions whose last turn never ended: the gateway died in the middle of it."""
+
+    async def taken_uids(self) -> set[int]:
+        """The user ids of all stored sessions."""
+
+    async def drop_old(self, *, tombstones_before: int, keys_before: int) -> int:
+        """Forgets tombstones and Idempotency-Keys older than these times; how many tombstones."""
 
     async def stand(self, key: str) -> StoredLog:
         """Where the log of a session stands (0, 0 for a new one)."""
@@ -129,6 +135,9 @@ class Store(Protocol):
 
     async def oldest_seq(self, key: str) -> int:
         """Events at or below this sequence number are no longer kept (0: everything is)."""
+
+    async def compact(self, key: str, *, through: int) -> int:
+        """Makes the log small up to a seq (gateway/compaction.py); how many events were saved."""
 
     async def remember(
         self, owner: str, key: str, remembered: Remembered, *, at: int, since: int

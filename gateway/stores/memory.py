@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 
+from gateway.compaction import compacted
 from gateway.errors import SessionExists
 from gateway.events import Event
 from gateway.stores.base import Remembered, SessionRecord, Sink, StoredLog, Tombstone
@@ -29,6 +30,16 @@ class _Log:
         self.size += event.size_bytes
         if len(self.events) > max_events or self.size > max_bytes:
             self._drop_oldest(max_events, max_bytes)
+
+    def compact(self, through: int) -> int:
+        stop = bisect.bisect_right(self.seqs, through)
+        kept = compacted(self.events[:stop])
+        saved = stop - len(kept)
+        if saved:
+            self.events[:stop] = kept
+            self.seqs[:stop] = [event.seq for event in kept]
+            self.size = sum(event.size_bytes for event in self.events)
+        return saved
 
     def _drop_oldest(self, max_events: int, max_bytes: int) -> None:
         """Drops an eighth more than it must, so that a full log is not shifted at every event."""
@@ -113,10 +124,18 @@ class MemoryStore:
     async def sessions_idle_since(self, before: int, *, limit: int) -> Sequence[SessionRecord]:
         return [record for record in self._records.values() if record.last_active_at < before][:limit]
 
-    async def drop_tombstones(self, before: int) -> int:
-        old = [name for name, tombstone in self._tombstones.items() if tombstone.at < before]
+    async def sessions_with_open_turn(self) -> Sequence[SessionRecord]:
+        """None: a gateway's death takes this store with it."""
+        return []
+
+    async def taken_uids(self) -> set[int]:
+        return {record.uid for record in self._records.values() if record.uid is not None}
+
+    async def drop_old(self, *, tombstones_before: int, keys_before: int) -> int:
+        old = [name for name, tombstone in self._tombstones.items() if tombstone.at < tombstones_before]
         for name in old:
             del self._tombstones[name]
+        self._remembered = {name: kept for name, kept in self._remembered.items() if kept[0] >= keys_before}
         return len(old)
 
     async def stand(self, key: str) -> StoredLog:
@@ -149,6 +168,10 @@ class MemoryStore:
     async def oldest_seq(self, key: str) -> int:
         log = self._logs.get(key)
         return 0 if log is None else log.oldest
+
+    async def compact(self, key: str, *, through: int) -> int:
+        log = self._logs.get(key)
+        return 0 if log is None else log.compact(through)
 
     async def remember(
         self, owner: str, key: str, remembered: Remembered, *, at: int, since: int

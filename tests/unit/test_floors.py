@@ -16,11 +16,11 @@ FLOORS: Final[dict[str, int]] = {
     "errors": 0, "lifecycle": 0, "events": 0, "chat": 0, "version": 0,
     "worker.acp": 0, "worker.spec": 0,
     # 1: numbers and small machines
-    "config": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1, "completion": 1, "conversation": 1,
+    "config": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1, "compaction": 1, "completion": 1, "conversation": 1,
     # 2: contracts
     "stores.base": 2, "agents": 2,
     # 3: what touches the world
-    "spawner": 3, "agent": 3, "broker": 3, "workspace": 3, "stores.memory": 3, "stores.sqlite": 3, "stores.writer": 3,
+    "spawner": 3, "agent": 3, "broker": 3, "workspace": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3, "stores.writer": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "session": 4, "manager": 4, "reaper": 4, "idempotency": 4,
     # 5: faces

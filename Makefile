@@ -1,0 +1,68 @@
+# Everything happens inside this folder: .venv for Python, frontend/node_modules for the page. No root, nothing global.
+PYTHON ?= python3
+NPM    ?= npm
+BIN    := .venv/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check page bench clean tools
+
+help:
+	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
+	@echo "make test    lint, types, unit to browser tests, test-sessions.sh"
+	@echo "make check   lint and types only"
+	@echo "make bench   the benchmarks (see benchmarks/README.md)"
+	@echo "make clean   remove what was installed and built"
+
+run: .venv/.runs frontend/dist/index.html
+	@exec $(BIN)/python -m gateway serve $(ARGS)
+
+test: .venv/.tests frontend/dist/index.html check
+	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test
+	$(BIN)/python -m pytest $(PYTEST)
+	./test-sessions.sh
+
+check: .venv/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+page: frontend/dist/index.html
+
+bench: .venv/.tests
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+clean:
+	rm -rf .venv .cache build dist frontend/node_modules frontend/dist
+
+# -- set-up ---------------------------------------------------------------------------------------------------
+
+tools:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "Python's venv is needed: on Debian, apt install python3-venv" >&2; exit 1; }
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null \
+	  || { echo "Node 20.19 or newer is needed: https://nodejs.org" >&2; exit 1; }
+	@command -v $(NPM) >/dev/null || { echo "npm is needed: it comes with Node" >&2; exit 1; }
+
+.venv/.runs: pyproject.toml | tools
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the gateway into .venv"
+	@AGENT_GATEWAY_SKIP_PAGE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.tests: requirements-dev.txt .venv/.runs
+	@echo "installing the test tools into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+frontend/node_modules/.installed: frontend/package.json frontend/package-lock.json | tools
+	@echo "installing the page's tools into frontend/node_modules"
+	@cd frontend && $(NPM) ci --silent --no-audit --no-fund
+	@touch $@
+
+frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/vite.config.ts $(shell find frontend/src -type f 2>/dev/null)
+	@echo "building the page"
+	@cd frontend && $(NPM) run --silent build
+	@touch $@

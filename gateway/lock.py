@@ -1,0 +1,85 @@
+"""One gateway to a data directory: a lock that the kernel holds for this process's life.
+
+The file's text only informs (who, where): pids lie across containers that share a volume; the lock does not.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from gateway.errors import StoreFailed
+
+LOCK_NAME: Final = "gateway.lock"
+
+
+class Holder(Struct, frozen=True):
+    """Who holds a data directory."""
+
+    pid: int
+    url: str
+
+
+class DataLock:
+    """`take` it before anything in the directory is touched; `release` it last."""
+
+    def __init__(self, data_path: pathlib.Path) -> None:
+        self._path = data_path / LOCK_NAME
+        self._fd = -1
+
+    def take(self) -> None:
+        """Raises StoreFailed, naming the holder, where another gateway has the directory, or where it cannot be used."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            words = f"The data directory {self._path.parent} cannot be used: {error.strerror}. Choose another with --data-dir."
+            raise StoreFailed(words) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            known = holder(self._path.parent)
+            os.close(self._fd)
+            self._fd = -1
+            who = f"process {known.pid} at {known.url}" if known else "another process"
+            raise StoreFailed(
+                f"The data directory {self._path.parent} is in use by {who}. Stop that gateway, or choose another "
+                "directory with --data-dir."
+            ) from None
+
+    def inform(self, url: str) -> None:
+        """Writes who holds it, for those who find it taken."""
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, msgspec.json.encode(Holder(os.getpid(), url)), 0)
+
+    def release(self) -> None:
+        """Lets others have it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def holder(data_path: pathlib.Path) -> Holder | None:
+    """Who says that they hold a directory; None where nobody does, or where the file says nothing."""
+    try:
+        return msgspec.json.decode((data_path / LOCK_NAME).read_bytes(), type=Holder)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def is_held(data_path: pathlib.Path) -> bool:
+    """Whether a gateway holds the directory at this moment."""
+    lock = DataLock(data_path)
+    if not (data_path / LOCK_NAME).exists():
+        return False
+    try:
+        lock.take()
+    except StoreFailed:
+        return True
+    lock.release()
+    return False

@@ -1,0 +1,382 @@
+"""The store that needs nothing installed: one SQLite file in the data directory.
+
+WAL with synchronous=FULL; one thread writes (writer.py), one reads. The schema is made by numbered migrations; a file
+of a newer schema is refused, a damaged one is kept aside and said loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pathlib
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from gateway.compaction import compacted
+from gateway.errors import SessionExists, StoreFailed
+from gateway.events import Event
+from gateway.stores.base import Remembered, SessionRecord, Sink, StoredLog, Tombstone
+from gateway.stores.writer import Writer, worded
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MIGRATIONS: Final = pathlib.Path(__file__).parent / "migrations"
+BUSY_SECONDS: Final = 5.0
+"""How long a lock of another process (a backup, the command line) is waited for."""
+CACHE_KIB: Final = 8_192
+COMPACT_BATCH: Final = 5_000
+"""Events compacted in one transaction: others' commits wait for it."""
+_COLUMNS: Final = (
+    "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count"
+)
+
+
+class SqliteStore:
+    """`Store` in one file."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self._writer: Writer | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite reader")
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        await asyncio.to_thread(prepare, self.path)
+        self._writer = Writer(lambda: connect(self.path))
+        self._writer.start()
+        self._reader = await self._in_reader(lambda: connect(self.path))
+
+    async def close(self) -> None:
+        if self._writer is not None:
+            await self._writer.stop()
+        if self._reader is not None:
+            await self._in_reader(self._reader.close)
+        self._reading.shutdown()
+
+    async def _in_reader(self, act: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, act)
+
+    async def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        reader = self._reader
+        if reader is None:
+            raise StoreFailed("The store is closed.")
+        try:
+            return await self._in_reader(lambda: act(reader))
+        except sqlite3.Error as error:
+            raise worded(error) from error
+
+    async def _write(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        if self._writer is None:
+            raise StoreFailed("The store is closed.")
+        result: T = await self._writer.call(act)
+        return result
+
+    # -- records ------------------------------------------------------------------------------------------
+
+    async def create_session(self, record: SessionRecord) -> None:
+        def act(connection: sqlite3.Connection) -> None:
+            try:
+                connection.execute(
+                    f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    _row(record),
+                )
+            except sqlite3.IntegrityError:
+                raise SessionExists(session_id=record.session_id) from None
+
+        await self._write(act)
+
+    async def find_session(self, owner: str, session_id: str) -> SessionRecord | None:
+        return await self._one("WHERE owner = ? AND session_id = ?", owner, session_id)
+
+    async def newest_session(self, owner: str) -> SessionRecord | None:
+        return await self._one("WHERE owner = ? ORDER BY id DESC LIMIT 1", owner)
+
+    async def update_session(self, record: SessionRecord) -> None:
+        await self._write(
+            lambda connection: connection.execute(
+                "UPDATE sessions SET last_active_at = ?, title = ?, agent_session_id = ?, uid = ?, message_count = ?"
+                " WHERE key = ?",
+                (
+                    record.last_active_at,
+                    record.title,
+                    record.agent_session_id,
+                    record.uid,
+                    record.message_count,
+                    record.key,
+                ),
+            )
+        )
+
+    async def list_sessions(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
+        return await self._many("WHERE owner = ? ORDER BY last_active_at DESC, key LIMIT ?", owner, limit)
+
+    async def sessions_idle_since(self, before: int, *, limit: int) -> Sequence[SessionRecord]:
+        return await self._many("WHERE last_active_at < ? ORDER BY last_active_at LIMIT ?", before, limit)
+
+    async def sessions_with_open_turn(self) -> Sequence[SessionRecord]:
+        return await self._many("WHERE has_open_turn = 1")
+
+    async def count_sessions(self) -> int:
+        return await self._read(lambda c: int(c.execute("SELECT count(*) FROM sessions").fetchone()[0]))
+
+    async def taken_uids(self) -> set[int]:
+        return await self._read(
+            lambda c: {row[0] for row in c.execute("SELECT uid FROM sessions WHERE uid IS NOT NULL")}
+        )
+
+    async def delete_session(self, key: str, tombstone: Tombstone) -> None:
+        writer = self._writer
+
+        def act(connection: sqlite3.Connection) -> None:
+            found = connection.execute(
+                "SELECT owner, session_id FROM sessions WHERE key = ?", (key,)
+            ).fetchone()
+            if found is None:
+                return
+            connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
+            connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", found)
+            connection.execute(
+                "INSERT OR REPLACE INTO tombstones (owner, session_hash, last_seq, at, reason) VALUES (?, ?, ?, ?, ?)",
+                (tombstone.owner, tombstone.session_hash, tombstone.last_seq, tombstone.at, tombstone.reason),
+            )
+            if writer is not None:
+                writer.drop_row_id(key)
+
+        await self._write(act)
+
+    async def find_tombstone(self, owner: str, session_hash: str) -> Tombstone | None:
+        def act(connection: sqlite3.Connection) -> Tombstone | None:
+            row = connection.execute(
+                "SELECT last_seq, at, reason FROM tombstones WHERE owner = ? AND session_hash = ?",
+                (owner, session_hash),
+            ).fetchone()
+            if row is None:
+                return None
+            return Tombstone(
+                owner=owner, session_hash=session_hash, last_seq=row[0], at=row[1], reason=row[2]
+            )
+
+        return await self._read(act)
+
+    async def drop_old(self, *, tombstones_before: int, keys_before: int) -> int:
+        def act(connection: sqlite3.Connection) -> int:
+            dropped = connection.execute("DELETE FROM tombstones WHERE at < ?", (tombstones_before,)).rowcount
+            connection.execute("DELETE FROM idempotency_keys WHERE at < ?", (keys_before,))
+            return dropped
+
+        return await self._write(act)
+
+    async def _one(self, where: str, *values: object) -> SessionRecord | None:
+        found = await self._many(where, *values)
+        return found[0] if found else None
+
+    async def _many(self, where: str, *values: object) -> list[SessionRecord]:
+        query = f"SELECT {_COLUMNS} FROM sessions {where}"  # noqa: S608 - both are literals of this module
+        return await self._read(lambda c: [_record(row) for row in c.execute(query, values)])
+
+    # -- logs ---------------------------------------------------------------------------------------------
+
+    async def stand(self, key: str) -> StoredLog:
+        def act(connection: sqlite3.Connection) -> StoredLog:
+            row = connection.execute("SELECT id, reserved_seq FROM sessions WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return StoredLog(last_seq=0, reserved_seq=0)
+            last = connection.execute("SELECT max(seq) FROM events WHERE session = ?", (row[0],)).fetchone()[
+                0
+            ]
+            gaps = connection.execute(
+                "SELECT last_kept, first_new FROM gaps WHERE session = ? ORDER BY first_new", (row[0],)
+            ).fetchall()
+            return StoredLog(last_seq=last or 0, reserved_seq=row[1], gaps=tuple(gaps))
+
+        return await self._read(act)
+
+    async def reserve(self, key: str, upto: int, *, gap: tuple[int, int] | None = None) -> None:
+        def act(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE sessions SET reserved_seq = ? WHERE key = ?", (upto, key))
+            if gap is not None:
+                connection.execute(
+                    "INSERT OR IGNORE INTO gaps (session, last_kept, first_new)"
+                    " SELECT id, ?, ? FROM sessions WHERE key = ?",
+                    (*gap, key),
+                )
+
+        await self._write(act)
+
+    def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
+        if self._writer is not None:
+            self._writer.put(sink, event, urgent=urgent)
+
+    def forget(self, sink: Sink, seqs: set[int]) -> None:
+        if self._writer is not None:
+            self._writer.forget(sink.key, seqs)
+
+    async def read_events(self, key: str, *, after: int, limit: int) -> list[Event]:
+        def act(connection: sqlite3.Connection) -> list[Event]:
+            rows = connection.execute(
+                "SELECT seq, at, body FROM events"
+                " WHERE session = (SELECT id FROM sessions WHERE key = ?) AND seq > ? ORDER BY seq LIMIT ?",
+                (key, after, limit),
+            )
+            return [Event.stored(*row) for row in rows]
+
+        return await self._read(act)
+
+    async def oldest_seq(self, key: str) -> int:
+        """Nothing is dropped here but with its session."""
+        return 0
+
+    async def compact(self, key: str, *, through: int) -> int:
+        saved = 0
+        while True:
+            count, is_done = await self._write(lambda connection: _compact(connection, key, through))
+            saved += count
+            if is_done:
+                return saved
+
+    # -- exactly once -------------------------------------------------------------------------------------
+
+    async def remember(
+        self, owner: str, key: str, remembered: Remembered, *, at: int, since: int
+    ) -> Remembered:
+        def act(connection: sqlite3.Connection) -> Remembered:
+            row = connection.execute(
+                "SELECT body_hash, session_id FROM idempotency_keys WHERE owner = ? AND key = ? AND at >= ?",
+                (owner, key, since),
+            ).fetchone()
+            if row is not None:
+                return Remembered(body_hash=row[0], session_id=row[1])
+            connection.execute(
+                "INSERT OR REPLACE INTO idempotency_keys (owner, key, body_hash, session_id, at)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (owner, key, remembered.body_hash, remembered.session_id, at),
+            )
+            return remembered
+
+        return await self._write(act)
+
+
+def _row(record: SessionRecord) -> tuple[object, ...]:
+    return tuple(getattr(record, name.strip()) for name in _COLUMNS.split(","))
+
+
+def _record(row: tuple[object, ...]) -> SessionRecord:
+    names = [name.strip() for name in _COLUMNS.split(",")]
+    return SessionRecord(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]
+
+
+def _compact(connection: sqlite3.Connection, key: str, through: int) -> tuple[int, bool]:
+    """Compacts the next stretch of a session's log: (events saved, whether that was the last)."""
+    found = connection.execute("SELECT id, compacted_seq FROM sessions WHERE key = ?", (key,)).fetchone()
+    if found is None or found[1] >= through:
+        return 0, True
+    session, start = found
+    rows = connection.execute(
+        "SELECT seq, at, body FROM events WHERE session = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
+        (session, start, through, COMPACT_BATCH),
+    ).fetchall()
+    events = [Event.stored(*row) for row in rows]
+    whole = events if len(events) < COMPACT_BATCH else _up_to_a_turn_end(events)
+    kept = compacted(whole)
+    stop = whole[-1].seq if whole else through
+    if len(kept) < len(whole):
+        connection.execute(
+            "DELETE FROM events WHERE session = ? AND seq > ? AND seq <= ?", (session, start, stop)
+        )
+        connection.executemany(
+            "INSERT INTO events (session, seq, at, body) VALUES (?, ?, ?, ?)",
+            [(session, event.seq, event.at, event.body) for event in kept],
+        )
+    is_done = len(events) < COMPACT_BATCH
+    connection.execute(
+        "UPDATE sessions SET compacted_seq = ? WHERE id = ?", (through if is_done else stop, session)
+    )
+    return len(whole) - len(kept), is_done
+
+
+def _up_to_a_turn_end(events: list[Event]) -> list[Event]:
+    """A full batch cut after its last turn's end, so that no message is split; the whole where no turn ends in it."""
+    for index in range(len(events) - 1, -1, -1):
+        if events[index].type in ("turn_ended", "turn_interrupted"):
+            return events[: index + 1]
+    return events
+
+
+# -- the file ---------------------------------------------------------------------------------------------
+
+
+def connect(path: pathlib.Path) -> sqlite3.Connection:
+    """A connection with this store's settings, usable from the thread that calls it first."""
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection
+
+
+def prepare(path: pathlib.Path) -> None:
+    """Makes or brings up to date the file. Raises StoreFailed, with what to do, where it cannot be used.
+
+    A damaged file is moved aside, never deleted, and a new one begun.
+    """
+    try:
+        _migrate(path)
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (
+            sqlite3.SQLITE_CORRUPT,
+            sqlite3.SQLITE_NOTADB,
+        ):
+            raise StoreFailed(f"The database {path} cannot be opened: {error}.") from error
+        _set_aside(path, error)
+        _migrate(path)
+
+
+def _migrate(path: pathlib.Path) -> None:
+    is_new = not path.exists()
+    connection = connect(path)
+    try:
+        if is_new:
+            path.chmod(0o600)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if not is_new:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        migrations = numbered()
+        if version > migrations[-1][0]:
+            raise StoreFailed(
+                f"The database {path} is of schema {version}, this program knows up to {migrations[-1][0]}: "
+                "run the newer program, or restore a backup of before the upgrade."
+            )
+        for number, script in migrations:
+            if number > version:
+                connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+    finally:
+        connection.close()
+
+
+def numbered() -> list[tuple[int, str]]:
+    """The migrations in order."""
+    found = []
+    for file in sorted(MIGRATIONS.glob("*.sql")):
+        match = re.match(r"(\d{4})_", file.name)
+        if match:
+            found.append((int(match[1]), file.read_text("utf-8")))
+    return found
+
+
+def _set_aside(path: pathlib.Path, error: sqlite3.Error) -> None:
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    log.critical("THE DATABASE IS DAMAGED (%s). It is kept as %s; a new, empty one is begun.", error, aside)

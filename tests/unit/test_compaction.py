@@ -1,0 +1,86 @@
+"""Compact logs: the same fold, from every cursor."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway import events as ev
+from gateway.chat import ChatState
+from gateway.compaction import compacted
+from gateway.events import Event, merged
+from tests.unit.test_chat import GOLDEN, event_of, fold_of
+
+NAMES = st.sampled_from(["m1", "m2", "m3"])
+WORDS = st.text(min_size=1, max_size=4)
+DATA = st.one_of(
+    st.builds(ev.TextDelta, NAMES, st.just("t1"), WORDS),
+    st.builds(ev.ThoughtDelta, st.sampled_from(["h1", "h2"]), st.just("t1"), WORDS),
+    st.builds(
+        ev.ToolCall, st.sampled_from(["c1", "c2"]), st.just("t1"),
+        title=st.one_of(st.just(msgspec.UNSET), WORDS), status=st.one_of(st.just(msgspec.UNSET), WORDS),
+    ),
+    st.builds(ev.Usage, used=st.integers(0, 9)),
+    st.builds(ev.MessageAdded, st.sampled_from(["u8", "u9"]), st.just("user"), WORDS, st.just("t2")),
+    st.builds(ev.Notice, st.just("n"), st.just("info"), st.just("c"), WORDS),
+)  # fmt: skip
+
+
+def log_of(data: list[ev.EventData]) -> list[Event]:
+    whole = [ev.MessageAdded("u1", "user", "hi", "t1"), ev.TurnStarted("t1", "u1", "r1"), *data]
+    whole.append(ev.TurnEnded("t1", "end_turn"))
+    return [Event(3 * n, 1000 + n, item) for n, item in enumerate(whole, 1)]
+
+
+def shown(fold: ChatState) -> object:
+    return json.loads(msgspec.json.encode(fold.snapshot()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(DATA, max_size=14))
+def test_from_every_cursor_the_compact_form_leads_to_the_whole(data: list[ev.EventData]) -> None:
+    log = log_of(data)
+    small = compacted(log)
+    whole = shown(fold_of(log))
+    assert shown(fold_of(small)) == whole
+    for cut in range(len(log) + 1):
+        fold = fold_of(log[:cut])
+        cursor = log[cut - 1].seq if cut else 0
+        for event in small:
+            if event.seq > cursor:
+                fold.apply(event)
+        assert shown(fold) == whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(DATA, max_size=14))
+def test_from_every_cursor_merged_frames_lead_to_the_whole(data: list[ev.EventData]) -> None:
+    log = log_of(data)
+    whole = shown(fold_of(log))
+    for cut in range(len(log) + 1):
+        fold = fold_of(log[:cut])
+        for event in merged(log[cut:]):
+            fold.apply(event)
+        assert shown(fold) == whole
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(DATA, max_size=14))
+def test_compacting_twice_changes_nothing(data: list[ev.EventData]) -> None:
+    once = compacted(log_of(data))
+    assert [event.json for event in compacted(once)] == [event.json for event in once]
+
+
+def test_golden_logs_compact_to_the_same_fold() -> None:
+    for path in GOLDEN:
+        log = [event_of(flat) for flat in json.loads(path.read_text())["events"]]
+        if log[-1].type == "session_state" and fold_of(log).turn_id is None:
+            assert shown(fold_of(compacted(log))) == shown(fold_of(log)), path.stem
+
+
+def test_a_thousand_deltas_become_one_message() -> None:
+    log = log_of([ev.TextDelta("m1", "t1", "x")] * 1000)
+    assert len(compacted(log)) == 4

@@ -1,0 +1,225 @@
+"""The log: visibility, cursors, gaps, and what a refused write leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway import events as ev
+from gateway.errors import GatewayError, SessionEnded, StoreFull
+from gateway.eventlog import RESERVE_AHEAD, EventLog
+from gateway.events import Event
+from gateway.stores.base import Sink
+from gateway.stores.memory import MemoryStore
+
+
+class SlowStore(MemoryStore):
+    """Commits when told to, refuses when told to."""
+
+    def __init__(self) -> None:
+        super().__init__(max_events=10_000, max_bytes=10_000_000)
+        self.waiting: list[tuple[Sink, Event]] = []
+
+    def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
+        self.waiting.append((sink, event))
+
+    def commit(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for sink, event in waiting:
+            super().enqueue(sink, event, urgent=True)
+
+    def refuse(self) -> None:
+        for sink in {sink for sink, _ in self.waiting}:
+            sink.refused(StoreFull())
+
+    def forget(self, sink: Sink, seqs: set[int]) -> None:
+        self.waiting = [(s, event) for s, event in self.waiting if s is not sink or event.seq not in seqs]
+
+
+class Seen:
+    """What became visible, and what was refused."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.refused: set[int] = set()
+
+    def refuse(self, seqs: set[int], error: GatewayError) -> None:
+        self.refused |= seqs
+
+
+async def log_of(store: MemoryStore, seen: Seen, *, max_events: int = 1000, **kwargs: Any) -> EventLog:
+    log = EventLog(
+        "key",
+        store=store,
+        wall_ms=lambda: 1000,
+        on_visible=seen.events.append,
+        on_refused=seen.refuse,
+        max_events=max_events,
+        max_bytes=10_000_000,
+    )
+    await log.load(**kwargs)
+    return log
+
+
+def text(value: str) -> ev.TextDelta:
+    return ev.TextDelta("m", "t", value)
+
+
+def texts(events: list[Event]) -> list[str]:
+    return [event.data.text for event in events if isinstance(event.data, ev.TextDelta)]
+
+
+async def test_an_event_is_visible_at_once_and_a_durable_one_when_it_is_committed() -> None:
+    store, seen = SlowStore(), Seen()
+    log = await log_of(store, seen)
+    log.append(text("a"))
+    assert texts(seen.events) == ["a"]
+    log.append(text("b"), durable=True)
+    log.append(text("c"))
+    assert texts(seen.events) == ["a"]
+    assert texts((await log.read(0, max_bytes=9999)).events) == ["a"]
+    store.commit()
+    assert texts(seen.events) == ["a", "b", "c"]
+    assert texts((await log.read(1, max_bytes=9999)).events) == ["b", "c"]
+
+
+async def test_a_refused_event_was_never_seen_and_its_caller_is_told() -> None:
+    store, seen = SlowStore(), Seen()
+    log = await log_of(store, seen)
+    log.append(text("agent"))
+    seq = log.append(text("user"), durable=True, rejectable=True)
+    waiting = asyncio.create_task(log.commit(seq))
+    await asyncio.sleep(0)
+    store.refuse()
+    with pytest.raises(StoreFull):
+        await waiting
+    assert seen.refused == {seq}
+    log.append(text("more"))
+    store.commit()
+    assert texts(seen.events) == ["agent", "more"]
+    assert texts((await log.read(0, max_bytes=9999)).events) == ["agent", "more"]
+
+
+async def test_what_the_agent_said_is_kept_when_a_write_is_refused() -> None:
+    store, seen = SlowStore(), Seen()
+    log = await log_of(store, seen)
+    log.append(text("end"), durable=True)
+    store.refuse()
+    assert seen.refused == set()
+    store.commit()
+    assert texts(seen.events) == ["end"]
+
+
+async def test_a_reader_waits_and_is_woken() -> None:
+    log = await log_of(MemoryStore(max_events=100, max_bytes=100_000), Seen())
+    waiting = asyncio.create_task(log.wait(0))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    log.append(text("a"))
+    async with asyncio.timeout(1):
+        await waiting
+
+
+async def test_closing_wakes_everybody() -> None:
+    store = SlowStore()
+    log = await log_of(store, Seen())
+    reader = asyncio.create_task(log.wait(0))
+    writer = asyncio.create_task(log.commit(log.append(text("a"), durable=True)))
+    await asyncio.sleep(0)
+    log.close()
+    await reader
+    with pytest.raises(SessionEnded):
+        await writer
+
+
+async def test_an_old_cursor_reads_from_the_store() -> None:
+    log = await log_of(MemoryStore(max_events=10_000, max_bytes=10_000_000), Seen(), max_events=10)
+    for n in range(1, 101):
+        log.append(text(str(n)))
+    found: list[str] = []
+    cursor = 0
+    while (page := await log.read(cursor, max_bytes=3000)).events:
+        found += texts(page.events)
+        cursor = page.events[-1].seq
+    assert found == [str(n) for n in range(1, 101)]
+
+
+async def test_a_cursor_before_what_is_kept_is_a_gap() -> None:
+    log = await log_of(MemoryStore(max_events=20, max_bytes=10_000_000), Seen(), max_events=10)
+    for n in range(1, 101):
+        log.append(text(str(n)))
+    assert (await log.read(5, max_bytes=9999)).is_gap
+    assert not (await log.read(95, max_bytes=9999)).is_gap
+
+
+async def test_a_cursor_that_nobody_gave_out_is_a_gap() -> None:
+    log = await log_of(MemoryStore(max_events=20, max_bytes=10_000), Seen())
+    log.append(text("a"))
+    assert (await log.read(2**62, max_bytes=9999)).is_gap
+
+
+async def test_after_a_crash_burnt_numbers_are_gaps_in_every_later_life() -> None:
+    store = SlowStore()
+    log = await log_of(store, Seen())
+    log.append(text("kept"))
+    store.commit()
+    log.append(text("seen, then lost"))
+    store.waiting.clear()
+    seen = Seen()
+    for _ in range(2):
+        seen = Seen()
+        log = await log_of(store, seen)
+        log.append(text("new"))
+        store.commit()
+        assert (await log.read(2, max_bytes=9999)).is_gap
+        assert not (await log.read(1, max_bytes=9999)).is_gap
+    assert texts(seen.events) == ["kept", "new", "new"]
+    assert log.visible_seq > 2 * RESERVE_AHEAD
+
+
+async def test_a_life_that_ended_well_leaves_no_gap() -> None:
+    store = MemoryStore(max_events=100, max_bytes=100_000)
+    log = await log_of(store, Seen())
+    log.append(text("a"))
+    await log.release()
+    log.close()
+    log = await log_of(store, Seen())
+    assert log.append(text("b")) == 2
+    assert texts((await log.read(0, max_bytes=9999)).events) == ["a", "b"]
+
+
+async def test_a_log_made_anew_goes_on_after_the_deleted_one() -> None:
+    log = EventLog(
+        "key",
+        store=MemoryStore(max_events=10, max_bytes=10_000),
+        wall_ms=lambda: 1,
+        on_visible=lambda _event: None,
+        on_refused=lambda _seqs, _error: None,
+        max_events=10,
+        max_bytes=10_000,
+    )
+    log.begin_above(40)
+    await log.load()
+    assert (await log.read(40, max_bytes=99)).is_gap
+    assert log.append(text("a")) == 41
+    assert (await log.read(17, max_bytes=99)).is_gap
+
+
+async def test_time_never_goes_back() -> None:
+    now = [2000]
+    log = EventLog(
+        "key",
+        store=MemoryStore(max_events=10, max_bytes=10_000),
+        wall_ms=lambda: now[0],
+        on_visible=lambda _event: None,
+        on_refused=lambda _seqs, _error: None,
+        max_events=10,
+        max_bytes=10_000,
+    )
+    await log.load()
+    log.append(text("a"))
+    now[0] = 1000
+    log.append(text("b"))
+    assert [event.at for event in (await log.read(0, max_bytes=9999)).events] == [2000, 2000]

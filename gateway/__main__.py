@@ -1,4 +1,4 @@
-"""The command line: `agent-gateway serve`."""
+"""The command line: `agent-gateway serve | sessions | doctor`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,52 @@ def _parser() -> argparse.ArgumentParser:
         help="listen beyond this machine although there are no credentials yet: whoever reaches it may use it",
     )
     serve.set_defaults(run=_serve)
+    _add_sessions(commands)
+    doctor = commands.add_parser("doctor", help="look at what a gateway needs")
+    _add_common(doctor)
+    doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", metavar="DIR", help="where sessions are kept")
+    parser.add_argument("--config", type=pathlib.Path, metavar="FILE", help="a TOML file")
+
+
+def _add_sessions(commands: Any) -> None:
+    parser = commands.add_parser("sessions", help="list, show, export and erase sessions")
+    actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
+    for action, words in (
+        ("ls", "list them"),
+        ("show", "what is known of one"),
+        ("export", "write its events, or its conversation, to standard output"),
+        ("rm", "end it and erase everything of it"),
+    ):
+        command = actions.add_parser(action, help=words)
+        _add_common(command)
+        if action != "ls":
+            command.add_argument("ids", nargs="*", metavar="SESSION")
+            command.add_argument("--all", action="store_true", help="every session")
+        command.add_argument("--format", choices=("jsonl", "markdown"), default="jsonl")
+        command.set_defaults(run=_sessions)
+
+
+def _sessions(options: argparse.Namespace) -> int:
+    from gateway import commands  # heavy
+
+    config = _configured(options)
+    logs.configure(level="error", form="text")
+    ids, is_all = getattr(options, "ids", []), getattr(options, "all", False)
+    if options.action != "ls" and not ids and not is_all:
+        print("agent-gateway: name a session, or say --all", file=sys.stderr)
+        return USAGE_ERROR
+    return commands.sessions(config, options.action, ids, form=options.format, is_all=is_all)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from gateway import commands  # heavy
+
+    return commands.doctor(_configured(options))
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -116,13 +161,13 @@ def _announce(url: str, *, is_opening: bool) -> None:
 
 def _configured(options: argparse.Namespace) -> Config:
     overrides: dict[str, Any] = {
-        "server.host": options.host,
-        "server.port": options.port,
-        "server.allow_remote": options.allow_remote or None,
+        "server.host": getattr(options, "host", None),
+        "server.port": getattr(options, "port", None),
+        "server.allow_remote": getattr(options, "allow_remote", None) or None,
         "data_dir": options.data_dir,
     }
     mistakes = []
-    for item in options.agent:
+    for item in getattr(options, "agent", []):
         name, separator, command = item.partition("=")
         if separator and name and command:
             overrides[f"agents.{name}.command"] = command

@@ -323,7 +323,8 @@ class SessionManager:
     async def stored(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         """The owner's sessions, those in the map as they are now, last active first."""
         records = await self._services.store.list_sessions(owner, limit=limit)
-        return [self._fresh(record) for record in records]
+        fresh = [self._fresh(record) for record in records]
+        return sorted(fresh, key=lambda record: -record.last_active_at)
 
     def _fresh(self, record: SessionRecord) -> SessionRecord:
         session = self.get(record.owner, record.session_id)

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 import uvicorn
@@ -28,6 +28,7 @@ SEND_BUFFER_BYTES: Final = 128 * 1024
 """Kernel memory per connection for a reader that does not read."""
 KEEP_ALIVE_SECONDS: Final = 30
 BACKLOG: Final = 2_048
+STARTED_POLL_SECONDS: Final = 0.005
 
 
 class Server(uvicorn.Server):
@@ -54,9 +55,27 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready: Callable[[], None]) -> None:
-    """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used."""
-    config = uvicorn.Config(
+@contextlib.asynccontextmanager
+async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """A gateway that takes requests; leaving ends its server, then its sessions. Yields the server's task.
+
+    Raises StoreFailed where the data directory cannot be used.
+    """
+    async with gateway.lifespan():
+        server = Server(_uvicorn(gateway))
+        serving = asyncio.create_task(server.serve([listener]), name="server")
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(STARTED_POLL_SECONDS)
+            yield serving
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def _uvicorn(gateway: Gateway) -> uvicorn.Config:
+    AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
+    return uvicorn.Config(
         gateway.app,
         loop="none",
         http="httptools",
@@ -66,41 +85,36 @@ async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready
         log_config=None,
         server_header=False,
         backlog=BACKLOG,
-        limit_concurrency=None,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CONNECTION_GRACE_SECONDS,
     )
-    AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
-    server = Server(config)
+
+
+async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready: Callable[[], None]) -> None:
+    """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used."""
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+    with _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set()):
+        async with running(gateway, listener) as serving:
+            gateway.lock.inform(url)
+            on_ready()
+            waiting = asyncio.create_task(stopping.wait(), name="signal")
+            await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if not serving.done():
+                await _drain(gateway, hurrying)
+
+
+@contextlib.contextmanager
+def _signals(act: Callable[[], None]) -> Iterator[None]:
+    """Calls `act` at SIGTERM and SIGINT."""
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-    hurrying = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: hurrying.set() if stopping.is_set() else stopping.set())
-    async with gateway.lifespan():
-        gateway.lock.inform(url)
-        on_ready()
-        await _serve_until(stopping, hurrying, gateway, server, listener)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
-
-
-async def _serve_until(
-    stopping: asyncio.Event,
-    hurrying: asyncio.Event,
-    gateway: Gateway,
-    server: Server,
-    listener: socket.socket,
-) -> None:
-    """Serves, and drains when it is time."""
-    serving = asyncio.create_task(server.serve([listener]), name="server")
-    waiting = asyncio.create_task(stopping.wait(), name="signal")
-    await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if not serving.done():
-        await _drain(gateway, hurrying)
-        server.should_exit = True
-    await serving
+        loop.add_signal_handler(number, act)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
 
 
 async def _drain(gateway: Gateway, hurrying: asyncio.Event) -> None:

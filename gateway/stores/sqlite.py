@@ -363,6 +363,16 @@ def _migrate(path: pathlib.Path) -> None:
         connection.close()
 
 
+def schema_version(path: pathlib.Path) -> int:
+    """The schema of a file, which is only read. Raises sqlite3.Error."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    finally:
+        connection.close()
+
+
 def numbered() -> list[tuple[int, str]]:
     """The migrations in order."""
     found = []

@@ -27,7 +27,7 @@ FLOORS: Final[dict[str, int]] = {
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.ops": 5, "api.guard": 5, "api.page": 5,
     # 6: composition
-    "app": 6, "server": 6, "__main__": 6, "__init__": 6,
+    "client": 1, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
@@ -39,7 +39,7 @@ SAME_FLOOR: Final = {
     ("api.chat", "auth"), ("api.chat", "api.operation"), ("api.chat", "api.reading"), ("api.chat", "api.stream"),
     ("api.sessions", "auth"), ("api.sessions", "api.operation"), ("api.sessions", "api.reading"),
     ("api.ops", "api.operation"), ("api.guard", "api.operation"),
-    ("server", "app"), ("__main__", "app"), ("__main__", "server"), ("__init__", "app"),
+    ("server", "app"), ("commands", "app"), ("commands", "server"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"), ("__init__", "app"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
@@ -48,9 +48,9 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "psutil": ("spawner",),
     "uvloop": ("__main__",),
     "uvicorn": ("server",),
-    "aiohttp": ("broker",),
+    "aiohttp": ("broker", "client", "commands"),
     "yarl": ("broker",),
-    "sqlite3": ("stores.sqlite", "stores.writer"),
+    "sqlite3": ("stores.sqlite", "stores.writer", "commands"),
 }
 ANYWHERE: Final = {"msgspec"}
 HEAVY_IN_FUNCTIONS: Final = {"__main__"}

@@ -1,0 +1,148 @@
+"""The typed client of a gateway: what the command line itself uses, for others to import too.
+
+async with GatewayClient("http://127.0.0.1:8080") as gateway:
+    for session in await gateway.sessions():
+        print(session.session_id, session.title)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+
+T = TypeVar("T")
+
+CHUNK_BYTES: Final = 64 * 1024
+CONNECT_SECONDS: Final = 10
+
+
+class Refused(Exception):
+    """The gateway said no: `status`, its slug `code`, and its words."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        self.status = status
+        self.code = code
+        super().__init__(message)
+
+
+class SessionSummary(Struct, frozen=True):
+    """A session in a list; times are ISO 8601."""
+
+    session_id: str
+    title: str | None
+    state: str
+    agent: str
+    created_at: str
+    last_active_at: str
+    messages: int
+
+
+class Receipt(Struct, frozen=True):
+    """What the end of a session's worker came to."""
+
+    processes: int = 0
+    survivors: int = 0
+    bytes_freed: int = 0
+    milliseconds: int = 0
+
+
+class Deleted(Struct, frozen=True):
+    """A deleted session."""
+
+    session_id: str
+    deleted: bool
+    receipt: Receipt
+
+
+class Counts(Struct, frozen=True):
+    """How many sessions there are."""
+
+    active_sessions: int
+    live: int
+    parked: int
+
+
+class _SessionList(Struct):
+    sessions: list[SessionSummary]
+
+
+class _ErrorDetail(Struct):
+    code: str
+    message: str
+
+
+class _ErrorBody(Struct):
+    error: _ErrorDetail
+
+
+class GatewayClient:
+    """See the module. Every method raises Refused, or aiohttp.ClientError where nobody answers."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> GatewayClient:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        self._http = aiohttp.ClientSession(self._url, timeout=timeout)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def counts(self) -> Counts:
+        """How many sessions are in memory, with a worker, parked."""
+        return await self._json("GET", "/api/sessions/count", Counts)
+
+    async def sessions(self, *, limit: int = 1000) -> list[SessionSummary]:
+        """The caller's sessions, last active first."""
+        return (await self._json("GET", f"/api/sessions?limit={limit}", _SessionList)).sessions
+
+    async def session(self, session_id: str) -> SessionSummary:
+        """One session."""
+        return await self._json("GET", f"/api/sessions/{session_id}", SessionSummary)
+
+    async def delete(self, session_id: str) -> Deleted:
+        """Ends and erases a session."""
+        return await self._json("DELETE", f"/api/sessions/{session_id}", Deleted)
+
+    async def chat(self, session_id: str, message: str, *, wait_seconds: int = 0) -> dict[str, Any]:
+        """Sends a message; State, at once or when the turn has ended."""
+        body = {"session_id": session_id, "message": message}
+        return await self._json("POST", f"/api/chat?wait={wait_seconds}", dict[str, Any], body=body)
+
+    async def export(self, session_id: str, *, form: str = "jsonl") -> AsyncIterator[bytes]:
+        """A session's events as JSON lines, or its conversation as Markdown, chunk by chunk."""
+        async with self._client.get(f"/api/sessions/{session_id}/export?format={form}") as response:
+            await _check(response)
+            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                yield chunk
+
+    @property
+    def _client(self) -> aiohttp.ClientSession:
+        if self._http is None:
+            raise RuntimeError("use it as `async with GatewayClient(url)`")
+        return self._http
+
+    async def _json(self, method: str, path: str, kind: type[T], *, body: object = None) -> T:
+        async with self._client.request(method, path, json=body) as response:
+            await _check(response)
+            return msgspec.json.decode(await response.read(), type=kind)
+
+
+async def _check(response: aiohttp.ClientResponse) -> None:
+    if response.status < 400:
+        return
+    try:
+        error = msgspec.json.decode(await response.read(), type=_ErrorBody).error
+    except msgspec.DecodeError:
+        raise Refused(response.status, "error", response.reason or "") from None
+    raise Refused(response.status, error.code, error.message)

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--allow-remote",
         action="store_true",
-        help="listen beyond this machine although there are no credentials yet: whoever reaches it may use it",
+        help="listen beyond this machine, although without credentials whoever reaches it may use it",
     )
     serve.set_defaults(run=_serve)
     _add_sessions(commands)
@@ -113,8 +113,9 @@ def _serve(options: argparse.Namespace) -> int:
     logs.configure(level=config.server.log_level, form=config.server.log_format)
     if not is_loopback(config.server.host) and not config.server.allow_remote:
         print(
-            f"agent-gateway: {config.server.host} is reached from other machines, and there are no credentials yet: "
-            "everybody who reaches it could run the agents. Listen on 127.0.0.1, or say --allow-remote.",
+            f"agent-gateway: {config.server.host} is reached from other machines, "
+            "and there are no credentials yet: everybody who reaches it could run "
+            "the agents. Listen on 127.0.0.1, or say --allow-remote.",
             file=sys.stderr,
         )
         return USAGE_ERROR

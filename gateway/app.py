@@ -1,5 +1,6 @@
-"""Composition: the one file that knows everything. Builds the parts, opens and closes them in order, and gives every
-error its status."""
+"""Composition: the one file that knows everything. Builds the parts, opens and closes them in order, and
+gives every error its status.
+"""
 
 from __future__ import annotations
 

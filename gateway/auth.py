@@ -1,4 +1,5 @@
-"""Credentials → Principal. So far one mode, `open`: everybody who reaches the gateway is the person at the machine.
+"""Credentials → Principal. So far one mode, `open`: everybody who reaches the gateway is the person at the
+machine.
 
 That is why a gateway in `open` mode binds loopback only, unless forced by name.
 """

@@ -1,11 +1,13 @@
 """ChatState: the fold of a session's log. Pure: the same events give the same state, here and in `reduce.ts`.
 
-Two renderings come out of it. `State` is what the six verbs answer (every field always present; messages only ever
-appended, growing at their end). `snapshot` is the whole fold, from which a client that missed events draws on.
+Two renderings come out of it. `State` is what the six verbs answer (every field always present; messages only
+ever appended, growing at their end). `snapshot` is the whole fold, from which a client that missed events
+draws on.
 
-An agent's answer begins as an empty streaming message (`turn_started.reply_id`), so that State shows at once that
-somebody is typing. The turn's first text takes that message over, whatever id it carries: State keeps the message's
-place, `items` (the order a page draws in) moves it behind the tool calls that came before the text.
+An agent's answer begins as an empty streaming message (`turn_started.reply_id`), so that State shows at once
+that somebody is typing. The turn's first text takes that message over, whatever id it carries: State keeps
+the message's place, `items` (the order a page draws in) moves it behind the tool calls that came before the
+text.
 """
 
 from __future__ import annotations
@@ -117,7 +119,9 @@ class Thought:
 
 
 class Block:
-    """An item whose fields are replaced by name: a tool call, a plan, a permission, a notice, a content block."""
+    """An item whose fields are replaced by name: a tool call, a plan, a permission, a notice, a content
+    block.
+    """
 
     __slots__ = ("at", "fields", "id", "kind")
 
@@ -245,7 +249,9 @@ class ChatState:
         return None
 
     def state_json(self, outside: Outside) -> bytes:
-        """State as JSON. Finished messages are encoded once, so a long history costs a copy, not an encoding."""
+        """State as JSON. Finished messages are encoded once, so a long history costs a copy, not an
+        encoding.
+        """
         rest = _encode(
             {
                 "is_processing": self.is_processing,

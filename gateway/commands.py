@@ -1,7 +1,7 @@
 """What the command line does besides serving: look after sessions, and say whether all is well.
 
-`sessions` speaks HTTP to the gateway that holds the data directory; where none does, to one that it runs itself for
-the moment, so that there is one way to read and erase, not two.
+`sessions` speaks HTTP to the gateway that holds the data directory; where none does, to one that it runs
+itself for the moment, so that there is one way to read and erase, not two.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _print_table(found: Iterable[SessionSummary]) -> None:
         )
 
 
-# -- doctor ---------------------------------------------------------------------------------------------------
+# -- doctor -----------------------------------------------------------------------------------------------
 
 
 def doctor(config: Config) -> int:
@@ -120,10 +120,8 @@ def _database(path: pathlib.Path) -> list[tuple[bool, str]]:
         return [(False, f"database {path}: {error}")]
     words = f"database {path}: schema {version}, this program's is {newest}"
     findings = [(version <= newest, words)]
-    for damaged in sorted(path.parent.glob(f"{path.name}.damaged-*")):
-        if not damaged.name.endswith(("-wal", "-shm")):
-            findings.append((False, f"a damaged database is kept as {damaged}"))
-    return findings
+    aside = sorted(path.parent.glob(f"{path.name}.damaged-*[0-9]"))
+    return findings + [(False, f"a damaged database is kept as {damaged}") for damaged in aside]
 
 
 def _agents(config: Config) -> list[tuple[bool, str]]:

@@ -1,9 +1,9 @@
 """Old turns made small. Pure: a stretch of a log in, its compact form out.
 
-A run of neighbouring deltas of one message (nothing between them) becomes the message as it stands after the run,
-under the run's last seq: it *replaces*, so a cursor inside the run gets the whole again and nothing twice. Runs of
-changes to one tool call become one change. Everything else stays as it is, in its place, so the fold of the compact
-log is the fold of the log.
+A run of neighbouring deltas of one message (nothing between them) becomes the message as it stands after the
+run, under the run's last seq: it *replaces*, so a cursor inside the run gets the whole again and nothing
+twice. Runs of changes to one tool call become one change. Everything else stays as it is, in its place, so
+the fold of the compact log is the fold of the log.
 """
 
 from __future__ import annotations

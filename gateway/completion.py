@@ -1,8 +1,8 @@
 """A model's answer as OpenAI-compatible endpoints spell it: bytes in, deltas out. Pure; nothing here raises.
 
-Guarantees: what one network read brought becomes as few deltas as its order allows; a piece longer than the limit,
-an answer that cannot be read and one that breaks off are each a `ModelError` with words for the user; invalid UTF-8
-and lone surrogates become U+FFFD.
+Guarantees: what one network read brought becomes as few deltas as its order allows; a piece longer than the
+limit, an answer that cannot be read and one that breaks off are each a `ModelError` with words for the user;
+invalid UTF-8 and lone surrogates become U+FFFD.
 """
 
 from __future__ import annotations

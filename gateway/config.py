@@ -1,8 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [model] [agents.NAME]`. Every key of the first five is also read from the
-environment, `sessions.idle_timeout_seconds` as `AGENT_GATEWAY_SESSIONS_IDLE_TIMEOUT_SECONDS`; the environment wins.
-All mistakes are reported together, each by its name; an unknown name is a mistake.
+Tables: `[server] [cors] [sessions] [limits] [model] [agents.NAME]`. Every key of the first five is also read
+from the environment, `sessions.idle_timeout_seconds` as `AGENT_GATEWAY_SESSIONS_IDLE_TIMEOUT_SECONDS`; the
+environment wins. All mistakes are reported together, each by its name; an unknown name is a mistake.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class ServerConfig(_Table, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8080
     allow_remote: bool = False
-    """Bind another address than loopback although there are no credentials yet: everybody who reaches it may use it."""
+    """Bind another address than loopback although there are no credentials yet: everybody who reaches it
+    may use it.
+    """
     hosts: tuple[str, ...] = ()
     """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""
     drain_seconds: float = 30
@@ -61,7 +63,9 @@ class ServerConfig(_Table, frozen=True, kw_only=True):
 
 
 class CorsConfig(_Table, frozen=True, kw_only=True):
-    """Which pages of other origins may call. Loopback origins of any port always may while the gateway is on loopback."""
+    """Which pages of other origins may call. Loopback origins of any port always may while the gateway is
+    on loopback.
+    """
 
     origins: tuple[str, ...] = ()
 
@@ -365,5 +369,7 @@ def _contradictions(config: Config) -> list[str]:
 
 
 def builtin_argv() -> tuple[str, ...]:
-    """The command of the built-in agent, run by this interpreter, isolated from the caller's PYTHON* variables."""
+    """The command of the built-in agent, run by this interpreter, isolated from the caller's PYTHON*
+    variables.
+    """
     return (sys.executable, "-I", "-m", "worker")

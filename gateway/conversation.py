@@ -1,7 +1,7 @@
 """What the agent is told with a prompt. Pure.
 
-ACP delivers text only by a turn, so system messages wait for the next prompt and go before it, as text blocks of
-their own; an agent that lost its conversation with its process gets it back the same way, bounded.
+ACP delivers text only by a turn, so system messages wait for the next prompt and go before it, as text blocks
+of their own; an agent that lost its conversation with its process gets it back the same way, bounded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _EXTENSION: Final = "agent-gateway"
 def prompt_blocks(
     text: str, said: Sequence[str], transcript: Sequence[bytes], *, is_built_in: bool
 ) -> list[dict[str, Any]]:
-    """ACP content blocks: the earlier conversation (if it must be given back), system messages, the user's text."""
+    """ACP content blocks: the earlier conversation (if it must be given back), system messages, the user's
+    text.
+    """
     blocks = []
     if transcript:
         lines = b"\n".join(transcript).decode()
@@ -35,7 +37,9 @@ def prompt_blocks(
 
 
 def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
-    """The conversation before a message as JSON lines `{"role", "content"}`, the newest that fit, oldest first."""
+    """The conversation before a message as JSON lines `{"role", "content"}`, the newest that fit, oldest
+    first.
+    """
     earlier: list[Message] = []
     for message in fold.messages:
         if message.id == before_message_id:

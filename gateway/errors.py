@@ -1,7 +1,7 @@
 """Everything that can go wrong and that a caller is told about: one root, flat leaves.
 
-The first line of a leaf's docstring is its message; `code` is a stable slug for programs. The HTTP status of every
-leaf stands in one table in `app.py`.
+A leaf's docstring is its message; `code` is a stable slug for programs. The HTTP status of
+every leaf stands in one table in `app.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class GatewayError(Exception):
     def __init__(
         self, message: str = "", *, session_id: str | None = None, retry_after_seconds: float | None = None
     ) -> None:
-        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.message = message or " ".join((type(self).__doc__ or "").split())
         self.session_id = session_id
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
@@ -162,7 +162,9 @@ class Draining(GatewayError):
 
 
 class StoreFull(GatewayError):
-    """The disk is full, so nothing new is accepted; what was accepted is safe. Try again when there is room."""
+    """The disk is full, so nothing new is accepted; what was accepted is safe. Try again when there is
+    room.
+    """
 
     code = "store_full"
 

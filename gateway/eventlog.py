@@ -1,12 +1,13 @@
 """A session's log: append-only, followed by cursor.
 
 Guarantees:
-- `seq` only grows, with gaps; a number is never used for two facts, across crashes too (numbers are reserved ahead);
+- `seq` only grows, with gaps; a number is never used for two facts, across crashes too (numbers are reserved
+  ahead);
 - readers hold one integer and no queue, so a slow reader costs no memory;
-- an event appended as durable, and everything after it, is invisible until it is committed: nothing is seen that a
-  full disk then denies;
-- a reader never gets a gap: where events are no longer kept, or a cursor points into numbers that a crash burnt, it
-  is told so (`Page.is_gap`) and starts again from the fold.
+- an event appended as durable, and everything after it, is invisible until it is committed: nothing is seen
+  that a full disk then denies;
+- a reader never gets a gap: where events are no longer kept, or a cursor points into numbers that a crash
+  burnt, it is told so (`Page.is_gap`) and starts again from the fold.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ PAGE_EVENTS: Final = 2_000
 
 
 class Page(Struct, frozen=True):
-    """What a cursor gets: the next events, or word that they cannot be had and the fold must be taken instead."""
+    """What a cursor gets: the next events, or word that they cannot be had and the fold must be taken
+    instead.
+    """
 
     events: list[Event]
     is_gap: bool = False
@@ -148,8 +151,8 @@ class EventLog(Sink):
     def append(self, *data: EventData, durable: bool = False, rejectable: bool = False) -> int:
         """Appends facts; the last one's seq.
 
-        `durable` holds them back from readers until they are committed. `rejectable` ones are dropped, not retried,
-        when the store cannot write: their caller is told no.
+        `durable` holds them back from readers until they are committed. `rejectable` ones are dropped, not
+        retried, when the store cannot write: their caller is told no.
         """
         at = self._last_at = max(self._wall_ms(), self._last_at)
         for item in data:
@@ -169,7 +172,8 @@ class EventLog(Sink):
     async def commit(self, seq: int) -> None:
         """Waits until everything up to `seq` is durable and visible.
 
-        Raises StoreFull or StoreFailed where the store refused it, SessionEnded where the log was closed first.
+        Raises StoreFull or StoreFailed where the store refused it, SessionEnded where the log was closed
+        first.
         """
         if self._visible >= seq:
             return
@@ -243,7 +247,9 @@ class EventLog(Sink):
     # -- reading ----------------------------------------------------------------------------------------
 
     async def read(self, after: int, *, max_bytes: int) -> Page:
-        """The next visible events above a cursor, at most about `max_bytes` of them; empty where there are none yet."""
+        """The next visible events above a cursor, at most about `max_bytes` of them; empty where there are
+        none yet.
+        """
         if self._is_lost(after):
             return Page([], is_gap=True)
         if self._seqs and (

@@ -1,9 +1,9 @@
 """The facts a session's log is made of. Pure: shapes and spellings, no I/O.
 
-An event is `(seq, at, data)`. `data` is one of the Structs below, told apart on the wire by `type`. Every one is an
-upsert by id or an append to one, so that a client can draw from any state onward without history: absent fields of a
-`tool_call` mean "unchanged", lists replace. The published list with its fields stands in gateway/README.md, the
-golden files that the Python and the TypeScript fold both read in tests/golden/.
+An event is `(seq, at, data)`. `data` is one of the Structs below, told apart on the wire by `type`. Every one
+is an upsert by id or an append to one, so that a client can draw from any state onward without history:
+absent fields of a `tool_call` mean "unchanged", lists replace. The published list with its fields stands in
+gateway/README.md, the golden files that the Python and the TypeScript fold both read in tests/golden/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Sender = Literal["user", "agent", "system"]
 
 
 class PermissionOption(Struct, frozen=True):
-    """One answer that a permission request offers; `kind` is ACP's allow_once, allow_always, reject_once, …"""
+    """One answer that a permission request offers; `kind` is ACP's allow_once, allow_always, reject_once,
+    …
+    """
 
     option_id: str
     name: str
@@ -49,7 +51,9 @@ class SessionCreated(Struct, frozen=True, tag="session_created"):
 
 
 class SessionStateChanged(Struct, frozen=True, tag="session_state"):
-    """The session's state (gateway/lifecycle.py); `reason` with parked and closed, `detail` in words for the user."""
+    """The session's state (gateway/lifecycle.py); `reason` with parked and closed, `detail` in words for
+    the user.
+    """
 
     state: str
     reason: str | None = None
@@ -136,7 +140,9 @@ class ContentBlock(Struct, frozen=True, tag="content_block"):
 
 
 class ToolCall(Struct, frozen=True, tag="tool_call"):
-    """A tool call: new, or (same id) changed. Absent fields are unchanged, lists replace (ACP `tool_call_update`)."""
+    """A tool call: new, or (same id) changed. Absent fields are unchanged, lists replace (ACP
+    `tool_call_update`).
+    """
 
     tool_call_id: str
     turn_id: str
@@ -218,7 +224,9 @@ class TurnInterrupted(Struct, frozen=True, tag="turn_interrupted"):
 
 
 class QueueChanged(Struct, frozen=True, tag="queue"):
-    """The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops them."""
+    """The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops
+    them.
+    """
 
     waiting: tuple[WaitingMessage, ...]
     is_held: bool = False
@@ -289,8 +297,8 @@ _decode = msgspec.json.Decoder(EventData).decode
 class Event:
     """One fact in a session's log.
 
-    `seq` is a positive int that only grows within a session (with gaps) and is the SSE id; `at` is the wall clock in
-    milliseconds since 1970 UTC. The body and the SSE frame are encoded once, whoever reads them.
+    `seq` is a positive int that only grows within a session (with gaps) and is the SSE id; `at` is the wall
+    clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once, whoever reads them.
     """
 
     __slots__ = ("_body", "_frame", "at", "data", "seq")
@@ -350,8 +358,9 @@ def iso(milliseconds: int) -> str:
 
 
 def merged(events: list[Event]) -> list[Event]:
-    """The same events with neighbouring deltas of one message or thought made one; it takes the last one's seq and the
-    first one's time, which is the time of a message that begins there."""
+    """The same events with neighbouring deltas of one message or thought made one; it takes the last one's
+    seq and the first one's time, which is the time of a message that begins there.
+    """
     out: list[Event] = []
     run: list[Event] = []
     for event in events:

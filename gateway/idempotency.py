@@ -1,7 +1,8 @@
 """Exactly once: the same Idempotency-Key and body within 24 hours never runs a second turn.
 
-The key is kept before the turn begins, with the id of the message that it will make. A request that comes again finds
-the message in the session's log, or, where the gateway died in between, does not, and runs the turn then.
+The key is kept before the turn begins, with the id of the message that it will make. A request that comes
+again finds the message in the session's log, or, where the gateway died in between, does not, and runs the
+turn then.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Idempotency:
     async def session_for(self, owner: str, key: str, body: str, session_id: str, *, is_new: bool) -> str:
         """The session of a request with a key: the one it went to before, else the one given.
 
-        `is_new`: the request named no session. Raises IdempotencyMismatch (422) where the key came with another body.
+        `is_new`: the request named no session. Raises IdempotencyMismatch (422) where the key came with
+        another body.
         """
         if not 0 < len(key) <= KEY_CHARACTERS or not key.isprintable():
             raise InvalidField(f"Idempotency-Key is 1 to {KEY_CHARACTERS} printable characters.")

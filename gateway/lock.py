@@ -33,13 +33,17 @@ class DataLock:
         self._fd = -1
 
     def take(self) -> None:
-        """Raises StoreFailed, naming the holder, where another gateway has the directory, or where it cannot be used."""
+        """Raises StoreFailed, naming the holder, where another gateway has the directory, or where it
+        cannot be used.
+        """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            words = f"The data directory {self._path.parent} cannot be used: {error.strerror}. Choose another with --data-dir."
-            raise StoreFailed(words) from error
+            raise StoreFailed(
+                f"The data directory {self._path.parent} cannot be used: {error.strerror}. "
+                "Choose another with --data-dir."
+            ) from error
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -48,8 +52,8 @@ class DataLock:
             self._fd = -1
             who = f"process {known.pid} at {known.url}" if known else "another process"
             raise StoreFailed(
-                f"The data directory {self._path.parent} is in use by {who}. Stop that gateway, or choose another "
-                "directory with --data-dir."
+                f"The data directory {self._path.parent} is in use by {who}. Stop that gateway, or choose "
+                "another directory with --data-dir."
             ) from None
 
     def inform(self, url: str) -> None:

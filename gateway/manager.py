@@ -1,8 +1,8 @@
 """SessionManager: the lock-guarded map from (owner, id) to session, and the one task group they live in.
 
-The lock is held by plain `def`s only, and a `def` cannot await: nobody spawns a process, or waits for anything, while
-the map is locked. A slot is reserved under the lock; the session is loaded or made outside it; everybody else who
-asks for the same name meanwhile waits for that one.
+The lock is held by plain `def`s only, and a `def` cannot await: nobody spawns a process, or waits for
+anything, while the map is locked. A slot is reserved under the lock; the session is loaded or made outside
+it; everybody else who asks for the same name meanwhile waits for that one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Counts(Struct, frozen=True):
 
 
 class Shelf:
-    """A stored session that is only read: its record, fold and log, with no place in the map and no worker."""
+    """A stored session that is only read: its record, fold and log, with no place in the map and no
+    worker.
+    """
 
     def __init__(self, record: SessionRecord, fold: ChatState, events: EventLog) -> None:
         self.record = record
@@ -218,7 +220,9 @@ class SessionManager:
         return self._newest.get(owner)
 
     async def recover(self) -> int:
-        """Ends the turns that the last gateway's death cut, so that nobody is shown one that runs; how many."""
+        """Ends the turns that the last gateway's death cut, so that nobody is shown one that runs; how
+        many.
+        """
         records = await self._services.store.sessions_with_open_turn()
         for record in records:
             await self.find(record.owner, record.session_id)

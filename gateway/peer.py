@@ -1,6 +1,7 @@
 """AgentPeer: one worker's side of a session. What the agent says becomes events; what it asks is answered.
 
-Permission requests wait for a person; model calls go through the broker, one at a time, and end with the turn.
+Permission requests wait for a person; model calls go through the broker, one at a time, and end with the
+turn.
 """
 
 from __future__ import annotations

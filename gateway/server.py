@@ -1,8 +1,8 @@
 """The HTTP server: uvicorn, with the gateway owning the signals.
 
-Stock uvicorn refuses connections as soon as SIGTERM arrives and exits 143. Here the listener stays open while the
-gateway drains: new work is told 503, running turns get their grace, streams end with an event; then it exits 0.
-A second signal ends the grace.
+Stock uvicorn refuses connections as soon as SIGTERM arrives and exits 143. Here the listener stays open while
+the gateway drains: new work is told 503, running turns get their grace, streams end with an event; then it
+exits 0. A second signal ends the grace.
 """
 
 from __future__ import annotations

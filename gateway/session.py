@@ -1,10 +1,12 @@
 """Session: one conversation. A log, its fold, and one worker while a turn needs it.
 
-`run()` is the session's whole life: it takes a worker in, serves, and lets it go. Everybody else only asks: a verb
-queues a turn, the reaper and the operator ask for parking or closing, and only `run()`'s `finally` closes.
+`run()` is the session's whole life: it takes a worker in, serves, and lets it go. Everybody else only asks: a
+verb queues a turn, the reaper and the operator ask for parking or closing, and only `run()`'s `finally`
+closes.
 
-Guarantees: what a verb acknowledged is committed first; a turn that began ends with an event, whatever ends it; a
-worker's end is not the session's; permission requests are answered by a person or cancelled, never approved here.
+Guarantees: what a verb acknowledged is committed first; a turn that began ends with an event, whatever ends
+it; a worker's end is not the session's; permission requests are answered by a person or cancelled, never
+approved here.
 """
 
 from __future__ import annotations
@@ -235,7 +237,9 @@ class Session:
         await self.log.commit(self.log.last_seq)
 
     async def answer_permission(self, permission_id: str, option_id: str) -> None:
-        """Answers a permission request. Raises PermissionNotPending where there is none with this id and option."""
+        """Answers a permission request. Raises PermissionNotPending where there is none with this id and
+        option.
+        """
         self._use()
         if self._peer is None or not self._peer.may_answer(permission_id, option_id):
             raise PermissionNotPending(session_id=self.session_id)
@@ -277,7 +281,9 @@ class Session:
         return not self.is_busy and not self.is_ending and self.idle_seconds >= after_seconds
 
     def may_park(self) -> bool:
-        """Whether its worker can be stopped without loss: nothing runs, and its conversation can be given back."""
+        """Whether its worker can be stopped without loss: nothing runs, and its conversation can be given
+        back.
+        """
         peer = self._peer
         return (
             self.state is SessionState.IDLE and self._turn is None and peer is not None and peer.can_come_back
@@ -360,7 +366,9 @@ class Session:
         return self._turn is not None and self._turn.turn_id == self.fold.turn_id
 
     async def _begin(self) -> None:
-        """Brings a worker for the turn, unless the turn is over already or another death is to be expected."""
+        """Brings a worker for the turn, unless the turn is over already or another death is to be
+        expected.
+        """
         if self._end_cut_turn():
             self._give_slot()
         elif self._is_crash_loop():
@@ -454,7 +462,9 @@ class Session:
                 raise await self._why_gone(peer)
 
     async def _run_turn(self, peer: AgentPeer) -> None:
-        """One turn, up to the agent's completion. Raises WorkerFailed where the worker did not live to see it."""
+        """One turn, up to the agent's completion. Raises WorkerFailed where the worker did not live to see
+        it.
+        """
         turn = self._turn
         if turn is None or self._end_cut_turn():
             return
@@ -656,7 +666,9 @@ class Session:
         self.last_used = self._services.monotonic()
 
     async def _say(self, *events: ev.EventData) -> None:
-        """Appends what a verb says and waits until it is committed; nothing of it stands where it is refused."""
+        """Appends what a verb says and waits until it is committed; nothing of it stands where it is
+        refused.
+        """
         seq = self.log.append(*events, durable=True, rejectable=True)
         await self.log.commit(seq)
 
@@ -732,7 +744,9 @@ def _words_of(ended: ev.EventData) -> str | None:
 
 
 def _held_words(count: int) -> str:
-    return f"{count} waiting message{'s are' if count > 1 else ' is'} held; send or drop {'them' if count > 1 else 'it'}."
+    if count == 1:
+        return "1 waiting message is held; send or drop it."
+    return f"{count} waiting messages are held; send or drop them."
 
 
 def _refusal(error: AgentError) -> str:

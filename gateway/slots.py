@@ -31,7 +31,9 @@ class WorkerSlots:
         self.taken = 0
 
     def take(self, asker: Holder) -> None:
-        """Takes a slot. Where all are taken, the longest idle session is asked to park, and WorkerLimit raised."""
+        """Takes a slot. Where all are taken, the longest idle session is asked to park, and WorkerLimit
+        raised.
+        """
         if self.taken >= self._limit:
             idle = [holder for holder in self._holders() if holder is not asker and holder.may_park()]
             if idle:

@@ -1,12 +1,13 @@
 """Workers as processes: start one, watch it, end it and everything it started, and prove it.
 
-`Spawner` is the contract. `PlainSpawner` starts a plain child in a process group of its own, with an allow-listed
-environment, its own HOME and working directory and, where the gateway runs as root, a uid of its own. It is no
-sandbox: it keeps sessions out of each other's files (by uid), not out of the machine.
+`Spawner` is the contract. `PlainSpawner` starts a plain child in a process group of its own, with an
+allow-listed environment, its own HOME and working directory and, where the gateway runs as root, a uid of its
+own. It is no sandbox: it keeps sessions out of each other's files (by uid), not out of the machine.
 
-Stopping is a ladder: close stdin, wait, SIGTERM the group, wait, SIGKILL everything that descends from the worker.
-It is shielded, every wait is bounded, and it ends with a receipt. Processes that left the group (setsid, double fork)
-are found because the gateway is their subreaper and their environment carries the session's key.
+Stopping is a ladder: close stdin, wait, SIGTERM the group, wait, SIGKILL everything that descends from the
+worker. It is shielded, every wait is bounded, and it ends with a receipt. Processes that left the group
+(setsid, double fork) are found because the gateway is their subreaper and their environment carries the
+session's key.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class Worker(Protocol):
         """Resident memory of the worker's processes."""
 
     async def stop(self, *, grace_seconds: float) -> Receipt:
-        """Ends the worker and everything that it started. Never raises, never takes longer than its bounds."""
+        """Ends the worker and everything that it started. Never raises, never takes longer than its
+        bounds.
+        """
 
 
 class Spawner(Protocol):
@@ -286,7 +289,7 @@ class PlainSpawner:
         if not self._has_warned:
             self._has_warned = True
             log.warning(
-                "%s lies in a directory that other users may not enter: workers run as the gateway's own user",
+                "other users may not enter the directory of %s: workers run as the gateway's own user",
                 closed[0],
             )
         return None
@@ -337,7 +340,9 @@ def adopted_pids() -> list[int]:
 
 
 def _reap_adopted(known: dict[int, psutil.Process]) -> None:
-    """Takes the status of dead strays, so that no zombie is left; the worker itself is reaped by its pidfd."""
+    """Takes the status of dead strays, so that no zombie is left; the worker itself is reaped by its
+    pidfd.
+    """
     for pid in set(adopted_pids()) & known.keys():
         with contextlib.suppress(ChildProcessError, psutil.Error):
             if known[pid].status() == psutil.STATUS_ZOMBIE and known[pid].ppid() == os.getpid():

@@ -1,8 +1,8 @@
 """ACP `session/update` → events. Pure: no I/O, no clock.
 
-Guarantees: order is kept; neighbouring text of one message becomes one delta; a tool call, a thought or other content
-ends the message, later text gets a new id; an update of an unknown kind or shape is passed on as it is, never
-dropped; tool call ids that an agent uses again in a later turn are told apart.
+Guarantees: order is kept; neighbouring text of one message becomes one delta; a tool call, a thought or other
+content ends the message, later text gets a new id; an update of an unknown kind or shape is passed on as it
+is, never dropped; tool call ids that an agent uses again in a later turn are told apart.
 """
 
 from __future__ import annotations

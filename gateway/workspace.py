@@ -1,7 +1,9 @@
-"""A session's files: its HOME and its working directory, shared with no other session, kept until it is purged.
+"""A session's files: its HOME and its working directory, shared with no other session, kept until it is
+purged.
 
-Below the data directory, `sessions/KEY/home` and `sessions/KEY/work`, mode 0700, owned by the session's own uid where
-the gateway runs as root. Directories are made when the first worker needs them: a parked session costs no inode.
+Below the data directory, `sessions/KEY/home` and `sessions/KEY/work`, mode 0700, owned by the session's own
+uid where the gateway runs as root. Directories are made when the first worker needs them: a parked session
+costs no inode.
 """
 
 from __future__ import annotations

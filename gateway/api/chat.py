@@ -1,6 +1,8 @@
-"""The six verbs: chat, state, stream, interrupt, system, mcp-command. Their clients exist; see `wire.md` in docs.
+"""The six verbs: chat, state, stream, interrupt, system, mcp-command. Their clients exist; see `wire.md` in
+docs.
 
-Unknown, foreign and fresh ids behave alike (200): an id routes, it never authorises. GETs have no side effect.
+Unknown, foreign and fresh ids behave alike (200): an id routes, it never authorises. GETs have no side
+effect.
 """
 
 from __future__ import annotations
@@ -289,8 +291,9 @@ class ChatFace:
         raise SessionEnded(session_id=session_id)
 
     async def _chat_session_id(self, request: Request, in_body: str | None, owner: str) -> str | None:
-        """The session that a chat without an id talks to: the cookie's, or the one that an open stream without an
-        id shows (a client that knows one session only); None: a new one."""
+        """The session that a chat without an id talks to: the cookie's, or the one that an open stream
+        without an id shows (a client that knows one session only); None: a new one.
+        """
         known = named_session_id(request, in_body) or cookie_session_id(request)
         if known is None and (followers := self._unnamed.get(owner)):
             return followers[-1].following or await self._manager.newest(owner)

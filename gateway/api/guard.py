@@ -1,7 +1,7 @@
 """What every request passes before its handler: Host, Origin, rate, request id, and the words of every error.
 
-A coding agent behind an open port is a remote shell, so a foreign page must reach nothing: Host is checked against
-DNS rebinding, Origin against cross-site requests, and bodies are JSON only (no form can send that).
+A coding agent behind an open port is a remote shell, so a foreign page must reach nothing: Host is checked
+against DNS rebinding, Origin against cross-site requests, and bodies are JSON only (no form can send that).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Requests as typed values: bodies, queries, ids. Everything that does not fit is a GatewayError with what to do."""
+"""Requests as typed values: bodies, queries, ids. Everything that does not fit is a GatewayError with what
+to do.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ _JSON_TYPES: Final = ("application/json",)
 async def read_body(request: Request, kind: type[T], *, server: ServerConfig, limits: LimitsConfig) -> T:
     """The JSON body as `kind`; an empty body is `{}`.
 
-    Raises WrongMediaType (415), BodyTooLarge (413), RequestTimeout (408), BadRequest (400: no JSON, too deep),
-    InvalidField (422: wrong type, missing).
+    Raises WrongMediaType (415), BodyTooLarge (413), RequestTimeout (408), BadRequest (400: no JSON, too
+    deep), InvalidField (422: wrong type, missing).
     """
     body = await _bytes(request, server)
     if not body.strip():

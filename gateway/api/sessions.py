@@ -128,8 +128,8 @@ class SessionsFace:
                 body=CreateRequest, answer=SessionSummary, status=201, errors=(409,),
             ),
             Operation(
-                method="GET", path="/api/sessions/count", handler=self.count_sessions, summary="How many there are",
-                answer=Counts,
+                method="GET", path="/api/sessions/count", handler=self.count_sessions,
+                summary="How many there are", answer=Counts,
             ),
             Operation(
                 method="GET", path="/api/agents", handler=self.list_agents, summary="Agents to choose from",
@@ -153,16 +153,17 @@ class SessionsFace:
                 errors=(404, 409),
             ),
             Operation(
-                method="POST", path=one + "/queue", handler=self.edit_queue, summary="Send or drop held messages",
-                body=QueueRequest, answer=SessionSummary, errors=(404,),
+                method="POST", path=one + "/queue", handler=self.edit_queue,
+                summary="Send or drop held messages", body=QueueRequest, answer=SessionSummary, errors=(404,),
             ),
             Operation(
                 method="POST", path=one + "/restart", handler=self.restart_session,
                 summary="Bring a new worker, also after a crash loop", answer=SessionSummary, errors=(404,),
             ),
             Operation(
-                method="GET", path=one + "/export", handler=self.export_session, summary="Take a session with you",
-                parameters=(export,), media_type="application/x-ndjson", errors=(404,),
+                method="GET", path=one + "/export", handler=self.export_session,
+                summary="Take a session with you", parameters=(export,),
+                media_type="application/x-ndjson", errors=(404,),
             ),
         ]  # fmt: skip
 

@@ -1,13 +1,14 @@
 """Event log → SSE: two readings of one log.
 
-`view=events` is the log itself: `id:` is the seq, `event:` the type, `data:` one JSON object. The default view is for
-clients that know only State: unnamed events, each a whole State, the first at once, then on every change, merged to
-about ten a second.
+`view=events` is the log itself: `id:` is the seq, `event:` the type, `data:` one JSON object. The default
+view is for clients that know only State: unnamed events, each a whole State, the first at once, then on every
+change, merged to about ten a second.
 
-Guarantees: no gap and no repeat, by cursor (`Last-Event-ID` or `?after=`); where a cursor cannot be served, one
-`resync` frame carries State and the whole fold; a comment at least every ten seconds; frames leave in slices of at
-most 64 KiB; a stream of an id that does not exist yet, or whose session is reaped, stays open and goes on with the
-session's next life; slowness merges deltas and never ends a stream, taking nothing at all for 60 seconds does.
+Guarantees: no gap and no repeat, by cursor (`Last-Event-ID` or `?after=`); where a cursor cannot be served,
+one `resync` frame carries State and the whole fold; a comment at least every ten seconds; frames leave in
+slices of at most 64 KiB; a stream of an id that does not exist yet, or whose session is reaped, stays open
+and goes on with the session's next life; slowness merges deltas and never ends a stream, taking nothing at
+all for 60 seconds does.
 """
 
 from __future__ import annotations

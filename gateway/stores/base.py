@@ -1,8 +1,8 @@
 """The contract of a store: what survives a session's time in memory.
 
-A store keeps session records, their events, tombstones and idempotency keys. Events go in through `enqueue`, which
-never blocks and never fails: the store commits in groups and tells the log's sink, in order, what is durable or what
-was refused. `memory.py` is the reference; every store passes tests/contract/test_stores.py.
+A store keeps session records, their events, tombstones and idempotency keys. Events go in through `enqueue`,
+which never blocks and never fails: the store commits in groups and tells the log's sink, in order, what is
+durable or what was refused. `memory.py` is the reference; every store passes tests/contract/test_stores.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):
-    """What is left of a deleted session: no content, only that it was, until when, and the last seq it used."""
+    """What is left of a deleted session: no content, only that it was, until when, and the last seq it
+    used.
+    """
 
     owner: str
     session_hash: str
@@ -56,9 +58,13 @@ class StoredLog(Struct, frozen=True, kw_only=True):
 
     last_seq: int
     reserved_seq: int
-    """Sequence numbers up to this one may have been seen by a client; the next life of the log begins above it."""
+    """Sequence numbers up to this one may have been seen by a client; the next life of the log begins
+    above it.
+    """
     gaps: tuple[tuple[int, int], ...] = ()
-    """(last kept, first new) of every life that ended in a crash: numbers strictly between were seen and are lost."""
+    """(last kept, first new) of every life that ended in a crash: numbers strictly between were seen and
+    are lost.
+    """
 
 
 class Sink(Protocol):
@@ -70,7 +76,9 @@ class Sink(Protocol):
         """Everything enqueued up to `seq` is durable."""
 
     def refused(self, error: GatewayError) -> None:
-        """The store cannot write now. It keeps what was enqueued and tries again, but for what `forget` takes back."""
+        """The store cannot write now. It keeps what was enqueued and tries again, but for what `forget`
+        takes back.
+        """
 
 
 class Store(Protocol):
@@ -122,7 +130,9 @@ class Store(Protocol):
         """Where the log of a session stands (0, 0 for a new one)."""
 
     async def reserve(self, key: str, upto: int, *, gap: tuple[int, int] | None = None) -> None:
-        """Promises that sequence numbers up to `upto` are used by this life of the log, and keeps a gap before it."""
+        """Promises that sequence numbers up to `upto` are used by this life of the log, and keeps a gap
+        before it.
+        """
 
     def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         """Takes an event for the next group commit; `urgent` asks for it at once."""
@@ -142,4 +152,6 @@ class Store(Protocol):
     async def remember(
         self, owner: str, key: str, remembered: Remembered, *, at: int, since: int
     ) -> Remembered:
-        """Keeps a request under its Idempotency-Key, unless one was kept at or after `since`: the one that stands."""
+        """Keeps a request under its Idempotency-Key, unless one was kept at or after `since`: the one that
+        stands.
+        """

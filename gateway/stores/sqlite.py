@@ -1,7 +1,7 @@
 """The store that needs nothing installed: one SQLite file in the data directory.
 
-WAL with synchronous=FULL; one thread writes (writer.py), one reads. The schema is made by numbered migrations; a file
-of a newer schema is refused, a damaged one is kept aside and said loudly.
+WAL with synchronous=FULL; one thread writes (writer.py), one reads. The schema is made by numbered
+migrations; a file of a newer schema is refused, a damaged one is kept aside and said loudly.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class SqliteStore:
     async def update_session(self, record: SessionRecord) -> None:
         await self._write(
             lambda connection: connection.execute(
-                "UPDATE sessions SET last_active_at = ?, title = ?, agent_session_id = ?, uid = ?, message_count = ?"
-                " WHERE key = ?",
+                "UPDATE sessions SET last_active_at = ?, title = ?, agent_session_id = ?, uid = ?,"
+                " message_count = ? WHERE key = ?",
                 (
                     record.last_active_at,
                     record.title,
@@ -144,7 +144,8 @@ class SqliteStore:
             connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
             connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", found)
             connection.execute(
-                "INSERT OR REPLACE INTO tombstones (owner, session_hash, last_seq, at, reason) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO tombstones (owner, session_hash, last_seq, at, reason)"
+                " VALUES (?, ?, ?, ?, ?)",
                 (tombstone.owner, tombstone.session_hash, tombstone.last_seq, tombstone.at, tombstone.reason),
             )
             if writer is not None:
@@ -303,7 +304,9 @@ def _compact(connection: sqlite3.Connection, key: str, through: int) -> tuple[in
 
 
 def _up_to_a_turn_end(events: list[Event]) -> list[Event]:
-    """A full batch cut after its last turn's end, so that no message is split; the whole where no turn ends in it."""
+    """A full batch cut after its last turn's end, so that no message is split; the whole where no turn
+    ends in it.
+    """
     for index in range(len(events) - 1, -1, -1):
         if events[index].type in ("turn_ended", "turn_interrupted"):
             return events[: index + 1]

@@ -1,11 +1,11 @@
 """The one thread that writes to SQLite: group commits, and honest words when it cannot.
 
-Whatever arrives while a commit runs goes into the next one, so a hundred writers cost one fsync; events that nobody
-waits for are held back up to 50 ms. Work is done in the order it was given.
+Whatever arrives while a commit runs goes into the next one, so a hundred writers cost one fsync; events that
+nobody waits for are held back up to 50 ms. Work is done in the order it was given.
 
 Guarantees: `committed` is said only after COMMIT with synchronous=FULL; when a commit fails nothing of it is
-written, every waiting call gets the error, events are kept and tried again, but for those that their logs take back,
-and no new try begins before they had the chance to.
+written, every waiting call gets the error, events are kept and tried again, but for those that their logs
+take back, and no new try begins before they had the chance to.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ Item = _Call | _Write
 
 
 class Writer:
-    """See the module. `start` opens the connection in the thread; `stop` commits what is left and joins it."""
+    """See the module. `start` opens the connection in the thread; `stop` commits what is left and joins
+    it.
+    """
 
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
@@ -103,8 +105,9 @@ class Writer:
                 self._condition.notify()
 
     async def call(self, act: Act) -> Any:
-        """Runs `act` inside the next group; its result, once it is committed. Raises what it raised, or StoreFull,
-        StoreFailed."""
+        """Runs `act` inside the next group; its result, once it is committed. Raises what it raised, or
+        StoreFull, StoreFailed.
+        """
         call = _Call(act, self._loop.create_future())
         with self._condition:
             if self._is_stopping:

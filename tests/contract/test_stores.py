@@ -214,7 +214,7 @@ async def test_compaction_keeps_the_text_and_the_last_seq(store: Store) -> None:
     assert await store.compact(sink.key, through=7) == 0
 
 
-# -- what only a file does ------------------------------------------------------------------------------------
+# -- what only a file does --------------------------------------------------------------------------------
 
 
 async def test_everything_is_there_after_a_restart(tmp_path: pathlib.Path) -> None:

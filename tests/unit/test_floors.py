@@ -1,4 +1,6 @@
-"""Who may import whom (gateway/README.md, "Floors"): higher imports lower, never back up; one outside library, one room."""
+"""Who may import whom (gateway/README.md, "Floors"): higher imports lower, never back up; one outside
+library, one room.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,18 @@ ROOT: Final = pathlib.Path(__file__).parent.parent.parent
 
 FLOORS: Final[dict[str, int]] = {
     # 0: words, pure
-    "errors": 0, "lifecycle": 0, "events": 0, "chat": 0, "version": 0,
-    "worker.acp": 0, "worker.spec": 0,
+    "errors": 0, "lifecycle": 0, "events": 0, "chat": 0, "version": 0, "worker.acp": 0, "worker.spec": 0,
     # 1: numbers and small machines
-    "config": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1, "compaction": 1, "completion": 1, "conversation": 1,
+    "config": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1, "compaction": 1, "completion": 1,
+    "conversation": 1,
     # 2: contracts
     "stores.base": 2, "agents": 2,
     # 3: what touches the world
-    "spawner": 3, "agent": 3, "broker": 3, "workspace": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3, "stores.writer": 3,
+    "spawner": 3, "agent": 3, "broker": 3, "workspace": 3, "lock": 3, "stores.memory": 3,
+    "stores.sqlite": 3, "stores.writer": 3,
     # 4: the heart
-    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "session": 4, "manager": 4, "reaper": 4, "idempotency": 4,
+    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "session": 4, "manager": 4, "reaper": 4,
+    "idempotency": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.ops": 5, "api.guard": 5, "api.page": 5,
@@ -31,15 +35,15 @@ FLOORS: Final[dict[str, int]] = {
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
-    ("chat", "events"), ("chat", "lifecycle"),
-    ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
-    ("peer", "turns"), ("session", "eventlog"), ("session", "peer"), ("session", "slots"), ("session", "turns"),
-    ("manager", "eventlog"), ("manager", "session"), ("reaper", "manager"), ("reaper", "session"),
-    ("idempotency", "session"), ("idempotency", "turns"),
-    ("api.chat", "auth"), ("api.chat", "api.operation"), ("api.chat", "api.reading"), ("api.chat", "api.stream"),
+    ("chat", "events"), ("chat", "lifecycle"), ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
+    ("peer", "turns"), ("session", "eventlog"), ("session", "peer"), ("session", "slots"),
+    ("session", "turns"), ("manager", "eventlog"), ("manager", "session"), ("reaper", "manager"),
+    ("reaper", "session"), ("idempotency", "session"), ("idempotency", "turns"), ("api.chat", "auth"),
+    ("api.chat", "api.operation"), ("api.chat", "api.reading"), ("api.chat", "api.stream"),
     ("api.sessions", "auth"), ("api.sessions", "api.operation"), ("api.sessions", "api.reading"),
-    ("api.ops", "api.operation"), ("api.guard", "api.operation"),
-    ("server", "app"), ("commands", "app"), ("commands", "server"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"), ("__init__", "app"),
+    ("api.ops", "api.operation"), ("api.guard", "api.operation"), ("server", "app"), ("commands", "app"),
+    ("commands", "server"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"),
+    ("__init__", "app"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {

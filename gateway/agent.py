@@ -92,8 +92,8 @@ class AgentSession(Struct, frozen=True, rename="camel"):
     """ACP's answer to `session/new`, `session/load` and `session/resume`."""
 
     session_id: str | UnsetType = UNSET
-    modes: Raw | UnsetType | None = UNSET
-    config_options: Raw | UnsetType | None = UNSET
+    modes: Raw | UnsetType = UNSET
+    config_options: Raw | UnsetType = UNSET
 
 
 class Prompted(Struct, frozen=True, rename="camel"):

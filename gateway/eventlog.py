@@ -27,6 +27,8 @@ from gateway.stores.base import Sink, Store
 RESERVE_AHEAD: Final = 2_000
 """Sequence numbers reserved at a time; a restart skips at most so many."""
 RESERVE_LOW_WATER: Final = 1_000
+RESERVE_RETRY_SECONDS: Final = 0.5
+"""How often numbers are asked for again while the store cannot write."""
 PAGE_EVENTS: Final = 2_000
 """Events read from the store at a time."""
 
@@ -120,6 +122,7 @@ class EventLog(Sink):
     async def release(self) -> None:
         """Gives back the numbers that were reserved and not used, at the end of a life that ends well."""
         if self._reserving is not None:
+            self._reserving.cancel()
             await asyncio.wait([self._reserving])
         await self._store.reserve(self.key, self._head)
 
@@ -147,6 +150,11 @@ class EventLog(Sink):
     def last_seq(self) -> int:
         """The last sequence number given out."""
         return self._head
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was appended is durable: this log can be dropped and loaded again."""
+        return not self._tail or self._tail[-1].seq <= self._committed
 
     def append(self, *data: EventData, durable: bool = False, rejectable: bool = False) -> int:
         """Appends facts; the last one's seq.
@@ -186,7 +194,7 @@ class EventLog(Sink):
         self._advance()
 
     def refused(self, error: GatewayError) -> None:
-        rejected = {entry.seq for entry in self._held if entry.is_rejectable}
+        rejected = {entry.seq for entry in self._held if entry.is_rejectable and entry.seq > self._committed}
         if not rejected:
             return
         self._store.forget(self, rejected)
@@ -202,7 +210,7 @@ class EventLog(Sink):
 
     def _advance(self) -> None:
         """Moves the visible head up to the first event that must still be committed."""
-        while self._held and self._is_settled(self._held[0].seq):
+        while self._held and self._may_be_seen(self._held[0].seq):
             self._held.popleft()
         head = self._held[0].seq - 1 if self._held else self._head
         if head <= self._visible:
@@ -215,7 +223,7 @@ class EventLog(Sink):
         self._trim()
         self._ring()
 
-    def _is_settled(self, seq: int) -> bool:
+    def _may_be_seen(self, seq: int) -> bool:
         return seq <= self._committed and seq <= self._reserved
 
     def _trim(self) -> None:
@@ -236,7 +244,15 @@ class EventLog(Sink):
 
     def _reserve_soon(self) -> None:
         if self._reserving is None or self._reserving.done():
-            self._reserving = asyncio.create_task(self._reserve(), name=f"reserve {self.key}")
+            self._reserving = asyncio.create_task(self._reserve_at_last(), name=f"reserve {self.key}")
+
+    async def _reserve_at_last(self) -> None:
+        """Until it succeeds: what was appended past the reserved numbers is invisible before that."""
+        while not self._is_closed:
+            try:
+                return await self._reserve()
+            except GatewayError:
+                await asyncio.sleep(RESERVE_RETRY_SECONDS)
 
     async def _reserve(self, gap: tuple[int, int] | None = None) -> None:
         upto = self._head + RESERVE_AHEAD

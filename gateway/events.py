@@ -187,7 +187,7 @@ class Usage(Struct, frozen=True, tag="usage"):
     size: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
-    cost: Raw | None = None
+    cost: Raw | UnsetType = UNSET
 
 
 class Notice(Struct, frozen=True, tag="notice"):

@@ -51,7 +51,8 @@ class Idempotency:
         message_id = "k" + _hash(owner, key)[:24]
         if session.has_message(message_id):
             await session.log.commit(session.log.last_seq)
-            return None
+            if session.has_message(message_id):
+                return None
         return await session.chat(text, message_id=message_id)
 
 

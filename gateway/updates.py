@@ -84,7 +84,7 @@ class _Info(_Update, tag="session_info_update"):
 class _Usage(_Update, tag="usage_update"):
     used: int | None = None
     size: int | None = None
-    cost: Raw | UnsetType | None = UNSET
+    cost: Raw | UnsetType = UNSET
 
 
 _Known = (
@@ -158,7 +158,7 @@ class Translator:
             case _Info(title=str(title)):
                 out.append(ev.SessionInfo(title))
             case _Usage(used=used, size=size, cost=cost):
-                out.append(ev.Usage(used=used, size=size, cost=cost if isinstance(cost, Raw) else None))
+                out.append(ev.Usage(used=used, size=size, cost=_not_null(cost)))
 
     def _chunk(self, update: _MessageChunk | _ThoughtChunk, raw: Raw, out: list[ev.EventData]) -> None:
         if update.content.type != "text":

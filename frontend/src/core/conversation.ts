@@ -1,0 +1,227 @@
+/**
+ * One session as a client sees it: its fold, its stream, and what the user sent that the log does not show yet.
+ *
+ * Guarantees: what is shown is the log; a message that could not be sent stays, with its error, and is sent again
+ * under the same idempotency key, so it never runs twice.
+ */
+
+import { type Api, ApiError } from "./api.ts";
+import type { Clock, Visibility } from "./clock.ts";
+import type { GatewayEvent, MessageItem, ResyncFrame, State } from "./events.ts";
+import { newId } from "./ids.ts";
+import { ChatState } from "./reduce.ts";
+import { EventStream, type StreamDetail, type StreamFrame, type StreamStatus } from "./stream.ts";
+import { Subscribable } from "./subscribable.ts";
+
+/** A message on its way; `error` once it failed. */
+export interface Outgoing {
+  key: string;
+  text: string;
+  error: ApiError | null;
+  /** How many items the log had when it was sent: its copy in the log can only come behind them. */
+  behind: number;
+  /** The log's position that holds it, once the gateway has said so. */
+  seq: number | null;
+}
+
+export interface ConversationConfig {
+  api: Api;
+  sessionId: string;
+  /** The agent to create the session with at the first message; absent, the gateway's default. */
+  agent?: string;
+  fetch?: typeof fetch;
+  clock?: Clock;
+  visibility?: Visibility;
+}
+
+export class Conversation extends Subscribable {
+  chat: ChatState;
+  status: StreamStatus = "stopped";
+  detail: StreamDetail = {};
+  outgoing: readonly Outgoing[] = [];
+  missingApiKey: boolean | null = null;
+  /** The last verb that failed, for the user; gone with the next one. */
+  error: ApiError | null = null;
+  /** Whether the stream has said anything, or a whole attempt found nothing to say. */
+  hasLoaded = false;
+  isStopping = false;
+
+  readonly sessionId: string;
+  readonly #api: Api;
+  readonly #stream: EventStream;
+  /** The agent that this session was asked for with; null is the gateway's default. */
+  readonly agent: string | null;
+  #isCreated = false;
+
+  constructor(config: ConversationConfig) {
+    super();
+    this.#api = config.api;
+    this.agent = config.agent ?? null;
+    this.sessionId = config.sessionId;
+    this.chat = new ChatState(config.sessionId);
+    const { fetch, clock, visibility } = config;
+    this.#stream = new EventStream({
+      url: (after) => this.#api.streamUrl(this.sessionId, after),
+      headers: () => this.#api.headers(),
+      onFrame: (frame) => this.#take(frame),
+      onStatus: (status, detail) => this.#statusChanged(status, detail),
+      ...(fetch && { fetch }),
+      ...(clock && { clock }),
+      ...(visibility && { visibility }),
+    });
+  }
+
+  start(): void {
+    this.#stream.start();
+  }
+
+  stop(): void {
+    this.#stream.stop();
+  }
+
+  retryNow(): void {
+    this.#stream.retryNow();
+  }
+
+  get isProcessing(): boolean {
+    return this.chat.is_processing || this.outgoing.some((message) => message.error === null);
+  }
+
+  // -- verbs --------------------------------------------------------------------------------------------------
+
+  async send(text: string): Promise<void> {
+    const message: Outgoing = { key: newId(), text, error: null, behind: this.chat.items.length, seq: null };
+    this.outgoing = [...this.outgoing, message];
+    await this.#deliver(message);
+  }
+
+  /** Sends a message that failed again, under the same key. */
+  async resend(key: string): Promise<void> {
+    const message = this.outgoing.find((one) => one.key === key);
+    if (message) await this.#deliver(message);
+  }
+
+  discard(key: string): void {
+    this.outgoing = this.outgoing.filter((one) => one.key !== key);
+    this.changed();
+  }
+
+  /** The last message the user sent, once more. */
+  async retry(): Promise<void> {
+    const last = this.chat.items
+      .filter((i): i is MessageItem => i.kind === "message" && i.sender === "user")
+      .at(-1);
+    if (last) await this.send(last.text);
+  }
+
+  async interrupt(): Promise<void> {
+    if (this.isStopping) return;
+    this.isStopping = true;
+    this.changed();
+    await this.#try(() => this.#api.interrupt(this.sessionId));
+    this.isStopping = false;
+    this.changed();
+  }
+
+  answerPermission(permissionId: string, optionId: string): Promise<boolean> {
+    return this.#try(() => this.#api.answerPermission(this.sessionId, permissionId, optionId));
+  }
+
+  queue(action: "send" | "drop", messageId?: string): Promise<boolean> {
+    return this.#try(() => this.#api.queue(this.sessionId, action, messageId));
+  }
+
+  system(message: string): Promise<boolean> {
+    return this.#try(() => this.#api.system(this.sessionId, message));
+  }
+
+  dismissError(): void {
+    this.error = null;
+    this.changed();
+  }
+
+  // -- inside -------------------------------------------------------------------------------------------------
+
+  async #deliver(message: Outgoing): Promise<void> {
+    this.#update(message.key, { error: null });
+    try {
+      await this.#createWithAgent();
+      const state = await this.#api.chat(this.sessionId, message.text, message.key);
+      this.missingApiKey = state.missing_api_key;
+      this.#update(message.key, { seq: state.seq });
+    } catch (error) {
+      this.#update(message.key, { error: asApiError(error) });
+      return;
+    }
+    // A deleted session comes alive again with a message; its stream has to be asked for anew.
+    if (this.status === "ended" || this.status === "refused") this.#stream.start();
+  }
+
+  async #createWithAgent(): Promise<void> {
+    if (this.agent === null || this.#isCreated || this.chat.seq > 0) return;
+    await this.#api.createSession({ agent: this.agent, session_id: this.sessionId });
+    this.#isCreated = true;
+  }
+
+  async #try(verb: () => Promise<unknown>): Promise<boolean> {
+    this.error = null;
+    try {
+      const answer = await verb();
+      if (isState(answer)) this.missingApiKey = answer.missing_api_key;
+      return true;
+    } catch (error) {
+      this.error = asApiError(error);
+      this.changed();
+      return false;
+    }
+  }
+
+  #update(key: string, fields: Partial<Outgoing>): void {
+    this.outgoing = this.outgoing.map((one) => (one.key === key ? { ...one, ...fields } : one));
+    this.#dropArrived();
+    this.changed();
+  }
+
+  /** Forgets what the log shows by now, however the stream and the answer to the POST overtook each other. */
+  #dropArrived(): void {
+    if (this.outgoing.length === 0) return;
+    const items = this.chat.items;
+    const isInLog = (text: string, behind: number): boolean =>
+      items.slice(behind).some((i) => i.kind === "message" && i.sender === "user" && i.text === text) ||
+      this.chat.waiting.some((one) => one.text === text);
+    this.outgoing = this.outgoing.filter(
+      (one) =>
+        one.error !== null || !((one.seq !== null && one.seq <= this.chat.seq) || isInLog(one.text, one.behind)),
+    );
+  }
+
+  #take(frame: StreamFrame): void {
+    this.hasLoaded = true;
+    if (frame.event === "resync") {
+      const { chat, state, seq } = JSON.parse(frame.data) as ResyncFrame;
+      this.chat = ChatState.restore(chat);
+      this.#stream.cursor = seq;
+      this.missingApiKey = state.missing_api_key;
+    } else {
+      this.chat.apply(JSON.parse(frame.data) as GatewayEvent);
+    }
+    this.#dropArrived();
+    this.changed();
+  }
+
+  #statusChanged(status: StreamStatus, detail: StreamDetail): void {
+    this.status = status;
+    this.detail = detail;
+    if (status === "ended") this.hasLoaded = true;
+    this.changed();
+  }
+}
+
+function asApiError(error: unknown): ApiError {
+  if (error instanceof ApiError) return error;
+  return new ApiError(0, "failed", error instanceof Error ? error.message : String(error));
+}
+
+function isState(answer: unknown): answer is State {
+  return typeof answer === "object" && answer !== null && "missing_api_key" in answer;
+}

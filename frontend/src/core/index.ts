@@ -1,0 +1,12 @@
+/** The browser client of Agent Gateway without any look: no DOM, no framework. */
+
+export * from "./api.ts";
+export * from "./chat-manager.ts";
+export * from "./clock.ts";
+export * from "./conversation.ts";
+export type * from "./events.ts";
+export * from "./i18n.ts";
+export * from "./ids.ts";
+export * from "./reduce.ts";
+export * from "./store.ts";
+export * from "./stream.ts";

@@ -1,0 +1,439 @@
+/**
+ * The fold of a session's log: the same events give the same snapshot and the same State as gateway/chat.py.
+ *
+ * Guarantees: pure (no clock, no I/O); an item that changes becomes a new object and an item that does not keeps its
+ * identity, so that a view may compare by `===`; `restore(snapshot)` goes on exactly where the snapshot stands.
+ *
+ * An agent's answer begins as an empty streaming message (`turn_started.reply_id`). The turn's first text takes that
+ * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
+ */
+
+import type {
+  AcpCommand,
+  Ended,
+  EventOf,
+  Failure,
+  GatewayEvent,
+  Item,
+  MessageItem,
+  PendingPermission,
+  PermissionItem,
+  Readiness,
+  Snapshot,
+  State,
+  StateMessage,
+  ThoughtItem,
+  ToolCallItem,
+  WaitingMessage,
+} from "./events.ts";
+
+/** What State shows that no event says, because it is about this moment and not about the conversation. */
+export interface Outside {
+  missing_api_key: boolean;
+  start_position: number | null;
+}
+
+type Growing = MessageItem | ThoughtItem;
+
+const keyOf = (kind: string, id: string): string => `${kind} ${id}`;
+
+export class ChatState {
+  session_id: string;
+  seq = 0;
+  agent: string | null = null;
+  title: string | null = null;
+  state = "parked";
+  state_reason: string | null = null;
+  detail: string | null = null;
+  failure: Failure | null = null;
+  turn_id: string | null = null;
+  waiting: WaitingMessage[] = [];
+  is_held = false;
+  wallet: string | null = null;
+  network: string | null = null;
+  ended: Ended | null = null;
+  commands: AcpCommand[] = [];
+  options: Record<string, unknown> = {};
+  usage: Record<string, unknown> = {};
+
+  #items: Item[] = [];
+  /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
+  #places = new Map<string, number>();
+  #messages = 0;
+  #placeholder: string | null = null;
+  #open: string | null = null;
+
+  constructor(sessionId: string) {
+    this.session_id = sessionId;
+  }
+
+  static restore(snapshot: Snapshot): ChatState {
+    const chat = new ChatState(snapshot.session_id);
+    const { items, ...facts } = snapshot;
+    Object.assign(chat, facts);
+    for (const item of items) chat.#add(item);
+    chat.#messages = chat.#items.filter((item) => item.kind === "message").length;
+    for (const item of chat.#items) {
+      if (!isGrowing(item) || !item.is_streaming) continue;
+      const key = keyOf(item.kind, item.id);
+      if (item.kind === "message" && item.is_placeholder) chat.#placeholder = key;
+      else chat.#open = key;
+    }
+    return chat;
+  }
+
+  // -- reading ------------------------------------------------------------------------------------------------
+
+  get is_processing(): boolean {
+    return this.turn_id !== null;
+  }
+
+  /** The items in the order a page draws them in. A fresh array, the items themselves shared. */
+  get items(): Item[] {
+    return this.#items.slice();
+  }
+
+  get readiness(): Readiness {
+    if (this.state === "starting") return { phase: "loading", detail: "The agent is starting." };
+    return { phase: this.state_reason === "crash_loop" ? "error" : "ready", detail: this.detail };
+  }
+
+  get pending_permission(): PendingPermission | null {
+    const asked = this.#items.find((i): i is PermissionItem => i.kind === "permission" && i.outcome === null);
+    if (!asked) return null;
+    const { id, title, options, turn_id, tool_call_id } = asked;
+    return { permission_id: id, title, options, turn_id, tool_call_id };
+  }
+
+  get messages(): StateMessage[] {
+    return this.#items
+      .filter((item): item is MessageItem => item.kind === "message")
+      .sort((a, b) => a.index - b.index)
+      .map((m) => ({ sender: m.sender, content: m.text, timestamp: m.at, is_streaming: m.is_streaming }));
+  }
+
+  stateOf(outside: Outside = { missing_api_key: false, start_position: null }): State {
+    return {
+      session_id: this.session_id,
+      seq: this.seq,
+      messages: this.messages,
+      is_processing: this.is_processing,
+      is_loading: this.state === "starting",
+      is_connecting_mcp: false,
+      missing_api_key: outside.missing_api_key,
+      readiness: this.readiness,
+      pending_wallet_tx: this.wallet,
+      pending_permission: this.pending_permission,
+      queued: this.waiting.length,
+      start_position: outside.start_position,
+      ended: this.ended,
+    };
+  }
+
+  snapshot(): Snapshot {
+    return {
+      session_id: this.session_id,
+      seq: this.seq,
+      agent: this.agent,
+      title: this.title,
+      state: this.state,
+      state_reason: this.state_reason,
+      detail: this.detail,
+      failure: this.failure,
+      turn_id: this.turn_id,
+      waiting: this.waiting,
+      is_held: this.is_held,
+      wallet: this.wallet,
+      network: this.network,
+      ended: this.ended,
+      commands: this.commands,
+      options: this.options,
+      usage: this.usage,
+      items: this.#items.slice(),
+    };
+  }
+
+  // -- folding ------------------------------------------------------------------------------------------------
+
+  /** Takes one event in; events come in order of seq. An event of a type that is not known moves `seq` alone. */
+  apply(event: GatewayEvent): void {
+    this.seq = event.seq;
+    switch (event.type) {
+      case "text_delta":
+        return this.#text(event);
+      case "thought_delta":
+        return this.#thought(event);
+      case "thought":
+        return this.#wholeThought(event);
+      case "tool_call":
+        return this.#toolCall(event);
+      case "message":
+        return this.#message(event);
+      case "turn_started":
+        return this.#turnStarted(event);
+      case "turn_ended":
+      case "turn_interrupted":
+        return this.#turnOver(event);
+      case "permission_asked":
+        return this.#permissionAsked(event);
+      case "permission_answered":
+        return this.#permissionAnswered(event);
+      case "plan": {
+        const { turn_id, entries, at } = event;
+        return this.#upsert({ kind: "plan", id: turn_id, turn_id, entries, at });
+      }
+      case "content_block": {
+        const { block_id, turn_id, content, at } = event;
+        this.#closeOpen();
+        return this.#upsert({ kind: "content", id: block_id, turn_id, content, at });
+      }
+      case "notice": {
+        const { notice_id, level, code, text, at } = event;
+        return this.#upsert({ kind: "notice", id: notice_id, level, code, text, at });
+      }
+      default:
+        return this.#facts(event);
+    }
+  }
+
+  #facts(event: GatewayEvent): void {
+    switch (event.type) {
+      case "session_state":
+        this.state = event.state;
+        this.state_reason = event.reason;
+        this.detail = event.detail;
+        return;
+      case "session_created":
+        this.session_id = event.session_id;
+        this.agent = event.agent;
+        this.ended = null;
+        return;
+      case "session_info":
+        this.title = event.title;
+        return;
+      case "agent_started":
+        this.failure = null;
+        return;
+      case "agent_commands":
+        this.commands = event.commands;
+        return;
+      case "agent_options":
+        this.options = { ...this.options, ...bodyOf(event) };
+        return;
+      case "usage":
+        this.usage = { ...this.usage, ...bodyOf(event, (value) => value !== null) };
+        return;
+      case "queue":
+        this.waiting = event.waiting;
+        this.is_held = event.is_held;
+        return;
+      case "wallet":
+        this.wallet = event.pending;
+        return;
+      case "network":
+        this.network = event.network;
+        return;
+      case "session_closed":
+        this.ended = { at: event.at, reason: event.reason };
+        this.state = "closed";
+    }
+  }
+
+  #message(event: EventOf<"message">): void {
+    const { message_id: id, turn_id, sender, content: text, at, is_streaming } = event;
+    let key = keyOf("message", id);
+    let known = this.#get(key);
+    if (!known && sender === "agent") {
+      const placeholder = this.#placeholderOf(turn_id);
+      if (placeholder) [key, known] = [keyOf("message", placeholder.id), placeholder];
+    }
+    if (known?.kind !== "message") {
+      this.#addMessage({ id, turn_id, sender, text, at, is_streaming, is_placeholder: false });
+      return;
+    }
+    if (known.is_placeholder) {
+      known = this.#settle(known, id);
+      key = keyOf("message", id);
+    }
+    this.#replace(key, { ...known, text, is_streaming });
+    if (this.#open === key && !is_streaming) this.#open = null;
+  }
+
+  #text(event: EventOf<"text_delta">): void {
+    const { message_id: id, turn_id, text, at } = event;
+    const key = keyOf("message", id);
+    let message = this.#get(key) ?? this.#placeholderOf(turn_id);
+    if (message?.kind !== "message") {
+      message = this.#addMessage({
+        id,
+        turn_id,
+        sender: "agent",
+        text: "",
+        at,
+        is_streaming: true,
+        is_placeholder: false,
+      });
+    }
+    if (message.is_placeholder) message = this.#settle(message, id);
+    this.#growing(key);
+    this.#replace(key, { ...message, text: message.text + text });
+  }
+
+  #thought(event: EventOf<"thought_delta">): void {
+    const { thought_id: id, turn_id, text, at } = event;
+    const key = keyOf("thought", id);
+    const known = this.#get(key);
+    if (!known) this.#add({ kind: "thought", id, turn_id, text: "", at, is_streaming: true });
+    this.#growing(key);
+    const thought = this.#get(key);
+    if (thought?.kind === "thought") this.#replace(key, { ...thought, text: thought.text + text });
+  }
+
+  #wholeThought(event: EventOf<"thought">): void {
+    const { thought_id: id, turn_id, text, at, is_streaming } = event;
+    const key = keyOf("thought", id);
+    const known = this.#get(key);
+    if (known?.kind === "thought") {
+      this.#replace(key, { ...known, text, is_streaming });
+    } else {
+      this.#closeOpen();
+      this.#add({ kind: "thought", id, turn_id, text, at, is_streaming });
+    }
+    if (this.#open === key && !is_streaming) this.#open = null;
+  }
+
+  #toolCall(event: EventOf<"tool_call">): void {
+    const { type: _type, seq: _seq, at, tool_call_id: id, kind: toolKind, ...rest } = event;
+    const fields = toolKind === undefined ? rest : { ...rest, tool_kind: toolKind };
+    const known = this.#get(keyOf("tool_call", id));
+    if (known) return this.#patch<ToolCallItem>("tool_call", id, fields);
+    this.#closeOpen();
+    this.#add({ kind: "tool_call", id, ...fields, at });
+  }
+
+  #turnStarted(event: EventOf<"turn_started">): void {
+    const { turn_id, reply_id: id, at } = event;
+    this.turn_id = turn_id;
+    this.failure = null;
+    this.#addMessage({ id, turn_id, sender: "agent", text: "", at, is_streaming: true, is_placeholder: true });
+    this.#placeholder = keyOf("message", id);
+  }
+
+  #turnOver(event: EventOf<"turn_ended"> | EventOf<"turn_interrupted">): void {
+    this.#closeOpen();
+    const placeholder = this.#placeholder && this.#get(this.#placeholder);
+    if (this.#placeholder && placeholder && isGrowing(placeholder)) {
+      this.#replace(this.#placeholder, { ...placeholder, is_streaming: false });
+    }
+    this.#placeholder = null;
+    if (event.turn_id === this.turn_id) this.turn_id = null;
+    if (event.type === "turn_interrupted") {
+      this.failure = { code: event.reason, message: event.message, retryable: true };
+    } else if (event.error) {
+      this.failure = event.error;
+    }
+  }
+
+  #permissionAsked(event: EventOf<"permission_asked">): void {
+    const { permission_id: id, turn_id, title, options, tool_call_id, at } = event;
+    this.#upsert({
+      kind: "permission",
+      id,
+      turn_id,
+      title,
+      options,
+      tool_call_id,
+      outcome: null,
+      option_id: null,
+      at,
+    });
+  }
+
+  #permissionAnswered(event: EventOf<"permission_answered">): void {
+    const { permission_id: id, outcome, option_id, at } = event;
+    if (!this.#get(keyOf("permission", id))) this.#add({ kind: "permission", id, at } as PermissionItem);
+    this.#patch<PermissionItem>("permission", id, { outcome, option_id });
+  }
+
+  // -- items --------------------------------------------------------------------------------------------------
+
+  #get(key: string): Item | undefined {
+    const place = this.#places.get(key);
+    return place === undefined ? undefined : this.#items[place];
+  }
+
+  #add(item: Item): void {
+    this.#places.set(keyOf(item.kind, item.id), this.#items.length);
+    this.#items.push(item);
+  }
+
+  #addMessage(fields: Omit<MessageItem, "kind" | "index">): MessageItem {
+    const message: MessageItem = { kind: "message", ...fields, index: this.#messages };
+    this.#messages += 1;
+    this.#add(message);
+    return message;
+  }
+
+  #replace(key: string, item: Item): void {
+    const place = this.#places.get(key);
+    if (place !== undefined) this.#items[place] = item;
+  }
+
+  #patch<T extends Item>(kind: T["kind"], id: string, fields: Partial<T>): void {
+    const key = keyOf(kind, id);
+    const known = this.#get(key);
+    if (known) this.#replace(key, { ...known, ...fields } as Item);
+  }
+
+  /** A block that is known keeps its place and the moment it came at. */
+  #upsert(item: Item): void {
+    const key = keyOf(item.kind, item.id);
+    const known = this.#get(key);
+    if (known) this.#replace(key, { ...item, at: known.at });
+    else this.#add(item);
+  }
+
+  #placeholderOf(turnId: string | null): MessageItem | undefined {
+    const item = this.#placeholder === null ? undefined : this.#get(this.#placeholder);
+    return item?.kind === "message" && item.turn_id === turnId ? item : undefined;
+  }
+
+  /** Gives the empty answer its id and its place behind what the turn did before it said something. */
+  #settle(message: MessageItem, id: string): MessageItem {
+    const settled: MessageItem = { ...message, id, is_placeholder: false };
+    const place = this.#places.get(keyOf("message", message.id)) ?? this.#items.length;
+    this.#items.splice(place, 1);
+    this.#items.push(settled);
+    this.#places.delete(keyOf("message", message.id));
+    for (let at = place; at < this.#items.length; at += 1) {
+      const item = this.#items[at];
+      if (item) this.#places.set(keyOf(item.kind, item.id), at);
+    }
+    this.#placeholder = null;
+    return settled;
+  }
+
+  #growing(key: string): void {
+    if (this.#open === key) return;
+    this.#closeOpen();
+    this.#open = key;
+  }
+
+  /** A tool call, a thought after text, or the turn's end: what was growing is finished. */
+  #closeOpen(): void {
+    const item = this.#open === null ? undefined : this.#get(this.#open);
+    if (this.#open !== null && item && isGrowing(item))
+      this.#replace(this.#open, { ...item, is_streaming: false });
+    this.#open = null;
+  }
+}
+
+function isGrowing(item: Item): item is Growing {
+  return item.kind === "message" || item.kind === "thought";
+}
+
+/** An event's own fields, without the frame's. */
+function bodyOf(event: GatewayEvent, isKept: (value: unknown) => boolean = () => true): Record<string, unknown> {
+  const { type: _type, seq: _seq, at: _at, ...body } = event;
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => isKept(value)));
+}

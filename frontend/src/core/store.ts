@@ -1,0 +1,166 @@
+/** The user's sessions, the one on screen, the agents to choose from, and how many sessions there are. */
+
+import {
+  type AgentRow,
+  type Api,
+  ApiError,
+  type DeleteReceipt,
+  type SessionCounts,
+  type SessionRow,
+} from "./api.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { newId, SESSION_ID } from "./ids.ts";
+import { Subscribable } from "./subscribable.ts";
+
+export type KeyValue = Pick<Storage, "getItem" | "setItem" | "removeItem">;
+
+export const CURRENT_KEY = "agw.session";
+const DRAFT_KEY = "agw.draft.";
+/** The list and the count move slowly and are nobody's first interest. */
+export const POLL_MS = 20_000;
+
+/** The id in an address's fragment `#s=ID`, if it is one. */
+export function sessionIdIn(hash: string): string | null {
+  const id = new URLSearchParams(hash.replace(/^#/, "")).get("s");
+  return id !== null && SESSION_ID.test(id) ? id : null;
+}
+
+export interface SessionStoreConfig {
+  api: Api;
+  storage: KeyValue;
+  clock?: Clock;
+  /** The address's fragment, which wins over what is stored. */
+  hash?: string;
+}
+
+export class SessionStore extends Subscribable {
+  sessions: readonly SessionRow[] = [];
+  agents: readonly AgentRow[] = [];
+  counts: SessionCounts | null = null;
+  currentId: string;
+  /** The agent chosen for a session that has no message yet. */
+  chosenAgent: string | null = null;
+  /** Why the list could not be read. */
+  error: ApiError | null = null;
+  hasLoaded = false;
+
+  readonly #api: Api;
+  readonly #storage: KeyValue;
+  readonly #clock: Clock;
+  #cancelPoll: (() => void) | null = null;
+
+  constructor(config: SessionStoreConfig) {
+    super();
+    this.#api = config.api;
+    this.#storage = config.storage;
+    this.#clock = config.clock ?? systemClock;
+    const stored = this.#storage.getItem(CURRENT_KEY);
+    const known = stored !== null && SESSION_ID.test(stored) ? stored : null;
+    this.currentId = sessionIdIn(config.hash ?? "") ?? known ?? newId();
+    this.#storage.setItem(CURRENT_KEY, this.currentId);
+  }
+
+  get current(): SessionRow | undefined {
+    return this.sessions.find((row) => row.session_id === this.currentId);
+  }
+
+  get defaultAgent(): AgentRow | undefined {
+    return this.agents.find((agent) => agent.is_default) ?? this.agents[0];
+  }
+
+  // -- verbs --------------------------------------------------------------------------------------------------
+
+  select(sessionId: string): void {
+    if (sessionId === this.currentId) return;
+    this.currentId = sessionId;
+    this.chosenAgent = null;
+    this.#storage.setItem(CURRENT_KEY, sessionId);
+    this.changed();
+  }
+
+  /** A fresh id. The gateway hears of it with the first message. */
+  startNew(): string {
+    this.select(newId());
+    return this.currentId;
+  }
+
+  chooseAgent(name: string): void {
+    this.chosenAgent = name === this.defaultAgent?.name ? null : name;
+    this.changed();
+  }
+
+  async rename(sessionId: string, title: string): Promise<void> {
+    await this.#api.renameSession(sessionId, title);
+    this.sessions = this.sessions.map((row) => (row.session_id === sessionId ? { ...row, title } : row));
+    this.changed();
+  }
+
+  /** Deletes; if it was the one on screen, the newest other one or a fresh one takes its place. */
+  async remove(sessionId: string): Promise<DeleteReceipt> {
+    const receipt = await this.#api.deleteSession(sessionId);
+    this.sessions = this.sessions.filter((row) => row.session_id !== sessionId);
+    this.setDraft(sessionId, "");
+    if (sessionId === this.currentId) this.select(this.sessions[0]?.session_id ?? newId());
+    this.changed();
+    return receipt;
+  }
+
+  draft(sessionId: string): string {
+    return this.#storage.getItem(DRAFT_KEY + sessionId) ?? "";
+  }
+
+  setDraft(sessionId: string, text: string): void {
+    if (text) this.#storage.setItem(DRAFT_KEY + sessionId, text);
+    else this.#storage.removeItem(DRAFT_KEY + sessionId);
+  }
+
+  // -- reading ------------------------------------------------------------------------------------------------
+
+  /** Reads everything now and again every `POLL_MS` until `stop`; `isDue` false skips a round. */
+  start(isDue: () => boolean = () => true): void {
+    const round = (): void => {
+      this.#cancelPoll = this.#clock.after(POLL_MS, round);
+      if (isDue()) void this.refresh();
+    };
+    this.stop();
+    round();
+  }
+
+  stop(): void {
+    this.#cancelPoll?.();
+    this.#cancelPoll = null;
+  }
+
+  async refresh(): Promise<void> {
+    if (this.agents.length === 0) void this.#loadAgents();
+    const [rows, counts] = await Promise.allSettled([this.#api.sessions(), this.#api.counts()]);
+    if (rows.status === "fulfilled") this.sessions = [...rows.value].sort(newestFirst);
+    if (counts.status === "fulfilled") this.counts = counts.value;
+    this.error = rows.status === "rejected" && rows.reason instanceof ApiError ? rows.reason : null;
+    this.hasLoaded ||= rows.status === "fulfilled";
+    this.changed();
+  }
+
+  async #loadAgents(): Promise<void> {
+    try {
+      this.agents = await this.#api.agents();
+    } catch {
+      return; // The next refresh asks again; until then the default agent answers.
+    }
+    this.changed();
+  }
+}
+
+function newestFirst(a: SessionRow, b: SessionRow): number {
+  return b.last_active_at < a.last_active_at ? -1 : b.last_active_at > a.last_active_at ? 1 : 0;
+}
+
+/** Storage that forgets at reload, for browsers that refuse the real one. */
+export function memoryStorage(): KeyValue {
+  const values = new Map<string, string>();
+  return {
+    getItem: (key) => values.get(key) ?? null,
+    setItem: (key, value) => void values.set(key, value),
+    removeItem: (key) => void values.delete(key),
+  };
+}

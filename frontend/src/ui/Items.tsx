@@ -1,0 +1,233 @@
+/**
+ * The things a conversation is made of. Each component reads the language signal through `t`, and so is drawn again
+ * only if its item became another object (@preact/signals compares the props of components that read signals).
+ */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import type {
+  Item,
+  MessageItem,
+  NoticeItem,
+  Outgoing,
+  PermissionItem,
+  PlanItem,
+  ThoughtItem,
+} from "../core/index.ts";
+import { Icon } from "./icons.tsx";
+import { Markdown } from "./Markdown.tsx";
+import { usePage } from "./page.ts";
+import { t } from "./preferences.ts";
+import { Content, ToolCall } from "./ToolCall.tsx";
+
+export function ItemView({ item }: { item: Item }) {
+  switch (item.kind) {
+    case "message":
+      return <Message item={item} />;
+    case "thought":
+      return <Thought item={item} />;
+    case "tool_call":
+      return <ToolCall item={item} />;
+    case "plan":
+      return <Plan item={item} />;
+    case "permission":
+      return <Permission item={item} />;
+    case "notice":
+      return <Notice item={item} />;
+    case "content":
+      return <Content content={item.content} />;
+  }
+}
+
+function Message({ item }: { item: MessageItem }) {
+  if (item.sender === "user") {
+    return (
+      <article class="message user" data-testid="message-user" aria-label={t("you")}>
+        <div class="bubble" dir="auto">
+          {item.text}
+        </div>
+      </article>
+    );
+  }
+  if (item.sender === "system") {
+    return (
+      <p class="message system" data-testid="message-system" dir="auto">
+        {item.text === "Interrupted by user" ? t("interrupted") : item.text}
+      </p>
+    );
+  }
+  if (item.text === "") return null;
+  return (
+    <article
+      class={`message agent ${item.is_streaming ? "is-streaming" : ""}`}
+      data-testid="message-agent"
+      data-streaming={item.is_streaming}
+      aria-label={t("agent")}
+      aria-busy={item.is_streaming}
+    >
+      <Markdown text={item.text} isStreaming={item.is_streaming} />
+    </article>
+  );
+}
+
+export function OutgoingMessage({ message }: { message: Outgoing }) {
+  const page = usePage();
+  const { key, text, error } = message;
+  const conversation = page.conversation.value;
+  return (
+    <article
+      class={`message user outgoing ${error ? "has-failed" : ""}`}
+      data-testid="message-outgoing"
+      aria-label={t("you")}
+    >
+      <div class="bubble" dir="auto">
+        {text}
+      </div>
+      {error ? (
+        <p class="outgoing-note" role="alert">
+          <Icon name="warn" />
+          <span>
+            {t("notSent")}: {error.code === "unreachable" ? t("errorUnreachable") : error.message}
+          </span>
+          <button type="button" class="link" data-testid="retry" onClick={() => void conversation.resend(key)}>
+            {t("retry")}
+          </button>
+          <button type="button" class="link" onClick={() => conversation.discard(key)}>
+            {t("discard")}
+          </button>
+        </p>
+      ) : (
+        <p class="outgoing-note sr-only">{t("sending")}</p>
+      )}
+    </article>
+  );
+}
+
+function Thought({ item }: { item: ThoughtItem }) {
+  return (
+    <details class="thought" data-testid="thought">
+      <summary>
+        <Icon name="think" />
+        <span class={item.is_streaming ? "shimmer" : ""}>{item.is_streaming ? t("thinking") : t("thought")}</span>
+        <Icon name="chevron" class="tool-chevron" />
+      </summary>
+      <div class="thought-text" dir="auto">
+        {item.text}
+      </div>
+    </details>
+  );
+}
+
+function Plan({ item }: { item: PlanItem }) {
+  const done = item.entries.filter((entry) => entry.status === "completed").length;
+  return (
+    <section class="plan" data-testid="plan" aria-label={t("plan")}>
+      <header>
+        <Icon name="list" />
+        <h2>{t("plan")}</h2>
+        <span class="quiet">{t("planProgress", { done, all: item.entries.length })}</span>
+      </header>
+      <ol>
+        {item.entries.map((entry, place) => (
+          <li key={place} class={`plan-${entry.status ?? "pending"}`} dir="auto">
+            <span class="plan-mark">{entry.status === "completed" && <Icon name="check" />}</span>
+            <span>{entry.content}</span>
+          </li>
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+function Permission({ item }: { item: PermissionItem }) {
+  const page = usePage();
+  const box = useRef<HTMLElement>(null);
+  const [chosen, setChosen] = useState<string | null>(null);
+  const isOpen = item.outcome === null;
+  useEffect(() => {
+    if (!isOpen) return;
+    page.say(t("permissionAsked", { title: item.title }));
+    // Somebody who is writing keeps the keyboard; the announcement tells them.
+    const field = document.activeElement;
+    const isWriting = field instanceof HTMLTextAreaElement && field.value !== "";
+    if (!isWriting) box.current?.focus({ preventScroll: true });
+  }, [isOpen]);
+  if (!item.options) return null;
+  if (!isOpen) return <PermissionDone item={item} />;
+
+  const answer = async (optionId: string): Promise<void> => {
+    setChosen(optionId);
+    document.querySelector<HTMLElement>("[data-testid=composer]")?.focus({ preventScroll: true });
+    if (!(await page.conversation.value.answerPermission(item.id, optionId))) setChosen(null);
+  };
+  const onKeyDown = (event: KeyboardEvent): void => {
+    const option = item.options[Number(event.key) - 1];
+    if (!option || chosen !== null || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    void answer(option.option_id);
+  };
+  return (
+    <section
+      ref={box}
+      class="permission"
+      data-testid="permission"
+      role="group"
+      tabIndex={-1}
+      aria-label={t("permissionAsked", { title: item.title })}
+      onKeyDown={onKeyDown}
+    >
+      <header>
+        <Icon name="shield" />
+        <h2>{t("permission")}</h2>
+      </header>
+      <p class="permission-title" dir="auto">
+        {item.title}
+      </p>
+      <div class="permission-options">
+        {item.options.map((option, place) => (
+          <button
+            key={option.option_id}
+            type="button"
+            class={option.kind.startsWith("allow") ? (place === 0 ? "button primary" : "button soft") : "button"}
+            data-testid="permission-option"
+            data-kind={option.kind}
+            disabled={chosen !== null}
+            onClick={() => void answer(option.option_id)}
+          >
+            <span dir="auto">{option.name}</span>
+            <kbd aria-hidden="true">{place + 1}</kbd>
+          </button>
+        ))}
+      </div>
+    </section>
+  );
+}
+
+function PermissionDone({ item }: { item: PermissionItem }) {
+  const option = item.options.find((one) => one.option_id === item.option_id);
+  const isAllowed = item.outcome === "selected" && (option?.kind.startsWith("allow") ?? false);
+  return (
+    <p class={`permission-done ${isAllowed ? "is-allowed" : ""}`} data-testid="permission-answered">
+      <Icon name={isAllowed ? "check" : "close"} />
+      <span dir="auto">{item.title}</span>
+      <span class="quiet">
+        {item.outcome === "selected"
+          ? t("permissionGiven", { option: option?.name ?? "" })
+          : t("permissionCancelled")}
+      </span>
+    </p>
+  );
+}
+
+function Notice({ item }: { item: NoticeItem }) {
+  return (
+    <p
+      class={`notice notice-${item.level}`}
+      data-testid="notice"
+      data-code={item.code}
+      role={item.level === "error" ? "alert" : "note"}
+    >
+      {item.level !== "info" && <Icon name="warn" />}
+      <span dir="auto">{item.text}</span>
+    </p>
+  );
+}

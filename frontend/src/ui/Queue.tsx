@@ -1,0 +1,57 @@
+import { Icon } from "./icons.tsx";
+import { useConversation } from "./page.ts";
+import { t } from "./preferences.ts";
+
+/** Messages that wait: for the turn before them, or after a stop for the user's word. */
+export function Queue() {
+  const conversation = useConversation();
+  const { waiting, is_held: isHeld } = conversation.chat;
+  if (waiting.length === 0) return null;
+  return (
+    <section class={`queue ${isHeld ? "is-held" : ""}`} data-testid="queue" aria-label={t("waiting")}>
+      <header>
+        <Icon name="clock" />
+        <h2>{isHeld ? t("held") : t("waiting")}</h2>
+        {isHeld && (
+          <span class="queue-verbs">
+            <button
+              type="button"
+              class="button primary small"
+              data-testid="queue-send"
+              onClick={() => void conversation.queue("send")}
+            >
+              {t("queueSend")}
+            </button>
+            <button
+              type="button"
+              class="button small"
+              data-testid="queue-drop"
+              onClick={() => void conversation.queue("drop")}
+            >
+              {t("queueDrop")}
+            </button>
+          </span>
+        )}
+      </header>
+      <ul>
+        {waiting.map((message) => (
+          <li key={message.message_id}>
+            <span class="queue-text" dir="auto">
+              {message.text}
+            </span>
+            <button
+              type="button"
+              class="quiet-button"
+              data-testid="queue-drop-one"
+              aria-label={t("queueDropOne", { text: message.text.slice(0, 60) })}
+              title={t("queueDrop")}
+              onClick={() => void conversation.queue("drop", message.message_id)}
+            >
+              <Icon name="close" />
+            </button>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}

@@ -1,0 +1,163 @@
+import { useEffect, useState } from "preact/hooks";
+import type { AcpContent, AcpToolContent, Key, ToolCallItem } from "../core/index.ts";
+import { countOf, diffLines } from "./diff.ts";
+import { Icon, iconOf } from "./icons.tsx";
+import { Code, Markdown } from "./Markdown.tsx";
+import { t } from "./preferences.ts";
+
+/** Tool output is shown up to here; the rest is in the export. */
+const LINES_MOST = 200;
+
+export function ToolCall({ item }: { item: ToolCallItem }) {
+  const status = item.status ?? "pending";
+  const hasDiff = item.content?.some((part) => part.type === "diff") ?? false;
+  const [isOpen, setOpen] = useState(hasDiff);
+  useEffect(() => {
+    if (hasDiff) setOpen(true);
+  }, [hasDiff]);
+  const hasBody = hasDiff || Boolean(item.content?.length) || item.raw_input != null || item.raw_output != null;
+  return (
+    <details
+      class={`tool tool-${status}`}
+      data-testid="tool-call"
+      data-status={status}
+      open={isOpen && hasBody}
+      onToggle={(event) => setOpen(event.currentTarget.open)}
+    >
+      <summary>
+        <span class="sr-only">{t("tool")}: </span>
+        <Icon name={iconOf(item.tool_kind)} class="tool-icon" />
+        <span class="tool-title">{item.title || item.tool_kind || t("tool")}</span>
+        <Status status={status} />
+        <Icon name="chevron" class="tool-chevron" />
+      </summary>
+      {isOpen && hasBody && <Body item={item} />}
+    </details>
+  );
+}
+
+function Status({ status }: { status: string }) {
+  return (
+    <span class={`status status-${status}`}>
+      {status === "completed" ? <Icon name="check" /> : <span class="status-dot" />}
+      {statusWord(status)}
+    </span>
+  );
+}
+
+const WORDS: Record<string, Key> = {
+  pending: "pending",
+  in_progress: "in_progress",
+  completed: "completed",
+  failed: "failed",
+  cancelled: "cancelledStatus",
+};
+
+function statusWord(status: string): string {
+  const key = WORDS[status];
+  return key ? t(key) : status;
+}
+
+function Body({ item }: { item: ToolCallItem }) {
+  const parts = item.content ?? [];
+  const showsOutput = item.raw_output != null && parts.length === 0;
+  return (
+    <div class="tool-body">
+      {item.raw_input != null && !isEmpty(item.raw_input) && <Raw label={t("input")} value={item.raw_input} />}
+      {parts.map((part, place) => (
+        <Part key={place} part={part} />
+      ))}
+      {showsOutput && <Raw label={t("output")} value={item.raw_output} />}
+    </div>
+  );
+}
+
+function Raw({ label, value }: { label: string; value: unknown }) {
+  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+  return (
+    <section class="tool-part">
+      <h3>{label}</h3>
+      <Clipped text={text} language={typeof value === "string" ? "" : "json"} />
+    </section>
+  );
+}
+
+function Part({ part }: { part: AcpToolContent }) {
+  if (part.type === "diff")
+    return <Diff path={part.path ?? ""} before={part.oldText ?? ""} after={part.newText ?? ""} />;
+  if (part.content) {
+    return (
+      <section class="tool-part">
+        <h3>{t("output")}</h3>
+        {part.content.type === "text" ? (
+          <Clipped text={part.content.text ?? ""} language="" />
+        ) : (
+          <Content content={part.content} />
+        )}
+      </section>
+    );
+  }
+  return null;
+}
+
+function Clipped({ text, language }: { text: string; language: string }) {
+  const lines = text.split("\n");
+  if (lines.length <= LINES_MOST) return <Code code={text} language={language} />;
+  return (
+    <>
+      <Code code={lines.slice(0, LINES_MOST).join("\n")} language={language} />
+      <p class="quiet">{t("truncated", { n: lines.length - LINES_MOST })}</p>
+    </>
+  );
+}
+
+function Diff({ path, before, after }: { path: string; before: string; after: string }) {
+  const lines = diffLines(before, after);
+  const { added, removed } = countOf(lines);
+  return (
+    <figure class="code diff" dir="ltr">
+      <figcaption>
+        <span class="diff-path">{path}</span>
+        <span class="diff-count">
+          <span class="diff-plus">+{added}</span> <span class="diff-minus">−{removed}</span>
+        </span>
+      </figcaption>
+      <pre tabIndex={0}>
+        {lines.slice(0, LINES_MOST * 2).map((line, place) => (
+          <span key={place} class={`diff-line diff-${line.kind}`}>
+            <span class="diff-sign" aria-hidden="true">
+              {{ added: "+", removed: "−", same: " ", gap: "⋯" }[line.kind]}
+            </span>
+            {line.kind === "added" && <ins class="bare">{line.text || " "}</ins>}
+            {line.kind === "removed" && <del class="bare">{line.text || " "}</del>}
+            {line.kind === "same" && (line.text || " ")}
+          </span>
+        ))}
+      </pre>
+    </figure>
+  );
+}
+
+/** A part of an answer that is no text. */
+export function Content({ content }: { content: AcpContent }) {
+  const { type, data, mimeType = "", uri, name, title, resource } = content;
+  if (type === "text") return <Markdown text={content.text ?? ""} isStreaming={false} />;
+  if (type === "image" && data && /^image\/(png|jpeg|gif|webp)$/.test(mimeType)) {
+    return <img class="picture" src={`data:${mimeType};base64,${data}`} alt={name ?? title ?? t("attachment")} />;
+  }
+  if (resource?.text !== undefined) return <Clipped text={resource.text} language="" />;
+  const address = uri ?? resource?.uri ?? "";
+  const words = title ?? name ?? (address || `${t("attachment")} (${mimeType || type})`);
+  if (!/^https?:\/\//.test(address)) return <p class="attachment">{words}</p>;
+  return (
+    <p class="attachment">
+      <a href={address} target="_blank" rel="noopener noreferrer">
+        {words}
+      </a>
+    </p>
+  );
+}
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === "object" && value !== null && Object.keys(value).length === 0;
+}

@@ -1,0 +1,157 @@
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Conversation, Item, MessageItem } from "../core/index.ts";
+import { Icon, Logo } from "./icons.tsx";
+import { ItemView, OutgoingMessage } from "./Items.tsx";
+import { drawn } from "./order.ts";
+import { useConversation, usePage } from "./page.ts";
+import { t } from "./preferences.ts";
+import { Wallet } from "./Wallet.tsx";
+
+/** Closer to the end than this, the reader wants to stay there. */
+const NEAR_END_PX = 64;
+
+export function Transcript() {
+  const page = usePage();
+  const conversation = useConversation();
+  const scroller = useRef<HTMLDivElement>(null);
+  const inner = useRef<HTMLDivElement>(null);
+  const isSticking = useRef(true);
+  const [isAway, setAway] = useState(false);
+
+  const toEnd = (behavior: ScrollBehavior = "instant"): void => {
+    const box = scroller.current;
+    isSticking.current = true;
+    setAway(false);
+    box?.scrollTo({ top: box.scrollHeight, behavior });
+  };
+  const onScroll = (): void => {
+    const box = scroller.current;
+    if (!box) return;
+    isSticking.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
+    setAway(!isSticking.current);
+  };
+
+  // Whatever grows, text or a picture that arrived late: who was at the end stays there.
+  useEffect(() => {
+    const observer = new ResizeObserver(() => {
+      if (isSticking.current)
+        scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "instant" });
+    });
+    if (inner.current) observer.observe(inner.current);
+    if (scroller.current) observer.observe(scroller.current);
+    return () => observer.disconnect();
+  }, []);
+  useLayoutEffect(() => toEnd(), [conversation.sessionId, conversation.outgoing.length]);
+  useAnnouncements(conversation, page.say.bind(page));
+
+  const items = drawn(conversation.chat.items, conversation.chat.waiting);
+  const isNew = items.length === 0 && conversation.outgoing.length === 0;
+  return (
+    <div class="transcript">
+      <div class="scroller" ref={scroller} onScroll={onScroll}>
+        <div
+          class="inner"
+          ref={inner}
+          role="log"
+          aria-live="off"
+          aria-label={t("conversation")}
+          data-testid="transcript"
+        >
+          {isNew && <Welcome />}
+          {items.map((item) => (
+            <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item)}>
+              <ItemView item={item} />
+            </div>
+          ))}
+          {conversation.outgoing.map((message) => (
+            <OutgoingMessage key={message.key} message={message} />
+          ))}
+          <Tail conversation={conversation} items={items} />
+        </div>
+      </div>
+      {isAway && (
+        <button type="button" class="latest" data-testid="jump-latest" onClick={() => toEnd("smooth")}>
+          <Icon name="down" />
+          {t("latest")}
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** An agent's message without a word, and a system message without one, take no room. */
+function isBlank(item: Item): boolean {
+  return item.kind === "message" && item.sender !== "user" && item.text === "";
+}
+
+/** What stands below the last item: work in progress, a failure, a transaction. */
+function Tail({ conversation, items }: { conversation: Conversation; items: Item[] }) {
+  const { chat } = conversation;
+  const last = items.filter((item) => !isBlank(item)).at(-1);
+  const isTexting = last?.kind === "message" && last.sender === "agent" && last.is_streaming;
+  const isAsking = chat.pending_permission !== null;
+  return (
+    <>
+      {chat.wallet !== null && <Wallet transaction={chat.wallet} />}
+      {conversation.isProcessing && !isTexting && !isAsking && (
+        <p class="working" data-testid="working" role="status">
+          <span class="dots" aria-hidden="true">
+            <i />
+            <i />
+            <i />
+          </span>
+          {t(conversation.isStopping ? "stopping" : chat.state === "starting" ? "starting" : "working")}
+        </p>
+      )}
+      {chat.failure && !conversation.isProcessing && <Failed conversation={conversation} />}
+    </>
+  );
+}
+
+function Failed({ conversation }: { conversation: Conversation }) {
+  return (
+    <section class="failure" role="alert" data-testid="failure">
+      <Icon name="warn" />
+      <div>
+        <h2>{t("turnFailed")}</h2>
+        <p dir="auto">{conversation.chat.failure?.message}</p>
+      </div>
+      <button type="button" class="button" data-testid="retry" onClick={() => void conversation.retry()}>
+        {t("retry")}
+      </button>
+    </section>
+  );
+}
+
+function Welcome() {
+  const page = usePage();
+  return (
+    <section class="welcome" data-testid="welcome">
+      <Logo />
+      <h2>{t("welcome")}</h2>
+      <p>{t("welcomeText")}</p>
+      <div class="suggestions">
+        {(["try1", "try2"] as const).map((key) => (
+          <button key={key} type="button" class="suggestion" dir="auto" onClick={() => void page.send(t(key))}>
+            {t(key)}
+          </button>
+        ))}
+      </div>
+    </section>
+  );
+}
+
+/** Reads out each of the agent's messages once it is finished, and only those that finished while somebody watched. */
+function useAnnouncements(conversation: Conversation, say: (text: string) => void): void {
+  const growing = useRef(new Set<string>());
+  useEffect(() => {
+    const messages = conversation.chat.items.filter(
+      (item): item is MessageItem => item.kind === "message" && item.sender === "agent",
+    );
+    for (const message of messages) {
+      if (message.is_streaming) growing.current.add(message.id);
+      else if (growing.current.delete(message.id) && message.text)
+        say(t("saidAgent", { text: message.text.slice(0, 1500) }));
+    }
+  });
+}

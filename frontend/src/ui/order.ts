@@ -1,0 +1,37 @@
+/** The order things are drawn in. Pure. */
+
+import type { Item, WaitingMessage } from "../core/index.ts";
+
+/**
+ * The log takes a message down when it is sent, while the turn before it still goes on. A reader wants the question
+ * next to its answer: a user's message is drawn where its own turn begins, and until then only in the queue.
+ */
+export function drawn(items: readonly Item[], waiting: readonly WaitingMessage[]): Item[] {
+  const starts = new Map<string, Item>();
+  for (const item of items) {
+    const turn = turnOf(item);
+    if (turn !== null && !isUsers(item) && !starts.has(turn)) starts.set(turn, item);
+  }
+  const questions = new Map<Item, Item[]>();
+  const isWaiting = new Set(waiting.map((message) => message.message_id));
+  const rest: Item[] = [];
+  for (const item of items) {
+    if (!isUsers(item)) {
+      rest.push(item);
+      continue;
+    }
+    if (isWaiting.has(item.id)) continue;
+    const start = starts.get(turnOf(item) ?? "");
+    if (start) questions.set(start, [...(questions.get(start) ?? []), item]);
+    else rest.push(item);
+  }
+  return rest.flatMap((item) => [...(questions.get(item) ?? []), item]);
+}
+
+function isUsers(item: Item): boolean {
+  return item.kind === "message" && item.sender === "user";
+}
+
+function turnOf(item: Item): string | null {
+  return "turn_id" in item ? item.turn_id : null;
+}

@@ -1,0 +1,126 @@
+import { beforeEach, expect, it } from "vitest";
+import { Api } from "../src/core/api.ts";
+import { Conversation } from "../src/core/conversation.ts";
+import { FakeClock, FakeServer, json, settled, stateOf } from "./fakes.ts";
+
+let server: FakeServer;
+let conversation: Conversation;
+
+beforeEach(async () => {
+  server = new FakeServer();
+  conversation = opened();
+  conversation.start();
+  await settled();
+});
+
+function opened(agent?: string): Conversation {
+  const api = new Api({ baseUrl: "http://gateway", fetch: server.fetch });
+  return new Conversation({
+    api,
+    sessionId: "s",
+    fetch: server.fetch,
+    clock: new FakeClock(),
+    ...(agent && { agent }),
+  });
+}
+
+const userMessage = (seq: number, content: string) => ({
+  seq,
+  type: "message",
+  message_id: `m${seq}`,
+  sender: "user",
+  content,
+  turn_id: "t",
+  is_streaming: false,
+});
+
+it("shows a message at once and only once, if the answer comes before the log", async () => {
+  server.answers["POST /api/chat"] = () => json(stateOf({ seq: 2 }));
+  const sent = conversation.send("hello");
+  expect(conversation.outgoing.map((one) => one.text)).toEqual(["hello"]);
+  await sent;
+  expect(conversation.outgoing).toHaveLength(1);
+  await server.wire.event(userMessage(2, "hello"));
+  expect(conversation.outgoing).toHaveLength(0);
+  expect(conversation.chat.messages).toHaveLength(1);
+});
+
+it("shows a message only once, if the log comes before the answer", async () => {
+  let answer: (response: Response) => void = () => undefined;
+  server.answers["POST /api/chat"] = () => new Promise((go) => (answer = go));
+  const sent = conversation.send("hello");
+  await settled();
+  await server.wire.event(userMessage(2, "hello"));
+  expect(conversation.outgoing).toHaveLength(0);
+  answer(json(stateOf({ seq: 2 })));
+  await sent;
+  expect(conversation.outgoing).toHaveLength(0);
+});
+
+it("keeps a message that could not be sent and sends it again under the same key", async () => {
+  await conversation.send("hello");
+  expect(conversation.outgoing[0]?.error).toMatchObject({ code: "unreachable" });
+  expect(conversation.isProcessing).toBe(false);
+  server.answers["POST /api/chat"] = () => json(stateOf({ seq: 2 }));
+  await conversation.resend(conversation.outgoing[0]?.key ?? "");
+  const keys = server.calls("/api/chat").map((call) => call.headers.get("Idempotency-Key"));
+  expect(keys).toHaveLength(2);
+  expect(new Set(keys).size).toBe(1);
+});
+
+it("sends a queued message's text to the queue and not twice to the page", async () => {
+  server.answers["POST /api/chat"] = () => json(stateOf({ seq: 9 }));
+  await server.wire.event({ seq: 8, type: "turn_started", turn_id: "t", message_id: "m", reply_id: "r" });
+  await conversation.send("next");
+  await server.wire.event({ seq: 9, type: "queue", waiting: [{ message_id: "w", text: "next" }], is_held: false });
+  expect(conversation.outgoing).toHaveLength(0);
+  expect(conversation.chat.waiting).toHaveLength(1);
+});
+
+it("replaces everything at a resync", async () => {
+  await server.wire.event(userMessage(1, "old"));
+  const chat = { ...conversation.chat.snapshot(), seq: 50, title: "After", items: [] };
+  await server.wire.event({ seq: 50, type: "resync", state: stateOf({ missing_api_key: true }), chat });
+  expect(conversation.chat.title).toBe("After");
+  expect(conversation.chat.items).toEqual([]);
+  expect(conversation.missingApiKey).toBe(true);
+});
+
+it("creates the session with its agent before the first message, once", async () => {
+  server.answers["POST /api/sessions"] = () => json({ session_id: "s", agent: "opencode" }, 201);
+  server.answers["POST /api/chat"] = () => json(stateOf());
+  const chosen = opened("opencode");
+  await chosen.send("one");
+  await chosen.send("two");
+  expect(server.calls("/api/sessions").map((call) => call.body)).toEqual([{ agent: "opencode", session_id: "s" }]);
+});
+
+it("asks for the stream again when a message revives an ended session", async () => {
+  server.refusals.push(new Response(null, { status: 204 }));
+  const ended = opened();
+  ended.start();
+  await settled();
+  expect(ended.status).toBe("ended");
+  server.answers["POST /api/chat"] = () => json(stateOf());
+  await ended.send("again");
+  await settled();
+  expect(ended.status).toBe("open");
+});
+
+it("says what went wrong with a verb, until the next one", async () => {
+  server.answers["POST /api/interrupt"] = () =>
+    json({ error: { code: "x", message: "No." }, request_id: "r1" }, 409);
+  await conversation.interrupt();
+  expect(conversation.error).toMatchObject({ status: 409, message: "No.", requestId: "r1" });
+  server.answers["POST /api/interrupt"] = () => json(stateOf());
+  await conversation.interrupt();
+  expect(conversation.error).toBeNull();
+});
+
+it("retries the last message of the user", async () => {
+  server.answers["POST /api/chat"] = () => json(stateOf({ seq: 9 }));
+  await server.wire.event(userMessage(1, "first"));
+  await server.wire.event(userMessage(2, "second"));
+  await conversation.retry();
+  expect(server.calls("/api/chat")[0]?.body).toMatchObject({ message: "second" });
+});

@@ -1,0 +1,28 @@
+import { expect, it } from "vitest";
+import type { Item } from "../src/core/events.ts";
+import { drawn } from "../src/ui/order.ts";
+
+const user = (id: string, turn_id: string) => ({ kind: "message", sender: "user", id, turn_id }) as Item;
+const agent = (id: string, turn_id: string) => ({ kind: "message", sender: "agent", id, turn_id }) as Item;
+const tool = (id: string, turn_id: string) => ({ kind: "tool_call", id, turn_id }) as Item;
+const ids = (items: Item[]): string[] => items.map((item) => item.id);
+
+it("draws a question that waited next to its answer", () => {
+  const items = [user("u1", "t1"), agent("a1", "t1"), user("u2", "t2"), tool("c1", "t1"), agent("a2", "t2")];
+  expect(ids(drawn(items, []))).toEqual(["u1", "a1", "c1", "u2", "a2"]);
+});
+
+it("leaves a message that waits to the queue", () => {
+  expect(
+    ids(drawn([user("u1", "t1"), agent("a1", "t1"), user("u2", "t2")], [{ message_id: "u2", text: "" }])),
+  ).toEqual(["u1", "a1"]);
+});
+
+it("keeps a message without a turn where it is", () => {
+  expect(ids(drawn([user("u1", "t1"), agent("a1", "t1"), user("u2", "t2"), agent("a3", "t3")], []))).toEqual([
+    "u1",
+    "a1",
+    "u2",
+    "a3",
+  ]);
+});

@@ -1,0 +1,26 @@
+import { defineConfig, type Plugin } from "vite";
+
+/** The page draws nothing without its script: waiting for it keeps a chosen theme from flashing. */
+const renderBlocking: Plugin = {
+  name: "render-blocking-entry",
+  transformIndexHtml: {
+    order: "post",
+    handler: (html) => html.replace('<script type="module"', '<script type="module" blocking="render"'),
+  },
+};
+
+const gateway = process.env["GATEWAY_URL"] ?? "http://127.0.0.1:8000";
+
+export default defineConfig({
+  // Relative, so that the page also works below a path of a reverse proxy.
+  base: "./",
+  plugins: [renderBlocking],
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  build: {
+    target: "es2022",
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+  },
+  server: { proxy: { "/api": gateway, "/health": gateway } },
+});

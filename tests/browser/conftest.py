@@ -1,0 +1,109 @@
+"""A real Chromium for the tests of the page. It is never downloaded here: the system's one, else the one that
+`npm ci` put into frontend/node_modules (@sparticuz/chromium). Without either the tests fail in CI and are
+skipped elsewhere, saying so."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+FRONTEND: Final = pathlib.Path(__file__).parent.parent.parent / "frontend"
+NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_FROM_NPM: Final = (
+    'import("@sparticuz/chromium").then(async (m) => console.log(await m.default.executablePath()))'
+)
+
+OpenPage = Callable[..., Awaitable[Page]]
+"""Opens a page in a window of its own: `await open_page(url, viewport=…, locale=…)`."""
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium, or None."""
+    if chosen := os.environ.get("CHROMIUM"):
+        return chosen
+    for name in NAMES:
+        if found := shutil.which(name):
+            return found
+    node = shutil.which("node")
+    if node is None or not (FRONTEND / "node_modules" / "@sparticuz" / "chromium").is_dir():
+        return None
+    answer = subprocess.run(
+        [node, "-e", _FROM_NPM], cwd=FRONTEND, capture_output=True, text=True, timeout=120
+    )
+    return answer.stdout.strip() or None
+
+
+@pytest.fixture(scope="module")
+def browser_path() -> str:
+    """Where Chromium is."""
+    missing = [
+        what
+        for what, is_there in {
+            "a Chromium (apt install chromium, or `npm ci` in frontend/)": find_browser() is not None,
+            "the built page (`npm ci && npm run build` in frontend/)": (
+                FRONTEND / "dist" / "index.html"
+            ).is_file(),
+        }.items()
+        if not is_there
+    ]
+    if missing:
+        words = f"the page is NOT tested: missing {' and '.join(missing)}"
+        if os.environ.get("CI"):
+            pytest.fail(words)
+        pytest.skip(words)
+    return find_browser() or ""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(browser_path: str) -> AsyncIterator[Browser]:
+    """One Chromium for all tests of a module; each test has windows of its own."""
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(executable_path=browser_path, args=list(ARGUMENTS))
+        try:
+            yield running
+        finally:
+            await running.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
+    """Opens windows that share nothing; at the end none of them may have complained on its console."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            complaints.append(message.text)
+
+    async def open_one(url: str, *, width: int = 1100, height: int = 800, locale: str = "en-US") -> Page:
+        context = await browser.new_context(viewport={"width": width, "height": height}, locale=locale)
+        contexts.append(context)
+        page = await context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("console", listen)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        await page.goto(url)
+        return page
+
+    yield open_one
+    for context in contexts:
+        await context.close()
+    refused = [text for text in complaints if "ERR_" not in text]
+    assert not refused, refused

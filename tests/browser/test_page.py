@@ -1,0 +1,399 @@
+"""The page in a real Chromium against a real gateway: what a person does and sees."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+import re
+import socket
+from typing import Any, Final
+
+import pytest
+from playwright.async_api import Page, Request, expect
+
+from tests.browser.conftest import OpenPage
+from tests.gateways import RunningGateway, running_gateway
+from tests.shared import SHARED, fresh_id, shared_gateway
+
+gateway = shared_gateway()
+pytestmark = [SHARED, pytest.mark.browser]
+
+expect.set_options(timeout=15_000)
+
+HIDE: Final = """(hidden) => {
+    const value = hidden ? "hidden" : "visible";
+    Object.defineProperty(document, "visibilityState", {value, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+async def say(page: Page, text: str) -> None:
+    """Writes a message and sends it with Enter."""
+    await page.get_by_test_id("composer").fill(text)
+    await page.get_by_test_id("composer").press("Enter")
+
+
+async def expect_answer(page: Page, text: str | re.Pattern[str]) -> None:
+    """Waits until the newest answer is finished and says `text`."""
+    answer = page.get_by_test_id("message-agent").last
+    await expect(answer).to_contain_text(text)
+    await expect(answer).to_have_attribute("data-streaming", "false")
+
+
+def at(gateway: RunningGateway, name: str) -> str:
+    """The address of a session that no other test uses."""
+    return f"{gateway.url}/#s={fresh_id(name)}"
+
+
+async def width_of(page: Page) -> int:
+    return int(await page.evaluate("document.documentElement.scrollWidth"))
+
+
+async def test_two_windows_never_see_each_other(gateway: RunningGateway, open_page: OpenPage) -> None:
+    first, second = await open_page(gateway.url), await open_page(gateway.url)
+    await asyncio.gather(say(first, "/echo canary-one"), say(second, "/echo canary-two"))
+    await asyncio.gather(expect_answer(first, "canary-one"), expect_answer(second, "canary-two"))
+    await expect(first.get_by_test_id("transcript")).not_to_contain_text("canary-two")
+    await expect(second.get_by_test_id("transcript")).not_to_contain_text("canary-one")
+    assert first.url != second.url
+
+
+async def test_a_reload_in_the_middle_of_an_answer_loses_nothing(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(gateway.url)
+    await say(page, "/count 40 50")
+    await expect(page.get_by_test_id("message-agent")).to_contain_text("1 2 3")
+    await page.reload()
+    await expect_answer(page, " ".join(str(n) for n in range(1, 41)))
+    await expect(page.get_by_test_id("message-user")).to_have_count(1)
+
+
+async def test_the_session_comes_back_without_its_address(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(gateway.url)
+    await say(page, "/echo remember me")
+    await expect_answer(page, "remember me")
+    again = await page.context.new_page()
+    await again.goto(gateway.url)
+    await expect_answer(again, "remember me")
+
+
+async def test_stop_ends_the_answer_and_keeps_its_text(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "stop"))
+    await say(page, "/count 1000 50")
+    await expect(page.get_by_test_id("message-agent")).to_contain_text("1 2 3")
+    await page.get_by_test_id("stop").click()
+    await expect(page.get_by_test_id("stop")).to_have_count(0, timeout=3_000)
+    await expect(page.get_by_test_id("message-system")).to_have_text("Interrupted by user")
+    await expect_answer(page, "1 2 3")
+
+
+async def test_escape_stops_too_and_held_messages_are_sent_or_dropped(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(at(gateway, "queue"))
+    await say(page, "/count 1000 50")
+    await expect(page.get_by_test_id("message-agent")).to_contain_text("1 2 3")
+    await say(page, "/echo sent later")
+    await expect(page.get_by_test_id("queue")).to_contain_text("/echo sent later")
+    await page.keyboard.press("Escape")
+    await page.get_by_test_id("queue-send").click()
+    await expect_answer(page, "sent later")
+    await expect(page.get_by_test_id("queue")).to_have_count(0)
+
+    await say(page, "/count 1000 50")
+    await say(page, "/echo never sent")
+    await expect(page.get_by_test_id("queue")).to_contain_text("never sent")
+    await page.keyboard.press("Escape")
+    await page.get_by_test_id("queue-drop").click()
+    await expect(page.get_by_test_id("queue")).to_have_count(0)
+    await say(page, "/echo afterwards")
+    await expect_answer(page, "afterwards")
+    await expect(page.get_by_test_id("message-agent").filter(has_text="never sent")).to_have_count(0)
+
+
+async def test_a_permission_takes_the_focus_and_is_answered_in_place(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(at(gateway, "permission"))
+    await say(page, "/permission May I water the plants?")
+    prompt = page.get_by_test_id("permission")
+    await expect(prompt).to_contain_text("May I water the plants?")
+    await expect(prompt).to_be_focused()
+    await expect(page.get_by_test_id("announcer")).to_contain_text("May I water the plants?")
+    allow = page.locator("[data-testid=permission-option][data-kind=allow_once]")
+    await expect(allow).to_be_visible()
+    await page.keyboard.press("1")
+    await expect(prompt).to_have_count(0)
+    await expect(page.get_by_test_id("permission-answered")).to_contain_text("May I water the plants?")
+    await expect(page.get_by_test_id("message-agent")).to_have_count(1)
+    await expect(page.get_by_test_id("composer")).to_be_focused()
+
+
+async def test_a_permission_survives_a_reload(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "permission"))
+    await say(page, "/permission Still there?")
+    await expect(page.get_by_test_id("permission")).to_be_visible()
+    await page.reload()
+    await page.get_by_test_id("permission-option").last.click()
+    await expect(page.get_by_test_id("permission-answered")).to_be_visible()
+
+
+async def test_a_tool_call_is_a_card_that_opens(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "tool"))
+    await say(page, '/tool write_file {"path": "a.txt", "content": "hello from a tool"}')
+    card = page.get_by_test_id("tool-call")
+    await answer_permissions(page)
+    await expect(card).to_have_attribute("data-status", "completed")
+    if await card.get_attribute("open") is None:
+        await card.locator("summary").click()
+    await expect(card).to_contain_text("hello from a tool")
+
+
+async def answer_permissions(page: Page) -> None:
+    """Allows what the agent asks for, if it asks."""
+    option = page.get_by_test_id("permission-option").first
+    done = page.locator("[data-testid=tool-call][data-status=completed]")
+    await expect(option.or_(done).first).to_be_visible()
+    if await option.count():
+        await option.click()
+
+
+async def test_nothing_in_an_answer_runs(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "markdown"))
+    evil = (
+        "<script>window.ran=1</script>\n\n<img src=x onerror='window.ran=2'>\n\n[x](javascript:window.ran=3)"
+    )
+    await say(page, f"/echo {evil} **bold**")
+    answer = page.get_by_test_id("message-agent")
+    await expect(answer.locator("strong")).to_have_text("bold")
+    await expect(answer.locator("script, img, [onerror], a[href^=javascript]")).to_have_count(0)
+    assert await page.evaluate("window.ran") is None
+    await expect(answer).to_contain_text("<script>window.ran=1</script>")
+    await expect(page.get_by_test_id("message-user")).to_contain_text("<script>")
+
+
+async def test_links_and_code_are_drawn(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "code"))
+    await say(page, "/echo See [docs](https://example.org/).\n\n```python\nx = 'one'\n```")
+    link = page.get_by_test_id("message-agent").get_by_role("link", name="docs")
+    await expect(link).to_have_attribute("rel", re.compile("noopener"))
+    await expect(link).to_have_attribute("target", "_blank")
+    await expect(page.locator(".code .hljs-string")).to_have_text("'one'")
+
+
+async def test_hebrew_turns_the_page_round_and_stays(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "hebrew"))
+    await page.get_by_test_id("language-toggle").click()
+    await expect(page.locator("html")).to_have_attribute("dir", "rtl")
+    await expect(page.get_by_test_id("new-session")).to_have_text("שיחה חדשה")
+    await say(page, "/echo שלום עולם")
+    await expect_answer(page, "שלום עולם")
+    await page.reload()
+    await expect(page.locator("html")).to_have_attribute("lang", "he")
+    sidebar = await page.get_by_test_id("session-list").bounding_box()
+    assert sidebar is not None
+    assert sidebar["x"] > 700
+    assert await width_of(page) <= 1100
+
+
+async def test_a_hebrew_browser_gets_hebrew(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(gateway.url, locale="he-IL")
+    await expect(page.locator("html")).to_have_attribute("dir", "rtl")
+
+
+async def test_the_keyboard_is_enough(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "keyboard"))
+    field = page.get_by_test_id("composer")
+    await expect(field).to_be_focused()
+    await page.keyboard.type("/echo one")
+    await page.keyboard.press("Shift+Enter")
+    await page.keyboard.type("two")
+    await expect(field).to_have_value("/echo one\ntwo")
+    await page.keyboard.press("Enter")
+    await expect(field).to_have_value("")
+    await expect_answer(page, "two")
+
+    await page.keyboard.type("/cou")
+    await expect(page.get_by_test_id("command")).to_have_count(1)
+    await page.keyboard.press("Tab")
+    await expect(field).to_have_value("/count ")
+    await page.keyboard.type("3 0")
+    await page.keyboard.press("Enter")
+    await expect_answer(page, "1 2 3")
+
+
+async def test_a_draft_belongs_to_its_session(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "draft"))
+    await say(page, "/echo first")
+    await expect_answer(page, "first")
+    await page.get_by_test_id("composer").fill("half a thought")
+    await page.get_by_test_id("new-session").click()
+    await expect(page.get_by_test_id("composer")).to_have_value("")
+    await page.go_back()
+    await expect(page.get_by_test_id("composer")).to_have_value("half a thought")
+    await page.reload()
+    await expect(page.get_by_test_id("composer")).to_have_value("half a thought")
+
+
+async def test_a_phone_has_no_sideways_scroll(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "phone"), width=360, height=740)
+    wide = "x" * 200
+    await say(page, f"/echo {wide}\n\n```\n{wide}\n```\n\n|{'a|' * 30}\n|{'-|' * 30}\n|{'b|' * 30}")
+    await expect(page.get_by_test_id("message-agent").locator("table")).to_be_visible()
+    assert await width_of(page) == 360
+    await expect(page.get_by_test_id("new-session")).not_to_be_visible()
+    await page.get_by_test_id("open-sessions").click()
+    await page.get_by_test_id("new-session").click()
+    await expect(page.get_by_test_id("welcome")).to_be_visible()
+    await expect(page.get_by_test_id("new-session")).not_to_be_visible()
+    assert await width_of(page) == 360
+
+
+async def test_sessions_are_listed_renamed_exported_and_deleted(
+    gateway: RunningGateway, open_page: OpenPage, tmp_path: pathlib.Path
+) -> None:
+    session_id = fresh_id("list")
+    page = await open_page(f"{gateway.url}/#s={session_id}")
+    await say(page, "/echo for the list")
+    row = page.locator(f"[data-testid=session-item][data-session-id='{session_id}']")
+    await expect(row).to_be_visible()
+    await expect(page.get_by_test_id("active-count")).to_contain_text(re.compile(r"\d"))
+
+    await row.hover()
+    await row.get_by_test_id("session-menu").click()
+    await row.get_by_test_id("rename").click()
+    await page.get_by_test_id("rename-field").fill("Another name")
+    await page.keyboard.press("Enter")
+    await expect(row).to_contain_text("Another name")
+
+    await row.hover()
+    await row.get_by_test_id("session-menu").click()
+    async with page.expect_download() as waiting:
+        await row.get_by_test_id("export-markdown").click()
+    download = await waiting.value
+    await download.save_as(tmp_path / "export.md")
+    assert download.suggested_filename == "Another-name.md"
+    assert "for the list" in (tmp_path / "export.md").read_text()
+
+    await row.hover()
+    await row.get_by_test_id("session-menu").click()
+    await row.get_by_test_id("delete").click()
+    await page.get_by_test_id("delete-confirm").click()
+    await expect(row).to_have_count(0)
+    await expect(page.get_by_test_id("transcript")).not_to_contain_text("for the list")
+    listed = await gateway.get("/api/sessions")
+    assert session_id not in {one["session_id"] for one in listed["sessions"]}
+
+
+async def test_the_offline_model_is_named(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "offline"))
+    await expect(page.get_by_test_id("offline-line")).to_be_visible()
+
+
+async def test_the_theme_is_kept(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "theme"))
+    html = page.locator("html")
+    await expect(html).to_have_attribute("data-theme", "light")
+    await page.get_by_test_id("theme-toggle").click()
+    await expect(html).to_have_attribute("data-theme", "dark")
+    await page.reload()
+    await expect(html).to_have_attribute("data-theme", "dark")
+
+
+async def test_a_reader_who_scrolled_up_is_left_there(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "scroll"))
+    await say(page, "/echo " + "line\n\n" * 80)
+    await expect_answer(page, "line")
+    await page.locator(".scroller").evaluate("box => box.scrollTo(0, 0)")
+    await expect(page.get_by_test_id("jump-latest")).to_be_visible()
+    await say_quietly(gateway, page, "/echo more")
+    await expect_answer(page, "more")
+    assert await page.locator(".scroller").evaluate("box => box.scrollTop") == 0
+    await page.get_by_test_id("jump-latest").click()
+    await expect(page.get_by_test_id("jump-latest")).to_have_count(0)
+
+
+async def say_quietly(gateway: RunningGateway, page: Page, text: str) -> None:
+    """Sends a message to the page's session from elsewhere."""
+    await gateway.send(page.url.split("#s=")[1], text)
+
+
+async def test_a_hidden_tab_gives_its_stream_back_and_catches_up(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(at(gateway, "hidden"))
+    await say(page, "/echo before")
+    await expect_answer(page, "before")
+
+    def is_stream(request: Request) -> bool:
+        return "/api/chat/stream" in request.url
+
+    async with page.expect_event("requestfailed", is_stream):
+        await page.evaluate(HIDE, True)
+    await say_quietly(gateway, page, "/echo while hidden")
+    async with page.expect_request(lambda request: is_stream(request) and "after=0" not in request.url):
+        await page.evaluate(HIDE, False)
+    await expect_answer(page, "while hidden")
+    await expect(page.get_by_test_id("message-user")).to_have_count(2)
+
+
+async def test_a_message_that_could_not_be_sent_is_kept(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "unsent"))
+    await page.route("**/api/chat", lambda route: route.abort())
+    await say(page, "/echo at last")
+    await expect(page.get_by_test_id("retry")).to_be_visible()
+    await page.unroute("**/api/chat")
+    await page.get_by_test_id("retry").click()
+    await expect_answer(page, "at last")
+    await expect(page.get_by_test_id("message-user")).to_have_count(1)
+
+
+async def test_the_page_says_when_it_may_not_enter(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(at(gateway, "forbidden"))
+    body = json.dumps({"error": {"code": "unauthorized", "message": "A key is needed."}})
+    await page.route("**/api/**", lambda route: route.fulfill(status=401, body=body))
+    await page.reload()
+    await expect(page.get_by_test_id("key-form")).to_be_visible()
+    await page.unroute("**/api/**")
+    await page.get_by_test_id("key-form").get_by_role("textbox").fill("any")
+    await page.keyboard.press("Enter")
+    await say(page, "/echo inside")
+    await expect_answer(page, "inside")
+
+
+async def test_the_conversation_goes_on_after_the_gateway_came_back(
+    open_page: OpenPage, tmp_path: pathlib.Path
+) -> None:
+    port = str(free_port())
+    async with running_gateway(tmp_path, "--port", port) as before:
+        page = await open_page(before.url)
+        await say(page, "/echo before the restart")
+        await expect_answer(page, "before the restart")
+    await expect(page.get_by_test_id("connection-banner")).to_be_visible()
+    async with running_gateway(tmp_path, "--port", port):
+        await expect(page.get_by_test_id("connection-banner")).to_have_count(0, timeout=30_000)
+        await say(page, "/echo after the restart")
+        await expect_answer(page, "after the restart")
+        await expect(page.get_by_test_id("message-user")).to_have_count(2)
+        await page.context.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def test_the_page_loads_nothing_from_elsewhere(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page("about:blank")
+    asked: list[Any] = []
+    page.on("request", lambda request: asked.append(request.url))
+    answer = await page.goto(gateway.url)
+    assert answer is not None
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    await expect(page.get_by_test_id("composer")).to_be_visible()
+    assert all(url.startswith(gateway.url) for url in asked), asked

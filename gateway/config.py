@@ -104,8 +104,8 @@ class LimitsConfig(_Table, frozen=True, kw_only=True):
     """Events kept in memory per session; older ones are read from the store."""
     event_bytes_per_session: int = 8 * MIB
     line_bytes: int = 16 * MIB
-    streams_per_owner: int = 500
-    waiting_streams_per_owner: int = 100
+    streams_per_owner: int = 5_000
+    waiting_streams_per_owner: int = 1_000
     """Open streams on ids that do not exist (yet)."""
     session_requests_per_second: float = 20
     session_burst: int = 100

@@ -74,7 +74,7 @@ class SessionManager:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.is_draining = True
+        self._begin_to_drain()
         for session in self.sessions():
             session.ask_to_close(CloseReason.DRAINED)
         await self._tasks.__aexit__(None, None, None)
@@ -145,6 +145,9 @@ class SessionManager:
 
     async def find(self, owner: str, session_id: str) -> Session | None:
         """The session of this name, revived from the store where it was reaped; None where there is none."""
+        known = self.get(owner, session_id) or await self._services.store.find_session(owner, session_id)
+        if known is None:
+            return None
         return await self._obtain((owner, session_id), agent=None, is_making=False)
 
     async def create(self, owner: str, session_id: str | None, *, agent: str | None = None) -> Session:
@@ -188,19 +191,17 @@ class SessionManager:
     async def _load_or_make(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
         owner, session_id = name
         record = await self._services.store.find_session(owner, session_id)
-        if record is not None:
-            session = Session(record, self._services)
-            await session.load()
-            return session
-        if not is_making:
-            return None
-        self.refuse_while_draining()
-        record = self._new_record(owner, session_id, self._services.agents.get(agent).name)
+        if record is None:
+            if not is_making:
+                return None
+            self.refuse_while_draining()
+            record = self._new_record(owner, session_id, self._services.agents.get(agent).name)
+            await self._services.store.create_session(record)
+        tombstone = await self.tombstone(owner, session_id)
         session = Session(record, self._services)
-        tombstone = await self._services.store.find_tombstone(owner, session_hash(owner, session_id))
-        await self._services.store.create_session(record)
         await session.load(above=tombstone.last_seq if tombstone else 0)
-        session.log.append(ev.SessionCreated(session_id, record.agent))
+        if session.fold.agent is None:
+            session.log.append(ev.SessionCreated(session_id, record.agent))
         return session
 
     def _new_record(self, owner: str, session_id: str, agent: str) -> SessionRecord:
@@ -293,7 +294,7 @@ class SessionManager:
 
     async def drain(self, *, grace_seconds: float) -> None:
         """Takes no new work, gives running turns their grace, then ends every session."""
-        self.is_draining = True
+        self._begin_to_drain()
         deadline = self._services.monotonic() + grace_seconds
         while self._services.monotonic() < deadline and any(session.is_busy for session in self.sessions()):
             await asyncio.sleep(DRAIN_POLL_SECONDS)
@@ -306,9 +307,9 @@ class SessionManager:
     # -- arrivals ---------------------------------------------------------------------------------------
 
     async def arrival(self, owner: str, session_id: str, *, has_come: Callable[[], bool]) -> None:
-        """Returns when a session of this name enters the map, or when `has_come` is true already."""
+        """Returns when a session of this name enters the map, `has_come` is true already, or nobody can come."""
         name = (owner, session_id)
-        while not has_come():
+        while not has_come() and not self.is_draining:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._arrivals.setdefault(name, set()).add(future)
             try:
@@ -317,6 +318,11 @@ class SessionManager:
                 self._arrivals[name].discard(future)
                 if not self._arrivals[name]:
                     del self._arrivals[name]
+
+    def _begin_to_drain(self) -> None:
+        self.is_draining = True
+        for name in list(self._arrivals):
+            self._ring(name)
 
     def _ring(self, name: Name) -> None:
         for wanted in (name, (name[0], "")):

@@ -172,7 +172,8 @@ class Session:
     def has_message(self, message_id: str) -> bool:
         """Whether a user's message of this id is in the conversation, or on its way into it."""
         turn = self._turn
-        return self.fold.has_message(message_id) or (turn is not None and turn.message_id == message_id)
+        is_next = turn is not None and turn.message_id == message_id
+        return is_next or self.fold.has_message(message_id) or self._queue.has(message_id)
 
     async def chat(self, text: str, *, message_id: str | None = None) -> Turn:
         """Takes a user's message; returns when it is committed. The answer comes on the log.
@@ -192,7 +193,12 @@ class Session:
             follow = self._queue.event()
         message = ev.MessageAdded(turn.message_id, "user", text, turn.turn_id)
         first = [] if self.fold.title else [ev.SessionInfo(_title(text))]
-        await self._say(*first, message, follow)
+        try:
+            await self._say(*first, message, follow)
+        except GatewayError:
+            if self._queue.drop(turn.message_id):
+                self.log.append(self._queue.event())
+            raise
         return turn
 
     async def system(self, text: str) -> str:
@@ -202,15 +208,13 @@ class Session:
         events: list[ev.EventData] = [ev.MessageAdded(message_id, "system", text)]
         if self.fold.wallet is not None and "transaction" in text.lower():
             events.append(ev.WalletChanged(None))
-        self._said.append(text)
-        await self._say(*events)
+        await self._tell_agent(text, *events)
         return message_id
 
     async def set_network(self, network: str) -> None:
         """Notes the network that the user's wallet is on; the agent hears of it with its next prompt."""
         self._use()
-        self._said.append(f"The user's wallet is on the network {network}.")
-        await self._say(ev.NetworkChanged(network))
+        await self._tell_agent(f"The user's wallet is on the network {network}.", ev.NetworkChanged(network))
 
     async def rename(self, title: str) -> None:
         """Gives the session a title."""
@@ -253,8 +257,11 @@ class Session:
         """Sends the messages that an interrupt held."""
         self._use()
         self._queue.release()
-        self._take_slot()
-        await self._say(self._queue.event())
+        try:
+            await self._say(self._queue.event())
+        except GatewayError:
+            self._queue.hold()
+            raise
         self._next_turn()
 
     async def drop_queued(self, message_id: str | None = None) -> int:
@@ -278,7 +285,8 @@ class Session:
 
     def may_reap(self, *, after_seconds: float) -> bool:
         """Whether it has been without use for so long, and nothing runs or waits to run."""
-        return not self.is_busy and not self.is_ending and self.idle_seconds >= after_seconds
+        is_at_rest = not self.is_busy and not self.is_ending and self.log.is_settled
+        return is_at_rest and self.idle_seconds >= after_seconds
 
     def may_park(self) -> bool:
         """Whether its worker can be stopped without loss: nothing runs, and its conversation can be given
@@ -491,15 +499,21 @@ class Session:
         if ended is not None:
             self._end_turn(turn, ended)
             self._transition(SessionState.IDLE)
-            await self._keep(message_count=len(self.fold.messages), last_active_at=self._services.wall_ms())
             self._next_turn()
+            await self._keep(message_count=len(self.fold.messages), last_active_at=self._services.wall_ms())
 
     async def _compact(self) -> None:
         """Makes the turns that have ended small in the store, now that nothing is going on."""
-        if self.close_reason is not CloseReason.DELETED and self._ended_seq:
-            through, self._ended_seq = self._ended_seq, 0
-            await self.log.commit(through)
+        through = self._ended_seq
+        if self.close_reason is CloseReason.DELETED or not 0 < through <= self.log.visible_seq:
+            return
+        try:
             await self._services.store.compact(self.record.key, through=through)
+        except GatewayError as error:
+            log.warning("session %s: not compacted for now: %s", self.record.key, error)
+            return
+        if self._ended_seq == through:
+            self._ended_seq = 0
 
     def _timed_out(self) -> WorkerFailed:
         if self.state is SessionState.INTERRUPTING:
@@ -577,7 +591,7 @@ class Session:
         try:
             self._take_slot()
         except GatewayError as error:
-            self._queue.put(turn)
+            self._queue.put_back(turn)
             self._queue.hold()
             self.log.append(
                 self._queue.event(), self._notice("error", error.code, error.message), durable=True
@@ -672,11 +686,24 @@ class Session:
         seq = self.log.append(*events, durable=True, rejectable=True)
         await self.log.commit(seq)
 
+    async def _tell_agent(self, text: str, *events: ev.EventData) -> None:
+        """Says something that the agent hears with its next prompt, unless the store refuses it."""
+        self._said.append(text)
+        try:
+            await self._say(*events)
+        except GatewayError:
+            with contextlib.suppress(ValueError):
+                self._said.remove(text)
+            raise
+
     async def _keep(self, **changes: object) -> None:
-        """Brings the record up to date."""
+        """Brings the record up to date; where the store cannot write, the next time does it."""
         title = self.fold.title
         self.record = msgspec.structs.replace(self.record, title=title, **changes)
-        await self._services.store.update_session(self.record)
+        try:
+            await self._services.store.update_session(self.record)
+        except GatewayError as error:
+            log.warning("session %s: its record is not kept for now: %s", self.record.key, error)
 
     def _notice(self, level: str, code: str, text: str) -> ev.Notice:
         return ev.Notice(f"n{self.log.last_seq + 1}", level, code, text)  # type: ignore[arg-type]

@@ -45,9 +45,17 @@ class Queue:
     def __len__(self) -> int:
         return len(self._turns)
 
+    def has(self, message_id: str) -> bool:
+        """Whether the message of this id waits."""
+        return any(turn.message_id == message_id for turn in self._turns)
+
     def put(self, turn: Turn) -> None:
         """One more waits."""
         self._turns.append(turn)
+
+    def put_back(self, turn: Turn) -> None:
+        """The one that `next` took waits on, before the others."""
+        self._turns.appendleft(turn)
 
     def next(self) -> Turn | None:
         """Takes the next one, unless they are held."""

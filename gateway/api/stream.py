@@ -66,6 +66,8 @@ class Stream:
             if source is None:
                 async for beat in self._until_arrival():
                     yield beat
+                if self._manager.is_draining:
+                    return
                 continue
             async for chunk, position in _follow(source, cursor, self._outside):
                 cursor = position
@@ -85,6 +87,8 @@ class Stream:
                 yield await self._absent()
                 async for beat in self._until_arrival():
                     yield beat
+                if self._manager.is_draining:
+                    return
                 continue
             async for chunk in _follow_state(source, self._outside):
                 yield chunk

@@ -12,7 +12,7 @@ import pathlib
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
@@ -31,7 +31,7 @@ BUSY_SECONDS: Final = 5.0
 """How long a lock of another process (a backup, the command line) is waited for."""
 CACHE_KIB: Final = 8_192
 COMPACT_BATCH: Final = 5_000
-"""Events compacted in one transaction: others' commits wait for it."""
+"""Events compacted in one transaction, about: others' commits wait for it. A turn is never split."""
 _COLUMNS: Final = (
     "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count"
 )
@@ -281,13 +281,13 @@ def _compact(connection: sqlite3.Connection, key: str, through: int) -> tuple[in
         return 0, True
     session, start = found
     rows = connection.execute(
-        "SELECT seq, at, body FROM events WHERE session = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-        (session, start, through, COMPACT_BATCH),
-    ).fetchall()
-    events = [Event.stored(*row) for row in rows]
-    whole = events if len(events) < COMPACT_BATCH else _up_to_a_turn_end(events)
+        "SELECT seq, at, body FROM events WHERE session = ? AND seq > ? AND seq <= ? ORDER BY seq",
+        (session, start, through),
+    )
+    whole, is_done = _whole_turns(Event.stored(*row) for row in rows)
+    rows.close()
     kept = compacted(whole)
-    stop = whole[-1].seq if whole else through
+    stop = through if is_done else whole[-1].seq
     if len(kept) < len(whole):
         connection.execute(
             "DELETE FROM events WHERE session = ? AND seq > ? AND seq <= ?", (session, start, stop)
@@ -296,21 +296,20 @@ def _compact(connection: sqlite3.Connection, key: str, through: int) -> tuple[in
             "INSERT INTO events (session, seq, at, body) VALUES (?, ?, ?, ?)",
             [(session, event.seq, event.at, event.body) for event in kept],
         )
-    is_done = len(events) < COMPACT_BATCH
-    connection.execute(
-        "UPDATE sessions SET compacted_seq = ? WHERE id = ?", (through if is_done else stop, session)
-    )
+    connection.execute("UPDATE sessions SET compacted_seq = ? WHERE id = ?", (stop, session))
     return len(whole) - len(kept), is_done
 
 
-def _up_to_a_turn_end(events: list[Event]) -> list[Event]:
-    """A full batch cut after its last turn's end, so that no message is split; the whole where no turn
-    ends in it.
+def _whole_turns(events: Iterable[Event]) -> tuple[list[Event], bool]:
+    """A batch that ends with a turn, however long that is, so that no message is split; and whether it is the
+    last batch.
     """
-    for index in range(len(events) - 1, -1, -1):
-        if events[index].type in ("turn_ended", "turn_interrupted"):
-            return events[: index + 1]
-    return events
+    whole: list[Event] = []
+    for event in events:
+        if len(whole) >= COMPACT_BATCH and whole[-1].type in ("turn_ended", "turn_interrupted"):
+            return whole, False
+        whole.append(event)
+    return whole, True
 
 
 # -- the file ---------------------------------------------------------------------------------------------

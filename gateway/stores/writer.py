@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from gateway.errors import GatewayError, StoreFailed, StoreFull
 from gateway.events import Event, TurnEnded, TurnInterrupted, TurnStarted
 from gateway.stores.base import Sink
@@ -190,9 +192,10 @@ class Writer:
         connection.execute("SAVEPOINT call")
         try:
             call.result = call.act(connection)
-        except GatewayError as error:
+        except (GatewayError, msgspec.MsgspecError) as error:
             connection.execute("ROLLBACK TO call")
-            call.error = error
+            is_worded = isinstance(error, GatewayError)
+            call.error = error if is_worded else StoreFailed(f"A stored event is unreadable: {error}.")
         connection.execute("RELEASE call")
 
     def _row_id(self, connection: sqlite3.Connection, key: str) -> int | None:

@@ -94,7 +94,8 @@ class Pipe:
 async def streamed(gateway: RunningGateway, session_id: str, text: str) -> list[tuple[int, int]]:
     """One turn of a session, as its client sees it."""
     seen: list[tuple[int, int]] = []
-    async with open_stream(gateway.http, session_id) as stream:
+    before = (await gateway.get("/api/state", session_id=session_id))["seq"]
+    async with open_stream(gateway.http, session_id, after=before) as stream:
         await gateway.post("/api/chat", {"message": text, "session_id": session_id, "agent": "stamp"})
         while (frame := await stream.next()) is not None and frame.event not in (
             "turn_ended",

@@ -289,26 +289,38 @@ class EventLog(Sink):
         """Whether a cursor points where nothing of this log ever was, or where a crash took what was."""
         return after > self._visible or any(last < after < first for last, first in self._gaps)
 
-    async def wait(self, after: int) -> None:
-        """Returns when there is something above the cursor, or when the log is closed."""
-        while self._visible <= after and not self._is_closed:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.add(future)
-            try:
-                await future
-            finally:
-                self._waiters.discard(future)
+    async def wait(self, after: int, *, seconds: float | None = None) -> bool:
+        """Waits until there is something above the cursor, or the log is closed; False when the time was
+        up first.
+        """
+        if self._visible > after or self._is_closed:
+            return True
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, _wake, future)
+        self._waiters.add(future)
+        try:
+            await future
+        finally:
+            self._waiters.discard(future)
+            if timer is not None:
+                timer.cancel()
+        return self._visible > after or self._is_closed
 
     def _ring(self) -> None:
         """The bell: wakes readers and those who wait for a commit."""
         for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _wake(waiter)
         if self._commits:
             for seq, future in self._commits:
                 if seq <= self._visible and not future.done():
                     future.set_result(None)
             self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _at_most(events: list[Event], max_bytes: int) -> list[Event]:

@@ -9,6 +9,7 @@ gateway/README.md, the golden files that the Python and the TypeScript fold both
 from __future__ import annotations
 
 import datetime
+import functools
 from typing import Final, Literal
 
 import msgspec
@@ -353,8 +354,12 @@ EVENT_OVERHEAD_BYTES: Final = 200
 def iso(milliseconds: int) -> str:
     """Milliseconds since 1970 as ISO 8601 in UTC with milliseconds: 2026-01-31T09:30:00.000Z."""
     seconds, rest = divmod(milliseconds, 1000)
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return f"{_to_the_second(seconds)}.{rest:03d}Z"
+
+
+@functools.lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def merged(events: list[Event]) -> list[Event]:

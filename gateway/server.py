@@ -84,6 +84,7 @@ def _uvicorn(gateway: Gateway) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=CONNECTION_GRACE_SECONDS,

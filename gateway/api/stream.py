@@ -14,7 +14,6 @@ all for 60 seconds does.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -154,7 +153,7 @@ async def _follow(source: Session | Shelf, cursor: int, outside: Outside) -> Asy
                 yield piece, cursor
         elif isinstance(source, Shelf) or events.is_closed:
             return
-        elif not await _rings(events, cursor):
+        elif not await events.wait(cursor, seconds=HEARTBEAT_SECONDS):
             yield _HEARTBEAT, cursor
 
 
@@ -171,17 +170,8 @@ async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncItera
             await asyncio.sleep(max(0.0, at + STATE_INTERVAL_SECONDS - loop.time()))
         elif isinstance(source, Shelf) or source.log.is_closed:
             return
-        elif not await _rings(source.log, shown):
+        elif not await source.log.wait(shown, seconds=HEARTBEAT_SECONDS):
             yield _HEARTBEAT
-
-
-async def _rings(events: EventLog, cursor: int) -> bool:
-    """Waits for the bell; False when it was time for a heartbeat first."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(HEARTBEAT_SECONDS):
-            await events.wait(cursor)
-            return True
-    return False
 
 
 def _state_json(source: Session | Shelf, outside: Outside) -> bytes:

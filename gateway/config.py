@@ -21,6 +21,7 @@ from msgspec import Struct, field
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
+DAY_MILLISECONDS: Final = 24 * 3600 * 1000
 BUILT_IN: Final = "built-in"
 """The name of the agent that is always there and needs no key."""
 

@@ -206,7 +206,7 @@ class SessionManager:
 
     def _new_record(self, owner: str, session_id: str, agent: str) -> SessionRecord:
         now = self._services.wall_ms()
-        return SessionRecord(
+        record = SessionRecord(
             key=secrets.token_hex(12),
             owner=owner,
             session_id=session_id,
@@ -215,6 +215,7 @@ class SessionManager:
             last_active_at=now,
             uid=self._services.workspaces.take_uid(),
         )
+        return self._services.dated(record, used_at=now)
 
     def newest_known(self, owner: str) -> str | None:
         """The id that entered the map last for this owner, as far as this process remembers."""
@@ -307,7 +308,9 @@ class SessionManager:
     # -- arrivals ---------------------------------------------------------------------------------------
 
     async def arrival(self, owner: str, session_id: str, *, has_come: Callable[[], bool]) -> None:
-        """Returns when a session of this name enters the map, `has_come` is true already, or nobody can come."""
+        """Returns when a session of this name enters the map, `has_come` is true already, or nobody can
+        come.
+        """
         name = (owner, session_id)
         while not has_come() and not self.is_draining:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.config import SessionsConfig
+from gateway.config import DAY_MILLISECONDS, SessionsConfig
 from gateway.errors import GatewayError
 from gateway.lifecycle import CloseReason
 from gateway.manager import SessionManager
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 
 PARK_CHECKS_PER_PERIOD = 4
 PURGE_BATCH = 500
-DAY_MILLISECONDS = 24 * 3600 * 1000
 
 
 class Reaper:
@@ -75,13 +74,10 @@ class Reaper:
 
     async def _purge(self) -> None:
         now, store = self._services.wall_ms(), self._services.store
-        if self._config.retention_days:
-            before = now - round(self._config.retention_days * DAY_MILLISECONDS)
-            for record in await store.sessions_idle_since(before, limit=PURGE_BATCH):
-                if self._manager.get(record.owner, record.session_id) is None:
-                    stand = await store.stand(record.key)
-                    last_seq = max(stand.last_seq, stand.reserved_seq)
-                    await self._manager.erase(record, last_seq, reason="purged")
+        for record in await store.expired_sessions(now, limit=PURGE_BATCH):
+            if self._manager.get(record.owner, record.session_id) is None:
+                stand = await store.stand(record.key)
+                await self._manager.erase(record, max(stand.last_seq, stand.reserved_seq), reason="purged")
         await store.drop_old(
             tombstones_before=now - round(self._config.tombstone_days * DAY_MILLISECONDS),
             keys_before=now - DAY_MILLISECONDS,

@@ -25,7 +25,7 @@ from gateway.agent import AgentError, AgentGone, WireError
 from gateway.agents import Agent, AgentCatalogue
 from gateway.broker import Broker
 from gateway.chat import ChatState, Outside
-from gateway.config import Config
+from gateway.config import DAY_MILLISECONDS, Config
 from gateway.conversation import prompt_blocks
 from gateway.errors import (
     BrokenInvariant,
@@ -64,6 +64,12 @@ class Services(Struct, frozen=True, kw_only=True):
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]
     """Milliseconds since 1970 UTC: what people read."""
+
+    def dated(self, record: SessionRecord, *, used_at: int) -> SessionRecord:
+        """The record of a session that was used at this time: when it expires follows from it."""
+        days = self.config.sessions.retention_days if record.retention_days is None else record.retention_days
+        expires_at = used_at + round(days * DAY_MILLISECONDS) if days else None
+        return msgspec.structs.replace(record, last_active_at=used_at, expires_at=expires_at)
 
     def outside(self, agent: str | None) -> Outside:
         """What State shows beside the log, for a session of this agent (None: of the default one)."""
@@ -221,6 +227,14 @@ class Session:
         self._use()
         await self._say(ev.SessionInfo(title))
 
+    async def retain(self, days: float) -> None:
+        """Keeps the session so many days after its last use (0: for ever), whatever the configuration
+        says.
+        """
+        self._use()
+        self.record = msgspec.structs.replace(self.record, retention_days=days)
+        await self._keep()
+
     async def interrupt(self) -> None:
         """Stops the turn that runs, if one does, and holds what waits; returns when the turn has ended."""
         self._use()
@@ -341,13 +355,9 @@ class Session:
 
     def fresh_record(self) -> SessionRecord:
         """The record as it is now, which the store hears of at the end of a turn."""
-        idle_ms = round(self.idle_seconds * 1000)
-        return msgspec.structs.replace(
-            self.record,
-            title=self.fold.title,
-            message_count=len(self.fold.messages),
-            last_active_at=self._services.wall_ms() - idle_ms,
-        )
+        used_at = self._services.wall_ms() - round(self.idle_seconds * 1000)
+        record = self._services.dated(self.record, used_at=used_at)
+        return msgspec.structs.replace(record, title=self.fold.title, message_count=len(self.fold.messages))
 
     # -- its life ---------------------------------------------------------------------------------------
 
@@ -452,7 +462,8 @@ class Session:
         """initialize, then resume, load or new; how the conversation came back."""
         how, agent_session_id = await peer.open(self._services.workspaces.work(self.record.key))
         if agent_session_id != self.record.agent_session_id:
-            await self._keep(agent_session_id=agent_session_id)
+            self.record = msgspec.structs.replace(self.record, agent_session_id=agent_session_id)
+            await self._keep()
         return how
 
     async def _serve(self, peer: AgentPeer) -> None:
@@ -500,7 +511,7 @@ class Session:
             self._end_turn(turn, ended)
             self._transition(SessionState.IDLE)
             self._next_turn()
-            await self._keep(message_count=len(self.fold.messages), last_active_at=self._services.wall_ms())
+            await self._keep()
 
     async def _compact(self) -> None:
         """Makes the turns that have ended small in the store, now that nothing is going on."""
@@ -571,7 +582,7 @@ class Session:
             self._transition(SessionState.CLOSED, reason=str(reason))
             if reason is CloseReason.DELETED:
                 self.log.append(ev.SessionClosed(str(reason)))
-            await self._keep(last_active_at=self.record.last_active_at)
+            await self._keep()
             await self.log.release()
         except GatewayError as error:
             log.error("session %s: closed without its last words: %s", self.record.key, error)
@@ -696,10 +707,9 @@ class Session:
                 self._said.remove(text)
             raise
 
-    async def _keep(self, **changes: object) -> None:
+    async def _keep(self) -> None:
         """Brings the record up to date; where the store cannot write, the next time does it."""
-        title = self.fold.title
-        self.record = msgspec.structs.replace(self.record, title=title, **changes)
+        self.record = self.fresh_record()
         try:
             await self._services.store.update_session(self.record)
         except GatewayError as error:

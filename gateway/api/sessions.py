@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 TITLE_CHARACTERS = 200
 EXPORT_PAGE_BYTES = 256 * 1024
+MAX_RETENTION_DAYS = 3650
 
 
 class SessionSummary(Struct, frozen=True):
@@ -55,6 +56,8 @@ class CreateRequest(Struct):
     agent: str | None = None
     session_id: str | None = None
     title: str | None = None
+    retention_days: float | None = None
+    """Kept so long after its last use; 0: for ever; absent: as the configuration says."""
 
 
 class RenameRequest(Struct):
@@ -222,10 +225,14 @@ class SessionsFace:
         body = await self._read(request, CreateRequest)
         if body.session_id is not None:
             checked_session_id(body.session_id)
+        if body.retention_days is not None and not 0 <= body.retention_days <= MAX_RETENTION_DAYS:
+            raise InvalidField(f"retention_days is 0 to {MAX_RETENTION_DAYS} - at `$.retention_days`.")
         owner = principal_of(request).owner
         session = await self._manager.create(owner, body.session_id, agent=body.agent)
         if body.title:
             await session.rename(_title(body.title))
+        if body.retention_days is not None:
+            await session.retain(body.retention_days)
         return json_response(
             self._summary(session.fresh_record()), status=201, headers={"X-Session-Id": session.session_id}
         )

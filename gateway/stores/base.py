@@ -32,6 +32,10 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     uid: int | None = None
     """The user id that its workers run as; not given to another session before this one is purged."""
     message_count: int = 0
+    retention_days: float | None = None
+    """Kept so long after its last use; None: as the configuration says."""
+    expires_at: int | None = None
+    """When it is purged unless it is used before; None: never."""
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):
@@ -114,8 +118,8 @@ class Store(Protocol):
     async def find_tombstone(self, owner: str, session_hash: str) -> Tombstone | None:
         """The tombstone of a deleted session."""
 
-    async def sessions_idle_since(self, before: int, *, limit: int) -> Sequence[SessionRecord]:
-        """Sessions last active before this time: candidates for purging."""
+    async def expired_sessions(self, now: int, *, limit: int) -> Sequence[SessionRecord]:
+        """Sessions whose retention is over, the longest expired first."""
 
     async def sessions_with_open_turn(self) -> Sequence[SessionRecord]:
         """Sessions whose last turn never ended: the gateway died in the middle of it."""

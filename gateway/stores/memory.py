@@ -121,8 +121,11 @@ class MemoryStore:
     async def find_tombstone(self, owner: str, session_hash: str) -> Tombstone | None:
         return self._tombstones.get((owner, session_hash))
 
-    async def sessions_idle_since(self, before: int, *, limit: int) -> Sequence[SessionRecord]:
-        return [record for record in self._records.values() if record.last_active_at < before][:limit]
+    async def expired_sessions(self, now: int, *, limit: int) -> Sequence[SessionRecord]:
+        expired = [
+            (record.expires_at, record) for record in self._records.values() if record.expires_at is not None
+        ]
+        return [record for at, record in sorted(expired, key=lambda pair: pair[0]) if at < now][:limit]
 
     async def sessions_with_open_turn(self) -> Sequence[SessionRecord]:
         """None: a gateway's death takes this store with it."""

@@ -33,7 +33,8 @@ CACHE_KIB: Final = 8_192
 COMPACT_BATCH: Final = 5_000
 """Events compacted in one transaction, about: others' commits wait for it. A turn is never split."""
 _COLUMNS: Final = (
-    "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count"
+    "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count,"
+    " retention_days, expires_at"
 )
 
 
@@ -85,7 +86,7 @@ class SqliteStore:
         def act(connection: sqlite3.Connection) -> None:
             try:
                 connection.execute(
-                    f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                     _row(record),
                 )
             except sqlite3.IntegrityError:
@@ -103,13 +104,15 @@ class SqliteStore:
         await self._write(
             lambda connection: connection.execute(
                 "UPDATE sessions SET last_active_at = ?, title = ?, agent_session_id = ?, uid = ?,"
-                " message_count = ? WHERE key = ?",
+                " message_count = ?, retention_days = ?, expires_at = ? WHERE key = ?",
                 (
                     record.last_active_at,
                     record.title,
                     record.agent_session_id,
                     record.uid,
                     record.message_count,
+                    record.retention_days,
+                    record.expires_at,
                     record.key,
                 ),
             )
@@ -118,8 +121,8 @@ class SqliteStore:
     async def list_sessions(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         return await self._many("WHERE owner = ? ORDER BY last_active_at DESC, key LIMIT ?", owner, limit)
 
-    async def sessions_idle_since(self, before: int, *, limit: int) -> Sequence[SessionRecord]:
-        return await self._many("WHERE last_active_at < ? ORDER BY last_active_at LIMIT ?", before, limit)
+    async def expired_sessions(self, now: int, *, limit: int) -> Sequence[SessionRecord]:
+        return await self._many("WHERE expires_at < ? ORDER BY expires_at LIMIT ?", now, limit)
 
     async def sessions_with_open_turn(self) -> Sequence[SessionRecord]:
         return await self._many("WHERE has_open_turn = 1")

@@ -111,7 +111,14 @@ async def test_a_refused_creation_takes_nothing_else_with_it(store: Store) -> No
 async def test_records_are_replaced(store: Store) -> None:
     await store.create_session(record())
     changed = msgspec.structs.replace(
-        record(), title="T", agent_session_id="x", uid=7, message_count=3, last_active_at=2
+        record(),
+        title="T",
+        agent_session_id="x",
+        uid=7,
+        message_count=3,
+        last_active_at=2,
+        retention_days=0.5,
+        expires_at=9,
     )
     await store.update_session(changed)
     assert await store.find_session("t/s", "a") == changed
@@ -126,7 +133,17 @@ async def test_sessions_are_listed_last_active_first(store: Store) -> None:
     newest = await store.newest_session("t/s")
     assert newest is not None
     assert newest.session_id == "c"
-    assert [found.session_id for found in await store.sessions_idle_since(3, limit=9)] == ["a", "c"]
+
+
+async def test_sessions_expire_in_their_order(store: Store) -> None:
+    for name, expires_at in (("a", 5), ("b", 3), ("c", None), ("d", 9)):
+        await store.create_session(
+            msgspec.structs.replace(record(name), expires_at=expires_at, retention_days=1.5)
+        )
+    expired = await store.expired_sessions(9, limit=9)
+    assert [(found.session_id, found.retention_days) for found in expired] == [("b", 1.5), ("a", 1.5)]
+    await store.update_session(msgspec.structs.replace(record("b"), expires_at=20))
+    assert [found.session_id for found in await store.expired_sessions(9, limit=9)] == ["a"]
 
 
 async def test_events_come_back_in_order_above_a_cursor(store: Store) -> None:
@@ -293,7 +310,7 @@ async def test_every_query_uses_an_index(tmp_path: pathlib.Path) -> None:
         "SELECT * FROM sessions WHERE owner = 'a' AND session_id = 'b'",
         "SELECT * FROM sessions WHERE owner = 'a' ORDER BY id DESC LIMIT 1",
         "SELECT * FROM sessions WHERE owner = 'a' ORDER BY last_active_at DESC, key LIMIT 9",
-        "SELECT * FROM sessions WHERE last_active_at < 5 ORDER BY last_active_at LIMIT 9",
+        "SELECT * FROM sessions WHERE expires_at < 5 ORDER BY expires_at LIMIT 9",
         "SELECT * FROM sessions WHERE has_open_turn = 1",
         "SELECT * FROM events WHERE session = 1 AND seq > 3 ORDER BY seq LIMIT 9",
         "SELECT max(seq) FROM events WHERE session = 1",

@@ -12,6 +12,8 @@ CREATE TABLE sessions (
     agent_session_id TEXT,
     uid              INTEGER,
     message_count    INTEGER NOT NULL DEFAULT 0,
+    retention_days   REAL,
+    expires_at       INTEGER,
     reserved_seq     INTEGER NOT NULL DEFAULT 0,
     compacted_seq    INTEGER NOT NULL DEFAULT 0,
     has_open_turn    INTEGER NOT NULL DEFAULT 0,
@@ -20,7 +22,7 @@ CREATE TABLE sessions (
 
 CREATE INDEX sessions_by_use      ON sessions (owner, last_active_at DESC, key);
 CREATE INDEX sessions_by_creation ON sessions (owner, id);
-CREATE INDEX sessions_by_idleness ON sessions (last_active_at);
+CREATE INDEX sessions_by_expiry   ON sessions (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE INDEX sessions_with_open_turn ON sessions (has_open_turn) WHERE has_open_turn = 1;
 

@@ -1,0 +1,143 @@
+"""The command line, as a person types it: serve, sessions, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pathlib
+import signal
+import sys
+
+import pytest
+
+from tests.gateways import ROOT, running_gateway
+from tests.shared import eventually
+
+
+async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of `agent-gateway WORDS`."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *words),
+        cwd=ROOT,
+        env={**os.environ, **(environ or {})},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_sessions_are_listed_shown_exported_and_erased_while_the_gateway_runs(
+    tmp_path: pathlib.Path,
+) -> None:
+    data = str(tmp_path / "data")
+    async with running_gateway(tmp_path) as gateway:
+        await gateway.chat("alice", "/echo one two")
+        await gateway.chat("bob", "/echo three")
+        code, out, _ = await typed("sessions", "ls", "--data-dir", data)
+        assert code == 0
+        assert "alice" in out
+        assert "bob" in out
+        _, out, _ = await typed("sessions", "show", "alice", "--data-dir", data)
+        assert "messages        2" in out
+        _, out, _ = await typed("sessions", "export", "alice", "--data-dir", data)
+        events = [json.loads(line) for line in out.splitlines()]
+        assert events[0]["type"] == "session_created"
+        assert "one two" in "".join(event.get("text", "") for event in events)
+        code, out, _ = await typed("sessions", "rm", "alice", "--data-dir", data)
+        assert (code, out) == (0, "alice: erased; 1 processes ended, 0 left\n")
+        assert [found["session_id"] for found in (await gateway.get("/api/sessions"))["sessions"]] == ["bob"]
+
+
+async def test_sessions_are_read_and_erased_when_no_gateway_runs(tmp_path: pathlib.Path) -> None:
+    data = str(tmp_path / "data")
+    async with running_gateway(tmp_path) as gateway:
+        await gateway.chat("alice", "/echo CANARY-one")
+        await gateway.chat("bob", "/echo three")
+    _, out, _ = await typed("sessions", "export", "alice", "--format", "markdown", "--data-dir", data)
+    assert out.count("CANARY-one") >= 2
+    code, out, _ = await typed("sessions", "rm", "--all", "--data-dir", data)
+    assert (code, len(out.splitlines())) == (0, 2)
+    _, out, _ = await typed("sessions", "ls", "--data-dir", data)
+    assert len(out.splitlines()) == 1
+    left = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert not [path for path in left if b"CANARY-one" in path.read_bytes()]
+    assert not list((tmp_path / "data" / "sessions").iterdir())
+
+
+async def test_a_session_that_is_not_there_is_said_in_one_line(tmp_path: pathlib.Path) -> None:
+    code, _, err = await typed("sessions", "show", "nobody", "--data-dir", str(tmp_path))
+    assert (code, err) == (1, "agent-gateway: There is no such session.\n")
+
+
+async def test_erasing_wants_a_name(tmp_path: pathlib.Path) -> None:
+    code, _, err = await typed("sessions", "rm", "--data-dir", str(tmp_path))
+    assert code == 2
+    assert "--all" in err
+
+
+async def test_a_second_gateway_on_the_same_data_says_who_holds_it(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        code, out, err = await typed("serve", "--port", "0", "--data-dir", str(tmp_path / "data"))
+        assert (code, out) == (1, "")
+        assert f"in use by process {gateway.pid} at {gateway.url}" in err
+        await gateway.chat("a", "/echo still here")
+
+
+async def test_the_doctor_finds_what_is_wrong(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "config.toml").write_text('[agents.gone]\ncommand = "no-such-agent --acp"\n')
+    words = ("doctor", "--data-dir", str(tmp_path / "data"), "--config", str(tmp_path / "config.toml"))
+    code, out, _ = await typed(*words)
+    assert code == 1
+    assert "FAIL  agent gone: no-such-agent is not installed" in out
+    assert out.count("FAIL") == 1
+    assert not (tmp_path / "data").exists(), "looking must not make anything"
+
+
+async def test_the_doctor_is_content(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        code, out, _ = await typed("doctor", "--data-dir", str(tmp_path / "data"))
+        assert code == 0, out
+        assert gateway.url in out
+        assert "schema 1" in out
+
+
+@pytest.mark.parametrize("words", [("serve", "--agent", "x"), ("serve", "--config", "/nowhere.toml")])
+async def test_mistakes_are_named_without_a_traceback(words: tuple[str, ...]) -> None:
+    code, _, err = await typed(*words)
+    assert code == 2
+    assert err.startswith("agent-gateway: ")
+    assert "Traceback" not in err
+
+
+async def test_a_taken_port_is_said_in_one_line(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        port = gateway.url.rpartition(":")[2]
+        code, _, err = await typed("serve", "--port", port, "--data-dir", str(tmp_path / "other"))
+        assert code == 1
+        assert "cannot listen" in err
+        assert "--port" in err
+
+
+async def test_a_session_is_purged_when_its_retention_is_over(tmp_path: pathlib.Path) -> None:
+    config = "[sessions]\nidle_timeout_seconds = 0.2\nsweep_interval_seconds = 0.1\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        body = {"session_id": "short", "retention_days": 0.000_01}
+        await gateway.post("/api/sessions", body, status=201)
+        await gateway.chat("short", "/echo soon gone")
+        await gateway.chat("long", "/echo stays")
+
+        async def is_purged() -> bool:
+            return (await gateway.get("/api/state", session_id="short"))["ended"] is not None
+
+        await eventually(is_purged)
+        state = await gateway.get("/api/state", session_id="short")
+        assert (state["ended"]["reason"], state["messages"]) == ("purged", [])
+        assert len((await gateway.get("/api/state", session_id="long"))["messages"]) == 2
+
+
+async def test_ctrl_c_ends_with_zero(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        await gateway.chat("a", "/echo x")
+        assert await gateway.stop(signal.SIGINT) == 0

@@ -1,0 +1,46 @@
+"""One gateway for all tests of a module, which keep apart by session ids: starting one for each would take longer
+than what they test. Put `gateway = shared_gateway(…)` and `pytestmark = SHARED` at the top of the module."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+
+from tests.gateways import RunningGateway, Scenario, running_gateway
+
+SHARED: Final = pytest.mark.asyncio(loop_scope="module")
+_numbers = itertools.count(1)
+
+
+def shared_gateway(
+    config: str = "",
+    *,
+    agents: Mapping[str, Scenario] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Any:
+    """The fixture `gateway` of a module; `agents` are scripted ones: name → scenario."""
+
+    @pytest_asyncio.fixture(scope="module", loop_scope="module")
+    async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
+        directory = tmp_path_factory.mktemp("gateway")
+        async with running_gateway(directory, config=config, agents=agents, environ=environ) as running:
+            yield running
+
+    return gateway
+
+
+def fresh_id(name: str = "s") -> str:
+    """A session id that no other test uses."""
+    return f"{name}-{next(_numbers)}"
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 15) -> None:
+    """Returns when it holds; for what no event tells."""
+    async with asyncio.timeout(seconds):
+        while not await holds():
+            await asyncio.sleep(0.01)

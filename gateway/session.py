@@ -38,7 +38,7 @@ from gateway.eventlog import EventLog
 from gateway.lifecycle import BUSY, LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
 from gateway.peer import AgentPeer
 from gateway.slots import WorkerSlots
-from gateway.spawner import Spawner, StartFailed, Worker, base_environment
+from gateway.spawner import Spawner, StartFailed, Worker, base_environment, why_ended
 from gateway.stores.base import SessionRecord, Store
 from gateway.turns import Queue, Turn
 from gateway.workspace import Workspaces
@@ -427,7 +427,7 @@ class Session:
                 )
                 self._peer = peer
                 await peer.connection.__aenter__()
-                how = await self._open_agent(peer)
+                how = await self._open_agent(peer, self._worker.cwd)
         except TimeoutError:
             if self.is_ending:
                 return
@@ -441,7 +441,7 @@ class Session:
         except AgentError as error:
             raise self._start_failed(_refusal(error)) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
-        self.log.append(peer.started(how, milliseconds))
+        self.log.append(peer.started(how, milliseconds, walls=self._worker.profile))
         self._transition(SessionState.IDLE)
         await self._serve(peer)
 
@@ -456,11 +456,14 @@ class Session:
             home=home,
             session_key=key,
             uid=self.record.uid,
+            is_built_in=agent.is_built_in,
+            sandbox=agent.walls(),
+            limits=agent.limits,
         )
 
-    async def _open_agent(self, peer: AgentPeer) -> str:
+    async def _open_agent(self, peer: AgentPeer, cwd: str) -> str:
         """initialize, then resume, load or new; how the conversation came back."""
-        how, agent_session_id = await peer.open(self._services.workspaces.work(self.record.key))
+        how, agent_session_id = await peer.open(cwd)
         if agent_session_id != self.record.agent_session_id:
             self.record = msgspec.structs.replace(self.record, agent_session_id=agent_session_id)
             await self._keep()
@@ -539,6 +542,11 @@ class Session:
         if isinstance(peer.connection.end, WireError):
             return WorkerFailed(WorkerEnd.WIRE_ERROR, str(peer.connection.end))
         await self._let_stderr_arrive()
+        worker = self._worker
+        if worker is not None and worker.exited.done():
+            known = why_ended(worker.exited.result(), self.agent.limits)
+            if known is not None:
+                return WorkerFailed(*known)
         return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))
 
     def _start_failed(self, words: str) -> WorkerFailed:
@@ -729,7 +737,8 @@ class Session:
         if turn is not None and not turn.is_prompted and self.fold.turn_id != turn.turn_id:
             self._turn = None
             turn.finish()
-            self._give_slot()
+            if not self.is_live:
+                self._give_slot()
 
     def _take_slot(self) -> None:
         if not self._has_slot:

@@ -21,7 +21,9 @@ async def gateway(tmp_path: pathlib.Path) -> AsyncIterator[RunningGateway]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """No child process outlives its test; workers of a gateway that a module shares outlive at most the module."""
+    """No child process outlives its test; workers of a gateway that a module shares outlive at most the
+    module.
+    """
     yield from _checked()
 
 

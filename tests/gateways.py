@@ -79,10 +79,11 @@ class RunningGateway:
             return await response.json()
 
     def workers(self) -> list[psutil.Process]:
-        """Every process that descends from the gateway."""
-        return [
-            p for p in psutil.Process(self.pid).children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE
-        ]
+        """Every process of the agents: what descends from the fork server, but for the inits."""
+        below = _children(psutil.Process(self.pid))
+        firsts = [first for server in below for first in _children(server)]
+        found = [member for first in firsts for member in _children(first, recursive=True) or [first]]
+        return [process for process in found if _is_running(process)]
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and waits for the end; the exit code."""
@@ -90,6 +91,18 @@ class RunningGateway:
         if self.process.returncode is None:
             self.process.send_signal(number)
         return await asyncio.wait_for(self.process.wait(), 60)
+
+
+def _children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.children(recursive=recursive)
+    return []
+
+
+def _is_running(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @contextlib.asynccontextmanager

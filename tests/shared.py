@@ -1,5 +1,5 @@
-"""One gateway for all tests of a module, which keep apart by session ids: starting one for each would take longer
-than what they test. Put `gateway = shared_gateway(…)` and `pytestmark = SHARED` at the top of the module."""
+"""One gateway for all tests of a module, which keep apart by session ids: starting one for each would take
+longer than what they test. A module says `gateway = shared_gateway(…)` and `pytestmark = SHARED`."""
 
 from __future__ import annotations
 

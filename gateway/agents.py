@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 from msgspec import Struct
 
+from gateway import grants
 from gateway.config import BUILT_IN, Config, builtin_argv
 from gateway.errors import UnknownAgent
+from worker.spec import Limits, Sandbox
 
 
 class Agent(Struct, frozen=True, kw_only=True):
@@ -18,6 +21,15 @@ class Agent(Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     env: dict[str, str]
     is_built_in: bool
+    sandbox: Sandbox = Sandbox()
+    limits: Limits = Limits()
+
+    def walls(self) -> Sandbox:
+        """Its sandbox, with what its command needs to be read: looked up anew, as programs come and go."""
+        if self.is_built_in:
+            return self.sandbox
+        needed = grants.of_command(self.argv, self.env.get("PATH") or os.environ.get("PATH"))
+        return msgspec.structs.replace(self.sandbox, readable=(*needed, *self.sandbox.readable))
 
 
 class AgentCatalogue:
@@ -27,7 +39,13 @@ class AgentCatalogue:
         self._default = config.default_agent
         self._agents = {
             BUILT_IN: Agent(
-                name=BUILT_IN, title="Built-in agent", argv=builtin_argv(), env={}, is_built_in=True
+                name=BUILT_IN,
+                title="Built-in agent",
+                argv=builtin_argv(),
+                env={},
+                is_built_in=True,
+                sandbox=Sandbox(network=config.workers.network),
+                limits=_limits(config, {}),
             )
         }
         for name, agent in config.agents.items():
@@ -38,6 +56,12 @@ class AgentCatalogue:
                 argv=agent.argv or builtin_argv(),
                 env=passed | agent.env,
                 is_built_in=not agent.argv,
+                sandbox=Sandbox(
+                    network=agent.network or config.workers.network,
+                    readable=agent.readable,
+                    writable=agent.writable,
+                ),
+                limits=_limits(config, agent.limits),
             )
 
     @property
@@ -61,3 +85,8 @@ class AgentCatalogue:
     def all(self) -> list[Agent]:
         """Every agent."""
         return list(self._agents.values())
+
+
+def _limits(config: Config, own: dict[str, int]) -> Limits:
+    """The limits of `workers`, and over them an agent's own."""
+    return Limits(**{name: getattr(config.workers, name) for name in Limits.__struct_fields__} | own)

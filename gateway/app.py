@@ -31,13 +31,13 @@ from gateway.limits import TokenBuckets
 from gateway.lock import DataLock
 from gateway.manager import SessionManager
 from gateway.reaper import Reaper
-from gateway.session import Services
+from gateway.services import Services
 from gateway.slots import WorkerSlots
-from gateway.spawner import PlainSpawner
 from gateway.stores.base import Store
 from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.version import VERSION
+from gateway.walls import WalledSpawner
 from gateway.workspace import Workspaces
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Gateway:
         self.services = Services(
             config=config,
             store=_store(config),
-            spawner=PlainSpawner(),
+            spawner=WalledSpawner(config.workers, directory=config.data_path / "sessions"),
             broker=Broker(config.model),
             agents=AgentCatalogue(config),
             workspaces=Workspaces(config.data_path, config.workers),

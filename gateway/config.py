@@ -14,10 +14,12 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct, field
+
+from worker.spec import Limits
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
@@ -154,6 +156,14 @@ class AgentConfig(_Table, frozen=True, kw_only=True):
     """Variables set for the agent."""
     pass_env: tuple[str, ...] = ()
     """Variables of the gateway's own environment that the agent gets; every other is withheld."""
+    readable: tuple[str, ...] = ()
+    """Paths that the agent may read, besides the system's, its program's and its session's."""
+    writable: tuple[str, ...] = ()
+    """Paths that the agent may write, besides its session's; every session of this agent shares them."""
+    network: Literal["", "shared", "none"] = ""
+    """`none`: no network at all; empty: what `workers.network` says."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """Limits of this agent's workers that differ from those of `workers`, by the same names."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -162,8 +172,24 @@ class AgentConfig(_Table, frozen=True, kw_only=True):
 
 
 class WorkersConfig(_Table, frozen=True, kw_only=True):
-    """How workers run."""
+    """How workers run: behind which walls, and how much each may use (0: no limit)."""
 
+    sandbox: Literal["auto", "none", "basic", "strict"] = "auto"
+    """`auto`: the strictest walls that can be built here, found out at start. docs/isolation says what each
+    holds.
+    """
+    require: Literal["", "basic", "strict"] = ""
+    """The gateway does not start where it cannot build at least these walls. Empty: it takes what there is
+    and says so.
+    """
+    network: Literal["shared", "none"] = "shared"
+    memory_bytes: int = 512 * MIB
+    processes: int = 256
+    open_files: int = 1024
+    cpu_seconds: int = 0
+    file_bytes: int = 1024 * MIB
+    disk_bytes: int = 2048 * MIB
+    temporary_bytes: int = 64 * MIB
     first_uid: int = 200_000
     """Where the gateway runs as root, each session's worker gets a uid of its own from here on."""
     uid_count: int = 100_000
@@ -355,7 +381,8 @@ def _contradictions(config: Config) -> list[str]:
         mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
     if config.store not in ("", "memory://") and not config.store.startswith(_SQLITE):
         mistakes.append("store: sqlite:///FILE or memory://")
-    for table in ("sessions", "limits"):
+    mistakes += _walls(config)
+    for table in ("sessions", "limits", "workers"):
         part = getattr(config, table)
         mistakes += [
             f"{table}.{name}: must not be negative"
@@ -366,6 +393,29 @@ def _contradictions(config: Config) -> list[str]:
         mistakes.append("sessions.sweep_interval_seconds: must be more than 0")
     if not 0 <= config.server.port <= 65_535:
         mistakes.append("server.port: 0 to 65535")
+    return mistakes
+
+
+def _walls(config: Config) -> list[str]:
+    """Limits that do not exist, paths that are not absolute, walls that are both required and left out."""
+    workers = config.workers
+    mistakes = []
+    if workers.require and workers.sandbox not in ("auto", "strict", workers.require):
+        mistakes.append(
+            f"workers.sandbox: {workers.sandbox!r} is less than workers.require = {workers.require!r}"
+        )
+    for name, agent in config.agents.items():
+        mistakes += [
+            f"agents.{name}.{kind}: {path!r} is not an absolute path"
+            for kind in ("readable", "writable")
+            for path in getattr(agent, kind)
+            if not os.path.isabs(path)
+        ]
+        known = Limits.__struct_fields__
+        mistakes += [f"agents.{name}.limits.{key}: no such limit" for key in agent.limits if key not in known]
+        mistakes += [
+            f"agents.{name}.limits.{key}: must not be negative" for key, n in agent.limits.items() if n < 0
+        ]
     return mistakes
 
 

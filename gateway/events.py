@@ -68,13 +68,16 @@ class SessionInfo(Struct, frozen=True, tag="session_info"):
 
 
 class AgentStarted(Struct, frozen=True, tag="agent_started"):
-    """A worker is ready; `how` is new, resumed, loaded or transcript."""
+    """A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs
+    behind.
+    """
 
     agent: str
     name: str | None
     version: str | None
     how: str
     milliseconds: int
+    walls: str = ""
 
 
 class AgentCommands(Struct, frozen=True, tag="agent_commands"):

@@ -19,10 +19,18 @@ from msgspec import Struct
 
 from gateway import events as ev
 from gateway.chat import ChatState
-from gateway.errors import Draining, GatewayError, SessionExists, SessionLimit, SessionNotFound
+from gateway.errors import (
+    Draining,
+    GatewayError,
+    SessionExists,
+    SessionLimit,
+    SessionNotFound,
+    StoreFailed,
+)
 from gateway.eventlog import EventLog
 from gateway.lifecycle import CloseReason
-from gateway.session import Services, Session
+from gateway.services import Services
+from gateway.session import Session
 from gateway.stores.base import SessionRecord, Tombstone
 from worker.spec import Receipt
 
@@ -275,9 +283,19 @@ class SessionManager:
             session.left.set_result(None)
 
     async def close(self, session: Session, reason: CloseReason) -> Receipt:
-        """Ends a session and waits until it has left; the receipt of its worker."""
+        """Ends a session and waits until it has left; the receipt of its worker.
+
+        Raises StoreFull or StoreFailed where it was to be deleted and the store cannot write; before anything
+        is ended, if that is known by then.
+        """
+        store, record = self._services.store, session.record
+        if reason is CloseReason.DELETED:
+            await store.update_session(session.fresh_record())
         session.ask_to_close(reason)
         await asyncio.wait([session.left])
+        kept = await store.find_session(record.owner, record.session_id)
+        if session.close_reason is CloseReason.DELETED and kept is not None and kept.key == record.key:
+            raise StoreFailed("The session has ended but is not erased yet; delete it again.")
         return session.receipt or Receipt()
 
     async def erase(self, record: SessionRecord, last_seq: int, *, reason: str) -> None:
@@ -289,8 +307,8 @@ class SessionManager:
             at=self._services.wall_ms(),
             reason=reason,
         )
-        await self._services.store.delete_session(record.key, tombstone)
         await asyncio.to_thread(self._services.workspaces.remove, record.key)
+        await self._services.store.delete_session(record.key, tombstone)
         self._services.workspaces.give_back_uid(record.uid)
 
     async def drain(self, *, grace_seconds: float) -> None:

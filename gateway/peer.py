@@ -96,7 +96,7 @@ class AgentPeer:
         self._broker = broker
         self.connection = AgentConnection(worker, self, line_bytes=config.limits.line_bytes)
         self._translator = Translator()
-        self._agent_session_id = ""
+        self.agent_session_id = ""
         self._initialized = Initialized()
         self._is_replaying = False
         self._needs_transcript = False
@@ -108,8 +108,8 @@ class AgentPeer:
 
     # -- opening ----------------------------------------------------------------------------------------
 
-    async def open(self, cwd: str) -> tuple[str, str]:
-        """ACP up to a session: (how, the agent's session id); how is new, resumed, loaded or transcript.
+    async def open(self, cwd: str) -> str:
+        """ACP up to a session (`agent_session_id`); how it came about: new, resumed, loaded or transcript.
 
         Raises AgentError, AgentGone, WireError.
         """
@@ -120,11 +120,11 @@ class AgentPeer:
             opened = await self.connection.open_session("session/new", params)
             if not isinstance(opened.session_id, str):
                 raise AgentGone("The agent opened a session without an id.")
-            self._agent_session_id = opened.session_id
+            self.agent_session_id = opened.session_id
             self._options(opened.modes, opened.config_options)
             self._needs_transcript = self._has_history()
             how = "transcript" if self._needs_transcript else "new"
-        return how, self._agent_session_id
+        return how
 
     async def _come_back(self, params: dict[str, object]) -> str | None:
         """Resumes or loads the agent's own session, where there is one and the agent can."""
@@ -140,7 +140,7 @@ class AgentPeer:
             return None
         finally:
             self._is_replaying = False
-        self._agent_session_id = known
+        self.agent_session_id = known
         self._options(opened.modes, opened.config_options)
         return "resumed" if self._initialized.can_resume else "loaded"
 
@@ -167,12 +167,12 @@ class AgentPeer:
         """Whether the conversation survives the process: kept by the agent, or handed over by the gateway."""
         return self._owner.agent.is_built_in or self._initialized.can_load or self._initialized.can_resume
 
-    def started(self, how: str, milliseconds: int) -> ev.AgentStarted:
+    def started(self, how: str, milliseconds: int, *, walls: str) -> ev.AgentStarted:
         """The event that says the agent is ready."""
         info = self._initialized.agent_info
         name = (info.title or info.name) if info is not None else None
         version = info.version if info is not None else None
-        return ev.AgentStarted(self._owner.record.agent, name, version, how, milliseconds)
+        return ev.AgentStarted(self._owner.record.agent, name, version, how, milliseconds, walls)
 
     # -- turns ------------------------------------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class AgentPeer:
         self._turn_id = turn.turn_id
         self._translator.begin_turn(turn.turn_id)
         try:
-            prompted = await self.connection.prompt(self._agent_session_id, blocks)
+            prompted = await self.connection.prompt(self.agent_session_id, blocks)
         except AgentError as error:
             return ev.TurnEnded(turn.turn_id, "error", _failure(error))
         return ev.TurnEnded(turn.turn_id, prompted.stop_reason)
@@ -196,7 +196,7 @@ class AgentPeer:
     def cancel(self) -> None:
         """Asks the agent to stop; what it asked is answered with `cancelled`."""
         self._cancel_permissions()
-        self.connection.cancel(self._agent_session_id)
+        self.connection.cancel(self.agent_session_id)
 
     def end_turn(self) -> None:
         """The turn is over: nothing that it asked for goes on."""

@@ -13,7 +13,7 @@ from gateway.config import DAY_MILLISECONDS, SessionsConfig
 from gateway.errors import GatewayError
 from gateway.lifecycle import CloseReason
 from gateway.manager import SessionManager
-from gateway.session import Services
+from gateway.services import Services
 
 log = logging.getLogger(__name__)
 

@@ -14,18 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Callable
 
 import msgspec
-from msgspec import Struct
 
 from gateway import events as ev
-from gateway.agent import AgentError, AgentGone, WireError
-from gateway.agents import Agent, AgentCatalogue
-from gateway.broker import Broker
+from gateway.agent import AgentGone, WireError
+from gateway.agents import Agent
 from gateway.chat import ChatState, Outside
-from gateway.config import DAY_MILLISECONDS, Config
 from gateway.conversation import prompt_blocks
 from gateway.errors import (
     BrokenInvariant,
@@ -35,56 +30,17 @@ from gateway.errors import (
     SessionEnded,
 )
 from gateway.eventlog import EventLog
+from gateway.host import Deadline, Deaths, WorkerFailed, WorkerHost
 from gateway.lifecycle import BUSY, LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
 from gateway.peer import AgentPeer
-from gateway.slots import WorkerSlots
-from gateway.spawner import Spawner, StartFailed, Worker, base_environment, why_ended
-from gateway.stores.base import SessionRecord, Store
+from gateway.services import Services
+from gateway.stores.base import SessionRecord
 from gateway.turns import Queue, Turn
-from gateway.workspace import Workspaces
-from worker.acp import AUTH_REQUIRED
-from worker.spec import Receipt, SpawnRequest
+from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
 
 TITLE_CHARACTERS = 60
-
-
-class Services(Struct, frozen=True, kw_only=True):
-    """What every session of a gateway shares."""
-
-    config: Config
-    store: Store
-    spawner: Spawner
-    broker: Broker
-    agents: AgentCatalogue
-    workspaces: Workspaces
-    slots: WorkerSlots
-    monotonic: Callable[[], float]
-    """Seconds of a clock that is never set: idle time is measured with it."""
-    wall_ms: Callable[[], int]
-    """Milliseconds since 1970 UTC: what people read."""
-
-    def dated(self, record: SessionRecord, *, used_at: int) -> SessionRecord:
-        """The record of a session that was used at this time: when it expires follows from it."""
-        days = self.config.sessions.retention_days if record.retention_days is None else record.retention_days
-        expires_at = used_at + round(days * DAY_MILLISECONDS) if days else None
-        return msgspec.structs.replace(record, last_active_at=used_at, expires_at=expires_at)
-
-    def outside(self, agent: str | None) -> Outside:
-        """What State shows beside the log, for a session of this agent (None: of the default one)."""
-        name = agent or self.agents.default
-        is_offline = self.agents.is_built_in(name) and not self.broker.is_configured
-        return Outside(missing_api_key=is_offline)
-
-
-class WorkerFailed(Exception):
-    """The worker's life ended before its session asked for it."""
-
-    def __init__(self, reason: WorkerEnd, message: str) -> None:
-        self.reason = reason
-        self.message = message
-        super().__init__(message)
 
 
 class Session:
@@ -113,12 +69,11 @@ class Session:
         self.last_used = services.monotonic()
         self._queue = Queue()
         self._turn: Turn | None = None
-        self._peer: AgentPeer | None = None
-        self._worker: Worker | None = None
-        self._deadline: asyncio.Timeout | None = None
+        self._host: WorkerHost | None = None
+        self._deadline = Deadline()
         self._is_parking = False
         self._wake = asyncio.Event()
-        self._deaths: deque[float] = deque()
+        self._deaths = Deaths(services)
         self._said: list[str] = []
         self._has_slot = False
         self._ended_seq = 0
@@ -158,7 +113,7 @@ class Session:
 
     def memory_bytes(self) -> int:
         """Resident memory of its worker's processes; 0 without one."""
-        return self._worker.memory_bytes() if self._worker is not None else 0
+        return self._host.memory_bytes() if self._host is not None else 0
 
     @property
     def outside(self) -> Outside:
@@ -246,7 +201,7 @@ class Session:
             if self.state is not SessionState.INTERRUPTING:
                 self._transition(SessionState.INTERRUPTING)
             self._peer.cancel()
-            self._reschedule(self._config.interrupt_timeout_seconds)
+            self._deadline.move(self._config.interrupt_timeout_seconds)
         elif self.fold.turn_id == turn.turn_id:
             self._end_cut_turn()
             if self.state is SessionState.PARKED:
@@ -289,7 +244,7 @@ class Session:
     async def restart(self) -> None:
         """Forgets the deaths of the past, so that the next verb brings a worker although they were many."""
         self._use()
-        self._deaths.clear()
+        self._deaths.forgive()
         self._is_parking = self.state is SessionState.IDLE
         self._wake.set()
         if self.state is SessionState.PARKED:
@@ -320,7 +275,7 @@ class Session:
         """Asks it to end. The first reason stands."""
         if self.close_reason is None:
             self.close_reason = reason
-            self._reschedule(0)
+            self._deadline.move(0)
             self._wake.set()
 
     # -- coming into memory -----------------------------------------------------------------------------
@@ -389,7 +344,7 @@ class Session:
         """
         if self._end_cut_turn():
             self._give_slot()
-        elif self._is_crash_loop():
+        elif self._deaths.are_a_loop:
             self._refuse_to_start()
         else:
             await self._live()
@@ -399,12 +354,13 @@ class Session:
         end, message = WorkerEnd.PARKED, None
         self._is_parking = False
         self._transition(SessionState.STARTING)
+        host = self._host = WorkerHost(self, self._services)
         try:
-            await self._with_worker()
+            await self._with_worker(host)
             end = WorkerEnd.CLOSED if self.is_ending else WorkerEnd.PARKED
         except WorkerFailed as failure:
             end, message = failure.reason, failure.message
-            self._deaths.append(self._services.monotonic())
+            self._deaths.note()
         self._cut_turn(end, message)
         receipt = await self._stop_worker()
         if self._turn is None:
@@ -416,64 +372,31 @@ class Session:
         if self._turn is None:
             await self._compact()
 
-    async def _with_worker(self) -> None:
-        """Spawns, opens the agent's session and serves until it is asked to stop. Raises WorkerFailed."""
-        began = self._services.monotonic()
+    async def _with_worker(self, host: WorkerHost) -> None:
+        """Brings the worker up and serves until it is asked to stop. Raises WorkerFailed."""
         try:
-            async with self._within(self._config.start_timeout_seconds):
-                self._worker = await self._services.spawner.spawn(self._spawn_request())
-                peer = AgentPeer(
-                    self, self._worker, config=self._services.config, broker=self._services.broker
-                )
-                self._peer = peer
-                await peer.connection.__aenter__()
-                how = await self._open_agent(peer, self._worker.cwd)
+            async with self._deadline.within(self._config.start_timeout_seconds):
+                started = await host.open()
         except TimeoutError:
             if self.is_ending:
                 return
             seconds = self._config.start_timeout_seconds
-            raise self._start_failed(f"The agent did not start within {seconds:g} seconds.") from None
-        except OSError as error:
-            raise self._start_failed(f"The session's files cannot be made: {error.strerror}") from error
-        except (StartFailed, AgentGone, WireError, GatewayError) as error:
-            await self._let_stderr_arrive()
-            raise self._start_failed(str(error)) from error
-        except AgentError as error:
-            raise self._start_failed(_refusal(error)) from error
-        milliseconds = round((self._services.monotonic() - began) * 1000)
-        self.log.append(peer.started(how, milliseconds, walls=self._worker.profile))
-        self._transition(SessionState.IDLE)
-        await self._serve(peer)
-
-    def _spawn_request(self) -> SpawnRequest:
-        agent, key = self.agent, self.record.key
-        self._services.workspaces.make(key, self.record.uid)
-        home = self._services.workspaces.home(key)
-        return SpawnRequest(
-            argv=agent.argv,
-            env=base_environment(home) | agent.env,
-            cwd=self._services.workspaces.work(key),
-            home=home,
-            session_key=key,
-            uid=self.record.uid,
-            is_built_in=agent.is_built_in,
-            sandbox=agent.walls(),
-            limits=agent.limits,
-        )
-
-    async def _open_agent(self, peer: AgentPeer, cwd: str) -> str:
-        """initialize, then resume, load or new; how the conversation came back."""
-        how, agent_session_id = await peer.open(cwd)
-        if agent_session_id != self.record.agent_session_id:
-            self.record = msgspec.structs.replace(self.record, agent_session_id=agent_session_id)
+            raise host.start_failed(f"The agent did not start within {seconds:g} seconds.") from None
+        peer = host.peer
+        if peer is None:
+            return
+        if peer.agent_session_id != self.record.agent_session_id:
+            self.record = msgspec.structs.replace(self.record, agent_session_id=peer.agent_session_id)
             await self._keep()
-        return how
+        self.log.append(started)
+        self._transition(SessionState.IDLE)
+        await self._serve(host, peer)
 
-    async def _serve(self, peer: AgentPeer) -> None:
+    async def _serve(self, host: WorkerHost, peer: AgentPeer) -> None:
         """Runs turns until it is asked to park or close, or the agent is gone (WorkerFailed)."""
         while not self.is_ending:
             if self._has_turn():
-                await self._run_turn(peer)
+                await self._run_turn(host, peer)
                 continue
             if self._is_parking and self._turn is None:
                 return
@@ -481,9 +404,9 @@ class Session:
             await asyncio.wait([waking, peer.connection.closed], return_when=asyncio.FIRST_COMPLETED)
             waking.cancel()
             if peer.connection.end is not None:
-                raise await self._why_gone(peer)
+                raise await host.why_gone()
 
-    async def _run_turn(self, peer: AgentPeer) -> None:
+    async def _run_turn(self, host: WorkerHost, peer: AgentPeer) -> None:
         """One turn, up to the agent's completion. Raises WorkerFailed where the worker did not live to see
         it.
         """
@@ -498,13 +421,13 @@ class Session:
         turn.is_prompted = True
         ended: ev.TurnEnded | None = None
         try:
-            async with self._within(self._config.turn_timeout_seconds):
+            async with self._deadline.within(self._config.turn_timeout_seconds):
                 ended = await peer.prompt(turn, blocks)
         except TimeoutError:
             if not self.is_ending:
                 raise self._timed_out() from None
         except AgentGone:
-            raise await self._why_gone(peer) from None
+            raise await host.why_gone() from None
         except WireError as error:
             raise WorkerFailed(WorkerEnd.WIRE_ERROR, str(error)) from error
         finally:
@@ -537,45 +460,12 @@ class Session:
         seconds = self._config.turn_timeout_seconds
         return WorkerFailed(WorkerEnd.TURN_TIMEOUT, f"The agent did not finish within {seconds:g} seconds.")
 
-    async def _why_gone(self, peer: AgentPeer) -> WorkerFailed:
-        """The words for an agent that ended by itself."""
-        if isinstance(peer.connection.end, WireError):
-            return WorkerFailed(WorkerEnd.WIRE_ERROR, str(peer.connection.end))
-        await self._let_stderr_arrive()
-        worker = self._worker
-        if worker is not None and worker.exited.done():
-            known = why_ended(worker.exited.result(), self.agent.limits)
-            if known is not None:
-                return WorkerFailed(*known)
-        return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))
-
-    def _start_failed(self, words: str) -> WorkerFailed:
-        return WorkerFailed(WorkerEnd.START_FAILED, self._with_stderr(words))
-
-    async def _let_stderr_arrive(self) -> None:
-        """A process's last words may come a moment after its pipe closed."""
-        if self._worker is not None:
-            await asyncio.wait([self._worker.exited], timeout=LAST_WORDS_SECONDS)
-
-    def _with_stderr(self, words: str) -> str:
-        worker = self._worker
-        if worker is None:
-            return words
-        how = f" ({worker.exited.result()})" if worker.exited.done() else ""
-        tail = worker.stderr_tail()
-        return f"{words[:-1]}{how}." + (f" Its last words: {tail}" if tail else "")
-
     async def _stop_worker(self) -> Receipt:
-        peer, worker = self._peer, self._worker
-        self._peer = self._worker = None
-        if peer is not None:
-            await peer.connection.__aexit__()
-        if worker is None:
+        host, self._host = self._host, None
+        if host is None:
             return Receipt()
         grace = 0.0 if self.close_reason is CloseReason.DELETED else self._config.stop_grace_seconds
-        self.receipt = await worker.stop(grace_seconds=grace)
-        if self.receipt.survivors:
-            log.error("session %s: %d processes survived", self.record.key, self.receipt.survivors)
+        self.receipt = await host.stop(grace_seconds=grace)
         return self.receipt
 
     async def _close(self) -> None:
@@ -652,21 +542,8 @@ class Session:
         words = message or "The session ended before the answer was complete."
         self._end_turn(turn, ev.TurnInterrupted(turn.turn_id, str(end), words))
 
-    def _is_crash_loop(self) -> bool:
-        """Whether the worker died so often lately that another start is refused."""
-        now, config = self._services.monotonic(), self._config
-        while self._deaths and now - self._deaths[0] > max(
-            config.crash_window_seconds, config.crash_cooldown_seconds
-        ):
-            self._deaths.popleft()
-        return len(self._deaths) >= config.crash_limit
-
     def _refuse_to_start(self) -> None:
-        seconds = self._config.crash_cooldown_seconds
-        words = (
-            f"The agent died {len(self._deaths)} times in a short while. Try again in {seconds:g} seconds."
-        )
-        turn = self._turn
+        turn, words = self._turn, self._deaths.words
         if turn is not None:
             self._end_turn(turn, ev.TurnInterrupted(turn.turn_id, "crash_loop", words))
         self._give_slot()
@@ -691,6 +568,10 @@ class Session:
         self.log.append(ev.WalletChanged(pending), durable=True)
 
     # -- inner ------------------------------------------------------------------------------------------
+
+    @property
+    def _peer(self) -> AgentPeer | None:
+        return self._host.peer if self._host is not None else None
 
     def _use(self) -> None:
         """A verb begins: the idle clock starts anew. Raises SessionEnded where it is too late."""
@@ -750,30 +631,12 @@ class Session:
             self._has_slot = False
             self._services.slots.give()
 
-    @contextlib.asynccontextmanager
-    async def _within(self, seconds: float) -> AsyncIterator[None]:
-        """A deadline that `_reschedule` moves. Raises TimeoutError."""
-        try:
-            async with asyncio.timeout(seconds) as self._deadline:
-                yield
-        finally:
-            self._deadline = None
-
-    def _reschedule(self, seconds: float) -> None:
-        """Moves the end of whatever is being waited for."""
-        if self._deadline is not None and not self._deadline.expired():
-            self._deadline.reschedule(asyncio.get_running_loop().time() + seconds)
-
     def _transition(self, to: SessionState, *, reason: str | None = None) -> None:
         """The one writer of the state: checks the table, appends the event."""
         if not is_allowed(self.state, to):
             raise BrokenInvariant(f"A session cannot go from {self.state} to {to}.")
         self.state = to
         self.log.append(ev.SessionStateChanged(to, reason=reason))
-
-
-LAST_WORDS_SECONDS = 0.5
-"""How long a dying process's exit and stderr are waited for, to tell the user more."""
 
 
 def _worker_ended(end: WorkerEnd, message: str | None, receipt: Receipt) -> ev.WorkerEnded:
@@ -793,12 +656,6 @@ def _held_words(count: int) -> str:
     if count == 1:
         return "1 waiting message is held; send or drop it."
     return f"{count} waiting messages are held; send or drop them."
-
-
-def _refusal(error: AgentError) -> str:
-    if error.error.code == AUTH_REQUIRED:
-        return f"The agent wants credentials: {error}"
-    return f"The agent refused to start a session: {error}"
 
 
 def _unheard(fold: ChatState) -> list[str]:

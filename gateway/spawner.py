@@ -26,7 +26,8 @@ from typing import Final, Protocol
 
 import psutil
 
-from worker.spec import Exit, Receipt, SpawnRequest
+from gateway.lifecycle import WorkerEnd
+from worker.spec import Exit, Limits, Receipt, SpawnRequest
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,14 @@ class Worker(Protocol):
     pid: int
     stdin: int
     stdout: int
+
+    @property
+    def cwd(self) -> str:
+        """The working directory as the worker sees it."""
+
+    @property
+    def profile(self) -> str:
+        """The walls it is behind."""
 
     @property
     def exited(self) -> asyncio.Future[Exit]:
@@ -81,7 +90,7 @@ class Spawner(Protocol):
         """Starts one. Raises StartFailed."""
 
 
-class _Stderr:
+class StderrTail:
     """Drains a worker's stderr without end and keeps its last lines."""
 
     def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -133,15 +142,22 @@ class PlainWorker:
     """A plain child and what descends from it."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], key: str, stdin: int, stdout: int, stderr: int
+        self,
+        process: subprocess.Popen[bytes],
+        request: SpawnRequest,
+        stdin: int,
+        stdout: int,
+        stderr: int,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.pid = process.pid
         self.stdin = stdin
         self.stdout = stdout
         self._process = process
-        self._key = key
-        self._stderr = _Stderr(stderr, loop)
+        self.cwd = request.cwd
+        self.profile = "none"
+        self._key = request.session_key
+        self._stderr = StderrTail(stderr, loop)
         self._exited: asyncio.Future[Exit] = loop.create_future()
         self._pidfd = os.pidfd_open(self.pid)
         loop.add_reader(self._pidfd, self._reap)
@@ -277,7 +293,7 @@ class PlainSpawner:
         finally:
             for fd in theirs:
                 os.close(fd)
-        return PlainWorker(process, request.session_key, *ours)
+        return PlainWorker(process, request, *ours)
 
     def _uid_for(self, request: SpawnRequest) -> int | None:
         """The uid to run as, or None where that uid could not even execute the command."""
@@ -322,6 +338,25 @@ def _popen(request: SpawnRequest, uid: int | None, pipes: list[int]) -> subproce
         group=uid,
         extra_groups=None if uid is None else [],
     )
+
+
+_MEGABYTE: Final = 1_000_000
+
+
+def why_ended(end: Exit, limits: Limits) -> tuple[WorkerEnd, str] | None:
+    """The words for an end that was not the agent's own doing; None where it was."""
+    sizes = {"memory": limits.memory_bytes, "disk": limits.disk_bytes, "file_size": limits.file_bytes}
+    megabytes = f"{sizes.get(end.cause, 0) // _MEGABYTE:,} MB"
+    words = {
+        "memory": f"The agent used more memory than the {megabytes} it may, and was ended.",
+        "disk": f"The session's files took more than the {megabytes} they may, and the agent was ended.",
+        "file_size": f"The agent wrote a file larger than the {megabytes} it may, and was ended.",
+        "cpu": f"The agent used more than the {limits.cpu_seconds} seconds of CPU it may, and was ended.",
+    }
+    if end.cause == "forkserver_lost":
+        lost = "The fork server ended, and every agent with it; the next message starts a new one."
+        return WorkerEnd.FORKSERVER_LOST, lost
+    return (WorkerEnd.LIMIT_EXCEEDED, words[end.cause]) if end.cause else None
 
 
 def base_environment(home: str) -> dict[str, str]:

@@ -31,7 +31,8 @@ class Workspaces:
     def open(self) -> None:
         """Makes the root. Raises OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
-        self._root.chmod(0o711)
+        for path in (self._root.parent, self._root) if self._has_uids else (self._root,):
+            path.chmod(0o711)  # a session's own uid passes through, and lists nothing
 
     def path(self, key: str) -> pathlib.Path:
         """The directory of a session."""

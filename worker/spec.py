@@ -1,12 +1,65 @@
-"""What a spawner is asked for: the words that both ends use. Pure."""
+"""What a spawner is asked for, and what it answers: the words that gateway, fork server and worker share.
+Pure.
+
+Guarantee: everything here is a frozen Struct that travels as JSON over one SEQPACKET datagram.
+"""
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
+import msgspec
 from msgspec import Struct
+
+Profile = Literal["none", "basic", "strict"]
+"""`none`: a process group and closed fds. `basic`: needs no privilege. `strict`: a private root and
+namespaces.
+"""
+Network = Literal["shared", "none"]
+PROFILES: Final[tuple[Profile, ...]] = ("none", "basic", "strict")
+"""From the weakest to the strictest."""
+
+MIB: Final = 1024 * 1024
+KIB: Final = 1024
+
+REQUEST_BYTES: Final = 160 * KIB
+"""The longest request: the kernel's default for a datagram is 208 KiB (unix(7), net.core.wmem_default)."""
+
+INNER_HOME: Final = "/session/home"
+INNER_WORK: Final = "/session/work"
+"""Where a strict worker finds its files, whatever the session and the machine."""
+
+
+class Sandbox(Struct, frozen=True, kw_only=True):
+    """The walls round one worker."""
+
+    profile: Profile = "none"
+    network: Network = "shared"
+    readable: tuple[str, ...] = ()
+    """Paths besides the system's and the interpreter's that may be read and executed."""
+    writable: tuple[str, ...] = ()
+    """Paths besides HOME and the working directory that may be written."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What one worker may use; 0 is no limit."""
+
+    memory_bytes: int = 512 * MIB
+    """Of the whole tree where a cgroup or the watchdog counts, of each process otherwise (RLIMIT_DATA)."""
+    processes: int = 256
+    open_files: int = 1024
+    cpu_seconds: int = 0
+    """Of each process, over its whole life (RLIMIT_CPU)."""
+    file_bytes: int = 1024 * MIB
+    """The largest single file (RLIMIT_FSIZE)."""
+    disk_bytes: int = 2048 * MIB
+    """HOME and working directory together; measured by the watchdog."""
+    temporary_bytes: int = 64 * MIB
+    """A strict worker's private /tmp and /dev/shm together, which are memory."""
 
 
 class SpawnRequest(Struct, frozen=True, kw_only=True):
-    """One worker: what to run, where, as whom."""
+    """One worker: what to run, where, as whom, behind which walls."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -16,6 +69,26 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     session_key: str
     uid: int | None = None
     """None: the gateway's own user."""
+    is_built_in: bool = False
+    """Run the built-in agent, which the fork server has loaded, instead of `argv`."""
+    sandbox: Sandbox = Sandbox()
+    limits: Limits = Limits()
+
+
+EndCause = Literal["", "memory", "disk", "cpu", "file_size", "forkserver_lost"]
+
+
+class Exit(Struct, frozen=True, kw_only=True):
+    """How a worker's first process ended: an exit code, or the signal that killed it."""
+
+    code: int | None = None
+    signal: int | None = None
+    cpu_seconds: float = 0.0
+    cause: EndCause = ""
+    """The limit that it passed, or the loss of its parent; empty where it ended by itself."""
+
+    def __str__(self) -> str:
+        return f"signal {self.signal}" if self.signal else f"exit code {self.code}"
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
@@ -27,12 +100,66 @@ class Receipt(Struct, frozen=True, kw_only=True):
     milliseconds: int = 0
 
 
-class Exit(Struct, frozen=True, kw_only=True):
-    """How a worker's first process ended: an exit code, or the signal that killed it."""
+# -- the fork server's channel ---------------------------------------------------------------------------
 
-    code: int | None = None
-    signal: int | None = None
-    cpu_seconds: float = 0.0
 
-    def __str__(self) -> str:
-        return f"signal {self.signal}" if self.signal else f"exit code {self.code}"
+class Spawn(Struct, frozen=True, kw_only=True, tag="spawn"):
+    """Asks for a worker. Three descriptors come along: its stdin, stdout and stderr.
+
+    The SpawnRequest follows this head on the next line of the same datagram: the fork server never decodes
+    it, so that no worker inherits what was said for another.
+    """
+
+    id: int
+    profile: Profile
+    network: Network
+    has_init: bool = False
+    """Whether the worker is a command under the tiny init."""
+
+
+class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
+    """Asks for a worker's end: SIGTERM where it is gentle, else SIGKILL to all that it started."""
+
+    id: int
+    is_gentle: bool = False
+    cause: EndCause = ""
+
+
+class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
+    """The fork server has loaded and warmed up."""
+
+    pid: int
+    threads: int
+    frozen_objects: int
+
+
+class Started(Struct, frozen=True, kw_only=True, tag="started"):
+    """The worker's walls stand and it runs."""
+
+    id: int
+    pid: int
+
+
+class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
+    """The worker could not be started; `words` say why, for the user."""
+
+    id: int
+    words: str
+
+
+class Ended(Struct, frozen=True, kw_only=True, tag="ended"):
+    """The worker's first process is reaped and nothing of it lives, but for `survivors`."""
+
+    id: int
+    exit: Exit
+    processes: int = 1
+    survivors: int = 0
+
+
+ToForkServer = Spawn | Stop
+FromForkServer = Ready | Started | Failed | Ended
+
+decode_order: Final = msgspec.json.Decoder(ToForkServer).decode
+decode_report: Final = msgspec.json.Decoder(FromForkServer).decode
+decode_request: Final = msgspec.json.Decoder(SpawnRequest).decode
+encode: Final = msgspec.json.Encoder().encode

@@ -32,7 +32,8 @@ from gateway.errors import InvalidField, MessageTooLong, SessionEnded, TooManySt
 from gateway.idempotency import Idempotency
 from gateway.limits import Gauge, TokenBuckets
 from gateway.manager import SessionManager, new_session_id
-from gateway.session import Services, Session
+from gateway.services import Services
+from gateway.session import Session
 from gateway.turns import Turn
 
 T = TypeVar("T")

@@ -21,7 +21,8 @@ from gateway.eventlog import EventLog
 from gateway.events import iso
 from gateway.lifecycle import CloseReason, SessionState
 from gateway.manager import Counts, SessionManager
-from gateway.session import Services, Session
+from gateway.services import Services
+from gateway.session import Session
 from gateway.stores.base import SessionRecord
 from worker.spec import Receipt
 

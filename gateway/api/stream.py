@@ -14,7 +14,7 @@ all for 60 seconds does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import msgspec
@@ -30,7 +30,7 @@ from gateway.session import Session
 HEARTBEAT_SECONDS: Final = 10.0
 """A proxy in the way was seen to cut streams that were quiet for 16 s."""
 STATE_INTERVAL_SECONDS: Final = 0.1
-SLICE_BYTES: Final = 64 * 1024
+SLICE_BYTES: Final = 32 * 1024
 PAGE_BYTES: Final = 256 * 1024
 MERGE_ABOVE_EVENTS: Final = 8
 """A reader that finds more than this waiting is slow: neighbouring deltas reach it as one."""
@@ -62,18 +62,14 @@ class Stream:
         yield _RETRY
         while True:
             source = await self._source()
-            if source is None:
-                async for beat in self._until_arrival():
-                    yield beat
-                if self._manager.is_draining:
-                    return
-                continue
-            async for chunk, position in _follow(source, cursor, self._outside):
-                cursor = position
-                yield chunk
+            if source is not None:
+                async for chunk, position in _follow(source, cursor, self._outside):
+                    cursor = position
+                    yield chunk
             if self._is_over(source):
                 return
-            async for beat in self._until_arrival(but_not=source):
+            del source  # a stream that waits keeps nothing of a session that left
+            async for beat in self._until_arrival():
                 yield beat
 
     # -- State ------------------------------------------------------------------------------------------
@@ -84,16 +80,13 @@ class Stream:
             source = await self._source()
             if source is None:
                 yield await self._absent()
-                async for beat in self._until_arrival():
-                    yield beat
-                if self._manager.is_draining:
-                    return
-                continue
-            async for chunk in _follow_state(source, self._outside):
-                yield chunk
+            else:
+                async for chunk in _follow_state(source, self._outside):
+                    yield chunk
             if self._is_over(source):
                 return
-            async for beat in self._until_arrival(but_not=source):
+            del source
+            async for beat in self._until_arrival():
                 yield beat
 
     async def _absent(self) -> bytes:
@@ -111,17 +104,17 @@ class Stream:
         session = self._manager.get(self._owner, session_id)
         return session or await self._manager.shelf(self._owner, session_id)
 
-    def _is_over(self, source: Session | Shelf) -> bool:
+    def _is_over(self, source: Session | Shelf | None) -> bool:
         """Whether the stream ends here: its session was deleted, or the gateway stops."""
-        return self._manager.is_draining or source.fold.ended is not None
+        return self._manager.is_draining or (source is not None and source.fold.ended is not None)
 
-    async def _until_arrival(self, *, but_not: Session | Shelf | None = None) -> AsyncIterator[bytes]:
+    async def _until_arrival(self) -> AsyncIterator[bytes]:
         """Heartbeats until the session is (again) in the map."""
 
         def has_come() -> bool:
             session_id = self._session_id or self._manager.newest_known(self._owner)
             session = self._manager.get(self._owner, session_id) if session_id else None
-            return session is not None and session is not but_not
+            return session is not None and not session.log.is_closed
 
         arrival = asyncio.ensure_future(
             self._manager.arrival(self._owner, self._session_id or "", has_come=has_come)
@@ -141,20 +134,25 @@ async def _follow(source: Session | Shelf, cursor: int, outside: Outside) -> Asy
     """Chunks and the cursor after each, until the log is closed."""
     events: EventLog = source.log
     while True:
-        page = await events.read(cursor, max_bytes=PAGE_BYTES)
-        if page.is_gap:
-            frame, cursor = _resync(source, outside)
-            for piece in _slices(frame):
-                yield piece, cursor
-        elif page.events:
-            due = merged(page.events) if len(page.events) > MERGE_ABOVE_EVENTS else page.events
-            cursor = page.events[-1].seq
-            for piece in _slices(b"".join([event.frame for event in due])):
+        chunk, cursor = await _next_chunk(source, cursor, outside)
+        if chunk:
+            for piece in _slices(chunk):
                 yield piece, cursor
         elif isinstance(source, Shelf) or events.is_closed:
             return
         elif not await events.wait(cursor, seconds=HEARTBEAT_SECONDS):
             yield _HEARTBEAT, cursor
+
+
+async def _next_chunk(source: Session | Shelf, cursor: int, outside: Outside) -> tuple[bytes, int]:
+    """The next frames as bytes, all that a reader who does not read holds; and the cursor after them."""
+    page = await source.log.read(cursor, max_bytes=PAGE_BYTES)
+    if page.is_gap:
+        return _resync(source, outside)
+    if not page.events:
+        return b"", cursor
+    due = merged(page.events) if len(page.events) > MERGE_ABOVE_EVENTS else page.events
+    return b"".join([event.frame for event in due]), page.events[-1].seq
 
 
 async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncIterator[bytes]:
@@ -165,7 +163,7 @@ async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncItera
         if seq != shown:
             shown = seq
             at = loop.time()
-            for piece in _slices(state_frame(_state_json(source, outside), source.fold.seq)):
+            for piece in _state_pieces(_state_json(source, outside), source.fold.seq):
                 yield piece
             await asyncio.sleep(max(0.0, at + STATE_INTERVAL_SECONDS - loop.time()))
         elif isinstance(source, Shelf) or source.log.is_closed:
@@ -199,10 +197,20 @@ async def absent_state(manager: SessionManager, owner: str, session_id: str, out
     return fold.state_json(outside)
 
 
-def _slices(data: bytes) -> list[bytes]:
-    if len(data) <= SLICE_BYTES:
-        return [data]
-    return [data[start : start + SLICE_BYTES] for start in range(0, len(data), SLICE_BYTES)]
+def _state_pieces(state: bytes, seq: int) -> Iterator[bytes]:
+    """A State frame; a large State is not copied for each of its readers."""
+    if len(state) <= SLICE_BYTES:
+        yield state_frame(state, seq)
+        return
+    yield b"id: %d\ndata: " % seq
+    yield from _slices(state)
+    yield b"\n\n"
+
+
+def _slices(data: bytes) -> Iterator[bytes]:
+    """One slice at a time: what is not sent yet exists once."""
+    for start in range(0, len(data), SLICE_BYTES):
+        yield data[start : start + SLICE_BYTES]
 
 
 def response(

@@ -17,15 +17,15 @@ FLOORS: Final[dict[str, int]] = {
     # 0: words, pure
     "errors": 0, "lifecycle": 0, "events": 0, "chat": 0, "version": 0, "worker.acp": 0, "worker.spec": 0,
     # 1: numbers and small machines
-    "config": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1, "compaction": 1, "completion": 1,
-    "conversation": 1,
+    "config": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1, "compaction": 1,
+    "completion": 1, "conversation": 1,
     # 2: contracts
     "stores.base": 2, "agents": 2,
     # 3: what touches the world
-    "spawner": 3, "agent": 3, "broker": 3, "workspace": 3, "lock": 3, "stores.memory": 3,
-    "stores.sqlite": 3, "stores.writer": 3,
+    "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
+    "workspace": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3, "stores.writer": 3,
     # 4: the heart
-    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "session": 4, "manager": 4, "reaper": 4,
+    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4, "manager": 4, "reaper": 4,
     "idempotency": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
@@ -36,7 +36,9 @@ FLOORS: Final[dict[str, int]] = {
 
 SAME_FLOOR: Final = {
     ("chat", "events"), ("chat", "lifecycle"), ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
-    ("peer", "turns"), ("session", "eventlog"), ("session", "peer"), ("session", "slots"),
+    ("forks", "memory"), ("forks", "spawner"), ("watchdog", "forks"), ("watchdog", "memory"),
+    ("walls", "forks"), ("walls", "spawner"), ("walls", "watchdog"),
+    ("peer", "turns"), ("session", "eventlog"), ("session", "peer"), ("session", "services"), ("session", "host"), ("host", "peer"), ("host", "services"), ("services", "slots"), ("manager", "services"), ("reaper", "services"), ("session", "slots"),
     ("session", "turns"), ("manager", "eventlog"), ("manager", "session"), ("reaper", "manager"),
     ("reaper", "session"), ("idempotency", "session"), ("idempotency", "turns"), ("api.chat", "auth"),
     ("api.chat", "api.operation"), ("api.chat", "api.reading"), ("api.chat", "api.stream"),

@@ -1,0 +1,313 @@
+"""The gateway's end of the fork server: asks for workers, hears of their ends, and starts a new server where
+one dies.
+
+Guarantees: the gateway never forks a worker and never waits for the server in the loop; a worker's pipes are
+made here and passed as descriptors; when the server dies its workers die with it, each `exited` tells so
+(`forkserver_lost`), and the next spawn has a new server; stopping a worker is bounded and shielded and ends
+with a receipt.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import logging
+import os
+import pathlib
+import socket
+import sys
+import time
+from collections import deque
+from typing import Final, TypeVar
+
+import msgspec
+
+import worker
+from gateway.memory import tree_bytes
+from gateway.spawner import PASSED_VARIABLES, StartFailed, StderrTail
+from worker import spec
+from worker.spec import (
+    EndCause,
+    Ended,
+    Exit,
+    Failed,
+    Ready,
+    Receipt,
+    Spawn,
+    SpawnRequest,
+    Started,
+    Stop,
+)
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+KILL_SECONDS: Final = 4.0
+"""More than the fork server takes to report a survivor."""
+CLOSE_SECONDS: Final = 5.0
+BUFFER_BYTES: Final = 512 * 1024
+"""Of the channel: room for the largest request, and for the reports of a burst."""
+REPORT_BYTES: Final = 64 * 1024
+_SOURCES: Final = [str(pathlib.Path(package.__path__[0]).parent) for package in (worker, msgspec)]
+"""Where the fork server, which is isolated from PYTHONPATH and the user's site, finds what it imports."""
+_PROGRAM: Final = (
+    "import sys; sys.path += sys.argv[2:]; from worker.forkserver import main; main(int(sys.argv[1]))"
+)
+
+
+class ForkWorker:
+    """A worker of the fork server."""
+
+    def __init__(
+        self, server: ForkServerLink, worker_id: int, request: SpawnRequest, pipes: tuple[int, int, int]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid = 0
+        self.stdin, self.stdout, stderr = pipes
+        self.profile = request.sandbox.profile
+        is_inside = self.profile == "strict"
+        self.cwd = spec.INNER_WORK if is_inside else request.cwd
+        self.request = request
+        self._id = worker_id
+        self._server = server
+        self._stderr = StderrTail(stderr, loop)
+        self._exited: asyncio.Future[Exit] = loop.create_future()
+        self.started: asyncio.Future[None] = loop.create_future()
+        self._processes = 1
+        self._survivors = 0
+
+    @property
+    def exited(self) -> asyncio.Future[Exit]:
+        """Done when the worker's first process is reaped."""
+        return self._exited
+
+    def stderr_tail(self) -> str:
+        """The last lines of its stderr."""
+        return self._stderr.tail()
+
+    def memory_bytes(self) -> int:
+        """Memory of its processes, shared pages by share."""
+        return tree_bytes(self.pid) if self.pid and not self._exited.done() else 0
+
+    def end(self, cause: EndCause) -> None:
+        """Kills it now, for a limit that it passed."""
+        self._server.send(Stop(id=self._id, cause=cause))
+
+    def hear(self, report: Started | Failed | Ended) -> None:
+        """What the fork server says of it."""
+        match report:
+            case Started():
+                self.pid = report.pid
+                _settle(self.started, None)
+            case Failed():
+                _refuse(self.started, StartFailed(report.words))
+            case Ended():
+                self._processes, self._survivors = report.processes, report.survivors
+                _settle(self._exited, report.exit)
+
+    def lose(self) -> None:
+        """The fork server died, and the worker with it."""
+        _refuse(self.started, StartFailed("The fork server ended while the agent was started."))
+        _settle(self._exited, Exit(signal=9, cause="forkserver_lost"))
+
+    def let_go(self) -> None:
+        """Closes what belongs to it; for a worker that never ran, its pipes too."""
+        self._stderr.close()
+        if not self.pid:
+            os.close(self.stdin)
+            os.close(self.stdout)
+
+    async def stop(self, *, grace_seconds: float) -> Receipt:
+        """Ends it and everything it started; see the module."""
+        return await asyncio.shield(asyncio.create_task(self._stop(grace_seconds), name=f"stop {self.pid}"))
+
+    async def _stop(self, grace_seconds: float) -> Receipt:
+        began = time.monotonic()
+        freed = self.memory_bytes()
+        if grace_seconds and not await self._exits_within(grace_seconds):
+            self._server.send(Stop(id=self._id, is_gentle=True))
+            await self._exits_within(grace_seconds)
+        if not self._exited.done():
+            self._server.send(Stop(id=self._id))
+            if not await self._exits_within(KILL_SECONDS):
+                log.error("worker %d did not end", self.pid)
+                self._survivors = max(1, self._survivors)
+        self._stderr.close()
+        self._server.forget(self._id)
+        return Receipt(
+            processes=self._processes,
+            survivors=self._survivors,
+            bytes_freed=freed,
+            milliseconds=round((time.monotonic() - began) * 1000),
+        )
+
+    async def _exits_within(self, seconds: float) -> bool:
+        await asyncio.wait([self._exited], timeout=seconds)
+        return self._exited.done()
+
+
+class ForkServerLink:
+    """One fork server process and the socket to it."""
+
+    def __init__(self) -> None:
+        self._channel: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._workers: dict[int, ForkWorker] = {}
+        self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def start(self) -> None:
+        """Starts the process; `ready` is done when it has warmed up. Its environment holds no secret of
+        the gateway.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+        ours.setblocking(False)
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-B", "-c", _PROGRAM, str(theirs.fileno()), *_SOURCES),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                env={name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ},
+                cwd="/",
+                start_new_session=True,
+            )
+        self._channel = ours
+        asyncio.get_running_loop().add_reader(ours.fileno(), self._receive)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def workers(self) -> list[ForkWorker]:
+        """Those that it has."""
+        return list(self._workers.values())
+
+    def spawn(self, order: Spawn, new: ForkWorker, fds: tuple[int, ...]) -> None:
+        """Sends an order with its descriptors, which are closed here in any case."""
+        self._workers[order.id] = new
+        self._put(spec.encode(order) + b"\n" + spec.encode(new.request), fds)
+
+    def send(self, order: Stop) -> None:
+        """Sends an order."""
+        self._put(spec.encode(order), ())
+
+    def forget(self, worker_id: int) -> None:
+        """Nobody waits for this worker any more."""
+        self._workers.pop(worker_id, None)
+
+    def _put(self, data: bytes, fds: tuple[int, ...]) -> None:
+        if self._channel is None:
+            close_all(fds)
+            return
+        self._unsent.append((data, fds))
+        if len(self._unsent) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Sends what the socket takes; the rest when it is writable. A datagram that is too long is
+        dropped: `spawn` looked at its length before.
+        """
+        loop = asyncio.get_running_loop()
+        channel = self._channel
+        while self._unsent and channel is not None:
+            data, fds = self._unsent[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            try:
+                channel.sendmsg([data], rights)
+            except BlockingIOError:
+                loop.add_writer(channel.fileno(), self._flush)
+                return
+            except OSError:
+                self._lose()
+                return
+            close_all(fds)
+            self._unsent.popleft()
+        if channel is not None:
+            loop.remove_writer(channel.fileno())
+
+    def _receive(self) -> None:
+        channel = self._channel
+        while channel is not None and self._channel is channel:
+            try:
+                data = channel.recv(REPORT_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._lose()
+                return
+            report = spec.decode_report(data)
+            if isinstance(report, Ready):
+                _settle(self.ready, report)
+            elif (known := self._workers.get(report.id)) is not None:
+                known.hear(report)
+
+    def _lose(self) -> None:
+        """The process is gone, or going: its workers die with it."""
+        self._let_go()
+        for known in self.workers:
+            known.lose()
+        self._workers.clear()
+        _refuse(self.ready, StartFailed("The fork server could not be started; the gateway's log says more."))
+        _settle(self.lost, None)
+
+    def _let_go(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(channel.fileno())
+            loop.remove_writer(channel.fileno())
+            channel.close()
+        for _, fds in self._unsent:
+            close_all(fds)
+        self._unsent.clear()
+
+    async def close(self) -> None:
+        """Ends the process and with it whatever worker is left; bounded."""
+        self._lose()
+        process = self._process
+        if process is None:
+            return
+        try:
+            await asyncio.wait_for(process.wait(), CLOSE_SECONDS)
+        except TimeoutError:
+            log.error("the fork server did not end and was killed")
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def make_pipes() -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """Three pipes: the gateway's ends (stdin, stdout, stderr) and the worker's."""
+    made: list[int] = []
+    try:
+        for _ in range(3):
+            made += os.pipe()
+    except OSError as error:
+        close_all(tuple(made))
+        raise StartFailed(f"No pipe could be made: {error.strerror}.") from error
+    stdin_read, stdin_write, stdout_read, stdout_write, stderr_read, stderr_write = made
+    return (stdin_write, stdout_read, stderr_read), (stdin_read, stdout_write, stderr_write)
+
+
+def close_all(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _settle(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _refuse(future: asyncio.Future[Ready] | asyncio.Future[None], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # looked at: nobody may be waiting for it any more

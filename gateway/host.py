@@ -1,0 +1,192 @@
+"""WorkerHost: one worker's life beside its session, from spawn to receipt, and the words for every way it
+can fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+from gateway import events as ev
+from gateway.agent import AgentError, AgentGone, WireError
+from gateway.errors import GatewayError
+from gateway.lifecycle import WorkerEnd
+from gateway.peer import AgentPeer, Owner
+from gateway.services import Services
+from gateway.spawner import StartFailed, Worker, base_environment, why_ended
+from worker.acp import AUTH_REQUIRED
+from worker.spec import Receipt, SpawnRequest
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS: Final = 0.5
+"""How long a dying process's exit and stderr are waited for, to tell the user more."""
+
+
+class WorkerFailed(Exception):
+    """The worker's life ended before its session asked for it."""
+
+    def __init__(self, reason: WorkerEnd, message: str) -> None:
+        self.reason = reason
+        self.message = message
+        super().__init__(message)
+
+
+class Deadline:
+    """The end of whatever is being waited for, which others may move."""
+
+    def __init__(self) -> None:
+        self._timeout: asyncio.Timeout | None = None
+
+    @contextlib.asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[None]:
+        """Raises TimeoutError when the time is up."""
+        try:
+            async with asyncio.timeout(seconds) as self._timeout:
+                yield
+        finally:
+            self._timeout = None
+
+    def move(self, seconds: float) -> None:
+        """So many seconds from now, if anything is being waited for."""
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+class Deaths:
+    """When workers of a session died; too many lately are a crash loop."""
+
+    def __init__(self, services: Services) -> None:
+        self._config = services.config.sessions
+        self._monotonic = services.monotonic
+        self._times: deque[float] = deque()
+
+    def note(self) -> None:
+        """One more."""
+        self._times.append(self._monotonic())
+
+    def forgive(self) -> None:
+        """An operator or the user wants another try."""
+        self._times.clear()
+
+    @property
+    def are_a_loop(self) -> bool:
+        """Whether another start is refused for now."""
+        now, config = self._monotonic(), self._config
+        kept_seconds = max(config.crash_window_seconds, config.crash_cooldown_seconds)
+        while self._times and now - self._times[0] > kept_seconds:
+            self._times.popleft()
+        return len(self._times) >= config.crash_limit
+
+    @property
+    def words(self) -> str:
+        """For the user."""
+        seconds = self._config.crash_cooldown_seconds
+        return f"The agent died {len(self._times)} times in a short while. Try again in {seconds:g} seconds."
+
+
+class WorkerHost:
+    """See the module. `open`, then talk to `peer`, then `stop`; each once."""
+
+    def __init__(self, owner: Owner, services: Services) -> None:
+        self._owner = owner
+        self._services = services
+        self._worker: Worker | None = None
+        self.peer: AgentPeer | None = None
+
+    async def open(self) -> ev.AgentStarted:
+        """Spawns the worker and opens the agent's session. Raises WorkerFailed; TimeoutError passes
+        through.
+        """
+        began = self._services.monotonic()
+        try:
+            worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
+            peer = AgentPeer(self._owner, worker, config=self._services.config, broker=self._services.broker)
+            self.peer = peer
+            await peer.connection.__aenter__()
+            how = await peer.open(worker.cwd)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise self.start_failed(f"The session's files cannot be made: {error.strerror}.") from error
+        except (StartFailed, AgentGone, WireError, GatewayError) as error:
+            await self._let_last_words_arrive()
+            raise self.start_failed(str(error)) from error
+        except AgentError as error:
+            raise self.start_failed(_refusal(error)) from error
+        milliseconds = round((self._services.monotonic() - began) * 1000)
+        return peer.started(how, milliseconds, walls=worker.profile)
+
+    def _spawn_request(self) -> SpawnRequest:
+        agent, record = self._owner.agent, self._owner.record
+        workspaces = self._services.workspaces
+        workspaces.make(record.key, record.uid)
+        home = workspaces.home(record.key)
+        return SpawnRequest(
+            argv=agent.argv,
+            env=base_environment(home) | agent.env,
+            cwd=workspaces.work(record.key),
+            home=home,
+            session_key=record.key,
+            uid=record.uid,
+            is_built_in=agent.is_built_in,
+            sandbox=agent.walls(),
+            limits=agent.limits,
+        )
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the worker's processes; 0 without one."""
+        return self._worker.memory_bytes() if self._worker is not None else 0
+
+    async def stop(self, *, grace_seconds: float) -> Receipt:
+        """Ends the worker and all that it started; nothing to do where there is none."""
+        peer, worker = self.peer, self._worker
+        self.peer = self._worker = None
+        if peer is not None:
+            await peer.connection.__aexit__()
+        if worker is None:
+            return Receipt()
+        receipt = await worker.stop(grace_seconds=grace_seconds)
+        if receipt.survivors:
+            log.error("session %s: %d processes survived", self._owner.record.key, receipt.survivors)
+        return receipt
+
+    # -- the words of a failure -------------------------------------------------------------------------
+
+    async def why_gone(self) -> WorkerFailed:
+        """For an agent that ended by itself."""
+        if self.peer is not None and isinstance(self.peer.connection.end, WireError):
+            return WorkerFailed(WorkerEnd.WIRE_ERROR, str(self.peer.connection.end))
+        await self._let_last_words_arrive()
+        worker = self._worker
+        if worker is not None and worker.exited.done():
+            known = why_ended(worker.exited.result(), self._owner.agent.limits)
+            if known is not None:
+                return WorkerFailed(*known)
+        return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))
+
+    def start_failed(self, words: str) -> WorkerFailed:
+        """For an agent that did not come up; `words` is a sentence."""
+        return WorkerFailed(WorkerEnd.START_FAILED, self._with_stderr(words))
+
+    async def _let_last_words_arrive(self) -> None:
+        if self._worker is not None:
+            await asyncio.wait([self._worker.exited], timeout=LAST_WORDS_SECONDS)
+
+    def _with_stderr(self, words: str) -> str:
+        worker = self._worker
+        if worker is None:
+            return words
+        how = f" ({worker.exited.result()})" if worker.exited.done() else ""
+        tail = worker.stderr_tail()
+        return f"{words.removesuffix('.')}{how}." + (f" Its last words: {tail}" if tail else "")
+
+
+def _refusal(error: AgentError) -> str:
+    if error.error.code == AUTH_REQUIRED:
+        return f"The agent wants credentials: {error}"
+    return f"The agent refused to start a session: {error}"

@@ -1,0 +1,106 @@
+"""Limits that the kernel does not hold: the memory of a worker's whole tree, and the disk that its files
+take.
+
+RLIMIT_DATA and RLIMIT_FSIZE hold each process and each file at once; what many of them add up to is measured
+here. Only workers that run a command are looked at: the built-in agent is one process and writes where a
+person allowed it.
+
+Guarantees: measuring happens in a thread, one worker after another, and costs nothing while there is nothing
+to measure; a worker past a limit is killed with the cause in its `Exit`, so that the user is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.forks import ForkWorker
+from gateway.memory import resident_bytes, tree_bytes
+from worker.spec import EndCause, SpawnRequest
+
+log = logging.getLogger(__name__)
+
+MEMORY_SECONDS: Final = 0.5
+"""A tree that allocates a gigabyte a second is half a gigabyte over when it is seen."""
+DISK_EVERY: Final = 4
+"""Files are counted every so many rounds: walking them is dearer."""
+FILES_COUNTED: Final = 50_000
+"""A directory with more files than this is past its limit whatever their size: deleting it would take
+minutes.
+"""
+BLOCK_BYTES: Final = 512
+"""What st_blocks counts in (stat(2))."""
+
+
+class Watchdog:
+    """Looks after the limits of the workers that `workers` names."""
+
+    def __init__(self, workers: Callable[[], Sequence[ForkWorker]]) -> None:
+        self._workers = workers
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to watch."""
+        self._task = asyncio.create_task(self._run(), name="watchdog")
+
+    async def stop(self) -> None:
+        """Ends watching."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        rounds = 0
+        while True:
+            await asyncio.sleep(MEMORY_SECONDS)
+            rounds += 1
+            for worker in self._workers():
+                if worker.request.is_built_in or not worker.pid or worker.exited.done():
+                    continue
+                measure = asyncio.to_thread(
+                    _passed, worker.pid, worker.request, does_count_disk=rounds % DISK_EVERY == 0
+                )
+                cause = await measure
+                if cause and not worker.exited.done():
+                    log.warning(
+                        "worker %d of session %s passed its limit: %s",
+                        worker.pid,
+                        worker.request.session_key,
+                        cause,
+                    )
+                    worker.end(cause)
+
+
+def _passed(pid: int, request: SpawnRequest, *, does_count_disk: bool) -> EndCause:
+    """The limit that a worker is past, or nothing."""
+    limits = request.limits
+    # Resident memory counts shared pages in full, and is read in a tenth of the time: mostly it settles it.
+    if (
+        limits.memory_bytes
+        and resident_bytes(pid) > limits.memory_bytes
+        and tree_bytes(pid) > limits.memory_bytes
+    ):
+        return "memory"
+    if does_count_disk and limits.disk_bytes and disk_bytes(request.home, request.cwd) > limits.disk_bytes:
+        return "disk"
+    return ""
+
+
+def disk_bytes(*directories: str) -> int:
+    """Bytes on disk below these directories, links not followed; hard links count each time they are met."""
+    total, count, waiting = 0, 0, list(directories)
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if count > FILES_COUNTED:
+                    return 1 << 62
+                with contextlib.suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_blocks * BLOCK_BYTES
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    return total

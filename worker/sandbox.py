@@ -158,7 +158,9 @@ _SERVER_UID: Final = os.geteuid()
 
 
 def _set_limit(kind: int, value: int, *, is_zero_a_limit: bool = False, grace: int = 0) -> None:
-    """The hard limit is `grace` above the soft one: at a soft limit of CPU the signal says what was passed."""
+    """The hard limit is `grace` above the soft one: at a soft limit of CPU the signal says what was
+    passed.
+    """
     if not value and not is_zero_a_limit and kind != resource.RLIMIT_CORE:
         return
     hard = resource.getrlimit(kind)[1]

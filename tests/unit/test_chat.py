@@ -53,7 +53,8 @@ def test_an_event_is_the_same_after_it_was_stored(path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_history_never_shrinks_and_every_state_has_every_field(path: pathlib.Path) -> None:
-    fold, shown = ChatState("s1"), []
+    fold = ChatState("s1")
+    shown: list[tuple[str, str, str]] = []
     for flat in json.loads(path.read_text())["events"]:
         fold.apply(event_of(flat))
         state = msgspec.json.decode(fold.state_json(Outside()), type=State)

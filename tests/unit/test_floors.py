@@ -25,8 +25,8 @@ FLOORS: Final[dict[str, int]] = {
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3, "stores.writer": 3,
     # 4: the heart
-    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4, "manager": 4, "reaper": 4,
-    "idempotency": 4,
+    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
+    "manager": 4, "reaper": 4, "idempotency": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.ops": 5, "api.guard": 5, "api.page": 5,
@@ -37,15 +37,16 @@ FLOORS: Final[dict[str, int]] = {
 SAME_FLOOR: Final = {
     ("chat", "events"), ("chat", "lifecycle"), ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
     ("forks", "memory"), ("forks", "spawner"), ("watchdog", "forks"), ("watchdog", "memory"),
-    ("walls", "forks"), ("walls", "spawner"), ("walls", "watchdog"),
-    ("peer", "turns"), ("session", "eventlog"), ("session", "peer"), ("session", "services"), ("session", "host"), ("host", "peer"), ("host", "services"), ("services", "slots"), ("manager", "services"), ("reaper", "services"), ("session", "slots"),
-    ("session", "turns"), ("manager", "eventlog"), ("manager", "session"), ("reaper", "manager"),
-    ("reaper", "session"), ("idempotency", "session"), ("idempotency", "turns"), ("api.chat", "auth"),
-    ("api.chat", "api.operation"), ("api.chat", "api.reading"), ("api.chat", "api.stream"),
-    ("api.sessions", "auth"), ("api.sessions", "api.operation"), ("api.sessions", "api.reading"),
-    ("api.ops", "api.operation"), ("api.guard", "api.operation"), ("server", "app"), ("commands", "app"),
-    ("commands", "server"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"),
-    ("__init__", "app"),
+    ("walls", "forks"), ("walls", "spawner"), ("walls", "watchdog"), ("peer", "turns"),
+    ("session", "eventlog"), ("session", "peer"), ("session", "services"), ("session", "host"),
+    ("host", "peer"), ("host", "services"), ("services", "slots"), ("manager", "services"),
+    ("reaper", "services"), ("session", "slots"), ("session", "turns"), ("manager", "eventlog"),
+    ("manager", "session"), ("reaper", "manager"), ("reaper", "session"), ("idempotency", "session"),
+    ("idempotency", "turns"), ("api.chat", "auth"), ("api.chat", "api.operation"),
+    ("api.chat", "api.reading"), ("api.chat", "api.stream"), ("api.sessions", "auth"),
+    ("api.sessions", "api.operation"), ("api.sessions", "api.reading"), ("api.ops", "api.operation"),
+    ("api.guard", "api.operation"), ("server", "app"), ("commands", "app"), ("commands", "server"),
+    ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"), ("__init__", "app"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {

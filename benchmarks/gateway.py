@@ -192,7 +192,10 @@ def pss(process: psutil.Process) -> int:
 
 async def run(*, is_quick: bool) -> None:
     """All rows."""
-    agent = f"[agents.stamp]\ncommand = {list(AGENT)!r}\n[agents.stamp.env]\nPYTHONPATH = '{ROOT}'\n"
+    agent = (
+        f"[agents.stamp]\ncommand = {list(AGENT)!r}\nreadable = ['{ROOT}']\n"
+        f"[agents.stamp.env]\nPYTHONPATH = '{ROOT}'\n"
+    )
     with tempfile.TemporaryDirectory() as directory:
         async with running_gateway(pathlib.Path(directory), config=LIMITS + agent) as gateway:
             print(

@@ -195,6 +195,7 @@ class Session:
         self._use()
         turn = self._turn
         if turn is None:
+            await self.log.commit(self.log.last_seq)
             return
         turn.is_cut = True
         if self._peer is not None and turn.is_prompted:
@@ -360,7 +361,8 @@ class Session:
             end = WorkerEnd.CLOSED if self.is_ending else WorkerEnd.PARKED
         except WorkerFailed as failure:
             end, message = failure.reason, failure.message
-            self._deaths.note()
+            if end is not WorkerEnd.INTERRUPT_TIMEOUT:  # ended by us, at the user's word
+                self._deaths.note()
         self._cut_turn(end, message)
         receipt = await self._stop_worker()
         if self._turn is None:

@@ -4,7 +4,6 @@ which never fails is found out. What it does not break is the gateway's own answ
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -15,7 +14,6 @@ from aiohttp import web
 FAULTS: Final = frozenset(
     {
         "shares",  # one session for everybody, under whatever id it was asked for
-        "forgets",  # every request is somebody new
         "nameless",  # neither header nor cookie names the new session
         "careless",  # takes every id
         "deaf",  # an interrupt interrupts nothing
@@ -38,7 +36,6 @@ class FaultyGateway:
         assert faults <= FAULTS, faults - FAULTS
         self._target = target
         self._faults = faults
-        self._numbers = itertools.count()
         self._http = aiohttp.ClientSession(target, auto_decompress=False)
         self.url = ""
 
@@ -53,7 +50,7 @@ class FaultyGateway:
         asked = given.get("session_id") or params.get("session_id")
         if planted := self._planted(request, given, params):
             return planted
-        if asked and (stands_for := self._stand_in(asked)):
+        if asked and (stands_for := self._stand_in()):
             given |= {"session_id": stands_for} if "session_id" in given else {}
             params |= {"session_id": stands_for} if "session_id" in params else {}
         self._spoil(request, given, params, headers)
@@ -80,10 +77,8 @@ class FaultyGateway:
             return web.json_response({})
         return None
 
-    def _stand_in(self, session_id: str) -> str | None:
-        if "shares" in self._faults:
-            return EVERYBODY
-        return f"{session_id}-{next(self._numbers)}" if "forgets" in self._faults else None
+    def _stand_in(self) -> str | None:
+        return EVERYBODY if "shares" in self._faults else None
 
     def _spoil(
         self, request: web.Request, given: dict[str, Any], params: dict[str, str], headers: dict[str, str]

@@ -70,7 +70,6 @@ MANY_FAULTS = {
 PLANTED: list[tuple[str, set[str]]] = [
     ("shares", SHARED_SESSION),
     ("nameless careless deaf garbles boasts repeats miscounts keeps", MANY_FAULTS),
-    ("forgets", {"the same id goes on in its session"}),
     ("skips", {"a resumed stream has no gap and no repeat"}),
 ]
 """Faults, and the checks that must find them."""

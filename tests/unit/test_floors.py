@@ -5,6 +5,7 @@ library, one room.
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 import sys
 from typing import Final
@@ -64,6 +65,7 @@ HEAVY_IN_FUNCTIONS: Final = {"__main__"}
 """Only the command line imports inside functions, so that `--help` is quick."""
 
 
+@functools.cache
 def modules() -> dict[str, ast.Module]:
     """Every module of the gateway by its name below the package."""
     found = {}

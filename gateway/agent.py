@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -26,6 +27,11 @@ log = logging.getLogger(__name__)
 
 GARBAGE_LOGGED: Final = 20
 """Lines of garbage logged per connection; past it they are only counted."""
+OUTPUT_SHARE: Final = 0.5
+"""Of the loop's time, what one agent's output may take in the long run."""
+OUTPUT_BURST_SECONDS: Final = 1.0
+"""How far it may run ahead of its share: long answers that come at once do not feel it."""
+OUTPUT_PAUSE_SECONDS: Final = 0.2
 EXTENSION: Final = "agent-gateway"
 """The key of this gateway's own members in ACP's `_meta`."""
 
@@ -294,13 +300,37 @@ class AgentConnection:
 
 
 class _Reader(asyncio.Protocol):
-    """Bytes from the worker's stdout into the connection."""
+    """Bytes from the worker's stdout into the connection, at most at a share of the loop's time.
+
+    What counts is the time that handling takes, not bytes: a flood of two-byte lines costs more than a
+    picture. An agent past its share is not read for a while; its pipe fills and it waits, and nobody else
+    does.
+    """
 
     def __init__(self, connection: AgentConnection) -> None:
         self._connection = connection
+        self._spent = 0.0
+        self._since = 0.0
+        self._transport: asyncio.ReadTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.ReadTransport", transport)
 
     def data_received(self, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        earned = (began - self._since) * OUTPUT_SHARE
+        self._since = began
+        began = time.perf_counter()
         self._connection.feed(data)
+        self._spent = max(0.0, self._spent - earned) + time.perf_counter() - began
+        if self._spent > OUTPUT_BURST_SECONDS and self._transport is not None:
+            self._transport.pause_reading()
+            loop.call_later(OUTPUT_PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> None:
         self._connection.ended()

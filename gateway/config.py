@@ -183,7 +183,7 @@ class WorkersConfig(_Table, frozen=True, kw_only=True):
     and says so.
     """
     network: Literal["shared", "none"] = "shared"
-    memory_bytes: int = 512 * MIB
+    memory_bytes: int = 1024 * MIB
     processes: int = 256
     open_files: int = 1024
     cpu_seconds: int = 0

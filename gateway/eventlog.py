@@ -21,12 +21,12 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.errors import GatewayError, SessionEnded
-from gateway.events import Event, EventData
+from gateway.events import EVENT_OVERHEAD_BYTES, Event, EventData
 from gateway.stores.base import Sink, Store
 
-RESERVE_AHEAD: Final = 2_000
+RESERVE_AHEAD: Final = 10_000
 """Sequence numbers reserved at a time; a restart skips at most so many."""
-RESERVE_LOW_WATER: Final = 1_000
+RESERVE_LOW_WATER: Final = 5_000
 RESERVE_RETRY_SECONDS: Final = 0.5
 """How often numbers are asked for again while the store cannot write."""
 PAGE_EVENTS: Final = 2_000
@@ -75,9 +75,11 @@ class EventLog(Sink):
         self._tail_bytes = 0
         self._head = 0
         self._reserved = 0
-        self._first_new = 0
-        self._last_old = 0
+        self._floor = 0
+        """The last event before the tail: a cursor from here on is served from memory."""
         self._visible = 0
+        self._settled = 0
+        """Up to here every number is decided: visible, or refused and never used again."""
         self._committed = 0
         self._last_at = 0
         self._gaps: tuple[tuple[int, int], ...] = ()
@@ -96,14 +98,12 @@ class EventLog(Sink):
         """
         stand = await self._store.stand(self.key)
         await self._replay()
-        self._visible = self._committed = max(self._visible, stand.last_seq)
+        last = self._visible = self._committed = max(self._visible, stand.last_seq)
+        self._floor = self._settled = last
         self._gaps = stand.gaps
-        self._head = max(stand.reserved_seq, self._visible, self._head)
-        self._first_new = self._head + 1
-        self._last_old = self._visible
-        self._reserved = self._head
+        self._head = self._reserved = max(stand.reserved_seq, last, self._head)
         if not is_reading_only:
-            gap = (self._last_old, self._first_new) if self._head > self._last_old else None
+            gap = (last, self._head + 1) if self._head > last else None
             self._gaps = stand.gaps if gap is None else (*stand.gaps, gap)
             await self._reserve(gap)
 
@@ -183,7 +183,7 @@ class EventLog(Sink):
         Raises StoreFull or StoreFailed where the store refused it, SessionEnded where the log was closed
         first.
         """
-        if self._visible >= seq:
+        if self._settled >= seq:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._commits.append((seq, future))
@@ -209,16 +209,20 @@ class EventLog(Sink):
         self._advance()
 
     def _advance(self) -> None:
-        """Moves the visible head up to the first event that must still be committed."""
+        """Moves the visible head up to the first event that must still be committed.
+
+        It stands at an event always, never at a number that nobody uses: a reader below it finds something.
+        """
         while self._held and self._may_be_seen(self._held[0].seq):
             self._held.popleft()
         head = self._held[0].seq - 1 if self._held else self._head
-        if head <= self._visible:
+        if head <= self._settled:
             return
+        self._settled = head
         start = bisect.bisect_right(self._seqs, self._visible)
         stop = bisect.bisect_right(self._seqs, head)
-        self._visible = head
         for event in self._tail[start:stop]:
+            self._visible = event.seq
             self._on_visible(event)
         self._trim()
         self._ring()
@@ -236,6 +240,7 @@ class EventLog(Sink):
             len(self._tail) - count > self._max_events // 2 or size > self._max_bytes // 2
         ):
             size -= self._tail[count].size_bytes
+            self._floor = self._seqs[count]
             count += 1
         del self._tail[:count], self._seqs[:count]
         self._tail_bytes = size
@@ -268,17 +273,14 @@ class EventLog(Sink):
         """
         if self._is_lost(after):
             return Page([], is_gap=True)
-        if self._seqs and (
-            after >= self._seqs[0] - 1 or (self._seqs[0] == self._first_new and after >= self._last_old)
-        ):
+        if after >= self._floor:
             start = bisect.bisect_right(self._seqs, after)
             stop = bisect.bisect_right(self._seqs, self._visible)
             return Page(_at_most(self._tail[start:stop], max_bytes))
-        if after >= self._visible:
-            return Page([])
         if after < await self._store.oldest_seq(self.key):
             return Page([], is_gap=True)
-        events = await self._store.read_events(self.key, after=after, limit=PAGE_EVENTS)
+        limit = min(PAGE_EVENTS, max_bytes // EVENT_OVERHEAD_BYTES + 1)
+        events = await self._store.read_events(self.key, after=after, limit=limit)
         return Page(_at_most([event for event in events if event.seq <= self._visible], max_bytes))
 
     async def oldest(self) -> int:
@@ -313,7 +315,7 @@ class EventLog(Sink):
             _wake(waiter)
         if self._commits:
             for seq, future in self._commits:
-                if seq <= self._visible and not future.done():
+                if seq <= self._settled and not future.done():
                     future.set_result(None)
             self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
 

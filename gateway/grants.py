@@ -13,6 +13,7 @@ import shutil
 from typing import Final
 
 _OF_AN_INSTALLATION: Final = ("bin", "lib", "lib64", "libexec", "pyvenv.cfg")
+_SYSTEM: Final = ("/usr/", "/bin/", "/sbin/")
 _LINKS_FOLLOWED: Final = 16
 
 
@@ -40,10 +41,14 @@ def _hops(path: str) -> list[str]:
 
 
 def _installation(program: str) -> set[str]:
-    """A program and what is installed with it, where it lies in a directory `bin`."""
+    """A program and what is installed with it, where it lies in a directory `bin`; the system's are there
+    anyway.
+    """
     directory = os.path.dirname(program)
     prefix = os.path.dirname(directory)
-    if os.path.basename(directory) != "bin" or prefix in {"/", "/usr"}:
+    if program.startswith(_SYSTEM):
+        return set()
+    if os.path.basename(directory) != "bin":
         return {program}
     return {os.path.join(prefix, name) for name in _OF_AN_INSTALLATION} | _base_of(prefix)
 

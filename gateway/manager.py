@@ -41,6 +41,8 @@ Name = tuple[str, str]
 
 RETRY_SECONDS: Final = 5
 DRAIN_POLL_SECONDS: Final = 0.05
+RECOVERED_AT_ONCE: Final = 200
+"""Sessions whose cut turns are ended together, so that they share their commits."""
 
 
 class Counts(Struct, frozen=True):
@@ -234,8 +236,9 @@ class SessionManager:
         many.
         """
         records = await self._services.store.sessions_with_open_turn()
-        for record in records:
-            await self.find(record.owner, record.session_id)
+        for start in range(0, len(records), RECOVERED_AT_ONCE):
+            some = records[start : start + RECOVERED_AT_ONCE]
+            await asyncio.gather(*(self.find(record.owner, record.session_id) for record in some))
         return len(records)
 
     async def newest(self, owner: str) -> str | None:

@@ -29,10 +29,15 @@ from typing import Final
 
 from worker import kernel, landlock, paths, root
 from worker.seccomp import Filter
-from worker.spec import INNER_HOME, INNER_WORK, Limits, Network, Profile, SpawnRequest
+from worker.spec import INNER_HOME, INNER_WORK, Network, Profile, SpawnRequest
 
 OOM_SCORE: Final = 800
 """At the memory wall workers die, not the gateway (proc(5), oom_score_adj; 1000 is always first)."""
+COMMAND_DATA_SLACK: Final = 4
+"""RLIMIT_DATA of a command is so many times its memory limit: runtimes map far more than they use, and Bun,
+seeing a limit near its need, collects garbage without end. The watchdog holds the limit itself; this holds a
+runaway until then.
+"""
 _NAMESPACES: Final = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 _HOSTNAME: Final = "agent"
 _SIOCSIFFLAGS: Final = 0x8914
@@ -69,7 +74,7 @@ def enter(request: SpawnRequest) -> None:
             _become(request.uid)
             _check_reachable(request)
     os.umask(0o077)
-    _limit(request.limits, profile=request.sandbox.profile)
+    _limit(request)
     _take_environment(request)
 
 
@@ -140,12 +145,14 @@ def _check_reachable(request: SpawnRequest) -> None:
             raise WallMissing(13, f"its own uid cannot reach {path}; choose a data_dir that others may enter")
 
 
-def _limit(limits: Limits, *, profile: Profile) -> None:
+def _limit(request: SpawnRequest) -> None:
     """rlimits, after the user namespace exists: RLIMIT_NPROC then counts in it alone (Linux 5.14)."""
+    limits, profile = request.limits, request.sandbox.profile
     _set_limit(resource.RLIMIT_CORE, 0)
     _set_limit(resource.RLIMIT_NOFILE, limits.open_files)
     _set_limit(resource.RLIMIT_FSIZE, limits.file_bytes)
-    _set_limit(resource.RLIMIT_DATA, limits.memory_bytes)
+    slack = 1 if request.is_built_in else COMMAND_DATA_SLACK
+    _set_limit(resource.RLIMIT_DATA, limits.memory_bytes * slack)
     _set_limit(resource.RLIMIT_CPU, limits.cpu_seconds, grace=1)
     if profile != "none":
         _set_limit(resource.RLIMIT_MEMLOCK, 64 * 1024)

@@ -44,7 +44,7 @@ class Sandbox(Struct, frozen=True, kw_only=True):
 class Limits(Struct, frozen=True, kw_only=True):
     """What one worker may use; 0 is no limit."""
 
-    memory_bytes: int = 512 * MIB
+    memory_bytes: int = 1024 * MIB
     """Of the whole tree where a cgroup or the watchdog counts, of each process otherwise (RLIMIT_DATA)."""
     processes: int = 256
     open_files: int = 1024

@@ -221,7 +221,7 @@ class SqliteStore:
 
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         if self._writer is not None:
-            self._writer.forget(sink.key, seqs)
+            self._writer.forget(sink, seqs)
 
     async def read_events(self, key: str, *, after: int, limit: int) -> list[Event]:
         def act(connection: sqlite3.Connection) -> list[Event]:

@@ -1,7 +1,9 @@
 """The one thread that writes to SQLite: group commits, and honest words when it cannot.
 
-Whatever arrives while a commit runs goes into the next one, so a hundred writers cost one fsync; events that
-nobody waits for are held back up to 50 ms. Work is done in the order it was given.
+Whatever arrives while a commit runs goes into the next one, so a hundred writers cost one fsync. Events that
+nobody waits for are held back up to 50 ms, and an urgent one takes only its own log's along: a commit costs
+a page for each log in it. The order of a log's events is kept, and a call comes after every event that was
+given before it.
 
 Guarantees: `committed` is said only after COMMIT with synchronous=FULL; when a commit fails nothing of it is
 written, every waiting call gets the error, events are kept and tried again, but for those that their logs
@@ -21,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from gateway.errors import GatewayError, StoreFailed, StoreFull
 from gateway.events import Event, TurnEnded, TurnInterrupted, TurnStarted
@@ -32,8 +35,8 @@ GROUP_SECONDS: Final = 0.05
 """How long an event that nobody waits for may be held back for its group."""
 RETRY_SECONDS: Final = 0.5
 """How often a write that failed is tried again while nothing new arrives."""
-ANSWER_SECONDS: Final = 10.0
-"""How long the writer waits for the loop to hear of a failure."""
+HEARD_SECONDS: Final = 10.0
+"""How long the loop may take to hear of a failure before that is said."""
 
 _TURN_EDGES: Final = (TurnStarted, TurnEnded, TurnInterrupted)
 
@@ -52,17 +55,11 @@ class _Call:
         self.error: Exception | None = None
 
 
-class _Write:
-    """An event on its way to the disk."""
+class _Group(Struct):
+    """What is committed together: events, log by log, then calls."""
 
-    __slots__ = ("event", "sink")
-
-    def __init__(self, sink: Sink, event: Event) -> None:
-        self.sink = sink
-        self.event = event
-
-
-Item = _Call | _Write
+    events: dict[Sink, list[Event]]
+    calls: list[_Call]
 
 
 class Writer:
@@ -74,11 +71,15 @@ class Writer:
         self._connect = connect
         self._loop = asyncio.get_running_loop()
         self._condition = threading.Condition()
-        self._queue: list[Item] = []
-        self._is_urgent = False
+        self._events: dict[Sink, list[Event]] = {}
+        self._since = 0.0
+        """No event has waited for longer."""
+        self._urgent: set[Sink] = set()
+        """Logs of which an event must be committed at once."""
+        self._calls: list[_Call] = []
+        self._kept: dict[Sink, list[Event]] = {}
+        """What was refused, and is tried again."""
         self._is_stopping = False
-        self._kept: list[_Write] = []
-        self._forgotten: set[tuple[str, int]] = set()
         self._heard = threading.Event()
         self._row_ids: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="sqlite writer", daemon=True)
@@ -99,11 +100,16 @@ class Writer:
     def put(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         """An event for the next group."""
         with self._condition:
-            self._queue.append(_Write(sink, event))
-            if urgent and not self._is_urgent:
-                self._is_urgent = True
+            if not self._events:
+                self._since = time.monotonic()
                 self._condition.notify()
-            elif len(self._queue) == 1:
+            waiting = self._events.get(sink)
+            if waiting is None:
+                self._events[sink] = [event]
+            else:
+                waiting.append(event)
+            if urgent and sink not in self._urgent:
+                self._urgent.add(sink)
                 self._condition.notify()
 
     async def call(self, act: Act) -> Any:
@@ -114,78 +120,85 @@ class Writer:
         with self._condition:
             if self._is_stopping:
                 raise StoreFailed("The store is closed.")
-            self._queue.append(call)
-            self._is_urgent = True
+            self._calls.append(call)
             self._condition.notify()
         return await call.future
 
-    def forget(self, key: str, seqs: set[int]) -> None:
-        """Takes back events that were refused."""
+    def forget(self, sink: Sink, seqs: set[int]) -> None:
+        """Takes back events that were refused; called while the thread waits to be heard."""
         with self._condition:
-            self._forgotten |= {(key, seq) for seq in seqs}
+            for waiting in (self._kept, self._events):
+                if left := [event for event in waiting.pop(sink, ()) if event.seq not in seqs]:
+                    waiting[sink] = left
 
     # -- the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         connection = self._connect()
         try:
-            while (items := self._next_group()) is not None:
-                self._write_group(connection, items)
+            while (group := self._next_group()) is not None:
+                self._write_group(connection, group)
         finally:
             connection.close()
 
-    def _next_group(self) -> list[Item] | None:
+    def _next_group(self) -> _Group | None:
         """Waits for work and for its group to fill; None when it is time to stop and nothing is left."""
         with self._condition:
-            while not self._queue and not self._is_stopping:
+            while not (self._events or self._calls or self._is_stopping):
                 if self._kept:
                     self._condition.wait(RETRY_SECONDS)
                     break
                 self._condition.wait()
-            deadline = time.monotonic() + GROUP_SECONDS
-            while not (self._is_urgent or self._is_stopping) and (left := deadline - time.monotonic()) > 0:
+            while not (self._urgent or self._calls or self._is_stopping) and (left := self._left()) > 0:
                 self._condition.wait(left)
-            if self._is_stopping and not self._queue and not self._kept:
+            if self._is_stopping and not (self._events or self._calls or self._kept):
                 return None
-            items: list[Item] = [*self._kept, *self._queue]
-            self._queue = []
-            self._kept = []
-            self._is_urgent = False
-            if self._forgotten:
-                items = [item for item in items if not self._is_forgotten(item)]
-                self._forgotten.clear()
-            return items
+            return self._taken()
 
-    def _is_forgotten(self, item: Item) -> bool:
-        return isinstance(item, _Write) and (item.sink.key, item.event.seq) in self._forgotten
+    def _left(self) -> float:
+        """Seconds until every event must be written."""
+        return self._since + GROUP_SECONDS - time.monotonic() if self._events else 0.0
 
-    def _write_group(self, connection: sqlite3.Connection, items: list[Item]) -> None:
+    def _taken(self) -> _Group:
+        """What goes into the next group: everything, or the urgent logs' events."""
+        if self._kept or self._calls or self._is_stopping or self._left() <= 0:
+            group = _Group(self._kept, self._calls)
+            for sink, events in self._events.items():
+                group.events.setdefault(sink, []).extend(events)
+            self._kept, self._events, self._calls = {}, {}, []
+        else:
+            urgent = [sink for sink in self._urgent if sink in self._events]
+            group = _Group({sink: self._events.pop(sink) for sink in urgent}, [])
+        self._urgent.clear()
+        return group
+
+    def _write_group(self, connection: sqlite3.Connection, group: _Group) -> None:
         try:
             connection.execute("BEGIN IMMEDIATE")
-            self._write_items(connection, items)
+            self._write_events(connection, group.events)
+            for call in group.calls:
+                self._act(connection, call)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            self._fail(connection, items, error)
+            self._fail(connection, group, error)
             return
-        self._loop.call_soon_threadsafe(_tell, items)
+        self._loop.call_soon_threadsafe(_tell, group)
 
-    def _write_items(self, connection: sqlite3.Connection, items: list[Item]) -> None:
+    def _write_events(self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]) -> None:
         rows: list[tuple[int, int, int, bytes]] = []
-        turns: dict[int, bool] = {}
-        for item in items:
-            if isinstance(item, _Write):
-                event, row_id = item.event, self._row_id(connection, item.sink.key)
-                if row_id is not None:
-                    rows.append((row_id, event.seq, event.at, event.body))
-                    if isinstance(event.data, _TURN_EDGES):
-                        turns[row_id] = isinstance(event.data, TurnStarted)
+        turns: list[tuple[bool, int]] = []
+        for sink, events in logs.items():
+            row_id = self._row_ids.get(sink.key) or self._row_id(connection, sink.key)
+            if row_id is None:
                 continue
-            _insert(connection, rows)
-            rows = []
-            self._act(connection, item)
-        _insert(connection, rows)
-        for row_id, has_open_turn in turns.items():
-            connection.execute("UPDATE sessions SET has_open_turn = ? WHERE id = ?", (has_open_turn, row_id))
+            rows += [(row_id, event.seq, event.at, event.body) for event in events]
+            edges = [event.data for event in events if isinstance(event.data, _TURN_EDGES)]
+            if edges:
+                turns.append((isinstance(edges[-1], TurnStarted), row_id))
+        connection.executemany(
+            "INSERT OR IGNORE INTO events (session, seq, at, body) VALUES (?, ?, ?, ?)", rows
+        )
+        connection.executemany("UPDATE sessions SET has_open_turn = ? WHERE id = ?", turns)
 
     def _act(self, connection: sqlite3.Connection, call: _Call) -> None:
         """Runs a call; its own refusal undoes only itself."""
@@ -199,19 +212,17 @@ class Writer:
         connection.execute("RELEASE call")
 
     def _row_id(self, connection: sqlite3.Connection, key: str) -> int | None:
-        known = self._row_ids.get(key)
-        if known is None:
-            row = connection.execute("SELECT id FROM sessions WHERE key = ?", (key,)).fetchone()
-            if row is None:
-                return None
-            known = self._row_ids[key] = int(row[0])
-        return known
+        row = connection.execute("SELECT id FROM sessions WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        self._row_ids[key] = row_id = int(row[0])
+        return row_id
 
     def drop_row_id(self, key: str) -> None:
         """A session was deleted; called in the thread, by the call that deletes it."""
         self._row_ids.pop(key, None)
 
-    def _fail(self, connection: sqlite3.Connection, items: list[Item], error: sqlite3.Error) -> None:
+    def _fail(self, connection: sqlite3.Connection, group: _Group, error: sqlite3.Error) -> None:
         """Nothing was written: tells everybody, keeps the events, and waits until they were heard of."""
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -219,44 +230,35 @@ class Writer:
         words = worded(error)
         log.error("nothing could be written: %s", error)
         with self._condition:
-            self._kept = [item for item in items if isinstance(item, _Write)]
-            if self._is_stopping:
-                log.critical("%d events were not written", len(self._kept))
-                self._kept = []
+            self._kept = {} if self._is_stopping else group.events
+        if not self._kept and group.events:
+            log.critical("%d events were not written", sum(len(events) for events in group.events.values()))
         self._heard.clear()
-        self._loop.call_soon_threadsafe(self._refuse, items, words)
-        self._heard.wait(ANSWER_SECONDS)
+        self._loop.call_soon_threadsafe(self._refuse, group.calls, list(group.events), words)
+        while not self._heard.wait(HEARD_SECONDS) and not self._is_stopping:
+            log.warning("the loop has not heard for %g s that nothing could be written", HEARD_SECONDS)
 
-    def _refuse(self, items: list[Item], error: GatewayError) -> None:
+    def _refuse(self, calls: list[_Call], sinks: list[Sink], error: GatewayError) -> None:
         """On the loop: every waiting call and every log hears of the failure."""
-        for item in items:
-            if isinstance(item, _Call) and not item.future.done():
-                item.future.set_exception(error)
-        for sink in {id(item.sink): item.sink for item in items if isinstance(item, _Write)}.values():
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(error)
+        for sink in sinks:
             sink.refused(error)
         self._heard.set()
 
 
-def _insert(connection: sqlite3.Connection, rows: list[tuple[int, int, int, bytes]]) -> None:
-    if rows:
-        connection.executemany(
-            "INSERT OR IGNORE INTO events (session, seq, at, body) VALUES (?, ?, ?, ?)", rows
-        )
-
-
-def _tell(items: list[Item]) -> None:
-    """On the loop: what was committed, in order."""
-    last: dict[int, _Write] = {}
-    for item in items:
-        if isinstance(item, _Write):
-            last[id(item.sink)] = item
-        elif not item.future.done():
-            if item.error is not None:
-                item.future.set_exception(item.error)
-            else:
-                item.future.set_result(item.result)
-    for write in last.values():
-        write.sink.committed(write.event.seq)
+def _tell(group: _Group) -> None:
+    """On the loop: what was committed."""
+    for call in group.calls:
+        if call.future.done():
+            continue
+        if call.error is not None:
+            call.future.set_exception(call.error)
+        else:
+            call.future.set_result(call.result)
+    for sink, events in group.events.items():
+        sink.committed(events[-1].seq)
 
 
 def worded(error: sqlite3.Error) -> GatewayError:

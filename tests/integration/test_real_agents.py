@@ -33,7 +33,9 @@ async def launched(install: Callable[[str], Launch], url: str) -> Launch:
 
 
 def config_of(launch: Launch) -> str:
-    lines = ["[agents.real]", f"command = {json.dumps(list(launch.command))}", "[agents.real.env]"]
+    readable = json.dumps([str(path) for path in launch.readable])
+    lines = ["[agents.real]", f"command = {json.dumps(list(launch.command))}", f"readable = {readable}"]
+    lines.append("[agents.real.env]")
     return "\n".join([*lines, *(f"{name} = {json.dumps(value)}" for name, value in launch.env.items())])
 
 

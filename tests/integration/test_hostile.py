@@ -1,0 +1,211 @@
+"""Hostile agents, with real hostile programs.
+
+A probe that fails proves nothing by itself: each must first reach its target where there are no walls, in the
+same run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pathlib
+import time
+from typing import Any, Final
+
+import psutil
+import pytest
+
+from tests.gateways import running_gateway
+from tests.walls import NOBODY, PYTHON, USERS, User, Yard, finds, yard
+from worker.spec import Profile
+
+HOSTILE: Final = pathlib.Path(__file__).parents[1] / "hostile"
+PROBES: Final = str(HOSTILE / "probes.py")
+VICTIM: Final = str(HOSTILE / "victim.py")
+UNHELD_BY_BASIC: Final = {
+    "root": {"command_line_of_another", "command_line_of_the_gateway"},
+    "nobody": {
+        *("command_line_of_another", "command_line_of_the_gateway"),
+        *("limiting_another", "slowing_another", "pinning_another", "socket_of_the_gateway"),
+    },
+}
+"""What docs/isolation admits: /proc lists every process; where there are no uids of their own, processes may
+slow each other and reach their user's local sockets.
+"""
+
+
+async def attack(profile: Profile, user: User) -> dict[str, dict[str, str]]:
+    """All probes from one session, with another session and a gateway beside it."""
+    canary = "canary-" + os.urandom(16).hex()
+    async with yard(profile, user=user) as here:
+        gateway = await decoy(here, canary, user)
+        victim = here.request(PYTHON, VICTIM, "session", canary)
+        try:
+            async with await here.spawn(
+                *victim.argv, env={**victim.env, "SECRET": canary}, **places(victim)
+            ) as prey:
+                there = json.loads(await prey.read_line())
+                # What lies where is seen from outside: the walls may not make the probes miss by accident.
+                first = psutil.Process(prey.worker.pid)
+                there["victim"] = (first.children() or [first])[0].pid
+                there["home"] = victim.home
+                targets = {**gateway[1], **there, "server": here.spawner.server_pid, "canary": canary}
+                results: dict[str, dict[str, str]] = json.loads(
+                    await here.run(PYTHON, PROBES, json.dumps(targets))
+                )
+                return results
+        finally:
+            await gateway[0].communicate(b"\n")
+
+
+def places(request: Any) -> dict[str, Any]:
+    return {"cwd": request.cwd, "home": request.home, "uid": request.uid}
+
+
+async def decoy(here: Yard, canary: str, user: User) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
+    """A process with a gateway's secrets, of the fork server's own user."""
+    home = here.root / "gateway"
+    home.mkdir(mode=0o700)
+    uid = NOBODY if user == "nobody" and os.geteuid() == 0 else None
+    if uid is not None:
+        os.chown(home, uid, uid)
+    process = await asyncio.create_subprocess_exec(
+        *(PYTHON, VICTIM, "gateway", canary),
+        env={"HOME": str(home), "OPENAI_API_KEY": canary},
+        user=uid,
+        group=uid,
+        extra_groups=None if uid is None else [],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    return process, json.loads(await process.stdout.readline())
+
+
+def reached(results: dict[str, dict[str, str]]) -> set[str]:
+    return {name for name, result in results.items() if "reached" in result}
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_every_probe_reaches_its_target_without_walls_and_none_in_strict(user: User) -> None:
+    without, basic, strict = [await attack(profile, user) for profile in ("none", "basic", "strict")]
+    assert len(without) >= 33
+    assert set(without) - reached(without) == set(), "a probe that cannot succeed proves nothing"
+    assert reached(strict) == set()
+    assert reached(basic) <= UNHELD_BY_BASIC[user], "what basic does not hold is written down"
+
+
+BOMBS: Final = (
+    "fork_bomb",
+    "memory_bomb",
+    "descriptor_bomb",
+    "disk_filler",
+    "flood",
+    "flood_of_errors",
+    "spin",
+)
+NEIGHBOUR_SECONDS: Final = 1.0
+ROUNDS: Final = 8
+CONFIG: Final = f"""
+[sessions]
+turn_timeout_seconds = 4
+interrupt_timeout_seconds = 0.5
+stop_grace_seconds = 0.2
+[workers]
+memory_bytes = {200 << 20}
+disk_bytes = {64 << 20}
+processes = 64
+[agents.hostile]
+command = ["{PYTHON}", "{HOSTILE / "agent.py"}"]
+"""
+
+
+@pytest.mark.parametrize("act", BOMBS)
+async def test_neighbours_answer_within_a_second_while_an_agent_goes_wild(
+    act: str, tmp_path: pathlib.Path
+) -> None:
+    async with running_gateway(tmp_path, config=CONFIG) as gateway:
+        await gateway.chat("neighbour", "/echo warm")
+        await gateway.send("wild", act, agent="hostile")
+        slowest = 0.0
+        for number in range(ROUNDS):
+            began = time.monotonic()
+            state = await gateway.chat("neighbour", f"/echo {number}")
+            slowest = max(slowest, time.monotonic() - began)
+            assert state["messages"][-1]["content"] == str(number)
+            await asyncio.sleep(0.1)  # the campaign lasts as long as the wild turn, not a test's wait
+        assert slowest < NEIGHBOUR_SECONDS
+        family = gateway.workers()
+        deleted = await gateway.delete("wild")
+        assert deleted["receipt"]["survivors"] == 0
+        await gateway.delete("neighbour")
+        assert gateway.workers() == []
+        assert not [process for process in family if process.is_running()]
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        ("memory_bomb", "more memory than the 209 MB"),
+        ("disk_filler", "took more than the 67 MB"),
+        ("escape", "ended unexpectedly"),
+        ("play_dead", "did not finish within 4 seconds"),
+        ("close_stdout", "ended unexpectedly"),
+        ("deep_json", None),
+        ("impersonate", None),
+    ],
+)
+async def test_an_agent_that_misbehaves_ends_with_words_and_leaves_nothing(
+    act: str, words: str | None, tmp_path: pathlib.Path
+) -> None:
+    async with running_gateway(tmp_path, config=CONFIG) as gateway:
+        await gateway.chat("victim", "/echo mine")
+        before = await gateway.state("victim")
+        state = await gateway.post(
+            "/api/chat?wait=20", {"message": act, "session_id": "wild", "agent": "hostile"}
+        )
+        said = [message["content"] for message in state["messages"] if message["sender"] == "system"]
+        assert (words in said[-1]) if words else not said
+        assert await gateway.state("victim") == before
+        assert (await gateway.chat("victim", "/echo still"))["messages"][-1]["content"] == "still"
+        receipt = (await gateway.delete("wild"))["receipt"]
+        assert receipt["survivors"] == 0
+        assert len(gateway.workers()) == 1
+
+
+async def test_a_key_of_the_gateway_is_in_no_worker(tmp_path: pathlib.Path) -> None:
+    canary = "sk-canary-" + os.urandom(16).hex()
+    environ = {"AGENT_MODEL_KEY": canary, "AGENT_MODEL_URL": "http://127.0.0.1:9/v1", "AGENT_MODEL": "m"}
+    async with running_gateway(tmp_path, config=CONFIG, environ=environ) as gateway:
+        await gateway.chat("built-in", "/echo hello")
+        await gateway.chat("built-in", "hello, and fail")
+        await gateway.post("/api/chat?wait=20", {"message": "hi", "session_id": "other", "agent": "hostile"})
+        if os.geteuid() == 0:
+            assert finds(gateway.pid, canary), "the search finds what is there"
+            below = psutil.Process(gateway.pid).children(recursive=True)
+            assert len(below) == 4, "the fork server, the built-in agent, an init and its command"
+            for process in below:
+                assert canary.encode() not in pathlib.Path(f"/proc/{process.pid}/environ").read_bytes()
+                assert not finds(process.pid, canary)
+        for path in gateway.data_path.glob("sessions/**/*"):
+            assert not path.is_file() or canary.encode() not in path.read_bytes()
+
+
+async def test_links_in_a_working_directory_lead_nobody_out(tmp_path: pathlib.Path) -> None:
+    """Deleting follows no link, whatever the agent left in its directory."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    async with running_gateway(tmp_path, config=CONFIG) as gateway:
+        await gateway.post("/api/chat?wait=20", {"message": "hi", "session_id": "wild", "agent": "hostile"})
+        [work] = gateway.data_path.glob("sessions/*/work")
+        (work / "link").symlink_to(outside)
+        (work / "file").symlink_to(outside / "precious")
+        os.link(outside / "precious", work / "hard")
+        (work.parent / "home" / "loop").symlink_to("..")
+        async with gateway.http.get("/api/sessions/wild/export") as response:
+            assert "precious" not in await response.text()
+        await gateway.delete("wild")
+        assert not work.parent.exists()
+    assert (outside / "precious").read_text() == "precious"

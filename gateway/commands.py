@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import sqlite3
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
@@ -21,11 +22,12 @@ import aiohttp
 from gateway.agents import AgentCatalogue
 from gateway.app import Gateway
 from gateway.client import GatewayClient, Refused, SessionSummary
-from gateway.config import Config
+from gateway.config import Config, WorkersConfig
 from gateway.errors import GatewayError
 from gateway.lock import holder, is_held
 from gateway.server import listen, running
 from gateway.stores.sqlite import numbered, schema_version
+from gateway.walls import WalledSpawner
 
 LOW_DISK_BYTES: Final = 512 * 1024 * 1024
 """Below this the doctor warns: a full disk takes no new message."""
@@ -92,7 +94,12 @@ def _print_table(found: Iterable[SessionSummary]) -> None:
 
 def doctor(config: Config) -> int:
     """Looks at what a gateway needs, a line each; 1 where something is wrong."""
-    findings = [*_data_directory(config.data_path), *_database(config.database_path), *_agents(config)]
+    findings = [
+        *_data_directory(config.data_path),
+        *_database(config.database_path),
+        *_agents(config),
+        asyncio.run(_walls(config.workers)),
+    ]
     for is_well, words in findings:
         print(f"{'ok  ' if is_well else 'FAIL'}  {words}")
     return 0 if all(is_well for is_well, _ in findings) else 1
@@ -122,6 +129,20 @@ def _database(path: pathlib.Path) -> list[tuple[bool, str]]:
     findings = [(version <= newest, words)]
     aside = sorted(path.parent.glob(f"{path.name}.damaged-*[0-9]"))
     return findings + [(False, f"a damaged database is kept as {damaged}") for damaged in aside]
+
+
+async def _walls(workers: WorkersConfig) -> tuple[bool, str]:
+    """Builds the walls round a real worker, as the gateway does at its start."""
+    with tempfile.TemporaryDirectory() as directory:
+        spawner = WalledSpawner(workers, directory=pathlib.Path(directory))
+        try:
+            await spawner.open()
+        except OSError as error:
+            return False, f"walls: {error}"
+        profile, missing = spawner.profile, spawner.missing
+        await spawner.close()
+    why = "; ".join(f"not {stricter}: {words}" for stricter, words in missing.items())
+    return profile != "none" or workers.sandbox == "none", f"walls: {profile}" + (f" ({why})" if why else "")
 
 
 def _agents(config: Config) -> list[tuple[bool, str]]:

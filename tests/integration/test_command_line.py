@@ -101,6 +101,7 @@ async def test_the_doctor_is_content(tmp_path: pathlib.Path) -> None:
         assert code == 0, out
         assert gateway.url in out
         assert "schema 1" in out
+        assert "ok    walls: " in out
 
 
 @pytest.mark.parametrize("words", [("serve", "--agent", "x"), ("serve", "--config", "/nowhere.toml")])

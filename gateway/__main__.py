@@ -122,7 +122,8 @@ def _serve(options: argparse.Namespace) -> int:
     from gateway.server import listen  # heavy: only `serve` needs it
 
     try:
-        listener = listen(config.server.host, config.server.port)
+        server = config.server
+        listener = listen(server.host, server.port, half_open_seconds=server.half_open_seconds)
     except OSError as error:
         print(
             f"agent-gateway: cannot listen on {config.server.host}:{config.server.port}: {error.strerror}. "

@@ -57,9 +57,20 @@ class ServerConfig(_Table, frozen=True, kw_only=True):
     """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""
     drain_seconds: float = 30
     """How long turns in flight may go on after SIGTERM."""
+    header_deadline_seconds: float = 10
+    """From the first byte of a request to the end of its headers."""
     body_limit_bytes: int = MIB
     body_deadline_seconds: float = 30
+    idle_connection_seconds: float = 30
+    """A connection without a request is closed after so long."""
+    stalled_reader_seconds: float = 60
+    """A reader that takes not one byte for so long is cut; a slow one never is."""
+    half_open_seconds: float = 60
+    """A peer that has vanished without a word is found within this time."""
     max_connections: int = 20_000
+    """Fewer where the process may not open so many files: some are kept for workers."""
+    max_connections_per_address: int = 5_000
+    """And never more than three quarters of all. 5,000: as many streams as one owner may have."""
     log_level: str = "info"
     log_format: str = "text"
     """`text` for people, `json` for machines."""
@@ -391,9 +402,18 @@ def _contradictions(config: Config) -> list[str]:
         ]
     if config.sessions.sweep_interval_seconds == 0:
         mistakes.append("sessions.sweep_interval_seconds: must be more than 0")
+    mistakes += [
+        f"server.{name}: must be more than 0" for name in _POSITIVE if getattr(config.server, name) <= 0
+    ]
     if not 0 <= config.server.port <= 65_535:
         mistakes.append("server.port: 0 to 65535")
     return mistakes
+
+
+_POSITIVE: Final = (
+    *("header_deadline_seconds", "body_limit_bytes", "body_deadline_seconds", "idle_connection_seconds"),
+    *("stalled_reader_seconds", "half_open_seconds", "max_connections", "max_connections_per_address"),
+)
 
 
 def _walls(config: Config) -> list[str]:

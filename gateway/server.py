@@ -3,36 +3,61 @@
 Stock uvicorn refuses connections as soon as SIGTERM arrives and exits 143. Here the listener stays open while
 the gateway drains: new work is told 503, running turns get their grace, streams end with an event; then it
 exits 0. A second signal ends the grace.
+
+Connections are held to what the process may open: files are kept back for workers, so that a flood of
+connections stops no session from starting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Final
+from typing import Any, Final, cast
 
 import uvicorn
 from sse_starlette.sse import AppStatus
 
 from gateway.app import Gateway
+from gateway.config import LimitsConfig, ServerConfig
+from gateway.connections import Connections
+from gateway.protocol import GatewayProtocol
 
 log = logging.getLogger(__name__)
 
 CONNECTION_GRACE_SECONDS: Final = 2
 """How long connections may take to end by themselves once every stream has."""
-SEND_BUFFER_BYTES: Final = 128 * 1024
-"""Kernel memory per connection for a reader that does not read."""
-KEEP_ALIVE_SECONDS: Final = 30
+SEND_BUFFER_BYTES: Final = 64 * 1024
+"""What the kernel keeps for a reader that does not read; Linux doubles it. With what the protocol keeps, less
+than 256 kB a connection.
+"""
 BACKLOG: Final = 2_048
 STARTED_POLL_SECONDS: Final = 0.005
+KEEP_ALIVE_PROBES: Final = 3
+OWN_FILES: Final = 64
+"""Store, log, listener, event loop, model calls."""
+FILES_PER_WORKER: Final = 5
+"""Three pipes, a pidfd, and one more while it starts."""
+SWEEP_TICKS: Final = 10
+"""Of uvicorn, a tenth of a second each, between two looks at readers that stand still."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own signal handlers."""
+    """uvicorn without its own signal handlers, which looks after its connections."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self._connections = connections
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_TICKS == 0:
+            self._connections.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -40,19 +65,50 @@ class Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError."""
+def listen(host: str, port: int, *, half_open_seconds: float = 60) -> socket.socket:
+    """A listening socket, whose connections inherit its options. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _find_half_open(listener, seconds=half_open_seconds)
     try:
         listener.bind((host, port))
     except OSError:
         listener.close()
         raise
     return listener
+
+
+def _find_half_open(listener: socket.socket, *, seconds: float) -> None:
+    """Probes for peers that are quiet, and a bound for those that do not acknowledge what they are sent."""
+    interval = max(1, int(seconds / (2 * KEEP_ALIVE_PROBES)))
+    quiet = max(1, int(seconds) - interval * KEEP_ALIVE_PROBES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", quiet),
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", KEEP_ALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", int(seconds * 1000)),
+    ):
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def connection_capacity(server: ServerConfig, limits: LimitsConfig) -> int:
+    """How many connections there are files for when every worker has its own; asks the system for more first.
+
+    Where it gives few, connections and workers share them equally.
+    """
+    kept = OWN_FILES + FILES_PER_WORKER * limits.max_live_workers
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = server.max_connections + kept
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if allowed > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    files = max(allowed, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return max(1, files - kept, (files - OWN_FILES) // 2)
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +118,10 @@ async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[as
     Raises StoreFailed where the data directory cannot be used.
     """
     async with gateway.lifespan():
-        server = Server(_uvicorn(gateway))
+        config = gateway.config
+        capacity = connection_capacity(config.server, config.limits)
+        connections = Connections(config.server, capacity=capacity)
+        server = Server(_uvicorn(gateway, connections), connections)
         serving = asyncio.create_task(server.serve([listener]), name="server")
         try:
             while not server.started and not serving.done():
@@ -73,12 +132,12 @@ async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[as
             await serving
 
 
-def _uvicorn(gateway: Gateway) -> uvicorn.Config:
+def _uvicorn(gateway: Gateway, connections: Connections) -> uvicorn.Config:
     AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
     return uvicorn.Config(
         gateway.app,
         loop="none",
-        http="httptools",
+        http=cast("Any", functools.partial(GatewayProtocol, connections=connections)),
         ws="none",
         lifespan="off",
         access_log=False,
@@ -86,7 +145,7 @@ def _uvicorn(gateway: Gateway) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=cast("int", gateway.config.server.idle_connection_seconds),
         timeout_graceful_shutdown=CONNECTION_GRACE_SECONDS,
     )
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -42,6 +42,17 @@ ALLOWED_HEADERS: Final = (
 )
 EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, Retry-After"
 PREFLIGHT_SECONDS: Final = 600
+PLAIN_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""On every answer that says nothing else: kept by nobody, run as no page, embedded by no other site."""
+_NO_WEBSOCKET: Final = (
+    "WebSocket is not spoken here; follow a session with GET /api/chat/stream (server-sent events)."
+)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Statuses = Mapping[type[GatewayError], int]
@@ -79,6 +90,8 @@ class Guard:
             await self._refuse(error, sender, scope, receive)
         except HTTPException as error:
             await self._refuse(_named(error), sender, scope, receive, headers=error.headers)
+        except ClientDisconnect:
+            return  # nobody is left to be told
         except Exception:
             log.exception("request %s failed", request_id)
             await self._refuse(BrokenInvariant(), sender, scope, receive)
@@ -89,6 +102,8 @@ class Guard:
             raise ForbiddenHost
         if origin is not None and not self._is_allowed_origin(origin, host):
             raise ForbiddenOrigin
+        if "websocket" in headers.get("upgrade", "").lower():
+            raise BadRequest(_NO_WEBSOCKET)
         client = scope.get("client")
         self._rates.take(client[0] if client else "")
 
@@ -139,9 +154,11 @@ class _Sender:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.has_started = True
-            headers = MutableHeaders(raw=message["headers"])
+            raw = list(message.get("headers", ()))
+            said = {name.lower() for name, _ in raw}
+            raw += [header for header in PLAIN_HEADERS if header[0] not in said]
+            headers = MutableHeaders(raw=raw)
             headers["X-Request-Id"] = self.request_id
-            headers["X-Content-Type-Options"] = "nosniff"
             if self._origin is not None and self.is_origin_allowed:
                 headers["Access-Control-Allow-Origin"] = self._origin
                 headers["Access-Control-Allow-Credentials"] = "true"

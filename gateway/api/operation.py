@@ -38,6 +38,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     status: int = 200
     parameters: tuple[Parameter, ...] = ()
     media_type: str = "application/json"
+    other_media_types: tuple[str, ...] = ()
+    """Text that it answers with instead where the caller asks for it."""
     errors: tuple[int, ...] = ()
 
     def route(self) -> Route:
@@ -105,6 +107,7 @@ class ErrorBody(Struct, frozen=True):
 def _described(op: Operation, known: dict[int, Any], error: dict[str, Any]) -> dict[str, Any]:
     schema = known[id(op.answer)] if op.answer is not None else {"type": "string"}
     content = {op.media_type: {"schema": schema}} if op.status != 204 else {}
+    content |= {kind: {"schema": {"type": "string"}} for kind in op.other_media_types}
     described: dict[str, Any] = {
         "operationId": op.handler.__name__,
         "summary": op.summary,

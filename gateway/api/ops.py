@@ -47,6 +47,7 @@ class OpsFace:
                 handler=self.health,
                 summary="Whether it is alive",
                 answer=Health,
+                other_media_types=("text/plain",),
             )
         ]
 

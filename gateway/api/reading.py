@@ -5,12 +5,11 @@ to do.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from typing import Final, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from gateway.config import LimitsConfig, ServerConfig
 from gateway.errors import (
@@ -26,8 +25,6 @@ T = TypeVar("T")
 
 SESSION_ID: Final = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 COOKIE: Final = "agw_session"
-DISCARD_SECONDS: Final = 1.0
-DISCARD_BYTES: Final = 16 * 1024 * 1024
 _JSON_TYPES: Final = ("application/json",)
 
 
@@ -64,7 +61,6 @@ async def _bytes(request: Request, server: ServerConfig) -> bytes:
     limit = server.body_limit_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        await _discard(request)
         raise BodyTooLarge(f"The body may be {limit} bytes long.")
     parts: list[bytes] = []
     size = 0
@@ -73,7 +69,6 @@ async def _bytes(request: Request, server: ServerConfig) -> bytes:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit:
-                    await _discard(request)
                     raise BodyTooLarge(f"The body may be {limit} bytes long.")
                 parts.append(chunk)
     except TimeoutError:
@@ -81,17 +76,6 @@ async def _bytes(request: Request, server: ServerConfig) -> bytes:
             f"The body did not arrive within {server.body_deadline_seconds:g} seconds."
         ) from None
     return b"".join(parts)
-
-
-async def _discard(request: Request) -> None:
-    """Reads on for a moment: a client that still sends when its connection closes never sees the refusal."""
-    size = 0
-    with contextlib.suppress(TimeoutError, ClientDisconnect):
-        async with asyncio.timeout(DISCARD_SECONDS):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > DISCARD_BYTES:
-                    return
 
 
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)

@@ -167,7 +167,7 @@ class SessionsFace:
             Operation(
                 method="GET", path=one + "/export", handler=self.export_session,
                 summary="Take a session with you", parameters=(export,),
-                media_type="application/x-ndjson", errors=(404,),
+                media_type="application/x-ndjson", other_media_types=("text/markdown",), errors=(404,),
             ),
         ]  # fmt: skip
 

@@ -35,6 +35,9 @@ PAGE_BYTES: Final = 256 * 1024
 MERGE_ABOVE_EVENTS: Final = 8
 """A reader that finds more than this waiting is slow: neighbouring deltas reach it as one."""
 STALLED_SECONDS: Final = 60.0
+"""For servers that do not look after readers who take nothing."""
+WATCHED: Final = "agent_gateway.watched"
+"""The ASGI extension of the server that does: it cuts nobody who still takes a byte now and then."""
 RETRY_MILLISECONDS: Final = 2_000
 
 _HEARTBEAT: Final = b": \n\n"
@@ -236,6 +239,8 @@ class _EventStream(EventSourceResponse):
         self._on_end = on_end
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        if WATCHED in scope.get("extensions", ()):
+            self.send_timeout = None
         try:
             await super().__call__(scope, receive, send)
         finally:

@@ -24,13 +24,14 @@ FLOORS: Final[dict[str, int]] = {
     "stores.base": 2, "agents": 2,
     # 3: what touches the world
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
-    "workspace": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3, "stores.writer": 3,
+    "workspace": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
+    "stores.writer": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
     "manager": 4, "reaper": 4, "idempotency": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
-    "api.ops": 5, "api.guard": 5, "api.page": 5,
+    "api.ops": 5, "api.guard": 5, "api.page": 5, "refusals": 5, "cycle": 5, "protocol": 5,
     # 6: composition
     "client": 1, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
@@ -46,7 +47,9 @@ SAME_FLOOR: Final = {
     ("idempotency", "turns"), ("api.chat", "auth"), ("api.chat", "api.operation"),
     ("api.chat", "api.reading"), ("api.chat", "api.stream"), ("api.sessions", "auth"),
     ("api.sessions", "api.operation"), ("api.sessions", "api.reading"), ("api.ops", "api.operation"),
-    ("api.guard", "api.operation"), ("server", "app"), ("commands", "app"), ("commands", "server"),
+    ("api.guard", "api.operation"), ("refusals", "api.operation"), ("cycle", "refusals"),
+    ("protocol", "api.stream"), ("protocol", "cycle"), ("protocol", "refusals"), ("server", "app"),
+    ("commands", "app"), ("commands", "server"),
     ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"), ("__init__", "app"),
 }  # fmt: skip
 
@@ -55,7 +58,8 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "sse_starlette": ("api.stream", "server"),
     "psutil": ("spawner",),
     "uvloop": ("__main__",),
-    "uvicorn": ("server",),
+    "httptools": ("protocol",),
+    "uvicorn": ("server", "protocol", "cycle"),
     "aiohttp": ("broker", "client", "commands"),
     "yarl": ("broker",),
     "sqlite3": ("stores.sqlite", "stores.writer", "commands"),

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway import errors
+from gateway import errors, orphans
 from gateway.agents import AgentCatalogue
 from gateway.api import page
 from gateway.api.chat import ChatFace
@@ -80,10 +80,11 @@ class Gateway:
         limits = config.limits
         self.config = config
         self.slots = WorkerSlots(limits.max_live_workers, lambda: self.manager.sessions())
+        self.spawner = WalledSpawner(config.workers, directory=config.data_path / "sessions")
         self.services = Services(
             config=config,
             store=_store(config),
-            spawner=WalledSpawner(config.workers, directory=config.data_path / "sessions"),
+            spawner=self.spawner,
             broker=Broker(config.model),
             agents=AgentCatalogue(config),
             workspaces=Workspaces(config.data_path, config.workers),
@@ -133,11 +134,13 @@ class Gateway:
         async with contextlib.AsyncExitStack() as stack:
             self.lock.take()
             stack.callback(self.lock.release)
+            await asyncio.to_thread(orphans.sweep, self.config.data_path)
             services.workspaces.open()
             await services.store.open()
             stack.push_async_callback(services.store.close)
             services.workspaces.claim_uids(await services.store.taken_uids())
             await services.spawner.open()
+            orphans.note(self.config.data_path, self.spawner.server_pid)
             stack.push_async_callback(services.spawner.close)
             stack.push_async_callback(services.broker.close)
             await stack.enter_async_context(self.manager)

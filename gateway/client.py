@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
-from msgspec import Struct
+
+from gateway.answers import Counts, Deleted, ErrorBody, SessionList, SessionSummary
 
 T = TypeVar("T")
 
@@ -28,56 +29,6 @@ class Refused(Exception):
         self.status = status
         self.code = code
         super().__init__(message)
-
-
-class SessionSummary(Struct, frozen=True):
-    """A session in a list; times are ISO 8601."""
-
-    session_id: str
-    title: str | None
-    state: str
-    agent: str
-    created_at: str
-    last_active_at: str
-    messages: int
-
-
-class Receipt(Struct, frozen=True):
-    """What the end of a session's worker came to."""
-
-    processes: int = 0
-    survivors: int = 0
-    bytes_freed: int = 0
-    milliseconds: int = 0
-
-
-class Deleted(Struct, frozen=True):
-    """A deleted session."""
-
-    session_id: str
-    deleted: bool
-    receipt: Receipt
-
-
-class Counts(Struct, frozen=True):
-    """How many sessions there are."""
-
-    active_sessions: int
-    live: int
-    parked: int
-
-
-class _SessionList(Struct):
-    sessions: list[SessionSummary]
-
-
-class _ErrorDetail(Struct):
-    code: str
-    message: str
-
-
-class _ErrorBody(Struct):
-    error: _ErrorDetail
 
 
 class GatewayClient:
@@ -104,7 +55,7 @@ class GatewayClient:
 
     async def sessions(self, *, limit: int = 1000) -> list[SessionSummary]:
         """The caller's sessions, last active first."""
-        return (await self._json("GET", f"/api/sessions?limit={limit}", _SessionList)).sessions
+        return (await self._json("GET", f"/api/sessions?limit={limit}", SessionList)).sessions
 
     async def session(self, session_id: str) -> SessionSummary:
         """One session."""
@@ -142,7 +93,7 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     if response.status < 400:
         return
     try:
-        error = msgspec.json.decode(await response.read(), type=_ErrorBody).error
+        error = msgspec.json.decode(await response.read(), type=ErrorBody).error
     except msgspec.DecodeError:
         raise Refused(response.status, "error", response.reason or "") from None
     raise Refused(response.status, error.code, error.message)

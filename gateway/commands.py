@@ -20,8 +20,9 @@ from typing import Final
 import aiohttp
 
 from gateway.agents import AgentCatalogue
+from gateway.answers import SessionSummary
 from gateway.app import Gateway
-from gateway.client import GatewayClient, Refused, SessionSummary
+from gateway.client import GatewayClient, Refused
 from gateway.config import Config, WorkersConfig
 from gateway.errors import GatewayError
 from gateway.lock import holder, is_held

@@ -15,9 +15,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from msgspec import Struct
-
 from gateway import events as ev
+from gateway.answers import Counts
 from gateway.chat import ChatState
 from gateway.errors import (
     Draining,
@@ -43,16 +42,6 @@ RETRY_SECONDS: Final = 5
 DRAIN_POLL_SECONDS: Final = 0.05
 RECOVERED_AT_ONCE: Final = 200
 """Sessions whose cut turns are ended together, so that they share their commits."""
-
-
-class Counts(Struct, frozen=True):
-    """What operators watch."""
-
-    active_sessions: int
-    """Everything in the map."""
-    live: int
-    """With a worker."""
-    parked: int
 
 
 class Shelf:

@@ -8,11 +8,8 @@ worker still shares with the fork server as if it were its own: an upper bound.
 from __future__ import annotations
 
 import contextlib
-import os
-from typing import Final
 
-KIB: Final = 1024
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+import psutil
 
 
 def tree_bytes(pid: int) -> int:
@@ -31,16 +28,13 @@ def tree(pid: int) -> list[int]:
 
 def process_bytes(pid: int) -> int:
     """Bytes of one process."""
-    with contextlib.suppress(OSError):
-        return _sum_of(f"/proc/{pid}/smaps_rollup", (b"Pss:", b"SwapPss:"))
-    with contextlib.suppress(OSError):
-        return _sum_of(f"/proc/{pid}/status", (b"RssAnon:", b"RssShmem:", b"VmSwap:"))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        with contextlib.suppress(psutil.AccessDenied):
+            return int(process.memory_full_info().pss)
+        usage = process.memory_info()
+        return int(usage.rss - usage.shared)
     return 0
-
-
-def _sum_of(path: str, names: tuple[bytes, ...]) -> int:
-    with open(path, "rb") as file:
-        return sum(int(line.split()[1]) * KIB for line in file if line.startswith(names))
 
 
 def resident_bytes(pid: int) -> int:
@@ -49,6 +43,6 @@ def resident_bytes(pid: int) -> int:
     """
     total = 0
     for member in tree(pid):
-        with contextlib.suppress(OSError), open(f"/proc/{member}/statm", "rb") as file:
-            total += int(file.read().split()[1]) * PAGE_BYTES
+        with contextlib.suppress(psutil.Error):
+            total += int(psutil.Process(member).memory_info().rss)
     return total

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from gateway.api.operation import ErrorBody, ErrorDetail
+from gateway.answers import ErrorBody, ErrorDetail
 from gateway.errors import BrokenInvariant
 
 HEAD_BYTES: Final = 64 * 1024

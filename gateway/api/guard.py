@@ -21,7 +21,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api.operation import ErrorBody, ErrorDetail, json_response
+from gateway.answers import ErrorBody, ErrorDetail
+from gateway.api.operation import json_response
 from gateway.config import Config
 from gateway.errors import (
     BadRequest,

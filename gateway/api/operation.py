@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.answers import ErrorBody
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -87,21 +89,6 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components},
     }
-
-
-class ErrorDetail(Struct, frozen=True):
-    """What went wrong: a stable slug, words with what to do, and the session where there is one."""
-
-    code: str
-    message: str
-    session_id: str | None = None
-
-
-class ErrorBody(Struct, frozen=True):
-    """Every error of this gateway."""
-
-    error: ErrorDetail
-    request_id: str
 
 
 def _described(op: Operation, known: dict[int, Any], error: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.answers import Counts, Deleted, SessionList, SessionSummary
 from gateway.api.operation import Operation, Parameter, json_response
 from gateway.api.reading import checked_session_id, query_int, read_body
 from gateway.auth import principal_of
@@ -20,35 +21,16 @@ from gateway.errors import InvalidField, SessionNotFound
 from gateway.eventlog import EventLog
 from gateway.events import iso
 from gateway.lifecycle import CloseReason, SessionState
-from gateway.manager import Counts, SessionManager
+from gateway.manager import SessionManager
 from gateway.services import Services
 from gateway.session import Session
 from gateway.stores.base import SessionRecord
-from worker.spec import Receipt
 
 T = TypeVar("T")
 
 TITLE_CHARACTERS = 200
 EXPORT_PAGE_BYTES = 256 * 1024
 MAX_RETENTION_DAYS = 3650
-
-
-class SessionSummary(Struct, frozen=True):
-    """A session in a list."""
-
-    session_id: str
-    title: str | None
-    state: str
-    agent: str
-    created_at: str
-    last_active_at: str
-    messages: int
-
-
-class SessionList(Struct, frozen=True):
-    """The caller's sessions, last active first."""
-
-    sessions: list[SessionSummary]
 
 
 class CreateRequest(Struct):
@@ -79,14 +61,6 @@ class QueueRequest(Struct):
 
     action: str
     message_id: str | None = None
-
-
-class Deleted(Struct, frozen=True):
-    """What a deletion came to: everything of the session is erased, and its processes are gone."""
-
-    session_id: str
-    deleted: bool
-    receipt: Receipt
 
 
 class AgentSummary(Struct, frozen=True):

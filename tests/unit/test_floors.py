@@ -24,7 +24,7 @@ FLOORS: Final[dict[str, int]] = {
     "stores.base": 2, "agents": 2,
     # 3: what touches the world
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
-    "workspace": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
+    "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
     "stores.writer": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
@@ -33,7 +33,7 @@ FLOORS: Final[dict[str, int]] = {
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.ops": 5, "api.guard": 5, "api.page": 5, "refusals": 5, "cycle": 5, "protocol": 5,
     # 6: composition
-    "client": 1, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
+    "client": 2, "answers": 1, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
@@ -56,7 +56,7 @@ SAME_FLOOR: Final = {
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "starlette": ("api.", "auth", "app"),
     "sse_starlette": ("api.stream", "server"),
-    "psutil": ("spawner",),
+    "psutil": ("memory", "orphans"),
     "uvloop": ("__main__",),
     "httptools": ("protocol",),
     "uvicorn": ("server", "protocol", "cycle"),

@@ -29,6 +29,11 @@ RESERVE_AHEAD: Final = 10_000
 RESERVE_LOW_WATER: Final = 5_000
 RESERVE_RETRY_SECONDS: Final = 0.5
 """How often numbers are asked for again while the store cannot write."""
+SHARED_PAGE_BYTES: Final = 1024 * 1024
+SHARED_PAGE_SECONDS: Final = 5.0
+"""A page that holds something large is kept so long, because its readers hold what they could not send
+yet.
+"""
 PAGE_EVENTS: Final = 2_000
 """Events read from the store at a time."""
 
@@ -82,6 +87,7 @@ class EventLog(Sink):
         """Up to here every number is decided: visible, or refused and never used again."""
         self._committed = 0
         self._last_at = 0
+        self._pages: dict[tuple[int, int], list[Event]] = {}
         self._gaps: tuple[tuple[int, int], ...] = ()
         self._held: deque[_Entry] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -280,8 +286,19 @@ class EventLog(Sink):
         if after < await self._store.oldest_seq(self.key):
             return Page([], is_gap=True)
         limit = min(PAGE_EVENTS, max_bytes // EVENT_OVERHEAD_BYTES + 1)
-        events = await self._store.read_events(self.key, after=after, limit=limit)
+        events = await self._stored(after, limit)
         return Page(_at_most([event for event in events if event.seq <= self._visible], max_bytes))
+
+    async def _stored(self, after: int, limit: int) -> list[Event]:
+        """A page of the store; readers who come to the same place within a short time hold one copy of it."""
+        kept = self._pages.get((after, limit))
+        if kept is not None:
+            return kept
+        events = await self._store.read_events(self.key, after=after, limit=limit)
+        if sum(event.size_bytes for event in events) >= SHARED_PAGE_BYTES:
+            events = self._pages.setdefault((after, limit), events)
+            asyncio.get_running_loop().call_later(SHARED_PAGE_SECONDS, self._pages.pop, (after, limit), None)
+        return events
 
     async def oldest(self) -> int:
         """A cursor that begins with the oldest event that is kept."""

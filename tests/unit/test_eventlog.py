@@ -223,3 +223,15 @@ async def test_time_never_goes_back() -> None:
     now[0] = 1000
     log.append(text("b"))
     assert [event.at for event in (await log.read(0, max_bytes=9999)).events] == [2000, 2000]
+
+
+async def test_readers_of_a_large_event_on_disk_hold_one_copy() -> None:
+    class Copying(MemoryStore):
+        async def read_events(self, key: str, *, after: int, limit: int) -> list[Event]:
+            found = await super().read_events(key, after=after, limit=limit)
+            return [Event.stored(event.seq, event.at, bytes(bytearray(event.body))) for event in found]
+
+    log = await log_of(Copying(max_events=10_000, max_bytes=100_000_000), Seen(), max_events=2)
+    log.append(text("x" * 2_000_000), *[text("y")] * 5)
+    pages = [await log.read(0, max_bytes=100_000) for _ in range(3)]
+    assert all(page.events[0] is pages[0].events[0] for page in pages)

@@ -28,6 +28,8 @@ class Reaper:
         self._manager = manager
         self._services = services
         self._config: SessionsConfig = services.config.sessions
+        self._began_ms = services.wall_ms()
+        self._began_monotonic = services.monotonic()
 
     async def run(self) -> None:
         """Sweeps for ever."""
@@ -72,8 +74,15 @@ class Reaper:
             log.error("nothing was purged: %s", error)
         return len(idle)
 
+    def _now(self) -> int:
+        """Milliseconds since 1970, but never further on than this process has lived: a clock that jumps ahead
+        purges nothing.
+        """
+        lived = round((self._services.monotonic() - self._began_monotonic) * 1000)
+        return min(self._services.wall_ms(), self._began_ms + lived)
+
     async def _purge(self) -> None:
-        now, store = self._services.wall_ms(), self._services.store
+        now, store = self._now(), self._services.store
         for record in await store.expired_sessions(now, limit=PURGE_BATCH):
             if self._manager.get(record.owner, record.session_id) is None:
                 stand = await store.stand(record.key)

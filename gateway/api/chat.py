@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.operation import (
+    IDEMPOTENCY_KEY,
     SESSION_ID_HEADER,
     SESSION_ID_QUERY,
     Operation,
@@ -113,12 +114,6 @@ class ChatFace:
             schema={"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
             description="Seconds to wait for the turn's end before answering.",
         )
-        key = Parameter(
-            name="Idempotency-Key",
-            schema={"type": "string", "minLength": 1, "maxLength": 255},
-            description="The same key and body within 24 h never runs a second turn.",
-            place="header",
-        )
         view = Parameter(
             name="view", schema={"enum": ["state", "events"]}, description="State frames, or the log itself."
         )
@@ -130,7 +125,7 @@ class ChatFace:
         return [
             Operation(
                 method="POST", path="/api/chat", handler=self.chat, summary="Send a message",
-                body=ChatRequest, answer=State, parameters=(*named, wait, key),
+                body=ChatRequest, answer=State, parameters=(*named, wait, IDEMPOTENCY_KEY),
             ),
             Operation(
                 method="GET", path="/api/state", handler=self.state, summary="Where a session stands",

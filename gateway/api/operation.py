@@ -69,6 +69,14 @@ SESSION_ID_HEADER = Parameter(
 )
 
 
+IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    schema={"type": "string", "minLength": 1, "maxLength": 255},
+    description="The same key and body within 24 h is the same request: it never acts a second time.",
+    place="header",
+)
+
+
 def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these operations."""
     types = [kind for op in operations for kind in (op.body, op.answer) if kind is not None]

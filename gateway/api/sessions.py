@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
+import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
-from gateway.api.operation import Operation, Parameter, json_response
+from gateway.api.operation import IDEMPOTENCY_KEY, Operation, Parameter, json_response
 from gateway.api.reading import checked_session_id, query_int, read_body
 from gateway.auth import principal_of
 from gateway.chat import ChatState
 from gateway.errors import InvalidField, SessionNotFound
 from gateway.eventlog import EventLog
 from gateway.events import iso
+from gateway.idempotency import Idempotency
 from gateway.lifecycle import CloseReason, SessionState
-from gateway.manager import SessionManager
+from gateway.manager import SessionManager, new_session_id
 from gateway.services import Services
 from gateway.session import Session
 from gateway.stores.base import SessionRecord
@@ -84,6 +86,7 @@ class SessionsFace:
     def __init__(self, manager: SessionManager, services: Services) -> None:
         self._manager = manager
         self._services = services
+        self._idempotency = Idempotency(services.store, wall_ms=services.wall_ms)
 
     def operations(self) -> list[Operation]:
         """Sessions as operations."""
@@ -104,6 +107,7 @@ class SessionsFace:
             Operation(
                 method="POST", path="/api/sessions", handler=self.create_session, summary="Make a session",
                 body=CreateRequest, answer=SessionSummary, status=201, errors=(409,),
+                parameters=(IDEMPOTENCY_KEY,),
             ),
             Operation(
                 method="GET", path="/api/sessions/count", handler=self.count_sessions,
@@ -202,8 +206,7 @@ class SessionsFace:
             checked_session_id(body.session_id)
         if body.retention_days is not None and not 0 <= body.retention_days <= MAX_RETENTION_DAYS:
             raise InvalidField(f"retention_days is 0 to {MAX_RETENTION_DAYS} - at `$.retention_days`.")
-        owner = principal_of(request).owner
-        session = await self._manager.create(owner, body.session_id, agent=body.agent)
+        session = await self._made(principal_of(request).owner, body, request.headers.get("idempotency-key"))
         if body.title:
             await session.rename(_title(body.title))
         if body.retention_days is not None:
@@ -211,6 +214,19 @@ class SessionsFace:
         return json_response(
             self._summary(session.fresh_record()), status=201, headers={"X-Session-Id": session.session_id}
         )
+
+    async def _made(self, owner: str, body: CreateRequest, key: str | None) -> Session:
+        """A new session; with a key, the one that the same request made before."""
+        if key is None:
+            return await self._manager.create(owner, body.session_id, agent=body.agent)
+        self._manager.refuse_while_draining()
+        self._services.agents.get(body.agent)
+        session_id = body.session_id or new_session_id()
+        request = f"create {msgspec.json.encode(body)!r}"
+        session_id = await self._idempotency.session_for(
+            owner, key, request, session_id, is_new=body.session_id is None
+        )
+        return await self._manager.get_or_create(owner, session_id, agent=body.agent)
 
     async def rename_session(self, request: Request) -> Response:
         body = await self._read(request, RenameRequest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from typing import Any
@@ -275,3 +276,13 @@ async def test_a_good_request_works_on_the_connection_of_a_bad_one(gateway: Runn
         async with http.get("/health") as response:
             assert await response.text() == "OK"
     assert "Traceback" not in gateway.log()
+
+
+async def test_a_session_is_made_once_for_one_key(gateway: RunningGateway) -> None:
+    key = {"Idempotency-Key": fresh_id("made-once")}
+    made = await asyncio.gather(
+        *(gateway.post("/api/sessions", {"title": "T"}, status=201, headers=key) for _ in range(5))
+    )
+    assert len({session["session_id"] for session in made}) == 1
+    refused = await gateway.post("/api/sessions", {"title": "other"}, status=422, headers=key)
+    assert refused["error"]["code"] == "idempotency_mismatch"

@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tarfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -30,6 +31,11 @@ _FROM_NPM: Final = (
     'import("@sparticuz/chromium").then(async (m) => console.log(await m.default.executablePath()))'
 )
 
+_UNPACK: Final = (
+    "const fs = require('fs'), [from, to] = process.argv.slice(1);"
+    "fs.writeFileSync(to, require('zlib').brotliDecompressSync(fs.readFileSync(from)))"
+)
+
 OpenPage = Callable[..., Awaitable[Page]]
 """Opens a page in a window of its own: `await open_page(url, viewport=…, locale=…)`."""
 
@@ -48,6 +54,26 @@ def find_browser() -> str | None:
         [node, "-e", _FROM_NPM], cwd=FRONTEND, capture_output=True, text=True, timeout=120
     )
     return answer.stdout.strip() or None
+
+
+def environment_of(browser_path: str) -> dict[str, str]:
+    """What the browser needs to start: where the machine lacks its libraries (NSS and the like), those that
+    @sparticuz/chromium brings along.
+    """
+    ldd = shutil.which("ldd") or "ldd"
+    needed = subprocess.run([ldd, browser_path], capture_output=True, text=True, timeout=60).stdout
+    packed = FRONTEND / "node_modules" / "@sparticuz" / "chromium" / "bin" / "al2023.tar.br"
+    if "not found" not in needed or not packed.is_file():
+        return dict(os.environ)
+    unpacked = FRONTEND.parent / ".cache" / "chromium"
+    if not (unpacked / "lib").is_dir():
+        unpacked.mkdir(parents=True, exist_ok=True)
+        archive = unpacked / "libraries.tar"
+        command = [shutil.which("node") or "node", "-e", _UNPACK, str(packed), str(archive)]
+        subprocess.run(command, check=True, timeout=60)
+        with tarfile.open(archive) as tar:
+            tar.extractall(unpacked, filter="data")
+    return {**os.environ, "LD_LIBRARY_PATH": str(unpacked / "lib")}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +101,9 @@ def browser_path() -> str:
 async def browser(browser_path: str) -> AsyncIterator[Browser]:
     """One Chromium for all tests of a module; each test has windows of its own."""
     async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=browser_path, args=list(ARGUMENTS))
+        running = await playwright.chromium.launch(
+            executable_path=browser_path, args=list(ARGUMENTS), env=dict(environment_of(browser_path))
+        )
         try:
             yield running
         finally:

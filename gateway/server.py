@@ -18,6 +18,7 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
 import uvicorn
@@ -37,6 +38,8 @@ SEND_BUFFER_BYTES: Final = 64 * 1024
 than 256 kB a connection.
 """
 BACKLOG: Final = 2_048
+BLOCKING_THREADS: Final = 3
+"""For erasing files, measuring disks, looking up names: the usual number grows with the load and stays."""
 STARTED_POLL_SECONDS: Final = 0.005
 KEEP_ALIVE_PROBES: Final = 3
 OWN_FILES: Final = 64
@@ -117,6 +120,8 @@ async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[as
 
     Raises StoreFailed where the data directory cannot be used.
     """
+    blocking = ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="blocking")
+    asyncio.get_running_loop().set_default_executor(blocking)
     async with gateway.lifespan():
         config = gateway.config
         capacity = connection_capacity(config.server, config.limits)

@@ -182,6 +182,9 @@ class AgentConfig(_Table, frozen=True, kw_only=True):
         return tuple(shlex.split(self.command)) if isinstance(self.command, str) else self.command
 
 
+_LIMITS: Final = Limits()
+
+
 class WorkersConfig(_Table, frozen=True, kw_only=True):
     """How workers run: behind which walls, and how much each may use (0: no limit)."""
 
@@ -194,13 +197,13 @@ class WorkersConfig(_Table, frozen=True, kw_only=True):
     and says so.
     """
     network: Literal["shared", "none"] = "shared"
-    memory_bytes: int = 1024 * MIB
-    processes: int = 256
-    open_files: int = 1024
-    cpu_seconds: int = 0
-    file_bytes: int = 1024 * MIB
-    disk_bytes: int = 2048 * MIB
-    temporary_bytes: int = 64 * MIB
+    memory_bytes: int = _LIMITS.memory_bytes
+    processes: int = _LIMITS.processes
+    open_files: int = _LIMITS.open_files
+    cpu_seconds: int = _LIMITS.cpu_seconds
+    file_bytes: int = _LIMITS.file_bytes
+    disk_bytes: int = _LIMITS.disk_bytes
+    temporary_bytes: int = _LIMITS.temporary_bytes
     first_uid: int = 200_000
     """Where the gateway runs as root, each session's worker gets a uid of its own from here on."""
     uid_count: int = 100_000

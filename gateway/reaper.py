@@ -66,7 +66,9 @@ class Reaper:
             session.ask_to_close(CloseReason.IDLE)
         if idle:
             log.info(
-                "reaped %d idle sessions; %d are left", len(idle), len(self._manager.sessions()) - len(idle)
+                "reaped %d idle sessions; %d are left",
+                len(idle),
+                self._manager.get_active_session_count() - len(idle),
             )
         try:
             await self._purge()

@@ -25,7 +25,6 @@ _CLONE_CHILD_CLEARTID: Final = 0x0020_0000
 _CLONE_CHILD_SETTID: Final = 0x0100_0000
 
 # mount(2)
-MS_RDONLY: Final = 1
 MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
 MS_NOEXEC: Final = 8

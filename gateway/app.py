@@ -25,6 +25,7 @@ from gateway.api.guard import Guard
 from gateway.api.operation import json_response, openapi
 from gateway.api.ops import OpsFace
 from gateway.api.sessions import SessionsFace
+from gateway.auth import Gate
 from gateway.broker import Broker
 from gateway.config import Config
 from gateway.limits import TokenBuckets
@@ -59,6 +60,8 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.SessionEnded: 409,
     errors.QueueFull: 429,
     errors.PermissionNotPending: 409,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
     errors.ForbiddenHost: 403,
     errors.ForbiddenOrigin: 403,
     errors.RateLimited: 429,
@@ -95,6 +98,7 @@ class Gateway:
         self.lock = DataLock(config.data_path)
         self.manager = SessionManager(self.services)
         self.reaper = Reaper(self.manager, self.services)
+        self.gate = Gate()
         self.app = self._asgi()
 
     def _asgi(self) -> Starlette:
@@ -113,7 +117,7 @@ class Gateway:
         async def describe(_request: Request) -> Response:
             return json_response(document)
 
-        routes = [operation.route() for operation in operations]
+        routes = [operation.route(self.gate.admit) for operation in operations]
         app = Starlette(
             routes=[*routes, Route("/openapi.json", describe, methods=["GET"]), *page.routes()],
             lifespan=lambda _app: self.lifespan(),

@@ -119,6 +119,18 @@ class PermissionNotPending(GatewayError):
     code = "permission_not_pending"
 
 
+class Unauthorized(GatewayError):
+    """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
+
+    code = "unauthorized"
+
+
+class Forbidden(GatewayError):
+    """Your credentials do not allow this."""
+
+    code = "forbidden"
+
+
 class ForbiddenHost(GatewayError):
     """This Host is not served here; add it to server.hosts if it is yours."""
 

@@ -1,10 +1,29 @@
-"""Who: a tenant, and on whose behalf inside it."""
+"""Who: a tenant, on whose behalf inside it, and what they may do."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
+
+Scope = Literal["", "read", "chat", "operate", "admin"]
+"""What an operation asks of its caller. Empty: nothing, it is public.
+
+`read` sees one's own sessions, `chat` uses them, `operate` watches and ends everybody's without seeing their
+content, `admin` makes keys and answers as a person.
+"""
+
+IMPLIED: Final[dict[str, frozenset[str]]] = {
+    "read": frozenset({"read"}),
+    "chat": frozenset({"chat", "read"}),
+    "operate": frozenset({"operate"}),
+    "admin": frozenset({"admin", "operate"}),
+}
+"""A scope and everything that comes with it."""
+
+ALL_SCOPES: Final = frozenset(IMPLIED)
+
+Kind = Literal["local", "key", "token", "user", "visitor", "share"]
 
 
 class Principal(Struct, frozen=True):
@@ -12,6 +31,11 @@ class Principal(Struct, frozen=True):
 
     tenant: str
     subject: str
+    kind: Kind = "local"
+    """How it is known: the machine, an API key, a JWT, a sign-in, a visitor's cookie, a shared link."""
+    scopes: frozenset[str] = ALL_SCOPES
+    key_id: str | None = None
+    """The public part of the API key, which limits of a key count by."""
 
     @property
     def owner(self) -> str:
@@ -21,3 +45,8 @@ class Principal(Struct, frozen=True):
 
 LOCAL: Final = Principal("default", "local")
 """The person at the machine: the one owner in `open` mode."""
+
+
+def with_implied(scopes: frozenset[str]) -> frozenset[str]:
+    """These scopes and those that come with them. Raises KeyError for one that there is not."""
+    return frozenset().union(*(IMPLIED[scope] for scope in scopes))

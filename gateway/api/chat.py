@@ -124,27 +124,32 @@ class ChatFace:
         )
         return [
             Operation(
-                method="POST", path="/api/chat", handler=self.chat, summary="Send a message",
+                method="POST", scope="chat", path="/api/chat", handler=self.chat, summary="Send a message",
                 body=ChatRequest, answer=State, parameters=(*named, wait, IDEMPOTENCY_KEY),
             ),
             Operation(
-                method="GET", path="/api/state", handler=self.state, summary="Where a session stands",
+                method="GET", scope="read", path="/api/state", handler=self.state,
+                summary="Where a session stands",
                 answer=State, parameters=named,
             ),
             Operation(
-                method="GET", path="/api/chat/stream", handler=self.stream, summary="Follow a session",
+                method="GET", scope="read", path="/api/chat/stream", handler=self.stream,
+                summary="Follow a session",
                 media_type="text/event-stream", parameters=(*named, view, after), errors=(204,),
             ),
             Operation(
-                method="POST", path="/api/interrupt", handler=self.interrupt, summary="Stop the answer",
+                method="POST", scope="chat", path="/api/interrupt", handler=self.interrupt,
+                summary="Stop the answer",
                 body=InterruptRequest, answer=State, parameters=named,
             ),
             Operation(
-                method="POST", path="/api/system", handler=self.system, summary="Send a system message",
+                method="POST", scope="chat", path="/api/system", handler=self.system,
+                summary="Send a system message",
                 body=SystemRequest, answer=SystemAnswer, parameters=named,
             ),
             Operation(
-                method="POST", path="/api/mcp-command", handler=self.mcp_command, summary="Run a command",
+                method="POST", scope="chat", path="/api/mcp-command", handler=self.mcp_command,
+                summary="Run a command",
                 body=CommandRequest, answer=CommandAnswer, parameters=named,
             ),
         ]  # fmt: skip

@@ -15,8 +15,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.answers import ErrorBody
+from gateway.tenants import Scope
 
 Handler = Callable[[Request], Awaitable[Response]]
+Admit = Callable[[Request, str], Awaitable[object]]
+"""Lets a request with this scope in, or raises Unauthorized or Forbidden (`gateway.auth.Gate.admit`)."""
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -35,6 +38,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     path: str
     handler: Handler
     summary: str
+    scope: Scope
+    """What the caller must be allowed to; every operation says it."""
     body: Any = None
     answer: Any = None
     status: int = 200
@@ -44,9 +49,14 @@ class Operation(Struct, frozen=True, kw_only=True):
     """Text that it answers with instead where the caller asks for it."""
     errors: tuple[int, ...] = ()
 
-    def route(self) -> Route:
+    def route(self, admit: Admit) -> Route:
         """The operation as a Starlette route."""
-        return Route(self.path, self.handler, methods=[self.method])
+
+        async def handle(request: Request) -> Response:
+            await admit(request, self.scope)
+            return await self.handler(request)
+
+        return Route(self.path, handle, methods=[self.method], name=self.handler.__name__)
 
 
 def json_response(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

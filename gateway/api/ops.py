@@ -43,6 +43,7 @@ class OpsFace:
         return [
             Operation(
                 method="GET",
+                scope="",
                 path="/health",
                 handler=self.health,
                 summary="Whether it is alive",

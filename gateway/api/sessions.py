@@ -101,49 +101,54 @@ class SessionsFace:
         )
         return [
             Operation(
-                method="GET", path="/api/sessions", handler=self.list_sessions, summary="Your sessions",
+                method="GET", scope="read", path="/api/sessions", handler=self.list_sessions,
+                summary="Your sessions",
                 answer=SessionList, parameters=(limit,),
             ),
             Operation(
-                method="POST", path="/api/sessions", handler=self.create_session, summary="Make a session",
+                method="POST", scope="chat", path="/api/sessions", handler=self.create_session,
+                summary="Make a session",
                 body=CreateRequest, answer=SessionSummary, status=201, errors=(409,),
                 parameters=(IDEMPOTENCY_KEY,),
             ),
             Operation(
-                method="GET", path="/api/sessions/count", handler=self.count_sessions,
+                method="GET", scope="read", path="/api/sessions/count", handler=self.count_sessions,
                 summary="How many there are", answer=Counts,
             ),
             Operation(
-                method="GET", path="/api/agents", handler=self.list_agents, summary="Agents to choose from",
+                method="GET", scope="read", path="/api/agents", handler=self.list_agents,
+                summary="Agents to choose from",
                 answer=AgentList,
             ),
             Operation(
-                method="GET", path=one, handler=self.show_session, summary="One session",
+                method="GET", scope="read", path=one, handler=self.show_session, summary="One session",
                 answer=SessionSummary, errors=(404,),
             ),
             Operation(
-                method="PATCH", path=one, handler=self.rename_session, summary="Give a session a title",
+                method="PATCH", scope="chat", path=one, handler=self.rename_session,
+                summary="Give a session a title",
                 body=RenameRequest, answer=SessionSummary, errors=(404,),
             ),
             Operation(
-                method="DELETE", path=one, handler=self.delete_session, summary="End and erase a session",
+                method="DELETE", scope="chat", path=one, handler=self.delete_session,
+                summary="End and erase a session",
                 answer=Deleted, errors=(404,),
             ),
             Operation(
-                method="POST", path=one + "/permission", handler=self.answer_permission,
+                method="POST", scope="chat", path=one + "/permission", handler=self.answer_permission,
                 summary="Answer a permission request", body=PermissionRequest, answer=SessionSummary,
                 errors=(404, 409),
             ),
             Operation(
-                method="POST", path=one + "/queue", handler=self.edit_queue,
+                method="POST", scope="chat", path=one + "/queue", handler=self.edit_queue,
                 summary="Send or drop held messages", body=QueueRequest, answer=SessionSummary, errors=(404,),
             ),
             Operation(
-                method="POST", path=one + "/restart", handler=self.restart_session,
+                method="POST", scope="chat", path=one + "/restart", handler=self.restart_session,
                 summary="Bring a new worker, also after a crash loop", answer=SessionSummary, errors=(404,),
             ),
             Operation(
-                method="GET", path=one + "/export", handler=self.export_session,
+                method="GET", scope="read", path=one + "/export", handler=self.export_session,
                 summary="Take a session with you", parameters=(export,),
                 media_type="application/x-ndjson", other_media_types=("text/markdown",), errors=(404,),
             ),

@@ -1,4 +1,4 @@
-"""The command line: `agent-gateway serve | sessions | doctor`."""
+"""The command line: `agent-gateway serve | sessions | keys | tenants | config | doctor`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from typing import Any
 
 from gateway import logs
 from gateway.api.guard import is_loopback
-from gateway.config import Config, ConfigError, load
+from gateway.config import DEFAULT_TENANT, Config
+from gateway.config_file import ConfigError, load, shown
 from gateway.errors import GatewayError
 from gateway.version import VERSION
 
@@ -57,10 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--allow-remote",
         action="store_true",
-        help="listen beyond this machine, although without credentials whoever reaches it may use it",
+        help="listen beyond this machine although in open mode whoever reaches it may use it",
     )
     serve.set_defaults(run=_serve)
     _add_sessions(commands)
+    _add_keys(commands)
+    _add_tenants(commands)
+    _add_config(commands)
     doctor = commands.add_parser("doctor", help="look at what a gateway needs")
     _add_common(doctor)
     doctor.set_defaults(run=_doctor)
@@ -87,7 +91,103 @@ def _add_sessions(commands: Any) -> None:
             command.add_argument("ids", nargs="*", metavar="SESSION")
             command.add_argument("--all", action="store_true", help="every session")
         command.add_argument("--format", choices=("jsonl", "markdown"), default="jsonl")
+        command.add_argument("--owner", metavar="TENANT/SUBJECT", help="whose; else one's own at the machine")
         command.set_defaults(run=_sessions)
+
+
+def _add_keys(commands: Any) -> None:
+    parser = commands.add_parser("keys", help="make, list, rotate and revoke API keys of the running gateway")
+    actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
+    create = actions.add_parser("create", help="make a key and print it, this once")
+    create.add_argument("name", metavar="NAME", help="what people call it")
+    create.add_argument("--tenant", default=DEFAULT_TENANT)
+    create.add_argument("--subject", help="on whose behalf it acts (its name)")
+    create.add_argument("--scopes", default="chat", help="of read, chat, operate, admin; with commas")
+    create.add_argument("--days", type=float, help="until it expires")
+    rotate = actions.add_parser("rotate", help="make a key of the same rights in place of one")
+    rotate.add_argument("id", metavar="KEY")
+    rotate.add_argument("--overlap-hours", type=float, default=24, help="how long the old one goes on")
+    revoke = actions.add_parser("revoke", help="end a key at once")
+    revoke.add_argument("id", metavar="KEY")
+    for command in (create, rotate, revoke, actions.add_parser("ls", help="list them")):
+        _add_common(command)
+        command.set_defaults(run=_keys)
+
+
+def _keys(options: argparse.Namespace) -> int:
+    from gateway import commands  # heavy
+    from gateway.client import GatewayClient
+
+    async def act(client: GatewayClient) -> None:
+        match options.action:
+            case "ls":
+                await commands.list_keys(client)
+            case "create":
+                scopes = [scope.strip() for scope in options.scopes.split(",") if scope.strip()]
+                commands.told(
+                    await client.mint_key(
+                        options.name,
+                        tenant=options.tenant,
+                        subject=options.subject,
+                        scopes=scopes,
+                        days=options.days,
+                    )
+                )
+            case "rotate":
+                commands.told(await client.rotate_key(options.id, overlap_hours=options.overlap_hours))
+            case "revoke":
+                print(f"{(await client.revoke_key(options.id)).id}: revoked")
+
+    return _quietly(options, act)
+
+
+def _quietly(options: argparse.Namespace, act: Any) -> int:
+    from gateway import commands  # heavy
+
+    config = _configured(options)
+    logs.configure(level="error", form="text")
+    return commands.keys(config, act)
+
+
+def _add_tenants(commands: Any) -> None:
+    parser = commands.add_parser("tenants", help="what the tenants of the running gateway use")
+    actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
+    listing = actions.add_parser("ls", help="list them")
+    _add_common(listing)
+    listing.set_defaults(run=_tenants)
+
+
+def _tenants(options: argparse.Namespace) -> int:
+    from gateway import commands  # heavy
+
+    return _quietly(options, commands.list_tenants)
+
+
+def _add_config(commands: Any) -> None:
+    parser = commands.add_parser("config", help="check, show and reload the configuration")
+    actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
+    for action, words in (
+        ("check", "name every mistake"),
+        ("show", "print every setting, secrets masked"),
+        ("reload", "make the running gateway read it again"),
+    ):
+        command = actions.add_parser(action, help=words)
+        _add_common(command)
+        command.set_defaults(run=_config)
+
+
+def _config(options: argparse.Namespace) -> int:
+    config = _configured(options)
+    match options.action:
+        case "check":
+            print("the configuration has no mistakes")
+        case "show":
+            print(shown(config))
+        case "reload":
+            from gateway import commands  # heavy
+
+            return _quietly(options, commands.reload)
+    return 0
 
 
 def _sessions(options: argparse.Namespace) -> int:
@@ -99,7 +199,9 @@ def _sessions(options: argparse.Namespace) -> int:
     if options.action != "ls" and not ids and not is_all:
         print("agent-gateway: name a session, or say --all", file=sys.stderr)
         return USAGE_ERROR
-    return commands.sessions(config, options.action, ids, form=options.format, is_all=is_all)
+    return commands.sessions(
+        config, options.action, ids, form=options.format, is_all=is_all, owner=options.owner
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -111,11 +213,12 @@ def _doctor(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace) -> int:
     config = _configured(options)
     logs.configure(level=config.server.log_level, form=config.server.log_format)
-    if not is_loopback(config.server.host) and not config.server.allow_remote:
+    is_open = "open" in config.auth.modes
+    if is_open and not is_loopback(config.server.host) and not config.server.allow_remote:
         print(
-            f"agent-gateway: {config.server.host} is reached from other machines, "
-            "and there are no credentials yet: everybody who reaches it could run "
-            "the agents. Listen on 127.0.0.1, or say --allow-remote.",
+            f"agent-gateway: {config.server.host} is reached from other machines, and without credentials "
+            "everybody who reaches it could run the agents. Ask for credentials (auth.modes), listen on "
+            "127.0.0.1, or say --allow-remote.",
             file=sys.stderr,
         )
         return USAGE_ERROR
@@ -131,28 +234,29 @@ def _serve(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    return _run(config, listener, is_opening=options.open)
+    return _run(options, config, listener)
 
 
-def _run(config: Config, listener: socket.socket, *, is_opening: bool) -> int:
+def _run(options: argparse.Namespace, config: Config, listener: socket.socket) -> int:
     import uvloop
 
     os.umask(0o077)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve_until_signal(config, listener, is_opening=is_opening))
+            runner.run(_serve_until_signal(options, config, listener))
     except (GatewayError, OSError) as error:
         print(f"agent-gateway: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve_until_signal(config: Config, listener: socket.socket, *, is_opening: bool) -> None:
+async def _serve_until_signal(options: argparse.Namespace, config: Config, listener: socket.socket) -> None:
     from gateway.app import Gateway
     from gateway.server import serve
 
     url = _url(config.server.host, listener.getsockname()[1])
-    await serve(Gateway(config), listener, url=url, on_ready=lambda: _announce(url, is_opening=is_opening))
+    gateway = Gateway(config, reread=lambda: _configured(options))
+    await serve(gateway, listener, url=url, on_ready=lambda: _announce(url, is_opening=options.open))
 
 
 def _announce(url: str, *, is_opening: bool) -> None:

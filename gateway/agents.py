@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import pathlib
 
 import msgspec
 from msgspec import Struct
@@ -11,6 +13,8 @@ from gateway import grants
 from gateway.config import BUILT_IN, Config, builtin_argv
 from gateway.errors import UnknownAgent
 from worker.spec import Limits, Sandbox
+
+log = logging.getLogger(__name__)
 
 
 class Agent(Struct, frozen=True, kw_only=True):
@@ -35,8 +39,10 @@ class Agent(Struct, frozen=True, kw_only=True):
 class AgentCatalogue:
     """Name → agent."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, before: AgentCatalogue | None = None) -> None:
+        """`before`: the catalogue that this one replaces, whose agents its sessions keep."""
         self._default = config.default_agent
+        self._retired: dict[str, Agent] = before.known if before is not None else {}
         self._agents = {
             BUILT_IN: Agent(
                 name=BUILT_IN,
@@ -54,7 +60,7 @@ class AgentCatalogue:
                 name=name,
                 title=agent.title or name,
                 argv=agent.argv or builtin_argv(),
-                env=passed | agent.env,
+                env=passed | _secrets(name, agent.env_files) | agent.env,
                 is_built_in=not agent.argv,
                 sandbox=Sandbox(
                     network=agent.network or config.workers.network,
@@ -77,14 +83,34 @@ class AgentCatalogue:
             raise UnknownAgent(f"There is no agent {name!r}. There are: {known}.")
         return agent
 
+    @property
+    def known(self) -> dict[str, Agent]:
+        """Those that may be chosen, and those that could be before a reload."""
+        return self._retired | self._agents
+
+    def of(self, name: str) -> Agent:
+        """The agent of a session that exists, which may be offered no longer. Raises UnknownAgent."""
+        return self._agents.get(name) or self._retired.get(name) or self.get(name)
+
     def is_built_in(self, name: str) -> bool:
         """Whether this is the name of an agent that runs the built-in one."""
-        agent = self._agents.get(name)
+        agent = self.known.get(name)
         return agent is not None and agent.is_built_in
 
     def all(self) -> list[Agent]:
         """Every agent."""
         return list(self._agents.values())
+
+
+def _secrets(name: str, files: dict[str, str]) -> dict[str, str]:
+    """Variables from files; one that cannot be read any more is left out, loudly."""
+    found = {}
+    for variable, path in files.items():
+        try:
+            found[variable] = pathlib.Path(path).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            log.error("agents.%s.env_files.%s cannot be read: %s", name, variable, error)
+    return found
 
 
 def _limits(config: Config, own: dict[str, int]) -> Limits:

@@ -49,6 +49,67 @@ class ErrorDetail(Struct, frozen=True):
     code: str
     message: str
     session_id: str | None = None
+    limit: str | None = None
+    """Which quota is used up, as SCOPE.NAME; how much of it is used, and allowed."""
+    used: float | None = None
+    allowed: float | None = None
+
+
+class KeySummary(Struct, frozen=True, kw_only=True):
+    """An API key without its secret; times are ISO 8601."""
+
+    id: str
+    tenant: str
+    subject: str
+    name: str
+    scopes: tuple[str, ...]
+    state: str
+    """good, expired or revoked."""
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+
+
+class KeyList(Struct, frozen=True):
+    """Every key, oldest first."""
+
+    keys: list[KeySummary]
+
+
+class MintedKey(Struct, frozen=True):
+    """A new key: `key` is its text, which is told this once."""
+
+    key: str
+    summary: KeySummary
+
+
+class TenantSummary(Struct, frozen=True, kw_only=True):
+    """What a tenant has and has used today."""
+
+    name: str
+    title: str
+    is_disabled: bool
+    sessions_live: int
+    sessions_stored: int
+    concurrent_turns: int
+    messages: int
+    tokens: int
+    cpu_seconds: float
+    memory_gb_seconds: float
+    stored_bytes: int
+
+
+class TenantList(Struct, frozen=True):
+    """Every tenant."""
+
+    tenants: list[TenantSummary]
+
+
+class Reloaded(Struct, frozen=True):
+    """What a reload came to: the settings that changed at once, and those that want a restart."""
+
+    changed: list[str]
+    needs_restart: list[str]
 
 
 class ErrorBody(Struct, frozen=True):

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import msgspec
@@ -19,29 +19,47 @@ from starlette.routing import Route
 
 from gateway import errors, orphans
 from gateway.agents import AgentCatalogue
+from gateway.answers import Reloaded
 from gateway.api import page
 from gateway.api.chat import ChatFace
+from gateway.api.credentials import CredentialsFace
 from gateway.api.guard import Guard
+from gateway.api.identity import IdentityFace
 from gateway.api.operation import json_response, openapi
 from gateway.api.ops import OpsFace
 from gateway.api.sessions import SessionsFace
+from gateway.api.shares import SharesFace
 from gateway.auth import Gate
 from gateway.broker import Broker
 from gateway.config import Config
+from gateway.config_file import NOT_RELOADED, changes, kept_tables
+from gateway.keyring import KeyRing
+from gateway.lifecycle import CloseReason
 from gateway.limits import TokenBuckets
 from gateway.lock import DataLock
 from gateway.manager import SessionManager
+from gateway.oidc import Http, Provider, verifier_of
+from gateway.quotas import Quotas
 from gateway.reaper import Reaper
 from gateway.services import Services
 from gateway.slots import WorkerSlots
+from gateway.starts import StartQueue
 from gateway.stores.base import Store
+from gateway.stores.credentials import CredentialStore
 from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore
+from gateway.stores.sqlite_credentials import SqliteCredentials
+from gateway.tenants import tenant_of
+from gateway.tickets import Tickets, read_secret
+from gateway.tokens import TokenVerifier
 from gateway.version import VERSION
 from gateway.walls import WalledSpawner
 from gateway.workspace import Workspaces
 
 log = logging.getLogger(__name__)
+
+USE_SECONDS: Final = 5.0
+"""How often what was used is written down."""
 
 STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.BadRequest: 400,
@@ -62,9 +80,15 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.PermissionNotPending: 409,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
+    errors.CsrfMissing: 403,
+    errors.TenantDisabled: 403,
+    errors.KeyNotFound: 404,
+    errors.ShareNotFound: 404,
+    errors.SignInFailed: 401,
     errors.ForbiddenHost: 403,
     errors.ForbiddenOrigin: 403,
     errors.RateLimited: 429,
+    errors.QuotaExceeded: 429,
     errors.TooManyStreams: 429,
     errors.SessionLimit: 503,
     errors.WorkerLimit: 503,
@@ -79,32 +103,106 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
 class Gateway:
     """The parts of one gateway, built from its configuration."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, reread: Callable[[], Config] | None = None) -> None:
+        """`reread` reads the configuration anew for a reload."""
         limits = config.limits
-        self.config = config
+        self._config_source = reread
         self.slots = WorkerSlots(limits.max_live_workers, lambda: self.manager.sessions())
         self.spawner = WalledSpawner(config.workers, directory=config.data_path / "sessions")
+        store, credentials = _stores(config)
+        monotonic, wall_ms = time.monotonic, _wall_ms
+        self._http = Http()
+        self.keys = KeyRing(credentials, wall_ms=wall_ms)
+        self.quotas = Quotas(lambda: self.config, credentials, monotonic=monotonic, wall_ms=wall_ms)
+        self._credentials = credentials
         self.services = Services(
             config=config,
-            store=_store(config),
+            store=store,
             spawner=self.spawner,
             broker=Broker(config.model),
             agents=AgentCatalogue(config),
             workspaces=Workspaces(config.data_path, config.workers),
             slots=self.slots,
-            monotonic=time.monotonic,
-            wall_ms=lambda: time.time_ns() // 1_000_000,
+            starts=StartQueue(),
+            quotas=self.quotas,
+            monotonic=monotonic,
+            wall_ms=wall_ms,
         )
         self.lock = DataLock(config.data_path)
         self.manager = SessionManager(self.services)
         self.reaper = Reaper(self.manager, self.services)
-        self.gate = Gate()
+        self.tickets = Tickets(wall_ms=wall_ms)
+        self.gate = Gate(
+            lambda: self.config,
+            keys=self.keys,
+            tickets=self.tickets,
+            tokens=self._tokens(config),
+            monotonic=monotonic,
+            wall_ms=wall_ms,
+        )
+        self._old_brokers: list[Broker] = []
+        self.identity = IdentityFace(
+            self.manager,
+            self.services,
+            gate=self.gate,
+            credentials=credentials,
+            provider=self._provider(config),
+        )
         self.app = self._asgi()
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it is now."""
+        return self.services.config
+
+    def _tokens(self, config: Config) -> TokenVerifier | None:
+        if "jwt" not in config.auth.modes:
+            return None
+        services = self.services
+        return verifier_of(config.jwt, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
+
+    def reload(self) -> Reloaded:
+        """Reads the configuration again and takes over what can change while it runs; no stream ends.
+
+        Raises ConfigError, and then nothing has changed.
+        """
+        if self._config_source is None:
+            return Reloaded([], [])
+        new = self._config_source()
+        differing = [name for name in changes(self.config, new) if not name.startswith(NOT_RELOADED)]
+        waiting = [name for name in changes(self.config, new) if name.startswith(NOT_RELOADED)]
+        kept = kept_tables(self.config, new)
+        services = self.services
+        if any(name.startswith("model.") for name in differing):
+            self._old_brokers.append(services.broker)
+            services.broker = Broker(kept.model)
+        services.agents = AgentCatalogue(kept, before=services.agents)
+        services.config = kept
+        self.slots.limit = kept.limits.max_live_workers
+        self.gate.tokens = self._tokens(kept)
+        self.identity.provider = self._provider(kept)
+        for session in self.manager.sessions():
+            tenant = kept.tenant(tenant_of(session.record.owner))
+            if tenant is None or tenant.is_disabled:
+                session.ask_to_close(CloseReason.TENANT_DISABLED)
+        log.info("reloaded; changed: %s; after a restart: %s", differing or "nothing", waiting or "nothing")
+        return Reloaded(differing, waiting)
+
+    def _provider(self, config: Config) -> Provider | None:
+        if "oidc" not in config.auth.modes:
+            return None
+        services = self.services
+        return Provider(config.oidc, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
 
     def _asgi(self) -> Starlette:
         operations = [
             *ChatFace(self.manager, self.services).operations(),
             *SessionsFace(self.manager, self.services).operations(),
+            *self.identity.operations(),
+            *SharesFace(self.manager, self.services, self._credentials).operations(),
+            *CredentialsFace(
+                self.keys, self.gate, self._credentials, self.services, reload=self.reload
+            ).operations(),
             *OpsFace(
                 version=VERSION,
                 is_draining=lambda: self.manager.is_draining,
@@ -117,6 +215,7 @@ class Gateway:
         async def describe(_request: Request) -> Response:
             return json_response(document)
 
+        self.operations = operations
         routes = [operation.route(self.gate.admit) for operation in operations]
         app = Starlette(
             routes=[*routes, Route("/openapi.json", describe, methods=["GET"]), *page.routes()],
@@ -128,7 +227,7 @@ class Gateway:
             burst=limits.address_burst,
             monotonic=self.services.monotonic,
         )
-        app.add_middleware(Guard, config=self.config, statuses=STATUSES, rates=rates)
+        app.add_middleware(Guard, config=lambda: self.config, statuses=STATUSES, rates=rates)
         return app
 
     @contextlib.asynccontextmanager
@@ -143,16 +242,43 @@ class Gateway:
             await services.store.open()
             stack.push_async_callback(services.store.close)
             services.workspaces.claim_uids(await services.store.taken_uids())
+            await self._open_credentials()
+            stack.push_async_callback(self._http.close)
             await services.spawner.open()
             orphans.note(self.config.data_path, self.spawner.server_pid)
             stack.push_async_callback(services.spawner.close)
-            stack.push_async_callback(services.broker.close)
+            stack.push_async_callback(self._close_brokers)
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
             sweeping = asyncio.create_task(self.reaper.run(), name="reaper")
             stack.push_async_callback(_cancelled, sweeping)
+            noting = asyncio.create_task(self._note_use(), name="use")
+            stack.push_async_callback(self._keep_use)
+            stack.push_async_callback(_cancelled, noting)
             yield
+
+    async def _open_credentials(self) -> None:
+        """Keys, revocations, what was used; the secret that cookies are signed with."""
+        config = self.config
+        self.tickets.open(read_secret(config.auth.secret_file, config.data_path))
+        self.tickets.revoked = await self._credentials.revocations()
+        await self.keys.open()
+        await self.quotas.open(await self.services.store.totals())
+
+    async def _close_brokers(self) -> None:
+        for broker in (*self._old_brokers, self.services.broker):
+            await broker.close()
+
+    async def _note_use(self) -> None:
+        while True:
+            await asyncio.sleep(USE_SECONDS)
+            await self._keep_use()
+
+    async def _keep_use(self) -> None:
+        await self.quotas.keep()
+        with contextlib.suppress(errors.GatewayError):  # the next time
+            await self.keys.note_use()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
@@ -160,11 +286,17 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
 
 
-def _store(config: Config) -> Store:
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _stores(config: Config) -> tuple[Store, CredentialStore]:
     limits = config.limits
     if config.store == "memory://":
-        return MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
-    return SqliteStore(config.database_path)
+        memory = MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
+        return memory, memory.credentials
+    sqlite = SqliteStore(config.database_path)
+    return sqlite, SqliteCredentials(sqlite)
 
 
 def create_app(config: Config | None = None) -> Starlette:

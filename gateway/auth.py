@@ -1,33 +1,369 @@
-"""Credentials → Principal. So far one mode, `open`: everybody who reaches the gateway is the person at the
-machine.
+"""Credentials → Principal: who a caller is, and whether it may do what it asks.
 
-That is why a gateway in `open` mode binds loopback only, unless forced by name.
+An API key, a JWT, a visitor's cookie or token, a sign-in's cookie, a header of a proxy in front, or, in
+`open` mode, being at the machine. Ids route, only these authorise. What a browser sends by itself (a cookie)
+proves no intent: what changes something also needs an Origin that the guard accepted, or the CSRF token.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
 from starlette.requests import HTTPConnection
 
-from gateway.errors import Forbidden
-from gateway.tenants import LOCAL, Principal
+from gateway.config import Config
+from gateway.errors import CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
+from gateway.keyring import PREFIX, KeyRing
+from gateway.limits import TokenBuckets
+from gateway.stores.credentials import CredentialStore
+from gateway.tenants import ALL_SCOPES, LOCAL, Principal, with_implied
+from gateway.tickets import Tickets
+from gateway.tokens import TokenRefused, TokenVerifier
 
-PRINCIPAL = "agent_gateway.principal"
+PRINCIPAL: Final = "agent_gateway.principal"
 """Where a request's ASGI scope carries its principal, once it was admitted."""
+OPERATOR: Final = "agent_gateway.operator"
+"""In the ASGI scope of what came through the operator's socket: the token that its caller must show."""
+ANSWER_HEADERS: Final = "agent_gateway.answer_headers"
+"""In the ASGI scope: headers that the answer carries, a renewed cookie for instance."""
+VISITOR_COOKIE: Final = "agw_visitor"
+USER_COOKIE: Final = "agw_user"
+VISITOR_PREFIX: Final = "agv_"
+VISITOR_HEADER: Final = "X-Visitor-Token"
+"""Carries a new visitor's token where a page of another site could not keep a cookie."""
+ON_BEHALF_OF: Final = "x-on-behalf-of"
+"""TENANT/SUBJECT: the operator at the machine acts for somebody; only through the socket."""
+VISITOR_MARK: Final = "~"
+"""How the subjects of visitors begin, and nobody else's."""
+SUBJECT_CHARACTERS: Final = 255
+RENEW_AFTER: Final = 0.25
+"""A cookie is renewed when so much of its life is over."""
+FAILURES_PER_SECOND: Final = 0.5
+FAILURE_BURST: Final = 30
+VISITOR_SCOPES: Final = frozenset({"chat", "read"})
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
+_DAY_SECONDS: Final = 86_400
 
 
 class Gate:
-    """Decides who a caller is, and whether it may do what it asks."""
+    """See the module. Built for one configuration; `config` is read at every request, so it may change."""
 
-    async def admit(self, connection: HTTPConnection, scope: str) -> Principal:
-        """The caller, who may do what needs this scope. Raises Unauthorized (401), Forbidden (403)."""
-        principal = LOCAL
-        if scope and scope not in principal.scopes:
-            raise Forbidden
-        connection.scope[PRINCIPAL] = principal
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        *,
+        keys: KeyRing,
+        tickets: Tickets,
+        tokens: TokenVerifier | None,
+        monotonic: Callable[[], float],
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._config = config
+        self._keys = keys
+        self.tokens = tokens
+        self._wall_ms = wall_ms
+        self.tickets = tickets
+        self._failures = TokenBuckets(rate=FAILURES_PER_SECOND, burst=FAILURE_BURST, monotonic=monotonic)
+
+    # -- letting in -------------------------------------------------------------------------------------
+
+    async def admit(self, connection: HTTPConnection, scope: str) -> Principal | None:
+        """The caller, who may do what needs this scope; None where nothing is needed.
+
+        Raises Unauthorized (401), Forbidden, TenantDisabled, CsrfMissing (403), RateLimited (429) after many
+        wrong credentials.
+        """
+        if not scope:
+            return None
+        principal = await self.identify(connection)
+        if principal is None:
+            raise Unauthorized
+        if scope not in principal.scopes:
+            raise Forbidden(f"Your credentials do not allow this: it needs the scope {scope}.")
         return principal
+
+    async def identify(self, connection: HTTPConnection) -> Principal | None:
+        """The caller; None where nothing says who it is. Raises what `admit` raises."""
+        principal = await self._found(connection)
+        if principal is not None:
+            self.check_tenant(principal)
+            connection.scope[PRINCIPAL] = principal
+        return principal
+
+    def check_tenant(self, principal: Principal) -> None:
+        """Raises TenantDisabled where its tenant is not, or no longer, one of this gateway."""
+        tenant = self._config().tenant(principal.tenant)
+        if tenant is None or tenant.is_disabled:
+            raise TenantDisabled
+
+    async def revoke(self, owner: str, store: CredentialStore) -> None:
+        """Refuses every cookie and token of this owner that was issued until now."""
+        now = self._wall_ms()
+        await store.revoke(owner, now)
+        self.tickets.revoked[owner] = now
+
+    async def _found(self, connection: HTTPConnection) -> Principal | None:
+        config = self._config()
+        if OPERATOR in connection.scope:
+            return self._operator(connection)
+        if config.auth.modes == ("open",):
+            return LOCAL
+        if (bearer := _bearer(connection)) is not None:
+            try:
+                return await self._by_bearer(bearer, connection)
+            except Unauthorized:
+                self._failures.take(_address(connection))
+                raise
+        by_proxy = self._by_proxy(connection)
+        principal = by_proxy or self._by_user_cookie(connection) or self._by_visitor(connection)
+        if principal is not None:
+            self._check_intent(connection, principal)
+            return principal
+        return self._new_visitor(connection) if "anonymous" in config.auth.modes else None
+
+    def _check_intent(self, connection: HTTPConnection, principal: Principal) -> None:
+        """What a browser sends by itself is not enough to change something."""
+        headers = connection.headers
+        if connection.scope.get("method", "GET") in _SAFE or "origin" in headers:
+            return  # the guard has looked at the Origin
+        given = headers.get("x-csrf-token", "")
+        is_same = headers.get("sec-fetch-site") == "same-origin"
+        if not is_same and not self.tickets.is_csrf(principal.owner, given):
+            raise CsrfMissing
+
+    # -- at the machine ---------------------------------------------------------------------------------
+
+    def _operator(self, connection: HTTPConnection) -> Principal:
+        given = _bearer(connection) or ""
+        if not hmac.compare_digest(given.encode(), connection.scope[OPERATOR].encode()):
+            raise Unauthorized("The operator's token is missing; the command line reads it for you.")
+        named = connection.headers.get(ON_BEHALF_OF)
+        if named is None:
+            return LOCAL
+        tenant, separator, subject = named.partition("/")
+        if not separator or not is_subject(subject.removeprefix(VISITOR_MARK)):
+            raise Unauthorized("X-On-Behalf-Of is TENANT/SUBJECT.")
+        return Principal(tenant, subject, "local", ALL_SCOPES)
+
+    # -- Bearer -----------------------------------------------------------------------------------------
+
+    async def _by_bearer(self, bearer: str, connection: HTTPConnection) -> Principal:
+        modes = self._config().auth.modes
+        if bearer.startswith(PREFIX) and "keys" in modes:
+            principal = self.by_key(bearer)
+            if principal is None:
+                raise Unauthorized("This API key is not valid; it may have been revoked or have expired.")
+            return principal
+        if bearer.startswith(VISITOR_PREFIX) and "anonymous" in modes:
+            return self._by_visitor_token(bearer, connection)
+        if self.tokens is not None and "jwt" in modes:
+            return await self._by_jwt(bearer, self.tokens)
+        raise Unauthorized("A Bearer of this kind is not accepted here.")
+
+    def by_key(self, text: str) -> Principal | None:
+        """Whom an API key stands for."""
+        key = self._keys.check(text)
+        if key is None:
+            return None
+        return Principal(key.tenant, key.subject, "key", with_implied(frozenset(key.scopes)), key.id)
+
+    def by_pasted_key(self, connection: HTTPConnection, text: str) -> Principal:
+        """Whom an API key that a person typed stands for. Raises SignInFailed, RateLimited."""
+        principal = self.by_key(text)
+        if principal is None:
+            self._failures.take(_address(connection))
+            raise SignInFailed("This API key is not valid; it may have been revoked or have expired.")
+        self.check_tenant(principal)
+        return principal
+
+    async def _by_jwt(self, text: str, tokens: TokenVerifier) -> Principal:
+        config = self._config().jwt
+        try:
+            claims = await tokens.claims(text)
+        except TokenRefused as error:
+            raise Unauthorized(f"This token is not accepted: {error}.") from None
+        scopes: Any = claims.get(config.scopes_claim) if config.scopes_claim else None
+        return principal_from(
+            claims,
+            kind="token",
+            tenant=config.tenant,
+            tenant_claim=config.tenant_claim,
+            subject_claim=config.subject_claim,
+            scopes=_scopes(scopes, config.scopes),
+        )
+
+    # -- visitors ---------------------------------------------------------------------------------------
+
+    def _by_visitor_token(self, text: str, connection: HTTPConnection) -> Principal:
+        ticket = self.tickets.read("token", text.removeprefix(VISITOR_PREFIX))
+        if ticket is None or ticket.principal is None:
+            raise Unauthorized("This visitor token is not valid any more; ask without it for a new one.")
+        if connection.headers.get("origin") != ticket.extra.get("origin"):
+            raise Unauthorized("This visitor token belongs to another site.")
+        return ticket.principal
+
+    def _by_visitor(self, connection: HTTPConnection) -> Principal | None:
+        if "anonymous" not in self._config().auth.modes:
+            return None
+        token = connection.query_params.get("visitor", "")
+        if token.startswith(VISITOR_PREFIX):
+            return self._by_visitor_token(token, connection)
+        ticket = self.tickets.read("visitor", connection.cookies.get(VISITOR_COOKIE, ""))
+        if ticket is None or ticket.principal is None:
+            return None
+        life = ticket.expires_at - ticket.issued_at
+        if self._wall_ms() - ticket.issued_at > life * RENEW_AFTER:
+            self.set_visitor(connection, ticket.principal)
+        return ticket.principal
+
+    def _new_visitor(self, connection: HTTPConnection) -> Principal:
+        config = self._config().visitors
+        subject = VISITOR_MARK + secrets.token_urlsafe(18)
+        principal = Principal(config.tenant, subject, "visitor", VISITOR_SCOPES)
+        origin = connection.headers.get("origin")
+        if origin in config.origins and not _is_same_site(connection):
+            text = self.tickets.issue(
+                "token",
+                seconds=config.days * _DAY_SECONDS,
+                principal=principal,
+                extra={"origin": str(origin)},
+            )
+            _add_header(connection, VISITOR_HEADER, VISITOR_PREFIX + text)
+        else:
+            self.set_visitor(connection, principal)
+        return principal
+
+    def set_visitor(self, connection: HTTPConnection, principal: Principal) -> None:
+        """Makes a browser this visitor."""
+        seconds = self._config().visitors.days * _DAY_SECONDS
+        text = self.tickets.issue("visitor", seconds=seconds, principal=principal)
+        self.set_cookie(connection, VISITOR_COOKIE, text, seconds=seconds)
+
+    def visitor_of(self, connection: HTTPConnection) -> Principal | None:
+        """The visitor that a browser was before it signed in."""
+        ticket = self.tickets.read("visitor", connection.cookies.get(VISITOR_COOKIE, ""))
+        return ticket.principal if ticket is not None else None
+
+    # -- people who signed in ---------------------------------------------------------------------------
+
+    def _by_user_cookie(self, connection: HTTPConnection) -> Principal | None:
+        ticket = self.tickets.read("user", connection.cookies.get(USER_COOKIE, ""))
+        principal = ticket.principal if ticket is not None else None
+        if ticket is None or principal is None:
+            return None
+        if principal.key_id is not None and not self._keys.is_good(self._keys.find(principal.key_id)):
+            return None
+        if self._wall_ms() - ticket.issued_at > (ticket.expires_at - ticket.issued_at) * RENEW_AFTER:
+            self.set_user(connection, principal)
+        return principal
+
+    def set_user(self, connection: HTTPConnection, principal: Principal) -> None:
+        """Signs a browser in."""
+        seconds = self._config().oidc.hours * 3600
+        text = self.tickets.issue("user", seconds=seconds, principal=principal)
+        self.set_cookie(connection, USER_COOKIE, text, seconds=seconds)
+
+    def clear_cookies(self, connection: HTTPConnection) -> None:
+        """Makes a browser nobody."""
+        for name in (USER_COOKIE, VISITOR_COOKIE):
+            self.set_cookie(connection, name, "", seconds=0)
+
+    def set_cookie(self, connection: HTTPConnection, name: str, text: str, *, seconds: float) -> None:
+        is_secure = self._config().server.is_https or connection.url.scheme == "https"
+        secure = "; Secure" if is_secure else ""
+        _add_header(
+            connection,
+            "Set-Cookie",
+            f"{name}={text}; Path=/; Max-Age={round(seconds)}; HttpOnly; SameSite=Lax{secure}",
+        )
+
+    def _by_proxy(self, connection: HTTPConnection) -> Principal | None:
+        config = self._config().proxy
+        if "proxy" not in self._config().auth.modes or not _is_peer(connection, config.peers):
+            return None
+        subject = connection.headers.get(config.user_header, "")
+        if not subject:
+            return None
+        named = connection.headers.get(config.tenant_header, "") if config.tenant_header else ""
+        return principal_from(
+            {"sub": subject, "tenant": named or config.tenant},
+            kind="user",
+            tenant=config.tenant,
+            tenant_claim="tenant",
+            subject_claim="sub",
+            scopes=config.scopes,
+        )
 
 
 def principal_of(connection: HTTPConnection) -> Principal:
     """On whose behalf a request is made; it was admitted before."""
     principal: Principal = connection.scope[PRINCIPAL]
     return principal
+
+
+def principal_from(
+    claims: Mapping[str, Any],
+    *,
+    kind: Any,
+    tenant: str,
+    tenant_claim: str,
+    subject_claim: str,
+    scopes: tuple[str, ...],
+) -> Principal:
+    """Who the claims of a token or a provider speak of. Raises Unauthorized where they name nobody."""
+    subject = claims.get(subject_claim)
+    named = claims.get(tenant_claim) if tenant_claim else tenant
+    if not isinstance(subject, str) or not is_subject(subject):
+        raise Unauthorized(f"The claim {subject_claim} is missing or cannot be a name here.")
+    if not isinstance(named, str):
+        raise Unauthorized(f"The claim {tenant_claim} is missing.")
+    return Principal(named, subject, kind, with_implied(frozenset(scopes)))
+
+
+def is_subject(text: str) -> bool:
+    """Whether somebody may be called so: short, printable, and not as visitors are."""
+    return 0 < len(text) <= SUBJECT_CHARACTERS and text.isprintable() and not text.startswith(VISITOR_MARK)
+
+
+def _scopes(claim: Any, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The scopes that a claim names, those of them that there are."""
+    if claim is None:
+        return default
+    words = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
+    return tuple(word for word in words if word in ALL_SCOPES)
+
+
+def _bearer(connection: HTTPConnection) -> str | None:
+    """The credential of the Authorization header; of a WebSocket, which browsers give no headers, also of
+    `?token=`.
+    """
+    kind, _, text = connection.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and text.strip():
+        return text.strip()
+    if connection.scope["type"] == "websocket":
+        return connection.query_params.get("token")
+    return None
+
+
+def _is_same_site(connection: HTTPConnection) -> bool:
+    return connection.headers.get("sec-fetch-site") in ("same-origin", "same-site")
+
+
+def _is_peer(connection: HTTPConnection, peers: tuple[str, ...]) -> bool:
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(_address(connection))
+        return any(address in ipaddress.ip_network(peer, strict=False) for peer in peers)
+    return False
+
+
+def _address(connection: HTTPConnection) -> str:
+    return connection.client.host if connection.client is not None else ""
+
+
+def _add_header(connection: HTTPConnection, name: str, value: str) -> None:
+    connection.scope.setdefault(ANSWER_HEADERS, []).append((name, value))

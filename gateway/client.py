@@ -7,14 +7,26 @@ async with GatewayClient("http://127.0.0.1:8080") as gateway:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
 
-from gateway.answers import Counts, Deleted, ErrorBody, SessionList, SessionSummary
+from gateway.answers import (
+    Counts,
+    Deleted,
+    ErrorBody,
+    KeyList,
+    KeySummary,
+    MintedKey,
+    Reloaded,
+    SessionList,
+    SessionSummary,
+    TenantList,
+    TenantSummary,
+)
 
 T = TypeVar("T")
 
@@ -34,13 +46,28 @@ class Refused(Exception):
 class GatewayClient:
     """See the module. Every method raises Refused, or aiohttp.ClientError where nobody answers."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        unix_path: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """`token`: an API key or another Bearer. `unix_path`: speak over this socket, whatever `url` says."""
         self._url = url
+        self._unix_path = unix_path
+        self._headers = dict(headers or {})
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> GatewayClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-        self._http = aiohttp.ClientSession(self._url, timeout=timeout)
+        connector = aiohttp.UnixConnector(self._unix_path) if self._unix_path else None
+        self._http = aiohttp.ClientSession(
+            self._url, timeout=timeout, connector=connector, headers=self._headers
+        )
         return self
 
     async def __aexit__(
@@ -69,6 +96,40 @@ class GatewayClient:
         """Sends a message; State, at once or when the turn has ended."""
         body = {"session_id": session_id, "message": message}
         return await self._json("POST", f"/api/chat?wait={wait_seconds}", dict[str, Any], body=body)
+
+    async def keys(self) -> list[KeySummary]:
+        """The API keys, oldest first."""
+        return (await self._json("GET", "/api/admin/keys", KeyList)).keys
+
+    async def mint_key(
+        self,
+        name: str,
+        *,
+        tenant: str,
+        subject: str | None = None,
+        scopes: Sequence[str] = ("chat",),
+        days: float | None = None,
+    ) -> MintedKey:
+        """A new API key, whose text is told this once."""
+        body = {"name": name, "tenant": tenant, "subject": subject, "scopes": scopes, "days": days}
+        return await self._json("POST", "/api/admin/keys", MintedKey, body=body)
+
+    async def rotate_key(self, key_id: str, *, overlap_hours: float) -> MintedKey:
+        """A new key for an old one, which goes on for so long."""
+        body = {"overlap_hours": overlap_hours}
+        return await self._json("POST", f"/api/admin/keys/{key_id}/rotate", MintedKey, body=body)
+
+    async def revoke_key(self, key_id: str) -> KeySummary:
+        """Ends a key at once."""
+        return await self._json("DELETE", f"/api/admin/keys/{key_id}", KeySummary)
+
+    async def tenants(self) -> list[TenantSummary]:
+        """The tenants and what they use."""
+        return (await self._json("GET", "/api/admin/tenants", TenantList)).tenants
+
+    async def reload(self) -> Reloaded:
+        """Reads the configuration again."""
+        return await self._json("POST", "/api/admin/reload", Reloaded)
 
     async def export(self, session_id: str, *, form: str = "jsonl") -> AsyncIterator[bytes]:
         """A session's events as JSON lines, or its conversation as Markdown, chunk by chunk."""

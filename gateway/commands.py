@@ -14,16 +14,17 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Final
 
 import aiohttp
 
 from gateway.agents import AgentCatalogue
-from gateway.answers import SessionSummary
+from gateway.answers import MintedKey, SessionSummary
 from gateway.app import Gateway
 from gateway.client import GatewayClient, Refused
 from gateway.config import Config, WorkersConfig
+from gateway.door import address, read_token
 from gateway.errors import GatewayError
 from gateway.lock import holder, is_held
 from gateway.server import listen, running
@@ -34,17 +35,77 @@ LOW_DISK_BYTES: Final = 512 * 1024 * 1024
 """Below this the doctor warns: a full disk takes no new message."""
 
 
-def sessions(config: Config, action: str, ids: list[str], *, form: str, is_all: bool) -> int:
-    """`agent-gateway sessions ls|show|export|rm`; the exit code."""
+def sessions(
+    config: Config, action: str, ids: list[str], *, form: str, is_all: bool, owner: str | None
+) -> int:
+    """`agent-gateway sessions ls|show|export|rm`, of an owner TENANT/SUBJECT or one's own; the exit code."""
+    return _spoken(_sessions(config, action, ids, form=form, is_all=is_all, owner=owner))
+
+
+def keys(config: Config, act: Callable[[GatewayClient], Awaitable[None]]) -> int:
+    """Does something with keys, tenants or the configuration of the running gateway; the exit code."""
+
+    async def spoken() -> int:
+        async with _gateway(config) as client:
+            await act(client)
+        return 0
+
+    return _spoken(spoken())
+
+
+def _spoken(work: Coroutine[None, None, int]) -> int:
     try:
-        return asyncio.run(_sessions(config, action, ids, form=form, is_all=is_all))
-    except (Refused, GatewayError, aiohttp.ClientError) as error:
+        return asyncio.run(work)
+    except (Refused, GatewayError, aiohttp.ClientError, OSError) as error:
         print(f"agent-gateway: {error}", file=sys.stderr)
         return 1
 
 
-async def _sessions(config: Config, action: str, ids: list[str], *, form: str, is_all: bool) -> int:
-    async with _gateway(config) as url, GatewayClient(url) as client:
+async def list_keys(client: GatewayClient) -> None:
+    """Every key, a line each."""
+    print(f"{'KEY':12} {'STATE':8} {'TENANT':14} {'SUBJECT':20} {'SCOPES':20} {'LAST USED':24}  NAME")
+    for key in await client.keys():
+        print(
+            f"{key.id:12} {key.state:8} {key.tenant:14} {key.subject:20} {' '.join(key.scopes):20} "
+            f"{key.last_used_at or 'never':24}  {key.name}"
+        )
+
+
+def told(minted: MintedKey) -> None:
+    """A new key: its text alone on standard output, everything else beside it."""
+    print(minted.key)
+    summary = minted.summary
+    print(
+        f"of {summary.tenant}/{summary.subject}, for {' '.join(summary.scopes)}; it is shown this once",
+        file=sys.stderr,
+    )
+
+
+async def list_tenants(client: GatewayClient) -> None:
+    """Every tenant, a line each."""
+    numbers = f"{'LIVE':>5} {'STORED':>7} {'TURNS':>5} {'MESSAGES':>9} {'TOKENS':>11} {'MB':>8}"
+    print(f"{'TENANT':18} {numbers}  TITLE")
+    for tenant in await client.tenants():
+        state = " (disabled)" if tenant.is_disabled else ""
+        print(
+            f"{tenant.name:18} {tenant.sessions_live:5} {tenant.sessions_stored:7} "
+            f"{tenant.concurrent_turns:5} {tenant.messages:9} {tenant.tokens:11} "
+            f"{tenant.stored_bytes / 1e6:8.1f}  {tenant.title}{state}"
+        )
+
+
+async def reload(client: GatewayClient) -> None:
+    """Makes the gateway read its configuration again, and says what came of it."""
+    done = await client.reload()
+    print(f"changed: {', '.join(done.changed) or 'nothing'}")
+    if done.needs_restart:
+        print(f"after a restart: {', '.join(done.needs_restart)}")
+
+
+async def _sessions(
+    config: Config, action: str, ids: list[str], *, form: str, is_all: bool, owner: str | None
+) -> int:
+    async with _gateway(config, owner=owner) as client:
         if action == "ls":
             _print_table(await client.sessions())
             return 0
@@ -69,15 +130,20 @@ async def _one(client: GatewayClient, action: str, session_id: str, *, form: str
 
 
 @contextlib.asynccontextmanager
-async def _gateway(config: Config) -> AsyncIterator[str]:
-    """The address of the gateway that holds the data directory, or of one of our own for the moment."""
-    known = holder(config.data_path)
-    if known is not None and is_held(config.data_path):
-        yield known.url
-        return
-    listener = listen("127.0.0.1", 0)
-    async with running(Gateway(config), listener):
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+async def _gateway(config: Config, *, owner: str | None = None) -> AsyncIterator[GatewayClient]:
+    """A client of the gateway that holds the data directory, or of one of our own for the moment; over its
+    operator's socket.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if not is_held(config.data_path):
+            await stack.enter_async_context(running(Gateway(config), listen("127.0.0.1", 0)))
+        client = GatewayClient(
+            "http://localhost",
+            token=read_token(config.data_path),
+            unix_path=stack.enter_context(address(config.data_path)),
+            headers={"X-On-Behalf-Of": owner} if owner else None,
+        )
+        yield await stack.enter_async_context(client)
 
 
 def _print_table(found: Iterable[SessionSummary]) -> None:

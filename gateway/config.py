@@ -1,22 +1,17 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [model] [agents.NAME]`. Every key of the first five is also read
-from the environment, `sessions.idle_timeout_seconds` as `AGENT_GATEWAY_SESSIONS_IDLE_TIMEOUT_SECONDS`; the
-environment wins. All mistakes are reported together, each by its name; an unknown name is a mistake.
+Tables: `[server] [cors] [sessions] [limits] [model] [workers] [auth] [visitors] [jwt] [oidc] [proxy] [quotas]
+[agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
-import re
 import shlex
 import sys
-import tomllib
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import msgspec
 from msgspec import Struct, field
 
 from worker.spec import Limits
@@ -28,31 +23,25 @@ BUILT_IN: Final = "built-in"
 """The name of the agent that is always there and needs no key."""
 
 DATABASE_NAME: Final = "gateway.db"
-_AGENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-_PREFIX: Final = "AGENT_GATEWAY_"
+DEFAULT_TENANT: Final = "default"
+"""The tenant that is always there."""
+
+SQLITE_SCHEME: Final = "sqlite:///"
 
 
-class ConfigError(Exception):
-    """The configuration has mistakes; `mistakes` names each."""
-
-    def __init__(self, mistakes: list[str]) -> None:
-        self.mistakes = mistakes
-        super().__init__("; ".join(mistakes))
-
-
-class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the TOML file."""
 
 
-class ServerConfig(_Table, frozen=True, kw_only=True):
+class ServerConfig(Table, frozen=True, kw_only=True):
     """Where and how the gateway listens."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     allow_remote: bool = False
-    """Bind another address than loopback although there are no credentials yet: everybody who reaches it
-    may use it.
-    """
+    """Bind another address than loopback in `open` mode: everybody who reaches it may use it."""
+    public_url: str = ""
+    """How people reach it through a proxy: https://chat.example. Cookies are then kept to https."""
     hosts: tuple[str, ...] = ()
     """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""
     drain_seconds: float = 30
@@ -75,8 +64,13 @@ class ServerConfig(_Table, frozen=True, kw_only=True):
     log_format: str = "text"
     """`text` for people, `json` for machines."""
 
+    @property
+    def is_https(self) -> bool:
+        """Whether people come by https, which a proxy ends."""
+        return self.public_url.startswith("https:")
 
-class CorsConfig(_Table, frozen=True, kw_only=True):
+
+class CorsConfig(Table, frozen=True, kw_only=True):
     """Which pages of other origins may call. Loopback origins of any port always may while the gateway is
     on loopback.
     """
@@ -84,7 +78,7 @@ class CorsConfig(_Table, frozen=True, kw_only=True):
     origins: tuple[str, ...] = ()
 
 
-class SessionsConfig(_Table, frozen=True, kw_only=True):
+class SessionsConfig(Table, frozen=True, kw_only=True):
     """The life of a session."""
 
     idle_timeout_seconds: float = 1800
@@ -107,7 +101,7 @@ class SessionsConfig(_Table, frozen=True, kw_only=True):
     tombstone_days: float = 30
 
 
-class LimitsConfig(_Table, frozen=True, kw_only=True):
+class LimitsConfig(Table, frozen=True, kw_only=True):
     """The bounds. Past one, the answer says which."""
 
     max_sessions: int = 100_000
@@ -128,7 +122,7 @@ class LimitsConfig(_Table, frozen=True, kw_only=True):
     json_depth: int = 64
 
 
-class ModelConfig(_Table, frozen=True, kw_only=True):
+class ModelConfig(Table, frozen=True, kw_only=True):
     """The OpenAI-compatible endpoint behind the built-in agent; the key never leaves the gateway."""
 
     url: str = ""
@@ -137,6 +131,8 @@ class ModelConfig(_Table, frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     """Further models that a session may choose."""
     key: str = ""
+    key_file: str = ""
+    """A file that holds the key, instead of `key`."""
     connect_timeout_seconds: float = 10
     silence_timeout_seconds: float = 60
     """Without a byte from the endpoint for so long, the call fails."""
@@ -158,7 +154,7 @@ class ModelConfig(_Table, frozen=True, kw_only=True):
         return tuple(dict.fromkeys((self.name, *self.names)))
 
 
-class AgentConfig(_Table, frozen=True, kw_only=True):
+class AgentConfig(Table, frozen=True, kw_only=True):
     """An ACP agent that sessions may choose."""
 
     command: str | tuple[str, ...] = ()
@@ -167,6 +163,8 @@ class AgentConfig(_Table, frozen=True, kw_only=True):
     """Variables set for the agent."""
     pass_env: tuple[str, ...] = ()
     """Variables of the gateway's own environment that the agent gets; every other is withheld."""
+    env_files: dict[str, str] = field(default_factory=dict)
+    """Variables whose values stand in files: secrets that this agent names, and no other gets."""
     readable: tuple[str, ...] = ()
     """Paths that the agent may read, besides the system's, its program's and its session's."""
     writable: tuple[str, ...] = ()
@@ -185,7 +183,7 @@ class AgentConfig(_Table, frozen=True, kw_only=True):
 _LIMITS: Final = Limits()
 
 
-class WorkersConfig(_Table, frozen=True, kw_only=True):
+class WorkersConfig(Table, frozen=True, kw_only=True):
     """How workers run: behind which walls, and how much each may use (0: no limit)."""
 
     sandbox: Literal["auto", "none", "basic", "strict"] = "auto"
@@ -209,7 +207,129 @@ class WorkersConfig(_Table, frozen=True, kw_only=True):
     uid_count: int = 100_000
 
 
-class Config(_Table, frozen=True, kw_only=True):
+Mode = Literal["open", "anonymous", "keys", "jwt", "oidc", "proxy"]
+
+
+class AuthConfig(Table, frozen=True, kw_only=True):
+    """Who is let in."""
+
+    modes: tuple[Mode, ...] = ("open",)
+    """`open`: everybody is the person at the machine (loopback only). `anonymous`: every browser is a visitor
+    of its own, by a signed cookie. `keys`, `jwt`: a Bearer. `oidc`: people sign in. `proxy`: a proxy in
+    front has signed them in. Combined as wanted, `open` only alone.
+    """
+    secret_file: str = ""
+    """What cookies are signed with, 32 bytes or more; empty: a file that the first start makes in the data
+    directory.
+    """
+
+
+class VisitorsConfig(Table, frozen=True, kw_only=True):
+    """Anonymous visitors (`anonymous` mode)."""
+
+    tenant: str = DEFAULT_TENANT
+    days: float = 30
+    """A visitor that comes back within so many days is still the same one; the cookie is renewed."""
+    origins: tuple[str, ...] = ()
+    """Pages of other sites, whose visitors get a token instead of the cookie that browsers drop there."""
+
+
+class JwtConfig(Table, frozen=True, kw_only=True):
+    """Tokens that somebody else signs (`jwt` mode)."""
+
+    issuer: str = ""
+    audience: str = ""
+    jwks_file: str = ""
+    jwks_url: str = ""
+    jwks_seconds: float = 300
+    """How long the keys of `jwks_url` are kept; an unknown key id asks anew, at most twice a minute."""
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    tenant: str = DEFAULT_TENANT
+    tenant_claim: str = ""
+    """The claim that names the tenant; empty: `tenant` for all."""
+    subject_claim: str = "sub"
+    scopes_claim: str = ""
+    """The claim that names scopes, as a list or words; empty: `scopes` for all."""
+    scopes: tuple[str, ...] = ("chat",)
+    leeway_seconds: float = 30
+
+
+class OidcConfig(Table, frozen=True, kw_only=True):
+    """Signing in with an OpenID provider: code flow with PKCE (`oidc` mode)."""
+
+    issuer: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    redirect_url: str = ""
+    """Where the provider sends people back: https://HOST/api/auth/oidc/callback."""
+    tenant: str = DEFAULT_TENANT
+    tenant_claim: str = ""
+    subject_claim: str = "sub"
+    scopes: tuple[str, ...] = ("chat",)
+    hours: float = 12
+    """How long a sign-in lasts without use."""
+
+
+class ProxyConfig(Table, frozen=True, kw_only=True):
+    """A proxy in front that has signed people in and says so in a header (`proxy` mode)."""
+
+    peers: tuple[str, ...] = ()
+    """Addresses or networks that the header is believed from."""
+    user_header: str = "X-Forwarded-User"
+    tenant_header: str = ""
+    tenant: str = DEFAULT_TENANT
+    scopes: tuple[str, ...] = ("chat",)
+
+
+class Quota(Table, frozen=True, kw_only=True):
+    """How much may be used; 0: no limit. Days are those of UTC."""
+
+    sessions_live: int = 0
+    """Sessions with a worker at the same time."""
+    sessions_stored: int = 0
+    turns_per_minute: int = 0
+    concurrent_turns: int = 0
+    messages_per_day: int = 0
+    tokens_per_day: int = 0
+    """Input and output, as the broker meters and agents report."""
+    cpu_seconds_per_day: int = 0
+    """Of workers; counted when a worker ends."""
+    memory_gb_seconds_per_day: int = 0
+    """Of workers: gigabytes times seconds; counted when a worker ends."""
+    stored_bytes: int = 0
+
+
+class QuotasConfig(Table, frozen=True, kw_only=True):
+    """What each may use who has no quota of his own."""
+
+    tenant: Quota = Quota()
+    key: Quota = Quota()
+    subject: Quota = Quota()
+    session: Quota = Quota()
+    """Of a session: turns_per_minute, messages_per_day, tokens_per_day, stored_bytes."""
+    soft_percent: int = 80
+    """From here on a session is told how much is used."""
+
+
+class TenantConfig(Table, frozen=True, kw_only=True):
+    """An organisation that shares this gateway."""
+
+    title: str = ""
+    is_disabled: bool = False
+    agents: tuple[str, ...] = ()
+    """The agents that its sessions may choose, the first by default; empty: all."""
+    retention_days: float | None = None
+    operators_see_content: bool = False
+    """Whether operators of the gateway may read its sessions."""
+    quota: Quota | None = None
+    """Of all of it together."""
+    subject_quota: Quota | None = None
+    """Of each of its people."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
+
+
+class Config(Table, frozen=True, kw_only=True):
     """Everything."""
 
     server: ServerConfig = ServerConfig()
@@ -218,6 +338,13 @@ class Config(_Table, frozen=True, kw_only=True):
     limits: LimitsConfig = LimitsConfig()
     model: ModelConfig = ModelConfig()
     workers: WorkersConfig = WorkersConfig()
+    auth: AuthConfig = AuthConfig()
+    visitors: VisitorsConfig = VisitorsConfig()
+    jwt: JwtConfig = JwtConfig()
+    oidc: OidcConfig = OidcConfig()
+    proxy: ProxyConfig = ProxyConfig()
+    quotas: QuotasConfig = QuotasConfig()
+    tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN
     data_dir: str = ""
@@ -228,8 +355,12 @@ class Config(_Table, frozen=True, kw_only=True):
     @property
     def database_path(self) -> pathlib.Path:
         """The file of the SQLite store."""
-        named = self.store.removeprefix(_SQLITE)
+        named = self.store.removeprefix(SQLITE_SCHEME)
         return pathlib.Path("/" + named.lstrip("/")) if named else self.data_path / DATABASE_NAME
+
+    def tenant(self, name: str) -> TenantConfig | None:
+        """The tenant of this name; None where there is none."""
+        return self.tenants.get(name) or (TenantConfig() if name == DEFAULT_TENANT else None)
 
     @property
     def data_path(self) -> pathlib.Path:
@@ -238,208 +369,6 @@ class Config(_Table, frozen=True, kw_only=True):
             return pathlib.Path(self.data_dir).expanduser()
         home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         return pathlib.Path(home).expanduser() / "agent-gateway"
-
-
-_SQLITE: Final = "sqlite:///"
-
-_TABLES: Final[dict[str, type[_Table]]] = {
-    "server": ServerConfig,
-    "cors": CorsConfig,
-    "sessions": SessionsConfig,
-    "limits": LimitsConfig,
-    "model": ModelConfig,
-    "workers": WorkersConfig,
-}
-_TOP_KEYS: Final = {"default_agent": str, "data_dir": str, "store": str}
-
-
-def load(
-    path: pathlib.Path | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Config:
-    """The configuration from a file, then the environment, then `overrides` (dotted names: the command line).
-
-    Raises ConfigError with every mistake.
-    """
-    mistakes: list[str] = []
-    tree = _read(path, mistakes) if path is not None else {}
-    _overlay_environment(tree, os.environ if environ is None else environ, mistakes)
-    for name, value in (overrides or {}).items():
-        _put(tree, name.split("."), value)
-    config = _convert(tree, mistakes)
-    if config is not None:
-        mistakes += _contradictions(config)
-    if mistakes or config is None:
-        raise ConfigError(mistakes)
-    return config
-
-
-def _read(path: pathlib.Path, mistakes: list[str]) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        mistakes.append(f"{path}: {error.strerror}")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        mistakes.append(f"{path}: {error}")
-    return {}
-
-
-def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str], mistakes: list[str]) -> None:
-    for name, text in environ.items():
-        if not name.startswith(_PREFIX):
-            continue
-        words = name[len(_PREFIX) :].lower()
-        table, _, key = words.partition("_")
-        if words in _TOP_KEYS:
-            tree[words] = text
-        elif table in _TABLES and key in _TABLES[table].__struct_fields__:
-            _put(tree, [table, key], _plain(_TABLES[table], key, text))
-        elif words not in {"config"}:
-            mistakes.append(f"{name}: no such setting")
-    model = tree.setdefault("model", {}) if isinstance(tree.get("model", {}), dict) else {}
-    for key, names in _MODEL_VARIABLES.items():
-        for name in names:
-            if environ.get(name) and not model.get(key):
-                model[key] = environ[name]
-    if not model.get("url") and model.get("key") and not environ.get("AGENT_MODEL_KEY"):
-        model["url"] = "https://api.openai.com/v1"
-        model.setdefault("name", "gpt-4o-mini")
-
-
-_MODEL_VARIABLES: Final = {
-    "url": ("AGENT_MODEL_URL",),
-    "name": ("AGENT_MODEL",),
-    "key": ("AGENT_MODEL_KEY", "OPENAI_API_KEY"),
-}
-
-
-def _plain(table: type[_Table], key: str, text: str) -> Any:
-    """A variable's text in the type of its key; text that does not fit is left for the conversion to name."""
-    kind = {field.name: field.type for field in msgspec.structs.fields(table)}[key]
-    if kind is str:
-        return text
-    if kind == tuple[str, ...]:
-        return [word.strip() for word in text.split(",") if word.strip()]
-    try:
-        return msgspec.convert(text, kind, strict=False)
-    except msgspec.ValidationError:
-        return text
-
-
-def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    tree[path[-1]] = value
-
-
-def _convert(tree: dict[str, Any], mistakes: list[str]) -> Config | None:
-    """Converts table by table and key by key, so that ten mistakes are ten lines."""
-    parts: dict[str, Any] = {}
-    for name, value in tree.items():
-        if name == "agents":
-            parts[name] = _convert_agents(value, mistakes)
-        elif name in _TABLES:
-            parts[name] = _convert_table(_TABLES[name], name, value, mistakes)
-        elif name in _TOP_KEYS:
-            parts[name] = _convert_key(_TOP_KEYS[name], name, value, mistakes)
-        else:
-            mistakes.append(f"{name}: no such setting")
-    return None if mistakes else Config(**parts)
-
-
-def _convert_agents(value: Any, mistakes: list[str]) -> dict[str, AgentConfig]:
-    if not isinstance(value, dict):
-        mistakes.append("agents: write one table for each agent, [agents.NAME]")
-        return {}
-    agents = {}
-    for name, table in value.items():
-        if not _AGENT_NAME.fullmatch(name):
-            mistakes.append(f"agents.{name}: a name is lower-case letters, digits, _ . -")
-        else:
-            agents[name] = _convert_table(AgentConfig, f"agents.{name}", table, mistakes)
-    return agents
-
-
-def _convert_table(kind: type[Any], name: str, value: Any, mistakes: list[str]) -> Any:
-    if not isinstance(value, dict):
-        mistakes.append(f"{name}: expected a table")
-        return None
-    types = {field.name: field.type for field in msgspec.structs.fields(kind)}
-    parts = {}
-    for key, item in value.items():
-        if key not in types:
-            mistakes.append(f"{name}.{key}: no such setting")
-        else:
-            parts[key] = _convert_key(types[key], f"{name}.{key}", item, mistakes)
-    return kind(**parts) if None not in parts.values() else None
-
-
-def _convert_key(kind: Any, name: str, value: Any, mistakes: list[str]) -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        mistakes.append(f"{name}: {error}")
-        return None
-
-
-def _contradictions(config: Config) -> list[str]:
-    """Values that are of the right type and still cannot be."""
-    mistakes = [
-        f"agents.{name}.command: say which command starts it"
-        for name, agent in config.agents.items()
-        if not agent.argv and name != BUILT_IN
-    ]
-    if config.default_agent != BUILT_IN and config.default_agent not in config.agents:
-        mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
-    if config.store not in ("", "memory://") and not config.store.startswith(_SQLITE):
-        mistakes.append("store: sqlite:///FILE or memory://")
-    mistakes += _walls(config)
-    for table in ("sessions", "limits", "workers"):
-        part = getattr(config, table)
-        mistakes += [
-            f"{table}.{name}: must not be negative"
-            for name in part.__struct_fields__
-            if isinstance(getattr(part, name), int | float) and getattr(part, name) < 0
-        ]
-    if config.sessions.sweep_interval_seconds == 0:
-        mistakes.append("sessions.sweep_interval_seconds: must be more than 0")
-    mistakes += [
-        f"server.{name}: must be more than 0" for name in _POSITIVE if getattr(config.server, name) <= 0
-    ]
-    if not 0 <= config.server.port <= 65_535:
-        mistakes.append("server.port: 0 to 65535")
-    return mistakes
-
-
-_POSITIVE: Final = (
-    *("header_deadline_seconds", "body_limit_bytes", "body_deadline_seconds", "idle_connection_seconds"),
-    *("stalled_reader_seconds", "half_open_seconds", "max_connections", "max_connections_per_address"),
-)
-
-
-def _walls(config: Config) -> list[str]:
-    """Limits that do not exist, paths that are not absolute, walls that are both required and left out."""
-    workers = config.workers
-    mistakes = []
-    if workers.require and workers.sandbox not in ("auto", "strict", workers.require):
-        mistakes.append(
-            f"workers.sandbox: {workers.sandbox!r} is less than workers.require = {workers.require!r}"
-        )
-    for name, agent in config.agents.items():
-        mistakes += [
-            f"agents.{name}.{kind}: {path!r} is not an absolute path"
-            for kind in ("readable", "writable")
-            for path in getattr(agent, kind)
-            if not os.path.isabs(path)
-        ]
-        known = Limits.__struct_fields__
-        mistakes += [f"agents.{name}.limits.{key}: no such limit" for key in agent.limits if key not in known]
-        mistakes += [
-            f"agents.{name}.limits.{key}: must not be negative" for key, n in agent.limits.items() if n < 0
-        ]
-    return mistakes
 
 
 def builtin_argv() -> tuple[str, ...]:

@@ -131,6 +131,36 @@ class Forbidden(GatewayError):
     code = "forbidden"
 
 
+class CsrfMissing(GatewayError):
+    """Send X-CSRF-Token with what GET /api/me answers as csrf_token: a cookie alone proves no intent."""
+
+    code = "csrf_missing"
+
+
+class TenantDisabled(GatewayError):
+    """This tenant is disabled."""
+
+    code = "tenant_disabled"
+
+
+class KeyNotFound(GatewayError):
+    """There is no such key."""
+
+    code = "key_not_found"
+
+
+class ShareNotFound(GatewayError):
+    """There is no such link; it may have been revoked or have expired."""
+
+    code = "share_not_found"
+
+
+class SignInFailed(GatewayError):
+    """The sign-in did not succeed."""
+
+    code = "sign_in_failed"
+
+
 class ForbiddenHost(GatewayError):
     """This Host is not served here; add it to server.hosts if it is yours."""
 
@@ -147,6 +177,26 @@ class RateLimited(GatewayError):
     """Too many requests; slow down."""
 
     code = "rate_limited"
+
+
+class QuotaExceeded(GatewayError):
+    """A quota is used up."""
+
+    code = "quota_exceeded"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        limit: str = "",
+        used: float = 0,
+        allowed: float = 0,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.limit = limit
+        self.used = used
+        self.allowed = allowed
 
 
 class TooManyStreams(GatewayError):

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
+from msgspec import Struct
+
 from gateway import events as ev
 from gateway.agent import AgentError, AgentGone, WireError
 from gateway.errors import GatewayError
@@ -18,6 +20,7 @@ from gateway.lifecycle import WorkerEnd
 from gateway.peer import AgentPeer, Owner
 from gateway.services import Services
 from gateway.spawner import StartFailed, Worker, base_environment, why_ended
+from gateway.tenants import tenant_of
 from worker.acp import AUTH_REQUIRED
 from worker.spec import Receipt, SpawnRequest
 
@@ -57,11 +60,19 @@ class Deadline:
             self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
+class Used(Struct, frozen=True):
+    """What a worker used in its life."""
+
+    cpu_seconds: float = 0.0
+    memory_mb_seconds: float = 0.0
+    """Megabytes at its end times the seconds of its life."""
+
+
 class Deaths:
     """When workers of a session died; too many lately are a crash loop."""
 
     def __init__(self, services: Services) -> None:
-        self._config = services.config.sessions
+        self._services = services
         self._monotonic = services.monotonic
         self._times: deque[float] = deque()
 
@@ -76,7 +87,7 @@ class Deaths:
     @property
     def are_a_loop(self) -> bool:
         """Whether another start is refused for now."""
-        now, config = self._monotonic(), self._config
+        now, config = self._monotonic(), self._services.config.sessions
         kept_seconds = max(config.crash_window_seconds, config.crash_cooldown_seconds)
         while self._times and now - self._times[0] > kept_seconds:
             self._times.popleft()
@@ -85,7 +96,7 @@ class Deaths:
     @property
     def words(self) -> str:
         """For the user."""
-        seconds = self._config.crash_cooldown_seconds
+        seconds = self._services.config.sessions.crash_cooldown_seconds
         return f"The agent died {len(self._times)} times in a short while. Try again in {seconds:g} seconds."
 
 
@@ -96,15 +107,17 @@ class WorkerHost:
         self._owner = owner
         self._services = services
         self._worker: Worker | None = None
+        self._began = services.monotonic()
         self.peer: AgentPeer | None = None
 
     async def open(self) -> ev.AgentStarted:
         """Spawns the worker and opens the agent's session. Raises WorkerFailed; TimeoutError passes
         through.
         """
-        began = self._services.monotonic()
+        began = self._began = self._services.monotonic()
         try:
-            worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
+            async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
+                worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
             peer = AgentPeer(self._owner, worker, config=self._services.config, broker=self._services.broker)
             self.peer = peer
             await peer.connection.__aenter__()
@@ -142,18 +155,22 @@ class WorkerHost:
         """Resident memory of the worker's processes; 0 without one."""
         return self._worker.memory_bytes() if self._worker is not None else 0
 
-    async def stop(self, *, grace_seconds: float) -> Receipt:
-        """Ends the worker and all that it started; nothing to do where there is none."""
+    async def stop(self, *, grace_seconds: float) -> tuple[Receipt, Used]:
+        """Ends the worker and all that it started, and says what it used; nothing to do where there is
+        none.
+        """
         peer, worker = self.peer, self._worker
         self.peer = self._worker = None
         if peer is not None:
             await peer.connection.__aexit__()
         if worker is None:
-            return Receipt()
+            return Receipt(), Used()
+        seconds = self._services.monotonic() - self._began
         receipt = await worker.stop(grace_seconds=grace_seconds)
         if receipt.survivors:
             log.error("session %s: %d processes survived", self._owner.record.key, receipt.survivors)
-        return receipt
+        cpu_seconds = worker.exited.result().cpu_seconds if worker.exited.done() else 0.0
+        return receipt, Used(cpu_seconds, receipt.bytes_freed / 1e6 * seconds)
 
     # -- the words of a failure -------------------------------------------------------------------------
 

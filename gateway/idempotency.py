@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import IdempotencyMismatch, InvalidField
+from gateway.quotas import Account
 from gateway.session import Session
 from gateway.stores.base import Remembered, Store
 from gateway.turns import Turn
@@ -44,16 +45,22 @@ class Idempotency:
             raise IdempotencyMismatch
         return known.session_id
 
-    async def chat(self, session: Session, text: str, *, owner: str, key: str | None) -> Turn | None:
+    async def has_seen(self, owner: str, key: str) -> bool:
+        """Whether a request with this key came in the last 24 hours."""
+        since = self._wall_ms() - KEPT_MILLISECONDS
+        return await self._store.recall(owner, key, since=since) is not None
+
+    async def chat(self, session: Session, text: str, *, account: Account, key: str | None) -> Turn | None:
         """Runs the turn unless this key ran it before (None)."""
         if key is None:
-            return await session.chat(text)
+            return await session.chat(text, account=account)
+        owner = account.owner
         message_id = "k" + _hash(owner, key)[:24]
         if session.has_message(message_id):
             await session.log.commit(session.log.last_seq)
             if session.has_message(message_id):
                 return None
-        return await session.chat(text, message_id=message_id)
+        return await session.chat(text, account=account, message_id=message_id)
 
 
 def _hash(*parts: str) -> str:

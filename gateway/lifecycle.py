@@ -35,6 +35,7 @@ class CloseReason(enum.StrEnum):
     IDLE = "idle"
     DRAINED = "drained"
     STORE_FAILED = "store_failed"
+    TENANT_DISABLED = "tenant_disabled"
 
 
 class WorkerEnd(enum.StrEnum):

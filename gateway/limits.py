@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.errors import RateLimited
 
@@ -12,26 +12,56 @@ MAX_BUCKETS: Final = 50_000
 """Names remembered at once; the longest unused is forgotten, which only ever gives somebody more."""
 
 
+class Buckets(Protocol):
+    """Buckets by name: what a store that several gateways share would have to do."""
+
+    def wait(self, name: str, *, rate: float, burst: float) -> float:
+        """Seconds until the bucket of this name holds a token; 0 where it does."""
+
+    def spend(self, name: str, *, rate: float, burst: float) -> None:
+        """Takes a token that `wait` said is there."""
+
+
+class MemoryBuckets:
+    """`Buckets` in this process: `burst` tokens at most, refilled at `rate` a second."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, name: str, *, rate: float, burst: float) -> float:
+        tokens, _ = self._filled(name, rate, burst)
+        if tokens >= 1:
+            return 0.0
+        return (1 - tokens) / rate if rate else 60.0
+
+    def spend(self, name: str, *, rate: float, burst: float) -> None:
+        tokens, now = self._filled(name, rate, burst)
+        self._buckets.pop(name, None)
+        self._buckets[name] = (tokens - 1, now)
+        if len(self._buckets) > MAX_BUCKETS:
+            self._buckets.popitem(last=False)
+
+    def _filled(self, name: str, rate: float, burst: float) -> tuple[float, float]:
+        now = self._monotonic()
+        tokens, at = self._buckets.get(name, (burst, now))
+        return min(burst, tokens + (now - at) * rate), now
+
+
 class TokenBuckets:
-    """A bucket for each name: `burst` tokens at most, refilled at `rate` a second."""
+    """A bucket of the same size for each name."""
 
     def __init__(self, *, rate: float, burst: int, monotonic: Callable[[], float]) -> None:
         self._rate = rate
         self._burst = float(burst)
-        self._monotonic = monotonic
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets = MemoryBuckets(monotonic)
 
     def take(self, name: str) -> None:
         """Takes a token. Raises RateLimited, with the seconds until there is one."""
-        now = self._monotonic()
-        tokens, at = self._buckets.pop(name, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - at) * self._rate)
-        if tokens < 1:
-            self._buckets[name] = (tokens, now)
-            raise RateLimited(retry_after_seconds=(1 - tokens) / self._rate if self._rate else 60)
-        self._buckets[name] = (tokens - 1, now)
-        if len(self._buckets) > MAX_BUCKETS:
-            self._buckets.popitem(last=False)
+        seconds = self._buckets.wait(name, rate=self._rate, burst=self._burst)
+        if seconds:
+            raise RateLimited(retry_after_seconds=seconds)
+        self._buckets.spend(name, rate=self._rate, burst=self._burst)
 
 
 class Gauge:

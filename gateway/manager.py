@@ -39,6 +39,8 @@ Name = tuple[str, str]
 """(owner, session id)."""
 
 RETRY_SECONDS: Final = 5
+ADOPTED: Final = 1_000
+"""Sessions that somebody who signs in brings along, at most."""
 DRAIN_POLL_SECONDS: Final = 0.05
 RECOVERED_AT_ONCE: Final = 200
 """Sessions whose cut turns are ended together, so that they share their commits."""
@@ -153,9 +155,13 @@ class SessionManager:
         """A new session. Raises SessionExists besides what `get_or_create` raises."""
         self.refuse_while_draining()
         session_id = session_id or new_session_id()
+        await self.refuse_existing(owner, session_id)
+        return await self.get_or_create(owner, session_id, agent=agent)
+
+    async def refuse_existing(self, owner: str, session_id: str) -> None:
+        """Raises SessionExists where the owner has a session of this id."""
         if self.get(owner, session_id) or await self._services.store.find_session(owner, session_id):
             raise SessionExists(session_id=session_id)
-        return await self.get_or_create(owner, session_id, agent=agent)
 
     async def _obtain(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
         while True:
@@ -181,7 +187,7 @@ class SessionManager:
             self._withdraw(name).cancel()
             return None
         waiting = self._publish(name, session)
-        self._tasks.create_task(self._host(name, session), name=f"session {session.record.key}")
+        self._tasks.create_task(self._host(session), name=f"session {session.record.key}")
         waiting.set_result(session)
         self._newest[name[0]] = name[1] if is_making else self._newest.get(name[0], name[1])
         self._ring(name)
@@ -194,14 +200,25 @@ class SessionManager:
             if not is_making:
                 return None
             self.refuse_while_draining()
-            record = self._new_record(owner, session_id, self._services.agents.get(agent).name)
-            await self._services.store.create_session(record)
+            record = await self._created(owner, session_id, self._services.agent_for(owner, agent).name)
         tombstone = await self.tombstone(owner, session_id)
         session = Session(record, self._services)
         await session.load(above=tombstone.last_seq if tombstone else 0)
         if session.fold.agent is None:
             session.log.append(ev.SessionCreated(session_id, record.agent))
         return session
+
+    async def _created(self, owner: str, session_id: str, agent: str) -> SessionRecord:
+        """A new record in the store. Raises QuotaExceeded, StoreFull, StoreFailed."""
+        record = self._new_record(owner, session_id, agent)
+        self._services.quotas.add_session(owner)
+        try:
+            await self._services.store.create_session(record)
+        except BaseException:
+            self._services.quotas.drop_session(owner, 0)
+            self._services.workspaces.give_back_uid(record.uid)
+            raise
+        return record
 
     def _new_record(self, owner: str, session_id: str, agent: str) -> SessionRecord:
         now = self._services.wall_ms()
@@ -254,15 +271,44 @@ class SessionManager:
             max_bytes=0,
         )
         await events.load(is_reading_only=True)
+        fold.session_id = session_id
         return Shelf(record, fold, events)
 
     async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
         """What is left of a deleted session of this name."""
         return await self._services.store.find_tombstone(owner, session_hash(owner, session_id))
 
+    async def adopt(self, giver: str, taker: str) -> int:
+        """Gives every session of one owner to another; how many. A session whose id the taker has already
+        gets a new one. Raises StoreFull, StoreFailed.
+        """
+        store = self._services.store
+        records = await store.list_sessions(giver, limit=ADOPTED)
+        for record in records:
+            await self._give(record, taker)
+        return len(records)
+
+    async def _give(self, record: SessionRecord, taker: str) -> None:
+        """Reads and streams of the giver end with its name; a turn that runs goes on."""
+        session_id = record.session_id
+        if not await self._services.store.adopt(record.key, owner=taker, session_id=session_id):
+            session_id = new_session_id()
+            await self._services.store.adopt(record.key, owner=taker, session_id=session_id)
+        old, new = (record.owner, record.session_id), (taker, session_id)
+        with self._lock:
+            session = self._sessions.pop(old, None)
+            if session is not None:
+                self._sessions[new] = session
+        if session is not None:
+            session.move(*new)
+        self._services.quotas.move_session(record.owner, taker, record.stored_bytes)
+        self._newest[taker] = session_id
+        self._newest.pop(record.owner, None)
+        self._ring(new)
+
     # -- ending -----------------------------------------------------------------------------------------
 
-    async def _host(self, name: Name, session: Session) -> None:
+    async def _host(self, session: Session) -> None:
         """A session's task: its life, then its leaving."""
         try:
             await session.run()
@@ -271,7 +317,7 @@ class SessionManager:
         except GatewayError as error:
             log.error("session %s: not erased: %s", session.record.key, error)
         finally:
-            self._remove(name)
+            self._remove((session.record.owner, session.session_id))
             session.left.set_result(None)
 
     async def close(self, session: Session, reason: CloseReason) -> Receipt:
@@ -302,6 +348,7 @@ class SessionManager:
         await asyncio.to_thread(self._services.workspaces.remove, record.key)
         await self._services.store.delete_session(record.key, tombstone)
         self._services.workspaces.give_back_uid(record.uid)
+        self._services.quotas.drop_session(record.owner, record.stored_bytes)
 
     async def drain(self, *, grace_seconds: float) -> None:
         """Takes no new work, gives running turns their grace, then ends every session."""

@@ -27,9 +27,12 @@ class Reaper:
     def __init__(self, manager: SessionManager, services: Services) -> None:
         self._manager = manager
         self._services = services
-        self._config: SessionsConfig = services.config.sessions
         self._began_ms = services.wall_ms()
         self._began_monotonic = services.monotonic()
+
+    @property
+    def _config(self) -> SessionsConfig:
+        return self._services.config.sessions
 
     async def run(self) -> None:
         """Sweeps for ever."""

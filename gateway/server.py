@@ -23,10 +23,13 @@ from typing import Any, Final, cast
 
 import uvicorn
 from sse_starlette.sse import AppStatus
+from starlette.types import ASGIApp
 
 from gateway.app import Gateway
-from gateway.config import LimitsConfig, ServerConfig
+from gateway.config import Config, LimitsConfig, ServerConfig
+from gateway.config_file import ConfigError
 from gateway.connections import Connections
+from gateway.door import SOCKET_NAME, Door, make_token, open_door
 from gateway.protocol import GatewayProtocol
 
 log = logging.getLogger(__name__)
@@ -126,21 +129,39 @@ async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[as
         config = gateway.config
         capacity = connection_capacity(config.server, config.limits)
         connections = Connections(config.server, capacity=capacity)
-        server = Server(_uvicorn(gateway, connections), connections)
+        server = Server(_uvicorn(gateway.app, config, connections), connections)
         serving = asyncio.create_task(server.serve([listener]), name="server")
         try:
             while not server.started and not serving.done():
                 await asyncio.sleep(STARTED_POLL_SECONDS)
-            yield serving
+            async with _operators_door(gateway, server, connections):
+                yield serving
         finally:
             server.should_exit = True
             await serving
 
 
-def _uvicorn(gateway: Gateway, connections: Connections) -> uvicorn.Config:
+@contextlib.asynccontextmanager
+async def _operators_door(gateway: Gateway, server: Server, connections: Connections) -> AsyncIterator[None]:
+    """The same application over the socket in the data directory, for the command line."""
+    data_path = gateway.config.data_path
+    config = _uvicorn(Door(gateway.app, make_token(data_path)), gateway.config, connections)
+    config.load()
+    make = functools.partial(
+        cast("Any", config.http_protocol_class), config=config, server_state=server.server_state, app_state={}
+    )
+    listening = await asyncio.get_running_loop().create_unix_server(make, sock=open_door(data_path))
+    try:
+        yield
+    finally:
+        listening.close()
+        (data_path / SOCKET_NAME).unlink(missing_ok=True)
+
+
+def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.Config:
     AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
     return uvicorn.Config(
-        gateway.app,
+        app,
         loop="none",
         http=cast("Any", functools.partial(GatewayProtocol, connections=connections)),
         ws="none",
@@ -150,7 +171,7 @@ def _uvicorn(gateway: Gateway, connections: Connections) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         backlog=BACKLOG,
-        timeout_keep_alive=cast("int", gateway.config.server.idle_connection_seconds),
+        timeout_keep_alive=cast("int", config.server.idle_connection_seconds),
         timeout_graceful_shutdown=CONNECTION_GRACE_SECONDS,
     )
 
@@ -158,7 +179,7 @@ def _uvicorn(gateway: Gateway, connections: Connections) -> uvicorn.Config:
 async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready: Callable[[], None]) -> None:
     """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used."""
     stopping, hurrying = asyncio.Event(), asyncio.Event()
-    with _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set()):
+    with _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set(), lambda: _reload(gateway)):
         async with running(gateway, listener) as serving:
             gateway.lock.inform(url)
             on_ready()
@@ -170,16 +191,25 @@ async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready
 
 
 @contextlib.contextmanager
-def _signals(act: Callable[[], None]) -> Iterator[None]:
-    """Calls `act` at SIGTERM and SIGINT."""
+def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
+    """Calls `stop` at SIGTERM and SIGINT, `reload` at SIGHUP."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    acts = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    for number, act in acts.items():
         loop.add_signal_handler(number, act)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in acts:
             loop.remove_signal_handler(number)
+
+
+def _reload(gateway: Gateway) -> None:
+    try:
+        gateway.reload()
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            log.error("not reloaded: %s", mistake)
 
 
 async def _drain(gateway: Gateway, hurrying: asyncio.Event) -> None:

@@ -7,18 +7,24 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from gateway.agents import AgentCatalogue
+from gateway.agents import Agent, AgentCatalogue
 from gateway.broker import Broker
 from gateway.chat import Outside
 from gateway.config import DAY_MILLISECONDS, Config
+from gateway.errors import UnknownAgent
+from gateway.quotas import Quotas
 from gateway.slots import WorkerSlots
 from gateway.spawner import Spawner
+from gateway.starts import StartQueue
 from gateway.stores.base import SessionRecord, Store
+from gateway.tenants import tenant_of
 from gateway.workspace import Workspaces
 
 
-class Services(Struct, frozen=True, kw_only=True):
-    """What every session of a gateway shares."""
+class Services(Struct, kw_only=True):
+    """What every session of a gateway shares. A reload replaces `config`, `agents` and `broker`; everything
+    else stays.
+    """
 
     config: Config
     store: Store
@@ -27,6 +33,8 @@ class Services(Struct, frozen=True, kw_only=True):
     agents: AgentCatalogue
     workspaces: Workspaces
     slots: WorkerSlots
+    starts: StartQueue
+    quotas: Quotas
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]
@@ -34,9 +42,26 @@ class Services(Struct, frozen=True, kw_only=True):
 
     def dated(self, record: SessionRecord, *, used_at: int) -> SessionRecord:
         """The record of a session that was used at this time: when it expires follows from it."""
-        days = self.config.sessions.retention_days if record.retention_days is None else record.retention_days
+        days = self._retention_days(record)
         expires_at = used_at + round(days * DAY_MILLISECONDS) if days else None
         return msgspec.structs.replace(record, last_active_at=used_at, expires_at=expires_at)
+
+    def _retention_days(self, record: SessionRecord) -> float:
+        if record.retention_days is not None:
+            return record.retention_days
+        tenant = self.config.tenant(tenant_of(record.owner))
+        days = tenant.retention_days if tenant is not None else None
+        return self.config.sessions.retention_days if days is None else days
+
+    def agent_for(self, owner: str, name: str | None) -> Agent:
+        """The agent that a session of this owner gets. Raises UnknownAgent, naming those it may choose."""
+        tenant = self.config.tenant(tenant_of(owner))
+        allowed = tenant.agents if tenant is not None else ()
+        if not allowed:
+            return self.agents.get(name)
+        if name is not None and name not in allowed:
+            raise UnknownAgent(f"There is no agent {name!r}. There are: {', '.join(allowed)}.")
+        return self.agents.get(name or allowed[0])
 
     def outside(self, agent: str | None) -> Outside:
         """What State shows beside the log, for a session of this agent (None: of the default one)."""

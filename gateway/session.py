@@ -21,6 +21,7 @@ from gateway import events as ev
 from gateway.agent import AgentGone, WireError
 from gateway.agents import Agent
 from gateway.chat import ChatState, Outside
+from gateway.config import SessionsConfig
 from gateway.conversation import prompt_blocks
 from gateway.errors import (
     BrokenInvariant,
@@ -33,6 +34,7 @@ from gateway.eventlog import EventLog
 from gateway.host import Deadline, Deaths, WorkerFailed, WorkerHost
 from gateway.lifecycle import BUSY, LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
 from gateway.peer import AgentPeer
+from gateway.quotas import Account
 from gateway.services import Services
 from gateway.stores.base import SessionRecord
 from gateway.turns import Queue, Turn
@@ -50,7 +52,6 @@ class Session:
         limits = services.config.limits
         self.record = record
         self._services = services
-        self._config = services.config.sessions
         self.fold = ChatState(record.session_id)
         self.log = EventLog(
             record.key,
@@ -75,7 +76,12 @@ class Session:
         self._wake = asyncio.Event()
         self._deaths = Deaths(services)
         self._said: list[str] = []
-        self._has_slot = False
+        self._slot: Account | None = None
+        """Who pays for its worker; None: it has none."""
+        self._size_bytes = 0
+        self._counted_bytes = record.stored_bytes
+        """How much of its size its owner's quota knows of."""
+        self._context_tokens = 0
         self._ended_seq = 0
         """Up to here every turn has ended and waits to be compacted; 0: nothing waits."""
         self._state_json: tuple[int, Outside, bytes] | None = None
@@ -88,7 +94,16 @@ class Session:
 
     @property
     def agent(self) -> Agent:
-        return self._services.agents.get(self.record.agent)
+        return self._services.agents.of(self.record.agent)
+
+    @property
+    def _config(self) -> SessionsConfig:
+        return self._services.config.sessions
+
+    @property
+    def account(self) -> Account:
+        """Who pays for what it does by itself."""
+        return Account(self.record.owner, self.record.key)
 
     @property
     def is_busy(self) -> bool:
@@ -136,26 +151,39 @@ class Session:
         is_next = turn is not None and turn.message_id == message_id
         return is_next or self.fold.has_message(message_id) or self._queue.has(message_id)
 
-    async def chat(self, text: str, *, message_id: str | None = None) -> Turn:
+    async def chat(self, text: str, *, account: Account | None = None, message_id: str | None = None) -> Turn:
         """Takes a user's message; returns when it is committed. The answer comes on the log.
 
-        Raises QueueFull, WorkerLimit, SessionEnded, StoreFull, StoreFailed.
+        `account` pays for it. Raises QueueFull, WorkerLimit, QuotaExceeded, SessionEnded, StoreFull,
+        StoreFailed.
         """
         self._use()
-        turn = Turn(text, message_id=message_id)
-        if self._turn is None and (len(self._queue) == 0 or self._queue.is_held):
-            self._take_slot()
+        turn = Turn(text, account=account or self.account, message_id=message_id)
+        is_next = self._turn is None and (len(self._queue) == 0 or self._queue.is_held)
+        if not is_next and len(self._queue) >= self._services.config.limits.queued_messages:
+            raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
+        if is_next:
+            self._admit(turn)
+        try:
+            soft = self._services.quotas.take_message(turn.account, session_bytes=self._size_bytes)
+        except GatewayError:
+            if is_next:
+                self._dismiss(turn)
+            raise
+        if is_next:
             self._turn = turn
             follow: ev.EventData = turn.started()
         else:
-            if len(self._queue) >= self._services.config.limits.queued_messages:
-                raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
             self._queue.put(turn)
             follow = self._queue.event()
         message = ev.MessageAdded(turn.message_id, "user", text, turn.turn_id)
-        first = [] if self.fold.title else [ev.SessionInfo(_title(text))]
+        first: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(text))]
+        notices = [
+            ev.Notice(f"n{turn.turn_id}.{number}", "warning", "quota", words)
+            for number, words in enumerate(soft)
+        ]
         try:
-            await self._say(*first, message, follow)
+            await self._say(*first, message, follow, *notices)
         except GatewayError:
             if self._queue.drop(turn.message_id):
                 self.log.append(self._queue.event())
@@ -251,6 +279,12 @@ class Session:
         if self.state is SessionState.PARKED:
             await self._say(ev.SessionStateChanged(SessionState.PARKED))
 
+    def move(self, owner: str, session_id: str) -> None:
+        """It belongs to somebody else from now on, under this id."""
+        self.record = msgspec.structs.replace(self.record, owner=owner, session_id=session_id)
+        self.fold.session_id = session_id
+        self._state_json = None
+
     # -- asking -----------------------------------------------------------------------------------------
 
     def may_reap(self, *, after_seconds: float) -> bool:
@@ -285,6 +319,7 @@ class Session:
         """Takes up where the store stands. Raises StoreFull or StoreFailed."""
         self.log.begin_above(above)
         await self.log.load()
+        self.fold.session_id = self.record.session_id  # of an adopted session it may be another
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._said = _unheard(self.fold)
@@ -295,7 +330,14 @@ class Session:
     def _restore_queue(self) -> None:
         """Messages that waited when the last life ended are held: the user sends or drops them."""
         for waiting in self.fold.waiting:
-            self._queue.put(Turn(waiting.text, message_id=waiting.message_id, turn_id=waiting.turn_id))
+            self._queue.put(
+                Turn(
+                    waiting.text,
+                    account=self.account,
+                    message_id=waiting.message_id,
+                    turn_id=waiting.turn_id,
+                )
+            )
         if self._queue.hold() and not self.fold.is_held:
             words = _held_words(len(self._queue))
             self.log.append(self._queue.event(), self._notice("info", "queue_held", words), durable=True)
@@ -313,7 +355,12 @@ class Session:
         """The record as it is now, which the store hears of at the end of a turn."""
         used_at = self._services.wall_ms() - round(self.idle_seconds * 1000)
         record = self._services.dated(self.record, used_at=used_at)
-        return msgspec.structs.replace(record, title=self.fold.title, message_count=len(self.fold.messages))
+        return msgspec.structs.replace(
+            record,
+            title=self.fold.title,
+            message_count=len(self.fold.messages),
+            stored_bytes=self._size_bytes,
+        )
 
     # -- its life ---------------------------------------------------------------------------------------
 
@@ -453,6 +500,15 @@ class Session:
             return
         if self._ended_seq == through:
             self._ended_seq = 0
+        await self._measure()
+
+    async def _measure(self) -> None:
+        """What it takes in the store, now that that is less."""
+        try:
+            self._size_bytes = await self._services.store.size_bytes(self.record.key)
+        except GatewayError:
+            return  # the next time
+        await self._keep()
 
     def _timed_out(self) -> WorkerFailed:
         if self.state is SessionState.INTERRUPTING:
@@ -467,7 +523,12 @@ class Session:
         if host is None:
             return Receipt()
         grace = 0.0 if self.close_reason is CloseReason.DELETED else self._config.stop_grace_seconds
-        self.receipt = await host.stop(grace_seconds=grace)
+        self.receipt, used = await host.stop(grace_seconds=grace)
+        self._services.quotas.meter(
+            self._slot or self.account,
+            cpu_ms=round(used.cpu_seconds * 1000),
+            memory_mb_seconds=round(used.memory_mb_seconds),
+        )
         return self.receipt
 
     async def _close(self) -> None:
@@ -500,7 +561,7 @@ class Session:
         if turn is None:
             return
         try:
-            self._take_slot()
+            self._admit(turn)
         except GatewayError as error:
             self._queue.put_back(turn)
             self._queue.hold()
@@ -522,6 +583,7 @@ class Session:
         if is_broken and self._queue.hold():
             events += [self._queue.event(), self._notice("info", "queue_held", _held_words(len(self._queue)))]
         self._turn = None
+        self._services.quotas.end_turn(turn.account)
         self._ended_seq = self.log.append(*events, durable=True)
         turn.finish()
         self._wake.set()
@@ -556,7 +618,20 @@ class Session:
     def on_events(self, events: list[ev.EventData]) -> None:
         """The agent's updates as events."""
         self.last_used = self._services.monotonic()
+        for event in events:
+            if isinstance(event, ev.Usage):
+                self._meter(event)
         self.log.append(*events)
+
+    def _meter(self, usage: ev.Usage) -> None:
+        """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by."""
+        turn = self._turn
+        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        if not tokens and usage.used is not None:
+            tokens = max(0, usage.used - self._context_tokens)
+            self._context_tokens = usage.used
+        account = turn.account if turn is not None else self.account
+        self._services.quotas.meter(account, tokens=tokens)
 
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         """The agent asks for permission."""
@@ -601,6 +676,8 @@ class Session:
     async def _keep(self) -> None:
         """Brings the record up to date; where the store cannot write, the next time does it."""
         self.record = self.fresh_record()
+        self._services.quotas.add_bytes(self.record.owner, self._size_bytes - self._counted_bytes)
+        self._counted_bytes = self._size_bytes
         try:
             await self._services.store.update_session(self.record)
         except GatewayError as error:
@@ -611,6 +688,7 @@ class Session:
 
     def _on_visible(self, event: ev.Event) -> None:
         self.fold.apply(event)
+        self._size_bytes += len(event.body)
         if isinstance(event.data, ev.TurnStarted):
             self._wake.set()
 
@@ -619,18 +697,38 @@ class Session:
         turn = self._turn
         if turn is not None and not turn.is_prompted and self.fold.turn_id != turn.turn_id:
             self._turn = None
+            self._dismiss(turn)
             turn.finish()
-            if not self.is_live:
-                self._give_slot()
 
-    def _take_slot(self) -> None:
-        if not self._has_slot:
-            self._services.slots.take(self)
-            self._has_slot = True
+    def _admit(self, turn: Turn) -> None:
+        """The turn may begin: it has, or gets, a worker. Raises WorkerLimit, QuotaExceeded."""
+        self._services.quotas.begin_turn(turn.account)
+        try:
+            self._take_slot(turn.account)
+        except GatewayError:
+            self._services.quotas.end_turn(turn.account)
+            raise
+
+    def _dismiss(self, turn: Turn) -> None:
+        """The turn that was admitted does not begin."""
+        self._services.quotas.end_turn(turn.account)
+        if not self.is_live:
+            self._give_slot()
+
+    def _take_slot(self, account: Account) -> None:
+        if self._slot is None:
+            self._services.quotas.take_live(account)
+            try:
+                self._services.slots.take(self)
+            except GatewayError:
+                self._services.quotas.give_live(account)
+                raise
+            self._slot = account
 
     def _give_slot(self) -> None:
-        if self._has_slot:
-            self._has_slot = False
+        if self._slot is not None:
+            self._services.quotas.give_live(self._slot)
+            self._slot = None
             self._services.slots.give()
 
     def _transition(self, to: SessionState, *, reason: str | None = None) -> None:

@@ -26,7 +26,7 @@ class WorkerSlots:
     """`take` one before a worker is started, `give` it back when the worker is gone."""
 
     def __init__(self, limit: int, holders: Callable[[], Iterable[Holder]]) -> None:
-        self._limit = limit
+        self.limit = limit
         self._holders = holders
         self.taken = 0
 
@@ -34,7 +34,7 @@ class WorkerSlots:
         """Takes a slot. Where all are taken, the longest idle session is asked to park, and WorkerLimit
         raised.
         """
-        if self.taken >= self._limit:
+        if self.taken >= self.limit:
             idle = [holder for holder in self._holders() if holder is not asker and holder.may_park()]
             if idle:
                 max(idle, key=lambda holder: holder.idle_seconds).ask_to_park()

@@ -23,7 +23,7 @@ IMPLIED: Final[dict[str, frozenset[str]]] = {
 
 ALL_SCOPES: Final = frozenset(IMPLIED)
 
-Kind = Literal["local", "key", "token", "user", "visitor", "share"]
+Kind = Literal["local", "key", "token", "user", "visitor"]
 
 
 class Principal(Struct, frozen=True):
@@ -32,7 +32,7 @@ class Principal(Struct, frozen=True):
     tenant: str
     subject: str
     kind: Kind = "local"
-    """How it is known: the machine, an API key, a JWT, a sign-in, a visitor's cookie, a shared link."""
+    """How it is known: the machine, an API key, a JWT, a sign-in, a visitor's cookie."""
     scopes: frozenset[str] = ALL_SCOPES
     key_id: str | None = None
     """The public part of the API key, which limits of a key count by."""
@@ -50,3 +50,16 @@ LOCAL: Final = Principal("default", "local")
 def with_implied(scopes: frozenset[str]) -> frozenset[str]:
     """These scopes and those that come with them. Raises KeyError for one that there is not."""
     return frozenset().union(*(IMPLIED[scope] for scope in scopes))
+
+
+def reach(principal: Principal) -> str | None:
+    """The tenant that an operator's or administrator's word holds for; None: the whole gateway.
+
+    The tenant `default` is the gateway's own.
+    """
+    return None if principal.tenant == LOCAL.tenant else principal.tenant
+
+
+def tenant_of(owner: str) -> str:
+    """The tenant in an owner's name; no tenant's name has a slash."""
+    return owner.partition("/")[0]

@@ -7,19 +7,28 @@ import secrets
 from collections import deque
 
 from gateway import events as ev
+from gateway.quotas import Account
 
 
 class Turn:
     """One user message on its way. `done` is set when the turn has ended, however it ended."""
 
-    __slots__ = ("done", "is_cut", "is_prompted", "message_id", "reply_id", "text", "turn_id")
+    __slots__ = ("account", "done", "is_cut", "is_prompted", "message_id", "reply_id", "text", "turn_id")
 
-    def __init__(self, text: str, *, message_id: str | None = None, turn_id: str | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        account: Account,
+        message_id: str | None = None,
+        turn_id: str | None = None,
+    ) -> None:
         name = secrets.token_hex(6)
         self.turn_id = turn_id or f"t{name}"
         self.message_id = message_id or f"u{name}"
         self.reply_id = f"r{name}"
         self.text = text
+        self.account = account
         self.is_prompted = False
         self.is_cut = False
         """Whether the user interrupted it."""

@@ -25,14 +25,23 @@ from gateway.api.operation import (
     Parameter,
     json_response,
 )
-from gateway.api.reading import COOKIE, cookie_session_id, named_session_id, query_int, read_body
-from gateway.api.stream import Stream, absent_state, response
+from gateway.api.reading import (
+    COOKIE,
+    cookie_session_id,
+    cursor_of,
+    named_session_id,
+    query_int,
+    query_view,
+    read_body,
+)
+from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response
 from gateway.auth import principal_of
 from gateway.chat import Outside, State, StateMessage
 from gateway.errors import InvalidField, MessageTooLong, SessionEnded, TooManyStreams
 from gateway.idempotency import Idempotency
 from gateway.limits import Gauge, TokenBuckets
 from gateway.manager import SessionManager, new_session_id
+from gateway.quotas import Account
 from gateway.services import Services
 from gateway.session import Session
 from gateway.turns import Turn
@@ -114,14 +123,6 @@ class ChatFace:
             schema={"type": "integer", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
             description="Seconds to wait for the turn's end before answering.",
         )
-        view = Parameter(
-            name="view", schema={"enum": ["state", "events"]}, description="State frames, or the log itself."
-        )
-        after = Parameter(
-            name="after",
-            schema={"type": "integer", "minimum": 0},
-            description="The last seq seen; `Last-Event-ID` does the same.",
-        )
         return [
             Operation(
                 method="POST", scope="chat", path="/api/chat", handler=self.chat, summary="Send a message",
@@ -135,7 +136,7 @@ class ChatFace:
             Operation(
                 method="GET", scope="read", path="/api/chat/stream", handler=self.stream,
                 summary="Follow a session",
-                media_type="text/event-stream", parameters=(*named, view, after), errors=(204,),
+                media_type="text/event-stream", parameters=(*named, *CURSOR_PARAMETERS), errors=(204,),
             ),
             Operation(
                 method="POST", scope="chat", path="/api/interrupt", handler=self.interrupt,
@@ -160,8 +161,9 @@ class ChatFace:
         body = await self._read(request, ChatRequest)
         self._check_text(body.message)
         wait = query_int(request, "wait", default=0, low=0, high=MAX_WAIT_SECONDS)
-        owner = principal_of(request).owner
-        self._services.agents.get(body.agent)
+        principal = principal_of(request)
+        owner = principal.owner
+        self._services.agent_for(owner, body.agent)
         self._manager.refuse_while_draining()
         session_id = await self._chat_session_id(request, body.session_id, owner)
         is_new = session_id is None
@@ -170,7 +172,8 @@ class ChatFace:
         key = request.headers.get("idempotency-key")
 
         async def run(session: Session) -> Turn | None:
-            return await self._idempotency.chat(session, body.message, owner=owner, key=key)
+            account = Account(owner, session.record.key, principal.key_id)
+            return await self._idempotency.chat(session, body.message, account=account, key=key)
 
         if key is not None:
             session_id = await self._idempotency.session_for(
@@ -195,11 +198,9 @@ class ChatFace:
 
     async def stream(self, request: Request) -> Response:
         owner = principal_of(request).owner
-        view = request.query_params.get("view") or "state"
-        if view not in ("state", "events"):
-            raise InvalidField("view is state or events.")
+        view = query_view(request)
         session_id = named_session_id(request) or cookie_session_id(request)
-        cursor = _cursor(request)
+        cursor = cursor_of(request)
         agent = None
         if session_id is not None:
             known = self._manager.get(owner, session_id)
@@ -360,12 +361,3 @@ class ChatFace:
             secure = "; Secure" if request.url.scheme == "https" else ""
             headers["Set-Cookie"] = f"{COOKIE}={session_id}; Path=/; HttpOnly; SameSite=Lax{secure}"
         return headers
-
-
-def _cursor(request: Request) -> int:
-    """The last seq that the client saw; one that is no number is a cursor that nobody knows."""
-    text = request.headers.get("last-event-id") or request.query_params.get("after") or "0"
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else UNKNOWN_CURSOR
-
-
-UNKNOWN_CURSOR = 2**62

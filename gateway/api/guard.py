@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.answers import ErrorBody, ErrorDetail
 from gateway.api.operation import json_response
+from gateway.auth import ANSWER_HEADERS
 from gateway.config import Config
 from gateway.errors import (
     BadRequest,
@@ -31,17 +32,18 @@ from gateway.errors import (
     ForbiddenOrigin,
     GatewayError,
     MethodNotAllowed,
+    QuotaExceeded,
     RouteNotFound,
 )
 from gateway.limits import TokenBuckets
 
 log = logging.getLogger(__name__)
 
-ALLOWED_METHODS: Final = "GET, POST, PATCH, DELETE, OPTIONS"
+ALLOWED_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS: Final = (
-    "Content-Type, X-Session-Id, Idempotency-Key, Last-Event-ID, Authorization, Cache-Control"
+    "Content-Type, X-Session-Id, Idempotency-Key, Last-Event-ID, Authorization, Cache-Control, X-CSRF-Token"
 )
-EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, Retry-After"
+EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, X-Visitor-Token, Retry-After"
 PREFLIGHT_SECONDS: Final = 600
 PLAIN_HEADERS: Final = (
     (b"cache-control", b"no-store"),
@@ -62,13 +64,13 @@ Statuses = Mapping[type[GatewayError], int]
 class Guard:
     """ASGI middleware; see the module."""
 
-    def __init__(self, app: ASGIApp, *, config: Config, statuses: Statuses, rates: TokenBuckets) -> None:
+    def __init__(
+        self, app: ASGIApp, *, config: Callable[[], Config], statuses: Statuses, rates: TokenBuckets
+    ) -> None:
         self._app = app
         self._config = config
         self._statuses = statuses
         self._rates = rates
-        self._hosts = {host.lower() for host in (*config.server.hosts, config.server.host)}
-        self._origins = set(config.cors.origins)
         if isinstance(app, ExceptionMiddleware):
             app.add_exception_handler(HTTPException, _pass_on)
 
@@ -79,7 +81,7 @@ class Guard:
         headers = Headers(scope=scope)
         request_id = _request_id(headers)
         origin = headers.get("origin")
-        sender = _Sender(send, request_id=request_id, origin=origin)
+        sender = _Sender(send, scope, request_id=request_id, origin=origin)
         try:
             self._check(scope, headers, origin)
             sender.is_origin_allowed = origin is not None
@@ -109,16 +111,19 @@ class Guard:
         self._rates.take(client[0] if client else "")
 
     def _is_own_host(self, host: str) -> bool:
-        name = host_name(host)
-        return name in self._hosts or is_loopback(name)
+        name, server = host_name(host), self._config().server
+        public = urlsplit(server.public_url).hostname
+        known = (*server.hosts, server.host, public or "localhost")
+        return is_loopback(name) or name in {host.lower() for host in known}
 
     def _is_allowed_origin(self, origin: str, host: str) -> bool:
-        if origin in self._origins:
+        config = self._config()
+        if origin in config.cors.origins or origin in config.visitors.origins:
             return True
         parts = _split(origin)
         if parts is None:
             return False
-        return parts[1] == host.lower() or is_loopback(parts[0])
+        return parts[1] == host.lower() or (is_loopback(parts[0]) and is_loopback(host_name(host)))
 
     async def _refuse(
         self,
@@ -137,7 +142,13 @@ class Guard:
             headers["Retry-After"] = str(max(1, round(error.retry_after_seconds + 0.5)))
         if status in (408, 413):
             headers["Connection"] = "close"
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         detail = ErrorDetail(error.code, error.message, error.session_id)
+        if isinstance(error, QuotaExceeded):
+            detail = ErrorDetail(
+                error.code, error.message, None, error.limit, round(error.used, 3), error.allowed
+            )
         response = json_response(ErrorBody(detail, sender.request_id), status=status, headers=headers)
         await response(scope, receive, sender)
 
@@ -145,8 +156,9 @@ class Guard:
 class _Sender:
     """`send`, with the headers that every answer carries."""
 
-    def __init__(self, send: Send, *, request_id: str, origin: str | None) -> None:
+    def __init__(self, send: Send, scope: Scope, *, request_id: str, origin: str | None) -> None:
         self._send = send
+        self._scope = scope
         self._origin = origin
         self.request_id = request_id
         self.is_origin_allowed = False
@@ -160,6 +172,8 @@ class _Sender:
             raw += [header for header in PLAIN_HEADERS if header[0] not in said]
             headers = MutableHeaders(raw=raw)
             headers["X-Request-Id"] = self.request_id
+            for name, value in self._scope.get(ANSWER_HEADERS, ()):
+                headers.append(name, value)
             if self._origin is not None and self.is_origin_allowed:
                 headers["Access-Control-Allow-Origin"] = self._origin
                 headers["Access-Control-Allow-Credentials"] = "true"

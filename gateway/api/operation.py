@@ -116,9 +116,13 @@ def _described(op: Operation, known: dict[int, Any], error: dict[str, Any]) -> d
     described: dict[str, Any] = {
         "operationId": op.handler.__name__,
         "summary": op.summary,
+        "x-scope": op.scope,
         "parameters": [_parameter(parameter) for parameter in op.parameters] + _path_parameters(op.path),
         "responses": {str(op.status): {"description": op.summary, "content": content}}
-        | {str(status): {"description": _REASONS[status], **error} for status in (*op.errors, *_EVERYWHERE)},
+        | {
+            str(status): {"description": _REASONS[status], **error}
+            for status in (*op.errors, *_denials(op), *_EVERYWHERE)
+        },
     }
     if op.body is not None:
         described["requestBody"] = {"content": {"application/json": {"schema": known[id(op.body)]}}}
@@ -127,13 +131,18 @@ def _described(op: Operation, known: dict[int, Any], error: dict[str, Any]) -> d
     return described
 
 
+def _denials(op: Operation) -> tuple[int, ...]:
+    return (401,) if op.scope else ()
+
+
 _EVERYWHERE = (403, 422, 429, 503)
 _WITH_BODY = (400, 408, 413, 415, 507)
 _REASONS = {
     204: "The session has ended",
     400: "The body is not JSON",
-    403: "Host or Origin is not accepted",
-    404: "No such session",
+    401: "Credentials are missing or not valid",
+    403: "Host or Origin is not accepted, or the credentials do not allow this",
+    404: "There is no such thing",
     408: "The body did not arrive in time",
     409: "Not in this state",
     413: "Too large",

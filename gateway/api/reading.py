@@ -128,3 +128,20 @@ def query_int(request: Request, name: str, *, default: int, low: int, high: int)
     if not re.fullmatch(r"-?[0-9]{1,12}", text) or not low <= int(text) <= high:
         raise InvalidField(f"{name} is a whole number from {low} to {high}.")
     return int(text)
+
+
+def query_view(request: Request) -> str:
+    """`state` or `events`. Raises InvalidField (422)."""
+    view = request.query_params.get("view") or "state"
+    if view not in ("state", "events"):
+        raise InvalidField("view is state or events.")
+    return view
+
+
+UNKNOWN_CURSOR: Final = 2**62
+
+
+def cursor_of(request: Request) -> int:
+    """The last seq that the client saw; one that is no number is a cursor that nobody knows."""
+    text = request.headers.get("last-event-id") or request.query_params.get("after") or "0"
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else UNKNOWN_CURSOR

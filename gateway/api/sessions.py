@@ -225,8 +225,10 @@ class SessionsFace:
         if key is None:
             return await self._manager.create(owner, body.session_id, agent=body.agent)
         self._manager.refuse_while_draining()
-        self._services.agents.get(body.agent)
+        self._services.agent_for(owner, body.agent)
         session_id = body.session_id or new_session_id()
+        if not await self._idempotency.has_seen(owner, key):
+            await self._manager.refuse_existing(owner, session_id)
         request = f"create {msgspec.json.encode(body)!r}"
         session_id = await self._idempotency.session_for(
             owner, key, request, session_id, is_new=body.session_id is None

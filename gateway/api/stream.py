@@ -21,6 +21,7 @@ import msgspec
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 
+from gateway.api.operation import Parameter
 from gateway.chat import ChatState, Outside
 from gateway.eventlog import EventLog
 from gateway.events import merged
@@ -39,6 +40,17 @@ STALLED_SECONDS: Final = 60.0
 WATCHED: Final = "agent_gateway.watched"
 """The ASGI extension of the server that does: it cuts nobody who still takes a byte now and then."""
 RETRY_MILLISECONDS: Final = 2_000
+
+CURSOR_PARAMETERS: Final = (
+    Parameter(
+        name="view", schema={"enum": ["state", "events"]}, description="State frames, or the log itself."
+    ),
+    Parameter(
+        name="after",
+        schema={"type": "integer", "minimum": 0},
+        description="The last seq seen; `Last-Event-ID` does the same.",
+    ),
+)
 
 _HEARTBEAT: Final = b": \n\n"
 _RETRY: Final = b"retry: %d\n\n" % RETRY_MILLISECONDS

@@ -36,6 +36,15 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     """Kept so long after its last use; None: as the configuration says."""
     expires_at: int | None = None
     """When it is purged unless it is used before; None: never."""
+    stored_bytes: int = 0
+    """About how large its events are."""
+
+
+class OwnerTotal(Struct, frozen=True):
+    """How much is stored of an owner."""
+
+    sessions: int
+    stored_bytes: int
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):
@@ -112,6 +121,15 @@ class Store(Protocol):
     async def count_sessions(self) -> int:
         """How many sessions are stored."""
 
+    async def totals(self) -> dict[str, OwnerTotal]:
+        """How much is stored, owner by owner."""
+
+    async def size_bytes(self, key: str) -> int:
+        """How large the events of a session are."""
+
+    async def adopt(self, key: str, *, owner: str, session_id: str) -> bool:
+        """Gives a session to another owner under this id; False where that owner has one of this id."""
+
     async def delete_session(self, key: str, tombstone: Tombstone) -> None:
         """Erases record, events and idempotency keys, and leaves the tombstone."""
 
@@ -152,6 +170,9 @@ class Store(Protocol):
 
     async def compact(self, key: str, *, through: int) -> int:
         """Makes the log small up to a seq (gateway/compaction.py); how many events were saved."""
+
+    async def recall(self, owner: str, key: str, *, since: int) -> Remembered | None:
+        """What was kept under an Idempotency-Key at or after `since`."""
 
     async def remember(
         self, owner: str, key: str, remembered: Remembered, *, at: int, since: int

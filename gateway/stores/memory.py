@@ -5,10 +5,13 @@ from __future__ import annotations
 import bisect
 from collections.abc import Sequence
 
+import msgspec
+
 from gateway.compaction import compacted
 from gateway.errors import SessionExists
 from gateway.events import Event
-from gateway.stores.base import Remembered, SessionRecord, Sink, StoredLog, Tombstone
+from gateway.stores.base import OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
+from gateway.stores.credentials import MemoryCredentials
 
 
 class _Log:
@@ -59,6 +62,7 @@ class MemoryStore:
     """`Store` in dictionaries."""
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
+        self.credentials = MemoryCredentials()
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._records: dict[str, SessionRecord] = {}
@@ -81,6 +85,35 @@ class MemoryStore:
         self._keys[name] = record.key
         self._records[record.key] = record
         self._by_owner.setdefault(record.owner, {})[record.key] = None
+        self.credentials.name_session(record.key, *name)
+
+    async def totals(self) -> dict[str, OwnerTotal]:
+        return {
+            owner: OwnerTotal(len(keys), sum(self._records[key].stored_bytes for key in keys))
+            for owner, keys in self._by_owner.items()
+        }
+
+    async def size_bytes(self, key: str) -> int:
+        log = self._logs.get(key)
+        return 0 if log is None else sum(len(event.body) for event in log.events)
+
+    async def adopt(self, key: str, *, owner: str, session_id: str) -> bool:
+        record = self._records.get(key)
+        if record is None or (owner, session_id) in self._keys:
+            return False
+        del self._keys[record.owner, record.session_id]
+        self._take_from_owner(record)
+        self._keys[owner, session_id] = key
+        self._records[key] = msgspec.structs.replace(record, owner=owner, session_id=session_id)
+        self._by_owner.setdefault(owner, {})[key] = None
+        self.credentials.name_session(key, owner, session_id)
+        return True
+
+    def _take_from_owner(self, record: SessionRecord) -> None:
+        keys = self._by_owner[record.owner]
+        del keys[record.key]
+        if not keys:
+            del self._by_owner[record.owner]
 
     async def find_session(self, owner: str, session_id: str) -> SessionRecord | None:
         key = self._keys.get((owner, session_id))
@@ -106,10 +139,8 @@ class MemoryStore:
         if record is None:
             return
         self._keys.pop((record.owner, record.session_id), None)
-        keys = self._by_owner[record.owner]
-        del keys[key]
-        if not keys:
-            del self._by_owner[record.owner]
+        self._take_from_owner(record)
+        self.credentials.drop_session(key)
         self._logs.pop(key, None)
         self._remembered = {
             name: kept
@@ -176,11 +207,15 @@ class MemoryStore:
         log = self._logs.get(key)
         return 0 if log is None else log.compact(through)
 
+    async def recall(self, owner: str, key: str, *, since: int) -> Remembered | None:
+        kept = self._remembered.get((owner, key))
+        return kept[1] if kept is not None and kept[0] >= since else None
+
     async def remember(
         self, owner: str, key: str, remembered: Remembered, *, at: int, since: int
     ) -> Remembered:
-        kept = self._remembered.get((owner, key))
-        if kept is not None and kept[0] >= since:
-            return kept[1]
+        kept = await self.recall(owner, key, since=since)
+        if kept is not None:
+            return kept
         self._remembered[owner, key] = (at, remembered)
         return remembered

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from gateway.compaction import compacted
 from gateway.errors import SessionExists, StoreFailed
 from gateway.events import Event
-from gateway.stores.base import Remembered, SessionRecord, Sink, StoredLog, Tombstone
+from gateway.stores.base import OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
 from gateway.stores.writer import Writer, worded
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ COMPACT_BATCH: Final = 5_000
 """Events compacted in one transaction, about: others' commits wait for it. A turn is never split."""
 _COLUMNS: Final = (
     "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count,"
-    " retention_days, expires_at"
+    " retention_days, expires_at, stored_bytes"
 )
 
 
@@ -65,7 +65,8 @@ class SqliteStore:
     async def _in_reader(self, act: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, act)
 
-    async def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `act` in the reading thread; for stores of other things in the same file, too."""
         reader = self._reader
         if reader is None:
             raise StoreFailed("The store is closed.")
@@ -74,7 +75,8 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise worded(error) from error
 
-    async def _write(self, act: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs `act` inside the writer's next group commit; for others in the same file, too."""
         if self._writer is None:
             raise StoreFailed("The store is closed.")
         result: T = await self._writer.call(act)
@@ -86,13 +88,13 @@ class SqliteStore:
         def act(connection: sqlite3.Connection) -> None:
             try:
                 connection.execute(
-                    f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                     _row(record),
                 )
             except sqlite3.IntegrityError:
                 raise SessionExists(session_id=record.session_id) from None
 
-        await self._write(act)
+        await self.write(act)
 
     async def find_session(self, owner: str, session_id: str) -> SessionRecord | None:
         return await self._one("WHERE owner = ? AND session_id = ?", owner, session_id)
@@ -101,10 +103,10 @@ class SqliteStore:
         return await self._one("WHERE owner = ? ORDER BY id DESC LIMIT 1", owner)
 
     async def update_session(self, record: SessionRecord) -> None:
-        await self._write(
+        await self.write(
             lambda connection: connection.execute(
                 "UPDATE sessions SET last_active_at = ?, title = ?, agent_session_id = ?, uid = ?,"
-                " message_count = ?, retention_days = ?, expires_at = ? WHERE key = ?",
+                " message_count = ?, retention_days = ?, expires_at = ?, stored_bytes = ? WHERE key = ?",
                 (
                     record.last_active_at,
                     record.title,
@@ -113,6 +115,7 @@ class SqliteStore:
                     record.message_count,
                     record.retention_days,
                     record.expires_at,
+                    record.stored_bytes,
                     record.key,
                 ),
             )
@@ -128,10 +131,28 @@ class SqliteStore:
         return await self._many("WHERE has_open_turn = 1")
 
     async def count_sessions(self) -> int:
-        return await self._read(lambda c: int(c.execute("SELECT count(*) FROM sessions").fetchone()[0]))
+        return await self.read(lambda c: int(c.execute("SELECT count(*) FROM sessions").fetchone()[0]))
+
+    async def totals(self) -> dict[str, OwnerTotal]:
+        query = "SELECT owner, count(*), sum(stored_bytes) FROM sessions GROUP BY owner"
+        return await self.read(lambda c: {row[0]: OwnerTotal(row[1], row[2]) for row in c.execute(query)})
+
+    async def size_bytes(self, key: str) -> int:
+        query = "SELECT sum(length(body)) FROM events WHERE session = (SELECT id FROM sessions WHERE key = ?)"
+        return await self.read(lambda c: int(c.execute(query, (key,)).fetchone()[0] or 0))
+
+    async def adopt(self, key: str, *, owner: str, session_id: str) -> bool:
+        def act(connection: sqlite3.Connection) -> bool:
+            done = connection.execute(
+                "UPDATE OR IGNORE sessions SET owner = ?, session_id = ? WHERE key = ?",
+                (owner, session_id, key),
+            )
+            return done.rowcount > 0
+
+        return await self.write(act)
 
     async def taken_uids(self) -> set[int]:
-        return await self._read(
+        return await self.read(
             lambda c: {row[0] for row in c.execute("SELECT uid FROM sessions WHERE uid IS NOT NULL")}
         )
 
@@ -154,7 +175,7 @@ class SqliteStore:
             if writer is not None:
                 writer.drop_row_id(key)
 
-        await self._write(act)
+        await self.write(act)
 
     async def find_tombstone(self, owner: str, session_hash: str) -> Tombstone | None:
         def act(connection: sqlite3.Connection) -> Tombstone | None:
@@ -168,7 +189,7 @@ class SqliteStore:
                 owner=owner, session_hash=session_hash, last_seq=row[0], at=row[1], reason=row[2]
             )
 
-        return await self._read(act)
+        return await self.read(act)
 
     async def drop_old(self, *, tombstones_before: int, keys_before: int) -> int:
         def act(connection: sqlite3.Connection) -> int:
@@ -176,7 +197,7 @@ class SqliteStore:
             connection.execute("DELETE FROM idempotency_keys WHERE at < ?", (keys_before,))
             return dropped
 
-        return await self._write(act)
+        return await self.write(act)
 
     async def _one(self, where: str, *values: object) -> SessionRecord | None:
         found = await self._many(where, *values)
@@ -184,7 +205,7 @@ class SqliteStore:
 
     async def _many(self, where: str, *values: object) -> list[SessionRecord]:
         query = f"SELECT {_COLUMNS} FROM sessions {where}"  # noqa: S608 - both are literals of this module
-        return await self._read(lambda c: [_record(row) for row in c.execute(query, values)])
+        return await self.read(lambda c: [_record(row) for row in c.execute(query, values)])
 
     # -- logs ---------------------------------------------------------------------------------------------
 
@@ -201,7 +222,7 @@ class SqliteStore:
             ).fetchall()
             return StoredLog(last_seq=last or 0, reserved_seq=row[1], gaps=tuple(gaps))
 
-        return await self._read(act)
+        return await self.read(act)
 
     async def reserve(self, key: str, upto: int, *, gap: tuple[int, int] | None = None) -> None:
         def act(connection: sqlite3.Connection) -> None:
@@ -213,7 +234,7 @@ class SqliteStore:
                     (*gap, key),
                 )
 
-        await self._write(act)
+        await self.write(act)
 
     def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         if self._writer is not None:
@@ -232,7 +253,7 @@ class SqliteStore:
             )
             return [Event.stored(*row) for row in rows]
 
-        return await self._read(act)
+        return await self.read(act)
 
     async def oldest_seq(self, key: str) -> int:
         """Nothing is dropped here but with its session."""
@@ -241,23 +262,23 @@ class SqliteStore:
     async def compact(self, key: str, *, through: int) -> int:
         saved = 0
         while True:
-            count, is_done = await self._write(lambda connection: _compact(connection, key, through))
+            count, is_done = await self.write(lambda connection: _compact(connection, key, through))
             saved += count
             if is_done:
                 return saved
 
     # -- exactly once -------------------------------------------------------------------------------------
 
+    async def recall(self, owner: str, key: str, *, since: int) -> Remembered | None:
+        return await self.read(lambda connection: _recalled(connection, owner, key, since))
+
     async def remember(
         self, owner: str, key: str, remembered: Remembered, *, at: int, since: int
     ) -> Remembered:
         def act(connection: sqlite3.Connection) -> Remembered:
-            row = connection.execute(
-                "SELECT body_hash, session_id FROM idempotency_keys WHERE owner = ? AND key = ? AND at >= ?",
-                (owner, key, since),
-            ).fetchone()
-            if row is not None:
-                return Remembered(body_hash=row[0], session_id=row[1])
+            known = _recalled(connection, owner, key, since)
+            if known is not None:
+                return known
             connection.execute(
                 "INSERT OR REPLACE INTO idempotency_keys (owner, key, body_hash, session_id, at)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -265,7 +286,15 @@ class SqliteStore:
             )
             return remembered
 
-        return await self._write(act)
+        return await self.write(act)
+
+
+def _recalled(connection: sqlite3.Connection, owner: str, key: str, since: int) -> Remembered | None:
+    row = connection.execute(
+        "SELECT body_hash, session_id FROM idempotency_keys WHERE owner = ? AND key = ? AND at >= ?",
+        (owner, key, since),
+    ).fetchone()
+    return row and Remembered(body_hash=row[0], session_id=row[1])
 
 
 def _row(record: SessionRecord) -> tuple[object, ...]:

@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from gateway.config import BUILT_IN, Config, ConfigError, load
+from gateway.config import BUILT_IN, Config
+from gateway.config_file import ConfigError, load
 
 
 def written(path: pathlib.Path, text: str) -> pathlib.Path:

@@ -18,26 +18,30 @@ FLOORS: Final[dict[str, int]] = {
     # 0: words, pure
     "errors": 0, "lifecycle": 0, "events": 0, "chat": 0, "version": 0, "worker.acp": 0, "worker.spec": 0,
     # 1: numbers and small machines
-    "config": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1, "compaction": 1,
-    "completion": 1, "conversation": 1,
+    "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1,
+    "compaction": 1, "completion": 1, "conversation": 1, "answers": 1,
     # 2: contracts
-    "stores.base": 2, "agents": 2,
+    "stores.base": 2, "stores.credentials": 2, "agents": 2, "client": 2,
     # 3: what touches the world
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
-    "stores.writer": 3,
+    "stores.writer": 3, "stores.sqlite_credentials": 3, "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3,
+    "quotas": 3, "starts": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
     "manager": 4, "reaper": 4, "idempotency": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
-    "api.ops": 5, "api.guard": 5, "api.page": 5, "refusals": 5, "cycle": 5, "protocol": 5,
+    "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.guard": 5, "api.page": 5,
+    "refusals": 5, "cycle": 5, "protocol": 5,
     # 6: composition
-    "client": 2, "answers": 1, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
+    "door": 6, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
-    ("chat", "events"), ("chat", "lifecycle"), ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
+    ("chat", "events"), ("chat", "lifecycle"), ("config_file", "config"), ("config_file", "tenants"),
+    ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
+    ("stores.sqlite_credentials", "stores.sqlite"), ("oidc", "tokens"),
     ("forks", "memory"), ("forks", "spawner"), ("watchdog", "forks"), ("watchdog", "memory"),
     ("walls", "forks"), ("walls", "spawner"), ("walls", "watchdog"), ("peer", "turns"),
     ("session", "eventlog"), ("session", "peer"), ("session", "services"), ("session", "host"),
@@ -47,22 +51,29 @@ SAME_FLOOR: Final = {
     ("idempotency", "turns"), ("api.chat", "auth"), ("api.chat", "api.operation"),
     ("api.chat", "api.reading"), ("api.chat", "api.stream"), ("api.sessions", "auth"),
     ("api.sessions", "api.operation"), ("api.sessions", "api.reading"), ("api.ops", "api.operation"),
-    ("api.guard", "api.operation"), ("refusals", "api.operation"), ("cycle", "refusals"),
-    ("protocol", "api.stream"), ("protocol", "cycle"), ("protocol", "refusals"), ("server", "app"),
-    ("commands", "app"), ("commands", "server"),
-    ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"), ("__init__", "app"),
+    ("api.stream", "api.operation"), ("api.identity", "auth"), ("api.identity", "api.operation"),
+    ("api.identity", "api.reading"), ("api.credentials", "auth"), ("api.credentials", "api.operation"),
+    ("api.credentials", "api.reading"), ("api.shares", "auth"), ("api.shares", "api.operation"),
+    ("api.shares", "api.reading"), ("api.shares", "api.stream"),
+    ("api.guard", "api.operation"), ("api.guard", "auth"), ("refusals", "api.operation"),
+    ("cycle", "refusals"), ("protocol", "api.stream"), ("protocol", "cycle"), ("protocol", "refusals"),
+    ("server", "app"), ("server", "door"), ("commands", "app"), ("commands", "server"),
+    ("commands", "door"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"),
+    ("__init__", "app"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
-    "starlette": ("api.", "auth", "app"),
+    "starlette": ("api.", "auth", "app", "door", "server"),
     "sse_starlette": ("api.stream", "server"),
     "psutil": ("memory", "orphans"),
     "uvloop": ("__main__",),
     "httptools": ("protocol",),
     "uvicorn": ("server", "protocol", "cycle"),
-    "aiohttp": ("broker", "client", "commands"),
+    "aiohttp": ("broker", "client", "commands", "oidc"),
     "yarl": ("broker",),
-    "sqlite3": ("stores.sqlite", "stores.writer", "commands"),
+    "jwt": ("tokens",),
+    "itsdangerous": ("tickets",),
+    "sqlite3": ("stores.sqlite", "stores.sqlite_credentials", "stores.writer", "commands"),
 }
 ANYWHERE: Final = {"msgspec"}
 HEAVY_IN_FUNCTIONS: Final = {"__main__"}

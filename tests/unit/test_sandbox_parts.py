@@ -8,7 +8,8 @@ import struct
 import pytest
 
 from gateway import grants
-from gateway.config import ConfigError, WorkersConfig, load
+from gateway.config import WorkersConfig
+from gateway.config_file import ConfigError, load
 from gateway.walls import WalledSpawner, WallsMissing, candidates
 from worker import seccomp
 from worker.spec import Network, Profile

@@ -1,0 +1,275 @@
+"""Who one is: signing in and out, and moving to another browser.
+
+Signing in, by a pasted key or an OpenID provider, brings along the sessions that the visitor had made before.
+"""
+
+from __future__ import annotations
+
+import hmac
+import urllib.parse
+from typing import Final, TypeVar
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from gateway.api.operation import Operation, Parameter, json_response
+from gateway.api.reading import read_body
+from gateway.auth import Gate, principal_from, principal_of
+from gateway.errors import Forbidden, RouteNotFound, SignInFailed, Unauthorized
+from gateway.events import iso
+from gateway.manager import SessionManager
+from gateway.oidc import Provider, ProviderFailed
+from gateway.services import Services
+from gateway.stores.credentials import CredentialStore
+from gateway.tenants import Principal
+
+T = TypeVar("T")
+
+SIGN_IN_COOKIE: Final = "agw_signin"
+SIGN_IN_SECONDS: Final = 600
+HANDOVER_SECONDS: Final = 600
+
+
+class Me(Struct, frozen=True):
+    """Who asks. `csrf_token` goes into X-CSRF-Token where no Origin is sent."""
+
+    tenant: str
+    subject: str
+    kind: str
+    scopes: list[str]
+    csrf_token: str
+
+
+class AuthState(Struct, frozen=True):
+    """How one may be let in here, and who one is already."""
+
+    modes: list[str]
+    sign_in: list[str]
+    """key: POST /api/auth/sign-in; oidc: GET /api/auth/oidc/start."""
+    me: Me | None
+
+
+class SignInRequest(Struct):
+    """`POST /api/auth/sign-in`."""
+
+    key: str
+
+
+class SignOutRequest(Struct):
+    """`POST /api/auth/sign-out`; `everywhere` ends what other browsers hold, too."""
+
+    everywhere: bool = False
+
+
+class ClaimRequest(Struct):
+    """`POST /api/auth/handover/claim`."""
+
+    token: str
+
+
+class Handover(Struct, frozen=True):
+    """A link that makes one other browser this person, once."""
+
+    token: str
+    url: str
+    expires_at: str
+
+
+class IdentityFace:
+    """The handlers."""
+
+    def __init__(
+        self,
+        manager: SessionManager,
+        services: Services,
+        *,
+        gate: Gate,
+        credentials: CredentialStore,
+        provider: Provider | None,
+    ) -> None:
+        self._manager = manager
+        self._services = services
+        self._gate = gate
+        self._credentials = credentials
+        self.provider = provider
+
+    def operations(self) -> list[Operation]:
+        """Identity as operations."""
+        text = {"type": "string"}
+        after = Parameter(name="next", schema=text, description="Where to go afterwards, a path here.")
+        back = tuple(
+            Parameter(name=name, schema=text, description="What the provider sends.")
+            for name in ("code", "state", "error")
+        )
+        return [
+            Operation(
+                method="GET", path="/api/auth", scope="", handler=self.auth_state,
+                summary="How to be let in", answer=AuthState, errors=(401,),
+            ),
+            Operation(
+                method="GET", path="/api/me", scope="read", handler=self.me, summary="Who you are", answer=Me,
+            ),
+            Operation(
+                method="POST", path="/api/auth/sign-in", scope="", handler=self.sign_in,
+                summary="Sign in with an API key", body=SignInRequest, answer=Me, errors=(401,),
+            ),
+            Operation(
+                method="POST", path="/api/auth/sign-out", scope="read", handler=self.sign_out,
+                summary="Sign out", body=SignOutRequest, status=204,
+            ),
+            Operation(
+                method="GET", path="/api/auth/oidc/start", scope="", handler=self.oidc_start,
+                summary="Sign in with the provider", status=302, media_type="text/plain",
+                parameters=(after,), errors=(401, 404),
+            ),
+            Operation(
+                method="GET", path="/api/auth/oidc/callback", scope="", handler=self.oidc_callback,
+                summary="Where the provider sends people back", status=302, media_type="text/plain",
+                parameters=back, errors=(401, 404),
+            ),
+            Operation(
+                method="POST", path="/api/auth/handover", scope="chat", handler=self.hand_over,
+                summary="Move to another browser", answer=Handover,
+            ),
+            Operation(
+                method="POST", path="/api/auth/handover/claim", scope="", handler=self.claim,
+                summary="Be who made the link", body=ClaimRequest, answer=Me, errors=(401,),
+            ),
+        ]  # fmt: skip
+
+    # -- who --------------------------------------------------------------------------------------------
+
+    async def auth_state(self, request: Request) -> Response:
+        modes = self._services.config.auth.modes
+        try:
+            principal = await self._gate.identify(request)
+        except Unauthorized:
+            principal = None
+        sign_in = [way for way, mode in (("key", "keys"), ("oidc", "oidc")) if mode in modes]
+        me = None if principal is None else self._me(principal)
+        return json_response(AuthState(list(modes), sign_in, me))
+
+    async def me(self, request: Request) -> Response:
+        return json_response(self._me(principal_of(request)))
+
+    def _me(self, principal: Principal) -> Me:
+        csrf = self._gate.tickets.csrf(principal.owner)
+        return Me(principal.tenant, principal.subject, principal.kind, sorted(principal.scopes), csrf)
+
+    # -- signing in -------------------------------------------------------------------------------------
+
+    async def sign_in(self, request: Request) -> Response:
+        body = await self._read(request, SignInRequest)
+        if "keys" not in self._services.config.auth.modes:
+            raise SignInFailed("API keys are not accepted here.")
+        known = self._gate.by_pasted_key(request, body.key.strip())
+        principal = Principal(known.tenant, known.subject, "user", known.scopes, known.key_id)
+        await self._become(request, principal)
+        return json_response(self._me(principal))
+
+    async def sign_out(self, request: Request) -> Response:
+        body = await self._read(request, SignOutRequest)
+        principal = principal_of(request)
+        if body.everywhere:
+            await self._gate.revoke(principal.owner, self._credentials)
+        self._gate.clear_cookies(request)
+        return Response(status_code=204)
+
+    async def oidc_start(self, request: Request) -> Response:
+        provider = self._known_provider()
+        try:
+            attempt = await provider.begin()
+        except ProviderFailed as error:
+            raise SignInFailed(str(error)) from None
+        told = {
+            "state": attempt.state,
+            "nonce": attempt.nonce,
+            "verifier": attempt.verifier,
+            "next": _path(request.query_params.get("next", "/")),
+        }
+        text = self._gate.tickets.issue("state", seconds=SIGN_IN_SECONDS, extra=told)
+        self._gate.set_cookie(request, SIGN_IN_COOKIE, text, seconds=SIGN_IN_SECONDS)
+        return RedirectResponse(attempt.url, status_code=302)
+
+    async def oidc_callback(self, request: Request) -> Response:
+        provider, query = self._known_provider(), request.query_params
+        ticket = self._gate.tickets.read("state", request.cookies.get(SIGN_IN_COOKIE, ""))
+        given = query.get("state", "")
+        if ticket is None or not hmac.compare_digest(ticket.extra["state"].encode(), given.encode()):
+            raise SignInFailed("This sign-in was not begun in this browser, or too long ago. Begin again.")
+        if not query.get("code"):
+            raise SignInFailed("The provider did not confirm the sign-in. Begin again.")
+        try:
+            claims = await provider.finish(
+                query["code"], verifier=ticket.extra["verifier"], nonce=ticket.extra["nonce"]
+            )
+        except ProviderFailed as error:
+            raise SignInFailed(str(error)) from None
+        config = provider.config
+        principal = principal_from(
+            claims,
+            kind="user",
+            tenant=config.tenant,
+            tenant_claim=config.tenant_claim,
+            subject_claim=config.subject_claim,
+            scopes=config.scopes,
+        )
+        self._gate.check_tenant(principal)
+        self._gate.set_cookie(request, SIGN_IN_COOKIE, "", seconds=0)
+        await self._become(request, principal)
+        return RedirectResponse(ticket.extra["next"], status_code=302)
+
+    def _known_provider(self) -> Provider:
+        if self.provider is None:
+            raise RouteNotFound("Signing in with a provider is not configured here.")
+        return self.provider
+
+    async def _become(self, request: Request, principal: Principal) -> None:
+        """Signs the browser in, and gives the person what the visitor had."""
+        visitor = self._gate.visitor_of(request)
+        if visitor is not None and visitor.owner != principal.owner:
+            await self._manager.adopt(visitor.owner, principal.owner)
+        self._gate.clear_cookies(request)
+        self._gate.set_user(request, principal)
+
+    # -- another browser --------------------------------------------------------------------------------
+
+    async def hand_over(self, request: Request) -> Response:
+        principal = principal_of(request)
+        if principal.kind not in ("visitor", "user"):
+            raise Forbidden("Only who is known by a browser can move to another one.")
+        token = self._gate.tickets.issue("handover", seconds=HANDOVER_SECONDS, principal=principal)
+        base = self._services.config.server.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+        expires_at = iso(self._services.wall_ms() + HANDOVER_SECONDS * 1000)
+        return json_response(Handover(token, f"{base}/#handover={token}", expires_at))
+
+    async def claim(self, request: Request) -> Response:
+        body = await self._read(request, ClaimRequest)
+        ticket = self._gate.tickets.read("handover", body.token)
+        if ticket is None or ticket.principal is None:
+            raise SignInFailed("This link is not valid any more; make a new one.")
+        if not await self._credentials.use_once(ticket.nonce, expires_at=ticket.expires_at):
+            raise SignInFailed("This link was used already; make a new one.")
+        principal = ticket.principal
+        self._gate.check_tenant(principal)
+        visitor = self._gate.visitor_of(request)
+        if visitor is not None and visitor.owner != principal.owner:
+            await self._manager.adopt(visitor.owner, principal.owner)
+        self._gate.clear_cookies(request)
+        if principal.kind == "visitor":
+            self._gate.set_visitor(request, principal)
+        else:
+            self._gate.set_user(request, principal)
+        return json_response(self._me(principal))
+
+    async def _read(self, request: Request, kind: type[T]) -> T:
+        config = self._services.config
+        return await read_body(request, kind, server=config.server, limits=config.limits)
+
+
+def _path(text: str) -> str:
+    """A path of this gateway, whatever was asked for: a sign-in leads nobody to another site."""
+    parts = urllib.parse.urlsplit(text)
+    is_ours = not parts.scheme and not parts.netloc and text.startswith("/") and text[1:2] not in ("/", "\\")
+    return text if is_ours and text.isprintable() else "/"

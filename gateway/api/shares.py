@@ -1,0 +1,223 @@
+"""Links to a session that others may read: explicit, revocable, and good for nothing else.
+
+What a link opens has routes of its own, so no caller ever holds somebody else's credentials. A revoked link's
+streams end before they show anything more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
+
+from msgspec import Struct
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.operation import Operation, json_response
+from gateway.api.reading import checked_session_id, cursor_of, query_view, read_body
+from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response
+from gateway.auth import principal_of
+from gateway.chat import State
+from gateway.errors import InvalidField, SessionNotFound, ShareNotFound, TooManyStreams
+from gateway.events import iso
+from gateway.limits import Gauge
+from gateway.manager import SessionManager
+from gateway.services import Services
+from gateway.stores.base import SessionRecord
+from gateway.stores.credentials import CredentialStore, Share, SharedSession
+
+T = TypeVar("T")
+
+MAX_HOURS: Final = 24 * 365
+STREAMS_PER_SHARE: Final = 200
+_TOKEN: Final = re.compile(r"ags_([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{43})")
+
+
+class ShareRequest(Struct):
+    """`POST /api/sessions/{id}/shares`; without `hours` the link is good until it is revoked."""
+
+    hours: float | None = None
+
+
+class ShareSummary(Struct, frozen=True):
+    """A link without its secret."""
+
+    share_id: str
+    created_at: str
+    expires_at: str | None
+
+
+class ShareList(Struct, frozen=True):
+    """The links to a session."""
+
+    shares: list[ShareSummary]
+
+
+class NewShare(Struct, frozen=True):
+    """A new link; `token` is told this once."""
+
+    share_id: str
+    token: str
+    url: str
+    expires_at: str | None
+
+
+class Unshared(Struct, frozen=True):
+    """A link that leads nowhere any more."""
+
+    share_id: str
+    revoked: bool
+
+
+class SharesFace:
+    """The handlers."""
+
+    def __init__(self, manager: SessionManager, services: Services, credentials: CredentialStore) -> None:
+        self._manager = manager
+        self._services = services
+        self._credentials = credentials
+        self._streams = Gauge(STREAMS_PER_SHARE)
+        self._revoked: set[str] = set()
+
+    def operations(self) -> list[Operation]:
+        """Shares as operations."""
+        of = "/api/sessions/{session_id}/shares"
+        shared = "/api/shared/{token}"
+        return [
+            Operation(
+                method="POST", path=of, scope="chat", handler=self.share_session, summary="Share for reading",
+                body=ShareRequest, answer=NewShare, status=201, errors=(404,),
+            ),
+            Operation(
+                method="GET", path=of, scope="read", handler=self.list_shares, summary="Its links",
+                answer=ShareList, errors=(404,),
+            ),
+            Operation(
+                method="DELETE", path=of + "/{share_id}", scope="chat", handler=self.revoke_share,
+                summary="Revoke a link", answer=Unshared, errors=(404,),
+            ),
+            Operation(
+                method="GET", path=shared, scope="", handler=self.shared_state,
+                summary="What a link shows", answer=State, errors=(404,),
+            ),
+            Operation(
+                method="GET", path=shared + "/stream", scope="", handler=self.shared_stream,
+                summary="Follow what a link shows", media_type="text/event-stream",
+                parameters=CURSOR_PARAMETERS, errors=(404,),
+            ),
+        ]  # fmt: skip
+
+    # -- its owner --------------------------------------------------------------------------------------
+
+    async def share_session(self, request: Request) -> Response:
+        body = await self._read(request, ShareRequest)
+        if body.hours is not None and not 0 < body.hours <= MAX_HOURS:
+            raise InvalidField(f"hours is more than 0, at most {MAX_HOURS} - at `$.hours`.")
+        record = await self._record(request)
+        now = self._services.wall_ms()
+        expires_at = now + round(body.hours * 3_600_000) if body.hours else None
+        share_id, secret = secrets.token_urlsafe(12), secrets.token_urlsafe(32)
+        share = Share(
+            id=share_id, hash=_hash(secret), session_key=record.key, created_at=now, expires_at=expires_at
+        )
+        await self._credentials.put_share(share)
+        base = self._services.config.server.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+        token = f"ags_{share_id}.{secret}"
+        ends = iso(expires_at) if expires_at else None
+        return json_response(NewShare(share_id, token, f"{base}/#shared={token}", ends), status=201)
+
+    async def list_shares(self, request: Request) -> Response:
+        record = await self._record(request)
+        found = await self._credentials.shares(record.key)
+        return json_response(
+            ShareList(
+                [
+                    ShareSummary(s.id, iso(s.created_at), iso(s.expires_at) if s.expires_at else None)
+                    for s in found
+                ]
+            )
+        )
+
+    async def revoke_share(self, request: Request) -> Response:
+        record = await self._record(request)
+        share_id = request.path_params["share_id"]
+        if not await self._credentials.delete_share(record.key, share_id):
+            raise ShareNotFound
+        self._revoked.add(share_id)
+        return json_response(Unshared(share_id, True))
+
+    # -- whoever has the link ---------------------------------------------------------------------------
+
+    async def shared_state(self, request: Request) -> Response:
+        shared = await self._shared(request)
+        session = self._manager.get(shared.owner, shared.session_id)
+        if session is not None:
+            return json_response(session.state_json())
+        shelf = await self._manager.shelf(shared.owner, shared.session_id)
+        if shelf is None:
+            outside = self._services.outside(None)
+            return json_response(await absent_state(self._manager, shared.owner, shared.session_id, outside))
+        return json_response(shelf.fold.state_json(self._services.outside(shelf.record.agent)))
+
+    async def shared_stream(self, request: Request) -> Response:
+        shared = await self._shared(request)
+        view, cursor = query_view(request), cursor_of(request)
+        record = await self._services.store.find_session(shared.owner, shared.session_id)
+        outside = self._services.outside(record.agent if record else None)
+        if not self._streams.take(shared.share.id):
+            raise TooManyStreams(retry_after_seconds=5)
+        stream = Stream(self._manager, shared.owner, shared.session_id, outside=outside)
+        frames = stream.events(cursor) if view == "events" else stream.states()
+        return response(
+            self._while_good(shared.share, frames),
+            headers={},
+            on_end=BackgroundTask(self._release(shared.share.id)),
+        )
+
+    async def _while_good(self, share: Share, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for frame in frames:
+            if not self._is_good(share):
+                return
+            yield frame
+
+    def _release(self, share_id: str) -> Callable[[], Awaitable[None]]:
+        async def release() -> None:
+            self._streams.give(share_id)
+
+        return release
+
+    def _is_good(self, share: Share) -> bool:
+        is_over = share.expires_at is not None and self._services.wall_ms() >= share.expires_at
+        return not is_over and share.id not in self._revoked
+
+    async def _shared(self, request: Request) -> SharedSession:
+        """Where the link leads. Raises ShareNotFound: unknown, revoked and expired ones look alike."""
+        match = _TOKEN.fullmatch(request.path_params["token"])
+        found = await self._credentials.find_share(match[1]) if match else None
+        given = _hash(match[2] if match else "")
+        is_right = hmac.compare_digest(given, found.share.hash if found else _hash("no link"))
+        if found is None or not is_right or not self._is_good(found.share):
+            raise ShareNotFound
+        return found
+
+    # -- inner ------------------------------------------------------------------------------------------
+
+    async def _read(self, request: Request, kind: type[T]) -> T:
+        config = self._services.config
+        return await read_body(request, kind, server=config.server, limits=config.limits)
+
+    async def _record(self, request: Request) -> SessionRecord:
+        session_id = checked_session_id(request.path_params["session_id"])
+        record = await self._services.store.find_session(principal_of(request).owner, session_id)
+        if record is None:
+            raise SessionNotFound(session_id=session_id)
+        return record
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

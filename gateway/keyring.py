@@ -1,0 +1,125 @@
+"""API keys: made, checked, revoked. A key is shown once; what is kept is its SHA-256.
+
+A key is `agw_<id>_<secret>`: the id is public and finds it, the secret (256 random bits) proves it and is
+compared in constant time. High entropy is why a plain hash is enough (OWASP, Password Storage).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from gateway.errors import KeyNotFound
+from gateway.stores.credentials import ApiKey, CredentialStore
+
+PREFIX: Final = "agw_"
+_ID_LETTERS: Final = "abcdefghijkmnpqrstuvwxyz23456789"
+_ID_LENGTH: Final = 12
+_KEY: Final = re.compile(r"agw_([a-z2-9]{12})_([A-Za-z0-9_-]{43})")
+_NO_HASH: Final = hashlib.sha256(b"no key").hexdigest()
+
+
+class KeyRing:
+    """Every key of the gateway, in memory and in the store; one gateway holds the data directory."""
+
+    def __init__(self, store: CredentialStore, *, wall_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._wall_ms = wall_ms
+        self._keys: dict[str, ApiKey] = {}
+        self._used: dict[str, int] = {}
+
+    async def open(self) -> None:
+        """Reads the keys. Raises StoreFailed."""
+        self._keys = {key.id: key for key in await self._store.keys()}
+
+    def all(self) -> list[ApiKey]:
+        """Every key, oldest first, with when it was last used."""
+        keys = sorted(self._keys.values(), key=lambda key: (key.created_at, key.id))
+        return [
+            msgspec.structs.replace(key, last_used_at=self._used.get(key.id, key.last_used_at))
+            for key in keys
+        ]
+
+    async def mint(
+        self,
+        tenant: str,
+        subject: str,
+        *,
+        name: str,
+        scopes: tuple[str, ...],
+        expires_at: int | None = None,
+    ) -> tuple[ApiKey, str]:
+        """A new key, and its text, which nobody can be told again."""
+        key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
+        text = f"{PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
+        key = ApiKey(
+            id=key_id, hash=_hash(text), tenant=tenant, subject=subject, name=name, scopes=scopes,
+            created_at=self._wall_ms(), expires_at=expires_at,
+        )  # fmt: skip
+        await self._keep(key)
+        return key, text
+
+    async def rotate(self, key_id: str, *, overlap_ms: int) -> tuple[ApiKey, str]:
+        """A new key of the same rights; the old one ends after the overlap. Raises KeyNotFound."""
+        old = self.find(key_id)
+        if old is None:
+            raise KeyNotFound
+        new = await self.mint(
+            old.tenant, old.subject, name=old.name, scopes=old.scopes, expires_at=old.expires_at
+        )
+        ends = self._wall_ms() + overlap_ms
+        await self._keep(
+            msgspec.structs.replace(old, expires_at=min(ends, old.expires_at) if old.expires_at else ends)
+        )
+        return new
+
+    async def revoke(self, key_id: str) -> ApiKey:
+        """Ends a key at once. Raises KeyNotFound."""
+        key = self.find(key_id)
+        if key is None:
+            raise KeyNotFound
+        if key.revoked_at is None:
+            key = msgspec.structs.replace(key, revoked_at=self._wall_ms())
+            await self._keep(key)
+        return key
+
+    def find(self, key_id: str) -> ApiKey | None:
+        """The key of this id, whether it is still good or not."""
+        return self._keys.get(key_id)
+
+    def is_good(self, key: ApiKey | None) -> bool:
+        """Whether it may be used now."""
+        now = self._wall_ms()
+        return key is not None and key.revoked_at is None and (key.expires_at is None or now < key.expires_at)
+
+    def check(self, text: str) -> ApiKey | None:
+        """The key whose text this is, if it is one and may be used; the same time is spent on a wrong one."""
+        match = _KEY.fullmatch(text)
+        key = self._keys.get(match[1]) if match else None
+        is_right = hmac.compare_digest(_hash(text), key.hash if key is not None else _NO_HASH)
+        if key is None or not is_right or not self.is_good(key):
+            return None
+        self._used[key.id] = self._wall_ms()
+        return key
+
+    async def note_use(self) -> None:
+        """Keeps when keys were last used."""
+        used, self._used = self._used, {}
+        for key_id, at in used.items():
+            key = self._keys.get(key_id)
+            if key is not None:
+                await self._keep(msgspec.structs.replace(key, last_used_at=at))
+
+    async def _keep(self, key: ApiKey) -> None:
+        await self._store.put_key(key)
+        self._keys[key.id] = key
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

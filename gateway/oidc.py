@@ -66,8 +66,8 @@ class Http:
 
     async def post_form(self, url: str, form: dict[str, str], *, auth: tuple[str, str] | None) -> bytes:
         """The body of the answer to a form. Raises OSError."""
-        basic = aiohttp.BasicAuth(*map(urllib.parse.quote_plus, auth)) if auth is not None else None
-        return await self._ask("POST", url, data=form, auth=basic)
+        headers = {"Authorization": _basic(*auth)} if auth is not None else {}
+        return await self._ask("POST", url, data=form, headers=headers)
 
     async def _ask(self, method: str, url: str, **kwargs: Any) -> bytes:
         if self._client is None:
@@ -82,6 +82,12 @@ class Http:
                 return body
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise OSError(type(error).__name__) from None
+
+
+def _basic(client_id: str, secret: str) -> str:
+    """RFC 6749, 2.3.1: both are form-encoded first."""
+    pair = f"{urllib.parse.quote_plus(client_id)}:{urllib.parse.quote_plus(secret)}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 def verifier_of(

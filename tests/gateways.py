@@ -16,6 +16,9 @@ from typing import Any, Final
 import aiohttp
 import psutil
 
+from gateway.client import GatewayClient
+from gateway.door import address, read_token
+
 ROOT: Final = pathlib.Path(__file__).parent.parent
 SCENARIOS: Final = ROOT / "tests" / "scenarios"
 START_SECONDS: Final = 30
@@ -77,6 +80,29 @@ class RunningGateway:
         async with self.http.delete(f"/api/sessions/{session_id}") as response:
             assert response.status == 200, await response.text()
             return await response.json()
+
+    @contextlib.asynccontextmanager
+    async def operator(self, *, owner: str | None = None) -> AsyncIterator[GatewayClient]:
+        """The operator's client, over the socket in the data directory."""
+        headers = {"X-On-Behalf-Of": owner} if owner else None
+        token = read_token(self.data_path)
+        with address(self.data_path) as path:
+            async with GatewayClient(
+                "http://localhost", token=token, unix_path=path, headers=headers
+            ) as client:
+                yield client
+
+    async def mint(self, name: str, *, tenant: str = "default", **rights: Any) -> str:
+        """The text of a new API key."""
+        async with self.operator() as operator:
+            return (await operator.mint_key(name, tenant=tenant, **rights)).key
+
+    def caller(self, key: str | None = None, **headers: str) -> aiohttp.ClientSession:
+        """A client with a credential of its own, or with none, and a cookie jar of its own."""
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        jar = aiohttp.CookieJar(unsafe=True)
+        return aiohttp.ClientSession(self.url, headers=headers, cookie_jar=jar)
 
     def workers(self) -> list[psutil.Process]:
         """Every process of the agents: what descends from the fork server, but for the inits."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import aiohttp
 import pytest
 import pytest_asyncio
+from msgspec import Struct
 
 from tests.gateways import RunningGateway, Scenario, running_gateway
 
@@ -32,6 +35,29 @@ def shared_gateway(
             yield running
 
     return gateway
+
+
+class Answer(Struct):
+    """What came back: status, body (decoded where it is JSON), headers."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+    @property
+    def code(self) -> str:
+        """The slug of an error."""
+        return str(self.body["error"]["code"])
+
+
+async def ask(
+    http: aiohttp.ClientSession, method: str, path: str, body: object = None, **kwargs: Any
+) -> Answer:
+    """One request, read to its end."""
+    async with http.request(method, path, json=body, allow_redirects=False, **kwargs) as response:
+        text = await response.text()
+        is_json = response.content_type == "application/json"
+        return Answer(response.status, json.loads(text) if is_json else text, response.headers)
 
 
 def fresh_id(name: str = "s") -> str:

@@ -96,7 +96,8 @@ async def open_stream(
     if "after" in kwargs:
         params["after"] = kwargs.pop("after")
     timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
-    async with http.get("/api/chat/stream", params=params, timeout=timeout, **kwargs) as response:
+    path = kwargs.pop("path", "/api/chat/stream")
+    async with http.get(path, params=params, timeout=timeout, **kwargs) as response:
         assert response.status == 200, await response.text()
         yield StreamReader(response)
 

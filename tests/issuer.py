@@ -1,0 +1,124 @@
+"""An OpenID provider on loopback, with real keys: for tests of tokens and sign-ins.
+
+A stand-in, because a real provider wants accounts; what it checks (client, secret, redirect, PKCE) it checks
+for real.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import secrets
+import time
+import urllib.parse
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import jwt
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+CLIENT: Final = "gateway"
+SECRET: Final = "provider-secret-canary"
+
+
+class Issuer:
+    """Signs tokens; serves discovery, keys, and a code flow in which `user` is signed in already."""
+
+    def __init__(self, url: str = "https://issuer.example") -> None:
+        self.url = url
+        self.user = "alice"
+        self.claims: dict[str, Any] = {}
+        self.nonce_override: str | None = None
+        self.keys: dict[str, Any] = {
+            "rsa-1": rsa.generate_private_key(65537, 2048),
+            "ec-1": ec.generate_private_key(ec.SECP256R1()),
+        }
+        self.asked = {"keys": 0, "token": 0}
+        self._codes: dict[str, dict[str, str]] = {}
+
+    def token(self, subject: str = "alice", *, key_id: str = "rsa-1", **claims: Any) -> str:
+        """A good token, but for the claims that are given (None: left out)."""
+        now = int(time.time())
+        all_claims = {"iss": self.url, "aud": CLIENT, "sub": subject, "iat": now, "exp": now + 600} | claims
+        key: Any = self.keys[key_id]
+        present = {name: value for name, value in all_claims.items() if value is not None}
+        algorithm = "RS256" if key_id.startswith("rsa") else "ES256"
+        return jwt.encode(present, key, algorithm=algorithm, headers={"kid": key_id})
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys."""
+        found = []
+        for key_id, key in self.keys.items():
+            kind: Any = (
+                jwt.algorithms.RSAAlgorithm if key_id.startswith("rsa") else jwt.algorithms.ECAlgorithm
+            )
+            found.append(json.loads(kind.to_jwk(key.public_key())) | {"kid": key_id})
+        return {"keys": found}
+
+    # -- as a server --------------------------------------------------------------------------------------
+
+    async def discovery(self, _request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "issuer": self.url,
+                "authorization_endpoint": f"{self.url}/authorize",
+                "token_endpoint": f"{self.url}/token",
+                "jwks_uri": f"{self.url}/keys",
+            }
+        )
+
+    async def public_keys(self, _request: web.Request) -> web.Response:
+        self.asked["keys"] += 1
+        return web.json_response(self.jwks())
+
+    async def authorize(self, request: web.Request) -> web.Response:
+        asked = dict(request.query)
+        code = secrets.token_urlsafe()
+        self._codes[code] = asked
+        answer = urllib.parse.urlencode({"code": code, "state": asked["state"]})
+        raise web.HTTPFound(f"{asked['redirect_uri']}?{answer}")
+
+    async def exchange(self, request: web.Request) -> web.Response:
+        self.asked["token"] += 1
+        form = await request.post()
+        asked = self._codes.pop(str(form.get("code")), None)
+        digest = hashlib.sha256(str(form.get("code_verifier")).encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        given = request.headers.get("Authorization", "")
+        is_right = (
+            asked is not None
+            and asked["code_challenge"] == challenge
+            and asked["redirect_uri"] == form.get("redirect_uri")
+            and given == "Basic " + base64.b64encode(f"{CLIENT}:{SECRET}".encode()).decode()
+        )
+        if not is_right or asked is None:
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        nonce = self.nonce_override or asked["nonce"]
+        return web.json_response({"id_token": self.token(self.user, nonce=nonce, **self.claims)})
+
+
+@contextlib.asynccontextmanager
+async def running_issuer() -> AsyncIterator[Issuer]:
+    """The provider on a free port of loopback."""
+    issuer = Issuer()
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/.well-known/openid-configuration", issuer.discovery),
+            web.get("/keys", issuer.public_keys),
+            web.get("/authorize", issuer.authorize),
+            web.post("/token", issuer.exchange),
+        ]
+    )
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    issuer.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield issuer
+    finally:
+        await runner.cleanup()

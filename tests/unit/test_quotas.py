@@ -1,0 +1,182 @@
+"""Quotas: what is refused, what is counted, who pays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.config import Config, Quota, QuotasConfig, TenantConfig
+from gateway.errors import QuotaExceeded
+from gateway.quotas import Account, Quotas
+from gateway.stores.base import OwnerTotal
+from gateway.stores.credentials import MemoryCredentials
+
+DAY_MS = 24 * 3600 * 1000
+ALICE = Account("acme/alice", "s1")
+BOB = Account("acme/bob", "s2")
+EVE = Account("other/eve", "s3")
+
+
+class World:
+    """Clocks that are set by hand, and quotas under them."""
+
+    def __init__(self, store: MemoryCredentials | None = None, **quotas: Any) -> None:
+        self.seconds = 1000.0
+        self.ms = 100 * DAY_MS + 1
+        self.config = Config(quotas=QuotasConfig(**quotas))
+        self.store = store or MemoryCredentials()
+        self.exceeded: list[str] = []
+        self.quotas = Quotas(
+            lambda: self.config,
+            self.store,
+            monotonic=lambda: self.seconds,
+            wall_ms=lambda: self.ms,
+            on_exceeded=self.exceeded.append,
+        )
+
+    def message(self, account: Account, *, size: int = 0) -> list[str]:
+        return self.quotas.take_message(account, session_bytes=size)
+
+
+def test_without_quotas_nothing_is_refused() -> None:
+    world = World()
+    for _ in range(10_000):
+        assert world.message(ALICE) == []
+
+
+def test_messages_a_minute_are_a_bucket() -> None:
+    world = World(subject=Quota(turns_per_minute=2))
+    world.message(ALICE)
+    world.message(ALICE)
+    with pytest.raises(QuotaExceeded) as caught:
+        world.message(ALICE)
+    error = caught.value
+    assert (error.limit, error.used, error.allowed) == ("subject.turns_per_minute", 2, 2)
+    assert error.retry_after_seconds == pytest.approx(30)
+    world.message(BOB)
+    world.seconds += 30
+    world.message(ALICE)
+    assert world.exceeded == ["turns_per_minute"]
+
+
+def test_a_refused_message_is_counted_nowhere() -> None:
+    world = World(tenant=Quota(messages_per_day=10), subject=Quota(messages_per_day=1))
+    world.message(ALICE)
+    with pytest.raises(QuotaExceeded):
+        world.message(ALICE)
+    use, _ = world.quotas.of_tenant("acme")
+    assert use.messages == 1
+
+
+def test_a_tenants_quota_is_shared_by_its_people_and_by_nobody_else() -> None:
+    world = World(tenant=Quota(messages_per_day=2))
+    world.message(ALICE)
+    world.message(BOB)
+    with pytest.raises(QuotaExceeded) as caught:
+        world.message(ALICE)
+    assert caught.value.limit == "tenant.messages_per_day"
+    assert 0 < (caught.value.retry_after_seconds or 0) <= 24 * 3600
+    world.message(EVE)
+
+
+def test_a_tenant_of_the_configuration_has_its_own() -> None:
+    world = World(tenant=Quota(messages_per_day=1))
+    tenant = TenantConfig(quota=Quota(messages_per_day=3), subject_quota=Quota(messages_per_day=2))
+    world.config = Config(quotas=world.config.quotas, tenants={"acme": tenant})
+    world.message(ALICE)
+    world.message(ALICE)
+    with pytest.raises(QuotaExceeded, match="account may have 2 messages a day"):
+        world.message(ALICE)
+    world.message(BOB)
+    with pytest.raises(QuotaExceeded, match="organisation may have 3"):
+        world.message(BOB)
+
+
+def test_a_new_day_begins_anew() -> None:
+    world = World(session=Quota(messages_per_day=1, tokens_per_day=10))
+    world.message(ALICE)
+    world.quotas.meter(ALICE, tokens=11)
+    with pytest.raises(QuotaExceeded):
+        world.message(ALICE)
+    world.ms += DAY_MS
+    world.message(ALICE)
+
+
+@pytest.mark.parametrize(
+    ("quota", "used"),
+    [
+        (Quota(tokens_per_day=100), {"tokens": 100}),
+        (Quota(cpu_seconds_per_day=3), {"cpu_ms": 3000}),
+        (Quota(memory_gb_seconds_per_day=2), {"memory_mb_seconds": 2000}),
+    ],
+)
+def test_what_was_metered_ends_the_next_message(quota: Quota, used: dict[str, int]) -> None:
+    world = World(tenant=quota)
+    world.message(ALICE)
+    world.quotas.meter(ALICE, **used)
+    with pytest.raises(QuotaExceeded):
+        world.message(BOB)
+    world.message(EVE)
+
+
+def test_most_of_a_quota_is_told_once() -> None:
+    world = World(subject=Quota(messages_per_day=10))
+    told = [world.message(ALICE) for _ in range(10)]
+    assert [bool(words) for words in told] == [False] * 8 + [True, False]
+    assert told[8] == ["This account has used 8 of 10 messages a day."]
+
+
+def test_an_api_key_pays_too() -> None:
+    world = World(key=Quota(messages_per_day=1))
+    with_key = Account("acme/alice", "s1", "key-1")
+    world.message(with_key)
+    world.message(ALICE)
+    with pytest.raises(QuotaExceeded) as caught:
+        world.message(Account("acme/alice", "s9", "key-1"))
+    assert caught.value.limit == "key.messages_per_day"
+
+
+def test_live_sessions_and_answers_are_given_back() -> None:
+    world = World(tenant=Quota(sessions_live=1, concurrent_turns=1))
+    world.quotas.take_live(ALICE)
+    world.quotas.begin_turn(ALICE)
+    for take in (world.quotas.take_live, world.quotas.begin_turn):
+        with pytest.raises(QuotaExceeded):
+            take(BOB)
+    world.quotas.end_turn(ALICE)
+    world.quotas.give_live(ALICE)
+    world.quotas.take_live(BOB)
+    world.quotas.begin_turn(BOB)
+
+
+async def test_stored_sessions_and_bytes_are_counted_from_the_store_on() -> None:
+    world = World(subject=Quota(sessions_stored=3, stored_bytes=100))
+    await world.quotas.open({"acme/alice": OwnerTotal(2, 90)})
+    world.quotas.add_session("acme/alice")
+    with pytest.raises(QuotaExceeded, match="3 stored sessions"):
+        world.quotas.add_session("acme/alice")
+    world.message(ALICE)
+    world.quotas.add_bytes("acme/alice", 10)
+    with pytest.raises(QuotaExceeded, match="stored bytes"):
+        world.message(ALICE)
+    world.quotas.drop_session("acme/alice", 50)
+    world.message(ALICE)
+
+
+def test_a_session_that_is_full_takes_no_more() -> None:
+    world = World(session=Quota(stored_bytes=1000))
+    world.message(ALICE, size=999)
+    with pytest.raises(QuotaExceeded, match="This session may have 1,000 stored bytes"):
+        world.message(ALICE, size=1000)
+
+
+async def test_what_was_used_today_survives_a_restart() -> None:
+    world = World(subject=Quota(messages_per_day=2))
+    world.message(ALICE)
+    world.message(ALICE)
+    await world.quotas.keep()
+    again = World(world.store, subject=Quota(messages_per_day=2))
+    await again.quotas.open({})
+    with pytest.raises(QuotaExceeded):
+        again.message(ALICE)

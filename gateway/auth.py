@@ -43,8 +43,6 @@ VISITOR_MARK: Final = "~"
 SUBJECT_CHARACTERS: Final = 255
 RENEW_AFTER: Final = 0.25
 """A cookie is renewed when so much of its life is over."""
-FAILURES_PER_SECOND: Final = 0.5
-FAILURE_BURST: Final = 30
 VISITOR_SCOPES: Final = frozenset({"chat", "read"})
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _DAY_SECONDS: Final = 86_400
@@ -68,7 +66,8 @@ class Gate:
         self.tokens = tokens
         self._wall_ms = wall_ms
         self.tickets = tickets
-        self._failures = TokenBuckets(rate=FAILURES_PER_SECOND, burst=FAILURE_BURST, monotonic=monotonic)
+        wrong = config().limits.wrong_credentials_per_minute
+        self._failures = TokenBuckets(rate=wrong / 60, burst=wrong, monotonic=monotonic)
 
     # -- letting in -------------------------------------------------------------------------------------
 

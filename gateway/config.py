@@ -119,6 +119,8 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     session_burst: int = 100
     address_requests_per_second: float = 300
     address_burst: int = 3_000
+    wrong_credentials_per_minute: int = 30
+    """From one address; past it, 429."""
     json_depth: int = 64
 
 

@@ -89,7 +89,14 @@ def _shown(name: str, value: Any) -> str:
 NOT_RELOADED: Final = (
     *("data_dir", "store", "workers.", "auth.secret_file", "auth.modes"),
     *(f"server.{name}" for name in ServerConfig.__struct_fields__ if name not in ("hosts", "public_url")),
-    *("limits.session_", "limits.address_", "limits.streams_", "limits.waiting_", "limits.event"),
+    *(
+        "limits.session_",
+        "limits.address_",
+        "limits.streams_",
+        "limits.waiting_",
+        "limits.wrong_",
+        "limits.event",
+    ),
 )
 """What a running gateway does not take over: how these settings begin."""
 

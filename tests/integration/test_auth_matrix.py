@@ -1,0 +1,226 @@
+"""Every route × every kind of wrong caller, made from the route table: a new route without a rule fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pytest
+import pytest_asyncio
+from msgspec import Struct
+
+from gateway.app import Gateway
+from gateway.config import Config
+from gateway.tenants import IMPLIED
+from tests.gateways import RunningGateway
+from tests.issuer import Issuer
+from tests.shared import SHARED, Answer, ask, shared_gateway
+
+pytestmark = SHARED
+
+CONFIG = """
+[auth]
+modes = ["keys"]
+[limits]
+wrong_credentials_per_minute = 100_000
+[tenants.acme]
+[tenants.beta]
+"""
+gateway = shared_gateway(CONFIG)
+
+CANARY: Final = "canary-8f14e45fceea167a"
+VICTIM: Final = "victims-session"
+
+PUBLIC: Final = {
+    ("GET", "/health"),
+    ("GET", "/api/auth"),
+    ("POST", "/api/auth/sign-in"),
+    ("GET", "/api/auth/oidc/start"),
+    ("GET", "/api/auth/oidc/callback"),
+    ("POST", "/api/auth/handover/claim"),
+    ("GET", "/api/shared/{token}"),
+    ("GET", "/api/shared/{token}/stream"),
+}
+"""Routes that anybody may call; each proves by itself what it wants."""
+
+BODIES: Final[dict[str, object]] = {
+    "chat": {"session_id": VICTIM, "message": "/echo foreign"},
+    "interrupt": {"session_id": VICTIM},
+    "system": {"session_id": VICTIM, "message": "foreign"},
+    "mcp_command": {"session_id": VICTIM, "command": "set_network", "args": {"network": "foreign"}},
+    "create_session": {"session_id": "somebody-elses"},
+    "rename_session": {"title": "foreign"},
+    "answer_permission": {"permission_id": "p", "option_id": "o"},
+    "edit_queue": {"action": "drop"},
+    "share_session": {},
+    "sign_out": {},
+    "hand_over": {},
+    "mint_key": {"name": "foreign", "tenant": "acme"},
+    "rotate_key": {},
+    "revoke_browsers": {"tenant": "acme", "subject": "victim"},
+    "reload_config": {},
+}
+"""A good body of every operation that takes one and is not public."""
+
+LIKE_UNUSED: Final = {"chat", "state", "stream", "interrupt", "system", "mcp_command"}
+"""The six verbs: on them a foreign id is simply a new id of one's own."""
+NOT_ABOUT_A_SESSION: Final = {
+    *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
+    *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config"),
+}
+NOT_THERE: Final = {"answer_permission"}
+"""Routes that answer 409 to their owner in this state; to others they must still be a 404."""
+
+
+class Route(Struct, frozen=True):
+    """A route as the gateway declares it."""
+
+    method: str
+    path: str
+    name: str
+    scope: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+ROUTES: Final = [
+    Route(op.method, op.path, op.handler.__name__, op.scope)
+    for op in Gateway(Config(store="memory://")).operations
+]
+GUARDED: Final = [route for route in ROUTES if route.scope]
+
+
+class World(Struct):
+    """A victim with a session, and everybody who must not reach it."""
+
+    key: str
+    key_id: str
+    share_id: str
+    wrong: dict[str, str | None]
+    scoped: dict[str, str]
+    stranger: str
+    namesake: str
+    """Somebody who may take the victim's id for a session of their own."""
+
+    def path(self, route: Route) -> str:
+        """The path with the victim's ids in it."""
+        parts = {"session_id": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
+        path = route.path.format(**parts)
+        return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(gateway: RunningGateway) -> AsyncIterator[World]:
+    key = await gateway.mint("victim", tenant="acme")
+    async with gateway.caller(key) as victim:
+        await ask(victim, "POST", "/api/chat?wait=20", {"session_id": VICTIM, "message": f"/echo {CANARY}"})
+        share = (await ask(victim, "POST", f"/api/sessions/{VICTIM}/shares", {})).body
+    revoked = await gateway.mint("revoked", tenant="acme", scopes=("chat", "admin"))
+    expired = await gateway.mint("expired", tenant="acme", scopes=("chat", "admin"), days=1e-8)
+    async with gateway.operator() as operator:
+        await operator.revoke_key(revoked.split("_")[1])
+    wrong = {
+        "nobody": None,
+        "malformed": "agw_x",
+        "unknown": "agw_" + "a" * 12 + "_" + "a" * 43,
+        "wrong secret": key[:-8] + "AAAAAAAA",
+        "revoked": revoked,
+        "expired": expired,
+        "a JWT of nobody": Issuer().token(),
+        "a visitor's token": "agv_x.y",
+        "the operator's": (gateway.data_path / "operator.key").read_text(),
+    }
+    scoped = {scope: await gateway.mint(f"only-{scope}", tenant="acme", scopes=(scope,)) for scope in IMPLIED}
+    stranger = await gateway.mint("victim", tenant="beta", scopes=tuple(IMPLIED))
+    namesake = await gateway.mint("namesake", tenant="beta", scopes=tuple(IMPLIED))
+    yield World(key, key.split("_")[1], share["share_id"], wrong, scoped, stranger, namesake)
+
+
+async def call(gateway: RunningGateway, route: Route, world: World, key: str | None) -> Answer:
+    body = BODIES.get(route.name) if route.method != "GET" else None
+    async with gateway.caller(key) as caller:
+        return await ask(caller, route.method, world.path(route), body)
+
+
+async def test_every_route_is_public_on_purpose_or_asks_for_a_scope() -> None:
+    assert {(route.method, route.path) for route in ROUTES if not route.scope} == PUBLIC
+    assert all(route.scope in IMPLIED for route in GUARDED)
+
+
+async def test_every_route_that_takes_a_body_has_one_here() -> None:
+    taking = {route.name for route in GUARDED if route.method in ("POST", "PUT", "PATCH")}
+    assert taking - {"restart_session"} <= set(BODIES)
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=str)
+async def test_wrong_credentials_get_nowhere(gateway: RunningGateway, world: World, route: Route) -> None:
+    for name, key in world.wrong.items():
+        if name == "nobody":
+            async with gateway.caller() as caller:
+                answer = await ask(caller, route.method, world.path(route), BODIES.get(route.name, {}))
+        else:
+            answer = await call(gateway, route, world, key)
+        assert (answer.status, answer.code) == (401, "unauthorized"), name
+        assert CANARY not in str(answer.body)
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=str)
+async def test_a_lower_scope_is_not_enough(gateway: RunningGateway, world: World, route: Route) -> None:
+    for scope, key in world.scoped.items():
+        if route.scope in IMPLIED[scope]:
+            continue
+        answer = await call(gateway, route, world, key)
+        assert (answer.status, answer.code) == (403, "forbidden"), scope
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=str)
+async def test_another_tenant_finds_nothing_of_the_victims(
+    gateway: RunningGateway, world: World, route: Route
+) -> None:
+    if route.name == "stream":
+        async with (
+            gateway.caller(world.stranger) as caller,
+            caller.get(f"{route.path}?session_id={VICTIM}") as response,
+        ):
+            assert response.status == 200
+            assert CANARY.encode() not in await response.content.readany()
+        return
+    caller_key = world.namesake if route.name in LIKE_UNUSED else world.stranger
+    answer = await call(gateway, route, world, caller_key)
+    assert CANARY not in str(answer.body) + str(answer.headers)
+    assert world.key_id not in str(answer.body)
+    if route.name in LIKE_UNUSED:
+        assert answer.status == 200
+    elif route.name in NOT_ABOUT_A_SESSION:
+        assert answer.status in (200, 201, 204, 403), answer.body
+    else:
+        assert answer.status == 404, answer.body
+
+
+async def test_after_all_that_the_victim_has_what_it_had(gateway: RunningGateway, world: World) -> None:
+    async with gateway.caller(world.key) as victim:
+        state = (await ask(victim, "GET", f"/api/state?session_id={VICTIM}")).body
+        assert [message["content"] for message in state["messages"]] == [f"/echo {CANARY}", CANARY]
+        assert state["ended"] is None
+        shares = (await ask(victim, "GET", f"/api/sessions/{VICTIM}/shares")).body["shares"]
+        assert [share["share_id"] for share in shares] == [world.share_id]
+
+
+async def test_not_yours_and_not_there_take_the_same_time(gateway: RunningGateway, world: World) -> None:
+    """The same words and the same work: medians of interleaved requests differ by less than their spread."""
+    async with gateway.caller(world.stranger) as caller:
+        times: dict[str, list[float]] = {VICTIM: [], "never-was": []}
+        bodies = set()
+        for _ in range(200):
+            for name, taken in times.items():
+                began = time.perf_counter()
+                answer = await ask(caller, "GET", f"/api/sessions/{name}")
+                taken.append(time.perf_counter() - began)
+                assert answer.status == 404
+                bodies.add(answer.body["error"]["message"])
+    assert len(bodies) == 1
+    there, not_there = (sorted(taken) for taken in times.values())
+    spread = there[150] - there[50] + not_there[150] - not_there[50]
+    assert abs(there[100] - not_there[100]) <= spread

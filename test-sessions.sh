@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 
 WORK=$(mktemp -d)
 RUN="check-$$-$RANDOM" # every id begins with it, so that runs do not meet
-GATEWAY_PID=""
+GATEWAY_PIDS=""
 PASSED=0
 FAILED=0
 
@@ -68,35 +68,50 @@ print(text)
 
 stop() {
   local job
-  for job in $(jobs -p); do [ "$job" = "$GATEWAY_PID" ] || kill "$job" 2>/dev/null; done
-  if [ -n "$GATEWAY_PID" ]; then
-    kill -TERM "$GATEWAY_PID" 2>/dev/null
-    wait "$GATEWAY_PID" 2>/dev/null
-  fi
+  for job in $(jobs -p); do
+    case " $GATEWAY_PIDS " in *" $job "*) ;; *) kill "$job" 2>/dev/null ;; esac
+  done
+  for job in $GATEWAY_PIDS; do
+    kill -TERM "$job" 2>/dev/null
+    wait "$job" 2>/dev/null
+  done
   rm -rf "$WORK"
 }
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-if [ -z "${BASE_URL:-}" ]; then
-  if [ -x .venv/bin/python ]; then command=(.venv/bin/python -m gateway); else command=(agent-gateway); fi
-  "${command[@]}" serve --port 0 --data-dir "$WORK/data" >"$WORK/out" 2>"$WORK/log" &
-  GATEWAY_PID=$!
+if [ -x .venv/bin/python ]; then command=(.venv/bin/python -m gateway); else command=(agent-gateway); fi
+
+# start NAME [OPTIONS]: a gateway of our own, whose address becomes BASE_URL
+start() {
+  "${command[@]}" serve --port 0 --data-dir "$WORK/$1" "${@:2}" >"$WORK/$1.out" 2>"$WORK/$1.log" &
+  local pid=$!
+  GATEWAY_PIDS="$GATEWAY_PIDS $pid"
   for _ in $(seq 300); do
-    BASE_URL=$(grep -o 'http://[^ ]*' "$WORK/out" | head -1)
-    [ -n "$BASE_URL" ] || ! kill -0 "$GATEWAY_PID" 2>/dev/null && break
+    BASE_URL=$(grep -o 'http://[^ ]*' "$WORK/$1.out" | head -1)
+    [ -n "$BASE_URL" ] || ! kill -0 "$pid" 2>/dev/null && break
     sleep 0.1
   done
+}
+# reached: waits for the gateway at BASE_URL, or ends everything
+reached() {
+  for _ in $(seq 20); do
+    [ "$(get /health)" = OK ] && break
+    sleep 0.1
+  done
+  if [ "$(get /health)" != OK ]; then
+    echo "FAIL  no gateway at '$BASE_URL': $(cat "$WORK"/*.log 2>/dev/null)"
+    exit 1
+  fi
+  echo "Checking $BASE_URL"
+}
+
+IS_OWN=""
+if [ -z "${BASE_URL:-}" ]; then
+  IS_OWN=yes
+  start data
 fi
-for _ in $(seq 20); do
-  [ "$(get /health)" = OK ] && break
-  sleep 0.1
-done
-if [ "$(get /health)" != OK ]; then
-  echo "FAIL  no gateway at '$BASE_URL': $(cat "$WORK/log" 2>/dev/null)"
-  exit 1
-fi
-echo "Checking $BASE_URL"
+reached
 
 # -- two sessions at once stay isolated -----------------------------------------------------------------------
 
@@ -188,6 +203,43 @@ is "and the count goes down" "$BEFORE" "$(count)"
 is "a deleted session is empty" "0" "$(state "$D" | pick "len(d['messages'])")"
 
 for id in "$A" "$B" "$C" ${NEW:+"$NEW"}; do delete "$id" >/dev/null; done
+
+# -- two tenants in one gateway, each with a key --------------------------------------------------------------
+
+# as KEY PATH [BODY]: a request with a key
+as() { get "$2" -H "Authorization: Bearer $1" ${3:+-H 'Content-Type: application/json' -d "$3"} "${@:4}"; }
+# status KEY PATH [BODY]: its status
+status() { as "$1" "$2" "${3:-}" -o /dev/null -w '%{http_code}'; }
+# key TENANT: makes a key, as an operator does
+key() { "${command[@]}" keys create "$1-person" --tenant "$1" --data-dir "$WORK/tenants" --config "$WORK/tenants.toml" 2>/dev/null; }
+
+if [ -n "$IS_OWN" ]; then
+  cat >"$WORK/tenants.toml" <<'TOML'
+[auth]
+modes = ["keys"]
+[tenants.acme]
+[tenants.beta.quota]
+messages_per_day = 2
+TOML
+  start tenants --config "$WORK/tenants.toml"
+  reached
+  ACME=$(key acme) BETA=$(key beta)
+  says() { printf '{"session_id": "shared-id", "message": "/echo %s"}' "$1"; }
+
+  is "without a key nobody gets in" 401 "$(get /api/sessions -o /dev/null -w '%{http_code}')"
+  is "a key of one tenant chats" "acme-word" "$(as "$ACME" "/api/chat?wait=25" "$(says acme-word)" | said)"
+  is "the other's may use the same id" "beta-word" "$(as "$BETA" "/api/chat?wait=25" "$(says beta-word)" | said)"
+  lacks "and sees nothing of the first" "acme-word" "$(as "$BETA" "/api/state?session_id=shared-id")"
+  as "$ACME" /api/sessions '{"session_id": "acme-only"}' >/dev/null
+  is "a foreign session is not there" 404 "$(status "$BETA" /api/sessions/acme-only)"
+  is "for its owner it is" 200 "$(status "$ACME" /api/sessions/acme-only)"
+  as "$BETA" "/api/chat?wait=25" "$(says again)" >/dev/null
+  has "a quota that is used up says which" "tenant.messages_per_day" "$(as "$BETA" /api/chat "$(says more)")"
+  is "while the other tenant goes on" "acme-word | on" "$(as "$ACME" "/api/chat?wait=25" "$(says on)" | said)"
+  is "a key opens nothing of the operators'" 403 "$(status "$ACME" /api/admin/tenants)"
+  "${command[@]}" keys revoke "$(cut -d_ -f2 <<<"$BETA")" --data-dir "$WORK/tenants" --config "$WORK/tenants.toml" >/dev/null
+  is "a revoked key is over at once" 401 "$(status "$BETA" /api/sessions)"
+fi
 
 echo "$PASSED passed, $FAILED failed"
 [ "$FAILED" -eq 0 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from worker.spec import Receipt
 
@@ -49,10 +49,10 @@ class ErrorDetail(Struct, frozen=True):
     code: str
     message: str
     session_id: str | None = None
-    limit: str | None = None
+    limit: str | UnsetType = UNSET
     """Which quota is used up, as SCOPE.NAME; how much of it is used, and allowed."""
-    used: float | None = None
-    allowed: float | None = None
+    used: float | UnsetType = UNSET
+    allowed: float | UnsetType = UNSET
 
 
 class KeySummary(Struct, frozen=True, kw_only=True):

@@ -7,15 +7,14 @@ proves no intent: what changes something also needs an Origin that the guard acc
 
 from __future__ import annotations
 
-import contextlib
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 
+from gateway.addresses import is_within
 from gateway.config import Config
 from gateway.errors import CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
 from gateway.keyring import PREFIX, KeyRing
@@ -27,6 +26,8 @@ from gateway.tokens import TokenRefused, TokenVerifier
 
 PRINCIPAL: Final = "agent_gateway.principal"
 """Where a request's ASGI scope carries its principal, once it was admitted."""
+PEER: Final = "agent_gateway.peer"
+"""In the ASGI scope: the address that the connection comes from; `client` is who calls through a proxy."""
 OPERATOR: Final = "agent_gateway.operator"
 """In the ASGI scope of what came through the operator's socket: the token that its caller must show."""
 ANSWER_HEADERS: Final = "agent_gateway.answer_headers"
@@ -283,7 +284,9 @@ class Gate:
 
     def _by_proxy(self, connection: HTTPConnection) -> Principal | None:
         config = self._config().proxy
-        if "proxy" not in self._config().auth.modes or not _is_peer(connection, config.peers):
+        if "proxy" not in self._config().auth.modes or not is_within(
+            connection.scope.get(PEER, ""), config.peers
+        ):
             return None
         subject = connection.headers.get(config.user_header, "")
         if not subject:
@@ -351,13 +354,6 @@ def _bearer(connection: HTTPConnection) -> str | None:
 
 def _is_same_site(connection: HTTPConnection) -> bool:
     return connection.headers.get("sec-fetch-site") in ("same-origin", "same-site")
-
-
-def _is_peer(connection: HTTPConnection, peers: tuple[str, ...]) -> bool:
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(_address(connection))
-        return any(address in ipaddress.ip_network(peer, strict=False) for peer in peers)
-    return False
 
 
 def _address(connection: HTTPConnection) -> str:

@@ -42,6 +42,10 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     """Bind another address than loopback in `open` mode: everybody who reaches it may use it."""
     public_url: str = ""
     """How people reach it through a proxy: https://chat.example. Cookies are then kept to https."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies in front: their X-Forwarded-For says who calls, X-Forwarded-Proto how,
+    and no limit of one address holds for them.
+    """
     hosts: tuple[str, ...] = ()
     """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""
     drain_seconds: float = 30

@@ -7,7 +7,6 @@ only. All mistakes are reported together, each by its name; an unknown name is a
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import pathlib
 import re
@@ -17,6 +16,7 @@ from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
+from gateway.addresses import is_network
 from gateway.config import BUILT_IN, SQLITE_SCHEME, Config, LimitsConfig, ServerConfig, Table
 from gateway.tenants import IMPLIED
 from worker.spec import Limits
@@ -363,8 +363,12 @@ def _auth(config: Config) -> list[str]:
         mistakes += [f"oidc.{key}: is needed for mode oidc" for key in needed if not getattr(oidc, key)]
     if "proxy" in modes and not config.proxy.peers:
         mistakes.append("proxy.peers: name the addresses that the header is believed from")
+    networks = {"proxy.peers": config.proxy.peers, "server.trusted_proxies": config.server.trusted_proxies}
     mistakes += [
-        f"proxy.peers: {peer!r} is no address" for peer in config.proxy.peers if not _is_network(peer)
+        f"{name}: {text!r} is no address"
+        for name, texts in networks.items()
+        for text in texts
+        if not is_network(text)
     ]
     for table in ("jwt", "oidc", "proxy"):
         part = getattr(config, table)
@@ -377,14 +381,6 @@ def _auth(config: Config) -> list[str]:
 _ALGORITHMS: Final = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"),
 )
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True
 
 
 def _tenants(config: Config) -> list[str]:

@@ -15,6 +15,7 @@ import struct
 import termios
 from typing import Final, Protocol
 
+from gateway.addresses import is_within
 from gateway.config import ServerConfig
 from gateway.limits import Gauge
 
@@ -70,13 +71,15 @@ class Connections:
         self._capacity = min(config.max_connections, capacity)
         share = max(1, self._capacity - self._capacity // 4)
         self._held = Gauge(min(config.max_connections_per_address, share))
-        self._admitted: dict[Connection, str] = {}
+        self._admitted: dict[Connection, str | None] = {}
+        """With the address that each is counted for; of a trusted proxy: none."""
         self._refused: set[Connection] = set()
 
     def admit(self, connection: Connection) -> bool:
         """Counts a connection; False where there are too many."""
-        name = _counted_address(connection.client[0] if connection.client else "")
-        if len(self._admitted) < self._capacity and self._held.take(name):
+        host = connection.client[0] if connection.client else ""
+        name = None if is_within(host, self.config.trusted_proxies) else _counted_address(host)
+        if len(self._admitted) < self._capacity and (name is None or self._held.take(name)):
             self._admitted[connection] = name
             return True
         self._refused.add(connection)

@@ -21,9 +21,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.addresses import caller, is_within
 from gateway.answers import ErrorBody, ErrorDetail
 from gateway.api.operation import json_response
-from gateway.auth import ANSWER_HEADERS
+from gateway.auth import ANSWER_HEADERS, PEER
 from gateway.config import Config
 from gateway.errors import (
     BadRequest,
@@ -79,6 +80,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        self._place(scope, headers)
         request_id = _request_id(headers)
         origin = headers.get("origin")
         sender = _Sender(send, scope, request_id=request_id, origin=origin)
@@ -98,6 +100,16 @@ class Guard:
         except Exception:
             log.exception("request %s failed", request_id)
             await self._refuse(BrokenInvariant(), sender, scope, receive)
+
+    def _place(self, scope: Scope, headers: Headers) -> None:
+        """Says who calls, and how, where a trusted proxy stands between."""
+        client, trusted = scope.get("client"), self._config().server.trusted_proxies
+        peer = scope[PEER] = client[0] if client else ""
+        if not is_within(peer, trusted):
+            return
+        scope["client"] = (caller(peer, headers.getlist("x-forwarded-for"), trusted), 0)
+        if headers.get("x-forwarded-proto", "").lower() == "https":
+            scope["scheme"] = "https"
 
     def _check(self, scope: Scope, headers: Headers, origin: str | None) -> None:
         host = headers.get("host", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from contextlib import AsyncExitStack
 
 from tests.gateways import RunningGateway, running_gateway
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
@@ -194,3 +195,34 @@ tenant_header = "X-Org"
     (tmp_path / "b").mkdir()
     async with running_gateway(tmp_path / "b", config=config.replace("127.0.0.0/8", "10.0.0.0/8")) as own:
         assert (await ask(own.http, "GET", "/api/me", headers=said)).status == 401
+
+
+async def test_behind_a_trusted_proxy_each_caller_has_limits_of_its_own(tmp_path: pathlib.Path) -> None:
+    config = """
+[server]
+trusted_proxies = ["127.0.0.1"]
+max_connections_per_address = 2
+[limits]
+address_requests_per_second = 0.01
+address_burst = 3
+"""
+    async with running_gateway(tmp_path, config=config) as own:
+        one, two = ({"X-Forwarded-For": f"6.6.6.6, 198.51.100.{number}"} for number in (1, 2))
+        statuses = [(await ask(own.http, "GET", "/health", headers=one)).status for _ in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]
+        assert (await ask(own.http, "GET", "/health", headers=two)).status == 200
+        async with AsyncExitStack() as stack:
+            for number in range(6):
+                caller = await stack.enter_async_context(own.caller())
+                many = {"X-Forwarded-For": f"192.0.2.{number}"}
+                response = await stack.enter_async_context(
+                    caller.get(f"/api/chat/stream?session_id=s{number}", headers=many)
+                )
+                assert response.status == 200
+
+
+async def test_a_proxy_that_ends_https_makes_cookies_secure(tmp_path: pathlib.Path) -> None:
+    config = CONFIG + '[server]\ntrusted_proxies = ["127.0.0.1"]\n'
+    async with running_gateway(tmp_path, config=config) as own:
+        answer = await ask(own.http, "GET", "/api/me", headers={"X-Forwarded-Proto": "https"})
+        assert answer.headers["Set-Cookie"].endswith("; Secure")

@@ -18,8 +18,8 @@ FLOORS: Final[dict[str, int]] = {
     # 0: words, pure
     "errors": 0, "lifecycle": 0, "events": 0, "chat": 0, "version": 0, "worker.acp": 0, "worker.spec": 0,
     # 1: numbers and small machines
-    "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1, "updates": 1,
-    "compaction": 1, "completion": 1, "conversation": 1, "answers": 1,
+    "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
+    "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1,
     # 2: contracts
     "stores.base": 2, "stores.credentials": 2, "agents": 2, "client": 2,
     # 3: what touches the world
@@ -39,7 +39,8 @@ FLOORS: Final[dict[str, int]] = {
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
-    ("chat", "events"), ("chat", "lifecycle"), ("config_file", "config"), ("config_file", "tenants"),
+    ("chat", "events"), ("chat", "lifecycle"), ("config_file", "addresses"),
+    ("config_file", "config"), ("config_file", "tenants"),
     ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
     ("stores.sqlite_credentials", "stores.sqlite"), ("oidc", "tokens"),
     ("forks", "memory"), ("forks", "spawner"), ("watchdog", "forks"), ("watchdog", "memory"),

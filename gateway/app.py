@@ -245,7 +245,7 @@ class Gateway:
             await self._open_credentials()
             stack.push_async_callback(self._http.close)
             await services.spawner.open()
-            orphans.note(self.config.data_path, self.spawner.server_pid)
+            orphans.note(self.config.data_path, self.spawner.server_pid, self.spawner.counting.directories)
             stack.push_async_callback(services.spawner.close)
             stack.push_async_callback(self._close_brokers)
             await stack.enter_async_context(self.manager)

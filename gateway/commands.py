@@ -29,7 +29,7 @@ from gateway.errors import GatewayError
 from gateway.lock import holder, is_held
 from gateway.server import listen, running
 from gateway.stores.sqlite import numbered, schema_version
-from gateway.walls import WalledSpawner
+from gateway.walls import WalledSpawner, counting_words
 
 LOW_DISK_BYTES: Final = 512 * 1024 * 1024
 """Below this the doctor warns: a full disk takes no new message."""
@@ -165,7 +165,7 @@ def doctor(config: Config) -> int:
         *_data_directory(config.data_path),
         *_database(config.database_path),
         *_agents(config),
-        asyncio.run(_walls(config.workers)),
+        *asyncio.run(_walls(config.workers)),
     ]
     for is_well, words in findings:
         print(f"{'ok  ' if is_well else 'FAIL'}  {words}")
@@ -198,18 +198,20 @@ def _database(path: pathlib.Path) -> list[tuple[bool, str]]:
     return findings + [(False, f"a damaged database is kept as {damaged}") for damaged in aside]
 
 
-async def _walls(workers: WorkersConfig) -> tuple[bool, str]:
+async def _walls(workers: WorkersConfig) -> list[tuple[bool, str]]:
     """Builds the walls round a real worker, as the gateway does at its start."""
     with tempfile.TemporaryDirectory() as directory:
         spawner = WalledSpawner(workers, directory=pathlib.Path(directory))
         try:
             await spawner.open()
         except OSError as error:
-            return False, f"walls: {error}"
-        profile, missing = spawner.profile, spawner.missing
+            return [(False, f"walls: {error}")]
+        profile, missing, counting = spawner.profile, spawner.missing, spawner.counting
         await spawner.close()
     why = "; ".join(f"not {stricter}: {words}" for stricter, words in missing.items())
-    return profile != "none" or workers.sandbox == "none", f"walls: {profile}" + (f" ({why})" if why else "")
+    is_walled = profile != "none" or workers.sandbox == "none"
+    walls = f"walls: {profile}" + (f" ({why})" if why else "")
+    return [(is_walled, walls), (True, f"limits of a whole worker: {counting_words(counting)}")]
 
 
 def _agents(config: Config) -> list[tuple[bool, str]]:

@@ -201,6 +201,8 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     and says so.
     """
     network: Literal["shared", "none"] = "shared"
+    cgroups: Literal["auto", "off"] = "auto"
+    """`auto`: a control group for each worker where the machine lets the gateway make them. `off`: none."""
     memory_bytes: int = _LIMITS.memory_bytes
     processes: int = _LIMITS.processes
     open_files: int = _LIMITS.open_files

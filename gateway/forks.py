@@ -52,7 +52,8 @@ REPORT_BYTES: Final = 64 * 1024
 _SOURCES: Final = [str(pathlib.Path(package.__path__[0]).parent) for package in (worker, msgspec)]
 """Where the fork server, which is isolated from PYTHONPATH and the user's site, finds what it imports."""
 _PROGRAM: Final = (
-    "import sys; sys.path += sys.argv[2:]; from worker.forkserver import main; main(int(sys.argv[1]))"
+    "import sys; sys.path += sys.argv[3:]; from worker.forkserver import main; "
+    "main(int(sys.argv[1]), sys.argv[2])"
 )
 
 
@@ -74,6 +75,8 @@ class ForkWorker:
         self._stderr = StderrTail(stderr, loop)
         self._exited: asyncio.Future[Exit] = loop.create_future()
         self.started: asyncio.Future[None] = loop.create_future()
+        self.memory_events = self.processes_events = ""
+        """Files of its control group; empty where it has none."""
         self._processes = 1
         self._survivors = 0
 
@@ -99,6 +102,7 @@ class ForkWorker:
         match report:
             case Started():
                 self.pid = report.pid
+                self.memory_events, self.processes_events = report.memory_events, report.processes_events
                 _settle(self.started, None)
             case Failed():
                 _refuse(self.started, StartFailed(report.words))
@@ -150,7 +154,8 @@ class ForkWorker:
 class ForkServerLink:
     """One fork server process and the socket to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, groups_name: str = "") -> None:
+        self._groups_name = groups_name
         self._channel: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._workers: dict[int, ForkWorker] = {}
@@ -168,7 +173,8 @@ class ForkServerLink:
         ours.setblocking(False)
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-B", "-c", _PROGRAM, str(theirs.fileno()), *_SOURCES),
+                *(sys.executable, "-I", "-B", "-c", _PROGRAM),
+                *(str(theirs.fileno()), self._groups_name, *_SOURCES),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 env={name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ},

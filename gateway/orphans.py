@@ -1,7 +1,8 @@
 """What a dead gateway may have left: its fork server, and below it every worker.
 
 Known by pid and start time, never by name: a pid alone is soon somebody else's. Usually there is nothing,
-because the fork server ends with its gateway; this is for the day on which it did not.
+because the fork server ends with its gateway; this is for the day on which it did not. Control groups of its
+workers are known by their name, which no other gateway has; whatever still lives in them is ended too.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ class Known(Struct, frozen=True):
 
     pid: int
     created: float
+    groups: tuple[str, ...] = ()
+    """Directories of its control groups."""
 
 
-def note(data_path: pathlib.Path, pid: int) -> None:
+def note(data_path: pathlib.Path, pid: int, groups: tuple[str, ...] = ()) -> None:
     """Remembers the fork server of this gateway for the next one. Raises OSError."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        known = Known(pid, psutil.Process(pid).create_time())
+        known = Known(pid, psutil.Process(pid).create_time(), groups)
         (data_path / FILE_NAME).write_bytes(msgspec.json.encode(known))
 
 
@@ -40,15 +43,49 @@ def sweep(data_path: pathlib.Path) -> int:
     """Ends what the last gateway of this data directory left; how many processes that were."""
     try:
         known = msgspec.json.decode((data_path / FILE_NAME).read_bytes(), type=Known)
-        process = psutil.Process(known.pid)
-        if process.create_time() != known.created or known.pid == os.getpid():
-            return 0
-        left = [process, *process.children(recursive=True)]
-    except (OSError, msgspec.DecodeError, psutil.Error):
+    except (OSError, msgspec.DecodeError):
         return 0
+    left = _family(known)
+    members = [pid for group in known.groups for pid in _members(pathlib.Path(group))]
+    for pid in members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.append(psutil.Process(pid))
     for orphan in left:
         with contextlib.suppress(psutil.Error):
             orphan.kill()
     _, alive = psutil.wait_procs(left, timeout=KILL_SECONDS)
-    log.warning("swept %d processes that the last gateway left; %d survived", len(left), len(alive))
+    if left:
+        log.warning("swept %d processes that the last gateway left; %d survived", len(left), len(alive))
+    if removed := sum(_remove(pathlib.Path(group)) for group in known.groups):
+        log.warning("removed %d control groups that the last gateway left", removed)
     return len(left)
+
+
+def _family(known: Known) -> list[psutil.Process]:
+    """The fork server and its workers, if that process is still it."""
+    try:
+        process = psutil.Process(known.pid)
+        if process.create_time() != known.created or known.pid == os.getpid():
+            return []
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _members(group: pathlib.Path) -> set[int]:
+    """The processes of a control group and of those in it, but for this one."""
+    found: set[int] = set()
+    for path in group.rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):
+            found |= set(map(int, path.read_text().split()))
+    return found - {os.getpid()}
+
+
+def _remove(group: pathlib.Path) -> int:
+    """Removes a control group and those in it; how many went."""
+    count = 0
+    for path, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+            count += 1
+    return count

@@ -128,6 +128,8 @@ def why_ended(end: Exit, limits: Limits) -> tuple[WorkerEnd, str] | None:
     megabytes = f"{sizes.get(end.cause, 0) // _MEGABYTE:,} MB"
     words = {
         "memory": f"The agent used more memory than the {megabytes} it may, and was ended.",
+        "machine_memory": "The machine ran out of memory, and the agent was ended.",
+        "processes": f"The agent was refused more than its {limits.processes} processes, and ended.",
         "disk": f"The session's files took more than the {megabytes} they may, and the agent was ended.",
         "file_size": f"The agent wrote a file larger than the {megabytes} it may, and was ended.",
         "cpu": f"The agent used more than the {limits.cpu_seconds} seconds of CPU it may, and was ended.",

@@ -14,6 +14,7 @@ import itertools
 import logging
 import os
 import pathlib
+import secrets
 import shutil
 import time
 from collections import deque
@@ -26,7 +27,7 @@ from gateway.forks import ForkServerLink, ForkWorker, make_pipes
 from gateway.spawner import StartFailed, base_environment
 from gateway.watchdog import Watchdog
 from worker import spec
-from worker.spec import Profile, Sandbox, Spawn, SpawnRequest, Stop
+from worker.spec import Counting, Profile, Sandbox, Spawn, SpawnRequest, Stop
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,11 @@ class WalledSpawner:
         self._watchdog = Watchdog(lambda: self.workers)
         self._deaths: deque[float] = deque(maxlen=RESTARTS)
         self._ids = itertools.count(1)
+        is_off = workers.cgroups == "off"
+        self._groups_name = "" if is_off else f"agent-gateway-{os.getpid()}-{secrets.token_hex(4)}"
         self.profile: Profile = "none"
+        self.counting = Counting()
+        """Which limits control groups hold here."""
         self.missing: dict[Profile, str] = {}
         """Why a stricter profile is not used: profile → words."""
 
@@ -83,11 +88,13 @@ class WalledSpawner:
             await self._link.close()
 
     async def _start(self) -> None:
-        link = ForkServerLink()
+        link = ForkServerLink(self._groups_name)
         await link.start()
         self._link = link
         ready = await asyncio.wait_for(asyncio.shield(link.ready), READY_SECONDS)
         log.info("fork server %d is ready: %d objects shared", ready.pid, ready.frozen_objects)
+        self.counting = ready.counting
+        log.info("limits of a whole worker: %s", counting_words(ready.counting))
 
     async def _keep_alive(self) -> None:
         """Starts a new server whenever one is lost."""
@@ -139,6 +146,8 @@ class WalledSpawner:
             profile=request.sandbox.profile,
             network=request.sandbox.network,
             has_init=not request.is_built_in,
+            memory_bytes=request.limits.memory_bytes,
+            processes=request.limits.processes,
         )
         ours, theirs = make_pipes()
         worker = ForkWorker(link, order.id, request, ours)
@@ -204,6 +213,14 @@ class WalledSpawner:
         finally:
             shutil.rmtree(place, ignore_errors=True)
         return None
+
+
+def counting_words(counting: Counting) -> str:
+    """What holds the limits that are on all of a worker's processes together."""
+    memory = counting.memory or "no control group (each process by RLIMIT_DATA, the tree by measuring)"
+    processes = counting.processes or "no control group (by RLIMIT_NPROC where a worker has a uid of its own)"
+    why = f"; {counting.missing}" if counting.missing else ""
+    return f"memory by {memory}, processes by {processes}{why}"
 
 
 def candidates(wanted: str) -> list[Profile]:

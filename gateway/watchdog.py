@@ -1,9 +1,11 @@
-"""Limits that the kernel does not hold: the memory of a worker's whole tree, and the disk that its files
-take.
+"""Limits that the kernel does not hold, or holds without ending anybody: the memory of a worker's whole tree,
+its processes, and the disk that its files take.
 
-RLIMIT_DATA and RLIMIT_FSIZE hold each process and each file at once; what many of them add up to is measured
-here. Only workers that run a command are looked at: the built-in agent is one process and writes where a
-person allowed it.
+Where a worker has a control group, the kernel refuses memory and processes and counts that it did; the counts
+are read here, so that a worker that lost a part of itself, or tries without end, is ended with words.
+Elsewhere RLIMIT_DATA and RLIMIT_FSIZE hold each process and each file at once, and what many of them add up
+to is measured. Only workers that run a command are looked at: the built-in agent is one process and writes
+where a person allowed it.
 
 Guarantees: measuring happens in a thread, one worker after another, and costs nothing while there is nothing
 to measure; a worker past a limit is killed with the cause in its `Exit`, so that the user is told.
@@ -20,7 +22,7 @@ from typing import Final
 
 from gateway.forks import ForkWorker
 from gateway.memory import resident_bytes, tree_bytes
-from worker.spec import EndCause, SpawnRequest
+from worker.spec import EndCause
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,10 @@ DISK_EVERY: Final = 4
 FILES_COUNTED: Final = 50_000
 """A directory with more files than this is past its limit whatever their size: deleting it would take
 minutes.
+"""
+REFUSALS: Final = 1000
+"""Processes that a worker was refused, past which it is a bomb: a build that met its limit gives up long
+before.
 """
 BLOCK_BYTES: Final = 512
 """What st_blocks counts in (stat(2))."""
@@ -61,33 +67,41 @@ class Watchdog:
             for worker in self._workers():
                 if worker.request.is_built_in or not worker.pid or worker.exited.done():
                     continue
-                measure = asyncio.to_thread(
-                    _passed, worker.pid, worker.request, does_count_disk=rounds % DISK_EVERY == 0
-                )
-                cause = await measure
-                if cause and not worker.exited.done():
-                    log.warning(
-                        "worker %d of session %s passed its limit: %s",
-                        worker.pid,
-                        worker.request.session_key,
-                        cause,
-                    )
-                    worker.end(cause)
+                passed = await asyncio.to_thread(_passed, worker, does_count_disk=rounds % DISK_EVERY == 0)
+                if passed and not worker.exited.done():
+                    key = worker.request.session_key
+                    log.warning("worker %d of session %s passed its limit: %s", worker.pid, key, passed)
+                    worker.end(passed)
 
 
-def _passed(pid: int, request: SpawnRequest, *, does_count_disk: bool) -> EndCause:
+def _passed(worker: ForkWorker, *, does_count_disk: bool) -> EndCause:
     """The limit that a worker is past, or nothing."""
-    limits = request.limits
+    limits, request = worker.request.limits, worker.request
+    if worker.memory_events:
+        if _count(worker.memory_events, "oom_kill"):
+            return "memory"
     # Resident memory counts shared pages in full, and is read in a tenth of the time: mostly it settles it.
-    if (
+    elif (
         limits.memory_bytes
-        and resident_bytes(pid) > limits.memory_bytes
-        and tree_bytes(pid) > limits.memory_bytes
+        and resident_bytes(worker.pid) > limits.memory_bytes
+        and tree_bytes(worker.pid) > limits.memory_bytes
     ):
         return "memory"
+    if worker.processes_events and _count(worker.processes_events, "max") > REFUSALS:
+        return "processes"
     if does_count_disk and limits.disk_bytes and disk_bytes(request.home, request.cwd) > limits.disk_bytes:
         return "disk"
     return ""
+
+
+def _count(path: str, name: str) -> int:
+    """A number of a control group's `name number` lines; 0 where the group is gone."""
+    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+        for line in file:
+            word, _, number = line.partition(" ")
+            if word == name:
+                return int(number)
+    return 0
 
 
 def disk_bytes(*directories: str) -> int:

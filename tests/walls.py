@@ -14,7 +14,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -32,10 +32,10 @@ NOBODY: Final = 65_534
 PATIENCE_SECONDS: Final = 60
 _FIRST_UID: Final = 210_000
 _AS_NOBODY: Final = (
-    "import ctypes, os, sys; sys.path += sys.argv[2:]; import worker.forkserver as server; "
+    "import ctypes, os, sys; sys.path += sys.argv[3:]; import worker.forkserver as server; "
     f"os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); "
     "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0); server.sandbox._SERVER_UID = os.geteuid(); "
-    "server.main(int(sys.argv[1]))"
+    "server.main(int(sys.argv[1]), sys.argv[2])"
 )
 """The second last line: what is executed by an ordinary user is dumpable, what becomes one is not (prctl(2)).
 """
@@ -135,15 +135,25 @@ class Inmate:
 
 
 @contextlib.asynccontextmanager
-async def yard(profile: Profile, *, user: User = USERS[0]) -> AsyncIterator[Yard]:
-    """A fork server with walls of one profile."""
+async def yard(
+    profile: Profile,
+    *,
+    user: User = USERS[0],
+    cgroups: Literal["auto", "off"] = "auto",
+    inside: Sequence[str] = (),
+) -> AsyncIterator[Yard]:
+    """A fork server with walls of one profile. `inside` are control groups, of version 1, that it is to be in
+    from its start.
+    """
     program = forks._PROGRAM
     with tempfile.TemporaryDirectory(prefix="yard-", ignore_cleanup_errors=True) as directory:
         root = pathlib.Path(directory)
         root.chmod(0o755)
-        spawner = WalledSpawner(WorkersConfig(sandbox=profile), directory=root)
+        spawner = WalledSpawner(WorkersConfig(sandbox=profile, cgroups=cgroups), directory=root)
         if user == "nobody" and os.geteuid() == 0:
             forks._PROGRAM = _AS_NOBODY  # type: ignore[misc]
+        entering = "".join(f"open({path + '/tasks'!r}, 'w').write('0'); " for path in inside)
+        forks._PROGRAM = entering + forks._PROGRAM  # type: ignore[misc]
         try:
             await spawner._start()
             spawner.profile = profile

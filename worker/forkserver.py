@@ -9,6 +9,7 @@ Guarantees:
 - it is the only waiter of its children (SIGCHLD, wait4), so that no pid is signalled after it was reaped; it
   is their subreaper, and a process that is adopted outlived its worker and is killed;
 - it dies with the gateway (end of the socket, parent-death signal) and takes every worker along;
+- where the machine has control groups, each worker is in one of its own, and its end is the group's;
 - garbage on the socket is skipped; a worker that cannot be walled in is reported with words and never runs.
 """
 
@@ -30,6 +31,7 @@ from typing import Final, NoReturn
 import msgspec
 
 from worker import agent, init, kernel, sandbox, spec, tree
+from worker.groups import Group, Groups
 from worker.spec import EndCause, Ended, Exit, Failed, Profile, Ready, Spawn, Started, Stop
 
 DATAGRAM_BYTES: Final = 256 * 1024
@@ -46,9 +48,10 @@ _ZEROS: Final = bytes(DATAGRAM_BYTES)
 class Child:
     """One worker as its parent knows it."""
 
-    def __init__(self, order: Spawn, pid: int, report: int) -> None:
+    def __init__(self, order: Spawn, pid: int, report: int, group: Group | None) -> None:
         self.id = order.id
         self.pid = pid
+        self.group = group
         self.report = report
         """The pipe on which the child says that it runs, or why not; -1 when it is closed."""
         self.profile: Profile = order.profile
@@ -65,8 +68,9 @@ class Child:
 class ForkServer:
     """Serves one gateway; see the module."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, groups: Groups) -> None:
         self._channel = channel
+        self._groups = groups
         self._children: dict[int, Child] = {}
         self._by_pid: dict[int, Child] = {}
         self._by_report: dict[int, Child] = {}
@@ -85,10 +89,18 @@ class ForkServer:
         signal.set_wakeup_fd(self._waking, warn_on_full_buffer=False)
         self._poll.register(self._channel, select.POLLIN)
         self._poll.register(self._woken, select.POLLIN)
-        self._send(Ready(pid=os.getpid(), threads=_threads(), frozen_objects=gc.get_freeze_count()))
+        self._send(
+            Ready(
+                pid=os.getpid(),
+                threads=_threads(),
+                frozen_objects=gc.get_freeze_count(),
+                counting=self._groups.counting(),
+            )
+        )
         while self._is_open:
             self._step(self._pause())
         self._end_all()
+        self._groups.close()
 
     def _step(self, milliseconds: int | None) -> None:
         for fd, _ in self._poll.poll(milliseconds):
@@ -159,19 +171,25 @@ class ForkServer:
     def _spawn(self, order: Spawn, body: memoryview, fds: list[int]) -> None:
         reading, writing = os.pipe()
         try:
-            pid = kernel.clone(sandbox.clone_flags(order.profile, order.network))
+            group = self._make_group(order)
+            pid = _clone(order, group)
         except OSError as error:
             os.close(reading)
             os.close(writing)
             self._send(Failed(id=order.id, words=f"No process could be started: {error.strerror}."))
             return
         if pid == 0:
-            _become_worker(body, fds, writing)
+            _become_worker(body, fds, writing, group)
         os.close(writing)
         body.release()
-        child = Child(order, pid, reading)
+        child = Child(order, pid, reading, group)
         self._children[order.id] = self._by_pid[pid] = self._by_report[reading] = child
         self._poll.register(reading, select.POLLIN)
+
+    def _make_group(self, order: Spawn) -> Group | None:
+        """An init is one process more than the agent may have."""
+        processes = order.processes + order.has_init if order.processes else 0
+        return self._groups.make(order.id, memory_bytes=order.memory_bytes, processes=processes)
 
     def _read_report(self, child: Child) -> None:
         """`+`: it runs. Four bytes after it: the wait status of the agent below an init. Else: why it cannot
@@ -189,7 +207,7 @@ class ForkServer:
         if not child.has_started:
             child.has_started = True
             data = data[1:]
-            self._send(Started(id=child.id, pid=child.pid))
+            self._send(_started(child))
         if len(data) == 4:
             (child.agent_status,) = struct.unpack("i", data)
 
@@ -236,7 +254,7 @@ class ForkServer:
         if child.agent_status is not None:
             status = child.agent_status
         code = os.waitstatus_to_exitcode(status)
-        cause = child.cause or _cause_of(-code)
+        cause = _counted(child, code) or child.cause or _cause_of(-code)
         if code < 0:
             child.end = Exit(signal=-code, cpu_seconds=cpu_seconds, cause=cause)
         else:
@@ -247,6 +265,9 @@ class ForkServer:
             self._forget(child)
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._send(Failed(id=child.id, words=f"The worker ended before its walls stood ({how})."))
+        if child.id not in self._children and child.group is not None:
+            child.group.kill()
+            child.group.remove()
 
     def _go_on_killing(self) -> None:
         """Ends what is being ended, and what outlived its worker; reports those of which nothing lives."""
@@ -263,7 +284,9 @@ class ForkServer:
         now = time.monotonic()
         for child in dying:
             is_late = now - (child.killed_at or now) > KILL_SECONDS
-            has_left = child.end is not None and (child.profile == "strict" or not strays)
+            has_left = (
+                child.end is not None and (child.profile == "strict" or not strays) and _is_empty(child)
+            )
             if child.end is not None and (has_left or is_late):
                 del self._children[child.id]
                 self._send(_receipt(child, child.end))
@@ -290,16 +313,33 @@ class ForkServer:
             _drain(self._woken)
 
 
-def _become_worker(body: memoryview, fds: list[int], report: int) -> NoReturn:
+def _clone(order: Spawn, group: Group | None) -> int:
+    """The worker's process, where it belongs; twice, like a fork."""
+    flags = sandbox.clone_flags(order.profile, order.network)
+    if group is None:
+        return kernel.clone(flags)
+    try:
+        pid = kernel.clone(flags, cgroup_fd=group.directory_fd)
+    except OSError:
+        group.remove()
+        raise
+    if pid:
+        group.let_go()
+    return pid
+
+
+def _become_worker(body: memoryview, fds: list[int], report: int, group: Group | None) -> NoReturn:
     """In the child: from a copy of the fork server to a worker."""
     try:
+        if group is not None:
+            group.enter()
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         report = _take_descriptors(fds, report)
         os.setsid()
         request = spec.decode_request(body)
-        sandbox.enter(request)
+        sandbox.enter(request, counted=group.controllers if group is not None else ())
         if request.is_built_in:
             sandbox.lock(request, parent=report)
             os.write(report, b"+")
@@ -336,9 +376,31 @@ def _high_copy(fd: int) -> int:
     return copy if copy > _REPORT_FD else _high_copy(fd)
 
 
+def _started(child: Child) -> Started:
+    events = ("", "") if child.group is None else map(child.group.events_file, ("memory", "pids"))
+    memory, processes = events
+    return Started(id=child.id, pid=child.pid, memory_events=memory, processes_events=processes)
+
+
+def _counted(child: Child, code: int) -> EndCause:
+    """The limit of its group that ended a worker, where it neither ended well nor passed another one."""
+    is_its = child.group is not None and code and child.cause in ("", "memory", "processes")
+    return child.group.cause() if child.group is not None and is_its else ""
+
+
+def _is_empty(child: Child) -> bool:
+    """Whether nothing lives in a worker's group, which is then gone; what does is killed."""
+    if child.group is None or child.group.remove():
+        return True
+    child.group.kill()
+    return False
+
+
 def _receipt(child: Child, end: Exit) -> Ended:
     """What lived when the worker was killed, and what of it lives now: by pid and start time."""
     survivors = sum(1 for pid, start in child.tree if tree.is_alive(pid) and tree.start_time(pid) == start)
+    if child.group is not None and not child.group.remove():
+        survivors = max(survivors, len(child.group.members()))
     processes = max(1, 1 + len(child.tree) - child.has_init)
     return Ended(id=child.id, exit=end, processes=processes, survivors=survivors)
 
@@ -371,8 +433,10 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def main(channel_fd: int) -> None:
-    """Serves the gateway at the other end of the socket; returns when it is gone."""
+def main(channel_fd: int, groups_name: str = "") -> None:
+    """Serves the gateway at the other end of the socket; returns when it is gone. `groups_name` is what the
+    gateway's control groups are called; empty: there are to be none.
+    """
     kernel.set_parent_death_signal(signal.SIGTERM)
     kernel.become_subreaper()
     channel = socket.socket(fileno=channel_fd)
@@ -380,7 +444,9 @@ def main(channel_fd: int) -> None:
     gc.disable()
     sandbox.touch()
     agent.warm_up()
-    server = ForkServer(channel)
+    groups = Groups(groups_name, os.getppid())
+    groups.open()
+    server = ForkServer(channel, groups)
     gc.collect()
     gc.freeze()
     server.run()

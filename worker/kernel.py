@@ -21,6 +21,7 @@ CLONE_NEWIPC: Final = 0x0800_0000
 CLONE_NEWUSER: Final = 0x1000_0000
 CLONE_NEWPID: Final = 0x2000_0000
 CLONE_NEWNET: Final = 0x4000_0000
+_CLONE_INTO_CGROUP: Final = 0x2_0000_0000
 _CLONE_CHILD_CLEARTID: Final = 0x0020_0000
 _CLONE_CHILD_SETTID: Final = 0x0100_0000
 
@@ -68,11 +69,14 @@ for _hook in (_python.PyOS_BeforeFork, _python.PyOS_AfterFork_Child, _python.PyO
 
 
 class _CloneArguments(ctypes.Structure):
-    """struct clone_args of clone3(2), version 0."""
+    """struct clone_args of clone3(2)."""
 
     _fields_ = [
         (name, ctypes.c_uint64)
-        for name in ("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls")
+        for name in (
+            *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls"),
+            *("set_tid", "set_tid_size", "cgroup"),
+        )
     ]
 
 
@@ -107,16 +111,19 @@ def _checked(result: int, what: str) -> int:
     return int(result)
 
 
-def clone(flags: int, *, exit_signal: int = 17) -> int:
-    """fork(2) into new namespaces, in one step: the child is the namespace's pid 1 and still the caller's
-    child.
+def clone(flags: int, *, cgroup_fd: int = -1, exit_signal: int = 17) -> int:
+    """fork(2) into new namespaces and a version 2 control group, in one step: the child is the namespace's
+    pid 1 and still the caller's child.
 
     clone3(2), with Python's documented hooks round it as `os.fork` has them, and with the C library's note of
     its own thread id kept right (what its fork does). Only for a process of one thread.
     """
-    if not flags:
+    if not flags and cgroup_fd < 0:
         return os.fork()
     arguments = _CloneArguments(flags=flags, exit_signal=exit_signal)
+    if cgroup_fd >= 0:
+        arguments.flags |= _CLONE_INTO_CGROUP
+        arguments.cgroup = cgroup_fd
     if _tid_address.value:
         arguments.flags |= _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
         arguments.child_tid = _tid_address.value

@@ -25,6 +25,7 @@ import select
 import signal
 import socket
 import struct
+from collections.abc import Collection
 from typing import Final
 
 from worker import kernel, landlock, paths, root
@@ -36,7 +37,7 @@ OOM_SCORE: Final = 800
 COMMAND_DATA_SLACK: Final = 4
 """RLIMIT_DATA of a command is so many times its memory limit: runtimes map far more than they use, and Bun,
 seeing a limit near its need, collects garbage without end. The watchdog holds the limit itself; this holds a
-runaway until then.
+runaway until then. Where a control group holds the memory, a command has no such limit.
 """
 _NAMESPACES: Final = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 _HOSTNAME: Final = "agent"
@@ -57,8 +58,11 @@ def clone_flags(profile: Profile, network: Network) -> int:
     return flags if os.geteuid() == 0 else flags | kernel.CLONE_NEWUSER
 
 
-def enter(request: SpawnRequest) -> None:
-    """Everything but the last lock: what an init needs to be let do is still possible. Raises OSError."""
+def enter(request: SpawnRequest, *, counted: Collection[str] = ()) -> None:
+    """Everything but the last lock: what an init needs to be let do is still possible. Raises OSError.
+
+    `counted` are the controllers of its control group: what those hold needs no rlimit.
+    """
     if request.sandbox.profile != "none" and os.geteuid() == 0 and not request.uid:
         raise WallMissing(1, "a worker must not run as root, and no other uid was given")
     _write("/proc/self/oom_score_adj", str(max(OOM_SCORE, _oom_score())))
@@ -74,7 +78,7 @@ def enter(request: SpawnRequest) -> None:
             _become(request.uid)
             _check_reachable(request)
     os.umask(0o077)
-    _limit(request)
+    _limit(request, counted)
     _take_environment(request)
 
 
@@ -145,19 +149,21 @@ def _check_reachable(request: SpawnRequest) -> None:
             raise WallMissing(13, f"its own uid cannot reach {path}; choose a data_dir that others may enter")
 
 
-def _limit(request: SpawnRequest) -> None:
+def _limit(request: SpawnRequest, counted: Collection[str]) -> None:
     """rlimits, after the user namespace exists: RLIMIT_NPROC then counts in it alone (Linux 5.14)."""
     limits, profile = request.limits, request.sandbox.profile
     _set_limit(resource.RLIMIT_CORE, 0)
     _set_limit(resource.RLIMIT_NOFILE, limits.open_files)
     _set_limit(resource.RLIMIT_FSIZE, limits.file_bytes)
-    slack = 1 if request.is_built_in else COMMAND_DATA_SLACK
-    _set_limit(resource.RLIMIT_DATA, limits.memory_bytes * slack)
+    if request.is_built_in or "memory" not in counted:
+        slack = 1 if request.is_built_in else COMMAND_DATA_SLACK
+        _set_limit(resource.RLIMIT_DATA, limits.memory_bytes * slack)
     _set_limit(resource.RLIMIT_CPU, limits.cpu_seconds, grace=1)
     if profile != "none":
         _set_limit(resource.RLIMIT_MEMLOCK, 64 * 1024)
         _set_limit(resource.RLIMIT_MSGQUEUE, 0, is_zero_a_limit=True)
-    if profile == "strict" or (profile == "basic" and os.geteuid() != _SERVER_UID):
+    has_own_count = profile == "strict" or (profile == "basic" and os.geteuid() != _SERVER_UID)
+    if has_own_count and "pids" not in counted:
         _set_limit(resource.RLIMIT_NPROC, limits.processes)
 
 

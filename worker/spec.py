@@ -75,7 +75,7 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
-EndCause = Literal["", "memory", "disk", "cpu", "file_size", "forkserver_lost"]
+EndCause = Literal["", "memory", "machine_memory", "processes", "disk", "cpu", "file_size", "forkserver_lost"]
 
 
 class Exit(Struct, frozen=True, kw_only=True):
@@ -115,6 +115,9 @@ class Spawn(Struct, frozen=True, kw_only=True, tag="spawn"):
     network: Network
     has_init: bool = False
     """Whether the worker is a command under the tiny init."""
+    memory_bytes: int = 0
+    processes: int = 0
+    """What its control group holds it to, where there are control groups; 0 is no limit."""
 
 
 class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
@@ -125,12 +128,27 @@ class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
     cause: EndCause = ""
 
 
+Mechanism = Literal["", "cgroup v1", "cgroup v2"]
+
+
+class Counting(Struct, frozen=True, kw_only=True):
+    """Which limits of a whole tree control groups hold here."""
+
+    memory: Mechanism = ""
+    processes: Mechanism = ""
+    directories: tuple[str, ...] = ()
+    """What must be removed if the fork server dies without doing so."""
+    missing: str = ""
+    """Why there is no more."""
+
+
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     """The fork server has loaded and warmed up."""
 
     pid: int
     threads: int
     frozen_objects: int
+    counting: Counting = Counting()
 
 
 class Started(Struct, frozen=True, kw_only=True, tag="started"):
@@ -138,6 +156,9 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
 
     id: int
     pid: int
+    memory_events: str = ""
+    processes_events: str = ""
+    """Files in which the kernel counts what the limits refused; empty where it does not hold them."""
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):

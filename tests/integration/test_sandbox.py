@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Literal
 
 import pytest
 
@@ -198,11 +199,14 @@ PAST = {
 }
 
 
+@pytest.mark.parametrize("cgroups", ["auto", "off"])
 @pytest.mark.parametrize("cause", PAST)
-async def test_past_a_limit_of_the_whole_worker_it_ends_with_the_cause(cause: str) -> None:
+async def test_past_a_limit_of_the_whole_worker_it_ends_with_the_cause(
+    cause: str, cgroups: Literal["auto", "off"]
+) -> None:
     limits = Limits(memory_bytes=100 << 20, disk_bytes=20 << 20, cpu_seconds=1)
     async with (
-        yard("strict") as here,
+        yard("strict", cgroups=cgroups) as here,
         await here.spawn(PYTHON, "-c", "import os, time\n" + PAST[cause], limits=limits) as inmate,
     ):
         await inmate.read_all()

@@ -27,6 +27,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from tests import gemini_dialect
+
 MODEL: Final = "fake-model"
 _CALL: Final = re.compile(r"\bcall (\w[\w.-]*)\s*(\{.*\})?", re.DOTALL)
 
@@ -84,7 +86,17 @@ class FakeModel:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._completions)
+        app.router.add_post(gemini_dialect.PATH, self._generate)
         return app
+
+    async def _generate(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.requests.append(Request(request.path, dict(request.headers), body))
+        self.received.set()
+        answer = gemini_dialect.answer_of(reply(gemini_dialect.request_of(body)))
+        if not request.path.endswith(":streamGenerateContent"):
+            return web.json_response(answer)
+        return web.Response(body=_event(answer), content_type="text/event-stream")
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})

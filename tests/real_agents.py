@@ -12,6 +12,8 @@ Each expects a HOME of its own, which the session gives it. What each does in it
 - opencode (Node's registry, a program of its own) asks before `bash` and `edit`; it wants 0.5 GB of memory.
 - vibe (Python ≥ 3.12) asks before commands that change something, not before `echo` or `ls`; its requests for
   permission have no title; it repeats the user's message as an update.
+- gemini (Node ≥ 20, a true Node program) speaks Google's dialect to its model; it wants to trust the folder
+  that it works in, and starts itself a second time unless it is told not to.
 - fast-agent (Python ≥ 3.13) runs its `bash` without asking, and that call stays `pending`; it keeps its
   history in the working directory.
 """
@@ -42,6 +44,7 @@ _MARK: Final = "installed"
 
 _OPENCODE: Final = "1.18.33"
 _VIBE: Final = "mistral-vibe==2.20.0"
+_GEMINI: Final = "@google/gemini-cli@0.61.0"
 _FAST_AGENT: Final = "fast-agent-mcp==0.10.39"
 """Not `fast-agent-acp`: its wheel holds no module of its own and breaks the command of the same name."""
 
@@ -125,8 +128,26 @@ def fast_agent(model_url: str) -> Launch:
     )
 
 
+def gemini(model_url: str) -> Launch:
+    """Gemini CLI, run by this machine's Node; installed if need be. Raises AgentUnavailable."""
+    node = _node((20, 0), _GEMINI)
+    folder = _installed("gemini", _GEMINI, _npm)
+    program = folder / "node_modules" / "@google" / "gemini-cli" / "bundle" / "gemini.js"
+    return Launch(
+        command=(str(node), str(program), "--acp", "--model", "gemini-2.5-flash"),
+        env={
+            "GEMINI_API_KEY": "none",
+            "GOOGLE_GEMINI_BASE_URL": model_url.removesuffix("/v1"),
+            "GEMINI_CLI_NO_RELAUNCH": "true",
+            "GEMINI_CLI_TRUST_WORKSPACE": "true",
+        },
+        readable=(folder,),
+    )
+
+
 AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
     "opencode": opencode,
+    "gemini": gemini,
     "vibe": vibe,
     "fast-agent": fast_agent,
 }
@@ -159,6 +180,17 @@ def _npm(folder: Path, pin: str) -> None:
         raise AgentUnavailable(f"{pin}: there is no npm")
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
     _run((npm, "install", "--prefix", str(folder), *quiet, pin), pin)
+
+
+def _node(least: tuple[int, int], pin: str) -> Path:
+    node = shutil.which("node")
+    if node is None:
+        raise AgentUnavailable(f"{pin}: there is no Node")
+    done = subprocess.run((node, "--version"), capture_output=True, text=True, timeout=30)
+    major, minor = map(int, done.stdout.strip().lstrip("v").split(".")[:2])
+    if (major, minor) < least:
+        raise AgentUnavailable(f"{pin}: it wants Node {least[0]}.{least[1]}, here is {done.stdout.strip()}")
+    return Path(node)
 
 
 def _pip(versions: tuple[str, ...], folder: Path, pin: str) -> None:

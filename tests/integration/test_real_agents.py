@@ -16,7 +16,7 @@ import pytest
 
 from tests.fake_model import fake_model
 from tests.gateways import running_gateway
-from tests.real_agents import AgentUnavailable, Launch, fast_agent, opencode, vibe
+from tests.real_agents import AgentUnavailable, Launch, fast_agent, gemini, opencode, vibe
 from tests.streams import open_stream
 
 pytestmark = [pytest.mark.real_agent, pytest.mark.timeout(600)]
@@ -27,7 +27,7 @@ async def launched(install: Callable[[str], Launch], url: str) -> Launch:
     try:
         return await asyncio.to_thread(install, url)
     except AgentUnavailable as error:
-        if os.environ.get("CI") and install is opencode:
+        if os.environ.get("CI") and install in (opencode, gemini):
             raise
         pytest.skip(f"NOT TESTED, {install.__name__} cannot be had: {error}")
 
@@ -39,7 +39,9 @@ def config_of(launch: Launch) -> str:
     return "\n".join([*lines, *(f"{name} = {json.dumps(value)}" for name, value in launch.env.items())])
 
 
-@pytest.mark.parametrize("install", [opencode, vibe, fast_agent], ids=lambda install: install.__name__)
+@pytest.mark.parametrize(
+    "install", [opencode, gemini, vibe, fast_agent], ids=lambda install: install.__name__
+)
 async def test_a_real_agent_answers_uses_a_tool_and_comes_back(
     install: Callable[[str], Launch], tmp_path: pathlib.Path
 ) -> None:
@@ -57,6 +59,35 @@ async def test_a_real_agent_answers_uses_a_tool_and_comes_back(
 
             receipt = (await gateway.delete("r"))["receipt"]
             assert receipt["survivors"] == 0
+            assert gateway.workers() == []
+
+
+async def test_an_agent_that_runs_in_node_works_behind_strict_walls(tmp_path: pathlib.Path) -> None:
+    """The interpreter itself, not a program made of it: it maps far more memory than it uses, starts threads,
+    and reaches its model through the shared network.
+    """
+    async with fake_model() as model:
+        launch = await launched(gemini, model.url)
+        walls = "[workers]\nrequire = 'strict'\nsandbox = 'strict'\nnetwork = 'shared'\n"
+        async with running_gateway(tmp_path, config=walls + config_of(launch)) as gateway:
+            await gateway.post("/api/sessions", {"agent": "real", "session_id": "n"}, status=201)
+            async with open_stream(gateway.http, "n") as stream:
+                await gateway.post("/api/chat", {"message": "hello from strict", "session_id": "n"})
+                started = (await stream.until_event("agent_started", seconds=TURN_SECONDS)).data
+                ended = (await stream.until_event("turn_ended", seconds=TURN_SECONDS)).data
+            assert (started["name"], started["walls"]) == ("Gemini CLI", "strict")
+            assert ended["error"] is None
+            [node] = [
+                process
+                for process in gateway.workers()
+                if process.exe() == os.path.realpath(launch.command[0])
+            ]
+            status = pathlib.Path(f"/proc/{node.pid}/status").read_text()
+            assert "Seccomp:\t2" in status
+            assert "NoNewPrivs:\t1" in status
+            state = await gateway.state("n")
+            assert "hello from strict" in state["messages"][-1]["content"]
+            assert (await gateway.delete("n"))["receipt"]["survivors"] == 0
             assert gateway.workers() == []
 
 

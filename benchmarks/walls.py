@@ -2,12 +2,14 @@
 start of the same agent.
 
 `python -m benchmarks.walls [WORKERS]`. Memory is what a memory cgroup of the fork server's own counts, kernel
-included, where one can be made; else the sum of PSS.
+included, where one can be made; else the sum of PSS. Sessions have control groups of their own where the
+machine lets them be made, as in a gateway; one row is without.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import os
 import pathlib
@@ -26,7 +28,7 @@ from tests.walls import Inmate, Yard, yard
 from worker import acp
 from worker.spec import Profile
 
-WORKERS: Final = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+WORKERS: Final = int(sys.argv[1]) if len(sys.argv) > 1 else 500
 STARTS: Final = 200
 BURST: Final = 50
 TURNS: Final = 50
@@ -36,6 +38,8 @@ ROOM_SESSIONS: Final = 600
 IDLE_SECONDS: Final = 10
 SETTLE_SECONDS: Final = 0.5
 MB: Final = 1_000_000
+PAGE: Final = 4096
+FEW: Final = 4
 PROFILES: Final[tuple[Profile, ...]] = ("none", "basic", "strict")
 OPENING: Final = acp.request(0, "initialize", {}) + acp.request(1, "session/new", {"cwd": "/"})
 
@@ -100,10 +104,65 @@ async def starts(profile: Profile) -> None:
         await asyncio.gather(*(ended(inmate) for inmate, _, _ in burst))
 
 
+async def without_groups(profile: Profile) -> None:
+    """What a control group each costs: the same starts without."""
+    async with yard(profile, cgroups="off") as here:
+        first, last = [], []
+        for _ in range(STARTS):
+            inmate, seconds, _ = await born(here)
+            first.append(seconds)
+            last.append(await ended(inmate))
+        shown("start, without control groups", first)
+        shown("end, without control groups", last)
+
+
+async def pages(profile: Profile) -> None:
+    """Where the private memory of one worker after its turns is: by place, and how much of each page differs
+    from the fork server's, eight bytes at a time. A page that is the same was written all the same: reference
+    counts that went up and down again.
+    """
+    async with yard(profile) as here:
+        inmate, _, session_id = await born(here)
+        await converse(inmate, session_id)
+        found: collections.Counter[tuple[str, str]] = collections.Counter()
+        with contextlib.suppress(PermissionError):
+            for place, kind in written(inmate.worker.pid, here.spawner.server_pid):
+                found[place, kind] += 1
+        for place in ("objects", "heap", "libraries"):
+            kinds = ", ".join(f"{kind} {found[place, kind] * 4}" for kind in ("the same", "a few", "more"))
+            print(f"  {f'private KiB of a worker, {place}':44s} {kinds}")
+        await ended(inmate)
+
+
+def written(pid: int, server: int) -> Iterator[tuple[str, str]]:
+    """(place, how much of it differs) of each page that a worker has for itself: proc(5), pagemap."""
+    with (
+        open(f"/proc/{pid}/maps") as maps,
+        open(f"/proc/{pid}/pagemap", "rb", 0) as entries,
+        open(f"/proc/{pid}/mem", "rb", 0) as ours,
+        open(f"/proc/{server}/mem", "rb", 0) as theirs,
+    ):
+        for line in maps:
+            words = line.split()
+            start, end = (int(word, 16) for word in words[0].split("-"))
+            if "w" not in words[1] or line.rstrip().endswith("[stack]"):
+                continue
+            place = "objects" if len(words) < 6 else "heap" if words[5] == "[heap]" else "libraries"
+            entries.seek(start // PAGE * 8)
+            known = memoryview(entries.read((end - start) // PAGE * 8)).cast("Q")
+            for at, entry in zip(range(start, end, PAGE), known, strict=True):
+                if entry >> 63 and entry >> 56 & 1 and not entry >> 61 & 1:
+                    ours.seek(at)
+                    theirs.seek(at)
+                    pair = [memoryview(file.read(PAGE)).cast("Q") for file in (ours, theirs)]
+                    differing = sum(one != other for one, other in zip(*pair, strict=True))
+                    yield place, "the same" if not differing else "a few" if differing <= FEW else "more"
+
+
 async def crowd(profile: Profile) -> None:
     """Memory after turns, idling, and the end of all at once."""
     async with yard(profile) as here:
-        with memory_of(here.spawner.server_pid) as used:
+        with memory_of(here) as used:
             before = used()
             began = time.perf_counter()
             inmates = [await born(here) for _ in range(WORKERS)]
@@ -212,17 +271,19 @@ async def room() -> None:
 
 
 @contextlib.contextmanager
-def memory_of(pid: int) -> Iterator[Callable[[], int]]:
-    """Counts the memory of what this process starts from now on, in bytes."""
-    place = cgroup()
+def memory_of(here: Yard) -> Iterator[Callable[[], int]]:
+    """Counts the memory of what the fork server starts from now on, in bytes: a group round the fork server,
+    and those of the workers, which are not in it.
+    """
+    place, pid = cgroup(), here.spawner.server_pid
     if place is None:
         yield lambda: sum(_pss(p.pid) for p in psutil.Process(pid).children(recursive=True))
         return
     place.mkdir()
     (place / "cgroup.procs").write_text(str(pid))
-    name = "memory.current" if (place / "memory.current").exists() else "memory.usage_in_bytes"
+    counted = [place, *map(pathlib.Path, here.spawner.counting.directories)]
     try:
-        yield lambda: int((place / name).read_text())
+        yield lambda: sum(map(_usage, counted))
     finally:
         for member in (place / "cgroup.procs").read_text().split():
             with contextlib.suppress(OSError):
@@ -240,6 +301,11 @@ def cgroup() -> pathlib.Path | None:
     return None
 
 
+def _usage(group: pathlib.Path) -> int:
+    files = (group / "memory.current", group / "memory.usage_in_bytes")
+    return sum(int(file.read_text()) for file in files if file.exists())
+
+
 def _pss(pid: int) -> int:
     with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
         return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:"))
@@ -249,7 +315,7 @@ async def main() -> None:
     """Prints every row."""
     print(f"Linux {os.uname().release}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
     cold()
-    steps: list[Callable[[Profile], Awaitable[None]]] = [starts, crowd]
+    steps: list[Callable[[Profile], Awaitable[None]]] = [starts, without_groups, crowd, pages]
     for profile in PROFILES:
         print(f"walls: {profile}")
         for step in steps:

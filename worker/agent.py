@@ -45,6 +45,8 @@ INITIALIZE_RESULT: Final = {
     },
 }
 
+Feed = Callable[..., None]
+"""Hands lines to an agent as its client would."""
 WARM_UP_TURNS: Final = 16
 """Twice what CPython 3.11 runs a function before it specialises it."""
 
@@ -210,10 +212,18 @@ def main(stdin_fd: int, stdout_fd: int) -> int:
 
 
 def warm_up() -> None:
-    """Plays a few turns in this process, so that children forked afterwards share what the first turns build.
+    """Plays a few turns in this process, with a broker and without, so that children forked afterwards share
+    what the first turns build.
 
     The interpreter rewrites the code that it has run a few times; done in the child, each page is a copy.
     """
+    broker = {"clientCapabilities": {"_meta": {META_KEY: {"model": {"models": ["warm-up"]}}}}}
+    _play(broker, _warm_up_broker)
+    _play({}, _warm_up_offline)
+
+
+def _play(capabilities: dict[str, Any], play: Callable[[Loop, Feed, str], None]) -> None:
+    """A session of its own that is spoken to by `play` and answers into nothing."""
     stdin_fd, feed_fd = os.pipe()
     nowhere_fd = os.open(os.devnull, os.O_WRONLY)
     loop = Loop(stdin_fd, nowhere_fd)
@@ -223,19 +233,29 @@ def warm_up() -> None:
         os.write(feed_fd, b"".join(lines))
         loop.read(agent)
 
-    model = {"clientCapabilities": {"_meta": {META_KEY: {"model": {"models": ["warm-up"]}}}}}
-    feed(acp.request(0, "initialize", model), acp.request(1, "session/new", {"cwd": "/"}))
-    session_id = next(iter(agent._sessions))
+    feed(acp.request(0, "initialize", capabilities), acp.request(1, "session/new", {"cwd": "/"}))
+    play(loop, feed, next(iter(agent._sessions)))
+    os.close(feed_fd)
+    loop.run(agent)
+    os.close(stdin_fd)
+    os.close(nowhere_fd)
+
+
+def _warm_up_broker(_loop: Loop, feed: Feed, session_id: str) -> None:
     prompt = {"sessionId": session_id, "prompt": [{"type": "text", "text": "warm up"}]}
     finish = {"finishReason": "stop", "usage": {"inputTokens": 1, "outputTokens": 1}}
     for call_id in range(WARM_UP_TURNS):
         feed(acp.request(2, "session/prompt", prompt))
         delta = acp.notification("_model/delta", {"requestId": call_id, "text": "word "})
         feed(*[delta] * WARM_UP_TURNS, acp.response(call_id, finish))
-    os.close(feed_fd)
-    loop.run(agent)
-    os.close(stdin_fd)
-    os.close(nowhere_fd)
+
+
+def _warm_up_offline(loop: Loop, feed: Feed, session_id: str) -> None:
+    """The offline model speaks word by word, with pauses: their timers are made to be due at once."""
+    prompt = {"sessionId": session_id, "prompt": [{"type": "text", "text": "Tell me, please."}]}
+    for _ in range(WARM_UP_TURNS):
+        feed(acp.request(2, "session/prompt", prompt))
+        loop.hurry()
 
 
 def _terminate(number: int, frame: object) -> None:

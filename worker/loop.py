@@ -246,6 +246,11 @@ class Loop:
             else:
                 wait.resolve()
 
+    def hurry(self) -> None:
+        """Wakes every timer at once, until none is left."""
+        while self._timers:
+            heapq.heappop(self._timers)[2].resolve()
+
     def _milliseconds_to_next(self) -> float | None:
         return max(0.0, self._timers[0][0] - monotonic()) * 1000 if self._timers else None
 

@@ -65,7 +65,7 @@ def enter(request: SpawnRequest, *, counted: Collection[str] = ()) -> None:
     """
     if request.sandbox.profile != "none" and os.geteuid() == 0 and not request.uid:
         raise WallMissing(1, "a worker must not run as root, and no other uid was given")
-    _write("/proc/self/oom_score_adj", str(max(OOM_SCORE, _oom_score())))
+    _write("/proc/self/oom_score_adj", _score)
     if request.sandbox.profile == "strict":
         os.umask(0o022)
         _enter_strict(request)
@@ -98,10 +98,17 @@ def lock(request: SpawnRequest, *, parent: int, death_signal: int = signal.SIGKI
     _FILTERS[request.sandbox.network].install()
 
 
+_score = str(OOM_SCORE)
+
+
 def touch() -> None:
-    """Run once in the parent: what a child does first, it shall not do for the first time."""
+    """Run once in the parent: what a child does first, it shall not do for the first time, and what is the
+    same for all is done here. Each page that a child writes, be it a reference count, is its own.
+    """
+    global _score
     kernel.touch()
-    _oom_score()
+    _score = str(max(OOM_SCORE, _oom_score()))
+    os.environ.clear()
     resource.getrlimit(resource.RLIMIT_NOFILE)
     if not kernel.IS_KNOWN_MACHINE:
         raise WallMissing(38, f"no table of system calls for {kernel.MACHINE}")
@@ -184,11 +191,13 @@ def _set_limit(kind: int, value: int, *, is_zero_a_limit: bool = False, grace: i
 
 
 def _take_environment(request: SpawnRequest) -> None:
-    environ = dict(request.env)
+    environ = request.env
     if request.sandbox.profile == "strict":
-        environ |= {"HOME": INNER_HOME, "TMPDIR": "/tmp"}  # noqa: S108
-    os.environ.clear()
-    os.environ.update(environ)
+        environ = environ | {"HOME": INNER_HOME, "TMPDIR": "/tmp"}  # noqa: S108
+    if os.environ:
+        os.environ.clear()
+    for name, value in environ.items():
+        os.environ[name] = value
 
 
 def _restrict_files(request: SpawnRequest) -> None:

@@ -65,7 +65,7 @@ class Launch:
 def opencode(model_url: str) -> Launch:
     """opencode, asking before every command and edit; installed if need be. Raises AgentUnavailable."""
     package = _opencode_package()
-    folder = _installed("opencode", f"{package}@{_OPENCODE}", _npm)
+    folder = installed("opencode", f"{package}@{_OPENCODE}", by_npm)
     model = f"fake/{MODEL}"
     config = {
         "autoupdate": False,
@@ -94,7 +94,7 @@ def opencode(model_url: str) -> Launch:
 
 def vibe(model_url: str) -> Launch:
     """Mistral Vibe; installed if need be. Raises AgentUnavailable."""
-    folder = _installed("vibe", _VIBE, functools.partial(_pip, ("3.12", "3.13", "3.14")))
+    folder = installed("vibe", _VIBE, functools.partial(by_pip, ("3.12", "3.13", "3.14")))
     config = f"""
 active_model = "fake"
 enable_telemetry = false
@@ -120,7 +120,7 @@ alias = "fake"
 
 def fast_agent(model_url: str) -> Launch:
     """fast-agent with its shell; installed if need be. Raises AgentUnavailable."""
-    folder = _installed("fast-agent", _FAST_AGENT, functools.partial(_pip, ("3.13", "3.14")))
+    folder = installed("fast-agent", _FAST_AGENT, functools.partial(by_pip, ("3.13", "3.14")))
     return Launch(
         command=(str(folder / "bin" / "fast-agent"), "acp", "--model", f"generic.{MODEL}", "--shell"),
         env={"GENERIC_BASE_URL": model_url, "GENERIC_API_KEY": "none"},
@@ -131,7 +131,7 @@ def fast_agent(model_url: str) -> Launch:
 def gemini(model_url: str) -> Launch:
     """Gemini CLI, run by this machine's Node; installed if need be. Raises AgentUnavailable."""
     node = _node((20, 0), _GEMINI)
-    folder = _installed("gemini", _GEMINI, _npm)
+    folder = installed("gemini", _GEMINI, by_npm)
     program = folder / "node_modules" / "@google" / "gemini-cli" / "bundle" / "gemini.js"
     return Launch(
         command=(str(node), str(program), "--acp", "--model", "gemini-2.5-flash"),
@@ -153,10 +153,12 @@ AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
 }
 
 
-def _installed(name: str, pin: str, install: Callable[[Path, str], None]) -> Path:
-    """The folder that holds the agent at this version, after installing it if it is not there."""
-    folder = CACHE / name
-    with _lock(CACHE / f"{name}.lock"):
+def installed(name: str, pin: str, install: Callable[[Path, str], None], *, below: Path = CACHE) -> Path:
+    """The folder that holds the program at this version, after installing it if it is not there. Raises
+    AgentUnavailable.
+    """
+    folder = below / name
+    with _lock(below / f"{name}.lock"):
         mark = folder / _MARK
         if not mark.is_file() or mark.read_text() != pin:
             shutil.rmtree(folder, ignore_errors=True)
@@ -174,7 +176,7 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _npm(folder: Path, pin: str) -> None:
+def by_npm(folder: Path, pin: str) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise AgentUnavailable(f"{pin}: there is no npm")
@@ -193,7 +195,7 @@ def _node(least: tuple[int, int], pin: str) -> Path:
     return Path(node)
 
 
-def _pip(versions: tuple[str, ...], folder: Path, pin: str) -> None:
+def by_pip(versions: tuple[str, ...], folder: Path, pin: str) -> None:
     _run((_python(versions, pin), "-m", "venv", str(folder)), pin)
     _run((str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", pin), pin)
 

@@ -156,7 +156,7 @@ class AgentConnection:
 
     def close_stdin(self) -> None:
         """EOF on stdin, which ends most agents; what is not written yet is dropped."""
-        if self._writing is not None:
+        if self._writing is not None and not self._writing.is_closing():
             self._writing.abort()
 
     # -- what the gateway says --------------------------------------------------------------------------

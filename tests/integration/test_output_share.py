@@ -1,0 +1,97 @@
+"""One agent's output takes at most its share of the gateway's time: a flooding agent beside a quiet one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import msgspec
+import pytest
+
+from gateway import agent
+from gateway.agent import AgentConnection
+from gateway.spawner import Worker
+from worker import acp
+
+LINES: Final = 20_000
+DEAR: Final = 50
+FLOOD: Final = (
+    "import json, sys\n"
+    "for n in range(int(sys.argv[1])):\n"
+    " print(json.dumps({'jsonrpc': '2.0', 'method': 'session/update',"
+    " 'params': {'sessionId': 's', 'update': {'n': n}}}))\n"
+)
+QUIET: Final = (
+    "import json, sys\n"
+    "for line in sys.stdin:\n"
+    " print(json.dumps({'jsonrpc': '2.0', 'id': json.loads(line)['id'], 'result': {}}), flush=True)\n"
+)
+
+
+class Counting:
+    """Hears updates, numbered, and makes each so dear that the flood comes faster than it is handled."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def on_updates(self, updates: Sequence[msgspec.Raw]) -> None:
+        for update in updates:
+            numbers = {msgspec.json.decode(update)["n"] for _ in range(DEAR)}
+            self.numbers += numbers
+
+    def on_request(self, message: acp.Envelope) -> bool:
+        return False
+
+    def on_notification(self, message: acp.Envelope) -> None:
+        pass
+
+
+@asynccontextmanager
+async def agent_of(program: str, *arguments: str) -> AsyncIterator[tuple[AgentConnection, Counting]]:
+    """A real process on real pipes, with a connection to it."""
+    (stdin, ours), (theirs, stdout) = os.pipe(), os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-c", program, *arguments, stdin=stdin, stdout=stdout
+    )
+    os.close(stdin)
+    os.close(stdout)
+    counting = Counting()
+    worker = cast("Worker", SimpleNamespace(pid=process.pid, stdin=ours, stdout=theirs))
+    try:
+        async with AgentConnection(worker, counting, line_bytes=1 << 20) as connection:
+            yield connection, counting
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await asyncio.sleep(0)  # transports close in the next round of the loop
+
+
+async def test_a_flood_is_held_back_loses_nothing_and_a_quiet_agent_is_answered_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agent, "OUTPUT_BURST_SECONDS", 0.02)
+    monkeypatch.setattr(agent, "OUTPUT_PAUSE_SECONDS", 0.02)
+    async with agent_of(FLOOD, str(LINES)) as (flooding, heard), agent_of(QUIET) as (quiet, _):
+        reading = cast("Any", flooding)._reading
+        held_back = 0
+        while not flooding.closed.done():
+            await asyncio.wait_for(quiet.call("ping", {}), 10)
+            held_back += not reading.is_closing() and not reading.is_reading()
+        assert held_back, "the flood was never held back"
+        assert heard.numbers == list(range(LINES)), "what was held back arrives, whole and in order"
+
+
+async def test_an_agent_within_its_share_is_never_held_back() -> None:
+    """The same output, but with the burst that agents really have."""
+    async with agent_of(FLOOD, "2000") as (modest, heard):
+        reading = cast("Any", modest)._reading
+        while not modest.closed.done():
+            assert reading.is_closing() or reading.is_reading()
+            await asyncio.sleep(0.001)
+        assert heard.numbers == list(range(2000))

@@ -22,7 +22,7 @@ from gateway.services import Services
 from gateway.spawner import StartFailed, Worker, base_environment, why_ended
 from gateway.tenants import tenant_of
 from worker.acp import AUTH_REQUIRED
-from worker.spec import Receipt, SpawnRequest
+from worker.spec import Limits, Receipt, SpawnRequest
 
 log = logging.getLogger(__name__)
 
@@ -148,8 +148,12 @@ class WorkerHost:
             uid=record.uid,
             is_built_in=agent.is_built_in,
             sandbox=agent.walls(),
-            limits=agent.limits,
+            limits=self._limits(),
         )
+
+    def _limits(self) -> Limits:
+        """What this worker may use: its agent's limits, and the stricter ones of whoever it works for."""
+        return self._owner.agent.limits.within({})
 
     def memory_bytes(self) -> int:
         """Resident memory of the worker's processes; 0 without one."""
@@ -181,7 +185,7 @@ class WorkerHost:
         await self._let_last_words_arrive()
         worker = self._worker
         if worker is not None and worker.exited.done():
-            known = why_ended(worker.exited.result(), self._owner.agent.limits)
+            known = why_ended(worker.exited.result(), self._limits())
             if known is not None:
                 return WorkerFailed(*known)
         return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))

@@ -28,13 +28,14 @@ from worker.spec import Limits, Network, Profile, Sandbox, SpawnRequest
 
 User = Literal["root", "nobody"]
 USERS: Final[list[User]] = ["root", "nobody"] if os.geteuid() == 0 else ["nobody"]
-NOBODY: Final = 65_534
+NOBODY: Final = 61_234
+"""An ordinary user: not 65534, which is also what the kernel calls a user that it does not know."""
 PATIENCE_SECONDS: Final = 60
 _FIRST_UID: Final = 210_000
 _AS_NOBODY: Final = (
     "import ctypes, os, sys; sys.path += sys.argv[3:]; import worker.forkserver as server; "
     f"os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); "
-    "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0); server.sandbox._SERVER_UID = os.geteuid(); "
+    "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0); "
     "server.main(int(sys.argv[1]), sys.argv[2])"
 )
 """The second last line: what is executed by an ordinary user is dumpable, what becomes one is not (prctl(2)).

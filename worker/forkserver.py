@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -40,6 +41,8 @@ REPORT_BYTES: Final = 4096
 KILL_SECONDS: Final = 2.0
 """After so long of killing, what still lives is counted as a survivor."""
 KILL_PAUSE_MILLISECONDS: Final = 10
+_NAMESPACES_REFUSED: Final = (errno.ENOSPC, errno.EPERM, errno.EUSERS)
+"""clone(2): user.max_user_namespaces is reached, or a container's filter or the kernel forbids it."""
 _REPORT_FD: Final = 3
 _FAILED: Final = 70
 _ZEROS: Final = bytes(DATAGRAM_BYTES)
@@ -176,7 +179,7 @@ class ForkServer:
         except OSError as error:
             os.close(reading)
             os.close(writing)
-            self._send(Failed(id=order.id, words=f"No process could be started: {error.strerror}."))
+            self._send(Failed(id=order.id, words=_no_process(order, error)))
             return
         if pid == 0:
             _become_worker(body, fds, writing, group)
@@ -311,6 +314,13 @@ class ForkServer:
         poll.register(self._woken, select.POLLIN)
         if poll.poll(KILL_PAUSE_MILLISECONDS):
             _drain(self._woken)
+
+
+def _no_process(order: Spawn, error: OSError) -> str:
+    """Why not even the process could be made."""
+    if order.profile == "strict" and error.errno in _NAMESPACES_REFUSED:
+        return f"This machine gives the gateway's user no namespaces of its own ({error.strerror})."
+    return f"No process could be started: {error.strerror}."
 
 
 def _clone(order: Spawn, group: Group | None) -> int:

@@ -99,14 +99,19 @@ def lock(request: SpawnRequest, *, parent: int, death_signal: int = signal.SIGKI
 
 
 _score = str(OOM_SCORE)
+_server_uid, _server_gid = os.geteuid(), os.getegid()
+"""The fork server's own. A child that is born into a user namespace cannot ask: until it has mapped its ids
+it is told the one that stands for none.
+"""
 
 
 def touch() -> None:
     """Run once in the parent: what a child does first, it shall not do for the first time, and what is the
     same for all is done here. Each page that a child writes, be it a reference count, is its own.
     """
-    global _score
+    global _score, _server_uid, _server_gid
     kernel.touch()
+    _server_uid, _server_gid = os.geteuid(), os.getegid()
     _score = str(max(OOM_SCORE, _oom_score()))
     os.environ.clear()
     resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -117,7 +122,7 @@ def touch() -> None:
 def _enter_strict(request: SpawnRequest) -> None:
     is_root = os.geteuid() == 0
     if not is_root:
-        _map_ids(os.geteuid(), os.getegid())
+        _map_ids(_server_uid, _server_gid)
     root.build(
         request.sandbox,
         request.limits,
@@ -169,12 +174,9 @@ def _limit(request: SpawnRequest, counted: Collection[str]) -> None:
     if profile != "none":
         _set_limit(resource.RLIMIT_MEMLOCK, 64 * 1024)
         _set_limit(resource.RLIMIT_MSGQUEUE, 0, is_zero_a_limit=True)
-    has_own_count = profile == "strict" or (profile == "basic" and os.geteuid() != _SERVER_UID)
+    has_own_count = profile == "strict" or (profile == "basic" and os.geteuid() != _server_uid)
     if has_own_count and "pids" not in counted:
         _set_limit(resource.RLIMIT_NPROC, limits.processes)
-
-
-_SERVER_UID: Final = os.geteuid()
 
 
 def _set_limit(kind: int, value: int, *, is_zero_a_limit: bool = False, grace: int = 0) -> None:
@@ -240,5 +242,7 @@ def _write(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(fd)

@@ -6,6 +6,7 @@ Guarantee: everything here is a frozen Struct that travels as JSON over one SEQP
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -56,6 +57,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     """HOME and working directory together; measured by the watchdog."""
     temporary_bytes: int = 64 * MIB
     """A strict worker's private /tmp and /dev/shm together, which are memory."""
+
+    def within(self, others: Mapping[str, int]) -> Limits:
+        """These, and somebody else's over them, by the same names: of two the stricter holds."""
+        merged = {
+            name: min(limit, others.get(name, 0)) or max(limit, others.get(name, 0))
+            for name, limit in msgspec.structs.asdict(self).items()
+        }
+        return Limits(**merged)
 
 
 class SpawnRequest(Struct, frozen=True, kw_only=True):

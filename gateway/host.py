@@ -153,7 +153,8 @@ class WorkerHost:
 
     def _limits(self) -> Limits:
         """What this worker may use: its agent's limits, and the stricter ones of whoever it works for."""
-        return self._owner.agent.limits.within({})
+        tenant = self._services.config.tenant(tenant_of(self._owner.record.owner))
+        return self._owner.agent.limits.within(tenant.limits if tenant is not None else {})
 
     def memory_bytes(self) -> int:
         """Resident memory of the worker's processes; 0 without one."""

@@ -109,7 +109,7 @@ class RunningGateway:
         below = _children(psutil.Process(self.pid))
         firsts = [first for server in below for first in _children(server)]
         found = [member for first in firsts for member in _children(first, recursive=True) or [first]]
-        return [process for process in found if _is_running(process)]
+        return [process for process in found if is_running(process)]
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and waits for the end; the exit code."""
@@ -125,7 +125,8 @@ def _children(process: psutil.Process, *, recursive: bool = False) -> list[psuti
     return []
 
 
-def _is_running(process: psutil.Process) -> bool:
+def is_running(process: psutil.Process) -> bool:
+    """Whether it does anything still: a dead one that nobody has reaped yet does not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False

@@ -16,6 +16,7 @@ import pytest
 
 from gateway import forks
 from gateway.spawner import StartFailed
+from tests.gateways import is_running
 from tests.walls import PYTHON, Inmate, finds, yard
 from worker import acp, spec
 from worker.spec import Profile, Stop
@@ -109,7 +110,7 @@ async def test_when_it_is_killed_its_workers_die_and_the_next_start_works(profil
         for inmate in inmates:
             end = await asyncio.wait_for(asyncio.shield(inmate.worker.exited), 1)
             assert end.cause == "forkserver_lost"
-        await until(lambda: not any(process.is_running() for process in family), seconds=2)
+        await until(lambda: not any(map(is_running, family)), seconds=2)
         await until(lambda: here.spawner.server_pid > 0 and here.spawner._link.ready.done())  # type: ignore[union-attr]
         async with await here.spawn() as fresh:
             assert b"end_turn" in await turn(fresh)
@@ -186,6 +187,7 @@ def mounts() -> int:
 GATEWAY = """
 import asyncio, os, sys
 sys.path.insert(0, {root!r})
+from tests.gateways import is_running
 from tests.walls import yard
 async def main():
     async with yard({profile!r}) as here:

@@ -81,15 +81,15 @@ IMPORTS_NOTHING: Final = (
 def python(version: str) -> pathlib.Path:
     """An interpreter of this version with what a fork server needs; skips where there is none."""
 
-    def install(folder: pathlib.Path, pin: str) -> None:
-        by_pip((version,), folder, pin)
+    def install(folder: pathlib.Path, _pin: str) -> None:
+        by_pip((version,), folder, NEEDED[0])
         command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "-c", PINS, *NEEDED]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise AgentUnavailable(f"the gateway's libraries: {done.stderr[-300:]}")
 
     try:
-        return installed(version, NEEDED[0], install, below=CACHE) / "bin" / "python"
+        return installed(version, "\n".join(NEEDED), install, below=CACHE) / "bin" / "python"
     except AgentUnavailable as error:
         pytest.skip(f"NOT TESTED under Python {version}: {error}")
 

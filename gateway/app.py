@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import pathlib
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final
@@ -25,6 +26,7 @@ from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.guard import Guard
 from gateway.api.identity import IdentityFace
+from gateway.api.mcp import McpFace
 from gateway.api.operation import json_response, openapi
 from gateway.api.ops import OpsFace
 from gateway.api.sessions import SessionsFace
@@ -42,13 +44,18 @@ from gateway.oidc import Http, Provider, verifier_of
 from gateway.quotas import Quotas
 from gateway.reaper import Reaper
 from gateway.services import Services
+from gateway.shop.cart import Shop, bounds_of
+from gateway.shop.catalog import SHIPPED, Catalogue
+from gateway.shop.tools import ShopTools
 from gateway.slots import WorkerSlots
 from gateway.starts import StartQueue
 from gateway.stores.base import Store
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.memory import MemoryStore
+from gateway.stores.memory_shop import MemoryShopStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite_credentials import SqliteCredentials
+from gateway.stores.sqlite_shop import SqliteShopStore
 from gateway.tenants import tenant_of
 from gateway.tickets import Tickets, read_secret
 from gateway.tokens import TokenVerifier
@@ -78,6 +85,12 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.SessionEnded: 409,
     errors.QueueFull: 429,
     errors.PermissionNotPending: 409,
+    errors.ProductNotFound: 404,
+    errors.NotInCart: 404,
+    errors.NotForSale: 409,
+    errors.CartLimit: 409,
+    errors.CartFull: 409,
+    errors.PreferencesTooLarge: 413,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.CsrfMissing: 403,
@@ -125,6 +138,7 @@ class Gateway:
             slots=self.slots,
             starts=StartQueue(),
             quotas=self.quotas,
+            shop=open_shop(config, store),
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
@@ -147,6 +161,9 @@ class Gateway:
             gate=self.gate,
             credentials=credentials,
             provider=self._provider(config),
+        )
+        self.mcp = McpFace(
+            ShopTools(self.services.shop), admit=self.gate.admit, server=config.server, limits=limits
         )
         self.app = self._asgi()
 
@@ -218,7 +235,12 @@ class Gateway:
         self.operations = operations
         routes = [operation.route(self.gate.admit) for operation in operations]
         app = Starlette(
-            routes=[*routes, Route("/openapi.json", describe, methods=["GET"]), *page.routes()],
+            routes=[
+                *routes,
+                *self.mcp.routes(),
+                Route("/openapi.json", describe, methods=["GET"]),
+                *page.routes(),
+            ],
             lifespan=lambda _app: self.lifespan(),
         )
         limits = self.config.limits
@@ -248,6 +270,7 @@ class Gateway:
             orphans.note(self.config.data_path, self.spawner.server_pid, self.spawner.counting.directories)
             stack.push_async_callback(services.spawner.close)
             stack.push_async_callback(self._close_brokers)
+            stack.push_async_callback(self.mcp.close)
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
@@ -297,6 +320,23 @@ def _stores(config: Config) -> tuple[Store, CredentialStore]:
         return memory, memory.credentials
     sqlite = SqliteStore(config.database_path)
     return sqlite, SqliteCredentials(sqlite)
+
+
+def open_shop(config: Config, store: Store) -> Shop:
+    """The shop over a store: in the same file, or in memory like it."""
+    directory = pathlib.Path(config.shop.stores_dir).expanduser() if config.shop.stores_dir else SHIPPED
+    bounds = bounds_of(config.shop)
+    carts = (
+        SqliteShopStore(store, bounds=bounds)
+        if isinstance(store, SqliteStore)
+        else MemoryShopStore(bounds=bounds)
+    )
+    return Shop(
+        Catalogue(directory, monotonic=time.monotonic),
+        carts,
+        config.shop,
+        wall_ms=_wall_ms,
+    )
 
 
 def create_app(config: Config | None = None) -> Starlette:

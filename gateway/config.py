@@ -1,7 +1,7 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [model] [workers] [auth] [visitors] [jwt] [oidc] [proxy] [quotas]
-[agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
+Tables: `[server] [cors] [sessions] [limits] [shop] [model] [workers] [auth] [visitors] [jwt] [oidc] [proxy]
+[quotas] [agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
 """
 
 from __future__ import annotations
@@ -126,6 +126,20 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     wrong_credentials_per_minute: int = 30
     """From one address; past it, 429."""
     json_depth: int = 64
+
+
+class ShopConfig(Table, frozen=True, kw_only=True):
+    """The shop: its catalogue, and how long it remembers."""
+
+    stores_dir: str = ""
+    """A folder of stores, each `NAME/data/products.json`; empty: the catalogue that comes along."""
+    expire_after_seconds: float = 24 * 3600
+    """Without use for so long, a conversation's cart and preferences are forgotten."""
+    purchase_days: float = 365
+    """What was bought is remembered for so long."""
+    max_conversations: int = 100_000
+    max_lines: int = 100
+    """Different products in one cart."""
 
 
 class ModelConfig(Table, frozen=True, kw_only=True):
@@ -344,6 +358,7 @@ class Config(Table, frozen=True, kw_only=True):
     cors: CorsConfig = CorsConfig()
     sessions: SessionsConfig = SessionsConfig()
     limits: LimitsConfig = LimitsConfig()
+    shop: ShopConfig = ShopConfig()
     model: ModelConfig = ModelConfig()
     workers: WorkersConfig = WorkersConfig()
     auth: AuthConfig = AuthConfig()

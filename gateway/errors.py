@@ -119,6 +119,42 @@ class PermissionNotPending(GatewayError):
     code = "permission_not_pending"
 
 
+class ProductNotFound(GatewayError):
+    """There is no such product."""
+
+    code = "product_not_found"
+
+
+class NotInCart(GatewayError):
+    """This product is not in the cart."""
+
+    code = "not_in_cart"
+
+
+class NotForSale(GatewayError):
+    """This product cannot be bought at the moment."""
+
+    code = "not_for_sale"
+
+
+class CartLimit(GatewayError):
+    """The cart cannot hold so much of one product."""
+
+    code = "cart_limit"
+
+
+class CartFull(GatewayError):
+    """The cart cannot hold another product."""
+
+    code = "cart_full"
+
+
+class PreferencesTooLarge(GatewayError):
+    """These are more preferences than a conversation may have."""
+
+    code = "preferences_too_large"
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 

@@ -88,6 +88,8 @@ class Reaper:
 
     async def _purge(self) -> None:
         now, store = self._now(), self._services.store
+        if purged := await self._services.shop.store.purge(now):
+            log.info("forgot %d conversations of the shop", purged)
         for record in await store.expired_sessions(now, limit=PURGE_BATCH):
             if self._manager.get(record.owner, record.session_id) is None:
                 stand = await store.stand(record.key)

@@ -13,6 +13,7 @@ from gateway.chat import Outside
 from gateway.config import DAY_MILLISECONDS, Config
 from gateway.errors import UnknownAgent
 from gateway.quotas import Quotas
+from gateway.shop.cart import Shop
 from gateway.slots import WorkerSlots
 from gateway.spawner import Spawner
 from gateway.starts import StartQueue
@@ -35,6 +36,7 @@ class Services(Struct, kw_only=True):
     slots: WorkerSlots
     starts: StartQueue
     quotas: Quotas
+    shop: Shop
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]

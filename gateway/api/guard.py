@@ -42,9 +42,10 @@ log = logging.getLogger(__name__)
 
 ALLOWED_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS: Final = (
-    "Content-Type, X-Session-Id, Idempotency-Key, Last-Event-ID, Authorization, Cache-Control, X-CSRF-Token"
+    "Content-Type, X-Session-Id, Idempotency-Key, Last-Event-ID, Authorization, Cache-Control, X-CSRF-Token, "
+    "Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name"
 )
-EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, X-Visitor-Token, Retry-After"
+EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, X-Visitor-Token, Retry-After, Mcp-Session-Id"
 PREFLIGHT_SECONDS: Final = 600
 PLAIN_HEADERS: Final = (
     (b"cache-control", b"no-store"),

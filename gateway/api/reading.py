@@ -34,19 +34,32 @@ async def read_body(request: Request, kind: type[T], *, server: ServerConfig, li
     Raises WrongMediaType (415), BodyTooLarge (413), RequestTimeout (408), BadRequest (400: no JSON, too
     deep), InvalidField (422: wrong type, missing).
     """
-    body = await _bytes(request, server)
-    if not body.strip():
-        body = b"{}"
-    elif request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _JSON_TYPES:
-        raise WrongMediaType(_curl_line(request))
-    if _depth(body, limits.json_depth) > limits.json_depth:
-        raise BadRequest(f"The JSON is nested deeper than {limits.json_depth} levels.")
+    body = await read_bytes(request, server) or b"{}"
+    checked_depth(body, limits)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise InvalidField(f"{error}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The body is not JSON: {error}.") from None
+
+
+async def read_bytes(request: Request, server: ServerConfig) -> bytes:
+    """The body, which says that it is JSON or is empty.
+
+    Raises WrongMediaType (415), BodyTooLarge (413), RequestTimeout (408).
+    """
+    body = (await _bytes(request, server)).strip()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind not in _JSON_TYPES:
+        raise WrongMediaType(_curl_line(request))
+    return body
+
+
+def checked_depth(body: bytes, limits: LimitsConfig) -> None:
+    """Raises BadRequest (400) where the JSON is nested too deep."""
+    if _depth(body, limits.json_depth) > limits.json_depth:
+        raise BadRequest(f"The JSON is nested deeper than {limits.json_depth} levels.")
 
 
 def _curl_line(request: Request) -> str:

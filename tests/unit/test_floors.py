@@ -19,20 +19,23 @@ FLOORS: Final[dict[str, int]] = {
     "errors": 0, "lifecycle": 0, "events": 0, "chat": 0, "version": 0, "worker.acp": 0, "worker.spec": 0,
     # 1: numbers and small machines
     "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
-    "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1,
+    "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1, "shop.words": 1,
     # 2: contracts
-    "stores.base": 2, "stores.credentials": 2, "agents": 2, "client": 2,
+    "stores.base": 2, "stores.credentials": 2, "stores.database": 2, "stores.shop": 2, "agents": 2,
+    "client": 2,
     # 3: what touches the world
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
     "stores.writer": 3, "stores.sqlite_credentials": 3, "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3,
     "quotas": 3, "starts": 3,
+    "stores.memory_shop": 3, "stores.sqlite_shop": 3, "shop.catalog": 3, "shop.insights": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
-    "manager": 4, "reaper": 4, "idempotency": 4,
+    "manager": 4, "reaper": 4, "idempotency": 4, "shop.cart": 4, "shop.tools": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.guard": 5, "api.page": 5,
+    "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5,
     "refusals": 5, "cycle": 5, "protocol": 5,
     # 6: composition
     "door": 6, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
@@ -61,6 +64,9 @@ SAME_FLOOR: Final = {
     ("server", "app"), ("server", "door"), ("commands", "app"), ("commands", "server"),
     ("commands", "door"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"),
     ("__init__", "app"),
+    ("services", "shop.cart"), ("shop.tools", "shop.cart"), ("api.mcp", "auth"), ("api.mcp", "api.operation"),
+    ("api.mcp", "api.reading"), ("api.mcp", "api.mcp_conversation"),
+    ("api.mcp_server", "api.mcp_conversation"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
@@ -74,7 +80,9 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "yarl": ("broker",),
     "jwt": ("tokens",),
     "itsdangerous": ("tickets",),
-    "sqlite3": ("stores.sqlite", "stores.sqlite_credentials", "stores.writer", "commands"),
+    "sqlite3": ("stores.sqlite", "stores.database", "stores.writer", "commands"),
+    "mcp": ("api.mcp_server",),
+    "mcp_types": ("api.mcp_server",),
 }
 ANYWHERE: Final = {"msgspec"}
 HEAVY_IN_FUNCTIONS: Final = {"__main__"}

@@ -1,0 +1,175 @@
+"""The MCP face: `POST /mcp`, streamable HTTP without state, the shop's tools inside.
+
+Who asks is settled before the SDK sees the request: Host and Origin by the guard, credentials by the gate,
+size, depth and deadline here. A client that asks for nothing but JSON, or for nothing in particular, gets
+JSON. An `initialize` is answered with a session id of the transport, which keeps no state here either: it is
+the cart's name, for clients that send no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.api.mcp_conversation import is_minted, mint
+from gateway.api.operation import Admit, json_response
+from gateway.api.reading import checked_depth, read_bytes
+from gateway.auth import principal_of
+from gateway.config import LimitsConfig, ServerConfig
+from gateway.errors import BadRequest, BrokenInvariant, RouteNotFound
+from gateway.shop.tools import ShopTools
+from gateway.tenants import Principal
+
+log = logging.getLogger(__name__)
+
+PATH: Final = "/mcp"
+SCOPE: Final = "chat"
+SESSION_HEADER: Final = "mcp-session-id"
+PICTURE_SECONDS: Final = 3_600
+_OUTER_META: Final = "agent_gateway.mcp_meta"
+_PARSE_ERROR: Final = -32700
+_INVALID_REQUEST: Final = -32600
+_INVALID_PARAMS: Final = -32602
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class _Envelope(Struct):
+    """What the face itself reads of a message; the rest is the SDK's."""
+
+    method: msgspec.Raw = msgspec.Raw()
+    meta: Any = msgspec.field(default=None, name="_meta")
+
+
+class McpFace:
+    """The route, and the SDK's server behind it from the first request to the end of the gateway."""
+
+    def __init__(self, tools: ShopTools, *, admit: Admit, server: ServerConfig, limits: LimitsConfig) -> None:
+        self._tools = tools
+        self._admit = admit
+        self._server = server
+        self._limits = limits
+        self._app: asyncio.Future[App] | None = None
+        self._holding: asyncio.Task[None] | None = None
+        self._ending = asyncio.Event()
+
+    def routes(self) -> list[Route]:
+        """`/mcp` describes itself (`tools/list`), so it stands in no OpenAPI document."""
+        return [
+            Route(PATH, self._answer, methods=["POST"], name="mcp"),
+            Route("/shop/images/{store}/{name}", self._picture, methods=["GET"], name="picture"),
+        ]
+
+    async def close(self) -> None:
+        """Ends the SDK's server."""
+        self._ending.set()
+        if self._holding is not None:
+            await asyncio.wait([self._holding])
+
+    async def _answer(self, request: Request) -> Response:
+        await self._admit(request, SCOPE)
+        body = await read_bytes(request, self._server)
+        try:
+            checked_depth(body, self._limits)
+            envelope = msgspec.json.decode(body, type=_Envelope)
+        except (BadRequest, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _refused(_PARSE_ERROR, f"Parse error: {error}")
+        except msgspec.ValidationError:
+            return _refused(_INVALID_REQUEST, "Send one JSON-RPC message, an object")
+        if not isinstance(envelope.meta, dict | None):
+            return _refused(_INVALID_PARAMS, "_meta is an object")
+        request.scope[_OUTER_META] = envelope.meta or {}
+        is_first = bytes(envelope.method) == b'"initialize"'
+        return _Handed(await self._ready(), body, session_id=mint() if is_first else None)
+
+    async def _ready(self) -> App:
+        if self._app is None:
+            self._app = asyncio.get_running_loop().create_future()
+            self._holding = asyncio.create_task(self._hold(self._app), name="mcp")
+        return await asyncio.shield(self._app)
+
+    async def _hold(self, ready: asyncio.Future[App]) -> None:
+        """One task enters and leaves the SDK's server, as its task group demands."""
+        try:
+            heavy: Any = await asyncio.to_thread(importlib.import_module, "gateway.api.mcp_server")
+        except ImportError:
+            log.exception("the MCP SDK cannot be imported: install the gateway with its dependencies")
+            ready.set_exception(BrokenInvariant())
+            return
+        limit = self._server.body_limit_bytes
+        async with heavy.serving(self._tools, said, body_limit_bytes=limit) as app:
+            ready.set_result(app)
+            await self._ending.wait()
+
+    async def _picture(self, request: Request) -> Response:
+        catalogue = self._tools.shop.catalogue
+        await catalogue.refresh()
+        found = catalogue.picture(request.path_params["store"], request.path_params["name"])
+        if found is None:
+            raise RouteNotFound
+        return Response(
+            found,
+            media_type="image/svg+xml",
+            headers={"Cache-Control": f"public, max-age={PICTURE_SECONDS}"},
+        )
+
+
+def said(request: HTTPConnection | None) -> tuple[Principal, Mapping[str, Any], str | None, bool]:
+    """What is known of an HTTP request besides its JSON (`mcp_server.Said`)."""
+    assert request is not None  # noqa: S101 - over HTTP there always is one
+    session_id = request.headers.get(SESSION_HEADER, "")
+    return (
+        principal_of(request),
+        request.scope.get(_OUTER_META, {}),
+        session_id if is_minted(session_id) else None,
+        request.headers.get("sec-gpc") == "1",
+    )
+
+
+class _Handed(Response):
+    """The SDK's answer to a body that was read already."""
+
+    def __init__(self, app: App, body: bytes, *, session_id: str | None) -> None:
+        super().__init__()
+        self._app = app
+        self._request_body = body
+        self._session_id = session_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        messages: list[Message] = [{"type": "http.request", "body": self._request_body, "more_body": False}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        async def told(message: Message) -> None:
+            is_start = message["type"] == "http.response.start" and message["status"] == 200
+            if is_start and self._session_id is not None:
+                headers = MutableHeaders(raw=list(message.get("headers", ())))
+                headers[SESSION_HEADER] = self._session_id
+                message = {**message, "headers": headers.raw}
+            await send(message)
+
+        await self._app(_accepting(scope), replay, told)
+
+
+def _accepting(scope: Scope) -> Scope:
+    """Without an Accept header everything is acceptable."""
+    if any(name == b"accept" for name, _ in scope["headers"]):
+        return scope
+    return {**scope, "headers": [*scope["headers"], (b"accept", b"*/*")]}
+
+
+def _refused(code: int, message: str) -> Response:
+    error = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
+    return json_response(error, status=400)

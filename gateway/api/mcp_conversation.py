@@ -1,0 +1,118 @@
+"""Which conversation an MCP request belongs to.
+
+Its id may sit in several places; the first in the order below wins, and one that disagrees is logged. Ids
+route, they do not authorise: the owner is the principal's, narrowed by the end user that ChatGPT names. Where
+no id came along the call gets a fresh cart of its own, never one that somebody else may have.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from gateway.shop.tools import Caller
+from gateway.stores.shop import ShopKey
+from gateway.tenants import Principal
+
+log = logging.getLogger(__name__)
+
+META_KEYS: Final = ("sessionId", "conversationId", "session_id", "openai/session")
+SUBJECT: Final = "openai/subject"
+LOCALE: Final = "openai/locale"
+ARGUMENT: Final = "_sessionId"
+TRANSPORT: Final = "transport"
+FRESH: Final = "fresh"
+MAX_ID: Final = 256
+
+_MINTED: Final = re.compile(r"agw-[0-9a-f]{32}")
+
+
+class MalformedConversation(Exception):
+    """An id that cannot be one; `source` is the place that it came from."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        super().__init__(source)
+
+
+class Named(Struct, frozen=True, kw_only=True):
+    """What a request says about its conversation, as it came."""
+
+    meta: Mapping[str, Any]
+    """`params._meta`."""
+    outer_meta: Mapping[str, Any]
+    """The `_meta` beside `params`."""
+    arguments: Mapping[str, Any]
+    transport: str | None = None
+    """The transport's own session."""
+
+
+def mint() -> str:
+    """A new id, that nobody can guess."""
+    return f"agw-{secrets.token_hex(16)}"
+
+
+def is_minted(session_id: str) -> bool:
+    """Whether an id looks like one of ours: only such a one is taken for a transport's session."""
+    return _MINTED.fullmatch(session_id) is not None
+
+
+def caller_of(named: Named, principal: Principal, *, is_private: bool = False) -> Caller:
+    """On whose behalf, and for which conversation, a tool is called. Raises MalformedConversation."""
+    found = list(_sources(named))
+    if any(session_id != found[0][1] for _, session_id in found[1:]):
+        log.warning(
+            "a request names more than one conversation (%s); the first counts",
+            ", ".join(source for source, _ in found),
+        )
+    if found:
+        source, conversation = found[0]
+    elif named.transport is not None:
+        source, conversation = TRANSPORT, named.transport
+    else:
+        source, conversation = FRESH, mint()
+        log.warning("a tool was called without a conversation's id: it got a fresh cart")
+    return Caller(
+        key=ShopKey(principal.tenant, _owner(named, principal), conversation),
+        source=source,
+        is_fresh=source == FRESH,
+        is_private=is_private,
+        locale=_locale(named),
+    )
+
+
+def _sources(named: Named) -> Iterator[tuple[str, str]]:
+    for place, meta in (("params._meta", named.meta), ("_meta", named.outer_meta)):
+        for key in META_KEYS:
+            if meta.get(key) is not None:
+                yield f"{place}.{key}", _checked(f"{place}.{key}", meta[key])
+    if named.arguments.get(ARGUMENT) is not None:
+        source = f"arguments.{ARGUMENT}"
+        yield source, _checked(source, named.arguments[ARGUMENT])
+
+
+def _checked(source: str, value: object) -> str:
+    """Kept as it is, letter for letter: two ids that look alike are two."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID or not value.isprintable():
+        raise MalformedConversation(source)
+    return value
+
+
+def _owner(named: Named, principal: Principal) -> str:
+    """The principal's, and the end user's behind it. No printable id can imitate the line break."""
+    for place, meta in (("params._meta", named.meta), ("_meta", named.outer_meta)):
+        if meta.get(SUBJECT) is not None:
+            return f"{principal.owner}\n{_checked(f'{place}.{SUBJECT}', meta[SUBJECT])}"
+    return principal.owner
+
+
+def _locale(named: Named) -> str | None:
+    for meta in (named.meta, named.outer_meta):
+        if isinstance(meta.get(LOCALE), str):
+            return str(meta[LOCALE])
+    return None

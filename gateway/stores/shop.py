@@ -1,0 +1,199 @@
+"""The contract of the shop's store: carts, preferences, counts and purchases of conversations.
+
+Everything is keyed by (owner, conversation), and an owner's conversation is nobody else's. Every operation is
+one transaction, so a hundred at once lose nothing. Money is whole agorot. A conversation whose time is over
+is not there, purged or not. `memory_shop.py` is the reference; both pass tests/contract/test_shop_stores.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct, field
+
+Use = Literal["searches", "views", "adds", "removes", "clears", "checkouts"]
+"""What is counted of a conversation."""
+USES: tuple[Use, ...] = ("searches", "views", "adds", "removes", "clears", "checkouts")
+
+
+class ShopKey(Struct, frozen=True):
+    """Whose conversation. The owner is decided by credentials, the conversation's id only routes."""
+
+    tenant: str
+    owner: str
+    conversation: str
+
+
+class Moment(Struct, frozen=True):
+    """When something is done, and until when the conversation lives if nothing more is. Milliseconds."""
+
+    at: int
+    expires_at: int
+
+
+class Bounds(Struct, frozen=True, kw_only=True):
+    """How much of everything one conversation, and all of them, may hold."""
+
+    quantity: int = 999
+    """Of one product."""
+    lines: int = 100
+    """Different products in one cart."""
+    conversations: int = 100_000
+    preference_keys: int = 64
+    preference_bytes: int = 16_384
+    """All keys and values of one conversation, as JSON."""
+    words: int = 100
+    purchases: int = 100
+    """Of one conversation; the oldest is dropped."""
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One line of a cart. `price` is that of one piece, in agorot, as it was when last added."""
+
+    line: str
+    """The product's id, or a random one for something that is in no catalogue."""
+    name: str
+    price: int
+    quantity: int = 1
+    image: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What a caller wants kept beside."""
+    added_at: int = 0
+
+    @property
+    def total(self) -> int:
+        """Price by quantity, in agorot."""
+        return self.price * self.quantity
+
+
+class Cart(Struct, frozen=True):
+    """A conversation's lines, in the order in which they were added."""
+
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """In agorot."""
+        return sum(line.total for line in self.lines)
+
+    @property
+    def quantity(self) -> int:
+        """Pieces, not lines."""
+        return sum(line.quantity for line in self.lines)
+
+
+class Purchase(Struct, frozen=True):
+    """What was bought, and when."""
+
+    at: int
+    total: int
+    lines: tuple[Line, ...]
+
+
+class ShopSession(Struct, frozen=True, kw_only=True):
+    """What is known of a conversation besides its cart."""
+
+    created_at: int
+    last_used_at: int
+    expires_at: int
+    may_count: bool = False
+    """Whether it may be counted among others: it agreed."""
+    counts: dict[str, int] = field(default_factory=dict)
+    words: dict[str, int] = field(default_factory=dict)
+    """Words that were searched or asked for, and how often."""
+
+
+class Tally(Struct, frozen=True, kw_only=True):
+    """One conversation as a row of a tenant's statistics: no id, no owner."""
+
+    seconds: int
+    counts: dict[str, int]
+    words: dict[str, int]
+    quantity: int
+    total: int
+
+
+class ShopStore(Protocol):
+    """One contract, two houses. Every method may raise StoreFull or StoreFailed; those that make a
+    conversation may raise SessionLimit.
+    """
+
+    async def use(
+        self,
+        key: ShopKey,
+        moment: Moment,
+        *,
+        use: Use | None = None,
+        words: Sequence[str] = (),
+        may_create: bool = True,
+    ) -> Cart:
+        """Notes that a conversation was used, makes it unless it may not, and gives its cart."""
+
+    async def cart(self, key: ShopKey, *, at: int) -> Cart:
+        """The cart; nothing is noted."""
+
+    async def session(self, key: ShopKey, *, at: int) -> ShopSession | None:
+        """What is known of a conversation; nothing is noted."""
+
+    async def add(self, key: ShopKey, line: Line, moment: Moment, *, bounds: Bounds) -> Cart:
+        """Adds a line, or its quantity to the line that is there, at the line's price. Raises CartLimit,
+        CartFull.
+        """
+
+    async def remove(self, key: ShopKey, line: str, moment: Moment) -> tuple[Line | None, Cart]:
+        """Takes a whole line out: (the line, what is left); None where it was not there."""
+
+    async def clear(self, key: ShopKey, moment: Moment) -> Cart:
+        """Empties the cart; what was in it."""
+
+    async def checkout(
+        self, key: ShopKey, moment: Moment, *, kept_until: int, bounds: Bounds
+    ) -> Purchase | None:
+        """Empties the cart into the purchases, at once; None where it was empty."""
+
+    async def purchases(self, key: ShopKey, *, at: int) -> list[Purchase]:
+        """What a conversation bought, the newest first."""
+
+    async def prefer(
+        self, key: ShopKey, changes: Mapping[str, Any], moment: Moment, *, bounds: Bounds
+    ) -> dict[str, Any]:
+        """Merges preferences by key; all of them. Raises PreferencesTooLarge."""
+
+    async def preferences(self, key: ShopKey, *, at: int) -> dict[str, Any]:
+        """All preferences."""
+
+    async def let_count(self, key: ShopKey, may_count: bool) -> None:
+        """Whether a conversation may be counted in its tenant's statistics."""
+
+    async def count(self, tenant: str, *, at: int) -> int:
+        """How many conversations of a tenant are alive."""
+
+    async def tallies(self, tenant: str, *, at: int) -> list[Tally]:
+        """A tenant's living conversations that may be counted, in no order."""
+
+    async def erase(self, key: ShopKey) -> None:
+        """Forgets a conversation: cart, preferences, counts, purchases."""
+
+    async def purge(self, now: int) -> int:
+        """Forgets conversations and purchases whose time is over; how many conversations."""
+
+
+def too_much(bounds: Bounds) -> str:
+    """The words of a refusal."""
+    return f"A cart holds at most {bounds.quantity} of one product."
+
+
+def too_many_lines(bounds: Bounds) -> str:
+    """The words of a refusal."""
+    return f"A cart holds at most {bounds.lines} different products."
+
+
+def too_many_keys(bounds: Bounds) -> str:
+    """The words of a refusal."""
+    return f"A conversation has at most {bounds.preference_keys} preferences."
+
+
+def too_much_text(bounds: Bounds) -> str:
+    """The words of a refusal."""
+    return f"A conversation's preferences take at most {bounds.preference_bytes} bytes as JSON."

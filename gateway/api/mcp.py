@@ -83,10 +83,10 @@ class McpFace:
         try:
             checked_depth(body, self._limits)
             envelope = msgspec.json.decode(body, type=_Envelope)
-        except (BadRequest, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _refused(_PARSE_ERROR, f"Parse error: {error}")
         except msgspec.ValidationError:
             return _refused(_INVALID_REQUEST, "Send one JSON-RPC message, an object")
+        except (BadRequest, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _refused(_PARSE_ERROR, f"Parse error: {error}")
         if not isinstance(envelope.meta, dict | None):
             return _refused(_INVALID_PARAMS, "_meta is an object")
         request.scope[_OUTER_META] = envelope.meta or {}

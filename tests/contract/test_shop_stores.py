@@ -280,8 +280,7 @@ async def test_a_full_disk_is_said_and_nothing_is_half_done(tmp_path: pathlib.Pa
         await add(store)
         await made.write(lambda connection: connection.execute("PRAGMA max_page_count = 1"))
         with pytest.raises(StoreFull):
-            for number in range(1_000):
-                await add(store, ShopKey("t", "t/s", f"{number:250}"))
+            await asyncio.gather(*(add(store, ShopKey("t", "t/s", f"{n:250}")) for n in range(1_000)))
         await made.write(lambda connection: connection.execute("PRAGMA max_page_count = 1000000"))
         assert (await add(store)).quantity == 2
     finally:

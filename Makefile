@@ -17,7 +17,7 @@ help:
 run: .venv/.runs frontend/dist/index.html
 	@exec $(BIN)/python -m gateway serve $(ARGS)
 
-test: .venv/.tests frontend/dist/index.html check
+test: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed check
 	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test
 	$(BIN)/python -m pytest $(PYTEST)
 	./test-sessions.sh
@@ -33,7 +33,7 @@ bench: .venv/.tests
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean:
-	rm -rf .venv .cache build dist frontend/node_modules frontend/dist
+	rm -rf .venv .cache build dist frontend/node_modules frontend/dist tests/mcp/node_modules
 
 # -- set-up ---------------------------------------------------------------------------------------------------
 
@@ -60,6 +60,11 @@ tools:
 frontend/node_modules/.installed: frontend/package.json frontend/package-lock.json | tools
 	@echo "installing the page's tools into frontend/node_modules"
 	@cd frontend && $(NPM) ci --silent --no-audit --no-fund
+	@touch $@
+
+tests/mcp/node_modules/.installed: tests/mcp/package.json tests/mcp/package-lock.json | tools
+	@echo "installing MCP clients for the tests into tests/mcp/node_modules"
+	@cd tests/mcp && $(NPM) ci --silent --no-audit --no-fund
 	@touch $@
 
 frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/vite.config.ts $(shell find frontend/src -type f 2>/dev/null)

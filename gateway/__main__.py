@@ -1,4 +1,4 @@
-"""The command line: `agent-gateway serve | sessions | keys | tenants | config | doctor`."""
+"""The command line: `agent-gateway serve | sessions | keys | tenants | config | mcp | doctor`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="look at what a gateway needs")
     _add_common(doctor)
     doctor.set_defaults(run=_doctor)
+    _add_mcp(commands)
     return parser
+
+
+def _add_mcp(commands: Any) -> None:
+    parser = commands.add_parser("mcp", help="serve the shop to a desktop MCP client")
+    parser.add_argument("--stdio", action="store_true", required=True, help="over standard input and output")
+    parser.add_argument("--session", metavar="NAME", help="go on with the cart of this name")
+    _add_common(parser)
+    parser.set_defaults(run=_mcp)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -202,6 +211,15 @@ def _sessions(options: argparse.Namespace) -> int:
     return commands.sessions(
         config, options.action, ids, form=options.format, is_all=is_all, owner=options.owner
     )
+
+
+def _mcp(options: argparse.Namespace) -> int:
+    from gateway import desktop  # heavy
+
+    config = _configured(options)
+    logs.configure(level="warning", form=config.server.log_format)
+    os.umask(0o077)
+    return desktop.run(config, session=options.session)
 
 
 def _doctor(options: argparse.Namespace) -> int:

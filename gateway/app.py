@@ -313,6 +313,11 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def open_store(config: Config) -> Store:
+    """The store that the configuration names; it is not opened yet."""
+    return _stores(config)[0]
+
+
 def _stores(config: Config) -> tuple[Store, CredentialStore]:
     limits = config.limits
     if config.store == "memory://":

@@ -90,14 +90,14 @@ def _sources(named: Named) -> Iterator[tuple[str, str]]:
     for place, meta in (("params._meta", named.meta), ("_meta", named.outer_meta)):
         for key in META_KEYS:
             if meta.get(key) is not None:
-                yield f"{place}.{key}", _checked(f"{place}.{key}", meta[key])
+                yield f"{place}.{key}", checked_id(f"{place}.{key}", meta[key])
     if named.arguments.get(ARGUMENT) is not None:
         source = f"arguments.{ARGUMENT}"
-        yield source, _checked(source, named.arguments[ARGUMENT])
+        yield source, checked_id(source, named.arguments[ARGUMENT])
 
 
-def _checked(source: str, value: object) -> str:
-    """Kept as it is, letter for letter: two ids that look alike are two."""
+def checked_id(source: str, value: object) -> str:
+    """An id as it came, letter for letter: two that look alike are two. Raises MalformedConversation."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID or not value.isprintable():
         raise MalformedConversation(source)
     return value
@@ -107,7 +107,7 @@ def _owner(named: Named, principal: Principal) -> str:
     """The principal's, and the end user's behind it. No printable id can imitate the line break."""
     for place, meta in (("params._meta", named.meta), ("_meta", named.outer_meta)):
         if meta.get(SUBJECT) is not None:
-            return f"{principal.owner}\n{_checked(f'{place}.{SUBJECT}', meta[SUBJECT])}"
+            return f"{principal.owner}\n{checked_id(f'{place}.{SUBJECT}', meta[SUBJECT])}"
     return principal.owner
 
 

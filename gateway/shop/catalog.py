@@ -119,6 +119,7 @@ class Catalogue:
         self._monotonic = monotonic
         self._check_seconds = check_seconds
         self._checked_at: float | None = None
+        self._looking = asyncio.Lock()
         self._stamps: dict[str, Stamp | None] = {}
         self._stores: dict[str, tuple[Product, ...]] = {}
         self._was_missed = False
@@ -126,11 +127,21 @@ class Catalogue:
         """Grows with every change: what was answered by an older catalogue is old."""
 
     async def refresh(self) -> None:
-        """Reads what changed since the last look."""
-        now = self._monotonic()
-        if self._checked_at is not None and now - self._checked_at < self._check_seconds:
+        """Reads what changed since the last look. Only the first look is waited for by everybody: while a
+        later one reads, the others go on with what is known.
+        """
+        if self._is_fresh() or (self._checked_at is not None and self._looking.locked()):
             return
-        self._checked_at = now
+        async with self._looking:
+            if not self._is_fresh():
+                await self._look()
+                self._checked_at = self._monotonic()
+
+    def _is_fresh(self) -> bool:
+        checked_at = self._checked_at
+        return checked_at is not None and self._monotonic() - checked_at < self._check_seconds
+
+    async def _look(self) -> None:
         stamps = await asyncio.to_thread(_stamps, self._directory)
         for store in sorted(stamps.keys() | self._stores.keys() | self._stamps.keys()):
             stamp = stamps.get(store)

@@ -38,7 +38,7 @@ FLOORS: Final[dict[str, int]] = {
     "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5,
     "refusals": 5, "cycle": 5, "protocol": 5,
     # 6: composition
-    "door": 6, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
+    "door": 6, "app": 6, "server": 6, "commands": 6, "desktop": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
@@ -67,10 +67,11 @@ SAME_FLOOR: Final = {
     ("services", "shop.cart"), ("shop.tools", "shop.cart"), ("api.mcp", "auth"), ("api.mcp", "api.operation"),
     ("api.mcp", "api.reading"), ("api.mcp", "api.mcp_conversation"),
     ("api.mcp_server", "api.mcp_conversation"),
+    ("desktop", "app"), ("__main__", "desktop"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
-    "starlette": ("api.", "auth", "app", "door", "server"),
+    "starlette": ("api.", "auth", "app", "desktop", "door", "server"),
     "sse_starlette": ("api.stream", "server"),
     "psutil": ("memory", "orphans"),
     "uvloop": ("__main__",),

@@ -32,6 +32,8 @@ OPERATOR: Final = "agent_gateway.operator"
 """In the ASGI scope of what came through the operator's socket: the token that its caller must show."""
 ANSWER_HEADERS: Final = "agent_gateway.answer_headers"
 """In the ASGI scope: headers that the answer carries, a renewed cookie for instance."""
+IS_NEW_VISITOR: Final = "agent_gateway.is_new_visitor"
+"""In the ASGI scope: nothing said who the caller is, so it was made a visitor by this request."""
 VISITOR_COOKIE: Final = "agw_visitor"
 USER_COOKIE: Final = "agw_user"
 VISITOR_PREFIX: Final = "agv_"
@@ -225,6 +227,7 @@ class Gate:
         config = self._config().visitors
         subject = VISITOR_MARK + secrets.token_urlsafe(18)
         principal = Principal(config.tenant, subject, "visitor", VISITOR_SCOPES)
+        connection.scope[IS_NEW_VISITOR] = True
         origin = connection.headers.get("origin")
         if origin in config.origins and not _is_same_site(connection):
             text = self.tickets.issue(
@@ -306,6 +309,11 @@ def principal_of(connection: HTTPConnection) -> Principal:
     """On whose behalf a request is made; it was admitted before."""
     principal: Principal = connection.scope[PRINCIPAL]
     return principal
+
+
+def is_new_visitor(connection: HTTPConnection) -> bool:
+    """Whether a request came without anything that says who asks; the next one like it is somebody else's."""
+    return IS_NEW_VISITOR in connection.scope
 
 
 def principal_from(

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from starlette.requests import HTTPConnection
 
-from gateway.api.mcp_conversation import MalformedConversation, checked_id, mint
+from gateway.api.mcp_conversation import MalformedConversation, Origin, checked_id, mint
 from gateway.api.mcp_server import serve_stdio
 from gateway.app import open_shop, open_store
 from gateway.config import Config
@@ -23,7 +21,7 @@ from gateway.errors import GatewayError, StoreFailed
 from gateway.lock import is_held
 from gateway.shop.tools import ShopTools
 from gateway.stores.sqlite import numbered, schema_version
-from gateway.tenants import LOCAL, Principal
+from gateway.tenants import LOCAL
 
 
 def run(config: Config, *, session: str | None) -> int:
@@ -44,8 +42,8 @@ async def _serve(config: Config, conversation: str) -> None:
     config.data_path.mkdir(parents=True, exist_ok=True)
     _check_version(config)
 
-    def said(_request: HTTPConnection | None) -> tuple[Principal, Mapping[str, Any], str | None, bool]:
-        return LOCAL, {}, conversation, False
+    def said(_request: HTTPConnection | None) -> Origin:
+        return Origin(principal=LOCAL, transport=conversation)
 
     store = open_store(config)
     await store.open()

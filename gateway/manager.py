@@ -31,6 +31,8 @@ from gateway.lifecycle import CloseReason
 from gateway.services import Services
 from gateway.session import Session
 from gateway.stores.base import SessionRecord, Tombstone
+from gateway.stores.shop import ShopKey
+from gateway.tenants import tenant_of
 from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
@@ -286,6 +288,7 @@ class SessionManager:
         records = await store.list_sessions(giver, limit=ADOPTED)
         for record in records:
             await self._give(record, taker)
+        await self._services.shop.store.adopt(giver, taker, tenant=tenant_of(taker))
         return len(records)
 
     async def _give(self, record: SessionRecord, taker: str) -> None:
@@ -305,6 +308,10 @@ class SessionManager:
         self._newest[taker] = session_id
         self._newest.pop(record.owner, None)
         self._ring(new)
+        await self._services.shop.store.move(
+            ShopKey(tenant_of(record.owner), *old),
+            ShopKey(tenant_of(taker), *new),
+        )
 
     # -- ending -----------------------------------------------------------------------------------------
 
@@ -347,6 +354,10 @@ class SessionManager:
         )
         await asyncio.to_thread(self._services.workspaces.remove, record.key)
         await self._services.store.delete_session(record.key, tombstone)
+        if reason == "deleted":
+            await self._services.shop.store.erase(
+                ShopKey(tenant_of(record.owner), record.owner, record.session_id)
+            )
         self._services.workspaces.give_back_uid(record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
 

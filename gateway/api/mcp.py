@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -22,14 +22,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.api.mcp_conversation import is_minted, mint
+from gateway.api.mcp_conversation import Origin, is_minted, mint
 from gateway.api.operation import Admit, json_response
 from gateway.api.reading import checked_depth, read_bytes
-from gateway.auth import principal_of
+from gateway.auth import is_new_visitor, principal_of
 from gateway.config import LimitsConfig, ServerConfig
 from gateway.errors import BadRequest, BrokenInvariant, RouteNotFound
 from gateway.shop.tools import ShopTools
-from gateway.tenants import Principal
 
 log = logging.getLogger(__name__)
 
@@ -125,15 +124,16 @@ class McpFace:
         )
 
 
-def said(request: HTTPConnection | None) -> tuple[Principal, Mapping[str, Any], str | None, bool]:
-    """What is known of an HTTP request besides its JSON (`mcp_server.Said`)."""
+def said(request: HTTPConnection | None) -> Origin:
+    """What is known of an HTTP request besides its message (`mcp_server.Said`)."""
     assert request is not None  # noqa: S101 - over HTTP there always is one
     session_id = request.headers.get(SESSION_HEADER, "")
-    return (
-        principal_of(request),
-        request.scope.get(_OUTER_META, {}),
-        session_id if is_minted(session_id) else None,
-        request.headers.get("sec-gpc") == "1",
+    return Origin(
+        principal=principal_of(request),
+        outer_meta=request.scope.get(_OUTER_META, {}),
+        transport=session_id if is_minted(session_id) else None,
+        is_private=request.headers.get("sec-gpc") == "1",
+        is_nobody=is_new_visitor(request),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -25,11 +25,11 @@ from gateway.api.mcp_conversation import (
     MAX_ID,
     MalformedConversation,
     Named,
+    Origin,
     caller_of,
 )
 from gateway.shop.tools import BY_NAME, CART_WIDGET, PRODUCTS_WIDGET, TOOLS, Answer, ShopTools, Tool, bad_id
 from gateway.shop.words import words_for
-from gateway.tenants import Principal
 from gateway.version import VERSION
 
 logging.getLogger("mcp").setLevel(logging.WARNING)
@@ -47,10 +47,8 @@ _WIDGET_WORDS: Final = {
     CART_WIDGET: ("Cart", "The cart of this conversation.", "cart.html"),
 }
 
-Said = Callable[[HTTPConnection | None], tuple[Principal, Mapping[str, Any], str | None, bool]]
-"""What is known of a request besides its JSON: who asks, the `_meta` beside `params`, the transport's
-session, and whether the caller asked not to be counted.
-"""
+Said = Callable[[HTTPConnection | None], Origin]
+"""What is known of a request besides its message; over stdio there is no request."""
 
 
 def build(tools: ShopTools, said: Said) -> Server[Any]:
@@ -100,12 +98,10 @@ async def _call(
     context: ServerRequestContext[Any, Any],
     params: types.CallToolRequestParams,
 ) -> Answer:
-    principal, outer_meta, transport, is_private = said(context.request)
     arguments = params.arguments or {}
     meta = (context.params or {}).get("_meta") or {}
-    named = Named(meta=meta, outer_meta=outer_meta, arguments=arguments, transport=transport)
     try:
-        caller = caller_of(named, principal, is_private=is_private)
+        caller = caller_of(Named(meta=meta, arguments=arguments, origin=said(context.request)))
     except MalformedConversation as error:
         return bad_id(words_for(arguments.get("locale")), source=error.source, most=MAX_ID)
     return await tools.call(params.name, arguments, caller)

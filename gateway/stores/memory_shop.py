@@ -196,6 +196,21 @@ class MemoryShopStore:
         self._known.pop((key.owner, key.conversation), None)
         self._purchases.pop((key.owner, key.conversation), None)
 
+    async def move(self, old: ShopKey, new: ShopKey) -> None:
+        self._move((old.owner, old.conversation), (new.owner, new.conversation), new.tenant)
+
+    async def adopt(self, giver: str, taker: str, *, tenant: str) -> None:
+        for owner, conversation in list(self._known.keys() | self._purchases.keys()):
+            if owner == giver:
+                self._move((owner, conversation), (taker, conversation), tenant)
+
+    def _move(self, old: _Name, new: _Name, tenant: str) -> None:
+        if old in self._known and new not in self._known:
+            found = self._known[new] = self._known.pop(old)
+            found.tenant = tenant
+        if old in self._purchases:
+            self._purchases.setdefault(new, []).extend(self._purchases.pop(old))
+
     async def purge(self, now: int) -> int:
         dead = [name for name, found in self._known.items() if found.session.expires_at <= now]
         for name in dead:

@@ -175,6 +175,14 @@ class ShopStore(Protocol):
     async def erase(self, key: ShopKey) -> None:
         """Forgets a conversation: cart, preferences, counts, purchases."""
 
+    async def move(self, old: ShopKey, new: ShopKey) -> None:
+        """Gives a conversation, with what it bought, to another owner or under another id, unless the new one
+        has one of this name.
+        """
+
+    async def adopt(self, giver: str, taker: str, *, tenant: str) -> None:
+        """Gives all conversations of one owner to another, but for those whose names the taker has."""
+
     async def purge(self, now: int) -> int:
         """Forgets conversations and purchases whose time is over; how many conversations."""
 

@@ -248,6 +248,31 @@ class SqliteShopStore:
 
         await self._database.write(act)
 
+    async def move(self, old: ShopKey, new: ShopKey) -> None:
+        def act(connection: sqlite3.Connection) -> None:
+            names = (new.owner, new.conversation, old.owner, old.conversation)
+            connection.execute(
+                "UPDATE OR IGNORE shop_sessions SET tenant = ?, owner = ?, conversation = ?"
+                " WHERE owner = ? AND conversation = ?",
+                (new.tenant, *names),
+            )
+            connection.execute(
+                "UPDATE shop_purchases SET owner = ?, conversation = ? WHERE owner = ? AND conversation = ?",
+                names,
+            )
+
+        await self._database.write(act)
+
+    async def adopt(self, giver: str, taker: str, *, tenant: str) -> None:
+        def act(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE OR IGNORE shop_sessions SET tenant = ?, owner = ? WHERE owner = ?",
+                (tenant, taker, giver),
+            )
+            connection.execute("UPDATE shop_purchases SET owner = ? WHERE owner = ?", (taker, giver))
+
+        await self._database.write(act)
+
     async def purge(self, now: int) -> int:
         def act(connection: sqlite3.Connection) -> int:
             connection.execute("DELETE FROM shop_purchases WHERE expires_at <= ?", (now,))

@@ -181,6 +181,24 @@ async def test_erasing_forgets_everything_of_one_conversation(store: ShopStore) 
     assert await store.preferences(bob, at=1) == {"a": 1}
 
 
+async def test_a_conversation_goes_to_another_owner_with_everything(store: ShopStore) -> None:
+    bob, new = ShopKey("u", "u/bob", "c"), ShopKey("u", "u/bob", "renamed")
+    await add(store)
+    await store.checkout(ALICE, NOW, kept_until=9_000, bounds=BOUNDS)
+    await add(store, quantity=2)
+    await add(store, bob, quantity=7)
+    await store.adopt("t/alice", "u/bob", tenant="u")
+    assert (await store.cart(bob, at=1)).quantity == 7
+    assert (await store.cart(ALICE, at=1)).quantity == 2
+    await store.move(ALICE, new)
+    assert (await store.cart(new, at=1)).quantity == 2
+    assert await store.session(ALICE, at=1) is None
+    assert len(await store.purchases(bob, at=1)) == 1
+    assert (await store.count("t", at=1), await store.count("u", at=1)) == (0, 2)
+    await store.adopt("u/bob", "t/carol", tenant="t")
+    assert (await store.count("t", at=1), await store.count("u", at=1)) == (2, 0)
+
+
 async def test_looking_notes_nothing_and_using_counts(store: ShopStore) -> None:
     await store.use(ALICE, NOW, use="searches", words=["tahini", "tahini", "rice"])
     await store.use(ALICE, Moment(1_500, 2_500), use="views")

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.api.mcp_conversation import MalformedConversation, Named, caller_of
-from gateway.stores.memory_shop import MemoryShopStore
-from gateway.stores.shop import Bounds, Line, Moment
+from gateway.api.mcp_conversation import MalformedConversation, Named, Origin, caller_of
+from gateway.stores.shop import ShopKey
 from gateway.tenants import Principal
 from tests.gateways import RunningGateway, running_gateway
 from tests.mcp_clients import PRODUCT, call, cart, post, refusal, result, said, text_of
@@ -163,30 +162,34 @@ async def test_the_end_user_behind_chatgpt_narrows_the_owner(gateway: RunningGat
     assert (await cart(gateway.http, name))["items"] == []
 
 
-def named(conversation: str, **meta: str) -> Named:
-    return Named(meta={"sessionId": conversation, **meta}, outer_meta={}, arguments={})
-
-
-async def test_two_tenants_with_the_same_conversation_id_share_nothing() -> None:
-    store, now = MemoryShopStore(), Moment(1, 1_000)
-    callers = [
-        caller_of(named("shared"), Principal(tenant, subject))
-        for tenant, subject in (("a", "x"), ("b", "x"), ("a", "y"))
-    ]
-    for number, caller in enumerate(callers, start=1):
-        line = Line(line="p", name="p", price=100, quantity=number)
-        await store.add(caller.key, line, now, bounds=Bounds())
-    assert [(await store.cart(caller.key, at=2)).quantity for caller in callers] == [1, 2, 3]
+def key_of(conversation: str, principal: Principal, *, is_nobody: bool = False, subject: str = "") -> ShopKey:
+    meta = {"sessionId": conversation} | ({"openai/subject": subject} if subject else {})
+    origin = Origin(principal=principal, is_nobody=is_nobody)
+    return caller_of(Named(meta=meta, arguments={}, origin=origin)).key
 
 
 async def test_no_subject_can_imitate_another_owner() -> None:
-    plain = caller_of(named("c"), Principal("a", "x"))
+    me = Principal("a", "x")
     for subject in ("x", "a/x", "x/c"):
-        assert caller_of(named("c", **{"openai/subject": subject}), Principal("a", "x")).key != plain.key
-    forged = caller_of(named("c", **{"openai/subject": "y"}), Principal("a", "x")).key.owner
+        assert key_of("c", me, subject=subject) != key_of("c", me)
+    assert key_of("c", me, subject="y").owner == "a/x\ny"
     with pytest.raises(MalformedConversation):
-        caller_of(named("c", **{"openai/subject": "x\ny"}), Principal("a", "x"))
-    assert forged == "a/x\ny"
+        key_of("c", me, subject="x\ny")
+
+
+async def test_a_visitor_without_a_cookie_has_a_cart_that_nobody_can_guess() -> None:
+    nobody = [Principal("a", f"~{number}", "visitor") for number in range(2)]
+    first, second = [key_of("alice", who, is_nobody=True) for who in nobody]
+    assert first != second
+    handle = first.conversation
+    assert key_of(handle, nobody[1], is_nobody=True) == first
+    people = [
+        key_of("alice", who, is_nobody=True, subject=subject)
+        for who, subject in zip(nobody, ("v1/ann", "v1/ben"), strict=True)
+    ]
+    assert people[0] != people[1]
+    assert people[0] == key_of("alice", nobody[1], is_nobody=True, subject="v1/ann")
+    assert len({people[0], people[1], key_of("alice", nobody[0]), first}) == 4
 
 
 @pytest.mark.asyncio(loop_scope="function")

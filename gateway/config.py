@@ -64,6 +64,8 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     """Fewer where the process may not open so many files: some are kept for workers."""
     max_connections_per_address: int = 5_000
     """And never more than three quarters of all. 5,000: as many streams as one owner may have."""
+    ready_disk_bytes: int = 64 * MIB
+    """With less room than this on the data directory's disk, /readyz says no."""
     log_level: str = "info"
     log_format: str = "text"
     """`text` for people, `json` for machines."""

@@ -8,16 +8,19 @@ import msgspec
 from msgspec import Struct
 
 from gateway.agents import Agent, AgentCatalogue
+from gateway.audit import Audit
 from gateway.broker import Broker
 from gateway.chat import Outside
 from gateway.config import DAY_MILLISECONDS, Config
 from gateway.errors import UnknownAgent
+from gateway.metrics import Metrics
 from gateway.quotas import Quotas
 from gateway.slots import WorkerSlots
 from gateway.spawner import Spawner
 from gateway.starts import StartQueue
 from gateway.stores.base import SessionRecord, Store
 from gateway.tenants import tenant_of
+from gateway.usage import UsageSampler
 from gateway.workspace import Workspaces
 
 
@@ -35,6 +38,9 @@ class Services(Struct, kw_only=True):
     slots: WorkerSlots
     starts: StartQueue
     quotas: Quotas
+    metrics: Metrics
+    usage: UsageSampler
+    audit: Audit
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]

@@ -13,7 +13,10 @@ from gateway.quotas import Account
 class Turn:
     """One user message on its way. `done` is set when the turn has ended, however it ended."""
 
-    __slots__ = ("account", "done", "is_cut", "is_prompted", "message_id", "reply_id", "text", "turn_id")
+    __slots__ = (
+        *("account", "began", "done", "has_spoken", "is_cut", "is_prompted", "message_id", "reply_id"),
+        *("text", "turn_id"),
+    )
 
     def __init__(
         self,
@@ -32,6 +35,9 @@ class Turn:
         self.is_prompted = False
         self.is_cut = False
         """Whether the user interrupted it."""
+        self.began = 0.0
+        """When it became the one that runs, by the clock that is never set."""
+        self.has_spoken = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def started(self) -> ev.TurnStarted:

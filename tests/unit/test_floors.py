@@ -19,21 +19,22 @@ FLOORS: Final[dict[str, int]] = {
     "errors": 0, "lifecycle": 0, "events": 0, "chat": 0, "version": 0, "worker.acp": 0, "worker.spec": 0,
     # 1: numbers and small machines
     "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
-    "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1,
+    "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1, "metrics": 1,
+    "recent": 1, "audit": 1, "sights": 1,
     # 2: contracts
     "stores.base": 2, "stores.credentials": 2, "agents": 2, "client": 2,
     # 3: what touches the world
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
     "stores.writer": 3, "stores.sqlite_credentials": 3, "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3,
-    "quotas": 3, "starts": 3,
+    "quotas": 3, "starts": 3, "usage": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
-    "manager": 4, "reaper": 4, "idempotency": 4,
+    "manager": 4, "reaper": 4, "idempotency": 4, "census": 4, "readiness": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
-    "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.guard": 5, "api.page": 5,
-    "refusals": 5, "cycle": 5, "protocol": 5,
+    "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.admin": 5, "api.guard": 5,
+    "api.page": 5, "refusals": 5, "cycle": 5, "protocol": 5,
     # 6: composition
     "door": 6, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
@@ -43,6 +44,10 @@ SAME_FLOOR: Final = {
     ("config_file", "config"), ("config_file", "tenants"),
     ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
     ("stores.sqlite_credentials", "stores.sqlite"), ("oidc", "tokens"),
+    ("metrics", "recent"), ("audit", "limits"), ("audit", "logs"), ("audit", "tenants"),
+    ("usage", "memory"),
+    ("census", "manager"), ("census", "services"), ("census", "session"), ("readiness", "services"),
+    ("api.admin", "api.operation"), ("api.admin", "api.reading"), ("api.admin", "auth"),
     ("forks", "memory"), ("forks", "spawner"), ("watchdog", "forks"), ("watchdog", "memory"),
     ("walls", "forks"), ("walls", "spawner"), ("walls", "watchdog"), ("peer", "turns"),
     ("session", "eventlog"), ("session", "peer"), ("session", "services"), ("session", "host"),
@@ -66,6 +71,7 @@ SAME_FLOOR: Final = {
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "starlette": ("api.", "auth", "app", "door", "server"),
     "sse_starlette": ("api.stream", "server"),
+    "prometheus_client": ("metrics",),
     "psutil": ("memory", "orphans"),
     "uvloop": ("__main__",),
     "httptools": ("protocol",),

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from msgspec import Struct, field
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from gateway.recent import Recent
@@ -72,6 +79,7 @@ class Metrics:
     """The families; see the module."""
 
     def __init__(self, *, version: str, monotonic: Callable[[], float]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each counter, which nobody reads
         registry = self.registry = CollectorRegistry()
         self.events = Tally()
         self.starts = Recent(monotonic)

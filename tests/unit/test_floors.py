@@ -36,7 +36,7 @@ FLOORS: Final[dict[str, int]] = {
     "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.admin": 5, "api.guard": 5,
     "api.page": 5, "refusals": 5, "cycle": 5, "protocol": 5,
     # 6: composition
-    "door": 6, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
+    "door": 6, "top": 6, "app": 6, "server": 6, "commands": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
@@ -63,7 +63,7 @@ SAME_FLOOR: Final = {
     ("api.shares", "api.reading"), ("api.shares", "api.stream"),
     ("api.guard", "api.operation"), ("api.guard", "auth"), ("refusals", "api.operation"),
     ("cycle", "refusals"), ("protocol", "api.stream"), ("protocol", "cycle"), ("protocol", "refusals"),
-    ("server", "app"), ("server", "door"), ("commands", "app"), ("commands", "server"),
+    ("server", "app"), ("server", "door"), ("commands", "app"), ("commands", "server"), ("__main__", "top"),
     ("commands", "door"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"),
     ("__init__", "app"),
 }  # fmt: skip
@@ -72,6 +72,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "starlette": ("api.", "auth", "app", "door", "server"),
     "sse_starlette": ("api.stream", "server"),
     "prometheus_client": ("metrics",),
+    "rich": ("top",),
     "psutil": ("memory", "orphans"),
     "uvloop": ("__main__",),
     "httptools": ("protocol",),

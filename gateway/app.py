@@ -58,6 +58,7 @@ from gateway.stores.sqlite_credentials import SqliteCredentials
 from gateway.tenants import tenant_of
 from gateway.tickets import Tickets, read_secret
 from gateway.tokens import TokenVerifier
+from gateway.tracing import tracer
 from gateway.usage import UsageSampler
 from gateway.version import VERSION
 from gateway.walls import WalledSpawner
@@ -142,6 +143,7 @@ class Gateway:
             quotas=self.quotas,
             metrics=metrics,
             usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
+            tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             audit=Audit(config.data_path, wall_ms=wall_ms, monotonic=monotonic),
             monotonic=monotonic,
             wall_ms=wall_ms,
@@ -266,6 +268,7 @@ class Gateway:
             rates=rates,
             metrics=metrics,
             audit=services.audit,
+            tracer=services.tracer,
         )
         return app
 
@@ -278,6 +281,7 @@ class Gateway:
             stack.callback(self.lock.release)
             services.audit.open()
             stack.callback(services.audit.close)
+            stack.push_async_callback(asyncio.to_thread, services.tracer.close)
             services.metrics.orphans.inc(await asyncio.to_thread(orphans.sweep, self.config.data_path))
             services.workspaces.open()
             await services.store.open()

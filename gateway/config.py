@@ -191,6 +191,13 @@ class AgentConfig(Table, frozen=True, kw_only=True):
 _LIMITS: Final = Limits()
 
 
+class TelemetryConfig(Table, frozen=True, kw_only=True):
+    """Traces, for which the extra `otel` must be installed."""
+
+    otlp_endpoint: str = ""
+    """A collector's base for OTLP over HTTP: http://host:4318. Empty: OTEL_EXPORTER_OTLP_ENDPOINT's."""
+
+
 class WorkersConfig(Table, frozen=True, kw_only=True):
     """How workers run: behind which walls, and how much each may use (0: no limit)."""
 
@@ -348,6 +355,7 @@ class Config(Table, frozen=True, kw_only=True):
     limits: LimitsConfig = LimitsConfig()
     model: ModelConfig = ModelConfig()
     workers: WorkersConfig = WorkersConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     auth: AuthConfig = AuthConfig()
     visitors: VisitorsConfig = VisitorsConfig()
     jwt: JwtConfig = JwtConfig()

@@ -20,6 +20,7 @@ from gateway.spawner import Spawner
 from gateway.starts import StartQueue
 from gateway.stores.base import SessionRecord, Store
 from gateway.tenants import tenant_of
+from gateway.tracing import Tracer
 from gateway.usage import UsageSampler
 from gateway.workspace import Workspaces
 
@@ -41,6 +42,7 @@ class Services(Struct, kw_only=True):
     metrics: Metrics
     usage: UsageSampler
     audit: Audit
+    tracer: Tracer
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]

@@ -18,7 +18,7 @@ import logging
 import msgspec
 
 from gateway import events as ev
-from gateway import logs
+from gateway import logs, tracing
 from gateway.agent import AgentGone, WireError
 from gateway.agents import Agent
 from gateway.chat import ChatState, Outside
@@ -420,6 +420,7 @@ class Session:
     async def run(self) -> None:
         """The session's whole life, from the map's point of view. Never raises."""
         self._ids = logs.begin(tenant=self.tenant, session=self.record.key)
+        tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
             while not self.is_ending:
                 if self._has_turn():
@@ -506,6 +507,11 @@ class Session:
             is_new=started.how == "new",
             seconds=started.milliseconds / 1000,
             tenant=self.tenant,
+        )
+        self._record(
+            f"start_agent {self.record.agent}",
+            started.milliseconds / 1000,
+            self._traced("start_agent") | {"agent_gateway.start.how": started.how},
         )
         self._transition(SessionState.IDLE)
         await self._serve(host, peer)
@@ -650,6 +656,9 @@ class Session:
     def _set_turn(self, turn: Turn) -> None:
         self._turn = turn
         turn.began = self._services.monotonic()
+        turn.span = self._services.tracer.start(
+            f"invoke_agent {self.record.agent}", parent=turn.cause, attributes=self._traced("invoke_agent")
+        )
 
     def _end_turn(self, turn: Turn, *ended: ev.EventData) -> None:
         """Appends the turn's end, with its words for everybody who sees messages only."""
@@ -665,7 +674,12 @@ class Session:
         self._services.quotas.end_turn(turn.account)
         self._ended_seq = self.log.append(*events, durable=True)
         seconds = self._services.monotonic() - turn.began
-        self._services.metrics.turn_ended(_outcome(ended[0]), seconds, tenant=self.tenant)
+        outcome = _outcome(ended[0])
+        self._services.metrics.turn_ended(outcome, seconds, tenant=self.tenant)
+        turn.span.end(
+            error="" if isinstance(ended[0], ev.TurnEnded) and outcome != "error" else outcome,
+            attributes={"agent_gateway.turn.outcome": outcome},
+        )
         self._ids.pop("turn", None)
         turn.finish()
         self._wake.set()
@@ -729,7 +743,15 @@ class Session:
     def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
         """A model call on the agent's behalf is over."""
         metrics, model = self._services.metrics, model or OTHER
-        metrics.model_called(model, seconds, error=outcome.code if isinstance(outcome, ModelError) else "")
+        error = outcome.code if isinstance(outcome, ModelError) else ""
+        metrics.model_called(model, seconds, error=error)
+        attributes = self._traced("chat") | {"gen_ai.request.model": model}
+        if isinstance(outcome, ModelResult):
+            attributes |= {
+                "gen_ai.usage.input_tokens": outcome.input_tokens or 0,
+                "gen_ai.usage.output_tokens": outcome.output_tokens or 0,
+            }
+        self._record(f"chat {model}", seconds, attributes, error)
         if isinstance(outcome, ModelResult):
             metrics.tokens_used(
                 model,
@@ -737,6 +759,20 @@ class Session:
                 output_tokens=outcome.output_tokens or 0,
                 tenant=self.tenant,
             )
+
+    def _traced(self, operation: str) -> dict[str, str | int]:
+        """What every span of this session says."""
+        return {
+            "gen_ai.operation.name": operation,
+            "gen_ai.agent.name": self.record.agent,
+            "gen_ai.conversation.id": self.record.key,
+            "agent_gateway.tenant": self.tenant,
+        }
+
+    def _record(self, name: str, seconds: float, attributes: dict[str, str | int], error: str = "") -> None:
+        """A span below the turn that runs."""
+        parent = self._turn.span if self._turn is not None else None
+        self._services.tracer.record(name, seconds=seconds, parent=parent, attributes=attributes, error=error)
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction for the user's wallet."""

@@ -7,6 +7,7 @@ import secrets
 from collections import deque
 
 from gateway import events as ev
+from gateway import tracing
 from gateway.quotas import Account
 
 
@@ -15,7 +16,7 @@ class Turn:
 
     __slots__ = (
         *("account", "began", "done", "has_spoken", "is_cut", "is_prompted", "message_id", "reply_id"),
-        *("text", "turn_id"),
+        *("cause", "span", "text", "turn_id"),
     )
 
     def __init__(
@@ -38,6 +39,9 @@ class Turn:
         self.began = 0.0
         """When it became the one that runs, by the clock that is never set."""
         self.has_spoken = False
+        self.cause = tracing.current()
+        """The request that it came with."""
+        self.span: tracing.Span = tracing.NO_SPAN
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def started(self) -> ev.TurnStarted:
@@ -46,6 +50,7 @@ class Turn:
 
     def finish(self) -> None:
         """Wakes whoever waits for its end."""
+        self.span.end()
         if not self.done.done():
             self.done.set_result(None)
 

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import logs
+from gateway import logs, tracing
 from gateway.addresses import caller, is_within
 from gateway.answers import ErrorBody, ErrorDetail
 from gateway.api.operation import OPERATION, json_response
@@ -93,10 +93,12 @@ class Guard:
         rates: TokenBuckets,
         metrics: Metrics,
         audit: Audit,
+        tracer: tracing.Tracer,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._audit = audit
+        self._tracer = tracer
         self._config = config
         self._statuses = statuses
         self._rates = rates
@@ -112,6 +114,8 @@ class Guard:
         request_id = _request_id(headers)
         logs.begin(request_id=request_id)
         began = time.monotonic()
+        span = self._tracer.start("request", headers=headers)
+        tracing.enter(span)
         origin = headers.get("origin")
         sender = _Sender(send, scope, request_id=request_id, origin=origin)
         try:
@@ -134,6 +138,15 @@ class Guard:
             if sender.has_started:
                 operation = scope.get(OPERATION, _NO_OPERATION)
                 self._metrics.answered(operation, sender.status, sender.started_at - began)
+                span.end(
+                    name=f"{scope['method']} {operation}",
+                    error=str(sender.status) if sender.status >= 500 else "",
+                    attributes={
+                        "http.request.method": scope["method"],
+                        "http.response.status_code": sender.status,
+                        "agent_gateway.request_id": request_id,
+                    },
+                )
 
     def _place(self, scope: Scope, headers: Headers) -> None:
         """Says who calls, and how, where a trusted proxy stands between."""

@@ -20,7 +20,7 @@ FLOORS: Final[dict[str, int]] = {
     # 1: numbers and small machines
     "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
     "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1, "metrics": 1,
-    "recent": 1, "audit": 1, "sights": 1,
+    "recent": 1, "audit": 1, "sights": 1, "tracing": 1,
     # 2: contracts
     "stores.base": 2, "stores.credentials": 2, "agents": 2, "client": 2,
     # 3: what touches the world
@@ -73,6 +73,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "sse_starlette": ("api.stream", "server"),
     "prometheus_client": ("metrics",),
     "rich": ("top",),
+    "opentelemetry": ("tracing",),
     "psutil": ("memory", "orphans"),
     "uvloop": ("__main__",),
     "httptools": ("protocol",),
@@ -84,8 +85,8 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "sqlite3": ("stores.sqlite", "stores.sqlite_credentials", "stores.writer", "commands"),
 }
 ANYWHERE: Final = {"msgspec"}
-HEAVY_IN_FUNCTIONS: Final = {"__main__"}
-"""Only the command line imports inside functions, so that `--help` is quick."""
+HEAVY_IN_FUNCTIONS: Final = {"__main__", "tracing"}
+"""The command line imports inside functions, so that `--help` is quick; tracing, because it is an extra."""
 
 
 @functools.cache

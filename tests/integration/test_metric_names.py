@@ -100,9 +100,7 @@ async def test_no_label_tells_people_or_sessions_apart(real: Scrape) -> None:
 async def test_every_alert_fires_and_stays_silent_as_its_tests_say() -> None:
     promtool = os.environ.get("PROMTOOL") or shutil.which("promtool")
     if promtool is None:
-        pytest.skip(
-            "the alerts are NOT TESTED: promtool is missing (apt install prometheus, or PROMTOOL=)"
-        )
+        pytest.skip("the alerts are NOT TESTED: promtool is missing (apt install prometheus, or PROMTOOL=)")
     for command in (["check", "rules", RULES.name], ["test", "rules", "rules_test.yml"]):
         process = await asyncio.create_subprocess_exec(
             *(promtool, *command), cwd=RULES.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -1,4 +1,4 @@
-"""The command line: `agent-gateway serve | sessions | keys | tenants | config | mcp | doctor`."""
+"""The command line: `agent-gateway serve | sessions | keys | tenants | config | top | mcp | doctor`."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_keys(commands)
     _add_tenants(commands)
     _add_config(commands)
+    _add_top(commands)
     doctor = commands.add_parser("doctor", help="look at what a gateway needs")
     _add_common(doctor)
     doctor.set_defaults(run=_doctor)
@@ -156,6 +157,33 @@ def _quietly(options: argparse.Namespace, act: Any) -> int:
     config = _configured(options)
     logs.configure(level="error", form="text")
     return commands.keys(config, act)
+
+
+def _add_top(commands: Any) -> None:
+    parser = commands.add_parser("top", help="watch the running gateway: sessions, memory, rates, tenants")
+    _add_common(parser)
+    parser.add_argument("--once", action="store_true", help="print it once")
+    parser.add_argument("--json", action="store_true", help="print it once, for programs")
+    parser.add_argument("--rows", type=int, default=20, metavar="N", help="so many sessions (20)")
+    parser.set_defaults(run=_top)
+
+
+def _top(options: argparse.Namespace) -> int:
+    from gateway import top  # heavy
+    from gateway.client import GatewayClient
+    from gateway.lock import is_held
+
+    if not is_held(_configured(options).data_path):
+        print("agent-gateway: no gateway runs on this data directory", file=sys.stderr)
+        return 1
+
+    async def act(client: GatewayClient) -> None:
+        await top.show(client, is_once=options.once, is_json=options.json, rows=max(1, options.rows))
+
+    try:
+        return _quietly(options, act)
+    except KeyboardInterrupt:
+        return 0
 
 
 def _add_tenants(commands: Any) -> None:

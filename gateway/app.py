@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import pathlib
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final
@@ -22,6 +23,7 @@ from gateway import errors, orphans
 from gateway.agents import AgentCatalogue
 from gateway.answers import Reloaded
 from gateway.api import page
+from gateway.api.admin import AdminFace
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.guard import Guard
@@ -31,8 +33,10 @@ from gateway.api.operation import json_response, openapi
 from gateway.api.ops import OpsFace
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
+from gateway.audit import Audit
 from gateway.auth import Gate
 from gateway.broker import Broker
+from gateway.census import Census, LoopLag
 from gateway.config import Config
 from gateway.config_file import NOT_RELOADED, changes, kept_tables
 from gateway.keyring import KeyRing
@@ -40,8 +44,10 @@ from gateway.lifecycle import CloseReason
 from gateway.limits import TokenBuckets
 from gateway.lock import DataLock
 from gateway.manager import SessionManager
+from gateway.metrics import Metrics
 from gateway.oidc import Http, Provider, verifier_of
 from gateway.quotas import Quotas
+from gateway.readiness import Readiness
 from gateway.reaper import Reaper
 from gateway.services import Services
 from gateway.shop.cart import Shop, bounds_of
@@ -59,6 +65,8 @@ from gateway.stores.sqlite_shop import SqliteShopStore
 from gateway.tenants import tenant_of
 from gateway.tickets import Tickets, read_secret
 from gateway.tokens import TokenVerifier
+from gateway.tracing import tracer
+from gateway.usage import UsageSampler
 from gateway.version import VERSION
 from gateway.walls import WalledSpawner
 from gateway.workspace import Workspaces
@@ -83,6 +91,7 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.SessionNotFound: 404,
     errors.SessionExists: 409,
     errors.SessionEnded: 409,
+    errors.SessionBusy: 409,
     errors.QueueFull: 429,
     errors.PermissionNotPending: 409,
     errors.ProductNotFound: 404,
@@ -121,12 +130,19 @@ class Gateway:
         limits = config.limits
         self._config_source = reread
         self.slots = WorkerSlots(limits.max_live_workers, lambda: self.manager.sessions())
+        metrics = Metrics(version=VERSION, monotonic=time.monotonic)
         self.spawner = WalledSpawner(config.workers, directory=config.data_path / "sessions")
-        store, credentials = _stores(config)
+        store, credentials = _stores(config, on_commit=metrics.committed)
         monotonic, wall_ms = time.monotonic, _wall_ms
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
-        self.quotas = Quotas(lambda: self.config, credentials, monotonic=monotonic, wall_ms=wall_ms)
+        self.quotas = Quotas(
+            lambda: self.config,
+            credentials,
+            monotonic=monotonic,
+            wall_ms=wall_ms,
+            on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
+        )
         self._credentials = credentials
         self.services = Services(
             config=config,
@@ -139,6 +155,10 @@ class Gateway:
             starts=StartQueue(),
             quotas=self.quotas,
             shop=open_shop(config, store),
+            metrics=metrics,
+            usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
+            tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
+            audit=Audit(config.data_path, wall_ms=wall_ms, monotonic=monotonic),
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
@@ -212,19 +232,33 @@ class Gateway:
         return Provider(config.oidc, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
 
     def _asgi(self) -> Starlette:
+        services, metrics = self.services, self.services.metrics
+        chat = ChatFace(self.manager, services)
+        census = Census(self.manager, services, readers=chat.readers)
+
+        async def scrape() -> bytes:
+            return await asyncio.to_thread(metrics.exposition, await census.standing())
+
         operations = [
-            *ChatFace(self.manager, self.services).operations(),
-            *SessionsFace(self.manager, self.services).operations(),
+            *chat.operations(),
+            *SessionsFace(self.manager, services).operations(),
+            *AdminFace(self.manager, services, census, drain=_terminate).operations(),
             *self.identity.operations(),
-            *SharesFace(self.manager, self.services, self._credentials).operations(),
+            *SharesFace(self.manager, services, self._credentials).operations(),
             *CredentialsFace(
-                self.keys, self.gate, self._credentials, self.services, reload=self.reload
+                self.keys, self.gate, self._credentials, services, reload=self.reload
             ).operations(),
             *OpsFace(
                 version=VERSION,
                 is_draining=lambda: self.manager.is_draining,
-                monotonic=self.services.monotonic,
-                wall_ms=self.services.wall_ms,
+                monotonic=services.monotonic,
+                wall_ms=services.wall_ms,
+                readiness=Readiness(
+                    services,
+                    is_draining=lambda: self.manager.is_draining,
+                    has_forkserver=lambda: self.spawner.is_ready,
+                ),
+                scrape=scrape,
             ).operations(),
         ]
         document = msgspec.json.encode(openapi(operations, version=VERSION))
@@ -247,9 +281,17 @@ class Gateway:
         rates = TokenBuckets(
             rate=limits.address_requests_per_second,
             burst=limits.address_burst,
-            monotonic=self.services.monotonic,
+            monotonic=services.monotonic,
         )
-        app.add_middleware(Guard, config=lambda: self.config, statuses=STATUSES, rates=rates)
+        app.add_middleware(
+            Guard,
+            config=lambda: self.config,
+            statuses=STATUSES,
+            rates=rates,
+            metrics=metrics,
+            audit=services.audit,
+            tracer=services.tracer,
+        )
         return app
 
     @contextlib.asynccontextmanager
@@ -259,7 +301,10 @@ class Gateway:
         async with contextlib.AsyncExitStack() as stack:
             self.lock.take()
             stack.callback(self.lock.release)
-            await asyncio.to_thread(orphans.sweep, self.config.data_path)
+            services.audit.open()
+            stack.callback(services.audit.close)
+            stack.push_async_callback(asyncio.to_thread, services.tracer.close)
+            services.metrics.orphans.inc(await asyncio.to_thread(orphans.sweep, self.config.data_path))
             services.workspaces.open()
             await services.store.open()
             stack.push_async_callback(services.store.close)
@@ -274,8 +319,11 @@ class Gateway:
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
-            sweeping = asyncio.create_task(self.reaper.run(), name="reaper")
-            stack.push_async_callback(_cancelled, sweeping)
+            for name, running in (
+                ("reaper", self.reaper.run()),
+                ("loop lag", LoopLag(services).run()),
+            ):
+                stack.push_async_callback(_cancelled, asyncio.create_task(running, name=name))
             noting = asyncio.create_task(self._note_use(), name="use")
             stack.push_async_callback(self._keep_use)
             stack.push_async_callback(_cancelled, noting)
@@ -318,12 +366,14 @@ def open_store(config: Config) -> Store:
     return _stores(config)[0]
 
 
-def _stores(config: Config) -> tuple[Store, CredentialStore]:
+def _stores(
+    config: Config, *, on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None
+) -> tuple[Store, CredentialStore]:
     limits = config.limits
     if config.store == "memory://":
         memory = MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
         return memory, memory.credentials
-    sqlite = SqliteStore(config.database_path)
+    sqlite = SqliteStore(config.database_path, on_commit=on_commit)
     return sqlite, SqliteCredentials(sqlite)
 
 
@@ -342,6 +392,11 @@ def open_shop(config: Config, store: Store) -> Shop:
         config.shop,
         wall_ms=_wall_ms,
     )
+
+
+def _terminate() -> None:
+    """Asks this process to end, as a service manager does."""
+    signal.raise_signal(signal.SIGTERM)
 
 
 def create_app(config: Config | None = None) -> Starlette:

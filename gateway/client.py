@@ -27,6 +27,7 @@ from gateway.answers import (
     TenantList,
     TenantSummary,
 )
+from gateway.sights import Acted, DrainBegun, Overview, WatchedSessions
 
 T = TypeVar("T")
 
@@ -96,6 +97,26 @@ class GatewayClient:
         """Sends a message; State, at once or when the turn has ended."""
         body = {"session_id": session_id, "message": message}
         return await self._json("POST", f"/api/chat?wait={wait_seconds}", dict[str, Any], body=body)
+
+    async def overview(self) -> Overview:
+        """The gateway at a glance."""
+        return await self._json("GET", "/api/admin/overview", Overview)
+
+    async def watched_sessions(self, *, limit: int = 1000) -> WatchedSessions:
+        """Everybody's sessions in memory, without their content, last used first."""
+        return await self._json("GET", f"/api/admin/sessions?limit={limit}", WatchedSessions)
+
+    async def park(self, key: str) -> Acted:
+        """Stops an idle session's worker; `key` is the internal one."""
+        return await self._json("POST", f"/api/admin/sessions/{key}/park", Acted)
+
+    async def kill(self, key: str) -> Acted:
+        """Ends a session's worker and the turn that runs."""
+        return await self._json("POST", f"/api/admin/sessions/{key}/kill", Acted)
+
+    async def drain(self) -> DrainBegun:
+        """Asks the gateway to end as SIGTERM does."""
+        return await self._json("POST", "/api/admin/drain", DrainBegun)
 
     async def keys(self) -> list[KeySummary]:
         """The API keys, oldest first."""

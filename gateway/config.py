@@ -64,6 +64,8 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     """Fewer where the process may not open so many files: some are kept for workers."""
     max_connections_per_address: int = 5_000
     """And never more than three quarters of all. 5,000: as many streams as one owner may have."""
+    ready_disk_bytes: int = 64 * MIB
+    """With less room than this on the data directory's disk, /readyz says no."""
     log_level: str = "info"
     log_format: str = "text"
     """`text` for people, `json` for machines."""
@@ -201,6 +203,13 @@ class AgentConfig(Table, frozen=True, kw_only=True):
 
 
 _LIMITS: Final = Limits()
+
+
+class TelemetryConfig(Table, frozen=True, kw_only=True):
+    """Traces, for which the extra `otel` must be installed."""
+
+    otlp_endpoint: str = ""
+    """A collector's base for OTLP over HTTP: http://host:4318. Empty: OTEL_EXPORTER_OTLP_ENDPOINT's."""
 
 
 class WorkersConfig(Table, frozen=True, kw_only=True):
@@ -361,6 +370,7 @@ class Config(Table, frozen=True, kw_only=True):
     shop: ShopConfig = ShopConfig()
     model: ModelConfig = ModelConfig()
     workers: WorkersConfig = WorkersConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     auth: AuthConfig = AuthConfig()
     visitors: VisitorsConfig = VisitorsConfig()
     jwt: JwtConfig = JwtConfig()

@@ -87,7 +87,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 NOT_RELOADED: Final = (
-    *("data_dir", "store", "workers.", "auth.secret_file", "auth.modes"),
+    *("data_dir", "store", "workers.", "telemetry.", "auth.secret_file", "auth.modes"),
     *(f"server.{name}" for name in ServerConfig.__struct_fields__ if name not in ("hosts", "public_url")),
     *(
         "limits.session_",
@@ -119,7 +119,7 @@ def kept_tables(old: Config, new: Config) -> Config:
         },
     )
     return msgspec.structs.replace(
-        new, server=server, limits=limits, workers=old.workers, auth=old.auth,
+        new, server=server, limits=limits, workers=old.workers, telemetry=old.telemetry, auth=old.auth,
         data_dir=old.data_dir, store=old.store,
     )  # fmt: skip
 

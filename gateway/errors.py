@@ -107,6 +107,12 @@ class SessionEnded(GatewayError):
     code = "session_ended"
 
 
+class SessionBusy(GatewayError):
+    """This session is busy; wait for the end of its turn, or end its worker."""
+
+    code = "session_busy"
+
+
 class QueueFull(GatewayError):
     """Too many messages are waiting in this session; wait for the answer or interrupt it."""
 

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from gateway.errors import GatewayError, SessionEnded
 from gateway.events import EVENT_OVERHEAD_BYTES, Event, EventData
+from gateway.metrics import Tally
 from gateway.stores.base import Sink, Store
 
 RESERVE_AHEAD: Final = 10_000
@@ -67,6 +68,7 @@ class EventLog(Sink):
         on_refused: Callable[[set[int], GatewayError], None],
         max_events: int,
         max_bytes: int,
+        tally: Tally | None = None,
     ) -> None:
         self.key = key
         self._store = store
@@ -75,6 +77,7 @@ class EventLog(Sink):
         self._on_refused = on_refused
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._tally = tally or Tally()
         self._tail: list[Event] = []
         self._seqs: list[int] = []
         self._tail_bytes = 0
@@ -178,6 +181,7 @@ class EventLog(Sink):
             if durable or event.seq > self._reserved:
                 self._held.append(_Entry(event.seq, rejectable))
             self._store.enqueue(self, event, urgent=durable)
+        self._tally.count += len(data)
         if self._head > self._reserved - RESERVE_LOW_WATER:
             self._reserve_soon()
         self._advance()

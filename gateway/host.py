@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from gateway import events as ev
@@ -21,6 +22,7 @@ from gateway.peer import AgentPeer, Owner
 from gateway.services import Services
 from gateway.spawner import StartFailed, Worker, base_environment, why_ended
 from gateway.tenants import tenant_of
+from gateway.usage import Running
 from worker.acp import AUTH_REQUIRED
 from worker.spec import Limits, Receipt, SpawnRequest
 
@@ -109,6 +111,8 @@ class WorkerHost:
         self._worker: Worker | None = None
         self._began = services.monotonic()
         self.peer: AgentPeer | None = None
+        self.stopped = asyncio.Event()
+        """Set when `stop` is done."""
 
     async def open(self) -> ev.AgentStarted:
         """Spawns the worker and opens the agent's session. Raises WorkerFailed; TimeoutError passes
@@ -160,21 +164,32 @@ class WorkerHost:
         """Resident memory of the worker's processes; 0 without one."""
         return self._worker.memory_bytes() if self._worker is not None else 0
 
+    @property
+    def running(self) -> Running | None:
+        """Its worker, for those who measure; None while there is none."""
+        worker, record = self._worker, self._owner.record
+        return Running(record.key, record.agent, worker.pid) if worker is not None else None
+
     async def stop(self, *, grace_seconds: float) -> tuple[Receipt, Used]:
         """Ends the worker and all that it started, and says what it used; nothing to do where there is
         none.
         """
-        peer, worker = self.peer, self._worker
+        peer, worker, running = self.peer, self._worker, self.running
+        held = self.memory_bytes()  # before the end of its input makes it leave
         self.peer = self._worker = None
         if peer is not None:
             await peer.connection.__aexit__()
-        if worker is None:
+        if worker is None or running is None:
+            self.stopped.set()
             return Receipt(), Used()
         seconds = self._services.monotonic() - self._began
         receipt = await worker.stop(grace_seconds=grace_seconds)
+        receipt = msgspec.structs.replace(receipt, bytes_freed=max(held, receipt.bytes_freed))
+        self.stopped.set()
+        cpu_seconds = worker.exited.result().cpu_seconds if worker.exited.done() else 0.0
+        self._services.usage.ended(running, cpu_seconds)
         if receipt.survivors:
             log.error("session %s: %d processes survived", self._owner.record.key, receipt.survivors)
-        cpu_seconds = worker.exited.result().cpu_seconds if worker.exited.done() else 0.0
         return receipt, Used(cpu_seconds, receipt.bytes_freed / 1e6 * seconds)
 
     # -- the words of a failure -------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class WorkerEnd(enum.StrEnum):
     LIMIT_EXCEEDED = "limit_exceeded"
     PARKED = "parked"
     CLOSED = "closed"
+    KILLED = "killed"
     FORKSERVER_LOST = "forkserver_lost"
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway import events as ev
+from gateway import logs
 from gateway.answers import Counts
 from gateway.chat import ChatState
 from gateway.errors import (
@@ -93,6 +94,10 @@ class SessionManager:
         """The session in the map under this name."""
         with self._lock:
             return self._sessions.get((owner, session_id))
+
+    def by_key(self, key: str) -> Session | None:
+        """The session in the map with this internal key, whoever owns it."""
+        return next((session for session in self.sessions() if session.record.key == key), None)
 
     def get_active_session_count(self) -> int:
         """How many sessions are in the map, with a worker or parked."""
@@ -172,6 +177,7 @@ class SessionManager:
                 return await self._open(name, agent=agent, is_making=is_making)
             session = known if isinstance(known, Session) else await _outcome(known)
             if session is not None and not session.is_ending:
+                logs.bind(session=session.record.key)
                 return session
             if session is not None:
                 await asyncio.wait([session.left])

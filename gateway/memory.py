@@ -1,4 +1,4 @@
-"""How much memory a process and its descendants use.
+"""How much memory, and CPU time, a process and its descendants use.
 
 Shared pages are counted by share (PSS) where the kernel lets us read it: as root, and of one's own dumpable
 processes (ptrace(2), "access mode checking"). Elsewhere it is the anonymous memory, which counts what a
@@ -45,4 +45,14 @@ def resident_bytes(pid: int) -> int:
     for member in tree(pid):
         with contextlib.suppress(psutil.Error):
             total += int(psutil.Process(member).memory_info().rss)
+    return total
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """CPU time of a process, of everything below it, and of what those have outlived."""
+    total = 0.0
+    for member in tree(pid):
+        with contextlib.suppress(psutil.Error):
+            times = psutil.Process(member).cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
     return total

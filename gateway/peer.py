@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -19,7 +20,7 @@ from gateway.agent import AgentConnection, AgentError, AgentGone, Initialized
 from gateway.agents import Agent
 from gateway.broker import Broker
 from gateway.chat import Block, ChatState
-from gateway.completion import ModelDelta, ModelError, ModelRequest
+from gateway.completion import ModelDelta, ModelError, ModelRequest, ModelResult
 from gateway.config import Config
 from gateway.conversation import transcript
 from gateway.spawner import Worker
@@ -52,6 +53,11 @@ class Owner(Protocol):
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction."""
+
+    def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
+        """A model call on the agent's behalf is over; `model` is empty where it is none of those on the
+        list.
+        """
 
 
 class _Option(Struct, rename="camel"):
@@ -315,14 +321,24 @@ class AgentPeer:
             self.connection.notify("_model/delta", {"requestId": request_id} | msgspec.to_builtins(delta))
             await self.connection.drained()
 
+        began = time.monotonic()
+
+        def over(outcome: ModelResult | ModelError) -> None:
+            wanted = request.model or self._broker.models[0]
+            known = wanted if wanted in self._broker.models else ""
+            self._owner.on_model_called(known, time.monotonic() - began, outcome)
+            if isinstance(outcome, ModelError):
+                self._fail_model(request_id, outcome)
+
         try:
             result = await self._broker.stream(request, on_delta)
         except ModelError as error:
-            self._fail_model(request_id, error)
+            over(error)
             return
         except asyncio.CancelledError:
-            self._fail_model(request_id, ModelError("cancelled", "The model call was cancelled."))
+            over(ModelError("cancelled", "The model call was cancelled."))
             raise
+        over(result)
         usage = {"inputTokens": result.input_tokens, "outputTokens": result.output_tokens}
         self._owner.on_events(
             [ev.Usage(input_tokens=result.input_tokens, output_tokens=result.output_tokens)]

@@ -8,10 +8,12 @@ import msgspec
 from msgspec import Struct
 
 from gateway.agents import Agent, AgentCatalogue
+from gateway.audit import Audit
 from gateway.broker import Broker
 from gateway.chat import Outside
 from gateway.config import DAY_MILLISECONDS, Config
 from gateway.errors import UnknownAgent
+from gateway.metrics import Metrics
 from gateway.quotas import Quotas
 from gateway.shop.cart import Shop
 from gateway.slots import WorkerSlots
@@ -19,6 +21,8 @@ from gateway.spawner import Spawner
 from gateway.starts import StartQueue
 from gateway.stores.base import SessionRecord, Store
 from gateway.tenants import tenant_of
+from gateway.tracing import Tracer
+from gateway.usage import UsageSampler
 from gateway.workspace import Workspaces
 
 
@@ -37,6 +41,10 @@ class Services(Struct, kw_only=True):
     starts: StartQueue
     quotas: Quotas
     shop: Shop
+    metrics: Metrics
+    usage: UsageSampler
+    audit: Audit
+    tracer: Tracer
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]

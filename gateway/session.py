@@ -18,9 +18,11 @@ import logging
 import msgspec
 
 from gateway import events as ev
+from gateway import logs, tracing
 from gateway.agent import AgentGone, WireError
 from gateway.agents import Agent
 from gateway.chat import ChatState, Outside
+from gateway.completion import ModelError, ModelResult
 from gateway.config import SessionsConfig
 from gateway.conversation import prompt_blocks
 from gateway.errors import (
@@ -28,21 +30,26 @@ from gateway.errors import (
     GatewayError,
     PermissionNotPending,
     QueueFull,
+    SessionBusy,
     SessionEnded,
 )
 from gateway.eventlog import EventLog
 from gateway.host import Deadline, Deaths, WorkerFailed, WorkerHost
 from gateway.lifecycle import BUSY, LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
+from gateway.metrics import OTHER, STOP_REASONS
 from gateway.peer import AgentPeer
 from gateway.quotas import Account
 from gateway.services import Services
 from gateway.stores.base import SessionRecord
+from gateway.tenants import tenant_of
 from gateway.turns import Queue, Turn
+from gateway.usage import Running
 from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
 
 TITLE_CHARACTERS = 60
+KILLED_WORDS = "An operator ended this conversation's agent. Send a message to start it again."
 
 
 class Session:
@@ -61,6 +68,7 @@ class Session:
             on_refused=self._on_refused,
             max_events=limits.events_per_session,
             max_bytes=limits.event_bytes_per_session,
+            tally=services.metrics.events,
         )
         self.state = SessionState.PARKED
         self.close_reason: CloseReason | None = None
@@ -73,6 +81,8 @@ class Session:
         self._host: WorkerHost | None = None
         self._deadline = Deadline()
         self._is_parking = False
+        self._is_killed = False
+        self._ids: logs.Ids = {}
         self._wake = asyncio.Event()
         self._deaths = Deaths(services)
         self._said: list[str] = []
@@ -126,6 +136,21 @@ class Session:
         """Seconds since a verb or a worker's report; streams and reads do not count."""
         return self._services.monotonic() - self.last_used
 
+    @property
+    def tenant(self) -> str:
+        """Whose it is, of those who are told apart in figures."""
+        return tenant_of(self.record.owner)
+
+    @property
+    def waiting_count(self) -> int:
+        """How many messages wait for a turn."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> Running | None:
+        """Its worker, for those who measure; None without one."""
+        return self._host.running if self._host is not None else None
+
     def memory_bytes(self) -> int:
         """Resident memory of its worker's processes; 0 without one."""
         return self._host.memory_bytes() if self._host is not None else 0
@@ -171,7 +196,7 @@ class Session:
                 self._dismiss(turn)
             raise
         if is_next:
-            self._turn = turn
+            self._set_turn(turn)
             follow: ev.EventData = turn.started()
         else:
             self._queue.put(turn)
@@ -306,6 +331,34 @@ class Session:
         self._is_parking = True
         self._wake.set()
 
+    async def park(self) -> bool:
+        """Stops its worker and returns when it is gone; whether there was one. Raises SessionBusy while
+        there is something to do.
+        """
+        host = self._host
+        if self.is_busy:
+            raise SessionBusy
+        if host is None:
+            return False
+        self.ask_to_park()
+        await host.stopped.wait()
+        return True
+
+    async def kill(self) -> bool:
+        """Ends its worker now, and with it the turn that runs; returns when it is gone; whether there was
+        one. The session stays.
+        """
+        host = self._host
+        if host is None:
+            return False
+        self._is_killed = True
+        self._deadline.move(0)
+        self._wake.set()
+        await host.stopped.wait()
+        with contextlib.suppress(GatewayError):
+            await self.log.commit(self.log.last_seq)
+        return True
+
     def ask_to_close(self, reason: CloseReason) -> None:
         """Asks it to end. The first reason stands."""
         if self.close_reason is None:
@@ -366,6 +419,8 @@ class Session:
 
     async def run(self) -> None:
         """The session's whole life, from the map's point of view. Never raises."""
+        self._ids = logs.begin(tenant=self.tenant, session=self.record.key)
+        tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
             while not self.is_ending:
                 if self._has_turn():
@@ -400,7 +455,7 @@ class Session:
     async def _live(self) -> None:
         """One worker's life, from spawn to receipt."""
         end, message = WorkerEnd.PARKED, None
-        self._is_parking = False
+        self._is_parking = self._is_killed = False
         self._transition(SessionState.STARTING)
         host = self._host = WorkerHost(self, self._services)
         try:
@@ -408,13 +463,20 @@ class Session:
             end = WorkerEnd.CLOSED if self.is_ending else WorkerEnd.PARKED
         except WorkerFailed as failure:
             end, message = failure.reason, failure.message
-            if end is not WorkerEnd.INTERRUPT_TIMEOUT:  # ended by us, at the user's word
+            if end not in (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED):  # ended by us, at somebody's word
                 self._deaths.note()
         self._cut_turn(end, message)
         receipt = await self._stop_worker()
         if self._turn is None:
             self._give_slot()
         self.log.append(_worker_ended(end, message, receipt))
+        self._services.metrics.worker_ended(
+            str(end),
+            processes=receipt.processes,
+            survivors=receipt.survivors,
+            bytes_freed=receipt.bytes_freed,
+            seconds=receipt.milliseconds / 1000,
+        )
         if not self.is_ending:
             self._transition(SessionState.PARKED, reason=str(end))
             self._next_turn()
@@ -429,6 +491,8 @@ class Session:
         except TimeoutError:
             if self.is_ending:
                 return
+            if self._is_killed:
+                raise _killed() from None
             seconds = self._config.start_timeout_seconds
             raise host.start_failed(f"The agent did not start within {seconds:g} seconds.") from None
         peer = host.peer
@@ -438,12 +502,25 @@ class Session:
             self.record = msgspec.structs.replace(self.record, agent_session_id=peer.agent_session_id)
             await self._keep()
         self.log.append(started)
+        self._services.metrics.worker_started(
+            agent=self.record.agent,
+            is_new=started.how == "new",
+            seconds=started.milliseconds / 1000,
+            tenant=self.tenant,
+        )
+        self._record(
+            f"start_agent {self.record.agent}",
+            started.milliseconds / 1000,
+            self._traced("start_agent") | {"agent_gateway.start.how": started.how},
+        )
         self._transition(SessionState.IDLE)
         await self._serve(host, peer)
 
     async def _serve(self, host: WorkerHost, peer: AgentPeer) -> None:
         """Runs turns until it is asked to park or close, or the agent is gone (WorkerFailed)."""
         while not self.is_ending:
+            if self._is_killed:
+                raise _killed()
             if self._has_turn():
                 await self._run_turn(host, peer)
                 continue
@@ -463,6 +540,7 @@ class Session:
         if turn is None or self._end_cut_turn():
             return
         self._transition(SessionState.RUNNING)
+        self._ids["turn"] = turn.turn_id
         blocks = prompt_blocks(
             turn.text, self._said, peer.transcript_before(turn), is_built_in=self.agent.is_built_in
         )
@@ -473,6 +551,8 @@ class Session:
             async with self._deadline.within(self._config.turn_timeout_seconds):
                 ended = await peer.prompt(turn, blocks)
         except TimeoutError:
+            if self._is_killed:
+                raise _killed() from None
             if not self.is_ending:
                 raise self._timed_out() from None
         except AgentGone:
@@ -522,7 +602,8 @@ class Session:
         host, self._host = self._host, None
         if host is None:
             return Receipt()
-        grace = 0.0 if self.close_reason is CloseReason.DELETED else self._config.stop_grace_seconds
+        is_quick = self._is_killed or self.close_reason is CloseReason.DELETED
+        grace = 0.0 if is_quick else self._config.stop_grace_seconds
         self.receipt, used = await host.stop(grace_seconds=grace)
         self._services.quotas.meter(
             self._slot or self.account,
@@ -569,8 +650,15 @@ class Session:
                 self._queue.event(), self._notice("error", error.code, error.message), durable=True
             )
             return
-        self._turn = turn
+        self._set_turn(turn)
         self.log.append(turn.started(), self._queue.event(), durable=True)
+
+    def _set_turn(self, turn: Turn) -> None:
+        self._turn = turn
+        turn.began = self._services.monotonic()
+        turn.span = self._services.tracer.start(
+            f"invoke_agent {self.record.agent}", parent=turn.cause, attributes=self._traced("invoke_agent")
+        )
 
     def _end_turn(self, turn: Turn, *ended: ev.EventData) -> None:
         """Appends the turn's end, with its words for everybody who sees messages only."""
@@ -585,6 +673,14 @@ class Session:
         self._turn = None
         self._services.quotas.end_turn(turn.account)
         self._ended_seq = self.log.append(*events, durable=True)
+        seconds = self._services.monotonic() - turn.began
+        outcome = _outcome(ended[0])
+        self._services.metrics.turn_ended(outcome, seconds, tenant=self.tenant)
+        turn.span.end(
+            error="" if isinstance(ended[0], ev.TurnEnded) and outcome != "error" else outcome,
+            attributes={"agent_gateway.turn.outcome": outcome},
+        )
+        self._ids.pop("turn", None)
         turn.finish()
         self._wake.set()
 
@@ -617,11 +713,15 @@ class Session:
 
     def on_events(self, events: list[ev.EventData]) -> None:
         """The agent's updates as events."""
-        self.last_used = self._services.monotonic()
+        now = self.last_used = self._services.monotonic()
         for event in events:
             if isinstance(event, ev.Usage):
                 self._meter(event)
         self.log.append(*events)
+        turn = self._turn
+        if turn is not None and not turn.has_spoken and any(isinstance(item, _WORDS) for item in events):
+            turn.has_spoken = True
+            self._services.metrics.first_token(now - turn.began)
 
     def _meter(self, usage: ev.Usage) -> None:
         """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by."""
@@ -639,6 +739,40 @@ class Session:
         self.log.append(asked, durable=True)
         if self.state is SessionState.RUNNING:
             self._transition(SessionState.WAITING)
+
+    def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
+        """A model call on the agent's behalf is over."""
+        metrics, model = self._services.metrics, model or OTHER
+        error = outcome.code if isinstance(outcome, ModelError) else ""
+        metrics.model_called(model, seconds, error=error)
+        attributes = self._traced("chat") | {"gen_ai.request.model": model}
+        if isinstance(outcome, ModelResult):
+            attributes |= {
+                "gen_ai.usage.input_tokens": outcome.input_tokens or 0,
+                "gen_ai.usage.output_tokens": outcome.output_tokens or 0,
+            }
+        self._record(f"chat {model}", seconds, attributes, error)
+        if isinstance(outcome, ModelResult):
+            metrics.tokens_used(
+                model,
+                input_tokens=outcome.input_tokens or 0,
+                output_tokens=outcome.output_tokens or 0,
+                tenant=self.tenant,
+            )
+
+    def _traced(self, operation: str) -> dict[str, str | int]:
+        """What every span of this session says."""
+        return {
+            "gen_ai.operation.name": operation,
+            "gen_ai.agent.name": self.record.agent,
+            "gen_ai.conversation.id": self.record.key,
+            "agent_gateway.tenant": self.tenant,
+        }
+
+    def _record(self, name: str, seconds: float, attributes: dict[str, str | int], error: str = "") -> None:
+        """A span below the turn that runs."""
+        parent = self._turn.span if self._turn is not None else None
+        self._services.tracer.record(name, seconds=seconds, parent=parent, attributes=attributes, error=error)
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction for the user's wallet."""
@@ -737,6 +871,24 @@ class Session:
             raise BrokenInvariant(f"A session cannot go from {self.state} to {to}.")
         self.state = to
         self.log.append(ev.SessionStateChanged(to, reason=reason))
+
+
+_WORDS = (ev.TextDelta, ev.ContentBlock)
+"""What a user sees first of an answer."""
+
+
+def _killed() -> WorkerFailed:
+    return WorkerFailed(WorkerEnd.KILLED, KILLED_WORDS)
+
+
+def _outcome(ended: ev.EventData) -> str:
+    """How a turn ended, of a bounded list."""
+    match ended:
+        case ev.TurnInterrupted(reason=reason):
+            return reason
+        case ev.TurnEnded(stop_reason=reason) if reason in STOP_REASONS:
+            return reason
+    return OTHER
 
 
 def _worker_ended(end: WorkerEnd, message: str | None, receipt: Receipt) -> ev.WorkerEnded:

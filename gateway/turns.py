@@ -7,13 +7,17 @@ import secrets
 from collections import deque
 
 from gateway import events as ev
+from gateway import tracing
 from gateway.quotas import Account
 
 
 class Turn:
     """One user message on its way. `done` is set when the turn has ended, however it ended."""
 
-    __slots__ = ("account", "done", "is_cut", "is_prompted", "message_id", "reply_id", "text", "turn_id")
+    __slots__ = (
+        *("account", "began", "done", "has_spoken", "is_cut", "is_prompted", "message_id", "reply_id"),
+        *("cause", "span", "text", "turn_id"),
+    )
 
     def __init__(
         self,
@@ -32,6 +36,12 @@ class Turn:
         self.is_prompted = False
         self.is_cut = False
         """Whether the user interrupted it."""
+        self.began = 0.0
+        """When it became the one that runs, by the clock that is never set."""
+        self.has_spoken = False
+        self.cause = tracing.current()
+        """The request that it came with."""
+        self.span: tracing.Span = tracing.NO_SPAN
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def started(self) -> ev.TurnStarted:
@@ -40,6 +50,7 @@ class Turn:
 
     def finish(self) -> None:
         """Wakes whoever waits for its end."""
+        self.span.end()
         if not self.done.done():
             self.done.set_result(None)
 

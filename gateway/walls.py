@@ -125,6 +125,12 @@ class WalledSpawner:
         return self._link.pid if self._link is not None else 0
 
     @property
+    def is_ready(self) -> bool:
+        """Whether there is a fork server that takes requests."""
+        link = self._link
+        return link is not None and link.ready.done() and not link.lost.done()
+
+    @property
     def workers(self) -> list[ForkWorker]:
         """Every worker there is."""
         return self._link.workers if self._link is not None else []

@@ -37,10 +37,11 @@ from gateway.api.reading import (
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response
 from gateway.auth import principal_of
 from gateway.chat import Outside, State, StateMessage
-from gateway.errors import InvalidField, MessageTooLong, SessionEnded, TooManyStreams
+from gateway.errors import InvalidField, MessageTooLong, RateLimited, SessionEnded, TooManyStreams
 from gateway.idempotency import Idempotency
 from gateway.limits import Gauge, TokenBuckets
 from gateway.manager import SessionManager, new_session_id
+from gateway.metrics import Readers
 from gateway.quotas import Account
 from gateway.services import Services
 from gateway.session import Session
@@ -113,7 +114,18 @@ class ChatFace:
         self._streams = Gauge(self._limits.streams_per_owner)
         self._waiting = Gauge(self._limits.waiting_streams_per_owner)
         self._unnamed: dict[str, list[Stream]] = {}
+        self._readers: dict[Stream, str] = {}
         self._idempotency = Idempotency(services.store, wall_ms=services.wall_ms)
+
+    def readers(self) -> dict[str, Readers]:
+        """The open streams of each view."""
+        found = {"state": Readers(), "events": Readers()}
+        for stream, view in self._readers.items():
+            readers, lag = found[view], stream.lag
+            readers.count += 1
+            readers.lag += lag
+            readers.max_lag = max(readers.max_lag, lag)
+        return found
 
     def operations(self) -> list[Operation]:
         """The six verbs as operations."""
@@ -168,7 +180,7 @@ class ChatFace:
         session_id = await self._chat_session_id(request, body.session_id, owner)
         is_new = session_id is None
         session_id = session_id or new_session_id()
-        self._rates.take(f"{owner}\0{session_id}")
+        self._take(owner, session_id)
         key = request.headers.get("idempotency-key")
 
         async def run(session: Session) -> Turn | None:
@@ -210,7 +222,7 @@ class ChatFace:
             agent = record.agent if record is not None else None
         waits = session_id is not None and agent is None
         follower = Stream(self._manager, owner, session_id, outside=self._outside(agent))
-        release = self._admit(owner, follower, is_waiting=waits, is_unnamed=session_id is None)
+        release = self._admit(owner, follower, view, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
         return response(frames, headers=headers, on_end=BackgroundTask(release))
@@ -219,7 +231,7 @@ class ChatFace:
         body = await self._read(request, InterruptRequest)
         owner = principal_of(request).owner
         session_id = await self._reading_session_id(request, owner, body.session_id)
-        self._rates.take(f"{owner}\0{session_id}")
+        self._take(owner, session_id)
         session = self._manager.get(owner, session_id)
         if session is None:
             return await self.state_of(owner, session_id)
@@ -239,7 +251,7 @@ class ChatFace:
         self._check_text(body.message)
         owner = principal_of(request).owner
         session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
-        self._rates.take(f"{owner}\0{session_id}")
+        self._take(owner, session_id)
         session, message_id = await self._with_session(owner, session_id, lambda s: s.system(body.message))
         said = next(message for message in reversed(session.fold.messages) if message.id == message_id)
         return self._answer(request, session, is_new=is_new, extra=b',"res":' + said.json)
@@ -263,12 +275,20 @@ class ChatFace:
         if not isinstance(network, str) or not network.strip() or len(network) > NETWORK_CHARACTERS:
             return json_response(CommandAnswer(False, 'set_network wants args {"network": NAME}.'))
         session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
-        self._rates.take(f"{owner}\0{session_id}")
+        self._take(owner, session_id)
         session, _ = await self._with_session(owner, session_id, lambda s: s.set_network(network))
         answer = CommandAnswer(True, f"Network set to {network}.", {"network": network})
         return json_response(answer, headers=self._headers(request, session.session_id, is_new=is_new))
 
     # -- inner ------------------------------------------------------------------------------------------
+
+    def _take(self, owner: str, session_id: str) -> None:
+        """One more request of this session. Raises RateLimited."""
+        try:
+            self._rates.take(f"{owner}\0{session_id}")
+        except RateLimited:
+            self._services.metrics.rejections.labels("session_requests_per_second").inc()
+            raise
 
     async def _read(self, request: Request, kind: type[T]) -> T:
         return await read_body(request, kind, server=self._server, limits=self._limits)
@@ -329,17 +349,19 @@ class ChatFace:
         return tombstone is not None and cursor >= tombstone.last_seq
 
     def _admit(
-        self, owner: str, follower: Stream, *, is_waiting: bool, is_unnamed: bool
+        self, owner: str, follower: Stream, view: str, *, is_waiting: bool, is_unnamed: bool
     ) -> Callable[[], Awaitable[None]]:
         """Counts a stream; what it returns uncounts it. Raises TooManyStreams."""
         gauge = self._waiting if is_waiting else self._streams
         if not gauge.take(owner):
             raise TooManyStreams(retry_after_seconds=5)
+        self._readers[follower] = view
         if is_unnamed:
             self._unnamed.setdefault(owner, []).append(follower)
 
         async def release() -> None:
             gauge.give(owner)
+            del self._readers[follower]
             if is_unnamed:
                 self._unnamed[owner].remove(follower)
                 if not self._unnamed[owner]:

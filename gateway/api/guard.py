@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import re
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -21,10 +22,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway import logs, tracing
 from gateway.addresses import caller, is_within
 from gateway.answers import ErrorBody, ErrorDetail
-from gateway.api.operation import json_response
-from gateway.auth import ANSWER_HEADERS, PEER
+from gateway.api.operation import OPERATION, json_response
+from gateway.audit import Audit
+from gateway.auth import ANSWER_HEADERS, PEER, PRINCIPAL
 from gateway.config import Config
 from gateway.errors import (
     BadRequest,
@@ -33,10 +36,16 @@ from gateway.errors import (
     ForbiddenOrigin,
     GatewayError,
     MethodNotAllowed,
+    QueueFull,
     QuotaExceeded,
+    RateLimited,
     RouteNotFound,
+    SessionLimit,
+    TooManyStreams,
+    WorkerLimit,
 )
 from gateway.limits import TokenBuckets
+from gateway.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +67,16 @@ PLAIN_HEADERS: Final = (
 _NO_WEBSOCKET: Final = (
     "WebSocket is not spoken here; follow a session with GET /api/chat/stream (server-sent events)."
 )
+LIMITS: Final[Mapping[type[GatewayError], str]] = {
+    SessionLimit: "max_sessions",
+    WorkerLimit: "max_live_workers",
+    QueueFull: "queued_messages",
+    TooManyStreams: "streams_per_owner",
+}
+"""Errors that mean one limit, by its name in the configuration; others are counted where they are kept."""
+_REFUSALS: Final = (401, 403)
+_NO_OPERATION: Final = "none"
+"""The page, the OpenAPI document, and addresses where there is nothing."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Statuses = Mapping[type[GatewayError], int]
@@ -67,9 +86,20 @@ class Guard:
     """ASGI middleware; see the module."""
 
     def __init__(
-        self, app: ASGIApp, *, config: Callable[[], Config], statuses: Statuses, rates: TokenBuckets
+        self,
+        app: ASGIApp,
+        *,
+        config: Callable[[], Config],
+        statuses: Statuses,
+        rates: TokenBuckets,
+        metrics: Metrics,
+        audit: Audit,
+        tracer: tracing.Tracer,
     ) -> None:
         self._app = app
+        self._metrics = metrics
+        self._audit = audit
+        self._tracer = tracer
         self._config = config
         self._statuses = statuses
         self._rates = rates
@@ -83,6 +113,10 @@ class Guard:
         headers = Headers(scope=scope)
         self._place(scope, headers)
         request_id = _request_id(headers)
+        logs.begin(request_id=request_id)
+        began = time.monotonic()
+        span = self._tracer.start("request", headers=headers)
+        tracing.enter(span)
         origin = headers.get("origin")
         sender = _Sender(send, scope, request_id=request_id, origin=origin)
         try:
@@ -101,6 +135,19 @@ class Guard:
         except Exception:
             log.exception("request %s failed", request_id)
             await self._refuse(BrokenInvariant(), sender, scope, receive)
+        finally:
+            if sender.has_started:
+                operation = scope.get(OPERATION, _NO_OPERATION)
+                self._metrics.answered(operation, sender.status, sender.started_at - began)
+                span.end(
+                    name=f"{scope['method']} {operation}",
+                    error=str(sender.status) if sender.status >= 500 else "",
+                    attributes={
+                        "http.request.method": scope["method"],
+                        "http.response.status_code": sender.status,
+                        "agent_gateway.request_id": request_id,
+                    },
+                )
 
     def _place(self, scope: Scope, headers: Headers) -> None:
         """Says who calls, and how, where a trusted proxy stands between."""
@@ -121,7 +168,11 @@ class Guard:
         if "websocket" in headers.get("upgrade", "").lower():
             raise BadRequest(_NO_WEBSOCKET)
         client = scope.get("client")
-        self._rates.take(client[0] if client else "")
+        try:
+            self._rates.take(client[0] if client else "")
+        except RateLimited:
+            self._metrics.rejections.labels("address_requests_per_second").inc()
+            raise
 
     def _is_own_host(self, host: str) -> bool:
         name, server = host_name(host), self._config().server
@@ -150,6 +201,7 @@ class Guard:
         if sender.has_started:
             return
         status = self._statuses[type(error)]
+        self._note(error, status, scope)
         headers = dict(headers or {})
         if error.retry_after_seconds is not None:
             headers["Retry-After"] = str(max(1, round(error.retry_after_seconds + 0.5)))
@@ -165,6 +217,14 @@ class Guard:
         response = json_response(ErrorBody(detail, sender.request_id), status=status, headers=headers)
         await response(scope, receive, sender)
 
+    def _note(self, error: GatewayError, status: int, scope: Scope) -> None:
+        """For those who watch."""
+        self._metrics.errors.labels(error.code).inc()
+        if (limit := LIMITS.get(type(error))) is not None:
+            self._metrics.rejections.labels(limit).inc()
+        if status in _REFUSALS:
+            self._audit.refused(scope.get(PRINCIPAL), scope.get(OPERATION, _NO_OPERATION), code=error.code)
+
 
 class _Sender:
     """`send`, with the headers that every answer carries."""
@@ -176,10 +236,14 @@ class _Sender:
         self.request_id = request_id
         self.is_origin_allowed = False
         self.has_started = False
+        self.status = 0
+        self.started_at = 0.0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.has_started = True
+            self.status = message["status"]
+            self.started_at = time.monotonic()
             raw = list(message.get("headers", ()))
             said = {name.lower() for name, _ in raw}
             raw += [header for header in PLAIN_HEADERS if header[0] not in said]

@@ -6,7 +6,7 @@ The routes and the OpenAPI document are both made from these, so they cannot dis
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -14,12 +14,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway import logs
 from gateway.answers import ErrorBody
-from gateway.tenants import Scope
+from gateway.tenants import Principal, Scope
 
 Handler = Callable[[Request], Awaitable[Response]]
-Admit = Callable[[Request, str], Awaitable[object]]
+Admit = Callable[[Request, str], Awaitable[Principal | None]]
 """Lets a request with this scope in, or raises Unauthorized or Forbidden (`gateway.auth.Gate.admit`)."""
+
+
+OPERATION: Final = "agent_gateway.operation"
+"""Where a request's ASGI scope carries the name of its operation."""
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -53,7 +58,9 @@ class Operation(Struct, frozen=True, kw_only=True):
         """The operation as a Starlette route."""
 
         async def handle(request: Request) -> Response:
-            await admit(request, self.scope)
+            request.scope[OPERATION] = self.handler.__name__
+            if (principal := await admit(request, self.scope)) is not None:
+                logs.bind(tenant=principal.tenant)
             return await self.handler(request)
 
         return Route(self.path, handle, methods=[self.method], name=self.handler.__name__)

@@ -18,7 +18,7 @@ from gateway.api.operation import IDEMPOTENCY_KEY, Operation, Parameter, json_re
 from gateway.api.reading import checked_session_id, query_int, read_body
 from gateway.auth import principal_of
 from gateway.chat import ChatState
-from gateway.errors import InvalidField, SessionNotFound
+from gateway.errors import GatewayError, InvalidField, SessionNotFound
 from gateway.eventlog import EventLog
 from gateway.events import iso
 from gateway.idempotency import Idempotency
@@ -192,6 +192,9 @@ class SessionsFace:
         source = self._manager.get(owner, session_id) or await self._manager.shelf(owner, session_id)
         if source is None:
             raise SessionNotFound(session_id=session_id)
+        self._services.audit.note(
+            principal_of(request), "session.exported", target=source.record.key, detail=kind
+        )
         suffix = "jsonl" if kind == "jsonl" else "md"
         headers = {
             "Content-Disposition": f'attachment; filename="session-{session_id.replace(":", "_")}.{suffix}"',
@@ -243,7 +246,16 @@ class SessionsFace:
 
     async def delete_session(self, request: Request) -> Response:
         session = await self._session(request)
-        receipt = await self._manager.close(session, CloseReason.DELETED)
+        principal, key = principal_of(request), session.record.key
+        try:
+            receipt = await self._manager.close(session, CloseReason.DELETED)
+        except GatewayError as error:
+            detail = error.code
+            self._services.audit.note(
+                principal, "session.deleted", target=key, outcome="failed", detail=detail
+            )
+            raise
+        self._services.audit.note(principal, "session.deleted", target=key)
         return json_response(Deleted(session.session_id, True, receipt))
 
     async def answer_permission(self, request: Request) -> Response:

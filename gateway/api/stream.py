@@ -69,6 +69,14 @@ class Stream:
         self._outside = outside
         self.following: str | None = session_id
         """The session that it shows at the moment."""
+        self.position = 0
+        """The last seq that was handed to the connection."""
+
+    @property
+    def lag(self) -> int:
+        """How many events of its session it has not handed to the connection yet, about."""
+        session = self._manager.get(self._owner, self.following) if self.following else None
+        return max(0, session.log.visible_seq - self.position) if session is not None else 0
 
     # -- the log itself ---------------------------------------------------------------------------------
 
@@ -79,7 +87,7 @@ class Stream:
             source = await self._source()
             if source is not None:
                 async for chunk, position in _follow(source, cursor, self._outside):
-                    cursor = position
+                    cursor = self.position = position
                     yield chunk
             if self._is_over(source):
                 return
@@ -97,6 +105,7 @@ class Stream:
                 yield await self._absent()
             else:
                 async for chunk in _follow_state(source, self._outside):
+                    self.position = source.log.visible_seq
                     yield chunk
             if self._is_over(source):
                 return

@@ -159,6 +159,9 @@ class Store(Protocol):
     def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         """Takes an event for the next group commit; `urgent` asks for it at once."""
 
+    def backlog(self) -> int:
+        """How many events and calls wait for their commit."""
+
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Takes back events that were enqueued and are not committed; they will never be seen."""
 

@@ -189,6 +189,9 @@ class MemoryStore:
         log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
         sink.committed(event.seq)
 
+    def backlog(self) -> int:
+        return 0
+
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Nothing is ever waiting here."""
 

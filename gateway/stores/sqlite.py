@@ -41,8 +41,14 @@ _COLUMNS: Final = (
 class SqliteStore:
     """`Store` in one file."""
 
-    def __init__(self, path: pathlib.Path) -> None:
+    def __init__(
+        self,
+        path: pathlib.Path,
+        *,
+        on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
+    ) -> None:
         self.path = path
+        self._on_commit = on_commit
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite reader")
@@ -51,7 +57,7 @@ class SqliteStore:
 
     async def open(self) -> None:
         await asyncio.to_thread(prepare, self.path)
-        self._writer = Writer(lambda: connect(self.path))
+        self._writer = Writer(lambda: connect(self.path), on_commit=self._on_commit)
         self._writer.start()
         self._reader = await self._in_reader(lambda: connect(self.path))
 
@@ -239,6 +245,9 @@ class SqliteStore:
     def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         if self._writer is not None:
             self._writer.put(sink, event, urgent=urgent)
+
+    def backlog(self) -> int:
+        return self._writer.backlog() if self._writer is not None else 0
 
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         if self._writer is not None:

@@ -67,8 +67,12 @@ class Writer:
     it.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], *, on_commit: Callable[[float, bool], None]
+    ) -> None:
         self._connect = connect
+        self._on_commit = on_commit
+        """Hears, in the thread, how long each group took and whether it was committed."""
         self._loop = asyncio.get_running_loop()
         self._condition = threading.Condition()
         self._events: dict[Sink, list[Event]] = {}
@@ -131,6 +135,12 @@ class Writer:
                 if left := [event for event in waiting.pop(sink, ()) if event.seq not in seqs]:
                     waiting[sink] = left
 
+    def backlog(self) -> int:
+        """How many events and calls wait, those that were refused and are tried again among them."""
+        with self._condition:
+            logs = (*self._events.values(), *self._kept.values())
+            return sum(map(len, logs)) + len(self._calls)
+
     # -- the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -173,6 +183,7 @@ class Writer:
         return group
 
     def _write_group(self, connection: sqlite3.Connection, group: _Group) -> None:
+        began = time.monotonic()
         try:
             connection.execute("BEGIN IMMEDIATE")
             self._write_events(connection, group.events)
@@ -180,8 +191,10 @@ class Writer:
                 self._act(connection, call)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
+            self._on_commit(time.monotonic() - began, False)
             self._fail(connection, group, error)
             return
+        self._on_commit(time.monotonic() - began, True)
         self._loop.call_soon_threadsafe(_tell, group)
 
     def _write_events(self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]) -> None:

@@ -168,6 +168,28 @@ async def test_a_full_disk_refuses_with_words_and_loses_nothing(disk: Disk, tmp_
     assert history.seen["messages refused"] >= 1
 
 
+async def test_a_full_disk_is_not_ready_and_with_room_it_is(disk: Disk, tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path, config="[server]\nready_disk_bytes = 1000000\n") as gateway:
+
+        async def checks(status: int) -> Any:
+            async with asyncio.timeout(20):
+                while True:
+                    async with gateway.http.get("/readyz") as response:
+                        if response.status == status:
+                            return (await response.json())["checks"]
+                    await asyncio.sleep(0.1)
+
+        assert (await checks(200))["disk"]["is_well"]
+        disk.fill()
+        unwell = await checks(503)
+        while unwell["store"]["is_well"]:  # the store had some room of its own
+            unwell = await checks(503)
+        assert "disk is full" in unwell["store"]["words"]
+        assert not unwell["disk"]["is_well"]
+        disk.make_room()
+        assert all(check["is_well"] for check in (await checks(200)).values())
+
+
 async def _until_counted(reader: StreamReader, number: int) -> None:
     while not reader.text.endswith(f" {number}") and f" {number} " not in reader.text:
         assert await reader.next() is not None

@@ -143,3 +143,38 @@ async def test_ctrl_c_ends_with_zero(tmp_path: pathlib.Path) -> None:
     async with running_gateway(tmp_path) as gateway:
         await gateway.chat("a", "/echo x")
         assert await gateway.stop(signal.SIGINT) == 0
+
+
+async def test_top_shows_the_gateway_once_live_and_for_programs(tmp_path: pathlib.Path) -> None:
+    data = ("--data-dir", str(tmp_path / "data"))
+    code, _, err = await typed("top", "--once", *data)
+    assert (code, "no gateway runs" in err) == (1, True)
+    async with running_gateway(tmp_path) as gateway:
+        for name in ("canary-a", "canary-b", "canary-c"):
+            await gateway.chat(name, "/echo canary words")
+        wide = {"COLUMNS": "160"}
+        code, out, err = await typed("top", "--once", "--rows", "2", *data, environ=wide)
+        assert code == 0, err
+        rows = (await gateway.get("/api/admin/sessions"))["sessions"]
+        assert "sessions 3 (idle 3)" in out
+        assert "workers 3/1000" in out
+        assert [row["key"] in out for row in rows] == [True, True, False]
+        assert "… 1 more" in out
+        assert "canary" not in out
+        code, out, _ = await typed("top", "--json", *data)
+        seen = json.loads(out)
+        assert (code, seen["overview"]["workers"], seen["sessions"]["total"]) == (0, 3, 3)
+        live = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "top", *data),
+            cwd=ROOT,
+            env={**os.environ, **wide, "TERM": "xterm", "FORCE_COLOR": "1"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert live.stdout is not None
+        await asyncio.wait_for(live.stdout.readuntil(b"MESSAGES"), 20)
+        await gateway.chat("canary-d", "/echo more")
+        await asyncio.wait_for(live.stdout.readuntil(b"sessions 4"), 20)
+        live.send_signal(signal.SIGINT)
+        _, err_bytes = await asyncio.wait_for(live.communicate(), 20)
+        assert (live.returncode, err_bytes) == (0, b"")

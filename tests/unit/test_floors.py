@@ -20,6 +20,7 @@ FLOORS: Final[dict[str, int]] = {
     # 1: numbers and small machines
     "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
     "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1, "shop.words": 1,
+    "metrics": 1, "recent": 1, "audit": 1, "sights": 1, "tracing": 1,
     # 2: contracts
     "stores.base": 2, "stores.credentials": 2, "stores.database": 2, "stores.shop": 2, "agents": 2,
     "client": 2,
@@ -27,18 +28,19 @@ FLOORS: Final[dict[str, int]] = {
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
     "stores.writer": 3, "stores.sqlite_credentials": 3, "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3,
-    "quotas": 3, "starts": 3,
-    "stores.memory_shop": 3, "stores.sqlite_shop": 3, "shop.catalog": 3, "shop.insights": 3,
+    "quotas": 3, "starts": 3, "usage": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
+    "shop.catalog": 3, "shop.insights": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
-    "manager": 4, "reaper": 4, "idempotency": 4, "shop.cart": 4, "shop.tools": 4,
+    "manager": 4, "reaper": 4, "idempotency": 4, "census": 4, "readiness": 4, "shop.cart": 4,
+    "shop.tools": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
-    "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.guard": 5, "api.page": 5,
-    "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5,
-    "refusals": 5, "cycle": 5, "protocol": 5,
+    "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.admin": 5, "api.guard": 5,
+    "api.page": 5, "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5, "refusals": 5, "cycle": 5,
+    "protocol": 5,
     # 6: composition
-    "door": 6, "app": 6, "server": 6, "commands": 6, "desktop": 6, "__main__": 6, "__init__": 6,
+    "door": 6, "app": 6, "server": 6, "commands": 6, "top": 6, "desktop": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
@@ -46,6 +48,10 @@ SAME_FLOOR: Final = {
     ("config_file", "config"), ("config_file", "tenants"),
     ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
     ("stores.sqlite_credentials", "stores.sqlite"), ("oidc", "tokens"),
+    ("metrics", "recent"), ("audit", "limits"), ("audit", "logs"), ("audit", "tenants"),
+    ("usage", "memory"),
+    ("census", "manager"), ("census", "services"), ("census", "session"), ("readiness", "services"),
+    ("api.admin", "api.operation"), ("api.admin", "api.reading"), ("api.admin", "auth"),
     ("forks", "memory"), ("forks", "spawner"), ("watchdog", "forks"), ("watchdog", "memory"),
     ("walls", "forks"), ("walls", "spawner"), ("walls", "watchdog"), ("peer", "turns"),
     ("session", "eventlog"), ("session", "peer"), ("session", "services"), ("session", "host"),
@@ -61,7 +67,7 @@ SAME_FLOOR: Final = {
     ("api.shares", "api.reading"), ("api.shares", "api.stream"),
     ("api.guard", "api.operation"), ("api.guard", "auth"), ("refusals", "api.operation"),
     ("cycle", "refusals"), ("protocol", "api.stream"), ("protocol", "cycle"), ("protocol", "refusals"),
-    ("server", "app"), ("server", "door"), ("commands", "app"), ("commands", "server"),
+    ("server", "app"), ("server", "door"), ("commands", "app"), ("commands", "server"), ("__main__", "top"),
     ("commands", "door"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"),
     ("__init__", "app"),
     ("services", "shop.cart"), ("shop.tools", "shop.cart"), ("api.mcp", "auth"), ("api.mcp", "api.operation"),
@@ -73,6 +79,9 @@ SAME_FLOOR: Final = {
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "starlette": ("api.", "auth", "app", "desktop", "door", "server"),
     "sse_starlette": ("api.stream", "server"),
+    "prometheus_client": ("metrics",),
+    "rich": ("top",),
+    "opentelemetry": ("tracing",),
     "psutil": ("memory", "orphans"),
     "uvloop": ("__main__",),
     "httptools": ("protocol",),
@@ -86,8 +95,8 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "mcp_types": ("api.mcp_server",),
 }
 ANYWHERE: Final = {"msgspec"}
-HEAVY_IN_FUNCTIONS: Final = {"__main__"}
-"""Only the command line imports inside functions, so that `--help` is quick."""
+HEAVY_IN_FUNCTIONS: Final = {"__main__", "tracing"}
+"""The command line imports inside functions, so that `--help` is quick; tracing, because it is an extra."""
 
 
 @functools.cache

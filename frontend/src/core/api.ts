@@ -2,6 +2,7 @@
 
 import type { State } from "./events.ts";
 import { newId } from "./ids.ts";
+import type { Overview, WatchedSession } from "./operations.ts";
 import { retryAfterMs } from "./stream.ts";
 
 export interface SessionRow {
@@ -134,6 +135,23 @@ export class Api {
   async agents(): Promise<AgentRow[]> {
     const answer = await this.#request<{ agents: AgentRow[] }>("GET", "/api/agents");
     return answer.agents;
+  }
+
+  overview(): Promise<Overview> {
+    return this.#request("GET", "/api/admin/overview");
+  }
+
+  watchedSessions(): Promise<{ sessions: WatchedSession[]; total: number }> {
+    return this.#request("GET", "/api/admin/sessions?limit=200");
+  }
+
+  /** Stops an idle session's worker, or ends it whatever it does; `key` is the internal one. */
+  endWorker(key: string, how: "park" | "kill"): Promise<{ state: string; had_worker: boolean }> {
+    return this.#post(`/api/admin/sessions/${encodeURIComponent(key)}/${how}`, {});
+  }
+
+  drain(): Promise<{ grace_seconds: number }> {
+    return this.#post("/api/admin/drain", {});
   }
 
   /** The address of a session's stream: its event log, or without `view` whole States. */

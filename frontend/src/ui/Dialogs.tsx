@@ -11,7 +11,7 @@ interface DialogProps {
 }
 
 /** A modal dialog: the browser keeps the focus inside, Esc closes, the focus returns to where it was. */
-function Dialog({ title, close, children }: DialogProps) {
+export function Dialog({ title, close, children }: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     box.current?.showModal();

@@ -13,15 +13,25 @@ import { App } from "./App.tsx";
 import { Page, PageProvider } from "./page.ts";
 import { applyPreferences } from "./preferences.ts";
 
+/** The operators' page: it has an address of its own and is loaded only there. */
+const OPERATIONS = "#/operations";
+
 applyPreferences();
-const page = new Page();
+const isOperations = location.hash === OPERATIONS;
+window.addEventListener("hashchange", () => {
+  if ((location.hash === OPERATIONS) !== isOperations) location.reload();
+});
 const root = document.getElementById("app");
-if (root) {
+if (root && isOperations) {
+  const { Operations } = await import("./operations/Operations.tsx");
+  render(<Operations />, root);
+} else if (root) {
+  const page = new Page();
   render(
     <PageProvider value={page}>
       <App />
     </PageProvider>,
     root,
   );
+  page.start();
 }
-page.start();

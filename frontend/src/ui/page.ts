@@ -6,7 +6,7 @@ import { useContext } from "preact/hooks";
 import { Api, Conversation, sessionIdIn, SessionStore, type Visibility } from "../core/index.ts";
 import { storage } from "./preferences.ts";
 
-const KEY_KEY = "agw.key";
+export const KEY_KEY = "agw.key";
 
 const visibility: Visibility = {
   isHidden: () => document.visibilityState === "hidden",
@@ -138,7 +138,7 @@ export class Page {
   }
 }
 
-function authorization(): Record<string, string> {
+export function authorization(): Record<string, string> {
   const key = sessionStorage.getItem(KEY_KEY);
   return key ? { Authorization: `Bearer ${key}` } : {};
 }

@@ -1,0 +1,102 @@
+"""The operators' API: every owner's sessions as metadata, and the few things an operator may do to them.
+
+Nothing here shows a title, a word of a conversation or a client's session id: sessions go by their internal
+key. Whatever is done is in the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.operation import Operation, Parameter, json_response
+from gateway.api.reading import query_int
+from gateway.auth import principal_of
+from gateway.census import Census
+from gateway.errors import SessionBusy, SessionNotFound
+from gateway.manager import SessionManager
+from gateway.services import Services
+from gateway.session import Session
+from gateway.sights import Acted, DrainBegun, Overview, WatchedSessions
+
+MAX_ROWS: Final = 10_000
+
+
+class AdminFace:
+    """The handlers. `drain` asks the server to end as SIGTERM does."""
+
+    def __init__(
+        self, manager: SessionManager, services: Services, census: Census, *, drain: Callable[[], None]
+    ) -> None:
+        self._manager = manager
+        self._services = services
+        self._census = census
+        self._drain = drain
+
+    def operations(self) -> list[Operation]:
+        """Watching and ending as operations."""
+        one = "/api/admin/sessions/{key}"
+        limit = Parameter(
+            name="limit",
+            schema={"type": "integer", "minimum": 1, "maximum": MAX_ROWS},
+            description="How many.",
+        )
+        return [
+            Operation(
+                method="GET", scope="operate", path="/api/admin/overview", handler=self.show_overview,
+                summary="The gateway at a glance", answer=Overview,
+            ),
+            Operation(
+                method="GET", scope="operate", path="/api/admin/sessions", handler=self.list_all_sessions,
+                summary="Everybody's sessions, without their content", answer=WatchedSessions,
+                parameters=(limit,),
+            ),
+            Operation(
+                method="POST", scope="operate", path=one + "/park", handler=self.park_session,
+                summary="Stop an idle session's worker", answer=Acted, errors=(404, 409),
+            ),
+            Operation(
+                method="POST", scope="operate", path=one + "/kill", handler=self.kill_session,
+                summary="End a session's worker and the turn that runs", answer=Acted, errors=(404,),
+            ),
+            Operation(
+                method="POST", scope="operate", path="/api/admin/drain", handler=self.drain_gateway,
+                summary="Take no new work, let turns end, and exit", answer=DrainBegun, status=202,
+            ),
+        ]  # fmt: skip
+
+    async def show_overview(self, request: Request) -> Response:
+        return json_response(await self._census.overview())
+
+    async def list_all_sessions(self, request: Request) -> Response:
+        limit = query_int(request, "limit", default=1_000, low=1, high=MAX_ROWS)
+        return json_response(await self._census.sessions(limit=limit))
+
+    async def park_session(self, request: Request) -> Response:
+        return await self._act(request, "session.parked", Session.park)
+
+    async def kill_session(self, request: Request) -> Response:
+        return await self._act(request, "session.killed", Session.kill)
+
+    async def drain_gateway(self, request: Request) -> Response:
+        self._services.audit.note(principal_of(request), "gateway.drained")
+        self._drain()
+        return json_response(DrainBegun(grace_seconds=self._services.config.server.drain_seconds), status=202)
+
+    async def _act(
+        self, request: Request, action: str, act: Callable[[Session], Awaitable[bool]]
+    ) -> Response:
+        key, audit, principal = request.path_params["key"], self._services.audit, principal_of(request)
+        session = self._manager.by_key(key)
+        if session is None:
+            raise SessionNotFound
+        try:
+            had_worker = await act(session)
+        except SessionBusy as error:
+            audit.note(principal, action, target=key, outcome="refused", detail=error.code)
+            raise
+        audit.note(principal, action, target=key, detail=None if had_worker else "no worker")
+        return json_response(Acted(key=key, state=str(session.state), had_worker=had_worker))

@@ -1,0 +1,85 @@
+"""Whether this gateway can take work: the store commits, the fork server takes requests, there is room on the
+disk, and nobody has asked it to end.
+
+The answer is kept for a moment, so that however many ask, the disk is written once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.errors import GatewayError
+from gateway.services import Services
+from gateway.stores.base import Remembered
+
+STORE_SECONDS: Final = 2.0
+"""A store that takes longer for one small write is not ready."""
+FRESH_SECONDS: Final = 1.0
+_PROBE: Final = ".readyz"
+
+
+class Check(Struct, frozen=True):
+    """One thing that must hold; `words` say what does not."""
+
+    is_well: bool
+    words: str = ""
+
+
+class Readiness:
+    """`check` it."""
+
+    def __init__(
+        self, services: Services, *, is_draining: Callable[[], bool], has_forkserver: Callable[[], bool]
+    ) -> None:
+        self._services = services
+        self._is_draining = is_draining
+        self._has_forkserver = has_forkserver
+        self._lock = asyncio.Lock()
+        self._at: float | None = None
+        self._known: dict[str, Check] = {}
+
+    async def check(self) -> dict[str, Check]:
+        """What must hold, by name."""
+        async with self._lock:
+            now = self._services.monotonic()
+            if self._at is None or now - self._at >= FRESH_SECONDS:
+                self._known = {"store": await self._store(), "disk": await asyncio.to_thread(self._disk)}
+                self._at = self._services.monotonic()
+        return {**self._known, "forkserver": self._forkserver(), "draining": self._draining()}
+
+    async def _store(self) -> Check:
+        """A real write: a disk without room, or a file that cannot be written, is seen here."""
+        at = self._services.wall_ms()
+        probe = Remembered(body_hash=str(at), session_id=_PROBE)
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await self._services.store.remember("", _PROBE, probe, at=at, since=at + 1)
+        except TimeoutError:
+            return Check(False, f"A write took longer than {STORE_SECONDS:g} seconds.")
+        except GatewayError as error:
+            return Check(False, error.message)
+        return Check(True)
+
+    def _disk(self) -> Check:
+        config = self._services.config
+        wanted = config.server.ready_disk_bytes
+        try:
+            free = shutil.disk_usage(config.data_path).free
+        except OSError as error:
+            return Check(False, f"The data directory cannot be looked at: {error.strerror}.")
+        if free < wanted:
+            return Check(False, f"{free:,} bytes are free; server.ready_disk_bytes asks for {wanted:,}.")
+        return Check(True)
+
+    def _forkserver(self) -> Check:
+        is_there = self._has_forkserver()
+        return Check(is_there, "" if is_there else "The fork server is down; it is started again.")
+
+    def _draining(self) -> Check:
+        is_draining = self._is_draining()
+        return Check(not is_draining, "The gateway is shutting down." if is_draining else "")

@@ -1,0 +1,88 @@
+"""What operators see: numbers and metadata, never a title and never a word of a conversation. Both the
+gateway and its client use these.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class WatchedSession(Struct, frozen=True, kw_only=True):
+    """A session in memory, by its internal key; times are ISO 8601."""
+
+    key: str
+    tenant: str
+    agent: str
+    state: str
+    created_at: str
+    last_used_at: str
+    idle_seconds: float
+    memory_bytes: int
+    """Of its worker, shared pages by share; 0 without one."""
+    cpu_seconds: float
+    """Of its worker so far."""
+    messages: int
+    queued: int
+
+
+class WatchedSessions(Struct, frozen=True, kw_only=True):
+    """Those that were used last come first; `total` is how many there are."""
+
+    sessions: list[WatchedSession]
+    total: int
+
+
+class TenantNumbers(Struct, frozen=True, kw_only=True):
+    """One tenant's share."""
+
+    tenant: str
+    sessions: int
+    workers: int
+    memory_bytes: int
+    turns_per_minute: float
+    tokens_per_minute: float
+
+
+class Overview(Struct, frozen=True, kw_only=True):
+    """The gateway at a glance. Rates and percentiles are of the last five minutes; null: nothing happened."""
+
+    version: str
+    at: str
+    uptime_seconds: float
+    is_draining: bool
+    sessions: int
+    states: dict[str, int]
+    workers: int
+    worker_limit: int
+    worker_memory_bytes: int
+    worker_cpu_seconds: float
+    """Of those that live."""
+    gateway_memory_bytes: int
+    gateway_cpu_seconds: float
+    turns_running: int
+    queued: int
+    streams: int
+    starts_per_minute: float
+    turns_per_minute: float
+    tokens_per_minute: float
+    start_p50_seconds: float | None
+    start_p99_seconds: float | None
+    first_token_p50_seconds: float | None
+    first_token_p99_seconds: float | None
+    loop_lag_p99_seconds: float | None
+    store_waiting: int
+    tenants: list[TenantNumbers]
+
+
+class Acted(Struct, frozen=True, kw_only=True):
+    """What came of an operator's word on a session."""
+
+    key: str
+    state: str
+    had_worker: bool
+
+
+class DrainBegun(Struct, frozen=True, kw_only=True):
+    """The gateway takes no new work, gives turns their grace, and ends."""
+
+    grace_seconds: float

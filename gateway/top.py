@@ -1,0 +1,136 @@
+"""`agent-gateway top`: the gateway at a glance in a terminal, drawn anew every two seconds; once for scripts.
+
+It reads what the operations page reads: numbers and metadata, no word of a conversation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from gateway.client import GatewayClient
+from gateway.sights import Overview, WatchedSession, WatchedSessions
+
+EVERY_SECONDS: Final = 2.0
+ROWS: Final = 20
+BUSY: Final = ("starting", "running", "waiting", "interrupting")
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """One look."""
+
+    overview: Overview
+    sessions: WatchedSessions
+
+
+async def show(client: GatewayClient, *, is_once: bool, is_json: bool, rows: int = ROWS) -> None:
+    """Shows the gateway until it is interrupted, or once. Raises what the client raises."""
+    console = Console()
+    sight = await _look(client, rows)
+    if is_json:
+        print(msgspec.json.encode(sight).decode())
+        return
+    if is_once:
+        console.print(drawn(sight))
+        return
+    with Live(drawn(sight), console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            live.update(drawn(await _look(client, rows)), refresh=True)
+
+
+async def _look(client: GatewayClient, rows: int) -> Sight:
+    overview, sessions = await asyncio.gather(client.overview(), client.watched_sessions(limit=rows))
+    return Sight(overview, sessions)
+
+
+def drawn(sight: Sight) -> Group:
+    """What stands on the screen."""
+    return Group(_head(sight.overview), _tenants(sight.overview), _sessions(sight.sessions))
+
+
+def _head(now: Overview) -> Text:
+    states = " ".join(f"{state} {count}" for state, count in sorted(now.states.items())) or "none"
+    lines = (
+        f"agent-gateway {now.version} · up {_span(now.uptime_seconds)}" + (" · DRAINING" * now.is_draining),
+        f"sessions {now.sessions} ({states}) · streams {now.streams} · waiting messages {now.queued}",
+        (
+            f"workers {now.workers}/{now.worker_limit} · memory {_size(now.worker_memory_bytes)}"
+            f" · cpu {now.worker_cpu_seconds:.1f} s · gateway {_size(now.gateway_memory_bytes)}"
+            f", {now.gateway_cpu_seconds:.1f} s"
+        ),
+        (
+            f"a minute: starts {now.starts_per_minute:g} · turns {now.turns_per_minute:g}"
+            f" · tokens {now.tokens_per_minute:g}"
+        ),
+        (
+            f"start {_pair(now.start_p50_seconds, now.start_p99_seconds)}"
+            f" · first token {_pair(now.first_token_p50_seconds, now.first_token_p99_seconds)}"
+            f" · loop lag {_milliseconds(now.loop_lag_p99_seconds)} · store {now.store_waiting} waiting"
+        ),
+    )
+    return Text("\n".join(lines))
+
+
+def _tenants(now: Overview) -> Table:
+    table = Table("TENANT", box=None, pad_edge=False, title_justify="left")
+    for name in ("SESSIONS", "WORKERS", "MEMORY", "TURNS/MIN", "TOKENS/MIN"):
+        table.add_column(name, justify="right")
+    for row in now.tenants:
+        table.add_row(
+            Text(_plain(row.tenant)),
+            *(str(row.sessions), str(row.workers), _size(row.memory_bytes)),
+            *(f"{row.turns_per_minute:g}", f"{row.tokens_per_minute:g}"),
+        )
+    return table
+
+
+def _sessions(watched: WatchedSessions) -> Table:
+    table = Table("SESSION", "TENANT", "AGENT", "STATE", box=None, pad_edge=False)
+    for name in ("IDLE", "MESSAGES", "QUEUED", "MEMORY", "CPU"):
+        table.add_column(name, justify="right")
+    for row in watched.sessions:
+        table.add_row(*_cells(row))
+    if (more := watched.total - len(watched.sessions)) > 0:
+        table.add_row(f"… {more} more")
+    return table
+
+
+def _cells(row: WatchedSession) -> tuple[Text | str, ...]:
+    return (
+        Text(row.key),
+        Text(_plain(row.tenant)),
+        Text(row.agent),
+        Text(row.state, style="bold green" if row.state in BUSY else ""),
+        *(_span(row.idle_seconds), str(row.messages), str(row.queued)),
+        *(_size(row.memory_bytes), f"{row.cpu_seconds:.1f} s"),
+    )
+
+
+def _plain(text: str) -> str:
+    """Without what would move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
+
+
+def _pair(half: float | None, most: float | None) -> str:
+    return f"{_milliseconds(half)} / {_milliseconds(most)}"

@@ -1,0 +1,124 @@
+"""Traces as a collector receives them, and none where none are wanted."""
+
+from __future__ import annotations
+
+import gzip
+import pathlib
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.fake_model import Behaviour, fake_model
+from tests.gateways import running_gateway
+from tests.shared import eventually
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+class Collector:
+    """What an OTLP/HTTP endpoint was sent."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.spans: list[Any] = []
+        self.raw = b""
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if body[:2] == b"\x1f\x8b":
+            body = gzip.decompress(body)
+        self.raw += body
+        sent = ExportTraceServiceRequest.FromString(body)
+        for resource in sent.resource_spans:
+            for scope in resource.scope_spans:
+                self.spans += scope.spans
+        return web.Response()
+
+    def named(self, name: str) -> Any:
+        """The first span of this name."""
+        return next((span for span in self.spans if span.name == name), None)
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    made = Collector()
+    app = web.Application()
+    app.router.add_post("/v1/traces", made.take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield made
+    await runner.cleanup()
+
+
+def attributes(span: Any) -> dict[str, Any]:
+    return {item.key: item.value.string_value or item.value.int_value for item in span.attributes}
+
+
+@pytest.mark.parametrize("way", ["configuration", "environment"])
+async def test_a_request_its_turn_its_start_and_its_model_call_are_one_trace(
+    collector: Collector, tmp_path: pathlib.Path, way: str
+) -> None:
+    config, environ = "[model]\nretries = 0\n", {"OTEL_BSP_SCHEDULE_DELAY": "50"}
+    if way == "configuration":
+        config += f'[telemetry]\notlp_endpoint = "{collector.url}/"\n'
+    else:
+        environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
+    async with fake_model() as model:
+        environ |= {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "sk-canary"}
+        async with running_gateway(tmp_path, config=config, environ=environ) as gateway:
+            body = {"message": "canary words", "session_id": "canary-id"}
+            await gateway.post("/api/chat?wait=20", body, headers={"traceparent": PARENT})
+            model.behaviour = Behaviour(status=500)
+            await gateway.chat("canary-id", "more canary words")
+
+            async def has_come() -> bool:
+                return len([span for span in collector.spans if span.name == "chat fake-model"]) == 2
+
+            await eventually(has_come)
+    request, turn = collector.named("POST chat"), collector.named("invoke_agent built-in")
+    started, called = collector.named("start_agent built-in"), collector.named("chat fake-model")
+    assert request.trace_id.hex() == TRACE, "the caller's trace goes on"
+    assert {span.trace_id.hex() for span in (turn, started, called)} == {TRACE}
+    assert turn.parent_span_id == request.span_id
+    assert started.parent_span_id == called.parent_span_id == turn.span_id
+    said = attributes(called)
+    assert (said["gen_ai.operation.name"], said["gen_ai.request.model"]) == ("chat", "fake-model")
+    assert said["gen_ai.usage.input_tokens"] > 0
+    assert attributes(turn)["agent_gateway.turn.outcome"] == "end_turn"
+    failed = [span for span in collector.spans if span.name == "chat fake-model"][1]
+    assert attributes(failed)["error.type"] == "model_unavailable"
+    assert failed.trace_id.hex() != TRACE
+    assert b"canary" not in collector.raw
+
+
+async def test_without_an_endpoint_nothing_of_it_is_loaded(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        await gateway.chat("a", "/echo hi")
+        maps = pathlib.Path(f"/proc/{gateway.pid}/maps").read_text()
+    assert "google/_upb" not in maps, "the protobuf that only the exporter needs"
+
+
+async def test_a_collector_that_is_down_holds_up_nobody(tmp_path: pathlib.Path) -> None:
+    config = '[telemetry]\notlp_endpoint = "http://127.0.0.1:9"\n'
+    async with running_gateway(tmp_path, config=config) as gateway:
+        assert (await gateway.chat("a", "/echo hi"))["messages"][-1]["content"] == "hi"
+        assert await gateway.stop() == 0
+
+
+def test_an_endpoint_without_the_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.tracing import NO_TRACER, TracingMissing, tracer
+
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    assert tracer("", version="1") is NO_TRACER
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(TracingMissing, match="agent-gateway\\[otel\\]"):
+        tracer("http://127.0.0.1:9", version="1")

@@ -1,0 +1,97 @@
+"""Who may watch: a scraper's key, operators of the machine, and nobody else; tenants are told apart by name
+only, and quotas are counted.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.gateways import RunningGateway
+from tests.scrapes import parsed
+from tests.shared import SHARED, ask, fresh_id, shared_gateway
+
+pytestmark = SHARED
+
+gateway = shared_gateway(
+    """
+[auth]
+modes = ["keys"]
+[tenants.acme]
+[tenants.beta]
+[tenants.beta.quota]
+sessions_stored = 1
+"""
+)
+WATCHING = (
+    ("GET", "/metrics"),
+    ("GET", "/api/admin/overview"),
+    ("GET", "/api/admin/sessions"),
+    ("POST", "/api/admin/sessions/nobody/park"),
+    ("POST", "/api/admin/sessions/nobody/kill"),
+    ("POST", "/api/admin/drain"),
+)
+
+
+def audited(gateway: RunningGateway) -> list[Any]:
+    return [json.loads(line) for line in (gateway.data_path / "audit.jsonl").read_text().splitlines()]
+
+
+async def test_without_the_scope_nobody_watches_or_ends_anything_and_it_is_noted(
+    gateway: RunningGateway,
+) -> None:
+    key = await gateway.mint("talks", tenant="acme", subject="ann", scopes=("chat",))
+    async with gateway.caller(key) as caller, gateway.caller() as stranger:
+        for method, path in WATCHING:
+            assert (await ask(stranger, method, path)).status == 401
+            assert (await ask(caller, method, path)).status == 403
+    noted = audited(gateway)[-2 * len(WATCHING) :]
+    assert [line["detail"] for line in noted] == ["unauthorized", "forbidden"] * len(WATCHING)
+    assert all((line["tenant"], line["subject"]) == ("acme", "ann") for line in noted[1::2])
+    assert all(line["key_id"] == key.split("_")[1] for line in noted[1::2]), "by which key"
+    assert all("tenant" not in line for line in noted[::2])
+    assert key not in json.dumps(noted)
+    for path in ("/livez", "/readyz", "/health"):
+        assert (await ask(gateway.http, "GET", path)).status == 200
+
+
+async def test_a_scrapers_key_scrapes_and_sees_every_tenant_but_no_content(gateway: RunningGateway) -> None:
+    talk = {name: await gateway.mint(name, tenant=name, scopes=("chat",)) for name in ("acme", "beta")}
+    for name, key in talk.items():
+        async with gateway.caller(key) as caller:
+            body = {"message": f"/echo canary-{name}", "session_id": fresh_id("canary-id")}
+            assert (await ask(caller, "POST", "/api/chat?wait=20", body)).status == 200
+            if name == "beta":
+                refusal = await ask(caller, "POST", "/api/sessions", {})
+                assert (refusal.status, refusal.code) == (429, "quota_exceeded")
+    watch = await gateway.mint("prometheus", scopes=("operate",))
+    async with gateway.caller(watch) as scraper:
+        scraped = parsed((await ask(scraper, "GET", "/metrics")).body)
+        rows = (await ask(scraper, "GET", "/api/admin/sessions")).body["sessions"]
+        overview = (await ask(scraper, "GET", "/api/admin/overview")).body
+        assert (await ask(scraper, "POST", "/api/chat", {"message": "hi"})).status == 403
+        acme = next(row for row in rows if row["tenant"] == "acme")
+        killed = await ask(scraper, "POST", f"/api/admin/sessions/{acme['key']}/kill")
+    assert scraped.value("sessions") == len(rows)
+    assert scraped.value("rejections_total", limit="sessions_stored") == 1
+    assert "acme" not in scraped.text
+    assert {row["tenant"] for row in rows} == {"acme", "beta"}
+    told = {tenant["tenant"]: tenant["sessions"] for tenant in overview["tenants"]}
+    assert told == {name: sum(row["tenant"] == name for row in rows) for name in ("acme", "beta")}
+    assert "canary" not in json.dumps([rows, overview])
+    assert killed.body["had_worker"]
+    last = audited(gateway)[-1]
+    assert (last["action"], last["target"], last["tenant"]) == ("session.killed", acme["key"], "default")
+
+
+async def test_the_operator_at_the_machine_watches_with_the_typed_client(gateway: RunningGateway) -> None:
+    key = await gateway.mint("parks", tenant="acme", subject="bob", scopes=("chat",))
+    async with gateway.caller(key) as caller:
+        body = {"message": "/echo hi", "session_id": fresh_id()}
+        assert (await ask(caller, "POST", "/api/chat?wait=20", body)).status == 200
+    async with gateway.operator() as operator:
+        row = (await operator.watched_sessions(limit=1)).sessions[0]
+        assert (row.tenant, row.state) == ("acme", "idle")
+        assert (await operator.park(row.key)).had_worker
+        assert not (await operator.kill(row.key)).had_worker
+        assert (await operator.overview()).states["parked"] >= 1

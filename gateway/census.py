@@ -55,10 +55,11 @@ class Census:
             _count(standing, session, usages.get(session.record.key))
         return standing
 
-    async def sessions(self, *, limit: int) -> WatchedSessions:
-        """Those that were used last."""
+    async def sessions(self, *, limit: int, tenant: str | None) -> WatchedSessions:
+        """Those that were used last, of a tenant or of all."""
         usages = await self._usages()
-        found = sorted(self._manager.sessions(), key=lambda session: session.idle_seconds)
+        known = [session for session in self._manager.sessions() if tenant in (None, session.tenant)]
+        found = sorted(known, key=lambda session: session.idle_seconds)
         rows = [self._row(session, usages.get(session.record.key)) for session in found[:limit]]
         return WatchedSessions(sessions=rows, total=len(found))
 

@@ -33,7 +33,7 @@ from gateway.services import Services
 from gateway.session import Session
 from gateway.stores.base import SessionRecord, Tombstone
 from gateway.stores.shop import ShopKey
-from gateway.tenants import tenant_of
+from gateway.tenants import Principal, reach, tenant_of
 from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
@@ -104,9 +104,15 @@ class SessionManager:
         with self._lock:
             return len(self._sessions)
 
-    def counts(self) -> Counts:
-        """How many sessions there are, and how many have a worker."""
+    def counts(self, principal: Principal) -> Counts:
+        """How many sessions there are within one's sight, and how many have a worker: for an operator those
+        of all or of the tenant, for others their own.
+        """
         sessions = self.sessions()
+        if "operate" not in principal.scopes:
+            sessions = [session for session in sessions if session.record.owner == principal.owner]
+        elif (tenant := reach(principal)) is not None:
+            sessions = [session for session in sessions if session.tenant == tenant]
         live = sum(session.is_live for session in sessions)
         return Counts(len(sessions), live, len(sessions) - live)
 

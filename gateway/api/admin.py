@@ -1,7 +1,8 @@
 """The operators' API: every owner's sessions as metadata, and the few things an operator may do to them.
 
-Nothing here shows a title, a word of a conversation or a client's session id: sessions go by their internal
-key. Whatever is done is in the audit log.
+Nothing here shows a title or a client's session id, and a conversation only where its tenant lets operators
+read: sessions go by their internal key. Operators of a tenant reach that tenant's sessions, those of the
+gateway's own tenant everybody's. Whatever is done is in the audit log.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from gateway.api.operation import Operation, Parameter, json_response
 from gateway.api.reading import query_int
 from gateway.auth import principal_of
 from gateway.census import Census
-from gateway.errors import SessionBusy, SessionNotFound
+from gateway.chat import State
+from gateway.errors import Forbidden, SessionBusy, SessionNotFound
 from gateway.manager import SessionManager
 from gateway.services import Services
 from gateway.session import Session
 from gateway.sights import Acted, DrainBegun, Overview, WatchedSessions
+from gateway.tenants import reach
 
 MAX_ROWS: Final = 10_000
 
@@ -47,7 +50,7 @@ class AdminFace:
         return [
             Operation(
                 method="GET", scope="operate", path="/api/admin/overview", handler=self.show_overview,
-                summary="The gateway at a glance", answer=Overview,
+                summary="The gateway at a glance", answer=Overview, is_gateway_wide=True,
             ),
             Operation(
                 method="GET", scope="operate", path="/api/admin/sessions", handler=self.list_all_sessions,
@@ -65,6 +68,12 @@ class AdminFace:
             Operation(
                 method="POST", scope="operate", path="/api/admin/drain", handler=self.drain_gateway,
                 summary="Take no new work, let turns end, and exit", answer=DrainBegun, status=202,
+                is_gateway_wide=True,
+            ),
+            Operation(
+                method="GET", scope="operate", path=one + "/state", handler=self.read_session,
+                summary="What is said in a session, where its tenant lets operators read", answer=State,
+                errors=(404,),
             ),
         ]  # fmt: skip
 
@@ -73,7 +82,16 @@ class AdminFace:
 
     async def list_all_sessions(self, request: Request) -> Response:
         limit = query_int(request, "limit", default=1_000, low=1, high=MAX_ROWS)
-        return json_response(await self._census.sessions(limit=limit))
+        return json_response(await self._census.sessions(limit=limit, tenant=reach(principal_of(request))))
+
+    async def read_session(self, request: Request) -> Response:
+        session, audit, principal = self._reached(request), self._services.audit, principal_of(request)
+        tenant = self._services.config.tenant(session.tenant)
+        if tenant is None or not tenant.operators_see_content:
+            audit.note(principal, "session.read", target=session.record.key, outcome="refused")
+            raise Forbidden("This tenant does not let operators read its sessions (operators_see_content).")
+        audit.note(principal, "session.read", target=session.record.key)
+        return json_response(session.state_json())
 
     async def park_session(self, request: Request) -> Response:
         return await self._act(request, "session.parked", Session.park)
@@ -86,13 +104,18 @@ class AdminFace:
         self._drain()
         return json_response(DrainBegun(grace_seconds=self._services.config.server.drain_seconds), status=202)
 
+    def _reached(self, request: Request) -> Session:
+        """The session, if it is there and within the operator's reach: otherwise it is not there."""
+        session = self._manager.by_key(request.path_params["key"])
+        if session is None or reach(principal_of(request)) not in (None, session.tenant):
+            raise SessionNotFound
+        return session
+
     async def _act(
         self, request: Request, action: str, act: Callable[[Session], Awaitable[bool]]
     ) -> Response:
-        key, audit, principal = request.path_params["key"], self._services.audit, principal_of(request)
-        session = self._manager.by_key(key)
-        if session is None:
-            raise SessionNotFound
+        session, audit, principal = self._reached(request), self._services.audit, principal_of(request)
+        key = session.record.key
         try:
             had_worker = await act(session)
         except SessionBusy as error:

@@ -113,7 +113,7 @@ class CredentialsFace:
             ),
             Operation(
                 method="POST", path="/api/admin/reload", scope="admin", handler=self.reload_config,
-                summary="Read the configuration again", answer=Reloaded,
+                summary="Read the configuration again", answer=Reloaded, is_gateway_wide=True,
             ),
         ]  # fmt: skip
 
@@ -133,6 +133,7 @@ class CredentialsFace:
         key, text = await self._keys.mint(
             body.tenant, subject, name=body.name, scopes=body.scopes, expires_at=ends
         )
+        self._services.audit.note(principal, "key.made", target=key.id, detail=f"{key.tenant}/{subject}")
         return json_response(MintedKey(text, self._summary(key)), status=201)
 
     def _check(self, body: MintRequest, subject: str, principal: Principal) -> None:
@@ -164,10 +165,12 @@ class CredentialsFace:
             raise InvalidField(f"overlap_hours is 0 to {MAX_OVERLAP_HOURS} - at `$.overlap_hours`.")
         old = self._own_key(request)
         key, text = await self._keys.rotate(old.id, overlap_ms=round(body.overlap_hours * 3_600_000))
+        self._services.audit.note(principal_of(request), "key.rotated", target=old.id, detail=key.id)
         return json_response(MintedKey(text, self._summary(key)), status=201)
 
     async def revoke_key(self, request: Request) -> Response:
         key = await self._keys.revoke(self._own_key(request).id)
+        self._services.audit.note(principal_of(request), "key.revoked", target=key.id)
         return json_response(self._summary(key))
 
     def _own_key(self, request: Request) -> ApiKey:
@@ -195,6 +198,8 @@ class CredentialsFace:
         if not _reaches(principal_of(request), body.tenant):
             raise Forbidden("You revoke what belongs to your own tenant only.")
         await self._gate.revoke(Principal(body.tenant, body.subject).owner, self._credentials)
+        audit, target = self._services.audit, f"{body.tenant}/{body.subject}"
+        audit.note(principal_of(request), "browsers.revoked", target=target)
         return json_response(Revoked(body.tenant, body.subject))
 
     # -- tenants ----------------------------------------------------------------------------------------
@@ -226,8 +231,7 @@ class CredentialsFace:
         )
 
     async def reload_config(self, request: Request) -> Response:
-        if reach(principal_of(request)) is not None:
-            raise Forbidden("Only administrators of the gateway reload it.")
+        self._services.audit.note(principal_of(request), "config.reloaded")
         try:
             return json_response(self._reload())
         except ConfigError as error:

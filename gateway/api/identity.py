@@ -171,6 +171,7 @@ class IdentityFace:
     async def sign_out(self, request: Request) -> Response:
         body = await self._read(request, SignOutRequest)
         principal = principal_of(request)
+        self._services.audit.note(principal, "signed_out", detail="everywhere" if body.everywhere else None)
         if body.everywhere:
             await self._gate.revoke(principal.owner, self._credentials)
         self._gate.clear_cookies(request)
@@ -227,6 +228,7 @@ class IdentityFace:
 
     async def _become(self, request: Request, principal: Principal) -> None:
         """Signs the browser in, and gives the person what the visitor had."""
+        self._services.audit.note(principal, "signed_in")
         visitor = self._gate.visitor_of(request)
         if visitor is not None and visitor.owner != principal.owner:
             await self._manager.adopt(visitor.owner, principal.owner)
@@ -253,6 +255,7 @@ class IdentityFace:
             raise SignInFailed("This link was used already; make a new one.")
         principal = ticket.principal
         self._gate.check_tenant(principal)
+        self._services.audit.note(principal, "handover.claimed")
         visitor = self._gate.visitor_of(request)
         if visitor is not None and visitor.owner != principal.owner:
             await self._manager.adopt(visitor.owner, principal.owner)

@@ -16,7 +16,8 @@ from starlette.routing import Route
 
 from gateway import logs
 from gateway.answers import ErrorBody
-from gateway.tenants import Principal, Scope
+from gateway.errors import Forbidden
+from gateway.tenants import Principal, Scope, reach
 
 Handler = Callable[[Request], Awaitable[Response]]
 Admit = Callable[[Request, str], Awaitable[Principal | None]]
@@ -45,6 +46,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     summary: str
     scope: Scope
     """What the caller must be allowed to; every operation says it."""
+    is_gateway_wide: bool = False
+    """Whether only those of the gateway's own tenant may, because it shows or changes what all share."""
     body: Any = None
     answer: Any = None
     status: int = 200
@@ -61,6 +64,8 @@ class Operation(Struct, frozen=True, kw_only=True):
             request.scope[OPERATION] = self.handler.__name__
             if (principal := await admit(request, self.scope)) is not None:
                 logs.bind(tenant=principal.tenant)
+                if self.is_gateway_wide and reach(principal) is not None:
+                    raise Forbidden("Only those of the gateway's own tenant may do this.")
             return await self.handler(request)
 
         return Route(self.path, handle, methods=[self.method], name=self.handler.__name__)

@@ -79,7 +79,7 @@ class OpsFace:
             ),
             Operation(
                 method="GET", scope="operate", path="/metrics", handler=self.metrics,
-                summary="Its figures, for Prometheus", media_type="text/plain",
+                summary="Its figures, for Prometheus", media_type="text/plain", is_gateway_wide=True,
             ),
         ]  # fmt: skip
 

@@ -162,7 +162,7 @@ class SessionsFace:
         return json_response(SessionList([self._summary(record) for record in records]))
 
     async def count_sessions(self, request: Request) -> Response:
-        return json_response(self._manager.counts())
+        return json_response(self._manager.counts(principal_of(request)))
 
     async def list_agents(self, request: Request) -> Response:
         agents = self._services.agents

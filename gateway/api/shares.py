@@ -126,6 +126,7 @@ class SharesFace:
             id=share_id, hash=_hash(secret), session_key=record.key, created_at=now, expires_at=expires_at
         )
         await self._credentials.put_share(share)
+        self._services.audit.note(principal_of(request), "share.made", target=record.key, detail=share_id)
         base = self._services.config.server.public_url.rstrip("/") or str(request.base_url).rstrip("/")
         token = f"ags_{share_id}.{secret}"
         ends = iso(expires_at) if expires_at else None
@@ -149,6 +150,7 @@ class SharesFace:
         if not await self._credentials.delete_share(record.key, share_id):
             raise ShareNotFound
         self._revoked.add(share_id)
+        self._services.audit.note(principal_of(request), "share.revoked", target=record.key, detail=share_id)
         return json_response(Unshared(share_id, True))
 
     # -- whoever has the link ---------------------------------------------------------------------------

@@ -5,9 +5,10 @@ only, and quotas are counted.
 from __future__ import annotations
 
 import json
+import pathlib
 from typing import Any
 
-from tests.gateways import RunningGateway
+from tests.gateways import RunningGateway, running_gateway
 from tests.scrapes import parsed
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 
@@ -82,6 +83,83 @@ async def test_a_scrapers_key_scrapes_and_sees_every_tenant_but_no_content(gatew
     assert killed.body["had_worker"]
     last = audited(gateway)[-1]
     assert (last["action"], last["target"], last["tenant"]) == ("session.killed", acme["key"], "default")
+
+
+async def test_operators_of_a_tenant_reach_that_alone(gateway: RunningGateway) -> None:
+    talk = {name: await gateway.mint(f"{name}-talks", tenant=name) for name in ("acme", "beta")}
+    for key in talk.values():
+        async with gateway.caller(key) as caller:
+            await ask(caller, "POST", "/api/chat?wait=20", {"message": "/echo x", "session_id": "mine"})
+    async with gateway.operator() as operator:
+        everybodys = (await operator.watched_sessions(limit=100)).sessions
+    watch = await gateway.mint("watches", tenant="acme", scopes=("operate",))
+    async with gateway.caller(watch) as caller:
+        rows = (await ask(caller, "GET", "/api/admin/sessions")).body["sessions"]
+        assert {row["tenant"] for row in rows} == {"acme"}
+        count = (await ask(caller, "GET", "/api/sessions/count")).status
+        assert count == 403
+        for row in everybodys:
+            for act in ("park", "kill"):
+                answer = await ask(caller, "POST", f"/api/admin/sessions/{row.key}/{act}")
+                assert answer.status in ((200, 409) if row.tenant == "acme" else (404,))
+        for method, path in (
+            ("GET", "/metrics"),
+            ("GET", "/api/admin/overview"),
+            ("POST", "/api/admin/drain"),
+        ):
+            assert (await ask(caller, method, path)).status == 403, path
+    async with gateway.caller(talk["acme"]) as caller:
+        own = len((await ask(caller, "GET", "/api/sessions")).body["sessions"])
+        assert (await ask(caller, "GET", "/api/sessions/count")).body["active_sessions"] == own
+
+
+async def test_content_is_read_only_where_its_tenant_grants_it_and_either_way_it_is_noted(
+    tmp_path: pathlib.Path,
+) -> None:
+    config = '[auth]\nmodes = ["keys"]\n[tenants.shy]\n[tenants.frank]\noperators_see_content = true\n'
+    async with running_gateway(tmp_path, config=config) as own:
+        for name in ("shy", "frank"):
+            async with own.caller(await own.mint(name, tenant=name)) as caller:
+                await ask(caller, "POST", "/api/chat?wait=20", {"message": f"/echo canary-{name}"})
+        watch = await own.mint("watch", scopes=("operate",))
+        async with own.caller(watch) as caller:
+            rows = (await ask(caller, "GET", "/api/admin/sessions")).body["sessions"]
+            answers = {
+                row["tenant"]: await ask(caller, "GET", f"/api/admin/sessions/{row['key']}/state")
+                for row in rows
+            }
+        assert answers["shy"].status == 403
+        assert "canary" not in str(answers["shy"].body)
+        assert answers["frank"].body["messages"][-1]["content"] == "canary-frank"
+        read = [line for line in audited(own) if line["action"] == "session.read"]
+        assert sorted(line["outcome"] for line in read) == ["ok", "refused"]
+        assert "canary" not in str(read)
+
+
+async def test_what_is_done_with_credentials_is_noted_without_secrets(tmp_path: pathlib.Path) -> None:
+    config = '[auth]\nmodes = ["keys", "anonymous"]\n[tenants.acme]\n'
+    async with running_gateway(tmp_path, config=config) as own:
+        key = await own.mint("ann", tenant="acme")
+        async with own.caller(Origin=own.url) as browser:
+            await ask(browser, "POST", "/api/sessions", {"session_id": "client-id-canary"})
+            share = (await ask(browser, "POST", "/api/sessions/client-id-canary/shares", {})).body
+            await ask(browser, "DELETE", f"/api/sessions/client-id-canary/shares/{share['share_id']}")
+            await ask(browser, "POST", "/api/auth/sign-in", {"key": key})
+            await ask(browser, "POST", "/api/auth/sign-out", {})
+        async with own.operator() as operator:
+            minted = (await operator.keys())[0]
+            await operator.rotate_key(minted.id, overlap_hours=1)
+            await operator.revoke_key(minted.id)
+            await operator.reload()
+        lines = audited(own)
+        assert [line["action"] for line in lines] == [
+            *("key.made", "share.made", "share.revoked", "signed_in", "signed_out"),
+            *("key.rotated", "key.revoked", "config.reloaded"),
+        ]
+        text = json.dumps(lines)
+        assert key[-30:] not in text
+        assert share["token"][-30:] not in text
+        assert "client-id-canary" not in text
 
 
 async def test_the_operator_at_the_machine_watches_with_the_typed_client(gateway: RunningGateway) -> None:

@@ -18,7 +18,6 @@ function opened(agent?: string): Conversation {
   return new Conversation({
     api,
     sessionId: "s",
-    fetch: server.fetch,
     clock: new FakeClock(),
     ...(agent && { agent }),
   });

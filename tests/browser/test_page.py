@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import pathlib
 import re
 import socket
@@ -350,19 +349,6 @@ async def test_a_message_that_could_not_be_sent_is_kept(gateway: RunningGateway,
     await page.get_by_test_id("retry").click()
     await expect_answer(page, "at last")
     await expect(page.get_by_test_id("message-user")).to_have_count(1)
-
-
-async def test_the_page_says_when_it_may_not_enter(gateway: RunningGateway, open_page: OpenPage) -> None:
-    page = await open_page(at(gateway, "forbidden"))
-    body = json.dumps({"error": {"code": "unauthorized", "message": "A key is needed."}})
-    await page.route("**/api/**", lambda route: route.fulfill(status=401, body=body))
-    await page.reload()
-    await expect(page.get_by_test_id("key-form")).to_be_visible()
-    await page.unroute("**/api/**")
-    await page.get_by_test_id("key-form").get_by_role("textbox").fill("any")
-    await page.keyboard.press("Enter")
-    await say(page, "/echo inside")
-    await expect_answer(page, "inside")
 
 
 async def test_the_conversation_goes_on_after_the_gateway_came_back(

@@ -213,11 +213,13 @@ export class Page {
     setTimeout(draw, 120);
   }
 
-  /** The list shows state and title, so it is read again when those moved here. */
+  /** The list shows state and title, so it is read again when those moved here, or the session is new to it. */
   #refreshIfMoved(): void {
     const { chat } = this.conversation.value;
     const seen = chat.seq === 0 ? "" : `${chat.state} ${chat.title ?? ""} ${chat.ended?.reason ?? ""}`;
-    if (seen !== "" && this.#lastSeen !== "" && seen !== this.#lastSeen) void this.store.refresh();
+    const isNews = seen !== "" && seen !== this.#lastSeen;
+    const hasMoved = this.#lastSeen !== "" || this.store.current === undefined;
+    if (isNews && hasMoved && this.#isInside) void this.store.refresh();
     this.#lastSeen = seen;
   }
 }

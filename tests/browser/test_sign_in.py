@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Page, Response, expect
+from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.test_page import expect_answer, say, width_of
@@ -269,17 +270,19 @@ async def test_a_guest_keeps_what_it_made_across_a_reload(
     await expect(stranger.get_by_test_id("session-item")).to_have_count(0)
 
 
-async def test_a_page_makes_one_guest_however_much_it_asks(
+async def test_nothing_is_asked_before_the_gateway_has_made_its_guest(
     guests: RunningGateway, open_page: OpenPage
 ) -> None:
     page = await open_page("about:blank")
-    answers: list[Response] = []
-    page.on("response", lambda response: answers.append(response))
+    order: list[tuple[str, str]] = []
+    page.on("request", lambda request: order.append(("asked", urlsplit(request.url).path)))
+    page.on("response", lambda response: order.append(("answered", urlsplit(response.url).path)))
     await page.goto(guests.url)
     await expect(page.get_by_test_id("active-count")).to_contain_text(re.compile(r"\d"))
-    cookies = [await answer.header_value("set-cookie") for answer in answers if "/api/" in answer.url]
-    assert len(cookies) > 3
-    assert len([cookie for cookie in cookies if cookie]) == 1
+    of_api = [one for one in order if one[1].startswith("/api/")]
+    assert of_api[:2] == [("asked", "/api/auth"), ("answered", "/api/auth")]
+    assert len(of_api) > 4
+    assert [cookie["name"] for cookie in await page.context.cookies()] == ["agw_visitor"]
 
 
 async def test_a_guest_signs_in_and_what_it_made_comes_along(

@@ -19,7 +19,7 @@ TENANTS: Final = """
 [tenants.small]
 subject_quota = { messages_per_day = 2 }
 """
-gateway = shared_gateway('[auth]\nmodes = ["keys"]\n' + TENANTS)
+gateway = shared_gateway('[auth]\nmodes = ["keys"]\n[quotas]\nsoft_percent = 50\n' + TENANTS)
 guests = shared_gateway('[auth]\nmodes = ["anonymous", "keys"]\n' + TENANTS)
 pytestmark = [SHARED, pytest.mark.browser]
 
@@ -359,11 +359,14 @@ async def test_a_quota_is_told_before_and_when_it_is_used_up(
     for number in range(2):
         await say(page, f"/echo {number}")
         await expect_answer(page, str(number))
+    near = page.locator("[data-testid=notice][data-code=quota]")
+    await expect(near).to_have_text("You: 1 of 2 messages a day used.")
     await say(page, "/echo too much")
     told = page.get_by_test_id("message-outgoing")
     await expect(told).to_contain_text("The limit is reached. You: 2 of 2 messages a day.")
     await expect(told).to_contain_text(re.compile(r"Try again in \d+ (hours?|minutes?)"))
     await page.get_by_test_id("language-toggle").click()
+    await expect(near).to_have_text("החשבון שלך: נוצלו 1 מתוך 2 הודעות ביום.")
     await expect(told).to_contain_text("המכסה נוצלה. החשבון שלך: 2 מתוך 2 הודעות ביום.")
 
 

@@ -1,13 +1,13 @@
 /** The gateway's HTTP verbs, typed. Every failure is an ApiError; nothing else is thrown but an abort. */
 
-import { ApiError, type Limit } from "./errors.ts";
-import type { State } from "./events.ts";
+import { ApiError } from "./errors.ts";
+import type { QuotaUse, State } from "./events.ts";
 import { newId } from "./ids.ts";
 import type { KeyValue } from "./store.ts";
 import { retryAfterMs } from "./stream.ts";
 import { isElsewhere, visiting, visitorKey } from "./visitor.ts";
 
-export { ApiError, type Limit } from "./errors.ts";
+export { ApiError } from "./errors.ts";
 
 export interface SessionRow {
   session_id: string;
@@ -316,7 +316,7 @@ function sessionPath(sessionId: string): string {
 
 async function errorOf(response: Response): Promise<ApiError> {
   const retry = retryAfterMs(response.headers.get("Retry-After"), Infinity);
-  let body: { error?: { code?: string; message?: string } & Partial<Limit>; request_id?: string } = {};
+  let body: { error?: { code?: string; message?: string } & Partial<QuotaUse>; request_id?: string } = {};
   try {
     body = (await response.json()) as typeof body;
   } catch {

@@ -1,14 +1,8 @@
 /** What the gateway answered instead of a result, and the words for it in the reader's language. */
 
 import type { Key } from "./english.ts";
+import type { QuotaUse } from "./events.ts";
 import { isKey, type Language, translate } from "./i18n.ts";
-
-/** A quota, as the gateway names it: `subject.messages_per_day`, how much of it is used, how much there is. */
-export interface Limit {
-  limit: string;
-  used: number;
-  allowed: number;
-}
 
 /** What the gateway (or the network, with status 0 and code `unreachable`) answered instead of a result. */
 export class ApiError extends Error {
@@ -20,7 +14,7 @@ export class ApiError extends Error {
     message: string,
     readonly requestId: string | null = null,
     readonly retryAfterMs: number | null = null,
-    readonly limit: Limit | null = null,
+    readonly limit: QuotaUse | null = null,
   ) {
     super(message);
   }
@@ -45,7 +39,7 @@ export function wordsOf(error: ApiError, language: Language): string {
 }
 
 /** A quota in words; null for one that has none here. */
-export function quotaWords(quota: Limit, key: "quotaOver" | "quotaNear", language: Language): string | null {
+export function quotaWords(quota: QuotaUse, key: "quotaOver" | "quotaNear", language: Language): string | null {
   const [whose, what] = quota.limit.split(".");
   const [owner, amount] = [`quota_${whose}`, `limit_${what}`];
   if (!isKey(owner) || !isKey(amount)) return null;

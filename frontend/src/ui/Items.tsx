@@ -11,6 +11,7 @@ import {
   type Outgoing,
   type PermissionItem,
   type PlanItem,
+  quotaWords,
   type ThoughtItem,
   wordsOf,
 } from "../core/index.ts";
@@ -229,7 +230,7 @@ function Notice({ item }: { item: NoticeItem }) {
       role={item.level === "error" ? "alert" : "note"}
     >
       {item.level !== "info" && <Icon name="warn" />}
-      <span dir="auto">{item.text}</span>
+      <span dir="auto">{(item.quota && quotaWords(item.quota, "quotaNear", language.value)) || item.text}</span>
     </p>
   );
 }

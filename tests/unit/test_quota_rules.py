@@ -27,7 +27,7 @@ class World:
         self.ms = 100 * DAY_MS + 1
         self.config = Config(quotas=QuotasConfig(**quotas))
         self.store = store or MemoryCredentials()
-        self.exceeded: list[Nearly] = []
+        self.exceeded: list[str] = []
         self.quotas = Quotas(
             lambda: self.config,
             self.store,
@@ -36,7 +36,7 @@ class World:
             on_exceeded=self.exceeded.append,
         )
 
-    def message(self, account: Account, *, size: int = 0) -> list[str]:
+    def message(self, account: Account, *, size: int = 0) -> list[Nearly]:
         return self.quotas.take_message(account, session_bytes=size)
 
 

@@ -288,6 +288,19 @@ async def test_sessions_are_listed_renamed_exported_and_deleted(
     assert session_id not in {one["session_id"] for one in listed["sessions"]}
 
 
+async def test_a_session_made_elsewhere_is_listed_when_it_is_opened(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(at(gateway, "first"))
+    await expect(page.get_by_test_id("active-count")).to_contain_text(re.compile(r"\d"))
+    session_id = fresh_id("elsewhere")
+    await gateway.chat(session_id, "/echo from elsewhere")
+    await page.evaluate("id => { location.hash = `#s=${id}` }", session_id)
+    await expect_answer(page, "from elsewhere")
+    row = page.locator(f"[data-testid=session-item][data-session-id='{session_id}']")
+    await expect(row).to_be_visible(timeout=5_000)
+
+
 async def test_the_offline_model_is_named(gateway: RunningGateway, open_page: OpenPage) -> None:
     page = await open_page(at(gateway, "offline"))
     await expect(page.get_by_test_id("offline-line")).to_be_visible()

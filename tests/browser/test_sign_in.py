@@ -317,6 +317,7 @@ async def test_a_guest_signs_in_with_a_provider_and_comes_back_to_its_conversati
             page = await open_page(f"{own.url}/#s=kept-open")
             await say(page, "/echo before the provider")
             await expect_answer(page, "before the provider")
+            await page.evaluate("localStorage.setItem('agw.session', 'of-another-tab')")
             await choose(page, "account-sign-in")
             await page.get_by_role("link", name="Sign in with your organisation").click()
             await expect(page.get_by_test_id("account")).to_have_text("alice")

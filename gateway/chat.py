@@ -326,8 +326,9 @@ class ChatState:
             case ev.ContentBlock(block_id=block_id, turn_id=turn_id, content=content):
                 self._close_open()
                 self._block("content", block_id, at, {"turn_id": turn_id, "content": content})
-            case ev.Notice(notice_id=notice_id, level=level, code=code, text=text):
-                self._block("notice", notice_id, at, {"level": level, "code": code, "text": text})
+            case ev.Notice():
+                fields = _given(data)
+                self._block("notice", fields.pop("notice_id"), at, fields)
             case _:
                 self._facts(data, at)
 

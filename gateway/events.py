@@ -194,13 +194,25 @@ class Usage(Struct, frozen=True, tag="usage"):
     cost: Raw | UnsetType = UNSET
 
 
+class QuotaUse(Struct, frozen=True):
+    """How much of a quota is used; `limit` names it with whose it is: `subject.messages_per_day`."""
+
+    limit: str
+    used: float
+    allowed: float
+
+
 class Notice(Struct, frozen=True, tag="notice"):
-    """Something the user should know, in words; `code` is for programs, `level` info, warning or error."""
+    """Something the user should know, in words; `code` is for programs, `level` info, warning or error.
+
+    `quota` goes with the code `quota`, for clients that have words of their own.
+    """
 
     notice_id: str
     level: Literal["info", "warning", "error"]
     code: str
     text: str
+    quota: QuotaUse | UnsetType = UNSET
 
 
 class TurnStarted(Struct, frozen=True, tag="turn_started"):

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from gateway.config import DAY_MILLISECONDS, Config, Quota
 from gateway.errors import GatewayError, QuotaExceeded
+from gateway.events import QuotaUse
 from gateway.limits import Buckets, MemoryBuckets
 from gateway.stores.base import OwnerTotal
 from gateway.stores.credentials import CredentialStore, Use, UseName
@@ -39,6 +40,10 @@ _WORDS: Final = {
     "memory_gb_seconds_per_day": "gigabyte-seconds of memory a day",
     "stored_bytes": "stored bytes",
 }
+
+
+Nearly = tuple[str, QuotaUse]
+"""What is nearly used up, in words and in figures."""
 
 
 class Account(Struct, frozen=True):
@@ -155,13 +160,13 @@ class Quotas:
 
     # -- turns ------------------------------------------------------------------------------------------
 
-    def take_message(self, account: Account, *, session_bytes: int) -> list[str]:
+    def take_message(self, account: Account, *, session_bytes: int) -> list[Nearly]:
         """A message comes: checks every limit on messages and counts it; words for what is nearly used up.
 
         Raises QuotaExceeded, and then nothing is counted.
         """
         self._turn_day()
-        soft: list[str] = []
+        soft: list[Nearly] = []
         for name in account.names():
             quota = self._quota(name)
             if quota != _UNLIMITED:
@@ -174,7 +179,7 @@ class Quotas:
             self._use(name).messages += 1
         return soft
 
-    def _check_message(self, name: UseName, quota: Quota, session_bytes: int) -> list[str]:
+    def _check_message(self, name: UseName, quota: Quota, session_bytes: int) -> list[Nearly]:
         """Raises QuotaExceeded; words for what is nearly used up."""
         if quota.turns_per_minute:
             rate = quota.turns_per_minute / MINUTE_SECONDS
@@ -194,7 +199,7 @@ class Quotas:
         }
         for limit, (amount, retry) in used.items():
             self._check(name, limit, amount, retry=retry)
-        return [words for limit, (amount, _) in used.items() if (words := self._soft(name, limit, amount))]
+        return [near for limit, (amount, _) in used.items() if (near := self._soft(name, limit, amount))]
 
     def begin_turn(self, account: Account) -> None:
         """An answer begins. Raises QuotaExceeded."""
@@ -262,14 +267,15 @@ class Quotas:
             words, limit=f"{name[0]}.{limit}", used=used, allowed=allowed, retry_after_seconds=retry
         )
 
-    def _soft(self, name: UseName, limit: str, used: float) -> str | None:
+    def _soft(self, name: UseName, limit: str, used: float) -> Nearly | None:
         """Words, once a day, when most of a quota is used."""
         allowed = getattr(self._quota(name), limit)
         percent = self._config().quotas.soft_percent
         if not allowed or used < allowed * percent / 100 or (name, limit) in self._told:
             return None
         self._told.add((name, limit))
-        return f"{_WHOSE[name[0]]} has used {used:,.0f} of {allowed:,} {_WORDS[limit]}."
+        words = f"{_WHOSE[name[0]]} has used {used:,.0f} of {allowed:,} {_WORDS[limit]}."
+        return words, QuotaUse(f"{name[0]}.{limit}", round(used, 3), allowed)
 
     def _of(self, name: UseName) -> Held:
         held = self._held.get(name)

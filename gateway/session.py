@@ -204,8 +204,8 @@ class Session:
         message = ev.MessageAdded(turn.message_id, "user", text, turn.turn_id)
         first: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(text))]
         notices = [
-            ev.Notice(f"n{turn.turn_id}.{number}", "warning", "quota", words)
-            for number, words in enumerate(soft)
+            ev.Notice(f"n{turn.turn_id}.{number}", "warning", "quota", words, quota)
+            for number, (words, quota) in enumerate(soft)
         ]
         try:
             await self._say(*first, message, follow, *notices)

@@ -18,7 +18,6 @@ function opened(agent?: string): Conversation {
   return new Conversation({
     api,
     sessionId: "s",
-    fetch: server.fetch,
     clock: new FakeClock(),
     ...(agent && { agent }),
   });
@@ -123,4 +122,52 @@ it("retries the last message of the user", async () => {
   await server.wire.event(userMessage(2, "second"));
   await conversation.retry();
   expect(server.calls("/api/chat")[0]?.body).toMatchObject({ message: "second" });
+});
+
+it("sends what was refused for want of a credential once somebody signed in again", async () => {
+  server.answers["POST /api/chat"] = () => json({ error: { code: "unauthorized", message: "no" } }, 401);
+  await conversation.send("hello");
+  server.answers["POST /api/chat"] = () => json({ error: { code: "queue_full", message: "full" } }, 429);
+  await conversation.send("and more");
+  conversation.stop();
+  server.answers["POST /api/chat"] = () => json(stateOf({ seq: 2 }));
+  await conversation.resume();
+  const sent = server.calls("/api/chat").map((request) => (request.body as { message: string }).message);
+  expect(sent).toEqual(["hello", "and more", "hello"]);
+  const keys = server.calls("/api/chat").map((request) => request.headers.get("Idempotency-Key"));
+  expect(keys[2]).toBe(keys[0]);
+  expect(server.wires).toHaveLength(2);
+});
+
+it("reads with a link and says so when it is refused", async () => {
+  let isLost = false;
+  const api = new Api({
+    baseUrl: "http://gateway",
+    fetch: server.fetch,
+    onUnauthorized: () => {
+      isLost = true;
+    },
+  });
+  const shared = new Conversation({ api, sessionId: "x", shared: "ags_a.b", clock: new FakeClock() });
+  server.answers["GET /api/shared/ags_a.b/stream"] = () => json({ error: { code: "share_not_found" } }, 404);
+  shared.start();
+  await settled();
+  expect(server.requests.at(-1)?.url.search).toBe("?view=events&after=0");
+  expect([shared.isReadOnly, shared.status, shared.detail.status]).toEqual([true, "refused", 404]);
+  expect(isLost).toBe(false);
+});
+
+it("tells when the stream is refused for want of a credential", async () => {
+  let isLost = false;
+  const api = new Api({
+    baseUrl: "http://gateway",
+    fetch: server.fetch,
+    onUnauthorized: () => {
+      isLost = true;
+    },
+  });
+  server.refusals.push(json({}, 401));
+  new Conversation({ api, sessionId: "x", clock: new FakeClock() }).start();
+  await settled();
+  expect(isLost).toBe(true);
 });

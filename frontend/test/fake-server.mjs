@@ -100,6 +100,10 @@ async function api(request, url, response) {
     ];
     return answer(200, { agents });
   }
+  if (url.pathname === "/api/auth") {
+    const me = { tenant: "acme", subject: "dora", kind: "user", scopes: ["chat", "read"], csrf_token: "" };
+    return answer(200, { modes: ["keys"], sign_in: ["key"], me });
+  }
   if (url.pathname === "/api/sessions/count") return answer(200, { active_sessions: 12, live: 3, parked: 9 });
   if (url.pathname === "/api/sessions") return answer(200, { sessions: [...rows.values()] });
   if (verb === "permission") {

@@ -94,3 +94,16 @@ it("speaks two languages", () => {
   expect(preferred(["fr-FR", "he-IL", "en"])).toBe("he");
   expect(preferred(["fr"])).toBe("en");
 });
+
+it("forgets everything of whoever was here before", async () => {
+  const { store, storage } = made("#s=new");
+  await store.refresh();
+  store.setDraft("new", "private");
+  store.setDraft("not listed", "private");
+  storage.setItem("agw.theme", "dark");
+  store.forget();
+  expect(store.sessions).toEqual([]);
+  expect(store.currentId).not.toBe("new");
+  expect([store.draft("new"), store.draft("not listed")]).toEqual(["", ""]);
+  expect(storage.getItem("agw.theme")).toBe("dark");
+});

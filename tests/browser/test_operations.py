@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import pathlib
 import re
-from typing import Any
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.gateways import RunningGateway, running_gateway
@@ -98,28 +96,26 @@ async def test_it_is_whole_in_the_dark_on_a_phone_and_by_keyboard(
     await expect(kill).to_be_focused()
 
 
-async def test_without_the_right_it_says_so_and_with_it_it_goes_on(
-    gateway: RunningGateway, open_page: OpenPage
+async def test_who_may_not_watch_is_told_and_a_key_that_may_signs_in(
+    tmp_path: pathlib.Path, open_page: OpenPage
 ) -> None:
-    status = {"now": 403}
-
-    async def refuse(route: Route) -> None:
-        if status["now"] == 200:
-            await route.continue_()
-            return
-        body: dict[str, Any] = {"error": {"code": "forbidden", "message": "no"}, "request_id": "r"}
-        await route.fulfill(status=status["now"], body=json.dumps(body), content_type="application/json")
-
-    page = await open_page("about:blank")
-    await page.context.route("**/api/admin/**", refuse)
-    await page.goto(address(gateway))
-    await expect(page.get_by_test_id("ops-error")).to_contain_text("operate")
-    await expect(page.get_by_test_id("figures")).to_have_count(0)
-    status["now"] = 401
-    await page.get_by_label("Access key").fill("agw_key")
-    status["now"] = 200
-    await page.get_by_label("Access key").press("Enter")
-    await expect(page.get_by_test_id("figures")).to_be_visible()
+    async with running_gateway(tmp_path, config='[auth]\nmodes = ["keys"]\n') as own:
+        page = await open_page("about:blank")
+        await page.goto(address(own))
+        for key, words in (("agw_wrong", "not valid"), (await own.mint("talks"), "")):
+            await page.get_by_label("Access key").fill(key)
+            await page.get_by_label("Access key").press("Enter")
+            if words:
+                await expect(page.get_by_test_id("ops-refusal")).to_contain_text(words)
+        await expect(page.get_by_test_id("ops-error")).to_contain_text("operate")
+        await expect(page.get_by_test_id("figures")).to_have_count(0)
+        await page.context.clear_cookies()
+        await page.reload()
+        watch = await own.mint("watches", scopes=("operate",))
+        await page.get_by_label("Access key").fill(watch)
+        await page.get_by_label("Access key").press("Enter")
+        await expect(page.get_by_test_id("figures")).to_be_visible()
+        assert watch not in await page.evaluate("JSON.stringify({...sessionStorage, ...localStorage})")
 
 
 async def test_the_chat_page_loads_nothing_of_it(gateway: RunningGateway, open_page: OpenPage) -> None:

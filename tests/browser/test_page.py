@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import pathlib
 import re
 import socket
@@ -289,6 +288,19 @@ async def test_sessions_are_listed_renamed_exported_and_deleted(
     assert session_id not in {one["session_id"] for one in listed["sessions"]}
 
 
+async def test_a_session_made_elsewhere_is_listed_when_it_is_opened(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(at(gateway, "first"))
+    await expect(page.get_by_test_id("active-count")).to_contain_text(re.compile(r"\d"))
+    session_id = fresh_id("elsewhere")
+    await gateway.chat(session_id, "/echo from elsewhere")
+    await page.evaluate("id => { location.hash = `#s=${id}` }", session_id)
+    await expect_answer(page, "from elsewhere")
+    row = page.locator(f"[data-testid=session-item][data-session-id='{session_id}']")
+    await expect(row).to_be_visible(timeout=5_000)
+
+
 async def test_the_offline_model_is_named(gateway: RunningGateway, open_page: OpenPage) -> None:
     page = await open_page(at(gateway, "offline"))
     await expect(page.get_by_test_id("offline-line")).to_be_visible()
@@ -350,19 +362,6 @@ async def test_a_message_that_could_not_be_sent_is_kept(gateway: RunningGateway,
     await page.get_by_test_id("retry").click()
     await expect_answer(page, "at last")
     await expect(page.get_by_test_id("message-user")).to_have_count(1)
-
-
-async def test_the_page_says_when_it_may_not_enter(gateway: RunningGateway, open_page: OpenPage) -> None:
-    page = await open_page(at(gateway, "forbidden"))
-    body = json.dumps({"error": {"code": "unauthorized", "message": "A key is needed."}})
-    await page.route("**/api/**", lambda route: route.fulfill(status=401, body=body))
-    await page.reload()
-    await expect(page.get_by_test_id("key-form")).to_be_visible()
-    await page.unroute("**/api/**")
-    await page.get_by_test_id("key-form").get_by_role("textbox").fill("any")
-    await page.keyboard.press("Enter")
-    await say(page, "/echo inside")
-    await expect_answer(page, "inside")
 
 
 async def test_the_conversation_goes_on_after_the_gateway_came_back(

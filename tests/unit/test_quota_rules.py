@@ -8,7 +8,8 @@ import pytest
 
 from gateway.config import Config, Quota, QuotasConfig, TenantConfig
 from gateway.errors import QuotaExceeded
-from gateway.quotas import Account, Quotas
+from gateway.events import QuotaUse
+from gateway.quotas import Account, Nearly, Quotas
 from gateway.stores.base import OwnerTotal
 from gateway.stores.credentials import MemoryCredentials
 
@@ -35,7 +36,7 @@ class World:
             on_exceeded=self.exceeded.append,
         )
 
-    def message(self, account: Account, *, size: int = 0) -> list[str]:
+    def message(self, account: Account, *, size: int = 0) -> list[Nearly]:
         return self.quotas.take_message(account, session_bytes=size)
 
 
@@ -124,7 +125,8 @@ def test_most_of_a_quota_is_told_once() -> None:
     world = World(subject=Quota(messages_per_day=10))
     told = [world.message(ALICE) for _ in range(10)]
     assert [bool(words) for words in told] == [False] * 8 + [True, False]
-    assert told[8] == ["This account has used 8 of 10 messages a day."]
+    near = QuotaUse("subject.messages_per_day", 8, 10)
+    assert told[8] == [("This account has used 8 of 10 messages a day.", near)]
 
 
 def test_an_api_key_pays_too() -> None:

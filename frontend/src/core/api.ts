@@ -1,9 +1,14 @@
 /** The gateway's HTTP verbs, typed. Every failure is an ApiError; nothing else is thrown but an abort. */
 
-import type { State } from "./events.ts";
+import { ApiError } from "./errors.ts";
+import type { QuotaUse, State } from "./events.ts";
 import { newId } from "./ids.ts";
 import type { Overview, WatchedSession } from "./operations.ts";
+import type { KeyValue } from "./store.ts";
 import { retryAfterMs } from "./stream.ts";
+import { isElsewhere, visiting, visitorKey } from "./visitor.ts";
+
+export { ApiError } from "./errors.ts";
 
 export interface SessionRow {
   session_id: string;
@@ -40,36 +45,76 @@ export interface CommandAnswer {
   data: unknown;
 }
 
+/** Who the gateway takes this browser for. */
+export interface Me {
+  tenant: string;
+  subject: string;
+  /** local · key · token · user · visitor. */
+  kind: string;
+  scopes: string[];
+  csrf_token: string;
+}
+
+export interface AuthState {
+  modes: string[];
+  /** key · oidc: the ways to sign in. */
+  sign_in: string[];
+  me: Me | null;
+}
+
+/** A link that makes one other browser this person, once. */
+export interface Handover {
+  token: string;
+  url: string;
+  expires_at: string;
+}
+
+/** A link that others read a session with; its secret is told once, when it is made. */
+export interface ShareRow {
+  share_id: string;
+  created_at: string;
+  expires_at: string | null;
+}
+
+export interface NewShare {
+  share_id: string;
+  token: string;
+  url: string;
+  expires_at: string | null;
+}
+
 export interface ApiConfig {
   /** Where the gateway is; "" is this page's own origin. */
   baseUrl: string;
   fetch?: typeof fetch;
   /** Headers of every request, a credential for example. */
   headers?(): Record<string, string>;
+  /** Keeps a visitor's token where the gateway is on another origin than the page. */
+  storage?: KeyValue;
+  /** The page's origin; its own where there is one. */
+  origin?: string;
+  /** The gateway does not know this browser, or not any more. */
+  onUnauthorized?(): void;
 }
 
-/** What the gateway (or the network, with status 0 and code `unreachable`) answered instead of a result. */
-export class ApiError extends Error {
-  override readonly name = "ApiError";
-
-  constructor(
-    readonly status: number,
-    readonly code: string,
-    message: string,
-    readonly requestId: string | null = null,
-    readonly retryAfterMs: number | null = null,
-  ) {
-    super(message);
-  }
-}
+const SAFE = new Set(["GET", "HEAD"]);
 
 export class Api {
+  /** Goes with whatever changes something: a cookie alone proves no intent. */
+  csrfToken: string | null = null;
+  /** For streams: the same as every request here is made with. */
+  readonly fetch: typeof fetch;
   readonly #config: ApiConfig;
-  readonly #fetch: typeof fetch;
+  /** Where the visitor's token is kept, if this browser may be one. */
+  readonly #visitor: { storage: KeyValue; key: string } | null;
 
   constructor(config: ApiConfig) {
     this.#config = { ...config, baseUrl: config.baseUrl.replace(/\/+$/, "") };
-    this.#fetch = config.fetch ?? globalThis.fetch.bind(globalThis);
+    const plain = config.fetch ?? globalThis.fetch.bind(globalThis);
+    const { storage, baseUrl, origin = globalThis.location?.origin } = config;
+    const isVisiting = storage !== undefined && isElsewhere(baseUrl, origin);
+    this.#visitor = isVisiting ? { storage, key: visitorKey(baseUrl) } : null;
+    this.fetch = this.#visitor ? visiting(plain, this.#visitor.storage, this.#visitor.key) : plain;
   }
 
   /** The same key and body never run a second turn, so a send may be tried again. */
@@ -137,6 +182,57 @@ export class Api {
     return answer.agents;
   }
 
+  // -- who ----------------------------------------------------------------------------------------------------
+
+  authState(): Promise<AuthState> {
+    return this.#request("GET", "/api/auth");
+  }
+
+  signIn(key: string): Promise<Me> {
+    return this.#post("/api/auth/sign-in", { key });
+  }
+
+  signOut(everywhere: boolean): Promise<void> {
+    return this.#post("/api/auth/sign-out", { everywhere });
+  }
+
+  /** Where signing in with the provider begins; it comes back to the path `next`. */
+  providerUrl(next: string): string {
+    return `${this.#config.baseUrl}/api/auth/oidc/start?${new URLSearchParams({ next })}`;
+  }
+
+  handOver(): Promise<Handover> {
+    return this.#post("/api/auth/handover", {});
+  }
+
+  claim(token: string): Promise<Me> {
+    return this.#post("/api/auth/handover/claim", { token });
+  }
+
+  // -- links for reading --------------------------------------------------------------------------------------
+
+  /** Without `hours` the link is good until it is revoked. */
+  share(sessionId: string, hours?: number): Promise<NewShare> {
+    return this.#post(`${sessionPath(sessionId)}/shares`, hours === undefined ? {} : { hours });
+  }
+
+  async shares(sessionId: string): Promise<ShareRow[]> {
+    const answer = await this.#request<{ shares: ShareRow[] }>("GET", `${sessionPath(sessionId)}/shares`);
+    return answer.shares;
+  }
+
+  revokeShare(sessionId: string, shareId: string): Promise<unknown> {
+    return this.#request("DELETE", `${sessionPath(sessionId)}/shares/${encodeURIComponent(shareId)}`);
+  }
+
+  /** The log of the session that a link leads to. */
+  sharedStreamUrl(token: string, after: number): string {
+    const query = new URLSearchParams({ view: "events", after: String(after) });
+    return `${this.#config.baseUrl}/api/shared/${encodeURIComponent(token)}/stream?${query}`;
+  }
+
+  // -- watching -----------------------------------------------------------------------------------------------
+
   overview(): Promise<Overview> {
     return this.#request("GET", "/api/admin/overview");
   }
@@ -154,6 +250,8 @@ export class Api {
     return this.#post("/api/admin/drain", {});
   }
 
+  // -- streams ------------------------------------------------------------------------------------------------
+
   /** The address of a session's stream: its event log, or without `view` whole States. */
   streamUrl(sessionId: string, after?: number): string {
     const query = new URLSearchParams({ session_id: sessionId });
@@ -164,8 +262,24 @@ export class Api {
     return `${this.#config.baseUrl}/api/chat/stream?${query}`;
   }
 
+  /** The same for an EventSource, which sends no headers: a visitor's token stands in the address. */
+  eventSourceUrl(sessionId: string): string | Promise<string> {
+    const url = this.streamUrl(sessionId);
+    const visitor = this.#visitor;
+    if (visitor === null) return url;
+    return this.authState().then(() => {
+      const token = visitor.storage.getItem(visitor.key);
+      return token === null ? url : `${url}&${new URLSearchParams({ visitor: token })}`;
+    });
+  }
+
   headers(): Record<string, string> {
     return this.#config.headers?.() ?? {};
+  }
+
+  /** A stream was refused for want of a credential. */
+  unauthorized(): void {
+    this.#config.onUnauthorized?.();
   }
 
   #post<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {
@@ -193,29 +307,36 @@ export class Api {
     body?: unknown,
     headers: Record<string, string> = {},
   ): Promise<Response> {
-    const init: RequestInit = { method, headers: { Accept: "application/json", ...this.headers(), ...headers } };
+    const sent: Record<string, string> = { Accept: "application/json", ...this.headers(), ...headers };
+    if (this.csrfToken !== null && !SAFE.has(method)) sent["X-CSRF-Token"] = this.csrfToken;
+    const init: RequestInit = { method, headers: sent };
     if (body !== undefined) {
-      init.headers = { ...init.headers, "Content-Type": "application/json" };
+      sent["Content-Type"] = "application/json";
       init.body = JSON.stringify(body);
     }
     let response: Response;
     try {
-      response = await this.#fetch(this.#config.baseUrl + path, init);
+      response = await this.fetch(this.#config.baseUrl + path, init);
     } catch {
       throw new ApiError(0, "unreachable", "The gateway cannot be reached.");
     }
-    if (!response.ok) throw await errorOf(response);
-    return response;
+    if (response.ok) return response;
+    const error = await errorOf(response);
+    if (error.status === 401 && error.code !== SIGN_IN_FAILED) this.unauthorized();
+    throw error;
   }
 }
+
+/** The one 401 that says nothing about who is here already. */
+const SIGN_IN_FAILED = "sign_in_failed";
 
 function sessionPath(sessionId: string): string {
   return `/api/sessions/${encodeURIComponent(sessionId)}`;
 }
 
 async function errorOf(response: Response): Promise<ApiError> {
-  const retry = retryAfterMs(response.headers.get("Retry-After"));
-  let body: { error?: { code?: string; message?: string }; request_id?: string } = {};
+  const retry = retryAfterMs(response.headers.get("Retry-After"), Infinity);
+  let body: { error?: { code?: string; message?: string } & Partial<QuotaUse>; request_id?: string } = {};
   try {
     body = (await response.json()) as typeof body;
   } catch {
@@ -223,5 +344,7 @@ async function errorOf(response: Response): Promise<ApiError> {
   }
   const code = body.error?.code ?? `http_${response.status}`;
   const message = body.error?.message ?? `The gateway answered ${response.status}.`;
-  return new ApiError(response.status, code, message, body.request_id ?? null, retry);
+  const { limit, used, allowed } = body.error ?? {};
+  const quota = limit && used !== undefined && allowed !== undefined ? { limit, used, allowed } : null;
+  return new ApiError(response.status, code, message, body.request_id ?? null, retry, quota);
 }

@@ -10,6 +10,7 @@ import { Api } from "./api.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import type { Readiness, State, StateMessage } from "./events.ts";
 import { newId } from "./ids.ts";
+import { type KeyValue, lastingStorage } from "./store.ts";
 import { EventStream, type StreamStatus } from "./stream.ts";
 
 export type ConnectionStatus = "connecting" | "connected" | "reconnecting" | "disconnected" | "error";
@@ -24,6 +25,8 @@ export interface ChatManagerConfig {
   reconnectDelay?: number;
   fetch?: typeof fetch;
   clock?: Clock;
+  /** Keeps a visitor's token where the gateway is on another origin; localStorage where the browser allows it. */
+  storage?: KeyValue;
   /** Reads the stream with EventSource instead of fetch. */
   eventSource?: (url: string) => EventSourceLike;
 }
@@ -81,7 +84,11 @@ export class ChatManager {
     this.#config = config;
     this.#handlers = { ...eventHandlers };
     this.#sessionId = config.sessionId ?? newId();
-    this.#api = new Api({ baseUrl: config.backendUrl, ...(config.fetch && { fetch: config.fetch }) });
+    this.#api = new Api({
+      baseUrl: config.backendUrl,
+      storage: config.storage ?? lastingStorage(),
+      ...(config.fetch && { fetch: config.fetch }),
+    });
   }
 
   // -- connection ---------------------------------------------------------------------------------------------
@@ -177,16 +184,16 @@ export class ChatManager {
   // -- inside -------------------------------------------------------------------------------------------------
 
   #stream(): Reader {
-    const { fetch, clock, reconnectAttempts, reconnectDelay } = this.#config;
+    const { clock, reconnectAttempts, reconnectDelay } = this.#config;
     const sessionId = this.#sessionId;
     return new EventStream({
       url: () => this.#api.streamUrl(sessionId),
+      fetch: this.#api.fetch,
       repeatsIds: true,
       attempts: reconnectAttempts ?? RECONNECT_ATTEMPTS,
       backoffFirstMs: reconnectDelay ?? RECONNECT_DELAY_MS,
       onFrame: (frame) => this.#takeText(frame.data),
       onStatus: (status) => this.#streamChanged(status),
-      ...(fetch && { fetch }),
       ...(clock && { clock }),
     });
   }
@@ -194,31 +201,41 @@ export class ChatManager {
   /** EventSource retries a broken connection by itself and gives up on a refused one; both look the same: an error. */
   #eventSource(open: (url: string) => EventSourceLike): Reader {
     const clock = this.#config.clock ?? systemClock;
-    const url = this.#api.streamUrl(this.#sessionId);
+    const url = (): string | Promise<string> => this.#api.eventSourceUrl(this.#sessionId);
+    let isStopped = false;
     let source: EventSourceLike | null = null;
     let failures = 0;
     let cancelWait: (() => void) | null = null;
     const stop = (): void => {
+      isStopped = true;
       cancelWait?.();
       source?.close();
       source = null;
     };
-    const start = (): void => {
-      source = open(url);
+    const again = (): void => {
+      stop();
+      failures += 1;
+      if (failures > (this.#config.reconnectAttempts ?? RECONNECT_ATTEMPTS)) return this.#gaveUp();
+      this.#setStatus("reconnecting");
+      const delay = (this.#config.reconnectDelay ?? RECONNECT_DELAY_MS) * 2 ** (failures - 1);
+      cancelWait = clock.after(delay * (0.5 + clock.random() / 2), start);
+    };
+    const read = (address: string): void => {
+      if (isStopped) return;
+      source = open(address);
       source.onopen = () => this.#setStatus("connected");
       source.onmessage = (event) => {
         failures = 0;
         this.#setStatus("connected");
         this.#takeText(event.data);
       };
-      source.onerror = () => {
-        stop();
-        failures += 1;
-        if (failures > (this.#config.reconnectAttempts ?? RECONNECT_ATTEMPTS)) return this.#gaveUp();
-        this.#setStatus("reconnecting");
-        const delay = (this.#config.reconnectDelay ?? RECONNECT_DELAY_MS) * 2 ** (failures - 1);
-        cancelWait = clock.after(delay * (0.5 + clock.random() / 2), start);
-      };
+      source.onerror = again;
+    };
+    const start = (): void => {
+      isStopped = false;
+      const address = url();
+      if (typeof address === "string") return read(address);
+      address.then(read, () => !isStopped && again());
     };
     return { start, stop };
   }

@@ -29,7 +29,8 @@ export interface ConversationConfig {
   sessionId: string;
   /** The agent to create the session with at the first message; absent, the gateway's default. */
   agent?: string;
-  fetch?: typeof fetch;
+  /** The token of a link: the conversation is read with it, and nothing can be said. */
+  shared?: string;
   clock?: Clock;
   visibility?: Visibility;
 }
@@ -47,6 +48,7 @@ export class Conversation extends Subscribable {
   isStopping = false;
 
   readonly sessionId: string;
+  readonly isReadOnly: boolean;
   readonly #api: Api;
   readonly #stream: EventStream;
   /** The agent that this session was asked for with; null is the gateway's default. */
@@ -59,13 +61,17 @@ export class Conversation extends Subscribable {
     this.agent = config.agent ?? null;
     this.sessionId = config.sessionId;
     this.chat = new ChatState(config.sessionId);
-    const { fetch, clock, visibility } = config;
+    const { clock, visibility, shared } = config;
+    this.isReadOnly = shared !== undefined;
     this.#stream = new EventStream({
-      url: (after) => this.#api.streamUrl(this.sessionId, after),
+      url: (after) =>
+        shared === undefined
+          ? this.#api.streamUrl(this.sessionId, after)
+          : this.#api.sharedStreamUrl(shared, after),
+      fetch: this.#api.fetch,
       headers: () => this.#api.headers(),
       onFrame: (frame) => this.#take(frame),
       onStatus: (status, detail) => this.#statusChanged(status, detail),
-      ...(fetch && { fetch }),
       ...(clock && { clock }),
       ...(visibility && { visibility }),
     });
@@ -77,6 +83,13 @@ export class Conversation extends Subscribable {
 
   stop(): void {
     this.#stream.stop();
+  }
+
+  /** Goes on after somebody signed in again: what was refused for want of that is sent now. */
+  async resume(): Promise<void> {
+    this.error = null;
+    this.start();
+    for (const message of this.outgoing.filter((one) => one.error?.status === 401)) await this.#deliver(message);
   }
 
   retryNow(): void {
@@ -213,6 +226,7 @@ export class Conversation extends Subscribable {
     this.status = status;
     this.detail = detail;
     if (status === "ended") this.hasLoaded = true;
+    if (status === "refused" && detail.status === 401) this.#api.unauthorized();
     this.changed();
   }
 }

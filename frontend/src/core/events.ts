@@ -73,6 +73,13 @@ export interface ToolCallFields {
   raw_output?: unknown;
 }
 
+/** How much of a quota is used; `limit` names it with whose it is: `subject.messages_per_day`. */
+export interface QuotaUse {
+  limit: string;
+  used: number;
+  allowed: number;
+}
+
 interface Bodies {
   session_created: { session_id: string; agent: string };
   session_state: { state: string; reason: string | null; detail: string | null };
@@ -103,7 +110,14 @@ interface Bodies {
     output_tokens: number | null;
     cost: unknown;
   };
-  notice: { notice_id: string; level: "info" | "warning" | "error"; code: string; text: string };
+  notice: {
+    notice_id: string;
+    level: "info" | "warning" | "error";
+    code: string;
+    text: string;
+    /** With the code `quota`. */
+    quota?: QuotaUse;
+  };
   turn_started: { turn_id: string; message_id: string; reply_id: string };
   turn_ended: { turn_id: string; stop_reason: string; error: Failure | null };
   turn_interrupted: { turn_id: string; reason: string; message: string };
@@ -175,6 +189,7 @@ export interface NoticeItem {
   level: "info" | "warning" | "error";
   code: string;
   text: string;
+  quota?: QuotaUse;
   at: string;
 }
 

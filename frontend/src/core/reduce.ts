@@ -188,8 +188,8 @@ export class ChatState {
         return this.#upsert({ kind: "content", id: block_id, turn_id, content, at });
       }
       case "notice": {
-        const { notice_id, level, code, text, at } = event;
-        return this.#upsert({ kind: "notice", id: notice_id, level, code, text, at });
+        const { notice_id, level, code, text, quota, at } = event;
+        return this.#upsert({ kind: "notice", id: notice_id, level, code, text, ...(quota && { quota }), at });
       }
       default:
         return this.#facts(event);

@@ -12,7 +12,7 @@ import { type Clock, systemClock } from "./clock.ts";
 import { newId, SESSION_ID } from "./ids.ts";
 import { Subscribable } from "./subscribable.ts";
 
-export type KeyValue = Pick<Storage, "getItem" | "setItem" | "removeItem">;
+export type KeyValue = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
 
 export const CURRENT_KEY = "agw.session";
 const DRAFT_KEY = "agw.draft.";
@@ -114,6 +114,17 @@ export class SessionStore extends Subscribable {
     else this.#storage.removeItem(DRAFT_KEY + sessionId);
   }
 
+  /** Somebody else is here: nothing of whoever was before may be seen. */
+  forget(): void {
+    const names = Array.from({ length: this.#storage.length }, (_, place) => this.#storage.key(place) ?? "");
+    for (const name of names) if (name.startsWith(DRAFT_KEY)) this.#storage.removeItem(name);
+    this.sessions = [];
+    this.agents = [];
+    this.counts = null;
+    this.hasLoaded = false;
+    this.startNew();
+  }
+
   // -- reading ------------------------------------------------------------------------------------------------
 
   /** Reads everything now and again every `POLL_MS` until `stop`; `isDue` false skips a round. */
@@ -162,5 +173,21 @@ export function memoryStorage(): KeyValue {
     getItem: (key) => values.get(key) ?? null,
     setItem: (key, value) => void values.set(key, value),
     removeItem: (key) => void values.delete(key),
+    key: (place) => [...values.keys()][place] ?? null,
+    get length() {
+      return values.size;
+    },
   };
+}
+
+/** localStorage where the browser allows it. */
+export function lastingStorage(): KeyValue {
+  try {
+    const real = globalThis.localStorage;
+    real.setItem("agw.probe", "1");
+    real.removeItem("agw.probe");
+    return real;
+  } catch {
+    return memoryStorage();
+  }
 }

@@ -234,8 +234,8 @@ export class EventStream {
   }
 }
 
-/** `Retry-After` in seconds → milliseconds; a date or nothing is null. */
-export function retryAfterMs(header: string | null): number | null {
+/** `Retry-After` in seconds → milliseconds, at most so many; a date or nothing is null. */
+export function retryAfterMs(header: string | null, most = 60_000): number | null {
   const seconds = header === null ? Number.NaN : Number(header);
-  return Number.isFinite(seconds) && seconds >= 0 ? Math.min(seconds, 60) * 1000 : null;
+  return Number.isFinite(seconds) && seconds >= 0 ? Math.min(seconds * 1000, most) : null;
 }

@@ -1,9 +1,9 @@
 import { useEffect, useState } from "preact/hooks";
-import type { Conversation } from "../core/index.ts";
+import { type Conversation, wordsOf } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { Code } from "./Markdown.tsx";
-import { useConversation, usePage, useStore } from "./page.ts";
-import { t } from "./preferences.ts";
+import { useConversation, useIdentity, useStore } from "./page.ts";
+import { language, t } from "./preferences.ts";
 
 /** A break shorter than this is nobody's business. */
 const PATIENCE_MS = 1200;
@@ -18,7 +18,19 @@ export function Banners() {
   );
 }
 
-function ConnectionBanner() {
+/** Nothing can be shown before the gateway has said who this is. */
+export function GatewayAway() {
+  const { error } = useIdentity();
+  if (!error) return null;
+  return (
+    <p class="banner banner-warn" role="status" data-testid="connection-banner">
+      <span class="spinner" aria-hidden="true" />
+      <span>{wordsOf(error, language.value)}</span>
+    </p>
+  );
+}
+
+export function ConnectionBanner() {
   const conversation = useConversation();
   const isBroken = conversation.status === "retrying";
   const isLate = useLate(isBroken);
@@ -49,44 +61,15 @@ function words(conversation: Conversation): string {
 }
 
 function Refused({ status }: { status: number }) {
-  const page = usePage();
-  const [key, setKey] = useState("");
-  if (status !== 401) {
-    return (
-      <div class="banner banner-error" role="alert" data-testid="connection-banner">
-        <Icon name="warn" />
-        <span>{t("refused", { status })}</span>
-        <button type="button" class="link" onClick={() => page.conversation.value.start()}>
-          {t("retryNow")}
-        </button>
-      </div>
-    );
-  }
+  const conversation = useConversation();
   return (
-    <form
-      class="banner banner-key"
-      data-testid="key-form"
-      onSubmit={(event) => {
-        event.preventDefault();
-        page.useKey(key);
-      }}
-    >
-      <label for="key">{t("keyNeeded")}</label>
-      <input
-        id="key"
-        class="field"
-        type="password"
-        autocomplete="off"
-        dir="ltr"
-        required
-        value={key}
-        placeholder={t("key")}
-        onInput={(event) => setKey(event.currentTarget.value)}
-      />
-      <button type="submit" class="button primary small">
-        {t("keyUse")}
+    <div class="banner banner-error" role="alert" data-testid="connection-banner">
+      <Icon name="warn" />
+      <span>{t("refused", { status })}</span>
+      <button type="button" class="link" onClick={() => conversation.start()}>
+        {t("retryNow")}
       </button>
-    </form>
+    </div>
   );
 }
 
@@ -122,7 +105,7 @@ function ErrorLine() {
   return (
     <div class="banner banner-error" role="alert" data-testid="error-line">
       <Icon name="warn" />
-      <span dir="auto">{error.code === "unreachable" ? t("errorUnreachable") : error.message}</span>
+      <span dir="auto">{wordsOf(error, language.value)}</span>
       <button type="button" class="link" onClick={() => conversation.dismissError()}>
         {t("dismiss")}
       </button>

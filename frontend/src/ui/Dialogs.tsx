@@ -41,7 +41,7 @@ export function ConfirmDelete({ row, close }: { row: SessionRow; close(): void }
       const { receipt } = await page.store.remove(row.session_id);
       if (receipt) page.tell(t("deleted", { processes: receipt.processes, survivors: receipt.survivors }));
     } catch (error) {
-      page.tell(error instanceof Error ? error.message : String(error));
+      page.tellWhy(error);
     }
   };
   return (
@@ -67,7 +67,7 @@ export function RenameDialog({ row, close }: { row: SessionRow; close(): void })
     try {
       await page.store.rename(row.session_id, title.trim());
     } catch (error) {
-      page.tell(error instanceof Error ? error.message : String(error));
+      page.tellWhy(error);
     }
   };
   return (

@@ -4,19 +4,21 @@
  */
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import type {
-  Item,
-  MessageItem,
-  NoticeItem,
-  Outgoing,
-  PermissionItem,
-  PlanItem,
-  ThoughtItem,
+import {
+  type Item,
+  type MessageItem,
+  type NoticeItem,
+  type Outgoing,
+  type PermissionItem,
+  type PlanItem,
+  quotaWords,
+  type ThoughtItem,
+  wordsOf,
 } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
 import { usePage } from "./page.ts";
-import { t } from "./preferences.ts";
+import { language, t } from "./preferences.ts";
 import { Content, ToolCall } from "./ToolCall.tsx";
 
 export function ItemView({ item }: { item: Item }) {
@@ -86,7 +88,7 @@ export function OutgoingMessage({ message }: { message: Outgoing }) {
         <p class="outgoing-note" role="alert">
           <Icon name="warn" />
           <span>
-            {t("notSent")}: {error.code === "unreachable" ? t("errorUnreachable") : error.message}
+            {t("notSent")}: {wordsOf(error, language.value)}
           </span>
           <button type="button" class="link" data-testid="retry" onClick={() => void conversation.resend(key)}>
             {t("retry")}
@@ -143,8 +145,9 @@ function Permission({ item }: { item: PermissionItem }) {
   const box = useRef<HTMLElement>(null);
   const [chosen, setChosen] = useState<string | null>(null);
   const isOpen = item.outcome === null;
+  const { isReadOnly } = page.conversation.value;
   useEffect(() => {
-    if (!isOpen) return;
+    if (!isOpen || isReadOnly) return;
     page.say(t("permissionAsked", { title: item.title }));
     // Somebody who is writing keeps the keyboard; the announcement tells them.
     const field = document.activeElement;
@@ -152,7 +155,7 @@ function Permission({ item }: { item: PermissionItem }) {
     if (!isWriting) box.current?.focus({ preventScroll: true });
   }, [isOpen]);
   if (!item.options) return null;
-  if (!isOpen) return <PermissionDone item={item} />;
+  if (!isOpen || isReadOnly) return <PermissionDone item={item} />;
 
   const answer = async (optionId: string): Promise<void> => {
     setChosen(optionId);
@@ -207,12 +210,12 @@ function PermissionDone({ item }: { item: PermissionItem }) {
   const isAllowed = item.outcome === "selected" && (option?.kind.startsWith("allow") ?? false);
   return (
     <p class={`permission-done ${isAllowed ? "is-allowed" : ""}`} data-testid="permission-answered">
-      <Icon name={isAllowed ? "check" : "close"} />
+      <Icon name={item.outcome === null ? "clock" : isAllowed ? "check" : "close"} />
       <span dir="auto">{item.title}</span>
       <span class="quiet">
-        {item.outcome === "selected"
-          ? t("permissionGiven", { option: option?.name ?? "" })
-          : t("permissionCancelled")}
+        {item.outcome === null && t("permissionOpen")}
+        {item.outcome === "selected" && t("permissionGiven", { option: option?.name ?? "" })}
+        {item.outcome === "cancelled" && t("permissionCancelled")}
       </span>
     </p>
   );
@@ -227,7 +230,7 @@ function Notice({ item }: { item: NoticeItem }) {
       role={item.level === "error" ? "alert" : "note"}
     >
       {item.level !== "info" && <Icon name="warn" />}
-      <span dir="auto">{item.text}</span>
+      <span dir="auto">{(item.quota && quotaWords(item.quota, "quotaNear", language.value)) || item.text}</span>
     </p>
   );
 }

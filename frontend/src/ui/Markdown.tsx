@@ -1,7 +1,6 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { Icon } from "./icons.tsx";
+import { CopyButton } from "./Copy.tsx";
 import { type Block, blocksOf, sanitised } from "./markdown.ts";
-import { t } from "./preferences.ts";
 
 /** A growing answer is drawn this often; long ones less often, so that drawing takes a fifth of the time at most. */
 const DRAW_EVERY_MS = 60;
@@ -64,39 +63,6 @@ export function Code({ code, language, isGrowing = false }: CodeProps) {
 /** highlight.js escapes by itself; this holds it to spans of its own classes. */
 function sanitisedCode(html: string): string {
   return /<(?!\/?span\b)/i.test(html) ? sanitised(html) : html;
-}
-
-function CopyButton({ text }: { text: string }) {
-  const [isCopied, setCopied] = useState(false);
-  const copy = async (): Promise<void> => {
-    if (!(await copied(text))) return;
-    setCopied(true);
-    setTimeout(() => setCopied(false), 1600);
-  };
-  return (
-    <button type="button" class="copy" onClick={() => void copy()}>
-      <Icon name={isCopied ? "check" : "copy"} />
-      <span aria-live="polite">{isCopied ? t("copied") : t("copy")}</span>
-    </button>
-  );
-}
-
-/** The clipboard exists only in secure contexts; elsewhere a selection does it. */
-async function copied(text: string): Promise<boolean> {
-  if (navigator.clipboard) {
-    return navigator.clipboard.writeText(text).then(
-      () => true,
-      () => false,
-    );
-  }
-  const field = document.createElement("textarea");
-  field.value = text;
-  field.className = "sr-only";
-  document.body.append(field);
-  field.select();
-  const isDone = document.execCommand("copy");
-  field.remove();
-  return isDone;
 }
 
 function useThrottled(text: string, isStreaming: boolean, cost: { current: number }): string {

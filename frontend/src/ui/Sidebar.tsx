@@ -1,11 +1,14 @@
-import { useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import type { SessionRow } from "../core/index.ts";
+import { AccountMenu } from "./Account.tsx";
 import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
-import { Icon, type IconName, Logo } from "./icons.tsx";
+import { Icon, Logo } from "./icons.tsx";
+import { Menu, MenuItem } from "./Menu.tsx";
 import { usePage, useStore } from "./page.ts";
 import { language, t } from "./preferences.ts";
+import { ShareDialog } from "./Share.tsx";
 
-type Ask = { what: "rename" | "delete"; row: SessionRow } | null;
+type Ask = { what: "rename" | "share" | "delete"; row: SessionRow } | null;
 
 export function Sidebar() {
   const page = usePage();
@@ -50,9 +53,11 @@ export function Sidebar() {
             </section>
           ))}
         </div>
+        <AccountMenu />
         <ActiveCount />
       </nav>
       {ask?.what === "rename" && <RenameDialog row={ask.row} close={() => setAsk(null)} />}
+      {ask?.what === "share" && <ShareDialog row={ask.row} close={() => setAsk(null)} />}
       {ask?.what === "delete" && <ConfirmDelete row={ask.row} close={() => setAsk(null)} />}
     </>
   );
@@ -112,25 +117,6 @@ interface RowMenuProps {
 
 function RowMenu({ row, title, ask }: RowMenuProps) {
   const page = usePage();
-  const menu = useRef<HTMLDivElement>(null);
-  const button = useRef<HTMLButtonElement>(null);
-  const id = `menu-${row.session_id.replace(/[^\w-]/g, "_")}`;
-
-  const open = (): void => {
-    const [box, anchor] = [menu.current, button.current];
-    if (!box || !anchor) return;
-    box.showPopover();
-    const at = anchor.getBoundingClientRect();
-    const isRtl = document.documentElement.dir === "rtl";
-    const left = isRtl ? at.left : at.right - box.offsetWidth;
-    box.style.left = `${Math.max(8, Math.min(left, innerWidth - box.offsetWidth - 8))}px`;
-    box.style.top = `${Math.min(at.bottom + 4, innerHeight - box.offsetHeight - 8)}px`;
-    box.querySelector("button")?.focus();
-  };
-  const verb = (run: () => void) => (): void => {
-    menu.current?.hidePopover();
-    run();
-  };
   const save = async (format: "markdown" | "jsonl"): Promise<void> => {
     try {
       download(
@@ -138,81 +124,32 @@ function RowMenu({ row, title, ask }: RowMenuProps) {
         `${fileName(title)}.${format === "markdown" ? "md" : "jsonl"}`,
       );
     } catch (error) {
-      page.tell(error instanceof Error ? error.message : String(error));
+      page.tellWhy(error);
     }
   };
   return (
-    <>
-      <button
-        ref={button}
-        type="button"
-        class="icon-button session-more"
-        data-testid="session-menu"
-        aria-haspopup="menu"
-        aria-controls={id}
-        aria-label={t("more", { title })}
-        onClick={open}
-      >
-        <Icon name="more" />
-      </button>
-      <div
-        id={id}
-        ref={menu}
-        class="menu"
-        popover="auto"
-        role="menu"
-        aria-label={t("menu")}
-        onKeyDown={(event) => walk(event, menu.current)}
-      >
-        <MenuItem icon="edit" label={t("rename")} testId="rename" run={verb(() => ask({ what: "rename", row }))} />
-        <MenuItem
-          icon="export"
-          label={t("exportMarkdown")}
-          testId="export-markdown"
-          run={verb(() => void save("markdown"))}
-        />
-        <MenuItem
-          icon="export"
-          label={t("exportJsonl")}
-          testId="export-jsonl"
-          run={verb(() => void save("jsonl"))}
-        />
-        <MenuItem
-          icon="delete"
-          label={t("delete")}
-          testId="delete"
-          isDanger
-          run={verb(() => ask({ what: "delete", row }))}
-        />
-      </div>
-    </>
+    <Menu
+      id={`menu-${row.session_id.replace(/[^\w-]/g, "_")}`}
+      label={t("menu")}
+      button={{
+        class: "icon-button session-more",
+        testId: "session-menu",
+        label: t("more", { title }),
+        children: <Icon name="more" />,
+      }}
+    >
+      <MenuItem icon="edit" label={t("rename")} testId="rename" run={() => ask({ what: "rename", row })} />
+      <MenuItem icon="link" label={t("share")} testId="share" run={() => ask({ what: "share", row })} />
+      <MenuItem
+        icon="export"
+        label={t("exportMarkdown")}
+        testId="export-markdown"
+        run={() => void save("markdown")}
+      />
+      <MenuItem icon="export" label={t("exportJsonl")} testId="export-jsonl" run={() => void save("jsonl")} />
+      <MenuItem icon="delete" label={t("delete")} testId="delete" isDanger run={() => ask({ what: "delete", row })} />
+    </Menu>
   );
-}
-
-interface MenuItemProps {
-  icon: IconName;
-  label: string;
-  testId: string;
-  isDanger?: boolean;
-  run(): void;
-}
-
-function MenuItem({ icon, label, testId, isDanger = false, run }: MenuItemProps) {
-  return (
-    <button type="button" role="menuitem" class={isDanger ? "is-danger" : ""} data-testid={testId} onClick={run}>
-      <Icon name={icon} />
-      {label}
-    </button>
-  );
-}
-
-function walk(event: KeyboardEvent, menu: HTMLElement | null): void {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (!menu || step === undefined) return;
-  event.preventDefault();
-  const buttons = [...menu.querySelectorAll("button")];
-  const at = buttons.indexOf(document.activeElement as HTMLButtonElement);
-  buttons[(at + step + buttons.length) % buttons.length]?.focus();
 }
 
 type Group = "today" | "yesterday" | "earlier";

@@ -57,7 +57,7 @@ export function Transcript() {
           aria-label={t("conversation")}
           data-testid="transcript"
         >
-          {isNew && <Welcome />}
+          {isNew && (conversation.isReadOnly ? <NothingYet conversation={conversation} /> : <Welcome />)}
           {items.map((item) => (
             <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item)}>
               <ItemView item={item} />
@@ -92,7 +92,7 @@ function Tail({ conversation, items }: { conversation: Conversation; items: Item
   const isAsking = chat.pending_permission !== null;
   return (
     <>
-      {chat.wallet !== null && <Wallet transaction={chat.wallet} />}
+      {chat.wallet !== null && !conversation.isReadOnly && <Wallet transaction={chat.wallet} />}
       {conversation.isProcessing && !isTexting && !isAsking && (
         <p class="working" data-testid="working" role="status">
           <span class="dots" aria-hidden="true">
@@ -116,11 +116,18 @@ function Failed({ conversation }: { conversation: Conversation }) {
         <h2>{t("turnFailed")}</h2>
         <p dir="auto">{conversation.chat.failure?.message}</p>
       </div>
-      <button type="button" class="button" data-testid="retry" onClick={() => void conversation.retry()}>
-        {t("retry")}
-      </button>
+      {!conversation.isReadOnly && (
+        <button type="button" class="button" data-testid="retry" onClick={() => void conversation.retry()}>
+          {t("retry")}
+        </button>
+      )}
     </section>
   );
+}
+
+function NothingYet({ conversation }: { conversation: Conversation }) {
+  if (conversation.status !== "open") return null;
+  return <p class="quiet">{t("sharedEmpty")}</p>;
 }
 
 function Welcome() {

@@ -7,6 +7,7 @@ import "./conversation.css";
 import "./markdown.css";
 import "./tools.css";
 import "./overlays.css";
+import "./identity.css";
 import "./small.css";
 import { render } from "preact";
 import { App } from "./App.tsx";

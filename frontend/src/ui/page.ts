@@ -3,10 +3,23 @@
 import { type Signal, signal } from "@preact/signals";
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
-import { Api, Conversation, sessionIdIn, SessionStore, type Visibility } from "../core/index.ts";
-import { storage } from "./preferences.ts";
+import {
+  Api,
+  ApiError,
+  Conversation,
+  Identity,
+  isVisitor,
+  memoryStorage,
+  sessionIdIn,
+  SessionStore,
+  tokenIn,
+  type Visibility,
+  wordsOf,
+} from "../core/index.ts";
+import { language, storage } from "./preferences.ts";
 
-export const KEY_KEY = "agw.key";
+/** Whose drafts this browser keeps. */
+const OWNER_KEY = "agw.owner";
 
 const visibility: Visibility = {
   isHidden: () => document.visibilityState === "hidden",
@@ -18,6 +31,15 @@ const visibility: Visibility = {
 
 export class Page {
   readonly api: Api;
+  readonly identity: Identity;
+  /** Moves when it became known who this is, or changed. */
+  readonly identityVersion = signal(0);
+  /** A guest wants to sign in. */
+  readonly isSigningIn = signal(false);
+  /** The token of a link that makes this browser somebody, until it was asked about. */
+  readonly handover = signal<string | null>(null);
+  /** The token of a link to read with; then the page is nothing else. */
+  readonly shared: string | null;
   readonly store: SessionStore;
   /** Moves when the store changed. */
   readonly storeVersion = signal(0);
@@ -29,41 +51,96 @@ export class Page {
   readonly toast = signal("");
 
   #stopListening: () => void = () => undefined;
+  #isInside = false;
+  #owner: string | null = null;
   #isDue = false;
   #lastSeen = "";
 
   constructor() {
     const baseUrl = new URL(".", document.baseURI).href;
-    this.api = new Api({ baseUrl, headers: () => authorization() });
-    this.store = new SessionStore({ api: this.api, storage, hash: location.hash });
+    this.shared = tokenIn(location.hash, "shared");
+    this.handover.value = tokenIn(location.hash, "handover");
+    this.api = new Api({ baseUrl, onUnauthorized: () => this.identity.lost() });
+    this.identity = new Identity({ api: this.api });
+    const kept = this.shared === null ? storage : memoryStorage();
+    this.store = new SessionStore({ api: this.api, storage: kept, hash: location.hash });
     this.conversation = signal(this.#open(this.store.currentId));
-    this.store.subscribe(() => this.#storeChanged());
-    window.addEventListener("hashchange", () => {
-      const id = sessionIdIn(location.hash);
-      if (id !== null) this.store.select(id);
-    });
-    document.addEventListener("visibilitychange", () => {
-      if (!visibility.isHidden()) void this.store.refresh();
-    });
-    window.addEventListener("online", () => this.conversation.value.retryNow());
-    this.#writeHash(true);
+    this.#listen();
+    if (this.shared === null) this.#writeHash(true);
   }
 
   start(): void {
-    this.conversation.value.start();
+    if (this.shared !== null) this.conversation.value.start();
+    else void this.identity.start();
+  }
+
+  /** Listens to what the browser and the core say. */
+  #listen(): void {
+    window.addEventListener("hashchange", () => this.#addressChanged());
+    window.addEventListener("online", () => this.conversation.value.retryNow());
+    if (this.shared !== null) return;
+    this.store.subscribe(() => this.#storeChanged());
+    this.identity.subscribe(() => this.#identityChanged());
+    document.addEventListener("visibilitychange", () => {
+      if (visibility.isHidden()) return;
+      // In another tab somebody may have signed in or out.
+      if (this.identity.phase !== "asking") void this.identity.check();
+      if (this.#isInside) void this.store.refresh();
+    });
+  }
+
+  #addressChanged(): void {
+    const isOther = tokenIn(location.hash, "shared") !== this.shared || tokenIn(location.hash, "handover") !== null;
+    if (isOther) return location.reload();
+    const id = sessionIdIn(location.hash);
+    if (id !== null) this.store.select(id);
+  }
+
+  // -- who is here --------------------------------------------------------------------------------------------
+
+  async signOut(everywhere: boolean): Promise<void> {
+    try {
+      await this.identity.signOut(everywhere);
+    } catch (error) {
+      return this.tellWhy(error);
+    }
+    if (this.#isInside) return; // as a guest, who began afresh
+    this.#owner = null;
+    storage.removeItem(OWNER_KEY);
+    this.store.forget();
+  }
+
+  #identityChanged(): void {
+    const { phase, owner } = this.identity;
+    const isInside = phase === "inside";
+    if (isInside && owner !== null) this.#enter(owner);
+    else if (this.#isInside) this.#leave();
+    this.identityVersion.value += 1;
+  }
+
+  #enter(owner: string): void {
+    const before = this.#owner ?? storage.getItem(OWNER_KEY);
+    this.#owner = owner;
+    storage.setItem(OWNER_KEY, owner);
+    this.isSigningIn.value = false;
+    if (this.#isInside && owner === before) return;
+    this.#isInside = true;
+    // Who signs in gets what the guest had, and goes on in the middle of it; anybody else begins afresh.
+    if (before === null || before === owner) void this.conversation.value.resume();
+    else if (isVisitor(before)) this.#reopen(true);
+    else this.store.forget();
     this.store.start(() => !visibility.isHidden());
+  }
+
+  #leave(): void {
+    this.#isInside = false;
+    this.store.stop();
+    this.conversation.value.stop();
   }
 
   /** Sends to the conversation on screen, with the agent that was chosen for it. */
   send(text: string): Promise<void> {
     return this.conversation.value.send(text);
-  }
-
-  /** Takes an access key and tries everything again. It is forgotten with the tab. */
-  useKey(key: string): void {
-    sessionStorage.setItem(KEY_KEY, key);
-    this.conversation.value.start();
-    void this.store.refresh();
   }
 
   say(text: string): void {
@@ -77,6 +154,11 @@ export class Page {
     }, 5000);
   }
 
+  /** Says in words why something did not succeed. */
+  tellWhy(error: unknown): void {
+    this.tell(error instanceof ApiError ? wordsOf(error, language.value) : String(error));
+  }
+
   #open(sessionId: string): Conversation {
     const agent = this.store.chosenAgent;
     const conversation = new Conversation({
@@ -84,6 +166,7 @@ export class Page {
       sessionId,
       visibility,
       ...(agent !== null && { agent }),
+      ...(this.shared !== null && { shared: this.shared }),
     });
     this.#stopListening = conversation.subscribe(() => this.#schedule());
     return conversation;
@@ -103,12 +186,13 @@ export class Page {
     const next = this.#open(this.store.currentId);
     this.conversation.value = next;
     this.#lastSeen = "";
-    next.start();
+    if (this.#isInside) next.start();
     this.#writeHash(false);
     this.#schedule();
   }
 
   #writeHash(isFirst: boolean): void {
+    if (this.handover.peek() !== null) history.replaceState(null, "", location.pathname);
     const hash = `#s=${encodeURIComponent(this.store.currentId)}`;
     if (location.hash === hash) return;
     if (isFirst) history.replaceState(null, "", hash);
@@ -129,18 +213,15 @@ export class Page {
     setTimeout(draw, 120);
   }
 
-  /** The list shows state and title, so it is read again when those moved here. */
+  /** The list shows state and title, so it is read again when those moved here, or the session is new to it. */
   #refreshIfMoved(): void {
     const { chat } = this.conversation.value;
     const seen = chat.seq === 0 ? "" : `${chat.state} ${chat.title ?? ""} ${chat.ended?.reason ?? ""}`;
-    if (seen !== "" && this.#lastSeen !== "" && seen !== this.#lastSeen) void this.store.refresh();
+    const isNews = seen !== "" && seen !== this.#lastSeen;
+    const hasMoved = this.#lastSeen !== "" || this.store.current === undefined;
+    if (isNews && hasMoved && this.#isInside) void this.store.refresh();
     this.#lastSeen = seen;
   }
-}
-
-export function authorization(): Record<string, string> {
-  const key = sessionStorage.getItem(KEY_KEY);
-  return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
 const PageContext = createContext<Page | null>(null);
@@ -157,6 +238,13 @@ export function useConversation(): Conversation {
   const page = usePage();
   void page.chatVersion.value;
   return page.conversation.value;
+}
+
+/** Who is here; the component draws again when that changes. */
+export function useIdentity(): Identity {
+  const page = usePage();
+  void page.identityVersion.value;
+  return page.identity;
 }
 
 export function useStore(): SessionStore {

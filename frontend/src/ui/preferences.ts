@@ -6,7 +6,7 @@ import {
   type Key,
   type KeyValue,
   type Language,
-  memoryStorage,
+  lastingStorage,
   type Params,
   preferred,
   translate,
@@ -15,7 +15,7 @@ import {
 export type Theme = "light" | "dark";
 
 /** localStorage where the browser allows it. */
-export const storage: KeyValue = usable(() => window.localStorage);
+export const storage: KeyValue = lastingStorage();
 
 const THEME_KEY = "agw.theme";
 const LANGUAGE_KEY = "agw.language";
@@ -31,6 +31,11 @@ export const language = signal<Language>(
 
 export function t(key: Key, params?: Params): string {
   return translate(language.value, key, params);
+}
+
+/** A moment in the reader's own time and words. */
+export function moment(iso: string): string {
+  return new Date(iso).toLocaleString(language.value, { dateStyle: "medium", timeStyle: "short" });
 }
 
 export function toggleTheme(): void {
@@ -60,15 +65,4 @@ export function applyPreferences(): void {
 
 function oneOf<T extends string>(value: string | null, allowed: readonly T[]): T | null {
   return allowed.find((one) => one === value) ?? null;
-}
-
-function usable(open: () => Storage): KeyValue {
-  try {
-    const real = open();
-    real.setItem("agw.probe", "1");
-    real.removeItem("agw.probe");
-    return real;
-  } catch {
-    return memoryStorage();
-  }
 }

@@ -1,10 +1,10 @@
 import "./operations.css";
 import { useEffect, useMemo, useState } from "preact/hooks";
+import { wordsOf } from "../../core/errors.ts";
 import { Api, ApiError, systemClock } from "../../core/index.ts";
 import { Operations as Watch, type Overview, type WatchedSession } from "../../core/operations.ts";
 import { Dialog } from "../Dialogs.tsx";
 import { Icon } from "../icons.tsx";
-import { authorization, KEY_KEY } from "../page.ts";
 import { language, t, theme, toggleLanguage, toggleTheme } from "../preferences.ts";
 import { Chart } from "./Chart.tsx";
 import { SessionTable, TenantTable } from "./Tables.tsx";
@@ -14,7 +14,7 @@ export type Deed = { what: "park" | "kill"; row: WatchedSession } | { what: "dra
 
 /** What operators watch, and the few things that they may do. */
 export function Operations() {
-  const api = useMemo(() => new Api({ baseUrl: new URL(".", document.baseURI).href, headers: authorization }), []);
+  const api = useMemo(() => new Api({ baseUrl: new URL(".", document.baseURI).href }), []);
   const watch = useWatch(api);
   const [asked, ask] = useState<Deed | null>(null);
   const [said, say] = useState("");
@@ -35,7 +35,7 @@ export function Operations() {
     <div class="operations">
       <Header isDraining={overview?.is_draining ?? false} drain={() => ask({ what: "drain" })} />
       <main>
-        {error && <Problem error={error} retry={() => void watch.refresh()} />}
+        {error && <Problem error={error} api={api} retry={() => void watch.refresh()} />}
         {overview?.is_draining && (
           <p class="ops-note" role="status">
             {w("draining")}
@@ -148,8 +148,17 @@ function Figures({ overview }: { overview: Overview }) {
   );
 }
 
-function Problem({ error, retry }: { error: ApiError; retry(): void }) {
+function Problem({ error, api, retry }: { error: ApiError; api: Api; retry(): void }) {
   const [key, setKey] = useState("");
+  const [refusal, refuse] = useState("");
+  const signIn = async (): Promise<void> => {
+    try {
+      await api.signIn(key);
+      retry();
+    } catch (failure) {
+      refuse(failure instanceof ApiError ? wordsOf(failure, language.value) : String(failure));
+    }
+  };
   if (error.status !== 401) {
     const words = error.status === 403 ? w("refused") : error.status === 0 ? w("unreachable") : error.message;
     return (
@@ -163,8 +172,7 @@ function Problem({ error, retry }: { error: ApiError; retry(): void }) {
       class="ops-note"
       onSubmit={(event) => {
         event.preventDefault();
-        sessionStorage.setItem(KEY_KEY, key);
-        retry();
+        void signIn();
       }}
     >
       <label for="key">{w("keyNeeded")}</label>
@@ -182,6 +190,11 @@ function Problem({ error, retry }: { error: ApiError; retry(): void }) {
       <button type="submit" class="button primary small">
         {w("use")}
       </button>
+      {refusal && (
+        <p class="is-error" role="alert" data-testid="ops-refusal">
+          {refusal}
+        </p>
+      )}
     </form>
   );
 }

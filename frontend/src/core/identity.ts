@@ -1,0 +1,131 @@
+/**
+ * Who this browser is to the gateway: let in or not, as whom, and how to get in.
+ *
+ * Guarantees: nothing is known before the gateway has said it (`asking`), and it is asked until it does; a key is
+ * handed on and not kept; once the gateway has refused (`lost`), only a sign-in or the gateway's word leads back in.
+ */
+
+import { type Api, ApiError, type AuthState, type Me } from "./api.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { Subscribable } from "./subscribable.ts";
+
+export type Phase = "asking" | "inside" | "outside";
+
+const RETRY_FIRST_MS = 500;
+const RETRY_MOST_MS = 10_000;
+
+export class Identity extends Subscribable {
+  phase: Phase = "asking";
+  me: Me | null = null;
+  /** key, oidc: how one signs in here. */
+  ways: readonly string[] = [];
+  /** Why the gateway has not said who this is. */
+  error: ApiError | null = null;
+  /** Whether somebody was inside before. */
+  wasInside = false;
+
+  readonly #api: Api;
+  readonly #clock: Clock;
+  #failures = 0;
+
+  constructor(config: { api: Api; clock?: Clock }) {
+    super();
+    this.#api = config.api;
+    this.#clock = config.clock ?? systemClock;
+  }
+
+  /** TENANT/SUBJECT of who is inside. */
+  get owner(): string | null {
+    return this.me === null ? null : ownerOf(this.me);
+  }
+
+  /** Whether nobody is asked who they are here: the one person at the machine. */
+  get isLocal(): boolean {
+    return this.me === null || this.me.kind === "local";
+  }
+
+  /** Asks the gateway, again and again until it answers. */
+  async start(): Promise<void> {
+    if (await this.check()) return;
+    const wait = this.error?.retryAfterMs ?? Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** this.#failures);
+    this.#failures += 1;
+    this.#clock.after(wait, () => void this.start());
+  }
+
+  /** Asks the gateway once; whether it answered. */
+  async check(): Promise<boolean> {
+    try {
+      this.#take(await this.#api.authState());
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.error = error;
+      if (error.status === 401) this.phase = "outside";
+      this.changed();
+      return error.status === 401;
+    }
+  }
+
+  /** The gateway does not know this browser any more. */
+  lost(): void {
+    if (this.phase !== "inside") return;
+    this.phase = "outside";
+    this.me = null;
+    this.#api.csrfToken = null;
+    this.changed();
+    if (this.ways.length === 0) void this.check();
+  }
+
+  // -- verbs: an ApiError says why not ------------------------------------------------------------------------
+
+  async signIn(key: string): Promise<void> {
+    this.#enter(await this.#api.signIn(key));
+  }
+
+  async claim(token: string): Promise<void> {
+    this.#enter(await this.#api.claim(token));
+  }
+
+  /** Ends this browser's sign-in, or what every browser holds. */
+  async signOut(everywhere: boolean): Promise<void> {
+    await this.#api.signOut(everywhere);
+    this.wasInside = false;
+    await this.check();
+  }
+
+  // -- inside -------------------------------------------------------------------------------------------------
+
+  #take(state: AuthState): void {
+    this.ways = state.sign_in;
+    this.error = null;
+    this.#failures = 0;
+    if (state.me !== null) return this.#enter(state.me);
+    this.phase = "outside";
+    this.me = null;
+    this.#api.csrfToken = null;
+    this.changed();
+  }
+
+  #enter(me: Me): void {
+    this.me = me;
+    this.phase = "inside";
+    this.wasInside = true;
+    this.error = null;
+    this.#api.csrfToken = me.csrf_token;
+    this.changed();
+  }
+}
+
+export function ownerOf(me: Me): string {
+  return `${me.tenant}/${me.subject}`;
+}
+
+/** Whether TENANT/SUBJECT is somebody without a name, whose sessions go over to who signs in. */
+export function isVisitor(owner: string): boolean {
+  return owner.slice(owner.indexOf("/") + 1).startsWith("~");
+}
+
+/** The secret behind `name` in an address's fragment: `#shared=TOKEN`, `#handover=TOKEN`. */
+export function tokenIn(hash: string, name: "shared" | "handover"): string | null {
+  return new URLSearchParams(hash.replace(/^#/, "")).get(name) || null;
+}

@@ -233,7 +233,7 @@ class Gateway:
 
     def _asgi(self) -> Starlette:
         services, metrics = self.services, self.services.metrics
-        chat = ChatFace(self.manager, services)
+        chat = ChatFace(self.manager, services, self.gate)
         census = Census(self.manager, services, readers=chat.readers)
 
         async def scrape() -> bytes:

@@ -32,6 +32,8 @@ OPERATOR: Final = "agent_gateway.operator"
 """In the ASGI scope of what came through the operator's socket: the token that its caller must show."""
 ANSWER_HEADERS: Final = "agent_gateway.answer_headers"
 """In the ASGI scope: headers that the answer carries, a renewed cookie for instance."""
+STANDS: Final = "agent_gateway.stands"
+"""In the ASGI scope: whether the credential that let somebody in is still good."""
 IS_NEW_VISITOR: Final = "agent_gateway.is_new_visitor"
 """In the ASGI scope: nothing said who the caller is, so it was made a visitor by this request."""
 VISITOR_COOKIE: Final = "agw_visitor"
@@ -97,6 +99,17 @@ class Gate:
             connection.scope[PRINCIPAL] = principal
         return principal
 
+    def standing(self, connection: HTTPConnection) -> Callable[[], bool]:
+        """Asks, later on, whether who was admitted would still be: for what stays open."""
+        principal, is_good = principal_of(connection), connection.scope.get(STANDS)
+
+        def stands() -> bool:
+            tenant = self._config().tenant(principal.tenant)
+            is_served = tenant is not None and not tenant.is_disabled
+            return is_served and (is_good is None or is_good())
+
+        return stands
+
     def check_tenant(self, principal: Principal) -> None:
         """Raises TenantDisabled where its tenant is not, or no longer, one of this gateway."""
         tenant = self._config().tenant(principal.tenant)
@@ -160,11 +173,12 @@ class Gate:
             principal = self.by_key(bearer)
             if principal is None:
                 raise Unauthorized("This API key is not valid; it may have been revoked or have expired.")
+            connection.scope[STANDS] = lambda: self._has_good_key(principal)
             return principal
         if bearer.startswith(VISITOR_PREFIX) and "anonymous" in modes:
             return self._by_visitor_token(bearer, connection)
         if self.tokens is not None and "jwt" in modes:
-            return await self._by_jwt(bearer, self.tokens)
+            return await self._by_jwt(bearer, self.tokens, connection)
         raise Unauthorized("A Bearer of this kind is not accepted here.")
 
     def by_key(self, text: str) -> Principal | None:
@@ -183,12 +197,18 @@ class Gate:
         self.check_tenant(principal)
         return principal
 
-    async def _by_jwt(self, text: str, tokens: TokenVerifier) -> Principal:
+    def _has_good_key(self, principal: Principal) -> bool:
+        """Whether the API key behind a principal is still good; true where there is none."""
+        return principal.key_id is None or self._keys.is_good(self._keys.find(principal.key_id))
+
+    async def _by_jwt(self, text: str, tokens: TokenVerifier, connection: HTTPConnection) -> Principal:
         config = self._config().jwt
         try:
             claims = await tokens.claims(text)
         except TokenRefused as error:
             raise Unauthorized(f"This token is not accepted: {error}.") from None
+        ends = (float(claims["exp"]) + config.leeway_seconds) * 1000
+        connection.scope[STANDS] = lambda: self._wall_ms() < ends
         scopes: Any = claims.get(config.scopes_claim) if config.scopes_claim else None
         return principal_from(
             claims,
@@ -207,6 +227,7 @@ class Gate:
             raise Unauthorized("This visitor token is not valid any more; ask without it for a new one.")
         if connection.headers.get("origin") != ticket.extra.get("origin"):
             raise Unauthorized("This visitor token belongs to another site.")
+        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket)
         return ticket.principal
 
     def _by_visitor(self, connection: HTTPConnection) -> Principal | None:
@@ -218,6 +239,7 @@ class Gate:
         ticket = self.tickets.read("visitor", connection.cookies.get(VISITOR_COOKIE, ""))
         if ticket is None or ticket.principal is None:
             return None
+        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket)
         life = ticket.expires_at - ticket.issued_at
         if self._wall_ms() - ticket.issued_at > life * RENEW_AFTER:
             self.set_visitor(connection, ticket.principal)
@@ -259,8 +281,9 @@ class Gate:
         principal = ticket.principal if ticket is not None else None
         if ticket is None or principal is None:
             return None
-        if principal.key_id is not None and not self._keys.is_good(self._keys.find(principal.key_id)):
+        if not self._has_good_key(principal):
             return None
+        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket) and self._has_good_key(principal)
         if self._wall_ms() - ticket.issued_at > (ticket.expires_at - ticket.issued_at) * RENEW_AFTER:
             self.set_user(connection, principal)
         return principal

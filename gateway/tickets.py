@@ -76,10 +76,12 @@ class Tickets:
     def read(self, use: Use, text: str) -> Ticket | None:
         """The ticket, if it was signed here for this use and is still good."""
         ticket = self._known.get((use, text)) or self._verified(use, text)
-        if ticket is None or self._wall_ms() >= ticket.expires_at:
-            return None
+        return ticket if ticket is not None and self.is_standing(ticket) else None
+
+    def is_standing(self, ticket: Ticket) -> bool:
+        """Whether it has neither expired nor been revoked."""
         owner = ticket.principal.owner if ticket.principal is not None else ""
-        return None if ticket.issued_at <= self.revoked.get(owner, -1) else ticket
+        return self._wall_ms() < ticket.expires_at and ticket.issued_at > self.revoked.get(owner, -1)
 
     def csrf(self, owner: str) -> str:
         """What a page sends back in X-CSRF-Token, which no other site can read."""

@@ -34,8 +34,8 @@ from gateway.api.reading import (
     query_view,
     read_body,
 )
-from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response
-from gateway.auth import principal_of
+from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
+from gateway.auth import Gate, principal_of
 from gateway.chat import Outside, State, StateMessage
 from gateway.errors import InvalidField, MessageTooLong, RateLimited, SessionEnded, TooManyStreams
 from gateway.idempotency import Idempotency
@@ -101,8 +101,9 @@ class CommandAnswer(Struct, frozen=True):
 class ChatFace:
     """The handlers of the six verbs."""
 
-    def __init__(self, manager: SessionManager, services: Services) -> None:
+    def __init__(self, manager: SessionManager, services: Services, gate: Gate) -> None:
         self._manager = manager
+        self._gate = gate
         self._services = services
         self._server = services.config.server
         self._limits = services.config.limits
@@ -225,6 +226,7 @@ class ChatFace:
         release = self._admit(owner, follower, view, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
+        frames = while_good(frames, self._gate.standing(request))
         return response(frames, headers=headers, on_end=BackgroundTask(release))
 
     async def interrupt(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from msgspec import Struct
@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from gateway.api.operation import Operation, json_response
 from gateway.api.reading import checked_session_id, cursor_of, query_view, read_body
-from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response
+from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
 from gateway.auth import principal_of
 from gateway.chat import State
 from gateway.errors import InvalidField, SessionNotFound, ShareNotFound, TooManyStreams
@@ -176,16 +176,10 @@ class SharesFace:
         stream = Stream(self._manager, shared.owner, shared.session_id, outside=outside)
         frames = stream.events(cursor) if view == "events" else stream.states()
         return response(
-            self._while_good(shared.share, frames),
+            while_good(frames, lambda: self._is_good(shared.share)),
             headers={},
             on_end=BackgroundTask(self._release(shared.share.id)),
         )
-
-    async def _while_good(self, share: Share, frames: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for frame in frames:
-            if not self._is_good(share):
-                return
-            yield frame
 
     def _release(self, share_id: str) -> Callable[[], Awaitable[None]]:
         async def release() -> None:

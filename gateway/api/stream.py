@@ -14,7 +14,7 @@ all for 60 seconds does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -235,6 +235,14 @@ def _slices(data: bytes) -> Iterator[bytes]:
     """One slice at a time: what is not sent yet exists once."""
     for start in range(0, len(data), SLICE_BYTES):
         yield data[start : start + SLICE_BYTES]
+
+
+async def while_good(frames: AsyncIterator[bytes], is_good: Callable[[], bool]) -> AsyncIterator[bytes]:
+    """The frames, until whoever reads them may not any more: nothing is shown after that."""
+    async for frame in frames:
+        if not is_good():
+            return
+        yield frame
 
 
 def response(

@@ -112,6 +112,24 @@ async def test_a_revoked_key_ends_at_once(gateway: RunningGateway) -> None:
             assert (answer.status, await code_of(answer)) == (401, "unauthorized")
 
 
+async def test_an_open_stream_ends_with_its_key_and_shows_nothing_more(gateway: RunningGateway) -> None:
+    reader = await gateway.mint("listens", tenant="acme", subject="eve")
+    writer = await gateway.mint("talks", tenant="acme", subject="eve")
+    name = fresh_id()
+    async with gateway.caller(reader) as listening, gateway.caller(writer) as talking:
+        said = {"session_id": name, "message": "/echo before"}
+        await ask(talking, "POST", "/api/chat?wait=20", said)
+        for view in ("events", "state"):
+            async with open_stream(listening, name, view=view) as stream:
+                await stream.until(lambda frame: "before" in str(frame.data))
+                if view == "events":
+                    continue
+                async with gateway.operator() as operator:
+                    await operator.revoke_key(reader.split("_")[1])
+                await ask(talking, "POST", "/api/chat?wait=20", said | {"message": "/echo AFTERWARDS"})
+                assert "AFTERWARDS" not in str(await stream.to_end())
+
+
 async def test_a_rotated_key_overlaps(gateway: RunningGateway) -> None:
     old = await gateway.mint("turning", tenant="acme")
     async with gateway.operator() as operator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 from contextlib import AsyncExitStack
 
@@ -158,10 +159,14 @@ async def test_an_operator_ends_what_browsers_hold(gateway: RunningGateway) -> N
     origin = {"Origin": gateway.url}
     async with gateway.caller(**origin) as browser:
         me = (await ask(browser, "GET", "/api/me")).body
+        await ask(browser, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "/echo x"})
+        stream = await browser.get("/api/chat/stream?session_id=s")
         admin = await gateway.mint("admin", scopes=("admin",))
         async with gateway.caller(admin) as caller:
             body = {"tenant": me["tenant"], "subject": me["subject"]}
             assert (await ask(caller, "POST", "/api/admin/revoke", body)).status == 200
+        async with asyncio.timeout(15):
+            await stream.read()  # it ends with the next heartbeat at the latest
         assert (await ask(browser, "GET", "/api/me")).body["subject"] != me["subject"]
 
 

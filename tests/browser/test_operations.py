@@ -126,7 +126,7 @@ async def test_the_chat_page_loads_nothing_of_it(gateway: RunningGateway, open_p
     await expect(page.get_by_test_id("composer")).to_be_visible()
     assert loaded
     assert not [url for url in loaded if "Operations" in url or "/api/admin" in url]
-    await page.goto(address(gateway))
+    await page.get_by_test_id("active-count").click()
     await expect(page.get_by_test_id("figures")).to_be_visible()
     await page.get_by_role("link", name="To the chat").click()
     await expect(page.get_by_test_id("composer")).to_be_visible()

@@ -4,7 +4,7 @@ import { AccountMenu } from "./Account.tsx";
 import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
-import { usePage, useStore } from "./page.ts";
+import { useIdentity, usePage, useStore } from "./page.ts";
 import { language, t } from "./preferences.ts";
 import { ShareDialog } from "./Share.tsx";
 
@@ -65,12 +65,26 @@ export function Sidebar() {
 
 function ActiveCount() {
   const { counts } = useStore();
+  const { me } = useIdentity();
   if (!counts) return <p class="active-count" />;
   const { active_sessions: n, live, parked } = counts;
-  return (
-    <p class="active-count" data-testid="active-count" title={t("activeTitle", { n, live, parked })}>
+  const title = t("activeTitle", { n, live, parked });
+  const shown = (
+    <>
       <span class={`pulse ${live > 0 ? "is-live" : ""}`} aria-hidden="true" />
       {t("active", { n: n.toLocaleString(language.value) })}
+    </>
+  );
+  if (me?.scopes.includes("operate")) {
+    return (
+      <a class="active-count" data-testid="active-count" title={title} href="#/operations">
+        {shown}
+      </a>
+    );
+  }
+  return (
+    <p class="active-count" data-testid="active-count" title={title}>
+      {shown}
     </p>
   );
 }

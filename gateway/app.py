@@ -131,7 +131,11 @@ class Gateway:
         self._config_source = reread
         self.slots = WorkerSlots(limits.max_live_workers, lambda: self.manager.sessions())
         metrics = Metrics(version=VERSION, monotonic=time.monotonic)
-        self.spawner = WalledSpawner(config.workers, directory=config.data_path / "sessions")
+        self.spawner = WalledSpawner(
+            config.workers,
+            directory=config.data_path / "sessions",
+            on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
+        )
         store, credentials = _stores(config, on_commit=metrics.committed)
         monotonic, wall_ms = time.monotonic, _wall_ms
         self._http = Http()
@@ -312,7 +316,6 @@ class Gateway:
             await self._open_credentials()
             stack.push_async_callback(self._http.close)
             await services.spawner.open()
-            orphans.note(self.config.data_path, self.spawner.server_pid, self.spawner.counting.directories)
             stack.push_async_callback(services.spawner.close)
             stack.push_async_callback(self._close_brokers)
             stack.push_async_callback(self.mcp.close)

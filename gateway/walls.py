@@ -18,6 +18,7 @@ import secrets
 import shutil
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -46,8 +47,16 @@ class WallsMissing(OSError):
 class WalledSpawner:
     """Starts workers behind walls; see the module. `directory` is where a probe may make its files."""
 
-    def __init__(self, workers: WorkersConfig, *, directory: pathlib.Path) -> None:
+    def __init__(
+        self,
+        workers: WorkersConfig,
+        *,
+        directory: pathlib.Path,
+        on_server: Callable[[int, Counting], None] = lambda _pid, _counting: None,
+    ) -> None:
+        """`on_server` hears of every fork server that is ready: its pid, and which limits its groups hold."""
         self._config = workers
+        self._on_server = on_server
         self._directory = directory
         self._link: ForkServerLink | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -94,6 +103,7 @@ class WalledSpawner:
         ready = await asyncio.wait_for(asyncio.shield(link.ready), READY_SECONDS)
         log.info("fork server %d is ready: %d objects shared", ready.pid, ready.frozen_objects)
         self.counting = ready.counting
+        self._on_server(link.pid, ready.counting)
         log.info("limits of a whole worker: %s", counting_words(ready.counting))
 
     async def _keep_alive(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import psutil
 
+from gateway import orphans
 from tests.gateways import RunningGateway
 from tests.shared import eventually
 from tests.streams import open_stream
@@ -38,3 +40,5 @@ async def test_a_turn_is_cut_with_its_reason_and_the_next_message_is_answered(
     assert state["messages"][-1]["content"] == "after it"
     texts = [message["content"] for message in state["messages"]]
     assert texts[1].startswith("1"), "what had arrived is kept"
+    noted = msgspec.json.decode((gateway.data_path / orphans.FILE_NAME).read_bytes(), type=orphans.Known)
+    assert noted.pid == fork_server(gateway).pid, "the next gateway would sweep the new one"

@@ -231,3 +231,17 @@ async def test_a_proxy_that_ends_https_makes_cookies_secure(tmp_path: pathlib.Pa
     async with running_gateway(tmp_path, config=config) as own:
         answer = await ask(own.http, "GET", "/api/me", headers={"X-Forwarded-Proto": "https"})
         assert answer.headers["Set-Cookie"].endswith("; Secure")
+
+
+async def test_a_visitors_cookie_is_renewed_while_it_is_used(tmp_path: pathlib.Path) -> None:
+    config = '[auth]\nmodes = ["anonymous"]\n[visitors]\ndays = 0.00005\n'  # 4.3 seconds
+    async with running_gateway(tmp_path, config=config) as own, own.caller() as browser:
+        first = await ask(browser, "GET", "/api/me")
+        assert "Set-Cookie" not in (await ask(browser, "GET", "/api/me")).headers
+        subjects = set()
+        for _ in range(4):
+            await asyncio.sleep(1.3)
+            subjects.add((await ask(browser, "GET", "/api/me")).body["subject"])
+        assert subjects == {first.body["subject"]}, "5.2 seconds later it is still the same visitor"
+        await asyncio.sleep(4.5)
+        assert (await ask(browser, "GET", "/api/me")).body["subject"] not in subjects

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.stores.sqlite import numbered
 from tests.gateways import ROOT, running_gateway
-from tests.shared import eventually
+from tests.shared import ask, eventually
 
 
 async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -178,3 +178,58 @@ async def test_top_shows_the_gateway_once_live_and_for_programs(tmp_path: pathli
         live.send_signal(signal.SIGINT)
         _, err_bytes = await asyncio.wait_for(live.communicate(), 20)
         assert (live.returncode, err_bytes) == (0, b"")
+
+
+async def test_somebody_is_exported_and_erased_by_name(tmp_path: pathlib.Path) -> None:
+    data = str(tmp_path / "data")
+    file = str(tmp_path / "config.toml")
+    config = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n'
+    async with running_gateway(tmp_path, config=config) as gateway:
+        for name in ("ann", "bob"):
+            async with gateway.caller(await gateway.mint(name, tenant="acme")) as caller:
+                for session_id in ("one", "two"):
+                    body = {"session_id": session_id, "message": f"/echo canary-{name}-{session_id}"}
+                    await ask(caller, "POST", "/api/chat?wait=20", body)
+        of_ann = ("--owner", "acme/ann", "--data-dir", data, "--config", file)
+        _, out, _ = await typed("sessions", "export", "--all", *of_ann)
+        assert "canary-ann-one" in out
+        assert "canary-ann-two" in out
+        assert "bob" not in out
+        code, out, _ = await typed("sessions", "rm", "--all", *of_ann)
+        assert (code, out.count("erased")) == (0, 2)
+        _, out, _ = await typed("sessions", "ls", *of_ann)
+        assert "one" not in out
+        _, out, _ = await typed("sessions", "ls", "--owner", "acme/bob", "--data-dir", data, "--config", file)
+        assert out.count("built-in") == 2
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "data").glob("gateway.db*"))
+    assert b"canary-bob-one" in stored
+    assert b"canary-ann" not in stored
+
+
+async def test_a_tenants_sessions_are_kept_as_long_as_it_says(tmp_path: pathlib.Path) -> None:
+    config = """
+[auth]
+modes = ["keys"]
+[sessions]
+idle_timeout_seconds = 0.2
+sweep_interval_seconds = 0.2
+park_after_seconds = 0.1
+retention_days = 30
+[tenants.brief]
+retention_days = 0.000001
+[tenants.lasting]
+"""
+    async with running_gateway(tmp_path, config=config) as gateway:
+        callers = {
+            name: gateway.caller(await gateway.mint(name, tenant=name)) for name in ("brief", "lasting")
+        }
+        for caller in callers.values():
+            await ask(caller, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "/echo x"})
+
+        async def is_purged() -> bool:
+            return not (await ask(callers["brief"], "GET", "/api/sessions")).body["sessions"]
+
+        await eventually(is_purged)
+        assert len((await ask(callers["lasting"], "GET", "/api/sessions")).body["sessions"]) == 1
+        for caller in callers.values():
+            await caller.close()

@@ -67,7 +67,7 @@ tests/mcp/node_modules/.installed: tests/mcp/package.json tests/mcp/package-lock
 	@cd tests/mcp && $(NPM) ci --silent --no-audit --no-fund
 	@touch $@
 
-frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/vite.config.ts $(shell find frontend/src -type f 2>/dev/null)
+frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/inbox.html frontend/demo.html frontend/vite.config.ts frontend/vite.widget.config.ts $(shell find frontend/src -type f 2>/dev/null)
 	@echo "building the page"
 	@cd frontend && $(NPM) run --silent build
 	@touch $@

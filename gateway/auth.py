@@ -39,6 +39,8 @@ IS_NEW_VISITOR: Final = "agent_gateway.is_new_visitor"
 VISITOR_COOKIE: Final = "agw_visitor"
 USER_COOKIE: Final = "agw_user"
 VISITOR_PREFIX: Final = "agv_"
+ACCESS_PREFIX: Final = "aga_"
+"""How the tokens of `POST /api/login` begin."""
 VISITOR_HEADER: Final = "X-Visitor-Token"
 """Carries a new visitor's token where a page of another site could not keep a cookie."""
 ON_BEHALF_OF: Final = "x-on-behalf-of"
@@ -177,9 +179,25 @@ class Gate:
             return principal
         if bearer.startswith(VISITOR_PREFIX) and "anonymous" in modes:
             return self._by_visitor_token(bearer, connection)
+        if bearer.startswith(ACCESS_PREFIX):
+            return self._by_access_token(bearer)
         if self.tokens is not None and "jwt" in modes:
             return await self._by_jwt(bearer, self.tokens, connection)
         raise Unauthorized("A Bearer of this kind is not accepted here.")
+
+    def _by_access_token(self, bearer: str) -> Principal:
+        ticket = self.tickets.read("access", bearer.removeprefix(ACCESS_PREFIX))
+        principal = ticket.principal if ticket is not None else None
+        if principal is None or principal.subject not in self._config().products.admins:
+            raise Unauthorized("This token is not valid any more; log in again.")
+        return principal
+
+    def access_token(self, name: str) -> str:
+        """A Bearer for a member of the shop's staff, who has shown the password."""
+        config = self._config()
+        principal = Principal(config.visitors.tenant, name, "user", with_implied(frozenset({"support"})))
+        seconds = config.products.token_hours * 3600
+        return ACCESS_PREFIX + self.tickets.issue("access", seconds=seconds, principal=principal)
 
     def by_key(self, text: str) -> Principal | None:
         """Whom an API key stands for."""

@@ -20,6 +20,7 @@ from msgspec import UNSET, Raw, Struct
 from gateway import events as ev
 from gateway.events import iso
 from gateway.lifecycle import SessionState
+from gateway.posting import Posting
 
 _EMPTY_LIST: Final = Raw(b"[]")
 _encode = msgspec.json.Encoder().encode
@@ -216,6 +217,8 @@ class ChatState:
         self.usage: dict[str, Any] = {}
         self.messages: list[Message] = []
         self.items: list[Message | Thought | Block] = []
+        self.posting: Posting | None = None
+        """The product chat that it carries."""
         self.permissions: dict[str, ev.PermissionAsked] = {}
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
@@ -359,6 +362,11 @@ class ChatState:
                 self.wallet = pending
             case ev.NetworkChanged(network=network):
                 self.network = network
+            case ev.ChatOpened():
+                self.posting = Posting(data)
+            case ev.ChatPost() | ev.ChatStatus():
+                if self.posting is not None:
+                    self.posting.apply(data)
             case ev.SessionClosed(reason=reason):
                 self.ended = Ended(iso(at), reason)
                 self.state = SessionState.CLOSED

@@ -1,7 +1,7 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [shop] [model] [workers] [auth] [visitors] [jwt] [oidc] [proxy]
-[quotas] [agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
+[quotas] [products] [agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
 """
 
 from __future__ import annotations
@@ -60,6 +60,10 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     """A reader that takes not one byte for so long is cut; a slow one never is."""
     half_open_seconds: float = 60
     """A peer that has vanished without a word is found within this time."""
+    socket_message_bytes: int = 64 * KIB
+    """Of one message on a WebSocket."""
+    socket_ping_seconds: float = 20
+    """A WebSocket is asked so often whether it is still there, and has as long to answer."""
     max_connections: int = 20_000
     """Fewer where the process may not open so many files: some are kept for workers."""
     max_connections_per_address: int = 5_000
@@ -360,6 +364,28 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
 
 
+class ProductsConfig(Table, frozen=True, kw_only=True):
+    """Product chat for visitors. Rates are messages a minute; a burst is half of that."""
+
+    admins: dict[str, str] = field(default_factory=dict)
+    """The staff that may log in: name → argon2 hash of the password."""
+    token_hours: float = 12
+    """How long a log-in is good for."""
+    agent: str = ""
+    """The agent that answers; empty: the default one."""
+    visitor_rate: float = 30
+    session_rate: float = 30
+    address_rate: float = 240
+    product_rate: float = 1_200
+    sockets_per_visitor: int = 10
+    sockets_per_session: int = 50
+    sockets_per_address: int = 100
+    socket_frames_per_second: float = 20
+    """From one socket; three times as many in a burst."""
+    socket_idle_seconds: float = 3600
+    """A socket on which the client has sent nothing for so long is closed."""
+
+
 class Config(Table, frozen=True, kw_only=True):
     """Everything."""
 
@@ -377,6 +403,7 @@ class Config(Table, frozen=True, kw_only=True):
     oidc: OidcConfig = OidcConfig()
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
+    products: ProductsConfig = ProductsConfig()
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN

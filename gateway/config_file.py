@@ -82,7 +82,7 @@ def _fields(table: Table) -> tuple[str, ...]:
 
 def _shown(name: str, value: Any) -> str:
     parts = name.split(".")
-    is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1]
+    is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1] or "admins" in parts[:-1]
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
 
 

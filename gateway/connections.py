@@ -78,7 +78,7 @@ class Connections:
     def admit(self, connection: Connection) -> bool:
         """Counts a connection; False where there are too many."""
         host = connection.client[0] if connection.client else ""
-        name = None if is_within(host, self.config.trusted_proxies) else _counted_address(host)
+        name = None if is_within(host, self.config.trusted_proxies) else counted_address(host)
         if len(self._admitted) < self._capacity and (name is None or self._held.take(name)):
             self._admitted[connection] = name
             return True
@@ -97,6 +97,11 @@ class Connections:
         if name is not None:
             self._held.give(name)
 
+    def hand_over(self, old: Connection, new: Connection) -> None:
+        """A connection goes on under another protocol."""
+        if old in self._admitted:
+            self._admitted[new] = self._admitted.pop(old)
+
     def sweep(self, now: float) -> None:
         """Cuts readers that have taken nothing for too long; called about once a second."""
         for connection in [*self._admitted, *self._refused]:
@@ -104,7 +109,7 @@ class Connections:
                 connection.reader.cut()
 
 
-def _counted_address(host: str) -> str:
+def counted_address(host: str) -> str:
     """What a limit counts: an IPv4 address, or the /64 of an IPv6 one, all of which is one customer's."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

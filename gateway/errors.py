@@ -203,6 +203,48 @@ class SignInFailed(GatewayError):
     code = "sign_in_failed"
 
 
+class InvalidInput(GatewayError):
+    """The request cannot be served as it is."""
+
+    code = "invalid_input"
+
+
+class UnknownProduct(GatewayError):
+    """Product not found."""
+
+    code = "unknown_product"
+
+
+class ChatNotFound(GatewayError):
+    """Chat session not found."""
+
+    code = "chat_session_not_found"
+
+
+class ChatClosed(GatewayError):
+    """Cannot send message to closed chat session."""
+
+    code = "chat_session_closed"
+
+
+class ChatIdTaken(GatewayError):
+    """Session ID is in use; make a new one."""
+
+    code = "session_id_taken"
+
+
+class AdminNeeded(GatewayError):
+    """Admin credentials are required."""
+
+    code = "admin_needed"
+
+
+class WrongPassword(GatewayError):
+    """Invalid username or password."""
+
+    code = "wrong_password"
+
+
 class ForbiddenHost(GatewayError):
     """This Host is not served here; add it to server.hosts if it is yours."""
 

@@ -4,6 +4,7 @@ Guarantees:
 - `seq` only grows, with gaps; a number is never used for two facts, across crashes too (numbers are reserved
   ahead);
 - readers hold one integer and no queue, so a slow reader costs no memory;
+- what is only shown (`show`) has a number and a place, and is gone with the memory;
 - an event appended as durable, and everything after it, is invisible until it is committed: nothing is seen
   that a full disk then denies;
 - a reader never gets a gap: where events are no longer kept, or a cursor points into numbers that a crash
@@ -89,6 +90,10 @@ class EventLog(Sink):
         self._settled = 0
         """Up to here every number is decided: visible, or refused and never used again."""
         self._committed = 0
+        self._kept = 0
+        """The last number that the store was given."""
+        self._passing: set[int] = set()
+        """Numbers that are held back and that the store is never given."""
         self._last_at = 0
         self._pages: dict[tuple[int, int], list[Event]] = {}
         self._gaps: tuple[tuple[int, int], ...] = ()
@@ -163,7 +168,20 @@ class EventLog(Sink):
     @property
     def is_settled(self) -> bool:
         """Whether everything that was appended is durable: this log can be dropped and loaded again."""
-        return not self._tail or self._tail[-1].seq <= self._committed
+        return self._kept <= self._committed
+
+    def show(self, data: EventData) -> int:
+        """Shows something to who reads now, in its place among the facts, and keeps it nowhere; its seq."""
+        self._head += 1
+        event = Event(self._head, max(self._wall_ms(), self._last_at), data)
+        self._put(event)
+        if event.seq > self._reserved:
+            self._passing.add(event.seq)
+            self._held.append(_Entry(event.seq, is_rejectable=False))
+        if self._head > self._reserved - RESERVE_LOW_WATER:
+            self._reserve_soon()
+        self._advance()
+        return event.seq
 
     def append(self, *data: EventData, durable: bool = False, rejectable: bool = False) -> int:
         """Appends facts; the last one's seq.
@@ -175,9 +193,8 @@ class EventLog(Sink):
         for item in data:
             self._head += 1
             event = Event(self._head, at, item)
-            self._tail.append(event)
-            self._seqs.append(event.seq)
-            self._tail_bytes += event.size_bytes
+            self._put(event)
+            self._kept = event.seq
             if durable or event.seq > self._reserved:
                 self._held.append(_Entry(event.seq, rejectable))
             self._store.enqueue(self, event, urgent=durable)
@@ -186,6 +203,11 @@ class EventLog(Sink):
             self._reserve_soon()
         self._advance()
         return self._head
+
+    def _put(self, event: Event) -> None:
+        self._tail.append(event)
+        self._seqs.append(event.seq)
+        self._tail_bytes += event.size_bytes
 
     async def commit(self, seq: int) -> None:
         """Waits until everything up to `seq` is durable and visible.
@@ -224,7 +246,7 @@ class EventLog(Sink):
         It stands at an event always, never at a number that nobody uses: a reader below it finds something.
         """
         while self._held and self._may_be_seen(self._held[0].seq):
-            self._held.popleft()
+            self._passing.discard(self._held.popleft().seq)
         head = self._held[0].seq - 1 if self._held else self._head
         if head <= self._settled:
             return
@@ -238,14 +260,15 @@ class EventLog(Sink):
         self._ring()
 
     def _may_be_seen(self, seq: int) -> bool:
-        return seq <= self._committed and seq <= self._reserved
+        return (seq <= self._committed or seq in self._passing) and seq <= self._reserved
 
     def _trim(self) -> None:
         """Keeps the tail inside its bounds; what is dropped here is read from the store."""
         if len(self._tail) <= self._max_events and self._tail_bytes <= self._max_bytes:
             return
         count, size = 0, self._tail_bytes
-        last = bisect.bisect_right(self._seqs, min(self._visible, self._committed))
+        durable = self._visible if self.is_settled else self._committed
+        last = bisect.bisect_right(self._seqs, min(self._visible, durable))
         while count < last and (
             len(self._tail) - count > self._max_events // 2 or size > self._max_bytes // 2
         ):

@@ -277,6 +277,62 @@ class SessionClosed(Struct, frozen=True, tag="session_closed"):
     reason: str
 
 
+ChatStand = Literal["active", "pending", "in_progress", "resolved", "closed"]
+ChatPriority = Literal["normal", "urgent"]
+PosterType = Literal["customer", "assistant", "admin", "system"]
+
+
+class ChatOpened(Struct, frozen=True, tag="chat_opened"):
+    """The session is a product chat from here on: a visitor asks about this product."""
+
+    product_id: int
+    product_name: str
+    customer_name: str | None = None
+    customer_email: str | None = None
+
+
+class ChatPost(Struct, frozen=True, tag="chat_post"):
+    """A message of a product chat got its number. `message_id` is the message in this log, `client_id` what
+    its sender calls it, `connection_id` the socket that it came by.
+    """
+
+    post_id: int
+    message_id: str
+    sender_type: PosterType
+    sender_name: str
+    text: str
+    sender_id: str | None = None
+    message_type: str = "text"
+    client_id: str | None = None
+    connection_id: str | None = None
+    spam_score: int = 0
+
+
+class ChatRead(Struct, frozen=True, tag="chat_read"):
+    """Somebody has read these messages of a product chat."""
+
+    post_ids: tuple[int, ...]
+    read_by: str
+    read_by_type: PosterType
+
+
+class ChatStatus(Struct, frozen=True, tag="chat_status"):
+    """Where a product chat stands; `person` has taken over from the agent (null: the agent answers)."""
+
+    status: ChatStand
+    person: str | None = None
+    priority: ChatPriority = "normal"
+
+
+class ChatPresence(Struct, frozen=True, tag="chat_presence"):
+    """Somebody joined or left a product chat, began or stopped to type. Shown to who is there, never kept."""
+
+    what: Literal["joined", "left", "typing", "stopped"]
+    user_name: str
+    user_type: PosterType
+    connection_id: str = ""
+
+
 EventData = (
     SessionCreated
     | SessionStateChanged
@@ -304,6 +360,11 @@ EventData = (
     | NetworkChanged
     | WorkerEnded
     | SessionClosed
+    | ChatOpened
+    | ChatPost
+    | ChatRead
+    | ChatStatus
+    | ChatPresence
 )
 
 _encode = msgspec.json.Encoder().encode

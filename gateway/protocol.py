@@ -10,6 +10,7 @@ Guarantees, whatever arrives on the socket:
 - A reader is cut when it takes nothing for the stall deadline, never because it is slow; what it has not
   taken is bounded, since a response waits above 64 KiB.
 - An address holds only its share of the connections; one more is told 503, and nobody else notices.
+- Below `/ws/` a connection may become a WebSocket (sockets.py); anywhere else an upgrade is refused.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from gateway.refusals import (
     answer,
     unparsable,
 )
+from gateway.sockets import PREFIX, SocketProtocol
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._has_ended = False  # a request, in the bytes that are being parsed
         self._is_half_closed = False
         """Whether the client has said its last."""
+        self._becomes_socket = False
         self._running: RequestResponseCycle | None = None
         self._refusal: Refusal | None = None
 
@@ -173,8 +176,10 @@ class GatewayProtocol(HttpToolsProtocol):
         self._has_ended = False
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as upgrade:
             self._enter(Phase.DEAF)  # the request is answered as any other; what follows is no HTTP
+            if self._becomes_socket:
+                self._become_socket(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             self._refuse(_refusal_in(error))
         except httptools.HttpParserError as error:
@@ -258,6 +263,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self.scope["method"] = self.parser.get_method().decode("ascii")
         self.scope["http_version"] = version
         self._put_target()
+        if is_upgrade and self._asks_for_socket():
+            self._becomes_socket = True
+            return
         cycle = Cycle(
             scope=self.scope,
             transport=self._outlet,
@@ -282,6 +290,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self._start_asgi_task(cycle, self.app)
 
     def on_message_complete(self) -> None:
+        if self._becomes_socket:
+            return
         super().on_message_complete()
         self._has_ended = True
         if self._phase is not Phase.LINGER:
@@ -298,6 +308,29 @@ class GatewayProtocol(HttpToolsProtocol):
             raise _Refused(UPGRADE_WITH_BODY)
         if len(self.pipeline) >= PIPELINED_REQUESTS:
             raise _Refused(PIPELINE_LONG)
+
+    def _asks_for_socket(self) -> bool:
+        is_get = self.scope["method"] == "GET" and self.scope["path"].startswith(PREFIX)
+        asked = b",".join(value for name, value in self.headers if name == b"upgrade").lower()
+        return is_get and b"websocket" in asked and not self._is_answering
+
+    def _become_socket(self, rest: bytes) -> None:
+        """Gives the connection, its head and what follows that to the WebSocket protocol."""
+        self.connections.discard(self)
+        head = [b"GET ", self.url, b" HTTP/1.1\r\n"]
+        head += [b"%b: %b\r\n" % header for header in self.scope["headers"]]
+        protocol = SocketProtocol(
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.app_state,
+            connections=self._hub,
+        )
+        self._hub.hand_over(self, protocol)
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.data_received(b"".join((*head, b"\r\n")))
+        if rest:
+            protocol.data_received(rest)
 
     def _put_target(self) -> None:
         """Path and query of the target; a whole URL (RFC 9112, 3.2.2) names the Host besides."""

@@ -164,7 +164,11 @@ def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.
         app,
         loop="none",
         http=cast("Any", functools.partial(GatewayProtocol, connections=connections)),
-        ws="none",
+        ws="none",  # below /ws/ the protocol above brings its own
+        ws_max_size=config.server.socket_message_bytes,
+        ws_ping_interval=config.server.socket_ping_seconds,
+        ws_ping_timeout=config.server.socket_ping_seconds,
+        ws_per_message_deflate=False,
         lifespan="off",
         access_log=False,
         log_config=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +14,7 @@ from gateway.broker import Broker
 from gateway.chat import Outside
 from gateway.config import DAY_MILLISECONDS, Config
 from gateway.errors import UnknownAgent
+from gateway.events import Event
 from gateway.metrics import Metrics
 from gateway.quotas import Quotas
 from gateway.shop.cart import Shop
@@ -45,6 +47,8 @@ class Services(Struct, kw_only=True):
     usage: UsageSampler
     audit: Audit
     tracer: Tracer
+    watch: Callable[[Any, Event | None], None] = lambda _session, _event: None
+    """Hears of every event that a session's readers may see, and (None) that it came into memory."""
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 
 import msgspec
 
@@ -38,6 +39,7 @@ from gateway.host import Deadline, Deaths, WorkerFailed, WorkerHost
 from gateway.lifecycle import BUSY, LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
 from gateway.metrics import OTHER, STOP_REASONS
 from gateway.peer import AgentPeer
+from gateway.posting import Posting
 from gateway.quotas import Account
 from gateway.services import Services
 from gateway.stores.base import SessionRecord
@@ -83,6 +85,7 @@ class Session:
         self._is_parking = False
         self._is_killed = False
         self._ids: logs.Ids = {}
+        self._is_loaded = False
         self._wake = asyncio.Event()
         self._deaths = Deaths(services)
         self._said: list[str] = []
@@ -176,14 +179,24 @@ class Session:
         is_next = turn is not None and turn.message_id == message_id
         return is_next or self.fold.has_message(message_id) or self._queue.has(message_id)
 
-    async def chat(self, text: str, *, account: Account | None = None, message_id: str | None = None) -> Turn:
-        """Takes a user's message; returns when it is committed. The answer comes on the log.
+    async def chat(
+        self,
+        text: str,
+        *,
+        account: Account | None = None,
+        message_id: str | None = None,
+        also: Sequence[ev.EventData] = (),
+    ) -> Turn:
+        """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
+        The answer comes on the log, unless a person has taken over: then the agent hears of it later.
 
         `account` pays for it. Raises QueueFull, WorkerLimit, QuotaExceeded, SessionEnded, StoreFull,
         StoreFailed.
         """
         self._use()
         turn = Turn(text, account=account or self.account, message_id=message_id)
+        if self.fold.posting is not None and self.fold.posting.person is not None:
+            return await self._leave_to_person(turn, also)
         is_next = self._turn is None and (len(self._queue) == 0 or self._queue.is_held)
         if not is_next and len(self._queue) >= self._services.config.limits.queued_messages:
             raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
@@ -208,7 +221,7 @@ class Session:
             for number, (words, quota) in enumerate(soft)
         ]
         try:
-            await self._say(*first, message, follow, *notices)
+            await self._say(*first, message, follow, *notices, *also)
         except GatewayError:
             if self._queue.drop(turn.message_id):
                 self.log.append(self._queue.event())
@@ -224,6 +237,38 @@ class Session:
             events.append(ev.WalletChanged(None))
         await self._tell_agent(text, *events)
         return message_id
+
+    async def _leave_to_person(self, turn: Turn, also: Sequence[ev.EventData]) -> Turn:
+        self._services.quotas.take_message(turn.account, session_bytes=self._size_bytes)
+        message = ev.MessageAdded(turn.message_id, "user", turn.text)
+        first: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(turn.text))]
+        await self._tell_agent(_retold("user", turn.text), *first, message, *also)
+        turn.finish()
+        return turn
+
+    async def open_chat(self, opened: ev.ChatOpened) -> None:
+        """It is a product chat from here on."""
+        self._use()
+        await self._tell_agent(Posting(opened).about, opened)
+
+    async def take_over(self, status: ev.ChatStatus) -> None:
+        """A person answers from here on: the agent stops, and what waits for it is the person's."""
+        self._use()
+        await self._say(status)
+        await self.interrupt()
+        self._said += [_retold("user", turn.text) for turn in self._queue.drop()]
+        if self.fold.waiting:
+            await self._say(self._queue.event())
+
+    async def answer_as_person(self, message_id: str, text: str, *also: ev.EventData) -> None:
+        """A person's answer, which the agent hears of with its next prompt."""
+        self._use()
+        await self._tell_agent(_retold("agent", text), ev.MessageAdded(message_id, "agent", text), *also)
+
+    async def note(self, *events: ev.EventData) -> None:
+        """Keeps facts that no turn follows from."""
+        self._use()
+        await self._say(*events)
 
     async def set_network(self, network: str) -> None:
         """Notes the network that the user's wallet is on; the agent hears of it with its next prompt."""
@@ -375,6 +420,8 @@ class Session:
         self.fold.session_id = self.record.session_id  # of an adopted session it may be another
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
+        self._is_loaded = True
+        self._services.watch(self, None)
         self._said = _unheard(self.fold)
         self._restore_queue()
         if self.fold.state is not SessionState.PARKED:
@@ -825,6 +872,8 @@ class Session:
         self._size_bytes += len(event.body)
         if isinstance(event.data, ev.TurnStarted):
             self._wake.set()
+        if self._is_loaded:
+            self._services.watch(self, event)
 
     def _on_refused(self, seqs: set[int], error: GatewayError) -> None:
         """The store took nothing: the turn that was to start does not."""
@@ -916,9 +965,19 @@ def _unheard(fold: ChatState) -> list[str]:
     for message in reversed(fold.messages):
         if message.turn_id is not None:
             break
-        if message.id.startswith("s"):
+        if message.sender != "system":
+            unheard.append(_retold(message.sender, str(message.text)))
+        elif message.id.startswith("s"):
             unheard.append(str(message.text))
+    if fold.posting is not None and not any(message.turn_id for message in fold.messages):
+        unheard.append(fold.posting.about)
     return unheard[::-1]
+
+
+def _retold(sender: ev.Sender, text: str) -> str:
+    """What was said while a person had taken over, as the agent is told of it."""
+    who = "The visitor wrote" if sender == "user" else "A member of the staff answered the visitor"
+    return f"{who}: {text}"
 
 
 def _title(text: str) -> str:

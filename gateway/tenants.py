@@ -6,18 +6,20 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-Scope = Literal["", "read", "chat", "operate", "admin"]
+Scope = Literal["", "read", "chat", "support", "operate", "admin"]
 """What an operation asks of its caller. Empty: nothing, it is public.
 
 `read` sees one's own sessions, `chat` uses them, `operate` watches and ends everybody's without seeing their
-content, `admin` makes keys and answers as a person.
+content, `support` answers the visitors of its tenant's product chats as a person, `admin` makes keys and may
+do what `operate` and `support` may.
 """
 
 IMPLIED: Final[dict[str, frozenset[str]]] = {
     "read": frozenset({"read"}),
     "chat": frozenset({"chat", "read"}),
+    "support": frozenset({"support", "chat", "read"}),
     "operate": frozenset({"operate"}),
-    "admin": frozenset({"admin", "operate"}),
+    "admin": frozenset({"admin", "operate", "support"}),
 }
 """A scope and everything that comes with it."""
 

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import logs, tracing
 from gateway.addresses import caller, is_within
 from gateway.answers import ErrorBody, ErrorDetail
-from gateway.api.operation import OPERATION, json_response
+from gateway.api.operation import DIALECT, OPERATION, json_response
 from gateway.audit import Audit
 from gateway.auth import ANSWER_HEADERS, PEER, PRINCIPAL
 from gateway.config import Config
@@ -64,6 +64,9 @@ PLAIN_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
 )
 """On every answer that says nothing else: kept by nobody, run as no page, embedded by no other site."""
+SWITCHED: Final = 101
+INTERNAL_ERROR: Final = 1011
+"""How a WebSocket is closed after a mistake of ours."""
 _NO_WEBSOCKET: Final = (
     "WebSocket is not spoken here; follow a session with GET /api/chat/stream (server-sent events)."
 )
@@ -107,7 +110,7 @@ class Guard:
             app.add_exception_handler(HTTPException, _pass_on)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -122,7 +125,7 @@ class Guard:
         try:
             self._check(scope, headers, origin)
             sender.is_origin_allowed = origin is not None
-            if scope["method"] == "OPTIONS":
+            if scope.get("method") == "OPTIONS":
                 await _preflight(headers)(scope, receive, sender)
                 return
             await self._app(scope, receive, sender)
@@ -137,13 +140,13 @@ class Guard:
             await self._refuse(BrokenInvariant(), sender, scope, receive)
         finally:
             if sender.has_started:
-                operation = scope.get(OPERATION, _NO_OPERATION)
+                operation, method = scope.get(OPERATION, _NO_OPERATION), scope.get("method", "GET")
                 self._metrics.answered(operation, sender.status, sender.started_at - began)
                 span.end(
-                    name=f"{scope['method']} {operation}",
+                    name=f"{method} {operation}",
                     error=str(sender.status) if sender.status >= 500 else "",
                     attributes={
-                        "http.request.method": scope["method"],
+                        "http.request.method": method,
                         "http.response.status_code": sender.status,
                         "agent_gateway.request_id": request_id,
                     },
@@ -165,7 +168,7 @@ class Guard:
             raise ForbiddenHost
         if origin is not None and not self._is_allowed_origin(origin, host):
             raise ForbiddenOrigin
-        if "websocket" in headers.get("upgrade", "").lower():
+        if scope["type"] == "http" and "websocket" in headers.get("upgrade", "").lower():
             raise BadRequest(_NO_WEBSOCKET)
         client = scope.get("client")
         try:
@@ -199,6 +202,8 @@ class Guard:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         if sender.has_started:
+            if scope["type"] == "websocket":
+                await sender({"type": "websocket.close", "code": INTERNAL_ERROR})
             return
         status = self._statuses[type(error)]
         self._note(error, status, scope)
@@ -214,7 +219,9 @@ class Guard:
             detail = ErrorDetail(
                 error.code, error.message, None, error.limit, round(error.used, 3), error.allowed
             )
-        response = json_response(ErrorBody(detail, sender.request_id), status=status, headers=headers)
+        render = scope.get(DIALECT)
+        body = ErrorBody(detail, sender.request_id) if render is None else render(error, status)
+        response = json_response(body, status=status, headers=headers)
         await response(scope, receive, sender)
 
     def _note(self, error: GatewayError, status: int, scope: Scope) -> None:
@@ -224,6 +231,9 @@ class Guard:
             self._metrics.rejections.labels(limit).inc()
         if status in _REFUSALS:
             self._audit.refused(scope.get(PRINCIPAL), scope.get(OPERATION, _NO_OPERATION), code=error.code)
+
+
+_STARTS: Final = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 
 
 class _Sender:
@@ -240,9 +250,9 @@ class _Sender:
         self.started_at = 0.0
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in _STARTS:
             self.has_started = True
-            self.status = message["status"]
+            self.status = message.get("status", SWITCHED)
             self.started_at = time.monotonic()
             raw = list(message.get("headers", ()))
             said = {name.lower() for name, _ in raw}

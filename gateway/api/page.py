@@ -1,4 +1,6 @@
-"""The chat page: the files that Vite built, with headers that let them do no more than they need."""
+"""The chat page, the staff's inbox, the widget and its demonstration: the files that Vite built, with headers
+that let them do no more than they need.
+"""
 
 from __future__ import annotations
 
@@ -27,33 +29,47 @@ HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+PAGES: Final = {"/": "index.html", "/inbox": "inbox.html", "/demo/product": "demo.html"}
+WIDGET: Final = "widget.js"
+"""Pages of other sites include it, so it may be loaded from everywhere; it holds nothing of anybody."""
+WIDGET_HEADERS: Final = {
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Cache-Control": "public, max-age=300",
+}
 _UNBUILT: Final = "The page is not built. Run `make page`, or install the package with `pip install .`.\n"
 _YEAR: Final = "public, max-age=31536000, immutable"
 
 
 def routes() -> list[BaseRoute]:
-    """`/` and what it loads."""
+    """The pages and what they load."""
     root = next((place for place in PLACES if (place / "index.html").is_file()), None)
 
-    async def index(_request: Request) -> Response:
-        if root is None:
-            return PlainTextResponse(_UNBUILT, status_code=404)
-        return FileResponse(root / "index.html", headers={**HEADERS, "Cache-Control": "no-cache"})
-
-    found: list[BaseRoute] = [Route("/", index, methods=["GET"])]
+    found: list[BaseRoute] = [_page_route(path, root, name) for path, name in PAGES.items()]
     if root is not None:
-        found.append(Mount("/assets", _Assets(directory=root / "assets", check_dir=False)))
+        assets = _Assets(directory=root / "assets", check_dir=False)
+        found += [Mount("/assets", assets), Mount("/demo/assets", assets)]
         found += [
             _file_route(path)
             for path in sorted(root.iterdir())
-            if path.is_file() and path.name != "index.html"
+            if path.is_file() and path.name not in PAGES.values()
         ]
     return found
 
 
-def _file_route(path: pathlib.Path) -> Route:
+def _page_route(path: str, root: pathlib.Path | None, name: str) -> Route:
     async def serve(_request: Request) -> Response:
-        return FileResponse(path, headers={**HEADERS, "Cache-Control": "no-cache"})
+        if root is None or not (root / name).is_file():
+            return PlainTextResponse(_UNBUILT, status_code=404)
+        return FileResponse(root / name, headers={**HEADERS, "Cache-Control": "no-cache"})
+
+    return Route(path, serve, methods=["GET"])
+
+
+def _file_route(path: pathlib.Path) -> Route:
+    more = WIDGET_HEADERS if path.name == WIDGET else {"Cache-Control": "no-cache"}
+
+    async def serve(_request: Request) -> Response:
+        return FileResponse(path, headers={**HEADERS, **more})
 
     return Route(f"/{path.name}", serve, methods=["GET"])
 

@@ -12,6 +12,7 @@ from gateway.errors import SessionExists
 from gateway.events import Event
 from gateway.stores.base import OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
 from gateway.stores.credentials import MemoryCredentials
+from gateway.stores.products import MemoryProducts
 
 
 class _Log:
@@ -63,6 +64,7 @@ class MemoryStore:
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         self.credentials = MemoryCredentials()
+        self.products = MemoryProducts(self._record_of)
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._records: dict[str, SessionRecord] = {}
@@ -71,6 +73,9 @@ class MemoryStore:
         self._logs: dict[str, _Log] = {}
         self._tombstones: dict[tuple[str, str], Tombstone] = {}
         self._remembered: dict[tuple[str, str], tuple[int, Remembered]] = {}
+
+    def _record_of(self, key: str) -> SessionRecord | None:
+        return self._records.get(key)
 
     async def open(self) -> None:
         """Nothing to do."""
@@ -141,6 +146,7 @@ class MemoryStore:
         self._keys.pop((record.owner, record.session_id), None)
         self._take_from_owner(record)
         self.credentials.drop_session(key)
+        self.products.drop(key)
         self._logs.pop(key, None)
         self._remembered = {
             name: kept
@@ -187,6 +193,7 @@ class MemoryStore:
     def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         log = self._logs.setdefault(sink.key, _Log())
         log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
+        self.products.project(sink.key, event)
         sink.committed(event.seq)
 
     def backlog(self) -> int:

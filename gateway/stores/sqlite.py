@@ -20,7 +20,7 @@ from gateway.compaction import compacted
 from gateway.errors import SessionExists, StoreFailed
 from gateway.events import Event
 from gateway.stores.base import OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
-from gateway.stores.writer import Writer, worded
+from gateway.stores.writer import Projection, Writer, worded
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class SqliteStore:
         self.path = path
         self._on_commit = on_commit
         self._writer: Writer | None = None
+        self.projections: dict[type, Projection] = {}
+        """Of other tables in the same file; set before it is opened."""
         self._reader: sqlite3.Connection | None = None
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite reader")
 
@@ -58,6 +60,7 @@ class SqliteStore:
     async def open(self) -> None:
         await asyncio.to_thread(prepare, self.path)
         self._writer = Writer(lambda: connect(self.path), on_commit=self._on_commit)
+        self._writer.projections = self.projections
         self._writer.start()
         self._reader = await self._in_reader(lambda: connect(self.path))
 

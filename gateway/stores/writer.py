@@ -41,6 +41,8 @@ HEARD_SECONDS: Final = 10.0
 _TURN_EDGES: Final = (TurnStarted, TurnEnded, TurnInterrupted)
 
 Act = Callable[[sqlite3.Connection], Any]
+Projection = Callable[[sqlite3.Connection, int, Event], None]
+"""Writes what a table says of an event, in the commit of the event itself; told the session's row id."""
 
 
 class _Call:
@@ -85,6 +87,8 @@ class Writer:
         """What was refused, and is tried again."""
         self._is_stopping = False
         self._heard = threading.Event()
+        self.projections: dict[type, Projection] = {}
+        """Of events of these types."""
         self._row_ids: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="sqlite writer", daemon=True)
 
@@ -200,17 +204,25 @@ class Writer:
     def _write_events(self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]) -> None:
         rows: list[tuple[int, int, int, bytes]] = []
         turns: list[tuple[bool, int]] = []
+        projected: list[tuple[Projection, int, Event]] = []
         for sink, events in logs.items():
             row_id = self._row_ids.get(sink.key) or self._row_id(connection, sink.key)
             if row_id is None:
                 continue
             rows += [(row_id, event.seq, event.at, event.body) for event in events]
+            projected += [
+                (self.projections[type(event.data)], row_id, event)
+                for event in events
+                if type(event.data) in self.projections
+            ]
             edges = [event.data for event in events if isinstance(event.data, _TURN_EDGES)]
             if edges:
                 turns.append((isinstance(edges[-1], TurnStarted), row_id))
         connection.executemany(
             "INSERT OR IGNORE INTO events (session, seq, at, body) VALUES (?, ?, ?, ?)", rows
         )
+        for project, row_id, event in projected:
+            project(connection, row_id, event)
         connection.executemany("UPDATE sessions SET has_open_turn = ? WHERE id = ?", turns)
 
     def _act(self, connection: sqlite3.Connection, call: _Call) -> None:

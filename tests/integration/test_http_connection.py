@@ -135,7 +135,7 @@ async def test_the_head_of_a_stream_is_all_that_head_gets(gateway: RunningGatewa
 HANDSHAKE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
 
 
-@pytest.mark.parametrize("path", ["/", "/api/chat/stream", "/ws/chat/session/a", "/health"])
+@pytest.mark.parametrize("path", ["/", "/api/chat/stream", "/wss/chat/session/a", "/health"])
 async def test_a_websocket_handshake_is_refused_with_words(gateway: RunningGateway, path: str) -> None:
     version = "Sec-WebSocket-Version: 13"
     for origin, status in (

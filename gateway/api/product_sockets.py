@@ -1,0 +1,394 @@
+"""Product chat over WebSockets: each socket is a cursor on its session's log.
+
+Guarantees: everybody in a chat is shown the same things in one order; what came by a socket is not echoed to
+it; a slow or dead socket delays nobody and keeps nothing but its own integer; `?after=SEQ` goes on without
+loss or repeat; what cannot be read is answered with an error and the socket stays open, but for floods
+(1008); past a bound on connections that one socket is told `CONNECTION_LIMIT_EXCEEDED` and closed (1008).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gateway import events as ev
+from gateway.api.detail import DETAIL, words_of
+from gateway.api.operation import Socket
+from gateway.api.product_reading import address_of
+from gateway.api.product_reading import client_id as named
+from gateway.auth import principal_of
+from gateway.errors import GatewayError, RateLimited, RouteNotFound
+from gateway.events import iso
+from gateway.limits import MemoryBuckets
+from gateway.manager import SessionManager
+from gateway.products import words
+from gateway.products.desk import Desk, Draft, is_staff_of
+from gateway.products.floor import Floor, Guest
+from gateway.products.frames import Frames, encoded, origin
+from gateway.services import Services
+from gateway.session import Session
+from gateway.stores.products import ProductSession
+from gateway.tenants import Principal
+
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+POLICY: Final = 1008
+PAGE_BYTES: Final = 64 * 1024
+STRIKES: Final = 100
+"""Frames too many, in a row, after which a socket is closed."""
+READ_AT_ONCE: Final = 1_000
+LIMIT_CODE: Final = "CONNECTION_LIMIT_EXCEEDED"
+
+
+class Incoming(Struct):
+    """What a client says; each type uses its own fields."""
+
+    type: str
+    message: str = ""
+    message_type: str = "text"
+    sender_name: str | None = None
+    client_id: str | None = None
+    is_typing: bool = False
+    message_ids: list[int] = []
+    timestamp: Any = None
+    session_id: str | None = None
+
+
+_decode = msgspec.json.Decoder(Incoming).decode
+
+
+class Visit:
+    """One open socket and what is known of its holder."""
+
+    def __init__(self, socket: WebSocket, principal: Principal, guest: Guest) -> None:
+        self.socket = socket
+        self.principal = principal
+        self.guest = guest
+        self.strikes = 0
+
+    async def tell(self, kind: str, **content: Any) -> None:
+        """Says something to this socket alone."""
+        await self.socket.send_text(encoded({"type": kind, **content}))
+
+
+class ProductSockets:
+    """The three sockets."""
+
+    def __init__(self, desk: Desk, manager: SessionManager, services: Services) -> None:
+        self._desk = desk
+        self._manager = manager
+        self._services = services
+        self._frames = Frames()
+        self._buckets = MemoryBuckets(services.monotonic)
+        self.floor = Floor(lambda: services.config.products)
+
+    def sockets(self) -> list[Socket]:
+        """The sockets."""
+        return [
+            Socket(
+                path="/ws/chat/customer/{product_id}/{session_id}", scope="chat", handler=self.customer,
+                summary="A visitor's chat", dialect=DETAIL,
+            ),
+            Socket(
+                path="/ws/chat/session/{session_id}", scope="chat", handler=self.session,
+                summary="A chat, for its visitor or the staff", dialect=DETAIL,
+            ),
+            Socket(
+                path="/ws/chat/admin/{admin_id}", scope="support", handler=self.admin,
+                summary="What is new in a tenant's chats", dialect=DETAIL,
+            ),
+            Socket(path="/ws/{path:path}", scope="", handler=self.nothing, summary="Nothing is there"),
+        ]  # fmt: skip
+
+    # -- the sockets ------------------------------------------------------------------------------------
+
+    async def nothing(self, _socket: WebSocket) -> None:
+        raise RouteNotFound
+
+    async def customer(self, socket: WebSocket) -> None:
+        await self._in_chat(socket, product_id=socket.path_params["product_id"])
+
+    async def session(self, socket: WebSocket) -> None:
+        await self._in_chat(socket, product_id=None)
+
+    async def _in_chat(self, socket: WebSocket, *, product_id: str | None) -> None:
+        principal = principal_of(socket)
+        try:
+            number = None if product_id is None else self._desk.product(words.product_id(product_id)).id
+            session_id = words.session_id(socket.path_params["session_id"])
+            chat = await self._desk.chat(principal, session_id, number)
+            session = await self._desk.session(chat)
+        except GatewayError as error:
+            await self._turn_away(socket, words_of(error), error.code.upper())
+            return
+        is_staff = chat.owner != principal.owner and is_staff_of(principal, chat)
+        kind: ev.PosterType = "admin" if is_staff else "customer"
+        name = words.short(socket.query_params.get("admin_name" if is_staff else "customer_name"))
+        default = principal.subject if is_staff else chat.customer_name or "Visitor"
+        guest = self._guest(socket, principal, kind, name or default, chat)
+        cursor = _cursor(socket, session)
+
+        async def write(visit: Visit) -> None:
+            await self._follow(visit, chat, cursor)
+
+        async def act(visit: Visit, said: Incoming) -> None:
+            await self._act(visit, chat, said)
+
+        joined = self._presence(guest, "joined")
+        await self._serve(
+            socket, principal, guest, write=write, act=act, on_open=lambda: self._show(chat, joined)
+        )
+        self._show(chat, self._presence(guest, "left"))
+
+    async def admin(self, socket: WebSocket) -> None:
+        principal = principal_of(socket)
+        name = words.short(socket.query_params.get("admin_name")) or principal.subject
+        guest = self._guest(socket, principal, "admin", name, None)
+
+        async def write(visit: Visit) -> None:
+            await self._follow_notices(visit)
+
+        async def act(visit: Visit, said: Incoming) -> None:
+            chat = await self._desk.chat(principal, words.session_id(said.session_id or ""), None)
+            await self._act(visit, chat, said)
+
+        await self._serve(socket, principal, guest, write=write, act=act)
+
+    async def _serve(
+        self,
+        socket: WebSocket,
+        principal: Principal,
+        guest: Guest,
+        *,
+        write: Callable[[Visit], Awaitable[None]],
+        act: Callable[[Visit, Incoming], Awaitable[None]],
+        on_open: Callable[[], None] = lambda: None,
+    ) -> None:
+        """An open socket's whole life."""
+        if (bound := self.floor.enter(guest)) is not None:
+            await self._turn_away(socket, f"Too many connections of one {bound}", LIMIT_CODE)
+            return
+        visit = Visit(socket, principal, guest)
+        try:
+            await socket.accept()
+            on_open()
+            await visit.tell(
+                "connection_status",
+                status="connected",
+                connection_id=guest.connection_id,
+                timestamp=guest.since,
+            )
+            writing = asyncio.create_task(self._until_gone(write(visit)), name="product socket")
+            try:
+                await self._until_gone(self._read(visit, act))
+            finally:
+                writing.cancel()
+                await asyncio.wait([writing])
+        finally:
+            self.floor.leave(guest)
+
+    async def _until_gone(self, work: Awaitable[None]) -> None:
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
+            await work
+
+    async def _turn_away(self, socket: WebSocket, words_: str, code: str) -> None:
+        """A handshake that fails tells a browser nothing: the socket is opened, told, and closed for good."""
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, OSError):
+            await socket.accept()
+            await socket.send_text(
+                encoded({"type": "error", "error": words_, "code": code, "timestamp": self._now()})
+            )
+            await socket.close(POLICY, words_[:120])
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    async def _read(self, visit: Visit, act: Callable[[Visit, Incoming], Awaitable[None]]) -> None:
+        config = self._services.config.products
+        while True:
+            try:
+                async with asyncio.timeout(config.socket_idle_seconds):
+                    message = await visit.socket.receive()
+            except TimeoutError:
+                await visit.socket.close(NORMAL, "idle")
+                return
+            if message["type"] != "websocket.receive":
+                return
+            if not self._may_go_on(visit):
+                if visit.strikes > STRIKES:
+                    await visit.socket.close(POLICY, "too many frames")
+                    return
+                if visit.strikes == 1:
+                    await self._complain(visit, "Too many messages; slow down", code="RATE_LIMITED")
+                continue
+            await self._take(visit, message.get("text"), act)
+
+    def _may_go_on(self, visit: Visit) -> bool:
+        rate = self._services.config.products.socket_frames_per_second
+        name, burst = visit.guest.connection_id, 3 * rate
+        if self._buckets.wait(name, rate=rate, burst=burst):
+            visit.strikes += 1
+            return False
+        self._buckets.spend(name, rate=rate, burst=burst)
+        visit.strikes = 0
+        return True
+
+    async def _take(
+        self, visit: Visit, text: str | None, act: Callable[[Visit, Incoming], Awaitable[None]]
+    ) -> None:
+        """One frame."""
+        try:
+            said = _decode(text or "")
+        except (msgspec.MsgspecError, UnicodeError):
+            await self._complain(visit, "Invalid JSON format")
+            return
+        if said.type == "ping":
+            await visit.tell("pong", timestamp=said.timestamp or self._now())
+            return
+        try:
+            await act(visit, said)
+        except RateLimited as error:
+            seconds = max(1, round((error.retry_after_seconds or 1) + 0.5))
+            await self._complain(
+                visit, words_of(error), code="RATE_LIMITED", retry_after=seconds, client_id=said.client_id
+            )
+        except GatewayError as error:
+            await self._complain(visit, words_of(error), code=error.code.upper(), client_id=said.client_id)
+
+    async def _complain(self, visit: Visit, error: str, **more: Any) -> None:
+        told = {name: value for name, value in more.items() if value is not None}
+        await visit.tell("error", error=error, timestamp=self._now(), **told)
+
+    async def _act(self, visit: Visit, chat: ProductSession, said: Incoming) -> None:
+        match said.type:
+            case "chat_message":
+                await self._say(visit, chat, said)
+            case "typing_indicator":
+                what = "typing" if said.is_typing else "stopped"
+                self._show(chat, self._presence(visit.guest, what))
+            case "message_read":
+                reader = (visit.guest.kind, visit.guest.name)
+                await self._desk.mark_read(chat, said.message_ids[:READ_AT_ONCE], reader=reader)
+            case _:
+                await self._complain(visit, "Unknown message type")
+
+    async def _say(self, visit: Visit, chat: ProductSession, said: Incoming) -> None:
+        guest = visit.guest
+        client_id = named(said.client_id)
+        draft = Draft(
+            text=said.message,
+            name=guest.name,
+            message_type=said.message_type,
+            client_id=client_id,
+            connection_id=guest.connection_id,
+        )
+        if guest.kind == "admin":
+            stands = await self._desk.say_as_staff(chat, draft, principal=visit.principal)
+        else:
+            self._desk.rates.take(
+                owner=guest.owner,
+                address=guest.address,
+                product_id=chat.product_id,
+                session_id=chat.session_id,
+            )
+            stands = await self._desk.say_as_customer(chat, draft, key_id=visit.principal.key_id)
+        if client_id is not None:
+            await visit.tell(
+                "message_sent",
+                client_id=client_id,
+                message_id=stands.message_id,
+                session_id=chat.session_id,
+                timestamp=self._now(),
+            )
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    async def _follow(self, visit: Visit, chat: ProductSession, cursor: int) -> None:
+        """The log from a cursor on, through every life of the session."""
+        while not self._manager.is_draining:
+            session = self._manager.get(chat.owner, chat.record_id)
+            if session is not None:
+                cursor = await self._follow_life(visit, session, cursor)
+                if session.fold.ended is not None:
+                    await visit.socket.close(NORMAL, "the chat was deleted")
+                    return
+            del session  # a socket that waits keeps nothing of a session that left
+            await self._manager.arrival(chat.owner, chat.record_id, has_come=lambda: self._is_there(chat))
+        await visit.socket.close(GOING_AWAY, "the gateway stops")
+
+    def _is_there(self, chat: ProductSession) -> bool:
+        session = self._manager.get(chat.owner, chat.record_id)
+        return session is not None and not session.log.is_closed
+
+    async def _follow_life(self, visit: Visit, session: Session, cursor: int) -> int:
+        log, mine = session.log, visit.guest.connection_id
+        while True:
+            page = await log.read(cursor, max_bytes=PAGE_BYTES)
+            if page.is_gap:
+                cursor = log.visible_seq
+                await visit.tell("resync", session_id=session.session_id, seq=cursor, timestamp=self._now())
+            for event in page.events:
+                frame = self._frames.of(session.record.key, visit.guest.session_id or "", event)
+                if frame is not None and origin(event) != mine:
+                    await visit.socket.send_text(frame)
+                cursor = event.seq
+            if not page.events and not page.is_gap:
+                if log.is_closed:
+                    return cursor
+                await log.wait(cursor)
+
+    async def _follow_notices(self, visit: Visit) -> None:
+        board, tenant = self._desk.notices, visit.principal.tenant
+        cursor = board.last(tenant)
+        while True:
+            notices, cursor, is_lost = await board.after(tenant, cursor)
+            if is_lost:
+                await visit.tell("resync", timestamp=self._now())
+            for notice in notices:
+                await visit.socket.send_text(notice)
+
+    # -- inner ------------------------------------------------------------------------------------------
+
+    def _show(self, chat: ProductSession, presence: ev.ChatPresence) -> None:
+        session = self._manager.get(chat.owner, chat.record_id)
+        if session is not None and not session.log.is_closed:
+            session.log.show(presence)
+
+    def _presence(self, guest: Guest, what: Any) -> ev.ChatPresence:
+        return ev.ChatPresence(what, guest.name, guest.kind, guest.connection_id)
+
+    def _guest(
+        self,
+        socket: WebSocket,
+        principal: Principal,
+        kind: ev.PosterType,
+        name: str,
+        chat: ProductSession | None,
+    ) -> Guest:
+        return Guest(
+            connection_id=f"c{secrets.token_hex(8)}",
+            kind=kind,
+            name=name,
+            owner=principal.owner,
+            address=address_of(socket),
+            tenant=principal.tenant,
+            session_id=chat.session_id if chat is not None else None,
+            product_id=chat.product_id if chat is not None else None,
+            since=self._now(),
+        )
+
+    def _now(self) -> str:
+        return iso(self._services.wall_ms())
+
+
+def _cursor(socket: WebSocket, session: Session) -> int:
+    """Where a socket begins: behind what the client has seen, else at this moment."""
+    text = socket.query_params.get("after", "")
+    is_number = text.isascii() and text.isdecimal() and len(text) < 18
+    return int(text) if is_number else session.log.visible_seq

@@ -1,0 +1,195 @@
+"""What every store of product chats does alike; the one in memory is the reference."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import sqlite3
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway import events as ev
+from gateway.errors import GatewayError
+from gateway.events import Event
+from gateway.stores.base import SessionRecord, Store, Tombstone
+from gateway.stores.memory import MemoryStore
+from gateway.stores.products import ProductStore
+from gateway.stores.sqlite import SqliteStore
+from gateway.stores.sqlite_products import SqliteProducts
+
+
+class Sink:
+    """A log's end."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.seq = 0
+        self.done = asyncio.Event()
+
+    def committed(self, seq: int) -> None:
+        self.seq = seq
+        self.done.set()
+
+    def refused(self, error: GatewayError) -> None:
+        raise AssertionError(error)
+
+
+class House:
+    """Both stores of one file, and a log that writes to them."""
+
+    def __init__(self, store: Store, products: ProductStore) -> None:
+        self.store = store
+        self.products = products
+        self._seq = 0
+
+    async def begin(self, name: str = "a", *, owner: str = "shop/~v", product: int = 1) -> Sink:
+        key = f"key-{owner}-{name}"
+        await self.store.create_session(
+            SessionRecord(
+                key=key, owner=owner, session_id=name, agent="built-in", created_at=1, last_active_at=1
+            )
+        )
+        sink = Sink(key)
+        await self.write(sink, ev.ChatOpened(product, "Kettle", "Dana O'Neil", "d@example.com"))
+        return sink
+
+    async def write(self, sink: Sink, *data: ev.EventData) -> None:
+        for item in data:
+            self._seq += 1
+            self.store.enqueue(sink, Event(self._seq, 1000 + self._seq, item), urgent=item is data[-1])
+        async with asyncio.timeout(5):
+            while sink.seq < self._seq:
+                sink.done.clear()
+                await sink.done.wait()
+
+
+def post(number: int, text: str = "hi", sender: ev.PosterType = "customer", *, spam: int = 0) -> ev.ChatPost:
+    return ev.ChatPost(number, f"p{number}", sender, "Dana", text, spam_score=spam)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def house(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[House]:
+    if request.param == "memory":
+        memory = MemoryStore(max_events=1000, max_bytes=1_000_000)
+        made = House(memory, memory.products)
+    else:
+        sqlite = SqliteStore(tmp_path / "gateway.db")
+        made = House(sqlite, SqliteProducts(sqlite))
+    await made.store.open()
+    yield made
+    await made.store.close()
+
+
+async def test_a_chat_is_found_by_its_id_with_its_owner(house: House) -> None:
+    await house.begin()
+    chat = await house.products.find("a")
+    assert chat is not None
+    assert (chat.owner, chat.tenant, chat.product_id, chat.customer_name) == (
+        "shop/~v",
+        "shop",
+        1,
+        "Dana O'Neil",
+    )
+    assert (chat.status, chat.priority, chat.assigned_to, chat.last_message_at) == (
+        "active",
+        "normal",
+        None,
+        None,
+    )
+    assert await house.products.find("b") is None
+
+
+async def test_messages_come_in_pages_by_number(house: House) -> None:
+    sink = await house.begin()
+    await house.write(sink, *(post(number, f"it's {number}") for number in range(1, 8)))
+    chat = await house.products.find("a")
+    assert chat is not None
+    newest = await house.products.messages(chat.id, limit=3, newest_first=True)
+    assert [row.id for row in newest] == [7, 6, 5]
+    rest = await house.products.messages(chat.id, limit=3, offset=3, newest_first=False)
+    assert [(row.id, row.message_text) for row in rest] == [(4, "it's 4"), (5, "it's 5"), (6, "it's 6")]
+    assert await house.products.count(chat.id) == chat.message_count == 7
+    assert await house.products.last_message_id() == 7
+    assert chat.last_message_at == newest[0].created_at
+
+
+async def test_read_marks_count_what_the_other_side_said(house: House) -> None:
+    sink = await house.begin()
+    await house.write(sink, post(1), post(2, sender="assistant"), post(3, sender="admin"))
+    chat = await house.products.find("a")
+    assert chat is not None
+    assert list(await house.products.unread(chat.id, by_customer=True)) == [2, 3]
+    assert list(await house.products.unread(chat.id, by_customer=False)) == [1]
+    assert chat.unread_count == 1
+    await house.write(sink, ev.ChatRead((1, 2), "Ruth", "admin"))
+    assert list(await house.products.unread(chat.id, by_customer=True)) == [3]
+    assert list(await house.products.unread(chat.id, by_customer=False)) == []
+
+
+async def test_nobody_marks_the_messages_of_another_chat(house: House) -> None:
+    first, second = await house.begin("a"), await house.begin("b")
+    await house.write(first, post(1))
+    await house.write(second, ev.ChatRead((1,), "x", "admin"))
+    chat = await house.products.find("a")
+    assert chat is not None
+    assert list(await house.products.unread(chat.id, by_customer=False)) == [1]
+
+
+async def test_a_tenant_sees_its_chats_urgent_ones_first(house: House) -> None:
+    first, second, third = [await house.begin(name) for name in "abc"]
+    await house.begin("d", owner="other/~v")
+    await house.write(first, post(1, spam=80))
+    await house.write(second, ev.ChatStatus("in_progress", "Ruth", "urgent"))
+    await house.write(third, post(2))
+    chats = await house.products.sessions("shop", status=None, limit=10)
+    assert [chat.session_id for chat in chats] == ["b", "c", "a"]
+    assert [chat.spam_score for chat in chats] == [0, 0, 80]
+    assert chats[0].assigned_to == "Ruth"
+    found = await house.products.sessions("shop", status="in_progress", limit=10)
+    assert [chat.session_id for chat in found] == ["b"]
+    assert len(await house.products.sessions("shop", status=None, limit=1, offset=2)) == 1
+    assert len(await house.products.sessions("shop", status=None, limit=5, offset=3)) == 0
+
+
+async def test_a_chat_goes_with_its_session_and_its_numbers_are_not_used_again(house: House) -> None:
+    sink = await house.begin()
+    await house.write(sink, post(5))
+    tombstone = Tombstone(owner="shop/~v", session_hash="h", last_seq=9, at=1, reason="deleted")
+    await house.store.delete_session(sink.key, tombstone)
+    assert await house.products.find("a") is None
+    assert await house.products.last_message_id() == 5
+
+
+async def test_a_chat_follows_its_session_to_another_owner(house: House) -> None:
+    sink = await house.begin()
+    assert await house.store.adopt(sink.key, owner="shop/dana", session_id="a2")
+    chat = await house.products.find("a")
+    assert chat is not None
+    assert (chat.owner, chat.record_id, chat.session_id) == ("shop/dana", "a2", "a")
+
+
+async def test_the_tables_refuse_what_cannot_be(tmp_path: pathlib.Path) -> None:
+    """The database holds its own rules, whoever writes to it."""
+    sqlite = SqliteStore(tmp_path / "gateway.db")
+    house = House(sqlite, SqliteProducts(sqlite))
+    await sqlite.open()
+    sink = await house.begin()
+    await house.write(sink, post(1))
+    await sqlite.close()
+    database = sqlite3.connect(tmp_path / "gateway.db")
+    database.execute("PRAGMA foreign_keys = ON")
+    for wrong in (
+        "UPDATE product_chat_messages SET session_id = 99",
+        "UPDATE product_chat_messages SET sender_type = 'robot'",
+        "UPDATE product_chat_sessions SET status = 'gone'",
+        "INSERT INTO product_chat_sessions SELECT * FROM product_chat_sessions",
+        "INSERT INTO product_chat_messages SELECT * FROM product_chat_messages",
+    ):
+        with pytest.raises(sqlite3.IntegrityError):
+            database.execute(wrong)
+    plan = database.execute(
+        "EXPLAIN QUERY PLAN SELECT * FROM product_chat_messages WHERE session_id = 1 ORDER BY id DESC LIMIT 9"
+    ).fetchall()
+    assert "product_chat_messages_in_order" in str(plan)
+    database.close()

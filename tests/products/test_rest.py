@@ -1,0 +1,332 @@
+"""Product chat over REST: both dialects, the exact words, and who may do what."""
+
+from __future__ import annotations
+
+import pathlib
+import sqlite3
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.products.shop import (
+    ADMIN_CHATS,
+    CHATS,
+    PASSWORD,
+    Browser,
+    Shop,
+    fresh_id,
+    running_shop,
+    shared_shop,
+)
+from tests.shared import SHARED, eventually
+
+shop = shared_shop(session_rate=6000, visitor_rate=6000, address_rate=6000)
+pytestmark = SHARED
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visitor(shop: Shop) -> AsyncIterator[Browser]:
+    async with shop.visitor() as browser:
+        yield browser
+
+
+def texts(messages: list[Any]) -> list[str]:
+    return [message["message_text"] for message in messages]
+
+
+async def test_a_visitor_begins_chats_and_finds_everything_again(shop: Shop, visitor: Browser) -> None:
+    name = fresh_id()
+    body = {"session_id": name, "customer_name": "Dana O'Neil", "initial_message": "/echo hello"}
+    made = await visitor.ask("POST", CHATS.format(2), body)
+    assert made.json == {
+        "message": "Chat session created successfully", "session_id": name, "product_name": "Enamel kettle",
+        "existing": False,
+    }  # fmt: skip
+    again = await visitor.ask("POST", CHATS.format(2), body)
+    assert again.json == {"message": "Session already exists", "session_id": name, "existing": True}
+    said = await visitor.say(name, "/echo it's <b>fine</b>", product=2)
+    assert said.json["message"] == "Message sent successfully"
+    assert said.json["session_id"] == name
+    assert said.json["sanitized"] is False
+    messages = await visitor.until(name, lambda found: len(found) == 4, product=2)
+    assert set(texts(messages)) == {"/echo hello", "hello", "/echo it's <b>fine</b>", "it's <b>fine</b>"}
+    assert [m["id"] for m in messages] == sorted(m["id"] for m in messages)
+    first = messages[0]
+    assert set(first) == {
+        "id", "session_id", "sender_type", "sender_id", "sender_name", "message_text", "message_type",
+        "is_read", "created_at", "updated_at",
+    }  # fmt: skip
+    assert (first["sender_type"], first["sender_name"]) == ("customer", "Dana O'Neil")
+    assert {m["sender_type"] for m in messages} == {"customer", "assistant"}
+
+
+async def test_pages_say_where_they_stand(visitor: Browser) -> None:
+    name = await visitor.begin()
+    for number in range(3):
+        await visitor.say(name, f"/echo {number}")
+    await visitor.until(name, lambda found: len(found) == 6)
+    page = await visitor.history(name, limit=4, offset=0, order="desc")
+    assert page["pagination"] == {
+        "total_count": 6, "limit": 4, "offset": 0, "has_more": True, "has_previous": False,
+        "current_page": 1, "total_pages": 2,
+    }  # fmt: skip
+    assert page["unread_count"] == 3
+    assert page["session_info"]["status"] == "active"
+    rest = await visitor.history(name, limit=4, offset=4, order="desc")
+    ids = [m["id"] for m in page["messages"] + rest["messages"]]
+    assert ids == sorted(ids, reverse=True)
+    assert len(set(ids)) == 6
+    newest = await visitor.history(name, limit=2)
+    assert [m["id"] for m in newest] == sorted(ids)[-2:]
+
+
+@pytest.mark.parametrize("body", [None, [], {}, {"mark_all": True}])
+async def test_everything_is_marked_as_read(visitor: Browser, body: object) -> None:
+    name = await visitor.begin(initial_message="/echo one")
+    await visitor.until(name, lambda found: len(found) == 2)
+    path = f"{CHATS.format(1)}/{name}/messages/read"
+    answer = await visitor.ask("PUT", path, body)
+    assert answer.json == {"message": "Marked 1 messages as read", "affected_rows": 1, "session_id": name}
+    assert (await visitor.ask("PUT", path, body)).json["affected_rows"] == 0
+    found = {m["sender_type"]: m["is_read"] for m in await visitor.history(name)}
+    assert found == {"customer": False, "assistant": True}
+
+
+async def test_only_the_named_messages_are_marked(visitor: Browser) -> None:
+    name = await visitor.begin(initial_message="/echo one")
+    messages = await visitor.until(name, lambda found: len(found) == 2)
+    path = f"{CHATS.format(1)}/{name}/messages/read"
+    assert (await visitor.ask("PUT", path, [messages[0]["id"], 999_999])).json["affected_rows"] == 0
+    assert (await visitor.ask("PUT", path, {"message_ids": [messages[1]["id"]]})).json["affected_rows"] == 1
+
+
+LONG = "x" * 2001
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", CHATS.format(0), {"session_id": "a"}, 400, "Invalid product ID"),
+        ("POST", CHATS.format("x"), {"session_id": "a"}, 400, "Invalid product ID"),
+        ("POST", CHATS.format(999), {"session_id": "a"}, 404, "Product not found"),
+        ("POST", CHATS.format(1), {"session_id": ""}, 400, "Session ID cannot be empty"),
+        ("POST", CHATS.format(1), {"session_id": "a" * 256}, 400, "Session ID too long"),
+        ("POST", CHATS.format(1), {"session_id": "a b"}, 400, "Session ID contains invalid characters"),
+        ("POST", CHATS.format(1), {"session_id": "é"}, 400, "Session ID contains invalid characters"),
+        ("GET", CHATS.format(1) + "/NAME/messages?limit=0", None, 400, "Limit must be between 1 and 100"),
+        ("GET", CHATS.format(1) + "/NAME/messages?limit=101", None, 400, "Limit must be between 1 and 100"),
+        ("GET", CHATS.format(1) + "/NAME/messages?limit=x", None, 400, "Limit must be between 1 and 100"),
+        ("GET", CHATS.format(1) + "/nobody/messages", None, 404, "Chat session not found"),
+        ("GET", CHATS.format(2) + "/NAME/messages", None, 404, "Chat session not found"),
+        ("POST", CHATS.format(1) + "/NAME/messages", {"message_text": " \n"}, 400,
+         "Message text cannot be empty"),
+        ("POST", CHATS.format(1) + "/NAME/messages", {"message_text": "\u0000"}, 400,
+         "Message text cannot be empty"),
+        ("POST", CHATS.format(1) + "/NAME/messages", {"message_text": LONG}, 400,
+         "Message text cannot exceed 2000 characters"),
+        ("POST", CHATS.format(1) + "/NAME/messages", {"message_text": "hi", "sender_type": "admin"}, 403,
+         "Admin credentials are required"),
+        ("POST", CHATS.format(1) + "/NAME/messages", {"message_text": "hi", "sender_type": "system"}, 403,
+         "Admin credentials are required"),
+        ("POST", CHATS.format(2), {"session_id": "NAME"}, 409, "Session ID is in use; make a new one"),
+        ("POST", "/api/login", {"username": "ruth", "password": "no"}, 401, "Invalid username or password"),
+        ("POST", "/api/login", {"username": "nobody", "password": PASSWORD}, 401,
+         "Invalid username or password"),
+    ],
+)  # fmt: skip
+async def test_a_refusal_says_why_in_the_words_that_clients_know(
+    visitor: Browser, method: str, path: str, body: Any, status: int, words: str
+) -> None:
+    name = await visitor.begin()
+    if body and body.get("session_id") == "NAME":
+        body = {"session_id": name}
+    answer = await visitor.ask(method, path.replace("NAME", name), body)
+    assert (answer.status, answer.json) == (status, {"detail": words})
+
+
+async def test_the_id_of_a_chat_opens_nothing_to_somebody_else(shop: Shop, visitor: Browser) -> None:
+    name = await visitor.begin(initial_message="/echo secret")
+    async with shop.visitor() as stranger:
+        path = f"{CHATS.format(1)}/{name}/messages"
+        assert (await stranger.ask("GET", path)).status == 404
+        assert (await stranger.say(name, "let me in")).status == 404
+        assert (await stranger.ask("PUT", path + "/read", {})).status == 404
+        assert (await stranger.ask("POST", CHATS.format(1), {"session_id": name})).status == 409
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ADMIN_CHATS), ("POST", ADMIN_CHATS + "/x/respond"),
+        ("PUT", ADMIN_CHATS + "/x/status?status=closed"),
+        ("POST", ADMIN_CHATS + "/x/take-over"), ("GET", "/api/websocket/stats"),
+        ("GET", "/api/websocket/sessions/x"), ("GET", "/api/debug/websocket-status"),
+    ],
+)  # fmt: skip
+async def test_visitors_may_do_nothing_that_is_the_staffs(visitor: Browser, method: str, path: str) -> None:
+    assert (await visitor.ask(method, path, {"message_text": "hi"})).status == 403
+
+
+async def test_a_person_takes_over_answers_and_hands_back(shop: Shop, visitor: Browser) -> None:
+    name = await visitor.begin(initial_message="/echo agent here")
+    await visitor.until(name, lambda found: len(found) == 2)
+    async with shop.staff() as ruth:
+        listed = (await ruth.ask("GET", ADMIN_CHATS)).json["sessions"]
+        chat = next(chat for chat in listed if chat["session_id"] == name)
+        assert (chat["unread_count"], chat["status"]) == (1, "active")
+        answered = await ruth.ask(
+            "POST", f"{ADMIN_CHATS}/{name}/respond", {"message_text": "Ruth here, it's me"}
+        )
+        assert answered.status == 200, answer_words(answered)
+        await visitor.say(name, "/echo are you a person?")
+        messages = await visitor.history(name)
+        assert [m["sender_type"] for m in messages] == ["customer", "assistant", "admin", "customer"]
+        assert messages[2]["sender_name"] == "ruth"
+        info = (await visitor.history(name, offset=0))["session_info"]
+        assert info["status"] == "in_progress"
+        back = await ruth.ask("POST", f"{ADMIN_CHATS}/{name}/hand-back", {})
+        assert back.json["assigned_to"] is None
+    await visitor.say(name, "/echo agent again")
+    messages = await visitor.until(name, lambda found: len(found) == 6)
+    assert texts(messages)[-1] == "agent again"
+    assert "are you a person?" not in [m["message_text"] for m in messages if m["sender_type"] == "assistant"]
+
+
+def answer_words(answer: Any) -> str:
+    return f"{answer.status} {answer.json}"
+
+
+async def test_taking_over_silences_an_answer_that_runs(shop: Shop, visitor: Browser) -> None:
+    async with shop.staff() as ruth:
+        name = await visitor.begin(initial_message="/count 400 50")
+        await visitor.say(name, "/echo queued")
+        taken = await ruth.ask("POST", f"{ADMIN_CHATS}/{name}/take-over", {})
+        assert taken.json["status"] == "in_progress"
+        await ruth.ask("POST", f"{ADMIN_CHATS}/{name}/respond", {"message_text": "mine"})
+        messages = await visitor.until(name, lambda found: texts(found)[-1] == "mine")
+        assert "queued" not in [m["message_text"] for m in messages if m["sender_type"] == "assistant"]
+        assert not [m for m in messages if m["sender_type"] == "system"]
+
+
+async def test_nothing_is_said_in_a_closed_chat(shop: Shop, visitor: Browser) -> None:
+    name = await visitor.begin()
+    async with shop.staff() as ruth:
+        path = f"{ADMIN_CHATS}/{name}/status"
+        assert (await ruth.ask("PUT", path + "?status=gone", {})).status == 400
+        assert (await ruth.ask("PUT", path + "?status=closed", {})).json["status"] == "closed"
+    refused = await visitor.say(name, "hello?")
+    assert (refused.status, refused.json["detail"]) == (400, "Cannot send message to closed chat session")
+
+
+async def test_a_resolved_chat_is_opened_again_by_its_visitor(shop: Shop, visitor: Browser) -> None:
+    name = await visitor.begin()
+    async with shop.staff() as ruth:
+        await ruth.ask("PUT", f"{ADMIN_CHATS}/{name}/status?status=resolved", {})
+    await visitor.say(name, "/echo one more thing")
+    assert (await visitor.history(name, offset=0))["session_info"]["status"] == "active"
+
+
+async def test_the_same_message_sent_twice_stands_once(visitor: Browser) -> None:
+    name = await visitor.begin()
+    first, second = [(await visitor.say(name, "/echo once", client_id="k1")).json for _ in range(2)]
+    assert first["message_id"] == second["message_id"]
+    messages = await visitor.until(name, lambda found: len(found) == 2)
+    assert texts(messages) == ["/echo once", "once"]
+
+
+async def test_control_characters_are_dropped_and_nothing_else(visitor: Browser) -> None:
+    name = await visitor.begin()
+    said = await visitor.say(name, "caf\u0065\u0301\u0007 <script>alert('x')</script>")
+    assert said.json["sanitized"] is True
+    assert texts(await visitor.history(name))[0] == "café <script>alert('x')</script>"
+
+
+async def test_what_looks_like_spam_is_marked_and_a_call_for_a_person_is_urgent(
+    shop: Shop, visitor: Browser
+) -> None:
+    spam, urgent = await visitor.begin(), await visitor.begin(2)
+    await visitor.say(spam, "FREE MONEY http://a.example http://b.example http://c.example click here")
+    await visitor.say(urgent, "I'd like to talk to a human, please", product=2)
+    async with shop.staff() as ruth:
+        chats = (await ruth.ask("GET", ADMIN_CHATS)).json["sessions"]
+    found = [(c["session_id"], c["priority"], c["is_spam"]) for c in chats]
+    assert found[0] == (urgent, "urgent", False)
+    assert (spam, "normal", True) in found
+
+
+async def test_too_many_messages_are_told_so_in_both_shapes(tmp_path: pathlib.Path) -> None:
+    async with running_shop(tmp_path, visitor_rate=4) as shop, shop.visitor() as visitor:
+        name = await visitor.begin()
+        answers = [await visitor.say(name, f"/echo {n}") for n in range(3)]
+        refused = next(answer for answer in answers if answer.status == 429)
+        assert refused.json["retry_after"] == refused.json["detail"]["retry_after"] > 0
+        assert refused.json["error"] == refused.json["detail"]["error"] == "rate_limited"
+        assert "visitor" in refused.json["reason"]
+        assert int(refused.headers["Retry-After"]) > 0
+        async with shop.visitor() as other:
+            assert (await other.say(await other.begin(), "/echo fine")).status == 200
+
+
+async def test_chats_survive_a_restart_with_their_numbers(tmp_path: pathlib.Path) -> None:
+    async with running_shop(tmp_path) as shop:
+        browser = Browser(shop.gateway)
+        name = await browser.begin(initial_message="/echo before")
+        before = await browser.until(name, lambda found: len(found) == 2)
+        cookies = {cookie.key: cookie.value for cookie in browser.http.cookie_jar}
+        await browser.http.close()
+    async with running_shop(tmp_path) as shop:
+        browser = Browser(shop.gateway)
+        browser.http.cookie_jar.update_cookies(cookies)
+        assert await browser.history(name) == before
+        said = await browser.say(name, "/echo after")
+        assert said.json["message_id"] > before[-1]["id"]
+        messages = await browser.until(name, lambda found: len(found) == 4)
+        await browser.http.close()
+    assert texts(messages) == ["/echo before", "before", "/echo after", "after"]
+    with sqlite3.connect(tmp_path / "data" / "gateway.db") as database:
+        database.execute("PRAGMA foreign_keys = ON")
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert database.execute("SELECT count(*) FROM product_chat_messages").fetchone()[0] == 4
+        with pytest.raises(sqlite3.IntegrityError):
+            database.execute("UPDATE product_chat_messages SET session_id = 999")
+    database.close()
+
+
+async def test_a_gateway_killed_in_mid_answer_leaves_no_message_without_a_number(
+    tmp_path: pathlib.Path,
+) -> None:
+    async with running_shop(tmp_path) as shop:
+        browser = Browser(shop.gateway)
+        name = await browser.begin(initial_message="/count 400 20")
+        cookies = {cookie.key: cookie.value for cookie in browser.http.cookie_jar}
+        await eventually(lambda: _has_begun_to_answer(browser, name))
+        await browser.http.close()
+        shop.gateway.process.kill()
+        await shop.gateway.process.wait()
+    async with running_shop(tmp_path) as shop:
+        browser = Browser(shop.gateway)
+        browser.http.cookie_jar.update_cookies(cookies)
+        messages = await browser.until(name, lambda found: len(found) >= 3)
+        await browser.http.close()
+    assert [m["sender_type"] for m in messages] == ["customer", "assistant", "system"]
+    assert "restarted" in messages[-1]["message_text"]
+
+
+async def _has_begun_to_answer(browser: Browser, name: str) -> bool:
+    state = (await browser.ask("GET", "/api/state", params={"session_id": name})).json
+    return len(state["messages"]) == 2 and len(state["messages"][1]["content"]) > 10
+
+
+async def test_the_six_verbs_read_the_same_conversation(visitor: Browser) -> None:
+    name = await visitor.begin(initial_message="/echo one log")
+    await visitor.until(name, lambda found: len(found) == 2)
+    state = (await visitor.ask("GET", "/api/state", params={"session_id": name})).json
+    assert [(m["sender"], m["content"]) for m in state["messages"]] == [
+        ("user", "/echo one log"),
+        ("agent", "one log"),
+    ]
+    await visitor.ask("POST", "/api/chat?wait=20", {"message": "/echo by a verb", "session_id": name})
+    messages = await visitor.until(name, lambda found: len(found) == 4)
+    assert texts(messages)[2:] == ["/echo by a verb", "by a verb"]

@@ -46,7 +46,9 @@ class Answer(Struct):
 
     @property
     def code(self) -> str:
-        """The slug of an error."""
+        """The slug of an error; faces that say `detail` have none but the status."""
+        if "error" not in self.body:
+            return {401: "unauthorized", 403: "forbidden"}[self.status]
         return str(self.body["error"]["code"])
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from msgspec import Struct
@@ -43,6 +44,8 @@ PUBLIC: Final = {
     ("POST", "/api/auth/handover/claim"),
     ("GET", "/api/shared/{token}"),
     ("GET", "/api/shared/{token}/stream"),
+    ("GET", "/api/products/{product_id}"),
+    ("POST", "/api/login"),
 }
 """Routes that anybody may call; each proves by itself what it wants."""
 
@@ -62,6 +65,14 @@ BODIES: Final[dict[str, object]] = {
     "rotate_key": {},
     "revoke_browsers": {"tenant": "acme", "subject": "victim"},
     "reload_config": {},
+    "open_product_chat": {"session_id": VICTIM},
+    "send_product_message": {"message_text": "foreign"},
+    "broadcast_product_message": {"message_text": "foreign"},
+    "mark_product_messages": {"mark_all": True},
+    "respond_to_product_chat": {"message_text": "foreign"},
+    "take_product_chat_over": {},
+    "hand_product_chat_back": {},
+    "set_product_chat_status": {},
 }
 """A good body of every operation that takes one and is not public."""
 
@@ -71,9 +82,12 @@ NOT_ABOUT_A_SESSION: Final = {
     *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config"),
     *("metrics", "show_overview", "list_all_sessions"),
+    *("list_product_chats", "socket_stats", "socket_debug"),
 }
 ENDS_THE_GATEWAY: Final = "drain_gateway"
 """Whoever may operate may do it: the tests call it as nobody else but those who may not."""
+IN_USE: Final = {"open_product_chat"}
+"""Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
 BODYLESS: Final = {"restart_session", "park_session", "kill_session", ENDS_THE_GATEWAY}
 NOT_THERE: Final = {"answer_permission"}
 """Routes that answer 409 to their owner in this state; to others they must still be a 404."""
@@ -96,6 +110,11 @@ ROUTES: Final = [
     for op in Gateway(Config(store="memory://")).operations
 ]
 GUARDED: Final = [route for route in ROUTES if route.scope]
+SOCKETS: Final = [
+    Route("WS", socket.path, socket.handler.__name__, socket.scope)
+    for socket in Gateway(Config(store="memory://")).sockets
+    if socket.scope
+]
 
 
 class World(Struct):
@@ -113,7 +132,8 @@ class World(Struct):
     def path(self, route: Route) -> str:
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
-        path = route.path.format(**parts)
+        path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere")
+        path += "?status=closed" if route.name == "set_product_chat_status" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 
 
@@ -122,6 +142,7 @@ async def world(gateway: RunningGateway) -> AsyncIterator[World]:
     key = await gateway.mint("victim", tenant="acme")
     async with gateway.caller(key) as victim:
         await ask(victim, "POST", "/api/chat?wait=20", {"session_id": VICTIM, "message": f"/echo {CANARY}"})
+        await ask(victim, "POST", "/api/products/1/chat/sessions", {"session_id": VICTIM})
         share = (await ask(victim, "POST", f"/api/sessions/{VICTIM}/shares", {})).body
     revoked = await gateway.mint("revoked", tenant="acme", scopes=("chat", "admin"))
     expired = await gateway.mint("expired", tenant="acme", scopes=("chat", "admin"), days=1e-8)
@@ -199,10 +220,37 @@ async def test_another_tenant_finds_nothing_of_the_victims(
     assert world.key_id not in str(answer.body)
     if route.name in LIKE_UNUSED:
         assert answer.status == 200
+    elif route.name in IN_USE:
+        assert answer.status == 409, answer.body
     elif route.name in NOT_ABOUT_A_SESSION:
         assert answer.status in (200, 201, 204, 403), answer.body
     else:
         assert answer.status == 404, answer.body
+
+
+async def knock(gateway: RunningGateway, path: str, key: str | None) -> int:
+    """The status of a handshake; 1008 where the socket was opened, told something and closed."""
+    async with gateway.caller(key) as caller:
+        try:
+            async with caller.ws_connect(path) as socket:
+                said = await socket.receive_str()
+                assert CANARY not in said
+                await socket.receive()
+                return socket.close_code or 101
+        except aiohttp.WSServerHandshakeError as error:
+            return error.status
+
+
+@pytest.mark.parametrize("route", SOCKETS, ids=str)
+async def test_a_socket_opens_to_nobody_else(gateway: RunningGateway, world: World, route: Route) -> None:
+    path = world.path(route)
+    for name, key in world.wrong.items():
+        assert await knock(gateway, path, key) == 401, name
+    for scope, key in world.scoped.items():
+        if route.scope not in IMPLIED[scope]:
+            assert await knock(gateway, path, key) == 403, scope
+    if route.name != "admin":
+        assert await knock(gateway, path, world.stranger) == 1008
 
 
 async def test_after_all_that_the_victim_has_what_it_had(gateway: RunningGateway, world: World) -> None:

@@ -315,10 +315,12 @@ class ProductSockets:
             session = self._manager.get(chat.owner, chat.record_id)
             if session is not None:
                 cursor = await self._follow_life(visit, session, cursor)
-                if session.fold.ended is not None:
-                    await visit.socket.close(NORMAL, "the chat was deleted")
-                    return
             del session  # a socket that waits keeps nothing of a session that left
+            known = await self._desk.store.find(chat.session_id)
+            if known is None:
+                await visit.socket.close(NORMAL, "the chat was deleted")
+                return
+            chat = known  # its visitor may have signed in, and own it under another name
             await self._manager.arrival(chat.owner, chat.record_id, has_come=lambda: self._is_there(chat))
         await visit.socket.close(GOING_AWAY, "the gateway stops")
 

@@ -379,6 +379,15 @@ async def test_a_socket_outlives_the_sleep_of_its_session(tmp_path: pathlib.Path
             await socket.until("chat_message", message="awake")
 
 
+async def test_a_deleted_chat_closes_its_sockets(visitor: Browser) -> None:
+    name = await visitor.begin()
+    async with visitor.chat_socket(name) as socket:
+        await socket.until("connection_status")
+        assert (await visitor.ask("DELETE", f"/api/sessions/{name}")).status == 200
+        assert await socket.closed() == 1000
+    assert (await visitor.ask("GET", f"{CHATS.format(1)}/{name}/messages")).status == 404
+
+
 async def _nobody_is_in_memory(visitor: Browser) -> bool:
     return bool((await visitor.ask("GET", "/api/sessions/count")).json["active_sessions"] == 0)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -313,15 +314,18 @@ class ProductSockets:
         """The log from a cursor on, through every life of the session."""
         while not self._manager.is_draining:
             session = self._manager.get(chat.owner, chat.record_id)
+            known: ProductSession | None = chat
             if session is not None:
                 cursor = await self._follow_life(visit, session, cursor)
+                is_over = session.fold.ended is not None
+                known = None if is_over else await self._desk.store.find(chat.session_id)
             del session  # a socket that waits keeps nothing of a session that left
-            known = await self._desk.store.find(chat.session_id)
             if known is None:
                 await visit.socket.close(NORMAL, "the chat was deleted")
                 return
             chat = known  # its visitor may have signed in, and own it under another name
-            await self._manager.arrival(chat.owner, chat.record_id, has_come=lambda: self._is_there(chat))
+            name = (chat.owner, chat.record_id)
+            await self._manager.arrival(*name, has_come=functools.partial(self._is_there, chat))
         await visit.socket.close(GOING_AWAY, "the gateway stops")
 
     def _is_there(self, chat: ProductSession) -> bool:

@@ -125,6 +125,8 @@ def json_response(content: object, *, status: int = 200, headers: dict[str, str]
 
 
 SESSION_ID_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}$"}
+PATH_SCHEMAS: dict[str, dict[str, Any]] = {"product_id": {"type": "integer", "minimum": 1}}
+"""Of parts of a path that are no session ids."""
 SESSION_ID_QUERY = Parameter(
     name="session_id", schema=SESSION_ID_SCHEMA, description="The session; the cookie's where it is absent."
 )
@@ -222,4 +224,5 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    return [{"name": name, "in": "path", "required": True, "schema": SESSION_ID_SCHEMA} for name in names]
+    schemas = [(name, PATH_SCHEMAS.get(name, SESSION_ID_SCHEMA)) for name in names]
+    return [{"name": name, "in": "path", "required": True, "schema": schema} for name, schema in schemas]

@@ -259,7 +259,7 @@ class Gateway:
         async def scrape() -> bytes:
             return await asyncio.to_thread(metrics.exposition, await census.standing())
 
-        product_sockets = ProductSockets(self.desk, self.manager, self.services)
+        product_sockets = ProductSockets(self.desk, self.manager, self.services, self.gate)
         self.sockets = product_sockets.sockets()
         operations = [
             *chat.operations(),

@@ -180,17 +180,21 @@ class Gate:
         if bearer.startswith(VISITOR_PREFIX) and "anonymous" in modes:
             return self._by_visitor_token(bearer, connection)
         if bearer.startswith(ACCESS_PREFIX):
-            return self._by_access_token(bearer)
+            return self._by_access_token(bearer, connection)
         if self.tokens is not None and "jwt" in modes:
             return await self._by_jwt(bearer, self.tokens, connection)
         raise Unauthorized("A Bearer of this kind is not accepted here.")
 
-    def _by_access_token(self, bearer: str) -> Principal:
+    def _by_access_token(self, bearer: str, connection: HTTPConnection) -> Principal:
         ticket = self.tickets.read("access", bearer.removeprefix(ACCESS_PREFIX))
         principal = ticket.principal if ticket is not None else None
-        if principal is None or principal.subject not in self._config().products.admins:
+        if ticket is None or principal is None or not self._is_staff(principal):
             raise Unauthorized("This token is not valid any more; log in again.")
+        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket) and self._is_staff(principal)
         return principal
+
+    def _is_staff(self, principal: Principal) -> bool:
+        return principal.subject in self._config().products.admins
 
     def access_token(self, name: str) -> str:
         """A Bearer for a member of the shop's staff, who has shown the password."""

@@ -24,7 +24,7 @@ from gateway.api.detail import DETAIL, words_of
 from gateway.api.operation import Socket
 from gateway.api.product_reading import address_of
 from gateway.api.product_reading import client_id as named
-from gateway.auth import principal_of
+from gateway.auth import Gate, principal_of
 from gateway.errors import GatewayError, RateLimited, RouteNotFound
 from gateway.events import iso
 from gateway.limits import MemoryBuckets
@@ -68,22 +68,34 @@ _decode = msgspec.json.Decoder(Incoming).decode
 class Visit:
     """One open socket and what is known of its holder."""
 
-    def __init__(self, socket: WebSocket, principal: Principal, guest: Guest) -> None:
+    def __init__(
+        self, socket: WebSocket, principal: Principal, guest: Guest, *, is_good: Callable[[], bool]
+    ) -> None:
         self.socket = socket
+        self.is_good = is_good
+        """Whether the credential that opened it still stands."""
         self.principal = principal
         self.guest = guest
         self.strikes = 0
 
     async def tell(self, kind: str, **content: Any) -> None:
         """Says something to this socket alone."""
-        await self.socket.send_text(encoded({"type": kind, **content}))
+        await self.show(encoded({"type": kind, **content}))
+
+    async def show(self, frame: str) -> None:
+        """Sends a frame, unless its holder may not be here any more: then nothing is shown after that."""
+        if not self.is_good():
+            await self.socket.close(POLICY, "the credential does not stand any more")
+            raise WebSocketDisconnect(POLICY)
+        await self.socket.send_text(frame)
 
 
 class ProductSockets:
     """The three sockets."""
 
-    def __init__(self, desk: Desk, manager: SessionManager, services: Services) -> None:
+    def __init__(self, desk: Desk, manager: SessionManager, services: Services, gate: Gate) -> None:
         self._desk = desk
+        self._gate = gate
         self._manager = manager
         self._services = services
         self._frames = Frames()
@@ -176,7 +188,7 @@ class ProductSockets:
         if (bound := self.floor.enter(guest)) is not None:
             await self._turn_away(socket, f"Too many connections of one {bound}", LIMIT_CODE)
             return
-        visit = Visit(socket, principal, guest)
+        visit = Visit(socket, principal, guest, is_good=self._gate.standing(socket))
         try:
             await socket.accept()
             on_open()
@@ -220,6 +232,9 @@ class ProductSockets:
                 await visit.socket.close(NORMAL, "idle")
                 return
             if message["type"] != "websocket.receive":
+                return
+            if not visit.is_good():
+                await visit.socket.close(POLICY, "the credential does not stand any more")
                 return
             if not self._may_go_on(visit):
                 if visit.strikes > STRIKES:
@@ -342,7 +357,7 @@ class ProductSockets:
             for event in page.events:
                 frame = self._frames.of(session.record.key, visit.guest.session_id or "", event)
                 if frame is not None and origin(event) != mine:
-                    await visit.socket.send_text(frame)
+                    await visit.show(frame)
                 cursor = event.seq
             if not page.events and not page.is_gap:
                 if log.is_closed:
@@ -357,7 +372,7 @@ class ProductSockets:
             if is_lost:
                 await visit.tell("resync", timestamp=self._now())
             for notice in notices:
-                await visit.socket.send_text(notice)
+                await visit.show(notice)
 
     # -- inner ------------------------------------------------------------------------------------------
 

@@ -295,6 +295,18 @@ async def test_the_token_of_a_login_opens_the_desk_and_stands_in_no_log(shop: Sh
     assert token not in shop.gateway.log()
 
 
+async def test_a_socket_ends_with_the_credential_that_opened_it(shop: Shop, visitor: Browser) -> None:
+    name = await visitor.begin()
+    key = await shop.gateway.mint("agent-of-the-shop", tenant="default", scopes=("support",))
+    async with shop.visitor() as browser, browser.socket(f"/ws/chat/session/{name}?token={key}") as socket:
+        await socket.until("connection_status")
+        async with shop.gateway.operator() as operator:
+            await operator.revoke_key(key.split("_")[1])
+        await visitor.say(name, "/echo not for you")
+        assert await socket.closed() == 1008
+        assert not [frame for frame in socket.frames if frame["type"] == "chat_message"]
+
+
 async def test_one_visitors_many_sockets_hurt_only_that_visitor(shop: Shop, visitor: Browser) -> None:
     name = await visitor.begin()
     async with asyncio.timeout(30):

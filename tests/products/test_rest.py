@@ -204,6 +204,8 @@ async def test_taking_over_silences_an_answer_that_runs(shop: Shop, visitor: Bro
         await visitor.say(name, "/echo queued")
         taken = await ruth.ask("POST", f"{ADMIN_CHATS}/{name}/take-over", {})
         assert taken.json["status"] == "in_progress"
+        state = (await visitor.ask("GET", "/api/state", params={"session_id": name})).json
+        assert not state["is_processing"], "the answer that ran has ended"
         await ruth.ask("POST", f"{ADMIN_CHATS}/{name}/respond", {"message_text": "mine"})
         messages = await visitor.until(name, lambda found: texts(found)[-1] == "mine")
         assert "queued" not in [m["message_text"] for m in messages if m["sender_type"] == "assistant"]

@@ -46,6 +46,7 @@ from gateway.lock import DataLock
 from gateway.manager import SessionManager
 from gateway.metrics import Metrics
 from gateway.oidc import Http, Provider, verifier_of
+from gateway.passes import Passes
 from gateway.quotas import Quotas
 from gateway.readiness import Readiness
 from gateway.reaper import Reaper
@@ -148,6 +149,7 @@ class Gateway:
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
         )
         self._credentials = credentials
+        shop = open_shop(config, store)
         self.services = Services(
             config=config,
             store=store,
@@ -158,7 +160,9 @@ class Gateway:
             slots=self.slots,
             starts=StartQueue(),
             quotas=self.quotas,
-            shop=open_shop(config, store),
+            shop=shop,
+            shop_tools=ShopTools(shop),
+            passes=Passes(),
             metrics=metrics,
             usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
@@ -168,6 +172,7 @@ class Gateway:
         )
         self.lock = DataLock(config.data_path)
         self.manager = SessionManager(self.services)
+        shop.on_change = self.manager.cart_changed
         self.reaper = Reaper(self.manager, self.services)
         self.tickets = Tickets(wall_ms=wall_ms)
         self.gate = Gate(
@@ -187,7 +192,11 @@ class Gateway:
             provider=self._provider(config),
         )
         self.mcp = McpFace(
-            ShopTools(self.services.shop), admit=self.gate.admit, server=config.server, limits=limits
+            self.services.shop_tools,
+            admit=self.gate.admit,
+            passes=self.services.passes,
+            server=config.server,
+            limits=limits,
         )
         self.app = self._asgi()
 

@@ -14,8 +14,10 @@ from gateway.chat import Outside
 from gateway.config import DAY_MILLISECONDS, Config
 from gateway.errors import UnknownAgent
 from gateway.metrics import Metrics
+from gateway.passes import Passes
 from gateway.quotas import Quotas
 from gateway.shop.cart import Shop
+from gateway.shop.tools import ShopTools
 from gateway.slots import WorkerSlots
 from gateway.spawner import Spawner
 from gateway.starts import StartQueue
@@ -45,6 +47,10 @@ class Services(Struct, kw_only=True):
     usage: UsageSampler
     audit: Audit
     tracer: Tracer
+    shop_tools: ShopTools
+    passes: Passes
+    own_url: str = ""
+    """Where this gateway's own processes reach it; empty before it listens."""
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]

@@ -176,14 +176,21 @@ class Session:
         is_next = turn is not None and turn.message_id == message_id
         return is_next or self.fold.has_message(message_id) or self._queue.has(message_id)
 
-    async def chat(self, text: str, *, account: Account | None = None, message_id: str | None = None) -> Turn:
+    async def chat(
+        self,
+        text: str,
+        *,
+        account: Account | None = None,
+        message_id: str | None = None,
+        context: str = "",
+    ) -> Turn:
         """Takes a user's message; returns when it is committed. The answer comes on the log.
 
         `account` pays for it. Raises QueueFull, WorkerLimit, QuotaExceeded, SessionEnded, StoreFull,
         StoreFailed.
         """
         self._use()
-        turn = Turn(text, account=account or self.account, message_id=message_id)
+        turn = Turn(text, account=account or self.account, message_id=message_id, context=context)
         is_next = self._turn is None and (len(self._queue) == 0 or self._queue.is_held)
         if not is_next and len(self._queue) >= self._services.config.limits.queued_messages:
             raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
@@ -542,7 +549,11 @@ class Session:
         self._transition(SessionState.RUNNING)
         self._ids["turn"] = turn.turn_id
         blocks = prompt_blocks(
-            turn.text, self._said, peer.transcript_before(turn), is_built_in=self.agent.is_built_in
+            turn.text,
+            self._said,
+            peer.transcript_before(turn),
+            is_built_in=self.agent.is_built_in,
+            context=turn.context,
         )
         said = len(self._said)
         turn.is_prompted = True
@@ -777,6 +788,10 @@ class Session:
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction for the user's wallet."""
         self.log.append(ev.WalletChanged(pending), durable=True)
+
+    def note_cart(self, changed: ev.CartChanged) -> None:
+        """Its cart was changed, by whomever; no verb of its own, so the idle clock goes on."""
+        self.log.append(changed)
 
     # -- inner ------------------------------------------------------------------------------------------
 

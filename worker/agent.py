@@ -24,6 +24,7 @@ from worker.conversation import META_KEY, Prompt, read_prompt
 from worker.loop import Cancelled, Loop, RequestFailed, Task, log
 from worker.model import BrokerModel, Model
 from worker.offline import OfflineModel
+from worker.remote import RemoteTools
 from worker.turn import Session, Turn
 from worker.updates import Updates
 
@@ -35,7 +36,7 @@ INITIALIZE_RESULT: Final = {
         "loadSession": False,
         "promptCapabilities": {"image": False, "audio": False, "embeddedContext": True},
         "mcpCapabilities": {"http": False, "sse": False},
-        "_meta": {META_KEY: {"promptKinds": ["system", "transcript"]}},
+        "_meta": {META_KEY: {"promptKinds": ["system", "transcript", "context"]}},
     },
     "authMethods": [],
     "agentInfo": {
@@ -77,6 +78,7 @@ class Agent:
         self._loop = loop
         self._model: Model = endpoint or OfflineModel(loop)
         self._broker: BrokerModel | None = None
+        self._remote = RemoteTools(loop)
         self._sessions: dict[str, Session] = {}
         self._turn: tuple[str, Task] | None = None
         self._requests: dict[str, Callable[[acp.Envelope], None]] = {
@@ -113,6 +115,8 @@ class Agent:
             size = _at(announced, "contextTokens")
             self._broker = BrokerModel(self._loop, names[0], size if isinstance(size, int) else 0)
             self._model = self._broker
+        offered = _at(params, "clientCapabilities", "_meta", META_KEY, "tools", "list") is True
+        self._remote = RemoteTools(self._loop, is_offered=offered)
         self._respond(message, INITIALIZE_RESULT)
 
     def _new_session(self, message: acp.Envelope) -> None:
@@ -136,7 +140,7 @@ class Agent:
         if self._turn is not None:
             self._fail(message, acp.INVALID_REQUEST, "A turn is running; cancel it or wait for its end.")
             return
-        turn = Turn(self._loop, session, self._model)
+        turn = Turn(self._loop, session, self._model, self._remote)
         task = Task(self._serve(message, turn, read_prompt(params.prompt)))
         self._turn = (session.id, task)
         task.step()
@@ -191,7 +195,7 @@ async def _run(turn: Turn, prompt: Prompt) -> str:
     elif found and not turn.model.understands_language:
         await commands.unknown(turn, found[0])
     else:
-        return await turn.answer(prompt.text)
+        return await turn.answer(prompt.text, context=prompt.context)
     return "end_turn"
 
 

@@ -34,6 +34,8 @@ class Prompt(msgspec.Struct, frozen=True):
 
     text: str
     system: tuple[str, ...] = ()
+    context: str = ""
+    """What the gateway found for this message alone; it is not remembered."""
     transcript: tuple[TranscriptLine, ...] | None = None
 
 
@@ -41,16 +43,19 @@ def read_prompt(blocks: list[dict[str, Any]]) -> Prompt:
     """ACP content blocks as a prompt; blocks that are not text are mentioned by name."""
     texts: list[str] = []
     system: list[str] = []
+    context: list[str] = []
     transcript: tuple[TranscriptLine, ...] | None = None
     for block in blocks:
         match _kind(block):
             case "system":
                 system.append(_block_text(block))
+            case "context":
+                context.append(_block_text(block))
             case "transcript":
                 transcript = _read_transcript(_block_text(block))
             case _:
                 texts.append(_block_text(block))
-    return Prompt("".join(texts), tuple(system), transcript)
+    return Prompt("".join(texts), tuple(system), "\n".join(context), transcript)
 
 
 def _kind(block: dict[str, Any]) -> object:

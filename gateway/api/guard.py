@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import logs, tracing
 from gateway.addresses import caller, is_within
 from gateway.answers import ErrorBody, ErrorDetail
-from gateway.api.operation import OPERATION, json_response
+from gateway.api.operation import DIALECT, OPERATION, json_response
 from gateway.audit import Audit
 from gateway.auth import ANSWER_HEADERS, PEER, PRINCIPAL
 from gateway.config import Config
@@ -214,7 +214,9 @@ class Guard:
             detail = ErrorDetail(
                 error.code, error.message, None, error.limit, round(error.used, 3), error.allowed
             )
-        response = json_response(ErrorBody(detail, sender.request_id), status=status, headers=headers)
+        render = scope.get(DIALECT)
+        body = ErrorBody(detail, sender.request_id) if render is None else render(error, status)
+        response = json_response(body, status=status, headers=headers)
         await response(scope, receive, sender)
 
     def _note(self, error: GatewayError, status: int, scope: Scope) -> None:

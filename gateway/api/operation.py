@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from gateway import logs
 from gateway.answers import ErrorBody
-from gateway.errors import Forbidden
+from gateway.errors import Forbidden, GatewayError
 from gateway.tenants import Principal, Scope, reach
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -35,6 +35,19 @@ class Parameter(Struct, frozen=True, kw_only=True):
     schema: dict[str, Any]
     description: str
     place: str = "query"
+
+
+class Dialect(Struct, frozen=True, kw_only=True):
+    """How a face says errors, where it has to say them otherwise than the gateway does."""
+
+    body: Any
+    """The Struct of it, for the description."""
+    render: Callable[[GatewayError, int], Any]
+    """The body of an error that is answered with this status."""
+
+
+DIALECT: Final = "agent_gateway.dialect"
+"""In the ASGI scope: `Dialect.render` of the operation that was called."""
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -56,12 +69,16 @@ class Operation(Struct, frozen=True, kw_only=True):
     other_media_types: tuple[str, ...] = ()
     """Text that it answers with instead where the caller asks for it."""
     errors: tuple[int, ...] = ()
+    dialect: Dialect | None = None
+    """None: errors are said as everywhere (`answers.ErrorBody`)."""
 
     def route(self, admit: Admit) -> Route:
         """The operation as a Starlette route."""
 
         async def handle(request: Request) -> Response:
             request.scope[OPERATION] = self.handler.__name__
+            if self.dialect is not None:
+                request.scope[DIALECT] = self.dialect.render
             if (principal := await admit(request, self.scope)) is not None:
                 logs.bind(tenant=principal.tenant)
                 if self.is_gateway_wide and reach(principal) is not None:
@@ -102,13 +119,13 @@ IDEMPOTENCY_KEY = Parameter(
 def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these operations."""
     types = [kind for op in operations for kind in (op.body, op.answer) if kind is not None]
+    types += [op.dialect.body for op in operations if op.dialect is not None]
     types.append(ErrorBody)
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     known = dict(zip(map(id, types), schemas, strict=True))
-    error = {"content": {"application/json": {"schema": known[id(ErrorBody)]}}}
     paths: dict[str, Any] = {}
     for op in operations:
-        paths.setdefault(op.path, {})[op.method.lower()] = _described(op, known, error)
+        paths.setdefault(op.path, {})[op.method.lower()] = _described(op, known)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -121,7 +138,9 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
     }
 
 
-def _described(op: Operation, known: dict[int, Any], error: dict[str, Any]) -> dict[str, Any]:
+def _described(op: Operation, known: dict[int, Any]) -> dict[str, Any]:
+    said = op.dialect.body if op.dialect is not None else ErrorBody
+    error = {"content": {"application/json": {"schema": known[id(said)]}}}
     schema = known[id(op.answer)] if op.answer is not None else {"type": "string"}
     content = {op.media_type: {"schema": schema}} if op.status != 204 else {}
     content |= {kind: {"schema": {"type": "string"}} for kind in op.other_media_types}

@@ -28,12 +28,12 @@ FLOORS: Final[dict[str, int]] = {
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
     "stores.writer": 3, "stores.sqlite_credentials": 3, "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3,
-    "quotas": 3, "starts": 3, "usage": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
+    "quotas": 3, "starts": 3, "usage": 3, "passes": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
     "shop.catalog": 3, "shop.insights": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
     "manager": 4, "reaper": 4, "idempotency": 4, "census": 4, "readiness": 4, "shop.cart": 4,
-    "shop.tools": 4,
+    "shop.tools": 4, "toolbox": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.admin": 5, "api.guard": 5,
@@ -74,6 +74,7 @@ SAME_FLOOR: Final = {
     ("api.mcp", "api.reading"), ("api.mcp", "api.mcp_conversation"),
     ("api.mcp_server", "api.mcp_conversation"),
     ("desktop", "app"), ("__main__", "desktop"),
+    ("services", "shop.tools"), ("toolbox", "shop.tools"), ("peer", "toolbox"), ("host", "toolbox"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {

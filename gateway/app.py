@@ -33,6 +33,7 @@ from gateway.api.operation import json_response, openapi
 from gateway.api.ops import OpsFace
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
+from gateway.api.shopping import ShoppingFace
 from gateway.audit import Audit
 from gateway.auth import Gate
 from gateway.broker import Broker
@@ -101,6 +102,7 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.CartLimit: 409,
     errors.CartFull: 409,
     errors.PreferencesTooLarge: 413,
+    errors.AnswerFailed: 502,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.CsrfMissing: 403,
@@ -252,6 +254,19 @@ class Gateway:
         async def scrape() -> bytes:
             return await asyncio.to_thread(metrics.exposition, await census.standing())
 
+        ops = OpsFace(
+            version=VERSION,
+            is_draining=lambda: self.manager.is_draining,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            readiness=Readiness(
+                services,
+                is_draining=lambda: self.manager.is_draining,
+                has_forkserver=lambda: self.spawner.is_ready,
+            ),
+            scrape=scrape,
+        )
+        self.shopping = ShoppingFace(self.manager, services, health=ops.now)
         operations = [
             *chat.operations(),
             *SessionsFace(self.manager, services).operations(),
@@ -261,18 +276,8 @@ class Gateway:
             *CredentialsFace(
                 self.keys, self.gate, self._credentials, services, reload=self.reload
             ).operations(),
-            *OpsFace(
-                version=VERSION,
-                is_draining=lambda: self.manager.is_draining,
-                monotonic=services.monotonic,
-                wall_ms=services.wall_ms,
-                readiness=Readiness(
-                    services,
-                    is_draining=lambda: self.manager.is_draining,
-                    has_forkserver=lambda: self.spawner.is_ready,
-                ),
-                scrape=scrape,
-            ).operations(),
+            *self.shopping.operations(),
+            *ops.operations(),
         ]
         document = msgspec.json.encode(openapi(operations, version=VERSION))
 
@@ -328,6 +333,7 @@ class Gateway:
             stack.push_async_callback(services.spawner.close)
             stack.push_async_callback(self._close_brokers)
             stack.push_async_callback(self.mcp.close)
+            stack.callback(self.shopping.close)
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)

@@ -168,6 +168,8 @@ class ModelConfig(Table, frozen=True, kw_only=True):
     name: str = ""
     names: tuple[str, ...] = ()
     """Further models that a session may choose."""
+    context_tokens: int = 0
+    """How much the model reads at once; 0: not known, and the built-in agent goes by 100,000."""
     key: str = ""
     key_file: str = ""
     """A file that holds the key, instead of `key`."""

@@ -88,6 +88,10 @@ class _Wallet(Struct):
     transaction: Any = None
 
 
+class _Forgot(Struct):
+    messages: int
+
+
 class _Pending(Struct):
     request_id: acp.Id
     option_ids: frozenset[str]
@@ -114,6 +118,7 @@ class AgentPeer:
         """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe."""
         self._owner = owner
         self._broker = broker
+        self._context_tokens = config.model.context_tokens
         self._tools = tools
         self._mcp_servers = list(mcp_servers)
         self._tool_calls: set[asyncio.Task[None]] = set()
@@ -125,6 +130,7 @@ class AgentPeer:
         self._needs_transcript = False
         self._pending: dict[str, _Pending] = {}
         self._asked = 0
+        self._forgotten = 0
         self._turn_id = ""
         self._model_call: asyncio.Task[None] | None = None
         self._model_request: acp.Id = None
@@ -172,6 +178,8 @@ class AgentPeer:
         meta: dict[str, Any] = {}
         if self._owner.agent.is_built_in and self._broker.is_configured:
             meta["model"] = {"models": list(self._broker.models)}
+            if self._context_tokens:
+                meta["model"]["contextTokens"] = self._context_tokens
         if self._owner.agent.is_built_in and self._tools:
             meta["tools"] = {"list": True, "call": True}
         return meta
@@ -312,6 +320,7 @@ class AgentPeer:
         handlers: dict[str | None, Callable[[acp.Envelope], None]] = {
             "_model/cancel": self._cancel_model,
             "_session/wallet": self._wallet,
+            "_session/forgot": self._forgot,
         }
         handler = handlers.get(message.method)
         if handler is None:
@@ -325,6 +334,17 @@ class AgentPeer:
         transaction = acp.parse(message.params, _Wallet).transaction
         encoded = msgspec.json.encode(transaction, order="sorted").decode()
         self._owner.on_wallet(None if transaction is None else encoded)
+
+    def _forgot(self, message: acp.Envelope) -> None:
+        count = acp.parse(message.params, _Forgot).messages
+        if self._turn_id and count > 0:
+            self._forgotten += count
+            words = (
+                "The conversation is longer than the model reads at once: "
+                f"its oldest {self._forgotten} messages are left out from here on."
+            )
+            notice = ev.Notice(f"{self._turn_id}.forgot", "info", "context_cut", words)
+            self._owner.on_events([notice])
 
     # -- the gateway's own tools ------------------------------------------------------------------------
 

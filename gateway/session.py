@@ -222,6 +222,20 @@ class Session:
             raise
         return turn
 
+    async def repeat(self, text: str, answer: str, *, account: Account) -> None:
+        """Takes a user's message whose answer is known already: both are said, and no agent is asked.
+
+        Raises QuotaExceeded, SessionEnded, StoreFull, StoreFailed.
+        """
+        self._use()
+        turn = Turn(text, account=account)
+        self._services.quotas.take_message(account, session_bytes=self._size_bytes)
+        turn.finish()
+        await self._say(
+            ev.MessageAdded(turn.message_id, "user", text, turn.turn_id),
+            ev.MessageAdded(turn.reply_id, "agent", answer, turn.turn_id),
+        )
+
     async def system(self, text: str) -> str:
         """Takes a system message, which the agent gets with its next prompt; the message's id."""
         self._use()

@@ -62,7 +62,7 @@ class Toolbox:
         if tool is None or tool not in self._tools:
             names = ", ".join(tool.name for tool in self._tools) or "none"
             raise UnknownTool(f"There is no tool {request.name!r}. Tools: {names}.")
-        caller = Caller(key=self.key(), source=SOURCE)
+        caller = Caller(key=self.key(), source=SOURCE, is_agent=True)
         answer = await self._shop.call(tool.name, _own(request.arguments), caller)
         return {"text": answer.text, "structured": answer.structured, "isError": answer.is_error}
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from worker import acp, commands
-from worker.conversation import META_KEY, Prompt, read_prompt
+from worker.conversation import META_KEY, History, Prompt, read_prompt
 from worker.loop import Cancelled, Loop, RequestFailed, Task, log
 from worker.model import BrokerModel, Model
 from worker.offline import OfflineModel
@@ -124,7 +124,8 @@ class Agent:
         if not os.path.isabs(cwd):
             self._fail(message, acp.INVALID_PARAMS, f"cwd is not an absolute path: {cwd}")
             return
-        session = Session("sess_" + os.urandom(8).hex(), cwd)
+        history = History(context_tokens=self._model.context_tokens or 0)
+        session = Session("sess_" + os.urandom(8).hex(), cwd, history)
         self._sessions[session.id] = session
         self._respond(message, {"sessionId": session.id})
         Updates(self._loop, session.id).send(

@@ -115,6 +115,14 @@ class Turn:
             result["_meta"] = {META_KEY: {"usage": self._used}}
         return result
 
+    def _tell_what_was_forgotten(self) -> None:
+        """Says how many messages no longer fit what the model reads at once."""
+        history = self.session.history
+        if history.forgotten:
+            params = {"sessionId": self.session.id, "messages": history.forgotten}
+            self.io.notify("_session/forgot", params)
+            history.forgotten = 0
+
     async def _rounds(self, replies: list[Reply], context: str) -> str:
         history = self.session.history
         tools = [tool.schema() for tool in TOOLS.values()] if self.model.understands_language else []
@@ -122,6 +130,7 @@ class Turn:
         for _ in range(ROUNDS):
             reply = Reply(self.updates)
             replies.append(reply)
+            self._tell_what_was_forgotten()
             messages = [_instructions(self.session.cwd, context), *history.messages]
             finish = await self.model.stream(ModelRequest(self.session.id, messages, tools), reply.take)
             self._count(finish)

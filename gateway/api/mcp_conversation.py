@@ -88,7 +88,7 @@ def caller_of(named: Named) -> Caller:
     """On whose behalf, and for which conversation, a tool is called. Raises MalformedConversation."""
     origin = named.origin
     if origin.key is not None:
-        return Caller(key=origin.key, source=SESSION, locale=_locale(named))
+        return Caller(key=origin.key, source=SESSION, is_agent=True, locale=_locale(named))
     found = list(_sources(named))
     if any(session_id != found[0][1] for _, session_id in found[1:]):
         log.warning(

@@ -33,12 +33,12 @@ FLOORS: Final[dict[str, int]] = {
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
     "manager": 4, "reaper": 4, "idempotency": 4, "census": 4, "readiness": 4, "shop.cart": 4,
-    "shop.tools": 4, "toolbox": 4,
+    "shop.tools": 4, "toolbox": 4, "shop.retrieval": 4, "shop.assistant": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.admin": 5, "api.guard": 5,
     "api.page": 5, "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5, "refusals": 5, "cycle": 5,
-    "protocol": 5,
+    "protocol": 5, "api.envelope": 5, "api.shopping": 5, "shop.asking": 5,
     # 6: composition
     "door": 6, "app": 6, "server": 6, "commands": 6, "top": 6, "desktop": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
@@ -75,6 +75,9 @@ SAME_FLOOR: Final = {
     ("api.mcp_server", "api.mcp_conversation"),
     ("desktop", "app"), ("__main__", "desktop"),
     ("services", "shop.tools"), ("toolbox", "shop.tools"), ("peer", "toolbox"), ("host", "toolbox"),
+    ("shop.assistant", "shop.retrieval"), ("api.envelope", "api.operation"), ("api.shopping", "auth"),
+    ("api.shopping", "api.envelope"), ("api.shopping", "api.operation"), ("api.shopping", "api.reading"),
+    ("api.shopping", "shop.asking"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
@@ -91,7 +94,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "yarl": ("broker",),
     "jwt": ("tokens",),
     "itsdangerous": ("tickets",),
-    "sqlite3": ("stores.sqlite", "stores.database", "stores.writer", "commands"),
+    "sqlite3": ("stores.sqlite", "stores.database", "stores.writer", "commands", "shop.retrieval"),
     "mcp": ("api.mcp_server",),
     "mcp_types": ("api.mcp_server",),
 }

@@ -13,6 +13,7 @@ from gateway.events import iso
 from gateway.metrics import CONTENT_TYPE
 from gateway.readiness import Check, Readiness
 
+
 class Health(Struct, frozen=True):
     """`status` is ok or draining."""
 

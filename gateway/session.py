@@ -52,6 +52,15 @@ TITLE_CHARACTERS = 60
 KILLED_WORDS = "An operator ended this conversation's agent. Send a message to start it again."
 
 
+class McpServer(msgspec.Struct, frozen=True):
+    """An MCP server that somebody added to a session."""
+
+    name: str
+    url: str
+    may_be_private: bool
+    """Whether its address may lead to this machine or its neighbours."""
+
+
 class Session:
     """One conversation; see the module. All methods belong to the loop's thread."""
 
@@ -82,6 +91,10 @@ class Session:
         self._deadline = Deadline()
         self._is_parking = False
         self._is_killed = False
+        self._callers: list[asyncio.Future[AgentPeer]] = []
+        """Who waits for a worker beside any turn."""
+        self.mcp_servers: dict[str, McpServer] = {}
+        """MCP servers that its people added, by name; forgotten when it leaves the memory."""
         self._ids: logs.Ids = {}
         self._wake = asyncio.Event()
         self._deaths = Deaths(services)
@@ -264,6 +277,22 @@ class Session:
         self.record = msgspec.structs.replace(self.record, retention_days=days)
         await self._keep()
 
+    async def ask_agent(self, method: str, params: object, *, seconds: float) -> msgspec.Raw:
+        """A question to the agent beside its turns; a worker is brought for it where there is none.
+
+        Raises AgentError, AgentGone, WireError, TimeoutError, WorkerLimit, QuotaExceeded, SessionEnded.
+        """
+        self._use()
+        peer = self._peer if self.state in LIVE - {SessionState.STARTING} else None
+        if peer is None:
+            self._take_slot(self.account)
+            caller: asyncio.Future[AgentPeer] = asyncio.get_running_loop().create_future()
+            self._callers.append(caller)
+            self._wake.set()
+            peer = await caller
+        async with asyncio.timeout(seconds):
+            return await peer.connection.call(method, params)
+
     async def interrupt(self) -> None:
         """Stops the turn that runs, if one does, and holds what waits; returns when the turn has ended."""
         self._use()
@@ -444,8 +473,9 @@ class Session:
         tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
             while not self.is_ending:
-                if self._has_turn():
+                if self._has_turn() or self._callers:
                     await self._begin()
+                    self._turn_callers_away()
                 else:
                     await self._until_woken()
         except Exception:
@@ -457,6 +487,13 @@ class Session:
     async def _until_woken(self) -> None:
         await self._wake.wait()
         self._wake.clear()
+
+    def _turn_callers_away(self) -> None:
+        """Whoever still waits for a worker does not get one."""
+        callers, self._callers = self._callers, []
+        for caller in callers:
+            if not caller.done():
+                caller.set_exception(AgentGone("The agent did not start."))
 
     def _has_turn(self) -> bool:
         """Whether a turn is committed and waits for the agent."""
@@ -542,6 +579,10 @@ class Session:
         while not self.is_ending:
             if self._is_killed:
                 raise _killed()
+            callers, self._callers = self._callers, []
+            for caller in callers:
+                if not caller.done():
+                    caller.set_result(peer)
             if self._has_turn():
                 await self._run_turn(host, peer)
                 continue
@@ -646,6 +687,7 @@ class Session:
                 self._cut_turn(WorkerEnd.CLOSED, None)
             self._queue.drop()
             await self._stop_worker()
+            self._turn_callers_away()
             self._transition(SessionState.CLOSED, reason=str(reason))
             if reason is CloseReason.DELETED:
                 self.log.append(ev.SessionClosed(str(reason)))

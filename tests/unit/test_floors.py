@@ -38,7 +38,7 @@ FLOORS: Final[dict[str, int]] = {
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.admin": 5, "api.guard": 5,
     "api.page": 5, "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5, "refusals": 5, "cycle": 5,
-    "protocol": 5, "api.envelope": 5, "api.shopping": 5, "shop.asking": 5,
+    "protocol": 5, "api.envelope": 5, "api.shopping": 5, "shop.asking": 5, "api.servers": 5,
     # 6: composition
     "door": 6, "app": 6, "server": 6, "commands": 6, "top": 6, "desktop": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
@@ -77,7 +77,7 @@ SAME_FLOOR: Final = {
     ("services", "shop.tools"), ("toolbox", "shop.tools"), ("peer", "toolbox"), ("host", "toolbox"),
     ("shop.assistant", "shop.retrieval"), ("api.envelope", "api.operation"), ("api.shopping", "auth"),
     ("api.shopping", "api.envelope"), ("api.shopping", "api.operation"), ("api.shopping", "api.reading"),
-    ("api.shopping", "shop.asking"),
+    ("api.shopping", "shop.asking"), ("api.chat", "api.servers"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {

@@ -52,17 +52,22 @@ class _Answer(msgspec.Struct, frozen=True):
 
 def ask(request: Ask) -> dict[str, Any]:
     """`{"result": …}` of one MCP request. Raises ServerFailed."""
-    server = _Server(request)
+    server = None
     try:
+        server = _Server(request)
         hello = {"protocolVersion": PROTOCOL_VERSION, "capabilities": {}, "clientInfo": _CLIENT}
         server.call(1, "initialize", hello)
         server.notify("notifications/initialized")
         return {"result": server.call(2, request.method, request.params)}
-    except (OSError, http.client.HTTPException, msgspec.MsgspecError, UnicodeError) as error:
+    except (
+        *(OSError, http.client.HTTPException, msgspec.MsgspecError),
+        *(ValueError, RecursionError),  # an address, a body or an answer that cannot be one
+    ) as error:
         words = str(error) or type(error).__name__
         raise ServerFailed(f"The MCP server at {request.url} could not be asked: {words[:300]}") from None
     finally:
-        server.leave()
+        if server is not None:
+            server.leave()
 
 
 _CLIENT: Final = {"name": "agent-gateway", "version": "1"}
@@ -117,7 +122,7 @@ class _Server:
 
     def _send(self, method: str, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
         connection = http.client.HTTPConnection(self._host, self._port)
-        connection.sock = self._connect()
+        sock = connection.sock = self._connect()
         headers = {
             "Host": self._netloc.rpartition("@")[2],
             "Accept": "application/json, text/event-stream",
@@ -128,12 +133,13 @@ class _Server:
             headers["Mcp-Session-Id"] = self._session
         try:
             connection.request(method, self._path, body.strip(), headers)
-            response = connection.getresponse()
-            return response.status, response.headers, self._read(connection.sock, response)
+            with connection.getresponse() as response:
+                return response.status, response.headers, self._read(sock, response)
         finally:
             connection.close()
+            sock.close()
 
-    def _read(self, sock: Any, response: http.client.HTTPResponse) -> bytes:
+    def _read(self, sock: socket.socket, response: http.client.HTTPResponse) -> bytes:
         """The body; of an event stream, up to the first answer in it."""
         is_stream = response.headers.get_content_type() == "text/event-stream"
         body = b""
@@ -143,8 +149,7 @@ class _Server:
                 raise ServerFailed(f"The MCP server's answer is longer than {ANSWER_BYTES} bytes.")
             if is_stream and any(b'"id"' in text for text in _messages("text/event-stream", body)):
                 break
-            if sock is not None and sock.fileno() >= 0:
-                sock.settimeout(self._left())
+            sock.settimeout(self._left())
         return body
 
     def _connect(self) -> socket.socket:

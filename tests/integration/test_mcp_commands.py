@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
@@ -143,6 +145,13 @@ class _Odd(BaseHTTPRequestHandler):
                 self._send(200, b'{"x": "' + b"x" * 2_000_000 + b'"}')
             case "/garbage":
                 self._send(200, b"<html>")
+            case "/drip":
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    for _ in range(100):
+                        self.wfile.write(b" ")
+                        time.sleep(0.05)
             case "/stream" if b'"id":1' in body or b'"id":2' in body:
                 number = b"1" if b'"id":1' in body else b"2"
                 event = b'event: message\ndata: {"jsonrpc":"2.0","id":%b,"result":{"tools":[]}}\n\n' % number
@@ -191,6 +200,13 @@ async def test_a_name_that_resolves_to_this_machine_is_not_connected_to(odd: str
         with pytest.raises(ServerFailed):
             ask_server(Ask(f"{url}/stream", "tools/list"))
     assert _Odd.asked == 0
+
+
+async def test_a_server_that_drips_is_given_up(odd: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ServerFailed):
+        ask_server(Ask(f"{odd}/drip", "tools/list", may_reach_private=True, seconds=0.5))
+    assert time.monotonic() - began < 4
 
 
 async def test_a_silent_server_is_given_up(odd: str) -> None:

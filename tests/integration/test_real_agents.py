@@ -63,7 +63,7 @@ async def test_a_real_agent_answers_uses_a_tool_and_comes_back(
             assert gateway.workers() == []
 
 
-@pytest.mark.parametrize("install", [opencode, vibe, fast_agent], ids=lambda install: install.__name__)
+@pytest.mark.parametrize("install", [opencode, fast_agent], ids=lambda install: install.__name__)
 async def test_a_real_agent_fills_the_cart_of_its_own_session(
     install: Callable[[str], Launch], tmp_path: pathlib.Path
 ) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
+from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from gateway import grants
-from gateway.config import BUILT_IN, Config, builtin_argv
+from gateway.config import BUILT_IN, SHOP_AGENT, AgentConfig, Config, builtin_argv
 from gateway.errors import UnknownAgent
 from worker.spec import Limits, Sandbox
 
 log = logging.getLogger(__name__)
+
+
+_TITLES: Final = {BUILT_IN: "Built-in agent", SHOP_AGENT: "Shopping assistant"}
+_SHOP: Final = {SHOP_AGENT: AgentConfig(tools=("shop",))}
 
 
 class Agent(Struct, frozen=True, kw_only=True):
@@ -27,6 +32,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     is_built_in: bool
     sandbox: Sandbox = Sandbox()
     limits: Limits = Limits()
+    tools: tuple[str, ...] = ()
+    """Tools of the gateway's own that its sessions get."""
 
     def walls(self) -> Sandbox:
         """Its sandbox, with what its command needs to be read: looked up anew, as programs come and go."""
@@ -46,7 +53,7 @@ class AgentCatalogue:
         self._agents = {
             BUILT_IN: Agent(
                 name=BUILT_IN,
-                title="Built-in agent",
+                title=_TITLES[BUILT_IN],
                 argv=builtin_argv(),
                 env={},
                 is_built_in=True,
@@ -54,11 +61,12 @@ class AgentCatalogue:
                 limits=_limits(config, {}),
             )
         }
-        for name, agent in config.agents.items():
+        self._unlisted = {SHOP_AGENT} - config.agents.keys()
+        for name, agent in (_SHOP | config.agents).items():
             passed = {key: os.environ[key] for key in agent.pass_env if key in os.environ}
             self._agents[name] = Agent(
                 name=name,
-                title=agent.title or name,
+                title=agent.title or _TITLES.get(name, name),
                 argv=agent.argv or builtin_argv(),
                 env=passed | _secrets(name, agent.env_files) | agent.env,
                 is_built_in=not agent.argv,
@@ -68,6 +76,7 @@ class AgentCatalogue:
                     writable=agent.writable,
                 ),
                 limits=_limits(config, agent.limits),
+                tools=agent.tools,
             )
 
     @property
@@ -98,8 +107,8 @@ class AgentCatalogue:
         return agent is not None and agent.is_built_in
 
     def all(self) -> list[Agent]:
-        """Every agent."""
-        return list(self._agents.values())
+        """Every agent that people may choose from a list."""
+        return [agent for name, agent in self._agents.items() if name not in self._unlisted]
 
 
 def _secrets(name: str, files: dict[str, str]) -> dict[str, str]:

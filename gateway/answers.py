@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import UNSET, Struct, UnsetType
 
 from worker.spec import Receipt
@@ -110,6 +112,14 @@ class Reloaded(Struct, frozen=True):
 
     changed: list[str]
     needs_restart: list[str]
+
+
+class CommandAnswer(Struct, frozen=True):
+    """What came of an mcp-command."""
+
+    success: bool
+    message: str
+    data: Any = None
 
 
 class ErrorBody(Struct, frozen=True):

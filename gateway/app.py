@@ -37,6 +37,7 @@ from gateway.api.product_stats import SocketStats
 from gateway.api.products import ProductsFace
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
+from gateway.api.shopping import ShoppingFace
 from gateway.audit import Audit
 from gateway.auth import Gate
 from gateway.broker import Broker
@@ -50,6 +51,7 @@ from gateway.lock import DataLock
 from gateway.manager import SessionManager
 from gateway.metrics import Metrics
 from gateway.oidc import Http, Provider, verifier_of
+from gateway.passes import Passes
 from gateway.products.catalogue import FileProducts
 from gateway.products.desk import Desk
 from gateway.quotas import Quotas
@@ -108,6 +110,7 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.CartLimit: 409,
     errors.CartFull: 409,
     errors.PreferencesTooLarge: 413,
+    errors.AnswerFailed: 502,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.CsrfMissing: 403,
@@ -163,6 +166,7 @@ class Gateway:
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
         )
         self._credentials = credentials
+        shop = open_shop(config, store)
         self.services = Services(
             config=config,
             store=store,
@@ -173,7 +177,9 @@ class Gateway:
             slots=self.slots,
             starts=StartQueue(),
             quotas=self.quotas,
-            shop=open_shop(config, store),
+            shop=shop,
+            shop_tools=ShopTools(shop),
+            passes=Passes(),
             metrics=metrics,
             usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
@@ -183,6 +189,7 @@ class Gateway:
         )
         self.lock = DataLock(config.data_path)
         self.manager = SessionManager(self.services)
+        shop.on_change = self.manager.cart_changed
         self.reaper = Reaper(self.manager, self.services)
         self.tickets = Tickets(wall_ms=wall_ms)
         self.gate = Gate(
@@ -203,7 +210,11 @@ class Gateway:
             provider=self._provider(config),
         )
         self.mcp = McpFace(
-            ShopTools(self.services.shop), admit=self.gate.admit, server=config.server, limits=limits
+            self.services.shop_tools,
+            admit=self.gate.admit,
+            passes=self.services.passes,
+            server=config.server,
+            limits=limits,
         )
         self.app = self._asgi()
 
@@ -261,6 +272,19 @@ class Gateway:
 
         product_sockets = ProductSockets(self.desk, self.manager, self.services, self.gate)
         self.sockets = product_sockets.sockets()
+        ops = OpsFace(
+            version=VERSION,
+            is_draining=lambda: self.manager.is_draining,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            readiness=Readiness(
+                services,
+                is_draining=lambda: self.manager.is_draining,
+                has_forkserver=lambda: self.spawner.is_ready,
+            ),
+            scrape=scrape,
+        )
+        self.shopping = ShoppingFace(self.manager, services, health=ops.now)
         operations = [
             *chat.operations(),
             *SessionsFace(self.manager, services).operations(),
@@ -273,18 +297,8 @@ class Gateway:
             *ProductsFace(self.desk, self.services).operations(),
             *StaffFace(self.desk, self.services, self.gate).operations(),
             *SocketStats(self.desk, product_sockets.floor, self.services).operations(),
-            *OpsFace(
-                version=VERSION,
-                is_draining=lambda: self.manager.is_draining,
-                monotonic=services.monotonic,
-                wall_ms=services.wall_ms,
-                readiness=Readiness(
-                    services,
-                    is_draining=lambda: self.manager.is_draining,
-                    has_forkserver=lambda: self.spawner.is_ready,
-                ),
-                scrape=scrape,
-            ).operations(),
+            *self.shopping.operations(),
+            *ops.operations(),
         ]
         document = msgspec.json.encode(openapi(operations, version=VERSION))
 
@@ -341,6 +355,7 @@ class Gateway:
             stack.push_async_callback(services.spawner.close)
             stack.push_async_callback(self._close_brokers)
             stack.push_async_callback(self.mcp.close)
+            stack.callback(self.shopping.close)
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)

@@ -19,6 +19,7 @@ from gateway.config import Config
 from gateway.errors import CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
 from gateway.keyring import PREFIX, KeyRing
 from gateway.limits import TokenBuckets
+from gateway.passes import is_pass
 from gateway.stores.credentials import CredentialStore
 from gateway.tenants import ALL_SCOPES, LOCAL, Principal, with_implied
 from gateway.tickets import Tickets
@@ -126,13 +127,15 @@ class Gate:
 
     async def _found(self, connection: HTTPConnection) -> Principal | None:
         config = self._config()
+        if is_pass(bearer(connection) or ""):
+            raise Unauthorized("The pass of a session's agent opens /mcp and nothing else.")
         if OPERATOR in connection.scope:
             return self._operator(connection)
         if config.auth.modes == ("open",):
             return LOCAL
-        if (bearer := _bearer(connection)) is not None:
+        if (given := bearer(connection)) is not None:
             try:
-                return await self._by_bearer(bearer, connection)
+                return await self._by_bearer(given, connection)
             except Unauthorized:
                 self._failures.take(_address(connection))
                 raise
@@ -156,7 +159,7 @@ class Gate:
     # -- at the machine ---------------------------------------------------------------------------------
 
     def _operator(self, connection: HTTPConnection) -> Principal:
-        given = _bearer(connection) or ""
+        given = bearer(connection) or ""
         if not hmac.compare_digest(given.encode(), connection.scope[OPERATOR].encode()):
             raise Unauthorized("The operator's token is missing; the command line reads it for you.")
         named = connection.headers.get(ON_BEHALF_OF)
@@ -393,7 +396,7 @@ def _scopes(claim: Any, default: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for word in words if word in ALL_SCOPES)
 
 
-def _bearer(connection: HTTPConnection) -> str | None:
+def bearer(connection: HTTPConnection) -> str | None:
     """The credential of the Authorization header; of a WebSocket, which browsers give no headers, also of
     `?token=`.
     """

@@ -211,6 +211,7 @@ class ChatState:
         self.is_held = False
         self.wallet: str | None = None
         self.network: str | None = None
+        self.cart: ev.CartChanged | None = None
         self.ended: Ended | None = None
         self.commands: Raw = _EMPTY_LIST
         self.options: dict[str, Any] = {}
@@ -289,6 +290,9 @@ class ChatState:
             "is_held": self.is_held,
             "wallet": self.wallet,
             "network": self.network,
+            "cart": None
+            if self.cart is None
+            else {"lines": self.cart.lines, "items": self.cart.items, "total": self.cart.total},
             "ended": self.ended,
             "commands": self.commands,
             "options": self.options,
@@ -367,6 +371,8 @@ class ChatState:
             case ev.ChatPost() | ev.ChatStatus():
                 if self.posting is not None:
                     self.posting.apply(data)
+            case ev.CartChanged():
+                self.cart = data
             case ev.SessionClosed(reason=reason):
                 self.ended = Ended(iso(at), reason)
                 self.state = SessionState.CLOSED

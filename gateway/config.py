@@ -21,6 +21,12 @@ MIB: Final = 1024 * 1024
 DAY_MILLISECONDS: Final = 24 * 3600 * 1000
 BUILT_IN: Final = "built-in"
 """The name of the agent that is always there and needs no key."""
+SHOP_AGENT: Final = "shop"
+"""The built-in agent with the shop's tools: who answers the shopping assistant unless told otherwise."""
+ALWAYS_THERE: Final = (BUILT_IN, SHOP_AGENT)
+"""Agents that need no command."""
+TOOL_SETS: Final = ("shop",)
+"""What the gateway itself can offer to a session's agent."""
 
 DATABASE_NAME: Final = "gateway.db"
 DEFAULT_TENANT: Final = "default"
@@ -146,6 +152,16 @@ class ShopConfig(Table, frozen=True, kw_only=True):
     max_conversations: int = 100_000
     max_lines: int = 100
     """Different products in one cart."""
+    agent: str = SHOP_AGENT
+    """Who answers the shopping assistant; `shop` is the built-in agent with the shop's tools."""
+    conversation_seconds: float = 2 * 3600
+    """What was said to the shopping assistant is erased so long after its last message."""
+    answer_seconds: float = 120
+    """An answer that has not ended by then is stopped."""
+    cache_seconds: float = 300
+    """An equal question in an unchanged conversation is answered with what was said before (0: never)."""
+    context_tokens: int = 2_000
+    """What is found for a question, with cart and preferences, takes at most so much of a prompt."""
 
 
 class ModelConfig(Table, frozen=True, kw_only=True):
@@ -156,6 +172,8 @@ class ModelConfig(Table, frozen=True, kw_only=True):
     name: str = ""
     names: tuple[str, ...] = ()
     """Further models that a session may choose."""
+    context_tokens: int = 0
+    """How much the model reads at once; 0: not known, and the built-in agent goes by 100,000."""
     key: str = ""
     key_file: str = ""
     """A file that holds the key, instead of `key`."""
@@ -199,6 +217,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """`none`: no network at all; empty: what `workers.network` says."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
+    tools: tuple[str, ...] = ()
+    """Tools of the gateway's own that its sessions get: `shop`, each session its own cart."""
 
     @property
     def argv(self) -> tuple[str, ...]:

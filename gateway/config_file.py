@@ -17,7 +17,15 @@ from typing import Any, Final, get_args, get_origin
 import msgspec
 
 from gateway.addresses import is_network
-from gateway.config import BUILT_IN, SQLITE_SCHEME, Config, LimitsConfig, ServerConfig, Table
+from gateway.config import (
+    ALWAYS_THERE,
+    SQLITE_SCHEME,
+    TOOL_SETS,
+    Config,
+    LimitsConfig,
+    ServerConfig,
+    Table,
+)
 from gateway.tenants import IMPLIED
 from worker.spec import Limits
 
@@ -278,10 +286,14 @@ def _contradictions(config: Config) -> list[str]:
     mistakes = [
         f"agents.{name}.command: say which command starts it"
         for name, agent in config.agents.items()
-        if not agent.argv and name != BUILT_IN
+        if not agent.argv and name not in ALWAYS_THERE
     ]
-    if config.default_agent != BUILT_IN and config.default_agent not in config.agents:
-        mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
+    mistakes += [
+        f"{setting}: there is no agent {name!r}"
+        for setting, name in (("default_agent", config.default_agent), ("shop.agent", config.shop.agent))
+        if name not in (*ALWAYS_THERE, *config.agents)
+    ]
+    mistakes += _tools(config)
     if config.store not in ("", "memory://") and not config.store.startswith(SQLITE_SCHEME):
         mistakes.append("store: sqlite:///FILE or memory://")
     mistakes += _walls(config) + _auth(config) + _tenants(config) + _negatives(config)
@@ -332,6 +344,23 @@ def _walls(config: Config) -> list[str]:
             for variable, path in agent.env_files.items()
             if not os.access(path, os.R_OK)
         ]
+    return mistakes
+
+
+def _tools(config: Config) -> list[str]:
+    """Tool sets that there are not, and those that an agent could not reach."""
+    mistakes = []
+    for name, agent in config.agents.items():
+        mistakes += [
+            f"agents.{name}.tools: there are no tools {tool!r}; there are: {', '.join(TOOL_SETS)}"
+            for tool in agent.tools
+            if tool not in TOOL_SETS
+        ]
+        network = agent.network or config.workers.network
+        if agent.tools and agent.argv and network == "none":
+            mistakes.append(
+                f"agents.{name}.tools: are reached over the network, which this agent has none of"
+            )
     return mistakes
 
 
@@ -386,7 +415,7 @@ _ALGORITHMS: Final = (
 def _tenants(config: Config) -> list[str]:
     mistakes = []
     for name, tenant in config.tenants.items():
-        known = (*config.agents, BUILT_IN)
+        known = (*config.agents, *ALWAYS_THERE)
         mistakes += [
             f"tenants.{name}.agents: there is no agent {agent!r}"
             for agent in tenant.agents

@@ -20,10 +20,10 @@ _EXTENSION: Final = "agent-gateway"
 
 
 def prompt_blocks(
-    text: str, said: Sequence[str], transcript: Sequence[bytes], *, is_built_in: bool
+    text: str, said: Sequence[str], transcript: Sequence[bytes], *, is_built_in: bool, context: str = ""
 ) -> list[dict[str, Any]]:
-    """ACP content blocks: the earlier conversation (if it must be given back), system messages, the user's
-    text.
+    """ACP content blocks: the earlier conversation (if it must be given back), system messages, what was
+    found for this message alone, the user's text.
     """
     blocks = []
     if transcript:
@@ -32,6 +32,8 @@ def prompt_blocks(
         blocks.append(_marked("transcript", header + lines))
     prefix = "" if is_built_in else "[system message] "
     blocks += [_marked("system", prefix + message) for message in said]
+    if context:
+        blocks.append(_marked("context", context + ("" if is_built_in else "\n\nThe user's message:\n")))
     blocks.append({"type": "text", "text": text})
     return blocks
 

@@ -161,6 +161,17 @@ class PreferencesTooLarge(GatewayError):
     code = "preferences_too_large"
 
 
+class AnswerFailed(GatewayError):
+    """The agent did not answer."""
+
+    code = "answer_failed"
+
+    def __init__(self, message: str = "", *, intent: str = "", cause: str = "") -> None:
+        super().__init__(message)
+        self.intent = intent
+        self.cause = cause
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 

@@ -260,6 +260,16 @@ class NetworkChanged(Struct, frozen=True, tag="network"):
     network: str
 
 
+class CartChanged(Struct, frozen=True, tag="cart"):
+    """The session's cart is another one: how many lines and pieces, and what they cost (`"19.80"`, in ₪).
+    What is in it is asked for: it is forgotten sooner than the log.
+    """
+
+    lines: int
+    items: int
+    total: str
+
+
 class WorkerEnded(Struct, frozen=True, tag="worker_ended"):
     """A worker's end and its receipt; `survivors` must be 0."""
 
@@ -358,6 +368,7 @@ EventData = (
     | QueueChanged
     | WalletChanged
     | NetworkChanged
+    | CartChanged
     | WorkerEnded
     | SessionClosed
     | ChatOpened

@@ -22,12 +22,14 @@ from gateway.peer import AgentPeer, Owner
 from gateway.services import Services
 from gateway.spawner import StartFailed, Worker, base_environment, why_ended
 from gateway.tenants import tenant_of
+from gateway.toolbox import Toolbox
 from gateway.usage import Running
 from worker.acp import AUTH_REQUIRED
 from worker.spec import Limits, Receipt, SpawnRequest
 
 log = logging.getLogger(__name__)
 
+MCP_PATH: Final = "/mcp"
 LAST_WORDS_SECONDS: Final = 0.5
 """How long a dying process's exit and stderr are waited for, to tell the user more."""
 
@@ -109,6 +111,7 @@ class WorkerHost:
         self._owner = owner
         self._services = services
         self._worker: Worker | None = None
+        self._pass: str | None = None
         self._began = services.monotonic()
         self.peer: AgentPeer | None = None
         self.stopped = asyncio.Event()
@@ -122,7 +125,15 @@ class WorkerHost:
         try:
             async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
                 worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
-            peer = AgentPeer(self._owner, worker, config=self._services.config, broker=self._services.broker)
+            tools = self._toolbox()
+            peer = AgentPeer(
+                self._owner,
+                worker,
+                config=self._services.config,
+                broker=self._services.broker,
+                tools=tools,
+                mcp_servers=self._mcp_servers(tools),
+            )
             self.peer = peer
             await peer.connection.__aenter__()
             how = await peer.open(worker.cwd)
@@ -160,6 +171,19 @@ class WorkerHost:
         tenant = self._services.config.tenant(tenant_of(self._owner.record.owner))
         return self._owner.agent.limits.within(tenant.limits if tenant is not None else {})
 
+    def _toolbox(self) -> Toolbox:
+        owner, services = self._owner, self._services
+        return Toolbox(services.shop_tools, sets=owner.agent.tools, record=lambda: owner.record)
+
+    def _mcp_servers(self, tools: Toolbox) -> list[dict[str, object]]:
+        """The gateway's own MCP server, for an agent that cannot be asked over the pipe."""
+        url = self._services.own_url
+        if not tools or self._owner.agent.is_built_in or not url:
+            return []
+        self._pass = self._services.passes.issue(tools.key)
+        headers = [{"name": "Authorization", "value": f"Bearer {self._pass}"}]
+        return [{"type": "http", "name": "shop", "url": url + MCP_PATH, "headers": headers}]
+
     def memory_bytes(self) -> int:
         """Resident memory of the worker's processes; 0 without one."""
         return self._worker.memory_bytes() if self._worker is not None else 0
@@ -177,6 +201,9 @@ class WorkerHost:
         peer, worker, running = self.peer, self._worker, self.running
         held = self.memory_bytes()  # before the end of its input makes it leave
         self.peer = self._worker = None
+        if self._pass is not None:
+            self._services.passes.revoke(self._pass)
+            self._pass = None
         if peer is not None:
             await peer.connection.__aexit__()
         if worker is None or running is None:

@@ -31,8 +31,9 @@ from gateway.eventlog import EventLog
 from gateway.lifecycle import CloseReason
 from gateway.services import Services
 from gateway.session import Session
+from gateway.shop.catalog import decimals
 from gateway.stores.base import SessionRecord, Tombstone
-from gateway.stores.shop import ShopKey
+from gateway.stores.shop import Cart, ShopKey
 from gateway.tenants import Principal, reach, tenant_of
 from worker.spec import Receipt
 
@@ -324,6 +325,12 @@ class SessionManager:
             ShopKey(tenant_of(record.owner), *old),
             ShopKey(tenant_of(taker), *new),
         )
+
+    def cart_changed(self, key: ShopKey, cart: Cart) -> None:
+        """Says so in the log of the session whose cart it is, where that is in memory."""
+        session = self.get(key.owner, key.conversation)
+        if session is not None and not session.is_ending:
+            session.note_cart(ev.CartChanged(len(cart.lines), cart.quantity, decimals(cart.total)))
 
     # -- ending -----------------------------------------------------------------------------------------
 

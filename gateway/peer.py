@@ -23,14 +23,18 @@ from gateway.chat import Block, ChatState
 from gateway.completion import ModelDelta, ModelError, ModelRequest, ModelResult
 from gateway.config import Config
 from gateway.conversation import transcript
+from gateway.errors import GatewayError
 from gateway.spawner import Worker
 from gateway.stores.base import SessionRecord
+from gateway.toolbox import CallTool, Toolbox, UnknownTool
 from gateway.turns import Turn
 from gateway.updates import Translator
 from worker import acp
 
 log = logging.getLogger(__name__)
 
+TOOL_CALLS: Final = 8
+"""Calls of the gateway's own tools that one agent may have in flight."""
 MODEL_ERROR: Final = -32010
 """The JSON-RPC code of a failed model call; `data` carries the slug and whether trying again may help."""
 
@@ -84,6 +88,10 @@ class _Wallet(Struct):
     transaction: Any = None
 
 
+class _Forgot(Struct):
+    messages: int
+
+
 class _Pending(Struct):
     request_id: acp.Id
     option_ids: frozenset[str]
@@ -97,9 +105,23 @@ class _PromptFailure(Struct):
 class AgentPeer:
     """See the module."""
 
-    def __init__(self, owner: Owner, worker: Worker, *, config: Config, broker: Broker) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        worker: Worker,
+        *,
+        config: Config,
+        broker: Broker,
+        tools: Toolbox,
+        mcp_servers: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe."""
         self._owner = owner
         self._broker = broker
+        self._context_tokens = config.model.context_tokens
+        self._tools = tools
+        self._mcp_servers = list(mcp_servers)
+        self._tool_calls: set[asyncio.Task[None]] = set()
         self.connection = AgentConnection(worker, self, line_bytes=config.limits.line_bytes)
         self._translator = Translator()
         self.agent_session_id = ""
@@ -108,6 +130,7 @@ class AgentPeer:
         self._needs_transcript = False
         self._pending: dict[str, _Pending] = {}
         self._asked = 0
+        self._forgotten = 0
         self._turn_id = ""
         self._model_call: asyncio.Task[None] | None = None
         self._model_request: acp.Id = None
@@ -120,7 +143,7 @@ class AgentPeer:
         Raises AgentError, AgentGone, WireError.
         """
         self._initialized = await self.connection.initialize(self._meta())
-        params: dict[str, object] = {"cwd": cwd, "mcpServers": []}
+        params: dict[str, object] = {"cwd": cwd, "mcpServers": self._mcp_servers}
         how = await self._come_back(params)
         if how is None:
             opened = await self.connection.open_session("session/new", params)
@@ -152,9 +175,14 @@ class AgentPeer:
 
     def _meta(self) -> dict[str, Any]:
         """What this gateway offers its own agent beside ACP."""
-        if not (self._owner.agent.is_built_in and self._broker.is_configured):
-            return {}
-        return {"model": {"models": list(self._broker.models)}}
+        meta: dict[str, Any] = {}
+        if self._owner.agent.is_built_in and self._broker.is_configured:
+            meta["model"] = {"models": list(self._broker.models)}
+            if self._context_tokens:
+                meta["model"]["contextTokens"] = self._context_tokens
+        if self._owner.agent.is_built_in and self._tools:
+            meta["tools"] = {"list": True, "call": True}
+        return meta
 
     def _has_history(self) -> bool:
         return any(message.sender == "agent" and message.text.length for message in self._owner.fold.messages)
@@ -210,6 +238,8 @@ class AgentPeer:
         self._cancel_permissions()
         if self._model_call is not None:
             self._model_call.cancel()
+        for call in self._tool_calls:
+            call.cancel()
 
     # -- permissions ------------------------------------------------------------------------------------
 
@@ -278,6 +308,10 @@ class AgentPeer:
                 self._ask(message)
             case "_model/stream" if self._owner.agent.is_built_in:
                 self._call_model(message)
+            case "_tools/list" if self._has_tools:
+                self.connection.respond(message.id_or_none, {"tools": self._tools.described()})
+            case "_tools/call" if self._has_tools:
+                self._call_tool(message)
             case _:
                 return False
         return True
@@ -286,6 +320,7 @@ class AgentPeer:
         handlers: dict[str | None, Callable[[acp.Envelope], None]] = {
             "_model/cancel": self._cancel_model,
             "_session/wallet": self._wallet,
+            "_session/forgot": self._forgot,
         }
         handler = handlers.get(message.method)
         if handler is None:
@@ -299,6 +334,49 @@ class AgentPeer:
         transaction = acp.parse(message.params, _Wallet).transaction
         encoded = msgspec.json.encode(transaction, order="sorted").decode()
         self._owner.on_wallet(None if transaction is None else encoded)
+
+    def _forgot(self, message: acp.Envelope) -> None:
+        count = acp.parse(message.params, _Forgot).messages
+        if self._turn_id and count > 0:
+            self._forgotten += count
+            words = (
+                "The conversation is longer than the model reads at once: "
+                f"its oldest {self._forgotten} messages are left out from here on."
+            )
+            notice = ev.Notice(f"{self._turn_id}.forgot", "info", "context_cut", words)
+            self._owner.on_events([notice])
+
+    # -- the gateway's own tools ------------------------------------------------------------------------
+
+    @property
+    def _has_tools(self) -> bool:
+        return self._owner.agent.is_built_in and bool(self._tools)
+
+    def _call_tool(self, message: acp.Envelope) -> None:
+        if not self._turn_id or len(self._tool_calls) >= TOOL_CALLS:
+            words = "Tools are called during a turn." if not self._turn_id else "Too many calls at once."
+            self.connection.respond_error(message.id_or_none, acp.INVALID_REQUEST, words)
+            return
+        try:
+            request = acp.parse(message.params, CallTool)
+        except msgspec.DecodeError as error:
+            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
+            return
+        call = asyncio.create_task(
+            self._run_tool(message.id_or_none, request), name=f"tool {self._owner.record.key}"
+        )
+        self._tool_calls.add(call)
+        call.add_done_callback(self._tool_calls.discard)
+
+    async def _run_tool(self, request_id: acp.Id, request: CallTool) -> None:
+        try:
+            result = await self._tools.call(request)
+        except UnknownTool as error:
+            self.connection.respond_error(request_id, acp.INVALID_PARAMS, str(error))
+        except GatewayError as error:
+            self.connection.respond_error(request_id, acp.INTERNAL_ERROR, error.message)
+        else:
+            self.connection.respond(request_id, result)
 
     # -- the broker -------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from gateway.errors import GatewayError
 from gateway.lifecycle import CloseReason
 from gateway.manager import SessionManager
 from gateway.services import Services
+from gateway.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -86,12 +87,21 @@ class Reaper:
         lived = round((self._services.monotonic() - self._began_monotonic) * 1000)
         return min(self._services.wall_ms(), self._began_ms + lived)
 
+    def _let_go(self, session: Session, now: int) -> None:
+        """A session whose time is over before it was idle for long leaves the map, to be purged next time."""
+        expires_at = session.fresh_record().expires_at
+        if expires_at is not None and expires_at <= now and session.may_reap(after_seconds=0):
+            session.ask_to_close(CloseReason.IDLE)
+
     async def _purge(self) -> None:
         now, store = self._now(), self._services.store
         if purged := await self._services.shop.store.purge(now):
             log.info("forgot %d conversations of the shop", purged)
         for record in await store.expired_sessions(now, limit=PURGE_BATCH):
-            if self._manager.get(record.owner, record.session_id) is None:
+            session = self._manager.get(record.owner, record.session_id)
+            if session is not None:
+                self._let_go(session, now)
+            else:
                 stand = await store.stand(record.key)
                 await self._manager.erase(record, max(stand.last_seq, stand.reserved_seq), reason="purged")
         await store.drop_old(

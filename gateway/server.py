@@ -87,6 +87,14 @@ def listen(host: str, port: int, *, half_open_seconds: float = 60) -> socket.soc
     return listener
 
 
+def own_url(listener: socket.socket) -> str:
+    """Where processes of this machine reach the listener: at its address, or over loopback."""
+    host, port = listener.getsockname()[:2]
+    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+    host = wildcards.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _find_half_open(listener: socket.socket, *, seconds: float) -> None:
     """Probes for peers that are quiet, and a bound for those that do not acknowledge what they are sent."""
     interval = max(1, int(seconds / (2 * KEEP_ALIVE_PROBES)))
@@ -134,6 +142,7 @@ async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[as
         try:
             while not server.started and not serving.done():
                 await asyncio.sleep(STARTED_POLL_SECONDS)
+            gateway.services.own_url = own_url(listener)
             async with _operators_door(gateway, server, connections):
                 yield serving
         finally:

@@ -16,8 +16,10 @@ from gateway.config import DAY_MILLISECONDS, Config
 from gateway.errors import UnknownAgent
 from gateway.events import Event
 from gateway.metrics import Metrics
+from gateway.passes import Passes
 from gateway.quotas import Quotas
 from gateway.shop.cart import Shop
+from gateway.shop.tools import ShopTools
 from gateway.slots import WorkerSlots
 from gateway.spawner import Spawner
 from gateway.starts import StartQueue
@@ -47,6 +49,10 @@ class Services(Struct, kw_only=True):
     usage: UsageSampler
     audit: Audit
     tracer: Tracer
+    shop_tools: ShopTools
+    passes: Passes
+    own_url: str = ""
+    """Where this gateway's own processes reach it; empty before it listens."""
     watch: Callable[[Any, Event | None], None] = lambda _session, _event: None
     """Hears of every event that a session's readers may see, and (None) that it came into memory."""
     monotonic: Callable[[], float]

@@ -54,6 +54,15 @@ TITLE_CHARACTERS = 60
 KILLED_WORDS = "An operator ended this conversation's agent. Send a message to start it again."
 
 
+class McpServer(msgspec.Struct, frozen=True):
+    """An MCP server that somebody added to a session."""
+
+    name: str
+    url: str
+    may_be_private: bool
+    """Whether its address may lead to this machine or its neighbours."""
+
+
 class Session:
     """One conversation; see the module. All methods belong to the loop's thread."""
 
@@ -84,6 +93,10 @@ class Session:
         self._deadline = Deadline()
         self._is_parking = False
         self._is_killed = False
+        self._callers: list[asyncio.Future[AgentPeer]] = []
+        """Who waits for a worker beside any turn."""
+        self.mcp_servers: dict[str, McpServer] = {}
+        """MCP servers that its people added, by name; forgotten when it leaves the memory."""
         self._ids: logs.Ids = {}
         self._is_loaded = False
         self._wake = asyncio.Event()
@@ -186,6 +199,7 @@ class Session:
         account: Account | None = None,
         message_id: str | None = None,
         also: Sequence[ev.EventData] = (),
+        context: str = "",
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later.
@@ -194,7 +208,7 @@ class Session:
         StoreFailed.
         """
         self._use()
-        turn = Turn(text, account=account or self.account, message_id=message_id)
+        turn = Turn(text, account=account or self.account, message_id=message_id, context=context)
         if self.fold.posting is not None and self.fold.posting.person is not None:
             return await self._leave_to_person(turn, also)
         is_next = self._turn is None and (len(self._queue) == 0 or self._queue.is_held)
@@ -227,6 +241,20 @@ class Session:
                 self.log.append(self._queue.event())
             raise
         return turn
+
+    async def repeat(self, text: str, answer: str, *, account: Account) -> None:
+        """Takes a user's message whose answer is known already: both are said, and no agent is asked.
+
+        Raises QuotaExceeded, SessionEnded, StoreFull, StoreFailed.
+        """
+        self._use()
+        turn = Turn(text, account=account)
+        self._services.quotas.take_message(account, session_bytes=self._size_bytes)
+        turn.finish()
+        await self._say(
+            ev.MessageAdded(turn.message_id, "user", text, turn.turn_id),
+            ev.MessageAdded(turn.reply_id, "agent", answer, turn.turn_id),
+        )
 
     async def system(self, text: str) -> str:
         """Takes a system message, which the agent gets with its next prompt; the message's id."""
@@ -287,6 +315,22 @@ class Session:
         self._use()
         self.record = msgspec.structs.replace(self.record, retention_days=days)
         await self._keep()
+
+    async def ask_agent(self, method: str, params: object, *, seconds: float) -> msgspec.Raw:
+        """A question to the agent beside its turns; a worker is brought for it where there is none.
+
+        Raises AgentError, AgentGone, WireError, TimeoutError, WorkerLimit, QuotaExceeded, SessionEnded.
+        """
+        self._use()
+        peer = self._peer if self.state in LIVE - {SessionState.STARTING} else None
+        if peer is None:
+            self._take_slot(self.account)
+            caller: asyncio.Future[AgentPeer] = asyncio.get_running_loop().create_future()
+            self._callers.append(caller)
+            self._wake.set()
+            peer = await caller
+        async with asyncio.timeout(seconds):
+            return await peer.connection.call(method, params)
 
     async def interrupt(self) -> None:
         """Stops the turn that runs, if one does, and holds what waits; returns when the turn has ended."""
@@ -470,8 +514,9 @@ class Session:
         tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
             while not self.is_ending:
-                if self._has_turn():
+                if self._has_turn() or self._callers:
                     await self._begin()
+                    self._turn_callers_away()
                 else:
                     await self._until_woken()
         except Exception:
@@ -483,6 +528,13 @@ class Session:
     async def _until_woken(self) -> None:
         await self._wake.wait()
         self._wake.clear()
+
+    def _turn_callers_away(self) -> None:
+        """Whoever still waits for a worker does not get one."""
+        callers, self._callers = self._callers, []
+        for caller in callers:
+            if not caller.done():
+                caller.set_exception(AgentGone("The agent did not start."))
 
     def _has_turn(self) -> bool:
         """Whether a turn is committed and waits for the agent."""
@@ -568,6 +620,10 @@ class Session:
         while not self.is_ending:
             if self._is_killed:
                 raise _killed()
+            callers, self._callers = self._callers, []
+            for caller in callers:
+                if not caller.done():
+                    caller.set_result(peer)
             if self._has_turn():
                 await self._run_turn(host, peer)
                 continue
@@ -589,7 +645,11 @@ class Session:
         self._transition(SessionState.RUNNING)
         self._ids["turn"] = turn.turn_id
         blocks = prompt_blocks(
-            turn.text, self._said, peer.transcript_before(turn), is_built_in=self.agent.is_built_in
+            turn.text,
+            self._said,
+            peer.transcript_before(turn),
+            is_built_in=self.agent.is_built_in,
+            context=turn.context,
         )
         said = len(self._said)
         turn.is_prompted = True
@@ -668,6 +728,7 @@ class Session:
                 self._cut_turn(WorkerEnd.CLOSED, None)
             self._queue.drop()
             await self._stop_worker()
+            self._turn_callers_away()
             self._transition(SessionState.CLOSED, reason=str(reason))
             if reason is CloseReason.DELETED:
                 self.log.append(ev.SessionClosed(str(reason)))
@@ -824,6 +885,10 @@ class Session:
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction for the user's wallet."""
         self.log.append(ev.WalletChanged(pending), durable=True)
+
+    def note_cart(self, changed: ev.CartChanged) -> None:
+        """Its cart was changed, by whomever; no verb of its own, so the idle clock goes on."""
+        self.log.append(changed)
 
     # -- inner ------------------------------------------------------------------------------------------
 

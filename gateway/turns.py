@@ -15,8 +15,8 @@ class Turn:
     """One user message on its way. `done` is set when the turn has ended, however it ended."""
 
     __slots__ = (
-        *("account", "began", "done", "has_spoken", "is_cut", "is_prompted", "message_id", "reply_id"),
-        *("cause", "span", "text", "turn_id"),
+        *("account", "began", "context", "done", "has_spoken", "is_cut", "is_prompted", "message_id"),
+        *("reply_id", "cause", "span", "text", "turn_id"),
     )
 
     def __init__(
@@ -26,6 +26,7 @@ class Turn:
         account: Account,
         message_id: str | None = None,
         turn_id: str | None = None,
+        context: str = "",
     ) -> None:
         name = secrets.token_hex(6)
         self.turn_id = turn_id or f"t{name}"
@@ -33,6 +34,8 @@ class Turn:
         self.reply_id = f"r{name}"
         self.text = text
         self.account = account
+        self.context = context
+        """What the agent is told with this message, and nobody is shown."""
         self.is_prompted = False
         self.is_cut = False
         """Whether the user interrupted it."""

@@ -5,8 +5,8 @@ Guarantees:
   with -32600; unknown notifications are ignored;
 - `session/cancel` ends the turn where it stands and its prompt is answered `cancelled`;
 - the process ends within 50 ms of the end of stdin, and on SIGTERM;
-- without AGENT_MODEL_URL nothing is imported after this module: a forked child shares all of it with its
-  parent.
+- without AGENT_MODEL_URL nothing is imported after this module, until an MCP server is to be asked: a forked
+  child shares all of it with its parent.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Any, Final
 import msgspec
 
 from worker import acp, commands
-from worker.conversation import META_KEY, Prompt, read_prompt
+from worker.conversation import META_KEY, History, Prompt, read_prompt
 from worker.loop import Cancelled, Loop, RequestFailed, Task, log
 from worker.model import BrokerModel, Model
 from worker.offline import OfflineModel
+from worker.remote import RemoteTools
 from worker.turn import Session, Turn
 from worker.updates import Updates
 
@@ -35,7 +36,7 @@ INITIALIZE_RESULT: Final = {
         "loadSession": False,
         "promptCapabilities": {"image": False, "audio": False, "embeddedContext": True},
         "mcpCapabilities": {"http": False, "sse": False},
-        "_meta": {META_KEY: {"promptKinds": ["system", "transcript"]}},
+        "_meta": {META_KEY: {"promptKinds": ["system", "transcript", "context"]}},
     },
     "authMethods": [],
     "agentInfo": {
@@ -77,13 +78,16 @@ class Agent:
         self._loop = loop
         self._model: Model = endpoint or OfflineModel(loop)
         self._broker: BrokerModel | None = None
+        self._remote = RemoteTools(loop)
         self._sessions: dict[str, Session] = {}
         self._turn: tuple[str, Task] | None = None
         self._requests: dict[str, Callable[[acp.Envelope], None]] = {
             "initialize": self._initialize,
             "session/new": self._new_session,
             "session/prompt": self._prompt,
+            "_mcp/request": self._ask_server,
         }
+        self._is_asking = False
         self._notifications: dict[str, Callable[[acp.Envelope], None]] = {
             "session/cancel": self._cancel,
             "_model/delta": self._take_delta,
@@ -113,6 +117,8 @@ class Agent:
             size = _at(announced, "contextTokens")
             self._broker = BrokerModel(self._loop, names[0], size if isinstance(size, int) else 0)
             self._model = self._broker
+        offered = _at(params, "clientCapabilities", "_meta", META_KEY, "tools", "list") is True
+        self._remote = RemoteTools(self._loop, is_offered=offered)
         self._respond(message, INITIALIZE_RESULT)
 
     def _new_session(self, message: acp.Envelope) -> None:
@@ -120,7 +126,8 @@ class Agent:
         if not os.path.isabs(cwd):
             self._fail(message, acp.INVALID_PARAMS, f"cwd is not an absolute path: {cwd}")
             return
-        session = Session("sess_" + os.urandom(8).hex(), cwd)
+        history = History(context_tokens=self._model.context_tokens or 0)
+        session = Session("sess_" + os.urandom(8).hex(), cwd, history)
         self._sessions[session.id] = session
         self._respond(message, {"sessionId": session.id})
         Updates(self._loop, session.id).send(
@@ -136,10 +143,35 @@ class Agent:
         if self._turn is not None:
             self._fail(message, acp.INVALID_REQUEST, "A turn is running; cancel it or wait for its end.")
             return
-        turn = Turn(self._loop, session, self._model)
+        turn = Turn(self._loop, session, self._model, self._remote)
         task = Task(self._serve(message, turn, read_prompt(params.prompt)))
         self._turn = (session.id, task)
         task.step()
+
+    def _ask_server(self, message: acp.Envelope) -> None:
+        """Asks an MCP server on the client's behalf, beside whatever turn runs; one at a time."""
+        from worker import mcp_http  # an HTTP client, which hardly any session needs
+
+        request = acp.parse(message.params, mcp_http.Ask)
+        if self._is_asking:
+            self._fail(message, acp.INVALID_REQUEST, "An MCP server is being asked; wait for its answer.")
+            return
+        self._is_asking = True
+
+        def act() -> dict[str, Any] | str:
+            try:
+                return mcp_http.ask(request)
+            except mcp_http.ServerFailed as error:
+                return str(error)
+
+        def then(answer: dict[str, Any] | str) -> None:
+            self._is_asking = False
+            if isinstance(answer, str):
+                self._fail(message, acp.INTERNAL_ERROR, answer)
+            else:
+                self._respond(message, answer)
+
+        self._loop.in_thread(act, then)
 
     def _cancel(self, message: acp.Envelope) -> None:
         session_id = acp.parse(message.params, dict[str, Any]).get("sessionId")
@@ -191,7 +223,7 @@ async def _run(turn: Turn, prompt: Prompt) -> str:
     elif found and not turn.model.understands_language:
         await commands.unknown(turn, found[0])
     else:
-        return await turn.answer(prompt.text)
+        return await turn.answer(prompt.text, context=prompt.context)
     return "end_turn"
 
 

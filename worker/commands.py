@@ -95,8 +95,9 @@ async def _plan(turn: Turn, text: str) -> None:
 
 async def _tool(turn: Turn, text: str) -> None:
     name, argument = (*text.split(maxsplit=1), "", "")[:2]
-    if name not in TOOLS:
-        known = ", ".join(TOOLS)
+    offered = {*TOOLS, *await turn.remote.all()}
+    if name not in offered:
+        known = ", ".join(sorted(offered))
         turn.updates.say(f"There is no tool {name}. Tools: {known}." if name else f"Tools: {known}.")
         return
     arguments = _json_object(argument or "{}")

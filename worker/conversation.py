@@ -1,6 +1,6 @@
 """What a session has said so far, as the messages that a chat model takes, and how a prompt is read.
 
-Guarantees: the history is bounded in messages and in characters; the oldest go first, system messages last; a
+Guarantees: the history is bounded in messages and in tokens; the oldest go first, system messages last; a
 tool's answer never stays without the call it answers (model endpoints refuse that), and the user message that
 is being answered always stays.
 """
@@ -12,8 +12,12 @@ from typing import Any, Final
 import msgspec
 
 HISTORY_MESSAGES: Final = 400
-HISTORY_CHARACTERS: Final = 400_000
-"""About 100,000 tokens: what today's models take, with room for the answer."""
+HISTORY_TOKENS: Final = 100_000
+"""What today's models take, with room for the answer."""
+HISTORY_SHARE: Final = 0.75
+"""Of a model's context, where that is known; the rest is for instructions and the answer."""
+CHARACTERS_PER_TOKEN: Final = 4
+"""Of English; a letter outside ASCII counts for two."""
 
 META_KEY: Final = "agent-gateway"
 """Our corner of ACP's `_meta`."""
@@ -34,6 +38,8 @@ class Prompt(msgspec.Struct, frozen=True):
 
     text: str
     system: tuple[str, ...] = ()
+    context: str = ""
+    """What the gateway found for this message alone; it is not remembered."""
     transcript: tuple[TranscriptLine, ...] | None = None
 
 
@@ -41,16 +47,19 @@ def read_prompt(blocks: list[dict[str, Any]]) -> Prompt:
     """ACP content blocks as a prompt; blocks that are not text are mentioned by name."""
     texts: list[str] = []
     system: list[str] = []
+    context: list[str] = []
     transcript: tuple[TranscriptLine, ...] | None = None
     for block in blocks:
         match _kind(block):
             case "system":
                 system.append(_block_text(block))
+            case "context":
+                context.append(_block_text(block))
             case "transcript":
                 transcript = _read_transcript(_block_text(block))
             case _:
                 texts.append(_block_text(block))
-    return Prompt("".join(texts), tuple(system), transcript)
+    return Prompt("".join(texts), tuple(system), "\n".join(context), transcript)
 
 
 def _kind(block: dict[str, Any]) -> object:
@@ -94,8 +103,12 @@ def _read_transcript(text: str) -> tuple[TranscriptLine, ...]:
 class History:
     """The conversation of one session."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, context_tokens: int = 0) -> None:
+        """`context_tokens`: how much the model reads at once; 0: not known."""
         self.messages: list[Message] = []
+        self.forgotten = 0
+        """How many messages no longer fitted."""
+        self._limit = int(context_tokens * HISTORY_SHARE) or HISTORY_TOKENS
 
     def restore(self, transcript: tuple[TranscriptLine, ...]) -> None:
         """Starts again from an earlier conversation."""
@@ -117,15 +130,16 @@ class History:
             self.add({"role": "assistant", "content": answer})
 
     def _trim(self, newest: int = 1) -> None:
-        characters = sum(map(_size, self.messages))
-        while len(self.messages) > HISTORY_MESSAGES or characters > HISTORY_CHARACTERS:
+        tokens = sum(map(_size, self.messages))
+        while len(self.messages) > HISTORY_MESSAGES or tokens > self._limit:
             at = self._oldest(len(self.messages) - newest)
             if at is None:
                 return
             end = at + 1
             while end < len(self.messages) and self.messages[end]["role"] == "tool":
                 end += 1
-            characters -= sum(map(_size, self.messages[at:end]))
+            tokens -= sum(map(_size, self.messages[at:end]))
+            self.forgotten += end - at
             del self.messages[at:end]
 
     def _oldest(self, end: int) -> int | None:
@@ -139,4 +153,11 @@ class History:
 def _size(message: Message) -> int:
     calls = message.get("tool_calls") or ()
     arguments = sum(len(call["function"]["arguments"]) for call in calls)
-    return len(message.get("content") or "") + arguments
+    text = message.get("content") or ""
+    return tokens_of(text) + -(-arguments // CHARACTERS_PER_TOKEN)
+
+
+def tokens_of(text: str) -> int:
+    """About how many tokens a text takes."""
+    wide = 0 if text.isascii() else sum(1 for letter in text if not letter.isascii())
+    return -(-(len(text) + wide) // CHARACTERS_PER_TOKEN)

@@ -2,7 +2,8 @@
 
 Guarantees: it never pretends to be a language model; it answers without a network and in the shape of every
 other model, a stream of deltas; a word takes at most `WORD_SECONDS`. What it remembers, it reads from the
-conversation, so it survives a revival.
+conversation, so it survives a revival. Where it is given the shop's tools it understands shopping sentences
+(`worker.shopping`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Callable
 from time import localtime, strftime
 from typing import Final
 
+import msgspec
+
 from worker.arithmetic import NotArithmetic, evaluate
 from worker.conversation import Message
 from worker.loop import Io
-from worker.model import Delta, Finish, ModelRequest, OnDelta
+from worker.model import Delta, Finish, ModelRequest, OnDelta, ToolFragment
+from worker.shopping import Step, next_step
 
 WORD_SECONDS: Final = 0.004
 """Slow enough to look like a stream, fast enough for nobody to wait."""
@@ -55,7 +59,12 @@ class OfflineModel:
         self._io = io
 
     async def stream(self, request: ModelRequest, on_delta: OnDelta) -> Finish:
-        for word in _WORDS.findall(answer(request.messages)):
+        step = next_step(request.messages) if request.tools else None
+        if isinstance(step, Step):
+            arguments = msgspec.json.encode(step.arguments).decode()
+            on_delta(Delta(tool_calls=(ToolFragment(0, None, step.name, arguments),)))
+            return Finish("tool_calls")
+        for word in _WORDS.findall(step or answer(request.messages)):
             on_delta(Delta(text=word))
             await self._io.sleep(WORD_SECONDS)
         return Finish("stop")

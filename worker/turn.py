@@ -15,6 +15,7 @@ import msgspec
 from worker.conversation import META_KEY, History, Message
 from worker.loop import Cancelled, Io, RequestFailed
 from worker.model import Delta, Finish, Model, ModelRequest, Usage
+from worker.remote import RemoteTool, RemoteTools
 from worker.tools import TOOLS, Arguments, Tool, ToolRefused, old_text, printable, resolve, text_argument
 from worker.updates import Updates, diff_content, new_call_id, text_content
 
@@ -82,20 +83,23 @@ class Reply:
 class Turn:
     """One prompt of a session on its way to an answer."""
 
-    def __init__(self, io: Io, session: Session, model: Model) -> None:
+    def __init__(self, io: Io, session: Session, model: Model, remote: RemoteTools | None = None) -> None:
+        self.remote = remote or RemoteTools(io)
         self.io = io
         self.session = session
         self.model = model
         self.updates = Updates(io, session.id)
         self._used: Usage | None = None
 
-    async def answer(self, text: str) -> str:
-        """Lets the model answer; returns the stop reason. Raises RequestFailed and Cancelled."""
+    async def answer(self, text: str, *, context: str = "") -> str:
+        """Lets the model answer, told of a `context` that only this turn knows; returns the stop reason.
+        Raises RequestFailed and Cancelled.
+        """
         question: Message = {"role": "user", "content": text}
         self.session.history.add(question)
         replies: list[Reply] = []
         try:
-            return await self._rounds(replies)
+            return await self._rounds(replies, context)
         except Cancelled:
             self.session.history.settle(question, "".join(reply.text for reply in replies))
             raise
@@ -111,13 +115,23 @@ class Turn:
             result["_meta"] = {META_KEY: {"usage": self._used}}
         return result
 
-    async def _rounds(self, replies: list[Reply]) -> str:
+    def _tell_what_was_forgotten(self) -> None:
+        """Says how many messages no longer fit what the model reads at once."""
+        history = self.session.history
+        if history.forgotten:
+            params = {"sessionId": self.session.id, "messages": history.forgotten}
+            self.io.notify("_session/forgot", params)
+            history.forgotten = 0
+
+    async def _rounds(self, replies: list[Reply], context: str) -> str:
         history = self.session.history
         tools = [tool.schema() for tool in TOOLS.values()] if self.model.understands_language else []
+        tools += [tool.schema() for tool in (await self.remote.all()).values()]
         for _ in range(ROUNDS):
             reply = Reply(self.updates)
             replies.append(reply)
-            messages = [_instructions(self.session.cwd), *history.messages]
+            self._tell_what_was_forgotten()
+            messages = [_instructions(self.session.cwd, context), *history.messages]
             finish = await self.model.stream(ModelRequest(self.session.id, messages, tools), reply.take)
             self._count(finish)
             requests = reply.tool_requests()
@@ -142,20 +156,19 @@ class Turn:
 
         `arguments` as text are arguments that could not be read: the call is shown and fails.
         """
+        remote = (await self.remote.all()).get(name)
         tool, call_id = TOOLS.get(name), new_call_id()
-        shown = self._describe(tool, name, arguments) | {"toolCallId": call_id}
+        shown = self._describe(tool or remote, name, arguments) | {"toolCallId": call_id}
         self.updates.send("tool_call", status="in_progress", rawInput=arguments, **shown)
         content: list[dict[str, Any]] = []
         try:
             if isinstance(arguments, str):
                 raise ToolRefused("The arguments are not a JSON object.")
-            if tool is None:
-                raise ToolRefused(f"There is no tool {name}. Tools: {', '.join(TOOLS)}.")
-            if tool.asks:
+            if tool is not None and tool.asks:
                 content = [self._change(arguments)]
                 await self._permit(tool, shown | {"rawInput": arguments, "content": content})
             await self.io.sleep(0)
-            status, output = "completed", tool.run(self.session.cwd, arguments)
+            status, output = "completed", await self._run(tool or remote, name, arguments)
         except ToolRefused as refusal:
             status, output = "failed", str(refusal)
         except Cancelled:
@@ -163,6 +176,15 @@ class Turn:
             raise
         self._end_tool(call_id, status, output, content)
         return output
+
+    async def _run(self, tool: Tool | RemoteTool | None, name: str, arguments: Arguments) -> str:
+        match tool:
+            case Tool():
+                return tool.run(self.session.cwd, arguments)
+            case RemoteTool():
+                return await self.remote.call(name, arguments)
+        known = ", ".join((*TOOLS, *await self.remote.all()))
+        raise ToolRefused(f"There is no tool {name}. Tools: {known}.")
 
     def _end_tool(self, call_id: str, status: str, output: str, content: list[dict[str, Any]]) -> None:
         self.updates.send(
@@ -173,9 +195,13 @@ class Turn:
             rawOutput=output,
         )
 
-    def _describe(self, tool: Tool | None, name: str, arguments: Arguments | str) -> dict[str, Any]:
+    def _describe(
+        self, tool: Tool | RemoteTool | None, name: str, arguments: Arguments | str
+    ) -> dict[str, Any]:
         if tool is None or isinstance(arguments, str):
             return {"title": name or "Unnamed tool", "kind": "other"}
+        if isinstance(tool, RemoteTool):
+            return {"title": tool.titled(arguments), "kind": tool.kind}
         shown: dict[str, Any] = {"title": tool.title(arguments)[:200], "kind": tool.kind}
         try:
             path = resolve(self.session.cwd, text_argument(arguments, "path"))
@@ -219,12 +245,13 @@ class Turn:
             self.updates.send("usage_update", used=used, size=self.model.context_tokens)
 
 
-def _instructions(cwd: str) -> Message:
+def _instructions(cwd: str, context: str) -> Message:
     return {
         "role": "system",
         "content": (
             "You are the built-in assistant of Agent Gateway. Answer in the user's language, in Markdown. "
             f"Your tools reach files only inside {cwd}. What the user refuses stays refused."
+            + (f"\n\n{context}" if context else "")
         ),
     }
 

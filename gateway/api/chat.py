@@ -17,6 +17,8 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.answers import CommandAnswer
+from gateway.api import servers
 from gateway.api.operation import (
     IDEMPOTENCY_KEY,
     SESSION_ID_HEADER,
@@ -88,14 +90,6 @@ class SystemAnswer(State, frozen=True, kw_only=True):
     """State, and the message that was just said."""
 
     res: StateMessage
-
-
-class CommandAnswer(Struct, frozen=True):
-    """What came of an mcp-command."""
-
-    success: bool
-    message: str
-    data: Any = None
 
 
 class ChatFace:
@@ -261,15 +255,32 @@ class ChatFace:
     async def mcp_command(self, request: Request) -> Response:
         body = await self._read(request, CommandRequest)
         owner = principal_of(request).owner
-        match body.command:
-            case "set_network":
-                return await self._set_network(request, owner, body)
-            case "list_servers":
-                named_session_id(request, body.session_id)
-                return json_response(CommandAnswer(True, "No MCP servers are connected.", {"servers": []}))
+        if body.command == "set_network":
+            return await self._set_network(request, owner, body)
+        if body.command in servers.COMMANDS:
+            return await self._server_command(request, owner, body)
         named_session_id(request, body.session_id)
-        words = f"Unknown command: {body.command[:100]!r}. There are: set_network, list_servers."
+        known = ", ".join(("set_network", *servers.COMMANDS))
+        words = f"Unknown command: {body.command[:100]!r}. There are: {known}."
         return json_response(CommandAnswer(False, words))
+
+    async def _server_command(self, request: Request, owner: str, body: CommandRequest) -> Response:
+        is_local = principal_of(request).kind == "local"
+        headers = {}
+
+        async def run(session: Session | None) -> CommandAnswer:
+            return await servers.run(session, body.command, body.args, is_local=is_local)
+
+        if servers.needs_session(body.command):
+            session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
+            self._rates.take(f"{owner}\0{session_id}")
+            session, answer = await self._with_session(owner, session_id, run)
+            headers = self._headers(request, session.session_id, is_new=is_new)
+        else:
+            session_id = await self._reading_session_id(request, owner, body.session_id)
+            self._rates.take(f"{owner}\0{session_id}")
+            answer = await run(self._manager.get(owner, session_id))
+        return json_response(answer, headers=headers)
 
     async def _set_network(self, request: Request, owner: str, body: CommandRequest) -> Response:
         args = body.args

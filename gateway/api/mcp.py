@@ -25,10 +25,13 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.api.mcp_conversation import Origin, is_minted, mint
 from gateway.api.operation import Admit, json_response
 from gateway.api.reading import checked_depth, read_bytes
-from gateway.auth import is_new_visitor, principal_of
+from gateway.auth import bearer, is_new_visitor, principal_of
 from gateway.config import LimitsConfig, ServerConfig
-from gateway.errors import BadRequest, BrokenInvariant, RouteNotFound
+from gateway.errors import BadRequest, BrokenInvariant, RouteNotFound, Unauthorized
+from gateway.passes import Passes, is_pass
 from gateway.shop.tools import ShopTools
+from gateway.stores.shop import ShopKey
+from gateway.tenants import Principal
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ SCOPE: Final = "chat"
 SESSION_HEADER: Final = "mcp-session-id"
 PICTURE_SECONDS: Final = 3_600
 _OUTER_META: Final = "agent_gateway.mcp_meta"
+_SESSION: Final = "agent_gateway.mcp_session"
+"""In the ASGI scope: whose cart the pass of a session's agent opens."""
 _PARSE_ERROR: Final = -32700
 _INVALID_REQUEST: Final = -32600
 _INVALID_PARAMS: Final = -32602
@@ -54,9 +59,18 @@ class _Envelope(Struct):
 class McpFace:
     """The route, and the SDK's server behind it from the first request to the end of the gateway."""
 
-    def __init__(self, tools: ShopTools, *, admit: Admit, server: ServerConfig, limits: LimitsConfig) -> None:
+    def __init__(
+        self,
+        tools: ShopTools,
+        *,
+        admit: Admit,
+        passes: Passes,
+        server: ServerConfig,
+        limits: LimitsConfig,
+    ) -> None:
         self._tools = tools
         self._admit = admit
+        self._passes = passes
         self._server = server
         self._limits = limits
         self._app: asyncio.Future[App] | None = None
@@ -77,7 +91,7 @@ class McpFace:
             await asyncio.wait([self._holding])
 
     async def _answer(self, request: Request) -> Response:
-        await self._admit(request, SCOPE)
+        await self._let_in(request)
         body = await read_bytes(request, self._server)
         try:
             checked_depth(body, self._limits)
@@ -91,6 +105,20 @@ class McpFace:
         request.scope[_OUTER_META] = envelope.meta or {}
         is_first = bytes(envelope.method) == b'"initialize"'
         return _Handed(await self._ready(), body, session_id=mint() if is_first else None)
+
+    async def _let_in(self, request: Request) -> None:
+        """By the pass of a session's agent, which opens that session's cart alone, or as everybody else is.
+
+        Raises Unauthorized for a pass that is not good any more, besides what `admit` raises.
+        """
+        given = bearer(request) or ""
+        if not is_pass(given):
+            await self._admit(request, SCOPE)
+            return
+        key = self._passes.find(given)
+        if key is None:
+            raise Unauthorized("This pass is not good any more: the agent that it was made for has ended.")
+        request.scope[_SESSION] = key
 
     async def _ready(self) -> App:
         if self._app is None:
@@ -127,6 +155,10 @@ class McpFace:
 def said(request: HTTPConnection | None) -> Origin:
     """What is known of an HTTP request besides its message (`mcp_server.Said`)."""
     assert request is not None  # noqa: S101 - over HTTP there always is one
+    key: ShopKey | None = request.scope.get(_SESSION)
+    if key is not None:
+        owner = Principal(key.tenant, key.owner.partition("/")[2], scopes=frozenset({SCOPE}))
+        return Origin(principal=owner, key=key)
     session_id = request.headers.get(SESSION_HEADER, "")
     return Origin(
         principal=principal_of(request),

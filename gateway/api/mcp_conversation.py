@@ -29,6 +29,7 @@ SUBJECT: Final = "openai/subject"
 LOCALE: Final = "openai/locale"
 ARGUMENT: Final = "_sessionId"
 TRANSPORT: Final = "transport"
+SESSION: Final = "session"
 FRESH: Final = "fresh"
 MAX_ID: Final = 256
 HARD_TO_GUESS: Final = 24
@@ -52,6 +53,8 @@ class Origin(Struct, frozen=True, kw_only=True):
     """What is known of a request besides its message."""
 
     principal: Principal
+    key: ShopKey | None = None
+    """The caller is the agent of a session, and this is that session's cart: nothing else is asked."""
     outer_meta: Mapping[str, Any] = {}
     """The `_meta` beside `params`."""
     transport: str | None = None
@@ -84,6 +87,8 @@ def is_minted(session_id: str) -> bool:
 def caller_of(named: Named) -> Caller:
     """On whose behalf, and for which conversation, a tool is called. Raises MalformedConversation."""
     origin = named.origin
+    if origin.key is not None:
+        return Caller(key=origin.key, source=SESSION, is_agent=True, locale=_locale(named))
     found = list(_sources(named))
     if any(session_id != found[0][1] for _, session_id in found[1:]):
         log.warning(

@@ -205,6 +205,7 @@ _REASONS = {
     409: "Not in this state",
     413: "Too large",
     415: "Not application/json",
+    502: "The agent did not answer",
     422: "A field is missing or of the wrong type",
     429: "Too many requests",
     503: "Shutting down, or full",

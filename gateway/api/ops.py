@@ -78,17 +78,37 @@ class OpsFace:
                 summary="Whether it can take work", answer=Ready,
             ),
             Operation(
+                method="GET", scope="", path="/health/live", handler=self.live,
+                summary="Whether the process answers, in the words of /health", answer=Health,
+            ),
+            Operation(
+                method="GET", scope="", path="/health/ready", handler=self.ready,
+                summary="Whether it can take work, in the words of /health", answer=Health,
+            ),
+            Operation(
                 method="GET", scope="operate", path="/metrics", handler=self.metrics,
                 summary="Its figures, for Prometheus", media_type="text/plain", is_gateway_wide=True,
             ),
         ]  # fmt: skip
 
+    async def live(self, _request: Request) -> Response:
+        return json_response(self.now())
+
+    async def ready(self, _request: Request) -> Response:
+        checks = await self._readiness.check()
+        is_ready = all(check.is_well for check in checks.values())
+        return json_response(self.now(), status=200 if is_ready else 503)
+
+    def now(self) -> Health:
+        """How it is."""
+        status = "draining" if self._is_draining() else "ok"
+        uptime = round(self._monotonic() - self._began, 3)
+        return Health(status, iso(self._wall_ms()), uptime, self._version)
+
     async def health(self, request: Request) -> Response:
         if "application/json" not in request.headers.get("accept", ""):
             return PlainTextResponse("OK")
-        status = "draining" if self._is_draining() else "ok"
-        uptime = round(self._monotonic() - self._began, 3)
-        return json_response(Health(status, iso(self._wall_ms()), uptime, self._version))
+        return json_response(self.now())
 
     async def livez(self, request: Request) -> Response:
         return json_response(Alive())

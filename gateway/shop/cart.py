@@ -29,6 +29,8 @@ class Shop:
         self._config = config
         self._wall_ms = wall_ms
         self.bounds = bounds_of(config)
+        self.on_change: Callable[[ShopKey, Cart], None] = lambda _key, _cart: None
+        """Hears of every cart that was changed, whoever changed it."""
 
     @property
     def now(self) -> int:
@@ -57,7 +59,9 @@ class Shop:
             image=product.image,
             extra={"name_en": product.name_en},
         )
-        return product, await self.store.add(key, line, self._moment(), bounds=self.bounds)
+        return product, self._changed(
+            key, await self.store.add(key, line, self._moment(), bounds=self.bounds)
+        )
 
     async def add_free(
         self, key: ShopKey, *, name: str, price: int, quantity: int = 1, extra: Mapping[str, Any]
@@ -73,7 +77,7 @@ class Shop:
             extra=dict(extra),
             added_at=moment.at,
         )
-        return line, await self.store.add(key, line, moment, bounds=self.bounds)
+        return line, self._changed(key, await self.store.add(key, line, moment, bounds=self.bounds))
 
     async def view(self, key: ShopKey, *, may_create: bool = True) -> Cart:
         """The cart; looking at it is a use."""
@@ -88,20 +92,29 @@ class Shop:
         taken, cart = await self.store.remove(key, product_id, self._moment())
         if taken is None:
             raise NotInCart
-        return taken, cart
+        return taken, self._changed(key, cart)
 
     async def clear(self, key: ShopKey) -> Cart:
         """Empties the cart; what was in it."""
-        return await self.store.clear(key, self._moment())
+        emptied = await self.store.clear(key, self._moment())
+        self._changed(key, Cart())
+        return emptied
 
     async def checkout(self, key: ShopKey) -> Purchase | None:
         """Buys what is in the cart; None where nothing is."""
         kept_until = self.now + round(self._config.purchase_days * DAY_MILLISECONDS)
-        return await self.store.checkout(key, self._moment(), kept_until=kept_until, bounds=self.bounds)
+        purchase = await self.store.checkout(key, self._moment(), kept_until=kept_until, bounds=self.bounds)
+        if purchase is not None:
+            self._changed(key, Cart())
+        return purchase
 
     async def purchases(self, key: ShopKey) -> list[Purchase]:
         """What was bought, the newest first."""
         return await self.store.purchases(key, at=self.now)
+
+    def _changed(self, key: ShopKey, cart: Cart) -> Cart:
+        self.on_change(key, cart)
+        return cart
 
     def _check_quantity(self, quantity: int) -> None:
         if not 1 <= quantity <= self.bounds.quantity:

@@ -38,6 +38,8 @@ class Caller(Struct, frozen=True, kw_only=True):
     key: ShopKey
     source: str = ""
     """Where the conversation's id was found."""
+    is_agent: bool = False
+    """It is a session's own agent."""
     is_fresh: bool = False
     """No id came along: the cart is a new one, and its id is told in the answer."""
     is_private: bool = False
@@ -229,7 +231,8 @@ class ShopTools:
             )
         )
         if not caller.is_fresh:
-            await self.shop.note(caller.key, use="searches", text=arguments.search)
+            text = "" if caller.is_agent else arguments.search  # its words are not the user's
+            await self.shop.note(caller.key, use="searches", text=text)
         return Answer(
             text=_found(words, page),
             structured={

@@ -34,7 +34,8 @@ CANARY: Final = "canary-8f14e45fceea167a"
 VICTIM: Final = "victims-session"
 
 PUBLIC: Final = {
-    ("GET", "/health"),
+    *(("GET", f"/health{rest}") for rest in ("", "/live", "/ready")),
+    *(("GET", f"/api/v1/shopping/health{rest}") for rest in ("", "/live", "/ready")),
     ("GET", "/livez"),
     ("GET", "/readyz"),
     ("GET", "/api/auth"),
@@ -73,15 +74,24 @@ BODIES: Final[dict[str, object]] = {
     "take_product_chat_over": {},
     "hand_product_chat_back": {},
     "set_product_chat_status": {},
+    "shop_query": {"q": "foreign", "sessionId": VICTIM},
+    "shop_query_stream": {"q": "foreign", "sessionId": VICTIM},
+    "shop_prefer": {"foreign": True},
+    "shop_add": {"name": "foreign", "price": 1},
+    "shop_remove": {"id": "foreign"},
+    "shop_checkout": {},
 }
 """A good body of every operation that takes one and is not public."""
 
-LIKE_UNUSED: Final = {"chat", "state", "stream", "interrupt", "system", "mcp_command"}
-"""The six verbs: on them a foreign id is simply a new id of one's own."""
+LIKE_UNUSED: Final = {
+    *("chat", "state", "stream", "interrupt", "system", "mcp_command"),
+    *("shop_query", "shop_query_stream", "shop_conversation", "shop_cart"),
+}
+"""The six verbs, and the shopping assistant's: on them a foreign id is simply a new id of one's own."""
 NOT_ABOUT_A_SESSION: Final = {
     *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config"),
-    *("metrics", "show_overview", "list_all_sessions"),
+    *("metrics", "show_overview", "list_all_sessions", "shop_products"),
     *("list_product_chats", "socket_stats", "socket_debug"),
 }
 ENDS_THE_GATEWAY: Final = "drain_gateway"

@@ -18,7 +18,7 @@ pytestmark = SHARED
 gateway = shared_gateway()
 
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
-OPERATIONAL = {"/health", "/livez", "/readyz", "/metrics"}
+OPERATIONAL = {"/health", "/health/live", "/health/ready", "/livez", "/readyz", "/metrics"}
 NOT_DESCRIBED = {"/", "/openapi.json"}
 """The page, and the document itself."""
 

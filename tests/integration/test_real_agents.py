@@ -15,7 +15,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.fake_model import fake_model
-from tests.gateways import running_gateway
+from tests.gateways import RunningGateway, running_gateway
+from tests.mcp_clients import PRODUCT, cart
 from tests.real_agents import AgentUnavailable, Launch, fast_agent, gemini, opencode, vibe
 from tests.streams import open_stream
 
@@ -60,6 +61,40 @@ async def test_a_real_agent_answers_uses_a_tool_and_comes_back(
             receipt = (await gateway.delete("r"))["receipt"]
             assert receipt["survivors"] == 0
             assert gateway.workers() == []
+
+
+@pytest.mark.parametrize("install", [opencode, fast_agent], ids=lambda install: install.__name__)
+async def test_a_real_agent_fills_the_cart_of_its_own_session(
+    install: Callable[[str], Launch], tmp_path: pathlib.Path
+) -> None:
+    """Through the gateway's MCP server that it is given with its session; what it asks, a person allows."""
+    rice = PRODUCT.format(3)
+    async with fake_model() as model:
+        launch = await launched(install, model.url)
+        config = config_of(launch).replace("[agents.real.env]", 'tools = ["shop"]\n[agents.real.env]')
+        async with running_gateway(tmp_path, config=config) as gateway:
+            for session_id, quantity in (("alice", 2), ("bob", 5)):
+                await gateway.post("/api/sessions", {"agent": "real", "session_id": session_id}, status=201)
+                order = json.dumps({"product_id": rice, "quantity": quantity, "_sessionId": "alice"})
+                allowing = asyncio.create_task(_allow_all(gateway, session_id))
+                state = await gateway.chat(session_id, f"call add_to_cart {order}", wait=TURN_SECONDS)
+                allowing.cancel()
+                await asyncio.wait([allowing])
+                assert state["is_processing"] is False, state
+            held = {name: (await cart(gateway.http, name))["items"] for name in ("alice", "bob")}
+            amounts = {
+                name: [(item["id"], item["quantity"]) for item in items] for name, items in held.items()
+            }
+            assert amounts == {"alice": [(rice, 2)], "bob": [(rice, 5)]}
+
+
+async def _allow_all(gateway: RunningGateway, session_id: str) -> None:
+    async with open_stream(gateway.http, session_id, after=0) as stream:
+        while True:
+            asked = (await stream.until_event("permission_asked", seconds=TURN_SECONDS)).data
+            option = next(o["option_id"] for o in asked["options"] if o["kind"].startswith("allow"))
+            body = {"permission_id": asked["permission_id"], "option_id": option}
+            await gateway.post(f"/api/sessions/{session_id}/permission", body)
 
 
 async def test_an_agent_that_runs_in_node_works_behind_strict_walls(tmp_path: pathlib.Path) -> None:

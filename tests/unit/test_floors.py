@@ -30,7 +30,7 @@ FLOORS: Final[dict[str, int]] = {
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
     "stores.writer": 3, "stores.sqlite_credentials": 3, "stores.sqlite_products": 3,
-    "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3,
+    "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3, "passes": 3,
     "quotas": 3, "starts": 3, "usage": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
     "shop.catalog": 3, "shop.insights": 3,
     # 4: the heart
@@ -38,12 +38,14 @@ FLOORS: Final[dict[str, int]] = {
     "manager": 4, "reaper": 4, "idempotency": 4, "census": 4, "readiness": 4, "shop.cart": 4,
     "shop.tools": 4, "products.catalogue": 4, "products.words": 4, "products.frames": 4,
     "products.notices": 4, "products.rates": 4, "products.floor": 4, "products.desk": 4,
+    "toolbox": 4, "shop.retrieval": 4, "shop.assistant": 4,
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.admin": 5, "api.guard": 5,
     "api.page": 5, "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5, "refusals": 5, "cycle": 5,
     "protocol": 5, "sockets": 5, "api.products": 5, "api.product_sockets": 5, "api.detail": 5,
     "api.product_answers": 5, "api.product_reading": 5, "api.product_staff": 5, "api.product_stats": 5,
+    "api.envelope": 5, "api.shopping": 5, "shop.asking": 5, "api.servers": 5,
     # 6: composition
     "door": 6, "app": 6, "server": 6, "commands": 6, "top": 6, "desktop": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
@@ -98,6 +100,10 @@ SAME_FLOOR: Final = {
     ("api.mcp", "api.reading"), ("api.mcp", "api.mcp_conversation"),
     ("api.mcp_server", "api.mcp_conversation"),
     ("desktop", "app"), ("__main__", "desktop"),
+    ("services", "shop.tools"), ("toolbox", "shop.tools"), ("peer", "toolbox"), ("host", "toolbox"),
+    ("shop.assistant", "shop.retrieval"), ("api.envelope", "api.operation"), ("api.shopping", "auth"),
+    ("api.shopping", "api.envelope"), ("api.shopping", "api.operation"), ("api.shopping", "api.reading"),
+    ("api.shopping", "shop.asking"), ("api.chat", "api.servers"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {
@@ -116,7 +122,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "argon2": ("api.product_staff",),
     "jwt": ("tokens",),
     "itsdangerous": ("tickets",),
-    "sqlite3": ("stores.sqlite", "stores.database", "stores.writer", "commands"),
+    "sqlite3": ("stores.sqlite", "stores.database", "stores.writer", "commands", "shop.retrieval"),
     "mcp": ("api.mcp_server",),
     "mcp_types": ("api.mcp_server",),
 }

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.conversation import HISTORY_CHARACTERS, HISTORY_MESSAGES, History, Message, read_prompt
+from worker.conversation import (
+    CHARACTERS_PER_TOKEN,
+    HISTORY_MESSAGES,
+    HISTORY_TOKENS,
+    History,
+    Message,
+    read_prompt,
+)
+
+HISTORY_CHARACTERS = HISTORY_TOKENS * CHARACTERS_PER_TOKEN
 
 
 def user(text: str) -> Message:
@@ -45,6 +54,17 @@ def test_a_question_larger_than_the_bound_is_still_asked() -> None:
     history.add({"role": "system", "content": "rule"})
     history.add(user("x" * HISTORY_CHARACTERS * 2))
     assert [message["role"] for message in history.messages] == ["user"]
+
+
+def test_a_models_context_bounds_the_history_and_what_no_longer_fits_is_counted() -> None:
+    history = History(context_tokens=100)
+    for number in range(10):
+        history.add(user(f"{number}" * 40))
+    assert [message["content"][0] for message in history.messages] == list("3456789")
+    assert history.forgotten == 3
+    assert len("ש" * 40) == 40
+    history.add(user("ש" * 40))
+    assert [message["content"][0] for message in history.messages] == list("56789ש")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["user", "tools"]), st.integers(0, 200_000)), max_size=30))

@@ -123,6 +123,12 @@ export class Api {
     return this.#post("/api/chat", body, { "Idempotency-Key": idempotencyKey });
   }
 
+  /** A route of the shopping assistant, below /api/v1/shopping; what its envelope holds. */
+  async shop<T>(method: "GET" | "POST" | "DELETE", path: string, body?: unknown): Promise<T> {
+    const answer = await this.#request<{ data: T }>(method, `/api/v1/shopping${path}`, body);
+    return answer.data;
+  }
+
   state(sessionId: string): Promise<State> {
     return this.#request("GET", `/api/state?session_id=${encodeURIComponent(sessionId)}`);
   }

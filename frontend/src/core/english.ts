@@ -2,6 +2,8 @@
 
 export const en = {
   app: "Agent Gateway",
+  shop: "Shop",
+  shopWithItems: "Shop, {n} in the cart",
   skip: "Skip to the message field",
   newSession: "New session",
   sessions: "Sessions",

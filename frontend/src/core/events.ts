@@ -80,6 +80,13 @@ export interface QuotaUse {
   allowed: number;
 }
 
+/** How full a session's cart is; what is in it is asked for. */
+export interface CartFigures {
+  lines: number;
+  items: number;
+  total: string;
+}
+
 interface Bodies {
   session_created: { session_id: string; agent: string };
   session_state: { state: string; reason: string | null; detail: string | null };
@@ -124,6 +131,7 @@ interface Bodies {
   queue: { waiting: WaitingMessage[]; is_held: boolean };
   wallet: { pending: string | null };
   network: { network: string };
+  cart: CartFigures;
   worker_ended: { reason: string; detail: string | null };
   session_closed: { reason: string };
 }
@@ -223,6 +231,7 @@ export interface Snapshot {
   is_held: boolean;
   wallet: string | null;
   network: string | null;
+  cart: CartFigures | null;
   ended: Ended | null;
   commands: AcpCommand[];
   options: Record<string, unknown>;

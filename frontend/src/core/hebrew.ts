@@ -4,6 +4,8 @@ import type { Key } from "./english.ts";
 
 export const he: Record<Key, string> = {
   app: "Agent Gateway",
+  shop: "חנות",
+  shopWithItems: "חנות, {n} בעגלה",
   skip: "דילוג לשדה ההודעה",
   newSession: "שיחה חדשה",
   sessions: "שיחות",

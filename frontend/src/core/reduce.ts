@@ -10,6 +10,7 @@
 
 import type {
   AcpCommand,
+  CartFigures,
   Ended,
   EventOf,
   Failure,
@@ -51,6 +52,7 @@ export class ChatState {
   is_held = false;
   wallet: string | null = null;
   network: string | null = null;
+  cart: CartFigures | null = null;
   ended: Ended | null = null;
   commands: AcpCommand[] = [];
   options: Record<string, unknown> = {};
@@ -145,6 +147,7 @@ export class ChatState {
       is_held: this.is_held,
       wallet: this.wallet,
       network: this.network,
+      cart: this.cart,
       ended: this.ended,
       commands: this.commands,
       options: this.options,
@@ -232,6 +235,9 @@ export class ChatState {
         return;
       case "network":
         this.network = event.network;
+        return;
+      case "cart":
+        this.cart = { lines: event.lines, items: event.items, total: event.total };
         return;
       case "session_closed":
         this.ended = { at: event.at, reason: event.reason };

@@ -6,6 +6,7 @@ import { Header, Usage } from "./Header.tsx";
 import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { t } from "./preferences.ts";
+import { ShopButton, ShopPanel } from "./shop/Door.tsx";
 import { SharedView } from "./SharedView.tsx";
 import { Sidebar } from "./Sidebar.tsx";
 import { SignIn } from "./SignIn.tsx";
@@ -43,7 +44,7 @@ function Chat() {
   const page = usePage();
   useEscape();
   return (
-    <div class={`app ${page.isDrawerOpen.value ? "is-drawer-open" : ""}`}>
+    <div class={`app ${page.isDrawerOpen.value ? "is-drawer-open" : ""} ${page.isShopOpen.value ? "is-shop-open" : ""}`}>
       <a class="skip" href="#composer" onClick={skip}>
         {t("skip")}
       </a>
@@ -58,6 +59,7 @@ function Chat() {
       <div class="page">
         <Header before={<DrawerButton />}>
           <Usage />
+          <ShopButton />
         </Header>
         <Banners />
         <main>
@@ -65,6 +67,7 @@ function Chat() {
           <Composer />
         </main>
       </div>
+      <ShopPanel />
     </div>
   );
 }
@@ -97,6 +100,7 @@ function useEscape(): void {
       if (document.querySelector("dialog[open], [popover]:popover-open")) return;
       const conversation = page.conversation.value;
       if (page.isDrawerOpen.value) page.isDrawerOpen.value = false;
+      else if (page.isShopOpen.value) page.isShopOpen.value = false;
       else if (conversation.isProcessing) void conversation.interrupt();
     };
     document.addEventListener("keydown", onKeyDown);

@@ -47,6 +47,7 @@ export class Page {
   /** Moves when the conversation changed, at most once a frame. */
   readonly chatVersion = signal(0);
   readonly isDrawerOpen = signal(false);
+  readonly isShopOpen = signal(false);
   readonly announcement = signal("");
   readonly toast = signal("");
 

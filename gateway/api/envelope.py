@@ -1,0 +1,68 @@
+"""The shopping assistant's envelope: `{"success", "data", "meta", "error"}` round everything it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from gateway.api.operation import Dialect, json_response
+from gateway.errors import AnswerFailed, GatewayError
+from gateway.events import iso
+
+
+class EnvelopeError(Struct, frozen=True):
+    """What went wrong: `code` and `numeric_code` of a short list, `details` with this gateway's own code."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+    numeric_code: int
+    http_status: int
+    timestamp: str
+
+
+class Envelope(Struct, frozen=True):
+    """Round every answer; `error` is null where it succeeded, else `data` is."""
+
+    success: bool
+    data: Any = None
+    meta: Any = None
+    error: EnvelopeError | None = None
+
+
+_CODES: Final = {
+    401: ("unauthorized", 1003),
+    403: ("forbidden", 1004),
+    404: ("not_found", 1002),
+    413: ("request_too_large", 1006),
+    429: ("rate_limit_exceeded", 1005),
+    502: ("llm_error", 1009),
+}
+_INVALID: Final = ("invalid_input", 1001)
+_INTERNAL: Final = ("internal_error", 1007)
+
+
+def good(data: object, *, meta: object = None) -> Response:
+    """A success."""
+    return json_response(Envelope(True, data, meta))
+
+
+def dialect(wall_ms: Callable[[], int]) -> Dialect:
+    """How this face says errors."""
+
+    def render(error: GatewayError, status: int) -> Envelope:
+        code, number = _CODES.get(status) or (_INTERNAL if status >= 500 else _INVALID)
+        details: dict[str, Any] = {"reason": error.code}
+        if error.session_id is not None:
+            details["session_id"] = error.session_id
+        if error.retry_after_seconds is not None:
+            details["retry_after_seconds"] = error.retry_after_seconds
+        if isinstance(error, AnswerFailed):
+            details |= {"intent": error.intent, "cause": error.cause}
+        told = EnvelopeError(code, error.message, details, number, status, iso(wall_ms()))
+        return Envelope(False, error=told)
+
+    return Dialect(body=Envelope, render=render)

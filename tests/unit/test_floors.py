@@ -30,6 +30,7 @@ FLOORS: Final[dict[str, int]] = {
     "stores.writer": 3, "stores.sqlite_credentials": 3, "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3,
     "quotas": 3, "starts": 3, "usage": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
     "shop.catalog": 3, "shop.insights": 3,
+    "archive": 3, "backup": 3, "disk": 3, "systemd": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
     "manager": 4, "reaper": 4, "idempotency": 4, "census": 4, "readiness": 4, "shop.cart": 4,
@@ -47,6 +48,8 @@ SAME_FLOOR: Final = {
     ("chat", "events"), ("chat", "lifecycle"), ("config_file", "addresses"),
     ("config_file", "config"), ("config_file", "tenants"),
     ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
+    ("archive", "tickets"), ("backup", "archive"), ("backup", "lock"), ("backup", "tickets"),
+    ("backup", "stores.sqlite"),
     ("stores.sqlite_credentials", "stores.sqlite"), ("oidc", "tokens"),
     ("metrics", "recent"), ("audit", "limits"), ("audit", "logs"), ("audit", "tenants"),
     ("usage", "memory"),
@@ -90,7 +93,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "yarl": ("broker",),
     "jwt": ("tokens",),
     "itsdangerous": ("tickets",),
-    "sqlite3": ("stores.sqlite", "stores.database", "stores.writer", "commands"),
+    "sqlite3": ("backup", "stores.sqlite", "stores.database", "stores.writer", "commands"),
     "mcp": ("api.mcp_server",),
     "mcp_types": ("api.mcp_server",),
 }

@@ -170,7 +170,10 @@ class Gateway:
         )
         self.lock = DataLock(config.data_path)
         self.disk = DiskAlarm(
-            config.data_path, low_bytes=lambda: self.config.server.low_disk_bytes, monotonic=monotonic
+            config.data_path,
+            low_bytes=lambda: self.config.server.low_disk_bytes,
+            monotonic=monotonic,
+            seen=metrics.disk_seen,
         )
         self.manager = SessionManager(self.services)
         self.reaper = Reaper(self.manager, self.services)

@@ -11,7 +11,6 @@ import contextlib
 import os
 import pathlib
 import shutil
-import signal
 import sqlite3
 import sys
 import tempfile
@@ -212,18 +211,22 @@ def _careful(act: Callable[[], None]) -> int:
 
 def drain(config: Config) -> int:
     """`agent-gateway drain`: ends the gateway as SIGTERM does, and returns when it is gone; the exit code."""
-    held = holder(config.data_path)
-    if held is None or not is_held(config.data_path):
+    if not is_held(config.data_path):
         print(f"agent-gateway: no gateway runs on {config.data_path}", file=sys.stderr)
         return 1
+    return _spoken(_drained(config))
+
+
+async def _drained(config: Config) -> int:
     began = time.monotonic()
-    os.kill(held.pid, signal.SIGTERM)
-    bound = config.server.drain_seconds + DRAIN_EXTRA_SECONDS
+    async with _gateway(config) as client:
+        begun = await client.drain()
+    bound = begun.grace_seconds + DRAIN_EXTRA_SECONDS
     while is_held(config.data_path):
         if time.monotonic() - began > bound:
-            print(f"agent-gateway: process {held.pid} has not ended after {bound:g} s", file=sys.stderr)
+            print(f"agent-gateway: it has not ended after {bound:g} s", file=sys.stderr)
             return 1
-        time.sleep(DRAIN_POLL_SECONDS)
+        await asyncio.sleep(DRAIN_POLL_SECONDS)
     print(f"drained in {time.monotonic() - began:.1f} s")
     return 0
 

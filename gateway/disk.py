@@ -31,11 +31,14 @@ class DiskAlarm:
         low_bytes: Callable[[], int],
         monotonic: Callable[[], float],
         free: Callable[[pathlib.Path], int] = free_bytes,
+        seen: Callable[[int, int], None] = lambda _free, _low: None,
     ) -> None:
+        """`seen` hears at every look how much is free, and what would be too little."""
         self._path = path
         self._low_bytes = low_bytes
         self._monotonic = monotonic
         self._free = free
+        self._seen = seen
         self._said_at: float | None = None
         self.is_low = False
 
@@ -47,6 +50,7 @@ class DiskAlarm:
             log.warning("the data directory's disk cannot be looked at: %s", error)
             return
         low = self._low_bytes()
+        self._seen(free, low)
         self.is_low = free < (low * RELIEF if self.is_low else low)
         now = self._monotonic()
         if self.is_low and (self._said_at is None or now - self._said_at >= AGAIN_SECONDS):

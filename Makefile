@@ -19,7 +19,6 @@ run: .venv/.runs frontend/dist/index.html
 
 test: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed check
 	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test
-	@deploy/fetch-tools.sh
 	$(BIN)/python -m pytest $(PYTEST)
 	./test-sessions.sh
 

@@ -1,10 +1,7 @@
-"""Programs that tests of deploy/ run: from PATH, from the tests' environment, or from .cache/tools, where
-`deploy/fetch-tools.sh` puts Debian's.
-"""
+"""Programs that tests of deploy/ run: the tests' own, the machine's, or Debian's."""
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 import subprocess
@@ -13,21 +10,21 @@ from typing import Final
 
 import pytest
 
+from tests.debian import program
 from tests.gateways import ROOT
 
 DEPLOY: Final = ROOT / "deploy"
-_PLACES: Final = (
-    pathlib.Path(sys.executable).parent,
-    *(ROOT / ".cache" / "tools" / "usr" / place for place in ("bin", "sbin")),
-)
+_PACKAGES: Final = {"caddy": "caddy", "nginx": "nginx", "promtool": "prometheus"}
 
 
 def tool(name: str) -> str:
     """The path of a program; a test that needs one that cannot be had is skipped, and says so."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), *map(str, _PLACES)])
-    found = shutil.which(name, path=path)
+    own = pathlib.Path(sys.executable).parent / name
+    found = str(own) if own.exists() else shutil.which(name)
+    if found is None and name in _PACKAGES:
+        found = program(name, package=_PACKAGES[name])
     if found is None:
-        pytest.skip(f"NOT TESTED: {name} is missing; deploy/fetch-tools.sh brings it where there is apt-get")
+        pytest.skip(f"NOT TESTED: {name} is missing and cannot be fetched")
     return found
 
 

@@ -73,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_top(commands)
     doctor = commands.add_parser("doctor", help="look at what a gateway needs")
     _add_common(doctor)
+    doctor.add_argument("--sizing", action="store_true", help="measure how many sessions this machine holds")
+    doctor.add_argument("--gigabytes", type=float, help="size for so much memory instead of this machine's")
     doctor.set_defaults(run=_doctor)
     _add_mcp(commands)
     _add_care(commands)
@@ -301,7 +303,11 @@ def _mcp(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from gateway import commands  # heavy
 
-    return commands.doctor(_configured(options))
+    config = _configured(options)
+    if options.sizing:
+        logs.configure(level="error", form="text")
+        return commands.size(config, gigabytes=options.gigabytes)
+    return commands.doctor(config)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from typing import Final
 
 import aiohttp
 
-from gateway import backup
+from gateway import backup, sizing
 from gateway.agents import AgentCatalogue
 from gateway.answers import MintedKey, SessionSummary
 from gateway.app import Gateway
@@ -245,6 +245,18 @@ def doctor(config: Config) -> int:
     for is_well, words in findings:
         print(f"{'ok  ' if is_well else 'FAIL'}  {words}")
     return 0 if all(is_well for is_well, _ in findings) else 1
+
+
+def size(config: Config, *, gigabytes: float | None) -> int:
+    """`agent-gateway doctor --sizing`; the exit code."""
+
+    async def measured() -> int:
+        found = await sizing.measure(config)
+        memory = found.machine if gigabytes is None else round(gigabytes * 1e9)
+        print("\n".join(sizing.table(found, memory=memory)))
+        return 0
+
+    return _spoken(measured())
 
 
 def _data_directory(config: Config) -> list[tuple[bool, str]]:

@@ -41,7 +41,8 @@ FLOORS: Final[dict[str, int]] = {
     "api.page": 5, "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5, "refusals": 5, "cycle": 5,
     "protocol": 5,
     # 6: composition
-    "door": 6, "app": 6, "server": 6, "commands": 6, "top": 6, "desktop": 6, "__main__": 6, "__init__": 6,
+    "door": 6, "app": 6, "server": 6, "commands": 6, "sizing": 6, "top": 6, "desktop": 6,
+    "__main__": 6, "__init__": 6,
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
@@ -72,7 +73,8 @@ SAME_FLOOR: Final = {
     ("cycle", "refusals"), ("protocol", "api.stream"), ("protocol", "cycle"), ("protocol", "refusals"),
     ("server", "app"), ("server", "door"), ("commands", "app"), ("commands", "server"), ("__main__", "top"),
     ("commands", "door"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"),
-    ("__init__", "app"),
+    ("__init__", "app"), ("commands", "sizing"), ("sizing", "app"), ("sizing", "door"),
+    ("sizing", "server"),
     ("services", "shop.cart"), ("shop.tools", "shop.cart"), ("api.mcp", "auth"), ("api.mcp", "api.operation"),
     ("api.mcp", "api.reading"), ("api.mcp", "api.mcp_conversation"),
     ("api.mcp_server", "api.mcp_conversation"),

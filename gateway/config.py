@@ -401,7 +401,7 @@ class Config(Table, frozen=True, kw_only=True):
     def data_path(self) -> pathlib.Path:
         """The data directory."""
         if self.data_dir:
-            return pathlib.Path(self.data_dir).expanduser()
+            return pathlib.Path(self.data_dir).expanduser().absolute()
         home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         return pathlib.Path(home).expanduser() / "agent-gateway"
 

@@ -16,6 +16,8 @@ from tests.gateways import ROOT
 DOCUMENTS: Final = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "deploy").glob("*.md")),
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
 ]
 _FENCE: Final = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _REASON: Final = re.compile(r"# not run here: (.+)\n")

@@ -18,7 +18,7 @@ from tests.gateways import ROOT, running_gateway
 
 SECONDS = 60
 RUN_ELSEWHERE = {"mcp-shop.md": "tests/acceptance/test_mcp_docs.py"}
-PORT = re.compile(r"\b(localhost|127\.0\.0\.1):(80\d\d)\b|--port (80\d\d)\b")
+PORT = re.compile(r"\b(localhost|127\.0\.0\.1):(8[04]\d\d)\b|--port (8[04]\d\d)\b")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
 PROLOGUE = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n"
 """What a person types runs to its end; what it started in the background ends with it."""
@@ -28,7 +28,7 @@ def _name(path: pathlib.Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
@@ -38,16 +38,16 @@ def _written(path: pathlib.Path, directory: pathlib.Path, ports: dict[str, int])
     script = [PROLOGUE]
     for block in blocks(path):
         if block.language == "toml" and block.name:
-            (directory / block.name).write_text(_with_ports(block.text, ports))
+            (directory / block.name).write_text(with_ports(block.text, ports))
         elif block.language == "sh" and block.reason is None:
-            script.append(f"echo '# line {block.line}'\n{_with_ports(block.text, ports)}")
+            script.append(f"echo '# line {block.line}'\n{with_ports(block.text, ports)}")
     return "\n".join(script)
 
 
-def _with_ports(text: str, ports: dict[str, int]) -> str:
+def with_ports(text: str, ports: dict[str, int]) -> str:
     def free(match: re.Match[str]) -> str:
         named = match[2] or match[3]
-        port = ports.setdefault(named, _free_port())
+        port = ports.setdefault(named, free_port())
         return match[0].replace(named, str(port))
 
     return PORT.sub(free, text)

@@ -1,4 +1,6 @@
-"""The command line: `agent-gateway serve | sessions | keys | tenants | config | top | mcp | doctor`."""
+"""The command line: `agent-gateway serve | sessions | keys | tenants | config | top | mcp | doctor | backup |
+restore | drain`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,14 @@ import threading
 import webbrowser
 from typing import Any
 
+import msgspec
+
 from gateway import logs
 from gateway.api.guard import is_loopback
 from gateway.config import DEFAULT_TENANT, Config
 from gateway.config_file import ConfigError, load, shown
 from gateway.errors import GatewayError
+from gateway.systemd import passed_listener
 from gateway.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -68,8 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_top(commands)
     doctor = commands.add_parser("doctor", help="look at what a gateway needs")
     _add_common(doctor)
+    doctor.add_argument("--sizing", action="store_true", help="measure how many sessions this machine holds")
+    doctor.add_argument("--gigabytes", type=float, help="size for so much memory instead of this machine's")
     doctor.set_defaults(run=_doctor)
     _add_mcp(commands)
+    _add_care(commands)
     return parser
 
 
@@ -84,6 +92,48 @@ def _add_mcp(commands: Any) -> None:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="where sessions are kept")
     parser.add_argument("--config", type=pathlib.Path, metavar="FILE", help="a TOML file")
+
+
+def _add_care(commands: Any) -> None:
+    backup = commands.add_parser(
+        "backup", help="write everything that is kept to one file, while the gateway runs"
+    )
+    backup.add_argument(
+        "target", type=pathlib.Path, metavar="FILE|DIR", help="a new file, or where to make one"
+    )
+    restore = commands.add_parser(
+        "restore", help="put a backup into the data directory; no gateway may run there"
+    )
+    restore.add_argument("source", type=pathlib.Path, metavar="FILE")
+    restore.add_argument("--check", action="store_true", help="only read it and say whether it is whole")
+    restore.add_argument("--replace", action="store_true", help="keep aside what is in the data directory")
+    drain = commands.add_parser(
+        "drain", help="let the running gateway finish its turns and exit; wait for it"
+    )
+    for command, run in ((backup, _backup), (restore, _restore), (drain, _drain)):
+        _add_common(command)
+        command.set_defaults(run=run)
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from gateway import commands  # heavy
+
+    return commands.back_up(_configured(options), options.target)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from gateway import commands  # heavy
+
+    config = _configured(options)
+    if options.check:
+        return commands.check_backup(options.source)
+    return commands.restore(config, options.source, is_replacing=options.replace)
+
+
+def _drain(options: argparse.Namespace) -> int:
+    from gateway import commands  # heavy
+
+    return commands.drain(_configured(options))
 
 
 def _add_sessions(commands: Any) -> None:
@@ -253,25 +303,38 @@ def _mcp(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from gateway import commands  # heavy
 
-    return commands.doctor(_configured(options))
+    config = _configured(options)
+    if options.sizing:
+        logs.configure(level="error", form="text")
+        return commands.size(config, gigabytes=options.gigabytes)
+    return commands.doctor(config)
 
 
 def _serve(options: argparse.Namespace) -> int:
     config = _configured(options)
     logs.configure(level=config.server.log_level, form=config.server.log_format)
-    is_open = "open" in config.auth.modes
-    if is_open and not is_loopback(config.server.host) and not config.server.allow_remote:
+    try:
+        listener = passed_listener()
+    except OSError as error:
+        print(f"agent-gateway: the service manager's socket: {error}", file=sys.stderr)
+        return 1
+    host = config.server.host if listener is None else str(listener.getsockname()[0])
+    if "open" in config.auth.modes and not is_loopback(host) and not config.server.allow_remote:
         print(
-            f"agent-gateway: {config.server.host} is reached from other machines, and without credentials "
+            f"agent-gateway: {host} is reached from other machines, and without credentials "
             "everybody who reaches it could run the agents. Ask for credentials (auth.modes), listen on "
             "127.0.0.1, or say --allow-remote.",
             file=sys.stderr,
         )
         return USAGE_ERROR
-    from gateway.server import listen  # heavy: only `serve` needs it
+    from gateway.server import listen, tune  # heavy: only `serve` needs it
 
+    server = config.server
+    if listener is not None:
+        tune(listener, half_open_seconds=server.half_open_seconds)
+        config = msgspec.structs.replace(config, server=msgspec.structs.replace(server, host=host))
+        return _run(options, config, listener)
     try:
-        server = config.server
         listener = listen(server.host, server.port, half_open_seconds=server.half_open_seconds)
     except OSError as error:
         print(

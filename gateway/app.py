@@ -40,10 +40,12 @@ from gateway.api.shares import SharesFace
 from gateway.api.shopping import ShoppingFace
 from gateway.audit import Audit
 from gateway.auth import Gate
+from gateway.backup import refuse_half_restored
 from gateway.broker import Broker
 from gateway.census import Census, LoopLag
 from gateway.config import Config
 from gateway.config_file import NOT_RELOADED, changes, kept_tables
+from gateway.disk import DiskAlarm
 from gateway.keyring import KeyRing
 from gateway.lifecycle import CloseReason
 from gateway.limits import TokenBuckets
@@ -188,6 +190,12 @@ class Gateway:
             wall_ms=wall_ms,
         )
         self.lock = DataLock(config.data_path)
+        self.disk = DiskAlarm(
+            config.data_path,
+            low_bytes=lambda: self.config.server.low_disk_bytes,
+            monotonic=monotonic,
+            seen=metrics.disk_seen,
+        )
         self.manager = SessionManager(self.services)
         shop.on_change = self.manager.cart_changed
         self.reaper = Reaper(self.manager, self.services)
@@ -341,6 +349,7 @@ class Gateway:
         async with contextlib.AsyncExitStack() as stack:
             self.lock.take()
             stack.callback(self.lock.release)
+            refuse_half_restored(self.config.data_path)
             services.audit.open()
             stack.callback(services.audit.close)
             stack.push_async_callback(asyncio.to_thread, services.tracer.close)
@@ -384,6 +393,7 @@ class Gateway:
 
     async def _note_use(self) -> None:
         while True:
+            await asyncio.to_thread(self.disk.look)
             await asyncio.sleep(USE_SECONDS)
             await self._keep_use()
 

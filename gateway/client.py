@@ -93,9 +93,11 @@ class GatewayClient:
         """Ends and erases a session."""
         return await self._json("DELETE", f"/api/sessions/{session_id}", Deleted)
 
-    async def chat(self, session_id: str, message: str, *, wait_seconds: int = 0) -> dict[str, Any]:
-        """Sends a message; State, at once or when the turn has ended."""
-        body = {"session_id": session_id, "message": message}
+    async def chat(
+        self, session_id: str, message: str, *, agent: str | None = None, wait_seconds: int = 0
+    ) -> dict[str, Any]:
+        """Sends a message; State, at once or when the turn has ended. `agent` is that of a new session."""
+        body = {"session_id": session_id, "message": message} | ({"agent": agent} if agent else {})
         return await self._json("POST", f"/api/chat?wait={wait_seconds}", dict[str, Any], body=body)
 
     async def overview(self) -> Overview:

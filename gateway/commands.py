@@ -14,16 +14,20 @@ import shutil
 import sqlite3
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Final
 
 import aiohttp
 
+from gateway import backup, sizing
 from gateway.agents import AgentCatalogue
 from gateway.answers import MintedKey, SessionSummary
 from gateway.app import Gateway
+from gateway.archive import BackupFailed
 from gateway.client import GatewayClient, Refused
 from gateway.config import Config, WorkersConfig
+from gateway.disk import free_bytes
 from gateway.door import address, read_token
 from gateway.errors import GatewayError
 from gateway.lock import holder, is_held
@@ -31,8 +35,9 @@ from gateway.server import listen, running
 from gateway.stores.sqlite import numbered, schema_version
 from gateway.walls import WalledSpawner, counting_words
 
-LOW_DISK_BYTES: Final = 512 * 1024 * 1024
-"""Below this the doctor warns: a full disk takes no new message."""
+DRAIN_EXTRA_SECONDS: Final = 30.0
+"""Beyond the turns' grace: for connections, workers and the store to close."""
+DRAIN_POLL_SECONDS: Final = 0.05
 
 
 def sessions(
@@ -156,13 +161,83 @@ def _print_table(found: Iterable[SessionSummary]) -> None:
         )
 
 
+# -- data care --------------------------------------------------------------------------------------------
+
+
+def back_up(config: Config, target: pathlib.Path) -> int:
+    """`agent-gateway backup`; the exit code. The file's name alone goes to standard output."""
+
+    def act() -> None:
+        made = backup.back_up(config, target)
+        print(made.path)
+        print(f"{made.manifest.sessions} sessions, {made.size_bytes / 1e6:.1f} MB", file=sys.stderr)
+        if made.left_out:
+            print(f"{made.left_out} files or directories could not be read and are left out", file=sys.stderr)
+
+    return _careful(act)
+
+
+def restore(config: Config, source: pathlib.Path, *, is_replacing: bool) -> int:
+    """`agent-gateway restore`; the exit code."""
+
+    def act() -> None:
+        made, aside = backup.restore(config, source, is_replacing=is_replacing)
+        print(f"{config.data_path}: {made.manifest.sessions} sessions as of {made.manifest.made_at}")
+        if aside is not None:
+            print(f"what was there is kept in {aside}; remove it when all is well")
+
+    return _careful(act)
+
+
+def check_backup(source: pathlib.Path) -> int:
+    """`agent-gateway restore --check`; the exit code."""
+
+    def act() -> None:
+        found = backup.verify(source)
+        words = f"{found.sessions} sessions as of {found.made_at}, schema {found.schema}"
+        print(f"{source}: whole; {words}, made by {found.version}")
+
+    return _careful(act)
+
+
+def _careful(act: Callable[[], None]) -> int:
+    try:
+        act()
+    except (BackupFailed, GatewayError, OSError) as error:
+        print(f"agent-gateway: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def drain(config: Config) -> int:
+    """`agent-gateway drain`: ends the gateway as SIGTERM does, and returns when it is gone; the exit code."""
+    if not is_held(config.data_path):
+        print(f"agent-gateway: no gateway runs on {config.data_path}", file=sys.stderr)
+        return 1
+    return _spoken(_drained(config))
+
+
+async def _drained(config: Config) -> int:
+    began = time.monotonic()
+    async with _gateway(config) as client:
+        begun = await client.drain()
+    bound = begun.grace_seconds + DRAIN_EXTRA_SECONDS
+    while is_held(config.data_path):
+        if time.monotonic() - began > bound:
+            print(f"agent-gateway: it has not ended after {bound:g} s", file=sys.stderr)
+            return 1
+        await asyncio.sleep(DRAIN_POLL_SECONDS)
+    print(f"drained in {time.monotonic() - began:.1f} s")
+    return 0
+
+
 # -- doctor -----------------------------------------------------------------------------------------------
 
 
 def doctor(config: Config) -> int:
     """Looks at what a gateway needs, a line each; 1 where something is wrong."""
     findings = [
-        *_data_directory(config.data_path),
+        *_data_directory(config),
         *_database(config.database_path),
         *_agents(config),
         *asyncio.run(_walls(config.workers)),
@@ -172,12 +247,25 @@ def doctor(config: Config) -> int:
     return 0 if all(is_well for is_well, _ in findings) else 1
 
 
-def _data_directory(path: pathlib.Path) -> list[tuple[bool, str]]:
+def size(config: Config, *, gigabytes: float | None) -> int:
+    """`agent-gateway doctor --sizing`; the exit code."""
+
+    async def measured() -> int:
+        found = await sizing.measure(config)
+        memory = found.machine if gigabytes is None else round(gigabytes * 1e9)
+        print("\n".join(sizing.table(found, memory=memory)))
+        return 0
+
+    return _spoken(measured())
+
+
+def _data_directory(config: Config) -> list[tuple[bool, str]]:
+    path = config.data_path
     known = next(parent for parent in (path, *path.parents) if parent.exists())
     is_writable = known.is_dir() and os.access(known, os.W_OK | os.X_OK)
     findings = [(is_writable, f"data directory {path} {'can' if is_writable else 'cannot'} be written")]
-    free = shutil.disk_usage(known).free
-    findings.append((free > LOW_DISK_BYTES, f"disk: {free // 1024**2} MiB free"))
+    free = free_bytes(known)
+    findings.append((free > config.server.low_disk_bytes, f"disk: {free // 1024**2} MiB free"))
     held = holder(path)
     if is_held(path):
         findings.append((True, f"in use by the gateway at {held.url}" if held else "in use by a gateway"))

@@ -76,6 +76,8 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     """And never more than three quarters of all. 5,000: as many streams as one owner may have."""
     ready_disk_bytes: int = 64 * MIB
     """With less room than this on the data directory's disk, /readyz says no."""
+    low_disk_bytes: int = 512 * MIB
+    """With less room than this on the data directory's disk, the log says so, hour by hour."""
     log_level: str = "info"
     log_format: str = "text"
     """`text` for people, `json` for machines."""
@@ -446,7 +448,7 @@ class Config(Table, frozen=True, kw_only=True):
     def data_path(self) -> pathlib.Path:
         """The data directory."""
         if self.data_dir:
-            return pathlib.Path(self.data_dir).expanduser()
+            return pathlib.Path(self.data_dir).expanduser().absolute()
         home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         return pathlib.Path(home).expanduser() / "agent-gateway"
 

@@ -60,6 +60,8 @@ class Connection(Protocol):
     transport: asyncio.Transport
     client: tuple[str, int] | None
     reader: Reader
+    made_at: float
+    has_spoken: bool
 
 
 class Connections:
@@ -74,6 +76,8 @@ class Connections:
         self._admitted: dict[Connection, str | None] = {}
         """With the address that each is counted for; of a trusted proxy: none."""
         self._refused: set[Connection] = set()
+        self.is_closing = False
+        """Whether every answer is the last of its connection: the gateway is about to end."""
 
     def admit(self, connection: Connection) -> bool:
         """Counts a connection; False where there are too many."""
@@ -89,6 +93,10 @@ class Connections:
     def is_crowded(self) -> bool:
         """Whether so many were refused that the next is reset."""
         return len(self._refused) > LINGERING_REFUSED
+
+    def has_unheard(self, now: float, *, seconds: float) -> bool:
+        """Whether somebody connected within so many seconds and has not asked for anything yet."""
+        return any(not c.has_spoken and now - c.made_at < seconds for c in self._admitted)
 
     def release(self, connection: Connection) -> None:
         """Uncounts it."""

@@ -152,7 +152,8 @@ class WorkerHost:
     def _spawn_request(self) -> SpawnRequest:
         agent, record = self._owner.agent, self._owner.record
         workspaces = self._services.workspaces
-        workspaces.make(record.key, record.uid)
+        uid = workspaces.worker_uid(record.uid)
+        workspaces.make(record.key, uid)
         home = workspaces.home(record.key)
         return SpawnRequest(
             argv=agent.argv,
@@ -160,7 +161,7 @@ class WorkerHost:
             cwd=workspaces.work(record.key),
             home=home,
             session_key=record.key,
-            uid=record.uid,
+            uid=uid,
             is_built_in=agent.is_built_in,
             sandbox=agent.walls(),
             limits=self._limits(),

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from gateway import events as ev
 from gateway import logs
 from gateway.answers import Counts
@@ -216,12 +218,23 @@ class SessionManager:
                 return None
             self.refuse_while_draining()
             record = await self._created(owner, session_id, self._services.agent_for(owner, agent).name)
+        elif record.uid is None and (uid := self._services.workspaces.take_uid()) is not None:
+            record = await self._given(record, uid)
         tombstone = await self.tombstone(owner, session_id)
         session = Session(record, self._services)
         await session.load(above=tombstone.last_seq if tombstone else 0)
         if session.fold.agent is None:
             session.log.append(ev.SessionCreated(session_id, record.agent))
         return session
+
+    async def _given(self, record: SessionRecord, uid: int) -> SessionRecord:
+        """A session that a gateway without uids of its own made: from now on it has one, and so have its
+        files.
+        """
+        await asyncio.to_thread(self._services.workspaces.give, record.key, uid)
+        record = msgspec.structs.replace(record, uid=uid)
+        await self._services.store.update_session(record)
+        return record
 
     async def _created(self, owner: str, session_id: str, agent: str) -> SessionRecord:
         """A new record in the store. Raises QuotaExceeded, StoreFull, StoreFailed."""

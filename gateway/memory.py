@@ -37,6 +37,15 @@ def process_bytes(pid: int) -> int:
     return 0
 
 
+def machine_bytes() -> int:
+    """What this process may use at most: of the machine, or of the container it runs in."""
+    bounds = [int(psutil.virtual_memory().total)]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError), open(f"/sys/fs/cgroup/{name}") as file:
+            bounds.append(int(file.read()))
+    return min(bounds)
+
+
 def resident_bytes(pid: int) -> int:
     """Resident bytes of a process and everything below it, shared pages counted in full by each: quick, and
     too much.

@@ -137,8 +137,15 @@ class Metrics:
             registry=registry,
             buckets=_TOKENS,
         )
+        self.disk_free = Gauge(PREFIX + "disk_free_bytes", "Room where the data is.", registry=registry)
+        self.disk_low = Gauge(PREFIX + "disk_low_bytes", "Less room is too little.", registry=registry)
         build = Gauge(PREFIX + "build_info", "Always 1; the version.", ("version",), registry=registry)
         build.labels(version).set(1)
+
+    def disk_seen(self, free: int, low: int) -> None:
+        """How much room there is, and what would be too little."""
+        self.disk_free.set(free)
+        self.disk_low.set(low)
 
     def committed(self, seconds: float, is_done: bool) -> None:
         """A group commit, or a try that failed; called in the writer's thread."""

@@ -112,6 +112,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._becomes_socket = False
         self._running: RequestResponseCycle | None = None
         self._refusal: Refusal | None = None
+        self.made_at = self.loop.time()
+        self.has_spoken = False
+        """Whether the head of a request has arrived."""
 
     # -- the connection ---------------------------------------------------------------------------------
 
@@ -276,10 +279,11 @@ class GatewayProtocol(HttpToolsProtocol):
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
             expect_100_continue=self.expect_100_continue and version == "1.1",
-            keep_alive=version != "1.0" and not is_upgrade and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0" and not is_upgrade and self._may_be_kept(),
             on_response=self.on_response_complete,
         )
         is_waiting = self._is_answering
+        self.has_spoken = True
         self.cycle = cycle
         self._enter(Phase.BODY)
         if is_waiting:
@@ -288,6 +292,9 @@ class GatewayProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))
         else:
             self._start_asgi_task(cycle, self.app)
+
+    def _may_be_kept(self) -> bool:
+        return self.parser.should_keep_alive() and not self._hub.is_closing
 
     def on_message_complete(self) -> None:
         if self._becomes_socket:

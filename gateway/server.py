@@ -2,7 +2,8 @@
 
 Stock uvicorn refuses connections as soon as SIGTERM arrives and exits 143. Here the listener stays open while
 the gateway drains: new work is told 503, running turns get their grace, streams end with an event; then it
-exits 0. A second signal ends the grace.
+exits 0. A second signal ends the grace. Meanwhile every answer is the last of its connection, and whoever has
+just connected is heard first: with a listener that a service manager holds nobody is cut or refused.
 
 Connections are held to what the process may open: files are kept back for workers, so that a flood of
 connections stops no session from starting.
@@ -31,11 +32,14 @@ from gateway.config_file import ConfigError
 from gateway.connections import Connections
 from gateway.door import SOCKET_NAME, Door, make_token, open_door
 from gateway.protocol import GatewayProtocol
+from gateway.systemd import notify
 
 log = logging.getLogger(__name__)
 
 CONNECTION_GRACE_SECONDS: Final = 2
 """How long connections may take to end by themselves once every stream has."""
+FIRST_REQUEST_SECONDS: Final = 0.5
+"""A connection as young as that, whose first request is still on its way, is not closed over it."""
 SEND_BUFFER_BYTES: Final = 64 * 1024
 """What the kernel keeps for a reader that does not read; Linux doubles it. With what the protocol keeps, less
 than 256 kB a connection.
@@ -58,12 +62,22 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
-        self._connections = connections
+        self.connections = connections
+        self.serving: asyncio.Task[None]
 
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP_TICKS == 0:
-            self._connections.sweep(asyncio.get_running_loop().time())
+            self.connections.sweep(asyncio.get_running_loop().time())
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listening in self.servers:
+            listening.close()
+        self.connections.is_closing = True
+        loop = asyncio.get_running_loop()
+        while self.connections.has_unheard(loop.time(), seconds=FIRST_REQUEST_SECONDS):
+            await asyncio.sleep(STARTED_POLL_SECONDS)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -76,9 +90,7 @@ def listen(host: str, port: int, *, half_open_seconds: float = 60) -> socket.soc
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    _find_half_open(listener, seconds=half_open_seconds)
+    tune(listener, half_open_seconds=half_open_seconds)
     try:
         listener.bind((host, port))
     except OSError:
@@ -93,6 +105,13 @@ def own_url(listener: socket.socket) -> str:
     wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
     host = wildcards.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def tune(listener: socket.socket, *, half_open_seconds: float) -> None:
+    """Sets what the connections of a listener inherit."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _find_half_open(listener, seconds=half_open_seconds)
 
 
 def _find_half_open(listener: socket.socket, *, seconds: float) -> None:
@@ -126,8 +145,8 @@ def connection_capacity(server: ServerConfig, limits: LimitsConfig) -> int:
 
 
 @contextlib.asynccontextmanager
-async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
-    """A gateway that takes requests; leaving ends its server, then its sessions. Yields the server's task.
+async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[Server]:
+    """A gateway that takes requests; leaving ends its server, then its sessions.
 
     Raises StoreFailed where the data directory cannot be used.
     """
@@ -138,13 +157,13 @@ async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[as
         capacity = connection_capacity(config.server, config.limits)
         connections = Connections(config.server, capacity=capacity)
         server = Server(_uvicorn(gateway.app, config, connections), connections)
-        serving = asyncio.create_task(server.serve([listener]), name="server")
+        serving = server.serving = asyncio.create_task(server.serve([listener]), name="server")
         try:
             while not server.started and not serving.done():
                 await asyncio.sleep(STARTED_POLL_SECONDS)
             gateway.services.own_url = own_url(listener)
             async with _operators_door(gateway, server, connections):
-                yield serving
+                yield server
         finally:
             server.should_exit = True
             await serving
@@ -193,13 +212,16 @@ async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready
     """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used."""
     stopping, hurrying = asyncio.Event(), asyncio.Event()
     with _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set(), lambda: _reload(gateway)):
-        async with running(gateway, listener) as serving:
+        async with running(gateway, listener) as server:
             gateway.lock.inform(url)
             on_ready()
+            notify("READY=1")
             waiting = asyncio.create_task(stopping.wait(), name="signal")
-            await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([server.serving, waiting], return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
-            if not serving.done():
+            if not server.serving.done():
+                notify("STOPPING=1")
+                server.connections.is_closing = True
                 await _drain(gateway, hurrying)
 
 

@@ -48,6 +48,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Whether the client leaves so much unread that nothing more is read of it."""
         self._is_lingering = False
         self._arrived = 0
+        self.made_at = 0.0
+        self.has_spoken = True  # it asked to become one
 
     # -- the connection ---------------------------------------------------------------------------------
 

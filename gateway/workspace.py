@@ -55,6 +55,15 @@ class Workspaces:
             if uid is not None:
                 os.chown(path, uid, uid, follow_symlinks=False)
 
+    def give(self, key: str, uid: int) -> None:
+        """Makes a uid the owner of a session's files, following no link out of them."""
+        if not (self._root / key).is_dir():
+            return  # made when the first worker needs them
+        for _, directories, files, here in os.fwalk(self._root / key, follow_symlinks=False):
+            os.fchown(here, uid, uid)
+            for entry in (*directories, *files):
+                os.chown(entry, uid, uid, dir_fd=here, follow_symlinks=False)
+
     def remove(self, key: str) -> None:
         """Erases both, following no link out of them."""
         path = self._root / key
@@ -72,6 +81,10 @@ class Workspaces:
                 self._taken.add(uid)
                 return uid
         return None
+
+    def worker_uid(self, uid: int | None) -> int | None:
+        """The uid that a worker can be given here: none where the gateway is no root, whatever is stored."""
+        return uid if self._has_uids else None
 
     def claim_uids(self, uids: set[int]) -> None:
         """Stored sessions have these uids."""

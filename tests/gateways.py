@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
@@ -140,10 +141,11 @@ async def running_gateway(
     config: str = "",
     prefix: Sequence[str] = (),
     agents: Mapping[str, Scenario] | None = None,
+    listener: socket.socket | None = None,
 ) -> AsyncIterator[RunningGateway]:
     """Starts a gateway on a free port with its data below `directory`, and ends it however the block ends.
 
-    `agents` are scripted ones: name → scenario.
+    `agents` are scripted ones: name → scenario. `listener`: passed to it, as systemd passes a socket.
     """
     log = directory / "gateway.log"
     data = directory / "data"
@@ -152,6 +154,10 @@ async def running_gateway(
         (directory / "config.toml").write_text(config)
         arguments = (*arguments, "--config", str(directory / "config.toml"))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_OUT)}
+    kept = [] if listener is None else [listener.fileno()]
+    if listener is not None:
+        passing = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{listener.fileno()}'
+        prefix = ("bash", "-c", passing, "bash", *prefix)
     with log.open("ab") as stream:
         process = await asyncio.create_subprocess_exec(
             *prefix,
@@ -160,6 +166,7 @@ async def running_gateway(
             env={**clean, **(environ or {})},
             stdout=asyncio.subprocess.PIPE,
             stderr=stream,
+            pass_fds=kept,
         )
     try:
         assert process.stdout is not None

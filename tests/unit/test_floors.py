@@ -33,6 +33,7 @@ FLOORS: Final[dict[str, int]] = {
     "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3, "passes": 3,
     "quotas": 3, "starts": 3, "usage": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
     "shop.catalog": 3, "shop.insights": 3,
+    "archive": 3, "backup": 3, "disk": 3, "systemd": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
     "manager": 4, "reaper": 4, "idempotency": 4, "census": 4, "readiness": 4, "shop.cart": 4,
@@ -47,7 +48,8 @@ FLOORS: Final[dict[str, int]] = {
     "api.product_answers": 5, "api.product_reading": 5, "api.product_staff": 5, "api.product_stats": 5,
     "api.envelope": 5, "api.shopping": 5, "shop.asking": 5, "api.servers": 5,
     # 6: composition
-    "door": 6, "app": 6, "server": 6, "commands": 6, "top": 6, "desktop": 6, "__main__": 6, "__init__": 6,
+    "door": 6, "app": 6, "server": 6, "commands": 6, "sizing": 6, "top": 6, "desktop": 6,
+    "__main__": 6, "__init__": 6,
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
@@ -72,6 +74,8 @@ SAME_FLOOR: Final = {
     ("api.product_reading", "auth"), ("api.product_staff", "auth"), ("api.product_stats", "auth"),
     ("api.product_sockets", "auth"),
     ("agent", "spawner"), ("stores.sqlite", "stores.writer"),
+    ("archive", "tickets"), ("backup", "archive"), ("backup", "lock"), ("backup", "tickets"),
+    ("backup", "stores.sqlite"),
     ("stores.sqlite_credentials", "stores.sqlite"), ("oidc", "tokens"),
     ("metrics", "recent"), ("audit", "limits"), ("audit", "logs"), ("audit", "tenants"),
     ("usage", "memory"),
@@ -95,7 +99,8 @@ SAME_FLOOR: Final = {
     ("sockets", "refusals"), ("protocol", "sockets"), ("__main__", "top"),
     ("server", "app"), ("server", "door"), ("commands", "app"), ("commands", "server"),
     ("commands", "door"), ("__main__", "commands"), ("__main__", "app"), ("__main__", "server"),
-    ("__init__", "app"),
+    ("__init__", "app"), ("commands", "sizing"), ("sizing", "app"), ("sizing", "door"),
+    ("sizing", "server"),
     ("services", "shop.cart"), ("shop.tools", "shop.cart"), ("api.mcp", "auth"), ("api.mcp", "api.operation"),
     ("api.mcp", "api.reading"), ("api.mcp", "api.mcp_conversation"),
     ("api.mcp_server", "api.mcp_conversation"),
@@ -122,7 +127,9 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "argon2": ("api.product_staff",),
     "jwt": ("tokens",),
     "itsdangerous": ("tickets",),
-    "sqlite3": ("stores.sqlite", "stores.database", "stores.writer", "commands", "shop.retrieval"),
+    "sqlite3": (
+        *("backup", "stores.sqlite", "stores.database", "stores.writer", "commands", "shop.retrieval"),
+    ),
     "mcp": ("api.mcp_server",),
     "mcp_types": ("api.mcp_server",),
 }

@@ -1,0 +1,76 @@
+"""What people install: an sdist, and the wheel made of it, into an empty environment, where it serves."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+from gateway.version import VERSION
+from tests.deploy.tools import run
+from tests.gateways import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+BUILD_SECONDS = 200
+PIP = ("-m", "pip", "--disable-pip-version-check")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """An sdist of the checkout, and the wheel that is made of it."""
+    directory = tmp_path_factory.mktemp("built")
+    run(sys.executable, "-m", "venv", directory / "tools")
+    python = directory / "tools" / "bin" / "python"
+    run(python, *PIP, "install", "-q", "hatchling", seconds=BUILD_SECONDS)
+    run(python, "-m", "hatchling", "build", "-t", "sdist", "-d", directory, cwd=ROOT, seconds=BUILD_SECONDS)
+    (sdist,) = directory.glob("*.tar.gz")
+    run(python, *PIP, "wheel", "-q", "--no-deps", "-w", directory, sdist, seconds=BUILD_SECONDS)
+    return directory
+
+
+def test_the_wheel_has_the_page_the_schema_and_nothing_of_the_tests(built: pathlib.Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert wheel.name.startswith(f"agent_gateway-{VERSION}-")
+    assert any(name.endswith("index.html") for name in names)
+    assert "gateway/stores/migrations/0001_initial.sql" in names
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "frontend/node_modules"))]
+
+
+def test_the_sdist_builds_without_git_and_carries_no_leftovers(built: pathlib.Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as tar:
+        names = tar.getnames()
+    assert not [name for name in names if re.search(r"node_modules|\.venv|\.cache|/\.git/|__pycache__", name)]
+
+
+def test_a_wheel_in_an_empty_environment_serves_its_page(built: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "empty")
+    program = tmp_path / "empty" / "bin"
+    run(program / "python", *PIP, "install", "-q", wheel, seconds=BUILD_SECONDS)
+    assert run(program / "agent-gateway", "--version").strip() == f"agent-gateway {VERSION}"
+    gateway = subprocess.Popen(
+        [program / "agent-gateway", "serve", "--port", "0", "--data-dir", tmp_path / "data"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert gateway.stdout is not None
+        url = gateway.stdout.readline().split()[-1]
+        assert "<script" in run("curl", "-s", url)
+        body = '{"session_id": "a", "message": "/echo installed"}'
+        answer = run(
+            "curl", "-s", f"{url}/api/chat?wait=20", "-H", "Content-Type: application/json", "-d", body
+        )
+        assert '"content":"installed"' in answer
+    finally:
+        gateway.terminate()
+        assert gateway.wait(60) == 0
+        if gateway.stdout is not None:
+            gateway.stdout.close()

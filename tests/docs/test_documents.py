@@ -62,6 +62,7 @@ async def test_every_command_of_a_document_runs(tmp_path: pathlib.Path, path: pa
     async with running_gateway(tmp_path) as gateway:
         ports = {"8080": int(gateway.url.rpartition(":")[2])}
         (tmp_path / "here").mkdir()
+        (tmp_path / "here" / "tests").symlink_to(ROOT / "tests")
         (tmp_path / "script").write_text(_written(path, tmp_path / "here", ports))
         process = await asyncio.create_subprocess_exec(
             *("bash", str(tmp_path / "script")),

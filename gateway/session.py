@@ -202,7 +202,8 @@ class Session:
         context: str = "",
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
-        The answer comes on the log, unless a person has taken over: then the agent hears of it later.
+        The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
+        `context` the agent hears with the message, and nobody else.
 
         `account` pays for it. Raises QueueFull, WorkerLimit, QuotaExceeded, SessionEnded, StoreFull,
         StoreFailed.

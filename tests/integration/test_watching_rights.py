@@ -85,7 +85,13 @@ async def test_a_scrapers_key_scrapes_and_sees_every_tenant_but_no_content(gatew
     assert (last["action"], last["target"], last["tenant"]) == ("session.killed", acme["key"], "default")
 
 
-async def test_operators_of_a_tenant_reach_that_alone(gateway: RunningGateway) -> None:
+async def test_operators_of_a_tenant_reach_that_alone(tmp_path: pathlib.Path) -> None:
+    config = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n[tenants.beta]\n'
+    async with running_gateway(tmp_path, config=config) as own:
+        await _of_a_tenant(own)
+
+
+async def _of_a_tenant(gateway: RunningGateway) -> None:
     talk = {name: await gateway.mint(f"{name}-talks", tenant=name) for name in ("acme", "beta")}
     for key in talk.values():
         async with gateway.caller(key) as caller:

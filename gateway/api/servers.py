@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from gateway.agent import AgentError, AgentGone, WireError
 from gateway.answers import CommandAnswer
-from gateway.session import McpServer, Session
+from gateway.session import Session
+from gateway.session_core import McpServer
 from worker.acp import METHOD_NOT_FOUND
 
 MAX_SERVERS: Final = 16

@@ -35,7 +35,8 @@ FLOORS: Final[dict[str, int]] = {
     "shop.catalog": 3, "shop.insights": 3,
     "archive": 3, "backup": 3, "disk": 3, "systemd": 3,
     # 4: the heart
-    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
+    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4, "session_core": 4,
+    "session_turns": 4, "session_verbs": 4,
     "manager": 4, "reaper": 4, "idempotency": 4, "census": 4, "readiness": 4, "shop.cart": 4,
     "shop.tools": 4, "products.catalogue": 4, "products.words": 4, "products.frames": 4,
     "products.notices": 4, "products.rates": 4, "products.floor": 4, "products.desk": 4,
@@ -83,9 +84,8 @@ SAME_FLOOR: Final = {
     ("api.admin", "api.operation"), ("api.admin", "api.reading"), ("api.admin", "auth"),
     ("forks", "memory"), ("forks", "spawner"), ("watchdog", "forks"), ("watchdog", "memory"),
     ("walls", "forks"), ("walls", "spawner"), ("walls", "watchdog"), ("peer", "turns"),
-    ("session", "eventlog"), ("session", "peer"), ("session", "services"), ("session", "host"),
     ("host", "peer"), ("host", "services"), ("services", "slots"), ("manager", "services"),
-    ("reaper", "services"), ("session", "slots"), ("session", "turns"), ("manager", "eventlog"),
+    ("reaper", "services"), ("manager", "eventlog"),
     ("manager", "session"), ("reaper", "manager"), ("reaper", "session"), ("idempotency", "session"),
     ("idempotency", "turns"), ("api.chat", "auth"), ("api.chat", "api.operation"),
     ("api.chat", "api.reading"), ("api.chat", "api.stream"), ("api.sessions", "auth"),
@@ -109,6 +109,12 @@ SAME_FLOOR: Final = {
     ("shop.assistant", "shop.retrieval"), ("api.envelope", "api.operation"), ("api.shopping", "auth"),
     ("api.shopping", "api.envelope"), ("api.shopping", "api.operation"), ("api.shopping", "api.reading"),
     ("api.shopping", "shop.asking"), ("api.chat", "api.servers"),
+    ("session", "host"), ("session", "peer"), ("session", "turns"), ("session_core", "eventlog"),
+    ("session_core", "host"), ("session_core", "peer"), ("session_core", "services"),
+    ("session_core", "turns"), ("session_turns", "turns"), ("session_verbs", "peer"),
+    ("session_verbs", "turns"),
+    ("session", "session_turns"), ("session", "session_verbs"), ("session_turns", "session_core"),
+    ("session_verbs", "session_turns"),
 }  # fmt: skip
 
 ROOMS: Final[dict[str, tuple[str, ...]]] = {

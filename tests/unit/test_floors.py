@@ -35,7 +35,8 @@ FLOORS: Final[dict[str, int]] = {
     "shop.catalog": 3, "shop.insights": 3,
     "archive": 3, "backup": 3, "disk": 3, "systemd": 3,
     # 4: the heart
-    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4, "session_core": 4,
+    "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
+    "session_core": 4,
     "session_turns": 4, "session_verbs": 4,
     "manager": 4, "reaper": 4, "idempotency": 4, "census": 4, "readiness": 4, "shop.cart": 4,
     "shop.tools": 4, "products.catalogue": 4, "products.words": 4, "products.frames": 4,

@@ -165,7 +165,7 @@ class ChatFace:
     # -- verbs ------------------------------------------------------------------------------------------
 
     async def chat(self, request: Request) -> Response:
-        body = await self._read(request, ChatRequest)
+        body = await read_body(request, ChatRequest, self._services.config)
         self._check_text(body.message)
         wait = query_int(request, "wait", default=0, low=0, high=MAX_WAIT_SECONDS)
         principal = principal_of(request)
@@ -224,7 +224,7 @@ class ChatFace:
         return response(frames, headers=headers, on_end=BackgroundTask(release))
 
     async def interrupt(self, request: Request) -> Response:
-        body = await self._read(request, InterruptRequest)
+        body = await read_body(request, InterruptRequest, self._services.config)
         owner = principal_of(request).owner
         session_id = await self._reading_session_id(request, owner, body.session_id)
         self._take(owner, session_id)
@@ -243,7 +243,7 @@ class ChatFace:
         return json_response(await self._absent(owner, session_id))
 
     async def system(self, request: Request) -> Response:
-        body = await self._read(request, SystemRequest)
+        body = await read_body(request, SystemRequest, self._services.config)
         self._check_text(body.message)
         owner = principal_of(request).owner
         session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
@@ -253,7 +253,7 @@ class ChatFace:
         return self._answer(request, session, is_new=is_new, extra=b',"res":' + said.json)
 
     async def mcp_command(self, request: Request) -> Response:
-        body = await self._read(request, CommandRequest)
+        body = await read_body(request, CommandRequest, self._services.config)
         owner = principal_of(request).owner
         if body.command == "set_network":
             return await self._set_network(request, owner, body)
@@ -302,9 +302,6 @@ class ChatFace:
         except RateLimited:
             self._services.metrics.rejections.labels("session_requests_per_second").inc()
             raise
-
-    async def _read(self, request: Request, kind: type[T]) -> T:
-        return await read_body(request, kind, server=self._server, limits=self._limits)
 
     def _check_text(self, text: str) -> None:
         if not text.strip():

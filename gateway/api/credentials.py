@@ -6,7 +6,7 @@ The tenant `default` is the gateway's own: its administrators reach every tenant
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from msgspec import Struct
 from starlette.requests import Request
@@ -24,8 +24,6 @@ from gateway.keyring import KeyRing
 from gateway.services import Services
 from gateway.stores.credentials import ApiKey, CredentialStore
 from gateway.tenants import IMPLIED, Principal, reach, with_implied
-
-T = TypeVar("T")
 
 NAME_CHARACTERS: Final = 100
 _HARMLESS: Final = frozenset({"chat", "read"})
@@ -125,7 +123,7 @@ class CredentialsFace:
         return json_response(KeyList([self._summary(key) for key in known]))
 
     async def mint_key(self, request: Request) -> Response:
-        body = await self._read(request, MintRequest)
+        body = await read_body(request, MintRequest, self._services.config)
         principal = principal_of(request)
         subject = body.subject or body.name
         self._check(body, subject, principal)
@@ -160,7 +158,7 @@ class CredentialsFace:
             raise Forbidden("Keys for operators and administrators are made by those who are.")
 
     async def rotate_key(self, request: Request) -> Response:
-        body = await self._read(request, RotateRequest)
+        body = await read_body(request, RotateRequest, self._services.config)
         if not 0 <= body.overlap_hours <= MAX_OVERLAP_HOURS:
             raise InvalidField(f"overlap_hours is 0 to {MAX_OVERLAP_HOURS} - at `$.overlap_hours`.")
         old = self._own_key(request)
@@ -194,7 +192,7 @@ class CredentialsFace:
         )
 
     async def revoke_browsers(self, request: Request) -> Response:
-        body = await self._read(request, RevokeRequest)
+        body = await read_body(request, RevokeRequest, self._services.config)
         if not _reaches(principal_of(request), body.tenant):
             raise Forbidden("You revoke what belongs to your own tenant only.")
         await self._gate.revoke(Principal(body.tenant, body.subject).owner, self._credentials)
@@ -236,10 +234,6 @@ class CredentialsFace:
             return json_response(self._reload())
         except ConfigError as error:
             raise InvalidField("; ".join(error.mistakes)) from None
-
-    async def _read(self, request: Request, kind: type[T]) -> T:
-        config = self._services.config
-        return await read_body(request, kind, server=config.server, limits=config.limits)
 
 
 def _reaches(principal: Principal, tenant: str) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hmac
 import urllib.parse
-from typing import Final, TypeVar
+from typing import Final
 
 from msgspec import Struct
 from starlette.requests import Request
@@ -23,8 +23,6 @@ from gateway.oidc import Provider, ProviderFailed
 from gateway.services import Services
 from gateway.stores.credentials import CredentialStore
 from gateway.tenants import Principal
-
-T = TypeVar("T")
 
 SIGN_IN_COOKIE: Final = "agw_signin"
 SIGN_IN_SECONDS: Final = 600
@@ -160,7 +158,7 @@ class IdentityFace:
     # -- signing in -------------------------------------------------------------------------------------
 
     async def sign_in(self, request: Request) -> Response:
-        body = await self._read(request, SignInRequest)
+        body = await read_body(request, SignInRequest, self._services.config)
         if "keys" not in self._services.config.auth.modes:
             raise SignInFailed("API keys are not accepted here.")
         known = self._gate.by_pasted_key(request, body.key.strip())
@@ -169,7 +167,7 @@ class IdentityFace:
         return json_response(self._me(principal))
 
     async def sign_out(self, request: Request) -> Response:
-        body = await self._read(request, SignOutRequest)
+        body = await read_body(request, SignOutRequest, self._services.config)
         principal = principal_of(request)
         self._services.audit.note(principal, "signed_out", detail="everywhere" if body.everywhere else None)
         if body.everywhere:
@@ -247,7 +245,7 @@ class IdentityFace:
         return json_response(Handover(token, f"{base}/#handover={token}", expires_at))
 
     async def claim(self, request: Request) -> Response:
-        body = await self._read(request, ClaimRequest)
+        body = await read_body(request, ClaimRequest, self._services.config)
         ticket = self._gate.tickets.read("handover", body.token)
         if ticket is None or ticket.principal is None:
             raise SignInFailed("This link is not valid any more; make a new one.")
@@ -265,10 +263,6 @@ class IdentityFace:
         else:
             self._gate.set_user(request, principal)
         return json_response(self._me(principal))
-
-    async def _read(self, request: Request, kind: type[T]) -> T:
-        config = self._services.config
-        return await read_body(request, kind, server=config.server, limits=config.limits)
 
 
 def _path(text: str) -> str:

@@ -7,7 +7,7 @@ own tenant only.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, TypeVar
+from typing import Final
 
 import argon2
 from starlette.requests import Request
@@ -45,8 +45,6 @@ from gateway.products import words
 from gateway.products.desk import SUPPORT, Desk, Draft
 from gateway.services import Services
 from gateway.stores.products import ProductSession
-
-T = TypeVar("T")
 
 LOGINS_PER_SECOND: Final = 0.2
 LOGIN_BURST: Final = 10.0
@@ -114,7 +112,7 @@ class StaffFace:
         ]  # fmt: skip
 
     async def log_in_staff(self, request: Request) -> Response:
-        body = await self._read(request, LoginRequest)
+        body = await read_body(request, LoginRequest, self._services.config)
         address, limits = address_of(request), {"rate": LOGINS_PER_SECOND, "burst": LOGIN_BURST}
         if seconds := self._failures.wait(address, **limits):
             raise RateLimited("Too many failed logins of one address", retry_after_seconds=seconds)
@@ -153,7 +151,7 @@ class StaffFace:
         return json_response(await message_page(request, self._desk, await self._staffed(request)))
 
     async def respond_to_product_chat(self, request: Request) -> Response:
-        body = await self._read(request, RespondRequest)
+        body = await read_body(request, RespondRequest, self._services.config)
         chat = await self._staffed(request)
         draft = Draft(
             text=body.message_text,
@@ -190,7 +188,3 @@ class StaffFace:
         if SUPPORT not in principal.scopes:
             raise AdminNeeded
         return chat
-
-    async def _read(self, request: Request, kind: type[T]) -> T:
-        config = self._services.config
-        return await read_body(request, kind, server=config.server, limits=config.limits)

@@ -6,7 +6,7 @@ there are the same 404.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -45,8 +45,6 @@ from gateway.products.catalogue import Product
 from gateway.products.desk import Desk, Draft, Said, is_staff_of
 from gateway.services import Services
 from gateway.tenants import Principal
-
-T = TypeVar("T")
 
 _BAD: Final = (400, 404)
 
@@ -99,7 +97,7 @@ class ProductsFace:
         return json_response(CatalogueProduct(product.id, product.name, product.price, product.description))
 
     async def open_product_chat(self, request: Request) -> Response:
-        body = await self._read(request, OpenRequest)
+        body = await read_body(request, OpenRequest, self._services.config)
         product = self._product(request)
         session_id = words.session_id(body.session_id)
         if body.product_id not in (None, product.id):
@@ -128,7 +126,7 @@ class ProductsFace:
         return json_response(SentToSockets(words_, said.message_id, session_id, said.was_changed, True))
 
     async def _send(self, request: Request) -> tuple[Said, str]:
-        body = await self._read(request, MessageRequest)
+        body = await read_body(request, MessageRequest, self._services.config)
         principal = principal_of(request)
         product_id, session_id = self._names(request)
         chat = await self._desk.chat(principal, session_id, product_id)
@@ -161,7 +159,7 @@ class ProductsFace:
 
     async def mark_product_messages(self, request: Request) -> Response:
         kind: Any = ReadRequest | list[int] | None
-        body: ReadRequest | list[int] | None = await self._read(request, kind)
+        body: ReadRequest | list[int] | None = await read_body(request, kind, self._services.config)
         product_id, session_id = self._names(request)
         ids: list[int] | None = body.message_ids if isinstance(body, ReadRequest) else body
         if isinstance(body, ReadRequest) and body.mark_all:
@@ -187,7 +185,3 @@ class ProductsFace:
         self._desk.rates.take(
             owner=principal.owner, address=address_of(request), product_id=product_id, session_id=session_id
         )
-
-    async def _read(self, request: Request, kind: type[T]) -> T:
-        config = self._services.config
-        return await read_body(request, kind, server=config.server, limits=config.limits)

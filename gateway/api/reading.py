@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from gateway.config import LimitsConfig, ServerConfig
+from gateway.config import Config, LimitsConfig, ServerConfig
 from gateway.errors import (
     BadRequest,
     BodyTooLarge,
@@ -28,14 +28,14 @@ COOKIE: Final = "agw_session"
 _JSON_TYPES: Final = ("application/json",)
 
 
-async def read_body(request: Request, kind: type[T], *, server: ServerConfig, limits: LimitsConfig) -> T:
+async def read_body(request: Request, kind: type[T], config: Config) -> T:
     """The JSON body as `kind`; an empty body is `{}`.
 
     Raises WrongMediaType (415), BodyTooLarge (413), RequestTimeout (408), BadRequest (400: no JSON, too
     deep), InvalidField (422: wrong type, missing).
     """
-    body = await read_bytes(request, server) or b"{}"
-    checked_depth(body, limits)
+    body = await read_bytes(request, config.server) or b"{}"
+    checked_depth(body, config.limits)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:

@@ -6,7 +6,6 @@ Not yours and not there are the same 404.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -27,8 +26,6 @@ from gateway.manager import SessionManager, new_session_id
 from gateway.services import Services
 from gateway.session import Session
 from gateway.stores.base import SessionRecord
-
-T = TypeVar("T")
 
 TITLE_CHARACTERS = 200
 EXPORT_PAGE_BYTES = 256 * 1024
@@ -209,7 +206,7 @@ class SessionsFace:
     # -- changing ---------------------------------------------------------------------------------------
 
     async def create_session(self, request: Request) -> Response:
-        body = await self._read(request, CreateRequest)
+        body = await read_body(request, CreateRequest, self._services.config)
         if body.session_id is not None:
             checked_session_id(body.session_id)
         if body.retention_days is not None and not 0 <= body.retention_days <= MAX_RETENTION_DAYS:
@@ -239,7 +236,7 @@ class SessionsFace:
         return await self._manager.get_or_create(owner, session_id, agent=body.agent)
 
     async def rename_session(self, request: Request) -> Response:
-        body = await self._read(request, RenameRequest)
+        body = await read_body(request, RenameRequest, self._services.config)
         session = await self._session(request)
         await session.rename(_title(body.title))
         return json_response(self._summary(session.fresh_record()))
@@ -259,13 +256,13 @@ class SessionsFace:
         return json_response(Deleted(session.session_id, True, receipt))
 
     async def answer_permission(self, request: Request) -> Response:
-        body = await self._read(request, PermissionRequest)
+        body = await read_body(request, PermissionRequest, self._services.config)
         session = await self._session(request)
         await session.answer_permission(body.permission_id, body.option_id)
         return json_response(self._summary(session.fresh_record()))
 
     async def edit_queue(self, request: Request) -> Response:
-        body = await self._read(request, QueueRequest)
+        body = await read_body(request, QueueRequest, self._services.config)
         session = await self._session(request)
         match body.action:
             case "send":
@@ -282,10 +279,6 @@ class SessionsFace:
         return json_response(self._summary(session.fresh_record()))
 
     # -- inner ------------------------------------------------------------------------------------------
-
-    async def _read(self, request: Request, kind: type[T]) -> T:
-        config = self._services.config
-        return await read_body(request, kind, server=config.server, limits=config.limits)
 
     def _path_id(self, request: Request) -> str:
         return checked_session_id(request.path_params["session_id"])

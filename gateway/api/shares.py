@@ -11,7 +11,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from msgspec import Struct
 from starlette.background import BackgroundTask
@@ -30,8 +30,6 @@ from gateway.manager import SessionManager
 from gateway.services import Services
 from gateway.stores.base import SessionRecord
 from gateway.stores.credentials import CredentialStore, Share, SharedSession
-
-T = TypeVar("T")
 
 MAX_HOURS: Final = 24 * 365
 STREAMS_PER_SHARE: Final = 200
@@ -115,7 +113,7 @@ class SharesFace:
     # -- its owner --------------------------------------------------------------------------------------
 
     async def share_session(self, request: Request) -> Response:
-        body = await self._read(request, ShareRequest)
+        body = await read_body(request, ShareRequest, self._services.config)
         if body.hours is not None and not 0 < body.hours <= MAX_HOURS:
             raise InvalidField(f"hours is more than 0, at most {MAX_HOURS} - at `$.hours`.")
         record = await self._record(request)
@@ -202,10 +200,6 @@ class SharesFace:
         return found
 
     # -- inner ------------------------------------------------------------------------------------------
-
-    async def _read(self, request: Request, kind: type[T]) -> T:
-        config = self._services.config
-        return await read_body(request, kind, server=config.server, limits=config.limits)
 
     async def _record(self, request: Request) -> SessionRecord:
         session_id = checked_session_id(request.path_params["session_id"])

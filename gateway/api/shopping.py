@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -40,8 +40,6 @@ from gateway.shop.retrieval import FullText
 from gateway.shop.tools import described
 from gateway.stores.shop import Cart, Line, ShopKey
 from gateway.tenants import Scope
-
-T = TypeVar("T")
 
 PREFIX: Final = "/api/v1/shopping"
 NAME_CHARACTERS: Final = 200
@@ -180,7 +178,7 @@ class ShoppingFace:
         )
 
     async def _asked(self, request: Request) -> Asked:
-        body = await self._read(request, QueryRequest)
+        body = await read_body(request, QueryRequest, self._services.config)
         if not body.q.strip():
             raise BadRequest("q is empty: say what you are looking for.")
         size, limit = len(body.q.encode()), self._limits.message_bytes
@@ -286,7 +284,7 @@ class ShoppingFace:
 
     async def shop_prefer(self, request: Request) -> Response:
         key = self._key(request)
-        changes = await self._read(request, dict[str, Any])
+        changes = await read_body(request, dict[str, Any], self._services.config)
         await self._refuse_unknown(key)
         await self._shop.prefer(key, changes)
         message = "Preferences updated successfully"
@@ -301,7 +299,7 @@ class ShoppingFace:
 
     async def shop_add(self, request: Request) -> Response:
         key = self._key(request)
-        body = await self._read(request, dict[str, Any])
+        body = await read_body(request, dict[str, Any], self._services.config)
         await self._refuse_unknown(key)
         quantity = _quantity(body)
         product_id = body.get("product_id")
@@ -320,7 +318,7 @@ class ShoppingFace:
 
     async def shop_remove(self, request: Request) -> Response:
         key = self._key(request)
-        body = await self._read(request, RemoveRequest)
+        body = await read_body(request, RemoveRequest, self._services.config)
         taken, cart = await self._shop.remove(key, body.id)
         return good(
             {"message": "Item removed from cart successfully", "item": _item(taken), **_shown(key, cart)}
@@ -334,7 +332,7 @@ class ShoppingFace:
 
     async def shop_checkout(self, request: Request) -> Response:
         key = self._key(request)
-        await self._read(request, dict[str, Any])
+        await read_body(request, dict[str, Any], self._services.config)
         await self._refuse_unknown(key)
         purchase = await self._shop.checkout(key)
         if purchase is None:
@@ -391,9 +389,6 @@ class ShoppingFace:
         session_id = checked_session_id(request.path_params["session_id"] if named is None else named)
         principal = principal_of(request)
         return ShopKey(principal.tenant, principal.owner, session_id)
-
-    async def _read(self, request: Request, kind: type[T]) -> T:
-        return await read_body(request, kind, server=self._services.config.server, limits=self._limits)
 
     async def _refuse_unknown(self, key: ShopKey) -> None:
         """Raises SessionNotFound where the shop and the chat both know of no such session."""

@@ -16,13 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.api.envelope import Envelope, dialect, good
-from gateway.api.operation import Handler, Operation, Parameter
+from gateway.api.operation import Handler, Operation, Parameter, json_response
 from gateway.api.reading import checked_session_id, query_int, read_body
 from gateway.auth import principal_of
 from gateway.chat import ChatState
 from gateway.errors import (
     AnswerFailed,
     BadRequest,
+    Forbidden,
     GatewayError,
     InvalidField,
     MessageTooLong,
@@ -35,11 +36,11 @@ from gateway.services import Services
 from gateway.shop.asking import Asked, Asking
 from gateway.shop.assistant import CONFIDENCE, Assistant
 from gateway.shop.catalog import MAX_PRICE, Query, number
-from gateway.shop.insights import top
+from gateway.shop.insights import TenantInsights, top
 from gateway.shop.retrieval import FullText
 from gateway.shop.tools import described
 from gateway.stores.shop import Cart, Line, ShopKey
-from gateway.tenants import Scope
+from gateway.tenants import Scope, reach
 
 PREFIX: Final = "/api/v1/shopping"
 NAME_CHARACTERS: Final = 200
@@ -55,6 +56,12 @@ class QueryRequest(Struct):
 
     q: str
     sessionId: str
+
+
+class ConsentRequest(Struct):
+    """`POST /session/{session_id}/consent`: whether it may be counted in its tenant's statistics."""
+
+    counted: bool
 
 
 class RemoveRequest(Struct):
@@ -92,8 +99,14 @@ class ShoppingFace:
     def operations(self) -> list[Operation]:
         """The routes."""
         limit = _whole("limit", 1, 200, "How many messages, the newest.")
+        insights = Operation(
+            method="GET", path="/api/admin/shop/insights", scope="operate", handler=self.tenant_insights,
+            summary="A tenant's shoppers in numbers, without ids, of those who agreed", answer=TenantInsights,
+            parameters=(_text("tenant", "Which tenant; one's own where it is absent."),),
+        )  # fmt: skip
         before = _whole("before", 0, 1_000_000_000, "Only messages before this one (`next_before`).")
         return [
+            insights,
             self._operation("POST", "/query", self.shop_query, "Ask", body=QueryRequest, errors=(502,)),
             self._operation(
                 "POST", "/query/stream", self.shop_query_stream, "Ask, and follow the answer",
@@ -109,6 +122,10 @@ class ShoppingFace:
             self._operation(
                 "POST", "/session/{session_id}/preferences", self.shop_prefer, "Merge preferences",
                 body=dict[str, Any], errors=(404,),
+            ),
+            self._operation(
+                "POST", "/session/{session_id}/consent", self.shop_consent, "Be counted, or not",
+                body=ConsentRequest, errors=(404,),
             ),
             self._operation("GET", "/session/{session_id}/cart", self.shop_cart, "What is in the cart"),
             self._operation(
@@ -289,6 +306,21 @@ class ShoppingFace:
         await self._shop.prefer(key, changes)
         message = "Preferences updated successfully"
         return good({"message": message, "session_id": key.conversation, "preferences": changes})
+
+    async def shop_consent(self, request: Request) -> Response:
+        key = self._key(request)
+        body = await read_body(request, ConsentRequest, self._services.config)
+        await self._refuse_unknown(key)
+        is_counted = body.counted and not _is_private(request)
+        await self._shop.store.let_count(key, is_counted)
+        return good({"session_id": key.conversation, "counted": is_counted})
+
+    async def tenant_insights(self, request: Request) -> Response:
+        principal = principal_of(request)
+        named = request.query_params.get("tenant") or principal.tenant
+        if reach(principal) not in (None, named):
+            raise Forbidden("You see the insights of your own tenant only.")
+        return json_response(await self._shop.tenant_insights(named))
 
     # -- the cart ---------------------------------------------------------------------------------------
 
@@ -472,3 +504,8 @@ def _whole(name: str, low: int, high: int, description: str) -> Parameter:
 def _text(name: str, description: str) -> Parameter:
     schema = {"type": "string", "maxLength": SEARCH_CHARACTERS}
     return Parameter(name=name, schema=schema, description=description)
+
+
+def _is_private(request: Request) -> bool:
+    """Whether the caller asks not to be counted (Global Privacy Control)."""
+    return request.headers.get("sec-gpc") == "1"

@@ -77,6 +77,7 @@ BODIES: Final[dict[str, object]] = {
     "shop_query": {"q": "foreign", "sessionId": VICTIM},
     "shop_query_stream": {"q": "foreign", "sessionId": VICTIM},
     "shop_prefer": {"foreign": True},
+    "shop_consent": {"counted": True},
     "shop_add": {"name": "foreign", "price": 1},
     "shop_remove": {"id": "foreign"},
     "shop_checkout": {},
@@ -91,7 +92,7 @@ LIKE_UNUSED: Final = {
 NOT_ABOUT_A_SESSION: Final = {
     *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config"),
-    *("metrics", "show_overview", "list_all_sessions", "shop_products"),
+    *("metrics", "show_overview", "list_all_sessions", "shop_products", "tenant_insights"),
     *("list_product_chats", "socket_stats", "socket_debug"),
 }
 ENDS_THE_GATEWAY: Final = "drain_gateway"

@@ -444,3 +444,36 @@ async def test_who_goes_away_finds_the_answer_in_the_conversation(gateway: Runni
         return kept["count"] == 2 and "tahini" in kept["conversation"][1]["content"].lower()
 
     await eventually(is_answered)
+
+
+async def test_insights_count_only_who_agreed_and_never_fewer_than_five(tmp_path: pathlib.Path) -> None:
+    config = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n[tenants.beta]\n'
+    async with running_gateway(tmp_path, config=config) as own:
+        watch = own.caller(await own.mint("watch", tenant="acme", scopes=("operate",)))
+        shopper = own.caller(await own.mint("shopper", tenant="acme"))
+        async with watch, shopper:
+
+            async def insights(**query: str) -> Answer:
+                return await ask(watch, "GET", "/api/admin/shop/insights", params=query)
+
+            async def consent(number: int, counted: bool, **headers: str) -> Any:
+                path = f"{PREFIX}/session/canary-{number}/consent"
+                return (await ask(shopper, "POST", path, {"counted": counted}, headers=headers)).body["data"]
+
+            for number in range(6):
+                body = {"q": "quinoa", "sessionId": f"canary-{number}"}
+                assert (await ask(shopper, "POST", f"{PREFIX}/query", body)).status == 200
+            assert (await insights()).body["sessions"] is None, "nobody agreed yet"
+            for number in range(4):
+                assert (await consent(number, True))["counted"] is True
+            assert (await insights()).body["sessions"] is None, "four could be guessed"
+            assert (await consent(4, True, **{"Sec-GPC": "1"}))["counted"] is False
+            assert (await insights()).body["sessions"] is None
+            await consent(4, True)
+            told = (await insights()).body
+            assert told["sessions"] == 5
+            assert "canary" not in str(told)
+            await consent(0, False)
+            assert (await insights()).body["sessions"] is None
+            assert (await insights(tenant="beta")).status == 403
+            assert (await ask(shopper, "GET", "/api/admin/shop/insights")).status == 403

@@ -135,6 +135,7 @@ export class Page {
 
   #leave(): void {
     this.#isInside = false;
+    this.announcement.value = "";
     this.store.stop();
     this.conversation.value.stop();
   }

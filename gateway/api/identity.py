@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from gateway.api.operation import Operation, Parameter, json_response
-from gateway.api.reading import read_body
+from gateway.api.reading import public_base, read_body
 from gateway.auth import Gate, principal_from, principal_of
 from gateway.errors import Forbidden, RouteNotFound, SignInFailed, Unauthorized
 from gateway.events import iso
@@ -240,7 +240,7 @@ class IdentityFace:
         if principal.kind not in ("visitor", "user"):
             raise Forbidden("Only who is known by a browser can move to another one.")
         token = self._gate.tickets.issue("handover", seconds=HANDOVER_SECONDS, principal=principal)
-        base = self._services.config.server.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+        base = public_base(request, self._services.config)
         expires_at = iso(self._services.wall_ms() + HANDOVER_SECONDS * 1000)
         return json_response(Handover(token, f"{base}/#handover={token}", expires_at))
 

@@ -158,3 +158,8 @@ def cursor_of(request: Request) -> int:
     """The last seq that the client saw; one that is no number is a cursor that nobody knows."""
     text = request.headers.get("last-event-id") or request.query_params.get("after") or "0"
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else UNKNOWN_CURSOR
+
+
+def public_base(request: Request, config: Config) -> str:
+    """The address that links begin with: the one that people know, else the one that was asked."""
+    return (config.server.public_url or str(request.base_url)).rstrip("/")

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.operation import Operation, json_response
-from gateway.api.reading import checked_session_id, cursor_of, query_view, read_body
+from gateway.api.reading import checked_session_id, cursor_of, public_base, query_view, read_body
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
 from gateway.auth import principal_of
 from gateway.chat import State
@@ -125,7 +125,7 @@ class SharesFace:
         )
         await self._credentials.put_share(share)
         self._services.audit.note(principal_of(request), "share.made", target=record.key, detail=share_id)
-        base = self._services.config.server.public_url.rstrip("/") or str(request.base_url).rstrip("/")
+        base = public_base(request, self._services.config)
         token = f"ags_{share_id}.{secret}"
         ends = iso(expires_at) if expires_at else None
         return json_response(NewShare(share_id, token, f"{base}/#shared={token}", ends), status=201)

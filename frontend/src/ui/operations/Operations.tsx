@@ -4,8 +4,8 @@ import { wordsOf } from "../../core/errors.ts";
 import { Api, ApiError, systemClock } from "../../core/index.ts";
 import { Operations as Watch, type Overview, type WatchedSession } from "../../core/operations.ts";
 import { Dialog } from "../Dialogs.tsx";
-import { Icon } from "../icons.tsx";
-import { language, t, theme, toggleLanguage, toggleTheme } from "../preferences.ts";
+import { Preferences } from "../Header.tsx";
+import { language, t } from "../preferences.ts";
 import { Chart } from "./Chart.tsx";
 import { SessionTable, TenantTable } from "./Tables.tsx";
 import { w } from "./words.ts";
@@ -106,19 +106,7 @@ function Header({ isDraining, drain }: { isDraining: boolean; drain(): void }) {
       <a class="text-button" href="#">
         {w("toChat")}
       </a>
-      <button type="button" class="text-button" aria-label={t("languageLabel")} onClick={toggleLanguage}>
-        <Icon name="globe" />
-        <span>{t("language")}</span>
-      </button>
-      <button
-        type="button"
-        class="icon-button"
-        data-testid="theme-toggle"
-        aria-label={t(theme.value === "dark" ? "toLight" : "toDark")}
-        onClick={toggleTheme}
-      >
-        <Icon name={theme.value === "dark" ? "sun" : "moon"} />
-      </button>
+      <Preferences />
       <button type="button" class="button small" data-testid="drain" disabled={isDraining} onClick={drain}>
         {w("drain")}
       </button>

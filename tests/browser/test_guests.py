@@ -12,9 +12,10 @@ import pytest
 from aiohttp import web
 from playwright.async_api import expect
 
-from tests.browser.conftest import FRONTEND, OpenPage
+from tests.browser.conftest import OpenPage
 from tests.browser.test_page import expect_answer, free_port, say
 from tests.browser.test_sign_in import TENANTS, choose, sign_in
+from tests.chromium import FRONTEND, needed_browser
 from tests.gateways import RunningGateway, running_gateway
 from tests.issuer import SECRET, running_issuer
 from tests.shared import SHARED, shared_gateway
@@ -93,8 +94,9 @@ async def test_a_guest_signs_in_with_a_provider_and_comes_back_to_its_conversati
 
 
 @pytest.fixture(scope="module")
-def shop_site(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def shop_site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The files of a site of its own that brings the page's core along."""
+    needed_browser()
     site = tmp_path_factory.mktemp("shop")
     (site / "index.html").write_text("<title>shop</title>")
     rolldown = str(FRONTEND / "node_modules" / ".bin" / "rolldown")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 from collections.abc import AsyncIterator
 from typing import Final
@@ -10,10 +9,10 @@ from typing import Final
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from playwright.async_api import Browser as Chromium
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-from tests.browser.conftest import ARGUMENTS, FRONTEND, OpenPage, environment_of
+from tests.browser.conftest import OpenPage
+from tests.chromium import FRONTEND, launched
 from tests.gateways import RunningGateway, running_gateway
 from tests.products.shop import PASSWORD, config, fresh_id
 from tests.shared import SHARED
@@ -180,9 +179,9 @@ async def test_script_in_every_field_is_shown_and_never_runs(
 
 
 async def test_the_widget_lives_in_a_foreign_page_under_a_strict_policy_without_cookies(
-    gateway: RunningGateway, site: ForeignSite, browser_path: str
+    gateway: RunningGateway, site: ForeignSite
 ) -> None:
-    async with without_third_party_cookies(browser_path) as chromium:
+    async with launched("--test-third-party-cookie-phaseout") as chromium:
         context = await chromium.new_context()
         page = await context.new_page()
         complaints: list[str] = []
@@ -204,19 +203,6 @@ async def test_the_widget_lives_in_a_foreign_page_under_a_strict_policy_without_
         assert color == "rgb(11, 95, 255)", "the policy of the page does not take the widget's look away"
         assert complaints == []
         await context.close()
-
-
-@contextlib.asynccontextmanager
-async def without_third_party_cookies(browser_path: str) -> AsyncIterator[Chromium]:
-    async with async_playwright() as playwright:
-        arguments = [*ARGUMENTS, "--test-third-party-cookie-phaseout"]
-        running = await playwright.chromium.launch(
-            executable_path=browser_path, args=arguments, env=dict(environment_of(browser_path))
-        )
-        try:
-            yield running
-        finally:
-            await running.close()
 
 
 async def test_the_widget_works_from_right_to_left_by_keyboard_and_in_a_small_window(

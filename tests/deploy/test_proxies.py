@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import pathlib
-import shutil
 import socket
 import ssl
 import subprocess
@@ -16,8 +15,9 @@ from contextlib import AbstractAsyncContextManager
 
 import aiohttp
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import Browser
 
+from tests.chromium import launched
 from tests.deploy.load import People
 from tests.deploy.tools import DEPLOY, run, tool
 from tests.gateways import RunningGateway, running_gateway
@@ -174,21 +174,14 @@ async def test_streams_come_at_once_and_go_on_where_they_broke(tmp_path: pathlib
 async def test_seven_streams_at_once_over_http_2(tmp_path: pathlib.Path, proxy: Proxy) -> None:
     """A browser opens six connections to an origin over HTTP/1.1, and the seventh waits; over HTTP/2 not."""
     async with running_gateway(tmp_path, config=CONFIG) as gateway, proxy(tmp_path, _address(gateway)) as url:
-        async with async_playwright() as playwright:
-            chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-            browser = await playwright.chromium.launch(
-                executable_path=chromium, args=["--no-sandbox", "--ignore-certificate-errors"]
-            )
-            try:
-                assert await _streams_that_open(browser, url) == (TABS, "h2")
-                assert (await _streams_that_open(browser, gateway.url))[0] < TABS, "it cannot fail"
-            finally:
-                await browser.close()
+        async with launched("--ignore-certificate-errors") as browser:
+            assert await _streams_that_open(browser, url) == (TABS, "h2")
+            assert (await _streams_that_open(browser, gateway.url))[0] < TABS, "it cannot fail"
 
 
-async def _streams_that_open(browser: object, url: str) -> tuple[int, str]:
+async def _streams_that_open(browser: Browser, url: str) -> tuple[int, str]:
     """How many of seven streams a browser gets at once, and by which protocol."""
-    page = await browser.new_page(ignore_https_errors=True)  # type: ignore[attr-defined]
+    page = await browser.new_page(ignore_https_errors=True)
     await page.goto(f"{url}/")
     opened = await page.evaluate(
         """async tabs => {

@@ -1,0 +1,111 @@
+"""A real Chromium for the tests. It is never downloaded here: the system's one, else the one that `npm ci`
+put into frontend/node_modules (@sparticuz/chromium). Without either the tests fail in CI and are skipped
+elsewhere, saying so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser, async_playwright
+
+FRONTEND: Final = pathlib.Path(__file__).parent.parent / "frontend"
+NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+_FROM_NPM: Final = (
+    'import("@sparticuz/chromium").then(async (m) => console.log(await m.default.executablePath()))'
+)
+
+_UNPACK: Final = (
+    "const fs = require('fs'), [from, to] = process.argv.slice(1);"
+    "fs.writeFileSync(to, require('zlib').brotliDecompressSync(fs.readFileSync(from)))"
+)
+
+
+def find_browser() -> str | None:
+    """The path of a Chromium, or None."""
+    if chosen := os.environ.get("CHROMIUM"):
+        return chosen
+    for name in NAMES:
+        if found := shutil.which(name):
+            return found
+    node = shutil.which("node")
+    if node is None or not (FRONTEND / "node_modules" / "@sparticuz" / "chromium").is_dir():
+        return None
+    answer = subprocess.run(
+        [node, "-e", _FROM_NPM], cwd=FRONTEND, capture_output=True, text=True, timeout=120
+    )
+    return answer.stdout.strip() or None
+
+
+def environment_of(browser_path: str) -> dict[str, str]:
+    """What the browser needs to start: where the machine lacks its libraries (NSS and the like), those that
+    @sparticuz/chromium brings along.
+    """
+    ldd = shutil.which("ldd") or "ldd"
+    needed = subprocess.run([ldd, browser_path], capture_output=True, text=True, timeout=60).stdout
+    packed = FRONTEND / "node_modules" / "@sparticuz" / "chromium" / "bin" / "al2023.tar.br"
+    if "not found" not in needed or not packed.is_file():
+        return dict(os.environ)
+    unpacked = FRONTEND.parent / ".cache" / "chromium"
+    if not (unpacked / "lib").is_dir():
+        unpacked.mkdir(parents=True, exist_ok=True)
+        archive = unpacked / "libraries.tar"
+        command = [shutil.which("node") or "node", "-e", _UNPACK, str(packed), str(archive)]
+        subprocess.run(command, check=True, timeout=60)
+        with tarfile.open(archive) as tar:
+            tar.extractall(unpacked, filter="data")
+    return {**os.environ, "LD_LIBRARY_PATH": str(unpacked / "lib")}
+
+
+def needed_browser() -> str:
+    """Where Chromium is; a test of the page that has none, or no built page, fails in CI and is skipped
+    elsewhere.
+    """
+    found = find_browser()
+    missing = [
+        what
+        for what, is_there in {
+            "a Chromium (apt install chromium, or `npm ci` in frontend/)": found is not None,
+            "the built page (`npm ci && npm run build` in frontend/)": (
+                FRONTEND / "dist" / "index.html"
+            ).is_file(),
+        }.items()
+        if not is_there
+    ]
+    if missing:
+        words = f"the page is NOT tested: missing {' and '.join(missing)}"
+        if os.environ.get("CI"):
+            pytest.fail(words)
+        pytest.skip(words)
+    return found or ""
+
+
+@contextlib.asynccontextmanager
+async def launched(*arguments: str) -> AsyncIterator[Browser]:
+    """A running Chromium."""
+    path = needed_browser()
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(
+            executable_path=path, args=[*ARGUMENTS, *arguments], env=dict(environment_of(path))
+        )
+        try:
+            yield running
+        finally:
+            await running.close()

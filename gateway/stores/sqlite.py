@@ -12,13 +12,13 @@ import pathlib
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from gateway.compaction import compacted
 from gateway.errors import SessionExists, StoreFailed
 from gateway.events import Event
+from gateway.stores import sqlite_log
 from gateway.stores.base import OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
 from gateway.stores.writer import Projection, Writer, worded
 
@@ -30,8 +30,6 @@ MIGRATIONS: Final = pathlib.Path(__file__).parent / "migrations"
 BUSY_SECONDS: Final = 5.0
 """How long a lock of another process (a backup, the command line) is waited for."""
 CACHE_KIB: Final = 8_192
-COMPACT_BATCH: Final = 5_000
-"""Events compacted in one transaction, about: others' commits wait for it. A turn is never split."""
 _COLUMNS: Final = (
     "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count,"
     " retention_days, expires_at, stored_bytes"
@@ -147,8 +145,11 @@ class SqliteStore:
         return await self.read(lambda c: {row[0]: OwnerTotal(row[1], row[2]) for row in c.execute(query)})
 
     async def size_bytes(self, key: str) -> int:
-        query = "SELECT sum(length(body)) FROM events WHERE session = (SELECT id FROM sessions WHERE key = ?)"
-        return await self.read(lambda c: int(c.execute(query, (key,)).fetchone()[0] or 0))
+        def act(connection: sqlite3.Connection) -> int:
+            session = _row_id(connection, key)
+            return 0 if session is None else sqlite_log.size_bytes(connection, session)
+
+        return await self.read(act)
 
     async def adopt(self, key: str, *, owner: str, session_id: str) -> bool:
         def act(connection: sqlite3.Connection) -> bool:
@@ -223,13 +224,11 @@ class SqliteStore:
             row = connection.execute("SELECT id, reserved_seq FROM sessions WHERE key = ?", (key,)).fetchone()
             if row is None:
                 return StoredLog(last_seq=0, reserved_seq=0)
-            last = connection.execute("SELECT max(seq) FROM events WHERE session = ?", (row[0],)).fetchone()[
-                0
-            ]
             gaps = connection.execute(
                 "SELECT last_kept, first_new FROM gaps WHERE session = ? ORDER BY first_new", (row[0],)
             ).fetchall()
-            return StoredLog(last_seq=last or 0, reserved_seq=row[1], gaps=tuple(gaps))
+            last = sqlite_log.last_seq(connection, row[0])
+            return StoredLog(last_seq=last, reserved_seq=row[1], gaps=tuple(gaps))
 
         return await self.read(act)
 
@@ -258,12 +257,8 @@ class SqliteStore:
 
     async def read_events(self, key: str, *, after: int, limit: int) -> list[Event]:
         def act(connection: sqlite3.Connection) -> list[Event]:
-            rows = connection.execute(
-                "SELECT seq, at, body FROM events"
-                " WHERE session = (SELECT id FROM sessions WHERE key = ?) AND seq > ? ORDER BY seq LIMIT ?",
-                (key, after, limit),
-            )
-            return [Event.stored(*row) for row in rows]
+            session = _row_id(connection, key)
+            return [] if session is None else sqlite_log.read(connection, session, after=after, limit=limit)
 
         return await self.read(act)
 
@@ -274,7 +269,7 @@ class SqliteStore:
     async def compact(self, key: str, *, through: int) -> int:
         saved = 0
         while True:
-            count, is_done = await self.write(lambda connection: _compact(connection, key, through))
+            count, is_done = await self.write(lambda connection: sqlite_log.compact(connection, key, through))
             saved += count
             if is_done:
                 return saved
@@ -309,6 +304,11 @@ def _recalled(connection: sqlite3.Connection, owner: str, key: str, since: int) 
     return row and Remembered(body_hash=row[0], session_id=row[1])
 
 
+def _row_id(connection: sqlite3.Connection, key: str) -> int | None:
+    row = connection.execute("SELECT id FROM sessions WHERE key = ?", (key,)).fetchone()
+    return row and int(row[0])
+
+
 def _row(record: SessionRecord) -> tuple[object, ...]:
     return tuple(getattr(record, name.strip()) for name in _COLUMNS.split(","))
 
@@ -316,44 +316,6 @@ def _row(record: SessionRecord) -> tuple[object, ...]:
 def _record(row: tuple[object, ...]) -> SessionRecord:
     names = [name.strip() for name in _COLUMNS.split(",")]
     return SessionRecord(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]
-
-
-def _compact(connection: sqlite3.Connection, key: str, through: int) -> tuple[int, bool]:
-    """Compacts the next stretch of a session's log: (events saved, whether that was the last)."""
-    found = connection.execute("SELECT id, compacted_seq FROM sessions WHERE key = ?", (key,)).fetchone()
-    if found is None or found[1] >= through:
-        return 0, True
-    session, start = found
-    rows = connection.execute(
-        "SELECT seq, at, body FROM events WHERE session = ? AND seq > ? AND seq <= ? ORDER BY seq",
-        (session, start, through),
-    )
-    whole, is_done = _whole_turns(Event.stored(*row) for row in rows)
-    rows.close()
-    kept = compacted(whole)
-    stop = through if is_done else whole[-1].seq
-    if len(kept) < len(whole):
-        connection.execute(
-            "DELETE FROM events WHERE session = ? AND seq > ? AND seq <= ?", (session, start, stop)
-        )
-        connection.executemany(
-            "INSERT INTO events (session, seq, at, body) VALUES (?, ?, ?, ?)",
-            [(session, event.seq, event.at, event.body) for event in kept],
-        )
-    connection.execute("UPDATE sessions SET compacted_seq = ? WHERE id = ?", (stop, session))
-    return len(whole) - len(kept), is_done
-
-
-def _whole_turns(events: Iterable[Event]) -> tuple[list[Event], bool]:
-    """A batch that ends with a turn, however long that is, so that no message is split; and whether it is the
-    last batch.
-    """
-    whole: list[Event] = []
-    for event in events:
-        if len(whole) >= COMPACT_BATCH and whole[-1].type in ("turn_ended", "turn_interrupted"):
-            return whole, False
-        whole.append(event)
-    return whole, True
 
 
 # -- the file ---------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """The one thread that writes to SQLite: group commits, and honest words when it cannot.
 
 Whatever arrives while a commit runs goes into the next one, so a hundred writers cost one fsync. Events that
-nobody waits for are held back up to 50 ms, and an urgent one takes only its own log's along: a commit costs
-a page for each log in it. The order of a log's events is kept, and a call comes after every event that was
-given before it.
+nobody waits for are held back up to 50 ms, and an urgent one takes only its own log's along. The order of a
+log's events is kept, and a call comes after every event that was given before it. Events are appended in the
+order of commits, and move to their logs by the thousand (sqlite_log.py), when nobody waits.
 
 Guarantees: `committed` is said only after COMMIT with synchronous=FULL; when a commit fails nothing of it is
 written, every waiting call gets the error, events are kept and tried again, but for those that their logs
@@ -27,12 +27,15 @@ from msgspec import Struct
 
 from gateway.errors import GatewayError, StoreFailed, StoreFull
 from gateway.events import Event, TurnEnded, TurnInterrupted, TurnStarted
+from gateway.stores import sqlite_log
 from gateway.stores.base import Sink
 
 log = logging.getLogger(__name__)
 
 GROUP_SECONDS: Final = 0.05
 """How long an event that nobody waits for may be held back for its group."""
+SETTLE_ROWS: Final = 4_000
+"""So many rows move to their logs at a time: one to three megabytes, some 10 ms of the thread."""
 RETRY_SECONDS: Final = 0.5
 """How often a write that failed is tried again while nothing new arrives."""
 HEARD_SECONDS: Final = 10.0
@@ -85,6 +88,8 @@ class Writer:
         self._calls: list[_Call] = []
         self._kept: dict[Sink, list[Event]] = {}
         """What was refused, and is tried again."""
+        self._unsettled = 0
+        """Rows that have not moved to their logs, about."""
         self._is_stopping = False
         self._heard = threading.Event()
         self.projections: dict[type, Projection] = {}
@@ -149,6 +154,7 @@ class Writer:
 
     def _run(self) -> None:
         connection = self._connect()
+        self._unsettled = sqlite_log.waiting(connection)
         try:
             while (group := self._next_group()) is not None:
                 self._write_group(connection, group)
@@ -200,16 +206,30 @@ class Writer:
             return
         self._on_commit(time.monotonic() - began, True)
         self._loop.call_soon_threadsafe(_tell, group)
+        if self._unsettled >= SETTLE_ROWS:
+            self._settle(connection)
+
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        """Moves rows to their logs; where that fails they stay where they are, and are read all the same."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            sqlite_log.settle(connection)
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            log.warning("events were not moved to their logs for now: %s", error)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        self._unsettled = sqlite_log.waiting(connection)
 
     def _write_events(self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]) -> None:
-        rows: list[tuple[int, int, int, bytes]] = []
+        rows: list[sqlite_log.Row] = []
         turns: list[tuple[bool, int]] = []
         projected: list[tuple[Projection, int, Event]] = []
         for sink, events in logs.items():
             row_id = self._row_ids.get(sink.key) or self._row_id(connection, sink.key)
             if row_id is None:
                 continue
-            rows += [(row_id, event.seq, event.at, event.body) for event in events]
+            rows += sqlite_log.rows_of(row_id, events)
             projected += [
                 (self.projections[type(event.data)], row_id, event)
                 for event in events
@@ -218,9 +238,8 @@ class Writer:
             edges = [event.data for event in events if isinstance(event.data, _TURN_EDGES)]
             if edges:
                 turns.append((isinstance(edges[-1], TurnStarted), row_id))
-        connection.executemany(
-            "INSERT OR IGNORE INTO events (session, seq, at, body) VALUES (?, ?, ?, ?)", rows
-        )
+        sqlite_log.append(connection, rows)
+        self._unsettled += len(rows)
         for project, row_id, event in projected:
             project(connection, row_id, event)
         connection.executemany("UPDATE sessions SET has_open_turn = ? WHERE id = ?", turns)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import pathlib
+import random
 import sqlite3
 from collections.abc import AsyncIterator
 
@@ -13,6 +15,7 @@ import pytest
 from gateway import events as ev
 from gateway.errors import GatewayError, SessionExists, StoreFailed
 from gateway.events import Event
+from gateway.stores import sqlite_log, writer
 from gateway.stores.base import Remembered, SessionRecord, Store, Tombstone
 from gateway.stores.memory import MemoryStore
 from gateway.stores.sqlite import SqliteStore, numbered
@@ -44,13 +47,17 @@ class Collector:
                 await self._changed.wait()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[Store]:
+@pytest.fixture(params=["memory", "sqlite", "sqlite, settled at once"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Store]:
     made: Store
     if request.param == "memory":
         made = MemoryStore(max_events=1000, max_bytes=10_000_000)
     else:
         made = SqliteStore(tmp_path / "gateway.db")
+    if request.param == "sqlite, settled at once":
+        monkeypatch.setattr(writer, "SETTLE_ROWS", 1)
     await made.open()
     yield made
     await made.close()
@@ -258,20 +265,101 @@ async def test_what_was_enqueued_is_written_before_the_store_closes(tmp_path: pa
     for seq in range(1, 500):
         store.enqueue(sink, delta(seq, "x"), urgent=False)
     await store.close()
-    with sqlite3.connect(tmp_path / "gateway.db") as connection:
-        assert connection.execute("SELECT count(*) FROM events").fetchone() == (499,)
-    connection.close()
+    again = SqliteStore(tmp_path / "gateway.db")
+    await again.open()
+    found = await again.read_events(sink.key, after=0, limit=1000)
+    await again.close()
+    assert [event.seq for event in found] == list(range(1, 500))
 
 
-async def test_a_deleted_text_is_not_in_the_file(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("has_settled", [True, False])
+async def test_a_deleted_text_is_not_in_the_file(tmp_path: pathlib.Path, has_settled: bool) -> None:
     store = SqliteStore(tmp_path / "gateway.db")
     await store.open()
     await store.create_session(record())
     sink = Collector(record().key)
     await filled(store, sink, [delta(1, "CANARY-7f3a")])
+    if has_settled:
+        await store.write(sqlite_log.settle)
     await store.delete_session(record().key, tombstone())
     await store.close()
     assert not [path for path in tmp_path.iterdir() if b"CANARY-7f3a" in path.read_bytes()]
+
+
+def a_log(rng: random.Random) -> list[Event]:
+    """Some turns: text with tool calls between, under numbers with gaps."""
+    log: list[Event] = []
+    seq = 0
+    for turn in range(rng.randint(1, 6)):
+        name = f"t{turn}"
+        data: list[ev.EventData] = [ev.TurnStarted(name, f"u{turn}", f"r{turn}")]
+        for part in range(rng.randint(0, 40)):
+            is_call = rng.random() < 0.1
+            text = "x" * rng.choice([1, 5, 60, 2_000])
+            data.append(
+                ev.ToolCall(f"c{part // 7}", name, title=text)
+                if is_call
+                else ev.TextDelta(f"m{turn}.{part // 9}", name, text)
+            )
+        data.append(ev.TurnEnded(name, "end_turn"))
+        for item in data:
+            seq += rng.choice([1, 1, 1, 7])
+            log.append(Event(seq, 1000 + seq, item))
+    return log
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_a_log_reads_the_same_wherever_its_rows_are(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng = random.Random(seed)
+    monkeypatch.setattr(sqlite_log, "COMPACT_BATCH", rng.choice([5, 5_000]))
+    memory = MemoryStore(max_events=10_000, max_bytes=1 << 30)
+    file = SqliteStore(tmp_path / "gateway.db")
+    log = a_log(rng)
+    for house in (memory, file):
+        await house.open()
+        await house.create_session(record())
+    sinks = [(house, Collector(record().key)) for house in (memory, file)]
+    done = 0
+    while done < len(log):
+        stop = min(len(log), done + rng.randint(1, 60))
+        for house, sink in sinks:
+            await filled(house, sink, log[done:stop])
+        done = stop
+        ends = [event.seq for event in log[:done] if event.type == "turn_ended"]
+        if ends and rng.random() < 0.4:
+            through = rng.choice(ends)
+            saved = [await house.compact(record().key, through=through) for house, _ in sinks]
+            assert saved[0] == saved[1]
+        if rng.random() < 0.3:
+            await file.write(sqlite_log.settle)
+        for after in rng.sample(range(log[-1].seq + 2), k=min(8, log[-1].seq)):
+            limit = rng.choice([1, 3, 1000])
+            pages = [await house.read_events(record().key, after=after, limit=limit) for house, _ in sinks]
+            told = [[(event.seq, event.at, event.data) for event in page] for page in pages]
+            assert told[0] == told[1]
+        assert (await file.stand(record().key)).last_seq == log[done - 1].seq
+    await file.close()
+
+
+async def test_rows_that_were_written_twice_are_read_once(tmp_path: pathlib.Path) -> None:
+    """A commit can fail after it was done: what was in it is written again, grouped in another way."""
+    store = SqliteStore(tmp_path / "gateway.db")
+    await store.open()
+    await store.create_session(record())
+    events = [delta(seq, str(seq)) for seq in range(1, 9)]
+    for part in (events[:3], events[:5], events[3:]):
+        await store.write(functools.partial(sqlite_log.append, rows=list(sqlite_log.rows_of(1, part))))
+    sink = Collector(record().key)
+    for _ in range(2):
+        found = await store.read_events(sink.key, after=1, limit=100)
+        assert [event.seq for event in found] == list(range(2, 9))
+        await store.write(sqlite_log.settle)
+    assert await store.compact(sink.key, through=8) == 7
+    (whole,) = await store.read_events(sink.key, after=0, limit=9)
+    assert whole.data == ev.MessageAdded("m", "agent", "12345678", "t1", False)
+    await store.close()
 
 
 async def test_a_newer_schema_is_refused(tmp_path: pathlib.Path) -> None:

@@ -11,7 +11,8 @@ from gateway.eventlog import RESERVE_AHEAD, EventLog
 from gateway.events import Event
 from gateway.stores.base import SessionRecord, Sink
 from gateway.stores.memory import MemoryStore
-from gateway.stores.sqlite import COMPACT_BATCH, SqliteStore
+from gateway.stores.sqlite import SqliteStore
+from gateway.stores.sqlite_log import COMPACT_BATCH
 from tests.torture.test_cursors import shown
 from tests.unit.test_chat import fold_of
 

@@ -17,7 +17,7 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import psutil
@@ -36,6 +36,8 @@ from tests.streams import open_stream
 
 SESSIONS: Final = 100
 EVENTS_A_SECOND: Final = 10_000
+ROUNDS: Final = 5
+"""One store and the other in turn: the machine's own speed changes in the course of a run."""
 TICK_SECONDS: Final = 0.01
 DURABLE_EVERY: Final = 200
 """Of a session's events, one in so many is a turn's edge: durable at once."""
@@ -158,10 +160,10 @@ async def commits(log: EventLog, seen: Seen) -> None:
         await asyncio.sleep(0.05)
 
 
-async def cost(make: Callable[[], Store], seconds: float) -> Seen:
+async def cost(store: Store, seconds: float) -> Seen:
     """The load over one store."""
     seen = Seen()
-    async with opened(make()) as logs:
+    async with opened(store) as logs:
         born: list[dict[int, float]] = [{} for _ in logs]
         tasks = [asyncio.create_task(read(log, born[n], seen)) for n, log in enumerate(logs)]
         tasks += [asyncio.create_task(lag(seen)), asyncio.create_task(commits(logs[0], seen))]
@@ -177,17 +179,22 @@ async def cost(make: Callable[[], Store], seconds: float) -> Seen:
 
 
 def cost_rows(directory: pathlib.Path, seconds: float) -> None:
-    def run(make: Callable[[], Store]) -> Seen:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(cost(make, seconds))
-
-    memory = run(lambda: MemoryStore(max_events=20_000, max_bytes=8 << 20))
-    sqlite = run(lambda: SqliteStore(directory / "cost.db"))
-    both = (memory, sqlite)
-    row(f"{EVENTS_A_SECOND} events/s over {SESSIONS} sessions", "memory://", "sqlite://")
-    each = [1e6 * seen.cpu / seen.events for seen in both]
-    row("CPU an event, reader and load included", *(f"{micros:.1f} µs" for micros in each))
-    row("durability alone", "", f"{each[1] - each[0]:+.1f} µs")
+    both, micros = (Seen(), Seen()), ([0.0] * 0, [0.0] * 0)
+    for number in range(ROUNDS):
+        file = directory / f"{number}.db"
+        houses = (MemoryStore(max_events=20_000, max_bytes=8 << 20), SqliteStore(file))
+        for house, all_of_it, each in zip(houses, both, micros, strict=True):
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                seen = runner.run(cost(house, seconds / ROUNDS))
+            each.append(1e6 * seen.cpu / seen.events)
+            all_of_it.visible += seen.visible
+            all_of_it.durable += seen.durable
+            all_of_it.lags += seen.lags
+    more = [sqlite - memory for memory, sqlite in zip(*micros, strict=True)]
+    row(f"{EVENTS_A_SECOND} events/s over {SESSIONS} sessions, {ROUNDS} rounds", "memory://", "sqlite://")
+    row("CPU an event, reader and load included", *(f"{statistics.median(each):.1f} µs" for each in micros))
+    row("durability alone: median and range of the rounds", "", f"{statistics.median(more):+.1f} µs",
+        f"{min(more):+.1f} to {max(more):+.1f}")  # fmt: skip
     row("append → visible, p50", *(middle(seen.visible) for seen in both))
     row("append → visible, p99", *(worst(seen.visible) for seen in both))
     row("a message: append → committed, p50", *(middle(seen.durable) for seen in both))
@@ -275,7 +282,7 @@ def main() -> None:
         parts = {part: top / part for part in ("cost", "none", "restart", "cut", "deltas", "messages")}
         for path in parts.values():
             path.mkdir()
-        cost_rows(parts["cost"], 10 / scale)
+        cost_rows(parts["cost"], 20 / scale)
         print()
         row("start of the process with stored sessions", "healthy", "first State", "RSS")
         asyncio.run(restart(parts["none"], "1 session", count=1))

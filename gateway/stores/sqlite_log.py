@@ -28,6 +28,7 @@ COMPACT_BATCH: Final = 5_000
 Row = tuple[int, int, int, bytes]
 """session, seq, at, body"""
 
+_encode = msgspec.json.Encoder().encode
 _neighbours = msgspec.json.Decoder(list[tuple[int, int, Raw]]).decode
 
 _READ: Final = (
@@ -44,27 +45,26 @@ _SIZE: Final = (
 )
 
 
-def rows_of(session: int, events: Iterable[Event]) -> Iterator[Row]:
+def rows_of(session: int, events: Sequence[Event]) -> list[Row]:
     """Events of one log, in order, as rows."""
-    run: list[Event] = []
-    size = 0
-    for event in events:
+    rows: list[Row] = []
+    start = size = 0
+    for index, event in enumerate(events):
         length = len(event.body)
-        if run and size + length > ROW_BYTES:
-            yield _row(session, run)
-            run, size = [], 0
-        run.append(event)
+        if size + length > ROW_BYTES and index > start:
+            rows.append(_row(session, events[start:index]))
+            start, size = index, 0
         size += length
-    if run:
-        yield _row(session, run)
+    if start < len(events):
+        rows.append(_row(session, events[start:]))
+    return rows
 
 
 def _row(session: int, run: Sequence[Event]) -> Row:
     first, last = run[0], run[-1]
     if first is last:
         return session, last.seq, last.at, last.body
-    body = b",".join([b"[%d,%d,%b]" % (event.seq, event.at, event.body) for event in run])
-    return session, last.seq, first.at, b"[%b]" % body
+    return session, last.seq, first.at, _encode([(event.seq, event.at, Raw(event.body)) for event in run])
 
 
 def _events_of(seq: int, at: int, body: bytes) -> list[Event]:

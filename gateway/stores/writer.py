@@ -1,9 +1,10 @@
 """The one thread that writes to SQLite: group commits, and honest words when it cannot.
 
 Whatever arrives while a commit runs goes into the next one, so a hundred writers cost one fsync. Events that
-nobody waits for are held back up to 50 ms, and an urgent one takes only its own log's along. The order of a
-log's events is kept, and a call comes after every event that was given before it. Events are appended in the
-order of commits, and move to their logs by the thousand (sqlite_log.py), when nobody waits.
+nobody waits for are held back up to 50 ms, and an urgent one takes only its own log's along: what is held
+back together lies in fewer rows. The order of a log's events is kept, and a call comes after every event that
+was given before it. Events are appended in the order of commits, and move to their logs by the thousand
+(sqlite_log.py).
 
 Guarantees: `committed` is said only after COMMIT with synchronous=FULL; when a commit fails nothing of it is
 written, every waiting call gets the error, events are kept and tried again, but for those that their logs
@@ -41,7 +42,7 @@ RETRY_SECONDS: Final = 0.5
 HEARD_SECONDS: Final = 10.0
 """How long the loop may take to hear of a failure before that is said."""
 
-_TURN_EDGES: Final = (TurnStarted, TurnEnded, TurnInterrupted)
+_TURN_EDGES: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted))
 
 Act = Callable[[sqlite3.Connection], Any]
 Projection = Callable[[sqlite3.Connection, int, Event], None]
@@ -225,19 +226,20 @@ class Writer:
         rows: list[sqlite_log.Row] = []
         turns: list[tuple[bool, int]] = []
         projected: list[tuple[Projection, int, Event]] = []
+        watched = _TURN_EDGES | self.projections.keys()
         for sink, events in logs.items():
             row_id = self._row_ids.get(sink.key) or self._row_id(connection, sink.key)
             if row_id is None:
                 continue
             rows += sqlite_log.rows_of(row_id, events)
-            projected += [
-                (self.projections[type(event.data)], row_id, event)
-                for event in events
-                if type(event.data) in self.projections
-            ]
-            edges = [event.data for event in events if isinstance(event.data, _TURN_EDGES)]
-            if edges:
-                turns.append((isinstance(edges[-1], TurnStarted), row_id))
+            for event in events:
+                kind = type(event.data)
+                if kind not in watched:
+                    continue
+                if kind in _TURN_EDGES:
+                    turns.append((kind is TurnStarted, row_id))
+                else:
+                    projected.append((self.projections[kind], row_id, event))
         sqlite_log.append(connection, rows)
         self._unsettled += len(rows)
         for project, row_id, event in projected:

@@ -137,6 +137,7 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.Draining: 503,
     errors.StoreFull: 507,
     errors.StoreFailed: 503,
+    errors.StoreDamaged: 500,
     errors.BrokenInvariant: 500,
 }
 """The status of every error; a test checks that every leaf has one."""

@@ -32,7 +32,7 @@ from gateway.door import address, read_token
 from gateway.errors import GatewayError
 from gateway.lock import holder, is_held
 from gateway.server import listen, running
-from gateway.stores.sqlite import numbered, schema_version
+from gateway.stores.sqlite import damage, numbered, schema_version
 from gateway.walls import WalledSpawner, counting_words
 
 DRAIN_EXTRA_SECONDS: Final = 30.0
@@ -282,6 +282,8 @@ def _database(path: pathlib.Path) -> list[tuple[bool, str]]:
         return [(False, f"database {path}: {error}")]
     words = f"database {path}: schema {version}, this program's is {newest}"
     findings = [(version <= newest, words)]
+    if (wrong := damage(path)) is not None:
+        findings.append((False, f"database {path} is DAMAGED: {wrong}. Restore a backup, look at the disk"))
     aside = sorted(path.parent.glob(f"{path.name}.damaged-*[0-9]"))
     return findings + [(False, f"a damaged database is kept as {damaged}") for damaged in aside]
 

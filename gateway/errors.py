@@ -332,6 +332,14 @@ class StoreFailed(GatewayError):
     code = "store_failed"
 
 
+class StoreDamaged(GatewayError):
+    """The database is damaged where this is stored. What lies elsewhere is not touched by it; who runs this
+    gateway finds in its log what to do.
+    """
+
+    code = "store_damaged"
+
+
 class BrokenInvariant(GatewayError):
     """This should not have happened; the log of the gateway says more under this request id."""
 

@@ -340,10 +340,7 @@ def prepare(path: pathlib.Path) -> None:
     try:
         _migrate(path)
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (
-            sqlite3.SQLITE_CORRUPT,
-            sqlite3.SQLITE_NOTADB,
-        ):
+        if not sqlite_log.is_damage(error):
             raise StoreFailed(f"The database {path} cannot be opened: {error}.") from error
         _set_aside(path, error)
         _migrate(path)
@@ -367,6 +364,20 @@ def _migrate(path: pathlib.Path) -> None:
         for number, script in migrations:
             if number > version:
                 connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+    finally:
+        connection.close()
+
+
+def damage(path: pathlib.Path) -> str | None:
+    """What is wrong inside a file, which is read from end to end and not written. Raises sqlite3.Error."""
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+        return None if found == "ok" else found
+    except sqlite3.DatabaseError as error:
+        if not sqlite_log.is_damage(error):
+            raise
+        return str(error)
     finally:
         connection.close()
 

@@ -39,10 +39,17 @@ _LAST: Final = (
     "SELECT max(coalesce((SELECT max(seq) FROM events WHERE session = ?1), 0),"
     " coalesce((SELECT max(seq) FROM tail WHERE session = ?1), 0))"
 )
+_MOVE: Final = "INSERT OR IGNORE INTO events (session, seq, at, body) SELECT session, seq, at, body FROM tail"
 _SIZE: Final = (
     "SELECT coalesce((SELECT sum(length(body)) FROM events WHERE session = ?1), 0)"
     " + coalesce((SELECT sum(length(body)) FROM tail WHERE session = ?1), 0)"
 )
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file does not hold what SQLite wrote there."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def rows_of(session: int, events: Sequence[Event]) -> list[Row]:
@@ -89,11 +96,19 @@ def waiting(connection: sqlite3.Connection) -> int:
 
 def settle(connection: sqlite3.Connection) -> None:
     """Moves every row to its log."""
-    connection.execute(
-        "INSERT OR IGNORE INTO events (session, seq, at, body)"
-        " SELECT session, seq, at, body FROM tail ORDER BY session, seq"
-    )
+    connection.execute(f"{_MOVE} ORDER BY session, seq")
     connection.execute("DELETE FROM tail")
+
+
+def settle_one(connection: sqlite3.Connection, session: int) -> None:
+    """Moves the rows of one log."""
+    connection.execute(f"{_MOVE} WHERE session = ? ORDER BY seq", (session,))
+    connection.execute("DELETE FROM tail WHERE session = ?", (session,))
+
+
+def unsettled(connection: sqlite3.Connection) -> list[int]:
+    """The logs of which rows have not moved."""
+    return [row[0] for row in connection.execute("SELECT DISTINCT session FROM tail")]
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -136,7 +151,7 @@ def compact(connection: sqlite3.Connection, key: str, through: int) -> tuple[int
     if found is None or found[1] >= through:
         return 0, True
     session, start = found
-    settle(connection)
+    settle_one(connection, session)
     rows = connection.execute(
         "SELECT seq, at, body FROM events WHERE session = ? AND seq > ? ORDER BY seq", (session, start)
     )

@@ -14,7 +14,9 @@ take back, and no new try begins before they had the chance to.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import functools
 import logging
 import os
 import sqlite3
@@ -26,7 +28,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gateway.errors import GatewayError, StoreFailed, StoreFull
+from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
 from gateway.events import Event, TurnEnded, TurnInterrupted, TurnStarted
 from gateway.stores import sqlite_log
 from gateway.stores.base import Sink
@@ -90,7 +92,7 @@ class Writer:
         self._kept: dict[Sink, list[Event]] = {}
         """What was refused, and is tried again."""
         self._unsettled = 0
-        """Rows that have not moved to their logs, about."""
+        """Rows that came since they were moved to their logs last, about."""
         self._is_stopping = False
         self._heard = threading.Event()
         self.projections: dict[type, Projection] = {}
@@ -196,11 +198,12 @@ class Writer:
     def _write_group(self, connection: sqlite3.Connection, group: _Group) -> None:
         began = time.monotonic()
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            self._write_events(connection, group.events)
-            for call in group.calls:
-                self._act(connection, call)
-            connection.execute("COMMIT")
+            try:
+                self._commit(connection, group)
+            except sqlite3.DatabaseError as error:
+                if not (group.calls and sqlite_log.is_damage(error)):
+                    raise
+                self._commit_apart(connection, group)
         except sqlite3.Error as error:
             self._on_commit(time.monotonic() - began, False)
             self._fail(connection, group, error)
@@ -210,17 +213,41 @@ class Writer:
         if self._unsettled >= SETTLE_ROWS:
             self._settle(connection)
 
+    def _commit(self, connection: sqlite3.Connection, group: _Group) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        self._write_events(connection, group.events)
+        for call in group.calls:
+            self._act(connection, call)
+        connection.execute("COMMIT")
+
+    def _commit_apart(self, connection: sqlite3.Connection, group: _Group) -> None:
+        """A call that meets damage spoils its transaction: it alone must hear of it."""
+        _roll_back(connection)
+        self._commit(connection, _Group(group.events, []))
+        for call in group.calls:
+            try:
+                self._commit(connection, _Group({}, [call]))
+            except sqlite3.DatabaseError as error:
+                if not sqlite_log.is_damage(error):
+                    raise
+                _roll_back(connection)
+                call.error = worded(error)
+
     def _settle(self, connection: sqlite3.Connection) -> None:
-        """Moves rows to their logs; where that fails they stay where they are, and are read all the same."""
+        """Moves rows to their logs; what cannot be moved stays where it is, and is read all the same."""
+        self._unsettled = 0
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            sqlite_log.settle(connection)
-            connection.execute("COMMIT")
+            _transact(connection, sqlite_log.settle)
         except sqlite3.Error as error:
             log.warning("events were not moved to their logs for now: %s", error)
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        self._unsettled = sqlite_log.waiting(connection)
+            if sqlite_log.is_damage(error):
+                self._settle_apart(connection)
+
+    def _settle_apart(self, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            for session in sqlite_log.unsettled(connection):
+                with contextlib.suppress(sqlite3.Error):
+                    _transact(connection, functools.partial(sqlite_log.settle_one, session=session))
 
     def _write_events(self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]) -> None:
         rows: list[sqlite_log.Row] = []
@@ -251,10 +278,12 @@ class Writer:
         connection.execute("SAVEPOINT call")
         try:
             call.result = call.act(connection)
-        except (GatewayError, msgspec.MsgspecError) as error:
+        except GatewayError as error:
+            call.error = error
+        except msgspec.MsgspecError as error:
+            call.error = StoreFailed(f"A stored event is unreadable: {error}.")
+        if call.error is not None:
             connection.execute("ROLLBACK TO call")
-            is_worded = isinstance(error, GatewayError)
-            call.error = error if is_worded else StoreFailed(f"A stored event is unreadable: {error}.")
         connection.execute("RELEASE call")
 
     def _row_id(self, connection: sqlite3.Connection, key: str) -> int | None:
@@ -270,8 +299,7 @@ class Writer:
 
     def _fail(self, connection: sqlite3.Connection, group: _Group, error: sqlite3.Error) -> None:
         """Nothing was written: tells everybody, keeps the events, and waits until they were heard of."""
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        _roll_back(connection)
         self._row_ids.clear()
         words = worded(error)
         log.error("nothing could be written: %s", error)
@@ -294,6 +322,20 @@ class Writer:
         self._heard.set()
 
 
+def _transact(connection: sqlite3.Connection, act: Act) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        act(connection)
+        connection.execute("COMMIT")
+    finally:
+        _roll_back(connection)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
 def _tell(group: _Group) -> None:
     """On the loop: what was committed."""
     for call in group.calls:
@@ -310,6 +352,13 @@ def _tell(group: _Group) -> None:
 def worded(error: sqlite3.Error) -> GatewayError:
     """SQLite's error in words that say what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if sqlite_log.is_damage(error):
+        log.critical(
+            "THE DATABASE IS DAMAGED (%s). What is stored where it is not goes on. Look at the disk, make a "
+            "copy of the data directory, and restore the last backup.",
+            error,
+        )
+        return StoreDamaged()
     if code == sqlite3.SQLITE_FULL:
         return StoreFull(retry_after_seconds=RETRY_AFTER_SECONDS)
     if code == sqlite3.SQLITE_READONLY:

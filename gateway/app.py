@@ -54,7 +54,7 @@ from gateway.manager import SessionManager
 from gateway.metrics import Metrics
 from gateway.oidc import Http, Provider, verifier_of
 from gateway.passes import Passes
-from gateway.products.catalogue import FileProducts
+from gateway.products.catalogue import Products, products_of
 from gateway.products.desk import Desk
 from gateway.quotas import Quotas
 from gateway.readiness import Readiness
@@ -209,7 +209,7 @@ class Gateway:
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
-        self.desk = Desk(self.manager, self.services, self._products, FileProducts())
+        self.desk = Desk(self.manager, self.services, self._products, self._chat_products(config))
         self._old_brokers: list[Broker] = []
         self.identity = IdentityFace(
             self.manager,
@@ -256,6 +256,7 @@ class Gateway:
         services.agents = AgentCatalogue(kept, before=services.agents)
         services.config = kept
         self.slots.limit = kept.limits.max_live_workers
+        self.desk.catalogue = self._chat_products(kept)
         self.gate.tokens = self._tokens(kept)
         self.identity.provider = self._provider(kept)
         for session in self.manager.sessions():
@@ -264,6 +265,10 @@ class Gateway:
                 session.ask_to_close(CloseReason.TENANT_DISABLED)
         log.info("reloaded; changed: %s; after a restart: %s", differing or "nothing", waiting or "nothing")
         return Reloaded(differing, waiting)
+
+    def _chat_products(self, config: Config) -> Products:
+        services = self.services
+        return products_of(config.products.catalogue, services.shop.catalogue, monotonic=services.monotonic)
 
     def _provider(self, config: Config) -> Provider | None:
         if "oidc" not in config.auth.modes:

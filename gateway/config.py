@@ -393,6 +393,11 @@ class ProductsConfig(Table, frozen=True, kw_only=True):
     """The staff that may log in: name → argon2 hash of the password."""
     token_hours: float = 12
     """How long a log-in is good for."""
+    catalogue: str = ""
+    """What can be chatted about: a JSON file `{"products": [{"id", "name", "price", "description"}]}` with
+    numbers of its own; `shop:NAME`, a store of the shop, its products numbered from 1; empty: the few that
+    come along.
+    """
     agent: str = ""
     """The agent that answers; empty: the default one."""
     visitor_rate: float = 30

@@ -293,7 +293,7 @@ def _contradictions(config: Config) -> list[str]:
         for setting, name in (("default_agent", config.default_agent), ("shop.agent", config.shop.agent))
         if name not in (*ALWAYS_THERE, *config.agents)
     ]
-    mistakes += _tools(config)
+    mistakes += _tools(config) + _products(config)
     if config.store not in ("", "memory://") and not config.store.startswith(SQLITE_SCHEME):
         mistakes.append("store: sqlite:///FILE or memory://")
     mistakes += _walls(config) + _auth(config) + _tenants(config) + _negatives(config)
@@ -362,6 +362,19 @@ def _tools(config: Config) -> list[str]:
                 f"agents.{name}.tools: are reached over the network, which this agent has none of"
             )
     return mistakes
+
+
+def _products(config: Config) -> list[str]:
+    """A catalogue of product chat that is not there."""
+    named, folder = config.products.catalogue, config.shop.stores_dir
+    path = pathlib.Path(named).expanduser()
+    if store := named.removeprefix("shop:") if named.startswith("shop:") else "":
+        if not folder:
+            return []
+        path = pathlib.Path(folder).expanduser() / store / "data" / "products.json"
+    if not named or path.is_file():
+        return []
+    return [f"products.catalogue: there is no file {path}"]
 
 
 def _no_such_limit(prefix: str, limits: dict[str, int]) -> list[str]:

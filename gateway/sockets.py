@@ -7,7 +7,8 @@ Guarantees, whatever arrives on the socket:
   us keep: its pings and messages are not read on before it has taken the answers.
 - A peer that answers no ping is closed (1011); one that is slow to take what it is sent is not.
 - A closing reason reaches the client: the connection lingers instead of being reset over what still arrives.
-- The server's end is 1001. Nothing of a request is logged: an address may hold a token.
+- The server's end is 1012, after which clients come back.
+- Nothing of a request is logged: an address may hold a token.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ FRAGMENTS: Final = 1_024
 """Of one message; an empty fragment costs memory too."""
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 16 * 1024 * 1024
-GOING_AWAY: Final = 1001
+RESTART: Final = 1012
+"""Service restart: clients that take 1001 for a farewell come back after this one."""
 TOO_BIG: Final = 1009
 
 _silent: Final = logging.getLogger("gateway.sockets.silent")
@@ -68,8 +70,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         self.stop_keepalive()
         if self.handshake_complete and not self.close_sent and self.conn.state is OPEN:
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": GOING_AWAY})
-            self.conn.send_close(GOING_AWAY, "the gateway stops")
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": RESTART})
+            self.conn.send_close(RESTART, "the gateway stops")
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
         self.transport.close()

@@ -39,12 +39,15 @@ from gateway.stores.products import ProductSession
 from gateway.tenants import Principal
 
 NORMAL: Final = 1000
-GOING_AWAY: Final = 1001
+RESTART: Final = 1012
+"""Service restart: clients that take 1001 for a farewell come back after this one."""
 POLICY: Final = 1008
 PAGE_BYTES: Final = 64 * 1024
 STRIKES: Final = 100
 """Frames too many, in a row, after which a socket is closed."""
 READ_AT_ONCE: Final = 1_000
+CROWD: Final = 100
+"""In a chat with more sockets nobody is told who comes, goes and types: n sockets would make n² frames."""
 LIMIT_CODE: Final = "CONNECTION_LIMIT_EXCEEDED"
 
 
@@ -134,7 +137,7 @@ class ProductSockets:
     async def _in_chat(self, socket: WebSocket, *, product_id: str | None) -> None:
         principal = principal_of(socket)
         try:
-            number = None if product_id is None else self._desk.product(words.product_id(product_id)).id
+            number = None if product_id is None else words.product_id(product_id)
             session_id = words.session_id(socket.path_params["session_id"])
             chat = await self._desk.chat(principal, session_id, number)
             session = await self._desk.session(chat)
@@ -341,7 +344,7 @@ class ProductSockets:
             chat = known  # its visitor may have signed in, and own it under another name
             name = (chat.owner, chat.record_id)
             await self._manager.arrival(*name, has_come=functools.partial(self._is_there, chat))
-        await visit.socket.close(GOING_AWAY, "the gateway stops")
+        await visit.socket.close(RESTART, "the gateway stops")
 
     def _is_there(self, chat: ProductSession) -> bool:
         session = self._manager.get(chat.owner, chat.record_id)
@@ -378,8 +381,9 @@ class ProductSockets:
 
     def _show(self, chat: ProductSession, presence: ev.ChatPresence) -> None:
         session = self._manager.get(chat.owner, chat.record_id)
-        if session is not None and not session.log.is_closed:
-            session.log.show(presence)
+        if session is None or session.log.is_closed or self.floor.crowd(chat.session_id) > CROWD:
+            return
+        session.log.show(presence)
 
     def _presence(self, guest: Guest, what: Any) -> ev.ChatPresence:
         return ev.ChatPresence(what, guest.name, guest.kind, guest.connection_id)

@@ -93,12 +93,12 @@ class ProductsFace:
     # -- visitors ---------------------------------------------------------------------------------------
 
     async def show_product(self, request: Request) -> Response:
-        product = self._product(request)
+        product = await self._product(request)
         return json_response(CatalogueProduct(product.id, product.name, product.price, product.description))
 
     async def open_product_chat(self, request: Request) -> Response:
         body = await read_body(request, OpenRequest, self._services.config)
-        product = self._product(request)
+        product = await self._product(request)
         session_id = words.session_id(body.session_id)
         if body.product_id not in (None, product.id):
             raise InvalidInput("Invalid product ID")
@@ -175,11 +175,11 @@ class ProductsFace:
     # -- inner ------------------------------------------------------------------------------------------
 
     def _names(self, request: Request) -> tuple[int, str]:
-        product = self._product(request)
-        return product.id, words.session_id(request.path_params["session_id"])
+        path = request.path_params
+        return words.product_id(path["product_id"]), words.session_id(path["session_id"])
 
-    def _product(self, request: Request) -> Product:
-        return self._desk.product(words.product_id(request.path_params["product_id"]))
+    async def _product(self, request: Request) -> Product:
+        return await self._desk.product(words.product_id(request.path_params["product_id"]))
 
     def _take(self, request: Request, principal: Principal, product_id: int, session_id: str) -> None:
         self._desk.rates.take(

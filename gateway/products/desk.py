@@ -92,9 +92,9 @@ class Desk:
 
     # -- chats ------------------------------------------------------------------------------------------
 
-    def product(self, product_id: int) -> Product:
+    async def product(self, product_id: int) -> Product:
         """The product of this id. Raises UnknownProduct."""
-        product = self.catalogue.find(product_id)
+        product = await self.catalogue.find(product_id)
         if product is None:
             raise UnknownProduct
         return product
@@ -122,15 +122,18 @@ class Desk:
         return made, False
 
     async def chat(self, principal: Principal, session_id: str, product_id: int | None) -> ProductSession:
-        """The chat of this id, which is the caller's or, for the staff, their tenant's. Raises ChatNotFound:
-        not there and not yours are the same.
+        """The chat of this id, the caller's own or, for the staff, their tenant's; its product need not be
+        sold any more.
+
+        Raises UnknownProduct, or ChatNotFound: not there and not yours are the same.
         """
         found = await self.store.find(session_id)
-        if found is None or product_id not in (None, found.product_id):
-            raise ChatNotFound
-        if found.owner != principal.owner and not is_staff_of(principal, found):
-            raise ChatNotFound
-        return found
+        if found is not None and product_id in (None, found.product_id):
+            if found.owner == principal.owner or is_staff_of(principal, found):
+                return found
+        elif product_id is not None:
+            await self.product(product_id)
+        raise ChatNotFound
 
     async def session(self, chat: ProductSession) -> Session:
         """The session that carries a chat. Raises ChatNotFound where it was deleted meanwhile."""

@@ -58,6 +58,10 @@ class Floor:
             for name in [name for name in _counted(guest) if not self._held[name]]:
                 del self._held[name]
 
+    def crowd(self, session_id: str) -> int:
+        """How many sockets a chat has."""
+        return self._held["session", session_id]
+
     def in_session(self, session_id: str) -> list[Guest]:
         """The sockets of a chat."""
         return [guest for guest in self._guests.values() if guest.session_id == session_id]

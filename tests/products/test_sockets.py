@@ -17,6 +17,8 @@ import websockets
 from tests.products.shop import ADMIN_CHATS, CHATS, PASSWORD, Browser, Shop, running_shop, shared_shop
 from tests.shared import SHARED, eventually
 
+TCP_REPAIR = 19
+
 shop = shared_shop(session_rate=60000, visitor_rate=60000, address_rate=60000, sockets_per_address=200)
 pytestmark = SHARED
 
@@ -327,6 +329,15 @@ async def test_one_visitors_many_sockets_hurt_only_that_visitor(shop: Shop, visi
         await again.until("connection_status")
 
 
+def vanish(peer: sockets.socket) -> None:
+    """Ends a socket without a word to the other side."""
+    try:
+        peer.setsockopt(sockets.IPPROTO_TCP, TCP_REPAIR, 1)
+    except PermissionError:
+        pytest.skip("NOT TESTED: only root can make a peer vanish")
+    peer.close()
+
+
 async def test_a_thousand_sockets_of_one_address_leave_the_shop_open(tmp_path: pathlib.Path) -> None:
     async with running_shop(tmp_path, sockets_per_visitor=5000, sockets_per_session=5000,
                             sockets_per_address=100) as shop, shop.visitor() as visitor:  # fmt: skip
@@ -359,20 +370,41 @@ async def test_a_client_that_reads_nothing_delays_nobody(shop: Shop, visitor: Br
     deaf.close()
 
 
-async def test_a_drain_closes_every_socket_with_going_away(tmp_path: pathlib.Path) -> None:
+async def test_a_drain_closes_every_socket_so_that_its_client_comes_back(tmp_path: pathlib.Path) -> None:
     async with running_shop(tmp_path) as shop, shop.visitor() as visitor, shop.staff() as ruth:
         name = await visitor.begin()
         async with visitor.chat_socket(name) as socket, ruth.socket("/ws/chat/admin/1") as desk:
             await socket.until("connection_status")
             await desk.until("connection_status")
             shop.gateway.process.send_signal(signal.SIGTERM)
-            assert await socket.closed() == 1001
-            assert await desk.closed() == 1001
+            assert await socket.closed() == 1012
+            assert await desk.closed() == 1012
         assert await asyncio.wait_for(shop.gateway.process.wait(), 15) == 0
         assert "Traceback" not in shop.gateway.log()
 
 
-async def test_an_idle_socket_is_closed_and_a_vanished_one_found(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("how", ["silent", "vanished"])
+async def test_a_peer_that_answers_no_ping_is_found_and_missed(tmp_path: pathlib.Path, how: str) -> None:
+    """A silent one still takes what it is sent; of a vanished one nothing is ever heard again."""
+    also = "\n[server]\nsocket_ping_seconds = 0.5\nhalf_open_seconds = 60\n"
+    async with running_shop(tmp_path, also=also) as shop, shop.visitor() as visitor, shop.staff() as ruth:
+        name = await visitor.begin()
+        async with ruth.socket(f"/ws/chat/session/{name}") as desk:
+            await desk.until("connection_status")
+            peer = sockets.create_connection(address_of(shop))
+            peer.sendall(handshake(shop, visitor, f"/ws/chat/customer/1/{name}"))
+            await desk.until("user_joined", user_type="customer")
+            if how == "vanished":
+                vanish(peer)
+            began = asyncio.get_running_loop().time()
+            await desk.until("user_left", user_type="customer")
+            assert asyncio.get_running_loop().time() - began < 10
+            stats = (await ruth.ask("GET", "/api/websocket/stats")).json
+            assert stats["customer_connections"] == 0
+        peer.close()
+
+
+async def test_an_idle_socket_is_closed(tmp_path: pathlib.Path) -> None:
     async with running_shop(tmp_path, socket_idle_seconds=0.5) as shop, shop.visitor() as visitor:
         name = await visitor.begin()
         async with visitor.chat_socket(name) as socket:

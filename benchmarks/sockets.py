@@ -1,8 +1,9 @@
 """WebSockets: how long until the last of many sockets has a message, and what an idle one costs.
 
-`python -m benchmarks.sockets [SOCKETS] [MESSAGES]`. Our messages are on disk before anybody sees them. Beside
-ours, in the same run, a bare Starlette and a bare `websockets` server that store nothing. Memory is the
-server's PSS; the clients are bare sockets of this process.
+`python -m benchmarks.sockets [SOCKETS] [MESSAGES] [IDLE]`. Our messages are on disk before anybody sees them.
+Beside ours, in the same run, a bare Starlette and a bare `websockets` server that store nothing. Then many
+idle sockets, each in a chat of its own as visitors are. Memory is the server's PSS; the clients are bare
+sockets of this process.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 import psutil
 
-from tests.gateways import ROOT, running_gateway
+from tests.gateways import ROOT, RunningGateway, running_gateway
 
 SOCKETS: Final = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
 MESSAGES: Final = int(sys.argv[2]) if len(sys.argv) > 2 else 50
+IDLE: Final = int(sys.argv[3]) if len(sys.argv) > 3 else 9_000
+IDLE_SECONDS: Final = 5.0
 BATCH: Final = 100
 WAIT_SECONDS: Final = 60
 SETTLE_SECONDS: Final = 1.0
@@ -29,9 +32,13 @@ CONFIG: Final = """
 [server]
 max_connections_per_address = 100000
 [limits]
+max_sessions = 100000
 address_requests_per_second = 1000000
 address_burst = 1000000
 [products]
+visitor_rate = 1000000
+address_rate = 1000000
+product_rate = 1000000
 sockets_per_visitor = 100000
 sockets_per_session = 100000
 sockets_per_address = 100000
@@ -76,18 +83,18 @@ class Client(asyncio.Protocol):
         self.transport.write(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
 
 
-async def opened(port: int, path: str) -> list[Client]:
-    """So many sockets."""
+async def opened(port: int, paths: Sequence[str]) -> list[Client]:
+    """A socket for each path."""
     loop, clients = asyncio.get_running_loop(), []
-    head = (
-        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    ).encode()
-    for _ in range(0, SOCKETS, BATCH):
+    for start in range(0, len(paths), BATCH):
         batch = []
-        for _ in range(BATCH):
+        for path in paths[start : start + BATCH]:
             transport, client = await loop.create_connection(Client, "127.0.0.1", port)
-            transport.write(head)
+            transport.write(
+                f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n"
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
             batch.append(client)
         await asyncio.wait_for(asyncio.gather(*(client.ready for client in batch)), WAIT_SECONDS)
         clients += batch
@@ -100,7 +107,7 @@ async def measured(
     """The rows of one server."""
     process = psutil.Process(pid)
     before = process.memory_full_info().pss
-    clients = await opened(port, path)
+    clients = await opened(port, [path] * SOCKETS)
     await asyncio.sleep(SETTLE_SECONDS)
     kib = (process.memory_full_info().pss - before) / len(clients) / 1024
     print(f"  {name:38s} {kib:7.1f} KiB an idle socket")
@@ -120,6 +127,36 @@ async def measured(
         p50, p99 = (each[int(len(each) * share)] * 1000 for share in (0.5, 0.99))
         middle = last[len(last) // 2] * 1000
         print(f"    {what:36s} p50 {p50:7.2f} ms  p99 {p99:7.2f} ms  the last, p50 {middle:7.2f} ms")
+    for client in clients:
+        if client.transport is not None:
+            client.transport.abort()
+
+
+async def idle(gateway: RunningGateway) -> None:
+    """The row of many visitors who say nothing."""
+    process, gate = psutil.Process(gateway.pid), asyncio.Semaphore(32)
+
+    async def begun(number: int) -> str:
+        name = f"session_1_bench_{number}"
+        async with gate:
+            await gateway.post("/api/products/1/chat/sessions", {"session_id": name})
+        return f"/ws/chat/customer/1/{name}"
+
+    before = process.memory_full_info().pss
+    paths = await asyncio.gather(*(begun(number) for number in range(IDLE)))
+    chats = process.memory_full_info().pss
+    began = time.perf_counter()
+    clients = await opened(int(gateway.url.rpartition(":")[2]), paths)
+    seconds = time.perf_counter() - began
+    await asyncio.sleep(SETTLE_SECONDS)
+    sockets = process.memory_full_info().pss
+    busy = sum(process.cpu_times()[:2])
+    await asyncio.sleep(IDLE_SECONDS)
+    busy = 100 * (sum(process.cpu_times()[:2]) - busy) / IDLE_SECONDS
+    print(f"{IDLE} idle sockets, each in a chat of its own, opened in {seconds:.1f} s")
+    each = [memory / IDLE / 1024 for memory in (chats - before, sockets - chats)]
+    print(f"  a chat {each[0]:.1f} KiB, its socket {each[1]:.1f} KiB")
+    print(f"  the gateway {sockets / 2**20:.0f} MB, idle {busy:.1f} % of a core")
     for client in clients:
         if client.transport is not None:
             client.transport.abort()
@@ -163,6 +200,9 @@ async def main() -> None:
     for name in ("starlette", "websockets"):
         async with peer(name) as (pid, port):
             await measured(f"bare {name}", pid, port, "/room", {"a message, stored nowhere": shout})
+    with tempfile.TemporaryDirectory() as directory:
+        async with running_gateway(pathlib.Path(directory), config=CONFIG) as gateway:
+            await idle(gateway)
 
 
 if __name__ == "__main__":

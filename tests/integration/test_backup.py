@@ -277,6 +277,35 @@ async def test_no_gateway_starts_beside_a_restore_that_was_cut(
         assert said(await gateway.state("a"), "user") == ["kept"]
 
 
+async def test_the_gaps_that_a_killed_gateway_leaves_stop_no_backup(tmp_path: pathlib.Path) -> None:
+    """SQLite 3.40 says of such a row that it has a NULL; a real one is still found."""
+    for _ in range(2):
+        async with running_gateway(tmp_path) as gateway:
+            await gateway.chat("a", "/echo x")
+            gateway.process.kill()
+            await gateway.process.wait()
+    database = tmp_path / "data" / "gateway.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM gaps").fetchone()[0] > 0
+    file = await back_up(tmp_path, "one.tar")
+    assert (await typed("restore", "--check", str(file)))[0] == 0
+    _column(database, "last_kept INTEGER NOT NULL", "last_kept INTEGER")
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE gaps SET last_kept = NULL")
+    _column(database, "last_kept INTEGER", "last_kept INTEGER NOT NULL")
+    code, _, err = await typed("backup", str(tmp_path / "two.tar"), "--data-dir", str(tmp_path / "data"))
+    assert code == 1
+    assert "damaged: NULL value in gaps.last_kept" in err
+
+
+def _column(database: pathlib.Path, was: str, becomes: str) -> None:
+    """Declares a column otherwise, whatever is in it."""
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        change = "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'gaps'"
+        connection.execute(change, (was, becomes))
+
+
 # -- up and back ------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from gateway.keyring import PREFIX, KeyRing
 from gateway.limits import TokenBuckets
 from gateway.passes import is_pass
 from gateway.stores.credentials import CredentialStore
-from gateway.tenants import ALL_SCOPES, LOCAL, Principal, with_implied
+from gateway.tenants import ALL_SCOPES, LOCAL, VISITOR_MARK, Principal, with_implied
 from gateway.tickets import Tickets
 from gateway.tokens import TokenRefused, TokenVerifier
 
@@ -46,8 +46,6 @@ VISITOR_HEADER: Final = "X-Visitor-Token"
 """Carries a new visitor's token where a page of another site could not keep a cookie."""
 ON_BEHALF_OF: Final = "x-on-behalf-of"
 """TENANT/SUBJECT: the operator at the machine acts for somebody; only through the socket."""
-VISITOR_MARK: Final = "~"
-"""How the subjects of visitors begin, and nobody else's."""
 SUBJECT_CHARACTERS: Final = 255
 RENEW_AFTER: Final = 0.25
 """A cookie is renewed when so much of its life is over."""

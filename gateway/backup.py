@@ -7,11 +7,13 @@ after the database, each as it stands at that moment.
 
 Guarantees: a file is a backup only once its last member is written, which counts and digests the others;
 nothing outside a session's directory is ever read, whatever links its agent makes; a restore touches what is
-there only after everything has been checked, keeps what it replaces, and is never half visible to a gateway.
+there only after everything has been checked, keeps what it replaces, and is never half visible to a gateway;
+what was erased or revoked since is so after it, too, as far as the replaced database tells (erasures.py).
 """
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import os
 import pathlib
@@ -40,6 +42,7 @@ from gateway.archive import (
     taken_apart,
 )
 from gateway.config import Config
+from gateway.erasures import EndedAgain, end_again
 from gateway.errors import StoreFailed
 from gateway.lock import DataLock
 from gateway.stores.sqlite import numbered
@@ -47,6 +50,8 @@ from gateway.tickets import SECRET_NAME
 from gateway.version import VERSION
 
 FORMAT: Final = 1
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
+DAY_SECONDS: Final = 86_400
 UNFINISHED_NAME: Final = "restore.unfinished"
 """In the data directory while a restore moves things; no gateway starts beside it."""
 ALL_FINDINGS: Final = 2**31 - 1
@@ -66,14 +71,30 @@ class Manifest(Struct, frozen=True, kw_only=True):
     made_at: str
     sessions: int
 
+    @property
+    def made_at_seconds(self) -> int:
+        """`made_at` as seconds since 1970 UTC."""
+        return calendar.timegm(time.strptime(self.made_at, TIME_FORMAT))
+
 
 class Made(Struct, frozen=True):
-    """A backup that was made, or restored."""
+    """A backup that was made."""
 
     path: pathlib.Path
     manifest: Manifest
     size_bytes: int
     left_out: int = 0
+
+
+class Restored(Struct, frozen=True, kw_only=True):
+    """A backup that was put in place."""
+
+    manifest: Manifest
+    aside: pathlib.Path | None
+    """Where what it replaced is kept; None where there was nothing."""
+    ended: EndedAgain
+    is_forgotten: bool
+    """Whether it is older than tombstones are kept: then not every erasure since is known."""
 
 
 # -- making one -------------------------------------------------------------------------------------------
@@ -135,7 +156,7 @@ def _copied(database: pathlib.Path, copy: pathlib.Path) -> tuple[Manifest, list[
             format=FORMAT,
             version=VERSION,
             schema=kept.execute("PRAGMA user_version").fetchone()[0],
-            made_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            made_at=time.strftime(TIME_FORMAT, time.gmtime()),
             sessions=len(keys),
         )
     return manifest, keys
@@ -181,10 +202,8 @@ def _write(
 # -- restoring one ----------------------------------------------------------------------------------------
 
 
-def restore(
-    config: Config, source: pathlib.Path, *, is_replacing: bool = False
-) -> tuple[Made, pathlib.Path | None]:
-    """Puts a backup into the data directory: what was restored, and where what it replaced is kept.
+def restore(config: Config, source: pathlib.Path, *, is_replacing: bool = False) -> Restored:
+    """Puts a backup into the data directory, but for what was ended since.
 
     Raises StoreFailed where a gateway runs there, BackupFailed where the backup is not whole or the
     directory is in use and `is_replacing` is not said; nothing has changed then.
@@ -203,6 +222,7 @@ def restore(
             staged = pathlib.Path(directory)
             manifest = read(source, staged)
             _forget_the_time_between(staged / DATABASE)
+            ended = end_again(staged / DATABASE, staged / FILES, _known(config, manifest))
             (data / UNFINISHED_NAME).touch(0o600)
             aside = _set_aside(config)
             _move_in(staged, config)
@@ -212,7 +232,23 @@ def restore(
         raise BackupFailed(f"The restore did not end: {error}. Run it again.") from error
     finally:
         lock.release()
-    return Made(source, manifest, source.stat().st_size), aside
+    kept_seconds = config.sessions.tombstone_days * DAY_SECONDS
+    is_forgotten = time.time() - manifest.made_at_seconds > kept_seconds
+    return Restored(manifest=manifest, aside=aside, ended=ended, is_forgotten=is_forgotten)
+
+
+def _known(config: Config, manifest: Manifest) -> list[pathlib.Path]:
+    """The databases that may tell what has ended since: the one in place, those that were damaged since, and
+    the one that a restore which was cut short has moved away.
+    """
+    database, data = config.database_path, config.data_path
+    damaged = [
+        path
+        for path in sorted(database.parent.glob(f"{database.name}.damaged-*[0-9]"))
+        if path.stat().st_mtime >= manifest.made_at_seconds
+    ]
+    moved = sorted(data.glob(f"replaced-*/{database.name}")) if (data / UNFINISHED_NAME).exists() else []
+    return [*moved[-1:], *damaged, *([database] if database.exists() else [])]
 
 
 def refuse_half_restored(data_path: pathlib.Path) -> None:

@@ -181,12 +181,32 @@ def restore(config: Config, source: pathlib.Path, *, is_replacing: bool) -> int:
     """`agent-gateway restore`; the exit code."""
 
     def act() -> None:
-        made, aside = backup.restore(config, source, is_replacing=is_replacing)
-        print(f"{config.data_path}: {made.manifest.sessions} sessions as of {made.manifest.made_at}")
-        if aside is not None:
-            print(f"what was there is kept in {aside}; remove it when all is well")
+        done = backup.restore(config, source, is_replacing=is_replacing)
+        print(f"{config.data_path}: {done.manifest.sessions} sessions as of {done.manifest.made_at}")
+        _tell_ended(done, days=config.sessions.tombstone_days)
+        if done.aside is not None:
+            print(f"what was there is kept in {done.aside}; remove it when all is well")
 
     return _careful(act)
+
+
+def _tell_ended(done: backup.Restored, *, days: float) -> None:
+    ended, is_back = done.ended, "is back: erase and revoke it again"
+    if ended.told_by:
+        print(
+            f"erased again, as it was erased after that: {ended.sessions} sessions; ended again: "
+            f"{ended.keys} API keys, {ended.sign_ins} people's sign-ins, {ended.links} shared links"
+        )
+    for path in ended.unread:
+        print(f"{path} cannot be read: what only it knows to be erased or revoked {is_back}", file=sys.stderr)
+    if not ended.told_by and not ended.unread:
+        print(
+            f"no database was there to tell what was erased or revoked since: it {is_back}", file=sys.stderr
+        )
+    if ended.told_by and done.is_forgotten:
+        print(
+            f"the backup is older than {days:g} days: what was erased longer ago {is_back}", file=sys.stderr
+        )
 
 
 def check_backup(source: pathlib.Path) -> int:

@@ -8,7 +8,6 @@ it; everybody else who asks for the same name meanwhile waits for that one.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import secrets
 import threading
@@ -36,7 +35,7 @@ from gateway.session import Session
 from gateway.shop.catalog import decimals
 from gateway.stores.base import SessionRecord, Tombstone
 from gateway.stores.shop import Cart, ShopKey
-from gateway.tenants import Principal, reach, tenant_of
+from gateway.tenants import Principal, reach, session_hash, tenant_of
 from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
@@ -453,8 +452,3 @@ async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
 def new_session_id() -> str:
     """An id that nobody guesses."""
     return secrets.token_urlsafe(18)
-
-
-def session_hash(owner: str, session_id: str) -> str:
-    """What a tombstone keeps instead of the id."""
-    return hashlib.sha256(f"{owner}\0{session_id}".encode()).hexdigest()

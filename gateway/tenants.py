@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -24,6 +25,9 @@ IMPLIED: Final[dict[str, frozenset[str]]] = {
 """A scope and everything that comes with it."""
 
 ALL_SCOPES: Final = frozenset(IMPLIED)
+
+VISITOR_MARK: Final = "~"
+"""What the subject of an anonymous visitor begins with; nobody else's does."""
 
 Kind = Literal["local", "key", "token", "user", "visitor"]
 
@@ -65,3 +69,13 @@ def reach(principal: Principal) -> str | None:
 def tenant_of(owner: str) -> str:
     """The tenant in an owner's name; no tenant's name has a slash."""
     return owner.partition("/")[0]
+
+
+def is_visitor(owner: str) -> bool:
+    """Whether this is the owner's name of an anonymous visitor."""
+    return owner.partition("/")[2].startswith(VISITOR_MARK)
+
+
+def session_hash(owner: str, session_id: str) -> str:
+    """What is kept instead of the id of an erased session."""
+    return hashlib.sha256(f"{owner}\0{session_id}".encode()).hexdigest()

@@ -33,7 +33,7 @@ FLOORS: Final[dict[str, int]] = {
     "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3, "passes": 3,
     "quotas": 3, "starts": 3, "usage": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
     "shop.catalog": 3, "shop.insights": 3,
-    "archive": 3, "backup": 3, "disk": 3, "systemd": 3,
+    "archive": 3, "backup": 3, "erasures": 3, "disk": 3, "systemd": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
     "session_core": 4,
@@ -77,8 +77,8 @@ SAME_FLOOR: Final = {
     ("api.product_sockets", "auth"),
     ("agent", "spawner"), ("stores.sqlite", "stores.writer"), ("stores.sqlite", "stores.sqlite_log"),
     ("stores.writer", "stores.sqlite_log"),
-    ("archive", "tickets"), ("backup", "archive"), ("backup", "lock"), ("backup", "tickets"),
-    ("backup", "stores.sqlite"),
+    ("archive", "tickets"), ("backup", "archive"), ("backup", "erasures"), ("backup", "lock"),
+    ("backup", "tickets"), ("backup", "stores.sqlite"),
     ("stores.sqlite_credentials", "stores.sqlite"), ("oidc", "tokens"),
     ("metrics", "recent"), ("audit", "limits"), ("audit", "logs"), ("audit", "tenants"),
     ("usage", "memory"),
@@ -137,7 +137,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "itsdangerous": ("tickets",),
     "sqlite3": (
         *("backup", "stores.sqlite", "stores.sqlite_log", "stores.database", "stores.writer", "commands"),
-        "shop.retrieval",
+        *("erasures", "shop.retrieval"),
     ),
     "mcp": ("api.mcp_server",),
     "mcp_types": ("api.mcp_server",),

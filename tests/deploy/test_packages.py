@@ -1,7 +1,10 @@
-"""What people install: an sdist, and the wheel made of it, into an empty environment, where it serves."""
+"""What people install: an sdist, and the wheel made of it, into an empty environment, where it serves; and
+the checkout itself, by pipx and uvx.
+"""
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import subprocess
@@ -18,6 +21,7 @@ from tests.gateways import ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BUILD_SECONDS = 200
 PIP = ("-m", "pip", "--disable-pip-version-check")
+KEPT_OUT = ("AGENT_", "PIPX_", "PYTHON", "UV_", "VIRTUAL_ENV", "XDG_")
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +78,49 @@ def test_a_wheel_in_an_empty_environment_serves_its_page(built: pathlib.Path, tm
         assert gateway.wait(60) == 0
         if gateway.stdout is not None:
             gateway.stdout.close()
+
+
+# -- the checkout -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installers(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Where pipx, uv and uvx are, from PyPI."""
+    directory = tmp_path_factory.mktemp("installers")
+    run(sys.executable, "-m", "venv", directory)
+    python = directory / "bin" / "python"
+    done = subprocess.run(
+        (python, *PIP, "install", "-q", "pipx", "uv"), capture_output=True, text=True, timeout=BUILD_SECONDS
+    )
+    if done.returncode != 0:
+        pytest.skip(f"NOT TESTED: pipx and uv cannot be had: {done.stderr.strip()[-300:]}")
+    return directory / "bin"
+
+
+@pytest.fixture
+def nobody(tmp_path: pathlib.Path) -> tuple[str, ...]:
+    """Runs a command as a person who has nothing yet, with a new HOME."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(KEPT_OUT)}
+    (tmp_path / "home").mkdir()
+    named = {
+        "HOME": "home",
+        **{f"PIPX_{name}": f"pipx/{name.lower()}" for name in ("HOME", "BIN_DIR", "MAN_DIR", "SHARED_LIBS")},
+        **{f"UV_{name}": f"uv/{name.lower()}" for name in ("CACHE_DIR", "TOOL_DIR", "PYTHON_INSTALL_DIR")},
+    }
+    clean |= {name: str(tmp_path / place) for name, place in named.items()}
+    return ("env", "-i", *(f"{name}={value}" for name, value in clean.items()))
+
+
+def test_pipx_installs_the_checkout(
+    installers: pathlib.Path, nobody: tuple[str, ...], tmp_path: pathlib.Path
+) -> None:
+    run(*nobody, installers / "pipx", "install", ".", cwd=ROOT, seconds=BUILD_SECONDS)
+    program = tmp_path / "pipx" / "bin_dir" / "agent-gateway"
+    assert run(*nobody, program, "--version").strip() == f"agent-gateway {VERSION}"
+    assert list((tmp_path / "pipx" / "home").rglob("gateway/page/index.html")), "it has its page"
+
+
+def test_uvx_runs_the_checkout(installers: pathlib.Path, nobody: tuple[str, ...]) -> None:
+    words = ("--from", ".", "agent-gateway", "--version")
+    said = run(*nobody, installers / "uvx", *words, cwd=ROOT, seconds=BUILD_SECONDS)
+    assert said.splitlines()[-1] == f"agent-gateway {VERSION}"

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from gateway.config_file import load
-from tests.docs.documents import DOCUMENTS, Block, blocks
+from tests.docs.documents import DOCUMENTS, MAPS, Block, blocks
 from tests.gateways import ROOT, running_gateway
 
 SECONDS = 60
@@ -106,7 +106,7 @@ def _check(block: Block, file: pathlib.Path) -> None:
     load(file, environ={})
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, ROOT / "README.md"], ids=_name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, *MAPS, ROOT / "README.md"], ids=_name)
 def test_every_link_leads_somewhere(path: pathlib.Path) -> None:
     for target in LINK.findall(path.read_text()):
         assert (path.parent / target).exists(), f"{target} is not there"

@@ -162,7 +162,8 @@ def _add_keys(commands: Any) -> None:
     create.add_argument("name", metavar="NAME", help="what people call it")
     create.add_argument("--tenant", default=DEFAULT_TENANT)
     create.add_argument("--subject", help="on whose behalf it acts (its name)")
-    create.add_argument("--scopes", default="chat", help="of read, chat, operate, admin; with commas")
+    scopes = "of read, chat, support, operate, admin; with commas"
+    create.add_argument("--scopes", default="chat", help=scopes)
     create.add_argument("--days", type=float, help="until it expires")
     rotate = actions.add_parser("rotate", help="make a key of the same rights in place of one")
     rotate.add_argument("id", metavar="KEY")

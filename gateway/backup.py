@@ -17,7 +17,6 @@ import calendar
 import contextlib
 import os
 import pathlib
-import re
 import shutil
 import sqlite3
 import tarfile
@@ -45,7 +44,7 @@ from gateway.config import Config
 from gateway.erasures import EndedAgain, end_again
 from gateway.errors import StoreFailed
 from gateway.lock import DataLock
-from gateway.stores.sqlite import numbered
+from gateway.stores.sqlite import findings, numbered
 from gateway.tickets import SECRET_NAME
 from gateway.version import VERSION
 
@@ -54,8 +53,6 @@ TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 DAY_SECONDS: Final = 86_400
 UNFINISHED_NAME: Final = "restore.unfinished"
 """In the data directory while a restore moves things; no gateway starts beside it."""
-ALL_FINDINGS: Final = 2**31 - 1
-"""Of SQLite's own check, not the first hundred: the first may be a false alarm."""
 SKIPPED_SEQS: Final = 10_000_000
 """Numbers that clients may have seen between a backup and its restore: they are never used again, and a
 cursor among them is told to start anew.
@@ -163,22 +160,10 @@ def _copied(database: pathlib.Path, copy: pathlib.Path) -> tuple[Manifest, list[
 
 
 def _check_database(connection: sqlite3.Connection) -> None:
-    for (found,) in connection.execute(f"PRAGMA integrity_check({ALL_FINDINGS})"):
-        if found != "ok" and not _is_false_alarm(connection, found):
-            raise BackupFailed(f"The database is damaged: {found}.")
+    if (found := findings(connection, "integrity_check")) is not None:
+        raise BackupFailed(f"The database is damaged: {found}.")
     if connection.execute("PRAGMA foreign_key_check").fetchone() is not None:
         raise BackupFailed("The database is damaged: rows without their session.")
-
-
-def _is_false_alarm(connection: sqlite3.Connection, found: str) -> bool:
-    """SQLite 3.40 mixes up the columns of a table WITHOUT ROWID whose key is not its first ones, such as
-    `gaps`, and says that one is NULL which is not.
-    """
-    named = re.fullmatch(r"NULL value in (\w+)\.(\w+)", found)
-    if named is None:
-        return False
-    query = f"SELECT count(*) FROM {named[1]} WHERE typeof({named[2]}) = 'null'"  # noqa: S608 - both are names
-    return not connection.execute(query).fetchone()[0]
 
 
 def _write(

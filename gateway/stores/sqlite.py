@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from gateway.errors import SessionExists, StoreFailed
 from gateway.events import Event
@@ -30,6 +30,8 @@ MIGRATIONS: Final = pathlib.Path(__file__).parent / "migrations"
 BUSY_SECONDS: Final = 5.0
 """How long a lock of another process (a backup, the command line) is waited for."""
 CACHE_KIB: Final = 8_192
+ALL_FINDINGS: Final = 2**31 - 1
+"""Of SQLite's own check, not the first hundred: the first may be a false alarm."""
 _COLUMNS: Final = (
     "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count,"
     " retention_days, expires_at, stored_bytes"
@@ -372,14 +374,32 @@ def damage(path: pathlib.Path) -> str | None:
     """What is wrong inside a file, which is read from end to end and not written. Raises sqlite3.Error."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
-        found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
-        return None if found == "ok" else found
+        return findings(connection, "quick_check")
     except sqlite3.DatabaseError as error:
         if not sqlite_log.is_damage(error):
             raise
         return str(error)
     finally:
         connection.close()
+
+
+def findings(connection: sqlite3.Connection, check: Literal["quick_check", "integrity_check"]) -> str | None:
+    """The first thing that SQLite's own check finds wrong. Raises sqlite3.Error."""
+    for (found,) in connection.execute(f"PRAGMA {check}({ALL_FINDINGS})"):
+        if found != "ok" and not _is_false_alarm(connection, found):
+            return str(found)
+    return None
+
+
+def _is_false_alarm(connection: sqlite3.Connection, found: str) -> bool:
+    """SQLite 3.40 mixes up the columns of a table WITHOUT ROWID whose key is not its first ones, such as
+    `gaps`, and says that one is NULL which is not.
+    """
+    named = re.fullmatch(r"NULL value in (\w+)\.(\w+)", found)
+    if named is None:
+        return False
+    query = f"SELECT count(*) FROM {named[1]} WHERE typeof({named[2]}) = 'null'"  # noqa: S608 - both are names
+    return not connection.execute(query).fetchone()[0]
 
 
 def schema_version(path: pathlib.Path) -> int:

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from gateway import backup
 from gateway.config import Config
-from gateway.stores.sqlite import MIGRATIONS, numbered
+from gateway.stores.sqlite import MIGRATIONS, damage, numbered
 from tests.gateways import RunningGateway, running_gateway
 from tests.integration.test_command_line import typed
 from tests.shared import eventually
@@ -287,6 +287,7 @@ async def test_the_gaps_that_a_killed_gateway_leaves_stop_no_backup(tmp_path: pa
     database = tmp_path / "data" / "gateway.db"
     with contextlib.closing(sqlite3.connect(database)) as connection:
         assert connection.execute("SELECT count(*) FROM gaps").fetchone()[0] > 0
+    assert damage(database) is None
     file = await back_up(tmp_path, "one.tar")
     assert (await typed("restore", "--check", str(file)))[0] == 0
     _column(database, "last_kept INTEGER NOT NULL", "last_kept INTEGER")
@@ -296,6 +297,7 @@ async def test_the_gaps_that_a_killed_gateway_leaves_stop_no_backup(tmp_path: pa
     code, _, err = await typed("backup", str(tmp_path / "two.tar"), "--data-dir", str(tmp_path / "data"))
     assert code == 1
     assert "damaged: NULL value in gaps.last_kept" in err
+    assert "NULL value in gaps.last_kept" in str(damage(database))
 
 
 def _column(database: pathlib.Path, was: str, becomes: str) -> None:

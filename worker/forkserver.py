@@ -41,8 +41,10 @@ REPORT_BYTES: Final = 4096
 KILL_SECONDS: Final = 2.0
 """After so long of killing, what still lives is counted as a survivor."""
 KILL_PAUSE_MILLISECONDS: Final = 10
-_NAMESPACES_REFUSED: Final = (errno.ENOSPC, errno.EPERM, errno.EUSERS)
-"""clone(2): user.max_user_namespaces is reached, or a container's filter or the kernel forbids it."""
+_NAMESPACES_REFUSED: Final = (errno.ENOSPC, errno.ENOSYS, errno.EPERM, errno.EUSERS)
+"""clone3(2): user.max_user_namespaces is reached, or the kernel or a container's filter forbids it. Docker's
+filter says that there is no such call.
+"""
 _REPORT_FD: Final = 3
 _FAILED: Final = 70
 _ZEROS: Final = bytes(DATAGRAM_BYTES)

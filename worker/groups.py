@@ -258,12 +258,11 @@ def _counters(path: str) -> dict[str, int]:
 
 
 def _remove(path: str) -> bool:
+    """Whether it is gone. On a read-only mount, rmdir(2) fails with that even where there is nothing."""
     try:
         os.rmdir(path)
-    except FileNotFoundError:
-        return True
     except OSError:
-        return False
+        return not os.path.lexists(path)
     return True
 
 

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import aiohttp
@@ -22,10 +22,22 @@ class People:
     until it is taken, and waits for the whole answer.
     """
 
-    def __init__(self, url: str, *, ssl: Any = True) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        ssl: Any = True,
+        name: str = "p",
+        key: str | None = None,
+        connector: Callable[[], aiohttp.BaseConnector] | None = None,
+    ) -> None:
+        """`name`: what their sessions' ids begin with. `key`: the API key that all of them show. `connector`:
+        makes each one's connections.
+        """
         self.url = url
-        self._ssl = ssl
-        self.answered: dict[str, list[str]] = {f"p{number}": [] for number in range(PEOPLE)}
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._connector = connector or (lambda: aiohttp.TCPConnector(force_close=True, ssl=ssl))
+        self.answered: dict[str, list[str]] = {f"{name}{number}": [] for number in range(PEOPLE)}
         self.trouble: Counter[str] = Counter()
         """What they met, by name: refused connections, answers that say to come again."""
         self.waits: list[float] = []
@@ -33,8 +45,9 @@ class People:
 
     async def _person(self, session_id: str) -> None:
         timeout = aiohttp.ClientTimeout(total=PATIENCE_SECONDS)
-        connector = aiohttp.TCPConnector(force_close=True, ssl=self._ssl)
-        async with aiohttp.ClientSession(self.url, timeout=timeout, connector=connector) as http:
+        async with aiohttp.ClientSession(
+            self.url, timeout=timeout, connector=self._connector(), headers=self._headers
+        ) as http:
             for number in itertools.count():
                 word = f"{session_id}-word-{number}"
                 began = time.monotonic()

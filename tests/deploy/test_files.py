@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pathlib
 import re
-import shutil
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -26,7 +27,7 @@ def test_the_dockerfile_is_clean() -> None:
 
 
 def test_the_dockerfile_copies_a_tree_that_has_what_the_build_needs() -> None:
-    """No engine is at hand to build it; what `pip install .` makes is tried in test_packages.py."""
+    """For where test_container.py cannot build it."""
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert {".git", ".venv", "**/node_modules"} <= set(ignored)
     assert not {"gateway", "worker", "frontend", "pyproject.toml"} & set(ignored)
@@ -78,7 +79,7 @@ def test_caddy_reads_its_file() -> None:
 def units(tmp_path: pathlib.Path) -> pathlib.Path:
     """The units with a program that is there."""
     for unit in (DEPLOY / "systemd").iterdir():
-        text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", unit.read_text(), flags=re.MULTILINE)
+        text = re.sub(r"^(Exec\w+)=\S+", r"\1=/bin/true", unit.read_text(), flags=re.MULTILINE)
         (tmp_path / unit.name).write_text(text)
     return tmp_path
 
@@ -135,9 +136,19 @@ def test_what_the_chart_makes_fits_together() -> None:
 
 
 def test_helm_likes_the_chart() -> None:
-    if shutil.which("helm") is None:
-        pytest.skip("NOT TESTED by Helm itself: helm is missing; charts.py renders the chart in its place")
-    run("helm", "lint", CHART)
+    assert "1 chart(s) linted, 0 chart(s) failed" in run(tool("helm"), "lint", "--strict", CHART)
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_helm_makes_of_the_chart_what_the_other_tests_look_at(monitored: bool) -> None:
+    """Those render it without Helm, so that they run where there is none."""
+    setting = f"--set=serviceMonitor={str(monitored).lower()}"
+    made = run(tool("helm"), "template", RELEASE, CHART, setting)
+    assert _sorted(yaml.safe_load_all(made)) == _sorted(rendered(CHART, serviceMonitor=monitored))
+
+
+def _sorted(documents: Iterable[Any]) -> list[Any]:
+    return sorted(filter(None, documents), key=lambda each: (each["kind"], each["metadata"]["name"]))
 
 
 def test_the_versions_are_those_of_the_program() -> None:

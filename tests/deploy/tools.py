@@ -1,4 +1,4 @@
-"""Programs that tests of deploy/ run: the tests' own, the machine's, or Debian's."""
+"""Programs that tests of deploy/ run: the tests' own, the machine's, Debian's, or taken out of PyPI's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from tests.debian import program
+from tests.deploy.helm import helm
 from tests.gateways import ROOT
 
 DEPLOY: Final = ROOT / "deploy"
@@ -23,6 +24,8 @@ def tool(name: str) -> str:
     found = str(own) if own.exists() else shutil.which(name)
     if found is None and name in _PACKAGES:
         found = program(name, package=_PACKAGES[name])
+    if found is None and name == "helm":
+        found = helm()
     if found is None:
         pytest.skip(f"NOT TESTED: {name} is missing and cannot be fetched")
     return found

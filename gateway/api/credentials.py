@@ -229,11 +229,14 @@ class CredentialsFace:
         )
 
     async def reload_config(self, request: Request) -> Response:
-        self._services.audit.note(principal_of(request), "config.reloaded")
+        principal, audit = principal_of(request), self._services.audit
         try:
-            return json_response(self._reload())
+            done = self._reload()
         except ConfigError as error:
+            audit.note(principal, "config.reloaded", outcome="refused")
             raise InvalidField("; ".join(error.mistakes)) from None
+        audit.note(principal, "config.reloaded")
+        return json_response(done)
 
 
 def _reaches(principal: Principal, tenant: str) -> bool:

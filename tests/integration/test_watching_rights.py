@@ -8,6 +8,9 @@ import json
 import pathlib
 from typing import Any
 
+import pytest
+
+from gateway.client import Refused
 from tests.gateways import RunningGateway, running_gateway
 from tests.scrapes import parsed
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
@@ -157,11 +160,15 @@ async def test_what_is_done_with_credentials_is_noted_without_secrets(tmp_path: 
             await operator.rotate_key(minted.id, overlap_hours=1)
             await operator.revoke_key(minted.id)
             await operator.reload()
+            (tmp_path / "config.toml").write_text("nonsense = 1\n")
+            with pytest.raises(Refused):
+                await operator.reload()
         lines = audited(own)
         assert [line["action"] for line in lines] == [
             *("key.made", "share.made", "share.revoked", "signed_in", "signed_out"),
-            *("key.rotated", "key.revoked", "config.reloaded"),
+            *("key.rotated", "key.revoked", "config.reloaded", "config.reloaded"),
         ]
+        assert [line["outcome"] for line in lines[-2:]] == ["ok", "refused"]
         text = json.dumps(lines)
         assert key[-30:] not in text
         assert share["token"][-30:] not in text

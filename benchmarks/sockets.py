@@ -23,7 +23,7 @@ from tests.gateways import ROOT, RunningGateway, running_gateway
 
 SOCKETS: Final = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
 MESSAGES: Final = int(sys.argv[2]) if len(sys.argv) > 2 else 50
-IDLE: Final = int(sys.argv[3]) if len(sys.argv) > 3 else 9_000
+IDLE: Final = int(sys.argv[3]) if len(sys.argv) > 3 else 10_000
 IDLE_SECONDS: Final = 5.0
 BATCH: Final = 100
 WAIT_SECONDS: Final = 60

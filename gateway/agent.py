@@ -5,6 +5,7 @@ Guarantees (each learnt from a real agent):
 - every request that nobody here answers gets −32601, so that no agent stalls;
 - a line past the limit ends the connection with words, at no more memory than the limit;
 - lines that are no JSON-RPC are counted, logged and skipped;
+- an optional value that is odd counts as absent, a number is inside its bounds (worker/foreign.py);
 - when the pipe or the process ends, every waiting call ends with `AgentGone`.
 """
 
@@ -21,12 +22,13 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.spawner import Worker
-from worker import acp
+from worker import acp, foreign
+from worker.foreign import Name, OnOdd
 
 log = logging.getLogger(__name__)
 
 GARBAGE_LOGGED: Final = 20
-"""Lines of garbage logged per connection; past it they are only counted."""
+"""Lines of garbage, and odd values, logged per connection; past it they are only counted."""
 OUTPUT_SHARE: Final = 0.5
 """Of the loop's time, what one agent's output may take in the long run."""
 OUTPUT_BURST_SECONDS: Final = 1.0
@@ -55,9 +57,9 @@ class AgentError(Exception):
 class Implementation(Struct, frozen=True, rename="camel"):
     """ACP `agentInfo`."""
 
-    name: str | None = None
-    title: str | None = None
-    version: str | None = None
+    name: Name | None = None
+    title: Name | None = None
+    version: Name | None = None
 
 
 class SessionCapabilities(Struct, frozen=True, rename="camel"):
@@ -97,7 +99,7 @@ class Initialized(Struct, frozen=True, rename="camel"):
 class AgentSession(Struct, frozen=True, rename="camel"):
     """ACP's answer to `session/new`, `session/load` and `session/resume`."""
 
-    session_id: str | UnsetType = UNSET
+    session_id: Name | UnsetType = UNSET
     modes: Raw | UnsetType = UNSET
     config_options: Raw | UnsetType = UNSET
 
@@ -128,10 +130,15 @@ class _UpdateParams(Struct, rename="camel"):
 class AgentConnection:
     """One worker's ACP peer. `async with` connects the pipes; leaving closes them."""
 
-    def __init__(self, worker: Worker, handler: Handler, *, line_bytes: int) -> None:
+    def __init__(
+        self, worker: Worker, handler: Handler, *, line_bytes: int, on_odd: OnOdd = foreign.ignored
+    ) -> None:
+        """`on_odd` hears of every value that was left out."""
         self._worker = worker
         self._handler = handler
-        self._lines = acp.Lines(limit_bytes=line_bytes)
+        self._count_odd = on_odd
+        self._odd = 0
+        self._lines = acp.Lines(limit_bytes=line_bytes, on_odd=self.on_odd)
         self._calls: dict[acp.Id, asyncio.Future[Raw]] = {}
         self._next_id = 0
         self._garbage = 0
@@ -223,7 +230,7 @@ class AgentConnection:
 
     def _shaped(self, result: Raw, kind: type[acp.T]) -> acp.T:
         try:
-            return acp.parse(result, kind)
+            return acp.parse(result, kind, self.on_odd)
         except msgspec.DecodeError as error:
             raise WireError(f"The agent's answer is not ACP: {error}") from None
 
@@ -245,7 +252,7 @@ class AgentConnection:
 
     def _collect(self, message: acp.Envelope, updates: list[Raw]) -> None:
         try:
-            updates.append(acp.parse(message.params, _UpdateParams).update)
+            updates.append(acp.parse(message.params, _UpdateParams, self.on_odd).update)
         except msgspec.DecodeError as error:
             self._log_garbage(f"session/update without an update: {error}")
 
@@ -279,9 +286,20 @@ class AgentConnection:
         if self._garbage <= GARBAGE_LOGGED:
             log.info("worker %d: skipped a line of stdout that is no message: %.200r", self._worker.pid, text)
 
+    def on_odd(self, path: str) -> None:
+        """A value of the agent's was left out."""
+        self._count_odd(path)
+        self._odd += 1
+        if self._odd <= GARBAGE_LOGGED:
+            log.info("worker %d: left out a value that is not as it must be: %s", self._worker.pid, path)
+
     def ended(self) -> None:
         """EOF on the agent's stdout."""
         self._finish(AgentGone("The agent closed its output."))
+
+    def broken(self, words: str) -> None:
+        """Nothing more is heard of the agent: its session's turn and worker end with these words."""
+        self._finish(WireError(words))
 
     def _finish(self, reason: Exception) -> None:
         if self._end is not None:
@@ -322,7 +340,11 @@ class _Reader(asyncio.Protocol):
         earned = (began - self._since) * OUTPUT_SHARE
         self._since = began
         began = time.perf_counter()
-        self._connection.feed(data)
+        try:
+            self._connection.feed(data)
+        except Exception:
+            log.exception("what an agent said could not be handled")
+            self._connection.broken("What the agent said could not be handled.")
         self._spent = max(0.0, self._spent - earned) + time.perf_counter() - began
         if self._spent > OUTPUT_BURST_SECONDS and self._transport is not None:
             self._transport.pause_reading()

@@ -174,7 +174,7 @@ class Gateway:
             config=config,
             store=store,
             spawner=self.spawner,
-            broker=Broker(config.model),
+            broker=Broker(config.model, on_odd=metrics.odd("model")),
             agents=AgentCatalogue(config),
             workspaces=Workspaces(config.data_path, config.workers),
             slots=self.slots,
@@ -252,7 +252,7 @@ class Gateway:
         services = self.services
         if any(name.startswith("model.") for name in differing):
             self._old_brokers.append(services.broker)
-            services.broker = Broker(kept.model)
+            services.broker = Broker(kept.model, on_odd=services.metrics.odd("model"))
         services.agents = AgentCatalogue(kept, before=services.agents)
         services.config = kept
         self.slots.limit = kept.limits.max_live_workers

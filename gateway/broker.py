@@ -36,6 +36,8 @@ from gateway.completion import (
     plain_json,
 )
 from gateway.config import ModelConfig
+from worker import foreign
+from worker.foreign import OnOdd
 
 READ_BUFFER_BYTES: Final = 64 * 1024
 """What waits in memory for a slow worker, twice at most; then the endpoint is left waiting by TCP."""
@@ -59,8 +61,14 @@ class Broker:
     """The gateway's one client of the model endpoint; `close` ends it and every call in flight."""
 
     def __init__(
-        self, config: ModelConfig, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+        self,
+        config: ModelConfig,
+        *,
+        on_odd: OnOdd = foreign.ignored,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        """`on_odd` hears of every value in the endpoint's answers that was left out."""
+        self._on_odd = on_odd
         self.models = config.models
         self.is_configured = config.is_configured
         self._config = config
@@ -183,7 +191,7 @@ class Broker:
     async def _receive(
         self, response: ClientResponse, deliver: Callable[[ModelDelta], Awaitable[None]]
     ) -> ModelResult | ModelError:
-        answer = Answer()
+        answer = Answer(self._on_odd)
         while not answer.is_over:
             chunk = await self._read(response, TRAILER_SECONDS if answer.finish_reason else None)
             if isinstance(chunk, ModelError):

@@ -2,7 +2,8 @@
 
 Guarantees: what one network read brought becomes as few deltas as its order allows; a piece longer than the
 limit, an answer that cannot be read and one that breaks off are each a `ModelError` with words for the user;
-invalid UTF-8 and lone surrogates become U+FFFD.
+invalid UTF-8 and lone surrogates become U+FFFD; an optional value that is odd counts as absent
+(worker/foreign.py), usage figures among them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import json
 import random
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+
+from worker import foreign
+from worker.foreign import Count, Integer, Name, OnOdd
 
 LINE_LIMIT_BYTES: Final = 16 * 1024 * 1024
 """One event of the stream, or a whole answer where the endpoint does not stream."""
@@ -60,13 +64,13 @@ class ModelDelta(Struct, frozen=True):
 
 
 class _Function(Struct):
-    name: str | None = None
-    arguments: Any = None
+    name: Name | None = None
+    arguments: Name | None = None
 
 
 class _ToolCall(Struct):
-    index: int | None = None
-    id: str | None = None
+    index: Integer | None = None
+    id: Name | None = None
     function: _Function | None = None
 
 
@@ -78,28 +82,34 @@ class _Part(Struct):
 
 
 class _Choice(Struct):
-    index: int | None = None
+    index: Integer | None = None
     delta: _Part | None = None
     message: _Part | None = None
     finish_reason: str | None = None
 
 
+class _Usage(Struct):
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+
+
 class _Chunk(Struct):
     choices: list[_Choice] | None = None
-    usage: dict[str, Any] | None = None
+    usage: _Usage | None = None
     error: Any = None
 
 
 class Answer:
     """An answer as it comes in, whatever its spelling: bytes in, deltas out. Pure, and nothing raises."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_odd: OnOdd = foreign.ignored) -> None:
+        self._on_odd = on_odd
         self.is_over = False
         self.finish_reason: str | None = None
         self.error: Any = None
         """The endpoint's own error, in the middle of the stream."""
         self._failure: ModelError | None = None
-        self._usage: dict[str, Any] = {}
+        self._usage = _Usage()
         self._is_plain: bool | None = None
         self._is_foreign = False
         self._line: list[bytes] = []
@@ -122,7 +132,7 @@ class Answer:
     def end(self) -> list[ModelDelta]:
         """The deltas of what the endpoint left without a line end."""
         if self._is_plain:
-            chunk = _decode(b"".join(self._line))
+            chunk = self._decode(b"".join(self._line))
             if chunk is None or not (chunk.choices or chunk.error):
                 self._fail("an answer that cannot be read")
             else:
@@ -144,12 +154,14 @@ class Answer:
         if self.finish_reason is None:
             text = "The model's answer broke off."
             return instead_of or ModelError("model_cut", text, retryable=True)
-        sent, received = self._usage.get("prompt_tokens"), self._usage.get("completion_tokens")
         return ModelResult(
             "tool_calls" if self._batch.has_calls and self.finish_reason == "stop" else self.finish_reason,
-            sent if isinstance(sent, int) else None,
-            received if isinstance(received, int) else None,
+            self._usage.prompt_tokens,
+            self._usage.completion_tokens,
         )
+
+    def _decode(self, data: bytes) -> _Chunk | None:
+        return _decode(data, self._on_odd)
 
     def _fail(self, what: str) -> None:
         self.is_over = True
@@ -175,7 +187,7 @@ class Answer:
         if value.strip() == b"[DONE]":
             self.is_over = True
             self.finish_reason = self.finish_reason or "stop"
-        elif (chunk := _decode(value)) is not None:
+        elif (chunk := self._decode(value)) is not None:
             self._take(chunk)
         else:
             self._fail("an event that cannot be read")
@@ -230,9 +242,8 @@ class _Batch:
             self._ids.append(fragment.id or "")
             call = {"id": fragment.id or f"call_{random.getrandbits(48):012x}", "name": function.name or ""}
         call = self._calls.setdefault(index, {"index": index, **call})
-        if arguments := function.arguments:
-            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-            call["arguments"] = call.get("arguments", "") + text
+        if function.arguments:
+            call["arguments"] = call.get("arguments", "") + function.arguments
 
     def _is_another(self, fragment: _ToolCall, known_id: str) -> bool:
         return fragment.id != known_id if fragment.id else fragment.index is None
@@ -258,26 +269,19 @@ def _texts(content: Any) -> tuple[str, str]:
     return text, thought
 
 
-_chunk_decoder = msgspec.json.Decoder(_Chunk)
-
-
-def _decode(data: bytes) -> _Chunk | None:
+def _decode(data: bytes, on_odd: OnOdd = foreign.ignored) -> _Chunk | None:
     """A chunk, also one with broken UTF-8 or half an emoji's escape (both U+FFFD); None if it is none."""
     try:
-        return _chunk_decoder.decode(data)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return msgspec.convert(plain_json(data), _Chunk)
-    except (ValueError, RecursionError):
+        return foreign.decode(foreign.tidied(data, on_odd), _Chunk, on_odd)
+    except msgspec.DecodeError:
         return None
 
 
 def plain_json(data: bytes) -> Any:
+    """Any JSON; None if it is none."""
     try:
-        text = json.dumps(json.loads(data.decode("utf-8", "replace")), ensure_ascii=False)
-        return json.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
-    except (ValueError, RecursionError):
+        return foreign.decode(foreign.tidied(data), cast("Any", object))
+    except msgspec.DecodeError:
         return None
 
 

@@ -133,6 +133,7 @@ class WorkerHost:
                 broker=self._services.broker,
                 tools=tools,
                 mcp_servers=self._mcp_servers(tools),
+                on_odd=self._services.metrics.odd("agent"),
             )
             self.peer = peer
             await peer.connection.__aenter__()

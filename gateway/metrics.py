@@ -9,7 +9,7 @@ family means; a test holds the table, the alert rules and the dashboard to what 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct, field
 from prometheus_client import (
@@ -33,6 +33,8 @@ STOP_REASONS: Final = frozenset(
     {"end_turn", "max_tokens", "max_turn_requests", "refusal", "cancelled", "error"}
 )
 """ACP's, and ours for a turn that failed."""
+Source = Literal["agent", "model"]
+"""Whose words are read: agents over ACP, the model's endpoint."""
 _MILLISECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TURNS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -118,6 +120,11 @@ class Metrics:
         self.store_failures = counter("store_failures", "Group commits that failed and are tried again.")
         self.orphans = counter("orphans_swept", "Processes of the last gateway that this one ended.")
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
+        self.odd_values = counter(
+            "odd_values", "Optional values of others that were left out as odd.", ("source",)
+        )
+        for source in get_args(Source):
+            self.odd_values.labels(source)
         self.errors = counter("errors", "Error answers, by their code.", ("code",))
         self.requests = counter("http_requests", "Answers, by operation and status class.", _BY_STATUS)
         self.request_seconds = histogram(
@@ -152,6 +159,11 @@ class Metrics:
         self.commit_seconds.observe(seconds)
         if not is_done:
             self.store_failures.inc()
+
+    def odd(self, source: Source) -> Callable[[str], None]:
+        """Counts values that were left out of what others said (worker/foreign.py)."""
+        count = self.odd_values.labels(source)
+        return lambda _path: count.inc()
 
     def turn_ended(self, outcome: str, seconds: float, *, tenant: str) -> None:
         """A turn is over; `outcome` is its stop reason, or why it was interrupted."""

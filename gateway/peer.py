@@ -29,7 +29,8 @@ from gateway.stores.base import SessionRecord
 from gateway.toolbox import CallTool, Toolbox, UnknownTool
 from gateway.turns import Turn
 from gateway.updates import Translator
-from worker import acp
+from worker import acp, foreign
+from worker.foreign import Count, Name, OnOdd, clamped
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +66,13 @@ class Owner(Protocol):
 
 
 class _Option(Struct, rename="camel"):
-    option_id: str
-    name: str = ""
+    option_id: Name
+    name: Name = ""
     kind: str = "allow_once"
 
 
 class _AskedToolCall(Struct, rename="camel"):
-    tool_call_id: str | None = None
+    tool_call_id: Name | None = None
     title: str | None = None
 
 
@@ -81,7 +82,7 @@ class _Ask(Struct, rename="camel"):
 
 
 class _Cancel(Struct, rename="camel"):
-    request_id: int | str
+    request_id: acp.Id
 
 
 class _Wallet(Struct):
@@ -89,7 +90,7 @@ class _Wallet(Struct):
 
 
 class _Forgot(Struct):
-    messages: int
+    messages: Count
 
 
 class _Pending(Struct):
@@ -114,16 +115,19 @@ class AgentPeer:
         broker: Broker,
         tools: Toolbox,
         mcp_servers: Sequence[dict[str, Any]] = (),
+        on_odd: OnOdd = foreign.ignored,
     ) -> None:
-        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe."""
+        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe. `on_odd`
+        hears of every value of the agent's that was left out.
+        """
         self._owner = owner
         self._broker = broker
         self._context_tokens = config.model.context_tokens
         self._tools = tools
         self._mcp_servers = list(mcp_servers)
         self._tool_calls: set[asyncio.Task[None]] = set()
-        self.connection = AgentConnection(worker, self, line_bytes=config.limits.line_bytes)
-        self._translator = Translator()
+        self.connection = AgentConnection(worker, self, line_bytes=config.limits.line_bytes, on_odd=on_odd)
+        self._translator = Translator(self.connection.on_odd)
         self.agent_session_id = ""
         self._initialized = Initialized()
         self._is_replaying = False
@@ -271,7 +275,7 @@ class AgentPeer:
 
     def _ask(self, message: acp.Envelope) -> None:
         try:
-            ask = acp.parse(message.params, _Ask)
+            ask = self._parsed(message, _Ask)
         except msgspec.DecodeError as error:
             self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
             return
@@ -294,6 +298,10 @@ class AgentPeer:
         return None
 
     # -- what the agent says ----------------------------------------------------------------------------
+
+    def _parsed(self, message: acp.Envelope, kind: type[acp.T]) -> acp.T:
+        """Raises msgspec.DecodeError, naming the required member that is missing or odd."""
+        return acp.parse(message.params, kind, self.connection.on_odd)
 
     def on_updates(self, updates: Sequence[Raw]) -> None:
         events = self._translator.events(updates)
@@ -331,14 +339,14 @@ class AgentPeer:
             log.info("session %s: %s is malformed: %s", self._owner.record.key, message.method, error)
 
     def _wallet(self, message: acp.Envelope) -> None:
-        transaction = acp.parse(message.params, _Wallet).transaction
+        transaction = self._parsed(message, _Wallet).transaction
         encoded = msgspec.json.encode(transaction, order="sorted").decode()
         self._owner.on_wallet(None if transaction is None else encoded)
 
     def _forgot(self, message: acp.Envelope) -> None:
-        count = acp.parse(message.params, _Forgot).messages
+        count = self._parsed(message, _Forgot).messages
         if self._turn_id and count > 0:
-            self._forgotten += count
+            self._forgotten = clamped(self._forgotten + count)
             words = (
                 "The conversation is longer than the model reads at once: "
                 f"its oldest {self._forgotten} messages are left out from here on."
@@ -358,7 +366,7 @@ class AgentPeer:
             self.connection.respond_error(message.id_or_none, acp.INVALID_REQUEST, words)
             return
         try:
-            request = acp.parse(message.params, CallTool)
+            request = self._parsed(message, CallTool)
         except msgspec.DecodeError as error:
             self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
             return
@@ -375,6 +383,9 @@ class AgentPeer:
             self.connection.respond_error(request_id, acp.INVALID_PARAMS, str(error))
         except GatewayError as error:
             self.connection.respond_error(request_id, acp.INTERNAL_ERROR, error.message)
+        except Exception:
+            log.exception("session %s: the tool %.80r failed by a bug", self._owner.record.key, request.name)
+            self.connection.respond_error(request_id, acp.INTERNAL_ERROR, "The tool failed.")
         else:
             self.connection.respond(request_id, result)
 
@@ -385,7 +396,7 @@ class AgentPeer:
             self._fail_model(message.id_or_none, ModelError("model_busy", "One model call at a time."))
             return
         try:
-            request = acp.parse(message.params, ModelRequest)
+            request = self._parsed(message, ModelRequest)
         except msgspec.DecodeError as error:
             self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
             return
@@ -416,8 +427,13 @@ class AgentPeer:
         except asyncio.CancelledError:
             over(ModelError("cancelled", "The model call was cancelled."))
             raise
+        except Exception:
+            log.exception("session %s: a model call failed by a bug", self._owner.record.key)
+            over(ModelError("model_failed", "The model call failed inside the gateway."))
+            return
         over(result)
-        usage = {"inputTokens": result.input_tokens, "outputTokens": result.output_tokens}
+        figures = {"inputTokens": result.input_tokens, "outputTokens": result.output_tokens}
+        usage = {name: count for name, count in figures.items() if count is not None}
         self._owner.on_events(
             [ev.Usage(input_tokens=result.input_tokens, output_tokens=result.output_tokens)]
         )
@@ -428,16 +444,13 @@ class AgentPeer:
         self.connection.respond_error(request_id, MODEL_ERROR, error.message, data)
 
     def _cancel_model(self, message: acp.Envelope) -> None:
-        cancelled = acp.parse(message.params, _Cancel).request_id
+        cancelled = self._parsed(message, _Cancel).request_id
         if self._model_call is not None and cancelled == self._model_request:
             self._model_call.cancel()
 
 
 def _failure(error: AgentError) -> ev.Failure:
     """The agent's error as the user reads it."""
-    try:
-        data = msgspec.convert(error.error.data or {}, _PromptFailure)
-    except msgspec.ValidationError:
-        data = _PromptFailure()
+    data = foreign.fitted(error.error.data, _PromptFailure) or _PromptFailure()
     words = error.error.message or "The agent failed without saying why."
     return ev.Failure(data.code, words, data.retryable)

@@ -2,6 +2,7 @@
 
 Every check is one plain `def`, so a hundred requests at once against a quota of ten let in exactly ten. What
 is used by the day is kept in the store every few seconds; what is stored is counted by owner at the start.
+Sums of what agents say are clamped: each of them can be kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gateway.limits import Buckets, MemoryBuckets
 from gateway.stores.base import OwnerTotal
 from gateway.stores.credentials import CredentialStore, Use, UseName
 from gateway.tenants import tenant_of
+from worker.foreign import clamped
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +144,8 @@ class Quotas:
     def add_bytes(self, owner: str, stored_bytes: int) -> None:
         """So much more is stored, or less."""
         for name in (("tenant", tenant_of(owner)), ("subject", owner)):
-            self._of(name).stored_bytes += stored_bytes
+            held = self._of(name)
+            held.stored_bytes = clamped(held.stored_bytes + stored_bytes)
 
     def take_live(self, account: Account) -> None:
         """A session gets a worker. Raises QuotaExceeded."""
@@ -222,9 +225,9 @@ class Quotas:
         self._turn_day()
         for name in account.names():
             use = self._use(name)
-            use.tokens += tokens
-            use.cpu_ms += cpu_ms
-            use.memory_mb_seconds += memory_mb_seconds
+            use.tokens = clamped(use.tokens + tokens)
+            use.cpu_ms = clamped(use.cpu_ms + cpu_ms)
+            use.memory_mb_seconds = clamped(use.memory_mb_seconds + memory_mb_seconds)
 
     # -- what operators see -----------------------------------------------------------------------------
 

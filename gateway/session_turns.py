@@ -13,6 +13,7 @@ from gateway.lifecycle import SessionState, WorkerEnd
 from gateway.metrics import OTHER, STOP_REASONS
 from gateway.session_core import SessionCore
 from gateway.turns import Turn
+from worker.foreign import clamped
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class SessionTurns(SessionCore):
     def _meter(self, usage: ev.Usage) -> None:
         """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by."""
         turn = self._turn
-        tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        tokens = clamped((usage.input_tokens or 0) + (usage.output_tokens or 0))
         if not tokens and usage.used is not None:
             tokens = max(0, usage.used - self._context_tokens)
             self._context_tokens = usage.used

@@ -2,18 +2,21 @@
 
 Guarantees: order is kept; neighbouring text of one message becomes one delta; a tool call, a thought or other
 content ends the message, later text gets a new id; an update of an unknown kind or shape is passed on as it
-is, never dropped; tool call ids that an agent uses again in a later turn are told apart.
+is, never dropped; tool call ids that an agent uses again in a later turn are told apart; an optional value
+that is odd counts as absent (worker/foreign.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway import events as ev
+from worker import foreign
+from worker.foreign import Amount, Count, Name, OnOdd
 
 OUTSIDE_TURN: Final = "outside"
 """The turn id of what an agent says before its first turn."""
@@ -34,16 +37,16 @@ class _UserChunk(_Update, tag="user_message_chunk"):
 
 class _MessageChunk(_Update, tag="agent_message_chunk", rename="camel"):
     content: _Content
-    message_id: str | None = None
+    message_id: Name | None = None
 
 
 class _ThoughtChunk(_Update, tag="agent_thought_chunk", rename="camel"):
     content: _Content
-    message_id: str | None = None
+    message_id: Name | None = None
 
 
 class _ToolCallFields(_Update, rename="camel"):
-    tool_call_id: str
+    tool_call_id: Name
     title: str | None = None
     kind: str | None = None
     status: str | None = None
@@ -70,7 +73,7 @@ class _Commands(_Update, tag="available_commands_update", rename="camel"):
 
 
 class _Mode(_Update, tag="current_mode_update", rename="camel"):
-    current_mode_id: str
+    current_mode_id: Name
 
 
 class _Options(_Update, tag="config_option_update", rename="camel"):
@@ -82,8 +85,8 @@ class _Info(_Update, tag="session_info_update"):
 
 
 class _Usage(_Update, tag="usage_update"):
-    used: int | None = None
-    size: int | None = None
+    used: Count | None = None
+    size: Count | None = None
     cost: Raw | UnsetType = UNSET
 
 
@@ -100,7 +103,13 @@ _Known = (
     | _Info
     | _Usage
 )
-_decode = msgspec.json.Decoder(_Known).decode
+
+
+class _Cost(Struct):
+    """Only read to see that it is one: it is passed on as it came."""
+
+    amount: Amount
+    currency: str | None = None
 
 
 class _RawContent(Struct):
@@ -110,7 +119,8 @@ class _RawContent(Struct):
 class Translator:
     """Keeps what spans updates: which message is open, which tool calls are known."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_odd: OnOdd = foreign.ignored) -> None:
+        self._on_odd = on_odd
         self._turn_id = OUTSIDE_TURN
         self._count = 0
         self._open_id: str | None = None
@@ -134,8 +144,8 @@ class Translator:
         out: list[ev.EventData] = []
         for update in updates:
             try:
-                known = _decode(update)
-            except (msgspec.DecodeError, RecursionError):
+                known: _Known = foreign.decode(update, cast("Any", _Known), self._on_odd)
+            except msgspec.DecodeError:
                 out.append(ev.AgentUpdate(update))
                 continue
             self._translate(known, update, out)
@@ -158,7 +168,7 @@ class Translator:
             case _Info(title=str(title)):
                 out.append(ev.SessionInfo(title))
             case _Usage(used=used, size=size, cost=cost):
-                out.append(ev.Usage(used=used, size=size, cost=_not_null(cost)))
+                out.append(ev.Usage(used=used, size=size, cost=self._cost(cost)))
 
     def _chunk(self, update: _MessageChunk | _ThoughtChunk, raw: Raw, out: list[ev.EventData]) -> None:
         if update.content.type != "text":
@@ -181,6 +191,17 @@ class Translator:
             out[-1] = ev.ThoughtDelta(name, self._turn_id, last.text + text)
         else:
             out.append(ev.ThoughtDelta(name, self._turn_id, text))
+
+    def _cost(self, cost: Raw | UnsetType) -> Raw | UnsetType:
+        """As it came, if it is a cost at all."""
+        if isinstance(cost, UnsetType) or bytes(cost) == b"null":
+            return UNSET
+        try:
+            foreign.decode(cost, _Cost)
+        except msgspec.DecodeError:
+            self._on_odd("cost")
+            return UNSET
+        return cost
 
     def _open_message(self, kind: str, agent_id: str | None) -> str:
         if self._open_id is None or self._open_kind != kind or self._open_agent_id != agent_id:

@@ -8,15 +8,18 @@ Guarantees:
   on after its newline;
 - a line that is no JSON-RPC message becomes one `Garbage` (agents print banners on stdout), never an
   exception;
-- invalid UTF-8 and lone surrogate escapes become U+FFFD, never an exception.
+- invalid UTF-8, lone surrogate escapes, a byte order mark, NaN, a value of the wrong type or range, deep
+  nesting: what can be read is (worker/foreign.py), and never an exception.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final, TypeVar
 
 import msgspec
+
+from worker import foreign
+from worker.foreign import Integer, Name, OnOdd
 
 PROTOCOL_VERSION: Final = 1
 """The only version offered: two real agents answer "2" and go on speaking 1."""
@@ -32,15 +35,15 @@ INTERNAL_ERROR: Final = -32603
 AUTH_REQUIRED: Final = -32000
 """ACP's error for `session/new` when the agent wants credentials."""
 
-Id = int | str | None
+Id = Integer | str | None
 T = TypeVar("T")
 
 
 class RpcError(msgspec.Struct, frozen=True):
     """The `error` member of a response (JSON-RPC 2.0, section 5.1)."""
 
-    code: int = INTERNAL_ERROR
-    message: str = ""
+    code: Integer = INTERNAL_ERROR
+    message: Name = ""
     data: Any = None
 
 
@@ -51,7 +54,7 @@ class Envelope(msgspec.Struct, frozen=True):
     """
 
     id: Id | msgspec.UnsetType = msgspec.UNSET
-    method: str | None = None
+    method: Name | None = None
     params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: RpcError | msgspec.UnsetType | None = msgspec.UNSET
@@ -88,18 +91,18 @@ class Oversize(msgspec.Struct, frozen=True):
 
 Message = Envelope | Garbage | Oversize
 
-_decode_envelope = msgspec.json.Decoder(Envelope).decode
 _encoder = msgspec.json.Encoder()
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 _GARBAGE_KEPT_BYTES: Final = 400
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_NO_ERROR: Final = RpcError(message="The other side answered with an error that cannot be read.")
 
 
 class Lines:
     """Splits a byte stream into messages, whatever the chunks it arrives in."""
 
-    def __init__(self, *, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+    def __init__(self, *, limit_bytes: int = LINE_LIMIT_BYTES, on_odd: OnOdd = foreign.ignored) -> None:
         self._limit = limit_bytes
+        self._on_odd = on_odd
         self._parts: list[bytes] = []
         self._held = 0
         self._skipping = False
@@ -138,69 +141,46 @@ class Lines:
         self._drop()
         if not line or line.isspace():
             return
-        messages.append(decode(line))
+        messages.append(decode(line, self._on_odd))
 
     def _drop(self) -> None:
         self._parts.clear()
         self._held = 0
 
 
-def decode(line: bytes) -> Message:
+def decode(line: bytes, on_odd: OnOdd = foreign.ignored) -> Message:
     """One line as a message; anything that is not JSON-RPC is `Garbage`."""
-    if not line.isascii():
-        line = _valid_utf8(line)
-    if b"\\ud" in line or b"\\uD" in line:
-        line = _paired_surrogates(line)
+    line = foreign.tidied(line, on_odd)
+    odd: list[str] = []
     try:
-        message = _decode_envelope(line)
-    except (msgspec.DecodeError, RecursionError):
+        message = foreign.decode(line, Envelope, odd.append)
+    except msgspec.DecodeError:
         return _garbage(line)
+    if odd:
+        for path in odd:
+            on_odd(path)
+        if "id" in odd:
+            return _garbage(line)
+        if "error" in odd:
+            message = msgspec.structs.replace(message, error=_NO_ERROR)
     if message.method is None and message.id is msgspec.UNSET:
         return _garbage(line)
     return message
-
-
-def _valid_utf8(line: bytes) -> bytes:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return line.decode("utf-8", "replace").encode()
-    return line
-
-
-def _paired_surrogates(line: bytes) -> bytes:
-    """The line with every lone surrogate escape (legal JSON, no legal Unicode) as U+FFFD."""
-    try:
-        text = json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        return line
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 def _garbage(line: bytes) -> Garbage:
     return Garbage(line[:_GARBAGE_KEPT_BYTES].decode("utf-8", "replace"))
 
 
-def parse(value: msgspec.Raw | msgspec.UnsetType, kind: type[T]) -> T:
-    """`params` or `result` as `kind` (`{}` where absent or null).
+def parse(value: msgspec.Raw | msgspec.UnsetType, kind: type[T], on_odd: OnOdd = foreign.ignored) -> T:
+    """`params` or `result` as `kind` (`{}` where absent or null), read leniently (worker/foreign.py).
 
     Raises msgspec.DecodeError (its subclass ValidationError names the path) where the shape does not fit.
     """
     body = memoryview(raw(value))
     if body.nbytes == len(b"null") and body.tobytes() == b"null":
         body = memoryview(_EMPTY_OBJECT)
-    try:
-        return _decoder(kind).decode(body)
-    except RecursionError as error:
-        raise msgspec.DecodeError(str(error)) from None
-
-
-def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
-    """One decoder a type: building it costs ten times what a small message does."""
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    return decoder
+    return foreign.decode(body, kind, on_odd)
 
 
 def request(request_id: Id, method: str, params: object) -> bytes:

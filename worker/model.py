@@ -16,8 +16,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from worker import acp
+from worker import acp, foreign
 from worker.conversation import Message
+from worker.foreign import Count, Integer, Name
 from worker.loop import Call, Cancelled, Io, RequestFailed, Wait, parse_result
 
 CONNECT_SECONDS: Final = 10
@@ -32,10 +33,10 @@ RETRY_SECONDS: Final = 0.5
 class ToolFragment(msgspec.Struct, frozen=True, rename="camel"):
     """A piece of a tool call; `arguments` are concatenated by `index`."""
 
-    index: int = 0
-    id: str | None = None
-    name: str | None = None
-    arguments: str | None = None
+    index: Integer = 0
+    id: Name | None = None
+    name: Name | None = None
+    arguments: Name | None = None
 
 
 class Delta(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,14 +50,14 @@ class Delta(msgspec.Struct, frozen=True, rename="camel"):
 class BrokerDelta(Delta, frozen=True, rename="camel"):
     """`_model/delta`: a piece of the answer to the request with this id."""
 
-    request_id: int | None = None
+    request_id: Integer | None = None
 
 
 class Usage(msgspec.Struct, frozen=True, rename="camel"):
-    """Tokens of one model call."""
+    """Tokens of one model call; 0 where nobody says."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
 
 
 class Finish(msgspec.Struct, frozen=True, rename="camel"):
@@ -218,42 +219,78 @@ async def _read_stream(chunks: AsyncIterator[bytes], on_delta: OnDelta) -> Finis
                 return Finish(finish_reason, usage)
             event = _event(data)
             finish_reason = _deliver(event, on_delta) or finish_reason
-            usage = _usage(event.get("usage")) or usage
+            usage = _usage(event.usage) or usage
     if finish_reason is None:
         raise _failure("model_stream_cut", "The model's answer broke off before its end.")
     return Finish(finish_reason, usage)
 
 
-def _event(data: bytes) -> dict[str, Any]:
+class _Function(msgspec.Struct):
+    name: Name | None = None
+    arguments: Name | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: Integer | None = None
+    id: Name | None = None
+    function: _Function | None = None
+
+
+class _Part(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Part | None = None
+    finish_reason: str | None = None
+
+
+class _Figures(msgspec.Struct):
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+
+
+class _Refused(msgspec.Struct):
+    message: Name = "no reason given"
+
+
+class _Event(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Figures | None = None
+    error: _Refused | None = None
+
+
+def _event(data: bytes) -> _Event:
     try:
-        event = msgspec.json.decode(data, type=dict[str, Any])
+        event = foreign.decode(foreign.tidied(data), _Event)
     except msgspec.DecodeError:
         raise _failure("model_failed", "The model's endpoint sent something that is not JSON.") from None
-    if isinstance(error := event.get("error"), dict):
-        raise _failure("model_failed", f"The model failed: {error.get('message', 'no reason given')}")
+    if event.error is not None:
+        raise _failure("model_failed", f"The model failed: {event.error.message}")
     return event
 
 
-def _deliver(event: dict[str, Any], on_delta: OnDelta) -> str | None:
-    for choice in event.get("choices") or ():
-        delta = choice.get("delta") or {}
-        calls = tuple(_fragment(call, call.get("function") or {}) for call in delta.get("tool_calls") or ())
-        thought = delta.get("reasoning_content") or delta.get("reasoning")
-        if delta.get("content") or thought or calls:
-            on_delta(Delta(delta.get("content"), thought, calls))
-        reason: str | None = choice.get("finish_reason")
-        return reason
+def _deliver(event: _Event, on_delta: OnDelta) -> str | None:
+    for choice in event.choices or ():
+        delta = choice.delta or _Part()
+        calls = tuple(map(_fragment, delta.tool_calls or ()))
+        thought = delta.reasoning_content or delta.reasoning
+        if delta.content or thought or calls:
+            on_delta(Delta(delta.content, thought, calls))
+        return choice.finish_reason
     return None
 
 
-def _fragment(call: dict[str, Any], function: dict[str, Any]) -> ToolFragment:
-    return ToolFragment(
-        call.get("index") or 0, call.get("id"), function.get("name"), function.get("arguments")
-    )
+def _fragment(call: _ToolCall) -> ToolFragment:
+    function = call.function or _Function()
+    return ToolFragment(call.index or 0, call.id, function.name, function.arguments)
 
 
-def _usage(usage: dict[str, Any] | None) -> Usage | None:
-    return Usage(usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)) if usage else None
+def _usage(figures: _Figures | None) -> Usage | None:
+    return Usage(figures.prompt_tokens, figures.completion_tokens) if figures else None
 
 
 def _refusal(status: int, text: str) -> RequestFailed:

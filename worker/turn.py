@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from worker.conversation import META_KEY, History, Message
+from worker.foreign import clamped
 from worker.loop import Cancelled, Io, RequestFailed
 from worker.model import Delta, Finish, Model, ModelRequest, Usage
 from worker.remote import RemoteTool, RemoteTools
@@ -238,10 +239,11 @@ class Turn:
             return
         before = self._used or Usage()
         self._used = Usage(
-            before.input_tokens + usage.input_tokens, before.output_tokens + usage.output_tokens
+            clamped(before.input_tokens + usage.input_tokens),
+            clamped(before.output_tokens + usage.output_tokens),
         )
-        if self.model.context_tokens is not None:
-            used = usage.input_tokens + usage.output_tokens
+        used = clamped(usage.input_tokens + usage.output_tokens)
+        if used and self.model.context_tokens is not None:
             self.updates.send("usage_update", used=used, size=self.model.context_tokens)
 
 

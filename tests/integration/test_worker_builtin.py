@@ -459,7 +459,7 @@ def test_the_models_failure_is_the_prompts_error(broker: Broker) -> None:
 
 
 def test_an_unreadable_finish_is_an_error_too(broker: Broker) -> None:
-    broker.then(lambda call, params: broker.agent.send(acp.response(call, {"finishReason": 7})))
+    broker.then(lambda call, params: broker.agent.send(acp.response(call, [7])))
     assert broker.agent.prompt("hi").error is not None
 
 

@@ -54,6 +54,8 @@ class Behaviour:
     is_plain: bool = False
     """Ignores `stream` and answers with one JSON document."""
     refuses_stream_options: bool = False
+    usage: object = "words"
+    """What it says that an answer cost: its words, None to say nothing, or this as it is."""
     raw: tuple[bytes, ...] | None = None
     """These bytes are the body of the answer, one write each."""
 
@@ -132,7 +134,7 @@ class FakeModel:
             _cut(request)
         message = reply(body)
         if how.is_plain or (not body.get("stream") and how.raw is None):
-            return web.json_response(_whole(message, body))
+            return web.json_response(_whole(message, body, how))
         return await self._stream(request, message, body, how)
 
     async def _stream(
@@ -140,7 +142,7 @@ class FakeModel:
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **how.headers})
         await response.prepare(request)
-        for number, piece in enumerate(_stream_bytes(message, body) if how.raw is None else how.raw):
+        for number, piece in enumerate(_stream_bytes(message, body, how) if how.raw is None else how.raw):
             if number == how.silent_after:
                 await asyncio.Event().wait()
             if number == how.cut_after:
@@ -180,8 +182,10 @@ def _text(message: dict[str, Any]) -> str:
     return content or ""
 
 
-def _usage(message: dict[str, Any], body: dict[str, Any]) -> dict[str, int]:
+def _usage(message: dict[str, Any], body: dict[str, Any], how: Behaviour) -> object:
     """Words are tokens here."""
+    if how.usage != "words":
+        return how.usage
     sent = sum(len(_text(part).split()) for part in body.get("messages", ()))
     received = len(_text(message).split()) or 1
     return {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received}
@@ -191,12 +195,12 @@ def _finish(message: dict[str, Any]) -> str:
     return "tool_calls" if "tool_calls" in message else "stop"
 
 
-def _whole(message: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+def _whole(message: dict[str, Any], body: dict[str, Any], how: Behaviour) -> dict[str, Any]:
     choice = {"index": 0, "message": message, "finish_reason": _finish(message)}
-    return {**_head("chat.completion"), "choices": [choice], "usage": _usage(message, body)}
+    return {**_head("chat.completion"), "choices": [choice], "usage": _usage(message, body, how)}
 
 
-def _stream_bytes(message: dict[str, Any], body: dict[str, Any]) -> list[bytes]:
+def _stream_bytes(message: dict[str, Any], body: dict[str, Any], how: Behaviour) -> list[bytes]:
     """The answer as events: a role, then a word or a fragment of arguments each, finish, usage, [DONE]."""
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": word} for word in re.findall(r"\s*\S+", message.get("content") or "")]
@@ -215,8 +219,8 @@ def _stream_bytes(message: dict[str, Any], body: dict[str, Any]) -> list[bytes]:
     choices.append({"index": 0, "delta": {}, "finish_reason": _finish(message)})
     head = _head("chat.completion.chunk")
     events = [_event({**head, "choices": [choice]}) for choice in choices]
-    if (body.get("stream_options") or {}).get("include_usage"):
-        events.append(_event({**head, "choices": [], "usage": _usage(message, body)}))
+    if (body.get("stream_options") or {}).get("include_usage") and how.usage is not None:
+        events.append(_event({**head, "choices": [], "usage": _usage(message, body, how)}))
     return [*events, b"data: [DONE]\n\n"]
 
 

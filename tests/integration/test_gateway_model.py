@@ -76,6 +76,30 @@ async def test_the_model_calls_a_tool_of_the_agent(gateway: RunningGateway, mode
         await events.until(lambda f: f.event == "tool_call" and f.data.get("status") == "completed")
 
 
+@pytest.mark.parametrize(
+    ("usage", "known"),
+    [
+        (None, {}),
+        ({"prompt_tokens": 7}, {"input_tokens": 7}),
+        ({"prompt_tokens": 7.0, "completion_tokens": None}, {"input_tokens": 7}),
+        ({"prompt_tokens": 2**63, "completion_tokens": 3}, {"output_tokens": 3}),
+        ({"prompt_tokens": -1, "completion_tokens": "many"}, {}),
+        ("a lot", {}),
+    ],
+)
+async def test_a_model_that_does_not_say_what_it_used_is_heard_and_its_tools_are_run(
+    gateway: RunningGateway, model: FakeModel, usage: object, known: dict[str, int]
+) -> None:
+    model.behaviour = Behaviour(usage=usage)
+    session_id = fresh_id("figures")
+    state = await gateway.chat(session_id, 'call calculate {"expression": "6*7"}')
+    assert "The tool said: 42" in said(state)
+    async with open_stream(gateway.http, session_id, after=0) as events:
+        told = await events.until_event("usage")
+    figures = {name: told.data[name] for name in ("input_tokens", "output_tokens") if told.data[name]}
+    assert figures == known
+
+
 async def test_commands_work_beside_a_model_and_do_not_ask_it(
     gateway: RunningGateway, model: FakeModel
 ) -> None:

@@ -408,6 +408,23 @@ def test_the_broker_streams_thought_and_text_and_reports_usage(broker: Broker) -
     assert {tool["function"]["name"] for tool in request["tools"]} >= {"read_file", "calculate"}
 
 
+@pytest.mark.parametrize(
+    ("usage", "used"),
+    [
+        ({"inputTokens": None, "outputTokens": None}, []),
+        ({"inputTokens": 10}, [10]),
+        ({"inputTokens": 10.0, "outputTokens": None}, [10]),
+        ({"inputTokens": 2**63, "outputTokens": "2"}, []),
+        ("none", []),
+    ],
+)
+def test_an_answer_without_its_figures_is_an_answer(broker: Broker, usage: Any, used: list[int]) -> None:
+    broker.then(broker.says("hi", usage=usage))
+    turn = broker.agent.prompt("hi")
+    assert (turn.text, turn.result["stopReason"]) == ("hi", "end_turn")
+    assert [update["used"] for update in turn.of("usage_update")] == used
+
+
 def test_the_model_sees_the_conversation_and_the_system_messages(broker: Broker) -> None:
     broker.then(broker.says("one"), broker.says("two"))
     broker.agent.prompt("first")

@@ -182,3 +182,12 @@ async def test_what_was_used_today_survives_a_restart() -> None:
     await again.quotas.open({})
     with pytest.raises(QuotaExceeded):
         again.message(ALICE)
+
+
+async def test_sums_of_what_agents_say_can_always_be_kept() -> None:
+    world = World()
+    for _ in range(3):
+        world.quotas.meter(ALICE, tokens=2**62, cpu_ms=2**62, memory_mb_seconds=2**62)
+    await world.quotas.keep()
+    [use, *_] = (await world.store.uses(100)).values()
+    assert use.tokens == use.cpu_ms == use.memory_mb_seconds == 2**53

@@ -126,3 +126,44 @@ def test_facts_of_the_agent(translator: Translator) -> None:
     )
     kinds = [type(event) for event in events]
     assert kinds == [ev.Plan, ev.AgentCommands, ev.AgentOptions, ev.SessionInfo, ev.Usage]
+
+
+BIG = 2**63
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"used": BIG, "size": 10}, ev.Usage(size=10)),
+        ({"used": 5.0, "size": -1}, ev.Usage(used=5)),
+        ({"used": "5", "size": True}, ev.Usage()),
+        ({"used": 2**53, "size": 1.5, "cost": {"amount": 1e300}}, ev.Usage(used=2**53)),
+        ({"cost": "much"}, ev.Usage()),
+    ],
+)
+def test_numbers_out_of_bounds_count_as_absent(given: dict[str, Any], expected: ev.Usage) -> None:
+    odd: list[str] = []
+    [event] = Translator(odd.append).events([raw({"sessionUpdate": "usage_update", **given})])
+    assert event == expected
+    assert odd
+
+
+def test_a_cost_is_passed_on_as_it_came() -> None:
+    cost = {"amount": 0.25, "currency": "USD", "more": 1}
+    [event] = Translator().events([raw({"sessionUpdate": "usage_update", "cost": cost})])
+    assert isinstance(event, ev.Usage)
+    assert json.loads(bytes(event.cost)) == cost  # type: ignore[arg-type]
+
+
+def test_ids_of_another_type_are_their_text(translator: Translator) -> None:
+    call = raw({"sessionUpdate": "tool_call", "toolCallId": 5, "title": 7, "status": "completed"})
+    events = translator.events([chunk("a", messageId=7), chunk("b", messageId=7), call])
+    assert events == [
+        ev.TextDelta("t1.m1", "t1", "ab"),
+        ev.ToolCall("5", "t1", title="5", status="completed"),
+    ]
+
+
+def test_an_update_without_what_it_needs_is_passed_on_as_it_is(translator: Translator) -> None:
+    for update in ({"sessionUpdate": "tool_call"}, {"sessionUpdate": "tool_call", "toolCallId": None}):
+        assert translator.events([raw(update)]) == [ev.AgentUpdate(raw(update))]

@@ -43,9 +43,11 @@ _ESCAPED: Final = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
 """A backslash that escapes itself, a pair of surrogates, or a lone one."""
-_NOT_NUMBERS: Final = re.compile(rb'"(?:[^"\\]+|\\.)*"|-?Infinity|NaN', re.DOTALL)
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
-_NESTING: Final = re.compile(rb'"(?:[^"\\]+|\\.)*"|[\[{]+|[\]}]+', re.DOTALL)
+_STRING: Final = rb'"(?:[^"\\]++|\\.)*+"?'
+"""Possessive, and content with a string that never ends: else hostile text takes time without bound."""
+_NOT_NUMBERS: Final = re.compile(_STRING + rb"|-?Infinity|NaN", re.DOTALL)
+_STRINGS: Final = re.compile(_STRING, re.DOTALL)
+_NESTING: Final = re.compile(_STRING + rb"|[\[{]+|[\]}]+", re.DOTALL)
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 

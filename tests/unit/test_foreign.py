@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -174,6 +175,15 @@ def test_what_lies_beside_the_depths_is_kept() -> None:
 def test_many_shallow_brackets_are_not_deep() -> None:
     text = json.dumps([[{}] * 1_000, "[" * 5_000]).encode()
     assert foreign.tidied(text) == text
+
+
+@pytest.mark.parametrize("unit", ["a", '\\"', "\\", '"', 'a"[', "[1,", '{"a":', "[]", 'NaN"', "\\ud800"])
+def test_hostile_text_takes_no_time_to_speak_of(unit: str) -> None:
+    text = ("[" * 300 + '"' + unit * 500_000)[:500_000].encode()
+    began = time.process_time()
+    with pytest.raises(msgspec.DecodeError):
+        read(text)
+    assert time.process_time() - began < 1
 
 
 def test_sums_are_clamped() -> None:

@@ -218,6 +218,9 @@ class _Sink:
     def refused(self, error: Exception) -> None:
         raise AssertionError(error)
 
+    def spoiled(self, seqs: set[int], error: Exception) -> None:
+        raise AssertionError(error)
+
 
 def turn(number: int) -> list[ev.EventData]:
     """A stored turn of some events."""

@@ -157,7 +157,13 @@ class Gateway:
             directory=config.data_path / "sessions",
             on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
         )
-        store, credentials, self._products = _stores(config, on_commit=metrics.committed)
+        store, credentials, self._products = _stores(
+            config, on_commit=metrics.committed, on_trouble=metrics.store_troubled
+        )
+        self.failed = asyncio.Event()
+        """Set when it cannot go on; whoever serves it ends it."""
+        if isinstance(store, SqliteStore):
+            store.on_end = self._on_store_end
         monotonic, wall_ms = time.monotonic, _wall_ms
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
@@ -226,6 +232,10 @@ class Gateway:
             limits=limits,
         )
         self.app = self._asgi()
+
+    def _on_store_end(self, words: str) -> None:
+        log.critical("the gateway ends, because nothing can be stored any more: %s", words)
+        self.failed.set()
 
     @property
     def config(self) -> Config:
@@ -424,13 +434,16 @@ def open_store(config: Config) -> Store:
 
 
 def _stores(
-    config: Config, *, on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None
+    config: Config,
+    *,
+    on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
+    on_trouble: Callable[[bool], None] = lambda _is_lost: None,
 ) -> tuple[Store, CredentialStore, ProductStore]:
     limits = config.limits
     if config.store == "memory://":
         memory = MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
         return memory, memory.credentials, memory.products
-    sqlite = SqliteStore(config.database_path, on_commit=on_commit)
+    sqlite = SqliteStore(config.database_path, on_commit=on_commit, on_trouble=on_trouble)
     return sqlite, SqliteCredentials(sqlite), SqliteProducts(sqlite)
 
 

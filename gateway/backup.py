@@ -44,6 +44,7 @@ from gateway.config import Config
 from gateway.erasures import EndedAgain, end_again
 from gateway.errors import StoreFailed
 from gateway.lock import DataLock
+from gateway.stores.file_watch import ID_SUFFIX
 from gateway.stores.sqlite import findings, numbered
 from gateway.tickets import SECRET_NAME
 from gateway.version import VERSION
@@ -287,7 +288,10 @@ def _set_aside(config: Config) -> pathlib.Path | None:
     database, data = config.database_path, config.data_path
     found = [
         path
-        for path in (*(database.with_name(database.name + end) for end in ("", "-wal", "-shm")), data / FILES)
+        for path in (
+            *(database.with_name(database.name + end) for end in ("", "-wal", "-shm", ID_SUFFIX)),
+            data / FILES,
+        )
         if path.exists()
     ]
     if not found:

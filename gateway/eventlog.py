@@ -67,6 +67,7 @@ class EventLog(Sink):
         wall_ms: Callable[[], int],
         on_visible: Callable[[Event], None],
         on_refused: Callable[[set[int], GatewayError], None],
+        on_spoiled: Callable[[GatewayError], None] = lambda _error: None,
         max_events: int,
         max_bytes: int,
         tally: Tally | None = None,
@@ -76,6 +77,8 @@ class EventLog(Sink):
         self._wall_ms = wall_ms
         self._on_visible = on_visible
         self._on_refused = on_refused
+        self._on_spoiled = on_spoiled
+        """Hears that something which nobody waited for cannot be stored."""
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._tally = tally or Tally()
@@ -230,15 +233,28 @@ class EventLog(Sink):
         if not rejected:
             return
         self._store.forget(self, rejected)
-        self._held = deque(entry for entry in self._held if entry.seq not in rejected)
-        self._tail = [event for event in self._tail if event.seq not in rejected]
-        self._seqs = [event.seq for event in self._tail]
-        for seq, future in self._commits:
-            if seq in rejected and not future.done():
-                future.set_exception(error)
-        self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
+        self._drop(rejected, error)
         self._on_refused(rejected, error)
         self._advance()
+
+    def spoiled(self, seqs: set[int], error: GatewayError) -> None:
+        rejected = {entry.seq for entry in self._held if entry.is_rejectable and entry.seq in seqs}
+        self._drop(seqs, error)
+        if rejected:
+            self._on_refused(rejected, error)
+        if seqs - rejected:
+            self._on_spoiled(error)
+
+    def _drop(self, seqs: set[int], error: GatewayError) -> None:
+        """These events never were: who waits for one of them hears why."""
+        self._held = deque(entry for entry in self._held if entry.seq not in seqs)
+        self._tail = [event for event in self._tail if event.seq not in seqs]
+        self._seqs = [event.seq for event in self._tail]
+        self._tail_bytes = sum(event.size_bytes for event in self._tail)
+        for seq, future in self._commits:
+            if seq in seqs and not future.done():
+                future.set_exception(error)
+        self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
 
     def _advance(self) -> None:
         """Moves the visible head up to the first event that must still be committed.

@@ -51,6 +51,7 @@ class WorkerEnd(enum.StrEnum):
     CLOSED = "closed"
     KILLED = "killed"
     FORKSERVER_LOST = "forkserver_lost"
+    STORE_FAILED = "store_failed"
 
 
 _S = SessionState

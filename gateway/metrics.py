@@ -144,6 +144,9 @@ class Metrics:
             registry=registry,
             buckets=_TOKENS,
         )
+        self.store_lost = Gauge(
+            PREFIX + "store_lost", "1 while the database is not the file that was opened.", registry=registry
+        )
         self.disk_free = Gauge(PREFIX + "disk_free_bytes", "Room where the data is.", registry=registry)
         self.disk_low = Gauge(PREFIX + "disk_low_bytes", "Less room is too little.", registry=registry)
         build = Gauge(PREFIX + "build_info", "Always 1; the version.", ("version",), registry=registry)
@@ -159,6 +162,10 @@ class Metrics:
         self.commit_seconds.observe(seconds)
         if not is_done:
             self.store_failures.inc()
+
+    def store_troubled(self, is_lost: bool) -> None:
+        """The database was taken away underneath, or is back; called in the writer's thread."""
+        self.store_lost.set(is_lost)
 
     def odd(self, source: Source) -> Callable[[str], None]:
         """Counts values that were left out of what others said (worker/foreign.py)."""

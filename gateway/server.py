@@ -15,10 +15,12 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, cast
 
@@ -31,6 +33,7 @@ from gateway.config import Config, LimitsConfig, ServerConfig
 from gateway.config_file import ConfigError
 from gateway.connections import Connections
 from gateway.door import SOCKET_NAME, Door, make_token, open_door
+from gateway.errors import StoreFailed
 from gateway.protocol import GatewayProtocol
 from gateway.systemd import notify
 
@@ -53,6 +56,10 @@ OWN_FILES: Final = 64
 """Store, log, listener, event loop, model calls."""
 FILES_PER_WORKER: Final = 5
 """Three pipes, a pidfd, and one more while it starts."""
+LAST_SECONDS: Final = 20.0
+"""After the grace of running turns: for their workers to end, for the last commits."""
+HUNG_STATUS: Final = 70
+"""The exit code of a process that had to be ended while something hung (EX_SOFTWARE)."""
 SWEEP_TICKS: Final = 10
 """Of uvicorn, a tenth of a second each, between two looks at readers that stand still."""
 
@@ -209,20 +216,47 @@ def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.
 
 
 async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready: Callable[[], None]) -> None:
-    """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used."""
+    """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used, or not
+    any more. Once it drains, the process ends in a bounded time whatever happens.
+    """
     stopping, hurrying = asyncio.Event(), asyncio.Event()
     with _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set(), lambda: _reload(gateway)):
         async with running(gateway, listener) as server:
             gateway.lock.inform(url)
             on_ready()
             notify("READY=1")
-            waiting = asyncio.create_task(stopping.wait(), name="signal")
-            await asyncio.wait([server.serving, waiting], return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
+            await _first_of(server.serving, stopping.wait(), gateway.failed.wait())
             if not server.serving.done():
                 notify("STOPPING=1")
+                if gateway.failed.is_set():
+                    hurrying.set()
+                end_within(gateway.config.server.drain_seconds + LAST_SECONDS)
                 server.connections.is_closing = True
                 await _drain(gateway, hurrying)
+    if gateway.failed.is_set():
+        raise StoreFailed("Nothing could be stored any more; the log says why.")
+
+
+async def _first_of(serving: asyncio.Task[None], *others: Coroutine[Any, Any, object]) -> None:
+    """Returns when one of them is done; the others than the first are ended."""
+    waiting = [asyncio.create_task(other, name="end") for other in others]
+    await asyncio.wait([serving, *waiting], return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+
+
+def end_within(seconds: float) -> None:
+    """Ends this process after so long, if it has not ended by then: something hangs that nobody can wait for,
+    such as a disk that does not answer.
+    """
+    timer = threading.Timer(seconds, _end_at_once, [seconds])
+    timer.daemon = True
+    timer.start()
+
+
+def _end_at_once(seconds: float) -> None:
+    log.critical("the gateway has not ended within %g s, so it is ended now: something hangs", seconds)
+    os._exit(HUNG_STATUS)
 
 
 @contextlib.contextmanager

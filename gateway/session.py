@@ -34,8 +34,6 @@ from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
 
-KILLED_WORDS = "An operator ended this conversation's agent. Send a message to start it again."
-
 
 class Session(SessionVerbs):
     """One conversation; see the module."""
@@ -165,7 +163,7 @@ class Session(SessionVerbs):
             if self.is_ending:
                 return
             if self._is_killed:
-                raise _killed() from None
+                raise WorkerFailed(*self._kill_end) from None
             seconds = self._config.start_timeout_seconds
             raise host.start_failed(f"The agent did not start within {seconds:g} seconds.") from None
         peer = host.peer
@@ -193,7 +191,7 @@ class Session(SessionVerbs):
         """Runs turns until it is asked to park or close, or the agent is gone (WorkerFailed)."""
         while not self.is_ending:
             if self._is_killed:
-                raise _killed()
+                raise WorkerFailed(*self._kill_end)
             callers, self._callers = self._callers, []
             for caller in callers:
                 if not caller.done():
@@ -233,7 +231,7 @@ class Session(SessionVerbs):
                 ended = await peer.prompt(turn, blocks)
         except TimeoutError:
             if self._is_killed:
-                raise _killed() from None
+                raise WorkerFailed(*self._kill_end) from None
             if not self.is_ending:
                 raise self._timed_out() from None
         except AgentGone:
@@ -313,10 +311,6 @@ class Session(SessionVerbs):
         finally:
             self._give_slot()
             self.log.close()
-
-
-def _killed() -> WorkerFailed:
-    return WorkerFailed(WorkerEnd.KILLED, KILLED_WORDS)
 
 
 def _worker_ended(end: WorkerEnd, message: str | None, receipt: Receipt) -> ev.WorkerEnded:

@@ -24,7 +24,7 @@ from gateway.errors import (
 )
 from gateway.eventlog import EventLog
 from gateway.host import Deadline, Deaths, WorkerHost
-from gateway.lifecycle import BUSY, LIVE, CloseReason, SessionState, is_allowed
+from gateway.lifecycle import BUSY, LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
 from gateway.peer import AgentPeer
 from gateway.quotas import Account
 from gateway.services import Services
@@ -60,6 +60,7 @@ class SessionCore:
             wall_ms=services.wall_ms,
             on_visible=self._on_visible,
             on_refused=self._on_refused,
+            on_spoiled=self._on_spoiled,
             max_events=limits.events_per_session,
             max_bytes=limits.event_bytes_per_session,
             tally=services.metrics.events,
@@ -76,6 +77,8 @@ class SessionCore:
         self._deadline = Deadline()
         self._is_parking = False
         self._is_killed = False
+        self._kill_end = (WorkerEnd.KILLED, "")
+        """Why its worker is to end now, if it is, and what its people are told."""
         self._callers: list[asyncio.Future[AgentPeer]] = []
         """Who waits for a worker beside any turn."""
         self.mcp_servers: dict[str, McpServer] = {}
@@ -277,6 +280,18 @@ class SessionCore:
             self._turn = None
             self._dismiss(turn)
             turn.finish()
+
+    def _on_spoiled(self, error: GatewayError) -> None:
+        """Something that its agent said cannot be stored: the log goes on without it, the worker does not."""
+        self._end_worker(WorkerEnd.STORE_FAILED, f"The agent said something that cannot be kept. {error}")
+
+    def _end_worker(self, end: WorkerEnd, words: str) -> None:
+        """Ends its worker now, and with it the turn that runs."""
+        if self._host is not None and not self._is_killed:
+            self._is_killed = True
+            self._kill_end = (end, words)
+            self._deadline.move(0)
+            self._wake.set()
 
     # -- a place for its worker -----------------------------------------------------------------------------
 

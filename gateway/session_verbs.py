@@ -15,7 +15,7 @@ from gateway.errors import (
     QueueFull,
     SessionBusy,
 )
-from gateway.lifecycle import LIVE, SessionState
+from gateway.lifecycle import LIVE, SessionState, WorkerEnd
 from gateway.peer import AgentPeer
 from gateway.posting import Posting
 from gateway.quotas import Account
@@ -23,6 +23,7 @@ from gateway.session_turns import SessionTurns
 from gateway.turns import Turn
 
 TITLE_CHARACTERS = 60
+KILLED_WORDS = "An operator ended this conversation's agent. Send a message to start it again."
 
 
 class SessionVerbs(SessionTurns):
@@ -254,9 +255,7 @@ class SessionVerbs(SessionTurns):
         host = self._host
         if host is None:
             return False
-        self._is_killed = True
-        self._deadline.move(0)
-        self._wake.set()
+        self._end_worker(WorkerEnd.KILLED, KILLED_WORDS)
         await host.stopped.wait()
         with contextlib.suppress(GatewayError):
             await self.log.commit(self.log.last_seq)

@@ -93,6 +93,9 @@ class Sink(Protocol):
         takes back.
         """
 
+    def spoiled(self, seqs: set[int], error: GatewayError) -> None:
+        """These events cannot be stored, now or later; those beside them were, and `committed` follows."""
+
 
 class Store(Protocol):
     """One contract, several houses. Every `async` method may raise StoreFull or StoreFailed."""

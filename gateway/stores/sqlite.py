@@ -1,7 +1,9 @@
 """The store that needs nothing installed: one SQLite file in the data directory.
 
 WAL with synchronous=FULL; one thread writes (writer.py), one reads. The schema is made by numbered
-migrations; a file of a newer schema is refused, a damaged one is kept aside and said loudly.
+migrations; a file of a newer schema is refused, a damaged one is kept aside and said loudly; one that is
+taken away underneath is noticed, and one that is missing at the start is not replaced by an empty one
+(file_watch.py).
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from typing import Final, Literal, TypeVar
 
 from gateway.errors import SessionExists, StoreFailed
 from gateway.events import Event
-from gateway.stores import sqlite_log
+from gateway.stores import file_watch, sqlite_log
 from gateway.stores.base import OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
+from gateway.stores.file_watch import FileWatch
 from gateway.stores.writer import Projection, Writer, worded
 
 log = logging.getLogger(__name__)
@@ -46,9 +49,18 @@ class SqliteStore:
         path: pathlib.Path,
         *,
         on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
+        on_trouble: Callable[[bool], None] = lambda _is_lost: None,
     ) -> None:
+        """`on_trouble` hears, in the thread that writes, when the file is not the one that was opened, and
+        when it is again.
+        """
         self.path = path
         self._on_commit = on_commit
+        self._watch = FileWatch(path, on_trouble=on_trouble)
+        self.on_end: Callable[[str], None] = lambda _words: None
+        """Hears, on the loop, that nothing can be stored any more because the thread that writes has ended;
+        set before it is opened.
+        """
         self._writer: Writer | None = None
         self.projections: dict[type, Projection] = {}
         """Of other tables in the same file; set before it is opened."""
@@ -59,7 +71,13 @@ class SqliteStore:
 
     async def open(self) -> None:
         await asyncio.to_thread(prepare, self.path)
-        self._writer = Writer(lambda: connect(self.path), on_commit=self._on_commit)
+        self._watch.open()
+        self._writer = Writer(
+            lambda: connect(self.path),
+            on_commit=self._on_commit,
+            look=self._watch.look,
+            on_end=lambda words: self.on_end(words),
+        )
         self._writer.projections = self.projections
         self._writer.start()
         self._reader = await self._in_reader(lambda: connect(self.path))
@@ -70,6 +88,7 @@ class SqliteStore:
         if self._reader is not None:
             await self._in_reader(self._reader.close)
         self._reading.shutdown()
+        self._watch.close()
 
     async def _in_reader(self, act: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._reading, act)
@@ -81,7 +100,7 @@ class SqliteStore:
             raise StoreFailed("The store is closed.")
         try:
             return await self._in_reader(lambda: act(reader))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise worded(error) from error
 
     async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
@@ -339,12 +358,14 @@ def prepare(path: pathlib.Path) -> None:
 
     A damaged file is moved aside, never deleted, and a new one begun.
     """
+    file_watch.refuse_missing(path)
     try:
         _migrate(path)
     except sqlite3.DatabaseError as error:
         if not sqlite_log.is_damage(error):
             raise StoreFailed(f"The database {path} cannot be opened: {error}.") from error
         _set_aside(path, error)
+        file_watch.forget(path)
         _migrate(path)
 
 
@@ -357,6 +378,7 @@ def _migrate(path: pathlib.Path) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if not is_new:
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            file_watch.refuse_another(path, connection)
         migrations = numbered()
         if version > migrations[-1][0]:
             raise StoreFailed(
@@ -366,6 +388,7 @@ def _migrate(path: pathlib.Path) -> None:
         for number, script in migrations:
             if number > version:
                 connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        file_watch.remember(path, connection)
     finally:
         connection.close()
 

@@ -28,6 +28,13 @@ COMPACT_BATCH: Final = 5_000
 Row = tuple[int, int, int, bytes]
 """session, seq, at, body"""
 
+_OF_WHAT_WAS_WRITTEN: Final = frozenset(
+    {
+        *(sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH),
+        *(sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_RANGE),
+    }
+)
+
 _encode = msgspec.json.Encoder().encode
 _neighbours = msgspec.json.Decoder(list[tuple[int, int, Raw]]).decode
 
@@ -46,10 +53,23 @@ _SIZE: Final = (
 )
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def code_of(error: Exception) -> int:
+    """SQLite's primary result code; 0 for what is not SQLite's."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def is_damage(error: Exception) -> bool:
     """Whether the file does not hold what SQLite wrote there."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return code_of(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_of_the_file(error: Exception) -> bool:
+    """Whether the file, or who else uses it, is at fault: nobody could write now. Everything else is the
+    fault of what was to be written.
+    """
+    if code := code_of(error):
+        return code not in _OF_WHAT_WAS_WRITTEN
+    return isinstance(error, sqlite3.OperationalError)
 
 
 def rows_of(session: int, events: Sequence[Event]) -> list[Row]:

@@ -6,9 +6,12 @@ back together lies in fewer rows. The order of a log's events is kept, and a cal
 was given before it. Events are appended in the order of commits, and move to their logs by the thousand
 (sqlite_log.py).
 
-Guarantees: `committed` is said only after COMMIT with synchronous=FULL; when a commit fails nothing of it is
-written, every waiting call gets the error, events are kept and tried again, but for those that their logs
-take back, and no new try begins before they had the chance to.
+Guarantees: `committed` is said only after COMMIT with synchronous=FULL, and only while the file is the one
+that was opened (file_watch.py); when a commit fails nothing of it is written, every waiting call gets the
+error, events are kept and tried again, but for those that their logs take back, and no new try begins before
+they had the chance to. The thread survives whatever a call or an event raises: the one that raised is undone
+and told in words, its neighbours are committed. If the thread ends after all, everybody who waits hears of
+it, and so does the gateway.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ RETRY_SECONDS: Final = 0.5
 """How often a write that failed is tried again while nothing new arrives."""
 HEARD_SECONDS: Final = 10.0
 """How long the loop may take to hear of a failure before that is said."""
+LOOK_SECONDS: Final = 1.0
+"""How often the file is looked at while nothing is written."""
 
 _TURN_EDGES: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted))
 
@@ -64,10 +69,14 @@ class _Call:
 
 
 class _Group(Struct):
-    """What is committed together: events, log by log, then calls."""
+    """What is committed together: events, log by log, then calls. An empty one only has the file looked
+    at.
+    """
 
     events: dict[Sink, list[Event]]
     calls: list[_Call]
+    spoiled: dict[Sink, set[int]] = {}
+    """Events that cannot be stored, whatever is tried: the others were committed without them."""
 
 
 class Writer:
@@ -76,11 +85,24 @@ class Writer:
     """
 
     def __init__(
-        self, connect: Callable[[], sqlite3.Connection], *, on_commit: Callable[[float, bool], None]
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        on_commit: Callable[[float, bool], None],
+        look: Callable[[sqlite3.Connection], None] = lambda _connection: None,
+        on_end: Callable[[str], None] = lambda _words: None,
     ) -> None:
+        """`look` raises StoreFailed, in the thread, while the file is not the one that was opened. `on_end`
+        hears, on the loop, that the thread has ended although nobody asked it to.
+        """
         self._connect = connect
         self._on_commit = on_commit
         """Hears, in the thread, how long each group took and whether it was committed."""
+        self._look = look
+        self._on_end = on_end
+        self._end: StoreFailed | None = None
+        """Why the thread has ended; None while it lives."""
+        self._in_hand = _Group({}, [])
         self._loop = asyncio.get_running_loop()
         self._condition = threading.Condition()
         self._events: dict[Sink, list[Event]] = {}
@@ -136,6 +158,8 @@ class Writer:
         with self._condition:
             if self._is_stopping:
                 raise StoreFailed("The store is closed.")
+            if self._end is not None:
+                raise self._end
             self._calls.append(call)
             self._condition.notify()
         return await call.future
@@ -156,22 +180,45 @@ class Writer:
     # -- the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            log.critical("THE THREAD THAT WRITES THE DATABASE HAS ENDED: %s", error, exc_info=True)
+            with contextlib.suppress(RuntimeError):  # the loop has ended, too
+                self._loop.call_soon_threadsafe(self._ended, error)
+
+    def _work(self) -> None:
         connection = self._connect()
         self._unsettled = sqlite_log.waiting(connection)
         try:
             while (group := self._next_group()) is not None:
+                self._in_hand = group
                 self._write_group(connection, group)
         finally:
             connection.close()
 
+    def _ended(self, error: BaseException) -> None:
+        """On the loop: nobody waits for a thread that is no more."""
+        words = f"The thread that writes the database has ended ({type(error).__name__})."
+        self._end = StoreFailed(words)
+        with self._condition:
+            calls = [*self._in_hand.calls, *self._calls]
+            sinks = [*self._in_hand.events, *self._kept, *self._events]
+            self._calls, self._events, self._kept = [], {}, {}
+        self._refuse(calls, sinks, self._end)
+        self._on_end(words)
+
     def _next_group(self) -> _Group | None:
-        """Waits for work and for its group to fill; None when it is time to stop and nothing is left."""
+        """Waits for work and for its group to fill, but not for long; None when it is time to stop and
+        nothing is left.
+        """
         with self._condition:
             while not (self._events or self._calls or self._is_stopping):
                 if self._kept:
                     self._condition.wait(RETRY_SECONDS)
                     break
-                self._condition.wait()
+                if not self._condition.wait(LOOK_SECONDS):
+                    return _Group({}, [])
             while not (self._urgent or self._calls or self._is_stopping) and (left := self._left()) > 0:
                 self._condition.wait(left)
             if self._is_stopping and not (self._events or self._calls or self._kept):
@@ -196,15 +243,16 @@ class Writer:
         return group
 
     def _write_group(self, connection: sqlite3.Connection, group: _Group) -> None:
+        if not (group.events or group.calls):
+            with contextlib.suppress(StoreFailed):  # who writes next hears of it
+                self._look(connection)
+            return
         began = time.monotonic()
         try:
-            try:
-                self._commit(connection, group)
-            except sqlite3.DatabaseError as error:
-                if not (group.calls and sqlite_log.is_damage(error)):
-                    raise
-                self._commit_apart(connection, group)
-        except sqlite3.Error as error:
+            self._look(connection)
+            self._commit_somehow(connection, group)
+            self._look(connection)
+        except Exception as error:
             self._on_commit(time.monotonic() - began, False)
             self._fail(connection, group, error)
             return
@@ -212,6 +260,15 @@ class Writer:
         self._loop.call_soon_threadsafe(_tell, group)
         if self._unsettled >= SETTLE_ROWS:
             self._settle(connection)
+
+    def _commit_somehow(self, connection: sqlite3.Connection, group: _Group) -> None:
+        """As one transaction, or, if something in the group cannot be written, without that."""
+        try:
+            self._commit(connection, group)
+        except Exception as error:
+            if sqlite_log.is_of_the_file(error) and not (group.calls and sqlite_log.is_damage(error)):
+                raise
+            self._commit_apart(connection, group)
 
     def _commit(self, connection: sqlite3.Connection, group: _Group) -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -221,24 +278,47 @@ class Writer:
         connection.execute("COMMIT")
 
     def _commit_apart(self, connection: sqlite3.Connection, group: _Group) -> None:
-        """A call that meets damage spoils its transaction: it alone must hear of it."""
+        """Event by event, then each call in a transaction of its own, which damage would spoil: what cannot
+        be written hurts nobody else.
+        """
         _roll_back(connection)
-        self._commit(connection, _Group(group.events, []))
+        connection.execute("BEGIN IMMEDIATE")
+        group.spoiled = self._write_events_apart(connection, group.events)
+        connection.execute("COMMIT")
         for call in group.calls:
             try:
                 self._commit(connection, _Group({}, [call]))
-            except sqlite3.DatabaseError as error:
-                if not sqlite_log.is_damage(error):
+            except Exception as error:
+                if sqlite_log.is_of_the_file(error) and not sqlite_log.is_damage(error):
                     raise
                 _roll_back(connection)
                 call.error = worded(error)
+
+    def _write_events_apart(
+        self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]
+    ) -> dict[Sink, set[int]]:
+        """Writes every event that can be written; those that cannot, log by log."""
+        spoiled: dict[Sink, set[int]] = {}
+        for sink, events in logs.items():
+            for event in events:
+                connection.execute("SAVEPOINT event")
+                try:
+                    self._write_events(connection, {sink: [event]})
+                except Exception as error:
+                    if sqlite_log.is_of_the_file(error):
+                        raise
+                    log.error("event %d of session %s cannot be stored: %s", event.seq, sink.key, error)
+                    spoiled.setdefault(sink, set()).add(event.seq)
+                    connection.execute("ROLLBACK TO event")
+                connection.execute("RELEASE event")
+        return spoiled
 
     def _settle(self, connection: sqlite3.Connection) -> None:
         """Moves rows to their logs; what cannot be moved stays where it is, and is read all the same."""
         self._unsettled = 0
         try:
             _transact(connection, sqlite_log.settle)
-        except sqlite3.Error as error:
+        except Exception as error:
             log.warning("events were not moved to their logs for now: %s", error)
             if sqlite_log.is_damage(error):
                 self._settle_apart(connection)
@@ -274,14 +354,15 @@ class Writer:
         connection.executemany("UPDATE sessions SET has_open_turn = ? WHERE id = ?", turns)
 
     def _act(self, connection: sqlite3.Connection, call: _Call) -> None:
-        """Runs a call; its own refusal undoes only itself."""
+        """Runs a call; what it raises undoes only itself, unless the file is at fault."""
+        call.error = None
         connection.execute("SAVEPOINT call")
         try:
             call.result = call.act(connection)
-        except GatewayError as error:
-            call.error = error
-        except msgspec.MsgspecError as error:
-            call.error = StoreFailed(f"A stored event is unreadable: {error}.")
+        except Exception as error:
+            if sqlite_log.is_of_the_file(error) and sqlite_log.code_of(error) != sqlite3.SQLITE_ERROR:
+                raise
+            call.error = worded(error)
         if call.error is not None:
             connection.execute("ROLLBACK TO call")
         connection.execute("RELEASE call")
@@ -297,9 +378,10 @@ class Writer:
         """A session was deleted; called in the thread, by the call that deletes it."""
         self._row_ids.pop(key, None)
 
-    def _fail(self, connection: sqlite3.Connection, group: _Group, error: sqlite3.Error) -> None:
+    def _fail(self, connection: sqlite3.Connection, group: _Group, error: Exception) -> None:
         """Nothing was written: tells everybody, keeps the events, and waits until they were heard of."""
-        _roll_back(connection)
+        with contextlib.suppress(sqlite3.Error):
+            _roll_back(connection)
         self._row_ids.clear()
         words = worded(error)
         log.error("nothing could be written: %s", error)
@@ -346,12 +428,21 @@ def _tell(group: _Group) -> None:
         else:
             call.future.set_result(call.result)
     for sink, events in group.events.items():
+        if spoiled := group.spoiled.get(sink):
+            sink.spoiled(spoiled, StoreFailed("This cannot be stored."))
         sink.committed(events[-1].seq)
 
 
-def worded(error: sqlite3.Error) -> GatewayError:
-    """SQLite's error in words that say what to do."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+def worded(error: Exception) -> GatewayError:
+    """What went wrong in the store, in words that say what to do."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, msgspec.MsgspecError):
+        return StoreFailed(f"A stored event is unreadable: {error}.")
+    if not sqlite_log.is_of_the_file(error):
+        log.error("the store refused something: %s", error, exc_info=error)
+        return StoreFailed(f"This cannot be stored: {error}.")
+    code = sqlite_log.code_of(error)
     if sqlite_log.is_damage(error):
         log.critical(
             "THE DATABASE IS DAMAGED (%s). What is stored where it is not goes on. Look at the disk, make a "

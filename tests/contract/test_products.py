@@ -34,6 +34,9 @@ class Sink:
     def refused(self, error: GatewayError) -> None:
         raise AssertionError(error)
 
+    def spoiled(self, seqs: set[int], error: GatewayError) -> None:
+        raise AssertionError(error)
+
 
 class House:
     """Both stores of one file, and a log that writes to them."""

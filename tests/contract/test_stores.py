@@ -30,6 +30,7 @@ class Collector:
         self.key = key
         self.seq = 0
         self.refusals: list[GatewayError] = []
+        self.lost: set[int] = set()
         self._changed = asyncio.Event()
 
     def committed(self, seq: int) -> None:
@@ -39,6 +40,9 @@ class Collector:
     def refused(self, error: GatewayError) -> None:
         self.refusals.append(error)
         self._changed.set()
+
+    def spoiled(self, seqs: set[int], error: GatewayError) -> None:
+        self.lost |= seqs
 
     async def until(self, seq: int) -> None:
         async with asyncio.timeout(5):

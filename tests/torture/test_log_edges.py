@@ -117,6 +117,9 @@ class _Keeper:
     def refused(self, error: Exception) -> None:
         raise AssertionError(error)
 
+    def spoiled(self, seqs: set[int], error: Exception) -> None:
+        raise AssertionError(error)
+
 
 async def test_a_turn_longer_than_a_batch_is_compacted_whole(tmp_path: pathlib.Path) -> None:
     store, keeper = SqliteStore(tmp_path / "x.db"), _Keeper()

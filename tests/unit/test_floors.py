@@ -29,7 +29,8 @@ FLOORS: Final[dict[str, int]] = {
     # 3: what touches the world
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
-    "stores.writer": 3, "stores.sqlite_log": 3, "stores.sqlite_credentials": 3, "stores.sqlite_products": 3,
+    "stores.writer": 3, "stores.file_watch": 3, "stores.sqlite_log": 3, "stores.sqlite_credentials": 3,
+    "stores.sqlite_products": 3,
     "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3, "passes": 3,
     "quotas": 3, "starts": 3, "usage": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
     "shop.catalog": 3, "shop.insights": 3,
@@ -75,7 +76,8 @@ SAME_FLOOR: Final = {
     ("api.product_stats", "api.operation"), ("api.product_sockets", "api.product_reading"),
     ("api.product_reading", "auth"), ("api.product_staff", "auth"), ("api.product_stats", "auth"),
     ("api.product_sockets", "auth"),
-    ("agent", "spawner"), ("stores.sqlite", "stores.writer"), ("stores.sqlite", "stores.sqlite_log"),
+    ("agent", "spawner"), ("backup", "stores.file_watch"), ("stores.sqlite", "stores.file_watch"),
+    ("stores.sqlite", "stores.writer"), ("stores.sqlite", "stores.sqlite_log"),
     ("stores.writer", "stores.sqlite_log"),
     ("archive", "tickets"), ("backup", "archive"), ("backup", "erasures"), ("backup", "lock"),
     ("backup", "tickets"), ("backup", "stores.sqlite"),
@@ -137,7 +139,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "itsdangerous": ("tickets",),
     "sqlite3": (
         *("backup", "stores.sqlite", "stores.sqlite_log", "stores.database", "stores.writer", "commands"),
-        *("erasures", "shop.retrieval"),
+        *("erasures", "shop.retrieval", "stores.file_watch"),
     ),
     "mcp": ("api.mcp_server",),
     "mcp_types": ("api.mcp_server",),

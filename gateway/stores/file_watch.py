@@ -22,6 +22,7 @@ import pathlib
 import random
 import sqlite3
 import struct
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 ID_SUFFIX: Final = ".id"
 MAGIC: Final = b"SQLite format 3\x00"
+BUSY_SECONDS: Final = 0.02
+BUSY_TRIES: Final = 50
 _HEADER_BYTES: Final = 100
 _MARK_AT: Final = 68
 """Where SQLite's header has `application_id`, four bytes, the highest first."""
@@ -77,9 +80,10 @@ class FileWatch:
         words = self._trouble(connection)
         if words != self._said:
             self._said = words
-            self._on_trouble(bool(words))
             if words:
                 self._save_what_is_open(connection)
+            self._on_trouble(bool(words))
+            if words:
                 log.critical(_LOST, words, os.getpid(), self._fd)
             else:
                 log.warning("the database %s is in its place again; what waited is stored", self._path)
@@ -133,9 +137,15 @@ def _is_whole(size: int, connection: sqlite3.Connection) -> bool:
 
 
 def _is_in_the_database(connection: sqlite3.Connection) -> bool:
-    """Whether everything that was in the write-ahead log is in the database itself."""
-    is_busy, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    return not is_busy and frames == moved
+    """Whether everything that was in the write-ahead log is in the database itself; another process may be
+    moving it at this moment.
+    """
+    for _ in range(BUSY_TRIES):
+        is_busy, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if not is_busy and frames == moved:
+            return True
+        time.sleep(BUSY_SECONDS)
+    return False
 
 
 def _mark_in(fd: int) -> int:

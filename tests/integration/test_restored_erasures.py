@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from gateway.stores import file_watch
 from tests.gateways import running_gateway
 from tests.integration.test_backup import back_up, said
 from tests.integration.test_command_line import typed
@@ -183,6 +184,7 @@ async def test_a_database_that_was_set_aside_as_damaged_still_tells_what_it_can(
         raw.seek((events - 1) * page_size)
         raw.write(b"\xff" * page_size)
     database.rename(database.with_name("gateway.db.damaged-20260101-000000"))
+    file_watch.forget(database)
     async with running_gateway(tmp_path) as gateway:
         await say(gateway.http, "c", "begun anew")
     out, err = await restored(tmp_path, file, "--replace")

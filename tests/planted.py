@@ -45,7 +45,7 @@ def plant(fault: str, data: pathlib.Path) -> None:
     if fault == "spoils":
         writer.Writer.start = spoiling(writer.Writer.start)  # type: ignore[method-assign, assignment]
     else:
-        writer.Writer._write_group = faulty  # type: ignore[method-assign, assignment]
+        writer.Writer._write_group = faulty  # type: ignore[method-assign]
     server.LAST_SECONDS = 1.0  # type: ignore[misc]
 
 

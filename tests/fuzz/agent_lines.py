@@ -132,13 +132,19 @@ class Bugs(logging.Handler):
 BUGS: Final = Bugs()
 
 
-async def play(data: bytes) -> None:
+async def play(data: bytes, *, line_bytes: int = LINE_BYTES) -> None:
     """One agent's whole output. Raises what must not be raised."""
+    logging.getLogger().addHandler(BUGS)
+    BUGS.found = None
     owner = Owner()
     config = Config()
     toolbox = Toolbox(_any(Shop()), sets=("shop",), record=lambda: owner.record)
     peer = AgentPeer(
-        owner, _any(Nobody()), config=_short_lines(config), broker=Broker(config.model), tools=toolbox
+        owner,
+        _any(Nobody()),
+        config=_with_lines(config, line_bytes),
+        broker=Broker(config.model),
+        tools=toolbox,
     )
     peer.connection._writing = _any(Pipe())
     conversation = asyncio.create_task(_converse(peer))
@@ -180,8 +186,8 @@ def _any(value: object) -> Any:
     return value
 
 
-def _short_lines(config: Config) -> Config:
-    limits = msgspec.structs.replace(config.limits, line_bytes=LINE_BYTES)
+def _with_lines(config: Config, line_bytes: int) -> Config:
+    limits = msgspec.structs.replace(config.limits, line_bytes=line_bytes)
     return msgspec.structs.replace(config, limits=limits)
 
 
@@ -223,7 +229,7 @@ def main(arguments: list[str]) -> int:
         lines[at] = mutations.one(message, chance, longest=longest // 2)
         return b"\n".join(lines)[:longest]
 
-    logging.basicConfig(handlers=[BUGS], level=logging.ERROR, force=True)
+    logging.getLogger().setLevel(logging.ERROR)
     grown = options.corpus or pathlib.Path(tempfile.mkdtemp(prefix="agent-lines-"))
     atheris.Setup(
         [

@@ -19,10 +19,12 @@ import sys
 import tempfile
 from typing import Any, Final
 
-try:
-    import atheris  # type: ignore[import-untyped, unused-ignore]
-except ImportError:  # no build for this machine: the corpus is still played
-    atheris = None
+from tests.fuzz import mutations
+
+atheris: Any = None
+if __name__ == "__main__":  # as a program: where the functions below are imported, nothing is instrumented
+    with contextlib.suppress(ImportError):  # no build for this machine
+        import atheris  # type: ignore[import-untyped, unused-ignore, no-redef]
 
 with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else contextlib.nullcontext():
     import msgspec
@@ -41,8 +43,6 @@ with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else c
     from gateway.toolbox import Toolbox
     from gateway.turns import Turn
     from worker.foreign import LARGEST
-
-from tests.fuzz import mutations
 
 CORPUS: Final = pathlib.Path(__file__).parent / "corpus" / "agent_lines"
 LONGEST_BYTES: Final = 8_192

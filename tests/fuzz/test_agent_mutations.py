@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import pathlib
+import random
 import sys
 from typing import Any, Final
 
@@ -26,9 +27,10 @@ from tests.streams import state_when
 SEED: Final = int(os.environ.get("FUZZ_SEED", "1"))
 CASES: Final = int(os.environ.get("FUZZ_CASES", "100"))
 """Mutations of each message, where it is read."""
-SAID_TRIED: Final = max(20, CASES // 10)
-"""The same in a real gateway."""
-LINES_A_TURN: Final = 60
+SHORT_BYTES: Final = 4_000
+LONG_TRIED: Final = 3
+"""Mutations of each message in a real gateway that are longer: deep ones, endless ones."""
+LINES_A_TURN: Final = 500
 ANSWERS_TRIED: Final = 4
 """Mutations of each answer in a real gateway: each needs a worker of its own."""
 LINE_BYTES: Final = 16 * 1024 * 1024
@@ -96,13 +98,13 @@ def plan(directory: pathlib.Path, name: str, answers: dict[str, bytes], turns: l
 
 
 def said() -> list[list[bytes]]:
-    """What the hostile agent prints, turn by turn."""
-    lines = [
-        mutation.text
-        for message in SAID
-        for mutation in mutations.some(message, count=SAID_TRIED, seed=SEED)
-        if b"\n" not in mutation.text
-    ]
+    """What the hostile agent prints, turn by turn: every mutation that is short, and some that are not."""
+    lines: list[bytes] = []
+    for message in SAID:
+        every = [mutation.text for mutation in mutations.mutated(message)]
+        lines += [text for text in every if len(text) <= SHORT_BYTES]
+        long = [text for text in every if len(text) > SHORT_BYTES]
+        lines += random.Random(SEED).sample(long, LONG_TRIED)
     return [lines[start : start + LINES_A_TURN] for start in range(0, len(lines), LINES_A_TURN)]
 
 

@@ -375,6 +375,9 @@ class AgentPeer:
             self.connection.respond_error(request_id, acp.INVALID_PARAMS, str(error))
         except GatewayError as error:
             self.connection.respond_error(request_id, acp.INTERNAL_ERROR, error.message)
+        except Exception:  # an agent that gets no answer waits for one until its turn times out
+            log.exception("session %s: a tool failed", self._owner.record.key)
+            self.connection.respond_error(request_id, acp.INTERNAL_ERROR, "The tool failed in the gateway.")
         else:
             self.connection.respond(request_id, result)
 
@@ -416,6 +419,10 @@ class AgentPeer:
         except asyncio.CancelledError:
             over(ModelError("cancelled", "The model call was cancelled."))
             raise
+        except Exception:
+            log.exception("session %s: a model call failed", self._owner.record.key)
+            over(ModelError("model_failed", "The model call failed in the gateway; its log says why."))
+            return
         over(result)
         usage = {"inputTokens": result.input_tokens, "outputTokens": result.output_tokens}
         self._owner.on_events(

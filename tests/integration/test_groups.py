@@ -184,7 +184,7 @@ async def test_a_fork_bomb_ends_with_words(tmp_path: pathlib.Path) -> None:
 
 async def test_a_lost_fork_servers_groups_are_swept_by_the_next() -> None:
     async with yard("strict") as here:
-        here.spawner._watching = asyncio.create_task(here.spawner._keep_alive())
+        here.spawner._tasks.start("fork server", here.spawner._keep_alive)
         inmate = await here.spawn(PYTHON, "-c", FAMILY)
         await inmate.read_line()
         lost = here.spawner.server_pid

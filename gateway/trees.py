@@ -250,8 +250,7 @@ class TooMany(Exception):
 
 
 class Measure(Visitor):
-    """Adds up what lies in trees; hard links count each time they are met. Raises TooMany past `max_files`.
-    """
+    """Adds up what lies in trees; hard links count each time they are met. Raises TooMany past `max_files`."""
 
     rights = _SEARCH
 

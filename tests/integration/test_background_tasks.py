@@ -4,12 +4,13 @@ until then; a session's own task ends that session.
 
 from __future__ import annotations
 
+import json
 import pathlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
+from msgspec import Struct
 
 from gateway import tasks
 from gateway.app import Gateway
@@ -19,37 +20,77 @@ from gateway.workspace import Workspaces
 from tests.shared import eventually
 
 
-class Inside:
-    """A gateway in this process, in which faults can be planted."""
+class Answered(Struct):
+    """What a request came to."""
 
-    def __init__(self, gateway: Gateway, http: httpx.AsyncClient) -> None:
+    status: int
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+class Inside:
+    """A gateway in this process, in which faults can be planted; asked without a socket."""
+
+    def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
-        self.http = http
+
+    async def ask(self, method: str, path: str, body: object = None) -> Answered:
+        """One request, to the end of its answer."""
+        sent: list[dict[str, Any]] = []
+        content = b"" if body is None else json.dumps(body).encode()
+        path, _, query = path.partition("?")
+        headers = {"host": "localhost", "content-type": "application/json", "content-length": len(content)}
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": content, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.encode(), str(value).encode()) for name, value in headers.items()],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        await self.gateway.app(scope, receive, send)
+        text = b"".join(message.get("body", b"") for message in sent)
+        return Answered(sent[0]["status"], text.decode())
 
     async def chat(self, session_id: str, message: str) -> list[str]:
         """What was said in a session after a turn, from the oldest on."""
-        answer = await self.http.post("/api/chat?wait=20", json={"session_id": session_id, "message": message})
-        assert answer.status_code == 200, answer.text
-        return [message["content"] for message in answer.json()["messages"]]
+        body = {"session_id": session_id, "message": message}
+        answer = await self.ask("POST", "/api/chat?wait=20", body)
+        assert answer.status == 200, answer.text
+        return [message["content"] for message in answer.json["messages"]]
 
     async def ready(self) -> tuple[int, Any]:
         """The status of /readyz, and what it says of the background tasks."""
-        answer = await self.http.get("/readyz")
-        return answer.status_code, answer.json()["checks"]["tasks"]
+        answer = await self.ask("GET", "/readyz")
+        return answer.status, answer.json["checks"]["tasks"]
 
 
 @pytest.fixture
 async def inside(tmp_path: pathlib.Path) -> AsyncIterator[Inside]:
     gateway = Gateway(Config(data_dir=str(tmp_path), store="memory://"))
-    transport = httpx.ASGITransport(app=gateway.app, client=("127.0.0.1", 1))
-    async with (
-        gateway.lifespan(),
-        httpx.AsyncClient(transport=transport, base_url="http://localhost") as http,
-    ):
-        yield Inside(gateway, http)
+    async with gateway.lifespan():
+        yield Inside(gateway)
 
 
-@pytest.mark.parametrize("name", ["reaper", "parker", "loop lag", "disk alarm", "use", "watchdog", "fork server"])
+@pytest.mark.parametrize(
+    "name", ["reaper", "parker", "loop lag", "disk alarm", "use", "watchdog", "fork server"]
+)
 async def test_a_background_task_that_fails_is_down_and_starts_again(
     name: str, inside: Inside, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -70,13 +111,13 @@ async def test_a_background_task_that_fails_is_down_and_starts_again(
     status, check = await inside.ready()
     assert (status, check["is_well"]) == (503, False)
     assert name in check["words"]
-    metrics = (await inside.http.get("/metrics")).text
+    metrics = (await inside.ask("GET", "/metrics")).text
     assert f'agent_gateway_background_task_up{{task="{name}"}} 0.0' in metrics
     assert "a planted fault" in caplog.text
     assert (await inside.chat("a", "/echo meanwhile"))[-1] == "meanwhile"
     await eventually(lambda: _is(not background.down))
     assert (await inside.ready())[0] == 200
-    metrics = (await inside.http.get("/metrics")).text
+    metrics = (await inside.ask("GET", "/metrics")).text
     assert f'agent_gateway_background_task_up{{task="{name}"}} 1.0' in metrics
     assert f'agent_gateway_background_task_failures_total{{task="{name}"}} 1.0' in metrics
 
@@ -120,8 +161,8 @@ async def test_a_session_whose_end_fails_leaves_no_worker_and_no_other_session_n
         return whole(session, *arguments, **named)
 
     monkeypatch.setattr(Session, place, fails)
-    answer = await inside.http.delete("/api/sessions/a")
-    assert answer.status_code == 200
+    answer = await inside.ask("DELETE", "/api/sessions/a")
+    assert answer.status == 200
     assert [worker.request.session_key for worker in inside.gateway.spawner.workers] == [
         session.record.key for session in inside.gateway.manager.sessions()
     ]
@@ -138,12 +179,12 @@ async def test_a_session_that_cannot_be_erased_says_so_and_no_other_one_notices(
         raise RecursionError("a planted fault")
 
     monkeypatch.setattr(Workspaces, "remove", fails)
-    answer = await inside.http.delete("/api/sessions/a")
-    assert answer.status_code == 503
-    assert "delete it again" in answer.json()["error"]["message"]
+    answer = await inside.ask("DELETE", "/api/sessions/a")
+    assert answer.status == 503
+    assert "delete it again" in answer.json["error"]["message"]
     assert (await inside.chat("neighbour", "/echo on"))[-1] == "on"
     monkeypatch.undo()
-    assert (await inside.http.delete("/api/sessions/a")).status_code == 200
+    assert (await inside.ask("DELETE", "/api/sessions/a")).status == 200
 
 
 def test_the_pauses_grow_and_have_an_end() -> None:

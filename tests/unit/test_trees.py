@@ -42,9 +42,7 @@ def top() -> Iterator[pathlib.Path]:
 
 @pytest.mark.parametrize(("depth", "name"), [(1_100, "d"), (5_000, LONG), (40_000, "d")])
 @pytest.mark.usefixtures("few_descriptors")
-def test_nested_directories_are_counted_given_and_removed(
-    top: pathlib.Path, depth: int, name: str
-) -> None:
+def test_nested_directories_are_counted_given_and_removed(top: pathlib.Path, depth: int, name: str) -> None:
     def end(directory: int) -> None:
         write_at(directory, "last", b"x" * 4096)
         os.close(directory)

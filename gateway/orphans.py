@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "forkserver.json"
 KILL_SECONDS: Final = 5.0
+SWEEP_SECONDS: Final = 2.0
+"""How long the processes of a server that hung are waited for."""
 
 
 class Known(Struct, frozen=True):
@@ -59,6 +62,35 @@ def sweep(data_path: pathlib.Path) -> int:
     if removed := sum(_remove(pathlib.Path(group)) for group in known.groups):
         log.warning("removed %d control groups that the last gateway left", removed)
     return len(left)
+
+
+def end_family(server: int, workers: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Kills a fork server of ours that hangs, and all below it; of each worker, how many processes it was and
+    how many of them live still.
+
+    The server is our child: its end is waited for by who started it, and nowhere else.
+    """
+    families = {pid: set(_tree(pid)) for pid in workers if pid}
+    everybody = _tree(server)
+    for process in everybody:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    _, alive = psutil.wait_procs([each for each in everybody if each.pid != server], timeout=SWEEP_SECONDS)
+    left = {process for process in alive if _lives(process)}
+    return {pid: (len(family), len(family & left)) for pid, family in families.items()}
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _family(known: Known) -> list[psutil.Process]:

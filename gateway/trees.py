@@ -250,7 +250,7 @@ class TooMany(Exception):
 
 
 class Measure(Visitor):
-    """Adds up what lies in trees; hard links count each time they are met. Raises TooMany past `max_files`."""
+    """Adds up what lies in trees. Hard links count each time; past `max_files` it raises TooMany."""
 
     rights = _SEARCH
 

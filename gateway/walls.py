@@ -112,7 +112,7 @@ class WalledSpawner:
         """Starts a new server whenever one is lost."""
         while True:
             if self._link is not None:
-                await asyncio.wait([self._link.lost])
+                await self._link.watch()
                 await self._link.close()
                 self._link = None
             log.error("the fork server was lost, and its workers with it; it is started again")
@@ -154,7 +154,7 @@ class WalledSpawner:
 
     async def _spawn(self, request: SpawnRequest) -> ForkWorker:
         link = self._link
-        if link is None:
+        if link is None or link.lost.done():
             raise StartFailed("The fork server is down; it is started again in a moment.")
         await asyncio.shield(link.ready)
         if len(spec.encode(request)) > spec.REQUEST_BYTES:

@@ -165,6 +165,10 @@ class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
     cause: EndCause = ""
 
 
+class Ping(Struct, frozen=True, kw_only=True, tag="ping"):
+    """Asks for a sign of life."""
+
+
 Mechanism = Literal["", "cgroup v1", "cgroup v2"]
 
 
@@ -214,8 +218,12 @@ class Ended(Struct, frozen=True, kw_only=True, tag="ended"):
     survivors: int = 0
 
 
-ToForkServer = Spawn | Stop
-FromForkServer = Ready | Started | Failed | Ended
+class Pong(Struct, frozen=True, kw_only=True, tag="pong"):
+    """The answer to a Ping."""
+
+
+ToForkServer = Spawn | Stop | Ping
+FromForkServer = Ready | Started | Failed | Ended | Pong
 
 decode_order: Final = msgspec.json.Decoder(ToForkServer).decode
 decode_report: Final = msgspec.json.Decoder(FromForkServer).decode

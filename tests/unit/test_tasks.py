@@ -47,7 +47,12 @@ async def test_it_starts_again_whatever_ended_it(
 
 async def test_it_is_down_while_it_waits_and_others_run_on() -> None:
     changed = asyncio.Event()
-    tasks = BackgroundTasks(on_change=lambda _name, is_up: is_up or changed.set(), first_pause_seconds=60)
+
+    def hear(_name: str, is_up: bool) -> None:
+        if not is_up:
+            changed.set()
+
+    tasks = BackgroundTasks(on_change=hear, first_pause_seconds=60)
     fragile, sound = Failing(1, error=ValueError()), Failing(0, error=None)
     tasks.start("sound", sound.run)
     tasks.start("fragile", fragile.run)

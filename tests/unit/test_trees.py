@@ -8,13 +8,12 @@ import resource
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 
 import pytest
 
 from gateway import trees
-from tests.trees import nest, write_at
+from tests.trees import in_memory, nest, write_at
 
 LONG = "n" * 255
 NOBODY = 61_234
@@ -31,13 +30,8 @@ def few_descriptors() -> Iterator[None]:
 
 @pytest.fixture
 def top() -> Iterator[pathlib.Path]:
-    """A directory in memory, if the machine has that, and with nothing left that would have to be removed by
-    its paths.
-    """
-    memory = "/dev/shm"
-    path = pathlib.Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
-    yield path
-    trees.remove(path)
+    with in_memory() as path:
+        yield path
 
 
 @pytest.mark.parametrize(("depth", "name"), [(1_100, "d"), (5_000, LONG), (40_000, "d")])

@@ -106,6 +106,8 @@ class WalledSpawner:
         log.info("fork server %d is ready: %d objects shared", ready.pid, ready.frozen_objects)
         self.counting = ready.counting
         self._on_server(link.pid, ready.counting)
+        if ready.counting.swept:
+            log.warning("removed %d empty control groups that killed gateways left", ready.counting.swept)
         log.info("limits of a whole worker: %s", counting_words(ready.counting))
 
     async def _keep_alive(self) -> None:

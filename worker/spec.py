@@ -181,6 +181,8 @@ class Counting(Struct, frozen=True, kw_only=True):
     """What must be removed if the fork server dies without doing so."""
     missing: str = ""
     """Why there is no more."""
+    swept: int = 0
+    """Groups of killed gateways that were removed: empty, and nobody's."""
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):

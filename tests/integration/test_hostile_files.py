@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sqlite3
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
+from gateway import trees
 from tests.gateways import RunningGateway, running_gateway
 from tests.shared import SHARED, eventually, fresh_id, shared_gateway
 from tests.walls import PYTHON
@@ -27,6 +29,13 @@ command = ["{PYTHON}", "{AGENT}"]
 """
 
 gateway = shared_gateway(CONFIG)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left_that_pytest_could_not_remove(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    yield
+    for path in tmp_path_factory.getbasetemp().glob("*/data/sessions"):
+        trees.remove(path)
 
 
 async def attack(gateway: RunningGateway, session_id: str, act: str) -> list[str]:

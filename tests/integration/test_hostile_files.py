@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
+import pytest_asyncio
 
-from gateway import trees
 from tests.gateways import RunningGateway, running_gateway
-from tests.shared import SHARED, eventually, fresh_id, shared_gateway
+from tests.shared import SHARED, eventually, fresh_id
+from tests.trees import in_memory
 from tests.walls import PYTHON
 
 pytestmark = SHARED
@@ -28,14 +29,13 @@ disk_bytes = {200 << 20}
 command = ["{PYTHON}", "{AGENT}"]
 """
 
-gateway = shared_gateway(CONFIG)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_is_left_that_pytest_could_not_remove(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    yield
-    for path in tmp_path_factory.getbasetemp().glob("*/data/sessions"):
-        trees.remove(path)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway() -> AsyncIterator[RunningGateway]:
+    """On a disk, fifty thousand files would take minutes."""
+    with in_memory() as directory:
+        async with running_gateway(directory, config=CONFIG) as running:
+            yield running
 
 
 async def attack(gateway: RunningGateway, session_id: str, act: str) -> list[str]:
@@ -63,17 +63,18 @@ async def test_a_session_with_nested_directories_is_deleted_and_the_gateway_live
     assert (await gateway.chat("neighbour", "/echo on"))["messages"][-1]["content"] == "on"
 
 
-async def test_the_reaper_purges_nested_directories_and_goes_on(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config=CONFIG) as gateway:
-        assert await attack(gateway, "a-deep", "nest 1100") == []
-        await gateway.chat("b-plain", "/echo x")
-        assert len(sessions(gateway)) == 2
-    database = tmp_path / "data" / "gateway.db"
-    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("UPDATE sessions SET expires_at = 1000")
-    async with running_gateway(tmp_path, config=CONFIG) as gateway:
-        await eventually(lambda: _are_gone(gateway))
-        assert "Traceback" not in gateway.log()
+async def test_the_reaper_purges_nested_directories_and_goes_on() -> None:
+    with in_memory() as directory:
+        async with running_gateway(directory, config=CONFIG) as gateway:
+            assert await attack(gateway, "a-deep", "nest 1100") == []
+            await gateway.chat("b-plain", "/echo x")
+            assert len(sessions(gateway)) == 2
+        database = directory / "data" / "gateway.db"
+        with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("UPDATE sessions SET expires_at = 1000")
+        async with running_gateway(directory, config=CONFIG) as gateway:
+            await eventually(lambda: _are_gone(gateway))
+            assert "Traceback" not in gateway.log()
 
 
 async def _are_gone(gateway: RunningGateway) -> bool:

@@ -74,6 +74,7 @@ from gateway.stores.sqlite import SqliteStore
 from gateway.stores.sqlite_credentials import SqliteCredentials
 from gateway.stores.sqlite_products import SqliteProducts
 from gateway.stores.sqlite_shop import SqliteShopStore
+from gateway.tasks import BackgroundTasks
 from gateway.tenants import tenant_of
 from gateway.tickets import Tickets, read_secret
 from gateway.tokens import TokenVerifier
@@ -86,7 +87,7 @@ from gateway.workspace import Workspaces
 log = logging.getLogger(__name__)
 
 USE_SECONDS: Final = 5.0
-"""How often what was used is written down."""
+"""How often what was used is written down, and the disk is looked at."""
 
 STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.BadRequest: 400,
@@ -152,10 +153,12 @@ class Gateway:
         self._config_source = reread
         self.slots = WorkerSlots(limits.max_live_workers, lambda: self.manager.sessions())
         metrics = Metrics(version=VERSION, monotonic=time.monotonic)
+        self.tasks = BackgroundTasks(on_change=metrics.task_changed)
         self.spawner = WalledSpawner(
             config.workers,
             directory=config.data_path / "sessions",
             on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
+            tasks=self.tasks,
         )
         store, credentials, self._products = _stores(
             config, on_commit=metrics.committed, on_trouble=metrics.store_troubled
@@ -305,6 +308,7 @@ class Gateway:
                 services,
                 is_draining=lambda: self.manager.is_draining,
                 has_forkserver=lambda: self.spawner.is_ready,
+                tasks_down=lambda: self.tasks.down,
             ),
             scrape=scrape,
         )
@@ -384,14 +388,16 @@ class Gateway:
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
-            for name, running in (
-                ("reaper", self.reaper.run()),
-                ("loop lag", LoopLag(services).run()),
-            ):
-                stack.push_async_callback(_cancelled, asyncio.create_task(running, name=name))
-            noting = asyncio.create_task(self._note_use(), name="use")
             stack.push_async_callback(self._keep_use)
-            stack.push_async_callback(_cancelled, noting)
+            for name, run in (
+                ("reaper", self.reaper.reap_for_ever),
+                ("parker", self.reaper.park_for_ever),
+                ("loop lag", LoopLag(services).run),
+                ("disk alarm", self._look_at_the_disk),
+                ("use", self._note_use),
+            ):
+                self.tasks.start(name, run)
+                stack.push_async_callback(self.tasks.stop, name)
             yield
 
     async def _open_credentials(self) -> None:
@@ -407,9 +413,13 @@ class Gateway:
         for broker in (*self._old_brokers, self.services.broker):
             await broker.close()
 
-    async def _note_use(self) -> None:
+    async def _look_at_the_disk(self) -> None:
         while True:
             await asyncio.to_thread(self.disk.look)
+            await asyncio.sleep(USE_SECONDS)
+
+    async def _note_use(self) -> None:
+        while True:
             await asyncio.sleep(USE_SECONDS)
             await self._keep_use()
 
@@ -417,11 +427,6 @@ class Gateway:
         await self.quotas.keep()
         with contextlib.suppress(errors.GatewayError):  # the next time
             await self.keys.note_use()
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 def _wall_ms() -> int:

@@ -28,8 +28,10 @@ from typing import IO, Final
 import msgspec
 from msgspec import Struct
 
+from gateway import trees
 from gateway.archive import (
     DATABASE,
+    EXTRA_BYTES,
     FILES,
     MANIFEST,
     TRAILER,
@@ -204,8 +206,7 @@ def restore(config: Config, source: pathlib.Path, *, is_replacing: bool = False)
             raise BackupFailed(
                 f"There is a database {config.database_path} already. Say --replace, and it is kept aside."
             )
-        with tempfile.TemporaryDirectory(dir=data, prefix=".restore-") as directory:
-            staged = pathlib.Path(directory)
+        with _staging(data, ".restore-") as staged:
             manifest = read(source, staged)
             _forget_the_time_between(staged / DATABASE)
             ended = end_again(staged / DATABASE, staged / FILES, _known(config, manifest))
@@ -245,26 +246,55 @@ def refuse_half_restored(data_path: pathlib.Path) -> None:
 
 def verify(source: pathlib.Path) -> Manifest:
     """Reads a whole backup and checks it as a restore does. Raises BackupFailed."""
-    with tempfile.TemporaryDirectory(dir=source.parent, prefix=".verify-") as directory:
-        return read(source, pathlib.Path(directory))
+    with _staging(source.parent, ".verify-") as directory:
+        return read(source, directory)
+
+
+@contextlib.contextmanager
+def _staging(parent: pathlib.Path, prefix: str) -> Iterator[pathlib.Path]:
+    """A directory for what is taken apart, which may be nested deeper than any path reaches."""
+    directory = pathlib.Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    try:
+        yield directory
+    finally:
+        trees.remove(directory)
 
 
 def read(source: pathlib.Path, target: pathlib.Path) -> Manifest:
     """Takes a backup apart into an empty directory and checks it. Raises BackupFailed."""
     try:
-        with source.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            trailer, written = taken_apart(tar, target)
-        manifest = msgspec.json.decode((target / MANIFEST).read_bytes(), type=Manifest)
+        with source.open("rb") as file:
+            trailer, written = taken_apart(file, target)
+        manifest = _manifest(target / MANIFEST)
         if trailer is None or (trailer.members, trailer.sha256) != (written.members, written.sha256):
             raise BackupFailed(
                 f"{source} is damaged: it does not hold what was written. Take another backup."
             )
         _check_restorable(source, manifest, target / DATABASE)
-    except (tarfile.TarError, msgspec.MsgspecError, FileNotFoundError, EOFError, ValueError) as error:
+    except _NOT_OURS as error:
         raise BackupFailed(f"{source} is no whole backup of a gateway: {error}.") from error
     except (OSError, sqlite3.Error) as error:
         raise BackupFailed(f"{source} cannot be read: {error}.") from error
     return manifest
+
+
+_NOT_OURS: Final = (
+    tarfile.TarError,
+    msgspec.MsgspecError,
+    FileNotFoundError,
+    EOFError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    RecursionError,
+)
+"""What reading something else, or a forged file, may come to: tarfile parses heads that may say anything."""
+
+
+def _manifest(path: pathlib.Path) -> Manifest:
+    if path.stat().st_size > EXTRA_BYTES:
+        raise BackupFailed(f"The {MANIFEST} in it is too large for what it is.")
+    return msgspec.json.decode(path.read_bytes(), type=Manifest)
 
 
 def _check_restorable(source: pathlib.Path, manifest: Manifest, database: pathlib.Path) -> None:

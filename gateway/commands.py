@@ -172,7 +172,8 @@ def back_up(config: Config, target: pathlib.Path) -> int:
         print(made.path)
         print(f"{made.manifest.sessions} sessions, {made.size_bytes / 1e6:.1f} MB", file=sys.stderr)
         if made.left_out:
-            print(f"{made.left_out} files or directories could not be read and are left out", file=sys.stderr)
+            what = "files or directories could not be read, or have too long a path, and are left out"
+            print(f"{made.left_out} {what}", file=sys.stderr)
 
     return _careful(act)
 

@@ -258,6 +258,7 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     cpu_seconds: int = _LIMITS.cpu_seconds
     file_bytes: int = _LIMITS.file_bytes
     disk_bytes: int = _LIMITS.disk_bytes
+    """Files of a session on the disk; their sizes, with all holes, may add up to eight times as much."""
     temporary_bytes: int = _LIMITS.temporary_bytes
     first_uid: int = 200_000
     """Where the gateway runs as root, each session's worker gets a uid of its own from here on."""

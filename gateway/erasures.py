@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-import shutil
 import sqlite3
 from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec import Struct
 
+from gateway import trees
 from gateway.stores.base import Tombstone
 from gateway.tenants import is_visitor, session_hash
 
@@ -149,8 +149,7 @@ class _Ending:
             self._connection.execute("DELETE FROM sessions WHERE id = ?", (row_id,))
             name = (owner, session_id)
             self._connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", name)
-            if (self._files / key).is_dir():
-                shutil.rmtree(self._files / key)
+            trees.remove(self._files / key)
             erased += 1
         self._carts(kept)
         return erased

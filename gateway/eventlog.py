@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -25,6 +26,8 @@ from gateway.errors import GatewayError, SessionEnded
 from gateway.events import EVENT_OVERHEAD_BYTES, Event, EventData
 from gateway.metrics import Tally
 from gateway.stores.base import Sink, Store
+
+log = logging.getLogger(__name__)
 
 RESERVE_AHEAD: Final = 10_000
 """Sequence numbers reserved at a time; a restart skips at most so many."""
@@ -306,6 +309,9 @@ class EventLog(Sink):
             try:
                 return await self._reserve()
             except GatewayError:
+                await asyncio.sleep(RESERVE_RETRY_SECONDS)
+            except Exception:
+                log.exception("log %s: no numbers were reserved; trying again", self.key)
                 await asyncio.sleep(RESERVE_RETRY_SECONDS)
 
     async def _reserve(self, gap: tuple[int, int] | None = None) -> None:

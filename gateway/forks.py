@@ -3,8 +3,8 @@ one dies.
 
 Guarantees: the gateway never forks a worker and never waits for the server in the loop; a worker's pipes are
 made here and passed as descriptors; when the server dies its workers die with it, each `exited` tells so
-(`forkserver_lost`), and the next spawn has a new server; stopping a worker is bounded and shielded and ends
-with a receipt.
+(`forkserver_lost`), and the next spawn has a new server; one that does not answer is found within seconds and
+ended with its workers; stopping a worker is bounded and shielded and ends with a receipt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Final, TypeVar
 import msgspec
 
 import worker
-from gateway.memory import tree_bytes
+from gateway import orphans
+from gateway.memory import is_at_work, tree_bytes
 from gateway.spawner import PASSED_VARIABLES, StartFailed, StderrTail
 from worker import spec
 from worker.spec import (
@@ -32,6 +33,8 @@ from worker.spec import (
     Ended,
     Exit,
     Failed,
+    Ping,
+    Pong,
     Ready,
     Receipt,
     Spawn,
@@ -46,6 +49,14 @@ T = TypeVar("T")
 KILL_SECONDS: Final = 4.0
 """More than the fork server takes to report a survivor."""
 CLOSE_SECONDS: Final = 5.0
+BEAT_SECONDS: Final = 1.0
+"""How often the server is asked for a sign of life."""
+HUNG_BEATS: Final = 5
+"""So many beats without a word from a server that does nothing, and it hangs. Beats are counted, not seconds:
+while our own loop stood still, nobody listened for an answer.
+"""
+BUSY_BEATS: Final = 30
+"""The same for a server that wants to run, or waits for a disk: the machine may be that slow."""
 BUFFER_BYTES: Final = 512 * 1024
 """Of the channel: room for the largest request, and for the reports of a burst."""
 REPORT_BYTES: Final = 64 * 1024
@@ -79,6 +90,8 @@ class ForkWorker:
         """Files of its control group; empty where it has none."""
         self._processes = 1
         self._survivors = 0
+        self._swept: asyncio.Future[None] | None = None
+        """Done when what a hung server left of it has been killed and counted."""
 
     @property
     def exited(self) -> asyncio.Future[Exit]:
@@ -110,10 +123,15 @@ class ForkWorker:
                 self._processes, self._survivors = report.processes, report.survivors
                 _settle(self._exited, report.exit)
 
-    def lose(self) -> None:
-        """The fork server died, and the worker with it."""
+    def lose(self, swept: asyncio.Future[None] | None = None) -> None:
+        """The fork server died, and the worker with it; or it hung, and they are killed until `swept`."""
+        self._swept = swept
         _refuse(self.started, StartFailed("The fork server ended while the agent was started."))
         _settle(self._exited, Exit(signal=9, cause="forkserver_lost"))
+
+    def note_left(self, processes: int, survivors: int) -> None:
+        """What it was when its server hung, and what is left of that."""
+        self._processes, self._survivors = max(1, processes), survivors
 
     def let_go(self) -> None:
         """Closes what belongs to it; for a worker that never ran, its pipes too."""
@@ -134,9 +152,11 @@ class ForkWorker:
             await self._exits_within(grace_seconds)
         if not self._exited.done():
             self._server.send(Stop(id=self._id))
-            if not await self._exits_within(KILL_SECONDS):
+            if not await self._is_ended():
                 log.error("worker %d did not end", self.pid)
                 self._survivors = max(1, self._survivors)
+        if self._swept is not None:
+            await asyncio.wait([self._swept], timeout=KILL_SECONDS)
         self._stderr.close()
         self._server.forget(self._id)
         return Receipt(
@@ -145,6 +165,15 @@ class ForkWorker:
             bytes_freed=freed,
             milliseconds=round((time.monotonic() - began) * 1000),
         )
+
+    async def _is_ended(self) -> bool:
+        """Waits for the end that the server was asked for; while the server says nothing at all, until it
+        does or is ended itself.
+        """
+        while not await self._exits_within(KILL_SECONDS):
+            if not self._server.is_silent:
+                return False
+        return True
 
     async def _exits_within(self, seconds: float) -> bool:
         await asyncio.wait([self._exited], timeout=seconds)
@@ -162,6 +191,10 @@ class ForkServerLink:
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._is_asked = False
+        """Whether a sign of life is owed."""
+        self._unanswered = 0
+        """For how many beats."""
 
     async def start(self) -> None:
         """Starts the process; `ready` is done when it has warmed up. Its environment holds no secret of
@@ -196,6 +229,10 @@ class ForkServerLink:
 
     def spawn(self, order: Spawn, new: ForkWorker, fds: tuple[int, ...]) -> None:
         """Sends an order with its descriptors, which are closed here in any case."""
+        if self._channel is None:
+            close_all(fds)
+            new.lose()
+            return
         self._workers[order.id] = new
         self._put(spec.encode(order) + b"\n" + spec.encode(new.request), fds)
 
@@ -206,6 +243,55 @@ class ForkServerLink:
     def forget(self, worker_id: int) -> None:
         """Nobody waits for this worker any more."""
         self._workers.pop(worker_id, None)
+
+    # -- its life -----------------------------------------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Returns when the server is lost; one that hangs is ended, and with it its workers."""
+        while not self.lost.done():
+            await asyncio.wait([self.lost], timeout=BEAT_SECONDS)
+            if not self.lost.done():
+                self._beat()
+                if self._hangs():
+                    await self._end_hung()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether an answer is overdue."""
+        return self._unanswered > 0 and not self.lost.done()
+
+    def _beat(self) -> None:
+        """Counts a beat that had no answer, or asks anew."""
+        if self._is_asked:
+            self._unanswered += 1
+        else:
+            self._is_asked = True
+            self._put(spec.encode(Ping()), ())
+
+    def _heard(self) -> None:
+        """Any word from it is a sign of life: an answer may wait behind a hundred orders."""
+        self._is_asked = False
+        self._unanswered = 0
+
+    def _hangs(self) -> bool:
+        if self._unanswered < HUNG_BEATS:
+            return False
+        return self._unanswered >= BUSY_BEATS or not is_at_work(self.pid)
+
+    async def _end_hung(self) -> None:
+        seconds = self._unanswered * BEAT_SECONDS
+        log.error("the fork server %d said nothing for %g s: it is ended with its workers", self.pid, seconds)
+        swept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        workers = self.workers
+        self._lose(swept)
+        try:
+            left = await asyncio.to_thread(orphans.end_family, self.pid, [known.pid for known in workers])
+            for known in workers:
+                known.note_left(*left.get(known.pid, (1, 0)))
+        finally:
+            _settle(swept, None)
+
+    # -- the channel --------------------------------------------------------------------------------------
 
     def _put(self, data: bytes, fds: tuple[int, ...]) -> None:
         if self._channel is None:
@@ -250,16 +336,19 @@ class ForkServerLink:
                 self._lose()
                 return
             report = spec.decode_report(data)
+            self._heard()
+            if isinstance(report, Pong):
+                continue
             if isinstance(report, Ready):
                 _settle(self.ready, report)
             elif (known := self._workers.get(report.id)) is not None:
                 known.hear(report)
 
-    def _lose(self) -> None:
+    def _lose(self, swept: asyncio.Future[None] | None = None) -> None:
         """The process is gone, or going: its workers die with it."""
         self._let_go()
         for known in self.workers:
-            known.lose()
+            known.lose(swept)
         self._workers.clear()
         _refuse(self.ready, StartFailed("The fork server could not be started; the gateway's log says more."))
         _settle(self.lost, None)

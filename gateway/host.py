@@ -206,8 +206,11 @@ class WorkerHost:
         if self._pass is not None:
             self._services.passes.revoke(self._pass)
             self._pass = None
-        if peer is not None:
-            await peer.connection.__aexit__()
+        try:
+            if peer is not None:
+                await peer.connection.__aexit__()
+        except Exception:  # the worker is to be ended all the same
+            log.exception("session %s: its agent's pipes could not be closed", self._owner.record.key)
         if worker is None or running is None:
             self.stopped.set()
             return Receipt(), Used()

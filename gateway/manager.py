@@ -230,7 +230,7 @@ class SessionManager:
         """A session that a gateway without uids of its own made: from now on it has one, and so have its
         files.
         """
-        await asyncio.to_thread(self._services.workspaces.give, record.key, uid)
+        await self._services.workspaces.give(record.key, uid)
         record = msgspec.structs.replace(record, uid=uid)
         await self._services.store.update_session(record)
         return record
@@ -271,7 +271,12 @@ class SessionManager:
         records = await self._services.store.sessions_with_open_turn()
         for start in range(0, len(records), RECOVERED_AT_ONCE):
             some = records[start : start + RECOVERED_AT_ONCE]
-            await asyncio.gather(*(self.find(record.owner, record.session_id) for record in some))
+            found = await asyncio.gather(
+                *(self.find(record.owner, record.session_id) for record in some), return_exceptions=True
+            )
+            for record, outcome in zip(some, found, strict=True):
+                if isinstance(outcome, Exception):
+                    log.error("session %s: its cut turn was not ended", record.key, exc_info=outcome)
         return len(records)
 
     async def newest(self, owner: str) -> str | None:
@@ -347,13 +352,17 @@ class SessionManager:
     # -- ending -----------------------------------------------------------------------------------------
 
     async def _host(self, session: Session) -> None:
-        """A session's task: its life, then its leaving."""
+        """A session's task: its life, then its leaving. Whatever fails in it ends this session alone: an
+        exception that came out of here would end the task group, and with it every session.
+        """
         try:
             await session.run()
             if session.close_reason is CloseReason.DELETED:
                 await self.erase(session.record, session.log.last_seq, reason="deleted")
         except GatewayError as error:
             log.error("session %s: not erased: %s", session.record.key, error)
+        except Exception:
+            log.exception("session %s: its end failed", session.record.key)
         finally:
             self._remove((session.record.owner, session.session_id))
             session.left.set_result(None)
@@ -383,7 +392,7 @@ class SessionManager:
             at=self._services.wall_ms(),
             reason=reason,
         )
-        await asyncio.to_thread(self._services.workspaces.remove, record.key)
+        await self._services.workspaces.remove(record.key)
         await self._services.store.delete_session(record.key, tombstone)
         if reason == "deleted":
             await self._services.shop.store.erase(

@@ -37,6 +37,13 @@ def process_bytes(pid: int) -> int:
     return 0
 
 
+def is_at_work(pid: int) -> bool:
+    """Whether a process runs, waits for its turn to, or waits for a disk; a stopped one does none of it."""
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).status() in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
+    return False
+
+
 def machine_bytes() -> int:
     """What this process may use at most: of the machine, or of the container it runs in."""
     bounds = [int(psutil.virtual_memory().total)]

@@ -149,6 +149,13 @@ class Metrics:
         )
         self.disk_free = Gauge(PREFIX + "disk_free_bytes", "Room where the data is.", registry=registry)
         self.disk_low = Gauge(PREFIX + "disk_low_bytes", "Less room is too little.", registry=registry)
+        self.tasks_up = Gauge(
+            PREFIX + "background_task_up",
+            "1 while it runs, 0 while it waits to start again.",
+            ("task",),
+            registry=registry,
+        )
+        self.task_failures = counter("background_task_failures", "Background tasks that failed.", ("task",))
         build = Gauge(PREFIX + "build_info", "Always 1; the version.", ("version",), registry=registry)
         build.labels(version).set(1)
 
@@ -156,6 +163,11 @@ class Metrics:
         """How much room there is, and what would be too little."""
         self.disk_free.set(free)
         self.disk_low.set(low)
+
+    def task_changed(self, name: str, is_up: bool) -> None:
+        """A background task started, or failed."""
+        self.tasks_up.labels(name).set(int(is_up))
+        self.task_failures.labels(name).inc(0 if is_up else 1)
 
     def committed(self, seconds: float, is_done: bool) -> None:
         """A group commit, or a try that failed; called in the writer's thread."""

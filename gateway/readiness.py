@@ -1,5 +1,5 @@
 """Whether this gateway can take work: the store commits, the fork server takes requests, there is room on the
-disk, and nobody has asked it to end.
+disk, no background task is down, and nobody has asked it to end.
 
 The answer is kept for a moment, so that however many ask, the disk is written once.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -34,11 +34,18 @@ class Readiness:
     """`check` it."""
 
     def __init__(
-        self, services: Services, *, is_draining: Callable[[], bool], has_forkserver: Callable[[], bool]
+        self,
+        services: Services,
+        *,
+        is_draining: Callable[[], bool],
+        has_forkserver: Callable[[], bool],
+        tasks_down: Callable[[], Sequence[str]],
     ) -> None:
+        """`tasks_down` names the background tasks that have failed and wait for their next start."""
         self._services = services
         self._is_draining = is_draining
         self._has_forkserver = has_forkserver
+        self._tasks_down = tasks_down
         self._lock = asyncio.Lock()
         self._at: float | None = None
         self._known: dict[str, Check] = {}
@@ -50,7 +57,12 @@ class Readiness:
             if self._at is None or now - self._at >= FRESH_SECONDS:
                 self._known = {"store": await self._store(), "disk": await asyncio.to_thread(self._disk)}
                 self._at = self._services.monotonic()
-        return {**self._known, "forkserver": self._forkserver(), "draining": self._draining()}
+        return {
+            **self._known,
+            "forkserver": self._forkserver(),
+            "tasks": self._tasks(),
+            "draining": self._draining(),
+        }
 
     async def _store(self) -> Check:
         """A real write: a disk without room, or a file that cannot be written, is seen here."""
@@ -79,6 +91,11 @@ class Readiness:
     def _forkserver(self) -> Check:
         is_there = self._has_forkserver()
         return Check(is_there, "" if is_there else "The fork server is down; it is started again.")
+
+    def _tasks(self) -> Check:
+        down = self._tasks_down()
+        words = f"Failed, and to be started again: {', '.join(down)}. The log says why." if down else ""
+        return Check(not down, words)
 
     def _draining(self) -> Check:
         is_draining = self._is_draining()

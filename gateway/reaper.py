@@ -15,6 +15,7 @@ from gateway.lifecycle import CloseReason
 from gateway.manager import SessionManager
 from gateway.services import Services
 from gateway.session import Session
+from gateway.stores.base import SessionRecord
 
 log = logging.getLogger(__name__)
 
@@ -35,18 +36,19 @@ class Reaper:
     def _config(self) -> SessionsConfig:
         return self._services.config.sessions
 
-    async def run(self) -> None:
-        """Sweeps for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._every(self._config.sweep_interval_seconds, self.sweep), name="reaper")
-            if self._config.park_after_seconds:
-                interval = self._config.park_after_seconds / PARK_CHECKS_PER_PERIOD
-                tasks.create_task(self._every(interval, self.park), name="parker")
-
-    async def _every(self, seconds: float, act) -> None:  # type: ignore[no-untyped-def]
+    async def reap_for_ever(self) -> None:
+        """Reaps and purges, every sweep."""
         while True:
-            await asyncio.sleep(seconds)
-            await act()
+            await asyncio.sleep(self._config.sweep_interval_seconds)
+            await self.sweep()
+
+    async def park_for_ever(self) -> None:
+        """Parks, several times in the period after which it does; a reload may turn that on and off."""
+        while True:
+            period = self._config.park_after_seconds
+            await asyncio.sleep(period / PARK_CHECKS_PER_PERIOD or self._config.sweep_interval_seconds)
+            if self._config.park_after_seconds:
+                await self.park()
 
     async def park(self) -> int:
         """Asks workers that were not used for a while to end; how many."""
@@ -93,17 +95,23 @@ class Reaper:
         if expires_at is not None and expires_at <= now and session.may_reap(after_seconds=0):
             session.ask_to_close(CloseReason.IDLE)
 
+    async def _purge_one(self, record: SessionRecord, now: int) -> None:
+        session = self._manager.get(record.owner, record.session_id)
+        if session is not None:
+            self._let_go(session, now)
+            return
+        stand = await self._services.store.stand(record.key)
+        await self._manager.erase(record, max(stand.last_seq, stand.reserved_seq), reason="purged")
+
     async def _purge(self) -> None:
         now, store = self._now(), self._services.store
         if purged := await self._services.shop.store.purge(now):
             log.info("forgot %d conversations of the shop", purged)
         for record in await store.expired_sessions(now, limit=PURGE_BATCH):
-            session = self._manager.get(record.owner, record.session_id)
-            if session is not None:
-                self._let_go(session, now)
-            else:
-                stand = await store.stand(record.key)
-                await self._manager.erase(record, max(stand.last_seq, stand.reserved_seq), reason="purged")
+            try:
+                await self._purge_one(record, now)
+            except Exception:  # of this session: the others are purged all the same
+                log.exception("session %s was not purged", record.key)
         await store.drop_old(
             tombstones_before=now - round(self._config.tombstone_days * DAY_MILLISECONDS),
             keys_before=now - DAY_MILLISECONDS,

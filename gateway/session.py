@@ -34,6 +34,11 @@ from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
 
+FAILED_WORDS = (
+    "Something failed inside the gateway, and this conversation was put away before the answer was complete. "
+    "Send your message again; if that fails too, the gateway's log says why."
+)
+
 
 class Session(SessionVerbs):
     """One conversation; see the module."""
@@ -81,7 +86,9 @@ class Session(SessionVerbs):
     # -- its life -------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """The session's whole life, from the map's point of view. Never raises."""
+        """The session's whole life, from the map's point of view. Never raises: what fails ends this session,
+        and its user reads that it did.
+        """
         self._ids = logs.begin(tenant=self.tenant, session=self.record.key)
         tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
@@ -93,7 +100,8 @@ class Session(SessionVerbs):
                     await self._until_woken()
         except Exception:
             log.exception("session %s: its life ended by a bug", self.record.key)
-            self.close_reason = self.close_reason or CloseReason.STORE_FAILED
+            self.close_reason = self.close_reason or CloseReason.FAILED
+            self._failure = FAILED_WORDS
         finally:
             await self._close()
 
@@ -292,25 +300,35 @@ class Session(SessionVerbs):
         return self.receipt
 
     async def _close(self) -> None:
-        """The only place where a session ends."""
-        reason = self.close_reason or CloseReason.DRAINED
+        """The only place where a session ends. Whatever fails in it, no worker is left."""
         try:
-            self._transition(SessionState.CLOSING)
-            if self._turn is not None:
-                self._cut_turn(WorkerEnd.CLOSED, None)
-            self._queue.drop()
-            await self._stop_worker()
-            self._turn_callers_away()
-            self._transition(SessionState.CLOSED, reason=str(reason))
-            if reason is CloseReason.DELETED:
-                self.log.append(ev.SessionClosed(str(reason)))
-            await self._keep()
-            await self.log.release()
+            await self._say_last_words()
         except GatewayError as error:
             log.error("session %s: closed without its last words: %s", self.record.key, error)
+        except Exception:
+            log.exception("session %s: closed without its last words", self.record.key)
         finally:
+            try:
+                await self._stop_worker()
+            except Exception:
+                log.exception("session %s: its worker could not be ended", self.record.key)
+            self._turn_callers_away()
             self._give_slot()
             self.log.close()
+
+    async def _say_last_words(self) -> None:
+        reason = self.close_reason or CloseReason.DRAINED
+        self._transition(SessionState.CLOSING)
+        if self._turn is not None:
+            self._cut_turn(WorkerEnd.CLOSED, self._failure)
+        self._queue.drop()
+        await self._stop_worker()
+        self._turn_callers_away()
+        self._transition(SessionState.CLOSED, reason=str(reason))
+        if reason is CloseReason.DELETED:
+            self.log.append(ev.SessionClosed(str(reason)))
+        await self._keep()
+        await self.log.release()
 
 
 def _worker_ended(end: WorkerEnd, message: str | None, receipt: Receipt) -> ev.WorkerEnded:

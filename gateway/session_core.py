@@ -68,6 +68,8 @@ class SessionCore:
         self.state = SessionState.PARKED
         self.close_reason: CloseReason | None = None
         self.receipt: Receipt | None = None
+        self._failure: str | None = None
+        """What its user reads if its own task failed."""
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when it has left the map, and, where it was deleted, when it is erased."""
         self.last_used = services.monotonic()

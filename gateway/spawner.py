@@ -13,7 +13,7 @@ from collections import deque
 from typing import Final, Protocol
 
 from gateway.lifecycle import WorkerEnd
-from worker.spec import Exit, Limits, Receipt, SpawnRequest
+from worker.spec import APPARENT_FACTOR, FILES, Exit, Limits, Receipt, SpawnRequest
 
 log = logging.getLogger(__name__)
 
@@ -124,13 +124,24 @@ _MEGABYTE: Final = 1_000_000
 
 def why_ended(end: Exit, limits: Limits) -> tuple[WorkerEnd, str] | None:
     """The words for an end that was not the agent's own doing; None where it was."""
-    sizes = {"memory": limits.memory_bytes, "disk": limits.disk_bytes, "file_size": limits.file_bytes}
+    sizes = {
+        "memory": limits.memory_bytes,
+        "disk": limits.disk_bytes,
+        "apparent": limits.apparent_bytes,
+        "file_size": limits.file_bytes,
+    }
     megabytes = f"{sizes.get(end.cause, 0) // _MEGABYTE:,} MB"
     words = {
         "memory": f"The agent used more memory than the {megabytes} it may, and was ended.",
         "machine_memory": "The machine ran out of memory, and the agent was ended.",
         "processes": f"The agent was refused more than its {limits.processes} processes, and ended.",
         "disk": f"The session's files took more than the {megabytes} they may, and the agent was ended.",
+        "apparent": (
+            f"The sizes of the session's files add up to more than the {megabytes} they may, holes included "
+            f"({APPARENT_FACTOR} times the {limits.disk_bytes // _MEGABYTE:,} MB they may take on the disk), "
+            "and the agent was ended."
+        ),
+        "files": f"The session has more than the {FILES:,} files it may, and the agent was ended.",
         "file_size": f"The agent wrote a file larger than the {megabytes} it may, and was ended.",
         "cpu": f"The agent used more than the {limits.cpu_seconds} seconds of CPU it may, and was ended.",
     }

@@ -26,6 +26,7 @@ import msgspec
 from gateway.config import WorkersConfig
 from gateway.forks import ForkServerLink, ForkWorker, make_pipes
 from gateway.spawner import StartFailed, base_environment
+from gateway.tasks import BackgroundTasks
 from gateway.watchdog import Watchdog
 from worker import spec
 from worker.spec import Counting, Profile, Sandbox, Spawn, SpawnRequest, Stop
@@ -53,13 +54,16 @@ class WalledSpawner:
         *,
         directory: pathlib.Path,
         on_server: Callable[[int, Counting], None] = lambda _pid, _counting: None,
+        tasks: BackgroundTasks | None = None,
     ) -> None:
-        """`on_server` hears of every fork server that is ready: its pid, and which limits its groups hold."""
+        """`on_server` hears of every fork server that is ready: its pid, and which limits its groups hold.
+        `tasks` run what looks after it and after the workers' limits.
+        """
         self._config = workers
         self._on_server = on_server
         self._directory = directory
         self._link: ForkServerLink | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks = tasks or BackgroundTasks()
         self._watchdog = Watchdog(lambda: self.workers)
         self._deaths: deque[float] = deque(maxlen=RESTARTS)
         self._ids = itertools.count(1)
@@ -79,20 +83,18 @@ class WalledSpawner:
             await self._start()
         except (StartFailed, TimeoutError) as error:
             raise WallsMissing(f"The fork server could not be started: {error}") from error
-        self._watching = asyncio.create_task(self._keep_alive(), name="fork server")
+        self._tasks.start("fork server", self._keep_alive)
         try:
             self.profile = await self._find_profile()
         except BaseException:
             await self.close()
             raise
-        self._watchdog.start()
+        self._tasks.start("watchdog", self._watchdog.run)
 
     async def close(self) -> None:
         """Ends the fork server and whatever worker is left."""
-        await self._watchdog.stop()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        await self._tasks.stop("watchdog")
+        await self._tasks.stop("fork server")
         if self._link is not None:
             await self._link.close()
 
@@ -104,13 +106,15 @@ class WalledSpawner:
         log.info("fork server %d is ready: %d objects shared", ready.pid, ready.frozen_objects)
         self.counting = ready.counting
         self._on_server(link.pid, ready.counting)
+        if ready.counting.swept:
+            log.warning("removed %d empty control groups that killed gateways left", ready.counting.swept)
         log.info("limits of a whole worker: %s", counting_words(ready.counting))
 
     async def _keep_alive(self) -> None:
         """Starts a new server whenever one is lost."""
         while True:
             if self._link is not None:
-                await asyncio.wait([self._link.lost])
+                await self._link.watch()
                 await self._link.close()
                 self._link = None
             log.error("the fork server was lost, and its workers with it; it is started again")
@@ -152,7 +156,7 @@ class WalledSpawner:
 
     async def _spawn(self, request: SpawnRequest) -> ForkWorker:
         link = self._link
-        if link is None:
+        if link is None or link.lost.done():
             raise StartFailed("The fork server is down; it is started again in a moment.")
         await asyncio.shield(link.ready)
         if len(spec.encode(request)) > spec.REQUEST_BYTES:

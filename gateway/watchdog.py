@@ -16,13 +16,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.forks import ForkWorker
 from gateway.memory import resident_bytes, tree_bytes
-from worker.spec import EndCause
+from gateway.trees import Measure, TooMany, walk
+from worker.spec import FILES, EndCause, Limits
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +30,14 @@ MEMORY_SECONDS: Final = 0.5
 """A tree that allocates a gigabyte a second is half a gigabyte over when it is seen."""
 DISK_EVERY: Final = 4
 """Files are counted every so many rounds: walking them is dearer."""
-FILES_COUNTED: Final = 50_000
-"""A directory with more files than this is past its limit whatever their size: deleting it would take
-minutes.
+COUNTS: Final = 4
+"""How often files are counted again because a directory was moved meanwhile; who moves them all the time
+hides what lies below.
 """
 REFUSALS: Final = 1000
 """Processes that a worker was refused, past which it is a bomb: a build that met its limit gives up long
 before.
 """
-BLOCK_BYTES: Final = 512
-"""What st_blocks counts in (stat(2))."""
 
 
 class Watchdog:
@@ -47,19 +45,9 @@ class Watchdog:
 
     def __init__(self, workers: Callable[[], Sequence[ForkWorker]]) -> None:
         self._workers = workers
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begins to watch."""
-        self._task = asyncio.create_task(self._run(), name="watchdog")
-
-    async def stop(self) -> None:
-        """Ends watching."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Watches for ever."""
         rounds = 0
         while True:
             await asyncio.sleep(MEMORY_SECONDS)
@@ -67,11 +55,19 @@ class Watchdog:
             for worker in self._workers():
                 if worker.request.is_built_in or not worker.pid or worker.exited.done():
                     continue
-                passed = await asyncio.to_thread(_passed, worker, does_count_disk=rounds % DISK_EVERY == 0)
-                if passed and not worker.exited.done():
-                    key = worker.request.session_key
-                    log.warning("worker %d of session %s passed its limit: %s", worker.pid, key, passed)
-                    worker.end(passed)
+                await self._look_at(worker, does_count_disk=rounds % DISK_EVERY == 0)
+
+    async def _look_at(self, worker: ForkWorker, *, does_count_disk: bool) -> None:
+        """A worker that cannot be looked at must not keep the others from it."""
+        key = worker.request.session_key
+        try:
+            passed = await asyncio.to_thread(_passed, worker, does_count_disk=does_count_disk)
+        except Exception:
+            log.exception("worker %d of session %s could not be measured", worker.pid, key)
+            return
+        if passed and not worker.exited.done():
+            log.warning("worker %d of session %s passed its limit: %s", worker.pid, key, passed)
+            worker.end(passed)
 
 
 def _passed(worker: ForkWorker, *, does_count_disk: bool) -> EndCause:
@@ -89,9 +85,7 @@ def _passed(worker: ForkWorker, *, does_count_disk: bool) -> EndCause:
         return "memory"
     if worker.processes_events and _count(worker.processes_events, "max") > REFUSALS:
         return "processes"
-    if does_count_disk and limits.disk_bytes and disk_bytes(request.home, request.cwd) > limits.disk_bytes:
-        return "disk"
-    return ""
+    return _passed_by_files(limits, request.home, request.cwd) if does_count_disk else ""
 
 
 def _count(path: str, name: str) -> int:
@@ -104,17 +98,25 @@ def _count(path: str, name: str) -> int:
     return 0
 
 
-def disk_bytes(*directories: str) -> int:
-    """Bytes on disk below these directories, links not followed; hard links count each time they are met."""
-    total, count, waiting = 0, 0, list(directories)
-    while waiting:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                count += 1
-                if count > FILES_COUNTED:
-                    return 1 << 62
-                with contextlib.suppress(OSError):
-                    total += entry.stat(follow_symlinks=False).st_blocks * BLOCK_BYTES
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-    return total
+def _passed_by_files(limits: Limits, *directories: str) -> EndCause:
+    if not limits.disk_bytes:
+        return ""
+    try:
+        measured = measure(*directories)
+    except TooMany:
+        return "files"
+    if measured.allocated_bytes > limits.disk_bytes:
+        return "disk"
+    return "apparent" if measured.apparent_bytes > limits.apparent_bytes else ""
+
+
+def measure(*directories: str) -> Measure:
+    """What lies below these directories. Raises TooMany, also if they cannot be counted because they move."""
+    for _ in range(COUNTS):
+        measured = Measure(FILES)
+        for directory in directories:
+            with contextlib.suppress(OSError):
+                walk(directory, measured)
+        if not measured.was_moved:
+            return measured
+    raise TooMany

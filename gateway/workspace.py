@@ -8,14 +8,21 @@ costs no inode.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import pathlib
-import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
+from gateway import trees
 from gateway.config import WorkersConfig
 
 log = logging.getLogger(__name__)
+
+THREADS: Final = 2
+"""Of their own, so that a session with a million files holds up nothing but the removal of another one."""
 
 
 class Workspaces:
@@ -27,6 +34,7 @@ class Workspaces:
         self._next_uid = 0
         self._taken: set[int] = set()
         self._has_uids = os.geteuid() == 0
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
 
     def open(self) -> None:
         """Makes the root. Raises OSError."""
@@ -55,20 +63,21 @@ class Workspaces:
             if uid is not None:
                 os.chown(path, uid, uid, follow_symlinks=False)
 
-    def give(self, key: str, uid: int) -> None:
-        """Makes a uid the owner of a session's files, following no link out of them."""
+    async def give(self, key: str, uid: int) -> None:
+        """Makes a uid the owner of a session's files, following no link out of them. Raises OSError."""
         if not (self._root / key).is_dir():
             return  # made when the first worker needs them
-        for _, directories, files, here in os.fwalk(self._root / key, follow_symlinks=False):
-            os.fchown(here, uid, uid)
-            for entry in (*directories, *files):
-                os.chown(entry, uid, uid, dir_fd=here, follow_symlinks=False)
+        await self._in_thread(trees.give, self._root / key, uid)
 
-    def remove(self, key: str) -> None:
-        """Erases both, following no link out of them."""
-        path = self._root / key
-        if path.is_dir():
-            shutil.rmtree(path, onerror=_log_failure)
+    async def remove(self, key: str) -> None:
+        """Erases both, following no link out of them. Whatever cannot be erased is logged."""
+        try:
+            await self._in_thread(trees.remove, self._root / key)
+        except OSError as error:
+            log.error("the files of session %s could not all be erased: %s", key, error)
+
+    async def _in_thread(self, act: Callable[..., None], *arguments: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, act, *arguments)
 
     def take_uid(self) -> int | None:
         """A uid that no stored session has; None where the gateway is no root, or where all are taken."""
@@ -94,7 +103,3 @@ class Workspaces:
         """The session of this uid is purged, its files are gone."""
         if uid is not None:
             self._taken.discard(uid)
-
-
-def _log_failure(_function: object, path: str, error: object) -> None:
-    log.error("could not erase %s: %s", path, error)

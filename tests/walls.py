@@ -158,7 +158,7 @@ async def yard(
         try:
             await spawner._start()
             spawner.profile = profile
-            spawner._watchdog.start()
+            spawner._tasks.start("watchdog", spawner._watchdog.run)
             yield Yard(spawner, root, user)
         finally:
             forks._PROGRAM = program  # type: ignore[misc]

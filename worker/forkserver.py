@@ -33,7 +33,7 @@ import msgspec
 
 from worker import agent, init, kernel, sandbox, spec, tree
 from worker.groups import Group, Groups
-from worker.spec import EndCause, Ended, Exit, Failed, Profile, Ready, Spawn, Started, Stop
+from worker.spec import EndCause, Ended, Exit, Failed, Ping, Pong, Profile, Ready, Spawn, Started, Stop
 
 DATAGRAM_BYTES: Final = 256 * 1024
 """One request, environment included; what the kernel's default socket buffer lets through."""
@@ -158,7 +158,9 @@ class ForkServer:
         except msgspec.DecodeError as error:
             print(f"fork server: skipped an order that cannot be read: {error}", file=sys.stderr)  # noqa: T201
             return
-        if isinstance(order, Stop):
+        if isinstance(order, Ping):
+            self._send(Pong())
+        elif isinstance(order, Stop):
             self._stop(order)
         elif len(fds) != 3 or order.id in self._children or end < 0:
             self._send(Failed(id=order.id, words="The order for this worker was not complete."))

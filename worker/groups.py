@@ -4,8 +4,9 @@ everything that the worker starts (cgroups(7)).
 Which groups can be made is found out at start by making one, putting a process in and reading it back; each
 controller where it is, in version 2 or 1 (`worker.hierarchies`).
 
-Guarantees: a worker is in its group, under its limits, before it does anything; a group is removed when
-nothing lives in it, and what still lives in it can be named and ended; nothing is left when `close` returns.
+Guarantees: what gateways left that were killed is removed at the next start; a worker is in its group, under
+its limits, before it does anything; a group is removed when nothing lives in it, and what still lives in it
+can be named and ended; nothing is left when `close` returns.
 
 A worker enters a version 1 group by writing to `tasks`, not to `cgroup.procs`: the latter waits for a grace
 period of the whole kernel (6 ms after any pause, against 0.1), which a process of one thread has no need of.
@@ -15,7 +16,9 @@ Into a version 2 group it is cloned (clone3(2), CLONE_INTO_CGROUP, Linux 5.7).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import signal
 import time
 from typing import Final, NoReturn
@@ -39,6 +42,8 @@ REMOVE_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.005
 _PEAK_FILES: Final = ("memory.max_usage_in_bytes", "memory.limit_in_bytes")
 """Version 1's: memory.failcnt stays 0 on newer kernels."""
+_NAME: Final = re.compile(r"agent-gateway-(\d+)-[0-9a-f]{8}(?:\.self)?")
+"""Of a gateway's groups: its pid is in it (`gateway.walls`)."""
 _EVENT_FILES: Final = {("memory", 1): "memory.oom_control", ("memory", 2): "memory.events"}
 
 
@@ -139,6 +144,8 @@ class Groups:
         self._found: list[Hierarchy] = []
         self._divided: list[Divided] = []
         self._missing: list[str] = []
+        self._swept = 0
+        self._locks: list[int] = []
 
     def open(self) -> None:
         """Finds out what can be made here."""
@@ -146,6 +153,7 @@ class Groups:
             return
         own, mounts = read("/proc/self/cgroup"), read("/proc/self/mountinfo")
         for hierarchy in hierarchies.find(own, mounts, name=self._name):
+            self._swept += sweep(hierarchy.own)
             try:
                 self._try(hierarchy)
             except OSError as error:
@@ -167,6 +175,7 @@ class Groups:
             processes=held.get("pids", ""),
             directories=(*map(self._base, self._found), *leaves),
             missing="; ".join(self._missing),
+            swept=self._swept,
         )
 
     def make(self, worker_id: int, *, memory_bytes: int, processes: int) -> Group | None:
@@ -181,6 +190,9 @@ class Groups:
         """Removes everything, and puts the gateway back where it was."""
         for hierarchy in self._found:
             _remove_tree(self._base(hierarchy))
+        for lock in self._locks:
+            os.close(lock)
+        self._locks.clear()
         for divided in self._divided:
             divided.restore()
 
@@ -201,6 +213,7 @@ class Groups:
             os.mkdir(base, 0o755)
             if hierarchy.version == 2:
                 hierarchies.enable(base, hierarchy.controllers)
+            self._locks.append(_lock(base))
             self._prove(self._group("trial", [hierarchy]))
         except OSError:
             _remove_tree(base)
@@ -264,6 +277,56 @@ def _remove(path: str) -> bool:
     except OSError:
         return not os.path.lexists(path)
     return True
+
+
+def sweep(own: str) -> int:
+    """Removes what killed gateways left in a group: groups of theirs that are empty; how many went.
+
+    A group is somebody's while its gateway's pid is there, or while its fork server holds a lock on it: in
+    another pid namespace the pid says nothing. Where processes live, the kernel refuses (cgroups(7)).
+    """
+    count = 0
+    for name in _directories(own):
+        found = _NAME.fullmatch(name)
+        if found is None or os.path.exists(f"/proc/{found[1]}"):
+            continue
+        path = f"{own}/{name}"
+        try:
+            lock = _lock(path)
+        except OSError:
+            continue
+        for below in _directories(path):
+            count += _is_removed(f"{path}/{below}")
+        os.close(lock)
+        count += _is_removed(path)
+    return count
+
+
+def _directories(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _is_removed(path: str) -> bool:
+    try:
+        os.rmdir(path)
+    except OSError:
+        return False
+    return True
+
+
+def _lock(path: str) -> int:
+    """Says whose a group is, for as long as the descriptor is open. Raises OSError if it is somebody's."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(directory)
+        raise
+    return directory
 
 
 def _remove_tree(base: str) -> None:

@@ -42,6 +42,16 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     """Paths besides HOME and the working directory that may be written."""
 
 
+APPARENT_FACTOR: Final = 8
+"""A file with holes is larger than what it takes on the disk. Images of disks and databases have holes; but
+what copies them may fill the holes, and then they take all of it.
+"""
+FILES: Final = 50_000
+"""A session with more files than this is past its limit whatever their size: deleting them would take
+minutes.
+"""
+
+
 class Limits(Struct, frozen=True, kw_only=True):
     """What one worker may use; 0 is no limit."""
 
@@ -54,9 +64,16 @@ class Limits(Struct, frozen=True, kw_only=True):
     file_bytes: int = 1024 * MIB
     """The largest single file (RLIMIT_FSIZE)."""
     disk_bytes: int = 2048 * MIB
-    """HOME and working directory together; measured by the watchdog."""
+    """HOME and working directory together, on the disk; measured by the watchdog. Their sizes may add up to
+    `APPARENT_FACTOR` times as much.
+    """
     temporary_bytes: int = 64 * MIB
     """A strict worker's private /tmp and /dev/shm together, which are memory."""
+
+    @property
+    def apparent_bytes(self) -> int:
+        """What the sizes of all files may add up to, holes too; 0 is no limit."""
+        return self.disk_bytes * APPARENT_FACTOR
 
     def within(self, others: Mapping[str, int]) -> Limits:
         """These, and somebody else's over them, by the same names: of two the stricter holds."""
@@ -84,7 +101,18 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
-EndCause = Literal["", "memory", "machine_memory", "processes", "disk", "cpu", "file_size", "forkserver_lost"]
+EndCause = Literal[
+    "",
+    "memory",
+    "machine_memory",
+    "processes",
+    "disk",
+    "apparent",
+    "files",
+    "cpu",
+    "file_size",
+    "forkserver_lost",
+]
 
 
 class Exit(Struct, frozen=True, kw_only=True):
@@ -137,6 +165,10 @@ class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
     cause: EndCause = ""
 
 
+class Ping(Struct, frozen=True, kw_only=True, tag="ping"):
+    """Asks for a sign of life."""
+
+
 Mechanism = Literal["", "cgroup v1", "cgroup v2"]
 
 
@@ -149,6 +181,8 @@ class Counting(Struct, frozen=True, kw_only=True):
     """What must be removed if the fork server dies without doing so."""
     missing: str = ""
     """Why there is no more."""
+    swept: int = 0
+    """Groups of killed gateways that were removed: empty, and nobody's."""
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
@@ -186,8 +220,12 @@ class Ended(Struct, frozen=True, kw_only=True, tag="ended"):
     survivors: int = 0
 
 
-ToForkServer = Spawn | Stop
-FromForkServer = Ready | Started | Failed | Ended
+class Pong(Struct, frozen=True, kw_only=True, tag="pong"):
+    """The answer to a Ping."""
+
+
+ToForkServer = Spawn | Stop | Ping
+FromForkServer = Ready | Started | Failed | Ended | Pong
 
 decode_order: Final = msgspec.json.Decoder(ToForkServer).decode
 decode_report: Final = msgspec.json.Decoder(FromForkServer).decode

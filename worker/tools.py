@@ -19,6 +19,8 @@ from worker.arithmetic import NotArithmetic, evaluate
 
 READ_LIMIT_BYTES: Final = 256 * 1024
 WRITE_LIMIT_BYTES: Final = 256 * 1024
+PATH_LIMIT_BYTES: Final = 4096
+"""What the kernel takes (PATH_MAX)."""
 LIST_LIMIT_ENTRIES: Final = 500
 
 Arguments = dict[str, Any]
@@ -49,8 +51,15 @@ def resolve(root: str, path: str) -> str:
     """The real path of `path` under `root`; raises ToolRefused where it leads outside."""
     if "\0" in path:
         raise ToolRefused("A path cannot hold a null character.")
+    if len(path.encode("utf-8", "surrogatepass")) > PATH_LIMIT_BYTES:
+        raise ToolRefused(f"A path cannot be longer than {PATH_LIMIT_BYTES} bytes.")
     home = os.path.realpath(root)
-    target = os.path.realpath(os.path.join(home, path))
+    try:
+        target = os.path.realpath(os.path.join(home, path))
+    except UnicodeError:  # half of a character, which JSON can hold
+        raise ToolRefused("A path must be text.") from None
+    except RecursionError:  # one link after the other
+        raise ToolRefused(f"{path} leads through too many links.") from None
     if target != home and not target.startswith(home.rstrip("/") + "/"):
         raise ToolRefused(f"{path} is outside this session's directory.")
     return target
@@ -111,13 +120,23 @@ def _write_file(root: str, arguments: Arguments) -> str:
         raise ToolRefused(f"The new content is larger than {WRITE_LIMIT_BYTES // 1024} KiB.")
     target = resolve(root, path)
     try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _make_directories(os.path.dirname(target))
         with os.fdopen(_open_regular(target, path, os.O_WRONLY | os.O_CREAT), "wb") as file:
             file.truncate()
             file.write(content)
     except OSError as error:
         raise ToolRefused(f"{path} cannot be written: {_reason(error)}.") from None
     return f"Wrote {len(content)} bytes to {path}."
+
+
+def _make_directories(path: str) -> None:
+    """Makes a directory and those above it, of which a thousand may be missing. Raises OSError."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for path in reversed(missing):
+        os.mkdir(path)
 
 
 def _open_regular(target: str, path: str, flags: int) -> int:

@@ -135,9 +135,15 @@ class McpFace:
             ready.set_exception(BrokenInvariant())
             return
         limit = self._server.body_limit_bytes
-        async with heavy.serving(self._tools, said, body_limit_bytes=limit) as app:
-            ready.set_result(app)
-            await self._ending.wait()
+        try:
+            async with heavy.serving(self._tools, said, body_limit_bytes=limit) as app:
+                ready.set_result(app)
+                await self._ending.wait()
+        except Exception:
+            log.exception("the MCP server failed; the next request starts it again")
+            self._app = None
+            if not ready.done():
+                ready.set_exception(BrokenInvariant())
 
     async def _picture(self, request: Request) -> Response:
         catalogue = self._tools.shop.catalogue

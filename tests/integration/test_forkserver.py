@@ -101,7 +101,7 @@ async def test_what_was_said_for_one_worker_is_in_no_other(profile: Profile) -> 
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_when_it_is_killed_its_workers_die_and_the_next_start_works(profile: Profile) -> None:
     async with yard(profile) as here:
-        here.spawner._watching = asyncio.create_task(here.spawner._keep_alive())
+        here.spawner._tasks.start("fork server", here.spawner._keep_alive)
         inmates = [await here.spawn(), await here.spawn("/bin/sh", "-c", "sleep 600 & echo up; sleep 600")]
         await inmates[1].read_line()
         family = [psutil.Process(inmate.worker.pid) for inmate in inmates]

@@ -1,14 +1,23 @@
-"""The fork server's own death, in the middle of a turn: said plainly, and the session goes on."""
+"""The fork server's own death, or its standstill, in the middle of a turn: said plainly, and the session goes
+on.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import time
+
 import msgspec
 import psutil
+import pytest
 
-from gateway import orphans
-from tests.gateways import RunningGateway
+from gateway import forks, orphans
+from tests.gateways import RunningGateway, is_running
 from tests.shared import eventually
 from tests.streams import open_stream
+from tests.walls import Yard, yard
 
 
 def fork_server(gateway: RunningGateway) -> psutil.Process:
@@ -42,3 +51,112 @@ async def test_a_turn_is_cut_with_its_reason_and_the_next_message_is_answered(
     assert texts[1].startswith("1"), "what had arrived is kept"
     noted = msgspec.json.decode((gateway.data_path / orphans.FILE_NAME).read_bytes(), type=orphans.Known)
     assert noted.pid == fork_server(gateway).pid, "the next gateway would sweep the new one"
+
+
+async def is_ready(gateway: RunningGateway) -> bool:
+    async with gateway.http.get("/readyz") as response:
+        assert response.status in (200, 503)
+        check = (await response.json())["checks"]["forkserver"]
+        assert check["is_well"] or "started again" in check["words"]
+        return bool(check["is_well"])
+
+
+async def test_one_that_stands_still_is_replaced_within_seconds_and_every_session_goes_on(
+    gateway: RunningGateway,
+) -> None:
+    server = fork_server(gateway)
+    await gateway.chat("idle", "/echo kept")
+    await gateway.chat("deleted", "/echo x")
+    family = [server, *server.children(recursive=True)]
+    async with open_stream(gateway.http, "a") as stream:
+        await gateway.post("/api/chat", {"message": "/count 5000 20", "session_id": "a"})
+        await stream.until_event("text_delta")
+        family += server.children(recursive=True)
+        server.suspend()
+        began = time.monotonic()
+        deleting = asyncio.create_task(gateway.delete("deleted"))
+        cut = (await stream.until_event("turn_interrupted", seconds=20)).data
+        assert time.monotonic() - began < 12, (
+            "five beats of a second, and some patience with a loaded machine"
+        )
+        assert cut["reason"] == "forkserver_lost"
+        assert cut["message"]
+    receipt = (await asyncio.wait_for(deleting, 20))["receipt"]
+    assert receipt["survivors"] == 0
+    assert receipt["processes"] >= 1
+    await eventually(lambda: is_ready(gateway))
+    assert not [process for process in family if is_running(process)]
+    assert "said nothing for" in gateway.log()
+    for session_id, message in (("idle", "/echo again"), ("a", "/echo after it"), ("new", "/echo new")):
+        state = await gateway.chat(session_id, message)
+        assert state["messages"][-1]["content"] == message.removeprefix("/echo ")
+    texts = [message["content"] for message in (await gateway.state("idle"))["messages"]]
+    assert texts == ["/echo kept", "kept", "/echo again", "again"]
+
+
+# -- what is no standstill -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "BEAT_SECONDS", 0.05)
+
+
+def link_of(here: Yard) -> forks.ForkServerLink:
+    assert here.spawner._link is not None
+    return here.spawner._link
+
+
+@pytest.mark.usefixtures("quick_beats")
+async def test_one_that_stood_still_for_less_is_kept() -> None:
+    async with yard("strict") as here:
+        here.spawner._tasks.start("fork server", here.spawner._keep_alive)
+        link, pid = link_of(here), here.spawner.server_pid
+        os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: _is(link.is_silent))
+        os.kill(pid, signal.SIGCONT)
+        await eventually(lambda: _is(not link.is_silent))
+        async with await here.spawn():
+            assert here.spawner.server_pid == pid
+
+
+@pytest.mark.usefixtures("quick_beats")
+async def test_a_loop_that_stood_still_itself_blames_nobody() -> None:
+    async with yard("strict") as here:
+        here.spawner._tasks.start("fork server", here.spawner._keep_alive)
+        pid = here.spawner.server_pid
+        for _ in range(forks.HUNG_BEATS + 2):
+            time.sleep(0.2)  # noqa: ASYNC251 - four beats, in which nobody listens
+            await asyncio.sleep(0)
+        async with await here.spawn():
+            assert here.spawner.server_pid == pid
+
+
+@pytest.mark.usefixtures("quick_beats")
+async def test_one_that_wants_to_run_gets_more_time_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with yard("strict") as here:
+        here.spawner._tasks.start("fork server", here.spawner._keep_alive)
+        link, pid = link_of(here), here.spawner.server_pid
+        monkeypatch.setattr(forks, "is_at_work", lambda _pid: True)
+        os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: _is(link._unanswered > forks.HUNG_BEATS + 5))
+        assert here.spawner.server_pid == pid
+        await eventually(lambda: _is(here.spawner.server_pid not in (0, pid) and here.spawner.is_ready))
+
+
+@pytest.mark.usefixtures("quick_beats")
+async def test_one_that_stands_still_before_it_is_ready_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with yard("strict") as here:
+        here.spawner._tasks.start("fork server", here.spawner._keep_alive)
+        pid = here.spawner.server_pid
+        with monkeypatch.context() as planted:
+            stops = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+            planted.setattr(forks, "_PROGRAM", stops)
+            planted.setattr("gateway.walls.READY_SECONDS", 0.2)
+            os.kill(pid, signal.SIGKILL)
+            await eventually(lambda: _is(here.spawner.server_pid not in (0, pid)))
+        await eventually(lambda: _is(here.spawner.is_ready))
+
+
+async def _is(value: bool) -> bool:
+    return value

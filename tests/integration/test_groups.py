@@ -23,7 +23,7 @@ import pytest
 from gateway.spawner import why_ended
 from tests.gateways import running_gateway
 from tests.walls import NOBODY, PYTHON, User, Yard, yard
-from worker import hierarchies
+from worker import groups, hierarchies
 from worker.groups import Groups
 from worker.spec import Counting, Limits, Profile
 
@@ -184,7 +184,7 @@ async def test_a_fork_bomb_ends_with_words(tmp_path: pathlib.Path) -> None:
 
 async def test_a_lost_fork_servers_groups_are_swept_by_the_next() -> None:
     async with yard("strict") as here:
-        here.spawner._watching = asyncio.create_task(here.spawner._keep_alive())
+        here.spawner._tasks.start("fork server", here.spawner._keep_alive)
         inmate = await here.spawn(PYTHON, "-c", FAMILY)
         await inmate.read_line()
         lost = here.spawner.server_pid
@@ -215,6 +215,74 @@ async def test_a_killed_gateways_groups_are_swept_by_the_next(tmp_path: pathlib.
         assert "control groups that the last gateway left" in second.log()
         assert not [path for path in left if path.exists()]
         assert (await second.chat("s", "/echo again"))["messages"][-1]["content"] == "again"
+
+
+def hierarchies_here() -> list[str]:
+    """The version 1 groups that this process is in, where groups can be made."""
+    own = pathlib.Path("/proc/self/cgroup").read_text()
+    mounts = pathlib.Path("/proc/self/mountinfo").read_text()
+    return [each.own for each in hierarchies.find(own, mounts) if each.version == 1]
+
+
+@pytest.fixture
+def dead_pid() -> int:
+    """Of a process that was."""
+    with subprocess.Popen(["/bin/true"]) as process:
+        process.wait()
+    return process.pid
+
+
+@contextlib.contextmanager
+def left_by(pid: int) -> Iterator[list[pathlib.Path]]:
+    """Empty groups, as a gateway of this pid would leave them."""
+    name = f"agent-gateway-{pid}-0123abcd"
+    bases = [pathlib.Path(own) / name for own in hierarchies_here()]
+    try:
+        for base in bases:
+            (base / "1").mkdir(parents=True)
+            (base / "2").mkdir()
+        yield bases
+    finally:
+        for base in bases:
+            for path in (base / "1", base / "2", base):
+                with contextlib.suppress(FileNotFoundError):
+                    path.rmdir()
+
+
+async def test_empty_groups_of_killed_gateways_are_removed_by_whoever_starts_next(dead_pid: int) -> None:
+    with left_by(dead_pid) as bases:
+        async with yard("strict") as here:
+            assert here.spawner.counting.swept >= 3 * len(bases)
+        assert not [base for base in bases if base.exists()]
+
+
+async def test_groups_are_left_alone_while_their_gateway_or_anything_in_them_lives(dead_pid: int) -> None:
+    with left_by(os.getpid()) as bases:
+        async with yard("strict"):
+            assert all((base / "1").exists() for base in bases), "of a process that lives"
+    with left_by(dead_pid) as bases:
+        locks = [groups._lock(str(base)) for base in bases]
+        async with yard("strict"):
+            assert all((base / "1").exists() for base in bases), "of one in another namespace"
+        for lock in locks:
+            os.close(lock)
+        living = await asyncio.create_subprocess_exec("/bin/sleep", "600")
+        for base in bases:
+            (base / "1" / "tasks").write_text(str(living.pid))
+        async with yard("strict"):
+            assert all((base / "1").exists() for base in bases), "something lives in it"
+            assert not [base for base in bases if (base / "2").exists()]
+        living.kill()
+        await living.wait()
+
+
+async def test_a_gateway_holds_its_groups() -> None:
+    async with yard("strict") as here:
+        for base in groups_of(here):
+            if base.name.endswith(".self"):
+                continue  # what lives in it holds it
+            with pytest.raises(BlockingIOError):
+                groups._lock(str(base))
 
 
 async def test_the_doctor_says_what_holds(tmp_path: pathlib.Path, counting: Counting) -> None:

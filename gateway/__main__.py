@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gateway import logs
-from gateway.api.guard import is_loopback
+from gateway.addresses import is_loopback
 from gateway.config import DEFAULT_TENANT, Config
 from gateway.config_file import ConfigError, load, shown
 from gateway.errors import GatewayError

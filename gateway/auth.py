@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from starlette.requests import HTTPConnection
 
-from gateway.addresses import is_within
+from gateway.addresses import is_listed, is_within
 from gateway.config import Config
 from gateway.errors import CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
 from gateway.keyring import PREFIX, KeyRing
@@ -29,6 +29,8 @@ PRINCIPAL: Final = "agent_gateway.principal"
 """Where a request's ASGI scope carries its principal, once it was admitted."""
 PEER: Final = "agent_gateway.peer"
 """In the ASGI scope: the address that the connection comes from; `client` is who calls through a proxy."""
+FORWARDED_HOST: Final = "agent_gateway.forwarded_host"
+"""In the ASGI scope: the Host that a trusted proxy in front was asked for, if it says so."""
 OPERATOR: Final = "agent_gateway.operator"
 """In the ASGI scope of what came through the operator's socket: the token that its caller must show."""
 ANSWER_HEADERS: Final = "agent_gateway.answer_headers"
@@ -274,7 +276,7 @@ class Gate:
         principal = Principal(config.tenant, subject, "visitor", VISITOR_SCOPES)
         connection.scope[IS_NEW_VISITOR] = True
         origin = connection.headers.get("origin")
-        if origin in config.origins and not _is_same_site(connection):
+        if origin is not None and is_listed(origin, config.origins) and not _is_same_site(connection):
             text = self.tickets.issue(
                 "token",
                 seconds=config.days * _DAY_SECONDS,

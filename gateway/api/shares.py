@@ -33,7 +33,8 @@ from gateway.stores.credentials import CredentialStore, Share, SharedSession
 
 MAX_HOURS: Final = 24 * 365
 STREAMS_PER_SHARE: Final = 200
-_TOKEN: Final = re.compile(r"ags_([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{43})")
+PREFIX: Final = "ags_"
+_TOKEN: Final = re.compile(PREFIX + r"([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{43})")
 
 
 class ShareRequest(Struct):
@@ -126,7 +127,7 @@ class SharesFace:
         await self._credentials.put_share(share)
         self._services.audit.note(principal_of(request), "share.made", target=record.key, detail=share_id)
         base = public_base(request, self._services.config)
-        token = f"ags_{share_id}.{secret}"
+        token = f"{PREFIX}{share_id}.{secret}"
         ends = iso(expires_at) if expires_at else None
         return json_response(NewShare(share_id, token, f"{base}/#shared={token}", ends), status=201)
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from starlette.requests import HTTPConnection
 
+from gateway import cookies
 from gateway.addresses import is_listed, is_within
-from gateway.config import Config
+from gateway.config import Config, ServerConfig
 from gateway.errors import CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
 from gateway.keyring import PREFIX, KeyRing
 from gateway.limits import TokenBuckets
 from gateway.passes import is_pass
 from gateway.stores.credentials import CredentialStore
 from gateway.tenants import ALL_SCOPES, LOCAL, VISITOR_MARK, Principal, with_implied
-from gateway.tickets import Tickets
+from gateway.tickets import Ticket, Tickets
 from gateway.tokens import TokenRefused, TokenVerifier
 
 PRINCIPAL: Final = "agent_gateway.principal"
@@ -39,8 +40,6 @@ STANDS: Final = "agent_gateway.stands"
 """In the ASGI scope: whether the credential that let somebody in is still good."""
 IS_NEW_VISITOR: Final = "agent_gateway.is_new_visitor"
 """In the ASGI scope: nothing said who the caller is, so it was made a visitor by this request."""
-VISITOR_COOKIE: Final = "agw_visitor"
-USER_COOKIE: Final = "agw_user"
 VISITOR_PREFIX: Final = "agv_"
 ACCESS_PREFIX: Final = "aga_"
 """How the tokens of `POST /api/login` begin."""
@@ -51,6 +50,16 @@ ON_BEHALF_OF: Final = "x-on-behalf-of"
 SUBJECT_CHARACTERS: Final = 255
 RENEW_AFTER: Final = 0.25
 """A cookie is renewed when so much of its life is over."""
+CookieUse = Literal["visitor", "user", "state"]
+KINDS: Final[dict[CookieUse, str]] = {
+    "visitor": cookies.VISITOR,
+    "user": cookies.USER,
+    "state": cookies.SIGN_IN,
+}
+NAME: Final = "name"
+"""In a ticket's `extra`: the name of the cookie that it was issued as. Nothing that has it is read under an
+old name, which other hosts of the domain can set.
+"""
 VISITOR_SCOPES: Final = frozenset({"chat", "read"})
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _DAY_SECONDS: Final = 86_400
@@ -121,9 +130,9 @@ class Gate:
 
     async def revoke(self, owner: str, store: CredentialStore) -> None:
         """Refuses every cookie and token of this owner that was issued until now."""
-        now = self._wall_ms()
-        await store.revoke(owner, now)
-        self.tickets.revoked[owner] = now
+        at = self.tickets.revocation_ms(owner)
+        await store.revoke(owner, at)
+        self.tickets.revoked[owner] = at
 
     async def _found(self, connection: HTTPConnection) -> Principal | None:
         config = self._config()
@@ -261,12 +270,11 @@ class Gate:
         token = connection.query_params.get("visitor", "")
         if token.startswith(VISITOR_PREFIX):
             return self._by_visitor_token(token, connection)
-        ticket = self.tickets.read("visitor", connection.cookies.get(VISITOR_COOKIE, ""))
+        ticket = self.cookie(connection, "visitor")
         if ticket is None or ticket.principal is None:
             return None
         connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket)
-        life = ticket.expires_at - ticket.issued_at
-        if self._wall_ms() - ticket.issued_at > life * RENEW_AFTER:
+        if self._is_due(ticket):
             self.set_visitor(connection, ticket.principal)
         return ticket.principal
 
@@ -291,47 +299,98 @@ class Gate:
     def set_visitor(self, connection: HTTPConnection, principal: Principal) -> None:
         """Makes a browser this visitor."""
         seconds = self._config().visitors.days * _DAY_SECONDS
-        text = self.tickets.issue("visitor", seconds=seconds, principal=principal)
-        self.set_cookie(connection, VISITOR_COOKIE, text, seconds=seconds)
+        self.set_cookie(connection, "visitor", seconds=seconds, principal=principal)
 
     def visitor_of(self, connection: HTTPConnection) -> Principal | None:
         """The visitor that a browser was before it signed in."""
-        ticket = self.tickets.read("visitor", connection.cookies.get(VISITOR_COOKIE, ""))
+        ticket = self.cookie(connection, "visitor")
         return ticket.principal if ticket is not None else None
 
     # -- people who signed in ---------------------------------------------------------------------------
 
     def _by_user_cookie(self, connection: HTTPConnection) -> Principal | None:
-        ticket = self.tickets.read("user", connection.cookies.get(USER_COOKIE, ""))
+        ticket = self.cookie(connection, "user")
         principal = ticket.principal if ticket is not None else None
         if ticket is None or principal is None:
             return None
         if not self._has_good_key(principal):
             return None
         connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket) and self._has_good_key(principal)
-        if self._wall_ms() - ticket.issued_at > (ticket.expires_at - ticket.issued_at) * RENEW_AFTER:
+        if self._is_due(ticket):
             self.set_user(connection, principal)
         return principal
 
     def set_user(self, connection: HTTPConnection, principal: Principal) -> None:
         """Signs a browser in."""
         seconds = self._config().oidc.hours * 3600
-        text = self.tickets.issue("user", seconds=seconds, principal=principal)
-        self.set_cookie(connection, USER_COOKIE, text, seconds=seconds)
+        self.set_cookie(connection, "user", seconds=seconds, principal=principal)
+
+    # -- cookies ----------------------------------------------------------------------------------------
 
     def clear_cookies(self, connection: HTTPConnection) -> None:
         """Makes a browser nobody."""
-        for name in (USER_COOKIE, VISITOR_COOKIE):
-            self.set_cookie(connection, name, "", seconds=0)
+        for use in ("user", "visitor"):
+            self.drop_cookie(connection, use)
 
-    def set_cookie(self, connection: HTTPConnection, name: str, text: str, *, seconds: float) -> None:
-        is_secure = self._config().server.is_https or connection.url.scheme == "https"
-        secure = "; Secure" if is_secure else ""
-        _add_header(
-            connection,
-            "Set-Cookie",
-            f"{name}={text}; Path=/; Max-Age={round(seconds)}; HttpOnly; SameSite=Lax{secure}",
+    def cookie(self, connection: HTTPConnection, use: CookieUse) -> Ticket | None:
+        """The good ticket in a cookie of this gateway; what another secret signed counts as absent.
+
+        One under an old name is exchanged for one of today's name.
+        """
+        name = self._cookie_name(connection, use)
+        ticket = self.tickets.read(use, connection.cookies.get(name, ""))
+        if ticket is not None:
+            return ticket
+        old = self.tickets.read(use, connection.cookies.get(KINDS[use], ""))
+        if old is None or NAME in old.extra:
+            return None
+        days = (self._wall_ms() - old.issued_at) / (_DAY_SECONDS * 1000)
+        return old if days <= cookies.OLD_NAME_DAYS else None
+
+    def set_cookie(
+        self,
+        connection: HTTPConnection,
+        use: CookieUse,
+        *,
+        seconds: float,
+        principal: Principal | None = None,
+        extra: dict[str, str] | None = None,
+    ) -> None:
+        """Gives a browser a ticket of this use, and takes back the one of an old name."""
+        name = self._cookie_name(connection, use)
+        extra = {**(extra or {}), NAME: name}
+        text = self.tickets.issue(use, seconds=seconds, principal=principal, extra=extra)
+        self._put_cookie(connection, name, text, seconds=seconds)
+        self._drop_old(connection, use)
+
+    def drop_cookie(self, connection: HTTPConnection, use: CookieUse) -> None:
+        """Takes a cookie back; one that another secret signed is another gateway's, and stays."""
+        name = self._cookie_name(connection, use)
+        given = connection.cookies.get(name)
+        if given is None or self.tickets.is_own(use, given):
+            self._put_cookie(connection, name, "", seconds=0)
+        self._drop_old(connection, use)
+
+    def _drop_old(self, connection: HTTPConnection, use: CookieUse) -> None:
+        given = connection.cookies.get(KINDS[use])
+        if given is not None and self.tickets.is_own(use, given):
+            self._put_cookie(connection, KINDS[use], "", seconds=0)
+
+    def _cookie_name(self, connection: HTTPConnection, use: CookieUse) -> str:
+        host, scheme = connection.headers.get("host", ""), connection.scope.get("scheme", "http")
+        return cookies.name_of(
+            KINDS[use], public_url=self._config().server.public_url, host=host, scheme=scheme
         )
+
+    def _put_cookie(self, connection: HTTPConnection, name: str, text: str, *, seconds: float) -> None:
+        is_secure = is_by_https(connection, self._config().server)
+        line = cookies.header(name, text, is_secure=is_secure, seconds=seconds)
+        _add_header(connection, "Set-Cookie", line)
+
+    def _is_due(self, ticket: Ticket) -> bool:
+        """Whether a cookie is to be made anew: because of its age, or because its name is an old one."""
+        life = ticket.expires_at - ticket.issued_at
+        return NAME not in ticket.extra or self._wall_ms() - ticket.issued_at > life * RENEW_AFTER
 
     def _by_proxy(self, connection: HTTPConnection) -> Principal | None:
         config = self._config().proxy
@@ -357,6 +416,11 @@ def principal_of(connection: HTTPConnection) -> Principal:
     """On whose behalf a request is made; it was admitted before."""
     principal: Principal = connection.scope[PRINCIPAL]
     return principal
+
+
+def is_by_https(connection: HTTPConnection, server: ServerConfig) -> bool:
+    """Whether the browser's way here is encrypted, as far as is known."""
+    return server.is_https or connection.scope.get("scheme") in ("https", "wss")
 
 
 def is_new_visitor(connection: HTTPConnection) -> bool:

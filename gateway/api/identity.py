@@ -24,7 +24,6 @@ from gateway.services import Services
 from gateway.stores.credentials import CredentialStore
 from gateway.tenants import Principal
 
-SIGN_IN_COOKIE: Final = "agw_signin"
 SIGN_IN_SECONDS: Final = 600
 HANDOVER_SECONDS: Final = 600
 
@@ -187,16 +186,18 @@ class IdentityFace:
             "verifier": attempt.verifier,
             "next": _path(request.query_params.get("next", "/")),
         }
-        text = self._gate.tickets.issue("state", seconds=SIGN_IN_SECONDS, extra=told)
-        self._gate.set_cookie(request, SIGN_IN_COOKIE, text, seconds=SIGN_IN_SECONDS)
+        self._gate.set_cookie(request, "state", seconds=SIGN_IN_SECONDS, extra=told)
         return RedirectResponse(attempt.url, status_code=302)
 
     async def oidc_callback(self, request: Request) -> Response:
         provider, query = self._known_provider(), request.query_params
-        ticket = self._gate.tickets.read("state", request.cookies.get(SIGN_IN_COOKIE, ""))
-        given = query.get("state", "")
-        if ticket is None or not hmac.compare_digest(ticket.extra["state"].encode(), given.encode()):
+        ticket = self._gate.cookie(request, "state")
+        given = query.get("state", "").encode()
+        if ticket is None or not hmac.compare_digest(ticket.extra["state"].encode(), given):
             raise SignInFailed("This sign-in was not begun in this browser, or too long ago. Begin again.")
+        self._gate.drop_cookie(request, "state")
+        if not await self._credentials.use_once(ticket.nonce, expires_at=ticket.expires_at):
+            raise SignInFailed("This sign-in has been used already. Begin again.")
         if not query.get("code"):
             raise SignInFailed("The provider did not confirm the sign-in. Begin again.")
         try:
@@ -215,7 +216,6 @@ class IdentityFace:
             scopes=config.scopes,
         )
         self._gate.check_tenant(principal)
-        self._gate.set_cookie(request, SIGN_IN_COOKIE, "", seconds=0)
         await self._become(request, principal)
         return RedirectResponse(ticket.extra["next"], status_code=302)
 

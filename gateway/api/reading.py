@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 from starlette.requests import Request
 
+from gateway import cookies
 from gateway.config import Config, LimitsConfig, ServerConfig
 from gateway.errors import (
     BadRequest,
@@ -24,7 +25,6 @@ from gateway.errors import (
 T = TypeVar("T")
 
 SESSION_ID: Final = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
-COOKIE: Final = "agw_session"
 _JSON_TYPES: Final = ("application/json",)
 
 
@@ -127,9 +127,18 @@ def named_session_id(request: Request, in_body: str | None = None) -> str | None
     return None
 
 
-def cookie_session_id(request: Request) -> str | None:
-    """The id in the cookie; a malformed one counts as none, since nobody typed it."""
-    session_id = request.cookies.get(COOKIE)
+def session_cookie_name(request: Request, server: ServerConfig) -> str:
+    """What the cookie that keeps a client's session is called at the address that was asked."""
+    host, scheme = request.headers.get("host", ""), request.url.scheme
+    return cookies.name_of(cookies.SESSION, public_url=server.public_url, host=host, scheme=scheme)
+
+
+def cookie_session_id(request: Request, server: ServerConfig) -> str | None:
+    """The id in the cookie, under today's name or the old one; a malformed one counts as none, since nobody
+    typed it.
+    """
+    given = request.cookies
+    session_id = given.get(session_cookie_name(request, server)) or given.get(cookies.SESSION)
     return session_id if session_id and SESSION_ID.fullmatch(session_id) else None
 
 

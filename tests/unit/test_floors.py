@@ -30,7 +30,7 @@ FLOORS: Final[dict[str, int]] = {
     "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
     "stores.writer": 3, "stores.sqlite_log": 3, "stores.sqlite_credentials": 3, "stores.sqlite_products": 3,
-    "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3, "passes": 3,
+    "keyring": 3, "tickets": 3, "cookies": 3, "tokens": 3, "oidc": 3, "passes": 3,
     "quotas": 3, "starts": 3, "usage": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
     "shop.catalog": 3, "shop.insights": 3,
     "archive": 3, "backup": 3, "erasures": 3, "disk": 3, "systemd": 3,

@@ -191,6 +191,8 @@ class ChatFace:
         if wait and turn is not None:
             await asyncio.wait([turn.done], timeout=wait)
             await session.log.commit(session.log.last_seq)
+        if session.record.owner != owner:  # somebody signed in meanwhile, and it is theirs
+            return await self.state_of(owner, session_id)
         return self._answer(request, session, is_new=is_new)
 
     async def state(self, request: Request) -> Response:

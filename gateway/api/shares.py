@@ -157,7 +157,7 @@ class SharesFace:
     async def shared_state(self, request: Request) -> Response:
         shared = await self._shared(request)
         session = self._manager.get(shared.owner, shared.session_id)
-        if session is not None:
+        if session is not None and session.record.key == shared.share.session_key:
             return json_response(session.state_json())
         shelf = await self._manager.shelf(shared.owner, shared.session_id)
         if shelf is None:
@@ -168,11 +168,14 @@ class SharesFace:
     async def shared_stream(self, request: Request) -> Response:
         shared = await self._shared(request)
         view, cursor = query_view(request), cursor_of(request)
+        tenure = self._manager.tenures.of(shared.owner)
         record = await self._services.store.find_session(shared.owner, shared.session_id)
-        outside = self._services.outside(record.agent if record else None)
+        if record is None or record.key != shared.share.session_key:
+            raise ShareNotFound
+        outside = self._services.outside(record.agent)
         if not self._streams.take(shared.share.id):
             raise TooManyStreams(retry_after_seconds=5)
-        stream = Stream(self._manager, shared.owner, shared.session_id, outside=outside)
+        stream = Stream(self._manager, shared.owner, shared.session_id, outside=outside, tenure=tenure)
         frames = stream.events(cursor) if view == "events" else stream.states()
         return response(
             while_good(frames, lambda: self._is_good(shared.share)),

@@ -455,3 +455,32 @@ async def test_a_page_of_another_site_uses_a_visitor_token(shop: Shop) -> None:
             await page.socket(
                 f"/ws/chat/session/{name}?visitor={token}", origin=shop.gateway.url
             ).__aenter__()
+
+
+async def test_signing_in_ends_the_visitors_sockets_and_the_staff_goes_on(shop: Shop) -> None:
+    async with shop.visitor() as browser, shop.staff() as ruth:
+        name = await browser.begin()
+        async with (
+            browser.chat_socket(name) as socket,
+            ruth.socket(f"/ws/chat/session/{name}") as desk,
+        ):
+            await browser.say(name, "/echo before")
+            for one in (socket, desk):
+                await one.until("chat_message", sender_type="assistant")
+            seen = max(frame.get("seq", 0) for frame in socket.frames)
+            key = await shop.gateway.mint("dana")
+            answer = await browser.ask("POST", "/api/auth/sign-in", {"key": key})
+            assert answer.status == 200, answer.json
+            assert await socket.closed() == 1012
+            await browser.say(name, "/echo after")
+            await desk.until("chat_message", message="after")
+            assert not [frame for frame in socket.frames if "after" in str(frame)]
+            await desk.send("chat_message", message="a person answers", client_id="r1")
+            await desk.until("message_sent", client_id="r1")
+            async with browser.chat_socket(name, query=f"?after={seen}") as again:
+                await again.until("chat_message", message="a person answers")
+                said = [frame["message"] for frame in again.frames if frame["type"] == "chat_message"]
+                assert said == ["/echo after", "after", "a person answers"]
+        async with shop.visitor() as stranger, stranger.chat_socket(name) as other:
+            assert (await other.next())["type"] == "error"
+            assert await other.closed() == 1008

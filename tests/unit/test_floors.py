@@ -21,7 +21,7 @@ FLOORS: Final[dict[str, int]] = {
     # 1: numbers and small machines
     "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
     "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1, "shop.words": 1,
-    "metrics": 1, "recent": 1, "audit": 1, "sights": 1, "tracing": 1,
+    "metrics": 1, "recent": 1, "tenures": 1, "audit": 1, "sights": 1, "tracing": 1,
     # 2: contracts
     "stores.base": 2, "stores.credentials": 2, "stores.database": 2, "stores.shop": 2, "stores.products": 2,
     "agents": 2,

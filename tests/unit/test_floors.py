@@ -21,7 +21,7 @@ FLOORS: Final[dict[str, int]] = {
     # 1: numbers and small machines
     "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
     "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1, "shop.words": 1,
-    "metrics": 1, "recent": 1, "tenures": 1, "audit": 1, "sights": 1, "tracing": 1,
+    "metrics": 1, "recent": 1, "tenures": 1, "terminal": 1, "audit": 1, "sights": 1, "tracing": 1,
     # 2: contracts
     "stores.base": 2, "stores.credentials": 2, "stores.database": 2, "stores.shop": 2, "stores.products": 2,
     "agents": 2,
@@ -80,7 +80,7 @@ SAME_FLOOR: Final = {
     ("archive", "tickets"), ("backup", "archive"), ("backup", "erasures"), ("backup", "lock"),
     ("backup", "tickets"), ("backup", "stores.sqlite"),
     ("stores.sqlite_credentials", "stores.sqlite"), ("oidc", "tokens"),
-    ("metrics", "recent"), ("audit", "limits"), ("audit", "logs"), ("audit", "tenants"),
+    ("metrics", "recent"), ("logs", "terminal"), ("audit", "limits"), ("audit", "logs"), ("audit", "tenants"),
     ("usage", "memory"),
     ("census", "manager"), ("census", "services"), ("census", "session"), ("readiness", "services"),
     ("api.admin", "api.operation"), ("api.admin", "api.reading"), ("api.admin", "auth"),

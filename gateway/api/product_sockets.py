@@ -25,6 +25,7 @@ from gateway.api.detail import DETAIL, words_of
 from gateway.api.operation import Socket
 from gateway.api.product_reading import address_of
 from gateway.api.product_reading import client_id as named
+from gateway.api.reading import cursor_in_query, mended
 from gateway.auth import Gate, principal_of
 from gateway.errors import GatewayError, RateLimited, RouteNotFound
 from gateway.events import iso
@@ -277,7 +278,7 @@ class ProductSockets:
     ) -> None:
         """One frame."""
         try:
-            said = _decode(text or "")
+            said = _decode(mended((text or "").encode()))
         except (msgspec.MsgspecError, UnicodeError):
             await self._complain(visit, "Invalid JSON format")
             return
@@ -448,6 +449,6 @@ class ProductSockets:
 
 def _cursor(socket: WebSocket, session: Session) -> int:
     """Where a socket begins: behind what the client has seen, else at this moment."""
-    text = socket.query_params.get("after", "")
+    text = cursor_in_query(socket)
     is_number = text.isascii() and text.isdecimal() and len(text) < 18
     return int(text) if is_number else session.log.visible_seq

@@ -4,11 +4,11 @@
 view is for clients that know only State: unnamed events, each a whole State, the first at once, then on every
 change, merged to about ten a second.
 
-Guarantees: no gap and no repeat, by cursor (`Last-Event-ID` or `?after=`); where a cursor cannot be served,
-one `resync` frame carries State and the whole fold; a comment at least every ten seconds; frames leave in
-slices of at most 64 KiB; a stream of an id that does not exist yet, or whose session is reaped, stays open
-and goes on with the session's next life; slowness merges deltas and never ends a stream, taking nothing at
-all for 60 seconds does.
+Guarantees: no gap and no repeat, by cursor (`Last-Event-ID`, also as `?lastEventId=`, or `?after=`); where a
+cursor cannot be served, one `resync` frame carries State and the whole fold; a comment at least every ten
+seconds; frames leave in slices of at most 64 KiB; a stream of an id that does not exist yet, or whose session
+is reaped, stays open and goes on with the session's next life; slowness merges deltas and never ends a
+stream, taking nothing at all for 60 seconds does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from starlette.background import BackgroundTask
 from gateway.api.operation import Parameter
 from gateway.chat import ChatState, Outside
 from gateway.eventlog import EventLog
-from gateway.events import merged
+from gateway.events import in_one_line, merged
 from gateway.manager import SessionManager, Shelf
 from gateway.session import Session
 from gateway.tenures import Tenure
@@ -242,12 +242,13 @@ async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncItera
 
 
 def _state_json(source: Session | Shelf, outside: Outside) -> bytes:
-    return source.state_json() if isinstance(source, Session) else source.fold.state_json(outside)
+    state = source.state_json() if isinstance(source, Session) else source.fold.state_json(outside)
+    return in_one_line(state)
 
 
 def _resync(source: Session | Shelf, outside: Outside) -> tuple[bytes, int]:
     seq = source.log.visible_seq
-    chat = msgspec.json.encode(source.fold.snapshot())
+    chat = in_one_line(msgspec.json.encode(source.fold.snapshot()))
     data = b'{"seq":%d,"state":%b,"chat":%b}' % (seq, _state_json(source, outside), chat)
     return b"id: %d\nevent: resync\ndata: %b\n\n" % (seq, data), seq
 
@@ -263,7 +264,7 @@ async def absent_state(manager: SessionManager, owner: str, session_id: str, out
     tombstone = await manager.tombstone(owner, session_id)
     if tombstone is not None:
         fold.end(tombstone.at, tombstone.reason, seq=tombstone.last_seq)
-    return fold.state_json(outside)
+    return in_one_line(fold.state_json(outside))
 
 
 def _state_pieces(state: bytes, seq: int) -> Iterator[bytes]:

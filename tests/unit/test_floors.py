@@ -66,7 +66,7 @@ SAME_FLOOR: Final = {
     ("products.desk", "products.words"), ("products.desk", "session"), ("api.detail", "api.operation"),
     ("api.products", "api.detail"), ("api.products", "api.operation"), ("api.products", "api.reading"),
     ("api.products", "auth"), ("api.product_sockets", "api.detail"),
-    ("api.product_sockets", "api.operation"),
+    ("api.product_sockets", "api.operation"), ("api.product_sockets", "api.reading"),
     ("api.product_reading", "api.operation"), ("api.product_reading", "api.product_answers"),
     ("api.products", "api.product_answers"), ("api.products", "api.product_reading"),
     ("api.product_staff", "api.detail"), ("api.product_staff", "api.operation"),

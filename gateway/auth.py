@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from starlette.requests import HTTPConnection
@@ -274,7 +274,7 @@ class Gate:
         if ticket is None or ticket.principal is None:
             return None
         connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket)
-        if self._is_due(ticket):
+        if self._is_due(connection, "visitor", ticket):
             self.set_visitor(connection, ticket.principal)
         return ticket.principal
 
@@ -316,7 +316,7 @@ class Gate:
         if not self._has_good_key(principal):
             return None
         connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket) and self._has_good_key(principal)
-        if self._is_due(ticket):
+        if self._is_due(connection, "user", ticket):
             self.set_user(connection, principal)
         return principal
 
@@ -335,17 +335,18 @@ class Gate:
     def cookie(self, connection: HTTPConnection, use: CookieUse) -> Ticket | None:
         """The good ticket in a cookie of this gateway; what another secret signed counts as absent.
 
-        One under an old name is exchanged for one of today's name.
+        One under an old name, or under that of another port, is exchanged for one of today's name.
         """
-        name = self._cookie_name(connection, use)
-        ticket = self.tickets.read(use, connection.cookies.get(name, ""))
-        if ticket is not None:
-            return ticket
-        old = self.tickets.read(use, connection.cookies.get(KINDS[use], ""))
-        if old is None or NAME in old.extra:
-            return None
-        days = (self._wall_ms() - old.issued_at) / (_DAY_SECONDS * 1000)
-        return old if days <= cookies.OLD_NAME_DAYS else None
+        for name in self._cookie_names(connection, use):
+            ticket = self.tickets.read(use, connection.cookies.get(name, ""))
+            if ticket is not None and (name != KINDS[use] or self._is_of_before(ticket)):
+                return ticket
+        return None
+
+    def _is_of_before(self, ticket: Ticket) -> bool:
+        """Whether a ticket was issued under an old name, and not too long ago."""
+        days = (self._wall_ms() - ticket.issued_at) / (_DAY_SECONDS * 1000)
+        return NAME not in ticket.extra and days <= cookies.OLD_NAME_DAYS
 
     def set_cookie(
         self,
@@ -361,36 +362,42 @@ class Gate:
         extra = {**(extra or {}), NAME: name}
         text = self.tickets.issue(use, seconds=seconds, principal=principal, extra=extra)
         self._put_cookie(connection, name, text, seconds=seconds)
-        self._drop_old(connection, use)
+        self._drop_own(connection, use, [KINDS[use]])
 
     def drop_cookie(self, connection: HTTPConnection, use: CookieUse) -> None:
-        """Takes a cookie back; one that another secret signed is another gateway's, and stays."""
-        name = self._cookie_name(connection, use)
-        given = connection.cookies.get(name)
-        if given is None or self.tickets.is_own(use, given):
-            self._put_cookie(connection, name, "", seconds=0)
-        self._drop_old(connection, use)
+        """Takes a cookie back, under any name. What another secret signed stays: it is another gateway's."""
+        own, *others = self._cookie_names(connection, use)
+        if own not in connection.cookies:
+            self._put_cookie(connection, own, "", seconds=0)
+        self._drop_own(connection, use, [own, *others])
 
-    def _drop_old(self, connection: HTTPConnection, use: CookieUse) -> None:
-        given = connection.cookies.get(KINDS[use])
-        if given is not None and self.tickets.is_own(use, given):
-            self._put_cookie(connection, KINDS[use], "", seconds=0)
+    def _drop_own(self, connection: HTTPConnection, use: CookieUse, names: Sequence[str]) -> None:
+        for name in names:
+            given = connection.cookies.get(name)
+            if given is not None and self.tickets.is_own(use, given):
+                self._put_cookie(connection, name, "", seconds=0)
+
+    def _cookie_names(self, connection: HTTPConnection, use: CookieUse) -> list[str]:
+        """Today's name, those of other ports that the browser has, the old one."""
+        kind, own = KINDS[use], self._cookie_name(connection, use)
+        other = cookies.of_other_ports(kind, own, connection.cookies)
+        return [own, *other, kind]
 
     def _cookie_name(self, connection: HTTPConnection, use: CookieUse) -> str:
         host, scheme = connection.headers.get("host", ""), connection.scope.get("scheme", "http")
-        return cookies.name_of(
-            KINDS[use], public_url=self._config().server.public_url, host=host, scheme=scheme
-        )
+        public_url = self._config().server.public_url
+        return cookies.name_of(KINDS[use], public_url=public_url, host=host, scheme=scheme)
 
     def _put_cookie(self, connection: HTTPConnection, name: str, text: str, *, seconds: float) -> None:
         is_secure = is_by_https(connection, self._config().server)
         line = cookies.header(name, text, is_secure=is_secure, seconds=seconds)
         _add_header(connection, "Set-Cookie", line)
 
-    def _is_due(self, ticket: Ticket) -> bool:
-        """Whether a cookie is to be made anew: because of its age, or because its name is an old one."""
+    def _is_due(self, connection: HTTPConnection, use: CookieUse, ticket: Ticket) -> bool:
+        """Whether a cookie is to be made anew: because of its age, or because it has another name."""
         life = ticket.expires_at - ticket.issued_at
-        return NAME not in ticket.extra or self._wall_ms() - ticket.issued_at > life * RENEW_AFTER
+        is_old = self._wall_ms() - ticket.issued_at > life * RENEW_AFTER
+        return is_old or ticket.extra.get(NAME) != self._cookie_name(connection, use)
 
     def _by_proxy(self, connection: HTTPConnection) -> Principal | None:
         config = self._config().proxy

@@ -2,14 +2,17 @@
 
 A browser keeps cookies by host, not by port, so a name also says which gateway: by a hash of
 `server.public_url`, or by the port that the browser asked. Two gateways of one host therefore never overwrite
-each other's. Over https a prefix keeps other hosts of the domain from setting ours (RFC 6265bis, 4.1.3):
-`__Host-`, or `__Secure-` if the public address has a path.
+each other's; one that moves to another port reads what it signed before. Over https a prefix keeps other
+hosts of the domain from setting ours (RFC 6265bis, 4.1.3): `__Host-`, or `__Secure-` if the public address
+has a path.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -38,6 +41,22 @@ def name_of(kind: str, *, public_url: str, host: str, scheme: str) -> str:
         return f"{_prefix(parts.scheme, parts.path)}{kind}_{digest}"
     _, port = host_and_port(host)
     return f"{kind}_{port or _PORTS.get(scheme, _HTTP_PORT)}"
+
+
+def of_other_ports(kind: str, own: str, given: Iterable[str]) -> list[str]:
+    """The names that this kind has at other ports of the host, of those that a browser sent. None if `own` is
+    the name of a public address.
+    """
+    if not _PORT.fullmatch(own.removeprefix(kind)):
+        return []
+    return [name for name in given if name != own and _is_at_port(kind, name)]
+
+
+def _is_at_port(kind: str, name: str) -> bool:
+    return name.startswith(kind) and _PORT.fullmatch(name.removeprefix(kind)) is not None
+
+
+_PORT: Final = re.compile("_[0-9]{1,5}")
 
 
 def _prefix(scheme: str, path: str) -> str:

@@ -167,3 +167,19 @@ async def test_the_session_of_an_old_cookie_goes_on(gateway: RunningGateway) -> 
         state = (await ask(browser, "POST", "/api/chat?wait=20", {"message": "/echo after"})).body
         assert [m["content"] for m in state["messages"]][-1] == "after"
         assert len(state["messages"]) == 4
+
+
+async def test_a_gateway_that_moves_to_another_port_knows_what_it_signed(gateway: RunningGateway) -> None:
+    port = urlsplit(gateway.url).port
+    me = {"subject": fresh_id("~moving")}
+    principal = Principal("default", me["subject"], "visitor", frozenset({"chat", "read"}))
+    given = tickets_of(gateway).issue(
+        "visitor", seconds=3600, principal=principal, extra={"name": "agw_visitor_1"}
+    )
+    moved = {"Cookie": f"agw_visitor_1={given}", "Origin": gateway.url}
+    answer = await ask(gateway.http, "GET", "/api/me", headers=moved)
+    assert answer.body["subject"] == me["subject"]
+    assert set(set_cookies(answer.headers)) == {f"agw_visitor_{port}"}
+    key = await gateway.mint(fresh_id("ann"), tenant="acme")
+    answer = await ask(gateway.http, "POST", "/api/auth/sign-in", {"key": key}, headers=moved)
+    assert set_cookies(answer.headers)["agw_visitor_1"].value == ""

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway.cookies import header, name_of
+from gateway.cookies import header, name_of, of_other_ports
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,10 @@ def test_a_cookie_is_out_of_reach_of_scripts_and_other_sites() -> None:
         "a=b; Path=/; Max-Age=5; HttpOnly; SameSite=Lax; Secure"
     )
     assert header("a", "b", is_secure=False) == "a=b; Path=/; HttpOnly; SameSite=Lax"
+
+
+def test_only_names_with_a_port_have_others() -> None:
+    given = ["agw_user_1", "agw_user_2", "agw_user", "agw_user_x", "agw_visitor_2", "__Host-agw_user_3"]
+    assert of_other_ports("agw_user", "agw_user_1", given) == ["agw_user_2"]
+    assert of_other_ports("agw_user", "__Host-agw_user_0a1b2c3d", given) == []
+    assert of_other_ports("agw_user", "agw_user_0a1b2c3d", given) == []

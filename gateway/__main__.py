@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from gateway import logs
-from gateway.api.guard import is_loopback
+from gateway import logs, terminal
+from gateway.addresses import is_loopback
 from gateway.config import DEFAULT_TENANT, Config
 from gateway.config_file import ConfigError, load, shown
 from gateway.errors import GatewayError
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options))
     except ConfigError as error:
         for mistake in error.mistakes:
-            print(f"agent-gateway: {mistake}", file=sys.stderr)
+            terminal.complain(f"agent-gateway: {mistake}")
         return USAGE_ERROR
 
 
@@ -197,7 +197,7 @@ def _keys(options: argparse.Namespace) -> int:
             case "rotate":
                 commands.told(await client.rotate_key(options.id, overlap_hours=options.overlap_hours))
             case "revoke":
-                print(f"{(await client.revoke_key(options.id)).id}: revoked")
+                terminal.say(f"{(await client.revoke_key(options.id)).id}: revoked")
 
     return _quietly(options, act)
 
@@ -225,7 +225,7 @@ def _top(options: argparse.Namespace) -> int:
     from gateway.lock import is_held
 
     if not is_held(_configured(options).data_path):
-        print("agent-gateway: no gateway runs on this data directory", file=sys.stderr)
+        terminal.complain("agent-gateway: no gateway runs on this data directory")
         return 1
 
     async def act(client: GatewayClient) -> None:
@@ -268,9 +268,10 @@ def _config(options: argparse.Namespace) -> int:
     config = _configured(options)
     match options.action:
         case "check":
-            print("the configuration has no mistakes")
+            terminal.say("the configuration has no mistakes")
         case "show":
-            print(shown(config))
+            for line in shown(config).split("\n"):
+                terminal.say(line)
         case "reload":
             from gateway import commands  # heavy
 
@@ -285,7 +286,7 @@ def _sessions(options: argparse.Namespace) -> int:
     logs.configure(level="error", form="text")
     ids, is_all = getattr(options, "ids", []), getattr(options, "all", False)
     if options.action != "ls" and not ids and not is_all:
-        print("agent-gateway: name a session, or say --all", file=sys.stderr)
+        terminal.complain("agent-gateway: name a session, or say --all")
         return USAGE_ERROR
     return commands.sessions(
         config, options.action, ids, form=options.format, is_all=is_all, owner=options.owner
@@ -317,15 +318,14 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         listener = passed_listener()
     except OSError as error:
-        print(f"agent-gateway: the service manager's socket: {error}", file=sys.stderr)
+        terminal.complain(f"agent-gateway: the service manager's socket: {error}")
         return 1
     host = config.server.host if listener is None else str(listener.getsockname()[0])
     if "open" in config.auth.modes and not is_loopback(host) and not config.server.allow_remote:
-        print(
+        terminal.complain(
             f"agent-gateway: {host} is reached from other machines, and without credentials "
             "everybody who reaches it could run the agents. Ask for credentials (auth.modes), listen on "
-            "127.0.0.1, or say --allow-remote.",
-            file=sys.stderr,
+            "127.0.0.1, or say --allow-remote."
         )
         return USAGE_ERROR
     from gateway.server import listen, tune  # heavy: only `serve` needs it
@@ -338,10 +338,9 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         listener = listen(server.host, server.port, half_open_seconds=server.half_open_seconds)
     except OSError as error:
-        print(
+        terminal.complain(
             f"agent-gateway: cannot listen on {config.server.host}:{config.server.port}: {error.strerror}. "
-            "Choose another with --port.",
-            file=sys.stderr,
+            "Choose another with --port."
         )
         return 1
     return _run(options, config, listener)
@@ -355,7 +354,7 @@ def _run(options: argparse.Namespace, config: Config, listener: socket.socket) -
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve_until_signal(options, config, listener))
     except (GatewayError, OSError) as error:
-        print(f"agent-gateway: {error}", file=sys.stderr)
+        terminal.complain(f"agent-gateway: {error}")
         return 1
     return 0
 
@@ -370,7 +369,7 @@ async def _serve_until_signal(options: argparse.Namespace, config: Config, liste
 
 
 def _announce(url: str, *, is_opening: bool) -> None:
-    print(f"agent-gateway {VERSION}: {url}", flush=True)
+    terminal.say(f"agent-gateway {VERSION}: {url}", at_once=True)
     if is_opening:
         threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
 

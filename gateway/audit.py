@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from gateway import logs
 from gateway.errors import RateLimited
-from gateway.events import iso
+from gateway.events import in_one_line, iso
 from gateway.limits import TokenBuckets
 from gateway.tenants import Principal
 
@@ -107,7 +107,7 @@ class Audit:
             left_out=self._left_out,
         )
         self._left_out = 0
-        text = msgspec.json.encode(line).decode()
+        text = in_one_line(msgspec.json.encode(line)).decode()
         _said.info("%s", text)
         if self._file is not None:
             self._file.write(text)

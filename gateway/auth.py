@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal
 
 from starlette.requests import HTTPConnection
 
-from gateway.addresses import is_within
-from gateway.config import Config
+from gateway import cookies
+from gateway.addresses import is_listed, is_within
+from gateway.config import Config, ServerConfig
 from gateway.errors import CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
 from gateway.keyring import PREFIX, KeyRing
 from gateway.limits import TokenBuckets
 from gateway.passes import is_pass
 from gateway.stores.credentials import CredentialStore
 from gateway.tenants import ALL_SCOPES, LOCAL, VISITOR_MARK, Principal, with_implied
-from gateway.tickets import Tickets
+from gateway.tickets import Ticket, Tickets
 from gateway.tokens import TokenRefused, TokenVerifier
 
 PRINCIPAL: Final = "agent_gateway.principal"
 """Where a request's ASGI scope carries its principal, once it was admitted."""
 PEER: Final = "agent_gateway.peer"
 """In the ASGI scope: the address that the connection comes from; `client` is who calls through a proxy."""
+FORWARDED_HOST: Final = "agent_gateway.forwarded_host"
+"""In the ASGI scope: the Host that a trusted proxy in front was asked for, if it says so."""
 OPERATOR: Final = "agent_gateway.operator"
 """In the ASGI scope of what came through the operator's socket: the token that its caller must show."""
 ANSWER_HEADERS: Final = "agent_gateway.answer_headers"
@@ -37,8 +40,6 @@ STANDS: Final = "agent_gateway.stands"
 """In the ASGI scope: whether the credential that let somebody in is still good."""
 IS_NEW_VISITOR: Final = "agent_gateway.is_new_visitor"
 """In the ASGI scope: nothing said who the caller is, so it was made a visitor by this request."""
-VISITOR_COOKIE: Final = "agw_visitor"
-USER_COOKIE: Final = "agw_user"
 VISITOR_PREFIX: Final = "agv_"
 ACCESS_PREFIX: Final = "aga_"
 """How the tokens of `POST /api/login` begin."""
@@ -49,6 +50,16 @@ ON_BEHALF_OF: Final = "x-on-behalf-of"
 SUBJECT_CHARACTERS: Final = 255
 RENEW_AFTER: Final = 0.25
 """A cookie is renewed when so much of its life is over."""
+CookieUse = Literal["visitor", "user", "state"]
+KINDS: Final[dict[CookieUse, str]] = {
+    "visitor": cookies.VISITOR,
+    "user": cookies.USER,
+    "state": cookies.SIGN_IN,
+}
+NAME: Final = "name"
+"""In a ticket's `extra`: the name of the cookie that it was issued as. Nothing that has it is read under an
+old name, which other hosts of the domain can set.
+"""
 VISITOR_SCOPES: Final = frozenset({"chat", "read"})
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _DAY_SECONDS: Final = 86_400
@@ -119,9 +130,9 @@ class Gate:
 
     async def revoke(self, owner: str, store: CredentialStore) -> None:
         """Refuses every cookie and token of this owner that was issued until now."""
-        now = self._wall_ms()
-        await store.revoke(owner, now)
-        self.tickets.revoked[owner] = now
+        at = self.tickets.revocation_ms(owner)
+        await store.revoke(owner, at)
+        self.tickets.revoked[owner] = at
 
     async def _found(self, connection: HTTPConnection) -> Principal | None:
         config = self._config()
@@ -259,12 +270,11 @@ class Gate:
         token = connection.query_params.get("visitor", "")
         if token.startswith(VISITOR_PREFIX):
             return self._by_visitor_token(token, connection)
-        ticket = self.tickets.read("visitor", connection.cookies.get(VISITOR_COOKIE, ""))
+        ticket = self.cookie(connection, "visitor")
         if ticket is None or ticket.principal is None:
             return None
         connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket)
-        life = ticket.expires_at - ticket.issued_at
-        if self._wall_ms() - ticket.issued_at > life * RENEW_AFTER:
+        if self._is_due(connection, "visitor", ticket):
             self.set_visitor(connection, ticket.principal)
         return ticket.principal
 
@@ -274,7 +284,7 @@ class Gate:
         principal = Principal(config.tenant, subject, "visitor", VISITOR_SCOPES)
         connection.scope[IS_NEW_VISITOR] = True
         origin = connection.headers.get("origin")
-        if origin in config.origins and not _is_same_site(connection):
+        if origin is not None and is_listed(origin, config.origins) and not _is_same_site(connection):
             text = self.tickets.issue(
                 "token",
                 seconds=config.days * _DAY_SECONDS,
@@ -289,47 +299,105 @@ class Gate:
     def set_visitor(self, connection: HTTPConnection, principal: Principal) -> None:
         """Makes a browser this visitor."""
         seconds = self._config().visitors.days * _DAY_SECONDS
-        text = self.tickets.issue("visitor", seconds=seconds, principal=principal)
-        self.set_cookie(connection, VISITOR_COOKIE, text, seconds=seconds)
+        self.set_cookie(connection, "visitor", seconds=seconds, principal=principal)
 
     def visitor_of(self, connection: HTTPConnection) -> Principal | None:
         """The visitor that a browser was before it signed in."""
-        ticket = self.tickets.read("visitor", connection.cookies.get(VISITOR_COOKIE, ""))
+        ticket = self.cookie(connection, "visitor")
         return ticket.principal if ticket is not None else None
 
     # -- people who signed in ---------------------------------------------------------------------------
 
     def _by_user_cookie(self, connection: HTTPConnection) -> Principal | None:
-        ticket = self.tickets.read("user", connection.cookies.get(USER_COOKIE, ""))
+        ticket = self.cookie(connection, "user")
         principal = ticket.principal if ticket is not None else None
         if ticket is None or principal is None:
             return None
         if not self._has_good_key(principal):
             return None
         connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket) and self._has_good_key(principal)
-        if self._wall_ms() - ticket.issued_at > (ticket.expires_at - ticket.issued_at) * RENEW_AFTER:
+        if self._is_due(connection, "user", ticket):
             self.set_user(connection, principal)
         return principal
 
     def set_user(self, connection: HTTPConnection, principal: Principal) -> None:
         """Signs a browser in."""
         seconds = self._config().oidc.hours * 3600
-        text = self.tickets.issue("user", seconds=seconds, principal=principal)
-        self.set_cookie(connection, USER_COOKIE, text, seconds=seconds)
+        self.set_cookie(connection, "user", seconds=seconds, principal=principal)
+
+    # -- cookies ----------------------------------------------------------------------------------------
 
     def clear_cookies(self, connection: HTTPConnection) -> None:
         """Makes a browser nobody."""
-        for name in (USER_COOKIE, VISITOR_COOKIE):
-            self.set_cookie(connection, name, "", seconds=0)
+        for use in ("user", "visitor"):
+            self.drop_cookie(connection, use)
 
-    def set_cookie(self, connection: HTTPConnection, name: str, text: str, *, seconds: float) -> None:
-        is_secure = self._config().server.is_https or connection.url.scheme == "https"
-        secure = "; Secure" if is_secure else ""
-        _add_header(
-            connection,
-            "Set-Cookie",
-            f"{name}={text}; Path=/; Max-Age={round(seconds)}; HttpOnly; SameSite=Lax{secure}",
-        )
+    def cookie(self, connection: HTTPConnection, use: CookieUse) -> Ticket | None:
+        """The good ticket in a cookie of this gateway; what another secret signed counts as absent.
+
+        One under an old name, or under that of another port, is exchanged for one of today's name.
+        """
+        for name in self._cookie_names(connection, use):
+            ticket = self.tickets.read(use, connection.cookies.get(name, ""))
+            if ticket is not None and (name != KINDS[use] or self._is_of_before(ticket)):
+                return ticket
+        return None
+
+    def _is_of_before(self, ticket: Ticket) -> bool:
+        """Whether a ticket was issued under an old name, and not too long ago."""
+        days = (self._wall_ms() - ticket.issued_at) / (_DAY_SECONDS * 1000)
+        return NAME not in ticket.extra and days <= cookies.OLD_NAME_DAYS
+
+    def set_cookie(
+        self,
+        connection: HTTPConnection,
+        use: CookieUse,
+        *,
+        seconds: float,
+        principal: Principal | None = None,
+        extra: dict[str, str] | None = None,
+    ) -> None:
+        """Gives a browser a ticket of this use, and takes back the one of an old name."""
+        name = self._cookie_name(connection, use)
+        extra = {**(extra or {}), NAME: name}
+        text = self.tickets.issue(use, seconds=seconds, principal=principal, extra=extra)
+        self._put_cookie(connection, name, text, seconds=seconds)
+        self._drop_own(connection, use, [KINDS[use]])
+
+    def drop_cookie(self, connection: HTTPConnection, use: CookieUse) -> None:
+        """Takes a cookie back, under any name. What another secret signed stays: it is another gateway's."""
+        own, *others = self._cookie_names(connection, use)
+        if own not in connection.cookies:
+            self._put_cookie(connection, own, "", seconds=0)
+        self._drop_own(connection, use, [own, *others])
+
+    def _drop_own(self, connection: HTTPConnection, use: CookieUse, names: Sequence[str]) -> None:
+        for name in names:
+            given = connection.cookies.get(name)
+            if given is not None and self.tickets.is_own(use, given):
+                self._put_cookie(connection, name, "", seconds=0)
+
+    def _cookie_names(self, connection: HTTPConnection, use: CookieUse) -> list[str]:
+        """Today's name, those of other ports that the browser has, the old one."""
+        kind, own = KINDS[use], self._cookie_name(connection, use)
+        other = cookies.of_other_ports(kind, own, connection.cookies)
+        return [own, *other, kind]
+
+    def _cookie_name(self, connection: HTTPConnection, use: CookieUse) -> str:
+        host, scheme = connection.headers.get("host", ""), connection.scope.get("scheme", "http")
+        public_url = self._config().server.public_url
+        return cookies.name_of(KINDS[use], public_url=public_url, host=host, scheme=scheme)
+
+    def _put_cookie(self, connection: HTTPConnection, name: str, text: str, *, seconds: float) -> None:
+        is_secure = is_by_https(connection, self._config().server)
+        line = cookies.header(name, text, is_secure=is_secure, seconds=seconds)
+        _add_header(connection, "Set-Cookie", line)
+
+    def _is_due(self, connection: HTTPConnection, use: CookieUse, ticket: Ticket) -> bool:
+        """Whether a cookie is to be made anew: because of its age, or because it has another name."""
+        life = ticket.expires_at - ticket.issued_at
+        is_old = self._wall_ms() - ticket.issued_at > life * RENEW_AFTER
+        return is_old or ticket.extra.get(NAME) != self._cookie_name(connection, use)
 
     def _by_proxy(self, connection: HTTPConnection) -> Principal | None:
         config = self._config().proxy
@@ -355,6 +423,11 @@ def principal_of(connection: HTTPConnection) -> Principal:
     """On whose behalf a request is made; it was admitted before."""
     principal: Principal = connection.scope[PRINCIPAL]
     return principal
+
+
+def is_by_https(connection: HTTPConnection, server: ServerConfig) -> bool:
+    """Whether the browser's way here is encrypted, as far as is known."""
+    return server.is_https or connection.scope.get("scheme") in ("https", "wss")
 
 
 def is_new_visitor(connection: HTTPConnection) -> bool:

@@ -7,6 +7,7 @@ itself for the moment, so that there is one way to read and erase, not two.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import os
 import pathlib
@@ -20,7 +21,7 @@ from typing import Final
 
 import aiohttp
 
-from gateway import backup, sizing
+from gateway import backup, sizing, terminal
 from gateway.agents import AgentCatalogue
 from gateway.answers import MintedKey, SessionSummary
 from gateway.app import Gateway
@@ -62,15 +63,15 @@ def _spoken(work: Coroutine[None, None, int]) -> int:
     try:
         return asyncio.run(work)
     except (Refused, GatewayError, aiohttp.ClientError, OSError) as error:
-        print(f"agent-gateway: {error}", file=sys.stderr)
+        terminal.complain(f"agent-gateway: {error}")
         return 1
 
 
 async def list_keys(client: GatewayClient) -> None:
     """Every key, a line each."""
-    print(f"{'KEY':12} {'STATE':8} {'TENANT':14} {'SUBJECT':20} {'SCOPES':20} {'LAST USED':24}  NAME")
+    terminal.say(f"{'KEY':12} {'STATE':8} {'TENANT':14} {'SUBJECT':20} {'SCOPES':20} {'LAST USED':24}  NAME")
     for key in await client.keys():
-        print(
+        terminal.say(
             f"{key.id:12} {key.state:8} {key.tenant:14} {key.subject:20} {' '.join(key.scopes):20} "
             f"{key.last_used_at or 'never':24}  {key.name}"
         )
@@ -78,21 +79,20 @@ async def list_keys(client: GatewayClient) -> None:
 
 def told(minted: MintedKey) -> None:
     """A new key: its text alone on standard output, everything else beside it."""
-    print(minted.key)
+    terminal.say(minted.key)
     summary = minted.summary
-    print(
-        f"of {summary.tenant}/{summary.subject}, for {' '.join(summary.scopes)}; it is shown this once",
-        file=sys.stderr,
+    terminal.complain(
+        f"of {summary.tenant}/{summary.subject}, for {' '.join(summary.scopes)}; it is shown this once"
     )
 
 
 async def list_tenants(client: GatewayClient) -> None:
     """Every tenant, a line each."""
     numbers = f"{'LIVE':>5} {'STORED':>7} {'TURNS':>5} {'MESSAGES':>9} {'TOKENS':>11} {'MB':>8}"
-    print(f"{'TENANT':18} {numbers}  TITLE")
+    terminal.say(f"{'TENANT':18} {numbers}  TITLE")
     for tenant in await client.tenants():
         state = " (disabled)" if tenant.is_disabled else ""
-        print(
+        terminal.say(
             f"{tenant.name:18} {tenant.sessions_live:5} {tenant.sessions_stored:7} "
             f"{tenant.concurrent_turns:5} {tenant.messages:9} {tenant.tokens:11} "
             f"{tenant.stored_bytes / 1e6:8.1f}  {tenant.title}{state}"
@@ -102,9 +102,9 @@ async def list_tenants(client: GatewayClient) -> None:
 async def reload(client: GatewayClient) -> None:
     """Makes the gateway read its configuration again, and says what came of it."""
     done = await client.reload()
-    print(f"changed: {', '.join(done.changed) or 'nothing'}")
+    terminal.say(f"changed: {', '.join(done.changed) or 'nothing'}")
     if done.needs_restart:
-        print(f"after a restart: {', '.join(done.needs_restart)}")
+        terminal.say(f"after a restart: {', '.join(done.needs_restart)}")
 
 
 async def _sessions(
@@ -124,14 +124,23 @@ async def _one(client: GatewayClient, action: str, session_id: str, *, form: str
     if action == "show":
         session = await client.session(session_id)
         for name in session.__struct_fields__:
-            print(f"{name:15} {getattr(session, name)}")
+            terminal.say(f"{name:15} {getattr(session, name)}")
     elif action == "export":
-        async for chunk in client.export(session_id, form=form):
-            sys.stdout.buffer.write(chunk)
-        sys.stdout.flush()
+        await _export(client.export(session_id, form=form))
     else:
         receipt = (await client.delete(session_id)).receipt
-        print(f"{session_id}: erased; {receipt.processes} processes ended, {receipt.survivors} left")
+        terminal.say(f"{session_id}: erased; {receipt.processes} processes ended, {receipt.survivors} left")
+
+
+async def _export(chunks: AsyncIterator[bytes]) -> None:
+    """To a file or a program as it is; to a terminal without what could do more than stand there."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace") if sys.stdout.isatty() else None
+    async for chunk in chunks:
+        if decoder is None:
+            sys.stdout.buffer.write(chunk)
+        else:
+            sys.stdout.write(terminal.lines(decoder.decode(chunk)))
+    sys.stdout.flush()
 
 
 @contextlib.asynccontextmanager
@@ -152,10 +161,10 @@ async def _gateway(config: Config, *, owner: str | None = None) -> AsyncIterator
 
 
 def _print_table(found: Iterable[SessionSummary]) -> None:
-    print(f"{'SESSION':32} {'STATE':12} {'AGENT':14} {'MESSAGES':>8}  {'LAST ACTIVE':24}  TITLE")
+    terminal.say(f"{'SESSION':32} {'STATE':12} {'AGENT':14} {'MESSAGES':>8}  {'LAST ACTIVE':24}  TITLE")
     for session in found:
-        title = "".join(letter if letter.isprintable() else " " for letter in session.title or "")
-        print(
+        title = session.title or ""
+        terminal.say(
             f"{session.session_id:32} {session.state:12} {session.agent:14} {session.messages:8}  "
             f"{session.last_active_at:24}  {title}"
         )
@@ -169,11 +178,11 @@ def back_up(config: Config, target: pathlib.Path) -> int:
 
     def act() -> None:
         made = backup.back_up(config, target)
-        print(made.path)
-        print(f"{made.manifest.sessions} sessions, {made.size_bytes / 1e6:.1f} MB", file=sys.stderr)
+        terminal.say(str(made.path))
+        terminal.complain(f"{made.manifest.sessions} sessions, {made.size_bytes / 1e6:.1f} MB")
         if made.left_out:
             what = "files or directories could not be read, or have too long a path, and are left out"
-            print(f"{made.left_out} {what}", file=sys.stderr)
+            terminal.complain(f"{made.left_out} {what}")
 
     return _careful(act)
 
@@ -183,10 +192,10 @@ def restore(config: Config, source: pathlib.Path, *, is_replacing: bool) -> int:
 
     def act() -> None:
         done = backup.restore(config, source, is_replacing=is_replacing)
-        print(f"{config.data_path}: {done.manifest.sessions} sessions as of {done.manifest.made_at}")
+        terminal.say(f"{config.data_path}: {done.manifest.sessions} sessions as of {done.manifest.made_at}")
         _tell_ended(done, days=config.sessions.tombstone_days)
         if done.aside is not None:
-            print(f"what was there is kept in {done.aside}; remove it when all is well")
+            terminal.say(f"what was there is kept in {done.aside}; remove it when all is well")
 
     return _careful(act)
 
@@ -194,20 +203,16 @@ def restore(config: Config, source: pathlib.Path, *, is_replacing: bool) -> int:
 def _tell_ended(done: backup.Restored, *, days: float) -> None:
     ended, is_back = done.ended, "is back: erase and revoke it again"
     if ended.told_by:
-        print(
+        terminal.say(
             f"erased again, as it was erased after that: {ended.sessions} sessions; ended again: "
             f"{ended.keys} API keys, {ended.sign_ins} people's sign-ins, {ended.links} shared links"
         )
     for path in ended.unread:
-        print(f"{path} cannot be read: what only it knows to be erased or revoked {is_back}", file=sys.stderr)
+        terminal.complain(f"{path} cannot be read: what only it knows to be erased or revoked {is_back}")
     if not ended.told_by and not ended.unread:
-        print(
-            f"no database was there to tell what was erased or revoked since: it {is_back}", file=sys.stderr
-        )
+        terminal.complain(f"no database was there to tell what was erased or revoked since: it {is_back}")
     if ended.told_by and done.is_forgotten:
-        print(
-            f"the backup is older than {days:g} days: what was erased longer ago {is_back}", file=sys.stderr
-        )
+        terminal.complain(f"the backup is older than {days:g} days: what was erased longer ago {is_back}")
 
 
 def check_backup(source: pathlib.Path) -> int:
@@ -216,7 +221,7 @@ def check_backup(source: pathlib.Path) -> int:
     def act() -> None:
         found = backup.verify(source)
         words = f"{found.sessions} sessions as of {found.made_at}, schema {found.schema}"
-        print(f"{source}: whole; {words}, made by {found.version}")
+        terminal.say(f"{source}: whole; {words}, made by {found.version}")
 
     return _careful(act)
 
@@ -225,7 +230,7 @@ def _careful(act: Callable[[], None]) -> int:
     try:
         act()
     except (BackupFailed, GatewayError, OSError) as error:
-        print(f"agent-gateway: {error}", file=sys.stderr)
+        terminal.complain(f"agent-gateway: {error}")
         return 1
     return 0
 
@@ -233,7 +238,7 @@ def _careful(act: Callable[[], None]) -> int:
 def drain(config: Config) -> int:
     """`agent-gateway drain`: ends the gateway as SIGTERM does, and returns when it is gone; the exit code."""
     if not is_held(config.data_path):
-        print(f"agent-gateway: no gateway runs on {config.data_path}", file=sys.stderr)
+        terminal.complain(f"agent-gateway: no gateway runs on {config.data_path}")
         return 1
     return _spoken(_drained(config))
 
@@ -245,10 +250,10 @@ async def _drained(config: Config) -> int:
     bound = begun.grace_seconds + DRAIN_EXTRA_SECONDS
     while is_held(config.data_path):
         if time.monotonic() - began > bound:
-            print(f"agent-gateway: it has not ended after {bound:g} s", file=sys.stderr)
+            terminal.complain(f"agent-gateway: it has not ended after {bound:g} s")
             return 1
         await asyncio.sleep(DRAIN_POLL_SECONDS)
-    print(f"drained in {time.monotonic() - began:.1f} s")
+    terminal.say(f"drained in {time.monotonic() - began:.1f} s")
     return 0
 
 
@@ -264,7 +269,7 @@ def doctor(config: Config) -> int:
         *asyncio.run(_walls(config.workers)),
     ]
     for is_well, words in findings:
-        print(f"{'ok  ' if is_well else 'FAIL'}  {words}")
+        terminal.say(f"{'ok  ' if is_well else 'FAIL'}  {words}")
     return 0 if all(is_well for is_well, _ in findings) else 1
 
 
@@ -274,7 +279,8 @@ def size(config: Config, *, gigabytes: float | None) -> int:
     async def measured() -> int:
         found = await sizing.measure(config)
         memory = found.machine if gigabytes is None else round(gigabytes * 1e9)
-        print("\n".join(sizing.table(found, memory=memory)))
+        for line in sizing.table(found, memory=memory):
+            terminal.say(line)
         return 0
 
     return _spoken(measured())

@@ -47,10 +47,13 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     allow_remote: bool = False
     """Bind another address than loopback in `open` mode: everybody who reaches it may use it."""
     public_url: str = ""
-    """How people reach it through a proxy: https://chat.example. Cookies are then kept to https."""
+    """How people reach it through a proxy: https://chat.example. Its pages may always call, and cookies are
+    then kept to https. The names of cookies depend on it: changing it signs browsers out.
+    """
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies in front: their X-Forwarded-For says who calls, X-Forwarded-Proto how,
-    and no limit of one address holds for them.
+    X-Forwarded-Host (and -Port) which host was asked; without X-Forwarded-For, `Forwarded` (RFC 7239) says
+    all that. No limit of one address holds for them. A proxy must overwrite these headers of its callers.
     """
     hosts: tuple[str, ...] = ()
     """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""

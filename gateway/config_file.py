@@ -66,7 +66,8 @@ def load(
         mistakes += _contradictions(config)
     if mistakes or config is None:
         raise ConfigError(mistakes)
-    return config
+    host = config.server.host.removeprefix("[").removesuffix("]")  # as a URL writes an IPv6 address
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, host=host))
 
 
 def shown(config: Config) -> str:

@@ -9,10 +9,10 @@ conversation; with `--session NAME` the next process goes on with it.
 from __future__ import annotations
 
 import asyncio
-import sys
 
 from starlette.requests import HTTPConnection
 
+from gateway import terminal
 from gateway.api.mcp_conversation import MalformedConversation, Origin, checked_id, mint
 from gateway.api.mcp_server import serve_stdio
 from gateway.app import open_shop, open_store
@@ -30,10 +30,10 @@ def run(config: Config, *, session: str | None) -> int:
         conversation = mint() if session is None else checked_id("--session", session)
         asyncio.run(_serve(config, conversation))
     except MalformedConversation:
-        print("agent-gateway: --session: 1 to 256 visible characters", file=sys.stderr)
+        terminal.complain("agent-gateway: --session: 1 to 256 visible characters")
         return 2
     except (GatewayError, OSError) as error:
-        print(f"agent-gateway: {error}", file=sys.stderr)
+        terminal.complain(f"agent-gateway: {error}")
         return 1
     return 0
 

@@ -159,6 +159,10 @@ class EventLog(Sink):
     def is_closed(self) -> bool:
         return self._is_closed
 
+    def wake(self) -> None:
+        """Makes every reader that waits look again, though nothing is new."""
+        self._ring()
+
     # -- writing ----------------------------------------------------------------------------------------
 
     @property

@@ -425,8 +425,8 @@ class Event:
 
     @property
     def json(self) -> bytes:
-        """The event as one flat JSON object."""
-        return b'{"seq":%d,"at":"%b",%b' % (self.seq, iso(self.at).encode(), self.body[1:])
+        """The event as one flat JSON object in one line."""
+        return b'{"seq":%d,"at":"%b",%b' % (self.seq, iso(self.at).encode(), in_one_line(self.body[1:]))
 
     @property
     def size_bytes(self) -> int:
@@ -436,6 +436,25 @@ class Event:
 
 EVENT_OVERHEAD_BYTES: Final = 200
 """What an Event costs beside its body in CPython 3.11, about: object, ints, Struct, list slot."""
+
+
+def in_one_line(json: bytes) -> bytes:
+    """JSON that is framed by lines, with what Unicode counts as their ends escaped: U+2028, U+2029, U+0085.
+
+    Clients that split text into lines by Unicode's rules would cut a value in two.
+    """
+    if json.isascii():
+        return json
+    for raw, escape in _LINE_ENDS:
+        json = json.replace(raw, escape)
+    return json
+
+
+_LINE_ENDS: Final = (
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+    ("\u0085".encode(), b"\\u0085"),
+)
 
 
 def iso(milliseconds: int) -> str:

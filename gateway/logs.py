@@ -13,6 +13,7 @@ import logging
 import sys
 from typing import Final
 
+from gateway import terminal
 from gateway.events import iso
 
 Ids = dict[str, str]
@@ -55,7 +56,7 @@ class JsonFormatter(logging.Formatter):
         line.update({name: ids[name] for name in NAMES if name in ids})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return terminal.escaped(json.dumps(line, ensure_ascii=False))
 
 
 class LineFormatter(logging.Formatter):
@@ -66,7 +67,8 @@ class LineFormatter(logging.Formatter):
         head, *rest = text.splitlines() or [""]
         ids = current()
         said = " ".join(f"{name}={ids[name]}" for name in NAMES if name in ids)
-        return "\n    ".join([f"{head} [{said}]" if said else head, *rest])
+        shown = [f"{head} [{said}]" if said else head, *rest]
+        return "\n    ".join(terminal.plain(line) for line in shown)
 
 
 def configure(*, level: str, form: str) -> None:

@@ -36,6 +36,7 @@ from gateway.shop.catalog import decimals
 from gateway.stores.base import SessionRecord, Tombstone
 from gateway.stores.shop import Cart, ShopKey
 from gateway.tenants import Principal, reach, session_hash, tenant_of
+from gateway.tenures import Tenures
 from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class SessionManager:
         self._newest: dict[str, str] = {}
         self._arrivals: dict[Name, set[asyncio.Future[None]]] = {}
         self._tasks = asyncio.TaskGroup()
+        self.tenures = Tenures()
         self.is_draining = False
 
     async def __aenter__(self) -> SessionManager:
@@ -310,24 +312,41 @@ class SessionManager:
         """What is left of a deleted session of this name."""
         return await self._services.store.find_tombstone(owner, session_hash(owner, session_id))
 
-    async def adopt(self, giver: str, taker: str) -> int:
+    async def adopt(self, giver: str, taker: str, *, keeps_shares: bool) -> int:
         """Gives every session of one owner to another; how many. A session whose id the taker has already
-        gets a new one. Raises StoreFull, StoreFailed.
+        gets a new one. Links to the sessions end, unless they are kept. Raises StoreFull, StoreFailed.
+
+        Whatever is open on the giver's behalf shows nothing from now on, and ends when all is moved.
         """
         store = self._services.store
-        records = await store.list_sessions(giver, limit=ADOPTED)
-        for record in records:
-            await self._give(record, taker)
-        await self._services.shop.store.adopt(giver, taker, tenant=tenant_of(taker))
+        try:
+            with self.tenures.ending(giver):
+                records = await store.list_sessions(giver, limit=ADOPTED)
+                for record in records:
+                    await self._give(record, taker, keeps_shares=keeps_shares)
+                await self._services.shop.store.adopt(giver, taker, tenant=tenant_of(taker))
+        finally:
+            self._wake_readers({giver, taker})
         return len(records)
 
-    async def _give(self, record: SessionRecord, taker: str) -> None:
-        """Reads and streams of the giver end with its name; a turn that runs goes on."""
-        session_id = record.session_id
-        if not await self._services.store.adopt(record.key, owner=taker, session_id=session_id):
+    def _wake_readers(self, owners: set[str]) -> None:
+        """Lets those who wait for something of these owners look again whether it is still theirs to see."""
+        for session in self.sessions():
+            if session.record.owner in owners:
+                session.log.wake()
+        for name in list(self._arrivals):
+            if name[0] in owners:
+                self._ring(name)
+
+    async def _give(self, record: SessionRecord, taker: str, *, keeps_shares: bool) -> None:
+        """A turn that runs goes on."""
+        adopt, session_id = self._services.store.adopt, record.session_id
+        if not await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares):
             session_id = new_session_id()
-            await self._services.store.adopt(record.key, owner=taker, session_id=session_id)
+            await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares)
         old, new = (record.owner, record.session_id), (taker, session_id)
+        if (opening := self._opening.get(old)) is not None:
+            await asyncio.wait([opening])  # it may have read the record before
         with self._lock:
             session = self._sessions.pop(old, None)
             if session is not None:

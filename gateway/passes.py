@@ -13,8 +13,8 @@ from typing import Final
 
 from gateway.stores.shop import ShopKey
 
-PREFIX: Final = "ags_"
-"""How a pass begins, and no other credential."""
+PREFIX: Final = "agp_"
+"""How a pass begins, and no other credential: keys `agw_`, shared links `ags_`, visitors `agv_`."""
 
 
 class Passes:

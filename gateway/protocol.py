@@ -10,7 +10,8 @@ Guarantees, whatever arrives on the socket:
 - A reader is cut when it takes nothing for the stall deadline, never because it is slow; what it has not
   taken is bounded, since a response waits above 64 KiB.
 - An address holds only its share of the connections; one more is told 503, and nobody else notices.
-- Below `/ws/` a connection may become a WebSocket (sockets.py); anywhere else an upgrade is refused.
+- Below `/ws/` a connection may become a WebSocket (sockets.py), nowhere else. Other offers to
+  upgrade are ignored, as HTTP allows (RFC 9110, 7.8): the request is answered as if it made none.
 """
 
 from __future__ import annotations
@@ -106,10 +107,13 @@ class GatewayProtocol(HttpToolsProtocol):
         self._has_host = False
         self._has_coding = False
         self._has_length = False
+        self._offered: bytes | None = None
+        """What this request would rather speak."""
         self._has_ended = False  # a request, in the bytes that are being parsed
         self._is_half_closed = False
         """Whether the client has said its last."""
         self._becomes_socket = False
+        self._ignores_upgrade = False
         self._running: RequestResponseCycle | None = None
         self._refusal: Refusal | None = None
         self.made_at = self.loop.time()
@@ -177,18 +181,43 @@ class GatewayProtocol(HttpToolsProtocol):
             self._throw_away(len(data))
             return
         self._has_ended = False
+        size = len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._enter(Phase.DEAF)  # the request is answered as any other; what follows is no HTTP
-            if self._becomes_socket:
-                self._become_socket(data[upgrade.args[0] :])
+            while data:
+                data = self._parse(data)
         except httptools.HttpParserCallbackError as error:
             self._refuse(_refusal_in(error))
         except httptools.HttpParserError as error:
             self._refuse(unparsable(error))
         else:
-            self._watch(len(data))
+            if self._phase not in (Phase.DEAF, Phase.LINGER):
+                self._watch(size)
+
+    def _parse(self, data: bytes) -> bytes:
+        """Feeds the parser; what it has to be fed again, because a request offered an unwanted upgrade."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            rest = data[upgrade.args[0] :]
+            if self._ignores_upgrade:
+                return self._head_without_upgrade() + rest
+            self._enter(Phase.DEAF)  # the request is answered as any other; what follows is no HTTP
+            if self._becomes_socket:
+                self._become_socket(rest)
+        return b""
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head that was just parsed, without its offer: a parser that saw one reads no body."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                named = (option.strip() for option in value.split(b","))
+                value = b", ".join(option for option in named if option.lower() != b"upgrade")
+            if name not in (b"upgrade", b"http2-settings"):
+                lines.append(b"%b: %b" % (name, value))
+        self._ignores_upgrade = False
+        return b"\r\n".join((*lines, b"", b""))
 
     def _watch(self, size: int) -> None:
         """Bounds what has begun and not ended: its bytes, and from now on its time."""
@@ -230,6 +259,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._enter(Phase.HEAD)
         self._head_bytes = 0
         self._has_host = self._has_coding = self._has_length = False
+        self._offered = None
         self.scope["extensions"] = _EXTENSIONS
 
     def on_url(self, url: bytes) -> None:
@@ -243,7 +273,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes > HEAD_BYTES or len(self.headers) >= HEADER_COUNT:
             raise _Refused(HEAD_LARGE)
-        name = name.lower()
+        name, value = name.lower(), value.rstrip(b" \t")
         match name:
             case b"host":
                 if self._has_host:
@@ -255,6 +285,8 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._has_coding = True
             case b"content-length":
                 self._has_length = True
+            case b"upgrade":
+                self._offered = b",".join((self._offered, value)) if self._offered else value
             case b"expect":
                 self.expect_100_continue = value.lower() == b"100-continue"
         self.headers.append((name, value))
@@ -262,6 +294,9 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         version = self.parser.get_http_version()
         is_upgrade = self.parser.should_upgrade()
+        if is_upgrade and self._offered is not None and b"websocket" not in self._offered.lower():
+            self._ignores_upgrade = True
+            return
         self._check_head(version, is_upgrade=is_upgrade)
         self.scope["method"] = self.parser.get_method().decode("ascii")
         self.scope["http_version"] = version
@@ -297,7 +332,7 @@ class GatewayProtocol(HttpToolsProtocol):
         return self.parser.should_keep_alive() and not self._hub.is_closing
 
     def on_message_complete(self) -> None:
-        if self._becomes_socket:
+        if self._becomes_socket or self._ignores_upgrade:
             return
         super().on_message_complete()
         self._has_ended = True

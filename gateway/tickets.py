@@ -41,7 +41,9 @@ class Ticket(Struct, frozen=True, array_like=True):
     principal: Principal | None = None
     nonce: str = ""
     extra: dict[str, str] = {}
-    """Of a visitor token: the origin it is bound to. Of a sign-in under way: its state."""
+    """Of a visitor token: the origin it is bound to. Of a sign-in under way: its state. Of a cookie: `name`,
+    what it is called; those that were issued before have none.
+    """
 
 
 class Tickets:
@@ -53,6 +55,8 @@ class Tickets:
         self._signers: dict[str, Signer] = {}
         self._known: OrderedDict[tuple[str, str], Ticket] = OrderedDict()
         self.revoked: dict[str, int] = {}
+        self._latest = 0
+        """The latest time of issue that this process has signed or seen."""
 
     def open(self, secret: bytes) -> None:
         """Begins to sign, with this secret (`read_secret`)."""
@@ -69,6 +73,9 @@ class Tickets:
     ) -> str:
         """A signed text that is good for so long."""
         now = self._wall_ms()
+        if principal is not None:  # a clock that was set back must not issue what is revoked already
+            now = max(now, self.revoked.get(principal.owner, -1) + 1)
+        self._latest = max(self._latest, now)
         ticket = Ticket(now, now + round(seconds * 1000), principal, secrets.token_urlsafe(12), extra or {})
         body = base64.urlsafe_b64encode(msgspec.json.encode(ticket)).rstrip(b"=")
         return self._signer(use).sign(body).decode()
@@ -82,6 +89,14 @@ class Tickets:
         """Whether it has neither expired nor been revoked."""
         owner = ticket.principal.owner if ticket.principal is not None else ""
         return self._wall_ms() < ticket.expires_at and ticket.issued_at > self.revoked.get(owner, -1)
+
+    def is_own(self, use: Use, text: str) -> bool:
+        """Whether this was signed here for this use, however long ago."""
+        return (use, text) in self._known or self._verified(use, text) is not None
+
+    def revocation_ms(self, owner: str) -> int:
+        """A time that revokes every ticket of the owner that is known of, also if the clock was set back."""
+        return max(self._wall_ms(), self._latest, self.revoked.get(owner, 0))
 
     def csrf(self, owner: str) -> str:
         """What a page sends back in X-CSRF-Token, which no other site can read."""
@@ -100,6 +115,7 @@ class Tickets:
         except (BadSignature, UnicodeEncodeError, binascii.Error, msgspec.DecodeError):
             return None
         self._known[use, text] = ticket
+        self._latest = max(self._latest, ticket.issued_at)
         if len(self._known) > KNOWN_TICKETS:
             self._known.popitem(last=False)
         return ticket

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gateway import terminal
 from gateway.client import GatewayClient
 from gateway.sights import Overview, WatchedSession, WatchedSessions
 
@@ -34,7 +35,7 @@ async def show(client: GatewayClient, *, is_once: bool, is_json: bool, rows: int
     console = Console()
     sight = await _look(client, rows)
     if is_json:
-        print(msgspec.json.encode(sight).decode())
+        terminal.say_json(msgspec.json.encode(sight).decode())
         return
     if is_once:
         console.print(drawn(sight))
@@ -75,7 +76,7 @@ def _head(now: Overview) -> Text:
             f" · loop lag {_milliseconds(now.loop_lag_p99_seconds)} · store {now.store_waiting} waiting"
         ),
     )
-    return Text("\n".join(lines))
+    return Text("\n".join(terminal.plain(line) for line in lines))
 
 
 def _tenants(now: Overview) -> Table:
@@ -84,7 +85,7 @@ def _tenants(now: Overview) -> Table:
         table.add_column(name, justify="right")
     for row in now.tenants:
         table.add_row(
-            Text(_plain(row.tenant)),
+            Text(terminal.plain(row.tenant)),
             *(str(row.sessions), str(row.workers), _size(row.memory_bytes)),
             *(f"{row.turns_per_minute:g}", f"{row.tokens_per_minute:g}"),
         )
@@ -104,18 +105,11 @@ def _sessions(watched: WatchedSessions) -> Table:
 
 def _cells(row: WatchedSession) -> tuple[Text | str, ...]:
     return (
-        Text(row.key),
-        Text(_plain(row.tenant)),
-        Text(row.agent),
-        Text(row.state, style="bold green" if row.state in BUSY else ""),
+        *(Text(terminal.plain(text)) for text in (row.key, row.tenant, row.agent)),
+        Text(terminal.plain(row.state), style="bold green" if row.state in BUSY else ""),
         *(_span(row.idle_seconds), str(row.messages), str(row.queued)),
         *(_size(row.memory_bytes), f"{row.cpu_seconds:.1f} s"),
     )
-
-
-def _plain(text: str) -> str:
-    """Without what would move a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _size(count: int) -> str:

@@ -157,6 +157,18 @@ it("reads with a link and says so when it is refused", async () => {
   expect(isLost).toBe(false);
 });
 
+it("tells when its session has moved, and waits to come back as somebody else", async () => {
+  let moves = 0;
+  const api = new Api({ baseUrl: "http://gateway", fetch: server.fetch, onMoved: () => (moves += 1) });
+  const guests = new Conversation({ api, sessionId: "x", clock: new FakeClock() });
+  guests.start();
+  await settled();
+  await server.wires.at(-1)?.write('event: moved\ndata: {"seq":7,"type":"moved"}\n\n');
+  await server.wires.at(-1)?.end();
+  await settled();
+  expect([moves, guests.status, guests.chat.seq]).toEqual([1, "retrying", 0]);
+});
+
 it("tells when the stream is refused for want of a credential", async () => {
   let isLost = false;
   const api = new Api({

@@ -103,6 +103,21 @@ it("asks again after signing out, for that may make a guest", async () => {
   expect(isVisitor("acme/dora")).toBe(false);
 });
 
+it("keeps a guest's links only if the person says so", async () => {
+  server.answers["POST /api/auth/sign-in"] = () => json(dora);
+  server.answers["POST /api/auth/handover/claim"] = () => json(dora);
+  await identity.signIn("k");
+  await identity.signIn("k", true);
+  await identity.claim("t", true);
+  expect(server.calls("/api/auth/sign-in").map((call) => call.body)).toEqual([
+    { key: "k" },
+    { key: "k", keep_shares: true },
+  ]);
+  expect(server.calls("/api/auth/handover/claim")[0]?.body).toEqual({ token: "t", keep_shares: true });
+  expect(api.providerUrl("/x", true)).toMatch(/next=%2Fx&keep_shares=true$/);
+  expect(api.providerUrl("/x")).toMatch(/next=%2Fx$/);
+});
+
 it("knows a token in an address by its name", () => {
   expect(tokenIn("#shared=ags_a.b", "shared")).toBe("ags_a.b");
   expect(tokenIn("#shared=", "shared")).toBeNull();

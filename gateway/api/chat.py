@@ -17,6 +17,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway import cookies
 from gateway.answers import CommandAnswer
 from gateway.api import servers
 from gateway.api.operation import (
@@ -28,16 +29,16 @@ from gateway.api.operation import (
     json_response,
 )
 from gateway.api.reading import (
-    COOKIE,
     cookie_session_id,
     cursor_of,
     named_session_id,
     query_int,
     query_view,
     read_body,
+    session_cookie_name,
 )
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
-from gateway.auth import Gate, principal_of
+from gateway.auth import Gate, is_by_https, principal_of
 from gateway.chat import Outside, State, StateMessage
 from gateway.errors import InvalidField, MessageTooLong, RateLimited, SessionEnded, TooManyStreams
 from gateway.idempotency import Idempotency
@@ -190,6 +191,8 @@ class ChatFace:
         if wait and turn is not None:
             await asyncio.wait([turn.done], timeout=wait)
             await session.log.commit(session.log.last_seq)
+        if session.record.owner != owner:  # somebody signed in meanwhile, and it is theirs
+            return await self.state_of(owner, session_id)
         return self._answer(request, session, is_new=is_new)
 
     async def state(self, request: Request) -> Response:
@@ -206,7 +209,7 @@ class ChatFace:
     async def stream(self, request: Request) -> Response:
         owner = principal_of(request).owner
         view = query_view(request)
-        session_id = named_session_id(request) or cookie_session_id(request)
+        session_id = named_session_id(request) or cookie_session_id(request, self._services.config.server)
         cursor = cursor_of(request)
         agent = None
         if session_id is not None:
@@ -326,13 +329,13 @@ class ChatFace:
         """The session that a chat without an id talks to: the cookie's, or the one that an open stream
         without an id shows (a client that knows one session only); None: a new one.
         """
-        known = named_session_id(request, in_body) or cookie_session_id(request)
+        known = named_session_id(request, in_body) or cookie_session_id(request, self._services.config.server)
         if known is None and (followers := self._unnamed.get(owner)):
             return followers[-1].following or await self._manager.newest(owner)
         return known
 
     async def _reading_session_id(self, request: Request, owner: str, in_body: str | None = None) -> str:
-        known = named_session_id(request, in_body) or cookie_session_id(request)
+        known = named_session_id(request, in_body) or cookie_session_id(request, self._services.config.server)
         return known or await self._manager.newest(owner) or new_session_id()
 
     async def _writing_session_id(
@@ -340,7 +343,7 @@ class ChatFace:
     ) -> tuple[str, bool]:
         known = (
             named_session_id(request, in_body)
-            or cookie_session_id(request)
+            or cookie_session_id(request, self._services.config.server)
             or await self._manager.newest(owner)
         )
         if known is None:
@@ -390,6 +393,8 @@ class ChatFace:
     def _headers(self, request: Request, session_id: str, *, is_new: bool) -> dict[str, str]:
         headers = {"X-Session-Id": session_id}
         if is_new:
-            secure = "; Secure" if request.url.scheme == "https" else ""
-            headers["Set-Cookie"] = f"{COOKIE}={session_id}; Path=/; HttpOnly; SameSite=Lax{secure}"
+            server = self._services.config.server
+            name = session_cookie_name(request, server)
+            is_secure = is_by_https(request, server)
+            headers["Set-Cookie"] = cookies.header(name, session_id, is_secure=is_secure)
         return headers

@@ -6,7 +6,6 @@ against DNS rebinding, Origin against cross-site requests, and bodies are JSON o
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import secrets
@@ -23,11 +22,20 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import logs, tracing
-from gateway.addresses import caller, is_within
+from gateway.addresses import (
+    SENT_BY_PROXIES,
+    host_name,
+    is_listed,
+    is_loopback,
+    is_within,
+    origin_of,
+    plain_address,
+    route,
+)
 from gateway.answers import ErrorBody, ErrorDetail
 from gateway.api.operation import DIALECT, OPERATION, json_response
 from gateway.audit import Audit
-from gateway.auth import ANSWER_HEADERS, PEER, PRINCIPAL
+from gateway.auth import ANSWER_HEADERS, FORWARDED_HOST, PEER, PRINCIPAL
 from gateway.config import Config
 from gateway.errors import (
     BadRequest,
@@ -80,6 +88,13 @@ LIMITS: Final[Mapping[type[GatewayError], str]] = {
 _REFUSALS: Final = (401, 403)
 _NO_OPERATION: Final = "none"
 """The page, the OpenAPI document, and addresses where there is nothing."""
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+STRANGERS: Final = ("cross-site", "same-site")
+"""`Sec-Fetch-Site` of a request that a page of another origin makes."""
+UNTRUSTED_TOLD: Final = 8
+"""Senders of forwarded headers that are not trusted, each of which the log names once."""
+UNCOUNTED: Final = ("/livez",)
+"""Paths that probes ask, which no address's rate counts."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Statuses = Mapping[type[GatewayError], int]
@@ -106,6 +121,7 @@ class Guard:
         self._config = config
         self._statuses = statuses
         self._rates = rates
+        self._untrusted: set[str] = set()
         if isinstance(app, ExceptionMiddleware):
             app.add_exception_handler(HTTPException, _pass_on)
 
@@ -155,22 +171,50 @@ class Guard:
     def _place(self, scope: Scope, headers: Headers) -> None:
         """Says who calls, and how, where a trusted proxy stands between."""
         client, trusted = scope.get("client"), self._config().server.trusted_proxies
-        peer = scope[PEER] = client[0] if client else ""
-        if not is_within(peer, trusted):
+        if client is None:
+            scope[PEER] = ""
             return
-        scope["client"] = (caller(peer, headers.getlist("x-forwarded-for"), trusted), 0)
-        if headers.get("x-forwarded-proto", "").lower() == "https":
+        peer = scope[PEER] = plain_address(client[0])
+        if not is_within(peer, trusted):
+            scope["client"] = (peer, client[1])
+            self._name_untrusted(peer, headers)
+            return
+        way = route(peer, headers, trusted)
+        scope["client"] = (way.caller, 0)
+        if way.scheme == "https":
             scope["scheme"] = "https"
+        if way.host:
+            scope[FORWARDED_HOST] = way.host
+
+    def _name_untrusted(self, peer: str, headers: Headers) -> None:
+        """Says once that a proxy is not trusted: else nobody finds out why all its callers are one."""
+        sent = next((name for name in SENT_BY_PROXIES if name in headers), None)
+        if sent is None or peer in self._untrusted or len(self._untrusted) >= UNTRUSTED_TOLD:
+            return
+        self._untrusted.add(peer)
+        log.warning(
+            "%s sends %s, which is ignored: if it is your proxy, name it in server.trusted_proxies",
+            peer,
+            sent,
+        )
 
     def _check(self, scope: Scope, headers: Headers, origin: str | None) -> None:
         host = headers.get("host", "")
         if not self._is_own_host(host):
             raise ForbiddenHost
-        if origin is not None and not self._is_allowed_origin(origin, host):
+        if (forwarded := scope.get(FORWARDED_HOST)) is not None:
+            if not self._is_own_host(forwarded):
+                raise ForbiddenHost
+            host = forwarded
+            raw = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            scope["headers"] = [*raw, (b"host", host.encode("latin-1", "replace"))]
+        if not self._is_from_own_page(scope, headers, origin, host):
             raise ForbiddenOrigin
         if scope["type"] == "http" and "websocket" in headers.get("upgrade", "").lower():
             raise BadRequest(_NO_WEBSOCKET)
         client = scope.get("client")
+        if scope["path"] in UNCOUNTED:
+            return
         try:
             self._rates.take(client[0] if client else "")
         except RateLimited:
@@ -181,16 +225,24 @@ class Guard:
         name, server = host_name(host), self._config().server
         public = urlsplit(server.public_url).hostname
         known = (*server.hosts, server.host, public or "localhost")
-        return is_loopback(name) or name in {host.lower() for host in known}
+        return is_loopback(name) or (name != "" and name in {host_name(own) or own.lower() for own in known})
+
+    def _is_from_own_page(self, scope: Scope, headers: Headers, origin: str | None, host: str) -> bool:
+        """False if a page of another site asks: browsers say so by Origin, or by Sec-Fetch-Site alone."""
+        if origin is not None:
+            return len(headers.getlist("origin")) == 1 and self._is_allowed_origin(origin, host)
+        is_reading = scope.get("method", "") in SAFE_METHODS
+        return is_reading or headers.get("sec-fetch-site", "") not in STRANGERS
 
     def _is_allowed_origin(self, origin: str, host: str) -> bool:
         config = self._config()
-        if origin in config.cors.origins or origin in config.visitors.origins:
+        listed = (*config.cors.origins, *config.visitors.origins, config.server.public_url)
+        if is_listed(origin, listed):
             return True
-        parts = _split(origin)
-        if parts is None:
+        known = origin_of(origin)
+        if known is None:
             return False
-        return parts[1] == host.lower() or (is_loopback(parts[0]) and is_loopback(host_name(host)))
+        return known.is_at(host) or (is_loopback(known.host) and is_loopback(host_name(host)))
 
     async def _refuse(
         self,
@@ -297,32 +349,3 @@ def _named(error: HTTPException) -> GatewayError:
     return {404: RouteNotFound(), 405: MethodNotAllowed()}.get(error.status_code) or BadRequest(
         str(error.detail)
     )
-
-
-def host_name(host: str) -> str:
-    """The name in a Host header, without port and brackets, lower case."""
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if re.search(r":\d+$", host) else host
-
-
-def is_loopback(name: str) -> bool:
-    """Whether a name or address means this machine and no other."""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _split(origin: str) -> tuple[str, str] | None:
-    """(host name, host and port) of an Origin; None where it is none (`null`, say)."""
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        return None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return None
-    return parts.hostname.lower(), parts.netloc.lower()

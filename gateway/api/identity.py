@@ -24,9 +24,9 @@ from gateway.services import Services
 from gateway.stores.credentials import CredentialStore
 from gateway.tenants import Principal
 
-SIGN_IN_COOKIE: Final = "agw_signin"
 SIGN_IN_SECONDS: Final = 600
 HANDOVER_SECONDS: Final = 600
+_YES: Final = ("1", "true")
 
 
 class Me(Struct, frozen=True):
@@ -46,12 +46,15 @@ class AuthState(Struct, frozen=True):
     sign_in: list[str]
     """key: POST /api/auth/sign-in; oidc: GET /api/auth/oidc/start."""
     me: Me | None
+    shared_links: int = 0
+    """Links to a visitor's sessions. Signing in ends them, unless `keep_shares` is said."""
 
 
 class SignInRequest(Struct):
-    """`POST /api/auth/sign-in`."""
+    """`POST /api/auth/sign-in`; `keep_shares` lets links to the visitor's sessions lead there still."""
 
     key: str
+    keep_shares: bool = False
 
 
 class SignOutRequest(Struct):
@@ -61,9 +64,10 @@ class SignOutRequest(Struct):
 
 
 class ClaimRequest(Struct):
-    """`POST /api/auth/handover/claim`."""
+    """`POST /api/auth/handover/claim`; `keep_shares` as in `SignInRequest`."""
 
     token: str
+    keep_shares: bool = False
 
 
 class Handover(Struct, frozen=True):
@@ -96,6 +100,9 @@ class IdentityFace:
         """Identity as operations."""
         text = {"type": "string"}
         after = Parameter(name="next", schema=text, description="Where to go afterwards, a path here.")
+        keep = Parameter(
+            name="keep_shares", schema={"type": "boolean"}, description="Links to what the visitor made stay."
+        )
         back = tuple(
             Parameter(name=name, schema=text, description="What the provider sends.")
             for name in ("code", "state", "error")
@@ -119,7 +126,7 @@ class IdentityFace:
             Operation(
                 method="GET", path="/api/auth/oidc/start", scope="", handler=self.oidc_start,
                 summary="Sign in with the provider", status=302, media_type="text/plain",
-                parameters=(after,), errors=(401, 404),
+                parameters=(after, keep), errors=(401, 404),
             ),
             Operation(
                 method="GET", path="/api/auth/oidc/callback", scope="", handler=self.oidc_callback,
@@ -146,7 +153,9 @@ class IdentityFace:
             principal = None
         sign_in = [way for way, mode in (("key", "keys"), ("oidc", "oidc")) if mode in modes]
         me = None if principal is None else self._me(principal)
-        return json_response(AuthState(list(modes), sign_in, me))
+        is_visitor = principal is not None and principal.kind == "visitor"
+        links = await self._credentials.count_shares(principal.owner) if principal and is_visitor else 0
+        return json_response(AuthState(list(modes), sign_in, me, links))
 
     async def me(self, request: Request) -> Response:
         return json_response(self._me(principal_of(request)))
@@ -163,7 +172,7 @@ class IdentityFace:
             raise SignInFailed("API keys are not accepted here.")
         known = self._gate.by_pasted_key(request, body.key.strip())
         principal = Principal(known.tenant, known.subject, "user", known.scopes, known.key_id)
-        await self._become(request, principal)
+        await self._become(request, principal, keeps_shares=body.keep_shares)
         return json_response(self._me(principal))
 
     async def sign_out(self, request: Request) -> Response:
@@ -186,17 +195,20 @@ class IdentityFace:
             "nonce": attempt.nonce,
             "verifier": attempt.verifier,
             "next": _path(request.query_params.get("next", "/")),
+            "keep_shares": request.query_params.get("keep_shares", ""),
         }
-        text = self._gate.tickets.issue("state", seconds=SIGN_IN_SECONDS, extra=told)
-        self._gate.set_cookie(request, SIGN_IN_COOKIE, text, seconds=SIGN_IN_SECONDS)
+        self._gate.set_cookie(request, "state", seconds=SIGN_IN_SECONDS, extra=told)
         return RedirectResponse(attempt.url, status_code=302)
 
     async def oidc_callback(self, request: Request) -> Response:
         provider, query = self._known_provider(), request.query_params
-        ticket = self._gate.tickets.read("state", request.cookies.get(SIGN_IN_COOKIE, ""))
-        given = query.get("state", "")
-        if ticket is None or not hmac.compare_digest(ticket.extra["state"].encode(), given.encode()):
+        ticket = self._gate.cookie(request, "state")
+        given = query.get("state", "").encode()
+        if ticket is None or not hmac.compare_digest(ticket.extra["state"].encode(), given):
             raise SignInFailed("This sign-in was not begun in this browser, or too long ago. Begin again.")
+        self._gate.drop_cookie(request, "state")
+        if not await self._credentials.use_once(ticket.nonce, expires_at=ticket.expires_at):
+            raise SignInFailed("This sign-in has been used already. Begin again.")
         if not query.get("code"):
             raise SignInFailed("The provider did not confirm the sign-in. Begin again.")
         try:
@@ -215,8 +227,8 @@ class IdentityFace:
             scopes=config.scopes,
         )
         self._gate.check_tenant(principal)
-        self._gate.set_cookie(request, SIGN_IN_COOKIE, "", seconds=0)
-        await self._become(request, principal)
+        keeps_shares = ticket.extra.get("keep_shares", "").lower() in _YES
+        await self._become(request, principal, keeps_shares=keeps_shares)
         return RedirectResponse(ticket.extra["next"], status_code=302)
 
     def _known_provider(self) -> Provider:
@@ -224,14 +236,17 @@ class IdentityFace:
             raise RouteNotFound("Signing in with a provider is not configured here.")
         return self.provider
 
-    async def _become(self, request: Request, principal: Principal) -> None:
+    async def _become(self, request: Request, principal: Principal, *, keeps_shares: bool) -> None:
         """Signs the browser in, and gives the person what the visitor had."""
         self._services.audit.note(principal, "signed_in")
-        visitor = self._gate.visitor_of(request)
-        if visitor is not None and visitor.owner != principal.owner:
-            await self._manager.adopt(visitor.owner, principal.owner)
+        await self._take_along(request, principal, keeps_shares=keeps_shares)
         self._gate.clear_cookies(request)
         self._gate.set_user(request, principal)
+
+    async def _take_along(self, request: Request, principal: Principal, *, keeps_shares: bool) -> None:
+        visitor = self._gate.visitor_of(request)
+        if visitor is not None and visitor.owner != principal.owner:
+            await self._manager.adopt(visitor.owner, principal.owner, keeps_shares=keeps_shares)
 
     # -- another browser --------------------------------------------------------------------------------
 
@@ -254,9 +269,7 @@ class IdentityFace:
         principal = ticket.principal
         self._gate.check_tenant(principal)
         self._services.audit.note(principal, "handover.claimed")
-        visitor = self._gate.visitor_of(request)
-        if visitor is not None and visitor.owner != principal.owner:
-            await self._manager.adopt(visitor.owner, principal.owner)
+        await self._take_along(request, principal, keeps_shares=body.keep_shares)
         self._gate.clear_cookies(request)
         if principal.kind == "visitor":
             self._gate.set_visitor(request, principal)

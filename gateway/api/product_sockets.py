@@ -2,7 +2,8 @@
 
 Guarantees: everybody in a chat is shown the same things in one order; what came by a socket is not echoed to
 it; a slow or dead socket delays nobody and keeps nothing but its own integer; `?after=SEQ` goes on without
-loss or repeat; what cannot be read is answered with an error and the socket stays open, but for floods
+loss or repeat; a visitor's sockets end (1012) when somebody signs in and takes the chat along, before they
+show more of it; what cannot be read is answered with an error and the socket stays open, but for floods
 (1008); past a bound on connections that one socket is told `CONNECTION_LIMIT_EXCEEDED` and closed (1008).
 """
 
@@ -24,6 +25,7 @@ from gateway.api.detail import DETAIL, words_of
 from gateway.api.operation import Socket
 from gateway.api.product_reading import address_of
 from gateway.api.product_reading import client_id as named
+from gateway.api.reading import cursor_in_query, mended
 from gateway.auth import Gate, principal_of
 from gateway.errors import GatewayError, RateLimited, RouteNotFound
 from gateway.events import iso
@@ -37,10 +39,13 @@ from gateway.services import Services
 from gateway.session import Session
 from gateway.stores.products import ProductSession
 from gateway.tenants import Principal
+from gateway.tenures import Tenure
 
 NORMAL: Final = 1000
 RESTART: Final = 1012
 """Service restart: clients that take 1001 for a farewell come back after this one."""
+MOVED: Final = RESTART
+"""The chat is somebody else's: who signed in comes back by a new name, anybody else is turned away."""
 POLICY: Final = 1008
 PAGE_BYTES: Final = 64 * 1024
 STRIKES: Final = 100
@@ -66,6 +71,14 @@ class Incoming(Struct):
 
 
 _decode = msgspec.json.Decoder(Incoming).decode
+
+
+class Place:
+    """The chat that a socket is in, as its owner calls it at the moment."""
+
+    def __init__(self, chat: ProductSession, tenure: Tenure) -> None:
+        self.chat = chat
+        self.tenure = tenure
 
 
 class Visit:
@@ -149,19 +162,21 @@ class ProductSockets:
         name = words.short(socket.query_params.get("admin_name" if is_staff else "customer_name"))
         default = principal.subject if is_staff else chat.customer_name or "Visitor"
         guest = self._guest(socket, principal, kind, name or default, chat)
-        cursor = _cursor(socket, session)
+        cursor, place = _cursor(socket, session), Place(chat, self._manager.tenures.of(chat.owner))
 
         async def write(visit: Visit) -> None:
-            await self._follow(visit, chat, cursor)
+            await self._follow(visit, place, cursor)
 
         async def act(visit: Visit, said: Incoming) -> None:
-            await self._act(visit, chat, said)
+            known = await self._found(place) if place.tenure.is_over else place.chat
+            if known is not None and self._may_stay(visit, known):  # else the socket closes
+                await self._act(visit, known, said)
 
         joined = self._presence(guest, "joined")
         await self._serve(
             socket, principal, guest, write=write, act=act, on_open=lambda: self._show(chat, joined)
         )
-        self._show(chat, self._presence(guest, "left"))
+        self._show(place.chat, self._presence(guest, "left"))
 
     async def admin(self, socket: WebSocket) -> None:
         principal = principal_of(socket)
@@ -263,7 +278,7 @@ class ProductSockets:
     ) -> None:
         """One frame."""
         try:
-            said = _decode(text or "")
+            said = _decode(mended((text or "").encode()))
         except (msgspec.MsgspecError, UnicodeError):
             await self._complain(visit, "Invalid JSON format")
             return
@@ -328,36 +343,56 @@ class ProductSockets:
 
     # -- writing ----------------------------------------------------------------------------------------
 
-    async def _follow(self, visit: Visit, chat: ProductSession, cursor: int) -> None:
-        """The log from a cursor on, through every life of the session."""
+    async def _follow(self, visit: Visit, place: Place, cursor: int) -> None:
+        """The log from a cursor on, through every life of the session and every owner."""
         while not self._manager.is_draining:
+            chat = place.chat
+            tenure = place.tenure = self._manager.tenures.of(chat.owner)
             session = self._manager.get(chat.owner, chat.record_id)
             known: ProductSession | None = chat
             if session is not None:
-                cursor = await self._follow_life(visit, session, cursor)
-                is_over = session.fold.ended is not None
-                known = None if is_over else await self._desk.store.find(chat.session_id)
+                cursor = await self._follow_life(visit, session, cursor, tenure)
+                has_ended = session.fold.ended is not None
+                known = None if has_ended else await self._found(place)
             del session  # a socket that waits keeps nothing of a session that left
+            if known is not None and known == chat:
+                has_come = functools.partial(self._is_there, chat, tenure)
+                await self._manager.arrival(chat.owner, chat.record_id, has_come=has_come)
+                known = await self._found(place)
             if known is None:
                 await visit.socket.close(NORMAL, "the chat was deleted")
                 return
-            chat = known  # its visitor may have signed in, and own it under another name
-            name = (chat.owner, chat.record_id)
-            await self._manager.arrival(*name, has_come=functools.partial(self._is_there, chat))
+            place.chat = known
+            if known.owner != chat.owner and not self._may_stay(visit, known):
+                await visit.socket.close(MOVED, "the chat belongs to somebody who signed in")
+                return
         await visit.socket.close(RESTART, "the gateway stops")
 
-    def _is_there(self, chat: ProductSession) -> bool:
-        session = self._manager.get(chat.owner, chat.record_id)
-        return session is not None and not session.log.is_closed
+    async def _found(self, place: Place) -> ProductSession | None:
+        """The chat as it is now; its visitor may have signed in, and own it under another name."""
+        if place.tenure.is_over:
+            await place.tenure.settled()
+        return await self._desk.store.find(place.chat.session_id)
 
-    async def _follow_life(self, visit: Visit, session: Session, cursor: int) -> int:
+    def _may_stay(self, visit: Visit, chat: ProductSession) -> bool:
+        return chat.owner == visit.principal.owner or is_staff_of(visit.principal, chat)
+
+    def _is_there(self, chat: ProductSession, tenure: Tenure) -> bool:
+        session = self._manager.get(chat.owner, chat.record_id)
+        return tenure.is_over or (session is not None and not session.log.is_closed)
+
+    async def _follow_life(self, visit: Visit, session: Session, cursor: int, tenure: Tenure) -> int:
         log, mine = session.log, visit.guest.connection_id
         while True:
             page = await log.read(cursor, max_bytes=PAGE_BYTES)
+            if tenure.is_over:
+                return cursor
             if page.is_gap:
                 cursor = log.visible_seq
                 await visit.tell("resync", session_id=session.session_id, seq=cursor, timestamp=self._now())
             for event in page.events:
+                if tenure.is_over:
+                    return cursor
                 frame = self._frames.of(session.record.key, visit.guest.session_id or "", event)
                 if frame is not None and origin(event) != mine:
                     await visit.show(frame)
@@ -414,6 +449,6 @@ class ProductSockets:
 
 def _cursor(socket: WebSocket, session: Session) -> int:
     """Where a socket begins: behind what the client has seen, else at this moment."""
-    text = socket.query_params.get("after", "")
+    text = cursor_in_query(socket)
     is_number = text.isascii() and text.isdecimal() and len(text) < 18
     return int(text) if is_number else session.log.visible_seq

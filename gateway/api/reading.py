@@ -9,8 +9,9 @@ import re
 from typing import Final, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
+from gateway import cookies
 from gateway.config import Config, LimitsConfig, ServerConfig
 from gateway.errors import (
     BadRequest,
@@ -24,7 +25,6 @@ from gateway.errors import (
 T = TypeVar("T")
 
 SESSION_ID: Final = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
-COOKIE: Final = "agw_session"
 _JSON_TYPES: Final = ("application/json",)
 
 
@@ -49,11 +49,29 @@ async def read_bytes(request: Request, server: ServerConfig) -> bytes:
 
     Raises WrongMediaType (415), BodyTooLarge (413), RequestTimeout (408).
     """
-    body = (await _bytes(request, server)).strip()
+    body = mended((await _bytes(request, server)).strip())
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if body and kind not in _JSON_TYPES:
         raise WrongMediaType(_curl_line(request))
     return body
+
+
+def mended(json: bytes) -> bytes:
+    """JSON with U+FFFD for every half of a surrogate pair, which a cut emoji leaves. Unicode has no such
+    character, and to send it again would never help.
+    """
+    if b"\\ud" in json or b"\\uD" in json:
+        json = _ESCAPE.sub(lambda found: b"\\ufffd" if found[1] else found[0], json)
+    return _RAW_HALF.sub("\ufffd".encode(), json) if b"\xed" in json else json
+
+
+_HALF: Final = rb"u[dD][89a-fA-F][0-9a-fA-F]{2}"
+_ESCAPE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(?:(" + _HALF + rb")|.)", re.DOTALL
+)
+"""A pair, a half, or any other escape."""
+_RAW_HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+"""A half that was encoded as if it were a character."""
 
 
 def checked_depth(body: bytes, limits: LimitsConfig) -> None:
@@ -127,9 +145,18 @@ def named_session_id(request: Request, in_body: str | None = None) -> str | None
     return None
 
 
-def cookie_session_id(request: Request) -> str | None:
-    """The id in the cookie; a malformed one counts as none, since nobody typed it."""
-    session_id = request.cookies.get(COOKIE)
+def session_cookie_name(request: Request, server: ServerConfig) -> str:
+    """What the cookie that keeps a client's session is called at the address that was asked."""
+    host, scheme = request.headers.get("host", ""), request.url.scheme
+    return cookies.name_of(cookies.SESSION, public_url=server.public_url, host=host, scheme=scheme)
+
+
+def cookie_session_id(request: Request, server: ServerConfig) -> str | None:
+    """The id in the cookie, under today's name or the old one; a malformed one counts as none, since nobody
+    typed it.
+    """
+    given = request.cookies
+    session_id = given.get(session_cookie_name(request, server)) or given.get(cookies.SESSION)
     return session_id if session_id and SESSION_ID.fullmatch(session_id) else None
 
 
@@ -151,12 +178,21 @@ def query_view(request: Request) -> str:
     return view
 
 
+def cursor_in_query(connection: HTTPConnection) -> str:
+    """The cursor in an address. Clients that can send no header put Last-Event-ID there, in their own
+    spelling, beside the `after` that the first address had.
+    """
+    query = connection.query_params
+    spelt = (text for name, text in query.items() if re.sub("[-_]", "", name).lower() == "lasteventid")
+    return next(filter(None, spelt), query.get("after", ""))
+
+
 UNKNOWN_CURSOR: Final = 2**62
 
 
 def cursor_of(request: Request) -> int:
     """The last seq that the client saw; one that is no number is a cursor that nobody knows."""
-    text = request.headers.get("last-event-id") or request.query_params.get("after") or "0"
+    text = request.headers.get("last-event-id") or cursor_in_query(request) or "0"
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else UNKNOWN_CURSOR
 
 

@@ -201,7 +201,8 @@ class SessionsFace:
         if kind == "markdown":
             text = "".join(markdown(source.fold))
             return Response(text, media_type="text/markdown; charset=utf-8", headers=headers)
-        return StreamingResponse(_jsonl(source.log), media_type="application/x-ndjson", headers=headers)
+        lines = _jsonl(source.log, source.log.visible_seq)
+        return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
     # -- changing ---------------------------------------------------------------------------------------
 
@@ -313,12 +314,12 @@ class SessionsFace:
         )
 
 
-async def _jsonl(log: EventLog):  # type: ignore[no-untyped-def]
-    """Every kept event, one JSON object a line."""
+async def _jsonl(log: EventLog, through: int):  # type: ignore[no-untyped-def]
+    """Every kept event up to one, one JSON object a line: what comes later may be somebody else's."""
     cursor = await log.oldest()
-    while (page := await log.read(cursor, max_bytes=EXPORT_PAGE_BYTES)).events:
+    while cursor < through and (page := await log.read(cursor, max_bytes=EXPORT_PAGE_BYTES)).events:
         cursor = page.events[-1].seq
-        yield b"".join([event.json + b"\n" for event in page.events])
+        yield b"".join([event.json + b"\n" for event in page.events if event.seq <= through])
 
 
 def markdown(fold: ChatState) -> Iterator[str]:

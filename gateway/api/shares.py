@@ -33,7 +33,8 @@ from gateway.stores.credentials import CredentialStore, Share, SharedSession
 
 MAX_HOURS: Final = 24 * 365
 STREAMS_PER_SHARE: Final = 200
-_TOKEN: Final = re.compile(r"ags_([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{43})")
+PREFIX: Final = "ags_"
+_TOKEN: Final = re.compile(PREFIX + r"([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{43})")
 
 
 class ShareRequest(Struct):
@@ -126,7 +127,7 @@ class SharesFace:
         await self._credentials.put_share(share)
         self._services.audit.note(principal_of(request), "share.made", target=record.key, detail=share_id)
         base = public_base(request, self._services.config)
-        token = f"ags_{share_id}.{secret}"
+        token = f"{PREFIX}{share_id}.{secret}"
         ends = iso(expires_at) if expires_at else None
         return json_response(NewShare(share_id, token, f"{base}/#shared={token}", ends), status=201)
 
@@ -156,7 +157,7 @@ class SharesFace:
     async def shared_state(self, request: Request) -> Response:
         shared = await self._shared(request)
         session = self._manager.get(shared.owner, shared.session_id)
-        if session is not None:
+        if session is not None and session.record.key == shared.share.session_key:
             return json_response(session.state_json())
         shelf = await self._manager.shelf(shared.owner, shared.session_id)
         if shelf is None:
@@ -167,11 +168,14 @@ class SharesFace:
     async def shared_stream(self, request: Request) -> Response:
         shared = await self._shared(request)
         view, cursor = query_view(request), cursor_of(request)
+        tenure = self._manager.tenures.of(shared.owner)
         record = await self._services.store.find_session(shared.owner, shared.session_id)
-        outside = self._services.outside(record.agent if record else None)
+        if record is None or record.key != shared.share.session_key:
+            raise ShareNotFound
+        outside = self._services.outside(record.agent)
         if not self._streams.take(shared.share.id):
             raise TooManyStreams(retry_after_seconds=5)
-        stream = Stream(self._manager, shared.owner, shared.session_id, outside=outside)
+        stream = Stream(self._manager, shared.owner, shared.session_id, outside=outside, tenure=tenure)
         frames = stream.events(cursor) if view == "events" else stream.states()
         return response(
             while_good(frames, lambda: self._is_good(shared.share)),

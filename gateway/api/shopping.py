@@ -29,7 +29,7 @@ from gateway.errors import (
     MessageTooLong,
     SessionNotFound,
 )
-from gateway.events import iso
+from gateway.events import in_one_line, iso
 from gateway.limits import TokenBuckets
 from gateway.manager import SessionManager
 from gateway.services import Services
@@ -441,7 +441,7 @@ def _more(asked: Asked) -> dict[str, Any]:
 
 
 def _frame(kind: str, **data: Any) -> bytes:
-    return b"data: " + msgspec.json.encode({"type": kind, **data}) + b"\n\n"
+    return b"data: " + in_one_line(msgspec.json.encode({"type": kind, **data})) + b"\n\n"
 
 
 def _shown(key: ShopKey, cart: Cart) -> dict[str, Any]:

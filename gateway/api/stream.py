@@ -4,11 +4,11 @@
 view is for clients that know only State: unnamed events, each a whole State, the first at once, then on every
 change, merged to about ten a second.
 
-Guarantees: no gap and no repeat, by cursor (`Last-Event-ID` or `?after=`); where a cursor cannot be served,
-one `resync` frame carries State and the whole fold; a comment at least every ten seconds; frames leave in
-slices of at most 64 KiB; a stream of an id that does not exist yet, or whose session is reaped, stays open
-and goes on with the session's next life; slowness merges deltas and never ends a stream, taking nothing at
-all for 60 seconds does.
+Guarantees: no gap and no repeat, by cursor (`Last-Event-ID`, also as `?lastEventId=`, or `?after=`); where a
+cursor cannot be served, one `resync` frame carries State and the whole fold; a comment at least every ten
+seconds; frames leave in slices of at most 64 KiB; a stream of an id that does not exist yet, or whose session
+is reaped, stays open and goes on with the session's next life; slowness merges deltas and never ends a
+stream, taking nothing at all for 60 seconds does.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from starlette.background import BackgroundTask
 from gateway.api.operation import Parameter
 from gateway.chat import ChatState, Outside
 from gateway.eventlog import EventLog
-from gateway.events import merged
+from gateway.events import in_one_line, merged
 from gateway.manager import SessionManager, Shelf
 from gateway.session import Session
+from gateway.tenures import Tenure
 
 HEARTBEAT_SECONDS: Final = 10.0
 """A proxy in the way was seen to cut streams that were quiet for 16 s."""
@@ -53,6 +54,14 @@ CURSOR_PARAMETERS: Final = (
 )
 
 _HEARTBEAT: Final = b": \n\n"
+_FRAME_END: Final = b"\n\n"
+_MOVED: Final = b'event: moved\ndata: {"seq":%d,"type":"moved"}\n\n'
+"""The last frame of a stream whose session belongs to somebody else from now on. It has no id: who signed in
+comes back with a cookie and `Last-Event-ID`, and goes on.
+"""
+_NO_CURSOR: Final = 2**53
+_MOVED_STATE: Final = b": moved\n\n"
+"""The same where every frame with data is a State."""
 _RETRY: Final = b"retry: %d\n\n" % RETRY_MILLISECONDS
 
 
@@ -60,13 +69,21 @@ class Stream:
     """One open stream: a cursor, and where it reads from at the moment."""
 
     def __init__(
-        self, manager: SessionManager, owner: str, session_id: str | None, *, outside: Outside
+        self,
+        manager: SessionManager,
+        owner: str,
+        session_id: str | None,
+        *,
+        outside: Outside,
+        tenure: Tenure | None = None,
     ) -> None:
+        """`tenure` is the owner's, if it was asked for before what leads here was read."""
         self._manager = manager
         self._owner = owner
         self._session_id = session_id
         """None: whatever session is the owner's newest."""
         self._outside = outside
+        self._tenure = tenure or manager.tenures.of(owner)
         self.following: str | None = session_id
         """The session that it shows at the moment."""
         self.position = 0
@@ -82,13 +99,21 @@ class Stream:
 
     async def events(self, cursor: int) -> AsyncIterator[bytes]:
         """The log after a cursor, frame by frame."""
+        self.position = cursor if cursor < _NO_CURSOR else 0
         yield _RETRY
+        async for chunk in self._while_owned(self._events(cursor)):
+            yield chunk
+        if self._tenure.is_over:
+            yield _MOVED % self.position
+
+    async def _events(self, cursor: int) -> AsyncIterator[bytes]:
         while True:
             source = await self._source()
             if source is not None:
                 async for chunk, position in _follow(source, cursor, self._outside):
-                    cursor = self.position = position
+                    cursor = position
                     yield chunk
+                    self.position = position
             if self._is_over(source):
                 return
             del source  # a stream that waits keeps nothing of a session that left
@@ -99,6 +124,12 @@ class Stream:
 
     async def states(self) -> AsyncIterator[bytes]:
         """State, whole, whenever it has changed."""
+        async for chunk in self._while_owned(self._states()):
+            yield chunk
+        if self._tenure.is_over:
+            yield _MOVED_STATE
+
+    async def _states(self) -> AsyncIterator[bytes]:
         while True:
             source = await self._source()
             if source is None:
@@ -120,6 +151,17 @@ class Stream:
 
     # -- where from -------------------------------------------------------------------------------------
 
+    async def _while_owned(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Chunks until the owner's tenure is over. A frame that has begun was the owner's, and goes on."""
+        is_whole = True
+        async for chunk in chunks:
+            if is_whole and self._tenure.is_over:
+                break
+            yield chunk
+            is_whole = chunk.endswith(_FRAME_END)
+        if self._tenure.is_over:
+            await self._tenure.settled()
+
     async def _source(self) -> Session | Shelf | None:
         session_id = self._session_id or await self._manager.newest(self._owner)
         if session_id is None:
@@ -129,13 +171,16 @@ class Stream:
         return session or await self._manager.shelf(self._owner, session_id)
 
     def _is_over(self, source: Session | Shelf | None) -> bool:
-        """Whether the stream ends here: its session was deleted, or the gateway stops."""
-        return self._manager.is_draining or (source is not None and source.fold.ended is not None)
+        """Whether the stream ends here: its session was deleted or moved, or the gateway stops."""
+        has_ended = source is not None and source.fold.ended is not None
+        return has_ended or self._tenure.is_over or self._manager.is_draining
 
     async def _until_arrival(self) -> AsyncIterator[bytes]:
         """Heartbeats until the session is (again) in the map."""
 
         def has_come() -> bool:
+            if self._tenure.is_over:
+                return True
             session_id = self._session_id or self._manager.newest_known(self._owner)
             session = self._manager.get(self._owner, session_id) if session_id else None
             return session is not None and not session.log.is_closed
@@ -197,12 +242,13 @@ async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncItera
 
 
 def _state_json(source: Session | Shelf, outside: Outside) -> bytes:
-    return source.state_json() if isinstance(source, Session) else source.fold.state_json(outside)
+    state = source.state_json() if isinstance(source, Session) else source.fold.state_json(outside)
+    return in_one_line(state)
 
 
 def _resync(source: Session | Shelf, outside: Outside) -> tuple[bytes, int]:
     seq = source.log.visible_seq
-    chat = msgspec.json.encode(source.fold.snapshot())
+    chat = in_one_line(msgspec.json.encode(source.fold.snapshot()))
     data = b'{"seq":%d,"state":%b,"chat":%b}' % (seq, _state_json(source, outside), chat)
     return b"id: %d\nevent: resync\ndata: %b\n\n" % (seq, data), seq
 
@@ -218,7 +264,7 @@ async def absent_state(manager: SessionManager, owner: str, session_id: str, out
     tombstone = await manager.tombstone(owner, session_id)
     if tombstone is not None:
         fold.end(tombstone.at, tombstone.reason, seq=tombstone.last_seq)
-    return fold.state_json(outside)
+    return in_one_line(fold.state_json(outside))
 
 
 def _state_pieces(state: bytes, seq: int) -> Iterator[bytes]:

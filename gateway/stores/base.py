@@ -130,8 +130,10 @@ class Store(Protocol):
     async def size_bytes(self, key: str) -> int:
         """How large the events of a session are."""
 
-    async def adopt(self, key: str, *, owner: str, session_id: str) -> bool:
-        """Gives a session to another owner under this id; False where that owner has one of this id."""
+    async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
+        """Gives a session to another owner under this id, and ends its links unless they are kept; False if
+        that owner has one of this id.
+        """
 
     async def delete_session(self, key: str, tombstone: Tombstone) -> None:
         """Erases record, events and idempotency keys, and leaves the tombstone."""

@@ -75,6 +75,9 @@ class CredentialStore(Protocol):
     async def shares(self, session_key: str) -> Sequence[Share]:
         """The links to a session, oldest first."""
 
+    async def count_shares(self, owner: str) -> int:
+        """How many links there are to an owner's sessions."""
+
     async def find_share(self, share_id: str) -> SharedSession | None:
         """The link of this id, and the session it leads to."""
 
@@ -127,11 +130,19 @@ class MemoryCredentials:
     def drop_session(self, key: str) -> None:
         """A session was deleted, and its links with it."""
         self._sessions.pop(key, None)
+        self.drop_shares(key)
+
+    def drop_shares(self, key: str) -> None:
+        """The links to a session end."""
         for share_id in [share.id for share in self._shares.values() if share.session_key == key]:
             del self._shares[share_id]
 
     async def shares(self, session_key: str) -> Sequence[Share]:
         return [share for share in self._shares.values() if share.session_key == session_key]
+
+    async def count_shares(self, owner: str) -> int:
+        names = (self._sessions.get(share.session_key) for share in self._shares.values())
+        return sum(name is not None and name[0] == owner for name in names)
 
     async def find_share(self, share_id: str) -> SharedSession | None:
         share = self._shares.get(share_id)

@@ -102,7 +102,7 @@ class MemoryStore:
         log = self._logs.get(key)
         return 0 if log is None else sum(len(event.body) for event in log.events)
 
-    async def adopt(self, key: str, *, owner: str, session_id: str) -> bool:
+    async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
         record = self._records.get(key)
         if record is None or (owner, session_id) in self._keys:
             return False
@@ -112,6 +112,8 @@ class MemoryStore:
         self._records[key] = msgspec.structs.replace(record, owner=owner, session_id=session_id)
         self._by_owner.setdefault(owner, {})[key] = None
         self.credentials.name_session(key, owner, session_id)
+        if not keeps_shares:
+            self.credentials.drop_shares(key)
         return True
 
     def _take_from_owner(self, record: SessionRecord) -> None:

@@ -172,12 +172,16 @@ class SqliteStore:
 
         return await self.read(act)
 
-    async def adopt(self, key: str, *, owner: str, session_id: str) -> bool:
+    async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
         def act(connection: sqlite3.Connection) -> bool:
             done = connection.execute(
                 "UPDATE OR IGNORE sessions SET owner = ?, session_id = ? WHERE key = ?",
                 (owner, session_id, key),
             )
+            if done.rowcount > 0 and not keeps_shares:
+                connection.execute(
+                    "DELETE FROM shares WHERE session = (SELECT id FROM sessions WHERE key = ?)", (key,)
+                )
             return done.rowcount > 0
 
         return await self.write(act)

@@ -48,6 +48,13 @@ class SqliteCredentials:
         )
         return await self._store.read(lambda c: [_share(row) for row in c.execute(query, (session_key,))])
 
+    async def count_shares(self, owner: str) -> int:
+        query = (
+            "SELECT count(*) FROM shares JOIN sessions ON sessions.id = shares.session"
+            " WHERE sessions.owner = ?"
+        )
+        return await self._store.read(lambda c: int(c.execute(query, (owner,)).fetchone()[0]))
+
     async def find_share(self, share_id: str) -> SharedSession | None:
         query = (
             f"SELECT {_SHARE}, sessions.owner, sessions.session_id FROM shares"  # noqa: S608

@@ -14,7 +14,7 @@ from playwright.async_api import expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.test_page import expect_answer, free_port, say
-from tests.browser.test_sign_in import TENANTS, choose, sign_in
+from tests.browser.test_sign_in import TENANTS, choose, share, sign_in
 from tests.chromium import FRONTEND, needed_browser
 from tests.gateways import RunningGateway, running_gateway
 from tests.issuer import SECRET, running_issuer
@@ -140,7 +140,8 @@ async def test_nothing_is_asked_before_the_gateway_has_made_its_guest(
     of_api = [one for one in order if one[1].startswith("/api/")]
     assert of_api[:2] == [("asked", "/api/auth"), ("answered", "/api/auth")]
     assert len(of_api) > 4
-    assert [cookie["name"] for cookie in await page.context.cookies()] == ["agw_visitor"]
+    names = [cookie["name"] for cookie in await page.context.cookies()]
+    assert names == [f"agw_visitor_{urlsplit(guests.url).port}"]
 
 
 async def test_a_guest_signs_in_and_what_it_made_comes_along(
@@ -159,6 +160,42 @@ async def test_a_guest_signs_in_and_what_it_made_comes_along(
     await say(page, "/echo said by name")
     await expect_answer(page, "said by name")
     await expect(page.get_by_test_id("message-user")).to_have_count(2)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_a_guest_with_links_is_asked_about_them_and_another_tab_goes_on(
+    guests: RunningGateway, open_page: OpenPage, keeps: bool
+) -> None:
+    page = await open_page(guests.url)
+    await choose(page, "account-sign-in")
+    await expect(page.get_by_label("API key")).to_be_focused()
+    await expect(page.get_by_test_id("keep-shares")).to_have_count(0)
+    await page.get_by_test_id("sign-in-back").click()
+    await say(page, "/echo said as a guest")
+    await expect_answer(page, "said as a guest")
+    url = await share(page)
+    reader = await open_page(url)
+    await expect_answer(reader, "said as a guest")
+    other_tab = await page.context.new_page()
+    await other_tab.goto(page.url)
+    await expect_answer(other_tab, "said as a guest")
+
+    await choose(page, "account-sign-in")
+    box = page.get_by_label("Keep the links that I have shared")
+    await expect(box).not_to_be_checked()
+    await box.set_checked(keeps)
+    await sign_in(page, await guests.mint(f"sharer-{keeps}", tenant="acme"))
+    await say(page, "/echo said by name")
+    await expect_answer(page, "said by name")
+    await expect(other_tab.get_by_test_id("account")).to_contain_text("sharer")
+    await expect_answer(other_tab, "said by name")
+    await expect(other_tab.get_by_test_id("message-user")).to_have_count(2)
+    if keeps:
+        await expect_answer(reader, "said by name")
+        await expect(reader.get_by_test_id("message-user")).to_have_count(2)
+    else:
+        await expect(reader.get_by_test_id("shared-gone")).to_be_visible()
+        await expect(reader.locator("body")).not_to_contain_text("said by name")
 
 
 async def test_a_guest_continues_in_another_browser_once(guests: RunningGateway, open_page: OpenPage) -> None:

@@ -88,17 +88,32 @@ async def test_shares_go_with_their_session(stores: Stores) -> None:
 async def test_a_share_follows_its_session_to_another_owner(stores: Stores) -> None:
     await with_session(stores)
     await stores.credentials.put_share(share())
-    assert await stores.sessions.adopt("key-1", owner="t/new", session_id="id2")
+    assert await stores.sessions.adopt("key-1", owner="t/new", session_id="id2", keeps_shares=True)
     found = await stores.credentials.find_share("a")
     assert found is not None
     assert (found.owner, found.session_id) == ("t/new", "id2")
     assert await stores.sessions.find_session("t/s", "id") is None
 
 
+async def test_shares_end_with_adoption_unless_they_are_kept(stores: Stores) -> None:
+    await with_session(stores)
+    await with_session(stores, "key-2", owner="t/other")
+    await stores.credentials.put_share(share())
+    await stores.credentials.put_share(share("b", session="key-2"))
+    assert await stores.credentials.count_shares("t/s") == 1
+    taken = {"owner": "t/other", "session_id": "id"}
+    assert not await stores.sessions.adopt("key-1", **taken, keeps_shares=False)
+    assert await stores.credentials.count_shares("t/s") == 1
+    assert await stores.sessions.adopt("key-1", owner="t/new", session_id="id", keeps_shares=False)
+    assert await stores.credentials.find_share("a") is None
+    counts = [await stores.credentials.count_shares(owner) for owner in ("t/s", "t/new", "t/other", "x/y")]
+    assert counts == [0, 0, 1, 0]
+
+
 async def test_adoption_refuses_an_id_that_the_new_owner_has(stores: Stores) -> None:
     await with_session(stores)
     await with_session(stores, "key-2", owner="t/other")
-    assert not await stores.sessions.adopt("key-1", owner="t/other", session_id="id")
+    assert not await stores.sessions.adopt("key-1", owner="t/other", session_id="id", keeps_shares=False)
     assert await stores.sessions.find_session("t/s", "id") is not None
 
 

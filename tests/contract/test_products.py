@@ -166,7 +166,7 @@ async def test_a_chat_goes_with_its_session_and_its_numbers_are_not_used_again(h
 
 async def test_a_chat_follows_its_session_to_another_owner(house: House) -> None:
     sink = await house.begin()
-    assert await house.store.adopt(sink.key, owner="shop/dana", session_id="a2")
+    assert await house.store.adopt(sink.key, owner="shop/dana", session_id="a2", keeps_shares=True)
     chat = await house.products.find("a")
     assert chat is not None
     assert (chat.owner, chat.record_id, chat.session_id) == ("shop/dana", "a2", "a")

@@ -37,7 +37,12 @@ async def test_without_a_key_nobody_gets_in_and_is_told_how(gateway: RunningGate
     async with gateway.http.get("/health") as response:
         assert response.status == 200
     async with gateway.http.get("/api/auth") as response:
-        assert await response.json() == {"modes": ["keys"], "sign_in": ["key"], "me": None}
+        assert await response.json() == {
+            "modes": ["keys"],
+            "sign_in": ["key"],
+            "me": None,
+            "shared_links": 0,
+        }
 
 
 @pytest.mark.parametrize(

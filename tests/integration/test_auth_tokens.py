@@ -237,6 +237,23 @@ async def test_a_callback_that_nobody_began_is_refused(
             assert (refused.status, refused.code) == (401, "sign_in_failed"), query
 
 
+async def test_a_sign_in_is_finished_once(with_sign_in: RunningGateway, provider: Issuer) -> None:
+    async with with_sign_in.caller() as browser, with_sign_in.caller() as copied:
+        start = await ask(browser, "GET", "/api/auth/oidc/start")
+        copied.cookie_jar.update_cookies({cookie.key: cookie.value for cookie in browser.cookie_jar})
+        back = []
+        for _ in range(2):  # the provider would confirm each
+            async with browser.get(start.headers["Location"], allow_redirects=False) as answer:
+                back.append(answer.headers["Location"])
+        done = await ask(browser, "GET", back[0])
+        assert done.status == 302
+        assert "signin" not in {cookie.key.split("_")[1] for cookie in browser.cookie_jar}
+        again = await ask(copied, "GET", back[1])
+        assert (again.status, again.code) == (401, "sign_in_failed")
+        assert "used already" in again.body["error"]["message"]
+        assert provider.asked["token"] == 1
+
+
 async def test_an_answer_for_another_sign_in_is_refused(
     with_sign_in: RunningGateway, provider: Issuer
 ) -> None:

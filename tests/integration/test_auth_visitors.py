@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
 from tests.gateways import RunningGateway, running_gateway
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
@@ -41,7 +42,7 @@ async def test_each_browser_is_a_visitor_of_its_own(gateway: RunningGateway) -> 
 async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(gateway: RunningGateway) -> None:
     answer = await ask(gateway.http, "GET", "/api/me")
     cookie = answer.headers["Set-Cookie"]
-    assert cookie.startswith("agw_visitor=")
+    assert cookie.startswith(f"agw_visitor_{urlsplit(gateway.url).port}=")
     assert "; HttpOnly; SameSite=Lax" in cookie
     assert "Max-Age=2592000" in cookie
     assert "Secure" not in cookie
@@ -81,10 +82,11 @@ async def test_a_cookie_alone_changes_nothing(gateway: RunningGateway) -> None:
 async def test_a_forged_cookie_is_a_new_visitor(gateway: RunningGateway) -> None:
     me = (await ask(gateway.http, "GET", "/api/me")).body
     for cookie in ("x", "agw.sig", "e30.AAAA", "a" * 4000):
-        answer = await ask(gateway.http, "GET", "/api/me", headers={"Cookie": f"agw_visitor={cookie}"})
-        assert answer.status == 200
-        assert answer.body["subject"] != me["subject"]
-        assert "agw_visitor=" in answer.headers["Set-Cookie"]
+        for name in ("agw_visitor", f"agw_visitor_{urlsplit(gateway.url).port}"):
+            answer = await ask(gateway.http, "GET", "/api/me", headers={"Cookie": f"{name}={cookie}"})
+            assert answer.status == 200
+            assert answer.body["subject"] != me["subject"]
+            assert "agw_visitor_" in answer.headers["Set-Cookie"]
 
 
 async def test_a_page_of_another_site_gets_a_token_bound_to_it(gateway: RunningGateway) -> None:
@@ -170,13 +172,13 @@ async def test_an_operator_ends_what_browsers_hold(gateway: RunningGateway) -> N
         assert (await ask(browser, "GET", "/api/me")).body["subject"] != me["subject"]
 
 
-async def test_a_visitor_survives_a_restart(tmp_path: pathlib.Path) -> None:
-    jar = {}
-    async with running_gateway(tmp_path, config=CONFIG) as own:
+async def test_a_visitor_survives_a_restart(tmp_path: pathlib.Path, unused_tcp_port: int) -> None:
+    jar, port = {}, ("--port", str(unused_tcp_port))
+    async with running_gateway(tmp_path, *port, config=CONFIG) as own:
         async with own.caller(Origin=own.url) as browser:
             await ask(browser, "POST", "/api/chat?wait=20", {"session_id": "a", "message": "/echo kept"})
             jar = {cookie.key: cookie.value for cookie in browser.cookie_jar}
-    async with running_gateway(tmp_path, config=CONFIG) as own:
+    async with running_gateway(tmp_path, *port, config=CONFIG) as own:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in jar.items())}
         state = (await ask(own.http, "GET", "/api/state?session_id=a", headers=headers)).body
         assert state["messages"][-1]["content"] == "kept"

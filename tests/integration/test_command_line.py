@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
@@ -49,6 +50,53 @@ async def test_sessions_are_listed_shown_exported_and_erased_while_the_gateway_r
         code, out, _ = await typed("sessions", "rm", "alice", "--data-dir", data)
         assert (code, out) == (0, "alice: erased; 1 processes ended, 0 left\n")
         assert [found["session_id"] for found in (await gateway.get("/api/sessions"))["sessions"]] == ["bob"]
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202etxt.exe\r\u2028 end"
+
+
+async def typed_at_a_terminal(*words: str) -> str:
+    """What a terminal shows of `agent-gateway WORDS`."""
+    near, far = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *words), cwd=ROOT, stdout=far, stderr=far
+    )
+    os.close(far)
+    parts = []
+    with contextlib.suppress(OSError):  # EIO: the far end is closed
+        while part := await asyncio.to_thread(os.read, near, 65536):
+            parts.append(part)
+    os.close(near)
+    await process.wait()
+    return b"".join(parts).decode()
+
+
+async def test_what_others_wrote_cannot_drive_the_terminal(tmp_path: pathlib.Path) -> None:
+    data = ("--data-dir", str(tmp_path / "data"))
+    async with running_gateway(tmp_path) as gateway:
+        await gateway.chat("alice", f"/echo {HOSTILE}")
+        answer = await ask(gateway.http, "PATCH", "/api/sessions/alice", {"title": HOSTILE})
+        assert answer.status == 200
+        for words in (
+            ("sessions", "ls"),
+            ("sessions", "show", "alice"),
+            ("sessions", "export", "alice"),
+            ("sessions", "export", "alice", "--format", "markdown"),
+            ("keys", "ls"),
+            ("keys", "revoke", f"no{HOSTILE}"),
+            ("keys", "create", "x", "--tenant", f"no{HOSTILE}"),
+            ("tenants", "ls"),
+        ):
+            shown = await typed_at_a_terminal(*words, *data)
+            assert len(shown) > 20
+            letters = {letter for letter in shown if not letter.isprintable()}
+            assert letters <= {"\r", "\n"}, (words, letters)
+            assert "\r" not in shown.replace("\r\n", ""), words
+        _, out, _ = await typed("sessions", "export", "alice", *data)
+        titles = [json.loads(line).get("title") or "" for line in out.split("\n") if line]
+        assert [title for title in titles if HOSTILE[:12] in title], "to a program it goes as it is"
+        _, out, _ = await typed("top", "--json", *data)
+        assert json.loads(out)["sessions"]["total"] == 1
 
 
 async def test_sessions_are_read_and_erased_when_no_gateway_runs(tmp_path: pathlib.Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import sys
+from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 
 from tests.gateways import ROOT, RunningGateway, running_gateway
@@ -94,6 +96,44 @@ async def test_a_foreign_origin_is_403_and_changes_nothing(gateway: RunningGatew
     assert await gateway.count() == before
 
 
+async def test_two_origins_are_none(gateway: RunningGateway) -> None:
+    pairs = [
+        [("Origin", "http://localhost http://evil.example")],
+        [("Origin", "http://localhost, http://evil.example")],
+        [("Origin", "http://localhost"), ("Origin", "https://evil.example")],
+        [("Origin", "https://evil.example"), ("Origin", "http://localhost")],
+        [("Origin", "")],
+    ]
+    for headers in pairs:
+        async with gateway.http.post("/api/chat", json={"message": "hi"}, headers=headers) as response:
+            assert response.status == 403, headers
+            assert (await response.json())["error"]["code"] == "forbidden_origin"
+
+
+CHANGING = [
+    *("/api/chat", "/api/system", "/api/interrupt", "/api/mcp-command", "/api/sessions"),
+    *("/api/auth/sign-in", "/api/auth/sign-out", "/api/auth/handover", "/api/auth/handover/claim", "/mcp"),
+]
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_what_a_page_of_another_site_asks_without_origin_changes_nothing(
+    gateway: RunningGateway, site: str
+) -> None:
+    before = await gateway.count()
+    for path in CHANGING:
+        headers = {"Sec-Fetch-Site": site}
+        async with gateway.http.post(path, json={"message": "hi"}, headers=headers) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (403, "forbidden_origin"), (
+                path
+            )
+    assert await gateway.count() == before
+    async with gateway.http.get("/api/state", headers={"Sec-Fetch-Site": site}) as response:
+        assert response.status == 200
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+        await gateway.http.ws_connect("/ws/chat/customer/1/a", headers={"Sec-Fetch-Site": site})
+
+
 @pytest.mark.parametrize(
     "origin",
     ["http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:80", "https://app.example.org"],
@@ -176,3 +216,91 @@ async def test_an_address_beyond_loopback_is_served_when_forced_by_name(tmp_path
     everywhere = "0.0.0.0"  # noqa: S104 - what is tested
     async with running_gateway(tmp_path, "--host", everywhere, "--allow-remote") as running:
         assert running.url.startswith(f"http://{everywhere}:")
+
+
+async def test_an_address_may_have_the_brackets_of_a_url(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path, "--host", "[::1]") as running:
+        assert running.url.startswith("http://[::1]:")
+
+
+PROXIED = """
+[auth]
+modes = ["keys"]
+[server]
+public_url = "https://chat.example:8443/gateway"
+hosts = ["chat.example"]
+"""
+ORIGIN = "https://chat.example:8443"
+
+
+async def status_of(running: RunningGateway, headers: dict[str, str]) -> int:
+    """What a sign-in with a wrong key is answered: 401 if it was heard, 403 if it was refused before."""
+    body = {"key": "agw_nothing"}
+    async with running.http.post("/api/auth/sign-in", json=body, headers=headers) as response:
+        return response.status
+
+
+async def test_the_public_address_is_an_origin_whatever_host_a_proxy_names(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path, config=PROXIED) as running:
+        for host in ("chat.example", "chat.example:8443", "chat.example:443", "127.0.0.1:8080", "localhost"):
+            assert await status_of(running, {"Host": host, "Origin": ORIGIN}) == 401, host
+        for origin in ("https://chat.example:9443", "http://chat.example:8443", "https://evil.example:8443"):
+            assert await status_of(running, {"Host": "chat.example", "Origin": origin}) == 403, origin
+        headers = {
+            "Host": "chat.example",
+            "X-Forwarded-Host": "other.example",
+            "Origin": "https://other.example",
+        }
+        assert await status_of(running, headers) == 403
+
+
+async def test_a_trusted_proxy_names_the_host_and_another_is_named_once(tmp_path: pathlib.Path) -> None:
+    config = PROXIED.replace("[server]", '[server]\ntrusted_proxies = ["127.0.0.1"]').replace(
+        'hosts = ["chat.example"]', 'hosts = ["chat.example", "other.example"]'
+    )
+    async with running_gateway(tmp_path, config=config) as running:
+        ways = (
+            {"X-Forwarded-Host": "other.example"},
+            {"X-Forwarded-Host": "other.example:443"},
+            {"Forwarded": "for=192.0.2.1;proto=https;host=other.example"},
+            {"Host": "other.example", "X-Forwarded-Port": "443"},
+            {"Host": "other.example:443"},
+        )
+        for way in ways:
+            assert await status_of(running, {**way, "Origin": "https://other.example"}) == 401, way
+        for way in (
+            {"X-Forwarded-Host": "evil.example"},
+            {"Host": "evil.example", "X-Forwarded-Host": "localhost"},
+        ):
+            assert await status_of(running, way) == 403, way
+        assert "trusted_proxies" not in running.log()
+    (tmp_path / "b").mkdir()
+    async with running_gateway(tmp_path / "b", config=PROXIED) as running:
+        for number in range(3):
+            await status_of(running, {"X-Forwarded-For": f"192.0.2.{number}"})
+        lines = [line for line in running.log().splitlines() if "trusted_proxies" in line]
+        assert len(lines) == 1
+        assert "127.0.0.1 sends x-forwarded-for, which is ignored" in lines[0]
+
+
+async def test_ipv4_peers_of_a_dual_listener_are_known_by_their_addresses(tmp_path: pathlib.Path) -> None:
+    config = PROXIED.replace("[server]", '[server]\ntrusted_proxies = ["127.0.0.1"]\nallow_remote = true')
+    config = config.replace('["keys"]', '["keys", "proxy"]') + '[proxy]\npeers = ["127.0.0.1"]\n'
+    async with running_gateway(tmp_path, "--host", "::", config=config) as running:
+        port = urlsplit(running.url).port
+        headers = {"X-Forwarded-User": "ann", "X-Forwarded-For": "203.0.113.7:4711"}
+        async with running.http.get(f"http://127.0.0.1:{port}/api/me", headers=headers) as response:
+            assert (await response.json())["subject"] == "ann"
+        assert "::ffff:" not in running.log()
+
+
+async def test_probes_of_life_use_up_no_rate(tmp_path: pathlib.Path) -> None:
+    config = "[limits]\naddress_requests_per_second = 0.01\naddress_burst = 3\n"
+    async with running_gateway(tmp_path, config=config) as running:
+        statuses = []
+        for path in (*["/livez"] * 10, *["/health"] * 4, "/livez"):
+            async with running.http.get(path) as response:
+                statuses.append(response.status)
+        assert statuses[:10] == [200] * 10
+        assert 429 in statuses[10:14]
+        assert statuses[14] == 200

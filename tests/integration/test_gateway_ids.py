@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -14,6 +15,12 @@ from tests.streams import open_stream
 
 pytestmark = SHARED
 gateway = shared_gateway()
+
+
+def own_name(gateway: RunningGateway) -> str:
+    """What the cookie that keeps the session is called."""
+    return f"agw_session_{urlsplit(gateway.url).port}"
+
 
 EMPTY = {
     "seq": 0,
@@ -114,12 +121,12 @@ async def test_without_id_a_chat_makes_a_session_and_the_cookie_keeps_it(gateway
         async with http.post("/api/chat?wait=20", json={"message": "/echo first"}) as response:
             made = await response.json()
             assert response.headers["X-Session-Id"] == made["session_id"]
-            cookie = response.cookies["agw_session"]
+            cookie = response.cookies[own_name(gateway)]
             assert cookie.value == made["session_id"]
             assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Lax", "/")
         async with http.post("/api/chat?wait=20", json={"message": "/echo second"}) as response:
             again = await response.json()
-            assert "agw_session" not in response.cookies
+            assert not response.cookies
         async with http.get("/api/state") as response:
             assert (await response.json())["session_id"] == made["session_id"]
     assert again["session_id"] == made["session_id"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -245,3 +246,44 @@ async def test_an_export_has_every_event_and_reads_as_markdown(gateway: RunningG
         assert "*kept*" in await response.text()
     async with gateway.http.get(f"/api/sessions/{session_id}/export?format=docx") as response:
         assert response.status == 422
+
+
+async def test_a_cursor_in_the_address_is_one_however_it_is_spelt(gateway: RunningGateway) -> None:
+    session_id = fresh_id("spelt")
+    await gateway.chat(session_id, "/echo hello")
+    async with open_stream(gateway.http, session_id) as stream:
+        last = await idle(stream)
+        seen = seqs(stream.frames)
+    for name in ("lastEventId", "last_event_id", "after"):
+        path = f"/api/chat/stream?{name}={seen[2]}"
+        async with open_stream(gateway.http, session_id, path=path) as stream:
+            await stream.until(lambda frame: frame.id == last.id)
+            assert seqs(stream.frames) == seen[3:], name
+
+
+async def test_no_value_is_cut_by_clients_that_split_at_unicodes_line_ends(gateway: RunningGateway) -> None:
+    session_id = fresh_id("lines")
+    text = "one\u2028two\u2029three\u0085four"
+    state = await gateway.chat(session_id, f"/echo {text}")
+    assert state["messages"][-1]["content"] == text
+    for view in ("events", "state"):
+        async with gateway.http.get(f"/api/chat/stream?session_id={session_id}&view={view}") as response:
+            received = ""
+            while "four" not in received or not received.endswith("\n\n"):
+                received += (await response.content.readany()).decode()
+        assert received.splitlines() == received.replace("\r", "").split("\n")[: len(received.splitlines())]
+    async with gateway.http.get(f"/api/sessions/{session_id}/export") as response:
+        for line in (await response.text()).splitlines():
+            json.loads(line)
+
+
+@pytest.mark.parametrize("half", [rb"\ud83d", rb"\uDE00", b"\xed\xa0\xbd"])
+async def test_half_an_emoji_in_a_message_is_mended(gateway: RunningGateway, half: bytes) -> None:
+    name = fresh_id("half")
+    said = b'{"session_id": "%b", "message": "/echo hi %b"}' % (name.encode(), half)
+    headers = {"Content-Type": "application/json"}
+    for path in ("/api/chat?wait=20", "/api/system"):
+        async with gateway.http.post(path, data=said, headers=headers) as response:
+            assert response.status == 200, await response.text()
+            state = await response.json()
+    assert "hi \ufffd" in [message["content"] for message in state["messages"]]

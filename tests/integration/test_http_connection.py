@@ -155,8 +155,49 @@ async def test_a_websocket_handshake_is_refused_with_words(gateway: RunningGatew
 async def test_another_upgrade_is_ignored_as_http_allows(gateway: RunningGateway) -> None:
     async with raw(gateway) as connection:
         await connection.send(request(headers=(HOST, "Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings")))
-        answer = await connection.last_answer()
+        answer = await connection.answer()
     assert (answer.status, answer.body) == (200, b"OK")
+
+
+H2C = (
+    "Connection: Upgrade, HTTP2-Settings",
+    "Upgrade: h2c",
+    "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAA",
+)
+BODIES = {
+    "length": (("Content-Length: 29",), b'{"command": "list_servers"  }\n'[:29]),
+    "chunked": (
+        ("Transfer-Encoding: chunked",),
+        b'4\r\n{"co\r\n19\r\nmmand": "list_servers"  }\r\n0\r\n\r\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("framing", BODIES)
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+async def test_a_body_behind_an_upgrade_that_is_ignored_is_read(
+    gateway: RunningGateway, framing: str, step: int
+) -> None:
+    headers, body = BODIES[framing]
+    line = "POST /api/mcp-command HTTP/1.1"
+    post = request(line, (HOST, *H2C, "Content-Type: application/json", *headers), body)
+    everything = post + request(headers=(HOST, *H2C)) + post + request(headers=(HOST, "Connection: close"))
+    async with raw(gateway) as connection:
+        pieces = [everything[start : start + step] for start in range(0, len(everything), step)]
+        await connection.send(*pieces)
+        answers = [await connection.answer() for _ in range(4)]
+    assert [answer.status for answer in answers] == [200, 200, 200, 200]
+    assert b'"success":true' in answers[0].body
+    assert answers[0].body == answers[2].body
+    assert answers[1].body == b"OK"
+
+
+async def test_a_header_ends_before_its_trailing_blanks(gateway: RunningGateway) -> None:
+    headers = (HOST, "X-Request-Id: named \t ", "Last-Event-ID:  7\t", "Host2: a ")
+    async with raw(gateway) as connection:
+        await connection.send(request(headers=headers))
+        answer = await connection.answer()
+    assert answer.headers["x-request-id"] == "named"
 
 
 @pytest.mark.parametrize(

@@ -214,8 +214,8 @@ MALFORMED = {
     "an unknown method": (request("BREW /coffee HTTP/1.1"), 400),
     "another protocol": (b"EHLO example.org\r\n", 400),
     "a mail": (b"\x00\x01\x02\x03\xff" * 100, 400),
-    "an upgrade with a body": (
-        request(POST_LINE, (HOST, "Upgrade: h2c", "Connection: Upgrade", "Content-Length: 2"), b"{}"),
+    "a WebSocket with a body": (
+        request(POST_LINE, (HOST, "Upgrade: websocket", "Connection: Upgrade", "Content-Length: 2"), b"{}"),
         400,
     ),
 }

@@ -6,6 +6,8 @@ import pathlib
 
 import pytest
 
+from gateway import auth, keyring, passes
+from gateway.api import shares
 from gateway.errors import KeyNotFound, StoreFailed
 from gateway.keyring import KeyRing
 from gateway.stores.credentials import MemoryCredentials
@@ -77,6 +79,38 @@ def test_what_was_issued_before_a_revocation_is_refused(tickets: Tickets, clock:
     assert tickets.read("visitor", tickets.issue("visitor", seconds=10, principal=VISITOR)) is not None
 
 
+def test_a_clock_that_was_set_back_issues_nothing_that_is_revoked(tickets: Tickets, clock: Clock) -> None:
+    tickets.revoked[VISITOR.owner] = tickets.revocation_ms(VISITOR.owner)
+    for back in (0, 3_600_000):
+        clock.ms -= back
+        text = tickets.issue("user", seconds=10, principal=VISITOR)
+        assert tickets.read("user", text) is not None
+
+
+def test_a_revocation_ends_what_was_issued_before_the_clock_was_set_back(
+    tickets: Tickets, clock: Clock
+) -> None:
+    text = tickets.issue("user", seconds=10, principal=VISITOR)
+    clock.ms -= 3_600_000
+    again = Tickets(wall_ms=clock)
+    again.open(b"s" * 32)
+    for some in (tickets, again):
+        assert some.read("user", text) is not None
+        some.revoked[VISITOR.owner] = some.revocation_ms(VISITOR.owner)
+        assert some.read("user", text) is None
+        clock.ms -= 1
+        assert some.revocation_ms(VISITOR.owner) >= some.revoked[VISITOR.owner]
+
+
+def test_what_is_ours_is_known_after_it_expired(tickets: Tickets, clock: Clock) -> None:
+    text = tickets.issue("user", seconds=10, principal=VISITOR)
+    clock.ms += 20_000
+    assert tickets.read("user", text) is None
+    assert tickets.is_own("user", text)
+    assert not tickets.is_own("visitor", text)
+    assert not tickets.is_own("user", text[:-2] + "AA")
+
+
 def test_the_secret_is_made_once_and_kept_private(tmp_path: pathlib.Path) -> None:
     first = read_secret("", tmp_path)
     assert len(first) == 32
@@ -141,3 +175,9 @@ async def test_keys_are_read_again_at_the_next_start(clock: Clock) -> None:
     assert again.check(text) is not None
     assert [known.last_used_at for known in again.all()] == [clock.ms]
     assert key.last_used_at is None
+
+
+def test_no_two_kinds_of_credentials_begin_alike() -> None:
+    prefixes = (keyring.PREFIX, passes.PREFIX, shares.PREFIX, auth.VISITOR_PREFIX, auth.ACCESS_PREFIX)
+    assert len(set(prefixes)) == len(prefixes)
+    assert not passes.is_pass(shares.PREFIX + "a" * 16)

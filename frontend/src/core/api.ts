@@ -60,6 +60,8 @@ export interface AuthState {
   /** key · oidc: the ways to sign in. */
   sign_in: string[];
   me: Me | null;
+  /** Links to a guest's sessions, which end with the sign-in unless it keeps them. */
+  shared_links?: number;
 }
 
 /** A link that makes one other browser this person, once. */
@@ -95,6 +97,8 @@ export interface ApiConfig {
   origin?: string;
   /** The gateway does not know this browser, or not any more. */
   onUnauthorized?(): void;
+  /** What a stream showed belongs to somebody who signed in, in another tab for example. */
+  onMoved?(): void;
 }
 
 const SAFE = new Set(["GET", "HEAD"]);
@@ -194,8 +198,8 @@ export class Api {
     return this.#request("GET", "/api/auth");
   }
 
-  signIn(key: string): Promise<Me> {
-    return this.#post("/api/auth/sign-in", { key });
+  signIn(key: string, keepShares = false): Promise<Me> {
+    return this.#post("/api/auth/sign-in", { key, ...(keepShares && { keep_shares: true }) });
   }
 
   signOut(everywhere: boolean): Promise<void> {
@@ -203,16 +207,17 @@ export class Api {
   }
 
   /** Where signing in with the provider begins; it comes back to the path `next`. */
-  providerUrl(next: string): string {
-    return `${this.#config.baseUrl}/api/auth/oidc/start?${new URLSearchParams({ next })}`;
+  providerUrl(next: string, keepShares = false): string {
+    const query = new URLSearchParams({ next, ...(keepShares && { keep_shares: "true" }) });
+    return `${this.#config.baseUrl}/api/auth/oidc/start?${query}`;
   }
 
   handOver(): Promise<Handover> {
     return this.#post("/api/auth/handover", {});
   }
 
-  claim(token: string): Promise<Me> {
-    return this.#post("/api/auth/handover/claim", { token });
+  claim(token: string, keepShares = false): Promise<Me> {
+    return this.#post("/api/auth/handover/claim", { token, ...(keepShares && { keep_shares: true }) });
   }
 
   // -- links for reading --------------------------------------------------------------------------------------
@@ -286,6 +291,11 @@ export class Api {
   /** A stream was refused for want of a credential. */
   unauthorized(): void {
     this.#config.onUnauthorized?.();
+  }
+
+  /** A stream ended because its session has moved. */
+  moved(): void {
+    this.#config.onMoved?.();
   }
 
   #post<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {

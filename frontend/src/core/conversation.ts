@@ -209,6 +209,7 @@ export class Conversation extends Subscribable {
   }
 
   #take(frame: StreamFrame): void {
+    if (frame.event === "moved") return this.#api.moved();
     this.hasLoaded = true;
     if (frame.event === "resync") {
       const { chat, state, seq } = JSON.parse(frame.data) as ResyncFrame;

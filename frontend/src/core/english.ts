@@ -125,6 +125,7 @@ export const en = {
   claimTitle: "Continue here?",
   claimText: "This link makes this browser the person who made it, with all their conversations. It works once.",
   claimFromGuest: "What you wrote here as a guest comes along.",
+  keepShares: "Keep the links that I have shared. Otherwise they end now.",
   claimFromUser: "You are signed in here as {who}; that ends.",
   claimGo: "Continue here",
   claimDone: "Welcome. Your conversations are here now.",

@@ -78,12 +78,13 @@ export class Identity extends Subscribable {
 
   // -- verbs: an ApiError says why not ------------------------------------------------------------------------
 
-  async signIn(key: string): Promise<void> {
-    this.#enter(await this.#api.signIn(key));
+  /** `keepShares`: links to what the guest made lead there still. */
+  async signIn(key: string, keepShares = false): Promise<void> {
+    this.#enter(await this.#api.signIn(key, keepShares));
   }
 
-  async claim(token: string): Promise<void> {
-    this.#enter(await this.#api.claim(token));
+  async claim(token: string, keepShares = false): Promise<void> {
+    this.#enter(await this.#api.claim(token, keepShares));
   }
 
   /** Ends this browser's sign-in, or what every browser holds. */

@@ -3,6 +3,7 @@ import { ApiError, type Handover, wordsOf } from "../core/index.ts";
 import { LinkField } from "./Copy.tsx";
 import { Dialog } from "./Dialogs.tsx";
 import { Icon } from "./icons.tsx";
+import { KeepShares } from "./KeepShares.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { language, moment, t } from "./preferences.ts";
 
@@ -35,12 +36,13 @@ export function Claim({ token }: { token: string }) {
   const page = usePage();
   const { me } = useIdentity();
   const [error, setError] = useState<ApiError | null>(null);
+  const [keeps, setKeeps] = useState(false);
   const close = (): void => {
     page.handover.value = null;
   };
   const claim = async (): Promise<void> => {
     try {
-      await page.identity.claim(token);
+      await page.identity.claim(token, keeps);
     } catch (refusal) {
       if (!(refusal instanceof ApiError)) throw refusal;
       return setError(refusal);
@@ -52,6 +54,7 @@ export function Claim({ token }: { token: string }) {
     <Dialog title={t("claimTitle")} close={close}>
       <p>{t("claimText")}</p>
       {me?.kind === "visitor" && <p>{t("claimFromGuest")}</p>}
+      {me?.kind === "visitor" && <KeepShares keeps={keeps} choose={setKeeps} />}
       {me?.kind === "user" && <p>{t("claimFromUser", { who: me.subject })}</p>}
       <p class="field-error" role="alert" data-testid="claim-error">
         {error && <Icon name="warn" />}

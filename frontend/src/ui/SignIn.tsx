@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, wordsOf } from "../core/index.ts";
 import { Preferences } from "./Header.tsx";
 import { Icon, Logo } from "./icons.tsx";
+import { KeepShares } from "./KeepShares.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { language, t } from "./preferences.ts";
 
@@ -11,6 +12,7 @@ export function SignIn() {
   const identity = useIdentity();
   const { ways } = identity;
   const isGuest = identity.phase === "inside";
+  const [keeps, setKeeps] = useState(false);
   useEffect(() => {
     document.title = `${t("signIn")} · ${t("app")}`;
   }, []);
@@ -23,10 +25,11 @@ export function SignIn() {
         <Logo />
         <h1>{t("signInTitle")}</h1>
         <p>{t(isGuest ? "claimFromGuest" : identity.wasInside ? "signInAgain" : "signInText")}</p>
-        {ways.includes("key") && <KeyForm />}
+        {isGuest && <KeepShares keeps={keeps} choose={setKeeps} />}
+        {ways.includes("key") && <KeyForm keeps={keeps} />}
         {ways.length > 1 && <p class="quiet">{t("or")}</p>}
         {ways.includes("oidc") && (
-          <a class="button" data-testid="sign-in-provider" href={page.api.providerUrl(here())}>
+          <a class="button" data-testid="sign-in-provider" href={page.api.providerUrl(here(), keeps)}>
             {t("signInProvider")}
           </a>
         )}
@@ -48,7 +51,7 @@ export function SignIn() {
   );
 }
 
-function KeyForm() {
+function KeyForm({ keeps }: { keeps: boolean }) {
   const { identity } = usePage();
   const field = useRef<HTMLInputElement>(null);
   const [error, setError] = useState<ApiError | null>(null);
@@ -60,7 +63,7 @@ function KeyForm() {
     setBusy(true);
     setError(null);
     try {
-      await identity.signIn(input.value);
+      await identity.signIn(input.value, keeps);
     } catch (refusal) {
       if (!(refusal instanceof ApiError)) throw refusal;
       setError(refusal);

@@ -20,6 +20,8 @@ import { language, storage } from "./preferences.ts";
 
 /** Whose drafts this browser keeps. */
 const OWNER_KEY = "agw.owner";
+/** The sign-in that took a guest's session along has its answer, and this browser its cookie, by then. */
+const MOVED_MS = 1000;
 
 const visibility: Visibility = {
   isHidden: () => document.visibilityState === "hidden",
@@ -61,7 +63,11 @@ export class Page {
     const baseUrl = new URL(".", document.baseURI).href;
     this.shared = tokenIn(location.hash, "shared");
     this.handover.value = tokenIn(location.hash, "handover");
-    this.api = new Api({ baseUrl, onUnauthorized: () => this.identity.lost() });
+    this.api = new Api({
+      baseUrl,
+      onUnauthorized: () => this.identity.lost(),
+      onMoved: () => setTimeout(() => this.#askAgain(), MOVED_MS),
+    });
     this.identity = new Identity({ api: this.api });
     const kept = this.shared === null ? storage : memoryStorage();
     this.store = new SessionStore({ api: this.api, storage: kept, hash: location.hash });
@@ -88,6 +94,11 @@ export class Page {
       if (this.identity.phase !== "asking") void this.identity.check();
       if (this.#isInside) void this.store.refresh();
     });
+  }
+
+  /** In another tab this guest has signed in. */
+  #askAgain(): void {
+    if (this.shared === null && this.identity.me?.kind === "visitor") void this.identity.check();
   }
 
   #addressChanged(): void {

@@ -6,6 +6,7 @@ Guarantees:
 - a line is decoded once, into an envelope whose `params` and `result` stay raw bytes until somebody asks;
 - a line longer than the limit is never buffered past the limit: it becomes one `Oversize`, and reading goes
   on after its newline;
+- where a spool is given, a long line waits for its end outside of memory, and is decoded where it lies;
 - a line that is no JSON-RPC message becomes one `Garbage` (agents print banners on stdout), never an
   exception;
 - invalid UTF-8 and lone surrogate escapes become U+FFFD, never an exception.
@@ -13,8 +14,10 @@ Guarantees:
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final, TypeVar
+import codecs
+import re
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +26,15 @@ PROTOCOL_VERSION: Final = 1
 
 LINE_LIMIT_BYTES: Final = 16 * 1024 * 1024
 """Images and tool output travel inside one line; asyncio's default of 64 KiB kills readers."""
+
+SPOOL_ABOVE_BYTES: Final = 256 * 1024
+"""A longer line is spooled, if there is a spool."""
+NAME_BYTES: Final = 1024
+"""The id or method of a long line is at most so long."""
+PARSE_BYTES: Final = 1024 * 1024
+"""`params` and `result` with a shape of their own are at most so long: what is long in them is raw."""
+LONE_SURROGATES: Final = 10_000
+"""A line with more of them is garbage."""
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -86,9 +98,57 @@ class Oversize(msgspec.Struct, frozen=True):
     limit_bytes: int
 
 
-Message = Envelope | Garbage | Oversize
+class Unspoolable(msgspec.Struct, frozen=True):
+    """A long line could not be kept until its end; `reason` says why."""
+
+    reason: str
+
+
+class Spool(Protocol):
+    """Keeps a long line until its end, outside of memory."""
+
+    def write(self, data: bytes) -> None:
+        """Adds to the end. Raises OSError."""
+
+    def lines(self) -> Any:
+        """All of it as one writable buffer. Raises OSError."""
+
+    def used(self, count: int) -> None:
+        """The first so many bytes of the buffer are not looked at again."""
+
+    def drop(self) -> None:
+        """Forgets what is kept; called once. A buffer that was given stays good."""
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """A long line that has ended and is not decoded yet."""
+
+    spool: Spool
+    size_bytes: int
+
+    def decode(self) -> Envelope | Garbage | Unspoolable:
+        """The message; what is raw in it is a view of the spool's buffer."""
+        try:
+            return _decode_long(self.spool.lines())
+        except OSError as error:
+            return Unspoolable(error.strerror or str(error))
+
+
+Message = Envelope | Garbage | Oversize | Spooled | Unspoolable
+
+
+class _Long(msgspec.Struct, frozen=True):
+    """An envelope of which nothing is decoded that could be long."""
+
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    method: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
+_decode_long_envelope = msgspec.json.Decoder(_Long).decode
 _encoder = msgspec.json.Encoder()
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 _GARBAGE_KEPT_BYTES: Final = 400
@@ -98,15 +158,20 @@ _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 class Lines:
     """Splits a byte stream into messages, whatever the chunks it arrives in."""
 
-    def __init__(self, *, limit_bytes: int = LINE_LIMIT_BYTES) -> None:
+    def __init__(
+        self, *, limit_bytes: int = LINE_LIMIT_BYTES, spool: Callable[[], Spool] | None = None
+    ) -> None:
         self._limit = limit_bytes
+        self._new_spool = spool
         self._parts: list[bytes] = []
         self._held = 0
         self._skipping = False
+        self._spool: Spool | None = None
+        self._mending = codecs.getincrementaldecoder("utf-8")("replace")
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the unfinished line held in memory; never more than the limit."""
+        """Bytes of the unfinished line, in memory or in the spool; never more than the limit."""
         return self._held
 
     def feed(self, chunk: bytes) -> list[Message]:
@@ -119,20 +184,47 @@ class Lines:
         self._hold(rest, messages)
         return messages
 
+    def close(self) -> None:
+        """Forgets the unfinished line."""
+        self._drop()
+
     def _hold(self, part: bytes, messages: list[Message]) -> None:
         if self._skipping or not part:
             return
         if self._held + len(part) > self._limit:
-            self._drop()
-            self._skipping = True
-            messages.append(Oversize(self._limit))
+            self._skip(Oversize(self._limit), messages)
             return
-        self._parts.append(part)
         self._held += len(part)
+        if self._spool is None and (self._new_spool is None or self._held <= SPOOL_ABOVE_BYTES):
+            self._parts.append(part)
+            return
+        try:
+            self._write(part)
+        except OSError as error:
+            self._skip(Unspoolable(error.strerror or str(error)), messages)
+
+    def _write(self, part: bytes) -> None:
+        """Into the spool, as valid UTF-8. Raises OSError."""
+        if self._spool is None:
+            assert self._new_spool is not None  # noqa: S101 - _hold asked
+            self._spool = self._new_spool()
+            part, self._parts = b"".join((*self._parts, part)), []
+        if not part.isascii() or self._mending.getstate()[0]:
+            part = self._mending.decode(part).encode()
+        self._spool.write(part)
+
+    def _skip(self, instead: Message, messages: list[Message]) -> None:
+        """The rest of this line is not kept."""
+        self._drop()
+        self._skipping = True
+        messages.append(instead)
 
     def _finish(self, messages: list[Message]) -> None:
         if self._skipping:
             self._skipping = False
+            return
+        if self._spool is not None:
+            self._finish_spool(self._spool, messages)
             return
         line = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._drop()
@@ -140,9 +232,24 @@ class Lines:
             return
         messages.append(decode(line))
 
+    def _finish_spool(self, spool: Spool, messages: list[Message]) -> None:
+        try:
+            spool.write(self._mending.decode(b"", final=True).encode())
+        except OSError as error:
+            self._drop()
+            messages.append(Unspoolable(error.strerror or str(error)))
+            return
+        messages.append(Spooled(spool, self._held))
+        self._spool = None
+        self._drop()
+
     def _drop(self) -> None:
         self._parts.clear()
         self._held = 0
+        self._mending.reset()
+        if self._spool is not None:
+            self._spool.drop()
+            self._spool = None
 
 
 def decode(line: bytes) -> Message:
@@ -168,25 +275,88 @@ def _valid_utf8(line: bytes) -> bytes:
     return line
 
 
+_LONE: Final = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+"
+    rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+"""Up to the end of the next escape of half a surrogate pair; whole pairs and other escapes are passed."""
+_ESCAPE: Final = len(rb"\ud800")
+
+
+def _mend_surrogates(line: Any) -> bool:
+    """Makes every lone surrogate escape (legal JSON, no legal Unicode) in a writable buffer U+FFFD, in place;
+    False if there are too many.
+    """
+    end = 0
+    for _ in range(LONE_SURROGATES):
+        found = _LONE.match(line, end)
+        if found is None:
+            return True
+        end = found.end()
+        line[end - _ESCAPE : end] = b"\\ufffd"
+    return _LONE.match(line, end) is None
+
+
 def _paired_surrogates(line: bytes) -> bytes:
-    """The line with every lone surrogate escape (legal JSON, no legal Unicode) as U+FFFD."""
+    mended = bytearray(line)
+    return bytes(mended) if _mend_surrogates(mended) else b""
+
+
+def _decode_long(line: Any) -> Envelope | Garbage:
+    """A long line as a message, without a copy of it; the buffer is valid UTF-8."""
+    if (line.find(b"\\ud") >= 0 or line.find(b"\\uD") >= 0) and not _mend_surrogates(line):
+        return _garbage(line[:_GARBAGE_KEPT_BYTES])
     try:
-        text = json.dumps(json.loads(line), ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        return line
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        long = _decode_long_envelope(line)
+        if _size(long.id) > NAME_BYTES or _size(long.method) > NAME_BYTES:
+            return _garbage(line[:_GARBAGE_KEPT_BYTES])
+        message = Envelope(
+            _id(raw(long.id)) if isinstance(long.id, msgspec.Raw) else msgspec.UNSET,
+            _method(raw(long.method)) if isinstance(long.method, msgspec.Raw) else None,
+            long.params,
+            long.result,
+            _long_error(long.error),
+        )
+    except (msgspec.DecodeError, RecursionError):
+        return _garbage(line[:_GARBAGE_KEPT_BYTES])
+    if message.method is None and message.id is msgspec.UNSET:
+        return _garbage(line[:_GARBAGE_KEPT_BYTES])
+    return message
+
+
+_id = msgspec.json.Decoder(Id).decode
+_method = msgspec.json.Decoder(str | None).decode
+_error = msgspec.json.Decoder(RpcError | None).decode
+
+
+def _long_error(error: msgspec.Raw | msgspec.UnsetType) -> RpcError | msgspec.UnsetType | None:
+    if isinstance(error, msgspec.UnsetType):
+        return error
+    if _size(error) > SPOOL_ABOVE_BYTES:
+        return RpcError(message="The agent failed with words too long to show.")
+    short: RpcError | None = _error(error)
+    return short
+
+
+def _size(value: msgspec.Raw | msgspec.UnsetType) -> int:
+    return 0 if isinstance(value, msgspec.UnsetType) else memoryview(value).nbytes
 
 
 def _garbage(line: bytes) -> Garbage:
     return Garbage(line[:_GARBAGE_KEPT_BYTES].decode("utf-8", "replace"))
 
 
-def parse(value: msgspec.Raw | msgspec.UnsetType, kind: type[T]) -> T:
+def parse(
+    value: msgspec.Raw | msgspec.UnsetType, kind: type[T], *, limit_bytes: int | None = PARSE_BYTES
+) -> T:
     """`params` or `result` as `kind` (`{}` where absent or null).
 
-    Raises msgspec.DecodeError (its subclass ValidationError names the path) where the shape does not fit.
+    Raises msgspec.DecodeError (its subclass ValidationError names the path) where the shape does not fit, or
+    if it is longer than `limit_bytes` (None: any length, for shapes whose long members are raw).
     """
     body = memoryview(raw(value))
+    if limit_bytes is not None and body.nbytes > limit_bytes:
+        raise msgspec.DecodeError(f"It is longer than {limit_bytes} bytes.")
     if body.nbytes == len(b"null") and body.tobytes() == b"null":
         body = memoryview(_EMPTY_OBJECT)
     try:

@@ -355,7 +355,7 @@ class AgentConnection:
             line.spool.used(used)
             if self._refuse_more():
                 return
-            if self._handler.backlog_bytes > BACKLOG_BYTES // 4:
+            if used and self._handler.backlog_bytes > BACKLOG_BYTES // 4:
                 await self._handler.written()
 
     def _collect(self, message: acp.Envelope, updates: list[Raw]) -> None:

@@ -31,6 +31,8 @@ SPOOL_ABOVE_BYTES: Final = 256 * 1024
 """A longer line is spooled, if there is a spool."""
 NAME_BYTES: Final = 1024
 """The id or method of a long line is at most so long."""
+ERROR_BYTES: Final = 256 * 1024
+"""The error of a long line is at most so long."""
 PARSE_BYTES: Final = 1024 * 1024
 """`params` and `result` with a shape of their own are at most so long: what is long in them is raw."""
 LONE_SURROGATES: Final = 10_000
@@ -332,7 +334,7 @@ _error = msgspec.json.Decoder(RpcError | None).decode
 def _long_error(error: msgspec.Raw | msgspec.UnsetType) -> RpcError | msgspec.UnsetType | None:
     if isinstance(error, msgspec.UnsetType):
         return error
-    if _size(error) > SPOOL_ABOVE_BYTES:
+    if _size(error) > ERROR_BYTES:
         return RpcError(message="The agent failed with words too long to show.")
     short: RpcError | None = _error(error)
     return short

@@ -1,16 +1,20 @@
-"""Logs as rows of SQLite: where events arrive (`tail`), where they stay (`events`), and how they are read.
+"""Logs as rows of SQLite: where events arrive (`tail`), where they stay (`events`, and `large`), and how they
+are read.
 
 A commit appends to `tail`, a row for the neighbours of each log in it; `settle` moves everything from there
 to `events`, where a log's rows lie together. A row is named by the last seq in it, so that a cursor inside it
 finds it.
 
-Guarantees: a log reads the same from either table, and while its rows move; a row that was written twice, by
+An event too large to be copied stays where it is written, in `large`, and is written bit by bit.
+
+Guarantees: a log reads the same from any table, and while its rows move; a row that was written twice, by
 a try that was thought to have failed, is read once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import heapq
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -39,23 +43,27 @@ _APPEND: Final = "INSERT INTO tail (session, seq, at, body) VALUES (?, ?, ?, ?)"
 _INSERT: Final = "INSERT INTO events (session, seq, at, body) VALUES (?, ?, ?, ?)"
 _READ: Final = (
     "SELECT seq, at, body FROM events WHERE session = ?1 AND seq > ?2 UNION ALL"
-    " SELECT seq, at, body FROM tail WHERE session = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+    " SELECT seq, at, body FROM tail WHERE session = ?1 AND seq > ?2 UNION ALL"
+    " SELECT seq, at, body FROM large WHERE session = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
 )
 _PAGE: Final = (
     "SELECT seq, at, iif(length(body) > ?3 AND substr(body, 10, 10) NOT IN (?4, ?5), NULL, body)"
     " FROM events WHERE session = ?1 AND seq > ?2 ORDER BY seq LIMIT ?6"
 )
+_LARGE_ONES: Final = "SELECT seq FROM large WHERE session = ? AND seq > ? ORDER BY seq"
 _DELTAS: Final = (b"text_delta", b"thought_delta"[:10])
 """What stands behind `{"type":"` in the body of a delta, up to the tenth byte."""
 """A page of rows, without the bodies of large ones that are no deltas: nothing of them is made small."""
 _LAST: Final = (
     "SELECT max(coalesce((SELECT max(seq) FROM events WHERE session = ?1), 0),"
-    " coalesce((SELECT max(seq) FROM tail WHERE session = ?1), 0))"
+    " coalesce((SELECT max(seq) FROM tail WHERE session = ?1), 0),"
+    " coalesce((SELECT max(seq) FROM large WHERE session = ?1), 0))"
 )
 _MOVE: Final = "INSERT OR IGNORE INTO events (session, seq, at, body) SELECT session, seq, at, body FROM tail"
 _SIZE: Final = (
     "SELECT coalesce((SELECT sum(length(body)) FROM events WHERE session = ?1), 0)"
     " + coalesce((SELECT sum(length(body)) FROM tail WHERE session = ?1), 0)"
+    " + coalesce((SELECT sum(length(body)) FROM large WHERE session = ?1), 0)"
 )
 
 
@@ -99,7 +107,28 @@ def _events_of(seq: int, at: int, body: bytes) -> list[Event]:
 
 def append(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """Adds rows where they arrive."""
-    connection.executemany(_APPEND, rows)
+    connection.executemany(_APPEND, [row for row in rows if not _stays(row)])
+    for row in filter(_stays, rows):
+        _append_large(connection, *row)
+
+
+def _stays(row: Row) -> bool:
+    """Whether a row is written where it stays: a large event, but for text, which may join its neighbours."""
+    return len(row[3]) > LARGE_BYTES and row[3][9:19] not in _DELTAS
+
+
+def _append_large(connection: sqlite3.Connection, session: int, seq: int, at: int, body: bytes) -> None:
+    """A large row, written in place: as a value of a statement it would be in memory twice more."""
+    made = connection.execute(
+        "INSERT OR IGNORE INTO large (session, seq, at, body) VALUES (?, ?, ?, zeroblob(?))",
+        (session, seq, at, len(body)),
+    )
+    if not made.rowcount or made.lastrowid is None:
+        return  # by a try that was thought to have failed
+    with connection.blobopen("large", "body", made.lastrowid) as blob:
+        rest = memoryview(body)
+        for start in range(0, len(rest), LARGE_BYTES):
+            blob.write(rest[start : start + LARGE_BYTES])
 
 
 def let_go(connection: sqlite3.Connection) -> None:
@@ -253,6 +282,15 @@ class _StoredRow(NamedTuple):
 
 def _stored(connection: sqlite3.Connection, session: int, after: int) -> Iterator[_StoredRow]:
     """The rows of a log above a cursor, in order; those that were read may be changed meanwhile."""
+    large = [seq for (seq,) in connection.execute(_LARGE_ONES, (session, after))]
+    return heapq.merge(
+        _rows(connection, session, after),
+        (_StoredRow(seq, [(seq, None)], is_large=True) for seq in large),
+        key=lambda row: row.seq,
+    )
+
+
+def _rows(connection: sqlite3.Connection, session: int, after: int) -> Iterator[_StoredRow]:
     seen = 0
     while rows := connection.execute(_PAGE, (session, after, LARGE_BYTES, *_DELTAS, READ_ROWS)).fetchall():
         for seq, at, body in rows:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from gateway import logs, terminal
+from gateway import logs, memory, terminal
 from gateway.addresses import is_loopback
 from gateway.config import DEFAULT_TENANT, Config
 from gateway.config_file import ConfigError, load, shown
@@ -350,6 +350,7 @@ def _run(options: argparse.Namespace, config: Config, listener: socket.socket) -
     import uvloop
 
     os.umask(0o077)
+    memory.return_large_blocks()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve_until_signal(options, config, listener))

@@ -3,7 +3,10 @@
 Guarantees (each learnt from a real agent):
 - messages are handed on in the order of the wire, all of one read together;
 - every request that nobody here answers gets −32601, so that no agent stalls;
-- a line past the limit ends the connection with words, at no more memory than the limit;
+- a line past the limit ends the connection with words, at no more memory than the limit; a long line is
+  spooled, waits for its turn among those of all agents, and becomes events bit by bit;
+- an agent is not read while it is ahead of what the disk has taken, and is ended with words once its handler
+  takes no more, or if it does not read what it is sent;
 - lines that are no JSON-RPC are counted, logged and skipped;
 - an optional value that is odd counts as absent, a number is inside its bounds (worker/foreign.py);
 - when the pipe or the process ends, every waiting call ends with `AgentGone`.
@@ -15,13 +18,15 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, Final, Protocol, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.spawner import Worker
+from gateway.spool import FileSpool, Intake
 from worker import acp, foreign
 from worker.foreign import Name, OnOdd
 
@@ -34,6 +39,10 @@ OUTPUT_SHARE: Final = 0.5
 OUTPUT_BURST_SECONDS: Final = 1.0
 """How far it may run ahead of its share: long answers that come at once do not feel it."""
 OUTPUT_PAUSE_SECONDS: Final = 0.2
+BACKLOG_BYTES: Final = 4 * 1024 * 1024
+"""An agent whose events wait for the disk with so many bytes is not read meanwhile."""
+UNREAD_BYTES: Final = 4 * 1024 * 1024
+"""An agent that has not read so much of what it was sent is ended."""
 EXTENSION: Final = "agent-gateway"
 """The key of this gateway's own members in ACP's `_meta`."""
 
@@ -44,6 +53,10 @@ class AgentGone(Exception):
 
 class WireError(Exception):
     """The worker broke the protocol past repair; the text says how."""
+
+
+class OutputLimit(WireError):
+    """The agent said more than may be kept; the text is for the user."""
 
 
 class AgentError(Exception):
@@ -116,6 +129,21 @@ class Handler(Protocol):
     def on_updates(self, updates: Sequence[Raw]) -> None:
         """The `update` members of neighbouring `session/update` notifications of one read."""
 
+    def on_long_update(self, update: Raw) -> Iterator[int]:
+        """An `update` from a long line, handed on bit by bit: yields how many of its bytes are not looked at
+        again.
+        """
+
+    def refusal(self) -> str | None:
+        """Why nothing more is taken of the agent, in words for the user."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What was made of the agent's output and is not on disk yet."""
+
+    async def written(self) -> None:
+        """Waits until what was made of the agent's output is on disk."""
+
     def on_request(self, message: acp.Envelope) -> bool:
         """A request of the agent; False: not known here, and answered −32601 for you."""
 
@@ -131,19 +159,36 @@ class AgentConnection:
     """One worker's ACP peer. `async with` connects the pipes; leaving closes them."""
 
     def __init__(
-        self, worker: Worker, handler: Handler, *, line_bytes: int, on_odd: OnOdd = foreign.ignored
+        self,
+        worker: Worker,
+        handler: Handler,
+        *,
+        line_bytes: int,
+        spool_dir: str,
+        intake: Intake,
+        on_odd: OnOdd = foreign.ignored,
     ) -> None:
-        """`on_odd` hears of every value that was left out."""
+        """Long lines are spooled in `spool_dir`; `intake` is all agents'. `on_odd` hears of every value that
+        was left out.
+        """
         self._worker = worker
         self._handler = handler
         self._count_odd = on_odd
         self._odd = 0
-        self._lines = acp.Lines(limit_bytes=line_bytes, on_odd=self.on_odd)
+        self._lines = acp.Lines(
+            limit_bytes=line_bytes, spool=lambda: FileSpool(spool_dir), on_odd=self.on_odd
+        )
+        self._intake = intake
+        self._todo: deque[acp.Message] = deque()
+        """What has been read and waits behind a long line."""
+        self._holding: asyncio.Task[None] | None = None
+        """While it runs, the agent is not read."""
         self._calls: dict[acp.Id, asyncio.Future[Raw]] = {}
         self._next_id = 0
         self._garbage = 0
         self._end: Exception | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reader = _Reader(self)
         self._reading: asyncio.ReadTransport | None = None
         self._writing: asyncio.WriteTransport | None = None
         self._writer = _Writer()
@@ -151,7 +196,7 @@ class AgentConnection:
     async def __aenter__(self) -> AgentConnection:
         loop = asyncio.get_running_loop()
         out, into = os.fdopen(self._worker.stdout, "rb", 0), os.fdopen(self._worker.stdin, "wb", 0)
-        self._reading, _ = await loop.connect_read_pipe(lambda: _Reader(self), out)
+        self._reading, _ = await loop.connect_read_pipe(lambda: self._reader, out)
         self._writing, _ = await loop.connect_write_pipe(lambda: self._writer, into)
         return self
 
@@ -160,6 +205,12 @@ class AgentConnection:
         if self._reading is not None:
             self._reading.close()
         self._finish(AgentGone("The connection to the agent was closed."))
+        if self._holding is not None:
+            self._holding.cancel()
+            await asyncio.wait([self._holding])
+        self._handler = (
+            _NOBODY  # they hold each other, and a session that has ended must not wait for the collector
+        )
 
     def close_stdin(self) -> None:
         """EOF on stdin, which ends most agents; what is not written yet is dropped."""
@@ -180,6 +231,7 @@ class AgentConnection:
             return await future
         finally:
             self._calls.pop(request_id, None)
+            del future  # its exception holds this frame, and with it the session
 
     def notify(self, method: str, params: object) -> None:
         """A notification to the agent."""
@@ -225,8 +277,11 @@ class AgentConnection:
         self.notify("session/cancel", {"sessionId": agent_session_id})
 
     def _write(self, line: bytes) -> None:
-        if self._writing is not None and not self._writing.is_closing():
-            self._writing.write(line)
+        if self._writing is None or self._writing.is_closing():
+            return
+        self._writing.write(line)
+        if self._writing.get_write_buffer_size() > UNREAD_BYTES:
+            self._finish(WireError("The agent does not read what it is sent."))
 
     def _shaped(self, result: Raw, kind: type[acp.T]) -> acp.T:
         try:
@@ -238,21 +293,89 @@ class AgentConnection:
 
     def feed(self, chunk: bytes) -> None:
         """Bytes of the agent's stdout."""
+        self._todo += self._lines.feed(chunk)
+        self._work()
+
+    def _work(self) -> None:
+        """Handles what was read, up to a long line or the end."""
         updates: list[Raw] = []
-        for message in self._lines.feed(chunk):
+        while self._todo and self._end is None and self._holding is None:
+            message = self._todo.popleft()
             if isinstance(message, acp.Envelope) and message.method == "session/update":
                 self._collect(message, updates)
                 continue
-            if updates:
-                self._handler.on_updates(updates)
-                updates = []
-            self._take(message)
-        if updates:
+            self._hand_on(updates)
+            updates = []
+            if isinstance(message, acp.Spooled):
+                self._hold(message)
+            else:
+                self._take(message)
+        self._hand_on(updates)
+        if self._holding is None and self._handler.backlog_bytes > BACKLOG_BYTES:
+            self._hold(None)
+
+    def _hand_on(self, updates: list[Raw]) -> None:
+        if updates and self._end is None:
             self._handler.on_updates(updates)
+            self._refuse_more()
+
+    def _refuse_more(self) -> bool:
+        """Ends the connection if no more is taken of this agent."""
+        words = self._handler.refusal()
+        if words is not None:
+            self._finish(OutputLimit(words))
+        return self._end is not None
+
+    def _hold(self, line: acp.Spooled | None) -> None:
+        """Stops reading until a long line is handled, or the disk has caught up."""
+        if self._end is not None:
+            return
+        self._reader.pause("held")
+        waiting = self._handler.written() if line is None else self._take_long(line)
+        self._holding = asyncio.create_task(self._until(waiting), name=f"output of {self._worker.pid}")
+
+    async def _until(self, waiting: Coroutine[Any, Any, None]) -> None:
+        try:
+            await waiting
+        except Exception:
+            log.exception("worker %d: its output could not be handled", self._worker.pid)
+            self.broken("What the agent said could not be handled.")
+        finally:
+            self._holding = None
+        self._work()
+        if self._holding is None and self._end is None:
+            self._reader.resume("held")
+
+    async def _take_long(self, line: acp.Spooled) -> None:
+        async with self._intake.room(line.size_bytes):
+            try:
+                if not self._refuse_more():
+                    await self._handle_long(line)
+            finally:
+                line.spool.drop()
+            del line
+            await self._handler.written()
+
+    async def _handle_long(self, line: acp.Spooled) -> None:
+        message = line.decode()
+        if not isinstance(message, acp.Envelope) or message.method != "session/update":
+            self._take(message)
+            return
+        try:
+            update = acp.parse(message.params, _UpdateParams, limit_bytes=None).update
+        except msgspec.DecodeError as error:
+            self._log_garbage(f"session/update without an update: {error}")
+            return
+        for used in self._handler.on_long_update(update):
+            line.spool.used(used)
+            if self._refuse_more():
+                return
+            if used and self._handler.backlog_bytes > BACKLOG_BYTES // 4:
+                await self._handler.written()
 
     def _collect(self, message: acp.Envelope, updates: list[Raw]) -> None:
         try:
-            updates.append(acp.parse(message.params, _UpdateParams, self.on_odd).update)
+            updates.append(acp.parse(message.params, _UpdateParams, self.on_odd, limit_bytes=None).update)
         except msgspec.DecodeError as error:
             self._log_garbage(f"session/update without an update: {error}")
 
@@ -262,6 +385,8 @@ class AgentConnection:
                 self._log_garbage(text)
             case acp.Oversize(limit_bytes=limit):
                 self._finish(WireError(f"The agent sent a line longer than {limit} bytes."))
+            case acp.Unspoolable(reason=reason):
+                self._finish(WireError(f"A long line of the agent's could not be kept: {reason}."))
             case acp.Envelope() if message.is_response:
                 self._settle(message)
             case acp.Envelope() if message.is_request:
@@ -305,9 +430,15 @@ class AgentConnection:
         if self._end is not None:
             return
         self._end = reason
+        for message in self._todo:
+            if isinstance(message, acp.Spooled):
+                message.spool.drop()
+        self._todo.clear()
+        self._lines.close()
         for future in self._calls.values():
             if not future.done():
-                future.set_exception(reason)
+                # One of its own: an exception keeps the frames that it passes, and this one is kept.
+                future.set_exception(type(reason)(*reason.args))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -315,6 +446,33 @@ class AgentConnection:
     def end(self) -> Exception | None:
         """Why the connection ended; None while it stands."""
         return self._end
+
+
+class _Nobody:
+    """The handler of a connection that has ended."""
+
+    backlog_bytes = 0
+
+    def on_updates(self, updates: Sequence[Raw]) -> None:
+        return
+
+    def on_long_update(self, update: Raw) -> Iterator[int]:
+        return iter(())
+
+    def refusal(self) -> str | None:
+        return None
+
+    async def written(self) -> None:
+        return
+
+    def on_request(self, message: acp.Envelope) -> bool:
+        return False
+
+    def on_notification(self, message: acp.Envelope) -> None:
+        return
+
+
+_NOBODY: Final = _Nobody()
 
 
 class _Reader(asyncio.Protocol):
@@ -329,6 +487,8 @@ class _Reader(asyncio.Protocol):
         self._connection = connection
         self._spent = 0.0
         self._since = 0.0
+        self._reasons: set[str] = set()
+        """Why it is not read at the moment."""
         self._transport: asyncio.ReadTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -346,12 +506,22 @@ class _Reader(asyncio.Protocol):
             log.exception("what an agent said could not be handled")
             self._connection.broken("What the agent said could not be handled.")
         self._spent = max(0.0, self._spent - earned) + time.perf_counter() - began
-        if self._spent > OUTPUT_BURST_SECONDS and self._transport is not None:
-            self._transport.pause_reading()
-            loop.call_later(OUTPUT_PAUSE_SECONDS, self._resume)
+        if self._spent > OUTPUT_BURST_SECONDS:
+            self.pause("share")
+            loop.call_later(OUTPUT_PAUSE_SECONDS, self.resume, "share")
 
-    def _resume(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+    def pause(self, reason: str) -> None:
+        """Stops reading until this reason, and every other, has gone."""
+        if not self._reasons and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._reasons.add(reason)
+
+    def resume(self, reason: str) -> None:
+        """This reason not to read has gone."""
+        if reason not in self._reasons:
+            return
+        self._reasons.discard(reason)
+        if not self._reasons and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def eof_received(self) -> None:

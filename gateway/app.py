@@ -51,6 +51,7 @@ from gateway.lifecycle import CloseReason
 from gateway.limits import TokenBuckets
 from gateway.lock import DataLock
 from gateway.manager import SessionManager
+from gateway.memory import Trimmer
 from gateway.metrics import Metrics
 from gateway.oidc import Http, Provider, verifier_of
 from gateway.passes import Passes
@@ -64,6 +65,7 @@ from gateway.shop.cart import Shop, bounds_of
 from gateway.shop.catalog import SHIPPED, Catalogue
 from gateway.shop.tools import ShopTools
 from gateway.slots import WorkerSlots
+from gateway.spool import Intake
 from gateway.starts import StartQueue
 from gateway.stores.base import Store
 from gateway.stores.credentials import CredentialStore
@@ -106,6 +108,7 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.SessionEnded: 409,
     errors.SessionBusy: 409,
     errors.QueueFull: 429,
+    errors.ConversationFull: 409,
     errors.PermissionNotPending: 409,
     errors.ProductNotFound: 404,
     errors.NotInCart: 404,
@@ -192,6 +195,8 @@ class Gateway:
             shop=shop,
             shop_tools=ShopTools(shop),
             passes=Passes(),
+            intake=Intake(),
+            trimmer=Trimmer(),
             metrics=metrics,
             usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
@@ -385,6 +390,7 @@ class Gateway:
             stack.push_async_callback(self._close_brokers)
             stack.push_async_callback(self.mcp.close)
             stack.callback(self.shopping.close)
+            stack.callback(services.trimmer.close)
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)

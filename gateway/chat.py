@@ -12,7 +12,10 @@ text.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+import codecs
+import itertools
+from collections.abc import Iterator
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -22,27 +25,110 @@ from gateway.events import iso
 from gateway.lifecycle import SessionState
 from gateway.posting import Posting
 
+ELSEWHERE_BYTES: Final = 4 * 1024
+"""JSON of an agent's own that is longer (a tool's input and output, an image) is not kept in memory."""
+KEPT_TEXT_BYTES: Final = 16 * 1024
+"""Of a longer text, what is not the end may leave the memory."""
+PIECE_BYTES: Final = 32 * 1024
+ITEM_BYTES: Final = 800
+"""What an item costs beside its text and fields in CPython 3.11, about."""
+CACHED_JSON_BYTES: Final = 2 * 1024 * 1024
+"""So much of a conversation's encoded form is kept beside it; the rest is encoded each time."""
+
 _EMPTY_LIST: Final = Raw(b"[]")
 _encode = msgspec.json.Encoder().encode
 
 
+class Overflow(Protocol):
+    """Where text goes that is not kept in memory; only ever added to."""
+
+    def put(self, data: bytes) -> int:
+        """Keeps it; where it begins. Raises OSError."""
+
+    def get(self, start: int, size: int) -> bytes:
+        """What was kept from there on. Raises OSError."""
+
+
 class Text:
-    """Text that grows at its end; appending costs the same however long it is."""
+    """Text that grows at its end; appending costs the same however long it is.
 
-    __slots__ = ("_chunks", "length")
+    It is kept as UTF-8, which takes as many bytes as it takes to send: a str takes four for every character
+    as soon as one of them is an emoji, and some sixty for each piece. With an `overflow`, of a long text only
+    the end is in memory.
+    """
 
-    def __init__(self, text: str = "") -> None:
-        self._chunks = [text] if text else []
-        self.length = len(text)
+    __slots__ = ("_bytes", "_overflow", "_parts", "length")
 
-    def append(self, text: str) -> None:
-        self._chunks.append(text)
+    def __init__(self, text: str = "", *, overflow: Overflow | None = None) -> None:
+        self._bytes = bytearray()
+        self._overflow = overflow
+        self._parts: list[tuple[int, int]] = []
+        """What is not in memory, in order: (start, size)."""
+        self.length = 0
+        """In characters."""
+        if text:
+            self.append(text)
+
+    def append(self, text: str) -> int:
+        """Adds to the end; how many bytes more are in memory."""
+        before = len(self._bytes)
+        self._bytes += text.encode("utf-8", "replace")
         self.length += len(text)
+        if len(self._bytes) > KEPT_TEXT_BYTES and self._overflow is not None:
+            self._let_go(self._overflow)
+        return len(self._bytes) - before
+
+    def _let_go(self, overflow: Overflow) -> None:
+        try:
+            start = overflow.put(bytes(self._bytes))
+        except OSError:
+            return  # the disk is full: the next time
+        size = len(self._bytes)
+        if self._parts and sum(self._parts[-1]) == start:
+            start, before = self._parts.pop()
+            size += before
+        self._parts.append((start, size))
+        self._bytes = bytearray()
+
+    @property
+    def size_bytes(self) -> int:
+        """How much is kept in memory."""
+        return len(self._bytes)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a part of it is not in memory."""
+        return bool(self._parts)
+
+    def pieces(self) -> Iterator[str]:
+        """The text as it is now, piece by piece, however it grows meanwhile."""
+        parts, rest, overflow = list(self._parts), bytes(self._bytes), self._overflow
+        return _pieces(parts, rest, overflow)
+
+    def json(self) -> Iterator[bytes]:
+        """The same as one JSON string."""
+        pieces = self.pieces()
+        return itertools.chain([b'"'], (_encode(piece)[1:-1] for piece in pieces), [b'"'])
 
     def __str__(self) -> str:
-        if len(self._chunks) > 1:
-            self._chunks = ["".join(self._chunks)]
-        return self._chunks[0] if self._chunks else ""
+        return "".join(self.pieces()) if self._parts else self._bytes.decode()
+
+
+def _pieces(parts: list[tuple[int, int]], rest: bytes, overflow: Overflow | None) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for start, size in parts:
+        for at in range(start, start + size, PIECE_BYTES):
+            assert overflow is not None  # noqa: S101 - nothing went anywhere without it
+            yield decoder.decode(overflow.get(at, min(PIECE_BYTES, start + size - at)))
+    yield decoder.decode(rest, final=True)
+
+
+class Elsewhere(Struct, frozen=True):
+    """Stands for a long value that is not kept in memory; the event of this number has it."""
+
+    seq: int
+    name: str
+    """The event's field."""
 
 
 class Message:
@@ -51,12 +137,12 @@ class Message:
     __slots__ = ("_json", "at", "id", "index", "is_placeholder", "is_streaming", "sender", "text", "turn_id")
 
     def __init__(
-        self, message: ev.MessageAdded, *, at: int, index: int, is_placeholder: bool = False
+        self, message: ev.MessageAdded, text: Text, *, at: int, index: int, is_placeholder: bool = False
     ) -> None:
         self.id = message.message_id
         self.sender = message.sender
         self.turn_id = message.turn_id
-        self.text = Text(message.content)
+        self.text = text
         self.at = at
         self.index = index
         self.is_streaming = message.is_streaming
@@ -67,19 +153,29 @@ class Message:
         """Forgets the encoded form."""
         self._json = None
 
-    @property
-    def json(self) -> bytes:
-        """The message as State spells it."""
-        if self._json is None:
-            self._json = _encode(
-                {
-                    "sender": self.sender,
-                    "content": str(self.text),
-                    "timestamp": iso(self.at),
-                    "is_streaming": self.is_streaming,
-                }
-            )
-        return self._json
+    def json_parts(self) -> Iterator[bytes]:
+        """The message as State spells it, part by part, as it is now."""
+        head = b'{"sender":%b,"content":' % _encode(self.sender)
+        rest = _encode({"timestamp": iso(self.at), "is_streaming": self.is_streaming})
+        return itertools.chain([head], self.text.json(), [b"," + rest[1:]])
+
+    def json(self, *, keep: bool) -> bytes:
+        """The message as State spells it; `keep` keeps that for the next time."""
+        if self._json is not None:
+            return self._json
+        if self.text.is_long:
+            return b"".join(self.json_parts())
+        encoded = _encode(
+            {
+                "sender": self.sender,
+                "content": str(self.text),
+                "timestamp": iso(self.at),
+                "is_streaming": self.is_streaming,
+            }
+        )
+        if keep:
+            self._json = encoded
+        return encoded
 
     def item(self) -> dict[str, Any]:
         """The message as the snapshot spells it."""
@@ -88,7 +184,7 @@ class Message:
             "id": self.id,
             "turn_id": self.turn_id,
             "sender": self.sender,
-            "text": str(self.text),
+            "text": self.text if self.text.is_long else str(self.text),
             "at": iso(self.at),
             "is_streaming": self.is_streaming,
             "is_placeholder": self.is_placeholder,
@@ -101,10 +197,10 @@ class Thought:
 
     __slots__ = ("at", "id", "is_streaming", "text", "turn_id")
 
-    def __init__(self, delta: ev.ThoughtDelta | ev.ThoughtAdded, *, at: int) -> None:
+    def __init__(self, delta: ev.ThoughtDelta | ev.ThoughtAdded, text: Text, *, at: int) -> None:
         self.id = delta.thought_id
         self.turn_id = delta.turn_id
-        self.text = Text()
+        self.text = text
         self.at = at
         self.is_streaming = True
 
@@ -113,7 +209,7 @@ class Thought:
             "kind": "thought",
             "id": self.id,
             "turn_id": self.turn_id,
-            "text": str(self.text),
+            "text": self.text if self.text.is_long else str(self.text),
             "at": iso(self.at),
             "is_streaming": self.is_streaming,
         }
@@ -197,8 +293,9 @@ class Outside(Struct, frozen=True):
 class ChatState:
     """The fold. `apply` every event in order; `state_json` and `snapshot` render where it stands."""
 
-    def __init__(self, session_id: str) -> None:
+    def __init__(self, session_id: str, *, overflow: Overflow | None = None) -> None:
         self.session_id = session_id
+        self._overflow = overflow
         self.seq = 0
         self.agent: str | None = None
         self.title: str | None = None
@@ -217,6 +314,8 @@ class ChatState:
         self.options: dict[str, Any] = {}
         self.usage: dict[str, Any] = {}
         self.messages: list[Message] = []
+        self.characters = 0
+        """Of text that was said, thoughts included."""
         self.items: list[Message | Thought | Block] = []
         self.posting: Posting | None = None
         """The product chat that it carries."""
@@ -224,6 +323,9 @@ class ChatState:
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
         self._open: Message | Thought | None = None
+        self._is_long = False
+        self.held_bytes = 0
+        """What of the conversation is kept in memory, about."""
 
     # -- reading ----------------------------------------------------------------------------------------
 
@@ -252,10 +354,46 @@ class ChatState:
             )
         return None
 
+    @property
+    def is_long(self) -> bool:
+        """Whether a part of it is not in memory: then State is better had part by part."""
+        return self._is_long
+
     def state_json(self, outside: Outside) -> bytes:
         """State as JSON. Finished messages are encoded once, so a long history costs a copy, not an
         encoding.
         """
+        head, tail = self._state_ends(outside)
+        parts = [head]
+        for encoded in self._messages_json():
+            parts += (encoded, b",")
+        if len(parts) > 1:
+            parts.pop()
+        return b"".join((*parts, tail))
+
+    def state_parts(self, outside: Outside) -> Iterator[bytes]:
+        """The same as it is now, part by part, whatever happens meanwhile."""
+        head, tail = self._state_ends(outside)
+        runs: list[list[bytes] | Iterator[bytes]] = [[head]]
+        kept = 0
+        for message in self.messages:
+            if message.text.is_long:
+                runs += (message.json_parts(), [b","])
+                continue
+            encoded = message.json(keep=kept < CACHED_JSON_BYTES)
+            kept += len(encoded)
+            run = runs[-1]
+            assert isinstance(run, list)  # noqa: S101 - one follows whatever is long
+            run += (encoded, b",")
+        last = runs[-1]
+        assert isinstance(last, list)  # noqa: S101 - see above
+        if self.messages:
+            last.pop()
+        last.append(tail)
+        return itertools.chain.from_iterable((b"".join(r),) if isinstance(r, list) else r for r in runs)
+
+    def _state_ends(self, outside: Outside) -> tuple[bytes, bytes]:
+        """What State says before and after its messages."""
         rest = _encode(
             {
                 "is_processing": self.is_processing,
@@ -270,12 +408,29 @@ class ChatState:
                 "ended": self.ended,
             }
         )
-        messages = b",".join([message.json for message in self.messages])
-        head = b'{"session_id":%b,"seq":%d,"messages":[%b],' % (_encode(self.session_id), self.seq, messages)
-        return head + rest[1:]
+        head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
+        return head, b"]," + rest[1:]
+
+    def _messages_json(self) -> list[bytes]:
+        kept, out = 0, []
+        for message in self.messages:
+            encoded = message.json(keep=kept < CACHED_JSON_BYTES)
+            kept += len(encoded)
+            out.append(encoded)
+        return out
 
     def snapshot(self) -> dict[str, Any]:
-        """The whole fold as JSON values, what a `resync` frame carries under `chat`."""
+        """The whole fold as JSON values, what a `resync` frame carries under `chat`; what is not in memory
+        is an `Elsewhere`.
+        """
+        items = [item.item() for item in self.items]
+        for item in items:
+            if isinstance(text := item.get("text"), Text):
+                item["text"] = str(text)
+        return self.snapshot_head() | {"items": items}
+
+    def snapshot_head(self) -> dict[str, Any]:
+        """The snapshot without its items."""
         return {
             "session_id": self.session_id,
             "seq": self.seq,
@@ -297,8 +452,25 @@ class ChatState:
             "commands": self.commands,
             "options": self.options,
             "usage": self.usage,
-            "items": [item.item() for item in self.items],
         }
+
+    def snapshot_parts(self) -> Iterator[bytes | Elsewhere | Iterator[bytes]]:
+        """The snapshot as JSON, part by part: an `Elsewhere` is a value that must be fetched, an iterator one
+        that is long.
+        """
+        head = self.snapshot_head()
+        yield _encode(head)[:-1] + b',"items":['
+        for index, item in enumerate(self.items):
+            if index:
+                yield b","
+            fields = item.item()
+            absent = {name: value for name, value in fields.items() if isinstance(value, Elsewhere | Text)}
+            yield _encode({name: value for name, value in fields.items() if name not in absent})[:-1]
+            for name, value in absent.items():
+                yield b',"%b":' % name.encode()
+                yield value.json() if isinstance(value, Text) else value
+            yield b"}"
+        yield b"]}"
 
     def end(self, at: int, reason: str, *, seq: int) -> None:
         """An empty fold of a session that was: all that its tombstone says."""
@@ -354,11 +526,12 @@ class ChatState:
             case ev.AgentStarted():
                 self.failure = None
             case ev.AgentCommands(commands=commands):
-                self.commands = commands
+                self.commands = commands.copy()
             case ev.AgentOptions():
-                self.options |= _given(data)
+                self.options |= _apart(_given(data))
             case ev.Usage():
-                self.usage |= {name: value for name, value in _given(data).items() if value is not None}
+                given = {name: value for name, value in _given(data).items() if value is not None}
+                self.usage |= _apart(given)
             case ev.QueueChanged(waiting=waiting, is_held=is_held):
                 self.waiting = waiting
                 self.is_held = is_held
@@ -387,16 +560,20 @@ class ChatState:
         assert isinstance(message, Message)  # noqa: S101 - the key says so
         if message.is_placeholder:
             self._settle(message, data.message_id)
-        message.text = Text(data.content)
+        self.held_bytes -= message.text.size_bytes
+        message.text = self._new_text(data.content)
+        self.held_bytes += message.text.size_bytes
         message.is_streaming = data.is_streaming
         message.changed()
         if self._open is message and not data.is_streaming:
             self._open = None
 
     def _add_message(self, data: ev.MessageAdded, at: int, *, is_placeholder: bool = False) -> Message:
-        message = Message(data, at=at, index=len(self.messages), is_placeholder=is_placeholder)
+        text = self._new_text(data.content)
+        message = Message(data, text, at=at, index=len(self.messages), is_placeholder=is_placeholder)
         self.messages.append(message)
         self._add(message, "message")
+        self.held_bytes += message.text.size_bytes
         return message
 
     def _text(self, data: ev.TextDelta, at: int) -> None:
@@ -411,8 +588,16 @@ class ChatState:
         if self._open is not message:
             self._close_open()
             self._open = message
-        message.text.append(data.text)
+        self.held_bytes += message.text.append(data.text)
+        self.characters += len(data.text)
+        self._is_long = self._is_long or message.text.is_long
         message.changed()
+
+    def _new_text(self, text: str = "") -> Text:
+        new = Text(text, overflow=self._overflow)
+        self.characters += len(text)
+        self._is_long = self._is_long or new.is_long
+        return new
 
     def _take_placeholder(self, turn_id: str | None) -> Message | None:
         placeholder = self._placeholder
@@ -431,22 +616,25 @@ class ChatState:
     def _thought(self, data: ev.ThoughtDelta, at: int) -> None:
         thought = self._by_id.get(("thought", data.thought_id))
         if thought is None:
-            thought = Thought(data, at=at)
+            thought = Thought(data, self._new_text(), at=at)
             self._add(thought, "thought")
         assert isinstance(thought, Thought)  # noqa: S101 - the key says so
         if self._open is not thought:
             self._close_open()
             self._open = thought
-        thought.text.append(data.text)
+        self.held_bytes += thought.text.append(data.text)
+        self.characters += len(data.text)
 
     def _whole_thought(self, data: ev.ThoughtAdded, at: int) -> None:
         thought = self._by_id.get(("thought", data.thought_id))
         if thought is None:
             self._close_open()
-            thought = Thought(data, at=at)
+            thought = Thought(data, self._new_text(), at=at)
             self._add(thought, "thought")
         assert isinstance(thought, Thought)  # noqa: S101 - the key says so
-        thought.text = Text(data.text)
+        self.held_bytes -= thought.text.size_bytes
+        thought.text = self._new_text(data.text)
+        self.held_bytes += thought.text.size_bytes
         thought.is_streaming = data.is_streaming
         if self._open is thought and not data.is_streaming:
             self._open = None
@@ -492,13 +680,23 @@ class ChatState:
         self._block("permission", data.permission_id, at, fields)
 
     def _block(self, kind: str, block_id: str, at: int, fields: dict[str, Any]) -> None:
+        fields = {name: self._kept(name, value) for name, value in fields.items()}
+        self.held_bytes += sum(map(_size, fields.values()))
         known = self._by_id.get((kind, block_id))
         if isinstance(known, Block):
+            self.held_bytes -= sum(_size(known.fields[name]) for name in fields if name in known.fields)
             known.fields |= fields
             return
         self._add(Block(kind, block_id, at, fields), kind)
 
+    def _kept(self, name: str, value: Any) -> Any:
+        """A field as it is kept: JSON apart from the event that brought it, or where to find it."""
+        if not isinstance(value, Raw):
+            return value
+        return Elsewhere(self.seq, name) if _size(value) > ELSEWHERE_BYTES else value.copy()
+
     def _add(self, item: Message | Thought | Block, kind: str) -> None:
+        self.held_bytes += ITEM_BYTES
         self.items.append(item)
         self._by_id[kind, item.id] = item
 
@@ -510,6 +708,18 @@ class ChatState:
         if isinstance(self._open, Message):
             self._open.changed()
         self._open = None
+
+
+def _apart(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields that keep nothing of the event that brought them."""
+    return {name: value.copy() if isinstance(value, Raw) else value for name, value in fields.items()}
+
+
+def _size(value: Any) -> int:
+    """The bytes of a field that may be long."""
+    if isinstance(value, Raw):
+        return memoryview(value).nbytes
+    return len(value) if isinstance(value, str) else 0
 
 
 def _given(data: Struct) -> dict[str, Any]:

@@ -131,8 +131,19 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     queued_messages: int = 5
     events_per_session: int = 20_000
     """Events kept in memory per session; older ones are read from the store."""
-    event_bytes_per_session: int = 8 * MIB
+    event_bytes_per_session: int = 4 * MIB
     line_bytes: int = 16 * MIB
+    """Of one message of an agent's, a picture inside it included."""
+    turn_bytes: int = 64 * MIB
+    """What one turn may add to its session's log; past it the agent is ended."""
+    answer_characters: int = 8 * MIB
+    """Text and thoughts of one turn."""
+    conversation_characters: int = 64 * MIB
+    """The same of a whole conversation: past it the agent is ended, and a new message is refused."""
+    session_memory_bytes: int = 16 * MIB
+    """What is kept in memory of a whole conversation, which is most of it: all but long texts, the input and
+    output of tools, and pictures. Past it the same.
+    """
     streams_per_owner: int = 5_000
     waiting_streams_per_owner: int = 1_000
     """Open streams on ids that do not exist (yet)."""

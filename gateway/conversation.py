@@ -51,6 +51,8 @@ def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
     lines: list[bytes] = []
     size = 0
     for message in reversed(earlier):
+        if message.text.length > TRANSCRIPT_BYTES:
+            break
         line = msgspec.json.encode({"role": _ROLES[message.sender], "content": str(message.text)})
         size += len(line)
         if size > TRANSCRIPT_BYTES:

@@ -113,6 +113,12 @@ class SessionBusy(GatewayError):
     code = "session_busy"
 
 
+class ConversationFull(GatewayError):
+    """This conversation has reached the size that it may take; start a new one."""
+
+    code = "conversation_full"
+
+
 class QueueFull(GatewayError):
     """Too many messages are waiting in this session; wait for the answer or interrupt it."""
 

@@ -20,10 +20,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
+from gateway.chat import Elsewhere
 from gateway.errors import GatewayError, SessionEnded
-from gateway.events import EVENT_OVERHEAD_BYTES, Event, EventData
+from gateway.events import EVENT_OVERHEAD_BYTES, Event, EventData, at_most
 from gateway.metrics import Tally
 from gateway.stores.base import Sink, Store
 
@@ -100,11 +101,20 @@ class EventLog(Sink):
         """The last number that the store was given."""
         self._passing: set[int] = set()
         """Numbers that are held back and that the store is never given."""
+        self._open: deque[tuple[int, int]] = deque()
+        """What the store has not committed: (seq, bytes) of each append."""
+        self.appended_bytes = 0
+        """How much was appended in this life."""
+        self.open_bytes = 0
+        """How much of this log is not on disk yet: whoever appends faster than the disk writes must wait."""
+        self._is_heavy = False
+        """Whether the tail holds a large event, which leaves as soon as it is committed."""
         self._last_at = 0
         self._pages: dict[tuple[int, int], list[Event]] = {}
         self._gaps: tuple[tuple[int, int], ...] = ()
         self._held: deque[_Entry] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
+        self._writes: list[tuple[int, asyncio.Future[None]]] = []
         self._commits: list[tuple[int, asyncio.Future[None]]] = []
         self._reserving: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -154,6 +164,15 @@ class EventLog(Sink):
             if not future.done():
                 future.set_exception(SessionEnded())
         self._commits.clear()
+        for _, future in self._writes:
+            _wake(future)
+        self._writes.clear()
+        self._part()
+
+    def _part(self) -> None:
+        """A log and its session hold each other; once nothing can happen any more, they do not."""
+        if self._is_closed and self.is_settled:
+            self._on_visible = self._on_refused = _nothing
 
     @property
     def is_closed(self) -> bool:
@@ -200,14 +219,21 @@ class EventLog(Sink):
         retried, when the store cannot write: their caller is told no.
         """
         at = self._last_at = max(self._wall_ms(), self._last_at)
+        size = 0
         for item in data:
             self._head += 1
-            event = Event(self._head, at, item)
+            event = Event.said(self._head, at, item)
             self._put(event)
+            size += event.size_bytes
+            self._is_heavy = self._is_heavy or event.is_large
             self._kept = event.seq
             if durable or event.seq > self._reserved:
                 self._held.append(_Entry(event.seq, rejectable))
-            self._store.enqueue(self, event, urgent=durable)
+            self._store.enqueue(self, event, urgent=durable or event.is_large)
+        self.appended_bytes += size
+        if self._committed < self._head:
+            self._open.append((self._head, size))
+            self.open_bytes += size
         self._tally.count += len(data)
         if self._head > self._reserved - RESERVE_LOW_WATER:
             self._reserve_soon()
@@ -231,9 +257,26 @@ class EventLog(Sink):
         self._commits.append((seq, future))
         await future
 
+    async def written(self) -> None:
+        """Waits until everything that was appended so far is on disk, or the log is closed."""
+        if self._kept <= self._committed or self._is_closed:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._writes.append((self._kept, future))
+        await future
+
     def committed(self, seq: int) -> None:
         self._committed = max(self._committed, seq)
+        while self._open and self._open[0][0] <= seq:
+            self.open_bytes -= self._open.popleft()[1]
+        for wanted, future in self._writes:
+            if wanted <= self._committed:
+                _wake(future)
+        self._writes = [write for write in self._writes if not write[1].done()]
         self._advance()
+        self._part()
+        if self._is_heavy:
+            self._trim()
 
     def refused(self, error: GatewayError) -> None:
         rejected = {entry.seq for entry in self._held if entry.is_rejectable and entry.seq > self._committed}
@@ -287,19 +330,32 @@ class EventLog(Sink):
 
     def _trim(self) -> None:
         """Keeps the tail inside its bounds; what is dropped here is read from the store."""
-        if len(self._tail) <= self._max_events and self._tail_bytes <= self._max_bytes:
+        is_full = len(self._tail) > self._max_events or self._tail_bytes > self._max_bytes
+        if not (is_full or self._is_heavy):
             return
-        count, size = 0, self._tail_bytes
+        size = self._tail_bytes
         durable = self._visible if self.is_settled else self._committed
         last = bisect.bisect_right(self._seqs, min(self._visible, durable))
-        while count < last and (
-            len(self._tail) - count > self._max_events // 2 or size > self._max_bytes // 2
+        count = self._large_ones(last) if self._is_heavy else 0
+        size -= sum(event.size_bytes for event in self._tail[:count])
+        while (
+            is_full
+            and count < last
+            and (len(self._tail) - count > self._max_events // 2 or size > self._max_bytes // 2)
         ):
             size -= self._tail[count].size_bytes
-            self._floor = self._seqs[count]
             count += 1
-        del self._tail[:count], self._seqs[:count]
-        self._tail_bytes = size
+        if count:
+            self._floor = self._seqs[count - 1]
+            del self._tail[:count], self._seqs[:count]
+            self._tail_bytes = size
+
+    def _large_ones(self, stop: int) -> int:
+        """How many events of the tail go with its large ones, of which only the first `stop` may."""
+        large = [index for index, event in enumerate(self._tail) if event.is_large]
+        done = [index for index in large if index < stop]
+        self._is_heavy = len(done) < len(large)
+        return done[-1] + 1 if done else 0
 
     # -- sequence numbers -------------------------------------------------------------------------------
 
@@ -335,23 +391,29 @@ class EventLog(Sink):
         if after >= self._floor:
             start = bisect.bisect_right(self._seqs, after)
             stop = bisect.bisect_right(self._seqs, self._visible)
-            return Page(_at_most(self._tail[start:stop], max_bytes))
+            return Page(at_most(self._tail[start:stop], max_bytes))
         if after < await self._store.oldest_seq(self.key):
             return Page([], is_gap=True)
         limit = min(PAGE_EVENTS, max_bytes // EVENT_OVERHEAD_BYTES + 1)
-        events = await self._stored(after, limit)
-        return Page(_at_most([event for event in events if event.seq <= self._visible], max_bytes))
+        events = await self._stored(after, limit, max_bytes)
+        return Page([event for event in events if event.seq <= self._visible])
 
-    async def _stored(self, after: int, limit: int) -> list[Event]:
+    async def _stored(self, after: int, limit: int, max_bytes: int) -> list[Event]:
         """A page of the store; readers who come to the same place within a short time hold one copy of it."""
         kept = self._pages.get((after, limit))
         if kept is not None:
             return kept
-        events = await self._store.read_events(self.key, after=after, limit=limit)
+        events = await self._store.read_events(self.key, after=after, limit=limit, max_bytes=max_bytes)
         if sum(event.size_bytes for event in events) >= SHARED_PAGE_BYTES:
             events = self._pages.setdefault((after, limit), events)
             asyncio.get_running_loop().call_later(SHARED_PAGE_SECONDS, self._pages.pop, (after, limit), None)
         return events
+
+    async def value(self, place: Elsewhere) -> bytes:
+        """JSON that the fold does not keep; `null` if it is not to be had any more."""
+        page = await self.read(place.seq - 1, max_bytes=1)
+        value = getattr(page.events[0].data, place.name, None) if page.events else None
+        return bytes(value) if isinstance(value, Raw) else b"null"
 
     async def oldest(self) -> int:
         """A cursor that begins with the oldest event that is kept."""
@@ -390,16 +452,10 @@ class EventLog(Sink):
             self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
 
 
+def _nothing(*_: object) -> None:
+    """Nobody is left to be told."""
+
+
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _at_most(events: list[Event], max_bytes: int) -> list[Event]:
-    """The first events that fit, at least one."""
-    size = 0
-    for index, event in enumerate(events):
-        size += event.size_bytes
-        if size > max_bytes and index:
-            return events[:index]
-    return events

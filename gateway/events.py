@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+from collections.abc import Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -381,6 +382,13 @@ EventData = (
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(EventData).decode
 
+_CARRIES_RAW: Final = (AgentCommands, AgentOptions, AgentUpdate, ContentBlock, ToolCall, Plan, Usage)
+"""Events with JSON of the agent's own inside, a view of the line that it came in."""
+LARGE_BYTES: Final = 256 * 1024
+"""An event with a longer body is not kept in memory once it is committed, and leaves in slices."""
+KEPT_FRAME_BYTES: Final = 16 * 1024
+"""A longer frame is made anew for each reader."""
+
 
 class Event:
     """One fact in a session's log.
@@ -397,6 +405,16 @@ class Event:
         self.data = data
         self._body = body
         self._frame: bytes | None = None
+
+    @classmethod
+    def said(cls, seq: int, at: int, data: EventData) -> Event:
+        """An event that is new. It holds nothing of what its data was read from: JSON inside `data` becomes
+        a view of the event's own body, where it was one of a whole line, or of a file.
+        """
+        event = cls(seq, at, data)
+        if isinstance(data, _CARRIES_RAW):
+            event.data = _decode(event.body)
+        return event
 
     @classmethod
     def stored(cls, seq: int, at: int, body: bytes) -> Event:
@@ -419,14 +437,38 @@ class Event:
     @property
     def frame(self) -> bytes:
         """The event as one SSE frame: id, event and one JSON object that repeats seq, at and type."""
-        if self._frame is None:
-            self._frame = b"id: %d\nevent: %b\ndata: %b\n\n" % (self.seq, self.type.encode(), self.json)
-        return self._frame
+        frame = self._frame
+        if frame is None:
+            frame = b"".join(self._frame_parts())
+            if len(frame) <= KEPT_FRAME_BYTES:
+                self._frame = frame
+        return frame
+
+    def frame_slices(self, size: int) -> Iterator[bytes]:
+        """The frame of a large event piece by piece, so that no second copy of it exists."""
+        head, body, end = self._frame_parts()
+        yield head
+        for start in range(0, len(body), size):
+            yield bytes(body[start : start + size])
+        yield end
+
+    def _frame_parts(self) -> tuple[bytes, memoryview, bytes]:
+        head = b"id: %d\nevent: %b\ndata: %b" % (self.seq, self.type.encode(), self._json_head)
+        return head, memoryview(in_one_line(self.body))[1:], b"\n\n"
 
     @property
     def json(self) -> bytes:
         """The event as one flat JSON object in one line."""
-        return b'{"seq":%d,"at":"%b",%b' % (self.seq, iso(self.at).encode(), in_one_line(self.body[1:]))
+        return b"".join((self._json_head, memoryview(in_one_line(self.body))[1:]))
+
+    @property
+    def _json_head(self) -> bytes:
+        return b'{"seq":%d,"at":"%b",' % (self.seq, iso(self.at).encode())
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is read from the store, not kept."""
+        return len(self.body) > LARGE_BYTES
 
     @property
     def size_bytes(self) -> int:
@@ -436,6 +478,16 @@ class Event:
 
 EVENT_OVERHEAD_BYTES: Final = 200
 """What an Event costs beside its body in CPython 3.11, about: object, ints, Struct, list slot."""
+
+
+def at_most(events: list[Event], max_bytes: int) -> list[Event]:
+    """The first events that fit, at least one."""
+    size = 0
+    for index, event in enumerate(events):
+        size += event.size_bytes
+        if size > max_bytes and index:
+            return events[:index]
+    return events
 
 
 def in_one_line(json: bytes) -> bytes:

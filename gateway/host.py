@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway import events as ev
-from gateway.agent import AgentError, AgentGone, WireError
+from gateway.agent import AgentError, AgentGone, OutputLimit, WireError
 from gateway.errors import GatewayError
 from gateway.lifecycle import WorkerEnd
 from gateway.peer import AgentPeer, Owner
@@ -132,6 +132,7 @@ class WorkerHost:
                 config=self._services.config,
                 broker=self._services.broker,
                 tools=tools,
+                intake=self._services.intake,
                 mcp_servers=self._mcp_servers(tools),
                 on_odd=self._services.metrics.odd("agent"),
             )
@@ -229,7 +230,7 @@ class WorkerHost:
     async def why_gone(self) -> WorkerFailed:
         """For an agent that ended by itself."""
         if self.peer is not None and isinstance(self.peer.connection.end, WireError):
-            return WorkerFailed(WorkerEnd.WIRE_ERROR, str(self.peer.connection.end))
+            return output_failed(self.peer.connection.end)
         await self._let_last_words_arrive()
         worker = self._worker
         if worker is not None and worker.exited.done():
@@ -253,6 +254,12 @@ class WorkerHost:
         how = f" ({worker.exited.result()})" if worker.exited.done() else ""
         tail = worker.stderr_tail()
         return f"{words.removesuffix('.')}{how}." + (f" Its last words: {tail}" if tail else "")
+
+
+def output_failed(error: WireError) -> WorkerFailed:
+    """For an agent whose output ended the connection."""
+    end = WorkerEnd.LIMIT_EXCEEDED if isinstance(error, OutputLimit) else WorkerEnd.WIRE_ERROR
+    return WorkerFailed(end, str(error))
 
 
 def _refusal(error: AgentError) -> str:

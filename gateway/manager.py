@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec
 from gateway import events as ev
 from gateway import logs
 from gateway.answers import Counts
-from gateway.chat import ChatState
+from gateway.chat import ChatState, Outside
 from gateway.errors import (
     Draining,
     GatewayError,
@@ -33,6 +33,7 @@ from gateway.lifecycle import CloseReason
 from gateway.services import Services
 from gateway.session import Session
 from gateway.shop.catalog import decimals
+from gateway.spool import FileOverflow
 from gateway.stores.base import SessionRecord, Tombstone
 from gateway.stores.shop import Cart, ShopKey
 from gateway.tenants import Principal, reach, session_hash, tenant_of
@@ -61,6 +62,10 @@ class Shelf:
         self.record = record
         self.fold = fold
         self.log = events
+
+    def state_json(self, outside: Outside) -> bytes | Iterator[bytes]:
+        """State as JSON; of a long conversation part by part."""
+        return self.fold.state_parts(outside) if self.fold.is_long else self.fold.state_json(outside)
 
 
 class SessionManager:
@@ -294,7 +299,7 @@ class SessionManager:
         record = await self._services.store.find_session(owner, session_id)
         if record is None:
             return None
-        fold = ChatState(session_id)
+        fold = ChatState(session_id, overflow=FileOverflow(self._services.config.data_path))
         events = EventLog(
             record.key,
             store=self._services.store,

@@ -7,7 +7,10 @@ worker still shares with the fork server as if it were its own: an upper bound.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ctypes
+from typing import Final
 
 import psutil
 
@@ -72,3 +75,47 @@ def tree_cpu_seconds(pid: int) -> float:
             times = psutil.Process(member).cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+LARGE_BYTES: Final = 128 * 1024
+"""Allocations from here on are mapped, and given back to the machine when they are freed. glibc raises this
+bound by itself up to 32 MiB with the first large block that is freed; then one long answer stays for good.
+"""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
+_ARENAS: Final = 2
+"""Heaps that threads share: each keeps what was once used of it."""
+
+
+def return_large_blocks() -> None:
+    """Has the allocator give memory back, where it is glibc's; called once, before the work begins."""
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):
+        libc.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, LARGE_BYTES)
+        libc.mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+class Trimmer:
+    """Gives back what was freed in small pieces: soon after it is asked, once however often that is."""
+
+    def __init__(self, *, seconds: float = 1.0) -> None:
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def soon(self) -> None:
+        """Something large was freed, or will be in a moment."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        asyncio.get_running_loop().run_in_executor(None, _trim)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _trim() -> None:
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -25,6 +25,7 @@ from gateway.config import Config
 from gateway.conversation import transcript
 from gateway.errors import GatewayError
 from gateway.spawner import Worker
+from gateway.spool import Intake
 from gateway.stores.base import SessionRecord
 from gateway.toolbox import CallTool, Toolbox, UnknownTool
 from gateway.turns import Turn
@@ -36,6 +37,15 @@ log = logging.getLogger(__name__)
 
 TOOL_CALLS: Final = 8
 """Calls of the gateway's own tools that one agent may have in flight."""
+MODEL_REQUEST_BYTES: Final = 8 * 1024 * 1024
+"""A conversation as the built-in agent sends it to the model is at most so long."""
+TITLE_CHARACTERS: Final = 2_000
+OPTION_CHARACTERS: Final = 200
+OPTIONS: Final = 32
+"""A permission request offers at most so many answers; names and title are cut to so many characters."""
+FAILURE_CHARACTERS: Final = 4_000
+"""An agent's own words for a failure are shown up to here."""
+WALLET_BYTES: Final = 64 * 1024
 MODEL_ERROR: Final = -32010
 """The JSON-RPC code of a failed model call; `data` carries the slug and whether trying again may help."""
 
@@ -58,6 +68,16 @@ class Owner(Protocol):
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction."""
+
+    def refusal(self) -> str | None:
+        """Why no more of the agent's output is kept, in words for the user."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What is not on disk yet of what was appended."""
+
+    async def written(self) -> None:
+        """Waits until what was appended is on disk."""
 
     def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
         """A model call on the agent's behalf is over; `model` is empty where it is none of those on the
@@ -114,6 +134,7 @@ class AgentPeer:
         config: Config,
         broker: Broker,
         tools: Toolbox,
+        intake: Intake,
         mcp_servers: Sequence[dict[str, Any]] = (),
         on_odd: OnOdd = foreign.ignored,
     ) -> None:
@@ -126,7 +147,14 @@ class AgentPeer:
         self._tools = tools
         self._mcp_servers = list(mcp_servers)
         self._tool_calls: set[asyncio.Task[None]] = set()
-        self.connection = AgentConnection(worker, self, line_bytes=config.limits.line_bytes, on_odd=on_odd)
+        self.connection = AgentConnection(
+            worker,
+            self,
+            line_bytes=config.limits.line_bytes,
+            spool_dir=str(config.data_path),
+            intake=intake,
+            on_odd=on_odd,
+        )
         self._translator = Translator(self.connection.on_odd)
         self.agent_session_id = ""
         self._initialized = Initialized()
@@ -279,17 +307,22 @@ class AgentPeer:
         except msgspec.DecodeError as error:
             self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
             return
-        if not self._turn_id or not ask.options:
+        if not self._turn_id or not 0 < len(ask.options) <= OPTIONS:
             self.connection.respond(message.id_or_none, {"outcome": {"outcome": "cancelled"}})
             return
         self._asked += 1
         permission_id = f"{self._turn_id}.p{self._asked}"
-        options = tuple(ev.PermissionOption(o.option_id, o.name or o.option_id, o.kind) for o in ask.options)
+        options = tuple(
+            ev.PermissionOption(o.option_id, (o.name or o.option_id)[:OPTION_CHARACTERS], o.kind)
+            for o in ask.options
+        )
         self._pending[permission_id] = _Pending(message.id_or_none, frozenset(o.option_id for o in options))
         agent_call_id = ask.tool_call.tool_call_id
         call_id = self._translator.tool_call_id(agent_call_id) if agent_call_id else None
         title = ask.tool_call.title or self._title_of(call_id) or "The agent asks for permission."
-        self._owner.on_asked(ev.PermissionAsked(permission_id, self._turn_id, title, options, call_id))
+        self._owner.on_asked(
+            ev.PermissionAsked(permission_id, self._turn_id, title[:TITLE_CHARACTERS], options, call_id)
+        )
 
     def _title_of(self, call_id: str | None) -> str | None:
         for item in reversed(self._owner.fold.items):
@@ -299,9 +332,11 @@ class AgentPeer:
 
     # -- what the agent says ----------------------------------------------------------------------------
 
-    def _parsed(self, message: acp.Envelope, kind: type[acp.T]) -> acp.T:
+    def _parsed(
+        self, message: acp.Envelope, kind: type[acp.T], *, limit_bytes: int = acp.PARSE_BYTES
+    ) -> acp.T:
         """Raises msgspec.DecodeError, naming the required member that is missing or odd."""
-        return acp.parse(message.params, kind, self.connection.on_odd)
+        return acp.parse(message.params, kind, self.connection.on_odd, limit_bytes=limit_bytes)
 
     def on_updates(self, updates: Sequence[Raw]) -> None:
         events = self._translator.events(updates)
@@ -309,6 +344,22 @@ class AgentPeer:
             events = [event for event in events if isinstance(event, ev.AgentCommands | ev.AgentOptions)]
         if events:
             self._owner.on_events(events)
+
+    def on_long_update(self, update: Raw) -> Iterator[int]:
+        for events, used in self._translator.long(update):
+            if not self._is_replaying:
+                self._owner.on_events(events)
+            yield used
+
+    def refusal(self) -> str | None:
+        return self._owner.refusal()
+
+    @property
+    def backlog_bytes(self) -> int:
+        return self._owner.backlog_bytes
+
+    async def written(self) -> None:
+        await self._owner.written()
 
     def on_request(self, message: acp.Envelope) -> bool:
         match message.method:
@@ -341,6 +392,8 @@ class AgentPeer:
     def _wallet(self, message: acp.Envelope) -> None:
         transaction = self._parsed(message, _Wallet).transaction
         encoded = msgspec.json.encode(transaction, order="sorted").decode()
+        if len(encoded) > WALLET_BYTES:
+            raise msgspec.DecodeError(f"A transaction is at most {WALLET_BYTES} bytes long.")
         self._owner.on_wallet(None if transaction is None else encoded)
 
     def _forgot(self, message: acp.Envelope) -> None:
@@ -396,7 +449,7 @@ class AgentPeer:
             self._fail_model(message.id_or_none, ModelError("model_busy", "One model call at a time."))
             return
         try:
-            request = self._parsed(message, ModelRequest)
+            request = self._parsed(message, ModelRequest, limit_bytes=MODEL_REQUEST_BYTES)
         except msgspec.DecodeError as error:
             self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
             return
@@ -452,5 +505,5 @@ class AgentPeer:
 def _failure(error: AgentError) -> ev.Failure:
     """The agent's error as the user reads it."""
     data = foreign.fitted(error.error.data, _PromptFailure) or _PromptFailure()
-    words = error.error.message or "The agent failed without saying why."
+    words = error.error.message[:FAILURE_CHARACTERS] or "The agent failed without saying why."
     return ev.Failure(data.code, words, data.retryable)

@@ -15,6 +15,7 @@ from gateway.chat import Outside
 from gateway.config import DAY_MILLISECONDS, Config
 from gateway.errors import UnknownAgent
 from gateway.events import Event
+from gateway.memory import Trimmer
 from gateway.metrics import Metrics
 from gateway.passes import Passes
 from gateway.quotas import Quotas
@@ -22,6 +23,7 @@ from gateway.shop.cart import Shop
 from gateway.shop.tools import ShopTools
 from gateway.slots import WorkerSlots
 from gateway.spawner import Spawner
+from gateway.spool import Intake
 from gateway.starts import StartQueue
 from gateway.stores.base import SessionRecord, Store
 from gateway.tenants import tenant_of
@@ -51,6 +53,8 @@ class Services(Struct, kw_only=True):
     tracer: Tracer
     shop_tools: ShopTools
     passes: Passes
+    intake: Intake
+    trimmer: Trimmer
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
     watch: Callable[[Any, Event | None], None] = lambda _session, _event: None

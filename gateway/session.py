@@ -24,7 +24,7 @@ from gateway.conversation import prompt_blocks
 from gateway.errors import (
     GatewayError,
 )
-from gateway.host import WorkerFailed, WorkerHost
+from gateway.host import WorkerFailed, WorkerHost, output_failed
 from gateway.lifecycle import CloseReason, SessionState, WorkerEnd
 from gateway.peer import AgentPeer
 from gateway.session_turns import held_words
@@ -161,6 +161,7 @@ class Session(SessionVerbs):
             self._next_turn()
         if self._turn is None:
             await self._compact()
+        self._services.trimmer.soon()
 
     async def _with_worker(self, host: WorkerHost) -> None:
         """Brings the worker up and serves until it is asked to stop. Raises WorkerFailed."""
@@ -245,7 +246,7 @@ class Session(SessionVerbs):
         except AgentGone:
             raise await host.why_gone() from None
         except WireError as error:
-            raise WorkerFailed(WorkerEnd.WIRE_ERROR, str(error)) from error
+            raise output_failed(error) from error
         finally:
             peer.end_turn()
         del self._said[:said]
@@ -315,6 +316,7 @@ class Session(SessionVerbs):
             self._turn_callers_away()
             self._give_slot()
             self.log.close()
+            self._services.trimmer.soon()
 
     async def _say_last_words(self) -> None:
         reason = self.close_reason or CloseReason.DRAINED

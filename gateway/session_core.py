@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
@@ -28,6 +30,7 @@ from gateway.lifecycle import BUSY, LIVE, CloseReason, SessionState, WorkerEnd, 
 from gateway.peer import AgentPeer
 from gateway.quotas import Account
 from gateway.services import Services
+from gateway.spool import FileOverflow
 from gateway.stores.base import SessionRecord
 from gateway.tenants import tenant_of
 from gateway.turns import Queue, Turn
@@ -35,6 +38,12 @@ from gateway.usage import Running
 from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
+
+
+MEGABYTE: Final = 1024 * 1024
+KEPT_STATE_BYTES: Final = 256 * 1024
+KEPT_STATE_SECONDS: Final = 2.0
+"""A State longer than that is kept so long for the next who ask."""
 
 
 class McpServer(msgspec.Struct, frozen=True):
@@ -53,7 +62,7 @@ class SessionCore:
         limits = services.config.limits
         self.record = record
         self._services = services
-        self.fold = ChatState(record.session_id)
+        self.fold = ChatState(record.session_id, overflow=FileOverflow(services.config.data_path))
         self.log = EventLog(
             record.key,
             store=services.store,
@@ -99,6 +108,8 @@ class SessionCore:
         self._ended_seq = 0
         """Up to here every turn has ended and waits to be compacted; 0: nothing waits."""
         self._state_json: tuple[int, Outside, bytes] | None = None
+        self._turn_from = (0, 0)
+        """The bytes of its log and the characters of its fold when the current turn began."""
 
     # -- what it is -----------------------------------------------------------------------------------------
 
@@ -164,13 +175,21 @@ class SessionCore:
         """What its State shows that its log does not say."""
         return self._services.outside(self.record.agent)
 
-    def state_json(self) -> bytes:
-        """State as JSON, encoded once however many ask."""
+    def state_json(self) -> bytes | Iterator[bytes]:
+        """State as JSON, encoded once however many ask; of a long conversation part by part."""
         outside = self.outside
+        if self.fold.is_long:
+            return self.fold.state_parts(outside)
         known = self._state_json
         if known is None or known[0] != self.fold.seq or known[1] != outside:
             known = self._state_json = (self.fold.seq, outside, self.fold.state_json(outside))
+            if len(known[2]) > KEPT_STATE_BYTES:
+                asyncio.get_running_loop().call_later(KEPT_STATE_SECONDS, self._forget_state, known)
         return known[2]
+
+    def _forget_state(self, known: tuple[int, Outside, bytes]) -> None:
+        if self._state_json is known:
+            self._state_json = None
 
     def has_message(self, message_id: str) -> bool:
         """Whether a user's message of this id is in the conversation, or on its way into it."""
@@ -212,6 +231,21 @@ class SessionCore:
         return (
             self.state is SessionState.IDLE and self._turn is None and peer is not None and peer.can_come_back
         )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its conversation may not grow."""
+        limits, fold = self._services.config.limits, self.fold
+        return (
+            fold.held_bytes > limits.session_memory_bytes or fold.characters > limits.conversation_characters
+        )
+
+    def full_words(self) -> str:
+        """For a conversation that may not grow."""
+        limits, characters = self._services.config.limits, self.fold.characters
+        is_text = characters > limits.conversation_characters
+        limit = limits.conversation_characters if is_text else limits.session_memory_bytes
+        return f"This conversation has reached the {limit / MEGABYTE:.3g} MB that it may be; start a new one."
 
     def ask_to_park(self) -> None:
         """Asks it to let its worker go; it does so unless a turn came first."""

@@ -11,7 +11,7 @@ from gateway.errors import (
 )
 from gateway.lifecycle import SessionState, WorkerEnd
 from gateway.metrics import OTHER, STOP_REASONS
-from gateway.session_core import SessionCore
+from gateway.session_core import MEGABYTE, SessionCore
 from gateway.turns import Turn
 from worker.foreign import clamped
 
@@ -44,6 +44,7 @@ class SessionTurns(SessionCore):
 
     def _set_turn(self, turn: Turn) -> None:
         self._turn = turn
+        self._turn_from = (self.log.appended_bytes, self.fold.characters)
         turn.began = self._services.monotonic()
         turn.span = self._services.tracer.start(
             f"invoke_agent {self.record.agent}", parent=turn.cause, attributes=self._traced("invoke_agent")
@@ -111,6 +112,26 @@ class SessionTurns(SessionCore):
         if turn is not None and not turn.has_spoken and any(isinstance(item, _WORDS) for item in events):
             turn.has_spoken = True
             self._services.metrics.first_token(now - turn.began)
+
+    def refusal(self) -> str | None:
+        """Why no more of the agent's output is kept, in words for the user."""
+        limits, (bytes_before, characters_before) = self._services.config.limits, self._turn_from
+        if self.log.appended_bytes - bytes_before > limits.turn_bytes:
+            over = limits.turn_bytes
+        elif self.fold.characters - characters_before > limits.answer_characters:
+            over = limits.answer_characters
+        else:
+            return self.full_words() if self.is_full else None
+        return f"The answer is longer than the {over / MEGABYTE:.3g} MB that it may be; the agent was ended."
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What is not on disk yet of what was appended."""
+        return self.log.open_bytes
+
+    async def written(self) -> None:
+        """Waits until what was appended is on disk."""
+        await self.log.written()
 
     def _meter(self, usage: ev.Usage) -> None:
         """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by."""

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway import events as ev
 from gateway.errors import (
+    ConversationFull,
     GatewayError,
     PermissionNotPending,
     QueueFull,
@@ -44,10 +45,12 @@ class SessionVerbs(SessionTurns):
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
         `context` the agent hears with the message, and nobody else.
 
-        `account` pays for it. Raises QueueFull, WorkerLimit, QuotaExceeded, SessionEnded, StoreFull,
-        StoreFailed.
+        `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, SessionEnded,
+        StoreFull, StoreFailed.
         """
         self._use()
+        if self.is_full:
+            raise ConversationFull(self.full_words(), session_id=self.session_id)
         turn = Turn(text, account=account or self.account, message_id=message_id, context=context)
         if self.fold.posting is not None and self.fold.posting.person is not None:
             return await self._leave_to_person(turn, also)

@@ -8,13 +8,14 @@ that is odd counts as absent (worker/foreign.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway import events as ev
+from gateway import long_updates
 from worker import foreign
 from worker.foreign import Amount, Count, Name, OnOdd
 
@@ -150,6 +151,38 @@ class Translator:
                 continue
             self._translate(known, update, out)
         return out
+
+    def long(self, update: Raw) -> Iterator[tuple[list[ev.EventData], int]]:
+        """The events of an update from a long line, bit by bit; with each, how many of its bytes are done."""
+        try:
+            members = long_updates.members(update)
+            known: _Known = foreign.decode(members.short(), cast("Any", _Known), self._on_odd)
+            if isinstance(known, _MessageChunk | _ThoughtChunk):
+                yield from self._long_chunk(known, members)
+            elif isinstance(known, _ToolCall | _ToolCallUpdate):
+                parts = {name: getattr(members, name) for name in long_updates.RAW_MEMBERS}
+                yield [self._tool_call(msgspec.structs.replace(known, **parts))], 0
+            else:
+                yield [ev.AgentUpdate(update)], 0
+        except (msgspec.DecodeError, RecursionError):
+            yield [ev.AgentUpdate(update)], 0
+
+    def _long_chunk(
+        self, chunk: _MessageChunk | _ThoughtChunk, members: long_updates.Members
+    ) -> Iterator[tuple[list[ev.EventData], int]]:
+        body = members.content
+        if not isinstance(body, Raw):
+            return
+        content = long_updates.content(body)
+        if not content.is_text or not isinstance(content.text, Raw):
+            self._end_message()
+            yield [ev.ContentBlock(self._new_id("b"), self._turn_id, body)], 0
+            return
+        is_message = isinstance(chunk, _MessageChunk)
+        name = self._open_message("m" if is_message else "h", chunk.message_id)
+        for text, done in long_updates.pieces(content.text):
+            delta = ev.TextDelta if is_message else ev.ThoughtDelta
+            yield [delta(name, self._turn_id, text)], done
 
     def _translate(self, update: _Known, raw: Raw, out: list[ev.EventData]) -> None:
         match update:

@@ -6,6 +6,7 @@ Guarantees:
 - a line is decoded once, into an envelope whose `params` and `result` stay raw bytes until somebody asks;
 - a line longer than the limit is never buffered past the limit: it becomes one `Oversize`, and reading goes
   on after its newline;
+- where a spool is given, a long line waits for its end outside of memory, and is decoded where it lies;
 - a line that is no JSON-RPC message becomes one `Garbage` (agents print banners on stdout), never an
   exception;
 - invalid UTF-8, lone surrogate escapes, a byte order mark, NaN, a value of the wrong type or range, deep
@@ -14,7 +15,10 @@ Guarantees:
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+import codecs
+import re
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -27,6 +31,17 @@ PROTOCOL_VERSION: Final = 1
 LINE_LIMIT_BYTES: Final = 16 * 1024 * 1024
 """Images and tool output travel inside one line; asyncio's default of 64 KiB kills readers."""
 
+SPOOL_ABOVE_BYTES: Final = 256 * 1024
+"""A longer line is spooled, if there is a spool."""
+NAME_BYTES: Final = 1024
+"""The id or method of a long line is at most so long."""
+ERROR_BYTES: Final = 256 * 1024
+"""The error of a long line is at most so long."""
+PARSE_BYTES: Final = 1024 * 1024
+"""`params` and `result` with a shape of their own are at most so long: what is long in them is raw."""
+LONE_SURROGATES: Final = 10_000
+"""A line with more of them is garbage."""
+
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
@@ -35,6 +50,7 @@ INTERNAL_ERROR: Final = -32603
 AUTH_REQUIRED: Final = -32000
 """ACP's error for `session/new` when the agent wants credentials."""
 
+_MethodName = Name | None
 Id = Integer | str | None
 T = TypeVar("T")
 
@@ -89,8 +105,56 @@ class Oversize(msgspec.Struct, frozen=True):
     limit_bytes: int
 
 
-Message = Envelope | Garbage | Oversize
+class Unspoolable(msgspec.Struct, frozen=True):
+    """A long line could not be kept until its end; `reason` says why."""
 
+    reason: str
+
+
+class Spool(Protocol):
+    """Keeps a long line until its end, outside of memory."""
+
+    def write(self, data: bytes) -> None:
+        """Adds to the end. Raises OSError."""
+
+    def lines(self) -> Any:
+        """All of it as one writable buffer. Raises OSError."""
+
+    def used(self, count: int) -> None:
+        """The first so many bytes of the buffer are not looked at again."""
+
+    def drop(self) -> None:
+        """Forgets what is kept; called once. A buffer that was given stays good."""
+
+
+class Spooled(msgspec.Struct, frozen=True):
+    """A long line that has ended and is not decoded yet."""
+
+    spool: Spool
+    size_bytes: int
+
+    def decode(self) -> Envelope | Garbage | Unspoolable:
+        """The message; what is raw in it is a view of the spool's buffer."""
+        try:
+            return _decode_long(self.spool.lines())
+        except OSError as error:
+            return Unspoolable(error.strerror or str(error))
+
+
+Message = Envelope | Garbage | Oversize | Spooled | Unspoolable
+
+
+class _Long(msgspec.Struct, frozen=True):
+    """An envelope of which nothing is decoded that could be long."""
+
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    method: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    params: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode_long_envelope = msgspec.json.Decoder(_Long).decode
 _encoder = msgspec.json.Encoder()
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 _GARBAGE_KEPT_BYTES: Final = 400
@@ -100,16 +164,25 @@ _NO_ERROR: Final = RpcError(message="The other side answered with an error that 
 class Lines:
     """Splits a byte stream into messages, whatever the chunks it arrives in."""
 
-    def __init__(self, *, limit_bytes: int = LINE_LIMIT_BYTES, on_odd: OnOdd = foreign.ignored) -> None:
+    def __init__(
+        self,
+        *,
+        limit_bytes: int = LINE_LIMIT_BYTES,
+        spool: Callable[[], Spool] | None = None,
+        on_odd: OnOdd = foreign.ignored,
+    ) -> None:
         self._limit = limit_bytes
         self._on_odd = on_odd
+        self._new_spool = spool
         self._parts: list[bytes] = []
         self._held = 0
         self._skipping = False
+        self._spool: Spool | None = None
+        self._mending = codecs.getincrementaldecoder("utf-8")("replace")
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the unfinished line held in memory; never more than the limit."""
+        """Bytes of the unfinished line, in memory or in the spool; never more than the limit."""
         return self._held
 
     def feed(self, chunk: bytes) -> list[Message]:
@@ -122,20 +195,47 @@ class Lines:
         self._hold(rest, messages)
         return messages
 
+    def close(self) -> None:
+        """Forgets the unfinished line."""
+        self._drop()
+
     def _hold(self, part: bytes, messages: list[Message]) -> None:
         if self._skipping or not part:
             return
         if self._held + len(part) > self._limit:
-            self._drop()
-            self._skipping = True
-            messages.append(Oversize(self._limit))
+            self._skip(Oversize(self._limit), messages)
             return
-        self._parts.append(part)
         self._held += len(part)
+        if self._spool is None and (self._new_spool is None or self._held <= SPOOL_ABOVE_BYTES):
+            self._parts.append(part)
+            return
+        try:
+            self._write(part)
+        except OSError as error:
+            self._skip(Unspoolable(error.strerror or str(error)), messages)
+
+    def _write(self, part: bytes) -> None:
+        """Into the spool, as valid UTF-8. Raises OSError."""
+        if self._spool is None:
+            assert self._new_spool is not None  # noqa: S101 - _hold asked
+            self._spool = self._new_spool()
+            part, self._parts = b"".join((*self._parts, part)), []
+        if not part.isascii() or self._mending.getstate()[0]:
+            part = self._mending.decode(part).encode()
+        self._spool.write(part)
+
+    def _skip(self, instead: Message, messages: list[Message]) -> None:
+        """The rest of this line is not kept."""
+        self._drop()
+        self._skipping = True
+        messages.append(instead)
 
     def _finish(self, messages: list[Message]) -> None:
         if self._skipping:
             self._skipping = False
+            return
+        if self._spool is not None:
+            self._finish_spool(self._spool, messages)
             return
         line = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._drop()
@@ -143,9 +243,24 @@ class Lines:
             return
         messages.append(decode(line, self._on_odd))
 
+    def _finish_spool(self, spool: Spool, messages: list[Message]) -> None:
+        try:
+            spool.write(self._mending.decode(b"", final=True).encode())
+        except OSError as error:
+            self._drop()
+            messages.append(Unspoolable(error.strerror or str(error)))
+            return
+        messages.append(Spooled(spool, self._held))
+        self._spool = None
+        self._drop()
+
     def _drop(self) -> None:
         self._parts.clear()
         self._held = 0
+        self._mending.reset()
+        if self._spool is not None:
+            self._spool.drop()
+            self._spool = None
 
 
 def decode(line: bytes, on_odd: OnOdd = foreign.ignored) -> Message:
@@ -168,16 +283,93 @@ def decode(line: bytes, on_odd: OnOdd = foreign.ignored) -> Message:
     return message
 
 
+_LONE: Final = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+"
+    rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
+"""Up to the end of the next escape of half a surrogate pair; whole pairs and other escapes are passed."""
+_ESCAPE: Final = len(rb"\ud800")
+
+
+def _mend_surrogates(line: Any) -> bool:
+    """Makes every lone surrogate escape (legal JSON, no legal Unicode) in a writable buffer U+FFFD, in place;
+    False if there are too many.
+    """
+    end = 0
+    for _ in range(LONE_SURROGATES):
+        found = _LONE.match(line, end)
+        if found is None:
+            return True
+        end = found.end()
+        line[end - _ESCAPE : end] = b"\\ufffd"
+    return _LONE.match(line, end) is None
+
+
+def _decode_long(line: Any) -> Envelope | Garbage:
+    """A long line as a message, without a copy of it; the buffer is valid UTF-8."""
+    if foreign.is_deep(line):
+        return _garbage(line[:_GARBAGE_KEPT_BYTES])
+    if (line.find(b"\\ud") >= 0 or line.find(b"\\uD") >= 0) and not _mend_surrogates(line):
+        return _garbage(line[:_GARBAGE_KEPT_BYTES])
+    try:
+        long = _decode_long_envelope(line)
+        if _size(long.id) > NAME_BYTES or _size(long.method) > NAME_BYTES:
+            return _garbage(line[:_GARBAGE_KEPT_BYTES])
+        message = Envelope(
+            _id(raw(long.id)) if isinstance(long.id, msgspec.Raw) else msgspec.UNSET,
+            _method(long.method),
+            long.params,
+            long.result,
+            _long_error(long.error),
+        )
+    except (msgspec.DecodeError, RecursionError):
+        return _garbage(line[:_GARBAGE_KEPT_BYTES])
+    if message.method is None and message.id is msgspec.UNSET:
+        return _garbage(line[:_GARBAGE_KEPT_BYTES])
+    return message
+
+
+_id = msgspec.json.Decoder(Id).decode
+
+
+def _method(method: msgspec.Raw | msgspec.UnsetType) -> str | None:
+    return None if isinstance(method, msgspec.UnsetType) else foreign.decode(method, cast("Any", _MethodName))
+
+
+def _long_error(error: msgspec.Raw | msgspec.UnsetType) -> RpcError | msgspec.UnsetType | None:
+    if isinstance(error, msgspec.UnsetType):
+        return error
+    if _size(error) > ERROR_BYTES:
+        return RpcError(message="The agent failed with words too long to show.")
+    try:
+        return foreign.decode(error, RpcError)
+    except msgspec.DecodeError:
+        return None if bytes(error) == b"null" else _NO_ERROR
+
+
+def _size(value: msgspec.Raw | msgspec.UnsetType) -> int:
+    return 0 if isinstance(value, msgspec.UnsetType) else memoryview(value).nbytes
+
+
 def _garbage(line: bytes) -> Garbage:
     return Garbage(line[:_GARBAGE_KEPT_BYTES].decode("utf-8", "replace"))
 
 
-def parse(value: msgspec.Raw | msgspec.UnsetType, kind: type[T], on_odd: OnOdd = foreign.ignored) -> T:
+def parse(
+    value: msgspec.Raw | msgspec.UnsetType,
+    kind: type[T],
+    on_odd: OnOdd = foreign.ignored,
+    *,
+    limit_bytes: int | None = PARSE_BYTES,
+) -> T:
     """`params` or `result` as `kind` (`{}` where absent or null), read leniently (worker/foreign.py).
 
-    Raises msgspec.DecodeError (its subclass ValidationError names the path) where the shape does not fit.
+    Raises msgspec.DecodeError (its subclass ValidationError names the path) where the shape does not fit, or
+    if it is longer than `limit_bytes` (None: any length, for shapes whose long members are raw).
     """
     body = memoryview(raw(value))
+    if limit_bytes is not None and body.nbytes > limit_bytes:
+        raise msgspec.DecodeError(f"It is longer than {limit_bytes} bytes.")
     if body.nbytes == len(b"null") and body.tobytes() == b"null":
         body = memoryview(_EMPTY_OBJECT)
     return foreign.decode(body, kind, on_odd)

@@ -51,6 +51,7 @@ _NESTING: Final = re.compile(_STRING + rb"|[\[{]+|[\]}]+", re.DOTALL)
 _NOT_NESTING: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _STEPS: Final = {ord("["): 1, ord("]"): -1}
+SLICE_BYTES: Final = 256 * 1024
 PEELED: Final = 6
 """Levels that are peeled off before the others are counted one bracket at a time."""
 
@@ -107,6 +108,28 @@ def _is_too_deep(text: bytes) -> bool:
         brackets = brackets.replace(b"[]", b"")
     depths = itertools.accumulate(map(_STEPS.__getitem__, brackets))
     return any(map((DEPTH_LIMIT - PEELED).__lt__, depths))
+
+
+def is_deep(text: Any) -> bool:
+    """Whether anything in a long buffer of JSON is nested too deep, found with no more than a slice of it in
+    memory; by at most PEELED levels less than exactly.
+    """
+    depth, is_inside, rest = 0, False, b""
+    for start in range(0, len(text), SLICE_BYTES):
+        piece = rest + text[start : start + SLICE_BYTES]
+        cut = len(piece) - (len(piece) - len(piece.rstrip(b"\\"))) % 2
+        piece, rest = piece[:cut], piece[cut:]
+        bare = piece.replace(rb"\\", b"").replace(rb"\"", b"").translate(_ONE_KIND, _NOT_NESTING)
+        bare = (b'"' if is_inside else b"") + bare
+        is_inside = bare.count(b'"') % 2 == 1
+        brackets = _BARE_STRINGS.sub(b"", bare) if b'"' in bare else bare
+        for _ in range(PEELED):
+            brackets = brackets.replace(b"[]", b"")
+        highest = max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+        if depth + highest > DEPTH_LIMIT - PEELED:
+            return True
+        depth += brackets.count(b"[") - brackets.count(b"]")
+    return False
 
 
 def _pruned(text: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
@@ -203,7 +203,7 @@ class ChatFace:
             return json_response(session.state_json())
         shelf = await self._manager.shelf(owner, session_id)
         if shelf is not None:
-            return json_response(shelf.fold.state_json(self._outside(shelf.record.agent)))
+            return json_response(shelf.state_json(self._outside(shelf.record.agent)))
         return json_response(await self._absent(owner, session_id))
 
     async def stream(self, request: Request) -> Response:
@@ -242,7 +242,7 @@ class ChatFace:
         """State of a session that is not in the map."""
         shelf = await self._manager.shelf(owner, session_id)
         if shelf is not None:
-            return json_response(shelf.fold.state_json(self._outside(shelf.record.agent)))
+            return json_response(shelf.state_json(self._outside(shelf.record.agent)))
         return json_response(await self._absent(owner, session_id))
 
     async def system(self, request: Request) -> Response:
@@ -253,7 +253,7 @@ class ChatFace:
         self._take(owner, session_id)
         session, message_id = await self._with_session(owner, session_id, lambda s: s.system(body.message))
         said = next(message for message in reversed(session.fold.messages) if message.id == message_id)
-        return self._answer(request, session, is_new=is_new, extra=b',"res":' + said.json)
+        return self._answer(request, session, is_new=is_new, extra=b',"res":' + said.json(keep=False))
 
     async def mcp_command(self, request: Request) -> Response:
         body = await read_body(request, CommandRequest, self._services.config)
@@ -387,7 +387,7 @@ class ChatFace:
     ) -> Response:
         body = session.state_json()
         if extra:
-            body = body[:-1] + extra + b"}"
+            body = _extended(body, extra)
         return json_response(body, headers=self._headers(request, session.session_id, is_new=is_new))
 
     def _headers(self, request: Request, session_id: str, *, is_new: bool) -> dict[str, str]:
@@ -398,3 +398,11 @@ class ChatFace:
             is_secure = is_by_https(request, server)
             headers["Set-Cookie"] = cookies.header(name, session_id, is_secure=is_secure)
         return headers
+
+
+def _extended(body: bytes | Iterator[bytes], extra: bytes) -> bytes | Iterator[bytes]:
+    """A JSON object with further members before its end."""
+    if isinstance(body, bytes):
+        return body[:-1] + extra + b"}"
+    parts = list(body)
+    return iter((*parts[:-1], parts[-1][:-1] + extra + b"}"))

@@ -5,13 +5,13 @@ The routes and the OpenAPI document are both made from these, so they cannot dis
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -114,7 +114,14 @@ class Socket(Struct, frozen=True, kw_only=True):
 
 
 def json_response(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Any Struct or plain value as a JSON response that nobody caches."""
+    """Any Struct or plain value as a JSON response that nobody caches; JSON in parts leaves as it comes."""
+    if isinstance(content, Iterator):
+        return StreamingResponse(
+            _slowly(content),
+            status_code=status,
+            media_type="application/json",
+            headers={"Cache-Control": "no-store", **(headers or {})},
+        )
     body = content if isinstance(content, bytes) else msgspec.json.encode(content)
     return Response(
         body,
@@ -122,6 +129,11 @@ def json_response(content: object, *, status: int = 200, headers: dict[str, str]
         media_type="application/json",
         headers={"Cache-Control": "no-store", **(headers or {})},
     )
+
+
+async def _slowly(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
 
 
 SESSION_ID_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}$"}

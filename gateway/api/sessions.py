@@ -328,7 +328,9 @@ def markdown(fold: ChatState) -> Iterator[str]:
     yield f"# {fold.title or fold.session_id}\n"
     for message in fold.messages:
         if message.text.length:
-            yield f"\n## {names[message.sender]} — {iso(message.at)}\n\n{message.text}\n"
+            yield f"\n## {names[message.sender]} — {iso(message.at)}\n\n"
+            yield from message.text.pieces()
+            yield "\n"
 
 
 def _title(text: str) -> str:

@@ -163,7 +163,7 @@ class SharesFace:
         if shelf is None:
             outside = self._services.outside(None)
             return json_response(await absent_state(self._manager, shared.owner, shared.session_id, outside))
-        return json_response(shelf.fold.state_json(self._services.outside(shelf.record.agent)))
+        return json_response(shelf.state_json(self._services.outside(shelf.record.agent)))
 
     async def shared_stream(self, request: Request) -> Response:
         shared = await self._shared(request)

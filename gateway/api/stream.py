@@ -14,17 +14,17 @@ stream, taking nothing at all for 60 seconds does.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final
 
-import msgspec
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 
 from gateway.api.operation import Parameter
-from gateway.chat import ChatState, Outside
+from gateway.chat import ChatState, Elsewhere, Outside
 from gateway.eventlog import EventLog
-from gateway.events import in_one_line, merged
+from gateway.events import Event, in_one_line, merged
 from gateway.manager import SessionManager, Shelf
 from gateway.session import Session
 from gateway.tenures import Tenure
@@ -203,9 +203,15 @@ async def _follow(source: Session | Shelf, cursor: int, outside: Outside) -> Asy
     """Chunks and the cursor after each, until the log is closed."""
     events: EventLog = source.log
     while True:
-        chunk, cursor = await _next_chunk(source, cursor, outside)
-        if chunk:
-            for piece in _slices(chunk):
+        page = await events.read(cursor, max_bytes=PAGE_BYTES)
+        if page.is_gap:
+            cursor = events.visible_seq
+            async for piece in _resync(source, outside, cursor):
+                yield piece, cursor
+        elif page.events:
+            cursor, frames = page.events[-1].seq, _frames(page.events)
+            del page
+            for piece in frames:
                 yield piece, cursor
         elif isinstance(source, Shelf) or events.is_closed:
             return
@@ -213,15 +219,15 @@ async def _follow(source: Session | Shelf, cursor: int, outside: Outside) -> Asy
             yield _HEARTBEAT, cursor
 
 
-async def _next_chunk(source: Session | Shelf, cursor: int, outside: Outside) -> tuple[bytes, int]:
-    """The next frames as bytes, all that a reader who does not read holds; and the cursor after them."""
-    page = await source.log.read(cursor, max_bytes=PAGE_BYTES)
-    if page.is_gap:
-        return _resync(source, outside)
-    if not page.events:
-        return b"", cursor
-    due = merged(page.events) if len(page.events) > MERGE_ABOVE_EVENTS else page.events
-    return b"".join([event.frame for event in due]), page.events[-1].seq
+def _frames(events: list[Event]) -> Iterator[bytes]:
+    """The frames of a page in slices: all that a reader who does not read holds."""
+    due = merged(events) if len(events) > MERGE_ABOVE_EVENTS else events
+    for is_large, run in itertools.groupby(due, key=lambda event: event.is_large):
+        if is_large:
+            for event in run:
+                yield from event.frame_slices(SLICE_BYTES)
+        else:
+            yield from _slices(b"".join([event.frame for event in run]))
 
 
 async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncIterator[bytes]:
@@ -241,16 +247,35 @@ async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncItera
             yield _HEARTBEAT
 
 
-def _state_json(source: Session | Shelf, outside: Outside) -> bytes:
-    state = source.state_json() if isinstance(source, Session) else source.fold.state_json(outside)
-    return in_one_line(state)
+def _state_json(source: Session | Shelf, outside: Outside) -> bytes | Iterator[bytes]:
+    state = source.state_json() if isinstance(source, Session) else source.state_json(outside)
+    return in_one_line(state) if isinstance(state, bytes) else map(in_one_line, state)
 
 
-def _resync(source: Session | Shelf, outside: Outside) -> tuple[bytes, int]:
-    seq = source.log.visible_seq
-    chat = in_one_line(msgspec.json.encode(source.fold.snapshot()))
-    data = b'{"seq":%d,"state":%b,"chat":%b}' % (seq, _state_json(source, outside), chat)
-    return b"id: %d\nevent: resync\ndata: %b\n\n" % (seq, data), seq
+async def _resync(source: Session | Shelf, outside: Outside, seq: int) -> AsyncIterator[bytes]:
+    """State and the whole fold as they are now; long values are fetched one by one as their turn comes."""
+    head = b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq)
+    parts = [_state_json(source, outside), b',"chat":', *source.fold.snapshot_parts(), b"}"]
+    yield head
+    for part in _joined(parts):
+        if isinstance(part, Elsewhere):
+            part = await source.log.value(part)
+        for value in (part,) if isinstance(part, bytes) else part:
+            for piece in _slices(in_one_line(value)):
+                yield piece
+    yield b"\n\n"
+
+
+Part = bytes | Elsewhere | Iterator[bytes]
+
+
+def _joined(parts: list[Part]) -> Iterator[Part]:
+    """The same with neighbouring bytes made one."""
+    for is_here, run in itertools.groupby(parts, key=lambda part: isinstance(part, bytes)):
+        if is_here:
+            yield b"".join(part for part in run if isinstance(part, bytes))
+        else:
+            yield from run
 
 
 def state_frame(state: bytes, seq: int) -> bytes:
@@ -267,18 +292,22 @@ async def absent_state(manager: SessionManager, owner: str, session_id: str, out
     return in_one_line(fold.state_json(outside))
 
 
-def _state_pieces(state: bytes, seq: int) -> Iterator[bytes]:
+def _state_pieces(state: bytes | Iterator[bytes], seq: int) -> Iterator[bytes]:
     """A State frame; a large State is not copied for each of its readers."""
-    if len(state) <= SLICE_BYTES:
+    if isinstance(state, bytes) and len(state) <= SLICE_BYTES:
         yield state_frame(state, seq)
         return
     yield b"id: %d\ndata: " % seq
-    yield from _slices(state)
+    for part in (state,) if isinstance(state, bytes) else state:
+        yield from _slices(part)
     yield b"\n\n"
 
 
 def _slices(data: bytes) -> Iterator[bytes]:
     """One slice at a time: what is not sent yet exists once."""
+    if len(data) <= SLICE_BYTES:
+        yield data
+        return
     for start in range(0, len(data), SLICE_BYTES):
         yield data[start : start + SLICE_BYTES]
 

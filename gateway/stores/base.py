@@ -8,7 +8,7 @@ durable or what was refused. `memory.py` is the reference; every store passes te
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -57,6 +57,10 @@ class Tombstone(Struct, frozen=True, kw_only=True):
     last_seq: int
     at: int
     reason: str
+
+
+READ_BYTES: Final = 1024 * 1024
+"""How much is read of a log at once, unless more or less is asked for."""
 
 
 class Remembered(Struct, frozen=True, kw_only=True):
@@ -170,8 +174,12 @@ class Store(Protocol):
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Takes back events that were enqueued and are not committed; they will never be seen."""
 
-    async def read_events(self, key: str, *, after: int, limit: int) -> list[Event]:
-        """The next committed events above a cursor, in order."""
+    async def read_events(
+        self, key: str, *, after: int, limit: int, max_bytes: int = READ_BYTES
+    ) -> list[Event]:
+        """The next committed events above a cursor, in order: at most `limit`, and only the first of those
+        that together are longer than `max_bytes`.
+        """
 
     async def oldest_seq(self, key: str) -> int:
         """Events at or below this sequence number are no longer kept (0: everything is)."""

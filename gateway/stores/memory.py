@@ -9,8 +9,8 @@ import msgspec
 
 from gateway.compaction import compacted
 from gateway.errors import SessionExists
-from gateway.events import Event
-from gateway.stores.base import OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
+from gateway.events import Event, at_most
+from gateway.stores.base import READ_BYTES, OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
 from gateway.stores.credentials import MemoryCredentials
 from gateway.stores.products import MemoryProducts
 
@@ -204,12 +204,14 @@ class MemoryStore:
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Nothing is ever waiting here."""
 
-    async def read_events(self, key: str, *, after: int, limit: int) -> list[Event]:
+    async def read_events(
+        self, key: str, *, after: int, limit: int, max_bytes: int = READ_BYTES
+    ) -> list[Event]:
         log = self._logs.get(key)
         if log is None:
             return []
         start = bisect.bisect_right(log.seqs, after)
-        return log.events[start : start + limit]
+        return at_most(log.events[start : start + limit], max_bytes)
 
     async def oldest_seq(self, key: str) -> int:
         log = self._logs.get(key)

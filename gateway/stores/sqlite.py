@@ -21,7 +21,7 @@ from typing import Final, Literal, TypeVar
 from gateway.errors import SessionExists, StoreFailed
 from gateway.events import Event
 from gateway.stores import file_watch, sqlite_log
-from gateway.stores.base import OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
+from gateway.stores.base import READ_BYTES, OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
 from gateway.stores.file_watch import FileWatch
 from gateway.stores.writer import Projection, Writer, worded
 
@@ -280,10 +280,17 @@ class SqliteStore:
         if self._writer is not None:
             self._writer.forget(sink, seqs)
 
-    async def read_events(self, key: str, *, after: int, limit: int) -> list[Event]:
+    async def read_events(
+        self, key: str, *, after: int, limit: int, max_bytes: int = READ_BYTES
+    ) -> list[Event]:
         def act(connection: sqlite3.Connection) -> list[Event]:
             session = _row_id(connection, key)
-            return [] if session is None else sqlite_log.read(connection, session, after=after, limit=limit)
+            if session is None:
+                return []
+            found = sqlite_log.read(connection, session, after=after, limit=limit, max_bytes=max_bytes)
+            if any(event.is_large for event in found):
+                sqlite_log.let_go(connection)
+            return found
 
         return await self.read(act)
 

@@ -32,7 +32,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
-from gateway.events import Event, TurnEnded, TurnInterrupted, TurnStarted
+from gateway.events import LARGE_BYTES, Event, TurnEnded, TurnInterrupted, TurnStarted
 from gateway.stores import sqlite_log
 from gateway.stores.base import Sink
 
@@ -115,6 +115,8 @@ class Writer:
         """What was refused, and is tried again."""
         self._unsettled = 0
         """Rows that came since they were moved to their logs last, about."""
+        self._has_large_rows = False
+        """Whether a large one was written since memory was let go."""
         self._is_stopping = False
         self._heard = threading.Event()
         self.projections: dict[type, Projection] = {}
@@ -194,6 +196,7 @@ class Writer:
             while (group := self._next_group()) is not None:
                 self._in_hand = group
                 self._write_group(connection, group)
+                del group  # while it waits for the next one, this one's events are somebody else's
         finally:
             connection.close()
 
@@ -260,6 +263,9 @@ class Writer:
         self._loop.call_soon_threadsafe(_tell, group)
         if self._unsettled >= SETTLE_ROWS:
             self._settle(connection)
+        if self._has_large_rows:
+            self._has_large_rows = False
+            sqlite_log.let_go(connection)
 
     def _commit_somehow(self, connection: sqlite3.Connection, group: _Group) -> None:
         """As one transaction, or, if something in the group cannot be written, without that."""
@@ -349,6 +355,7 @@ class Writer:
                     projected.append((self.projections[kind], row_id, event))
         sqlite_log.append(connection, rows)
         self._unsettled += len(rows)
+        self._has_large_rows = self._has_large_rows or any(len(row[3]) > LARGE_BYTES for row in rows)
         for project, row_id, event in projected:
             project(connection, row_id, event)
         connection.executemany("UPDATE sessions SET has_open_turn = ? WHERE id = ?", turns)

@@ -39,9 +39,11 @@ with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else c
     from gateway.peer import AgentPeer
     from gateway.quotas import Account
     from gateway.shop.tools import Answer
+    from gateway.spool import Intake
     from gateway.stores.base import SessionRecord
     from gateway.toolbox import Toolbox
     from gateway.turns import Turn
+    from tests.handlers import Unbounded
     from worker.foreign import LARGEST
 
 CORPUS: Final = pathlib.Path(__file__).parent / "corpus" / "agent_lines"
@@ -55,7 +57,7 @@ _WORDS: Final = (AgentGone, AgentError, WireError)
 """What a session turns into words for its user."""
 
 
-class Owner:
+class Owner(Unbounded):
     """A session as its peer sees it, with its log and fold."""
 
     def __init__(self) -> None:
@@ -99,6 +101,9 @@ class Pipe:
 
     def is_closing(self) -> bool:
         return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def write(self, line: bytes) -> None:
         assert line.endswith(b"\n")
@@ -145,12 +150,15 @@ async def play(data: bytes, *, line_bytes: int = LINE_BYTES) -> None:
         config=_with_lines(config, line_bytes),
         broker=Broker(config.model),
         tools=toolbox,
+        intake=Intake(),
     )
     peer.connection._writing = _any(Pipe())
     conversation = asyncio.create_task(_converse(peer))
     await asyncio.sleep(0)
     for line in data.split(b"\n"):
         peer.connection.feed(line + b"\n")
+        while peer.connection._holding is not None:
+            await asyncio.sleep(0)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     peer.end_turn()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -16,6 +17,8 @@ import pytest
 from gateway import agent
 from gateway.agent import AgentConnection
 from gateway.spawner import Worker
+from gateway.spool import Intake
+from tests.handlers import Unbounded
 from worker import acp
 
 LINES: Final = 20_000
@@ -33,7 +36,7 @@ QUIET: Final = (
 )
 
 
-class Counting:
+class Counting(Unbounded):
     """Hears updates, numbered, and makes each so dear that the flood comes faster than it is handled."""
 
     def __init__(self) -> None:
@@ -43,6 +46,10 @@ class Counting:
         for update in updates:
             numbers = {msgspec.json.decode(update)["n"] for _ in range(DEAR)}
             self.numbers += numbers
+
+    def on_long_update(self, update: msgspec.Raw) -> Iterator[int]:
+        self.on_updates([update])
+        yield 0
 
     def on_request(self, message: acp.Envelope) -> bool:
         return False
@@ -63,7 +70,9 @@ async def agent_of(program: str, *arguments: str) -> AsyncIterator[tuple[AgentCo
     counting = Counting()
     worker = cast("Worker", SimpleNamespace(pid=process.pid, stdin=ours, stdout=theirs))
     try:
-        async with AgentConnection(worker, counting, line_bytes=1 << 20) as connection:
+        async with AgentConnection(
+            worker, counting, line_bytes=1 << 20, spool_dir=tempfile.gettempdir(), intake=Intake()
+        ) as connection:
             yield connection, counting
     finally:
         if process.returncode is None:

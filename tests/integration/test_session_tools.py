@@ -21,6 +21,7 @@ from gateway.quotas import Account
 from gateway.shop.cart import Shop
 from gateway.shop.catalog import SHIPPED, Catalogue
 from gateway.shop.tools import ShopTools
+from gateway.spool import Intake
 from gateway.stores.base import SessionRecord
 from gateway.stores.memory_shop import MemoryShopStore
 from gateway.stores.shop import ShopKey
@@ -28,6 +29,7 @@ from gateway.toolbox import Toolbox
 from gateway.turns import Turn
 from tests.fake_model import FakeModel, fake_model
 from tests.gateways import RunningGateway, running_gateway
+from tests.handlers import Unbounded
 from tests.mcp_clients import PRODUCT, call, cart, post, said
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import open_stream
@@ -292,7 +294,7 @@ async def test_a_hostile_product_name_reaches_no_other_session_and_no_other_tool
 # -- a hostile worker ----------------------------------------------------------------------------------------
 
 
-class _Owner:
+class _Owner(Unbounded):
     """A session as its peer sees it."""
 
     def __init__(self, name: str) -> None:
@@ -305,7 +307,13 @@ class _Owner:
     def on_events(self, events: list[Any]) -> None:
         return None
 
-    on_asked = on_wallet = on_events
+    def on_asked(self, asked: Any) -> None:
+        return None
+
+    on_wallet = on_asked
+
+    def on_model_called(self, model: str, seconds: float, outcome: Any) -> None:
+        return None
 
 
 class _Pipes:
@@ -336,7 +344,8 @@ async def test_a_hostile_worker_reaches_its_own_cart_alone_and_only_during_a_tur
     await shop.add(victim, RICE, 7)
     owner, pipes, broker = _Owner("thief"), _Pipes(), Broker(ModelConfig())
     tools = Toolbox(ShopTools(shop), sets=("shop",), record=lambda: owner.record)
-    peer = AgentPeer(owner, pipes, config=Config(), broker=broker, tools=tools)  # type: ignore[arg-type]
+    mouth: Any = pipes
+    peer = AgentPeer(owner, mouth, config=Config(), broker=broker, tools=tools, intake=Intake())
     foreign = {"sessionId": "victim", "session": "victim", "owner": "default/local", "key": "victim"}
     attack = {"name": "clear_cart", "arguments": {"_sessionId": "victim"}, **foreign, "_meta": foreign}
     async with peer.connection:

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import chat
 from gateway import events as ev
 from gateway.chat import ChatState, Outside, State
 
@@ -97,3 +99,96 @@ def test_ten_thousand_deltas_cost_no_quadratic_copy() -> None:
 
 def test_a_timestamp_is_iso_8601_in_utc_with_milliseconds() -> None:
     assert ev.iso(1_769_852_000_007) == "2026-01-31T09:33:20.007Z"
+
+
+# -- long conversations -----------------------------------------------------------------------------------
+
+
+class Kept:
+    """An overflow in memory."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def put(self, data: bytes) -> int:
+        self.data += data
+        return len(self.data) - len(data)
+
+    def get(self, start: int, size: int) -> bytes:
+        return bytes(self.data[start : start + size])
+
+
+class FullDisk(Kept):
+    def put(self, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def long_log() -> list[ev.Event]:
+    data: list[ev.EventData] = [ev.MessageAdded("u", "user", "hi", "t"), ev.TurnStarted("t", "u", "r")]
+    for number in range(30):
+        data.append(ev.TextDelta(f"m{number // 10}", "t", f"{number} é🙂\n" * (number * 17 % 40)))
+        data.append(ev.ThoughtDelta(f"h{number // 15}", "t", "hm é " * number))
+    tool = ev.ToolCall("c", "t", title="x", raw_output=msgspec.Raw(b'{"x": "' + b"y" * 5000 + b'"}'))
+    data += [tool, ev.MessageAdded("w", "user", "whole 🙂 " * 100), ev.TurnEnded("t", "end_turn")]
+    return [ev.Event(seq, 1000 + seq, item) for seq, item in enumerate(data, 1)]
+
+
+@pytest.mark.parametrize("overflow", [Kept(), FullDisk()])
+def test_a_long_conversation_reads_the_same_part_by_part(
+    monkeypatch: pytest.MonkeyPatch, overflow: Kept
+) -> None:
+    monkeypatch.setattr(chat, "KEPT_TEXT_BYTES", 50)
+    monkeypatch.setattr(chat, "PIECE_BYTES", 7)
+    short, long = ChatState("s"), ChatState("s", overflow=overflow)
+    log = long_log()
+    outside = Outside()
+    for event in log:
+        short.apply(event)
+        long.apply(event)
+        assert b"".join(long.state_parts(outside)) == long.state_json(outside)
+        assert json.loads(long.state_json(outside)) == json.loads(short.state_json(outside))
+    assert long.is_long == (not isinstance(overflow, FullDisk))
+    assert long.characters == short.characters
+    if long.is_long:
+        assert long.held_bytes < short.held_bytes
+    by_seq = {event.seq: event for event in log}
+
+    def value(part: bytes | chat.Elsewhere | Iterator[bytes]) -> bytes:
+        if isinstance(part, chat.Elsewhere):
+            return bytes(getattr(by_seq[part.seq].data, part.name))
+        return part if isinstance(part, bytes) else b"".join(part)
+
+    parts = b"".join(value(part) for part in long.snapshot_parts())
+    whole = msgspec.json.decode(parts)
+    [tool] = [item for item in whole["items"] if item["kind"] == "tool_call"]
+    assert tool["raw_output"] == {"x": "y" * 5000}
+    for mine, theirs in zip(whole["items"], short.snapshot()["items"], strict=True):
+        if mine["kind"] != "tool_call":
+            assert mine == json.loads(msgspec.json.encode(theirs))
+
+
+def test_state_that_is_read_slowly_is_the_state_of_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "KEPT_TEXT_BYTES", 50)
+    fold = ChatState("s", overflow=Kept())
+    log = long_log()
+    for event in log[:40]:
+        fold.apply(event)
+    then = fold.state_json(Outside())
+    parts = fold.state_parts(Outside())
+    first = next(parts)
+    for event in log[40:]:
+        fold.apply(event)
+    assert first + b"".join(parts) == then
+
+
+def test_what_is_long_in_a_tool_call_is_not_kept_and_what_is_short_keeps_nothing_long() -> None:
+    line = b'{"short":{"a":1},"long":"' + b"x" * 100_000 + b'"}'
+    parts = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    event = ev.Event.said(1, 1, ev.ToolCall("c", "t", raw_input=parts["short"], raw_output=parts["long"]))
+    fold = ChatState("s")
+    fold.apply(event)
+    [block] = fold.items
+    assert isinstance(block, chat.Block)
+    assert block.fields["raw_output"] == chat.Elsewhere(1, "raw_output")
+    assert bytes(block.fields["raw_input"]) == b'{"a":1}'
+    assert fold.held_bytes < 2_000

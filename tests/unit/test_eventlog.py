@@ -11,7 +11,7 @@ from gateway import events as ev
 from gateway.errors import GatewayError, SessionEnded, StoreFull
 from gateway.eventlog import RESERVE_AHEAD, EventLog
 from gateway.events import Event
-from gateway.stores.base import Sink
+from gateway.stores.base import READ_BYTES, Sink
 from gateway.stores.memory import MemoryStore
 
 
@@ -227,8 +227,10 @@ async def test_time_never_goes_back() -> None:
 
 async def test_readers_of_a_large_event_on_disk_hold_one_copy() -> None:
     class Copying(MemoryStore):
-        async def read_events(self, key: str, *, after: int, limit: int) -> list[Event]:
-            found = await super().read_events(key, after=after, limit=limit)
+        async def read_events(
+            self, key: str, *, after: int, limit: int, max_bytes: int = READ_BYTES
+        ) -> list[Event]:
+            found = await super().read_events(key, after=after, limit=limit, max_bytes=max_bytes)
             return [Event.stored(event.seq, event.at, bytes(bytearray(event.body))) for event in found]
 
     log = await log_of(Copying(max_events=10_000, max_bytes=100_000_000), Seen(), max_events=2)

@@ -22,13 +22,13 @@ FLOORS: Final[dict[str, int]] = {
     "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
     "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1, "shop.words": 1,
     "metrics": 1, "tasks": 1, "trees": 1, "recent": 1, "audit": 1, "sights": 1, "tracing": 1, "tenures": 1,
-    "terminal": 1,
+    "terminal": 1, "long_updates": 1,
     # 2: contracts
     "stores.base": 2, "stores.credentials": 2, "stores.database": 2, "stores.shop": 2, "stores.products": 2,
     "agents": 2,
     "client": 2,
     # 3: what touches the world
-    "spawner": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
+    "spawner": 3, "spool": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
     "stores.writer": 3, "stores.file_watch": 3, "stores.sqlite_log": 3, "stores.sqlite_credentials": 3,
     "stores.sqlite_products": 3, "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3, "passes": 3,
@@ -59,6 +59,7 @@ FLOORS: Final[dict[str, int]] = {
 SAME_FLOOR: Final = {
     ("chat", "events"), ("chat", "lifecycle"), ("config_file", "addresses"),
     ("config_file", "config"), ("config_file", "tenants"),
+    ("updates", "long_updates"), ("agent", "spool"),
     ("chat", "posting"), ("posting", "events"),
     ("stores.products", "stores.base"), ("stores.sqlite_products", "stores.sqlite"),
     ("products.desk", "manager"), ("products.desk", "products.catalogue"),

@@ -1,7 +1,8 @@
 """Whether a connection comes from an agent's process: decided once, when it is accepted.
 
 A worker that shares the machine's network reaches the gateway's port, and in `open` mode everybody who
-reaches that is the owner. So the kernel is asked who made the socket at the other end; a worker's is nobody's. By:
+reaches that is the owner. So the kernel is asked who made the socket at the other end, and one that a worker
+made is nobody's. Of these ways the first that can be had is used:
 
 - `uid`: if the gateway is root, each worker has a uid of its own, and a socket keeps that of its maker;
 - `control group`: if workers have groups of version 2, a socket keeps the group of its maker;

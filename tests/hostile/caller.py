@@ -39,7 +39,7 @@ def request(method: str, path: str, body: object = None, headers: dict | None = 
 
 
 def answer(sock: socket.socket) -> tuple[int, bytes]:
-    """Status and body of one answer; of one without a length, what comes first."""
+    """Status and body of one answer."""
     head = b""
     while b"\r\n\r\n" not in head:
         chunk = sock.recv(65_536)
@@ -51,8 +51,9 @@ def answer(sock: socket.socket) -> tuple[int, bytes]:
     names = {
         name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
     }
+    is_chunked = "transfer-encoding" in names
     length = int(names.get("content-length", 0))
-    while len(rest) < length:
+    while not rest.endswith(b"0\r\n\r\n") if is_chunked else len(rest) < length:
         chunk = sock.recv(65_536)
         if not chunk:
             break

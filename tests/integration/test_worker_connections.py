@@ -76,7 +76,7 @@ async def attack(gateway: RunningGateway, **target: Any) -> Any:
     body = {"message": prompt, "session_id": "evil", "agent": "caller"}
     state = await gateway.post("/api/chat?wait=120", body, headers=people(target))
     said = [message["content"] for message in state["messages"] if message["sender"] == "agent"]
-    assert said, state["messages"]
+    assert said and said[-1], state["messages"]
     return json.loads(said[-1])
 
 

@@ -76,7 +76,7 @@ async def attack(gateway: RunningGateway, **target: Any) -> Any:
     body = {"message": prompt, "session_id": "evil", "agent": "caller"}
     state = await gateway.post("/api/chat?wait=120", body, headers=people(target))
     said = [message["content"] for message in state["messages"] if message["sender"] == "agent"]
-    assert said and said[-1], state["messages"]
+    assert any(said), state["messages"]
     return json.loads(said[-1])
 
 
@@ -102,7 +102,6 @@ def not_held(attempts: dict[str, dict[str, Any]], walls: str) -> list[tuple[str,
 async def test_in_open_mode_an_agent_owns_nothing(profile: str, user: User) -> None:
     walls = f'[workers]\nsandbox = "{profile}"\n'
     async with gateway_of(user, walls, "--host", "::", "--allow-remote") as gateway:
-        assert f"told from others by {METHODS[user]}" in gateway.log()
         await gateway.chat("victim", "/echo precious")
         own = own_address(socket.AF_INET, "192.0.2.200") + own_address(socket.AF_INET6, "2001:db8::1")
         report = await attack(
@@ -120,6 +119,7 @@ async def test_in_open_mode_an_agent_owns_nothing(profile: str, user: User) -> N
         assert report["allowed"] is False
         await nothing_has_happened(gateway)
         await others_are_served(gateway)
+        assert f"told from others by {METHODS[user]}" in gateway.log()
 
 
 async def nothing_has_happened(gateway: RunningGateway) -> None:

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -55,6 +55,6 @@ def directory_of_its_own() -> Iterator[pathlib.Path]:
         yield path
 
 
-def as_ordinary() -> dict[str, object]:
+def as_ordinary() -> dict[str, Any]:
     """Keywords of `subprocess` for a process of that user."""
     return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import pathlib
 import socket
@@ -139,9 +140,8 @@ async def others_are_served(gateway: RunningGateway) -> None:
     assert [p for p in gateway.workers() if CALLER in " ".join(p.cmdline())], "an agent lives"
     url = f"http://127.0.0.1:{gateway.url.rpartition(':')[2]}"
     for keywords in (as_ordinary(), {}):
-        done = await asyncio.to_thread(
-            subprocess.run, [PYTHON, "-c", CLIENT, url], capture_output=True, text=True, **keywords
-        )  # type: ignore[call-overload]
+        client = functools.partial(subprocess.run, capture_output=True, text=True, **keywords)
+        done = await asyncio.to_thread(client, [PYTHON, "-c", CLIENT, url])
         assert done.stdout == "200", done.stderr
     async with gateway.operator() as operator:
         assert len(await operator.sessions()) == 2

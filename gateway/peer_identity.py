@@ -246,8 +246,10 @@ class PeerIdentity:
         """None where the uid does not settle it: there are workers that run as the gateway's own user."""
         if self._is_worker_uid(uid):
             return AGENT
-        has_own = self._uid == 0 and all(worker.request.uid for worker in self._family.workers)
-        return ELSEWHERE if has_own or uid != self._uid else None
+        if uid != self._uid:
+            return ELSEWHERE
+        have_their_own = self._uid == 0 and all(worker.request.uid for worker in self._family.workers)
+        return ELSEWHERE if have_their_own else None
 
     def _by_process(self, found: Peer) -> Origin:
         server = self._family.server_pid

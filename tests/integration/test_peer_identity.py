@@ -149,7 +149,7 @@ async def test_a_control_group_tells(groups: tuple[str, str]) -> None:
 
 
 async def test_of_another_control_group_than_agents_it_is_no_agents(groups: tuple[str, str]) -> None:
-    """If agents have none of their own. A neighbour in another container may have their uid, and is not seen."""
+    """If agents have none of their own: a neighbour in another container has their uid, and is not seen."""
     family = FakeFamily(server_pid=os.getpid())
     family.workers = [SHARING]
     async with identity(family, uid=NOBODY) as peers:

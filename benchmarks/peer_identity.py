@@ -150,6 +150,9 @@ def client(
 
 async def main() -> None:
     """Prints the rows."""
+    if os.geteuid() != 0:
+        print("needs root, to have both users")
+        return
     resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, max(FILES, resource.getrlimit(7)[1])))
     print(f"{WORKERS} live workers, {len(os.sched_getaffinity(0))} cores; microseconds")
     print(f"{'':42} {'ACCEPT':>9} {'DECIDE':>9} {'P99':>9} {'RATIO':>7}")

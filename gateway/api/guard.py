@@ -1,4 +1,4 @@
-"""What every request passes before its handler: Host, Origin, rate, request id, and the words of every error.
+"""What every request passes before its handler: agents, Host, Origin, rate, request id; the words of errors.
 
 A coding agent behind an open port is a remote shell, so a foreign page must reach nothing: Host is checked
 against DNS rebinding, Origin against cross-site requests, and bodies are JSON only (no form can send that).

@@ -24,7 +24,7 @@ from gateway.peer_identity import ELSEWHERE, Origin
 LINGERING_REFUSED: Final = 64
 """Connections above the limit that are let go gently at once; the others are reset."""
 AGENTS: Final = "agents"
-"""What connections of agents' processes are counted as, all together: their addresses are people's too."""
+"""What connections that may be agents' are counted as, all together: their addresses are people's too."""
 _RESET: Final = struct.pack("ii", 1, 0)
 _OUTQ: Final = struct.Struct("i")
 
@@ -102,7 +102,7 @@ class Connections:
 
     def _counted_as(self, connection: Connection) -> str | None:
         host = connection.client[0] if connection.client else ""
-        if connection.origin.is_known_agent:
+        if connection.origin.may_be_agent:
             return AGENTS
         return None if is_within(host, self.config.trusted_proxies) else counted_address(host)
 

@@ -69,12 +69,9 @@ class Origin:
         """What its caller is told if it is refused."""
 
     @property
-    def is_known_agent(self) -> bool:
-        """Whether it is known by now to be an agent's."""
-        verdict = self._verdict
-        return verdict is True or (
-            isinstance(verdict, asyncio.Future) and verdict.done() and verdict.result()
-        )
+    def may_be_agent(self) -> bool:
+        """Whether it is not known at once to be somebody else's."""
+        return self._verdict is not False
 
     async def is_agent(self) -> bool:
         """Whether it is an agent's, or cannot be told from one."""

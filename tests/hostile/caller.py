@@ -296,6 +296,23 @@ def open_mode(servers: list[Any]) -> dict[str, dict[str, Result]]:
     return {**{name: way() for name, way in ways.items()}, "pass": own_pass(servers)}
 
 
+def storm(_servers: list[Any]) -> dict[str, dict[str, Result]]:
+    """Connections without end, as many as the limits give."""
+    end = time.monotonic() + TARGET["seconds"]
+    kept: list[socket.socket] = []
+    made = 0
+    while time.monotonic() < end:
+        try:
+            sock = tcp("127.0.0.1")()
+            sock.send(request("GET", "/api/sessions"))
+        except OSError:
+            kept.clear()
+            continue
+        made += 1
+        kept.append(sock)
+    return {"storm": {"made": [made]}}
+
+
 def proxy_mode(_servers: list[Any]) -> dict[str, dict[str, Result]]:
     return {"another's name": in_anothers_name(), "wrong keys": guesses()}
 
@@ -340,7 +357,7 @@ def main() -> None:
         elif method == "session/prompt":
             TARGET.update(json.loads(message["params"]["prompt"][-1]["text"]))
             ask_permission()
-            attempts = {"open": open_mode, "proxy": proxy_mode}[TARGET["mode"]](servers)
+            attempts = {"open": open_mode, "proxy": proxy_mode, "storm": storm}[TARGET["mode"]](servers)
             update(json.dumps({"attempts": attempts, "allowed": has_been_allowed()}))
             say({"id": request_id, "result": {"stopReason": "end_turn"}})
         elif request_id is not None and method:

@@ -13,9 +13,11 @@ import json
 import pathlib
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import aiohttp
 import pytest
 
 from tests.gateways import RunningGateway, running_gateway
@@ -27,6 +29,8 @@ from tests.walls import PYTHON, USERS, User
 CALLER: Final = str(pathlib.Path(__file__).parents[1] / "hostile" / "caller.py")
 HELD: Final = [403, "agent_connection"]
 GUESSES: Final = 12
+STORM_SECONDS: Final = 3
+NEIGHBOUR_SECONDS: Final = 1.5
 METHODS: Final[dict[User, str]] = {"root": "uid", "nobody": "process"}
 AGENT: Final = f"""
 [sessions]
@@ -173,3 +177,20 @@ async def test_where_it_is_allowed_by_name_every_attempt_gets_through() -> None:
         first = report["attempts"]["tcp 127.0.0.1"]
         assert {name for name, result in first.items() if result[0] not in (200, 201, 204)} == set()
         assert report["allowed"] is True
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_an_agent_that_connects_without_end_keeps_nobody_waiting(user: User) -> None:
+    """Not even those who have its address."""
+    async with gateway_of(user, "") as gateway:
+        storming = asyncio.create_task(attack(gateway, mode="storm", seconds=STORM_SECONDS))
+        while not gateway.workers():
+            await asyncio.sleep(0.01)
+        slowest, url = 0.0, f"{gateway.url}/api/sessions/count"
+        while not storming.done():
+            began = time.monotonic()
+            async with aiohttp.ClientSession() as fresh, fresh.get(url) as response:
+                assert response.status == 200
+            slowest = max(slowest, time.monotonic() - began)
+        assert (await storming)["attempts"]["storm"]["made"][0] > 200
+        assert slowest < NEIGHBOUR_SECONDS

@@ -48,8 +48,8 @@ FROM_UNKNOWN: Final = (
     "ended, or be one that the gateway may not look into (sshd, say): docs/isolation.md says what to do."
 )
 SEARCH_PAUSE: Final = 4
-"""Between two searches, as many times as the last one took: an agent that connects without end must not keep
-the gateway busy.
+"""After looking in vain, as many times as that took: an agent that connects without end must not keep the
+gateway busy.
 """
 _SO_NETNS_COOKIE: Final = 71
 """Linux 5.14 (socket(7)); Python has no name for it."""
@@ -123,6 +123,7 @@ class PeerIdentity:
         self._wanted: dict[int, asyncio.Future[bool]] = {}
         self._searching: asyncio.Task[None] | None = None
         self._cookie = b""
+        self._looks_again_at = 0.0
         self._own_group: int | None = None
         self._own_groups_text = b""
         self.method: Method = ""
@@ -254,9 +255,20 @@ class PeerIdentity:
             return ELSEWHERE
         if self._is_of_another_group(found, server):
             return ELSEWHERE
-        if self._holders.find_quickly(found.inode, ancestor=server):
+        if self._finds_quickly(found.inode, server):
             return ELSEWHERE
         return Origin(self._search_for(found.inode), FROM_UNKNOWN)
+
+    def _finds_quickly(self, inode: int, server: int) -> bool:
+        """Looks where a person's client usually is; after a miss, not again before some time has passed."""
+        began = time.monotonic()
+        if began < self._looks_again_at:
+            return False
+        is_found = self._holders.find_quickly(inode, ancestor=server)
+        if not is_found:
+            now = time.monotonic()
+            self._looks_again_at = now + (now - began) * SEARCH_PAUSE
+        return is_found
 
     def _has_suspects(self, server: int) -> bool:
         """Whether anything that the fork server started could connect: a worker that shares the network, or

@@ -30,7 +30,8 @@ CALLER: Final = str(pathlib.Path(__file__).parents[1] / "hostile" / "caller.py")
 HELD: Final = [403, "agent_connection"]
 GUESSES: Final = 12
 STORM_SECONDS: Final = 3
-NEIGHBOUR_SECONDS: Final = 1.5
+NEIGHBOUR_SECONDS: Final = 3.0
+"""While two thousand connections a second are made."""
 METHODS: Final[dict[User, str]] = {"root": "uid", "nobody": "process"}
 AGENT: Final = f"""
 [sessions]

@@ -97,6 +97,10 @@ class AgentCatalogue:
         """Those that may be chosen, and those that could be before a reload."""
         return self._retired | self._agents
 
+    def sharing_network(self) -> list[str]:
+        """The names of those whose processes share the machine's network."""
+        return [name for name, agent in self.known.items() if agent.sandbox.network == "shared"]
+
     def of(self, name: str) -> Agent:
         """The agent of a session that exists, which may be offered no longer. Raises UnknownAgent."""
         return self._agents.get(name) or self._retired.get(name) or self.get(name)

@@ -44,7 +44,7 @@ from gateway.backup import refuse_half_restored
 from gateway.broker import Broker
 from gateway.census import Census, LoopLag
 from gateway.config import Config
-from gateway.config_file import NOT_RELOADED, changes, kept_tables
+from gateway.config_file import NOT_RELOADED, ConfigError, changes, kept_tables
 from gateway.disk import DiskAlarm
 from gateway.keyring import KeyRing
 from gateway.lifecycle import CloseReason
@@ -55,6 +55,7 @@ from gateway.memory import Trimmer
 from gateway.metrics import Metrics
 from gateway.oidc import Http, Provider, verifier_of
 from gateway.passes import Passes
+from gateway.peer_identity import AgentsAreOwners, PeerIdentity
 from gateway.products.catalogue import Products, products_of
 from gateway.products.desk import Desk
 from gateway.quotas import Quotas
@@ -131,6 +132,7 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.ChatIdTaken: 409,
     errors.AdminNeeded: 403,
     errors.WrongPassword: 401,
+    errors.AgentConnection: 403,
     errors.ForbiddenHost: 403,
     errors.ForbiddenOrigin: 403,
     errors.RateLimited: 429,
@@ -204,6 +206,11 @@ class Gateway:
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
+        self.peers = PeerIdentity(
+            self.spawner,
+            is_worker_uid=self.services.workspaces.is_worker_uid,
+            is_allowed=config.server.allow_agent_connections,
+        )
         self.lock = DataLock(config.data_path)
         self.disk = DiskAlarm(
             config.data_path,
@@ -267,11 +274,14 @@ class Gateway:
         differing = [name for name in changes(self.config, new) if not name.startswith(NOT_RELOADED)]
         waiting = [name for name in changes(self.config, new) if name.startswith(NOT_RELOADED)]
         kept = kept_tables(self.config, new)
+        agents = AgentCatalogue(kept, before=self.services.agents)
+        if objection := self.peers.objection(kept, agents.sharing_network()):
+            raise ConfigError([objection])
         services = self.services
         if any(name.startswith("model.") for name in differing):
             self._old_brokers.append(services.broker)
             services.broker = Broker(kept.model, on_odd=services.metrics.odd("model"))
-        services.agents = AgentCatalogue(kept, before=services.agents)
+        services.agents = agents
         services.config = kept
         self.slots.limit = kept.limits.max_live_workers
         self.desk.catalogue = self._chat_products(kept)
@@ -387,6 +397,10 @@ class Gateway:
             stack.push_async_callback(self._http.close)
             await services.spawner.open()
             stack.push_async_callback(services.spawner.close)
+            self.peers.open()
+            stack.push_async_callback(self.peers.close)
+            if objection := self.peers.objection(self.config, services.agents.sharing_network()):
+                raise AgentsAreOwners(objection)
             stack.push_async_callback(self._close_brokers)
             stack.push_async_callback(self.mcp.close)
             stack.callback(self.shopping.close)

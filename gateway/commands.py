@@ -27,14 +27,16 @@ from gateway.answers import MintedKey, SessionSummary
 from gateway.app import Gateway
 from gateway.archive import BackupFailed
 from gateway.client import GatewayClient, Refused
-from gateway.config import Config, WorkersConfig
+from gateway.config import Config
 from gateway.disk import free_bytes
 from gateway.door import address, read_token
 from gateway.errors import GatewayError
 from gateway.lock import holder, is_held
+from gateway.peer_identity import PeerIdentity
 from gateway.server import listen, running
 from gateway.stores.sqlite import damage, numbered, schema_version
 from gateway.walls import WalledSpawner, counting_words
+from gateway.workspace import Workspaces
 
 DRAIN_EXTRA_SECONDS: Final = 30.0
 """Beyond the turns' grace: for connections, workers and the store to close."""
@@ -266,7 +268,7 @@ def doctor(config: Config) -> int:
         *_data_directory(config),
         *_database(config.database_path),
         *_agents(config),
-        *asyncio.run(_walls(config.workers)),
+        *asyncio.run(_walls(config)),
     ]
     for is_well, words in findings:
         terminal.say(f"{'ok  ' if is_well else 'FAIL'}  {words}")
@@ -315,8 +317,9 @@ def _database(path: pathlib.Path) -> list[tuple[bool, str]]:
     return findings + [(False, f"a damaged database is kept as {damaged}") for damaged in aside]
 
 
-async def _walls(workers: WorkersConfig) -> list[tuple[bool, str]]:
+async def _walls(config: Config) -> list[tuple[bool, str]]:
     """Builds the walls round a real worker, as the gateway does at its start."""
+    workers = config.workers
     with tempfile.TemporaryDirectory() as directory:
         spawner = WalledSpawner(workers, directory=pathlib.Path(directory))
         try:
@@ -324,11 +327,25 @@ async def _walls(workers: WorkersConfig) -> list[tuple[bool, str]]:
         except OSError as error:
             return [(False, f"walls: {error}")]
         profile, missing, counting = spawner.profile, spawner.missing, spawner.counting
+        told = _told_apart(config, spawner)
         await spawner.close()
     why = "; ".join(f"not {stricter}: {words}" for stricter, words in missing.items())
     is_walled = profile != "none" or workers.sandbox == "none"
     walls = f"walls: {profile}" + (f" ({why})" if why else "")
-    return [(is_walled, walls), (True, f"limits of a whole worker: {counting_words(counting)}")]
+    return [(is_walled, walls), (True, f"limits of a whole worker: {counting_words(counting)}"), told]
+
+
+def _told_apart(config: Config, spawner: WalledSpawner) -> tuple[bool, str]:
+    """By what connections of agents are told from others."""
+    if config.server.allow_agent_connections:
+        return (False, "connections of agents: served like any other (server.allow_agent_connections)")
+    is_worker_uid = Workspaces(config.data_path, config.workers).is_worker_uid
+    peers = PeerIdentity(spawner, is_worker_uid=is_worker_uid)
+    peers.open()
+    if peers.method:
+        return (True, f"connections of agents: told from others by {peers.method}, and refused")
+    objection = peers.objection(config, AgentCatalogue(config).sharing_network())
+    return (not objection, f"connections of agents: {objection or f'cannot be told: {peers.missing}'}")
 
 
 def _agents(config: Config) -> list[tuple[bool, str]]:

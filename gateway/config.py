@@ -46,6 +46,10 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     port: int = 8080
     allow_remote: bool = False
     """Bind another address than loopback in `open` mode: everybody who reaches it may use it."""
+    allow_agent_connections: bool = False
+    """Serve connections that come from agents' processes like any other. In `open` mode each agent is then
+    the owner; if a proxy on this machine is trusted, an agent is whoever it says it is.
+    """
     public_url: str = ""
     """How people reach it through a proxy: https://chat.example. Its pages may always call, and cookies are
     then kept to https. The names of cookies depend on it: changing it signs browsers out.

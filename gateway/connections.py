@@ -13,14 +13,18 @@ import ipaddress
 import socket
 import struct
 import termios
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.addresses import is_within
 from gateway.config import ServerConfig
 from gateway.limits import Gauge
+from gateway.peer_identity import ELSEWHERE, Origin
 
 LINGERING_REFUSED: Final = 64
 """Connections above the limit that are let go gently at once; the others are reset."""
+AGENTS: Final = "agents"
+"""What connections that may be agents' are counted as, all together: their addresses are people's too."""
 _RESET: Final = struct.pack("ii", 1, 0)
 _OUTQ: Final = struct.Struct("i")
 
@@ -59,6 +63,7 @@ class Connection(Protocol):
 
     transport: asyncio.Transport
     client: tuple[str, int] | None
+    origin: Origin
     reader: Reader
     made_at: float
     has_spoken: bool
@@ -67,9 +72,16 @@ class Connection(Protocol):
 class Connections:
     """All connections of a server: how many each address holds, and which of their readers stand still."""
 
-    def __init__(self, config: ServerConfig, *, capacity: int) -> None:
-        """`capacity`: connections that this process has files for."""
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        capacity: int,
+        origin: Callable[[asyncio.Transport], Origin] = lambda _: ELSEWHERE,
+    ) -> None:
+        """`capacity`: connections that this process has files for. `origin` says where one comes from."""
         self.config = config
+        self.origin = origin
         self._capacity = min(config.max_connections, capacity)
         share = max(1, self._capacity - self._capacity // 4)
         self._held = Gauge(min(config.max_connections_per_address, share))
@@ -81,13 +93,18 @@ class Connections:
 
     def admit(self, connection: Connection) -> bool:
         """Counts a connection; False where there are too many."""
-        host = connection.client[0] if connection.client else ""
-        name = None if is_within(host, self.config.trusted_proxies) else counted_address(host)
+        name = self._counted_as(connection)
         if len(self._admitted) < self._capacity and (name is None or self._held.take(name)):
             self._admitted[connection] = name
             return True
         self._refused.add(connection)
         return False
+
+    def _counted_as(self, connection: Connection) -> str | None:
+        host = connection.client[0] if connection.client else ""
+        if connection.origin.may_be_agent:
+            return AGENTS
+        return None if is_within(host, self.config.trusted_proxies) else counted_address(host)
 
     @property
     def is_crowded(self) -> bool:

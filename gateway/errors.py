@@ -262,6 +262,12 @@ class WrongPassword(GatewayError):
     code = "wrong_password"
 
 
+class AgentConnection(GatewayError):
+    """This connection comes from an agent's process, which may not use this gateway."""
+
+    code = "agent_connection"
+
+
 class ForbiddenHost(GatewayError):
     """This Host is not served here; add it to server.hosts if it is yours."""
 

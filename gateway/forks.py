@@ -88,6 +88,8 @@ class ForkWorker:
         self.started: asyncio.Future[None] = loop.create_future()
         self.memory_events = self.processes_events = ""
         """Files of its control group; empty where it has none."""
+        self.group_id = 0
+        """The number of its control group of version 2; 0 where it has none."""
         self._processes = 1
         self._survivors = 0
         self._swept: asyncio.Future[None] | None = None
@@ -115,12 +117,15 @@ class ForkWorker:
         match report:
             case Started():
                 self.pid = report.pid
+                self.group_id = self._server.note_group(report)
                 self.memory_events, self.processes_events = report.memory_events, report.processes_events
                 _settle(self.started, None)
             case Failed():
                 _refuse(self.started, StartFailed(report.words))
             case Ended():
                 self._processes, self._survivors = report.processes, report.survivors
+                if not report.survivors:
+                    self._server.group_ids.discard(self.group_id)
                 _settle(self._exited, report.exit)
 
     def lose(self, swept: asyncio.Future[None] | None = None) -> None:
@@ -189,6 +194,8 @@ class ForkServerLink:
         self._process: asyncio.subprocess.Process | None = None
         self._workers: dict[int, ForkWorker] = {}
         self._unsent: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self.group_ids: set[int] = set()
+        """The control groups of version 2 of all workers of which something may live."""
         self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_asked = False
@@ -243,6 +250,18 @@ class ForkServerLink:
     def forget(self, worker_id: int) -> None:
         """Nobody waits for this worker any more."""
         self._workers.pop(worker_id, None)
+
+    def note_group(self, started: Started) -> int:
+        """The number of a worker's control group of version 2, remembered; 0 where it has none."""
+        counting = self.ready.result().counting
+        files = ((counting.memory, started.memory_events), (counting.processes, started.processes_events))
+        for mechanism, file in files:
+            if mechanism == "cgroup v2" and file:
+                with contextlib.suppress(OSError):  # it has ended already
+                    found = os.stat(os.path.dirname(file)).st_ino
+                    self.group_ids.add(found)
+                    return found
+        return 0
 
     # -- its life -----------------------------------------------------------------------------------------
 

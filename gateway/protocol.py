@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.api.stream import WATCHED
 from gateway.connections import Connections, Reader
 from gateway.cycle import Cycle, Outlet
+from gateway.peer_identity import ELSEWHERE, ORIGIN
 from gateway.refusals import (
     BAD_TARGET,
     BODY_LARGE,
@@ -116,6 +117,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._ignores_upgrade = False
         self._running: RequestResponseCycle | None = None
         self._refusal: Refusal | None = None
+        self.origin = ELSEWHERE
         self.made_at = self.loop.time()
         self.has_spoken = False
         """Whether the head of a request has arrived."""
@@ -124,6 +126,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.origin = self._hub.origin(transport)
         self.reader = Reader(transport)
         self._outlet = cast("asyncio.Transport", Outlet(transport, finish=self.finish))
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES, low=WRITE_BUFFER_BYTES - 1)
@@ -261,6 +264,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._has_host = self._has_coding = self._has_length = False
         self._offered = None
         self.scope["extensions"] = _EXTENSIONS
+        self.scope[ORIGIN] = self.origin  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -366,6 +370,7 @@ class GatewayProtocol(HttpToolsProtocol):
             server_state=self.server_state,
             app_state=self.app_state,
             connections=self._hub,
+            origin=self.origin,
         )
         self._hub.hand_over(self, protocol)
         protocol.connection_made(self.transport)

@@ -162,7 +162,7 @@ async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[Se
     async with gateway.lifespan():
         config = gateway.config
         capacity = connection_capacity(config.server, config.limits)
-        connections = Connections(config.server, capacity=capacity)
+        connections = Connections(config.server, capacity=capacity, origin=gateway.peers.origin)
         server = Server(_uvicorn(gateway.app, config, connections), connections)
         serving = server.serving = asyncio.create_task(server.serve([listener]), name="server")
         try:

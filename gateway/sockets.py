@@ -19,9 +19,11 @@ from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
 from websockets.protocol import OPEN
 
 from gateway.connections import Connections, Reader
+from gateway.peer_identity import ORIGIN, Origin
 from gateway.refusals import MALFORMED, answer
 
 PREFIX: Final = "/ws/"
@@ -34,6 +36,7 @@ LINGER_BYTES: Final = 16 * 1024 * 1024
 RESTART: Final = 1012
 """Service restart: clients that take 1001 for a farewell come back after this one."""
 TOO_BIG: Final = 1009
+SWITCHED: Final = 101
 
 _silent: Final = logging.getLogger("gateway.sockets.silent")
 _silent.setLevel(logging.CRITICAL + 1)
@@ -42,9 +45,10 @@ _silent.setLevel(logging.CRITICAL + 1)
 class SocketProtocol(WebSocketsSansIOProtocol):
     """One connection that was upgraded; see the module."""
 
-    def __init__(self, *args: Any, connections: Connections, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, connections: Connections, origin: Origin, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._hub = connections
+        self.origin = origin
         self.logger = self.conn.logger = _silent
         self._is_clogged = False
         """Whether the client leaves so much unread that nothing more is read of it."""
@@ -104,6 +108,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.write(answer(MALFORMED, status_line=line, default_headers=self.default_headers))
             self.handshake_complete = self.close_sent = True
             self.transport.close()
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == SWITCHED:
+            self.scope[ORIGIN] = self.origin  # type: ignore[typeddict-unknown-key]
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < FRAGMENTS:

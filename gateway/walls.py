@@ -149,6 +149,11 @@ class WalledSpawner:
         """Every worker there is."""
         return self._link.workers if self._link is not None else []
 
+    @property
+    def group_ids(self) -> set[int]:
+        """The control groups of version 2 of all workers of which something may live."""
+        return self._link.group_ids if self._link is not None else set()
+
     async def spawn(self, request: SpawnRequest) -> ForkWorker:
         """A worker whose walls stand, the strictest that there are. Raises StartFailed."""
         sandbox = msgspec.structs.replace(request.sandbox, profile=self.profile)

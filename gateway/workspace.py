@@ -95,6 +95,12 @@ class Workspaces:
         """The uid that a worker can be given here: none where the gateway is no root, whatever is stored."""
         return uid if self._has_uids else None
 
+    def is_worker_uid(self, uid: int) -> bool:
+        """Whether a uid is one that workers run as: of those to hand out, or that a stored session has."""
+        workers = self._workers
+        is_in_range = workers.first_uid <= uid <= workers.first_uid + workers.uid_count
+        return self._has_uids and (is_in_range or uid in self._taken)
+
     def claim_uids(self, uids: set[int]) -> None:
         """Stored sessions have these uids."""
         self._taken |= uids

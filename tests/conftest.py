@@ -10,6 +10,13 @@ import psutil
 import pytest
 
 from tests.gateways import RunningGateway, running_gateway
+from tests.hostile import card
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the card of attacks, if any were tried."""
+    for line in card.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture

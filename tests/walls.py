@@ -31,7 +31,7 @@ USERS: Final[list[User]] = ["root", "nobody"] if os.geteuid() == 0 else ["nobody
 NOBODY: Final = 61_234
 """An ordinary user: not 65534, which is also what the kernel calls a user that it does not know."""
 PATIENCE_SECONDS: Final = 60
-_FIRST_UID: Final = 210_000
+FIRST_UID: Final = 210_000
 _AS_NOBODY: Final = (
     "import ctypes, os, sys; sys.path += sys.argv[3:]; import worker.forkserver as server; "
     f"os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); "
@@ -55,7 +55,7 @@ class Yard:
         """A session of its own: its directories, its uid, its command (none: the built-in agent)."""
         self._count += 1
         place = self.root / f"session-{self._count}"
-        uid = _FIRST_UID + self._count if self.user == "root" else None
+        uid = FIRST_UID + self._count if self.user == "root" else None
         owner = uid if uid is not None else NOBODY if os.geteuid() == 0 else os.geteuid()
         for path in (place, place / "home", place / "work"):
             path.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""What every request passes before its handler: Host, Origin, rate, request id, and the words of every error.
+"""What every request passes before its handler: agents, Host, Origin, rate, request id; the words of errors.
 
 A coding agent behind an open port is a remote shell, so a foreign page must reach nothing: Host is checked
 against DNS rebinding, Origin against cross-site requests, and bodies are JSON only (no form can send that).
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,9 +35,11 @@ from gateway.addresses import (
 from gateway.answers import ErrorBody, ErrorDetail
 from gateway.api.operation import DIALECT, OPERATION, json_response
 from gateway.audit import Audit
-from gateway.auth import ANSWER_HEADERS, FORWARDED_HOST, PEER, PRINCIPAL
+from gateway.auth import ANSWER_HEADERS, FORWARDED_HOST, PEER, PRINCIPAL, bearer
 from gateway.config import Config
+from gateway.connections import AGENTS
 from gateway.errors import (
+    AgentConnection,
     BadRequest,
     BrokenInvariant,
     ForbiddenHost,
@@ -52,8 +54,11 @@ from gateway.errors import (
     TooManyStreams,
     WorkerLimit,
 )
+from gateway.host import MCP_PATH
 from gateway.limits import TokenBuckets
 from gateway.metrics import Metrics
+from gateway.passes import is_pass
+from gateway.peer_identity import ELSEWHERE, ORIGIN
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +135,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        self._place(scope, headers)
+        origin_of = scope.get(ORIGIN, ELSEWHERE)
+        is_agent = await origin_of.is_agent()
+        self._place(scope, headers, is_agent=is_agent)
         request_id = _request_id(headers)
         logs.begin(request_id=request_id)
         began = time.monotonic()
@@ -139,6 +146,8 @@ class Guard:
         origin = headers.get("origin")
         sender = _Sender(send, scope, request_id=request_id, origin=origin)
         try:
+            if is_agent and not _shows_pass(scope):
+                raise AgentConnection(origin_of.refusal)
             self._check(scope, headers, origin)
             sender.is_origin_allowed = origin is not None
             if scope.get("method") == "OPTIONS":
@@ -168,10 +177,14 @@ class Guard:
                     },
                 )
 
-    def _place(self, scope: Scope, headers: Headers) -> None:
-        """Says who calls, and how, where a trusted proxy stands between."""
+    def _place(self, scope: Scope, headers: Headers, *, is_agent: bool) -> None:
+        """Says who calls, and how, where a trusted proxy stands between. An agent is no proxy, and shares no
+        rate with the people whose address it has.
+        """
         client, trusted = scope.get("client"), self._config().server.trusted_proxies
-        if client is None:
+        if is_agent:
+            scope["client"] = (AGENTS, 0)
+        if is_agent or client is None:
             scope[PEER] = ""
             return
         peer = scope[PEER] = plain_address(client[0])
@@ -331,6 +344,12 @@ def _preflight(headers: Headers) -> Response:
     if headers.get("access-control-request-private-network") == "true":
         answer["Access-Control-Allow-Private-Network"] = "true"
     return Response(status_code=204, headers=answer)
+
+
+def _shows_pass(scope: Scope) -> bool:
+    """Whether this is what an agent may ask for: the gateway's MCP server, with a pass."""
+    connection = HTTPConnection(scope)
+    return scope["type"] == "http" and scope["path"] == MCP_PATH and is_pass(bearer(connection) or "")
 
 
 def _request_id(headers: Headers) -> str:

@@ -251,6 +251,62 @@ def tracing_the_gateway() -> object:
     return "seized"
 
 
+# -- the network --------------------------------------------------------------------------------------------
+
+
+def fetched(sock: socket.socket) -> str:
+    with sock:
+        sock.settimeout(5)
+        sock.sendall(b"GET /api/sessions HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return holds(sock.recv(4096))
+
+
+@probe
+def port_of_the_gateway() -> object:
+    return fetched(socket.create_connection(("127.0.0.1", TARGETS["port"]), 5))
+
+
+@probe
+def port_of_the_gateway_by_ipv6() -> object:
+    return fetched(socket.create_connection(("::1", TARGETS["port"]), 5))
+
+
+@probe
+def port_of_the_gateway_from_a_grandchild() -> object:
+    def detach() -> None:
+        os.setsid()
+        if os.fork():
+            os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+        port_of_the_gateway()
+
+    return in_a_child(detach)
+
+
+@probe
+def port_of_the_gateway_by_a_socket_in_flight() -> object:
+    client = socket.create_connection(("127.0.0.1", TARGETS["port"]), 5)
+    ours, theirs = socket.socketpair()
+    socket.send_fds(theirs, [b"."], [client.fileno()])
+    client.close()
+    return fetched(socket.socket(fileno=socket.recv_fds(ours, 1, 1)[1][0]))
+
+
+@probe
+def a_route_off_the_host() -> object:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((TARGETS["far"], 9))
+        return sock.getsockname()[0]
+
+
+@probe
+def a_listener_in_the_hosts_namespace() -> object:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        cookie = int.from_bytes(listener.getsockopt(socket.SOL_SOCKET, 71, 8), "little")  # SO_NETNS_COOKIE
+        if cookie != TARGETS["namespace"]:
+            raise LookupError("another namespace")
+        return listener.getsockname()
+
+
 # -- the kernel ---------------------------------------------------------------------------------------------
 
 

@@ -7,18 +7,23 @@ same run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
+import socket
 import time
-from typing import Any, Final
+from collections.abc import AsyncIterator
+from typing import Any, Final, cast
 
 import psutil
 import pytest
 
+from gateway.peer_identity import PeerIdentity
 from tests.gateways import running_gateway
-from tests.walls import NOBODY, PYTHON, USERS, User, Yard, finds, yard
-from worker.spec import Profile
+from tests.hostile import card
+from tests.walls import FIRST_UID, NOBODY, PYTHON, USERS, User, Yard, finds, yard
+from worker.spec import Network, Profile
 
 HOSTILE: Final = pathlib.Path(__file__).parents[1] / "hostile"
 PROBES: Final = str(HOSTILE / "probes.py")
@@ -33,12 +38,16 @@ UNHELD_BY_BASIC: Final = {
 """What docs/isolation admits: /proc lists every process; where there are no uids of their own, processes may
 slow each other and reach their user's local sockets.
 """
+UNHELD_BY_SHARED: Final = {"a_route_off_the_host", "a_listener_in_the_hosts_namespace"}
+"""What docs/isolation admits of `network = "shared"`; the gateway's own port is not among it."""
+FAR: Final = "198.51.100.1"
+SO_NETNS_COOKIE: Final = 71
 
 
-async def attack(profile: Profile, user: User) -> dict[str, dict[str, str]]:
+async def attack(profile: Profile, user: User, *, network: Network = "shared") -> dict[str, dict[str, str]]:
     """All probes from one session, with another session and a gateway beside it."""
     canary = "canary-" + os.urandom(16).hex()
-    async with yard(profile, user=user) as here:
+    async with yard(profile, user=user) as here, port(here, canary, user) as opened:
         gateway = await decoy(here, canary, user)
         victim = here.request(PYTHON, VICTIM, "session", canary)
         try:
@@ -50,13 +59,57 @@ async def attack(profile: Profile, user: User) -> dict[str, dict[str, str]]:
                 first = psutil.Process(prey.worker.pid)
                 there["victim"] = (first.children() or [first])[0].pid
                 there["home"] = victim.home
-                targets = {**gateway[1], **there, "server": here.spawner.server_pid, "canary": canary}
-                results: dict[str, dict[str, str]] = json.loads(
-                    await here.run(PYTHON, PROBES, json.dumps(targets))
-                )
+                targets = {
+                    **gateway[1],
+                    **there,
+                    **opened,
+                    "server": here.spawner.server_pid,
+                    "canary": canary,
+                }
+                said = await here.run(PYTHON, PROBES, json.dumps(targets), network=network)
+                results: dict[str, dict[str, str]] = json.loads(said)
+                if profile != "none":
+                    held = len(results) - len(reached(results))
+                    card.note(
+                        f"probes, {profile} as {user}, network {network}", tried=len(results), held=held
+                    )
                 return results
         finally:
             await gateway[0].communicate(b"\n")
+
+
+@contextlib.asynccontextmanager
+async def port(here: Yard, canary: str, user: User) -> AsyncIterator[dict[str, object]]:
+    """A gateway's port, which shows the canary to everybody but agents. Without walls it makes no difference
+    between them, to be reached.
+    """
+    peers = PeerIdentity(
+        here.spawner, is_worker_uid=lambda uid: uid > FIRST_UID, is_allowed=here.spawner.profile == "none"
+    )
+    if user == "nobody":
+        peers._uid = NOBODY  # the fork server's user is the gateway's
+    peers.open()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        origin = peers.origin(cast("asyncio.Transport", writer.transport))
+        writer.write(b"HTTP/1.1 403 No\r\n\r\n" if await origin.is_agent() else canary.encode())
+        await writer.drain()
+        writer.close()
+
+    listener = socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    number = listener.getsockname()[1]
+    cookie = int.from_bytes(listener.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")
+    try:
+        async with await asyncio.start_server(serve, sock=listener):
+            yield {"port": number, "namespace": cookie, "far": FAR}
+    finally:
+        await peers.close()
+
+
+def has_route() -> bool:
+    """Whether this machine reaches others at all."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        return probe.connect_ex((FAR, 9)) == 0
 
 
 def places(request: Any) -> dict[str, Any]:
@@ -90,10 +143,19 @@ def reached(results: dict[str, dict[str, str]]) -> set[str]:
 @pytest.mark.parametrize("user", USERS)
 async def test_every_probe_reaches_its_target_without_walls_and_none_in_strict(user: User) -> None:
     without, basic, strict = [await attack(profile, user) for profile in ("none", "basic", "strict")]
-    assert len(without) >= 33
-    assert set(without) - reached(without) == set(), "a probe that cannot succeed proves nothing"
-    assert reached(strict) == set()
-    assert reached(basic) <= UNHELD_BY_BASIC[user], "what basic does not hold is written down"
+    assert len(without) >= 39
+    pointless = set() if has_route() else {"a_route_off_the_host"}
+    assert set(without) - reached(without) == pointless, "a probe that cannot succeed proves nothing"
+    assert reached(strict) == UNHELD_BY_SHARED - pointless
+    assert reached(basic) <= UNHELD_BY_BASIC[user] | UNHELD_BY_SHARED, (
+        "what basic does not hold is written down"
+    )
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_without_a_network_no_probe_reaches_anything(user: User) -> None:
+    assert reached(await attack("strict", user, network="none")) == set()
+    assert reached(await attack("basic", user, network="none")) <= UNHELD_BY_BASIC[user]
 
 
 BOMBS: Final = (

@@ -29,6 +29,7 @@ FLOORS: Final[dict[str, int]] = {
     "client": 2,
     # 3: what touches the world
     "spawner": 3, "spool": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
+    "sockdiag": 3, "holders": 3, "peer_identity": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
     "stores.writer": 3, "stores.file_watch": 3, "stores.sqlite_log": 3, "stores.sqlite_credentials": 3,
     "stores.sqlite_products": 3, "keyring": 3, "tickets": 3, "tokens": 3, "oidc": 3, "passes": 3,
@@ -80,6 +81,8 @@ SAME_FLOOR: Final = {
     ("api.product_sockets", "auth"),
     ("agent", "spawner"), ("backup", "stores.file_watch"), ("stores.sqlite", "stores.file_watch"),
     ("stores.sqlite", "stores.writer"), ("stores.sqlite", "stores.sqlite_log"),
+    ("connections", "peer_identity"), ("peer_identity", "forks"), ("peer_identity", "holders"),
+    ("peer_identity", "sockdiag"),
     ("stores.writer", "stores.sqlite_log"),
     ("archive", "tickets"), ("backup", "archive"), ("backup", "erasures"), ("backup", "lock"),
     ("backup", "tickets"), ("backup", "stores.sqlite"),

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from msgspec import Struct, field
 
-from worker.spec import Limits
+from worker.spec import Limits, Network
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
@@ -216,7 +216,9 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     writable: tuple[str, ...] = ()
     """Paths that the agent may write, besides its session's; every session of this agent shares them."""
     network: Literal["", "shared", "none"] = ""
-    """`none`: no network at all; empty: what `workers.network` says."""
+    """`none`: no network at all. Empty: what `workers.network` says; if that is empty too, `shared` for a
+    command and `none` for the built-in agent, which needs no network.
+    """
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
@@ -249,7 +251,10 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     """The gateway does not start where it cannot build at least these walls. Empty: it takes what there is
     and says so.
     """
-    network: Literal["shared", "none"] = "shared"
+    network: Literal["", "shared", "none"] = ""
+    """Of every agent that does not say its own. Empty: `none` for the built-in agents, whose model calls and
+    MCP servers go through the gateway, and `shared` for agents that are commands.
+    """
     cgroups: Literal["auto", "off"] = "auto"
     """`auto`: a control group for each worker where the machine lets the gateway make them. `off`: none."""
     memory_bytes: int = _LIMITS.memory_bytes
@@ -445,6 +450,10 @@ class Config(Table, frozen=True, kw_only=True):
         named = self.store.removeprefix(SQLITE_SCHEME)
         return pathlib.Path("/" + named.lstrip("/")) if named else self.data_path / DATABASE_NAME
 
+    def network(self, agent: AgentConfig) -> Network:
+        """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
+        return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+
     def tenant(self, name: str) -> TenantConfig | None:
         """The tenant of this name; None where there is none."""
         return self.tenants.get(name) or (TenantConfig() if name == DEFAULT_TENANT else None)
@@ -456,6 +465,11 @@ class Config(Table, frozen=True, kw_only=True):
             return pathlib.Path(self.data_dir).expanduser().absolute()
         home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         return pathlib.Path(home).expanduser() / "agent-gateway"
+
+
+def default_network(*, is_built_in: bool) -> Network:
+    """The network of agents whose configuration says nothing of it."""
+    return "none" if is_built_in else "shared"
 
 
 def builtin_argv() -> tuple[str, ...]:

@@ -356,8 +356,7 @@ def _tools(config: Config) -> list[str]:
             for tool in agent.tools
             if tool not in TOOL_SETS
         ]
-        network = agent.network or config.workers.network
-        if agent.tools and agent.argv and network == "none":
+        if agent.tools and agent.argv and config.network(agent) == "none":
             mistakes.append(
                 f"agents.{name}.tools: are reached over the network, which this agent has none of"
             )

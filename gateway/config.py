@@ -1,7 +1,7 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [shop] [model] [workers] [auth] [visitors] [jwt] [oidc] [proxy]
-[quotas] [products] [agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
+Tables: `[server] [cors] [sessions] [limits] [shop] [model] [workers] [egress] [auth] [visitors] [jwt] [oidc]
+[proxy] [quotas] [products] [agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
 """
 
 from __future__ import annotations
@@ -269,6 +269,15 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     uid_count: int = 100_000
 
 
+class EgressConfig(Table, frozen=True, kw_only=True):
+    """What the gateway calls on a session's behalf: the MCP servers that people add to it."""
+
+    private_hosts: tuple[str, ...] = ()
+    """Hosts that may lead to private addresses: `localhost`, `tools.corp.example:8931`, `10.0.0.7`. Every
+    other must be public. Whoever may use this gateway may then call these through it.
+    """
+
+
 Mode = Literal["open", "anonymous", "keys", "jwt", "oidc", "proxy"]
 
 
@@ -428,6 +437,7 @@ class Config(Table, frozen=True, kw_only=True):
     shop: ShopConfig = ShopConfig()
     model: ModelConfig = ModelConfig()
     workers: WorkersConfig = WorkersConfig()
+    egress: EgressConfig = EgressConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     auth: AuthConfig = AuthConfig()
     visitors: VisitorsConfig = VisitorsConfig()

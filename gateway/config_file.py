@@ -26,6 +26,7 @@ from gateway.config import (
     ServerConfig,
     Table,
 )
+from gateway.egress.addresses import private_host
 from gateway.tenants import IMPLIED
 from worker.spec import Limits
 
@@ -293,7 +294,7 @@ def _contradictions(config: Config) -> list[str]:
         for setting, name in (("default_agent", config.default_agent), ("shop.agent", config.shop.agent))
         if name not in (*ALWAYS_THERE, *config.agents)
     ]
-    mistakes += _tools(config) + _products(config)
+    mistakes += _tools(config) + _products(config) + _egress(config)
     if config.store not in ("", "memory://") and not config.store.startswith(SQLITE_SCHEME):
         mistakes.append("store: sqlite:///FILE or memory://")
     mistakes += _walls(config) + _auth(config) + _tenants(config) + _negatives(config)
@@ -361,6 +362,15 @@ def _tools(config: Config) -> list[str]:
                 f"agents.{name}.tools: are reached over the network, which this agent has none of"
             )
     return mistakes
+
+
+def _egress(config: Config) -> list[str]:
+    """Hosts that are none."""
+    return [
+        f'egress.private_hosts: {text!r} is no host; write "localhost", "localhost:8931" or "10.0.0.7"'
+        for text in config.egress.private_hosts
+        if private_host(text) is None
+    ]
 
 
 def _products(config: Config) -> list[str]:

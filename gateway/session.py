@@ -88,9 +88,8 @@ class Session(SessionVerbs):
         tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
             while not self.is_ending:
-                if self._has_turn() or self._callers:
+                if self._has_turn():
                     await self._begin()
-                    self._turn_callers_away()
                 else:
                     await self._until_woken()
         except Exception:
@@ -102,13 +101,6 @@ class Session(SessionVerbs):
     async def _until_woken(self) -> None:
         await self._wake.wait()
         self._wake.clear()
-
-    def _turn_callers_away(self) -> None:
-        """Whoever still waits for a worker does not get one."""
-        callers, self._callers = self._callers, []
-        for caller in callers:
-            if not caller.done():
-                caller.set_exception(AgentGone("The agent did not start."))
 
     def _has_turn(self) -> bool:
         """Whether a turn is committed and waits for the agent."""
@@ -194,10 +186,6 @@ class Session(SessionVerbs):
         while not self.is_ending:
             if self._is_killed:
                 raise _killed()
-            callers, self._callers = self._callers, []
-            for caller in callers:
-                if not caller.done():
-                    caller.set_result(peer)
             if self._has_turn():
                 await self._run_turn(host, peer)
                 continue
@@ -302,7 +290,6 @@ class Session(SessionVerbs):
                 self._cut_turn(WorkerEnd.CLOSED, None)
             self._queue.drop()
             await self._stop_worker()
-            self._turn_callers_away()
             self._transition(SessionState.CLOSED, reason=str(reason))
             if reason is CloseReason.DELETED:
                 self.log.append(ev.SessionClosed(str(reason)))

@@ -42,8 +42,6 @@ class McpServer(msgspec.Struct, frozen=True):
 
     name: str
     url: str
-    may_be_private: bool
-    """Whether its address may lead to this machine or its neighbours."""
 
 
 class SessionCore:
@@ -76,8 +74,6 @@ class SessionCore:
         self._deadline = Deadline()
         self._is_parking = False
         self._is_killed = False
-        self._callers: list[asyncio.Future[AgentPeer]] = []
-        """Who waits for a worker beside any turn."""
         self.mcp_servers: dict[str, McpServer] = {}
         """MCP servers that its people added, by name; forgotten when it leaves the memory."""
         self._ids: logs.Ids = {}

@@ -261,6 +261,10 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     processes: int = _LIMITS.processes
     open_files: int = _LIMITS.open_files
     cpu_seconds: int = _LIMITS.cpu_seconds
+    turn_cpu_seconds: int = _LIMITS.turn_cpu_seconds
+    """CPU time of all of a worker's processes in one turn; past it the turn is ended, and the worker."""
+    nice: int = 5
+    """0 to 19: how much workers give way to the gateway, and to others, where CPU time is short (nice(2))."""
     file_bytes: int = _LIMITS.file_bytes
     disk_bytes: int = _LIMITS.disk_bytes
     temporary_bytes: int = _LIMITS.temporary_bytes

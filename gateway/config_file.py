@@ -36,6 +36,8 @@ _MASK: Final = "…"
 _SECRET_KEYS: Final = ("key", "env")
 """Keys whose values are never shown."""
 SECRET_BYTES: Final = 32
+NICEST: Final = 19
+"""nice(2)."""
 
 
 class ConfigError(Exception):
@@ -332,6 +334,8 @@ def _walls(config: Config) -> list[str]:
         mistakes.append(
             f"workers.sandbox: {workers.sandbox!r} is less than workers.require = {workers.require!r}"
         )
+    if workers.nice > NICEST:
+        mistakes.append(f"workers.nice: 0 to {NICEST}")
     for name, agent in config.agents.items():
         mistakes += [
             f"agents.{name}.{kind}: {path!r} is not an absolute path"

@@ -24,7 +24,7 @@ from typing import Final, TypeVar
 import msgspec
 
 import worker
-from gateway.memory import tree_bytes
+from gateway.memory import cpu_seconds, tree_bytes
 from gateway.spawner import PASSED_VARIABLES, StartFailed, StderrTail
 from worker import spec
 from worker.spec import (
@@ -77,6 +77,11 @@ class ForkWorker:
         self.started: asyncio.Future[None] = loop.create_future()
         self.memory_events = self.processes_events = ""
         """Files of its control group; empty where it has none."""
+        self.cpu_file = ""
+        self.turn = 0
+        """The number of the turn that runs; 0 between turns."""
+        self._turns = 0
+        self._cpu_seconds = 0.0
         self._processes = 1
         self._survivors = 0
 
@@ -95,7 +100,22 @@ class ForkWorker:
 
     def end(self, cause: EndCause) -> None:
         """Kills it now, for a limit that it passed."""
+        self._note_cpu()
         self._server.send(Stop(id=self._id, cause=cause))
+
+    def _note_cpu(self) -> None:
+        """Before it is killed: without a group, a process that nobody waits for takes its figure along."""
+        if self.pid and not self._exited.done():
+            self._cpu_seconds = max(self._cpu_seconds, cpu_seconds(self.cpu_file, self.pid))
+
+    def begin_turn(self) -> None:
+        """From here on its CPU time is that of a new turn."""
+        self._turns += 1
+        self.turn = self._turns
+
+    def end_turn(self) -> None:
+        """From here on its CPU time is nobody's."""
+        self.turn = 0
 
     def hear(self, report: Started | Failed | Ended) -> None:
         """What the fork server says of it."""
@@ -103,12 +123,14 @@ class ForkWorker:
             case Started():
                 self.pid = report.pid
                 self.memory_events, self.processes_events = report.memory_events, report.processes_events
+                self.cpu_file = report.cpu_file
                 _settle(self.started, None)
             case Failed():
                 _refuse(self.started, StartFailed(report.words))
             case Ended():
                 self._processes, self._survivors = report.processes, report.survivors
-                _settle(self._exited, report.exit)
+                used = max(report.exit.cpu_seconds, self._cpu_seconds)
+                _settle(self._exited, msgspec.structs.replace(report.exit, cpu_seconds=used))
 
     def lose(self) -> None:
         """The fork server died, and the worker with it."""
@@ -133,6 +155,7 @@ class ForkWorker:
             self._server.send(Stop(id=self._id, is_gentle=True))
             await self._exits_within(grace_seconds)
         if not self._exited.done():
+            self._note_cpu()
             self._server.send(Stop(id=self._id))
             if not await self._exits_within(KILL_SECONDS):
                 log.error("worker %d did not end", self.pid)

@@ -216,6 +216,7 @@ class Session(SessionVerbs):
         said = len(self._said)
         turn.is_prompted = True
         ended: ev.TurnEnded | None = None
+        host.begin_turn()
         try:
             async with self._deadline.within(self._config.turn_timeout_seconds):
                 ended = await peer.prompt(turn, blocks)
@@ -229,6 +230,7 @@ class Session(SessionVerbs):
         except WireError as error:
             raise WorkerFailed(WorkerEnd.WIRE_ERROR, str(error)) from error
         finally:
+            host.end_turn()
             peer.end_turn()
         del self._said[:said]
         if ended is not None:

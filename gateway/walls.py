@@ -238,7 +238,8 @@ def counting_words(counting: Counting) -> str:
     memory = counting.memory or "no control group (each process by RLIMIT_DATA, the tree by measuring)"
     processes = counting.processes or "no control group (by RLIMIT_NPROC where a worker has a uid of its own)"
     why = f"; {counting.missing}" if counting.missing else ""
-    return f"memory by {memory}, processes by {processes}{why}"
+    weight = counting.cpu or "nice alone"
+    return f"memory by {memory}, processes by {processes}, CPU time shared out by {weight}{why}"
 
 
 def candidates(wanted: str) -> list[Profile]:

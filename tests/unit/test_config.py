@@ -91,6 +91,12 @@ def test_ten_mistakes_are_ten_lines(tmp_path: pathlib.Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("nice", [-1, 20])
+def test_workers_never_go_before_others(nice: int, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigError, match=r"workers\.nice"):
+        load(written(tmp_path, f"[workers]\nnice = {nice}\n"), environ={})
+
+
 def test_contradictions_are_mistakes(tmp_path: pathlib.Path) -> None:
     file = written(tmp_path, 'default_agent = "x"\n[agents.a]\n[sessions]\nidle_timeout_seconds = -1\n')
     with pytest.raises(ConfigError) as caught:

@@ -47,7 +47,11 @@ _NAMESPACES: Final = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEW
 _HOSTNAME: Final = "agent"
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP_RUNNING: Final = 0x41
-_FILTERS: Final[dict[Network, Filter]] = {"shared": Filter("shared"), "none": Filter("none")}
+_FILTERS: Final[dict[tuple[Profile, Network], Filter]] = {
+    (profile, network): Filter(network, sees_others=profile == "basic")
+    for profile in ("basic", "strict")
+    for network in ("shared", "none")
+}
 
 
 class WallMissing(OSError):
@@ -99,7 +103,7 @@ def lock(request: SpawnRequest, *, parent: int, death_signal: int = signal.SIGKI
         return
     kernel.renounce_new_privileges()
     _restrict_files(request)
-    _FILTERS[request.sandbox.network].install()
+    _FILTERS[request.sandbox.profile, request.sandbox.network].install()
 
 
 _score = str(OOM_SCORE)

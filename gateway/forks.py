@@ -219,6 +219,10 @@ class ForkServerLink:
 
     def spawn(self, order: Spawn, new: ForkWorker, fds: tuple[int, ...]) -> None:
         """Sends an order with its descriptors, which are closed here in any case."""
+        if self._channel is None:  # lost already, and nobody would tell the worker again
+            close_all(fds)
+            new.lose()
+            return
         self._workers[order.id] = new
         self._put(spec.encode(order) + b"\n" + spec.encode(new.request), fds)
 

@@ -57,7 +57,7 @@ class AgentCatalogue:
                 argv=builtin_argv(),
                 env={},
                 is_built_in=True,
-                sandbox=Sandbox(network=config.workers.network),
+                sandbox=Sandbox(network=config.network(AgentConfig())),
                 limits=_limits(config, {}),
             )
         }
@@ -71,7 +71,7 @@ class AgentCatalogue:
                 env=passed | _secrets(name, agent.env_files) | agent.env,
                 is_built_in=not agent.argv,
                 sandbox=Sandbox(
-                    network=agent.network or config.workers.network,
+                    network=config.network(agent),
                     readable=agent.readable,
                     writable=agent.writable,
                 ),

@@ -46,6 +46,8 @@ from gateway.census import Census, LoopLag
 from gateway.config import Config
 from gateway.config_file import NOT_RELOADED, ConfigError, changes, kept_tables
 from gateway.disk import DiskAlarm
+from gateway.egress.caller import Caller
+from gateway.egress.mcp_client import McpClient
 from gateway.keyring import KeyRing
 from gateway.lifecycle import CloseReason
 from gateway.limits import TokenBuckets
@@ -199,6 +201,13 @@ class Gateway:
             passes=Passes(),
             intake=Intake(),
             trimmer=Trimmer(),
+            mcp=McpClient(
+                Caller(
+                    private_hosts=lambda: self.config.egress.private_hosts,
+                    own_url=lambda: self.services.own_url,
+                ),
+                on_outcome=lambda outcome: metrics.mcp_calls.labels(outcome).inc(),
+            ),
             metrics=metrics,
             usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),

@@ -353,5 +353,6 @@ def _agents(config: Config) -> list[tuple[bool, str]]:
     for agent in AgentCatalogue(config).all():
         command = agent.argv[0]
         where = shutil.which(command)
-        findings.append((where is not None, f"agent {agent.name}: {where or f'{command} is not installed'}"))
+        words = f"{where}, network {agent.sandbox.network}" if where else f"{command} is not installed"
+        findings.append((where is not None, f"agent {agent.name}: {words}"))
     return findings

@@ -1,7 +1,7 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [shop] [model] [workers] [auth] [visitors] [jwt] [oidc] [proxy]
-[quotas] [products] [agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
+Tables: `[server] [cors] [sessions] [limits] [shop] [model] [workers] [egress] [auth] [visitors] [jwt] [oidc]
+[proxy] [quotas] [products] [agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from msgspec import Struct, field
 
-from worker.spec import Limits
+from worker.spec import Limits, Network
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
@@ -234,7 +234,9 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     writable: tuple[str, ...] = ()
     """Paths that the agent may write, besides its session's; every session of this agent shares them."""
     network: Literal["", "shared", "none"] = ""
-    """`none`: no network at all; empty: what `workers.network` says."""
+    """`none`: no network at all. Empty: what `workers.network` says; if that is empty too, `shared` for a
+    command and `none` for the built-in agent, which needs no network.
+    """
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
@@ -267,13 +269,20 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     """The gateway does not start where it cannot build at least these walls. Empty: it takes what there is
     and says so.
     """
-    network: Literal["shared", "none"] = "shared"
+    network: Literal["", "shared", "none"] = ""
+    """Of every agent that does not say its own. Empty: `none` for the built-in agents, whose model calls and
+    MCP servers go through the gateway, and `shared` for agents that are commands.
+    """
     cgroups: Literal["auto", "off"] = "auto"
     """`auto`: a control group for each worker where the machine lets the gateway make them. `off`: none."""
     memory_bytes: int = _LIMITS.memory_bytes
     processes: int = _LIMITS.processes
     open_files: int = _LIMITS.open_files
     cpu_seconds: int = _LIMITS.cpu_seconds
+    turn_cpu_seconds: int = _LIMITS.turn_cpu_seconds
+    """CPU time of all of a worker's processes in one turn; past it the turn is ended, and the worker."""
+    nice: int = 5
+    """0 to 19: how much workers give way to the gateway, and to others, where CPU time is short (nice(2))."""
     file_bytes: int = _LIMITS.file_bytes
     disk_bytes: int = _LIMITS.disk_bytes
     """Files of a session on the disk; their sizes, with all holes, may add up to eight times as much."""
@@ -281,6 +290,15 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     first_uid: int = 200_000
     """Where the gateway runs as root, each session's worker gets a uid of its own from here on."""
     uid_count: int = 100_000
+
+
+class EgressConfig(Table, frozen=True, kw_only=True):
+    """What the gateway calls on a session's behalf: the MCP servers that people add to it."""
+
+    private_hosts: tuple[str, ...] = ()
+    """Hosts that may lead to private addresses: `localhost`, `tools.corp.example:8931`, `10.0.0.7`. Every
+    other must be public. Whoever may use this gateway may then call these through it.
+    """
 
 
 Mode = Literal["open", "anonymous", "keys", "jwt", "oidc", "proxy"]
@@ -442,6 +460,7 @@ class Config(Table, frozen=True, kw_only=True):
     shop: ShopConfig = ShopConfig()
     model: ModelConfig = ModelConfig()
     workers: WorkersConfig = WorkersConfig()
+    egress: EgressConfig = EgressConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     auth: AuthConfig = AuthConfig()
     visitors: VisitorsConfig = VisitorsConfig()
@@ -464,6 +483,10 @@ class Config(Table, frozen=True, kw_only=True):
         named = self.store.removeprefix(SQLITE_SCHEME)
         return pathlib.Path("/" + named.lstrip("/")) if named else self.data_path / DATABASE_NAME
 
+    def network(self, agent: AgentConfig) -> Network:
+        """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
+        return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+
     def tenant(self, name: str) -> TenantConfig | None:
         """The tenant of this name; None where there is none."""
         return self.tenants.get(name) or (TenantConfig() if name == DEFAULT_TENANT else None)
@@ -475,6 +498,11 @@ class Config(Table, frozen=True, kw_only=True):
             return pathlib.Path(self.data_dir).expanduser().absolute()
         home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         return pathlib.Path(home).expanduser() / "agent-gateway"
+
+
+def default_network(*, is_built_in: bool) -> Network:
+    """The network of agents whose configuration says nothing of it."""
+    return "none" if is_built_in else "shared"
 
 
 def builtin_argv() -> tuple[str, ...]:

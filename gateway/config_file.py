@@ -26,6 +26,7 @@ from gateway.config import (
     ServerConfig,
     Table,
 )
+from gateway.egress.addresses import private_host
 from gateway.tenants import IMPLIED
 from worker.spec import Limits
 
@@ -35,6 +36,8 @@ _MASK: Final = "…"
 _SECRET_KEYS: Final = ("key", "env")
 """Keys whose values are never shown."""
 SECRET_BYTES: Final = 32
+NICEST: Final = 19
+"""nice(2)."""
 
 
 class ConfigError(Exception):
@@ -294,7 +297,7 @@ def _contradictions(config: Config) -> list[str]:
         for setting, name in (("default_agent", config.default_agent), ("shop.agent", config.shop.agent))
         if name not in (*ALWAYS_THERE, *config.agents)
     ]
-    mistakes += _tools(config) + _products(config)
+    mistakes += _tools(config) + _products(config) + _egress(config)
     if config.store not in ("", "memory://") and not config.store.startswith(SQLITE_SCHEME):
         mistakes.append("store: sqlite:///FILE or memory://")
     mistakes += _walls(config) + _auth(config) + _tenants(config) + _negatives(config)
@@ -332,6 +335,8 @@ def _walls(config: Config) -> list[str]:
         mistakes.append(
             f"workers.sandbox: {workers.sandbox!r} is less than workers.require = {workers.require!r}"
         )
+    if workers.nice > NICEST:
+        mistakes.append(f"workers.nice: 0 to {NICEST}")
     for name, agent in config.agents.items():
         mistakes += [
             f"agents.{name}.{kind}: {path!r} is not an absolute path"
@@ -357,12 +362,20 @@ def _tools(config: Config) -> list[str]:
             for tool in agent.tools
             if tool not in TOOL_SETS
         ]
-        network = agent.network or config.workers.network
-        if agent.tools and agent.argv and network == "none":
+        if agent.tools and agent.argv and config.network(agent) == "none":
             mistakes.append(
                 f"agents.{name}.tools: are reached over the network, which this agent has none of"
             )
     return mistakes
+
+
+def _egress(config: Config) -> list[str]:
+    """Hosts that are none."""
+    return [
+        f'egress.private_hosts: {text!r} is no host; write "localhost", "localhost:8931" or "10.0.0.7"'
+        for text in config.egress.private_hosts
+        if private_host(text) is None
+    ]
 
 
 def _products(config: Config) -> list[str]:

@@ -25,7 +25,7 @@ import msgspec
 
 import worker
 from gateway import orphans
-from gateway.memory import is_at_work, tree_bytes
+from gateway.memory import cpu_seconds, is_at_work, tree_bytes
 from gateway.spawner import PASSED_VARIABLES, StartFailed, StderrTail
 from worker import spec
 from worker.spec import (
@@ -90,6 +90,11 @@ class ForkWorker:
         """Files of its control group; empty where it has none."""
         self.group_id = 0
         """The number of its control group of version 2; 0 where it has none."""
+        self.cpu_file = ""
+        self.turn = 0
+        """The number of the turn that runs; 0 between turns."""
+        self._turns = 0
+        self._cpu_seconds = 0.0
         self._processes = 1
         self._survivors = 0
         self._swept: asyncio.Future[None] | None = None
@@ -110,7 +115,22 @@ class ForkWorker:
 
     def end(self, cause: EndCause) -> None:
         """Kills it now, for a limit that it passed."""
+        self._note_cpu()
         self._server.send(Stop(id=self._id, cause=cause))
+
+    def _note_cpu(self) -> None:
+        """Before it is killed: without a group, a process that nobody waits for takes its figure along."""
+        if self.pid and not self._exited.done():
+            self._cpu_seconds = max(self._cpu_seconds, cpu_seconds(self.cpu_file, self.pid))
+
+    def begin_turn(self) -> None:
+        """From here on its CPU time is that of a new turn."""
+        self._turns += 1
+        self.turn = self._turns
+
+    def end_turn(self) -> None:
+        """From here on its CPU time is nobody's."""
+        self.turn = 0
 
     def hear(self, report: Started | Failed | Ended) -> None:
         """What the fork server says of it."""
@@ -119,6 +139,7 @@ class ForkWorker:
                 self.pid = report.pid
                 self.group_id = self._server.note_group(report)
                 self.memory_events, self.processes_events = report.memory_events, report.processes_events
+                self.cpu_file = report.cpu_file
                 _settle(self.started, None)
             case Failed():
                 _refuse(self.started, StartFailed(report.words))
@@ -126,7 +147,8 @@ class ForkWorker:
                 self._processes, self._survivors = report.processes, report.survivors
                 if not report.survivors:
                     self._server.group_ids.discard(self.group_id)
-                _settle(self._exited, report.exit)
+                used = max(report.exit.cpu_seconds, self._cpu_seconds)
+                _settle(self._exited, msgspec.structs.replace(report.exit, cpu_seconds=used))
 
     def lose(self, swept: asyncio.Future[None] | None = None) -> None:
         """The fork server died, and the worker with it; or it hung, and they are killed until `swept`."""
@@ -156,6 +178,7 @@ class ForkWorker:
             self._server.send(Stop(id=self._id, is_gentle=True))
             await self._exits_within(grace_seconds)
         if not self._exited.done():
+            self._note_cpu()
             self._server.send(Stop(id=self._id))
             if not await self._is_ended():
                 log.error("worker %d did not end", self.pid)
@@ -236,7 +259,7 @@ class ForkServerLink:
 
     def spawn(self, order: Spawn, new: ForkWorker, fds: tuple[int, ...]) -> None:
         """Sends an order with its descriptors, which are closed here in any case."""
-        if self._channel is None:
+        if self._channel is None:  # lost already, and nobody would tell the worker again
             close_all(fds)
             new.lose()
             return

@@ -167,6 +167,7 @@ class WorkerHost:
             is_built_in=agent.is_built_in,
             sandbox=agent.walls(),
             limits=self._limits(),
+            nice=self._services.config.workers.nice,
         )
 
     def _limits(self) -> Limits:
@@ -195,7 +196,17 @@ class WorkerHost:
     def running(self) -> Running | None:
         """Its worker, for those who measure; None while there is none."""
         worker, record = self._worker, self._owner.record
-        return Running(record.key, record.agent, worker.pid) if worker is not None else None
+        return Running(record.key, record.agent, worker.pid, worker.cpu_file) if worker is not None else None
+
+    def begin_turn(self) -> None:
+        """From here on the worker's CPU time is that of a turn."""
+        if self._worker is not None:
+            self._worker.begin_turn()
+
+    def end_turn(self) -> None:
+        """From here on it is nobody's."""
+        if self._worker is not None:
+            self._worker.end_turn()
 
     async def stop(self, *, grace_seconds: float) -> tuple[Receipt, Used]:
         """Ends the worker and all that it started, and says what it used; nothing to do where there is

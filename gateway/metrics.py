@@ -68,6 +68,10 @@ class Standing(Struct, kw_only=True):
     is_draining: bool = False
 
 
+MCP_OUTCOMES: Final = ("answered", "failed", "refused")
+"""How a request to an MCP server ends; each has a series from the start."""
+
+
 class Tally:
     """A count that a hot path moves; a scrape reads it."""
 
@@ -119,6 +123,9 @@ class Metrics:
         )
         self.store_failures = counter("store_failures", "Group commits that failed and are tried again.")
         self.orphans = counter("orphans_swept", "Processes of the last gateway that this one ended.")
+        self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
+        for outcome in MCP_OUTCOMES:
+            self.mcp_calls.labels(outcome)
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)

@@ -13,6 +13,7 @@ from gateway.audit import Audit
 from gateway.broker import Broker
 from gateway.chat import Outside
 from gateway.config import DAY_MILLISECONDS, Config
+from gateway.egress.mcp_client import McpClient
 from gateway.errors import UnknownAgent
 from gateway.events import Event
 from gateway.memory import Trimmer
@@ -55,6 +56,8 @@ class Services(Struct, kw_only=True):
     passes: Passes
     intake: Intake
     trimmer: Trimmer
+    mcp: McpClient
+    """Asks the MCP servers that people add to their sessions."""
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
     watch: Callable[[Any, Event | None], None] = lambda _session, _event: None

@@ -93,9 +93,8 @@ class Session(SessionVerbs):
         tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
             while not self.is_ending:
-                if self._has_turn() or self._callers:
+                if self._has_turn():
                     await self._begin()
-                    self._turn_callers_away()
                 else:
                     await self._until_woken()
         except Exception:
@@ -108,13 +107,6 @@ class Session(SessionVerbs):
     async def _until_woken(self) -> None:
         await self._wake.wait()
         self._wake.clear()
-
-    def _turn_callers_away(self) -> None:
-        """Whoever still waits for a worker does not get one."""
-        callers, self._callers = self._callers, []
-        for caller in callers:
-            if not caller.done():
-                caller.set_exception(AgentGone("The agent did not start."))
 
     def _has_turn(self) -> bool:
         """Whether a turn is committed and waits for the agent."""
@@ -201,10 +193,6 @@ class Session(SessionVerbs):
         while not self.is_ending:
             if self._is_killed:
                 raise WorkerFailed(*self._kill_end)
-            callers, self._callers = self._callers, []
-            for caller in callers:
-                if not caller.done():
-                    caller.set_result(peer)
             if self._has_turn():
                 await self._run_turn(host, peer)
                 continue
@@ -235,6 +223,7 @@ class Session(SessionVerbs):
         said = len(self._said)
         turn.is_prompted = True
         ended: ev.TurnEnded | None = None
+        host.begin_turn()
         try:
             async with self._deadline.within(self._config.turn_timeout_seconds):
                 ended = await peer.prompt(turn, blocks)
@@ -248,6 +237,7 @@ class Session(SessionVerbs):
         except WireError as error:
             raise output_failed(error) from error
         finally:
+            host.end_turn()
             peer.end_turn()
         del self._said[:said]
         if ended is not None:
@@ -313,7 +303,6 @@ class Session(SessionVerbs):
                 await self._stop_worker()
             except Exception:
                 log.exception("session %s: its worker could not be ended", self.record.key)
-            self._turn_callers_away()
             self._give_slot()
             self.log.close()
             self._services.trimmer.soon()
@@ -325,7 +314,6 @@ class Session(SessionVerbs):
             self._cut_turn(WorkerEnd.CLOSED, self._failure)
         self._queue.drop()
         await self._stop_worker()
-        self._turn_callers_away()
         self._transition(SessionState.CLOSED, reason=str(reason))
         if reason is CloseReason.DELETED:
             self.log.append(ev.SessionClosed(str(reason)))

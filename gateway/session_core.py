@@ -51,8 +51,6 @@ class McpServer(msgspec.Struct, frozen=True):
 
     name: str
     url: str
-    may_be_private: bool
-    """Whether its address may lead to this machine or its neighbours."""
 
 
 class SessionCore:
@@ -90,8 +88,6 @@ class SessionCore:
         self._is_killed = False
         self._kill_end = (WorkerEnd.KILLED, "")
         """Why its worker is to end now, if it is, and what its people are told."""
-        self._callers: list[asyncio.Future[AgentPeer]] = []
-        """Who waits for a worker beside any turn."""
         self.mcp_servers: dict[str, McpServer] = {}
         """MCP servers that its people added, by name; forgotten when it leaves the memory."""
         self._ids: logs.Ids = {}

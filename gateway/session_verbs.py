@@ -16,8 +16,7 @@ from gateway.errors import (
     QueueFull,
     SessionBusy,
 )
-from gateway.lifecycle import LIVE, SessionState, WorkerEnd
-from gateway.peer import AgentPeer
+from gateway.lifecycle import SessionState, WorkerEnd
 from gateway.posting import Posting
 from gateway.quotas import Account
 from gateway.session_turns import SessionTurns
@@ -159,21 +158,9 @@ class SessionVerbs(SessionTurns):
         self.record = msgspec.structs.replace(self.record, retention_days=days)
         await self._keep()
 
-    async def ask_agent(self, method: str, params: object, *, seconds: float) -> msgspec.Raw:
-        """A question to the agent beside its turns; a worker is brought for it where there is none.
-
-        Raises AgentError, AgentGone, WireError, TimeoutError, WorkerLimit, QuotaExceeded, SessionEnded.
-        """
+    def touch(self) -> None:
+        """Somebody uses the session without a word to the agent. Raises SessionEnded."""
         self._use()
-        peer = self._peer if self.state in LIVE - {SessionState.STARTING} else None
-        if peer is None:
-            self._take_slot(self.account)
-            caller: asyncio.Future[AgentPeer] = asyncio.get_running_loop().create_future()
-            self._callers.append(caller)
-            self._wake.set()
-            peer = await caller
-        async with asyncio.timeout(seconds):
-            return await peer.connection.call(method, params)
 
     async def interrupt(self) -> None:
         """Stops the turn that runs, if one does, and holds what waits; returns when the turn has ended."""

@@ -33,6 +33,8 @@ class Worker(Protocol):
     pid: int
     stdin: int
     stdout: int
+    cpu_file: str
+    """In which the kernel counts its CPU time; empty where it does not."""
 
     @property
     def cwd(self) -> str:
@@ -51,6 +53,12 @@ class Worker(Protocol):
 
     def memory_bytes(self) -> int:
         """Resident memory of the worker's processes."""
+
+    def begin_turn(self) -> None:
+        """From here on its CPU time is that of a new turn."""
+
+    def end_turn(self) -> None:
+        """From here on its CPU time is nobody's."""
 
     async def stop(self, *, grace_seconds: float) -> Receipt:
         """Ends the worker and everything that it started. Never raises, never takes longer than its
@@ -144,6 +152,8 @@ def why_ended(end: Exit, limits: Limits) -> tuple[WorkerEnd, str] | None:
         "files": f"The session has more than the {FILES:,} files it may, and the agent was ended.",
         "file_size": f"The agent wrote a file larger than the {megabytes} it may, and was ended.",
         "cpu": f"The agent used more than the {limits.cpu_seconds} seconds of CPU it may, and was ended.",
+        "turn_cpu": f"The agent used more than the {limits.turn_cpu_seconds} seconds of CPU that one answer "
+        "may take, and was ended.",
     }
     if end.cause == "forkserver_lost":
         lost = "The fork server ended, and every agent with it; the next message starts a new one."

@@ -13,7 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.memory import tree_bytes, tree_cpu_seconds
+from gateway.memory import cpu_seconds, tree_bytes
 
 FRESH_SECONDS: Final = 3.0
 """Figures this young are given again."""
@@ -27,6 +27,8 @@ class Running(Struct, frozen=True):
     key: str
     agent: str
     pid: int
+    cpu_file: str = ""
+    """In which its control group counts CPU time; empty without one."""
 
 
 class Usage(Struct, frozen=True):
@@ -86,7 +88,7 @@ def _measured(workers: Sequence[Running], monotonic: Callable[[], float]) -> dic
     found = {}
     for worker in workers:
         if size := tree_bytes(worker.pid):
-            found[worker] = Usage(size, tree_cpu_seconds(worker.pid), monotonic())
+            found[worker] = Usage(size, cpu_seconds(worker.cpu_file, worker.pid), monotonic())
         if time.monotonic() > until:
             break
     return found

@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.config import WorkersConfig
+from gateway.config import WorkersConfig, default_network
 from gateway.forks import ForkServerLink, ForkWorker, make_pipes
 from gateway.spawner import StartFailed, base_environment
 from gateway.tasks import BackgroundTasks
@@ -223,11 +223,13 @@ class WalledSpawner:
                 home=home,
                 session_key=place.name,
                 uid=uid,
-                sandbox=Sandbox(profile=profile, network=self._config.network),
             )
             async with asyncio.timeout(PROBE_SECONDS):
                 for is_built_in in (True, False):
-                    worker = await self._spawn(msgspec.structs.replace(request, is_built_in=is_built_in))
+                    network = self._config.network or default_network(is_built_in=is_built_in)
+                    sandbox = Sandbox(profile=profile, network=network)
+                    probe = msgspec.structs.replace(request, is_built_in=is_built_in, sandbox=sandbox)
+                    worker = await self._spawn(probe)
                     os.close(worker.stdin)
                     os.close(worker.stdout)
                     await worker.stop(grace_seconds=0)
@@ -245,7 +247,8 @@ def counting_words(counting: Counting) -> str:
     memory = counting.memory or "no control group (each process by RLIMIT_DATA, the tree by measuring)"
     processes = counting.processes or "no control group (by RLIMIT_NPROC where a worker has a uid of its own)"
     why = f"; {counting.missing}" if counting.missing else ""
-    return f"memory by {memory}, processes by {processes}{why}"
+    weight = counting.cpu or "nice alone"
+    return f"memory by {memory}, processes by {processes}, CPU time shared out by {weight}{why}"
 
 
 def candidates(wanted: str) -> list[Profile]:

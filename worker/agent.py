@@ -5,8 +5,8 @@ Guarantees:
   with -32600; unknown notifications are ignored;
 - `session/cancel` ends the turn where it stands and its prompt is answered `cancelled`;
 - the process ends within 50 ms of the end of stdin, and on SIGTERM;
-- without AGENT_MODEL_URL nothing is imported after this module, until an MCP server is to be asked: a forked
-  child shares all of it with its parent.
+- without AGENT_MODEL_URL nothing is imported after this module: a forked child shares all of it with its
+  parent.
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ class Agent:
             "initialize": self._initialize,
             "session/new": self._new_session,
             "session/prompt": self._prompt,
-            "_mcp/request": self._ask_server,
         }
-        self._is_asking = False
         self._notifications: dict[str, Callable[[acp.Envelope], None]] = {
             "session/cancel": self._cancel,
             "_model/delta": self._take_delta,
@@ -147,31 +145,6 @@ class Agent:
         task = Task(self._serve(message, turn, read_prompt(params.prompt)))
         self._turn = (session.id, task)
         task.step()
-
-    def _ask_server(self, message: acp.Envelope) -> None:
-        """Asks an MCP server on the client's behalf, beside whatever turn runs; one at a time."""
-        from worker import mcp_http  # an HTTP client, which hardly any session needs
-
-        request = acp.parse(message.params, mcp_http.Ask)
-        if self._is_asking:
-            self._fail(message, acp.INVALID_REQUEST, "An MCP server is being asked; wait for its answer.")
-            return
-        self._is_asking = True
-
-        def act() -> dict[str, Any] | str:
-            try:
-                return mcp_http.ask(request)
-            except mcp_http.ServerFailed as error:
-                return str(error)
-
-        def then(answer: dict[str, Any] | str) -> None:
-            self._is_asking = False
-            if isinstance(answer, str):
-                self._fail(message, acp.INTERNAL_ERROR, answer)
-            else:
-                self._respond(message, answer)
-
-        self._loop.in_thread(act, then)
 
     def _cancel(self, message: acp.Envelope) -> None:
         session_id = acp.parse(message.params, dict[str, Any]).get("sessionId")

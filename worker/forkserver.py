@@ -261,6 +261,8 @@ class ForkServer:
         if child.agent_status is not None:
             status = child.agent_status
         code = os.waitstatus_to_exitcode(status)
+        if child.group is not None:  # which knows of what nobody waited for, too
+            cpu_seconds = max(cpu_seconds, child.group.cpu_seconds())
         cause = _counted(child, code) or child.cause or _cause_of(-code)
         if code < 0:
             child.end = Exit(signal=-code, cpu_seconds=cpu_seconds, cause=cause)
@@ -391,9 +393,16 @@ def _high_copy(fd: int) -> int:
 
 
 def _started(child: Child) -> Started:
-    events = ("", "") if child.group is None else map(child.group.events_file, ("memory", "pids"))
-    memory, processes = events
-    return Started(id=child.id, pid=child.pid, memory_events=memory, processes_events=processes)
+    group = child.group
+    if group is None:
+        return Started(id=child.id, pid=child.pid)
+    return Started(
+        id=child.id,
+        pid=child.pid,
+        memory_events=group.events_file("memory"),
+        processes_events=group.events_file("pids"),
+        cpu_file=group.cpu_file(),
+    )
 
 
 def _counted(child: Child, code: int) -> EndCause:

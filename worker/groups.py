@@ -1,5 +1,5 @@
 """Control groups: one for each worker, so that the kernel counts and holds the memory and the processes of
-everything that the worker starts (cgroups(7)).
+everything that the worker starts, counts its CPU time and shares out what there is of it (cgroups(7)).
 
 Which groups can be made is found out at start by making one, putting a process in and reading it back; each
 controller where it is, in version 2 or 1 (`worker.hierarchies`).
@@ -23,9 +23,11 @@ import signal
 import time
 from typing import Final, NoReturn
 
+import msgspec
+
 from worker import hierarchies, kernel
 from worker.hierarchies import Divided, Hierarchy, members, read, write
-from worker.spec import MIB, Counting, EndCause, Mechanism
+from worker.spec import MIB, Counting, EndCause, Mechanism, counted_cpu_seconds
 
 _TRIAL_BYTES: Final = 64 * MIB
 _TRIAL_PROCESSES: Final = 16
@@ -35,6 +37,12 @@ _LIMIT_FILES: Final = {
     ("pids", 1): "pids.max",
     ("pids", 2): "pids.max",
 }
+_CPUS: Final = os.cpu_count() or 1
+_WEIGHTS: Final = {1: ("cpu.shares", 512 * _CPUS), 2: ("cpu.weight", min(50 * _CPUS, 10_000))}
+"""Of all workers together: on each CPU half of what one process of the gateway weighs there, so that it has
+two thirds of one however many agents burn. It counts only while CPU time is short; among each other workers
+weigh the same, however many processes each has.
+"""
 _SWAP_FILES: Final = {1: ("memory.memsw.limit_in_bytes",), 2: ("memory.swap.max", "memory.oom.group")}
 """No swap besides the memory; in version 2, all of the group dies at its end. Not every kernel has them."""
 REMOVE_SECONDS: Final = 1.0
@@ -67,8 +75,8 @@ class Group:
             for version, controllers, path in self._places:
                 os.mkdir(path, 0o755)
                 for controller in controllers:
-                    if limits[controller]:
-                        _limit(version, path, controller, limits[controller])
+                    if limit := limits.get(controller):
+                        _limit(version, path, controller, limit)
                 if version == 2:
                     self.directory_fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
@@ -94,7 +102,20 @@ class Group:
             read(f"{path}/{_LIMIT_FILES[controller, version]}").strip() == str(limits[controller])
             for version, controllers, path in self._places
             for controller in controllers
+            if controller in limits
         )
+
+    def cpu_file(self) -> str:
+        """Where the kernel counts its CPU time; empty where it does not. Version 2 does in every group."""
+        for version, controllers, path in self._places:
+            if version == 2 or "cpuacct" in controllers:
+                return f"{path}/{'cpu.stat' if version == 2 else 'cpuacct.usage'}"
+        return ""
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all that ever ran in here."""
+        path = self.cpu_file()
+        return counted_cpu_seconds(read(path)) if path else 0.0
 
     def events_file(self, controller: str) -> str:
         """Where the kernel counts what a limit refused; empty where it is not held here."""
@@ -154,13 +175,21 @@ class Groups:
         own, mounts = read("/proc/self/cgroup"), read("/proc/self/mountinfo")
         for hierarchy in hierarchies.find(own, mounts, name=self._name):
             self._swept += sweep(hierarchy.own)
-            try:
-                self._try(hierarchy)
-            except OSError as error:
-                where = f"cgroup v{hierarchy.version} ({', '.join(hierarchy.controllers)})"
-                self._missing.append(f"{where}: {error.strerror or error}")
-            else:
-                self._found.append(hierarchy)
+            lesser = tuple(name for name in hierarchy.controllers if not name.startswith("cpu"))
+            # Real-time processes keep `cpu` from being divided: that costs the weight, and no more.
+            if not self._take(hierarchy) and 0 < len(lesser) < len(hierarchy.controllers):
+                self._take(msgspec.structs.replace(hierarchy, controllers=lesser))
+
+    def _take(self, hierarchy: Hierarchy) -> bool:
+        """Whether groups can be made in a hierarchy, which is then used."""
+        try:
+            self._try(hierarchy)
+        except OSError as error:
+            where = f"cgroup v{hierarchy.version} ({', '.join(hierarchy.controllers)})"
+            self._missing.append(f"{where}: {error.strerror or error}")
+            return False
+        self._found.append(hierarchy)
+        return True
 
     def counting(self) -> Counting:
         """What the gateway is told."""
@@ -173,6 +202,7 @@ class Groups:
         return Counting(
             memory=held.get("memory", ""),
             processes=held.get("pids", ""),
+            cpu=held.get("cpu", ""),
             directories=(*map(self._base, self._found), *leaves),
             missing="; ".join(self._missing),
             swept=self._swept,
@@ -214,6 +244,9 @@ class Groups:
             if hierarchy.version == 2:
                 hierarchies.enable(base, hierarchy.controllers)
             self._locks.append(_lock(base))
+            if "cpu" in hierarchy.controllers:
+                file, weight = _WEIGHTS[hierarchy.version]
+                write(f"{base}/{file}", str(weight))
             self._prove(self._group("trial", [hierarchy]))
         except OSError:
             _remove_tree(base)

@@ -19,8 +19,7 @@ import os
 import select
 import stat
 import sys
-from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from itertools import count
 from time import monotonic
 from typing import Any, Final, Protocol, TypeVar
@@ -152,9 +151,6 @@ class Loop:
         self._timers: list[tuple[float, int, Wait]] = []
         self._order = count()
         self._held: list[Wait] = []
-        self._poll = select.poll()
-        self._done: deque[Callable[[], None]] = deque()
-        self._bell: tuple[int, int] | None = None
         self._open = True
         self.stays_after_eof = False
         _unblock(stdout_fd)
@@ -198,7 +194,7 @@ class Loop:
 
     def run(self, peer: Peer) -> None:
         """Serves until stdin ends (unless `stays_after_eof`), stdout's reader has gone, or `leave`."""
-        poll = self._poll
+        poll = select.poll()
         poll.register(self._stdin, select.POLLIN)
         while self._open:
             if self._unsent:
@@ -208,8 +204,6 @@ class Loop:
                     if not self.read(peer):
                         poll.unregister(fd)
                         self._open = self._open and self.stays_after_eof
-                elif self._bell is not None and fd == self._bell[0]:
-                    self._take_done(fd)
                 else:
                     self.flush()
                     poll.unregister(fd)
@@ -238,29 +232,6 @@ class Loop:
         except OSError:
             self._unsent.clear()
             self.leave()
-
-    def in_thread(self, act: Callable[[], R], then: Callable[[R], None]) -> None:
-        """Runs what blocks beside the loop; `then` gets its result, on the loop. `act` answers for its own
-        errors.
-        """
-        from threading import Thread  # nobody else needs it, and a forked child shares what is loaded
-
-        if self._bell is None:
-            self._bell = os.pipe()
-            self._poll.register(self._bell[0], select.POLLIN)
-        ring = self._bell[1]
-
-        def run() -> None:
-            result = act()
-            self._done.append(lambda: then(result))
-            os.write(ring, b"\0")
-
-        Thread(target=run, daemon=True).start()
-
-    def _take_done(self, fd: int) -> None:
-        os.read(fd, READ_BYTES)
-        while self._done:
-            self._done.popleft()()
 
     def fire_timers(self) -> None:
         """Wakes what is due, unless the client is behind with reading."""

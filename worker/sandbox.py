@@ -39,11 +39,19 @@ COMMAND_DATA_SLACK: Final = 4
 seeing a limit near its need, collects garbage without end. The watchdog holds the limit itself; this holds a
 runaway until then. Where a control group holds the memory, a command has no such limit.
 """
+PROCESSES_SLACK: Final = 64
+"""Where a control group counts processes, RLIMIT_NPROC is so much above it: a second lock, which a program
+can read (getrlimit(2)), and which leaves it to the group to refuse, since what the group refuses is counted.
+"""
 _NAMESPACES: Final = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 _HOSTNAME: Final = "agent"
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP_RUNNING: Final = 0x41
-_FILTERS: Final[dict[Network, Filter]] = {"shared": Filter("shared"), "none": Filter("none")}
+_FILTERS: Final[dict[tuple[Profile, Network], Filter]] = {
+    (profile, network): Filter(network, sees_others=profile == "basic")
+    for profile in ("basic", "strict")
+    for network in ("shared", "none")
+}
 
 
 class WallMissing(OSError):
@@ -95,7 +103,7 @@ def lock(request: SpawnRequest, *, parent: int, death_signal: int = signal.SIGKI
         return
     kernel.renounce_new_privileges()
     _restrict_files(request)
-    _FILTERS[request.sandbox.network].install()
+    _FILTERS[request.sandbox.profile, request.sandbox.network].install()
 
 
 _score = str(OOM_SCORE)
@@ -162,7 +170,7 @@ def _check_reachable(request: SpawnRequest) -> None:
 
 
 def _limit(request: SpawnRequest, counted: Collection[str]) -> None:
-    """rlimits, after the user namespace exists: RLIMIT_NPROC then counts in it alone (Linux 5.14)."""
+    """nice; rlimits, after the user namespace exists: RLIMIT_NPROC then counts in it alone (Linux 5.14)."""
     limits, profile = request.limits, request.sandbox.profile
     _set_limit(resource.RLIMIT_CORE, 0)
     _set_limit(resource.RLIMIT_NOFILE, limits.open_files)
@@ -175,8 +183,11 @@ def _limit(request: SpawnRequest, counted: Collection[str]) -> None:
         _set_limit(resource.RLIMIT_MEMLOCK, 64 * 1024)
         _set_limit(resource.RLIMIT_MSGQUEUE, 0, is_zero_a_limit=True)
     has_own_count = profile == "strict" or (profile == "basic" and os.geteuid() != _server_uid)
-    if has_own_count and "pids" not in counted:
-        _set_limit(resource.RLIMIT_NPROC, limits.processes)
+    if has_own_count and limits.processes:
+        slack = PROCESSES_SLACK if "pids" in counted else 0
+        _set_limit(resource.RLIMIT_NPROC, limits.processes + slack)
+    if request.nice:
+        os.nice(request.nice)
 
 
 def _set_limit(kind: int, value: int, *, is_zero_a_limit: bool = False, grace: int = 0) -> None:

@@ -6,6 +6,10 @@ A list of what is refused, not of what is allowed: agents are any program. Refus
 io_uring, userfaultfd, modules, keys), and memory that no limit of a process counts (memfd, System V segments
 and queues).
 
+Where a worker sees processes of others (`basic`), it has no `pidfd_open` either, since a filter cannot tell
+whose process a number means. Runtimes that use the call for their children do without it, as on kernels
+before 5.3.
+
 Guarantees: a call of another architecture's table ends the process; a refused call answers EPERM, or ENOSYS
 where the C library and runtimes know how to do without; a filter is never built in a child.
 """
@@ -98,6 +102,7 @@ _UNKNOWN: Final[dict[str, tuple[int | None, int | None]]] = {
     "shmget": (29, 194),
     "msgget": (68, 186),
 }
+_OF_OTHERS: Final[dict[str, tuple[int | None, int | None]]] = {"pidfd_open": (434, 434)}
 _CLONE: Final = (56, 220)
 _IOCTL: Final = (16, 29)
 _SOCKET: Final = (41, 198)
@@ -155,8 +160,10 @@ def _families(network: Network) -> bytes:
     return b"".join(checks) + _answer(_EAFNOSUPPORT)
 
 
-def program(network: Network) -> bytes:
-    """The filter as the kernel takes it: struct sock_filter, one after another."""
+def program(network: Network, *, sees_others: bool = False) -> bytes:
+    """The filter as the kernel takes it: struct sock_filter, one after another. `sees_others`: processes of
+    others have a number where it holds.
+    """
     parts = [
         _instruction(_LOAD, _AT_ARCHITECTURE),
         _instruction(_JUMP_EQUAL, _ARCHITECTURE, 1, 0),
@@ -168,6 +175,7 @@ def program(network: Network) -> bytes:
     parts += [
         _refuse(_REFUSED, _EPERM),
         _refuse(_UNKNOWN, _ENOSYS),
+        _refuse(_OF_OTHERS, _ENOSYS) if sees_others else b"",
         _by_argument(_CLONE, 0, _instruction(_JUMP_ANY_BIT, _NAMESPACE_FLAGS, 0, 1), _answer(_EPERM)),
         _by_argument(
             _IOCTL,
@@ -189,8 +197,8 @@ class _Program(ctypes.Structure):
 class Filter:
     """A filter ready to be installed."""
 
-    def __init__(self, network: Network) -> None:
-        code = program(network)
+    def __init__(self, network: Network, *, sees_others: bool = False) -> None:
+        code = program(network, sees_others=sees_others)
         self._buffer = ctypes.create_string_buffer(code, len(code))
         self._program = _Program(len(code) // 8, ctypes.cast(self._buffer, ctypes.c_void_p))
 

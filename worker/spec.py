@@ -61,6 +61,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     open_files: int = 1024
     cpu_seconds: int = 0
     """Of each process, over its whole life (RLIMIT_CPU)."""
+    turn_cpu_seconds: int = 600
+    """Of all processes together, in one turn; measured by the watchdog."""
     file_bytes: int = 1024 * MIB
     """The largest single file (RLIMIT_FSIZE)."""
     disk_bytes: int = 2048 * MIB
@@ -99,6 +101,8 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     """Run the built-in agent, which the fork server has loaded, instead of `argv`."""
     sandbox: Sandbox = Sandbox()
     limits: Limits = Limits()
+    nice: int = 5
+    """How much it gives way to others where CPU time is short: 0 to 19 (nice(2))."""
 
 
 EndCause = Literal[
@@ -110,6 +114,7 @@ EndCause = Literal[
     "apparent",
     "files",
     "cpu",
+    "turn_cpu",
     "file_size",
     "forkserver_lost",
 ]
@@ -135,6 +140,16 @@ class Receipt(Struct, frozen=True, kw_only=True):
     survivors: int = 0
     bytes_freed: int = 0
     milliseconds: int = 0
+
+
+def counted_cpu_seconds(text: str) -> float:
+    """CPU time out of `cpuacct.usage` (nanoseconds) or `cpu.stat` (`usage_usec` and others)."""
+    words = text.split()
+    if len(words) == 1 and words[0].isdigit():
+        return int(words[0]) / 1e9
+    pairs = dict(zip(words[::2], words[1::2], strict=False))
+    usage = pairs.get("usage_usec", "")
+    return int(usage) / 1e6 if usage.isdigit() else 0.0
 
 
 # -- the fork server's channel ---------------------------------------------------------------------------
@@ -177,6 +192,8 @@ class Counting(Struct, frozen=True, kw_only=True):
 
     memory: Mechanism = ""
     processes: Mechanism = ""
+    cpu: Mechanism = ""
+    """What shares out CPU time between the workers and the gateway; empty: nice(2) alone."""
     directories: tuple[str, ...] = ()
     """What must be removed if the fork server dies without doing so."""
     missing: str = ""
@@ -202,6 +219,8 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
     memory_events: str = ""
     processes_events: str = ""
     """Files in which the kernel counts what the limits refused; empty where it does not hold them."""
+    cpu_file: str = ""
+    """In which it counts CPU time; empty where it does not."""
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):

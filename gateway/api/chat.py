@@ -268,11 +268,10 @@ class ChatFace:
         return json_response(CommandAnswer(False, words))
 
     async def _server_command(self, request: Request, owner: str, body: CommandRequest) -> Response:
-        is_local = principal_of(request).kind == "local"
         headers = {}
 
         async def run(session: Session | None) -> CommandAnswer:
-            return await servers.run(session, body.command, body.args, is_local=is_local)
+            return await servers.run(session, body.command, body.args, client=self._services.mcp)
 
         if servers.needs_session(body.command):
             session_id, is_new = await self._writing_session_id(request, owner, body.session_id)

@@ -148,6 +148,12 @@ def signalling_another() -> object:
 
 
 @probe
+def descriptor_for_another() -> object:
+    """With one, its end can be awaited, and other calls name it without its number being used again."""
+    return os.pidfd_open(VICTIM)
+
+
+@probe
 def signalling_another_by_pidfd() -> object:
     signal.pidfd_send_signal(os.pidfd_open(VICTIM), signal.SIGCONT)
     return "signalled"
@@ -162,7 +168,8 @@ def limiting_another() -> object:
 
 @probe
 def slowing_another() -> object:
-    os.setpriority(os.PRIO_PROCESS, VICTIM, 1)
+    slower = min(19, os.getpriority(os.PRIO_PROCESS, VICTIM) + 1)  # nobody may make it faster
+    os.setpriority(os.PRIO_PROCESS, VICTIM, slower)
     return "slowed"
 
 

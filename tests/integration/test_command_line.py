@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import sys
 
@@ -141,6 +142,7 @@ async def test_the_doctor_finds_what_is_wrong(tmp_path: pathlib.Path) -> None:
     assert code == 1
     assert "FAIL  agent gone: no-such-agent is not installed" in out
     assert out.count("FAIL") == 1
+    assert re.search(r"ok    agent built-in: \S+, network none\n", out)
     assert not (tmp_path / "data").exists(), "looking must not make anything"
 
 

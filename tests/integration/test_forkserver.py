@@ -106,17 +106,30 @@ async def test_when_it_is_killed_its_workers_die_and_the_next_start_works(profil
         await inmates[1].read_line()
         family = [psutil.Process(inmate.worker.pid) for inmate in inmates]
         family += [child for process in family for child in process.children(recursive=True)]
-        os.kill(here.spawner.server_pid, signal.SIGKILL)
+        lost = here.spawner.server_pid
+        os.kill(lost, signal.SIGKILL)
         for inmate in inmates:
             end = await asyncio.wait_for(asyncio.shield(inmate.worker.exited), 1)
             assert end.cause == "forkserver_lost"
         await until(lambda: not any(map(is_running, family)), seconds=2)
-        await until(lambda: here.spawner.server_pid > 0 and here.spawner._link.ready.done())  # type: ignore[union-attr]
+        await until(lambda: here.spawner.server_pid not in (0, lost) and here.spawner._link.ready.done())  # type: ignore[union-attr]
         async with await here.spawn() as fresh:
             assert b"end_turn" in await turn(fresh)
         for inmate in inmates:
             async with inmate:
                 pass
+
+
+async def test_a_start_in_the_moment_of_its_loss_fails_at_once() -> None:
+    async with yard("strict") as here:
+        link = here.spawner._link
+        assert link is not None
+        os.kill(link.pid, signal.SIGKILL)
+        await asyncio.wait_for(asyncio.shield(link.lost), 5)
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(StartFailed, match="fork server ended"):
+            await asyncio.wait_for(here.spawn(), 5)
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_garbage_on_its_channel_is_skipped() -> None:

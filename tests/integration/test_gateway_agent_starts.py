@@ -178,3 +178,20 @@ async def test_the_agents_to_choose_from_are_listed(gateway: RunningGateway) -> 
     }
     assert [agent["name"] for agent in listed if agent["is_default"]] == ["built-in"]
     assert {agent["name"]: agent["missing_api_key"] for agent in listed}["built-in"] is True
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: only root sees the namespaces of a worker")
+async def test_the_built_in_agent_has_no_network_and_a_command_has_the_machines(
+    gateway: RunningGateway,
+) -> None:
+    found = {}
+    for agent in ("built-in", "stubborn"):
+        session_id, before = fresh_id(agent), {worker.pid for worker in gateway.workers()}
+        await gateway.send(session_id, "/echo hello", agent=agent)
+        state = await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
+        assert state["messages"][-1]["sender"] == "agent", state
+        new = {worker.pid for worker in gateway.workers()} - before
+        [found[agent]] = {os.readlink(f"/proc/{pid}/ns/net") for pid in new}
+    own = os.readlink("/proc/self/ns/net")
+    assert found["stubborn"] == own
+    assert found["built-in"] != own

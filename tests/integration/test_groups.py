@@ -90,6 +90,33 @@ async def test_everything_a_worker_starts_is_in_its_group_and_the_group_goes_wit
     assert not [base for base in bases if base.exists()]
 
 
+async def test_all_workers_together_weigh_less_than_the_gateway_and_each_the_same(
+    counting: Counting,
+) -> None:
+    if not counting.cpu:
+        pytest.skip(f"NOT TESTED, CPU time is not shared out by groups here: {counting.missing}")
+    name, half, each = {"cgroup v1": ("cpu.shares", 512, 1024), "cgroup v2": ("cpu.weight", 50, 100)}[
+        counting.cpu
+    ]
+    async with yard("strict") as here, await here.spawn("/bin/sleep", "600") as inmate:
+        found = [path for path in groups_of(here) if (path / name).exists()]
+        assert [(path / name).read_text().strip() for path in found] == [str(half * (os.cpu_count() or 1))]
+        assert [(path / "1" / name).read_text().strip() for path in found] == [str(each)]
+        assert pathlib.Path(inmate.worker.cpu_file).exists()
+
+
+async def test_what_nobody_waited_for_is_counted_when_a_worker_ends() -> None:
+    """Its CPU time is in its group's figure, and in nobody's rusage."""
+    burns = (
+        "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "if os.fork() == 0:\n while time.process_time() < 0.5: pass\n os._exit(0)\n"
+        "try: os.wait()\nexcept ChildProcessError: pass\n"
+    )
+    async with yard("strict") as here, await here.spawn(PYTHON, "-c", burns) as inmate:
+        await inmate.read_all()
+        assert inmate.worker.exited.result().cpu_seconds >= 0.5
+
+
 async def test_switched_off_there_are_none() -> None:
     async with yard("strict", cgroups="off") as here, await here.spawn("/bin/sleep", "600") as inmate:
         assert here.spawner.counting == Counting()

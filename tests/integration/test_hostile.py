@@ -11,10 +11,12 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import psutil
 import pytest
@@ -23,7 +25,7 @@ from gateway.peer_identity import PeerIdentity
 from tests.gateways import running_gateway
 from tests.hostile import card
 from tests.walls import FIRST_UID, NOBODY, PYTHON, USERS, User, Yard, finds, yard
-from worker.spec import Network, Profile
+from worker.spec import Limits, Network, Profile
 
 HOSTILE: Final = pathlib.Path(__file__).parents[1] / "hostile"
 PROBES: Final = str(HOSTILE / "probes.py")
@@ -143,7 +145,7 @@ def reached(results: dict[str, dict[str, str]]) -> set[str]:
 @pytest.mark.parametrize("user", USERS)
 async def test_every_probe_reaches_its_target_without_walls_and_none_in_strict(user: User) -> None:
     without, basic, strict = [await attack(profile, user) for profile in ("none", "basic", "strict")]
-    assert len(without) >= 39
+    assert len(without) >= 40
     pointless = set() if has_route() else {"a_route_off_the_host"}
     assert set(without) - reached(without) == pointless, "a probe that cannot succeed proves nothing"
     assert reached(strict) == UNHELD_BY_SHARED - pointless
@@ -156,6 +158,98 @@ async def test_every_probe_reaches_its_target_without_walls_and_none_in_strict(u
 async def test_without_a_network_no_probe_reaches_anything(user: User) -> None:
     assert reached(await attack("strict", user, network="none")) == set()
     assert reached(await attack("basic", user, network="none")) <= UNHELD_BY_BASIC[user]
+
+
+LIMITS: Final = Limits(memory_bytes=96 << 20, processes=24)
+LIMITS_PROBE: Final = str(HOSTILE / "limits.py")
+
+
+async def try_limits(profile: Profile, user: User, cgroups: Literal["auto", "off"]) -> set[str]:
+    """Which limits a program passes that tries to; None in it: the kernel ended all of it for its memory."""
+    numbers = (str(LIMITS.processes), str(LIMITS.memory_bytes))
+    async with yard(profile, user=user, cgroups=cgroups) as here:
+        if cgroups == "auto" and not (here.spawner.counting.memory and here.spawner.counting.processes):
+            pytest.skip(f"NOT TESTED, no control groups here: {here.spawner.counting.missing}")
+        async with await here.spawn(PYTHON, LIMITS_PROBE, *numbers, limits=LIMITS) as inmate:
+            said: dict[str, dict[str, str]] = {}
+            for line in (await inmate.read_all()).splitlines():
+                said |= json.loads(line)
+            if "memory" not in said and inmate.worker.exited.result().cause == "memory":
+                said["memory"] = {"held": "ended"}
+    assert set(said) == {"processes", "memory"}
+    return reached(said)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: makes control groups")
+@pytest.mark.parametrize("profile", ["none", "basic", "strict"])
+async def test_what_a_workers_group_holds_is_held_for_who_tries(profile: Profile) -> None:
+    assert await try_limits(profile, "root", "auto") == set()
+
+
+async def test_the_probe_of_limits_passes_them_where_nothing_holds() -> None:
+    assert await try_limits("none", USERS[0], "off") == {"processes", "memory"}
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("cgroups", ["auto", "off"])
+async def test_the_limit_on_processes_can_be_read_whatever_holds_it(
+    user: User, cgroups: Literal["auto", "off"]
+) -> None:
+    program = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC)[1])"
+    async with yard("strict", user=user, cgroups=cgroups) as here:
+        said = int(await here.run(PYTHON, "-c", program, limits=LIMITS))
+    assert LIMITS.processes <= said <= LIMITS.processes + 64
+
+
+CHILDREN: Final = """
+import asyncio, os, signal, subprocess
+async def main():
+    children = [await asyncio.create_subprocess_exec("/bin/sh", "-c", f"exit {n}") for n in range(3)]
+    print([await child.wait() for child in children])
+    stuck = await asyncio.create_subprocess_exec("/bin/sleep", "600")
+    stuck.kill()
+    print(await stuck.wait())
+asyncio.run(main())
+print(subprocess.run(["/bin/sh", "-c", "exit 7"], timeout=30).returncode)
+try:
+    subprocess.run(["/bin/sleep", "600"], timeout=0.05)
+except subprocess.TimeoutExpired:
+    print("in time")
+try:
+    os.pidfd_open(os.getpid())
+    print("pidfd")
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.parametrize("python", sorted({PYTHON, sys.executable}))
+@pytest.mark.parametrize(("profile", "last"), [("basic", "Function not implemented"), ("strict", "pidfd")])
+async def test_programs_wait_for_their_children_with_or_without_pidfd(
+    profile: Profile, last: str, python: str
+) -> None:
+    async with yard(profile, user="nobody" if python == PYTHON else USERS[0]) as here:
+        if profile == "basic" and python != PYTHON and os.geteuid() == 0:
+            pytest.skip("NOT TESTED, in basic only root can read this interpreter")
+        said = (await here.run(python, "-c", CHILDREN)).splitlines()
+    assert said == ["[0, 1, 2]", "-9", "7", "in time", last]
+
+
+NODE_CHILDREN: Final = """
+const {spawn, spawnSync} = require("node:child_process");
+console.log(spawnSync("/bin/sh", ["-c", "exit 7"]).status);
+const stuck = spawn("/bin/sleep", ["600"]);
+stuck.on("exit", (code, signal) => console.log(signal));
+stuck.kill("SIGKILL");
+"""
+
+
+async def test_node_waits_for_its_children_without_pidfd() -> None:
+    node = shutil.which("node")
+    if node is None or not node.startswith("/usr/"):
+        pytest.skip("NOT TESTED, there is no Node that every user may execute")
+    async with yard("basic") as here:
+        assert (await here.run(node, "-e", NODE_CHILDREN)).split() == ["7", "SIGKILL"]
 
 
 BOMBS: Final = (

@@ -1,30 +1,40 @@
-"""`mcp-command`: a session's worker as the MCP client, and which addresses nobody may send it to."""
+"""`mcp-command`: the gateway asks the MCP servers that people add to a session, whatever its agent is."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import asyncio
+import pathlib
+import signal
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
+from aiohttp import web
 
+from tests.certificates import Authority
 from tests.gateways import RunningGateway, running_gateway
-from tests.mcp_clients import PRODUCT
-from tests.shared import SHARED, ask, fresh_id, shared_gateway
-from worker.mcp_http import Ask, ServerFailed, is_public
-from worker.mcp_http import ask as ask_server
+from tests.mcp_servers import odd_server, sdk_server
+from tests.shared import SHARED, ask, eventually, fresh_id, shared_gateway
 
 pytestmark = SHARED
-gateway = shared_gateway(agents={"other": {"repeat": True, "turns": [[{"say": "hello"}]]}})
+gateway = shared_gateway(
+    '[egress]\nprivate_hosts = ["localhost"]\n',
+    agents={"other": {"repeat": True, "turns": [[{"say": "hello"}]]}},
+)
 PRIVATE: Final = (
     *("http://127.0.0.1:9/mcp", "http://localhost/mcp", "http://[::1]/", "http://10.0.0.1/"),
     *("http://169.254.169.254/latest/meta-data", "http://192.168.1.1/", "http://printer.local/"),
     *("http://[::ffff:127.0.0.1]/", "http://[fe80::1]/", "https://metadata.google.internal/"),
+    *("http://2130706433/", "http://0x7f.1/"),
 )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server_url() -> AsyncIterator[str]:
+    """A real server, by a name."""
+    async with sdk_server() as port:
+        yield f"http://localhost:{port}/mcp"
 
 
 async def command(gateway: RunningGateway, session_id: str, verb: str, /, **args: Any) -> Any:
@@ -32,70 +42,88 @@ async def command(gateway: RunningGateway, session_id: str, verb: str, /, **args
     return await gateway.post("/api/mcp-command", body)
 
 
-async def added(gateway: RunningGateway, session_id: str) -> None:
-    """The gateway's own shop as a server of the session: a real one is at hand."""
-    answer = await command(gateway, session_id, "add_server", name="shop", url=f"{gateway.url}/mcp")
+async def added(gateway: RunningGateway, session_id: str, url: str, name: str = "calculator") -> None:
+    answer = await command(gateway, session_id, "add_server", name=name, url=url)
     assert answer["success"], answer
 
 
-async def test_the_worker_asks_a_server_that_was_added(gateway: RunningGateway) -> None:
-    session_id = fresh_id("client")
-    await added(gateway, session_id)
+async def test_a_server_that_was_added_is_asked_without_a_worker(
+    gateway: RunningGateway, server_url: str
+) -> None:
+    session_id, before = fresh_id("client"), {worker.pid for worker in gateway.workers()}
+    await added(gateway, session_id, server_url)
     tools = await command(gateway, session_id, "list_tools")
-    assert tools["success"], tools
-    assert "search_products" in [tool["name"] for tool in tools["data"]["tools"]]
-    arguments = {"product_id": PRODUCT.format(3), "_sessionId": session_id}
-    put = {"server": "shop", "name": "add_to_cart", "arguments": arguments}
+    assert (tools["success"], tools["message"]) == (True, "2 tools."), tools
+    assert [tool["name"] for tool in tools["data"]["tools"]] == ["add", "fail"]
+    put = {"server": "calculator", "name": "add", "arguments": {"a": 2, "b": 3}}
     called = await command(gateway, session_id, "call_tool", **put)
     assert called["success"], called
-    assert called["data"]["isError"] is False
+    assert called["data"]["content"][0]["text"] == "5"
+    wrong = await command(gateway, session_id, "call_tool", name="fail")
+    assert (wrong["success"], wrong["data"]["isError"]) == (False, True)
     resources = await command(gateway, session_id, "list_resources")
     uri = resources["data"]["resources"][0]["uri"]
     read = await command(gateway, session_id, "read_resource", uri=uri)
-    assert read["data"]["contents"][0]["uri"] == uri
-    absent = {"name": "add_to_cart", "arguments": {"product_id": "no:1"}}
-    wrong = await command(gateway, session_id, "call_tool", **absent)
-    assert (wrong["success"], wrong["data"]["isError"]) == (False, True)
-    for name in ("list_prompts", "get_prompt"):
-        refused = await command(gateway, session_id, name, name="x")
-        assert (refused["success"], "refused prompts/" in refused["message"]) == (False, True), refused
+    assert read["data"]["contents"][0]["text"] == "remember the milk"
+    prompts = await command(gateway, session_id, "list_prompts")
+    assert prompts["message"] == "1 prompts."
+    got = await command(gateway, session_id, "get_prompt", name="greet", arguments={"name": "Ada"})
+    assert got["data"]["messages"][0]["content"]["text"] == "Say hello to Ada."
+    refused = await command(gateway, session_id, "get_prompt", name="no such")
+    assert (refused["success"], "refused prompts/get" in refused["message"]) == (False, True), refused
+    assert {worker.pid for worker in gateway.workers()} <= before
 
 
-async def test_servers_are_listed_and_removed(gateway: RunningGateway) -> None:
+async def test_servers_are_listed_and_removed(gateway: RunningGateway, server_url: str) -> None:
     session_id = fresh_id("list")
     assert (await command(gateway, session_id, "list_servers"))["data"] == {"servers": []}
-    await added(gateway, session_id)
-    assert [s["name"] for s in (await command(gateway, session_id, "list_servers"))["data"]["servers"]] == [
-        "shop"
-    ]
+    await added(gateway, session_id, server_url)
+    listed = (await command(gateway, session_id, "list_servers"))["data"]["servers"]
+    assert listed == [{"name": "calculator", "url": server_url}]
     assert not (await command(gateway, fresh_id("other"), "list_tools"))["success"]
-    assert (await command(gateway, session_id, "remove_server", name="shop"))["success"]
+    assert (await command(gateway, session_id, "remove_server", name="calculator"))["success"]
     gone = await command(gateway, session_id, "list_tools")
     assert (gone["success"], "add_server" in gone["message"]) == (False, True)
 
 
-async def test_a_turn_goes_on_beside_a_question_to_a_server(gateway: RunningGateway) -> None:
+async def test_a_turn_goes_on_beside_a_question_to_a_server(gateway: RunningGateway, server_url: str) -> None:
     session_id = fresh_id("beside")
-    await added(gateway, session_id)
+    await added(gateway, session_id, server_url)
     await gateway.send(session_id, "/count 300 10")
     assert (await command(gateway, session_id, "list_tools"))["success"]
     state = await gateway.post("/api/interrupt", {"session_id": session_id})
     assert state["messages"][-1]["content"] == "Interrupted by user"
 
 
-async def test_an_agent_without_a_client_says_so(gateway: RunningGateway) -> None:
+async def test_a_session_of_any_agent_has_servers(gateway: RunningGateway, server_url: str) -> None:
     session_id = fresh_id("other")
     await gateway.send(session_id, "hi", agent="other")
-    await added(gateway, session_id)
-    answer = await command(gateway, session_id, "list_tools")
-    assert answer["success"] is False
-    assert "no MCP client" in answer["message"]
+    await added(gateway, session_id, server_url)
+    assert (await command(gateway, session_id, "list_tools"))["message"] == "2 tools."
+
+
+async def test_an_odd_list_is_no_fault_of_the_gateway(gateway: RunningGateway) -> None:
+    async def odd(request: Any, message: Any) -> Any:
+        if "id" not in message:
+            return web.Response(status=202)
+        body = b'{"id":%d,"result":{"tools":7,"n":%s,"x":"\\ud83d"}}' % (message["id"], b"9" * 40)
+        return web.Response(body=body, content_type="application/json")
+
+    async with odd_server() as server:
+        server.routes["/mcp"] = odd
+        session_id = fresh_id("odd")
+        await added(gateway, session_id, server.url())
+        answer = await command(gateway, session_id, "list_tools")
+    assert answer == {
+        "success": True, "message": "0 tools.", "data": {"tools": 7, "n": 1e40, "x": "�"}
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "url",
     ["file:///etc/passwd", "ftp://x/", "python -m server", "", "http://", "http://u:p@example.com/",
-     "http://x y/", "http://example.com:99999/", "stdio:whatever"],
+     "http://x y/", "http://example.com:99999/", "stdio:whatever", "http://example.com:0/", "http://a..b/",
+     "http://[::1", "http://exa\u202emple.com/", "https://" + "x" * 3000],
 )  # fmt: skip
 async def test_other_addresses_are_refused(gateway: RunningGateway, url: str) -> None:
     answer = await command(gateway, fresh_id("url"), "add_server", name="bad", url=url)
@@ -107,8 +135,25 @@ async def test_bad_arguments_are_refused(gateway: RunningGateway, args: Any) -> 
     assert not (await command(gateway, fresh_id("args"), "add_server", **args))["success"]
 
 
+async def test_a_private_address_is_refused_with_the_line_to_add(gateway: RunningGateway) -> None:
+    """The person at the machine is nobody special here."""
+    for url in PRIVATE:
+        if "localhost" not in url:
+            answer = await command(gateway, fresh_id("private"), "add_server", name="x", url=url)
+            assert answer["success"] is False, (url, answer)
+    refused = await command(gateway, fresh_id("private"), "add_server", name="x", url="http://127.1:9/mcp")
+    assert '[egress] private_hosts = ["127.0.0.1"]' in refused["message"]
+
+
+async def test_the_gateway_is_no_server_of_its_own_sessions(gateway: RunningGateway) -> None:
+    session_id, port = fresh_id("own"), gateway.url.rpartition(":")[2]
+    await added(gateway, session_id, f"http://localhost:{port}/mcp")
+    answer = await command(gateway, session_id, "list_tools")
+    assert (answer["success"], "gateway itself" in answer["message"]) == (False, True)
+
+
 @pytest.mark.asyncio(loop_scope="function")
-async def test_nobody_else_may_name_addresses_that_are_not_public(tmp_path: Any) -> None:
+async def test_nobody_else_may_name_addresses_that_are_not_public(tmp_path: pathlib.Path) -> None:
     async with running_gateway(tmp_path, config='[auth]\nmodes = ["anonymous"]\n') as gateway:
         async with gateway.caller() as visitor:
             await ask(visitor, "GET", "/api/me")
@@ -119,98 +164,46 @@ async def test_nobody_else_may_name_addresses_that_are_not_public(tmp_path: Any)
                 assert (answer.status, answer.body["success"]) == (200, False), (url, answer.body)
 
 
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [("8.8.8.8", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False),
-     ("169.254.169.254", False), ("::1", False), ("fe80::1%eth0", False), ("::ffff:10.0.0.1", False),
-     ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False), ("224.0.0.1", False), ("100.64.0.1", False),
-     ("0.0.0.0", False), ("nonsense", False)],  # noqa: S104
-)  # fmt: skip
-async def test_which_addresses_are_public(address: str, expected: bool) -> None:
-    assert is_public(address) is expected
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_server_by_name_and_certificate_until_its_host_is_named_no_more(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Behind the strictest walls that there are: no worker has a part in it."""
+    (tmp_path / "authority").mkdir()
+    authority = Authority(tmp_path / "authority")
+    environ = {"SSL_CERT_FILE": str(authority.root_file)}
+    named = '[egress]\nprivate_hosts = ["localhost"]\n'
+    async with (
+        odd_server(tls=authority.server("localhost")) as server,
+        running_gateway(tmp_path, config=named, environ=environ) as gateway,
+    ):
+        await added(gateway, "s", server.url())
+        answer = await command(gateway, "s", "list_tools")
+        assert (answer["success"], answer["message"]) == (True, "0 tools."), answer
+        (tmp_path / "config.toml").write_text("")
+        gateway.process.send_signal(signal.SIGHUP)
+
+        async def is_refused() -> bool:
+            said = await command(gateway, "s", "list_tools")
+            return '[egress] private_hosts = ["localhost"]' in said["message"]
+
+        await eventually(is_refused)
 
 
-class _Odd(BaseHTTPRequestHandler):
-    """A server that answers as its path says."""
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_gateway_ends_at_once_while_a_server_hangs(tmp_path: pathlib.Path) -> None:
+    reached = asyncio.Event()
 
-    asked = 0
+    async def hangs(_request: Any, _message: Any) -> Any:
+        reached.set()
+        await asyncio.sleep(60)
 
-    def do_POST(self) -> None:
-        type(self).asked += 1
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        match self.path:
-            case "/redirect":
-                self._send(302, b"", Location="http://169.254.169.254/")
-            case "/huge":
-                self._send(200, b'{"x": "' + b"x" * 2_000_000 + b'"}')
-            case "/garbage":
-                self._send(200, b"<html>")
-            case "/drip":
-                self.send_response(200)
-                self.end_headers()
-                with contextlib.suppress(OSError):
-                    for _ in range(100):
-                        self.wfile.write(b" ")
-                        time.sleep(0.05)
-            case "/stream" if b'"id":1' in body or b'"id":2' in body:
-                number = b"1" if b'"id":1' in body else b"2"
-                event = b'event: message\ndata: {"jsonrpc":"2.0","id":%b,"result":{"tools":[]}}\n\n' % number
-                self._send(200, b": hello\n\n" + event, kind="text/event-stream")
-            case _:
-                self._send(202, b"")
-
-    def _send(self, status: int, body: bytes, kind: str = "application/json", **headers: str) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@pytest.fixture
-def odd() -> Iterator[str]:
-    _Odd.asked = 0
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Odd)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-async def test_an_answer_as_an_event_stream_is_read(odd: str) -> None:
-    answer = ask_server(Ask(f"{odd}/stream", "tools/list", may_reach_private=True))
-    assert answer == {"result": {"tools": []}}
-
-
-@pytest.mark.parametrize("path", ["redirect", "huge", "garbage", "nothing"])
-async def test_odd_servers_are_a_failure_in_words(odd: str, path: str) -> None:
-    with pytest.raises(ServerFailed):
-        ask_server(Ask(f"{odd}/{path}", "tools/list", may_reach_private=True, seconds=5))
-
-
-async def test_a_name_that_resolves_to_this_machine_is_not_connected_to(odd: str) -> None:
-    named = odd.replace("127.0.0.1", socket.gethostname() or "localhost")
-    others = [odd.replace("127.0.0.1", name) for name in ("localhost", "0", "2130706433", "0x7f.1")]
-    for url in (odd, named, *others):
-        with pytest.raises(ServerFailed):
-            ask_server(Ask(f"{url}/stream", "tools/list"))
-    assert _Odd.asked == 0
-
-
-async def test_a_server_that_drips_is_given_up(odd: str) -> None:
-    began = time.monotonic()
-    with pytest.raises(ServerFailed):
-        ask_server(Ask(f"{odd}/drip", "tools/list", may_reach_private=True, seconds=0.5))
-    assert time.monotonic() - began < 4
-
-
-async def test_a_silent_server_is_given_up(odd: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        with pytest.raises(ServerFailed):
-            ask_server(Ask(url, "tools/list", may_reach_private=True, seconds=0.3))
+    config = '[server]\ndrain_seconds = 1\n[egress]\nprivate_hosts = ["localhost"]\n'
+    async with odd_server() as server, running_gateway(tmp_path, config=config) as gateway:
+        server.routes["/mcp"] = hangs
+        await added(gateway, "s", server.url())
+        asking = asyncio.ensure_future(command(gateway, "s", "list_tools"))
+        await asyncio.wait_for(reached.wait(), 5)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(gateway.process.wait(), 30) == 0
+        await asyncio.gather(asking, return_exceptions=True)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from gateway.spawner import StartFailed
+from gateway.spawner import StartFailed, why_ended
 from tests.walls import PYTHON, USERS, User, yard
 from worker.spec import Limits, Profile, Sandbox
 
@@ -211,3 +211,52 @@ async def test_past_a_limit_of_the_whole_worker_it_ends_with_the_cause(
     ):
         await inmate.read_all()
         assert inmate.worker.exited.result().cause == cause
+
+
+IMPORTS = "import os, time\n"
+BURNS = {
+    "itself": "while True: pass",
+    "short-lived children that nobody waits for": """
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while True:
+    if os.fork() == 0:
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end: pass
+        os._exit(0)
+    time.sleep(0.1)
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "cgroups"),
+    [("itself", "auto"), ("itself", "off"),      ("short-lived children that nobody waits for", "auto")],
+)  # fmt: skip
+async def test_a_turn_that_burns_cpu_time_is_ended(how: str, cgroups: Literal["auto", "off"]) -> None:
+    limits = Limits(turn_cpu_seconds=1)
+    async with yard("strict", cgroups=cgroups) as here:
+        if cgroups == "auto" and not here.spawner.counting.memory:
+            pytest.skip("NOT TESTED, no control groups can be made here")
+        async with await here.spawn(PYTHON, "-c", IMPORTS + BURNS[how], limits=limits, nice=0) as inmate:
+            assert bool(inmate.worker.cpu_file) == (cgroups == "auto")
+            inmate.worker.begin_turn()
+            await inmate.read_all()
+            end = inmate.worker.exited.result()
+    assert end.cause == "turn_cpu"
+    assert "more than the 1 seconds of CPU that one answer may take" in str(why_ended(end, limits))
+    assert end.cpu_seconds > 1
+
+
+@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("profile", ["none", "basic", "strict"])
+async def test_workers_give_way_and_cannot_take_it_back(profile: Profile, user: User) -> None:
+    program = (
+        "import os\nprint(os.nice(0))\n"
+        "try: os.setpriority(os.PRIO_PROCESS, 0, 0)\nexcept OSError as error: print(type(error).__name__)"
+    )
+    own = os.nice(0)
+    async with yard(profile, user=user) as here:
+        said = (await here.run(PYTHON, "-c", program, nice=3)).split()
+    assert said[0] == str(own + 3)
+    assert profile == "none" or said[1:] == ["PermissionError"]

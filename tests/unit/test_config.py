@@ -6,7 +6,8 @@ import pathlib
 
 import pytest
 
-from gateway.config import BUILT_IN, Config
+from gateway.agents import AgentCatalogue
+from gateway.config import BUILT_IN, SHOP_AGENT, Config
 from gateway.config_file import ConfigError, load
 
 
@@ -43,6 +44,22 @@ def test_agents_have_commands(tmp_path: pathlib.Path) -> None:
     assert agents["b"].argv == ("b", "two words")
 
 
+@pytest.mark.parametrize(
+    ("workers", "built_in", "command"),
+    [("", "none", "shared"), ("shared", "shared", "shared"), ("none", "none", "none")],
+)
+def test_only_commands_get_a_network_unless_the_configuration_says_so(
+    tmp_path: pathlib.Path, workers: str, built_in: str, command: str
+) -> None:
+    named = f"network = {workers!r}\n" if workers else ""
+    agents = "[agents.mine]\ncommand = 'mine'\n[agents.shut]\ncommand = 'shut'\nnetwork = 'none'\n"
+    agents += "[agents.open]\ncommand = 'open'\nnetwork = 'shared'\n"
+    known = AgentCatalogue(load(written(tmp_path, f"[workers]\n{named}{agents}"), environ={})).known
+    found = {name: agent.sandbox.network for name, agent in known.items()}
+    assert (found[BUILT_IN], found[SHOP_AGENT], found["mine"]) == (built_in, built_in, command)
+    assert (found["shut"], found["open"]) == ("none", "shared")
+
+
 def test_ten_mistakes_are_ten_lines(tmp_path: pathlib.Path) -> None:
     file = written(
         tmp_path,
@@ -72,6 +89,12 @@ def test_ten_mistakes_are_ten_lines(tmp_path: pathlib.Path) -> None:
         "AGENT_GATEWAY_SERVER_PRT", "colour", "server.port", "server.hots", "sessions.sweep_interval_seconds",
         "limits.max_sessions", "agents.NoGood", "agents.a.command", "agents.b.cmd",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("nice", [-1, 20])
+def test_workers_never_go_before_others(nice: int, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ConfigError, match=r"workers\.nice"):
+        load(written(tmp_path, f"[workers]\nnice = {nice}\n"), environ={})
 
 
 def test_contradictions_are_mistakes(tmp_path: pathlib.Path) -> None:

@@ -22,7 +22,7 @@ FLOORS: Final[dict[str, int]] = {
     "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
     "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1, "shop.words": 1,
     "metrics": 1, "tasks": 1, "trees": 1, "recent": 1, "audit": 1, "sights": 1, "tracing": 1, "tenures": 1,
-    "terminal": 1, "long_updates": 1,
+    "terminal": 1, "long_updates": 1, "egress.addresses": 1, "egress.mcp_wire": 1,
     # 2: contracts
     "stores.base": 2, "stores.credentials": 2, "stores.database": 2, "stores.shop": 2, "stores.products": 2,
     "agents": 2,
@@ -37,6 +37,7 @@ FLOORS: Final[dict[str, int]] = {
     "quotas": 3, "starts": 3, "usage": 3, "stores.memory_shop": 3, "stores.sqlite_shop": 3,
     "shop.catalog": 3, "shop.insights": 3,
     "archive": 3, "backup": 3, "erasures": 3, "disk": 3, "systemd": 3,
+    "egress.lookup": 3, "egress.caller": 3, "egress.mcp_client": 3,
     # 4: the heart
     "eventlog": 4, "turns": 4, "slots": 4, "peer": 4, "services": 4, "host": 4, "session": 4,
     "session_core": 4,
@@ -59,6 +60,8 @@ FLOORS: Final[dict[str, int]] = {
 
 SAME_FLOOR: Final = {
     ("chat", "events"), ("chat", "lifecycle"), ("config_file", "addresses"),
+    ("config_file", "egress.addresses"), ("egress.caller", "egress.lookup"),
+    ("egress.mcp_client", "egress.caller"),
     ("config_file", "config"), ("config_file", "tenants"),
     ("updates", "long_updates"), ("agent", "spool"),
     ("chat", "posting"), ("posting", "events"),
@@ -138,8 +141,8 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "httptools": ("protocol",),
     "uvicorn": ("server", "protocol", "cycle", "sockets"),
     "websockets": ("sockets",),
-    "aiohttp": ("broker", "client", "commands", "oidc"),
-    "yarl": ("broker",),
+    "aiohttp": ("broker", "client", "commands", "egress.caller", "oidc"),
+    "yarl": ("broker", "egress.caller", "egress.mcp_client"),
     "argon2": ("api.product_staff",),
     "jwt": ("tokens",),
     "itsdangerous": ("tickets",),

@@ -31,6 +31,10 @@ V1_MOUNTS = """\
                 Hierarchy(1, "/sys/fs/cgroup/pids", ("pids",)),
             ],
         ),
+        (
+            "1:cpu:/docker/abc\n2:cpuacct:/\n5:devices:/\n",
+            [Hierarchy(1, "/sys/fs/cgroup/cpu", ("cpu",))],
+        ),
         ("4:memory:/somewhere/else\n", []),
         ("4:memory:/docker/abcdef\n", []),
         ("", []),

@@ -53,9 +53,12 @@ def test_a_script_named_in_the_command_may_be_read_and_its_directory_not(tmp_pat
     assert grants.of_command((), None) == ()
 
 
+@pytest.mark.parametrize("sees_others", [False, True])
 @pytest.mark.parametrize("network", ["shared", "none"])
-def test_the_filter_jumps_only_forward_and_always_ends_in_an_answer(network: Network) -> None:
-    code = seccomp.program(network)
+def test_the_filter_jumps_only_forward_and_always_ends_in_an_answer(
+    network: Network, sees_others: bool
+) -> None:
+    code = seccomp.program(network, sees_others=sees_others)
     instructions = list(struct.iter_unpack("HBBI", code))
     for place, (kind, if_true, if_false, _) in enumerate(instructions):
         if kind & 7 == 5:

@@ -1,11 +1,12 @@
-"""Whose limit holds where two have one."""
+"""Whose limit holds where two have one, and what CPU time counts as a turn's."""
 
 from __future__ import annotations
 
 import msgspec
 import pytest
 
-from worker.spec import Limits
+from gateway.watchdog import Spent
+from worker.spec import Limits, counted_cpu_seconds
 
 
 @pytest.mark.parametrize(
@@ -20,3 +21,22 @@ def test_of_two_limits_the_stricter_holds_and_0_is_none(
     merged = limits.within({} if other is None else {name: other})
     assert getattr(merged, name) == held
     assert msgspec.structs.replace(merged, **{name: own}) == limits, "nothing else changed"
+
+
+def test_a_turn_is_charged_what_was_used_in_it() -> None:
+    spent = Spent(1, 100.0)
+    assert spent.note(1, 100.0) == 0
+    assert spent.note(1, 103.5) == 3.5
+    assert spent.note(2, 110.0) == 0, "what came before the next turn's first look is nobody's"
+    assert spent.note(2, 111.0) == 1
+    assert spent.note(2, 101.0) == 1, "a process of the tree ended and took its figure along"
+    assert spent.note(2, 103.0) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("12500000000\n", 12.5), ("usage_usec 2500000\nuser_usec 1\nsystem_usec 2\n", 2.5), ("", 0.0),
+     ("user_usec 1\n", 0.0), ("usage_usec\n", 0.0)],
+)  # fmt: skip
+def test_cpu_time_is_read_from_either_version_of_control_groups(text: str, seconds: float) -> None:
+    assert counted_cpu_seconds(text) == seconds

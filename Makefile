@@ -5,13 +5,14 @@ BIN    := .venv/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check page bench clean tools
+.PHONY: help run test check page bench campaign clean tools
 
 help:
 	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
 	@echo "make test    lint, types, unit to browser tests, test-sessions.sh"
 	@echo "make check   lint and types only"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
+	@echo "make campaign NAME=kills|hostile|fuzz|churn   the long campaigns, of which make test runs a small form"
 	@echo "make clean   remove what was installed and built"
 
 run: .venv/.runs frontend/dist/index.html
@@ -28,6 +29,15 @@ check: .venv/.tests
 	$(BIN)/mypy
 
 page: frontend/dist/index.html
+
+campaign: .venv/.tests
+	@case "$(NAME)" in \
+	  kills)   exec $(BIN)/python -m tests.torture --kills 200 --sessions 12 --seconds 900 $(ARGS) ;; \
+	  hostile) exec $(BIN)/python -m tests.hostile --seconds 600 $(ARGS) ;; \
+	  fuzz)    exec $(BIN)/python -m tests.fuzz.agent_lines --seconds 3600 $(ARGS) ;; \
+	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
+	  *) echo "make campaign NAME=kills, hostile, fuzz or churn (ARGS='--seconds 60')" >&2; exit 2 ;; \
+	esac
 
 bench: .venv/.tests
 	$(BIN)/python -m benchmarks.run $(ARGS)

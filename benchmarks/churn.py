@@ -1,7 +1,7 @@
 """What sessions that come and go leave in the gateway: `python -m benchmarks.churn [SESSIONS]` (10,000).
 
-Each session has one turn and is deleted. After the first tenth, in which everything is made once, the resident
-memory should stand still; KiB a session.
+Each session has one turn and is deleted. After the first tenth, in which everything is made once, the
+resident memory should stand still; KiB a session.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ async def main(sessions: int) -> None:
         async with running_gateway(pathlib.Path(folder), config=CONFIG) as gateway:
             process = psutil.Process(gateway.pid)
             tenth = max(1, sessions // 10)
-            print(
-                f"{'sessions':>10} {'resident MiB':>14} {'KiB a session':>14} {'open files':>11} {'seconds':>8}"
-            )
+            print("  sessions   resident MiB  KiB a session  open files  seconds")
             before, first, began = 0, 0, time.monotonic()
             for part in range(10):
                 await churn(gateway, part * tenth, tenth)

@@ -1,8 +1,8 @@
 """Hostile agents for a while, one after another and several at once, beside people who must not notice.
 
 Every attack is a turn of a real agent behind the walls of the machine: what it says (`talker.py`), what it
-makes (`files.py`), what it does (`agent.py`). What comes of its own session is its own affair. The neighbours'
-is not: every message of theirs must be answered, rightly and with nothing of anybody else's.
+makes (`files.py`), what it does (`agent.py`). What comes of its own session is its own affair. The
+neighbours' is not: every message of theirs must be answered, rightly and with nothing of anybody else's.
 """
 
 from __future__ import annotations

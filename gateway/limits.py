@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -27,7 +28,8 @@ class MemoryBuckets:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[float, float, float]] = OrderedDict()
+        """Tokens, since when, and when it will be full; the longest unused first."""
 
     def wait(self, name: str, *, rate: float, burst: float) -> float:
         tokens, _ = self._filled(name, rate, burst)
@@ -38,13 +40,23 @@ class MemoryBuckets:
     def spend(self, name: str, *, rate: float, burst: float) -> None:
         tokens, now = self._filled(name, rate, burst)
         self._buckets.pop(name, None)
-        self._buckets[name] = (tokens - 1, now)
+        full_at = now + (burst - tokens + 1) / rate if rate else math.inf
+        self._buckets[name] = (tokens - 1, now, full_at)
+        self._forget_full(now)
         if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
 
+    def _forget_full(self, now: float) -> None:
+        """A full bucket is as good as none; two at a time, so that they go faster than they come."""
+        for _ in range(2):
+            oldest = next(iter(self._buckets))
+            if self._buckets[oldest][2] > now:
+                return
+            del self._buckets[oldest]
+
     def _filled(self, name: str, rate: float, burst: float) -> tuple[float, float]:
         now = self._monotonic()
-        tokens, at = self._buckets.get(name, (burst, now))
+        tokens, at, _ = self._buckets.get(name, (burst, now, now))
         return min(burst, tokens + (now - at) * rate), now
 
 

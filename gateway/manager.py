@@ -424,6 +424,7 @@ class SessionManager:
             )
         self._services.workspaces.give_back_uid(record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
+        self._services.quotas.forget_session(record.key)
 
     async def drain(self, *, grace_seconds: float) -> None:
         """Takes no new work, gives running turns their grace, then ends every session."""

@@ -112,7 +112,7 @@ class Quotas:
         self._changed = set()
         try:
             if changed:
-                await self._store.put_uses(day, {name: self._uses[name] for name in changed})
+                await self._store.put_uses(day, {n: self._uses[n] for n in changed if n in self._uses})
             await self._store.forget_old(now=self._wall_ms(), before_day=day - KEPT_DAYS)
         except GatewayError as error:
             self._changed |= changed if day == self._day else set()
@@ -127,6 +127,11 @@ class Quotas:
             self._check(name, "sessions_stored", self._of(name).stored, retry=STORED_RETRY_SECONDS)
         for name in names:
             self._of(name).stored += 1
+
+    def forget_session(self, key: str) -> None:
+        """A session is erased, and what it has used today is nobody's to ask for."""
+        self._uses.pop(("session", key), None)
+        self._changed.discard(("session", key))
 
     def drop_session(self, owner: str, stored_bytes: int) -> None:
         """One is erased, with so much in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import RateLimited, WorkerLimit
-from gateway.limits import Gauge, TokenBuckets
+from gateway.limits import Gauge, MemoryBuckets, TokenBuckets
 from gateway.slots import WorkerSlots
 
 
@@ -28,6 +28,19 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     buckets.take("b")
     clock.now += 0.5
     buckets.take("a")
+
+
+def test_buckets_that_are_full_again_are_forgotten() -> None:
+    clock = Clock()
+    buckets = MemoryBuckets(clock)
+    for number in range(1_000):
+        buckets.spend(f"session-{number}", rate=1, burst=3)
+        clock.now += 0.1
+    assert len(buckets._buckets) < 20
+    for _ in range(2):
+        buckets.spend("session-999", rate=1, burst=3)
+    clock.now += 0.1
+    assert buckets.wait("session-999", rate=1, burst=3) > 0, "what is not full is remembered"
 
 
 def test_a_gauge_counts_and_forgets() -> None:

@@ -166,6 +166,15 @@ async def test_stored_sessions_and_bytes_are_counted_from_the_store_on() -> None
     world.message(ALICE)
 
 
+async def test_what_an_erased_session_used_is_forgotten_and_its_people_still_pay() -> None:
+    world = World()
+    world.message(ALICE)
+    world.quotas.forget_session(ALICE.session_key)
+    await world.quotas.keep()
+    assert not [name for name in world.quotas._uses if name[0] == "session"]
+    assert world.quotas.of_tenant("acme")[0].messages == 1
+
+
 def test_a_session_that_is_full_takes_no_more() -> None:
     world = World(session=Quota(stored_bytes=1000))
     world.message(ALICE, size=999)

@@ -1,0 +1,26 @@
+import type { ComponentChildren } from "preact";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { piecesOf } from "./pieces.ts";
+import { slices } from "./slices.ts";
+
+/** Draws its children once so many characters are admitted. */
+export function Later({ weight, children }: { weight: number; children: ComponentChildren }) {
+  const [isIn, setIn] = useState(() => slices.admits(weight));
+  useEffect(() => (isIn ? undefined : slices.later(weight, () => setIn(true))), []);
+  return isIn ? <>{children}</> : null;
+}
+
+/** A text as it is, of any length; a short one is nothing but its text. */
+export function PlainText({ text }: { text: string }) {
+  const pieces = useMemo(() => piecesOf(text), [text]);
+  if (pieces.length === 1) return <>{text}</>;
+  return (
+    <>
+      {pieces.map((piece, place) => (
+        <Later key={place} weight={piece.length}>
+          <span class="piece">{piece}</span>
+        </Later>
+      ))}
+    </>
+  );
+}

@@ -2,7 +2,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { CopyButton } from "./Copy.tsx";
 import { highlighter } from "./highlighter.ts";
 import { type Block, newDocument, sanitised } from "./markdown.ts";
-import { Later, PlainText } from "./Pieces.tsx";
+import { Later, PlainText, UNSEEN } from "./Pieces.tsx";
 import { clipped, piecesOf } from "./pieces.ts";
 import { slices } from "./slices.ts";
 
@@ -45,7 +45,7 @@ function useBlocks(text: string, isWhole: boolean, cost: { current: number }): {
       isPaid.current = true;
       setRound(round + 1);
     });
-  }, [text, round]);
+  }, [text, isWhole, round]);
   return { blocks: made.blocks, isDone: made.isDone };
 }
 
@@ -94,7 +94,7 @@ function Uncoloured({ code }: { code: string }) {
   return (
     <>
       {pieces.map((piece, place) => (
-        <Later key={place} weight={piece.length}>
+        <Later key={place} weight={piece.length * UNSEEN}>
           <code class="piece">{piece}</code>
         </Later>
       ))}

@@ -3,6 +3,9 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { piecesOf } from "./pieces.ts";
 import { slices } from "./slices.ts";
 
+/** What a piece out of sight costs of what its characters would in sight: such pieces are laid out when they are seen. */
+export const UNSEEN = 0.25;
+
 /** Draws its children once so many characters are admitted. */
 export function Later({ weight, children }: { weight: number; children: ComponentChildren }) {
   const [isIn, setIn] = useState(() => slices.admits(weight));
@@ -17,7 +20,7 @@ export function PlainText({ text }: { text: string }) {
   return (
     <>
       {pieces.map((piece, place) => (
-        <Later key={place} weight={piece.length}>
+        <Later key={place} weight={piece.length * UNSEEN}>
           <span class="piece">{piece}</span>
         </Later>
       ))}

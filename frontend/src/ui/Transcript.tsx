@@ -55,7 +55,7 @@ export function Transcript() {
     <div class="transcript">
       <div class="scroller" ref={scroller} onScroll={onScroll}>
         <div
-          class="inner"
+          class={isHeavy(items) ? "inner is-heavy" : "inner"}
           ref={inner}
           role="log"
           aria-live="off"
@@ -84,6 +84,17 @@ export function Transcript() {
       )}
     </div>
   );
+}
+
+/** Characters from which on things out of sight are not laid out; a tool call counts as so many. */
+const HEAVY = 300_000;
+const TOOL_CALL = 3_000;
+
+/** Whether there is so much that a browser takes long to lay it out. */
+function isHeavy(items: readonly Item[]): boolean {
+  let weight = 0;
+  for (const item of items) weight += "text" in item ? item.text.length : TOOL_CALL;
+  return weight > HEAVY;
 }
 
 /** An agent's message without a word, and a system message without one, take no room. */

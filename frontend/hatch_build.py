@@ -79,7 +79,7 @@ def build(folder: pathlib.Path) -> None:
     path = os.pathsep.join([str(pathlib.Path(npm[0]).parent), os.environ.get("PATH", "")])
     steps = [["run", "build"]]
     if not has_packages(folder):
-        steps.insert(0, ["ci", "--omit=dev"])
+        steps.insert(0, ["ci"])
     for arguments in steps:
         _run(npm, arguments, folder, {**os.environ, "PATH": path})
 

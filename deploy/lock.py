@@ -1,8 +1,8 @@
 """Writes the lock files: what is installed, to the version and the file, wherever the gateway runs.
 
-`make lock` runs it: it keeps the versions that are locked and adds what is missing; `make lock ARGS=--upgrade`
-asks for newer ones. The files hold for Python 3.11 to 3.13 on x86-64, arm64 and every other machine that has
-wheels. They name no registry: that is a setting of the machine that installs.
+`make lock` runs it. It keeps the versions that are locked and adds those that are missing; with
+ARGS=--upgrade it takes newer ones. The files hold for Python 3.11 to 3.13 on x86-64, arm64 and every other
+machine that has wheels. They name no registry: that is a setting of the machine that installs.
 
     requirements.txt                          what the gateway runs with
     requirements-dev.txt                      the same, and what tests, checks and builds need

@@ -1,7 +1,7 @@
-"""What the product is made of, as CycloneDX JSON on stdout: `python deploy/sbom.py`; `make sbom` keeps it in build/.
+"""What the product is made of, as CycloneDX JSON on stdout. `make sbom` keeps it in build/.
 
-The Python packages are those of requirements.txt that are installed beside this interpreter, with the licences
-that they name; the page's are those of frontend/package-lock.json that are not for building and testing alone.
+The Python packages are those of requirements.txt that are installed beside this interpreter, with their
+licences; the page's are those of frontend/package-lock.json that a browser is given.
 The same input gives the same bytes: there is no time in it.
 """
 

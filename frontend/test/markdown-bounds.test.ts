@@ -14,7 +14,7 @@ import {
   Work,
 } from "../src/markdown/index.ts";
 import { jsonText } from "../src/ui/json.ts";
-import { firstLines, PIECE_CHARACTERS, PIECE_LINES, piecesOf } from "../src/ui/pieces.ts";
+import { firstLines, PIECE_CHARACTERS, PIECE_LINES, piecesOf } from "../src/core/pieces.ts";
 import { diffLines } from "../src/ui/diff.ts";
 import { anyText, HOSTILE } from "./hostile.ts";
 

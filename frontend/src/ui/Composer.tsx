@@ -2,7 +2,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { AcpCommand, SessionStore } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { useConversation, usePage, useStore } from "./page.ts";
-import { clipped } from "./pieces.ts";
+import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { Queue } from "./Queue.tsx";
 

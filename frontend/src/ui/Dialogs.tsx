@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { SessionRow } from "../core/index.ts";
 import { usePage } from "./page.ts";
-import { clipped } from "./pieces.ts";
+import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 
 interface DialogProps {

@@ -3,7 +3,7 @@ import { useEffect } from "preact/hooks";
 import type { MessageItem } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { useConversation, useStore } from "./page.ts";
-import { clipped } from "./pieces.ts";
+import { clipped } from "../core/pieces.ts";
 import { t, theme, toggleLanguage, toggleTheme } from "./preferences.ts";
 
 /** The line above a conversation; `children` stand before and after its title. */

@@ -19,7 +19,7 @@ import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
 import { usePage } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";
-import { clipped } from "./pieces.ts";
+import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 import { Content, ToolCall } from "./ToolCall.tsx";
 

@@ -3,7 +3,7 @@ import { CopyButton } from "./Copy.tsx";
 import { highlighter } from "./highlighter.ts";
 import { type Block, newDocument, sanitised } from "./markdown.ts";
 import { Later, PlainText, UNSEEN } from "./Pieces.tsx";
-import { clipped, piecesOf } from "./pieces.ts";
+import { clipped, piecesOf } from "../core/pieces.ts";
 import { slices } from "./slices.ts";
 
 /** A growing answer is drawn this often; long ones less often, so that drawing takes a fifth of the time at most. */

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { piecesOf } from "./pieces.ts";
+import { piecesOf } from "../core/pieces.ts";
 import { slices } from "./slices.ts";
 
 /** What a piece out of sight costs of what its characters would in sight: such pieces are laid out when they are seen. */

@@ -5,7 +5,7 @@ import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage, useStore } from "./page.ts";
-import { clipped } from "./pieces.ts";
+import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 import { ShareDialog } from "./Share.tsx";
 

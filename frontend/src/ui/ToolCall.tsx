@@ -5,7 +5,7 @@ import { Icon, iconOf } from "./icons.tsx";
 import { Code, Markdown } from "./Markdown.tsx";
 import { jsonText } from "./json.ts";
 import { Later } from "./Pieces.tsx";
-import { clipped, firstLines } from "./pieces.ts";
+import { clipped, firstLines } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 
 /** Tool output is shown up to here; the rest is in the export. */

@@ -5,7 +5,7 @@ import { Icon, Logo } from "./icons.tsx";
 import { ItemView, OutgoingMessage } from "./Items.tsx";
 import { drawn } from "./order.ts";
 import { useConversation, usePage } from "./page.ts";
-import { clipped } from "./pieces.ts";
+import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { Wallet } from "./Wallet.tsx";
 

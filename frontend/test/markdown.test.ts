@@ -71,11 +71,11 @@ it("draws an unfinished answer: open code, open table", () => {
   expect(html("| a | b |\n|---|---|\n| 1 |")).toContain("<table>");
 });
 
-it("keeps keys and finished blocks while the text grows", () => {
+it("keeps finished blocks while the text grows", () => {
   const before = blocksOf("# One\n\nTwo");
   const after = blocksOf("# One\n\nTwo and more\n\nThree");
   expect(after[0]).toEqual(before[0]);
-  expect(after.map((block) => block.key)).toEqual(["0", "1", "2"]);
+  expect(after).toHaveLength(3);
 });
 
 it("keeps tables, lists and task lists", () => {

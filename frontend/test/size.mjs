@@ -4,7 +4,7 @@ import { gzipSync } from "node:zlib";
 
 const folder = new URL("../dist/assets/", import.meta.url);
 let first = 0;
-for (const name of readdirSync(folder).sort()) {
+for (const name of readdirSync(folder).filter((one) => !/\.(?:br|gz)$/.test(one)).sort()) {
   const bytes = readFileSync(new URL(name, folder));
   const packed = gzipSync(bytes, { level: 9 }).length;
   const isLazy = /^(highlight|Operations|Shop|uPlot)/.test(name);

@@ -1,16 +1,22 @@
 """The chat page, the staff's inbox, the widget and its demonstration: the files that Vite built, with headers
-that let them do no more than they need.
+that let them do no more than they need. The build compressed them: a client that accepts that gets the
+smaller file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import mimetypes
 import pathlib
+import re
 from typing import Final
 
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 
 PLACES: Final = (
@@ -38,6 +44,8 @@ WIDGET_HEADERS: Final = {
 }
 _UNBUILT: Final = "The page is not built. Run `make page`, or install the package with `pip install .`.\n"
 _YEAR: Final = "public, max-age=31536000, immutable"
+PACKED: Final = {"br": ".br", "gzip": ".gz"}
+"""Content coding → how the file that is coded so is named, the smaller first."""
 
 
 def routes() -> list[BaseRoute]:
@@ -51,16 +59,16 @@ def routes() -> list[BaseRoute]:
         found += [
             _file_route(path)
             for path in sorted(root.iterdir())
-            if path.is_file() and path.name not in PAGES.values()
+            if path.is_file() and path.name not in PAGES.values() and path.suffix not in PACKED.values()
         ]
     return found
 
 
 def _page_route(path: str, root: pathlib.Path | None, name: str) -> Route:
-    async def serve(_request: Request) -> Response:
+    async def serve(request: Request) -> Response:
         if root is None or not (root / name).is_file():
             return PlainTextResponse(_UNBUILT, status_code=404)
-        return FileResponse(root / name, headers={**HEADERS, "Cache-Control": "no-cache"})
+        return _file(request, root / name, {**HEADERS, "Cache-Control": "no-cache"})
 
     return Route(path, serve, methods=["GET"])
 
@@ -68,17 +76,56 @@ def _page_route(path: str, root: pathlib.Path | None, name: str) -> Route:
 def _file_route(path: pathlib.Path) -> Route:
     more = WIDGET_HEADERS if path.name == WIDGET else {"Cache-Control": "no-cache"}
 
-    async def serve(_request: Request) -> Response:
-        return FileResponse(path, headers={**HEADERS, **more})
+    async def serve(request: Request) -> Response:
+        return _file(request, path, {**HEADERS, **more})
 
     return Route(f"/{path.name}", serve, methods=["GET"])
+
+
+def _file(request: Request, path: pathlib.Path, headers: dict[str, str]) -> Response:
+    """A file, in the smallest coding that the client takes, or 304 if the client has it."""
+    headers = {**headers, "Vary": "Accept-Encoding"}
+    media_type = mimetypes.guess_type(path.name)[0]
+    for coding in accepted(request.headers.get("Accept-Encoding", "")):
+        packed = path.with_name(path.name + PACKED[coding])
+        if packed.is_file():
+            path, headers = packed, {**headers, "Content-Encoding": coding}
+            break
+    response = FileResponse(path, headers=headers, media_type=media_type, stat_result=path.stat())
+    known = request.headers.get("If-None-Match", "").split(",")
+    if response.headers["ETag"] in [tag.strip().removeprefix("W/") for tag in known]:
+        # A browser takes these headers over for the file that it has: its policy has to be among them.
+        unchanged = NotModifiedResponse(response.headers)
+        unchanged.headers.update(headers)
+        return unchanged
+    return response
+
+
+def accepted(header: str) -> list[str]:
+    """The codings of ours that an Accept-Encoding allows, the smaller first."""
+    weights: dict[str, bool] = {}
+    for part in header.lower().split(","):
+        name, *parameters = (one.strip() for one in part.split(";"))
+        weights[name] = not any(re.fullmatch(r"q=0(\.0*)?", one) for one in parameters)
+    return [coding for coding in PACKED if weights.get(coding, weights.get("*", False))]
 
 
 class _Assets(StaticFiles):
     """Files whose names carry their hash: they never change."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
+        if path.endswith(tuple(PACKED.values())):
+            raise HTTPException(404)
+        response = await self._packed(path, scope) or await super().get_response(path, scope)
         response.headers.update(HEADERS)
+        response.headers["Vary"] = "Accept-Encoding"
         response.headers["Cache-Control"] = _YEAR
         return response
+
+    async def _packed(self, path: str, scope: Scope) -> Response | None:
+        for coding in accepted(Headers(scope=scope).get("Accept-Encoding", "")):
+            with contextlib.suppress(HTTPException):
+                response = await super().get_response(path + PACKED[coding], scope)
+                response.headers["Content-Encoding"] = coding
+                return response
+        return None

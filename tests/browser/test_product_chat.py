@@ -26,8 +26,17 @@ FULL: Final = (
     " setItem() { throw new DOMException('full', 'QuotaExceededError'); }}"
 )
 FOREIGN: Final = """<!doctype html><html lang="en"><head><title>A shop</title></head>
-<body><h1>A page of somebody else</h1>
-<script src="{gateway}/widget.js" data-product="1" data-title="Ask us"></script></body></html>"""
+<body><h1>A page of somebody else</h1>{tags}</body></html>"""
+TAG: Final = '<script src="{gateway}/widget.js" {more} data-title="Ask us"></script>'
+TAGS: Final = {
+    "": [TAG.replace("{more}", 'data-product="1"')],
+    "twice": [
+        TAG.replace("{more}", 'data-product="1" defer'),
+        TAG.replace("{more}", 'data-product="2" defer'),
+    ],
+    "bare": [TAG.replace("{more}", "")],
+}
+"""Path → the widget's tags on that page."""
 
 
 class ForeignSite:
@@ -37,13 +46,14 @@ class ForeignSite:
         self.gateway = ""
         self.origin = ""
 
-    async def page(self, _request: web.Request) -> web.Response:
+    async def page(self, request: web.Request) -> web.Response:
         policy = (
             f"default-src 'none'; script-src {self.gateway}; "
             f"connect-src {self.gateway} {self.gateway.replace('http', 'ws', 1)}; "
             "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
         )
-        html = FOREIGN.format(gateway=self.gateway)
+        tags = "".join(TAGS[request.match_info["name"]]).format(gateway=self.gateway)
+        html = FOREIGN.format(tags=tags)
         return web.Response(text=html, content_type="text/html", headers={"Content-Security-Policy": policy})
 
 
@@ -51,7 +61,7 @@ class ForeignSite:
 async def site() -> AsyncIterator[ForeignSite]:
     site = ForeignSite()
     app = web.Application()
-    app.router.add_get("/", site.page)
+    app.router.add_get("/{name:.*}", site.page)
     runner = web.AppRunner(app)
     await runner.setup()
     server = web.TCPSite(runner, "127.0.0.1", 0)
@@ -94,6 +104,19 @@ async def logged_in(open_page: OpenPage, gateway: RunningGateway) -> Page:
     await inbox.get_by_role("button", name="Log in").click()
     await expect(inbox.locator("#chats")).to_be_attached()
     return inbox
+
+
+@pytest.mark.parametrize(
+    ("name", "launchers", "words"), [("twice", 1, "more than once"), ("bare", 0, "has no data-product")]
+)
+async def test_a_widget_that_is_put_in_wrongly_says_so(
+    gateway: RunningGateway, site: ForeignSite, open_page: OpenPage, name: str, launchers: int, words: str
+) -> None:
+    page = await open_page("about:blank")
+    async with page.expect_console_message(lambda message: words in message.text) as said:
+        await page.goto(f"{site.origin}/{name}")
+    assert (await said.value).type == "warning"
+    await expect(page.locator(".launcher")).to_have_count(launchers)
 
 
 async def test_a_visitor_chats_reloads_and_sees_the_history_and_a_second_tab_follows(

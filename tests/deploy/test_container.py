@@ -131,6 +131,8 @@ async def test_it_runs_as_the_compose_file_says_and_keeps_what_was_said(here: En
         assert seconds < START_SECONDS
         _is_confined(container.process.children()[0])
         key = _key(container)
+        parts = json.loads(container.run("cat", "/opt/agent-gateway/share/sbom.cdx.json"))["components"]
+        assert {"starlette", "preact"} <= {part["name"] for part in parts}
         async with _talking(container, key) as http:
             assert await _said(http, "before") == ["/echo before", "before"]
             walls = await _walls(http)

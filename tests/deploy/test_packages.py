@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 
 import pytest
@@ -20,6 +21,9 @@ from tests.gateways import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BUILD_SECONDS = 200
+INSTALLED_BYTES = 80_000_000
+INSTALL_SECONDS = 60
+"""It takes ten, on two cores that do nothing else."""
 PIP = ("-m", "pip", "--disable-pip-version-check")
 KEPT_OUT = ("AGENT_", "PIPX_", "PYTHON", "UV_", "VIRTUAL_ENV", "XDG_")
 
@@ -58,11 +62,42 @@ def test_a_wheel_in_an_empty_environment_serves_its_page(built: pathlib.Path, tm
     run(sys.executable, "-m", "venv", tmp_path / "empty")
     program = tmp_path / "empty" / "bin"
     run(program / "python", *PIP, "install", "-q", wheel, seconds=BUILD_SECONDS)
+    _serves(program, tmp_path)
+
+
+def test_the_wheel_and_the_lock_are_enough_and_small(built: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """As `make dist` says to install it; nothing of Node is on the path."""
+    (wheel,) = built.glob("*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "locked")
+    program = tmp_path / "locked" / "bin"
+    before, began = _bytes_below(tmp_path / "locked"), time.monotonic()
+    install = (program / "python", *PIP, "install", "-q", "--no-compile", "--no-deps")
+    lock = ("--require-hashes", "-r", ROOT / "requirements.txt")
+    run(*install, *lock, seconds=BUILD_SECONDS)
+    run(*install, wheel, seconds=BUILD_SECONDS)
+    installed, size = time.monotonic() - began, _bytes_below(tmp_path / "locked") - before
+    run(program / "python", *PIP, "check")
+    began = time.monotonic()
+    _serves(program, tmp_path, path="/usr/bin:/bin")
+    print(  # noqa: T201
+        f"\ninstalled in {installed:.1f} s, {size / 1e6:.0f} MB; served, asked and ended in"
+        f" {time.monotonic() - began:.1f} s"
+    )
+    assert size < INSTALLED_BYTES
+    assert installed < INSTALL_SECONDS
+
+
+def _bytes_below(folder: pathlib.Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+def _serves(program: pathlib.Path, tmp_path: pathlib.Path, *, path: str | None = None) -> None:
     assert run(program / "agent-gateway", "--version").strip() == f"agent-gateway {VERSION}"
     gateway = subprocess.Popen(
         [program / "agent-gateway", "serve", "--port", "0", "--data-dir", tmp_path / "data"],
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, **({"PATH": path} if path else {})},
     )
     try:
         assert gateway.stdout is not None

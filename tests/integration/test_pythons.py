@@ -8,7 +8,6 @@ import json
 import pathlib
 import subprocess
 import sys
-import tomllib
 from typing import Final
 
 import pytest
@@ -18,8 +17,7 @@ from tests.real_agents import AgentUnavailable, by_pip, installed
 ROOT: Final = pathlib.Path(__file__).parents[2]
 CACHE: Final = ROOT / ".cache" / "pythons"
 VERSIONS: Final = ("3.12", "3.13")
-NEEDED: Final[list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-PINS: Final = str(ROOT / "requirements-dev.txt")
+LOCK: Final = ROOT / "requirements.txt"
 PROGRAM: Final = """
 import asyncio, json, os, pathlib, sys, tempfile
 sys.path.insert(0, sys.argv[1])
@@ -82,14 +80,15 @@ def python(version: str) -> pathlib.Path:
     """An interpreter of this version with what a fork server needs; skips where there is none."""
 
     def install(folder: pathlib.Path, _pin: str) -> None:
-        by_pip((version,), folder, NEEDED[0])
-        command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "-c", PINS, *NEEDED]
+        by_pip((version,), folder, "pip")
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
+        command = [*pip, "--require-hashes", "--requirement", str(LOCK)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise AgentUnavailable(f"the gateway's libraries: {done.stderr[-300:]}")
 
     try:
-        return installed(version, "\n".join(NEEDED), install, below=CACHE) / "bin" / "python"
+        return installed(version, LOCK.read_text(), install, below=CACHE) / "bin" / "python"
     except AgentUnavailable as error:
         pytest.skip(f"NOT TESTED under Python {version}: {error}")
 

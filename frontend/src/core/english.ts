@@ -100,6 +100,8 @@ export const en = {
   attachment: "Attachment",
   tokens: "{used} of {size} tokens",
   truncated: "{n} more lines",
+  truncatedCharacters: "{n} more characters",
+  andMore: "and {n} more",
   errorUnreachable: "The gateway cannot be reached.",
   signIn: "Sign in",
   signInTitle: "Sign in to continue",

@@ -101,6 +101,8 @@ export const he: Record<Key, string> = {
   attachment: "קובץ מצורף",
   tokens: "{used} מתוך {size} אסימונים",
   truncated: "עוד {n} שורות",
+  truncatedCharacters: "עוד {n} תווים",
+  andMore: "ועוד {n}",
   errorUnreachable: "אין גישה לשרת.",
   signIn: "כניסה",
   signInTitle: "כניסה כדי להמשיך",

@@ -1,6 +1,7 @@
 /** The staff's inbox: every chat of the shop, live; take over, answer, hand back, say where it stands. */
 
 import { ProductSocket, type ProductFrame } from "../core/product-socket.ts";
+import { showText } from "../core/plain.ts";
 import { NotLoggedIn, StaffApi, type Chat, type Message } from "./api.ts";
 
 const STATUSES = ["", "active", "pending", "in_progress", "resolved", "closed"];
@@ -161,7 +162,8 @@ async function showMessages(chat: Chat): Promise<void> {
 }
 
 function drawMessage(message: Message): HTMLElement {
-  const text = make("p", { dir: "auto" }, message.message_text);
+  const text = make("p", { dir: "auto" });
+  showText(text, message.message_text);
   const when = new Date(message.created_at).toLocaleTimeString();
   const item = make("li", {}, make("small", {}, `${message.sender_name} · ${when}`), text);
   item.dataset["sender"] = message.sender_type;

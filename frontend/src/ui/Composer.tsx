@@ -2,6 +2,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { AcpCommand, SessionStore } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { useConversation, usePage, useStore } from "./page.ts";
+import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { Queue } from "./Queue.tsx";
 
@@ -181,20 +182,23 @@ function CommandMenu({ commands, picked, choose }: CommandMenuProps) {
           }}
         >
           <code dir="ltr">
-            /{command.name}
-            {command.input?.hint && <span class="command-hint"> {command.input.hint}</span>}
+            /{clipped(command.name, 100)}
+            {command.input?.hint && <span class="command-hint"> {clipped(command.input.hint)}</span>}
           </code>
-          <span dir="auto">{command.description}</span>
+          <span dir="auto">{clipped(command.description ?? "")}</span>
         </li>
       ))}
     </ul>
   );
 }
 
+/** An agent may name thousands; who types on sees the rest. */
+const COMMANDS_MOST = 100;
+
 function matching(commands: readonly AcpCommand[], text: string): AcpCommand[] {
   const typed = /^\/(\S*)$/.exec(text)?.[1]?.toLowerCase();
   if (typed === undefined) return [];
-  return commands.filter((command) => command.name.toLowerCase().startsWith(typed));
+  return commands.filter((command) => command.name.toLowerCase().startsWith(typed)).slice(0, COMMANDS_MOST);
 }
 
 function agentTitle(store: SessionStore, known: string | null): string | null {

@@ -2,6 +2,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { SessionRow } from "../core/index.ts";
 import { usePage } from "./page.ts";
+import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 
 interface DialogProps {
@@ -46,7 +47,7 @@ export function ConfirmDelete({ row, close }: { row: SessionRow; close(): void }
   };
   return (
     <Dialog title={t("deleteTitle")} close={close}>
-      <p>{t("deleteText", { title: row.title || t("untitled") })}</p>
+      <p>{t("deleteText", { title: clipped(row.title || t("untitled")) })}</p>
       <div class="dialog-verbs">
         <button type="button" class="button" autofocus onClick={close}>
           {t("cancel")}

@@ -3,6 +3,7 @@ import { useEffect } from "preact/hooks";
 import type { MessageItem } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { useConversation, useStore } from "./page.ts";
+import { clipped } from "../core/pieces.ts";
 import { t, theme, toggleLanguage, toggleTheme } from "./preferences.ts";
 
 /** The line above a conversation; `children` stand before and after its title. */
@@ -11,7 +12,7 @@ export function Header({ before, children }: { before?: ComponentChildren; child
   return (
     <header class="header">
       {before}
-      <h1>{title ?? t("newSession")}</h1>
+      <h1>{clipped(title ?? t("newSession"))}</h1>
       {children}
       <Preferences />
     </header>
@@ -68,7 +69,7 @@ function useTitle(): string | null {
     (first ? first.text.split("\n")[0]?.slice(0, 80) : null) ||
     null;
   useEffect(() => {
-    document.title = title ? `${title} · ${t("app")}` : t("app");
+    document.title = title ? `${clipped(title)} · ${t("app")}` : t("app");
   }, [title]);
   return title;
 }

@@ -18,6 +18,8 @@ import {
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
 import { usePage } from "./page.ts";
+import { PlainText } from "./Pieces.tsx";
+import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 import { Content, ToolCall } from "./ToolCall.tsx";
 
@@ -45,7 +47,7 @@ function Message({ item }: { item: MessageItem }) {
     return (
       <article class="message user" data-testid="message-user" aria-label={t("you")}>
         <div class="bubble" dir="auto">
-          {item.text}
+          <PlainText text={item.text} />
         </div>
       </article>
     );
@@ -53,7 +55,7 @@ function Message({ item }: { item: MessageItem }) {
   if (item.sender === "system") {
     return (
       <p class="message system" data-testid="message-system" dir="auto">
-        {item.text === "Interrupted by user" ? t("interrupted") : item.text}
+        {item.text === "Interrupted by user" ? t("interrupted") : <PlainText text={item.text} />}
       </p>
     );
   }
@@ -82,7 +84,7 @@ export function OutgoingMessage({ message }: { message: Outgoing }) {
       aria-label={t("you")}
     >
       <div class="bubble" dir="auto">
-        {text}
+        <PlainText text={text} />
       </div>
       {error ? (
         <p class="outgoing-note" role="alert">
@@ -113,10 +115,18 @@ function Thought({ item }: { item: ThoughtItem }) {
         <Icon name="chevron" class="tool-chevron" />
       </summary>
       <div class="thought-text" dir="auto">
-        {item.text}
+        <PlainText text={item.text} />
       </div>
     </details>
   );
+}
+
+/** Of a list that an agent made, so many are drawn; the rest is in the export. */
+const ENTRIES_MOST = 100;
+const WORDS_MOST = 2_000;
+
+function More({ count }: { count: number }) {
+  return count > 0 ? <li class="quiet">{t("andMore", { n: count })}</li> : null;
 }
 
 function Plan({ item }: { item: PlanItem }) {
@@ -129,12 +139,13 @@ function Plan({ item }: { item: PlanItem }) {
         <span class="quiet">{t("planProgress", { done, all: item.entries.length })}</span>
       </header>
       <ol>
-        {item.entries.map((entry, place) => (
+        {item.entries.slice(0, ENTRIES_MOST).map((entry, place) => (
           <li key={place} class={`plan-${entry.status ?? "pending"}`} dir="auto">
             <span class="plan-mark">{entry.status === "completed" && <Icon name="check" />}</span>
-            <span>{entry.content}</span>
+            <span>{clipped(entry.content, WORDS_MOST)}</span>
           </li>
         ))}
+        <More count={item.entries.length - ENTRIES_MOST} />
       </ol>
     </section>
   );
@@ -148,7 +159,7 @@ function Permission({ item }: { item: PermissionItem }) {
   const { isReadOnly } = page.conversation.value;
   useEffect(() => {
     if (!isOpen || isReadOnly) return;
-    page.say(t("permissionAsked", { title: item.title }));
+    page.say(t("permissionAsked", { title: clipped(item.title) }));
     // Somebody who is writing keeps the keyboard; the announcement tells them.
     const field = document.activeElement;
     const isWriting = field instanceof HTMLTextAreaElement && field.value !== "";
@@ -175,7 +186,7 @@ function Permission({ item }: { item: PermissionItem }) {
       data-testid="permission"
       role="group"
       tabIndex={-1}
-      aria-label={t("permissionAsked", { title: item.title })}
+      aria-label={t("permissionAsked", { title: clipped(item.title) })}
       onKeyDown={onKeyDown}
     >
       <header>
@@ -183,10 +194,10 @@ function Permission({ item }: { item: PermissionItem }) {
         <h2>{t("permission")}</h2>
       </header>
       <p class="permission-title" dir="auto">
-        {item.title}
+        <PlainText text={item.title} />
       </p>
       <div class="permission-options">
-        {item.options.map((option, place) => (
+        {item.options.slice(0, OPTIONS_MOST).map((option, place) => (
           <button
             key={option.option_id}
             type="button"
@@ -196,7 +207,7 @@ function Permission({ item }: { item: PermissionItem }) {
             disabled={chosen !== null}
             onClick={() => void answer(option.option_id)}
           >
-            <span dir="auto">{option.name}</span>
+            <span dir="auto">{clipped(option.name)}</span>
             <kbd aria-hidden="true">{place + 1}</kbd>
           </button>
         ))}
@@ -205,16 +216,19 @@ function Permission({ item }: { item: PermissionItem }) {
   );
 }
 
+/** An agent that asks with more choices than a person reads gets none of the rest. */
+const OPTIONS_MOST = 50;
+
 function PermissionDone({ item }: { item: PermissionItem }) {
   const option = item.options.find((one) => one.option_id === item.option_id);
   const isAllowed = item.outcome === "selected" && (option?.kind.startsWith("allow") ?? false);
   return (
     <p class={`permission-done ${isAllowed ? "is-allowed" : ""}`} data-testid="permission-answered">
       <Icon name={item.outcome === null ? "clock" : isAllowed ? "check" : "close"} />
-      <span dir="auto">{item.title}</span>
+      <span dir="auto">{clipped(item.title)}</span>
       <span class="quiet">
         {item.outcome === null && t("permissionOpen")}
-        {item.outcome === "selected" && t("permissionGiven", { option: option?.name ?? "" })}
+        {item.outcome === "selected" && t("permissionGiven", { option: clipped(option?.name ?? "") })}
         {item.outcome === "cancelled" && t("permissionCancelled")}
       </span>
     </p>
@@ -230,7 +244,7 @@ function Notice({ item }: { item: NoticeItem }) {
       role={item.level === "error" ? "alert" : "note"}
     >
       {item.level !== "info" && <Icon name="warn" />}
-      <span dir="auto">{(item.quota && quotaWords(item.quota, "quotaNear", language.value)) || item.text}</span>
+      <span dir="auto">{(item.quota && quotaWords(item.quota, "quotaNear", language.value)) || clipped(item.text, WORDS_MOST)}</span>
     </p>
   );
 }

@@ -5,6 +5,7 @@ import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage, useStore } from "./page.ts";
+import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 import { ShareDialog } from "./Share.tsx";
 
@@ -95,7 +96,7 @@ function Row({ row, ask }: { row: SessionRow; ask(ask: Ask): void }) {
   const page = usePage();
   const store = useStore();
   const isCurrent = row.session_id === store.currentId;
-  const title = row.title || t("untitled");
+  const title = clipped(row.title || t("untitled"));
   const mark = row.state === "waiting" ? "is-waiting" : BUSY.has(row.state) ? "is-busy" : "";
   return (
     <li

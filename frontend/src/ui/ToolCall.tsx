@@ -1,12 +1,20 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import type { AcpContent, AcpToolContent, Key, ToolCallItem } from "../core/index.ts";
 import { countOf, diffLines } from "./diff.ts";
 import { Icon, iconOf } from "./icons.tsx";
 import { Code, Markdown } from "./Markdown.tsx";
+import { jsonText } from "./json.ts";
+import { Later } from "./Pieces.tsx";
+import { clipped, firstLines } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 
 /** Tool output is shown up to here; the rest is in the export. */
 const LINES_MOST = 200;
+const CHARACTERS_MOST = 200_000;
+const LINE_MOST = 2_000;
+const PARTS_MOST = 50;
+/** Comparing two texts weighs as much as drawing so many characters. */
+const DIFF_WEIGHT = 6_000;
 
 export function ToolCall({ item }: { item: ToolCallItem }) {
   const status = item.status ?? "pending";
@@ -27,8 +35,8 @@ export function ToolCall({ item }: { item: ToolCallItem }) {
       <summary>
         <span class="sr-only">{t("tool")}: </span>
         <Icon name={iconOf(item.tool_kind)} class="tool-icon" />
-        <span class="tool-title">{item.title || item.tool_kind || t("tool")}</span>
-        <Status status={status} />
+        <span class="tool-title">{clipped(item.title || item.tool_kind || t("tool"))}</span>
+        <Status status={clipped(status, 40)} />
         <Icon name="chevron" class="tool-chevron" />
       </summary>
       {isOpen && hasBody && <Body item={item} />}
@@ -64,16 +72,17 @@ function Body({ item }: { item: ToolCallItem }) {
   return (
     <div class="tool-body">
       {item.raw_input != null && !isEmpty(item.raw_input) && <Raw label={t("input")} value={item.raw_input} />}
-      {parts.map((part, place) => (
+      {parts.slice(0, PARTS_MOST).map((part, place) => (
         <Part key={place} part={part} />
       ))}
+      {parts.length > PARTS_MOST && <p class="quiet">{t("andMore", { n: parts.length - PARTS_MOST })}</p>}
       {showsOutput && <Raw label={t("output")} value={item.raw_output} />}
     </div>
   );
 }
 
 function Raw({ label, value }: { label: string; value: unknown }) {
-  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
+  const text = typeof value === "string" ? value : jsonText(value);
   return (
     <section class="tool-part">
       <h3>{label}</h3>
@@ -83,8 +92,13 @@ function Raw({ label, value }: { label: string; value: unknown }) {
 }
 
 function Part({ part }: { part: AcpToolContent }) {
-  if (part.type === "diff")
-    return <Diff path={part.path ?? ""} before={part.oldText ?? ""} after={part.newText ?? ""} />;
+  if (part.type === "diff") {
+    return (
+      <Later weight={DIFF_WEIGHT}>
+        <Diff path={part.path ?? ""} before={part.oldText ?? ""} after={part.newText ?? ""} />
+      </Later>
+    );
+  }
   if (part.content) {
     return (
       <section class="tool-part">
@@ -101,23 +115,25 @@ function Part({ part }: { part: AcpToolContent }) {
 }
 
 function Clipped({ text, language }: { text: string; language: string }) {
-  const lines = text.split("\n");
-  if (lines.length <= LINES_MOST) return <Code code={text} language={language} />;
+  const first = useMemo(() => firstLines(text, LINES_MOST), [text]);
+  const more = first.text.length - CHARACTERS_MOST;
   return (
     <>
-      <Code code={lines.slice(0, LINES_MOST).join("\n")} language={language} />
-      <p class="quiet">{t("truncated", { n: lines.length - LINES_MOST })}</p>
+      <Code code={more > 0 ? first.text.slice(0, CHARACTERS_MOST) : first.text} language={language} />
+      {more > 0 && <p class="quiet">{t("truncatedCharacters", { n: more })}</p>}
+      {first.more > 0 && <p class="quiet">{t("truncated", { n: first.more })}</p>}
     </>
   );
 }
 
 function Diff({ path, before, after }: { path: string; before: string; after: string }) {
-  const lines = diffLines(before, after);
+  const lines = useMemo(() => diffLines(before, after), [before, after]);
+  const more = lines.length - LINES_MOST * 2;
   const { added, removed } = countOf(lines);
   return (
     <figure class="code diff" dir="ltr">
       <figcaption>
-        <span class="diff-path">{path}</span>
+        <span class="diff-path">{clipped(path)}</span>
         <span class="diff-count">
           <span class="diff-plus">+{added}</span> <span class="diff-minus">−{removed}</span>
         </span>
@@ -128,12 +144,13 @@ function Diff({ path, before, after }: { path: string; before: string; after: st
             <span class="diff-sign" aria-hidden="true">
               {{ added: "+", removed: "−", same: " ", gap: "⋯" }[line.kind]}
             </span>
-            {line.kind === "added" && <ins class="bare">{line.text || " "}</ins>}
-            {line.kind === "removed" && <del class="bare">{line.text || " "}</del>}
-            {line.kind === "same" && (line.text || " ")}
+            {line.kind === "added" && <ins class="bare">{clipped(line.text, LINE_MOST) || " "}</ins>}
+            {line.kind === "removed" && <del class="bare">{clipped(line.text, LINE_MOST) || " "}</del>}
+            {line.kind === "same" && (clipped(line.text, LINE_MOST) || " ")}
           </span>
         ))}
       </pre>
+      {more > 0 && <p class="quiet">{t("truncated", { n: more })}</p>}
     </figure>
   );
 }
@@ -147,7 +164,7 @@ export function Content({ content }: { content: AcpContent }) {
   }
   if (resource?.text !== undefined) return <Clipped text={resource.text} language="" />;
   const address = uri ?? resource?.uri ?? "";
-  const words = title ?? name ?? (address || `${t("attachment")} (${mimeType || type})`);
+  const words = clipped(title ?? name ?? (address || `${t("attachment")} (${mimeType || type})`));
   if (!/^https?:\/\//.test(address)) return <p class="attachment">{words}</p>;
   return (
     <p class="attachment">

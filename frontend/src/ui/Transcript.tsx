@@ -1,11 +1,16 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem } from "../core/index.ts";
+import { Guard } from "./Guard.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { ItemView, OutgoingMessage } from "./Items.tsx";
 import { drawn } from "./order.ts";
 import { useConversation, usePage } from "./page.ts";
+import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { Wallet } from "./Wallet.tsx";
+
+/** Of the words for a failure, which may be an agent's. */
+const WORDS_MOST = 4_000;
 
 /** Closer to the end than this, the reader wants to stay there. */
 const NEAR_END_PX = 64;
@@ -50,7 +55,7 @@ export function Transcript() {
     <div class="transcript">
       <div class="scroller" ref={scroller} onScroll={onScroll}>
         <div
-          class="inner"
+          class={isHeavy(items) ? "inner is-heavy" : "inner"}
           ref={inner}
           role="log"
           aria-live="off"
@@ -60,7 +65,9 @@ export function Transcript() {
           {isNew && (conversation.isReadOnly ? <NothingYet conversation={conversation} /> : <Welcome />)}
           {items.map((item) => (
             <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item)}>
-              <ItemView item={item} />
+              <Guard item={item}>
+                <ItemView item={item} />
+              </Guard>
             </div>
           ))}
           {conversation.outgoing.map((message) => (
@@ -77,6 +84,17 @@ export function Transcript() {
       )}
     </div>
   );
+}
+
+/** Characters from which on things out of sight are not laid out; a tool call counts as so many. */
+const HEAVY = 300_000;
+const TOOL_CALL = 3_000;
+
+/** Whether there is so much that a browser takes long to lay it out. */
+function isHeavy(items: readonly Item[]): boolean {
+  let weight = 0;
+  for (const item of items) weight += "text" in item ? item.text.length : TOOL_CALL;
+  return weight > HEAVY;
 }
 
 /** An agent's message without a word, and a system message without one, take no room. */
@@ -114,7 +132,7 @@ function Failed({ conversation }: { conversation: Conversation }) {
       <Icon name="warn" />
       <div>
         <h2>{t("turnFailed")}</h2>
-        <p dir="auto">{conversation.chat.failure?.message}</p>
+        <p dir="auto">{clipped(conversation.chat.failure?.message ?? "", WORDS_MOST)}</p>
       </div>
       {!conversation.isReadOnly && (
         <button type="button" class="button" data-testid="retry" onClick={() => void conversation.retry()}>

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { Icon } from "./icons.tsx";
+import { jsonText } from "./json.ts";
 import { Code } from "./Markdown.tsx";
 import { useConversation } from "./page.ts";
 import { t } from "./preferences.ts";
@@ -49,7 +50,7 @@ export function Wallet({ transaction }: { transaction: string }) {
 
 function pretty(json: string): string {
   try {
-    return JSON.stringify(JSON.parse(json), null, 2);
+    return jsonText(JSON.parse(json));
   } catch {
     return json;
   }

@@ -10,8 +10,8 @@ const CONTEXT = 3;
 const CELLS_MOST = 400_000;
 
 export function diffLines(before: string, after: string): DiffLine[] {
-  const a = before === "" ? [] : before.replace(/\n$/, "").split("\n");
-  const b = after === "" ? [] : after.replace(/\n$/, "").split("\n");
+  const a = linesOf(before);
+  const b = linesOf(after);
   let head = 0;
   while (head < a.length && head < b.length && a[head] === b[head]) head += 1;
   let tail = 0;
@@ -29,30 +29,48 @@ export function countOf(lines: readonly DiffLine[]): { added: number; removed: n
   };
 }
 
+function linesOf(text: string): string[] {
+  if (text === "") return [];
+  return (text.endsWith("\n") ? text.slice(0, -1) : text).split("\n");
+}
+
+/** Numbers for lines, equal where they are: long lines are compared once and not in every cell. */
+function numbered(...texts: string[][]): Uint32Array[] {
+  const numbers = new Map<string, number>();
+  return texts.map((lines) =>
+    Uint32Array.from(lines, (line) => {
+      const known = numbers.get(line) ?? numbers.size;
+      numbers.set(line, known);
+      return known;
+    }),
+  );
+}
+
 function changed(a: string[], b: string[]): DiffLine[] {
   const removed = (text: string): DiffLine => ({ kind: "removed", text });
   const added = (text: string): DiffLine => ({ kind: "added", text });
   if (a.length * b.length > CELLS_MOST) return [...a.map(removed), ...b.map(added)];
+  const [left = [], right = []] = numbered(a, b);
   const width = b.length + 1;
   const longest = new Uint32Array((a.length + 1) * width);
   const at = (i: number, j: number): number => longest[i * width + j] ?? 0;
   for (let i = a.length - 1; i >= 0; i -= 1) {
     for (let j = b.length - 1; j >= 0; j -= 1) {
-      longest[i * width + j] = a[i] === b[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
+      longest[i * width + j] = left[i] === right[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
     }
   }
   const lines: DiffLine[] = [];
   let [i, j] = [0, 0];
   while (i < a.length || j < b.length) {
-    const [left, right] = [a[i], b[j]];
-    if (left !== undefined && left === right) {
-      lines.push({ kind: "same", text: left });
+    const [before, after] = [a[i], b[j]];
+    if (before !== undefined && after !== undefined && left[i] === right[j]) {
+      lines.push({ kind: "same", text: before });
       [i, j] = [i + 1, j + 1];
-    } else if (left !== undefined && (right === undefined || at(i + 1, j) >= at(i, j + 1))) {
-      lines.push(removed(left));
+    } else if (before !== undefined && (after === undefined || at(i + 1, j) >= at(i, j + 1))) {
+      lines.push(removed(before));
       i += 1;
-    } else if (right !== undefined) {
-      lines.push(added(right));
+    } else if (after !== undefined) {
+      lines.push(added(after));
       j += 1;
     }
   }

@@ -2,40 +2,20 @@
  * An agent's Markdown → blocks of safe HTML.
  *
  * Guarantees: HTML that the agent wrote is shown as text, but for a few plain tags; the HTML of a block went through DOMPurify, with no style, no form, no class or data of ours to imitate,
- * no address but http, https and mailto; nothing is loaded from elsewhere (images become links). Blocks with equal text
- * are made once, so that a growing answer costs its last block and not its length.
+ * no address but http, https and mailto; nothing is loaded from elsewhere (images become links). Reading is bounded
+ * (`src/markdown`), and a block that cannot be drawn is shown as its text.
  */
 
 import DOMPurify from "dompurify";
-import { Marked, type Token, type Tokens } from "marked";
+import { htmlOf, type Links, MarkdownDocument, type TopBlock, type Work } from "../markdown/index.ts";
 
 export type Block =
-  { kind: "html"; key: string; html: string } | { kind: "code"; key: string; code: string; language: string };
+  | { kind: "html"; html: string; isHeading: boolean }
+  | { kind: "code"; code: string; language: string }
+  | { kind: "plain"; text: string };
 
 const SAFE_ADDRESS = /^(?:https?:\/\/|mailto:)/i;
 const INLINE_IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
-
-/** Tags that mean something in Markdown and carry nothing; any other is shown as the text that it is. */
-const ESCAPED_PLAIN_TAG = /&#60;(\/?)(br|sub|sup|kbd|mark|u|s|b|i|em|strong|details|summary) ?\/?&#62;/g;
-
-const marked = new Marked({
-  gfm: true,
-  breaks: false,
-  renderer: {
-    image({ href, text }) {
-      const words = escape(text || href);
-      if (INLINE_IMAGE.test(href)) return `<img src="${escape(href)}" alt="${words}">`;
-      return `<a href="${escape(href)}">${words}</a>`;
-    },
-    html({ text, block }) {
-      const words = escape(text).replace(ESCAPED_PLAIN_TAG, "<$1$2>");
-      return block ? `<div>${words}</div>` : words;
-    },
-    checkbox({ checked }) {
-      return checked ? "☑ " : "☐ ";
-    },
-  },
-});
 
 const purifier = DOMPurify(window);
 purifier.addHook("uponSanitizeAttribute", (node, data) => {
@@ -61,38 +41,46 @@ export function sanitised(html: string): string {
   return purifier.sanitize(html, { ALLOWED_TAGS, ALLOWED_ATTR, ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false });
 }
 
-const CACHE_MOST = 2_000;
+/** Characters of HTML that are kept, so that a conversation which is opened again is not made again. */
+const CACHE_MOST = 2_000_000;
 const cache = new Map<string, string>();
+let cached = 0;
 
-function htmlOf(token: Token): string {
-  const known = cache.get(token.raw);
-  if (known !== undefined) return known;
-  const html = sanitised(marked.parser([token]));
-  if (cache.size >= CACHE_MOST) cache.clear();
-  cache.set(token.raw, html);
-  return html;
+function madeOf(block: TopBlock, raw: string, links: Links, work: Work): Block {
+  const { node } = block;
+  if (node.kind === "code") return { kind: "code", code: node.text, language: node.language };
+  // What a link's label means is another in each text, and a part of a cut block depends on what is before it.
+  const isOwn = links.size > 0 || block.isContinued;
+  const known = isOwn ? undefined : cache.get(raw);
+  const isHeading = node.kind === "heading" && node.level < 4;
+  if (known !== undefined) return { kind: "html", html: known, isHeading };
+  const html = sanitised(htmlOf(node, links, work));
+  if (!isOwn) keep(raw, html);
+  return { kind: "html", html, isHeading };
 }
 
-/** The blocks of a text, in order. Keys are stable while the text grows at its end. */
-export function blocksOf(text: string): Block[] {
-  const blocks: Block[] = [];
-  const tokens = marked.lexer(text);
-  const hasReferences = Object.keys(tokens.links).length > 0;
-  for (const token of tokens) {
-    if (token.type === "space" || token.type === "def") continue;
-    const key = String(blocks.length);
-    if (token.type === "code") {
-      const { text: code, lang } = token as Tokens.Code;
-      blocks.push({ kind: "code", key, code, language: (lang ?? "").split(/\s/)[0] ?? "" });
-    } else {
-      // What a reference means may change with a later line, so its block is not taken from the cache.
-      const html = hasReferences ? sanitised(marked.parser([token])) : htmlOf(token);
-      blocks.push({ kind: "html", key, html });
-    }
+function keep(raw: string, html: string): void {
+  if (cached > CACHE_MOST) {
+    cache.clear();
+    cached = 0;
   }
-  return blocks;
+  cached += raw.length + html.length;
+  cache.set(raw, html);
 }
 
-function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
+function elements(block: Block): number {
+  return block.kind === "html" ? (block.html.match(/<[a-z]/g)?.length ?? 0) : 1;
+}
+
+/** A text that may still grow. */
+export function newDocument(): MarkdownDocument<Block> {
+  return new MarkdownDocument<Block>({ block: madeOf, plain: (text) => ({ kind: "plain", text }), elements });
+}
+
+/** The blocks of a whole text, in order. */
+export function blocksOf(text: string): Block[] {
+  const document = newDocument();
+  document.set(text, true);
+  document.advance(() => true);
+  return document.blocks;
 }

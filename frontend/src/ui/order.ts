@@ -22,7 +22,9 @@ export function drawn(items: readonly Item[], waiting: readonly WaitingMessage[]
     }
     if (isWaiting.has(item.id)) continue;
     const start = starts.get(turnOf(item) ?? "");
-    if (start) questions.set(start, [...(questions.get(start) ?? []), item]);
+    const known = start && questions.get(start);
+    if (known) known.push(item);
+    else if (start) questions.set(start, [item]);
     else rest.push(item);
   }
   return rest.flatMap((item) => [...(questions.get(item) ?? []), item]);

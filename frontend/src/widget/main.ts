@@ -14,13 +14,27 @@ declare global {
 }
 
 const script = document.currentScript as HTMLScriptElement | null;
-const page = { mount: (options: WidgetOptions) => mountWidget(options), widget: null as Widget | null };
+/** A tag that is on the page a second time finds what the first one made. */
+const page = window.AgentGatewayChat ?? {
+  mount: (options: WidgetOptions) => mountWidget(options),
+  widget: null as Widget | null,
+};
 window.AgentGatewayChat = page;
+
+function warn(words: string): void {
+  console.warn(`Agent Gateway chat: ${words}`);
+}
 
 function start(): void {
   const data = script?.dataset ?? {};
   const productId = Number(data["product"]);
-  if (!script || !Number.isInteger(productId) || productId < 1) return;
+  if (!script) return;
+  if (!Number.isInteger(productId) || productId < 1) {
+    return warn('no chat is shown, for the script tag has no data-product="NUMBER". AgentGatewayChat.mount() shows one, too.');
+  }
+  if (page.widget?.host.isConnected) {
+    return warn(`the script tag is on this page more than once; the first one counts, product ${productId} is not shown.`);
+  }
   const gateway = new URL(data["gateway"] ?? new URL(".", script.src).href).href.replace(/\/$/, "");
   const given = { title: data["title"], lang: data["lang"], dir: data["dir"], side: data["side"], theme: data["theme"], accent: data["accent"] };
   const named = Object.fromEntries(Object.entries(given).filter(([, value]) => value));

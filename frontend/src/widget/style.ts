@@ -10,6 +10,7 @@ export const STYLE = `
   --line: var(--chat-line, #3a414d); --accent: var(--chat-accent, #4c8bff); --on-accent: var(--chat-on-accent, #06122b);
   --danger: var(--chat-danger, #ff8a80); } }
 * { box-sizing: border-box; font: inherit; }
+.piece { display: block; content-visibility: auto; contain-intrinsic-block-size: auto 20em; }
 .root { position: fixed; inset-block-end: 20px; inset-inline-end: 20px; z-index: 2147483000; color: var(--text); }
 .root[data-side="start"] { inset-inline: 20px auto; }
 button { cursor: pointer; border: 0; border-radius: 999px; background: var(--accent); color: var(--on-accent);

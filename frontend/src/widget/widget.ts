@@ -3,6 +3,7 @@
  * Everything that somebody typed is put in as text, never as markup.
  */
 
+import { showText } from "../core/plain.ts";
 import { ProductChat, type ProductChatOptions, type ProductMessage } from "../core/product-chat.ts";
 import { STYLE } from "./style.ts";
 import { WORDS, type Words } from "./words.ts";
@@ -194,7 +195,7 @@ function drawMessage(message: ProductMessage, chat: ProductChat, words: Words): 
   who.textContent = message.sender === "customer" ? words.you : message.name;
   const bubble = element("div", "bubble");
   bubble.dir = "auto";
-  bubble.textContent = message.text;
+  showText(bubble, message.text);
   if (message.sender !== "system") item.append(who);
   item.append(bubble);
   if (message.state === "failed") {

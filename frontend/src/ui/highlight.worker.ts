@@ -1,4 +1,4 @@
-/** highlight.js with a handful of languages; loaded when the first code block is drawn. */
+/** highlight.js with a handful of languages, in a thread of its own; started when the first code block is drawn. */
 
 import hljs from "highlight.js/lib/core";
 import bash from "highlight.js/lib/languages/bash";
@@ -18,11 +18,16 @@ const languages = { bash, css, diff, go, javascript, json, python, rust, sql, ty
 for (const [name, language] of Object.entries(languages)) hljs.registerLanguage(name, language);
 hljs.registerAliases(["shell", "console"], { languageName: "bash" });
 
-/** Code longer than this is shown as it is: colouring it would hold the page up. */
-const LENGTH_MOST = 60_000;
-
-/** Escaped HTML with colours, or null where the language is not known. */
+/** Escaped HTML with colours, or null if the language is not known or its grammar fails. */
 export function highlighted(code: string, language: string): string | null {
-  if (code.length > LENGTH_MOST || !hljs.getLanguage(language)) return null;
-  return hljs.highlight(code, { language, ignoreIllegals: true }).value;
+  if (!hljs.getLanguage(language)) return null;
+  try {
+    return hljs.highlight(code, { language, ignoreIllegals: true }).value;
+  } catch {
+    return null;
+  }
 }
+
+self.onmessage = (event: MessageEvent<{ code: string; language: string }>) => {
+  self.postMessage(highlighted(event.data.code, event.data.language));
+};

@@ -1,0 +1,34 @@
+/**
+ * How much of an agent's text is drawn as Markdown. An agent says whatever a model or a tool's output made it say, so
+ * a reader may meet any text: these bounds hold its work near-linear and each block small enough for one drawing.
+ */
+
+/** A top-level block ends here, in characters; each list item, quote and table cell counts as a few. Longer ones are cut. */
+export const BLOCK_MOST = 12_000;
+export const WEIGHT_OF_NODE = 10;
+
+/** A text has no more blocks and elements; what is behind them is plain text. */
+export const BLOCKS_MOST = 2_000;
+export const ELEMENTS_MOST = 20_000;
+
+/** Quotes, lists and items inside each other. What is deeper is the text of a paragraph. */
+export const CONTAINERS_MOST = 24;
+
+/** Emphasis, links and plain tags inside each other. What is deeper is shown without its style. */
+export const INLINE_DEPTH_MOST = 16;
+
+/** A table with more columns is shown as the text that it is. */
+export const COLUMNS_MOST = 64;
+
+/** An address or title of a link. */
+export const TARGET_MOST = 4_000;
+export const PARENTHESES_MOST = 32;
+
+/** `[label]: address` lines, and the length of a label. */
+export const DEFINITIONS_MOST = 1_000;
+export const LABEL_MOST = 200;
+
+/** Counts what was done, so that a test can say how it grows with the text. */
+export class Work {
+  steps = 0;
+}

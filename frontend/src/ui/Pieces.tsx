@@ -1,0 +1,29 @@
+import type { ComponentChildren } from "preact";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { piecesOf } from "../core/pieces.ts";
+import { slices } from "./slices.ts";
+
+/** What a piece out of sight costs of what its characters would in sight: such pieces are laid out when they are seen. */
+export const UNSEEN = 0.25;
+
+/** Draws its children once so many characters are admitted. */
+export function Later({ weight, children }: { weight: number; children: ComponentChildren }) {
+  const [isIn, setIn] = useState(() => slices.admits(weight));
+  useEffect(() => (isIn ? undefined : slices.later(weight, () => setIn(true))), []);
+  return isIn ? <>{children}</> : null;
+}
+
+/** A text as it is, of any length; a short one is nothing but its text. */
+export function PlainText({ text }: { text: string }) {
+  const pieces = useMemo(() => piecesOf(text), [text]);
+  if (pieces.length === 1) return <>{text}</>;
+  return (
+    <>
+      {pieces.map((piece, place) => (
+        <Later key={place} weight={piece.length * UNSEEN}>
+          <span class="piece">{piece}</span>
+        </Later>
+      ))}
+    </>
+  );
+}

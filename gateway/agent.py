@@ -285,7 +285,7 @@ class AgentConnection:
 
     def _shaped(self, result: Raw, kind: type[acp.T]) -> acp.T:
         try:
-            return acp.parse(result, kind, self.on_odd)
+            return acp.parse(result, kind, self.on_odd, limit_bytes=acp.PARSE_BYTES)
         except msgspec.DecodeError as error:
             raise WireError(f"The agent's answer is not ACP: {error}") from None
 
@@ -362,7 +362,7 @@ class AgentConnection:
             self._take(message)
             return
         try:
-            update = acp.parse(message.params, _UpdateParams, limit_bytes=None).update
+            update = acp.parse(message.params, _UpdateParams, self.on_odd).update
         except msgspec.DecodeError as error:
             self._log_garbage(f"session/update without an update: {error}")
             return
@@ -375,7 +375,7 @@ class AgentConnection:
 
     def _collect(self, message: acp.Envelope, updates: list[Raw]) -> None:
         try:
-            updates.append(acp.parse(message.params, _UpdateParams, self.on_odd, limit_bytes=None).update)
+            updates.append(acp.parse(message.params, _UpdateParams, self.on_odd).update)
         except msgspec.DecodeError as error:
             self._log_garbage(f"session/update without an update: {error}")
 

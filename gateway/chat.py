@@ -29,7 +29,7 @@ ELSEWHERE_BYTES: Final = 4 * 1024
 """JSON of an agent's own that is longer (a tool's input and output, an image) is not kept in memory."""
 KEPT_TEXT_BYTES: Final = 16 * 1024
 """Of a longer text, what is not the end may leave the memory."""
-PIECE_BYTES: Final = 32 * 1024
+PIECE_BYTES: Final = 16 * 1024
 ITEM_BYTES: Final = 800
 """What an item costs beside its text and fields in CPython 3.11, about."""
 CACHED_JSON_BYTES: Final = 2 * 1024 * 1024

@@ -360,7 +360,7 @@ def parse(
     kind: type[T],
     on_odd: OnOdd = foreign.ignored,
     *,
-    limit_bytes: int | None = PARSE_BYTES,
+    limit_bytes: int | None = None,
 ) -> T:
     """`params` or `result` as `kind` (`{}` where absent or null), read leniently (worker/foreign.py).
 

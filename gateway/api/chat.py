@@ -38,7 +38,7 @@ from gateway.api.reading import (
     session_cookie_name,
 )
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
-from gateway.auth import Gate, is_by_https, principal_of
+from gateway.auth import ANSWER_HEADERS, Gate, is_by_https, principal_of
 from gateway.chat import Outside, State, StateMessage
 from gateway.errors import InvalidField, MessageTooLong, RateLimited, SessionEnded, TooManyStreams
 from gateway.idempotency import Idempotency
@@ -396,6 +396,9 @@ class ChatFace:
             name = session_cookie_name(request, server)
             is_secure = is_by_https(request, server)
             headers["Set-Cookie"] = cookies.header(name, session_id, is_secure=is_secure)
+            # Scripts look for the old name, too; if another gateway sets it, the new one goes before it.
+            old = cookies.header(cookies.SESSION, session_id, is_secure=is_secure)
+            request.scope.setdefault(ANSWER_HEADERS, []).append(("Set-Cookie", old))
         return headers
 
 

@@ -394,6 +394,7 @@ class AgentConnection:
                     self.respond_error(
                         message.id_or_none, acp.METHOD_NOT_FOUND, f"No method {message.method!r}"
                     )
+                self._refuse_more()
             case acp.Envelope():
                 self._handler.on_notification(message)
 

@@ -29,7 +29,7 @@ from gateway.spool import Intake
 from gateway.stores.base import SessionRecord
 from gateway.toolbox import CallTool, Toolbox, UnknownTool
 from gateway.turns import Turn
-from gateway.updates import Translator
+from gateway.updates import AskedToolCall, Translator
 from worker import acp, foreign
 from worker.foreign import Count, Name, OnOdd, clamped
 
@@ -39,6 +39,8 @@ TOOL_CALLS: Final = 8
 """Calls of the gateway's own tools that one agent may have in flight."""
 MODEL_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """A conversation as the built-in agent sends it to the model is at most so long."""
+ASK_BYTES: Final = 8 * 1024 * 1024
+"""A permission request, with the diff that it is about, is at most so long."""
 TITLE_CHARACTERS: Final = 2_000
 OPTION_CHARACTERS: Final = 200
 OPTIONS: Final = 32
@@ -91,14 +93,9 @@ class _Option(Struct, rename="camel"):
     kind: str = "allow_once"
 
 
-class _AskedToolCall(Struct, rename="camel"):
-    tool_call_id: Name | None = None
-    title: str | None = None
-
-
 class _Ask(Struct, rename="camel"):
     options: list[_Option]
-    tool_call: _AskedToolCall = msgspec.field(default_factory=_AskedToolCall)
+    tool_call: AskedToolCall = msgspec.field(default_factory=AskedToolCall)
 
 
 class _Cancel(Struct, rename="camel"):
@@ -303,7 +300,7 @@ class AgentPeer:
 
     def _ask(self, message: acp.Envelope) -> None:
         try:
-            ask = self._parsed(message, _Ask)
+            ask = self._parsed(message, _Ask, limit_bytes=ASK_BYTES)
         except msgspec.DecodeError as error:
             self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
             return
@@ -317,12 +314,21 @@ class AgentPeer:
             for o in ask.options
         )
         self._pending[permission_id] = _Pending(message.id_or_none, frozenset(o.option_id for o in options))
-        agent_call_id = ask.tool_call.tool_call_id
-        call_id = self._translator.tool_call_id(agent_call_id) if agent_call_id else None
+        call_id = self._show_asked(ask.tool_call, permission_id)
         title = ask.tool_call.title or self._title_of(call_id) or "The agent asks for permission."
         self._owner.on_asked(
             ev.PermissionAsked(permission_id, self._turn_id, title[:TITLE_CHARACTERS], options, call_id)
         )
+
+    def _show_asked(self, call: AskedToolCall, permission_id: str) -> str | None:
+        """Puts what the request says of its tool call into the log, so that nobody answers blind; its id."""
+        if call.title is not None:
+            call = msgspec.structs.replace(call, title=call.title[:TITLE_CHARACTERS])
+        shown = self._translator.asked(call, stand_in=permission_id)
+        if shown is not None:
+            self._owner.on_events([shown])
+            return shown.tool_call_id
+        return self._translator.tool_call_id(call.tool_call_id) if call.tool_call_id else None
 
     def _title_of(self, call_id: str | None) -> str | None:
         for item in reversed(self._owner.fold.items):

@@ -2,7 +2,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem } from "../core/index.ts";
 import { Icon, Logo } from "./icons.tsx";
 import { ItemView, OutgoingMessage } from "./Items.tsx";
-import { drawn } from "./order.ts";
+import { askedFor, drawn } from "./order.ts";
 import { useConversation, usePage } from "./page.ts";
 import { t } from "./preferences.ts";
 import { Wallet } from "./Wallet.tsx";
@@ -45,6 +45,9 @@ export function Transcript() {
   useAnnouncements(conversation, page.say.bind(page));
 
   const items = drawn(conversation.chat.items, conversation.chat.waiting);
+  // Somebody who only reads sees no card, and so the call in its own place.
+  const asked = conversation.isReadOnly ? new Map<string, never>() : askedFor(items);
+  const inCards = new Set<Item>(asked.values());
   const isNew = items.length === 0 && conversation.outgoing.length === 0;
   return (
     <div class="transcript">
@@ -59,8 +62,8 @@ export function Transcript() {
         >
           {isNew && (conversation.isReadOnly ? <NothingYet conversation={conversation} /> : <Welcome />)}
           {items.map((item) => (
-            <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item)}>
-              <ItemView item={item} />
+            <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
+              <ItemView item={item} call={asked.get(item.id)} />
             </div>
           ))}
           {conversation.outgoing.map((message) => (

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from gateway import agent_help
 from gateway import events as ev
 from gateway.agent import AgentError, AgentGone, OutputLimit, WireError
 from gateway.errors import GatewayError
@@ -143,11 +144,16 @@ class WorkerHost:
             raise
         except OSError as error:
             raise self.start_failed(f"The session's files cannot be made: {error.strerror}.") from error
-        except (StartFailed, AgentGone, WireError, GatewayError) as error:
+        except StartFailed as error:
+            raise self.start_failed(str(error), agent_help.not_found(self._owner.agent)) from error
+        except AgentGone as error:
+            await self._let_last_words_arrive()
+            raise self.start_failed(str(error), agent_help.ended_at_once(self._owner.agent)) from error
+        except (WireError, GatewayError) as error:
             await self._let_last_words_arrive()
             raise self.start_failed(str(error)) from error
         except AgentError as error:
-            raise self.start_failed(_refusal(error)) from error
+            raise self.start_failed(self._refusal(error)) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
         return peer.started(how, milliseconds, walls=worker.profile)
 
@@ -250,30 +256,30 @@ class WorkerHost:
                 return WorkerFailed(*known)
         return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))
 
-    def start_failed(self, words: str) -> WorkerFailed:
-        """For an agent that did not come up; `words` is a sentence."""
-        return WorkerFailed(WorkerEnd.START_FAILED, self._with_stderr(words))
+    def start_failed(self, words: str, advice: str = "") -> WorkerFailed:
+        """For an agent that did not come up; `words` is a sentence, `advice` what to do about it."""
+        return WorkerFailed(WorkerEnd.START_FAILED, self._with_stderr(words, advice))
+
+    def _refusal(self, error: AgentError) -> str:
+        if error.error.code == AUTH_REQUIRED and self.peer is not None:
+            return self.peer.wants_credentials(str(error))
+        return f"The agent refused to start a session: {error}"
 
     async def _let_last_words_arrive(self) -> None:
         if self._worker is not None:
             await asyncio.wait([self._worker.exited], timeout=LAST_WORDS_SECONDS)
 
-    def _with_stderr(self, words: str) -> str:
+    def _with_stderr(self, words: str, advice: str = "") -> str:
         worker = self._worker
         if worker is None:
-            return words
+            return agent_help.joined((words, advice))
         how = f" ({worker.exited.result()})" if worker.exited.done() else ""
         tail = worker.stderr_tail()
-        return f"{words.removesuffix('.')}{how}." + (f" Its last words: {tail}" if tail else "")
+        last = f"Its last words: {tail}" if tail else ""
+        return agent_help.joined((f"{words.removesuffix('.')}{how}.", advice, last))
 
 
 def output_failed(error: WireError) -> WorkerFailed:
     """For an agent whose output ended the connection."""
     end = WorkerEnd.LIMIT_EXCEEDED if isinstance(error, OutputLimit) else WorkerEnd.WIRE_ERROR
     return WorkerFailed(end, str(error))
-
-
-def _refusal(error: AgentError) -> str:
-    if error.error.code == AUTH_REQUIRED:
-        return f"The agent wants credentials: {error}"
-    return f"The agent refused to start a session: {error}"

@@ -5,11 +5,13 @@ session that it failed in. Pure but for looking whether a program is there.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from gateway import grants
 from gateway.agent import AuthMethod
 from gateway.agents import Agent, AgentCatalogue
 
@@ -33,14 +35,60 @@ def credentials(agent: Agent, methods: Sequence[AuthMethod]) -> str:
     return " ".join(sentences)
 
 
-def ended_at_once(agent: Agent) -> str:
-    """What an agent may lack that ended before it said anything; empty if nothing is known to be lacking."""
+def ended_at_once(agent: Agent, said: str) -> str:
+    """What an agent may lack that ended before it answered; `said` are its last words on stderr. Empty if
+    nothing is known to be lacking.
+    """
     if agent.is_built_in:
         return ""
+    if hidden := _hidden(agent, said):
+        return hidden
     known = agent.known
     if known is not None:
         return "" if any(agent.env.get(name) for name in known.credentials) else _how_to_pass(agent)
     return f"Agents get no variables but those that are named for them: {_where(agent, 'NAME')}."
+
+
+def not_started(agent: Agent) -> str:
+    """What to do if the command could not be run at all."""
+    if agent.is_built_in or (words := not_found(agent)):
+        return "" if agent.is_built_in else words
+    program = _program(agent)
+    runner = grants.interpreter(program, grants.with_own_directories(agent.argv, agent.search_path))
+    if runner is not None and not os.path.exists(runner):
+        return f"It is run by {runner}, which is not found on the gateway's PATH."
+    needed = _readable(agent, os.path.dirname(os.path.realpath(program)))
+    return f"It is at {program}: name what it needs to read besides in {needed}."
+
+
+def _hidden(agent: Agent, said: str) -> str:
+    """Words about a path of the machine that the agent missed and its walls hide; empty if there is none."""
+    if not any(word in said for word in _MISSED):
+        return ""
+    seen = (*agent.walls().readable, *agent.sandbox.writable, *_SYSTEM)
+    named = [found for found in _PATH.findall(said) if not _is_below(found, seen)]
+    near = [found if os.path.exists(found) else os.path.dirname(found) for found in named]
+    for path in (*near, os.path.dirname(os.path.realpath(_program(agent)))):
+        if path.count("/") > 1 and os.path.exists(path) and not _is_below(path, seen):
+            return f"Its walls hide {path}: if it may read that, name it in {_readable(agent, path)}."
+    return ""
+
+
+def _program(agent: Agent) -> str:
+    return shutil.which(agent.argv[0], path=agent.search_path) or agent.argv[0]
+
+
+def _is_below(path: str, others: Iterable[str]) -> bool:
+    return any(path == other or path.startswith(other.rstrip("/") + "/") for other in others)
+
+
+def _readable(agent: Agent, path: str) -> str:
+    return f'`[agents.{agent.name}] readable = ["{path}"]`'
+
+
+_MISSED: Final = ("No such file", "not found", "Cannot find", "ENOENT", "EACCES", "denied", "No module named")
+_PATH: Final = re.compile(r"/[^\s'\"`:;,()<>\[\]]+")
+_SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev", "/session")
 
 
 def not_found(agent: Agent) -> str:

@@ -45,6 +45,13 @@ class Agent(Struct, frozen=True, kw_only=True):
         """Where its programs are looked for."""
         return self.env.get("PATH") or os.environ.get("PATH") or os.defpath
 
+    def environment(self, base: dict[str, str]) -> dict[str, str]:
+        """Its variables over those of every worker; a command's own directory is on its PATH."""
+        merged = base | self.env
+        if self.is_built_in:
+            return merged
+        return merged | {"PATH": grants.with_own_directories(self.argv, merged.get("PATH", os.defpath))}
+
     def walls(self) -> Sandbox:
         """Its sandbox, with what its command needs to be read: looked up anew, as programs come and go."""
         if self.is_built_in:
@@ -78,7 +85,7 @@ class AgentCatalogue:
             self._agents[name] = Agent(
                 name=name,
                 title=agent.title or _TITLES.get(name, name),
-                argv=agent.argv or builtin_argv(),
+                argv=_placed(agent.argv) or builtin_argv(),
                 env=env,
                 is_built_in=not agent.argv,
                 sandbox=Sandbox(
@@ -126,6 +133,15 @@ class AgentCatalogue:
     def all(self) -> list[Agent]:
         """Every agent that people may choose from a list."""
         return [agent for name, agent in self._agents.items() if name not in self._unlisted]
+
+
+def _placed(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A command whose program is named by a relative path, or by one below HOME, where it really is: a worker
+    has another directory and another HOME.
+    """
+    if not argv or "/" not in argv[0]:
+        return argv
+    return (os.path.abspath(os.path.expanduser(argv[0])), *argv[1:])
 
 
 def _auth_method(agent: AgentConfig, env: dict[str, str]) -> str:

@@ -145,10 +145,12 @@ class WorkerHost:
         except OSError as error:
             raise self.start_failed(f"The session's files cannot be made: {error.strerror}.") from error
         except StartFailed as error:
-            raise self.start_failed(str(error), agent_help.not_found(self._owner.agent)) from error
+            raise self.start_failed(str(error), agent_help.not_started(self._owner.agent)) from error
         except AgentGone as error:
             await self._let_last_words_arrive()
-            raise self.start_failed(str(error), agent_help.ended_at_once(self._owner.agent)) from error
+            is_walled = self._worker is not None and self._worker.profile != "none"
+            advice = agent_help.ended_at_once(self._owner.agent, self._stderr() if is_walled else "")
+            raise self.start_failed(str(error), advice) from error
         except (WireError, GatewayError) as error:
             await self._let_last_words_arrive()
             raise self.start_failed(str(error)) from error
@@ -165,7 +167,7 @@ class WorkerHost:
         home = workspaces.home(record.key)
         return SpawnRequest(
             argv=agent.argv,
-            env=base_environment(home) | agent.env,
+            env=agent.environment(base_environment(home)),
             cwd=workspaces.work(record.key),
             home=home,
             session_key=record.key,
@@ -269,12 +271,15 @@ class WorkerHost:
         if self._worker is not None:
             await asyncio.wait([self._worker.exited], timeout=LAST_WORDS_SECONDS)
 
+    def _stderr(self) -> str:
+        return self._worker.stderr_tail() if self._worker is not None else ""
+
     def _with_stderr(self, words: str, advice: str = "") -> str:
         worker = self._worker
         if worker is None:
             return agent_help.joined((words, advice))
         how = f" ({worker.exited.result()})" if worker.exited.done() else ""
-        tail = worker.stderr_tail()
+        tail = self._stderr()
         last = f"Its last words: {tail}" if tail else ""
         return agent_help.joined((f"{words.removesuffix('.')}{how}.", advice, last))
 

@@ -195,7 +195,13 @@ def test_the_documents_list_every_known_agent() -> None:
     text = (ROOT / "docs" / "agents.md").read_text()
     for known in KNOWN_AGENTS.values():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{known.name}` |"))
-        for word in (" ".join(known.command), known.install, *known.credentials, *known.options):
+        for word in (
+            " ".join(known.command),
+            known.install,
+            *known.credentials,
+            *known.options,
+            *known.files,
+        ):
             assert word in row
 
 

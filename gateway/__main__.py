@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import pathlib
+import shlex
 import socket
 import sys
 import threading
@@ -22,6 +23,7 @@ from gateway.addresses import is_loopback
 from gateway.config import DEFAULT_TENANT, Config
 from gateway.config_file import ConfigError, load, shown
 from gateway.errors import GatewayError
+from gateway.known_agents import KNOWN_AGENTS, started_by
 from gateway.systemd import passed_listener
 from gateway.version import VERSION
 
@@ -56,8 +58,16 @@ def _parser() -> argparse.ArgumentParser:
         "--agent",
         action="append",
         default=[],
-        metavar="NAME=COMMAND",
-        help="offer an ACP agent; may be repeated",
+        metavar="NAME[=COMMAND]",
+        help="offer an ACP agent, the first one by default; may be repeated. Without a command one of: "
+        + ", ".join(KNOWN_AGENTS),
+    )
+    serve.add_argument(
+        "--agent-env",
+        action="append",
+        default=[],
+        metavar="VARIABLE",
+        help="pass this variable of the environment on to the agents named by --agent; may be repeated",
     )
     serve.add_argument("--open", action="store_true", help="open the page in a browser")
     serve.add_argument(
@@ -268,7 +278,14 @@ def _config(options: argparse.Namespace) -> int:
     config = _configured(options)
     match options.action:
         case "check":
-            terminal.say("the configuration has no mistakes")
+            from gateway.agent_help import programs_not_found  # heavy
+            from gateway.agents import AgentCatalogue
+
+            missing = programs_not_found(AgentCatalogue(config))
+            for words in missing:
+                terminal.complain(f"agent-gateway: {words}")
+            found = f"; programs that are not found here: {len(missing)}" if missing else ""
+            terminal.say(f"the configuration has no mistakes{found}")
         case "show":
             for line in shown(config).split("\n"):
                 terminal.say(line)
@@ -361,9 +378,13 @@ def _run(options: argparse.Namespace, config: Config, listener: socket.socket) -
 
 
 async def _serve_until_signal(options: argparse.Namespace, config: Config, listener: socket.socket) -> None:
+    from gateway.agent_help import programs_not_found
+    from gateway.agents import AgentCatalogue
     from gateway.app import Gateway
     from gateway.server import serve
 
+    for words in programs_not_found(AgentCatalogue(config)):
+        log.warning("%s", words)
     url = _url(config.server.host, listener.getsockname()[1])
     gateway = Gateway(config, reread=lambda: _configured(options))
     await serve(gateway, listener, url=url, on_ready=lambda: _announce(url, is_opening=options.open))
@@ -382,18 +403,51 @@ def _configured(options: argparse.Namespace) -> Config:
         "server.allow_remote": getattr(options, "allow_remote", None) or None,
         "data_dir": options.data_dir,
     }
-    mistakes = []
+    fallbacks: dict[str, Any] = {}
+    mistakes, named = [], []
     for item in getattr(options, "agent", []):
         name, separator, command = item.partition("=")
         if separator and name and command:
-            overrides[f"agents.{name}.command"] = command
+            overrides |= _offered(name, command)
+        elif not separator and name:
+            fallbacks[f"agents.{name}.preset"] = name
         else:
-            mistakes.append(f"--agent {item}: write NAME=COMMAND")
+            mistakes.append(f"--agent {item}: write NAME=COMMAND, or one of {', '.join(KNOWN_AGENTS)}")
+            continue
+        named.append(name)
+    if named:
+        fallbacks["default_agent"] = named[0]
+    variables = getattr(options, "agent_env", [])
+    if variables and not named:
+        mistakes.append("--agent-env: is for agents that --agent names")
+    mistakes += [f"--agent-env {name}: is not set" for name in variables if name not in os.environ]
     path = options.config or (pathlib.Path(p) if (p := os.environ.get("AGENT_GATEWAY_CONFIG")) else None)
-    config = load(path, overrides={name: value for name, value in overrides.items() if value is not None})
+    given = {name: value for name, value in overrides.items() if value is not None}
+    config = load(path, overrides=given, fallbacks=fallbacks)
     if mistakes:
         raise ConfigError(mistakes)
-    return config
+    return _passing(config, named, variables)
+
+
+def _offered(name: str, command: str) -> dict[str, Any]:
+    """`--agent NAME=COMMAND`; a command that is just as a known agent's gets what is known of that."""
+    try:
+        argv = tuple(shlex.split(command))
+    except ValueError:
+        argv = ()  # named as a mistake with the others
+    known = started_by(argv)
+    preset = {f"agents.{name}.preset": known.name} if known is not None and argv == known.command else {}
+    return {f"agents.{name}.command": command, **preset}
+
+
+def _passing(config: Config, named: list[str], variables: list[str]) -> Config:
+    """The configuration with `--agent-env` for the agents of the command line."""
+    passed = {
+        name: msgspec.structs.replace(agent, pass_env=(*agent.pass_env, *variables))
+        for name, agent in config.agents.items()
+        if name in named
+    }
+    return msgspec.structs.replace(config, agents=config.agents | passed)
 
 
 def _url(host: str, port: int) -> str:

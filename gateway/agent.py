@@ -88,12 +88,30 @@ class AgentCapabilities(Struct, frozen=True, rename="camel"):
     session_capabilities: SessionCapabilities | UnsetType | None = UNSET
 
 
+class AuthVariable(Struct, frozen=True):
+    """ACP: a variable that a method of `authenticate` takes."""
+
+    name: Name
+
+
+class AuthMethod(Struct, frozen=True):
+    """ACP: a way to authenticate that an agent offers; `terminal` ones are done by a person in one."""
+
+    id: Name
+    name: Name | None = None
+    description: str | None = None
+    type: str | None = None
+    args: tuple[str, ...] | None = None
+    vars: tuple[AuthVariable, ...] | None = None
+
+
 class Initialized(Struct, frozen=True, rename="camel"):
     """ACP's answer to `initialize`."""
 
     protocol_version: Any = acp.PROTOCOL_VERSION
     agent_capabilities: AgentCapabilities | None = None
     agent_info: Implementation | None = None
+    auth_methods: tuple[AuthMethod, ...] | None = None
 
     @property
     def can_load(self) -> bool:
@@ -262,6 +280,10 @@ class AgentConnection:
         }
         return self._shaped(await self.call("initialize", params), Initialized)
 
+    async def authenticate(self, method: str) -> None:
+        """ACP `authenticate`."""
+        await self.call("authenticate", {"methodId": method})
+
     async def open_session(self, method: str, params: dict[str, object]) -> AgentSession:
         """ACP `session/new`, `session/load` or `session/resume`."""
         result = await self.call(method, params)
@@ -394,6 +416,7 @@ class AgentConnection:
                     self.respond_error(
                         message.id_or_none, acp.METHOD_NOT_FOUND, f"No method {message.method!r}"
                     )
+                self._refuse_more()
             case acp.Envelope():
                 self._handler.on_notification(message)
 

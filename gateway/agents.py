@@ -13,6 +13,7 @@ from msgspec import Struct
 from gateway import grants
 from gateway.config import BUILT_IN, SHOP_AGENT, AgentConfig, Config, builtin_argv
 from gateway.errors import UnknownAgent
+from gateway.known_agents import KNOWN_AGENTS, KnownAgent, started_by
 from worker.spec import Limits, Sandbox
 
 log = logging.getLogger(__name__)
@@ -34,12 +35,28 @@ class Agent(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     tools: tuple[str, ...] = ()
     """Tools of the gateway's own that its sessions get."""
+    auth_method: str = ""
+    """The method of ACP's `authenticate` to ask it for; empty: it is not asked."""
+    known: KnownAgent | None = None
+    """What is known of it beyond this configuration."""
+
+    @property
+    def search_path(self) -> str:
+        """Where its programs are looked for."""
+        return self.env.get("PATH") or os.environ.get("PATH") or os.defpath
+
+    def environment(self, base: dict[str, str]) -> dict[str, str]:
+        """Its variables over those of every worker; a command's own directory is on its PATH."""
+        merged = base | self.env
+        if self.is_built_in:
+            return merged
+        return merged | {"PATH": grants.with_own_directories(self.argv, merged.get("PATH", os.defpath))}
 
     def walls(self) -> Sandbox:
         """Its sandbox, with what its command needs to be read: looked up anew, as programs come and go."""
         if self.is_built_in:
             return self.sandbox
-        needed = grants.of_command(self.argv, self.env.get("PATH") or os.environ.get("PATH"))
+        needed = grants.of_command(self.argv, self.search_path)
         return msgspec.structs.replace(self.sandbox, readable=(*needed, *self.sandbox.readable))
 
 
@@ -64,11 +81,12 @@ class AgentCatalogue:
         self._unlisted = {SHOP_AGENT} - config.agents.keys()
         for name, agent in (_SHOP | config.agents).items():
             passed = {key: os.environ[key] for key in agent.pass_env if key in os.environ}
+            env = passed | _secrets(name, agent.env_files) | agent.env
             self._agents[name] = Agent(
                 name=name,
                 title=agent.title or _TITLES.get(name, name),
-                argv=agent.argv or builtin_argv(),
-                env=passed | _secrets(name, agent.env_files) | agent.env,
+                argv=_placed(agent.argv) or builtin_argv(),
+                env=env,
                 is_built_in=not agent.argv,
                 sandbox=Sandbox(
                     network=config.network(agent),
@@ -77,6 +95,8 @@ class AgentCatalogue:
                 ),
                 limits=_limits(config, agent.limits),
                 tools=agent.tools,
+                auth_method=_auth_method(agent, env),
+                known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
             )
 
     @property
@@ -113,6 +133,23 @@ class AgentCatalogue:
     def all(self) -> list[Agent]:
         """Every agent that people may choose from a list."""
         return [agent for name, agent in self._agents.items() if name not in self._unlisted]
+
+
+def _placed(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A command whose program is named by a relative path, or by one below HOME, where it really is: a worker
+    has another directory and another HOME.
+    """
+    if not argv or "/" not in argv[0]:
+        return argv
+    return (os.path.abspath(os.path.expanduser(argv[0])), *argv[1:])
+
+
+def _auth_method(agent: AgentConfig, env: dict[str, str]) -> str:
+    """The one that is named; else that of a known agent, if its key is there to be taken."""
+    known = KNOWN_AGENTS.get(agent.preset)
+    if agent.auth_method or known is None:
+        return agent.auth_method
+    return known.auth_method if any(env.get(name) for name in known.credentials) else ""
 
 
 def _secrets(name: str, files: dict[str, str]) -> dict[str, str]:

@@ -222,7 +222,15 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """An ACP agent that sessions may choose."""
 
     command: str | tuple[str, ...] = ()
+    preset: str = ""
+    """An agent that the gateway knows (gateway/known_agents.py), by its name: `claude`, `codex`, … Its
+    command, title, variables and limits hold if they are not named here.
+    """
     title: str = ""
+    auth_method: str = ""
+    """The method of ACP's `authenticate` that the agent is asked for before its first session, if it needs
+    that: one of those that it offers.
+    """
     env: dict[str, str] = field(default_factory=dict)
     """Variables set for the agent."""
     pass_env: tuple[str, ...] = ()

@@ -21,12 +21,14 @@ from gateway.config import (
     ALWAYS_THERE,
     SQLITE_SCHEME,
     TOOL_SETS,
+    AgentConfig,
     Config,
     LimitsConfig,
     ServerConfig,
     Table,
 )
 from gateway.egress.addresses import private_host
+from gateway.known_agents import KNOWN_AGENTS
 from gateway.tenants import IMPLIED
 from worker.spec import Limits
 
@@ -53,8 +55,10 @@ def load(
     *,
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    fallbacks: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The configuration from a file, then the environment, then `overrides` (dotted names: the command line).
+    """The configuration from a file, then the environment, then `overrides` (dotted names: the command line);
+    `fallbacks` are for what none of them names: a setting, or an agent.
 
     Raises ConfigError with every mistake.
     """
@@ -63,9 +67,12 @@ def load(
     _overlay_environment(tree, os.environ if environ is None else environ, mistakes)
     for name, value in (overrides or {}).items():
         _put(tree, name.split("."), value)
+    for name, value in (fallbacks or {}).items():
+        _put_if_absent(tree, name.split("."), value)
     _read_model_key(tree, mistakes)
     config = _convert(tree, mistakes)
     if config is not None:
+        config = _with_presets(config, mistakes)
         mistakes += _contradictions(config)
     if mistakes or config is None:
         raise ConfigError(mistakes)
@@ -215,6 +222,13 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
+def _put_if_absent(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    table, name = tree.get(path[0], {}), path[1] if len(path) > 1 else None
+    is_there = path[0] in tree if name is None else isinstance(table, dict) and name in table
+    if not is_there and isinstance(table, dict):
+        _put(tree, path, value)
+
+
 def _read_model_key(tree: dict[str, Any], mistakes: list[str]) -> None:
     model = tree.get("model")
     path = model.get("key_file") if isinstance(model, dict) else None
@@ -280,6 +294,40 @@ def _convert_named(kind: type[Table], name: str, value: Any, mistakes: list[str]
         else:
             mistakes.append(f"{name}.{key}: a name is lower-case letters, digits, _ . -")
     return tables
+
+
+# -- agents that are known --------------------------------------------------------------------------------
+
+
+def _with_presets(config: Config, mistakes: list[str]) -> Config:
+    """Agents with `preset` filled in from what is known of them."""
+    agents = {name: _with_preset(name, agent, mistakes) for name, agent in config.agents.items()}
+    return msgspec.structs.replace(config, agents=agents)
+
+
+def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentConfig:
+    try:
+        _ = agent.argv
+    except ValueError as error:  # shlex's
+        mistakes.append(f"agents.{name}.command: {error}")
+        return msgspec.structs.replace(agent, command=(name,))
+    if not agent.preset:
+        return agent
+    known = KNOWN_AGENTS.get(agent.preset)
+    if known is None:
+        names = ", ".join(KNOWN_AGENTS)
+        mistakes.append(
+            f"agents.{name}.preset: {agent.preset!r} is not known; name a command, or one of {names}"
+        )
+        return msgspec.structs.replace(agent, command=agent.command or agent.preset)
+    return msgspec.structs.replace(
+        agent,
+        command=agent.command or known.command,
+        title=agent.title or known.title,
+        pass_env=tuple(dict.fromkeys((*agent.pass_env, *known.variables))),
+        env=known.env | agent.env,
+        limits=known.limits | agent.limits,
+    )
 
 
 # -- what cannot be ---------------------------------------------------------------------------------------

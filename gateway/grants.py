@@ -1,9 +1,10 @@
 """What an agent's command needs to be read before it can run: its program, the programs' installation, its
-scripts.
+scripts, and what runs those.
 
-Guarantee: only what the operator's own command names is granted, and of an installation only `bin`, `lib`,
-`lib64`, `libexec` and `pyvenv.cfg`: a program in ~/.local/bin opens no file of its owner. More is granted in
-the configuration (`readable`, `writable`), never by a request.
+Guarantee: only what the operator's own command names is granted, and where its links, its `#!` line and a
+version manager's shim lead to; of an installation only `bin`, `lib`, `lib64`, `libexec` and `pyvenv.cfg`, of
+one by npm `node_modules`: a program in ~/.local/bin opens no file of its owner. More is granted in the
+configuration (`readable`, `writable`), never by a request.
 """
 
 from __future__ import annotations
@@ -13,22 +14,77 @@ import shutil
 from typing import Final
 
 _OF_AN_INSTALLATION: Final = ("bin", "lib", "lib64", "libexec", "pyvenv.cfg")
+_OF_SHIMS: Final = (
+    *("shims", "bin", "libexec", "versions", "version", "plugins"),
+    *("pyenv.d", "rbenv.d", "nodenv.d"),
+)
+"""Of a version manager whose shims are scripts that ask it (pyenv and its kin)."""
 _SYSTEM: Final = ("/usr/", "/bin/", "/sbin/")
 _LINKS_FOLLOWED: Final = 16
+_INTERPRETERS_FOLLOWED: Final = 4
+"""A script's interpreter may be a script itself."""
+_FIRST_LINE_BYTES: Final = 512
+_PACKAGES: Final = "/node_modules/"
 
 
 def of_command(argv: tuple[str, ...], search_path: str | None) -> tuple[str, ...]:
-    """The paths that may be read so that this command runs."""
+    """The paths that may be read so that this command runs; none lies below another."""
     if not argv:
         return ()
-    program = shutil.which(argv[0], path=search_path) or argv[0]
-    granted: set[str] = set()
-    for path in _hops(program):
-        granted |= _installation(path)
+    path = with_own_directories(argv, search_path or "")
+    granted = _of_program(shutil.which(argv[0], path=search_path) or argv[0], path)
     for word in argv[1:]:
         if os.path.isabs(word) and os.path.isfile(word):
-            granted |= {word, os.path.realpath(word)}
-    return tuple(sorted(path for path in granted if os.path.exists(path)))
+            granted |= {word, os.path.realpath(word)} | _packages(word) | _packages(os.path.realpath(word))
+    return _uncovered(granted)
+
+
+def with_own_directories(argv: tuple[str, ...], search_path: str) -> str:
+    """The search path with those directories of the agent's own program that it lacks: what is installed
+    beside it (its `node`) is what it runs by. They come first if its path is given, last if it was looked up.
+    """
+    program = shutil.which(argv[0], path=search_path) if argv else None
+    if program is None:
+        return search_path
+    hops = _hops(program)
+    own = [os.path.dirname(hops[0])]
+    own += [os.path.dirname(hop) for hop in hops if os.path.basename(os.path.dirname(hop)) == "bin"]
+    own += [f"{hop.partition('/lib' + _PACKAGES)[0]}/bin" for hop in hops if "/lib" + _PACKAGES in hop]
+    known = search_path.split(":")
+    added = [path for path in dict.fromkeys(own) if path not in known and os.path.isdir(path)]
+    parts = [added, known if search_path else []]
+    return ":".join(path for part in (parts if "/" in argv[0] else reversed(parts)) for path in part)
+
+
+def interpreter(program: str, search_path: str) -> str | None:
+    """What a script is run by: the program of its `#!` line, looked up if that is env(1); None if it is no
+    script. A program that is not found is its bare name.
+    """
+    try:
+        with open(program, "rb") as file:
+            line = file.read(_FIRST_LINE_BYTES).split(b"\n", 1)[0]
+    except OSError:
+        return None
+    words = line[2:].decode("utf-8", "replace").split() if line.startswith(b"#!") else []
+    if words and os.path.basename(words[0]) == "env":
+        words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+        return (shutil.which(words[0], path=search_path) or words[0]) if words else None
+    return words[0] if words else None
+
+
+def _of_program(program: str, search_path: str, followed: int = 0) -> set[str]:
+    hops = _hops(program)
+    granted: set[str] = set()
+    for hop in hops:
+        granted |= _installation(hop)
+    runners = [interpreter(hops[-1], search_path)]
+    if any(_PACKAGES in hop for hop in hops):
+        runners.append(shutil.which("node", path=search_path))  # which a script of /bin/sh may start
+    if followed < _INTERPRETERS_FOLLOWED:
+        for runner in runners:
+            if runner is not None and os.path.isabs(runner):
+                granted |= _of_program(runner, search_path, followed + 1)
+    return granted
 
 
 def _hops(path: str) -> list[str]:
@@ -41,16 +97,26 @@ def _hops(path: str) -> list[str]:
 
 
 def _installation(program: str) -> set[str]:
-    """A program and what is installed with it, where it lies in a directory `bin`; the system's are there
-    anyway.
+    """A program and what is installed with it, where it lies in a directory of programs; the system's are
+    there anyway.
     """
     directory = os.path.dirname(program)
     prefix = os.path.dirname(directory)
     if program.startswith(_SYSTEM):
         return set()
+    if packages := _packages(program):
+        return packages
+    if os.path.basename(directory) == "shims" and os.path.isdir(os.path.join(prefix, "versions")):
+        return {os.path.join(prefix, name) for name in _OF_SHIMS}
     if os.path.basename(directory) != "bin":
         return {program}
     return {os.path.join(prefix, name) for name in _OF_AN_INSTALLATION} | _base_of(prefix)
+
+
+def _packages(path: str) -> set[str]:
+    """The outermost `node_modules` that a file lies in: its packages read each other."""
+    before, found, _ = path.partition(_PACKAGES)
+    return {before + _PACKAGES.rstrip("/")} if found else set()
 
 
 def _base_of(prefix: str) -> set[str]:
@@ -65,3 +131,9 @@ def _base_of(prefix: str) -> set[str]:
     if not os.path.isabs(home) or base in {"/", "/usr"}:
         return set()
     return {os.path.join(base, name) for name in _OF_AN_INSTALLATION}
+
+
+def _uncovered(paths: set[str]) -> tuple[str, ...]:
+    """Those that exist and lie below no other, sorted."""
+    there = {path for path in paths if os.path.exists(path)}
+    return tuple(sorted(path for path in there if not any(path.startswith(f"{other}/") for other in there)))

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from gateway import agent_help
 from gateway import events as ev
 from gateway.agent import AgentError, AgentGone, OutputLimit, WireError
 from gateway.errors import GatewayError
@@ -143,11 +144,18 @@ class WorkerHost:
             raise
         except OSError as error:
             raise self.start_failed(f"The session's files cannot be made: {error.strerror}.") from error
-        except (StartFailed, AgentGone, WireError, GatewayError) as error:
+        except StartFailed as error:
+            raise self.start_failed(str(error), agent_help.not_started(self._owner.agent)) from error
+        except AgentGone as error:
+            await self._let_last_words_arrive()
+            is_walled = self._worker is not None and self._worker.profile != "none"
+            advice = agent_help.ended_at_once(self._owner.agent, self._stderr() if is_walled else "")
+            raise self.start_failed(str(error), advice) from error
+        except (WireError, GatewayError) as error:
             await self._let_last_words_arrive()
             raise self.start_failed(str(error)) from error
         except AgentError as error:
-            raise self.start_failed(_refusal(error)) from error
+            raise self.start_failed(self._refusal(error)) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
         return peer.started(how, milliseconds, walls=worker.profile)
 
@@ -159,7 +167,7 @@ class WorkerHost:
         home = workspaces.home(record.key)
         return SpawnRequest(
             argv=agent.argv,
-            env=base_environment(home) | agent.env,
+            env=agent.environment(base_environment(home)),
             cwd=workspaces.work(record.key),
             home=home,
             session_key=record.key,
@@ -250,30 +258,33 @@ class WorkerHost:
                 return WorkerFailed(*known)
         return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))
 
-    def start_failed(self, words: str) -> WorkerFailed:
-        """For an agent that did not come up; `words` is a sentence."""
-        return WorkerFailed(WorkerEnd.START_FAILED, self._with_stderr(words))
+    def start_failed(self, words: str, advice: str = "") -> WorkerFailed:
+        """For an agent that did not come up; `words` is a sentence, `advice` what to do about it."""
+        return WorkerFailed(WorkerEnd.START_FAILED, self._with_stderr(words, advice))
+
+    def _refusal(self, error: AgentError) -> str:
+        if error.error.code == AUTH_REQUIRED and self.peer is not None:
+            return self.peer.wants_credentials(str(error))
+        return f"The agent refused to start a session: {error}"
 
     async def _let_last_words_arrive(self) -> None:
         if self._worker is not None:
             await asyncio.wait([self._worker.exited], timeout=LAST_WORDS_SECONDS)
 
-    def _with_stderr(self, words: str) -> str:
+    def _stderr(self) -> str:
+        return self._worker.stderr_tail() if self._worker is not None else ""
+
+    def _with_stderr(self, words: str, advice: str = "") -> str:
         worker = self._worker
         if worker is None:
-            return words
+            return agent_help.joined((words, advice))
         how = f" ({worker.exited.result()})" if worker.exited.done() else ""
-        tail = worker.stderr_tail()
-        return f"{words.removesuffix('.')}{how}." + (f" Its last words: {tail}" if tail else "")
+        tail = self._stderr()
+        last = f"Its last words: {tail}" if tail else ""
+        return agent_help.joined((f"{words.removesuffix('.')}{how}.", advice, last))
 
 
 def output_failed(error: WireError) -> WorkerFailed:
     """For an agent whose output ended the connection."""
     end = WorkerEnd.LIMIT_EXCEEDED if isinstance(error, OutputLimit) else WorkerEnd.WIRE_ERROR
     return WorkerFailed(end, str(error))
-
-
-def _refusal(error: AgentError) -> str:
-    if error.error.code == AUTH_REQUIRED:
-        return f"The agent wants credentials: {error}"
-    return f"The agent refused to start a session: {error}"

@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Raw, Struct
 
+from gateway import agent_help
 from gateway import events as ev
-from gateway.agent import AgentConnection, AgentError, AgentGone, Initialized
+from gateway.agent import AgentConnection, AgentError, AgentGone, AuthMethod, Initialized, WireError
 from gateway.agents import Agent
 from gateway.broker import Broker
 from gateway.chat import Block, ChatState
@@ -29,8 +30,9 @@ from gateway.spool import Intake
 from gateway.stores.base import SessionRecord
 from gateway.toolbox import CallTool, Toolbox, UnknownTool
 from gateway.turns import Turn
-from gateway.updates import Translator
+from gateway.updates import AskedToolCall, Translator
 from worker import acp, foreign
+from worker.acp import AUTH_REQUIRED
 from worker.foreign import Count, Name, OnOdd, clamped
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ TOOL_CALLS: Final = 8
 """Calls of the gateway's own tools that one agent may have in flight."""
 MODEL_REQUEST_BYTES: Final = 8 * 1024 * 1024
 """A conversation as the built-in agent sends it to the model is at most so long."""
+ASK_BYTES: Final = 8 * 1024 * 1024
+"""A permission request, with the diff that it is about, is at most so long."""
 TITLE_CHARACTERS: Final = 2_000
 OPTION_CHARACTERS: Final = 200
 OPTIONS: Final = 32
@@ -91,14 +95,9 @@ class _Option(Struct, rename="camel"):
     kind: str = "allow_once"
 
 
-class _AskedToolCall(Struct, rename="camel"):
-    tool_call_id: Name | None = None
-    title: str | None = None
-
-
 class _Ask(Struct, rename="camel"):
     options: list[_Option]
-    tool_call: _AskedToolCall = msgspec.field(default_factory=_AskedToolCall)
+    tool_call: AskedToolCall = msgspec.field(default_factory=AskedToolCall)
 
 
 class _Cancel(Struct, rename="camel"):
@@ -175,6 +174,7 @@ class AgentPeer:
         Raises AgentError, AgentGone, WireError.
         """
         self._initialized = await self.connection.initialize(self._meta())
+        await self._authenticate()
         params: dict[str, object] = {"cwd": cwd, "mcpServers": self._mcp_servers}
         how = await self._come_back(params)
         if how is None:
@@ -186,6 +186,26 @@ class AgentPeer:
             self._needs_transcript = self._has_history()
             how = "transcript" if self._needs_transcript else "new"
         return how
+
+    async def _authenticate(self) -> None:
+        """By the method that the agent's configuration names."""
+        agent = self._owner.agent
+        if not agent.auth_method:
+            return
+        if self.auth_methods and agent.auth_method not in [method.id for method in self.auth_methods]:
+            raise WireError(agent_help.no_such_method(agent, self.auth_methods))
+        try:
+            await self.connection.authenticate(agent.auth_method)
+        except AgentError as error:
+            words = f"The agent could not authenticate by {agent.auth_method!r}: {error}"
+            raise AgentError(
+                msgspec.structs.replace(error.error, code=AUTH_REQUIRED, message=words)
+            ) from None
+
+    @property
+    def auth_methods(self) -> tuple[AuthMethod, ...]:
+        """The ways to authenticate that the agent offers."""
+        return self._initialized.auth_methods or ()
 
     async def _come_back(self, params: dict[str, object]) -> str | None:
         """Resumes or loads the agent's own session, where there is one and the agent can."""
@@ -256,8 +276,22 @@ class AgentPeer:
         try:
             prompted = await self.connection.prompt(self.agent_session_id, blocks)
         except AgentError as error:
-            return ev.TurnEnded(turn.turn_id, "error", _failure(error))
+            return ev.TurnEnded(turn.turn_id, "error", self._failure(error))
         return ev.TurnEnded(turn.turn_id, prompted.stop_reason)
+
+    def _failure(self, error: AgentError) -> ev.Failure:
+        """The agent's error as the user reads it."""
+        data = foreign.fitted(error.error.data, _PromptFailure) or _PromptFailure()
+        words = error.error.message[:FAILURE_CHARACTERS] or "The agent failed without saying why."
+        if error.error.code == AUTH_REQUIRED and not self._owner.agent.is_built_in:
+            return ev.Failure("auth_required", self.wants_credentials(words))
+        return ev.Failure(data.code, words, data.retryable)
+
+    def wants_credentials(self, said: str) -> str:
+        """What the agent said of the credentials that it wants, and what to do."""
+        said = said if said.endswith((".", "!", "?")) else f"{said}."
+        help_words = agent_help.credentials(self._owner.agent, self.auth_methods)
+        return f"The agent wants credentials: {said} {help_words}"
 
     def cancel(self) -> None:
         """Asks the agent to stop; what it asked is answered with `cancelled`."""
@@ -303,7 +337,7 @@ class AgentPeer:
 
     def _ask(self, message: acp.Envelope) -> None:
         try:
-            ask = self._parsed(message, _Ask)
+            ask = self._parsed(message, _Ask, limit_bytes=ASK_BYTES)
         except msgspec.DecodeError as error:
             self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
             return
@@ -317,12 +351,21 @@ class AgentPeer:
             for o in ask.options
         )
         self._pending[permission_id] = _Pending(message.id_or_none, frozenset(o.option_id for o in options))
-        agent_call_id = ask.tool_call.tool_call_id
-        call_id = self._translator.tool_call_id(agent_call_id) if agent_call_id else None
+        call_id = self._show_asked(ask.tool_call, permission_id)
         title = ask.tool_call.title or self._title_of(call_id) or "The agent asks for permission."
         self._owner.on_asked(
             ev.PermissionAsked(permission_id, self._turn_id, title[:TITLE_CHARACTERS], options, call_id)
         )
+
+    def _show_asked(self, call: AskedToolCall, permission_id: str) -> str | None:
+        """Puts what the request says of its tool call into the log, so that nobody answers blind; its id."""
+        if call.title is not None:
+            call = msgspec.structs.replace(call, title=call.title[:TITLE_CHARACTERS])
+        shown = self._translator.asked(call, stand_in=permission_id)
+        if shown is not None:
+            self._owner.on_events([shown])
+            return shown.tool_call_id
+        return self._translator.tool_call_id(call.tool_call_id) if call.tool_call_id else None
 
     def _title_of(self, call_id: str | None) -> str | None:
         for item in reversed(self._owner.fold.items):
@@ -500,10 +543,3 @@ class AgentPeer:
         cancelled = self._parsed(message, _Cancel).request_id
         if self._model_call is not None and cancelled == self._model_request:
             self._model_call.cancel()
-
-
-def _failure(error: AgentError) -> ev.Failure:
-    """The agent's error as the user reads it."""
-    data = foreign.fitted(error.error.data, _PromptFailure) or _PromptFailure()
-    words = error.error.message[:FAILURE_CHARACTERS] or "The agent failed without saying why."
-    return ev.Failure(data.code, words, data.retryable)

@@ -65,6 +65,25 @@ class _ToolCallUpdate(_ToolCallFields, tag="tool_call_update", rename="camel"):
     pass
 
 
+class AskedToolCall(Struct, rename="camel"):
+    """The `toolCall` of a permission request, which some agents say all of the call in, and nowhere else."""
+
+    tool_call_id: Name | None = None
+    title: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    content: Raw | UnsetType = UNSET
+    locations: Raw | UnsetType = UNSET
+    raw_input: Raw | UnsetType = UNSET
+    raw_output: Raw | UnsetType = UNSET
+
+    @property
+    def says_what(self) -> bool:
+        """Whether it says more of the call than its name."""
+        raw = (self.content, self.locations, self.raw_input, self.raw_output)
+        return bool(self.kind or self.status) or any(_not_null(part) is not UNSET for part in raw)
+
+
 class _Plan(_Update, tag="plan"):
     entries: Raw
 
@@ -139,6 +158,19 @@ class Translator:
         """The log's id for an agent's tool call id."""
         known = self._tool_calls.get(agent_id)
         return known[1] if known is not None else agent_id
+
+    def asked(self, call: AskedToolCall, *, stand_in: str) -> ev.ToolCall | None:
+        """What a permission request says of the call that it is about; None if that is no more than a name.
+        `stand_in` is the id of a call that has none.
+        """
+        agent_id = call.tool_call_id or stand_in
+        is_new = self._tool_calls.get(agent_id, ("", ""))[0] != self._turn_id
+        if not call.says_what and (is_new or not call.title):
+            return None
+        fields = {name: getattr(call, name) for name in call.__struct_fields__}
+        fields |= {"tool_call_id": agent_id, "kind": call.kind or None, "status": call.status or None}
+        fields["title"] = call.title or ("" if is_new else None)
+        return self._tool_call(_ToolCall(**fields))
 
     def events(self, updates: Sequence[Raw]) -> list[ev.EventData]:
         """The events of neighbouring updates."""

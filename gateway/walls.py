@@ -16,6 +16,7 @@ import os
 import pathlib
 import secrets
 import shutil
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -217,7 +218,7 @@ class WalledSpawner:
                     os.chown(path, uid, uid)
             home = str(place / "home")
             request = SpawnRequest(
-                argv=("true",),
+                argv=_probe(),
                 env=base_environment(home),
                 cwd=str(place / "work"),
                 home=home,
@@ -240,6 +241,12 @@ class WalledSpawner:
         finally:
             shutil.rmtree(place, ignore_errors=True)
         return None
+
+
+def _probe() -> tuple[str, ...]:
+    """A command that does nothing, whatever the gateway's PATH."""
+    program = shutil.which("true", path=os.pathsep.join((os.environ.get("PATH", ""), "/bin", "/usr/bin")))
+    return (program,) if program is not None else (sys.executable, "-I", "-S", "-c", "")
 
 
 def counting_words(counting: Counting) -> str:

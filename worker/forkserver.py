@@ -366,7 +366,7 @@ def _become_worker(body: memoryview, fds: list[int], report: int, group: Group |
             os._exit(code)
         init.run(request, report)
     except OSError as error:
-        what = f" ({error.filename})" if error.filename else ""
+        what = f" ({os.fsdecode(error.filename)})" if error.filename else ""
         os.write(report, f"The worker could not be walled in: {error.strerror}{what}.".encode())
     except BaseException as error:
         with contextlib.suppress(OSError):

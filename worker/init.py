@@ -73,10 +73,10 @@ def _execute(request: SpawnRequest, starting: int, *, init: int) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         sandbox.lock(request, parent=starting)
         os.execvpe(request.argv[0], request.argv, dict(os.environ))  # noqa: S606
-    except FileNotFoundError as error:
-        os.write(starting, f"The agent's command is not there: {error.filename or request.argv[0]}.".encode())
+    except FileNotFoundError:  # its file name is the last that was tried
+        os.write(starting, f"The agent's command is not there: {request.argv[0]}.".encode())
     except OSError as error:
-        what = f" ({error.filename})" if error.filename else ""
+        what = f" ({os.fsdecode(error.filename)})" if error.filename else ""
         os.write(starting, f"The agent's command cannot be run: {error.strerror}{what}.".encode())
     finally:
         os._exit(_FAILED)

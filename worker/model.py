@@ -209,6 +209,7 @@ async def _read_stream(chunks: AsyncIterator[bytes], on_delta: OnDelta) -> Finis
     finish_reason: str | None = None
     usage: Usage | None = None
     rest = b""
+    numbering = _Numbering()
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
@@ -218,7 +219,7 @@ async def _read_stream(chunks: AsyncIterator[bytes], on_delta: OnDelta) -> Finis
             if data == b"[DONE]":
                 return Finish(finish_reason, usage)
             event = _event(data)
-            finish_reason = _deliver(event, on_delta) or finish_reason
+            finish_reason = _deliver(event, numbering, on_delta) or finish_reason
             usage = _usage(event.usage) or usage
     if finish_reason is None:
         raise _failure("model_stream_cut", "The model's answer broke off before its end.")
@@ -273,20 +274,59 @@ def _event(data: bytes) -> _Event:
     return event
 
 
-def _deliver(event: _Event, on_delta: OnDelta) -> str | None:
+class _Begun(msgspec.Struct):
+    """A tool call of which fragments have come."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its arguments are complete, so that no fragment of it is missing."""
+        try:
+            msgspec.json.decode(self.arguments)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        return True
+
+
+class _Numbering:
+    """Whose fragment is whose: endpoints give parallel calls the same index, or none at all."""
+
+    def __init__(self) -> None:
+        self._latest: dict[int | None, _Begun] = {}
+        """The endpoint's index → the call that it stands for now."""
+        self._count = 0
+
+    def fragment(self, call: _ToolCall) -> ToolFragment:
+        """The fragment with an index of ours."""
+        function = call.function or _Function()
+        known = self._latest.get(call.index)
+        if known is None or (function.name and _is_another(known, call, function.name)):
+            known = self._latest[call.index] = _Begun(self._count, call.id or "", function.name or "")
+            self._count += 1
+        known.arguments += function.arguments or ""
+        return ToolFragment(known.index, call.id, function.name, function.arguments)
+
+
+def _is_another(known: _Begun, call: _ToolCall, name: str) -> bool:
+    """Whether a fragment that names its function begins another call than the one of its index."""
+    if call.id:
+        return call.id != known.id
+    return call.index is None or name != known.name or known.is_whole
+
+
+def _deliver(event: _Event, numbering: _Numbering, on_delta: OnDelta) -> str | None:
     for choice in event.choices or ():
         delta = choice.delta or _Part()
-        calls = tuple(map(_fragment, delta.tool_calls or ()))
+        calls = tuple(map(numbering.fragment, delta.tool_calls or ()))
         thought = delta.reasoning_content or delta.reasoning
         if delta.content or thought or calls:
             on_delta(Delta(delta.content, thought, calls))
         return choice.finish_reason
     return None
-
-
-def _fragment(call: _ToolCall) -> ToolFragment:
-    function = call.function or _Function()
-    return ToolFragment(call.index or 0, call.id, function.name, function.arguments)
 
 
 def _usage(figures: _Figures | None) -> Usage | None:

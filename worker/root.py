@@ -87,8 +87,13 @@ def _lay_out(*, is_command: bool) -> None:
 
 def _bind(path: str) -> None:
     """Makes a path of the old root appear at the same place of the new one; one that is not there is left
-    out.
+    out. A link to a file stays one, with what it leads to: scripts look for their modules beside that.
     """
+    if os.path.islink(path) and os.path.isfile(path) and not os.path.lexists(_AT + path):
+        os.makedirs(os.path.dirname(_AT + path), 0o755, exist_ok=True)
+        os.symlink(os.readlink(path), _AT + path)
+        _bind(os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path))))
+        return
     if _make_point(path):
         kernel.mount(path, _AT + path, None, kernel.MS_BIND | kernel.MS_REC)
 

@@ -9,6 +9,7 @@ A scenario is a JSON object; everything in it is optional:
                   `steps` are played first (a replayed history is `update` steps of `load`), `result` is laid
                   over the default. `load`, `resume` and `authenticate` are unknown unless they are given.
     turns         a list of lists of steps, one list a prompt
+    locked        true: sessions are refused (-32000) until `authenticate` was answered with a result
     repeat        true: begin again after the last turn; else a further prompt is an error
 
 A step is an object with one key:
@@ -70,6 +71,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resume: Answer | None = None
     authenticate: Answer | None = None
     turns: list[list[Step]] = []
+    locked: bool = False
     repeat: bool = False
 
 
@@ -80,6 +82,7 @@ class Player:
         self._loop = loop
         self._scenario = scenario
         self._prompts = 0
+        self._is_locked = scenario.locked
         self._scene: Scene | None = None
         self._backlog: list[acp.Envelope] | None = []
         self._answers = {
@@ -117,11 +120,14 @@ class Player:
             scene = self._scene = Scene(self._loop, str(params.get("sessionId")), prompt)
             scene.task = Task(self._reply(request_id, scene, self._turn(scene)))
             scene.task.step()
+        elif self._is_locked and (message.method or "").startswith("session/"):
+            self._loop.fail(request_id, acp.AUTH_REQUIRED, "Authentication required")
         elif answer is None:
             self._loop.fail(request_id, acp.METHOD_NOT_FOUND, f"Unknown method {message.method}.")
         else:
             session_id = str(params.get("sessionId") or "scripted-" + os.urandom(4).hex())
             scene = Scene(self._loop, session_id)
+            scene.unlocks = message.method == "authenticate"
             result = _default(message.method or "", session_id, self._scenario) | answer.result
             Task(self._reply(request_id, scene, _answer(scene, answer, result))).step()
 
@@ -135,6 +141,7 @@ class Player:
         except RequestFailed as error:
             self._loop.fail(request_id, error.code, error.message, error.data)
             return
+        self._is_locked = self._is_locked and not scene.unlocks
         self._loop.respond(request_id, result)
 
     async def _turn(self, scene: Scene) -> dict[str, Any]:

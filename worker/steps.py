@@ -46,6 +46,7 @@ class Scene:
         self.session_id = session_id
         self.prompt = prompt
         self.ignores_cancel = False
+        self.unlocks = False
         self.task: Task | None = None
 
     async def play(self, steps: list[Step]) -> None:

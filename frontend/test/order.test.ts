@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Item } from "../src/core/events.ts";
-import { drawn } from "../src/ui/order.ts";
+import { askedFor, drawn } from "../src/ui/order.ts";
 
 const user = (id: string, turn_id: string) => ({ kind: "message", sender: "user", id, turn_id }) as Item;
 const agent = (id: string, turn_id: string) => ({ kind: "message", sender: "agent", id, turn_id }) as Item;
@@ -25,4 +25,11 @@ it("keeps a message without a turn where it is", () => {
     "u2",
     "a3",
   ]);
+});
+
+it("finds the call that a permission is asked for, while it is open", () => {
+  const ask = (id: string, tool_call_id: string | null, outcome: string | null) =>
+    ({ kind: "permission", id, turn_id: "t1", tool_call_id, outcome }) as Item;
+  const items = [tool("c1", "t1"), tool("c2", "t1"), ask("p1", "c1", "selected"), ask("p2", "c2", null), ask("p3", null, null)];
+  expect([...askedFor(items)]).toEqual([["p2", items[1]]]);
 });

@@ -132,6 +132,25 @@ async def test_a_permission_takes_the_focus_and_is_answered_in_place(
     await expect(page.get_by_test_id("composer")).to_be_focused()
 
 
+async def test_a_permission_shows_the_diff_the_files_and_the_input_that_it_is_asked_for(
+    tmp_path: pathlib.Path, open_page: OpenPage
+) -> None:
+    async with running_gateway(tmp_path, agents={"edits": "asks_with_its_diff"}) as gateway:
+        session_id = fresh_id("edit")
+        await gateway.send(session_id, "go", agent="edits")
+        page = await open_page(f"{gateway.url}/#s={session_id}")
+        card = page.get_by_test_id("permission")
+        await expect(card.locator("del")).to_have_text("old words")
+        await expect(card.locator("ins")).to_have_text("new words")
+        await expect(card).to_contain_text("/work/index.txt")
+        await expect(page.get_by_test_id("tool-call")).to_be_hidden()  # it is in the card
+        await card.get_by_test_id("permission-input").locator("summary").click()
+        await expect(card).to_contain_text("replace_all")
+        await page.locator("[data-testid=permission-option][data-kind=allow_once]").click()
+        await expect(page.get_by_test_id("tool-call")).to_have_attribute("data-status", "completed")
+        await expect(page.get_by_test_id("tool-call").locator("ins")).to_have_text("new words")
+
+
 async def test_a_permission_survives_a_reload(gateway: RunningGateway, open_page: OpenPage) -> None:
     page = await open_page(at(gateway, "permission"))
     await say(page, "/permission Still there?")

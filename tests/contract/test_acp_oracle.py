@@ -41,6 +41,7 @@ PLAYABLE = sorted(
     not in {
         *("auth_required", "closes_stdout", "crashes_on_initialize", "endless_line", "exits_at_start"),
         *("ignores_cancel", "ignores_eof_and_sigterm", "never_answers", "never_initializes", "stops_itself"),
+        *("credentials_expire", "refuses_to_authenticate", "wants_authenticate"),
         *("crash_mid_answer", "killed_mid_answer", "oversize_line", "streams_slowly"),
     }
 )

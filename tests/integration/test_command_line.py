@@ -16,6 +16,7 @@ import pytest
 from gateway.stores.sqlite import numbered
 from tests.gateways import ROOT, running_gateway
 from tests.shared import ask, eventually
+from tests.streams import state_when
 
 
 async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -283,3 +284,77 @@ retention_days = 0.000001
         assert len((await ask(callers["lasting"], "GET", "/api/sessions")).body["sessions"]) == 1
         for caller in callers.values():
             await caller.close()
+
+
+ANSWERING = """#!/bin/sh
+answer() { printf '{"jsonrpc": "2.0", "id": %s}\\n' "$1"; }
+while read -r line; do
+  case "$line" in
+    *'"initialize"'*) answer '0, "result": {"protocolVersion": 1}' ;;
+    *'"session/new"'*)
+      if [ -n "$ANTHROPIC_API_KEY" ] && [ -n "$OF_MY_OWN" ]; then answer '1, "result": {"sessionId": "s"}'
+      else answer '1, "error": {"code": -32000, "message": "Authentication required"}'; fi ;;
+    *'"session/prompt"'*) answer '2, "result": {"stopReason": "end_turn"}' ;;
+  esac
+done
+"""
+
+
+def fake_claude(directory: pathlib.Path) -> dict[str, str]:
+    """The environment with a `claude-agent-acp` that wants two variables."""
+    program = directory / "bin" / "claude-agent-acp"
+    program.parent.mkdir()
+    program.write_text(ANSWERING)
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}", "OF_MY_OWN": "x", "ANTHROPIC_API_KEY": ""}
+
+
+@pytest.mark.parametrize("agent", ["claude", "claude=claude-agent-acp"])
+async def test_the_first_agent_of_the_command_line_is_the_default_with_its_variables(
+    tmp_path: pathlib.Path, agent: str
+) -> None:
+    environ = fake_claude(tmp_path) | {"ANTHROPIC_API_KEY": "k"}
+    words = ("--agent", agent, "--agent", "foo=nosuch acp", "--agent-env", "OF_MY_OWN")
+    async with running_gateway(tmp_path, *words, environ=environ) as gateway:
+        listed = (await gateway.get("/api/agents"))["agents"]
+        assert [found["name"] for found in listed if found["is_default"]] == ["claude"]
+        assert {found["name"]: found["title"] for found in listed}["claude"] == "Claude"
+        state = await gateway.chat("a", "go")
+        assert state["messages"][-1]["sender"] == "agent", state
+        assert "agents.foo: The program nosuch is not found on the gateway's PATH" in gateway.log()
+        await gateway.send("b", "go", agent="foo")
+        state = await state_when(gateway.http, "b", lambda s: bool(s["messages"]) and not s["is_processing"])
+        assert "The program nosuch is not found" in state["messages"][-1]["content"]
+
+
+async def test_an_agent_of_the_command_line_without_its_key_says_what_to_set(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path, "--agent", "claude", environ=fake_claude(tmp_path)) as gateway:
+        said = (await gateway.chat("a", "go"))["messages"][-1]["content"]
+    assert "Set ANTHROPIC_API_KEY" in said
+    assert "`--agent-env ANTHROPIC_API_KEY`" in said
+
+
+async def test_config_check_names_programs_that_are_not_found(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "agents.toml"
+    file.write_text('[agents.foo]\ncommand = "nosuch acp"\n[agents.sh]\ncommand = "sh -c x"\n')
+    code, out, err = await typed("config", "check", "--config", str(file))
+    assert (code, out) == (0, "the configuration has no mistakes; programs that are not found here: 1\n")
+    assert err == (
+        "agent-gateway: agents.foo: The program nosuch is not found on the gateway's PATH. "
+        "Install it, or give its full path.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--agent", "nobody"), "'nobody' is not known; name a command, or one of claude, codex"),
+        (("--agent", "x=y 'z"), "agents.x.command: No closing quotation"),
+        (("--agent-env", "PATH"), "--agent-env: is for agents that --agent names"),
+        (("--agent", "claude", "--agent-env", "NO_SUCH_ONE"), "--agent-env NO_SUCH_ONE: is not set"),
+    ],
+)
+async def test_mistakes_about_agents_are_named(words: tuple[str, ...], said: str) -> None:
+    code, _, err = await typed("serve", *words)
+    assert code == 2
+    assert said in err

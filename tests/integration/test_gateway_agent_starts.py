@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 import time
 from typing import Any
 
 import pytest
 
-from tests.gateways import RunningGateway
+from tests.gateways import SCENARIOS, RunningGateway
 from tests.shared import SHARED, fresh_id, shared_gateway
 from tests.streams import open_stream, state_when
 
 pytestmark = SHARED
+
+
+def authenticating(name: str, scenario: str, method: str) -> str:
+    """The table of a scripted agent that is asked to authenticate."""
+    command = [sys.executable, "-m", "worker.scripted", str(SCENARIOS / f"{scenario}.json")]
+    return f'[agents.{name}]\ncommand = {json.dumps(command)}\nauth_method = "{method}"\n'
+
+
 gateway = shared_gateway(
-    """
+    authenticating("unlocked", "wants_authenticate", "key")
+    + authenticating("astray", "wants_authenticate", "nowhere")
+    + authenticating("refusing", "refuses_to_authenticate", "key")
+    + """
 [sessions]
 start_timeout_seconds = 2
 stop_grace_seconds = 0.3
 [agents.missing]
 command = "/no/such/agent --flag"
+[agents.uninstalled]
+command = "/no/such/claude-agent-acp"
 [agents.forbidden]
 command = "/etc/passwd"
 [agents.tells]
@@ -31,6 +46,8 @@ command = ["/bin/sh", "-c", "id -u >&2; touch $HOME/a && pwd -P >&2; cd $PWD/. &
         "initialize": "crashes_on_initialize",
         "hangs": "never_initializes",
         "auth": "auth_required",
+        "locked": "wants_authenticate",
+        "expiring": "credentials_expire",
         "stubborn": "ignores_eof_and_sigterm",
     },
 )
@@ -50,11 +67,20 @@ async def first_words(gateway: RunningGateway, session_id: str, agent: str) -> s
 @pytest.mark.parametrize(
     ("agent", "words"),
     [
-        ("missing", ["The agent's command is not there: /no/such/agent"]),
+        ("missing", ["The agent's command is not there: /no/such/agent", "give its full path"]),
+        ("uninstalled", ["npm install -g @agentclientprotocol/claude-agent-acp", "Node 22"]),
         ("forbidden", ["The agent's command cannot be run: Permission denied"]),
-        ("exits", ["(exit code 3)", "error: no licence found in $HOME"]),
+        (
+            "exits",
+            ["(exit code 3)", "error: no licence found in $HOME", '[agents.exits] pass_env = ["NAME"]'],
+        ),
         ("initialize", ["(exit code 101)", "panic: initialize"]),
-        ("auth", ["The agent wants credentials", "run `agent login` first"]),
+        ("auth", ["The agent wants credentials", "run `agent login` first", "`--agent-env NAME`"]),
+        ("auth", ["`login` (Log in, Run the agent once by hand)", '[agents.auth] auth_method = "login"']),
+        ("locked", ["`login` (Log in, In a terminal): run `", "--login` in a terminal"]),
+        ("locked", ["`key` (A key): set SCRIPTED_KEY; `7`.", '[agents.locked] auth_method = "key"']),
+        ("astray", ["auth_method: the agent has no method 'nowhere'. It offers: `login`"]),
+        ("refusing", ["could not authenticate by 'key': The key is not valid. Give it the variable"]),
     ],
 )
 async def test_an_agent_that_does_not_start_says_why_and_can_be_deleted(
@@ -67,6 +93,27 @@ async def test_an_agent_that_does_not_start_says_why_and_can_be_deleted(
     await until_parked(gateway, session_id)
     assert {worker.pid for worker in gateway.workers()} <= before
     assert (await gateway.delete(session_id))["deleted"] is True
+
+
+async def whole_turn(gateway: RunningGateway, agent: str) -> Any:
+    """State after a message to an agent."""
+    session_id = fresh_id(agent)
+    await gateway.send(session_id, "go", agent=agent)
+    return await state_when(
+        gateway.http, session_id, lambda s: bool(s["messages"]) and not s["is_processing"]
+    )
+
+
+async def test_an_agent_that_wants_authenticate_gets_the_method_that_is_named(
+    gateway: RunningGateway,
+) -> None:
+    assert (await whole_turn(gateway, "unlocked"))["messages"][-1]["content"] == "unlocked"
+
+
+async def test_credentials_that_are_wanted_in_a_turn_are_named_too(gateway: RunningGateway) -> None:
+    messages = (await whole_turn(gateway, "expiring"))["messages"]
+    assert messages[1]["content"] == "so far"
+    assert '[agents.expiring] pass_env = ["NAME"]' in messages[-1]["content"]
 
 
 async def test_an_agent_that_hangs_at_its_start_is_given_up(gateway: RunningGateway) -> None:
@@ -174,7 +221,8 @@ async def test_the_agents_to_choose_from_are_listed(gateway: RunningGateway) -> 
     listed: Any = (await gateway.get("/api/agents"))["agents"]
     names = {agent["name"] for agent in listed}
     assert names == {
-        *("built-in", "missing", "forbidden", "tells", "exits", "initialize", "hangs", "auth", "stubborn")
+        *("built-in", "missing", "forbidden", "tells", "exits", "initialize", "hangs", "auth", "stubborn"),
+        *("uninstalled", "locked", "unlocked", "astray", "refusing", "expiring"),
     }
     assert [agent["name"] for agent in listed if agent["is_default"]] == ["built-in"]
     assert {agent["name"]: agent["missing_api_key"] for agent in listed}["built-in"] is True

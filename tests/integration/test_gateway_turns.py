@@ -13,7 +13,13 @@ from tests.shared import SHARED, fresh_id, shared_gateway
 from tests.streams import open_stream, state_when
 
 pytestmark = SHARED
-gateway = shared_gateway(agents={"asks": "asks_permission", "untitled": "permission_without_title"})
+gateway = shared_gateway(
+    agents={
+        "asks": "asks_permission",
+        "untitled": "permission_without_title",
+        "edits": "asks_with_its_diff",
+    }
+)
 
 SLOW = "/count 1000 20"
 
@@ -242,6 +248,23 @@ async def test_a_permission_without_a_title_has_words_and_options_of_its_own(gat
     assert pending["title"]
     assert [option["option_id"] for option in pending["options"]] == ["0", "1"]
     await answer(gateway, session_id, permission_id=pending["permission_id"], option_id="1")
+    await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
+
+
+async def test_what_is_asked_for_is_shown_before_the_question(gateway: RunningGateway) -> None:
+    session_id, pending = await asked(gateway, "edits", agent="edits")
+    async with open_stream(gateway.http, session_id, after=0) as stream:
+        call = (await stream.until_event("tool_call")).data
+        question = (await stream.until_event("permission_asked")).data
+        assert call["seq"] < question["seq"]
+        assert question["tool_call_id"] == call["tool_call_id"] == pending["tool_call_id"]
+        assert (call["kind"], call["status"]) == ("edit", "pending")
+        assert call["content"][0]["newText"] == "new words"
+        assert call["raw_input"]["replace_all"] is True
+        assert [place["path"] for place in call["locations"]] == ["/work/notes.txt", "/work/index.txt"]
+        await answer(gateway, session_id, permission_id=pending["permission_id"], option_id="allow_once")
+        update = (await stream.until_event("tool_call")).data
+        assert (update["tool_call_id"], update["status"]) == (call["tool_call_id"], "completed")
     await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
 
 

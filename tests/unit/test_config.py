@@ -6,9 +6,12 @@ import pathlib
 
 import pytest
 
-from gateway.agents import AgentCatalogue
+from gateway import agent_help
+from gateway.agents import Agent, AgentCatalogue
 from gateway.config import BUILT_IN, SHOP_AGENT, Config
 from gateway.config_file import ConfigError, load
+from gateway.known_agents import KNOWN_AGENTS
+from tests.gateways import ROOT
 
 
 def written(path: pathlib.Path, text: str) -> pathlib.Path:
@@ -132,3 +135,86 @@ def test_without_a_model_the_built_in_agent_is_offline() -> None:
     config = load(environ={})
     assert not config.model.is_configured
     assert config.default_agent == BUILT_IN
+
+
+def test_a_preset_fills_in_what_is_not_named(tmp_path: pathlib.Path) -> None:
+    file = written(
+        tmp_path,
+        """
+        [agents.claude]
+        preset = "claude"
+        pass_env = ["MINE"]
+        [agents.own]
+        preset = "opencode"
+        command = "/opt/opencode acp"
+        title = "Ours"
+        [agents.own.env]
+        OPENCODE_DISABLE_AUTOUPDATE = "0"
+        """,
+    )
+    agents = load(file, environ={}).agents
+    claude, own = agents["claude"], agents["own"]
+    assert (claude.argv, claude.title) == (("claude-agent-acp",), "Claude")
+    assert {"MINE", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"} <= set(claude.pass_env)
+    assert (own.argv, own.title) == (("/opt/opencode", "acp"), "Ours")
+    assert (own.env["OPENCODE_DISABLE_AUTOUPDATE"], own.limits["memory_bytes"]) == ("0", 2_000_000_000)
+
+
+def test_an_unknown_preset_and_a_command_that_cannot_be_split_are_named(tmp_path: pathlib.Path) -> None:
+    file = written(tmp_path, '[agents.a]\npreset = "nobody"\n[agents.b]\ncommand = "x \'y"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ={})
+    unknown, unsplit = caught.value.mistakes
+    assert "agents.a.preset: 'nobody'" in unknown
+    assert "claude" in unknown
+    assert unsplit == "agents.b.command: No closing quotation"
+
+
+def test_fallbacks_give_way_to_what_is_named(tmp_path: pathlib.Path) -> None:
+    fallbacks = {"default_agent": "codex", "agents.codex.preset": "codex"}
+    config = load(None, environ={}, fallbacks=fallbacks)
+    assert (config.default_agent, config.agents["codex"].argv) == ("codex", ("codex-acp",))
+    file = written(tmp_path, 'default_agent = "built-in"\n[agents.codex]\ncommand = "mine"\n')
+    config = load(file, environ={}, fallbacks=fallbacks)
+    assert (config.default_agent, config.agents["codex"].argv) == (BUILT_IN, ("mine",))
+
+
+def test_a_known_agent_authenticates_by_its_key_if_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def codex() -> Agent:
+        config = load(None, environ={}, overrides={"agents.codex.preset": "codex"})
+        return AgentCatalogue(config).get("codex")
+
+    for name in KNOWN_AGENTS["codex"].credentials:
+        monkeypatch.delenv(name, raising=False)
+    assert codex().auth_method == ""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert (codex().auth_method, codex().env["OPENAI_API_KEY"]) == ("api-key", "k")
+
+
+def test_the_documents_list_every_known_agent() -> None:
+    text = (ROOT / "docs" / "agents.md").read_text()
+    for known in KNOWN_AGENTS.values():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{known.name}` |"))
+        for word in (
+            " ".join(known.command),
+            known.install,
+            *known.credentials,
+            *known.options,
+            *known.files,
+        ):
+            assert word in row
+
+
+def test_what_to_do_about_credentials_is_said_of_a_known_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KNOWN_AGENTS["claude"].variables:
+        monkeypatch.delenv(name, raising=False)
+    config = load(None, environ={}, overrides={"agents.cl.command": "/opt/x/claude-agent-acp"})
+    words = agent_help.credentials(AgentCatalogue(config).get("cl"), [])
+    assert words.startswith("Set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN)")
+    assert "`--agent-env ANTHROPIC_API_KEY`" in words
+    assert '`[agents.cl] pass_env = ["ANTHROPIC_API_KEY"]`' in words
+    assert "`claude setup-token`" in words
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    passing = load(None, environ={}, overrides={"agents.cl.preset": "claude"})
+    words = agent_help.credentials(AgentCatalogue(passing).get("cl"), [])
+    assert words == "It was given ANTHROPIC_API_KEY, which it does not take."

@@ -22,12 +22,13 @@ FLOORS: Final[dict[str, int]] = {
     "addresses": 1, "config": 1, "config_file": 1, "grants": 1, "limits": 1, "tenants": 1, "logs": 1,
     "updates": 1, "compaction": 1, "completion": 1, "conversation": 1, "answers": 1, "shop.words": 1,
     "metrics": 1, "tasks": 1, "trees": 1, "recent": 1, "audit": 1, "sights": 1, "tracing": 1, "tenures": 1,
-    "terminal": 1, "long_updates": 1, "egress.addresses": 1, "egress.mcp_wire": 1,
+    "terminal": 1, "long_updates": 1, "known_agents": 1, "egress.addresses": 1, "egress.mcp_wire": 1,
     # 2: contracts
     "stores.base": 2, "stores.credentials": 2, "stores.database": 2, "stores.shop": 2, "stores.products": 2,
     "agents": 2,
     "client": 2,
     # 3: what touches the world
+    "agent_help": 3,
     "spawner": 3, "spool": 3, "memory": 3, "forks": 3, "watchdog": 3, "walls": 3, "agent": 3, "broker": 3,
     "sockdiag": 3, "holders": 3, "peer_identity": 3,
     "workspace": 3, "orphans": 3, "connections": 3, "lock": 3, "stores.memory": 3, "stores.sqlite": 3,
@@ -60,7 +61,8 @@ FLOORS: Final[dict[str, int]] = {
 
 SAME_FLOOR: Final = {
     ("chat", "events"), ("chat", "lifecycle"), ("config_file", "addresses"),
-    ("config_file", "egress.addresses"), ("egress.caller", "egress.lookup"),
+    ("config_file", "egress.addresses"), ("config_file", "known_agents"), ("agent_help", "agent"),
+    ("egress.caller", "egress.lookup"),
     ("egress.mcp_client", "egress.caller"),
     ("config_file", "config"), ("config_file", "tenants"),
     ("updates", "long_updates"), ("agent", "spool"),

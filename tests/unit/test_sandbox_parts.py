@@ -53,6 +53,32 @@ def test_a_script_named_in_the_command_may_be_read_and_its_directory_not(tmp_pat
     assert grants.of_command((), None) == ()
 
 
+def test_an_agents_own_directories_come_before_the_search_path_once(tmp_path: pathlib.Path) -> None:
+    program = installed(tmp_path / "opt")
+    own = f"{tmp_path}/opt/bin"
+    assert grants.with_own_directories((str(program),), "/usr/bin:/bin") == f"{own}:/usr/bin:/bin"
+    assert grants.with_own_directories(("agent",), f"/usr/bin:{own}") == f"/usr/bin:{own}"
+    assert grants.with_own_directories(("/nowhere",), "/usr/bin") == "/usr/bin"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("#!/bin/sh -e", "/bin/sh"),
+        ("#!/usr/bin/env sh", "/bin/sh"),
+        ("#! /usr/bin/env -S A=b sh -e", "/bin/sh"),
+        ("#!/usr/bin/env nosuch", "nosuch"),
+        ("#!/usr/bin/env", None),
+        ("\x7fELF", None),
+        ("", None),
+    ],
+)
+def test_the_interpreter_of_a_script_is_found(tmp_path: pathlib.Path, line: str, found: str | None) -> None:
+    script = tmp_path / "script"
+    script.write_text(f"{line}\n")
+    assert grants.interpreter(str(script), "/bin") == found
+
+
 @pytest.mark.parametrize("sees_others", [False, True])
 @pytest.mark.parametrize("network", ["shared", "none"])
 def test_the_filter_jumps_only_forward_and_always_ends_in_an_answer(

@@ -10,7 +10,8 @@ import pytest
 from msgspec import UNSET, Raw
 
 from gateway import events as ev
-from gateway.updates import Translator
+from gateway.updates import AskedToolCall, Translator
+from worker import foreign
 
 
 def raw(update: object) -> Raw:
@@ -72,6 +73,68 @@ def test_a_tool_call_id_used_again_in_a_later_turn_is_another_call(translator: T
     (event,) = translator.events([call])
     assert isinstance(event, ev.ToolCall)
     assert (event.tool_call_id, translator.tool_call_id("c")) == ("c#t2", "c#t2")
+
+
+DIFF = [{"type": "diff", "path": "/a.py", "oldText": "a", "newText": "b"}]
+EDIT = {
+    "toolCallId": "c",
+    "title": "Edit a.py",
+    "kind": "edit",
+    "status": "pending",
+    "content": DIFF,
+    "locations": [{"path": "/a.py", "line": 3}],
+    "rawInput": {"file_path": "/a.py"},
+}
+
+
+def asked(translator: Translator, call: object) -> dict[str, Any] | None:
+    shown = translator.asked(foreign.decode(raw(call), AskedToolCall), stand_in="t1.p1")
+    return None if shown is None else json.loads(msgspec.json.encode(shown))
+
+
+def test_what_a_permission_request_says_of_its_call_is_a_tool_call(translator: Translator) -> None:
+    shown = asked(translator, EDIT)
+    assert shown == {
+        "type": "tool_call",
+        "tool_call_id": "c",
+        "turn_id": "t1",
+        "title": "Edit a.py",
+        "kind": "edit",
+        "status": "pending",
+        "content": DIFF,
+        "locations": EDIT["locations"],
+        "raw_input": EDIT["rawInput"],
+    }
+
+
+def test_a_permission_request_adds_to_a_call_that_is_known(translator: Translator) -> None:
+    translator.events([raw({"sessionUpdate": "tool_call", "toolCallId": "c", "title": "T", "kind": "edit"})])
+    shown = asked(translator, {"toolCallId": "c", "title": "", "content": DIFF, "rawInput": None})
+    assert shown == {"type": "tool_call", "tool_call_id": "c", "turn_id": "t1", "content": DIFF}
+    assert asked(translator, {"toolCallId": "c"}) is None
+    assert (asked(translator, {"toolCallId": "c", "title": "Now"}) or {})["title"] == "Now"
+
+
+def test_a_call_asked_for_in_a_later_turn_under_a_used_id_is_another(translator: Translator) -> None:
+    translator.events([raw({"sessionUpdate": "tool_call", "toolCallId": "c", "title": "T"})])
+    translator.begin_turn("t2")
+    assert (asked(translator, EDIT) or {})["tool_call_id"] == "c#t2"
+    (update,) = translator.events([raw({"sessionUpdate": "tool_call_update", "toolCallId": "c"})])
+    assert isinstance(update, ev.ToolCall)
+    assert update.tool_call_id == "c#t2"
+
+
+def test_odd_members_of_a_call_asked_for_count_as_absent(translator: Translator) -> None:
+    assert asked(translator, {"toolCallId": "c", "title": "No more than a name"}) is None
+    shown = asked(translator, {"toolCallId": None, "title": 7, "kind": {}, "status": 1, "content": DIFF})
+    assert shown == {
+        "type": "tool_call",
+        "tool_call_id": "t1.p1",
+        "turn_id": "t1",
+        "title": "",
+        "status": "pending",
+        "content": DIFF,
+    }
 
 
 def test_thoughts_and_messages_do_not_mix(translator: Translator) -> None:

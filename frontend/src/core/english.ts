@@ -54,6 +54,8 @@ export const en = {
   plan: "Plan",
   planProgress: "{done} of {all}",
   tool: "Tool call",
+  content: "Content",
+  locations: "Files",
   input: "Input",
   output: "Output",
   pending: "waiting",

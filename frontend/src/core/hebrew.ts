@@ -55,6 +55,8 @@ export const he: Record<Key, string> = {
   plan: "תוכנית",
   planProgress: "{done} מתוך {all}",
   tool: "הפעלת כלי",
+  content: "תוכן",
+  locations: "קבצים",
   input: "קלט",
   output: "פלט",
   pending: "ממתין",

@@ -13,6 +13,7 @@ import {
   type PlanItem,
   quotaWords,
   type ThoughtItem,
+  type ToolCallItem,
   wordsOf,
 } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
@@ -21,9 +22,10 @@ import { usePage } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
-import { Content, ToolCall } from "./ToolCall.tsx";
+import { Content, Substance, ToolCall } from "./ToolCall.tsx";
 
-export function ItemView({ item }: { item: Item }) {
+/** `call`: what a permission is asked for. */
+export function ItemView({ item, call }: { item: Item; call?: ToolCallItem | undefined }) {
   switch (item.kind) {
     case "message":
       return <Message item={item} />;
@@ -34,7 +36,7 @@ export function ItemView({ item }: { item: Item }) {
     case "plan":
       return <Plan item={item} />;
     case "permission":
-      return <Permission item={item} />;
+      return <Permission item={item} call={call} />;
     case "notice":
       return <Notice item={item} />;
     case "content":
@@ -151,7 +153,7 @@ function Plan({ item }: { item: PlanItem }) {
   );
 }
 
-function Permission({ item }: { item: PermissionItem }) {
+function Permission({ item, call }: { item: PermissionItem; call?: ToolCallItem | undefined }) {
   const page = usePage();
   const box = useRef<HTMLElement>(null);
   const [chosen, setChosen] = useState<string | null>(null);
@@ -196,6 +198,7 @@ function Permission({ item }: { item: PermissionItem }) {
       <p class="permission-title" dir="auto">
         <PlainText text={item.title} />
       </p>
+      {call && <Substance call={call} />}
       <div class="permission-options">
         {item.options.slice(0, OPTIONS_MOST).map((option, place) => (
           <button

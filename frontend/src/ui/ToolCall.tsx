@@ -81,17 +81,64 @@ function Body({ item }: { item: ToolCallItem }) {
   );
 }
 
+/** What a permission is asked for: all that is known of the tool call, so that nobody answers blind. */
+export function Substance({ call }: { call: ToolCallItem }) {
+  const parts = call.content ?? [];
+  const shown = new Set(parts.map((part) => part.path));
+  const places = placesOf(call.locations).filter(({ path }) => !shown.has(path));
+  const hasInput = call.raw_input != null && !isEmpty(call.raw_input);
+  if (!hasInput && parts.length === 0 && places.length === 0) return null;
+  return (
+    <div class="tool-body" data-testid="permission-substance">
+      {parts.map((part, place) => (
+        <Part key={place} part={part} label={t("content")} />
+      ))}
+      {places.length > 0 && (
+        <section class="tool-part">
+          <h3>{t("locations")}</h3>
+          <ul class="tool-places" dir="ltr">
+            {places.map(({ path, line }, place) => (
+              <li key={place}>{line === undefined ? path : `${path}:${line}`}</li>
+            ))}
+          </ul>
+        </section>
+      )}
+      {hasInput && parts.length === 0 && <Raw label={t("input")} value={call.raw_input} />}
+      {hasInput && parts.length > 0 && (
+        <details class="tool-part" data-testid="permission-input">
+          <summary>{t("input")}</summary>
+          <Raw label="" value={call.raw_input} />
+        </details>
+      )}
+    </div>
+  );
+}
+
+interface Place {
+  path: string;
+  line?: number;
+}
+
+/** The files that a call touches, as far as the agent's list can be read. */
+function placesOf(locations: unknown): Place[] {
+  if (!Array.isArray(locations)) return [];
+  return locations.flatMap((one: { path?: unknown; line?: unknown } | null) => {
+    if (typeof one?.path !== "string") return [];
+    return [typeof one.line === "number" ? { path: one.path, line: one.line } : { path: one.path }];
+  });
+}
+
 function Raw({ label, value }: { label: string; value: unknown }) {
   const text = typeof value === "string" ? value : jsonText(value);
   return (
     <section class="tool-part">
-      <h3>{label}</h3>
+      {label && <h3>{label}</h3>}
       <Clipped text={text} language={typeof value === "string" ? "" : "json"} />
     </section>
   );
 }
 
-function Part({ part }: { part: AcpToolContent }) {
+function Part({ part, label = t("output") }: { part: AcpToolContent; label?: string }) {
   if (part.type === "diff") {
     return (
       <Later weight={DIFF_WEIGHT}>
@@ -102,7 +149,7 @@ function Part({ part }: { part: AcpToolContent }) {
   if (part.content) {
     return (
       <section class="tool-part">
-        <h3>{t("output")}</h3>
+        <h3>{label}</h3>
         {part.content.type === "text" ? (
           <Clipped text={part.content.text ?? ""} language="" />
         ) : (

@@ -3,7 +3,7 @@ import type { Conversation, Item, MessageItem } from "../core/index.ts";
 import { Guard } from "./Guard.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { ItemView, OutgoingMessage } from "./Items.tsx";
-import { drawn } from "./order.ts";
+import { askedFor, drawn } from "./order.ts";
 import { useConversation, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
@@ -50,6 +50,9 @@ export function Transcript() {
   useAnnouncements(conversation, page.say.bind(page));
 
   const items = drawn(conversation.chat.items, conversation.chat.waiting);
+  // Somebody who only reads sees no card, and so the call in its own place.
+  const asked = conversation.isReadOnly ? new Map<string, never>() : askedFor(items);
+  const inCards = new Set<Item>(asked.values());
   const isNew = items.length === 0 && conversation.outgoing.length === 0;
   return (
     <div class="transcript">
@@ -64,9 +67,9 @@ export function Transcript() {
         >
           {isNew && (conversation.isReadOnly ? <NothingYet conversation={conversation} /> : <Welcome />)}
           {items.map((item) => (
-            <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item)}>
+            <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
               <Guard item={item}>
-                <ItemView item={item} />
+                <ItemView item={item} call={asked.get(item.id)} />
               </Guard>
             </div>
           ))}

@@ -1,6 +1,6 @@
 /** The order things are drawn in. Pure. */
 
-import type { Item, WaitingMessage } from "../core/index.ts";
+import type { Item, ToolCallItem, WaitingMessage } from "../core/index.ts";
 
 /**
  * The log takes a message down when it is sent, while the turn before it still goes on. A reader wants the question
@@ -28,6 +28,17 @@ export function drawn(items: readonly Item[], waiting: readonly WaitingMessage[]
     else rest.push(item);
   }
   return rest.flatMap((item) => [...(questions.get(item) ?? []), item]);
+}
+
+/** The tool calls that people are asked about right now, by the id of the permission: they are shown in its card. */
+export function askedFor(items: readonly Item[]): Map<string, ToolCallItem> {
+  const asked = new Map<string, ToolCallItem>();
+  for (const item of items) {
+    if (item.kind !== "permission" || item.outcome !== null || item.tool_call_id === null) continue;
+    const call = items.find((one): one is ToolCallItem => one.kind === "tool_call" && one.id === item.tool_call_id);
+    if (call) asked.set(item.id, call);
+  }
+  return asked;
 }
 
 function isUsers(item: Item): boolean {

@@ -39,6 +39,8 @@ OUTPUT_SHARE: Final = 0.5
 OUTPUT_BURST_SECONDS: Final = 1.0
 """How far it may run ahead of its share: long answers that come at once do not feel it."""
 OUTPUT_PAUSE_SECONDS: Final = 0.2
+LONG_PAUSE_SECONDS: Final = 2.0
+"""At most so long is an agent not read after a long line, which costs its share of time, too."""
 BACKLOG_BYTES: Final = 4 * 1024 * 1024
 """An agent whose events wait for the disk with so many bytes is not read meanwhile."""
 UNREAD_BYTES: Final = 4 * 1024 * 1024
@@ -369,17 +371,28 @@ class AgentConnection:
             self._reader.resume("held")
 
     async def _take_long(self, line: acp.Spooled) -> None:
+        spent = 0.0
         async with self._intake.room(line.size_bytes):
             try:
                 if not self._refuse_more():
-                    await self._handle_long(line)
+                    spent = await self._handle_long(line)
             finally:
                 line.spool.drop()
             del line
             await self._handler.written()
+        await asyncio.sleep(min(LONG_PAUSE_SECONDS, spent * (1 - OUTPUT_SHARE) / OUTPUT_SHARE))
 
-    async def _handle_long(self, line: acp.Spooled) -> None:
-        message = line.decode()
+    async def _handle_long(self, line: acp.Spooled) -> float:
+        """Makes events of it; the seconds that decoding took."""
+        async with self._intake.decoding:  # one at a time, in a thread: it may take a second
+            began = time.perf_counter()
+            message = await asyncio.to_thread(line.decode)
+            spent = time.perf_counter() - began
+        if self._end is None:
+            await self._take_decoded(message, line)
+        return spent
+
+    async def _take_decoded(self, message: acp.Message, line: acp.Spooled) -> None:
         if not isinstance(message, acp.Envelope) or message.method != "session/update":
             self._take(message)
             return

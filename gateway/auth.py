@@ -408,6 +408,9 @@ class Gate:
         subject = connection.headers.get(config.user_header, "")
         if not subject:
             return None
+        for name in filter(None, (config.user_header, config.tenant_header)):
+            if len(connection.headers.getlist(name)) > 1:
+                raise Unauthorized(f"The proxy must say {name} once: it adds its own to the caller's.")
         named = connection.headers.get(config.tenant_header, "") if config.tenant_header else ""
         return principal_from(
             {"sub": subject, "tenant": named or config.tenant},

@@ -444,6 +444,13 @@ class Event:
                 self._frame = frame
         return frame
 
+    def json_slices(self, size: int) -> Iterator[bytes]:
+        """`json` piece by piece, so that no second copy of a large event exists."""
+        yield self._json_head
+        body = memoryview(in_one_line(self.body))[1:]
+        for start in range(0, len(body), size):
+            yield bytes(body[start : start + size])
+
     def frame_slices(self, size: int) -> Iterator[bytes]:
         """The frame of a large event piece by piece, so that no second copy of it exists."""
         head, body, end = self._frame_parts()

@@ -46,7 +46,12 @@ ASK_BYTES: Final = 8 * 1024 * 1024
 TITLE_CHARACTERS: Final = 2_000
 OPTION_CHARACTERS: Final = 200
 OPTIONS: Final = 32
+PENDING: Final = 64
+"""Permission requests of one agent that wait at once."""
 """A permission request offers at most so many answers; names and title are cut to so many characters."""
+REASON_CHARACTERS: Final = 100
+"""A reason or code that programs read is cut to so many."""
+SESSION_ID_CHARACTERS: Final = 1_024
 FAILURE_CHARACTERS: Final = 4_000
 """An agent's own words for a failure are shown up to here."""
 WALLET_BYTES: Final = 64 * 1024
@@ -181,6 +186,8 @@ class AgentPeer:
             opened = await self.connection.open_session("session/new", params)
             if not isinstance(opened.session_id, str):
                 raise AgentGone("The agent opened a session without an id.")
+            if len(opened.session_id) > SESSION_ID_CHARACTERS:
+                raise AgentGone(f"The agent's session id has more than {SESSION_ID_CHARACTERS} characters.")
             self.agent_session_id = opened.session_id
             self._options(opened.modes, opened.config_options)
             self._needs_transcript = self._has_history()
@@ -277,7 +284,7 @@ class AgentPeer:
             prompted = await self.connection.prompt(self.agent_session_id, blocks)
         except AgentError as error:
             return ev.TurnEnded(turn.turn_id, "error", self._failure(error))
-        return ev.TurnEnded(turn.turn_id, prompted.stop_reason)
+        return ev.TurnEnded(turn.turn_id, prompted.stop_reason[:REASON_CHARACTERS])
 
     def _failure(self, error: AgentError) -> ev.Failure:
         """The agent's error as the user reads it."""
@@ -285,7 +292,7 @@ class AgentPeer:
         words = error.error.message[:FAILURE_CHARACTERS] or "The agent failed without saying why."
         if error.error.code == AUTH_REQUIRED and not self._owner.agent.is_built_in:
             return ev.Failure("auth_required", self.wants_credentials(words))
-        return ev.Failure(data.code, words, data.retryable)
+        return ev.Failure(data.code[:REASON_CHARACTERS], words, data.retryable)
 
     def wants_credentials(self, said: str) -> str:
         """What the agent said of the credentials that it wants, and what to do."""
@@ -341,13 +348,21 @@ class AgentPeer:
         except msgspec.DecodeError as error:
             self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
             return
-        if not self._turn_id or not 0 < len(ask.options) <= OPTIONS:
+        if not self._turn_id or not ask.options:
             self.connection.respond(message.id_or_none, {"outcome": {"outcome": "cancelled"}})
+            return
+        if len(ask.options) > OPTIONS or len(self._pending) >= PENDING:
+            words = (
+                f"A request offers at most {OPTIONS} options, and at most {PENDING} requests wait at once."
+            )
+            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, words)
             return
         self._asked += 1
         permission_id = f"{self._turn_id}.p{self._asked}"
         options = tuple(
-            ev.PermissionOption(o.option_id, (o.name or o.option_id)[:OPTION_CHARACTERS], o.kind)
+            ev.PermissionOption(
+                o.option_id, (o.name or o.option_id)[:OPTION_CHARACTERS], o.kind[:OPTION_CHARACTERS]
+            )
             for o in ask.options
         )
         self._pending[permission_id] = _Pending(message.id_or_none, frozenset(o.option_id for o in options))
@@ -382,16 +397,19 @@ class AgentPeer:
         return acp.parse(message.params, kind, self.connection.on_odd, limit_bytes=limit_bytes)
 
     def on_updates(self, updates: Sequence[Raw]) -> None:
-        events = self._translator.events(updates)
-        if self._is_replaying:
+        if self._is_replaying:  # what was said before is in the log: nothing of it is remembered here
+            events = Translator(self.connection.on_odd).events(updates)
             events = [event for event in events if isinstance(event, ev.AgentCommands | ev.AgentOptions)]
+        else:
+            events = self._translator.events(updates)
         if events:
             self._owner.on_events(events)
 
     def on_long_update(self, update: Raw) -> Iterator[int]:
+        if self._is_replaying:
+            return
         for events, used in self._translator.long(update):
-            if not self._is_replaying:
-                self._owner.on_events(events)
+            self._owner.on_events(events)
             yield used
 
     def refusal(self) -> str | None:

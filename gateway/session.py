@@ -40,6 +40,10 @@ FAILED_WORDS = (
 )
 
 
+_NOT_ITS_FAULT = (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST)
+"""Ends of a worker that say nothing of the next one."""
+
+
 class Session(SessionVerbs):
     """One conversation; see the module."""
 
@@ -134,7 +138,7 @@ class Session(SessionVerbs):
             end = WorkerEnd.CLOSED if self.is_ending else WorkerEnd.PARKED
         except WorkerFailed as failure:
             end, message = failure.reason, failure.message
-            if end not in (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED):  # ended by us, at somebody's word
+            if end not in _NOT_ITS_FAULT:
                 self._deaths.note()
         self._cut_turn(end, message)
         receipt = await self._stop_worker()

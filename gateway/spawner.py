@@ -153,7 +153,7 @@ def why_ended(end: Exit, limits: Limits) -> tuple[WorkerEnd, str] | None:
         "file_size": f"The agent wrote a file larger than the {megabytes} it may, and was ended.",
         "cpu": f"The agent used more than the {limits.cpu_seconds} seconds of CPU it may, and was ended.",
         "turn_cpu": f"The agent used more than the {limits.turn_cpu_seconds} seconds of CPU that one answer "
-        "may take, and was ended.",
+        "may take, or used them after it, and was ended.",
     }
     if end.cause == "forkserver_lost":
         lost = "The fork server ended, and every agent with it; the next message starts a new one."

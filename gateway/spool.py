@@ -81,6 +81,8 @@ class Intake:
     def __init__(self, total_bytes: int = INTAKE_BYTES) -> None:
         self._left = total_bytes
         self._total = total_bytes
+        self.decoding = asyncio.Lock()
+        """Held while a long line is decoded."""
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @contextlib.asynccontextmanager

@@ -19,6 +19,10 @@ from gateway import long_updates
 from worker import foreign
 from worker.foreign import Amount, Count, Name, OnOdd
 
+ID_CHARACTERS: Final = 1_024
+"""A tool call with a longer id is passed on as it is, and not remembered."""
+TITLE_CHARACTERS: Final = 300
+"""An agent's title of a session is cut to so many."""
 OUTSIDE_TURN: Final = "outside"
 """The turn id of what an agent says before its first turn."""
 
@@ -181,6 +185,9 @@ class Translator:
             except msgspec.DecodeError:
                 out.append(ev.AgentUpdate(update))
                 continue
+            if isinstance(known, _ToolCallFields) and len(known.tool_call_id) > ID_CHARACTERS:
+                out.append(ev.AgentUpdate(update))
+                continue
             self._translate(known, update, out)
         return out
 
@@ -231,7 +238,7 @@ class Translator:
             case _Options(config_options=options):
                 out.append(ev.AgentOptions(config_options=options))
             case _Info(title=str(title)):
-                out.append(ev.SessionInfo(title))
+                out.append(ev.SessionInfo(title[:TITLE_CHARACTERS]))
             case _Usage(used=used, size=size, cost=cost):
                 out.append(ev.Usage(used=used, size=size, cost=self._cost(cost)))
 

@@ -98,11 +98,9 @@ class Watchdog:
             _end(worker, passed)
 
     async def _look_at_turns(self) -> None:
-        """Ends the workers whose turn has used more CPU time than it may."""
+        """Ends the workers whose turn, or the time since it, has used more CPU time than a turn may."""
         at_work = [
-            worker
-            for worker in self._workers()
-            if worker.turn and worker.request.limits.turn_cpu_seconds and _lives(worker)
+            worker for worker in self._workers() if worker.request.limits.turn_cpu_seconds and _lives(worker)
         ]
         turns = [worker.turn for worker in at_work]
         measured = await asyncio.to_thread(_cpu_seconds, at_work) if at_work else []

@@ -34,7 +34,7 @@ LINE_LIMIT_BYTES: Final = 16 * 1024 * 1024
 SPOOL_ABOVE_BYTES: Final = 256 * 1024
 """A longer line is spooled, if there is a spool."""
 NAME_BYTES: Final = 1024
-"""The id or method of a long line is at most so long."""
+"""An id or a method is at most so long."""
 ERROR_BYTES: Final = 256 * 1024
 """The error of a long line is at most so long."""
 PARSE_BYTES: Final = 1024 * 1024
@@ -154,6 +154,8 @@ class _Long(msgspec.Struct, frozen=True):
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+_BEFORE_AN_OBJECT: Final = b" \t\r\n\xef\xbb\xbf"
+"""White space, and the bytes of a byte order mark."""
 _decode_long_envelope = msgspec.json.Decoder(_Long).decode
 _encoder = msgspec.json.Encoder()
 _EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
@@ -265,6 +267,8 @@ class Lines:
 
 def decode(line: bytes, on_odd: OnOdd = foreign.ignored) -> Message:
     """One line as a message; anything that is not JSON-RPC is `Garbage`."""
+    if not line.startswith(b"{") and not line.lstrip(_BEFORE_AN_OBJECT).startswith(b"{"):
+        return _garbage(line)
     line = foreign.tidied(line, on_odd)
     odd: list[str] = []
     try:
@@ -278,9 +282,16 @@ def decode(line: bytes, on_odd: OnOdd = foreign.ignored) -> Message:
             return _garbage(line)
         if "error" in odd:
             message = msgspec.structs.replace(message, error=_NO_ERROR)
-    if message.method is None and message.id is msgspec.UNSET:
+    if (message.method is None and message.id is msgspec.UNSET) or _has_long_name(message):
         return _garbage(line)
     return message
+
+
+def _has_long_name(message: Envelope) -> bool:
+    """Whether its id or method is too long to be kept, or said back."""
+    return (isinstance(message.id, str) and len(message.id) > NAME_BYTES) or (
+        message.method is not None and len(message.method) > NAME_BYTES
+    )
 
 
 _LONE: Final = re.compile(
@@ -316,7 +327,7 @@ def _decode_long(line: Any) -> Envelope | Garbage:
         if _size(long.id) > NAME_BYTES or _size(long.method) > NAME_BYTES:
             return _garbage(line[:_GARBAGE_KEPT_BYTES])
         message = Envelope(
-            _id(raw(long.id)) if isinstance(long.id, msgspec.Raw) else msgspec.UNSET,
+            foreign.decode(long.id, cast("Any", Id)) if isinstance(long.id, msgspec.Raw) else msgspec.UNSET,
             _method(long.method),
             long.params,
             long.result,
@@ -327,9 +338,6 @@ def _decode_long(line: Any) -> Envelope | Garbage:
     if message.method is None and message.id is msgspec.UNSET:
         return _garbage(line[:_GARBAGE_KEPT_BYTES])
     return message
-
-
-_id = msgspec.json.Decoder(Id).decode
 
 
 def _method(method: msgspec.Raw | msgspec.UnsetType) -> str | None:

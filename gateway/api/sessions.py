@@ -5,7 +5,8 @@ Not yours and not there are the same 404.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +30,7 @@ from gateway.stores.base import SessionRecord
 
 TITLE_CHARACTERS = 200
 EXPORT_PAGE_BYTES = 256 * 1024
+EXPORT_SLICE_BYTES = 64 * 1024
 MAX_RETENTION_DAYS = 3650
 
 
@@ -199,8 +201,8 @@ class SessionsFace:
             "Cache-Control": "no-store",
         }
         if kind == "markdown":
-            text = "".join(markdown(source.fold))
-            return Response(text, media_type="text/markdown; charset=utf-8", headers=headers)
+            text = _slowly(markdown(source.fold))
+            return StreamingResponse(text, media_type="text/markdown; charset=utf-8", headers=headers)
         lines = _jsonl(source.log, source.log.visible_seq)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
@@ -314,23 +316,33 @@ class SessionsFace:
         )
 
 
-async def _jsonl(log: EventLog, through: int):  # type: ignore[no-untyped-def]
+async def _jsonl(log: EventLog, through: int) -> AsyncIterator[bytes]:
     """Every kept event up to one, one JSON object a line: what comes later may be somebody else's."""
     cursor = await log.oldest()
     while cursor < through and (page := await log.read(cursor, max_bytes=EXPORT_PAGE_BYTES)).events:
         cursor = page.events[-1].seq
-        yield b"".join([event.json + b"\n" for event in page.events if event.seq <= through])
+        for event in page.events:
+            if event.seq <= through:
+                for piece in event.json_slices(EXPORT_SLICE_BYTES):
+                    yield piece
+                yield b"\n"
+
+
+async def _slowly(parts: Iterator[str]) -> AsyncIterator[str]:
+    for part in parts:
+        yield part
 
 
 def markdown(fold: ChatState) -> Iterator[str]:
     """The conversation as Markdown, for people."""
     names = {"user": "You", "agent": fold.agent or "Agent", "system": "System"}
-    yield f"# {fold.title or fold.session_id}\n"
+    # What is said meanwhile may be somebody else's: each text is taken as it is now.
+    texts: list[Iterable[str]] = [(f"# {fold.title or fold.session_id}\n",)]
     for message in fold.messages:
         if message.text.length:
-            yield f"\n## {names[message.sender]} — {iso(message.at)}\n\n"
-            yield from message.text.pieces()
-            yield "\n"
+            head = f"\n## {names[message.sender]} — {iso(message.at)}\n\n"
+            texts += ((head,), message.text.pieces(), ("\n",))
+    return itertools.chain.from_iterable(texts)
 
 
 def _title(text: str) -> str:

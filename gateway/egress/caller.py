@@ -298,7 +298,9 @@ def _parsed(text: str) -> URL:
     except (ValueError, UnicodeError):
         raise CallRefused("This is no URL.") from None
     if not is_usable:
-        raise CallRefused("A server's URL begins with http:// or https://.")
+        if url.scheme not in ("http", "https"):
+            raise CallRefused("A server's URL begins with http:// or https://.")
+        raise CallRefused("The URL names no host that can be called, or no port.")
     if url.raw_user is not None or url.raw_password is not None:
         raise CallRefused("A URL must not hold credentials.")
     try:

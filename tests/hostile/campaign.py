@@ -26,7 +26,17 @@ ATTACKS: Final[dict[str, tuple[str, ...]]] = {
     "talker": (
         *("text 20 15", "emoji 2 15", "escapes 2 15", "halves 4 15", "words 50000 0", "image 8 15"),
         *("tool 8 15", "tools 30000 0", "title 4 15", "id 4 15", "unknown 6 15", "members 2 15", "plan 4 15"),
-        *("request 100 0.2", "error 4 15", "meta 4 15", "permission 4 15", "endless 1 17"),
+        *(
+            "request 12000 0.0005",
+            "error 4 15",
+            "meta 4 15",
+            "permission 4 15",
+            "endless 1 17",
+            "deep 2 14",
+            "strings 2 14",
+            "asks 400 0.2",
+            "crumbs 4 1",
+        ),
     ),
     "files": ("nest 1100", "sparse 9000", "many 20000"),
     "host": (

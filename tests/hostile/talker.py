@@ -78,6 +78,19 @@ def lines(kind: str, count: int, size: int) -> Iterator[bytes]:
                     b'{"options":[{"optionId":"a","name":"a","kind":"allow_once"}],"toolCall":{"title":"'
                 )
                 yield filled(head + options, b'"}}}', b"p", size)
+            case "asks":
+                head = b'{"jsonrpc":"2.0","id":"%b%b","method":"session/request_permission","params":'
+                options = (
+                    b'{"options":[{"optionId":"a","name":"a","kind":"allow_once"}],"toolCall":{"title":"x"}}}'
+                )
+                yield head % (name, b"i" * size) + options
+            case "deep":
+                nested = b"[" * 150 + b"]" * 150 + b","
+                yield filled(b'{"jsonrpc":"2.0","method":"no/such","params":[', b"0]}", nested, size)
+            case "strings":
+                yield filled(b'{"jsonrpc":"2.0","method":"no/such","params":[', b'"["]}', b'"[",', size)
+            case "crumbs":
+                yield b"x\n" * (size // 2)
             case "endless":
                 yield b"x" * size
 

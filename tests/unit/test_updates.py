@@ -10,7 +10,7 @@ import pytest
 from msgspec import UNSET, Raw
 
 from gateway import events as ev
-from gateway.updates import AskedToolCall, Translator
+from gateway.updates import ID_CHARACTERS, AskedToolCall, Translator
 from worker import foreign
 
 
@@ -230,3 +230,13 @@ def test_ids_of_another_type_are_their_text(translator: Translator) -> None:
 def test_an_update_without_what_it_needs_is_passed_on_as_it_is(translator: Translator) -> None:
     for update in ({"sessionUpdate": "tool_call"}, {"sessionUpdate": "tool_call", "toolCallId": None}):
         assert translator.events([raw(update)]) == [ev.AgentUpdate(raw(update))]
+
+
+def test_a_tool_call_with_an_id_too_long_to_remember_is_passed_on() -> None:
+    translator = Translator()
+    translator.begin_turn("t")
+    for length, kind in ((ID_CHARACTERS, ev.ToolCall), (ID_CHARACTERS + 1, ev.AgentUpdate)):
+        update = {"sessionUpdate": "tool_call", "toolCallId": "c" * length, "title": "x"}
+        [event] = translator.events([msgspec.Raw(msgspec.json.encode(update))])
+        assert isinstance(event, kind)
+    assert len(translator._tool_calls) == 1

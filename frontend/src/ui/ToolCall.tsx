@@ -10,12 +10,13 @@ const LINES_MOST = 200;
 
 export function ToolCall({ item }: { item: ToolCallItem }) {
   const status = item.status ?? "pending";
-  const hasDiff = item.content?.some((part) => part.type === "diff") ?? false;
+  const parts = partsOf(item.content);
+  const hasDiff = parts.some((part) => part.type === "diff");
   const [isOpen, setOpen] = useState(hasDiff);
   useEffect(() => {
     if (hasDiff) setOpen(true);
   }, [hasDiff]);
-  const hasBody = hasDiff || Boolean(item.content?.length) || item.raw_input != null || item.raw_output != null;
+  const hasBody = parts.length > 0 || item.raw_input != null || item.raw_output != null;
   return (
     <details
       class={`tool tool-${status}`}
@@ -59,7 +60,7 @@ function statusWord(status: string): string {
 }
 
 function Body({ item }: { item: ToolCallItem }) {
-  const parts = item.content ?? [];
+  const parts = partsOf(item.content);
   const showsOutput = item.raw_output != null && parts.length === 0;
   return (
     <div class="tool-body">
@@ -74,7 +75,7 @@ function Body({ item }: { item: ToolCallItem }) {
 
 /** What a permission is asked for: all that is known of the tool call, so that nobody answers blind. */
 export function Substance({ call }: { call: ToolCallItem }) {
-  const parts = call.content ?? [];
+  const parts = partsOf(call.content);
   const shown = new Set(parts.map((part) => part.path));
   const places = placesOf(call.locations).filter(({ path }) => !shown.has(path));
   const hasInput = call.raw_input != null && !isEmpty(call.raw_input);
@@ -105,6 +106,16 @@ export function Substance({ call }: { call: ToolCallItem }) {
   );
 }
 
+/** What a call brings along, as far as the agent's list can be read: the log keeps it as it came. */
+function partsOf(content: unknown): AcpToolContent[] {
+  if (!Array.isArray(content)) return [];
+  return content.filter((part) => typeof part === "object" && part !== null && !Array.isArray(part));
+}
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
 interface Place {
   path: string;
   line?: number;
@@ -131,13 +142,13 @@ function Raw({ label, value }: { label: string; value: unknown }) {
 
 function Part({ part, label = t("output") }: { part: AcpToolContent; label?: string }) {
   if (part.type === "diff")
-    return <Diff path={part.path ?? ""} before={part.oldText ?? ""} after={part.newText ?? ""} />;
+    return <Diff path={textOf(part.path)} before={textOf(part.oldText)} after={textOf(part.newText)} />;
   if (part.content) {
     return (
       <section class="tool-part">
         <h3>{label}</h3>
         {part.content.type === "text" ? (
-          <Clipped text={part.content.text ?? ""} language="" />
+          <Clipped text={textOf(part.content.text)} language="" />
         ) : (
           <Content content={part.content} />
         )}

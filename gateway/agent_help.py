@@ -136,7 +136,9 @@ def _where(agent: Agent, variable: str) -> str:
 def _offered(agent: Agent, methods: Sequence[AuthMethod]) -> str:
     shown = "; ".join(_method(agent, method) for method in methods[:METHODS_NAMED])
     named = [method.id for method in methods if method.type != "terminal"]
-    choose = f' Choose one: `[agents.{agent.name}] auth_method = "{named[0]}"`.' if named else ""
+    usual = agent.known.auth_method if agent.known is not None else ""
+    chosen = usual if usual in named else named[0] if named else ""
+    choose = f' Choose one: `[agents.{agent.name}] auth_method = "{_cut(chosen)}"`.' if chosen else ""
     return f"It offers: {shown}.{choose}"
 
 

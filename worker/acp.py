@@ -324,7 +324,7 @@ def _decode_long(line: Any) -> Envelope | Garbage:
         return _garbage(line[:_GARBAGE_KEPT_BYTES])
     try:
         long = _decode_long_envelope(line)
-        if _size(long.id) > NAME_BYTES or _size(long.method) > NAME_BYTES:
+        if max(_size(long.id), _size(long.method)) > NAME_BYTES + len(b'""'):
             return _garbage(line[:_GARBAGE_KEPT_BYTES])
         message = Envelope(
             foreign.decode(long.id, cast("Any", Id)) if isinstance(long.id, msgspec.Raw) else msgspec.UNSET,

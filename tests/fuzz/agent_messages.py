@@ -79,7 +79,9 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
             "protocolVersion": 1,
             "agentCapabilities": {"loadSession": True, "sessionCapabilities": {"resume": {}}},
             "agentInfo": {"name": "x", "title": "X", "version": "1"},
-            "authMethods": [{"id": "a", "name": "A"}],
+            "authMethods": [
+                {"id": "a", "name": "A", "type": "terminal", "args": ["login"], "vars": [{"name": "KEY"}]}
+            ],
         },
     },
     "session/new": {

@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 from gateway import agent_help
+from gateway.agent import AuthMethod
 from gateway.agents import Agent, AgentCatalogue
 from gateway.config import BUILT_IN, SHOP_AGENT, Config
 from gateway.config_file import ConfigError, load
@@ -218,3 +219,11 @@ def test_what_to_do_about_credentials_is_said_of_a_known_agent(monkeypatch: pyte
     passing = load(None, environ={}, overrides={"agents.cl.preset": "claude"})
     words = agent_help.credentials(AgentCatalogue(passing).get("cl"), [])
     assert words == "It was given ANTHROPIC_API_KEY, which it does not take."
+
+
+def test_of_the_methods_of_a_known_agent_the_one_that_takes_its_key_is_chosen() -> None:
+    config = load(None, environ={}, overrides={"agents.g.command": "gemini --acp"})
+    methods = [AuthMethod("oauth-personal"), AuthMethod("gemini-api-key"), AuthMethod("t", type="terminal")]
+    words = agent_help.credentials(AgentCatalogue(config).get("g"), methods)
+    assert words.endswith('Choose one: `[agents.g] auth_method = "gemini-api-key"`.')
+    assert "run `gemini --acp` in a terminal" in words

@@ -18,12 +18,13 @@ const DIFF_WEIGHT = 6_000;
 
 export function ToolCall({ item }: { item: ToolCallItem }) {
   const status = item.status ?? "pending";
-  const hasDiff = item.content?.some((part) => part.type === "diff") ?? false;
+  const parts = partsOf(item.content);
+  const hasDiff = parts.some((part) => part.type === "diff");
   const [isOpen, setOpen] = useState(hasDiff);
   useEffect(() => {
     if (hasDiff) setOpen(true);
   }, [hasDiff]);
-  const hasBody = hasDiff || Boolean(item.content?.length) || item.raw_input != null || item.raw_output != null;
+  const hasBody = parts.length > 0 || item.raw_input != null || item.raw_output != null;
   return (
     <details
       class={`tool tool-${status}`}
@@ -67,7 +68,7 @@ function statusWord(status: string): string {
 }
 
 function Body({ item }: { item: ToolCallItem }) {
-  const parts = item.content ?? [];
+  const parts = partsOf(item.content);
   const showsOutput = item.raw_output != null && parts.length === 0;
   return (
     <div class="tool-body">
@@ -83,7 +84,7 @@ function Body({ item }: { item: ToolCallItem }) {
 
 /** What a permission is asked for: all that is known of the tool call, so that nobody answers blind. */
 export function Substance({ call }: { call: ToolCallItem }) {
-  const parts = call.content ?? [];
+  const parts = partsOf(call.content);
   const shown = new Set(parts.map((part) => part.path));
   const places = placesOf(call.locations).filter(({ path }) => !shown.has(path));
   const hasInput = call.raw_input != null && !isEmpty(call.raw_input);
@@ -114,6 +115,16 @@ export function Substance({ call }: { call: ToolCallItem }) {
   );
 }
 
+/** What a call brings along, as far as the agent's list can be read: the log keeps it as it came. */
+function partsOf(content: unknown): AcpToolContent[] {
+  if (!Array.isArray(content)) return [];
+  return content.filter((part) => typeof part === "object" && part !== null && !Array.isArray(part));
+}
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
 interface Place {
   path: string;
   line?: number;
@@ -142,7 +153,7 @@ function Part({ part, label = t("output") }: { part: AcpToolContent; label?: str
   if (part.type === "diff") {
     return (
       <Later weight={DIFF_WEIGHT}>
-        <Diff path={part.path ?? ""} before={part.oldText ?? ""} after={part.newText ?? ""} />
+        <Diff path={textOf(part.path)} before={textOf(part.oldText)} after={textOf(part.newText)} />
       </Later>
     );
   }
@@ -151,7 +162,7 @@ function Part({ part, label = t("output") }: { part: AcpToolContent; label?: str
       <section class="tool-part">
         <h3>{label}</h3>
         {part.content.type === "text" ? (
-          <Clipped text={part.content.text ?? ""} language="" />
+          <Clipped text={textOf(part.content.text)} language="" />
         ) : (
           <Content content={part.content} />
         )}

@@ -199,15 +199,15 @@ def _keys(options: argparse.Namespace) -> int:
             case "revoke":
                 terminal.say(f"{(await client.revoke_key(options.id)).id}: revoked")
 
-    return _quietly(options, act)
+    return _quietly(options, act, makes_keys=options.action in ("create", "rotate"))
 
 
-def _quietly(options: argparse.Namespace, act: Any) -> int:
+def _quietly(options: argparse.Namespace, act: Any, *, makes_keys: bool = False) -> int:
     from gateway import commands  # heavy
 
     config = _configured(options)
     logs.configure(level="error", form="text")
-    return commands.keys(config, act)
+    return commands.keys(config, act, makes_keys=makes_keys)
 
 
 def _add_top(commands: Any) -> None:
@@ -224,8 +224,9 @@ def _top(options: argparse.Namespace) -> int:
     from gateway.client import GatewayClient
     from gateway.lock import is_held
 
-    if not is_held(_configured(options).data_path):
-        terminal.complain("agent-gateway: no gateway runs on this data directory")
+    data = _configured(options).data_path
+    if not is_held(data):
+        terminal.complain(f"agent-gateway: no gateway runs on {data}")
         return 1
 
     async def act(client: GatewayClient) -> None:
@@ -275,7 +276,8 @@ def _config(options: argparse.Namespace) -> int:
         case "reload":
             from gateway import commands  # heavy
 
-            return _quietly(options, commands.reload)
+            logs.configure(level="error", form="text")
+            return commands.reload_running(config)
     return 0
 
 

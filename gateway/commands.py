@@ -43,6 +43,10 @@ DRAIN_EXTRA_SECONDS: Final = 30.0
 DRAIN_POLL_SECONDS: Final = 0.05
 
 
+class NothingThere(Exception):
+    """No gateway runs on the data directory, and it holds no store that a command could read."""
+
+
 def sessions(
     config: Config, action: str, ids: list[str], *, form: str, is_all: bool, owner: str | None
 ) -> int:
@@ -50,12 +54,15 @@ def sessions(
     return _spoken(_sessions(config, action, ids, form=form, is_all=is_all, owner=owner))
 
 
-def keys(config: Config, act: Callable[[GatewayClient], Awaitable[None]]) -> int:
+def keys(config: Config, act: Callable[[GatewayClient], Awaitable[None]], *, makes_keys: bool = False) -> int:
     """Does something with keys, tenants or the configuration of the running gateway; the exit code."""
+    is_absent = not is_held(config.data_path)
 
     async def spoken() -> int:
         async with _gateway(config) as client:
             await act(client)
+        if makes_keys and is_absent:
+            terminal.complain(f"no gateway runs on {config.data_path}: its next start knows the key")
         return 0
 
     return _spoken(spoken())
@@ -64,9 +71,17 @@ def keys(config: Config, act: Callable[[GatewayClient], Awaitable[None]]) -> int
 def _spoken(work: Coroutine[None, None, int]) -> int:
     try:
         return asyncio.run(work)
-    except (Refused, GatewayError, aiohttp.ClientError, OSError) as error:
+    except (Refused, GatewayError, NothingThere, aiohttp.ClientError, OSError) as error:
         terminal.complain(f"agent-gateway: {error}")
         return 1
+
+
+def reload_running(config: Config) -> int:
+    """`agent-gateway config reload`; the exit code. It is about a gateway that runs, never one of our own."""
+    if not is_held(config.data_path):
+        terminal.complain(f"agent-gateway: no gateway runs on {config.data_path}: nothing to reload")
+        return 1
+    return keys(config, reload)
 
 
 async def list_keys(client: GatewayClient) -> None:
@@ -148,10 +163,12 @@ async def _export(chunks: AsyncIterator[bytes]) -> None:
 @contextlib.asynccontextmanager
 async def _gateway(config: Config, *, owner: str | None = None) -> AsyncIterator[GatewayClient]:
     """A client of the gateway that holds the data directory, or of one of our own for the moment; over its
-    operator's socket.
+    operator's socket. Raises NothingThere if there is neither a gateway nor a store: only `serve` and
+    `restore` make one.
     """
     async with contextlib.AsyncExitStack() as stack:
         if not is_held(config.data_path):
+            _check_there(config)
             await stack.enter_async_context(running(Gateway(config), listen("127.0.0.1", 0)))
         client = GatewayClient(
             "http://localhost",
@@ -160,6 +177,18 @@ async def _gateway(config: Config, *, owner: str | None = None) -> AsyncIterator
             headers={"X-On-Behalf-Of": owner} if owner else None,
         )
         yield await stack.enter_async_context(client)
+
+
+def _check_there(config: Config) -> None:
+    """Raises NothingThere if a gateway of our own would begin with an empty store."""
+    data = config.data_path
+    if config.store == "memory://":
+        raise NothingThere(f"no gateway runs on {data}, and a store in memory is gone with its gateway")
+    if not config.database_path.exists():
+        raise NothingThere(
+            f"no gateway runs on {data}, and there is no database {config.database_path}. Name the data "
+            f"directory of a gateway with --data-dir, or start one: agent-gateway serve --data-dir {data}"
+        )
 
 
 def _print_table(found: Iterable[SessionSummary]) -> None:

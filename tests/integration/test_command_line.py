@@ -116,8 +116,54 @@ async def test_sessions_are_read_and_erased_when_no_gateway_runs(tmp_path: pathl
     assert not list((tmp_path / "data" / "sessions").iterdir())
 
 
+ASKING = (
+    ("sessions", "ls"),
+    ("sessions", "rm", "--all"),
+    ("keys", "create", "ann"),
+    ("keys", "ls"),
+    ("tenants", "ls"),
+    ("config", "reload"),
+    ("backup", "kept.tar"),
+    ("drain",),
+    ("top", "--once"),
+)
+"""Commands about a gateway that is there."""
+
+
+async def test_where_no_gateway_is_nothing_is_made(tmp_path: pathlib.Path) -> None:
+    data = tmp_path / "typo"
+    told = await asyncio.gather(*(typed(*words, "--data-dir", str(data)) for words in ASKING))
+    for words, (code, out, err) in zip(ASKING, told, strict=True):
+        assert (code, out) == (1, ""), (words, out, err)
+        assert err.startswith("agent-gateway: "), words
+        assert str(data) in err, words
+        assert len(err.splitlines()) == 1, (words, err)
+    code, _, _ = await typed("doctor", "--data-dir", str(data))
+    assert not list(tmp_path.iterdir()), "looking must not make anything"
+    environ = {"AGENT_GATEWAY_STORE": "memory://"}
+    code, out, err = await typed("keys", "create", "ann", "--data-dir", str(data), environ=environ)
+    assert (code, out, "in memory" in err) == (1, "", True)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_key_made_while_no_gateway_runs_opens_the_next(tmp_path: pathlib.Path) -> None:
+    data, config = ("--data-dir", str(tmp_path / "data")), '[auth]\nmodes = ["keys"]\n'
+    async with running_gateway(tmp_path, config=config):
+        _, _, err = await typed("keys", "create", "ann", *data)
+        assert "no gateway runs" not in err
+    code, key, err = await typed("keys", "create", "ben", *data)
+    assert (code, "no gateway runs on" in err) == (0, True)
+    async with (
+        running_gateway(tmp_path, config=config) as gateway,
+        gateway.caller(key.strip()) as caller,
+    ):
+        assert (await ask(caller, "GET", "/api/sessions")).status == 200
+
+
 async def test_a_session_that_is_not_there_is_said_in_one_line(tmp_path: pathlib.Path) -> None:
-    code, _, err = await typed("sessions", "show", "nobody", "--data-dir", str(tmp_path))
+    async with running_gateway(tmp_path):
+        pass
+    code, _, err = await typed("sessions", "show", "nobody", "--data-dir", str(tmp_path / "data"))
     assert (code, err) == (1, "agent-gateway: There is no such session.\n")
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import pathlib
@@ -28,10 +29,28 @@ from gateway.version import VERSION
 log = logging.getLogger(__name__)
 
 USAGE_ERROR = 2
+READER_GONE = 141
+"""As a shell tells of a program that SIGPIPE ended."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; its exit code."""
+    terminal.open_streams()
+    try:
+        try:
+            return _commanded(arguments)
+        finally:
+            terminal.flush()
+    except terminal.ReaderGone:
+        terminal.forsake()
+        return READER_GONE
+    except OSError as error:  # standard output cannot be written
+        terminal.forsake()
+        terminal.complain(f"agent-gateway: {error}")
+        return 1
+
+
+def _commanded(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -372,7 +391,8 @@ async def _serve_until_signal(options: argparse.Namespace, config: Config, liste
 
 
 def _announce(url: str, *, is_opening: bool) -> None:
-    terminal.say(f"agent-gateway {VERSION}: {url}", at_once=True)
+    with contextlib.suppress(terminal.ReaderGone):  # it serves all the same
+        terminal.say(f"agent-gateway {VERSION}: {url}", at_once=True)
     if is_opening:
         threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
 

@@ -154,10 +154,10 @@ async def _export(chunks: AsyncIterator[bytes]) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("replace") if sys.stdout.isatty() else None
     async for chunk in chunks:
         if decoder is None:
-            sys.stdout.buffer.write(chunk)
+            terminal.say_raw(chunk)
         else:
-            sys.stdout.write(terminal.lines(decoder.decode(chunk)))
-    sys.stdout.flush()
+            terminal.say_part(decoder.decode(chunk))
+    terminal.flush()
 
 
 @contextlib.asynccontextmanager

@@ -38,7 +38,8 @@ async def show(client: GatewayClient, *, is_once: bool, is_json: bool, rows: int
         terminal.say_json(msgspec.json.encode(sight).decode())
         return
     if is_once:
-        console.print(drawn(sight))
+        with terminal.printing():
+            console.print(drawn(sight))
         return
     with Live(drawn(sight), console=console, screen=True, auto_refresh=False) as live:
         while True:

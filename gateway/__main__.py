@@ -168,7 +168,12 @@ def _add_sessions(commands: Any) -> None:
         _add_common(command)
         if action != "ls":
             command.add_argument("ids", nargs="*", metavar="SESSION")
-            command.add_argument("--all", action="store_true", help="every session")
+            command.add_argument("--all", action="store_true", help="every session of the owner")
+        else:
+            command.add_argument("--all", action="store_true", help="everybody's, with their owners")
+            command.add_argument(
+                "--tenant", metavar="TENANT", help="everybody's of a tenant, with their owners"
+            )
         command.add_argument("--format", choices=("jsonl", "markdown"), default="jsonl")
         command.add_argument("--owner", metavar="TENANT/SUBJECT", help="whose; else one's own at the machine")
         command.set_defaults(run=_sessions)
@@ -309,6 +314,13 @@ def _sessions(options: argparse.Namespace) -> int:
     if options.action != "ls" and not ids and not is_all:
         terminal.complain("agent-gateway: name a session, or say --all")
         return USAGE_ERROR
+    if options.action == "ls" and (is_all or options.tenant):
+        if options.owner:
+            terminal.complain(
+                "agent-gateway: --owner is one owner, --all and --tenant are all: say one of them"
+            )
+            return USAGE_ERROR
+        return commands.owned_sessions(config, tenant=options.tenant)
     return commands.sessions(
         config, options.action, ids, form=options.format, is_all=is_all, owner=options.owner
     )

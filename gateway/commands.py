@@ -34,6 +34,7 @@ from gateway.errors import GatewayError
 from gateway.lock import holder, is_held
 from gateway.peer_identity import PeerIdentity
 from gateway.server import listen, running
+from gateway.sights import OwnedSession
 from gateway.stores.sqlite import damage, numbered, schema_version
 from gateway.walls import WalledSpawner, counting_words
 from gateway.workspace import Workspaces
@@ -129,12 +130,32 @@ async def _sessions(
 ) -> int:
     async with _gateway(config, owner=owner) as client:
         if action == "ls":
-            _print_table(await client.sessions())
+            found = await client.sessions()
+            _print_table(found)
+            if not found and not owner and (await client.owned_sessions(limit=1)).sessions:
+                terminal.complain("others have sessions here: say --all, --tenant TENANT or --owner OWNER")
             return 0
         names = [session.session_id for session in await client.sessions()] if is_all else ids
         for session_id in names:
             await _one(client, action, session_id, form=form)
     return 0
+
+
+def owned_sessions(config: Config, *, tenant: str | None) -> int:
+    """`agent-gateway sessions ls --all|--tenant`: everybody's sessions with their owners; the exit code."""
+
+    async def act(client: GatewayClient) -> None:
+        found = await client.owned_sessions(tenant=tenant)
+        width = max([32, *(len(session.owner) for session in found.sessions)])
+        terminal.say(f"{'OWNER':{width}} {_HEAD}")
+        for session in found.sessions:
+            terminal.say(f"{session.owner:{width}} {_row(session)}")
+        if found.has_more:
+            terminal.complain(
+                f"only the {len(found.sessions)} that were active last; name a --tenant or an --owner"
+            )
+
+    return keys(config, act)
 
 
 async def _one(client: GatewayClient, action: str, session_id: str, *, form: str) -> None:
@@ -191,14 +212,20 @@ def _check_there(config: Config) -> None:
         )
 
 
+_HEAD: Final = f"{'SESSION':32} {'STATE':12} {'AGENT':14} {'MESSAGES':>8}  {'LAST ACTIVE':24}  TITLE"
+
+
 def _print_table(found: Iterable[SessionSummary]) -> None:
-    terminal.say(f"{'SESSION':32} {'STATE':12} {'AGENT':14} {'MESSAGES':>8}  {'LAST ACTIVE':24}  TITLE")
+    terminal.say(_HEAD)
     for session in found:
-        title = session.title or ""
-        terminal.say(
-            f"{session.session_id:32} {session.state:12} {session.agent:14} {session.messages:8}  "
-            f"{session.last_active_at:24}  {title}"
-        )
+        terminal.say(_row(session))
+
+
+def _row(session: SessionSummary | OwnedSession) -> str:
+    return (
+        f"{session.session_id:32} {session.state:12} {session.agent:14} {session.messages:8}  "
+        f"{session.last_active_at:24}  {session.title or ''}"
+    )
 
 
 # -- data care --------------------------------------------------------------------------------------------

@@ -286,6 +286,17 @@ async def test_somebody_is_exported_and_erased_by_name(tmp_path: pathlib.Path) -
                 for session_id in ("one", "two"):
                     body = {"session_id": session_id, "message": f"/echo canary-{name}-{session_id}"}
                     await ask(caller, "POST", "/api/chat?wait=20", body)
+        here = ("--data-dir", data, "--config", file)
+        code, out, err = await typed("sessions", "ls", *here)
+        assert (code, len(out.splitlines()), "--all" in err) == (0, 1, True)
+        for words in (("--all",), ("--tenant", "acme")):
+            code, out, _ = await typed("sessions", "ls", *words, *here)
+            owners = sorted(line.split()[0] for line in out.splitlines()[1:])
+            assert (code, owners) == (0, ["acme/ann"] * 2 + ["acme/bob"] * 2)
+        _, out, _ = await typed("sessions", "ls", "--tenant", "default", *here)
+        assert len(out.splitlines()) == 1
+        async with gateway.caller(await gateway.mint("root", scopes=("admin",))) as admin:
+            assert (await ask(admin, "GET", "/api/admin/owned-sessions")).status == 403
         of_ann = ("--owner", "acme/ann", "--data-dir", data, "--config", file)
         _, out, _ = await typed("sessions", "export", "--all", *of_ann)
         assert "canary-ann-one" in out

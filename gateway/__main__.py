@@ -183,7 +183,13 @@ def _add_keys(commands: Any) -> None:
     parser = commands.add_parser("keys", help="make, list, rotate and revoke API keys of the running gateway")
     actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
     create = actions.add_parser("create", help="make a key and print it, this once")
-    create.add_argument("name", metavar="NAME", help="what people call it")
+    create.add_argument("name", nargs="?", metavar="NAME", help="what people call it")
+    create.add_argument(
+        "--file",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="make one for each name in a file, a name a line; prints a name, a tab and a key a line",
+    )
     create.add_argument("--tenant", default=DEFAULT_TENANT)
     create.add_argument("--subject", help="on whose behalf it acts (its name)")
     scopes = "of read, chat, support, operate, admin; with commas"
@@ -203,12 +209,22 @@ def _keys(options: argparse.Namespace) -> int:
     from gateway import commands  # heavy
     from gateway.client import GatewayClient
 
+    if options.action == "create" and (options.name is None) == (options.file is None):
+        terminal.complain("agent-gateway: say one NAME, or the --file with a name a line")
+        return USAGE_ERROR
+    if options.action == "create" and options.file and options.subject:
+        terminal.complain("agent-gateway: with --file everybody's subject is their name: leave out --subject")
+        return USAGE_ERROR
+
     async def act(client: GatewayClient) -> None:
         match options.action:
             case "ls":
                 await commands.list_keys(client)
             case "create":
                 scopes = [scope.strip() for scope in options.scopes.split(",") if scope.strip()]
+                if options.file:
+                    rights = {"tenant": options.tenant, "scopes": scopes, "days": options.days}
+                    return await commands.make_keys(client, options.file, **rights)
                 commands.told(
                     await client.mint_key(
                         options.name,

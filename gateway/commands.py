@@ -16,7 +16,15 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Container,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from typing import Final
 
 import aiohttp
@@ -24,8 +32,10 @@ import aiohttp
 from gateway import backup, sizing, terminal
 from gateway.agents import AgentCatalogue
 from gateway.answers import MintedKey, SessionSummary
+from gateway.api.credentials import NAME_WORDS, is_name
 from gateway.app import Gateway
 from gateway.archive import BackupFailed
+from gateway.auth import is_subject
 from gateway.client import GatewayClient, Refused
 from gateway.config import Config
 from gateway.disk import free_bytes
@@ -42,6 +52,14 @@ from gateway.workspace import Workspaces
 DRAIN_EXTRA_SECONDS: Final = 30.0
 """Beyond the turns' grace: for connections, workers and the store to close."""
 DRAIN_POLL_SECONDS: Final = 0.05
+
+
+class NotMade(Exception):
+    """No key was made; `mistakes` say why."""
+
+    def __init__(self, file: pathlib.Path, mistakes: list[str]) -> None:
+        self.mistakes = [*(f"{file}: {words}" for words in mistakes), "no key was made"]
+        super().__init__("; ".join(self.mistakes))
 
 
 class NothingThere(Exception):
@@ -72,6 +90,10 @@ def keys(config: Config, act: Callable[[GatewayClient], Awaitable[None]], *, mak
 def _spoken(work: Coroutine[None, None, int]) -> int:
     try:
         return asyncio.run(work)
+    except NotMade as error:
+        for mistake in error.mistakes:
+            terminal.complain(f"agent-gateway: {mistake}")
+        return 1
     except (Refused, GatewayError, NothingThere, aiohttp.ClientError, OSError) as error:
         terminal.complain(f"agent-gateway: {error}")
         return 1
@@ -93,6 +115,54 @@ async def list_keys(client: GatewayClient) -> None:
             f"{key.id:12} {key.state:8} {key.tenant:14} {key.subject:20} {' '.join(key.scopes):20} "
             f"{key.last_used_at or 'never':24}  {key.name}"
         )
+
+
+async def make_keys(
+    client: GatewayClient, file: pathlib.Path, *, tenant: str, scopes: Sequence[str], days: float | None
+) -> None:
+    """A key for each name in a file: all of them and each printed, or none. Raises NotMade."""
+    known = {key.name for key in await client.keys() if key.state == "good" and key.tenant == tenant}
+    names = _names(file, known)
+    made: list[MintedKey] = []
+    try:
+        for name in names:
+            one = await client.mint_key(name, tenant=tenant, scopes=scopes, days=days)
+            made.append(one)
+        for one in made:
+            terminal.say_part(f"{one.summary.name}\t{one.key}\n")
+        terminal.flush()
+    except BaseException:
+        for one in made:
+            await client.revoke_key(one.summary.id)
+        raise
+    terminal.complain(f"{len(made)} keys of {tenant}, for {' '.join(scopes)}; they are shown this once")
+
+
+def _names(file: pathlib.Path, known: Container[str]) -> list[str]:
+    """The names in a file, a name a line; empty lines count for nothing. Raises NotMade."""
+    try:
+        lines = file.read_text("utf-8-sig").split("\n")
+    except OSError as error:
+        raise NotMade(file, [error.strerror or str(error)]) from error
+    except UnicodeDecodeError as error:
+        raise NotMade(file, ["not text in UTF-8"]) from error
+    first: dict[str, int] = {}
+    mistakes = []
+    for number, name in enumerate((line.strip() for line in lines), 1):
+        if not name:
+            continue
+        if not is_name(name) or not is_subject(name):
+            mistakes.append(f"line {number}: a name is {NAME_WORDS}, without ~ first: {name[:40]}")
+        elif name in first:
+            mistakes.append(f"line {number}: {name} is in line {first[name]} already")
+        elif name in known:
+            mistakes.append(f"line {number}: {name} has a key already; a new one for it: keys rotate")
+        first.setdefault(name, number)
+    if not first:
+        mistakes.append("no name in it")
+    if mistakes:
+        raise NotMade(file, mistakes)
+    return list(first)
 
 
 def told(minted: MintedKey) -> None:

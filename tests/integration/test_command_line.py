@@ -160,6 +160,36 @@ async def test_a_key_made_while_no_gateway_runs_opens_the_next(tmp_path: pathlib
         assert (await ask(caller, "GET", "/api/sessions")).status == 200
 
 
+async def test_a_file_of_names_gets_a_key_for_each_or_none(tmp_path: pathlib.Path) -> None:
+    names, data = tmp_path / "names.txt", ("--data-dir", str(tmp_path / "data"))
+    people = [f"person {number}" for number in range(49)] + ["שלום"]
+    async with running_gateway(tmp_path, config='[auth]\nmodes = ["keys"]\n') as gateway:
+        names.write_text("ann\n~ben\nann\n" + "x" * 101 + "\n", "utf-8")
+        code, out, err = await typed("keys", "create", "--file", str(names), *data)
+        told = [re.sub(r"^.*names\.txt: ", "", line) for line in err.splitlines()]
+        assert (code, out, len(told)) == (1, "", 4)
+        assert (told[0][:7], told[1], told[2][:7]) == (
+            "line 2:",
+            "line 3: ann is in line 1 already",
+            "line 4:",
+        )
+        names.write_text("\r\n".join(people) + "\r\n", "utf-8-sig")
+        code, out, err = await typed("keys", "create", "--file", str(names), "--tenant", "none", *data)
+        assert (code, out, "no tenant" in err) == (1, "", True)
+        async with gateway.operator() as operator:
+            assert await operator.keys() == []
+        code, out, _ = await typed("keys", "create", "--file", str(names), *data)
+        rows = [line.split("\t") for line in out.splitlines()]
+        assert (code, [name for name, _ in rows]) == (0, people)
+        async with gateway.caller(rows[-1][1]) as caller:
+            assert (await ask(caller, "GET", "/api/sessions")).status == 200
+        names.write_text("new\nperson 7\n")
+        code, out, err = await typed("keys", "create", "--file", str(names), *data)
+        assert (code, out, "line 2: person 7 has a key already" in err) == (1, "", True)
+    for words in ((), ("ann", "--file", "f"), ("--file", "f", "--subject", "s")):
+        assert (await typed("keys", "create", *words, *data))[0] == 2
+
+
 async def test_a_session_that_is_not_there_is_said_in_one_line(tmp_path: pathlib.Path) -> None:
     async with running_gateway(tmp_path):
         pass

@@ -17,6 +17,9 @@ from gateway.stores.sqlite import numbered
 from tests.gateways import ROOT, running_gateway
 from tests.shared import ask, eventually
 
+BUSY_SECONDS = 60
+"""A command on a busy machine: an interpreter with everything it imports may take ten seconds to start."""
+
 
 async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of `agent-gateway WORDS`."""
@@ -27,7 +30,7 @@ async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), BUSY_SECONDS)
     return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -298,11 +301,11 @@ async def test_top_shows_the_gateway_once_live_and_for_programs(tmp_path: pathli
             stderr=asyncio.subprocess.PIPE,
         )
         assert live.stdout is not None
-        await asyncio.wait_for(live.stdout.readuntil(b"MESSAGES"), 20)
+        await asyncio.wait_for(live.stdout.readuntil(b"MESSAGES"), BUSY_SECONDS)
         await gateway.chat("canary-d", "/echo more")
-        await asyncio.wait_for(live.stdout.readuntil(b"sessions 4"), 20)
+        await asyncio.wait_for(live.stdout.readuntil(b"sessions 4"), BUSY_SECONDS)
         live.send_signal(signal.SIGINT)
-        _, err_bytes = await asyncio.wait_for(live.communicate(), 20)
+        _, err_bytes = await asyncio.wait_for(live.communicate(), BUSY_SECONDS)
         assert (live.returncode, err_bytes) == (0, b"")
 
 

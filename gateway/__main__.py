@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import pathlib
@@ -30,10 +31,28 @@ from gateway.version import VERSION
 log = logging.getLogger(__name__)
 
 USAGE_ERROR = 2
+READER_GONE = 141
+"""As a shell tells of a program that SIGPIPE ended."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; its exit code."""
+    terminal.open_streams()
+    try:
+        try:
+            return _commanded(arguments)
+        finally:
+            terminal.flush()
+    except terminal.ReaderGone:
+        terminal.forsake()
+        return READER_GONE
+    except OSError as error:  # standard output cannot be written
+        terminal.forsake()
+        terminal.complain(f"agent-gateway: {error}")
+        return 1
+
+
+def _commanded(arguments: list[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -159,7 +178,12 @@ def _add_sessions(commands: Any) -> None:
         _add_common(command)
         if action != "ls":
             command.add_argument("ids", nargs="*", metavar="SESSION")
-            command.add_argument("--all", action="store_true", help="every session")
+            command.add_argument("--all", action="store_true", help="every session of the owner")
+        else:
+            command.add_argument("--all", action="store_true", help="everybody's, with their owners")
+            command.add_argument(
+                "--tenant", metavar="TENANT", help="everybody's of a tenant, with their owners"
+            )
         command.add_argument("--format", choices=("jsonl", "markdown"), default="jsonl")
         command.add_argument("--owner", metavar="TENANT/SUBJECT", help="whose; else one's own at the machine")
         command.set_defaults(run=_sessions)
@@ -169,7 +193,13 @@ def _add_keys(commands: Any) -> None:
     parser = commands.add_parser("keys", help="make, list, rotate and revoke API keys of the running gateway")
     actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
     create = actions.add_parser("create", help="make a key and print it, this once")
-    create.add_argument("name", metavar="NAME", help="what people call it")
+    create.add_argument("name", nargs="?", metavar="NAME", help="what people call it")
+    create.add_argument(
+        "--file",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="make one for each name in a file, a name a line; prints a name, a tab and a key a line",
+    )
     create.add_argument("--tenant", default=DEFAULT_TENANT)
     create.add_argument("--subject", help="on whose behalf it acts (its name)")
     scopes = "of read, chat, support, operate, admin; with commas"
@@ -189,12 +219,22 @@ def _keys(options: argparse.Namespace) -> int:
     from gateway import commands  # heavy
     from gateway.client import GatewayClient
 
+    if options.action == "create" and (options.name is None) == (options.file is None):
+        terminal.complain("agent-gateway: say one NAME, or the --file with a name a line")
+        return USAGE_ERROR
+    if options.action == "create" and options.file and options.subject:
+        terminal.complain("agent-gateway: with --file everybody's subject is their name: leave out --subject")
+        return USAGE_ERROR
+
     async def act(client: GatewayClient) -> None:
         match options.action:
             case "ls":
                 await commands.list_keys(client)
             case "create":
                 scopes = [scope.strip() for scope in options.scopes.split(",") if scope.strip()]
+                if options.file:
+                    rights = {"tenant": options.tenant, "scopes": scopes, "days": options.days}
+                    return await commands.make_keys(client, options.file, **rights)
                 commands.told(
                     await client.mint_key(
                         options.name,
@@ -209,15 +249,15 @@ def _keys(options: argparse.Namespace) -> int:
             case "revoke":
                 terminal.say(f"{(await client.revoke_key(options.id)).id}: revoked")
 
-    return _quietly(options, act)
+    return _quietly(options, act, makes_keys=options.action in ("create", "rotate"))
 
 
-def _quietly(options: argparse.Namespace, act: Any) -> int:
+def _quietly(options: argparse.Namespace, act: Any, *, makes_keys: bool = False) -> int:
     from gateway import commands  # heavy
 
     config = _configured(options)
     logs.configure(level="error", form="text")
-    return commands.keys(config, act)
+    return commands.keys(config, act, makes_keys=makes_keys)
 
 
 def _add_top(commands: Any) -> None:
@@ -234,8 +274,9 @@ def _top(options: argparse.Namespace) -> int:
     from gateway.client import GatewayClient
     from gateway.lock import is_held
 
-    if not is_held(_configured(options).data_path):
-        terminal.complain("agent-gateway: no gateway runs on this data directory")
+    data = _configured(options).data_path
+    if not is_held(data):
+        terminal.complain(f"agent-gateway: no gateway runs on {data}")
         return 1
 
     async def act(client: GatewayClient) -> None:
@@ -292,7 +333,8 @@ def _config(options: argparse.Namespace) -> int:
         case "reload":
             from gateway import commands  # heavy
 
-            return _quietly(options, commands.reload)
+            logs.configure(level="error", form="text")
+            return commands.reload_running(config)
     return 0
 
 
@@ -305,6 +347,13 @@ def _sessions(options: argparse.Namespace) -> int:
     if options.action != "ls" and not ids and not is_all:
         terminal.complain("agent-gateway: name a session, or say --all")
         return USAGE_ERROR
+    if options.action == "ls" and (is_all or options.tenant):
+        if options.owner:
+            terminal.complain(
+                "agent-gateway: --owner is one owner, --all and --tenant are all: say one of them"
+            )
+            return USAGE_ERROR
+        return commands.owned_sessions(config, tenant=options.tenant)
     return commands.sessions(
         config, options.action, ids, form=options.format, is_all=is_all, owner=options.owner
     )
@@ -391,7 +440,8 @@ async def _serve_until_signal(options: argparse.Namespace, config: Config, liste
 
 
 def _announce(url: str, *, is_opening: bool) -> None:
-    terminal.say(f"agent-gateway {VERSION}: {url}", at_once=True)
+    with contextlib.suppress(terminal.ReaderGone):  # it serves all the same
+        terminal.say(f"agent-gateway {VERSION}: {url}", at_once=True)
     if is_opening:
         threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
 

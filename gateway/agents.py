@@ -157,7 +157,7 @@ def _secrets(name: str, files: dict[str, str]) -> dict[str, str]:
     found = {}
     for variable, path in files.items():
         try:
-            found[variable] = pathlib.Path(path).read_text("utf-8").strip()
+            found[variable] = pathlib.Path(path).read_text("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             log.error("agents.%s.env_files.%s cannot be read: %s", name, variable, error)
     return found

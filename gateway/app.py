@@ -45,7 +45,7 @@ from gateway.broker import Broker
 from gateway.census import Census, LoopLag
 from gateway.config import Config
 from gateway.config_file import NOT_RELOADED, ConfigError, changes, kept_tables
-from gateway.disk import DiskAlarm
+from gateway.disk import DiskAlarm, free_bytes
 from gateway.egress.caller import Caller
 from gateway.egress.mcp_client import McpClient
 from gateway.keyring import KeyRing
@@ -225,6 +225,7 @@ class Gateway:
             config.data_path,
             low_bytes=lambda: self.config.server.low_disk_bytes,
             monotonic=monotonic,
+            free=lambda path: min(free_bytes(path), free_bytes(config.database_path.parent)),
             seen=metrics.disk_seen,
         )
         self.manager = SessionManager(self.services)

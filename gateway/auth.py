@@ -65,6 +65,11 @@ _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _DAY_SECONDS: Final = 86_400
 
 
+def is_at_machine(connection: HTTPConnection) -> bool:
+    """Whether it came through the operator's socket, whose token was shown if it was admitted."""
+    return OPERATOR in connection.scope
+
+
 class Gate:
     """See the module. Built for one configuration; `config` is read at every request, so it may change."""
 

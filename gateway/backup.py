@@ -113,6 +113,8 @@ def back_up(config: Config, target: pathlib.Path) -> Made:
     path = target / time.strftime("agent-gateway-%Y%m%d-%H%M%S.tar") if target.is_dir() else target
     if path.exists():
         raise BackupFailed(f"{path} exists already; name a new file.")
+    if not path.parent.is_dir():
+        raise BackupFailed(f"There is no directory {path.parent}: make it, or name another place.")
     partial = path.with_name(path.name + ".partial")
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".backup-") as directory:
@@ -123,7 +125,10 @@ def back_up(config: Config, target: pathlib.Path) -> Made:
                 file.flush()
                 os.fsync(file.fileno())
         os.link(partial, path)  # never over another one
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise BackupFailed(f"No backup was made: {where}{error.strerror or error}.") from error
+    except sqlite3.Error as error:
         raise BackupFailed(f"No backup was made: {error}.") from error
     finally:
         partial.unlink(missing_ok=True)
@@ -133,6 +138,11 @@ def back_up(config: Config, target: pathlib.Path) -> Made:
 def _check_store(config: Config) -> None:
     if config.store == "memory://":
         raise BackupFailed("A store in memory cannot be backed up or restored: store = memory://.")
+
+
+def _check_source(source: pathlib.Path) -> None:
+    if not source.exists():
+        raise BackupFailed(f"There is no file {source}.")
 
 
 @contextlib.contextmanager
@@ -197,6 +207,7 @@ def restore(config: Config, source: pathlib.Path, *, is_replacing: bool = False)
     directory is in use and `is_replacing` is not said; nothing has changed then.
     """
     _check_store(config)
+    _check_source(source)
     data = config.data_path
     lock = DataLock(data)
     lock.take()
@@ -246,6 +257,7 @@ def refuse_half_restored(data_path: pathlib.Path) -> None:
 
 def verify(source: pathlib.Path) -> Manifest:
     """Reads a whole backup and checks it as a restore does. Raises BackupFailed."""
+    _check_source(source)
     with _staging(source.parent, ".verify-") as directory:
         return read(source, directory)
 

@@ -7,6 +7,7 @@ async with GatewayClient("http://127.0.0.1:8080") as gateway:
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -27,7 +28,7 @@ from gateway.answers import (
     TenantList,
     TenantSummary,
 )
-from gateway.sights import Acted, DrainBegun, Overview, WatchedSessions
+from gateway.sights import Acted, DrainBegun, Overview, OwnedSessions, WatchedSessions
 
 T = TypeVar("T")
 
@@ -107,6 +108,11 @@ class GatewayClient:
     async def watched_sessions(self, *, limit: int = 1000) -> WatchedSessions:
         """Everybody's sessions in memory, without their content, last used first."""
         return await self._json("GET", f"/api/admin/sessions?limit={limit}", WatchedSessions)
+
+    async def owned_sessions(self, *, tenant: str | None = None, limit: int = 10_000) -> OwnedSessions:
+        """Everybody's sessions with their owners, last active first; only over the operator's socket."""
+        query = urllib.parse.urlencode({"limit": limit} | ({"tenant": tenant} if tenant else {}))
+        return await self._json("GET", f"/api/admin/owned-sessions?{query}", OwnedSessions)
 
     async def park(self, key: str) -> Acted:
         """Stops an idle session's worker; `key` is the internal one."""

@@ -16,7 +16,15 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Container,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from typing import Final
 
 import aiohttp
@@ -24,8 +32,10 @@ import aiohttp
 from gateway import backup, sizing, terminal
 from gateway.agents import AgentCatalogue
 from gateway.answers import MintedKey, SessionSummary
+from gateway.api.credentials import NAME_WORDS, is_name
 from gateway.app import Gateway
 from gateway.archive import BackupFailed
+from gateway.auth import is_subject
 from gateway.client import GatewayClient, Refused
 from gateway.config import Config
 from gateway.disk import free_bytes
@@ -34,6 +44,7 @@ from gateway.errors import GatewayError
 from gateway.lock import holder, is_held
 from gateway.peer_identity import PeerIdentity
 from gateway.server import listen, running
+from gateway.sights import OwnedSession
 from gateway.stores.sqlite import damage, numbered, schema_version
 from gateway.walls import WalledSpawner, counting_words
 from gateway.workspace import Workspaces
@@ -43,6 +54,18 @@ DRAIN_EXTRA_SECONDS: Final = 30.0
 DRAIN_POLL_SECONDS: Final = 0.05
 
 
+class NotMade(Exception):
+    """No key was made; `mistakes` say why."""
+
+    def __init__(self, file: pathlib.Path, mistakes: list[str]) -> None:
+        self.mistakes = [*(f"{file}: {words}" for words in mistakes), "no key was made"]
+        super().__init__("; ".join(self.mistakes))
+
+
+class NothingThere(Exception):
+    """No gateway runs on the data directory, and it holds no store that a command could read."""
+
+
 def sessions(
     config: Config, action: str, ids: list[str], *, form: str, is_all: bool, owner: str | None
 ) -> int:
@@ -50,12 +73,15 @@ def sessions(
     return _spoken(_sessions(config, action, ids, form=form, is_all=is_all, owner=owner))
 
 
-def keys(config: Config, act: Callable[[GatewayClient], Awaitable[None]]) -> int:
+def keys(config: Config, act: Callable[[GatewayClient], Awaitable[None]], *, makes_keys: bool = False) -> int:
     """Does something with keys, tenants or the configuration of the running gateway; the exit code."""
+    is_absent = not is_held(config.data_path)
 
     async def spoken() -> int:
         async with _gateway(config) as client:
             await act(client)
+        if makes_keys and is_absent:
+            terminal.complain(f"no gateway runs on {config.data_path}: its next start knows the key")
         return 0
 
     return _spoken(spoken())
@@ -64,9 +90,21 @@ def keys(config: Config, act: Callable[[GatewayClient], Awaitable[None]]) -> int
 def _spoken(work: Coroutine[None, None, int]) -> int:
     try:
         return asyncio.run(work)
-    except (Refused, GatewayError, aiohttp.ClientError, OSError) as error:
+    except NotMade as error:
+        for mistake in error.mistakes:
+            terminal.complain(f"agent-gateway: {mistake}")
+        return 1
+    except (Refused, GatewayError, NothingThere, aiohttp.ClientError, OSError) as error:
         terminal.complain(f"agent-gateway: {error}")
         return 1
+
+
+def reload_running(config: Config) -> int:
+    """`agent-gateway config reload`; the exit code. It is about a gateway that runs, never one of our own."""
+    if not is_held(config.data_path):
+        terminal.complain(f"agent-gateway: no gateway runs on {config.data_path}: nothing to reload")
+        return 1
+    return keys(config, reload)
 
 
 async def list_keys(client: GatewayClient) -> None:
@@ -77,6 +115,54 @@ async def list_keys(client: GatewayClient) -> None:
             f"{key.id:12} {key.state:8} {key.tenant:14} {key.subject:20} {' '.join(key.scopes):20} "
             f"{key.last_used_at or 'never':24}  {key.name}"
         )
+
+
+async def make_keys(
+    client: GatewayClient, file: pathlib.Path, *, tenant: str, scopes: Sequence[str], days: float | None
+) -> None:
+    """A key for each name in a file: all of them and each printed, or none. Raises NotMade."""
+    known = {key.name for key in await client.keys() if key.state == "good" and key.tenant == tenant}
+    names = _names(file, known)
+    made: list[MintedKey] = []
+    try:
+        for name in names:
+            one = await client.mint_key(name, tenant=tenant, scopes=scopes, days=days)
+            made.append(one)
+        for one in made:
+            terminal.say_part(f"{one.summary.name}\t{one.key}\n")
+        terminal.flush()
+    except BaseException:
+        for one in made:
+            await client.revoke_key(one.summary.id)
+        raise
+    terminal.complain(f"{len(made)} keys of {tenant}, for {' '.join(scopes)}; they are shown this once")
+
+
+def _names(file: pathlib.Path, known: Container[str]) -> list[str]:
+    """The names in a file, a name a line; empty lines count for nothing. Raises NotMade."""
+    try:
+        lines = file.read_text("utf-8-sig").split("\n")
+    except OSError as error:
+        raise NotMade(file, [error.strerror or str(error)]) from error
+    except UnicodeDecodeError as error:
+        raise NotMade(file, ["not text in UTF-8"]) from error
+    first: dict[str, int] = {}
+    mistakes = []
+    for number, name in enumerate((line.strip() for line in lines), 1):
+        if not name:
+            continue
+        if not is_name(name) or not is_subject(name):
+            mistakes.append(f"line {number}: a name is {NAME_WORDS}, without ~ first: {name[:40]}")
+        elif name in first:
+            mistakes.append(f"line {number}: {name} is in line {first[name]} already")
+        elif name in known:
+            mistakes.append(f"line {number}: {name} has a key already; a new one for it: keys rotate")
+        first.setdefault(name, number)
+    if not first:
+        mistakes.append("no name in it")
+    if mistakes:
+        raise NotMade(file, mistakes)
+    return list(first)
 
 
 def told(minted: MintedKey) -> None:
@@ -114,12 +200,32 @@ async def _sessions(
 ) -> int:
     async with _gateway(config, owner=owner) as client:
         if action == "ls":
-            _print_table(await client.sessions())
+            found = await client.sessions()
+            _print_table(found)
+            if not found and not owner and (await client.owned_sessions(limit=1)).sessions:
+                terminal.complain("others have sessions here: say --all, --tenant TENANT or --owner OWNER")
             return 0
         names = [session.session_id for session in await client.sessions()] if is_all else ids
         for session_id in names:
             await _one(client, action, session_id, form=form)
     return 0
+
+
+def owned_sessions(config: Config, *, tenant: str | None) -> int:
+    """`agent-gateway sessions ls --all|--tenant`: everybody's sessions with their owners; the exit code."""
+
+    async def act(client: GatewayClient) -> None:
+        found = await client.owned_sessions(tenant=tenant)
+        width = max([32, *(len(session.owner) for session in found.sessions)])
+        terminal.say(f"{'OWNER':{width}} {_HEAD}")
+        for session in found.sessions:
+            terminal.say(f"{session.owner:{width}} {_row(session)}")
+        if found.has_more:
+            terminal.complain(
+                f"only the {len(found.sessions)} that were active last; name a --tenant or an --owner"
+            )
+
+    return keys(config, act)
 
 
 async def _one(client: GatewayClient, action: str, session_id: str, *, form: str) -> None:
@@ -139,19 +245,21 @@ async def _export(chunks: AsyncIterator[bytes]) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("replace") if sys.stdout.isatty() else None
     async for chunk in chunks:
         if decoder is None:
-            sys.stdout.buffer.write(chunk)
+            terminal.say_raw(chunk)
         else:
-            sys.stdout.write(terminal.lines(decoder.decode(chunk)))
-    sys.stdout.flush()
+            terminal.say_part(decoder.decode(chunk))
+    terminal.flush()
 
 
 @contextlib.asynccontextmanager
 async def _gateway(config: Config, *, owner: str | None = None) -> AsyncIterator[GatewayClient]:
     """A client of the gateway that holds the data directory, or of one of our own for the moment; over its
-    operator's socket.
+    operator's socket. Raises NothingThere if there is neither a gateway nor a store: only `serve` and
+    `restore` make one.
     """
     async with contextlib.AsyncExitStack() as stack:
         if not is_held(config.data_path):
+            _check_there(config)
             await stack.enter_async_context(running(Gateway(config), listen("127.0.0.1", 0)))
         client = GatewayClient(
             "http://localhost",
@@ -162,14 +270,32 @@ async def _gateway(config: Config, *, owner: str | None = None) -> AsyncIterator
         yield await stack.enter_async_context(client)
 
 
-def _print_table(found: Iterable[SessionSummary]) -> None:
-    terminal.say(f"{'SESSION':32} {'STATE':12} {'AGENT':14} {'MESSAGES':>8}  {'LAST ACTIVE':24}  TITLE")
-    for session in found:
-        title = session.title or ""
-        terminal.say(
-            f"{session.session_id:32} {session.state:12} {session.agent:14} {session.messages:8}  "
-            f"{session.last_active_at:24}  {title}"
+def _check_there(config: Config) -> None:
+    """Raises NothingThere if a gateway of our own would begin with an empty store."""
+    data = config.data_path
+    if config.store == "memory://":
+        raise NothingThere(f"no gateway runs on {data}, and a store in memory is gone with its gateway")
+    if not config.database_path.exists():
+        raise NothingThere(
+            f"no gateway runs on {data}, and there is no database {config.database_path}. Name the data "
+            f"directory of a gateway with --data-dir, or start one: agent-gateway serve --data-dir {data}"
         )
+
+
+_HEAD: Final = f"{'SESSION':32} {'STATE':12} {'AGENT':14} {'MESSAGES':>8}  {'LAST ACTIVE':24}  TITLE"
+
+
+def _print_table(found: Iterable[SessionSummary]) -> None:
+    terminal.say(_HEAD)
+    for session in found:
+        terminal.say(_row(session))
+
+
+def _row(session: SessionSummary | OwnedSession) -> str:
+    return (
+        f"{session.session_id:32} {session.state:12} {session.agent:14} {session.messages:8}  "
+        f"{session.last_active_at:24}  {session.title or ''}"
+    )
 
 
 # -- data care --------------------------------------------------------------------------------------------

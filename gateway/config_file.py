@@ -73,7 +73,7 @@ def load(
     config = _convert(tree, mistakes)
     if config is not None:
         config = _with_presets(config, mistakes)
-        mistakes += _contradictions(config)
+        mistakes += _without_home(config) or _contradictions(config)
     if mistakes or config is None:
         raise ConfigError(mistakes)
     host = config.server.host.removeprefix("[").removesuffix("]")  # as a URL writes an IPv6 address
@@ -148,7 +148,7 @@ def kept_tables(old: Config, new: Config) -> Config:
 
 def _read(path: pathlib.Path, mistakes: list[str]) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         mistakes.append(f"{path}: {error.strerror}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -234,9 +234,11 @@ def _read_model_key(tree: dict[str, Any], mistakes: list[str]) -> None:
     path = model.get("key_file") if isinstance(model, dict) else None
     if isinstance(model, dict) and isinstance(path, str) and path:
         try:
-            model["key"] = pathlib.Path(path).expanduser().read_text("utf-8").strip()
+            model["key"] = pathlib.Path(path).expanduser().read_text("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             mistakes.append(f"model.key_file: {path}: {getattr(error, 'strerror', None) or 'not text'}")
+        except RuntimeError:
+            mistakes.append(f"model.key_file: {_homeless(path)}")
 
 
 # -- converting -------------------------------------------------------------------------------------------
@@ -331,6 +333,32 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
 
 
 # -- what cannot be ---------------------------------------------------------------------------------------
+
+
+def _without_home(config: Config) -> list[str]:
+    """Paths in a home directory of somebody who has none: no HOME, no entry in passwd."""
+    paths = {name: value for name, value in _flat("", config) if name in _PATHS and value.startswith("~")}
+    mistakes = [f"{name}: {_homeless(path)}" for name, path in paths.items() if _is_homeless(path)]
+    if not config.data_dir and _is_homeless(os.environ.get("XDG_DATA_HOME") or "~"):
+        mistakes.append(
+            "data_dir: this user has no home directory (no HOME, no entry in passwd) to keep it in; say "
+            "where with --data-dir"
+        )
+    return mistakes
+
+
+_PATHS: Final = (
+    *("data_dir", "auth.secret_file", "jwt.jwks_file", "oidc.client_secret_file", "shop.stores_dir"),
+    "products.catalogue",
+)
+
+
+def _is_homeless(path: str) -> bool:
+    return os.path.expanduser(path).startswith("~")
+
+
+def _homeless(path: str) -> str:
+    return f"{path}: there is no home directory that ~ could mean; write the whole path"
 
 
 def _contradictions(config: Config) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Final
 
@@ -17,8 +17,12 @@ RELIEF: Final = 1.25
 
 
 def free_bytes(path: pathlib.Path) -> int:
-    """What an ordinary user may still write on the disk of this path. Raises OSError."""
-    return shutil.disk_usage(path).free
+    """What an ordinary user may still write on the disk of this path: nothing if no file can be made. Raises
+    OSError.
+    """
+    found = os.statvfs(path)
+    has_files_left = found.f_favail > 0 or found.f_files == 0  # 0 of 0: it does not count them
+    return found.f_bavail * found.f_frsize if has_files_left else 0
 
 
 class DiskAlarm:

@@ -472,6 +472,12 @@ class SessionManager:
         fresh = [self._fresh(record) for record in records]
         return sorted(fresh, key=lambda record: -record.last_active_at)
 
+    async def all_stored(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
+        """Everybody's sessions, of a tenant or of all, as they are now, last active first."""
+        records = await self._services.store.list_all_sessions(tenant=tenant, limit=limit)
+        fresh = [self._fresh(record) for record in records]
+        return sorted(fresh, key=lambda record: -record.last_active_at)
+
     def _fresh(self, record: SessionRecord) -> SessionRecord:
         session = self.get(record.owner, record.session_id)
         return record if session is None else session.fresh_record()

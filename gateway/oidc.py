@@ -165,7 +165,7 @@ class Provider:
         if not self.config.client_secret_file:
             return None
         try:
-            secret = pathlib.Path(self.config.client_secret_file).expanduser().read_text("utf-8").strip()
+            secret = pathlib.Path(self.config.client_secret_file).expanduser().read_text("utf-8-sig").strip()
         except OSError as error:
             raise ProviderFailed(f"oidc.client_secret_file cannot be read: {error.strerror}.") from None
         return self.config.client_id, secret

@@ -7,13 +7,15 @@ The answer is kept for a moment, so that however many ask, the disk is written o
 from __future__ import annotations
 
 import asyncio
-import shutil
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from gateway.errors import GatewayError
+from gateway.config import Config
+from gateway.disk import free_bytes
+from gateway.errors import GatewayError, StoreFull
 from gateway.services import Services
 from gateway.stores.base import Remembered
 
@@ -55,7 +57,10 @@ class Readiness:
         async with self._lock:
             now = self._services.monotonic()
             if self._at is None or now - self._at >= FRESH_SECONDS:
-                self._known = {"store": await self._store(), "disk": await asyncio.to_thread(self._disk)}
+                store = await self._store()
+                is_full = store.words == StoreFull().message
+                disk = await asyncio.to_thread(disk_check, self._services.config, is_store_full=is_full)
+                self._known = {"store": store, "disk": disk}
                 self._at = self._services.monotonic()
         return {
             **self._known,
@@ -77,17 +82,6 @@ class Readiness:
             return Check(False, error.message)
         return Check(True)
 
-    def _disk(self) -> Check:
-        config = self._services.config
-        wanted = config.server.ready_disk_bytes
-        try:
-            free = shutil.disk_usage(config.data_path).free
-        except OSError as error:
-            return Check(False, f"The data directory cannot be looked at: {error.strerror}.")
-        if free < wanted:
-            return Check(False, f"{free:,} bytes are free; server.ready_disk_bytes asks for {wanted:,}.")
-        return Check(True)
-
     def _forkserver(self) -> Check:
         is_there = self._has_forkserver()
         return Check(is_there, "" if is_there else "The fork server is down; it is started again.")
@@ -100,3 +94,25 @@ class Readiness:
     def _draining(self) -> Check:
         is_draining = self._is_draining()
         return Check(not is_draining, "The gateway is shutting down." if is_draining else "")
+
+
+def disk_check(
+    config: Config, *, is_store_full: bool, free: Callable[[pathlib.Path], int] = free_bytes
+) -> Check:
+    """Whether there is room where sessions keep their files and where the database is, maybe two disks.
+
+    A write that found no room is believed before the figure of the file system: a quota, or room that it
+    keeps for itself, is in none of its figures.
+    """
+    wanted = config.server.ready_disk_bytes
+    places = dict.fromkeys((config.data_path, config.database_path.parent))
+    try:
+        left, place = min((free(place), place) for place in places)
+    except OSError as error:
+        return Check(False, f"The data directory cannot be looked at: {error.strerror}.")
+    if left < wanted:
+        where = f" at {place}" if len(places) > 1 else ""
+        return Check(False, f"{left:,} bytes are free{where}; server.ready_disk_bytes asks for {wanted:,}.")
+    if is_store_full:
+        return Check(False, f"A write found no room, although the file system says {left:,} bytes are free.")
+    return Check(True)

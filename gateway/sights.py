@@ -32,6 +32,26 @@ class WatchedSessions(Struct, frozen=True, kw_only=True):
     total: int
 
 
+class OwnedSession(Struct, frozen=True, kw_only=True):
+    """A stored session with its owner, TENANT/SUBJECT, for the operator at the machine."""
+
+    owner: str
+    session_id: str
+    title: str | None
+    state: str
+    agent: str
+    created_at: str
+    last_active_at: str
+    messages: int
+
+
+class OwnedSessions(Struct, frozen=True, kw_only=True):
+    """Those that were active last come first; `has_more`: others are left out."""
+
+    sessions: list[OwnedSession]
+    has_more: bool
+
+
 class TenantNumbers(Struct, frozen=True, kw_only=True):
     """One tenant's share."""
 

@@ -6,7 +6,11 @@ Every line that a command prints goes through here: the linter allows `print` no
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 _JOINERS: Final = "\u200c\u200d"
@@ -37,14 +41,80 @@ def lines(text: str) -> str:
     return "\n".join("\t".join(plain(part) for part in line.split("\t")) for line in text.split("\n"))
 
 
+class ReaderGone(Exception):
+    """Nobody reads standard output any more: the command has nothing left to do."""
+
+
+def open_streams() -> None:
+    """Makes the standard streams usable, whatever the program was started with.
+
+    A descriptor of 0 to 2 that is closed becomes /dev/null: otherwise the next file or socket gets its
+    number, and libuv aborts when it closes one of these. A character that an encoding lacks is printed as an
+    escape.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
+            os.set_inheritable(number, True)
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """Raises ReaderGone instead of BrokenPipeError for what is printed inside."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
+def flush() -> None:
+    """Hands over what was printed on standard output. Raises ReaderGone, OSError."""
+    with printing():
+        sys.stdout.flush()
+
+
+def forsake() -> None:
+    """Lets nothing more be written to a standard output that failed, not even as the interpreter ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
 def say(line: str, *, at_once: bool = False) -> None:
-    """Prints a line on standard output; `at_once` if another process waits for it."""
-    print(plain(line), flush=at_once)
+    """Prints a line on standard output; `at_once` if another process waits for it. Raises ReaderGone."""
+    with printing():
+        print(plain(line), flush=at_once)
 
 
 def say_json(json: str) -> None:
-    """Prints JSON on standard output."""
-    print(escaped(json))
+    """Prints JSON on standard output, in ASCII if its encoding lacks a character. Raises ReaderGone."""
+    text = escaped(json)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = "".join(letter if letter.isascii() else _escape(letter) for letter in text)
+    with printing():
+        print(text)
+
+
+def say_raw(chunk: bytes) -> None:
+    """Writes bytes to standard output as they are: for a file or another program. Raises ReaderGone."""
+    with printing():
+        sys.stdout.buffer.write(chunk)
+
+
+def say_part(text: str) -> None:
+    """Prints a part of a text of several lines on standard output. Raises ReaderGone."""
+    with printing():
+        sys.stdout.write(lines(text))
 
 
 def complain(line: str) -> None:

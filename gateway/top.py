@@ -20,6 +20,12 @@ from gateway.sights import Overview, WatchedSession, WatchedSessions
 
 EVERY_SECONDS: Final = 2.0
 ROWS: Final = 20
+WIDE_COLUMNS: Final = 110
+"""A narrower terminal has no room for every column."""
+KEY_LETTERS: Final = 24
+NUMBER_LETTERS: Final = {"IDLE": len("100h00m"), "MEMORY": len("100.0 MB"), "CPU": len("10000.0 s")}
+GAP: Final = 2
+_DOT: Final = " · "
 BUSY: Final = ("starting", "running", "waiting", "interrupting")
 
 
@@ -38,12 +44,13 @@ async def show(client: GatewayClient, *, is_once: bool, is_json: bool, rows: int
         terminal.say_json(msgspec.json.encode(sight).decode())
         return
     if is_once:
-        console.print(drawn(sight))
+        with terminal.printing():
+            console.print(drawn(sight, console.width))
         return
-    with Live(drawn(sight), console=console, screen=True, auto_refresh=False) as live:
+    with Live(drawn(sight, console.width), console=console, screen=True, auto_refresh=False) as live:
         while True:
             await asyncio.sleep(EVERY_SECONDS)
-            live.update(drawn(await _look(client, rows)), refresh=True)
+            live.update(drawn(await _look(client, rows), console.width), refresh=True)
 
 
 async def _look(client: GatewayClient, rows: int) -> Sight:
@@ -51,12 +58,13 @@ async def _look(client: GatewayClient, rows: int) -> Sight:
     return Sight(overview, sessions)
 
 
-def drawn(sight: Sight) -> Group:
-    """What stands on the screen."""
-    return Group(_head(sight.overview), _tenants(sight.overview), _sessions(sight.sessions))
+def drawn(sight: Sight, width: int) -> Group:
+    """The screen, for a terminal of so many columns."""
+    head, tenants = _head(sight.overview, width), _tenants(sight.overview)
+    return Group(head, tenants, _sessions(sight.sessions, width=width))
 
 
-def _head(now: Overview) -> Text:
+def _head(now: Overview, width: int) -> Text:
     states = " ".join(f"{state} {count}" for state, count in sorted(now.states.items())) or "none"
     lines = (
         f"agent-gateway {now.version} · up {_span(now.uptime_seconds)}" + (" · DRAINING" * now.is_draining),
@@ -76,13 +84,23 @@ def _head(now: Overview) -> Text:
             f" · loop lag {_milliseconds(now.loop_lag_p99_seconds)} · store {now.store_waiting} waiting"
         ),
     )
-    return Text("\n".join(terminal.plain(line) for line in lines))
+    return Text("\n".join(_folded(terminal.plain(line), width) for line in lines))
+
+
+def _folded(line: str, width: int) -> str:
+    """A line of parts, broken between two of them if it is too long."""
+    folded = ""
+    for part in line.split(_DOT):
+        is_full = len(folded.rpartition("\n")[2]) + len(_DOT) + len(part) > width
+        folded += (f"\n  {part}" if is_full else f"{_DOT}{part}") if folded else part
+    return folded
 
 
 def _tenants(now: Overview) -> Table:
-    table = Table("TENANT", box=None, pad_edge=False, title_justify="left")
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    table.add_column("TENANT", no_wrap=True)
     for name in ("SESSIONS", "WORKERS", "MEMORY", "TURNS/MIN", "TOKENS/MIN"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     for row in now.tenants:
         table.add_row(
             Text(terminal.plain(row.tenant)),
@@ -92,23 +110,33 @@ def _tenants(now: Overview) -> Table:
     return table
 
 
-def _sessions(watched: WatchedSessions) -> Table:
-    table = Table("SESSION", "TENANT", "AGENT", "STATE", box=None, pad_edge=False)
-    for name in ("IDLE", "MESSAGES", "QUEUED", "MEMORY", "CPU"):
-        table.add_column(name, justify="right")
+def _sessions(watched: WatchedSessions, *, width: int) -> Table:
+    """Keys and numbers are never cut, because they mean something else then; names share what is left."""
+    is_wide = width >= WIDE_COLUMNS
+    names = ("IDLE", "MEMORY", *(("MESSAGES", "QUEUED", "CPU") if is_wide else ()))
+    numbers = {name: max(len(name), NUMBER_LETTERS.get(name, 0)) for name in names}
+    state = max(map(len, BUSY))
+    left = width - KEY_LETTERS - state - sum(numbers.values()) - GAP * (3 + len(numbers))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    table.add_column("SESSION", no_wrap=True, min_width=KEY_LETTERS)
+    for name in ("TENANT", "AGENT"):
+        table.add_column(name, no_wrap=True, max_width=max(left // 2, len(name)))
+    table.add_column("STATE", no_wrap=True, min_width=state)
+    for name, letters in numbers.items():
+        table.add_column(name, justify="right", no_wrap=True, min_width=letters)
     for row in watched.sessions:
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row, is_wide=is_wide))
     if (more := watched.total - len(watched.sessions)) > 0:
         table.add_row(f"… {more} more")
     return table
 
 
-def _cells(row: WatchedSession) -> tuple[Text | str, ...]:
+def _cells(row: WatchedSession, *, is_wide: bool) -> tuple[Text | str, ...]:
+    more = (str(row.messages), str(row.queued), f"{row.cpu_seconds:.1f} s") if is_wide else ()
     return (
         *(Text(terminal.plain(text)) for text in (row.key, row.tenant, row.agent)),
         Text(terminal.plain(row.state), style="bold green" if row.state in BUSY else ""),
-        *(_span(row.idle_seconds), str(row.messages), str(row.queued)),
-        *(_size(row.memory_bytes), f"{row.cpu_seconds:.1f} s"),
+        *(_span(row.idle_seconds), _size(row.memory_bytes), *more),
     )
 
 

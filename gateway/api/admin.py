@@ -1,8 +1,9 @@
 """The operators' API: every owner's sessions as metadata, and the few things an operator may do to them.
 
-Nothing here shows a title or a client's session id, and a conversation only where its tenant lets operators
-read: sessions go by their internal key. Operators of a tenant reach that tenant's sessions, those of the
-gateway's own tenant everybody's. Whatever is done is in the audit log.
+Nothing here shows a title or a client's session id, except to the operator at the machine, who may read the
+database anyhow, and a conversation only if its tenant lets operators read: sessions go by their internal key.
+Operators of a tenant reach that tenant's sessions, those of the gateway's own tenant everybody's. Whatever is
+done is in the audit log.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from starlette.responses import Response
 
 from gateway.api.operation import Operation, Parameter, json_response
 from gateway.api.reading import query_int
-from gateway.auth import principal_of
+from gateway.auth import is_at_machine, principal_of
 from gateway.census import Census
 from gateway.chat import State
 from gateway.errors import Forbidden, SessionBusy, SessionNotFound
+from gateway.events import iso
+from gateway.lifecycle import SessionState
 from gateway.manager import SessionManager
 from gateway.services import Services
 from gateway.session import Session
-from gateway.sights import Acted, DrainBegun, Overview, WatchedSessions
+from gateway.sights import Acted, DrainBegun, Overview, OwnedSession, OwnedSessions, WatchedSessions
+from gateway.stores.base import SessionRecord
 from gateway.tenants import reach
 
 MAX_ROWS: Final = 10_000
@@ -47,6 +51,7 @@ class AdminFace:
             schema={"type": "integer", "minimum": 1, "maximum": MAX_ROWS},
             description="How many.",
         )
+        tenant = Parameter(name="tenant", schema={"type": "string"}, description="Only of this tenant.")
         return [
             Operation(
                 method="GET", scope="operate", path="/api/admin/overview", handler=self.show_overview,
@@ -56,6 +61,12 @@ class AdminFace:
                 method="GET", scope="operate", path="/api/admin/sessions", handler=self.list_all_sessions,
                 summary="Everybody's sessions, without their content", answer=WatchedSessions,
                 parameters=(limit,),
+            ),
+            Operation(
+                method="GET", scope="admin", path="/api/admin/owned-sessions",
+                handler=self.list_owned_sessions,
+                summary="Everybody's sessions with their owners, for the operator at the machine",
+                answer=OwnedSessions, parameters=(limit, tenant),
             ),
             Operation(
                 method="POST", scope="operate", path=one + "/park", handler=self.park_session,
@@ -83,6 +94,29 @@ class AdminFace:
     async def list_all_sessions(self, request: Request) -> Response:
         limit = query_int(request, "limit", default=1_000, low=1, high=MAX_ROWS)
         return json_response(await self._census.sessions(limit=limit, tenant=reach(principal_of(request))))
+
+    async def list_owned_sessions(self, request: Request) -> Response:
+        if not is_at_machine(request):
+            raise Forbidden(
+                "Only the operator at the machine sees whose sessions there are: sessions ls --all."
+            )
+        limit = query_int(request, "limit", default=1_000, low=1, high=MAX_ROWS)
+        found = await self._manager.all_stored(tenant=request.query_params.get("tenant"), limit=limit + 1)
+        rows = [self._owned(record) for record in found[:limit]]
+        return json_response(OwnedSessions(sessions=rows, has_more=len(found) > limit))
+
+    def _owned(self, record: SessionRecord) -> OwnedSession:
+        session = self._manager.get(record.owner, record.session_id)
+        return OwnedSession(
+            owner=record.owner,
+            session_id=record.session_id,
+            title=record.title,
+            state=str(session.state if session else SessionState.PARKED),
+            agent=record.agent,
+            created_at=iso(record.created_at),
+            last_active_at=iso(record.last_active_at),
+            messages=record.message_count,
+        )
 
     async def read_session(self, request: Request) -> Response:
         session, audit, principal = self._reached(request), self._services.audit, principal_of(request)

@@ -26,10 +26,16 @@ from gateway.stores.credentials import ApiKey, CredentialStore
 from gateway.tenants import IMPLIED, Principal, reach, with_implied
 
 NAME_CHARACTERS: Final = 100
+NAME_WORDS: Final = f"1 to {NAME_CHARACTERS} printable characters"
 _HARMLESS: Final = frozenset({"chat", "read"})
 """Scopes that an administrator gives without having them."""
 MAX_DAYS: Final = 3650
 MAX_OVERLAP_HOURS: Final = 24 * 30
+
+
+def is_name(text: str) -> bool:
+    """Whether a key may be called this."""
+    return bool(text.strip()) and len(text) <= NAME_CHARACTERS and text.isprintable()
 
 
 class MintRequest(Struct):
@@ -136,8 +142,8 @@ class CredentialsFace:
 
     def _check(self, body: MintRequest, subject: str, principal: Principal) -> None:
         """Raises InvalidField for what cannot be, Forbidden for what the caller has not itself."""
-        if not body.name.strip() or len(body.name) > NAME_CHARACTERS or not body.name.isprintable():
-            raise InvalidField(f"A name is 1 to {NAME_CHARACTERS} printable characters - at `$.name`.")
+        if not is_name(body.name):
+            raise InvalidField(f"A name is {NAME_WORDS} - at `$.name`.")
         if not is_subject(subject):
             raise InvalidField(
                 "A subject is up to 255 printable characters, without ~ first - at `$.subject`."

@@ -7,6 +7,7 @@ stays, and that is said loudly.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import logging
 import pathlib
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def read(path: pathlib.Path) -> dict[int, Product]:
     """The products of a file, by id. Raises OSError, ValueError, MsgspecError."""
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
-    products = msgspec.json.decode(path.read_bytes(), type=_File).products
+    products = msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=_File).products
     by_id = {product.id: product for product in products}
     if len(by_id) < len(products):
         raise ValueError("two products have one id")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import codecs
 import logging
 import pathlib
 import re
@@ -232,7 +233,7 @@ def load(folder: pathlib.Path, store: str) -> tuple[Product, ...]:
     path = folder / "data" / "products.json"
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
-    entries = msgspec.json.decode(path.read_bytes(), type=_File).products
+    entries = msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=_File).products
     return tuple(_product(folder, store, index, entry) for index, entry in enumerate(entries))
 
 

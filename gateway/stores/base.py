@@ -125,6 +125,9 @@ class Store(Protocol):
     async def list_sessions(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         """The owner's sessions, last active first."""
 
+    async def list_all_sessions(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
+        """Every owner's sessions, of a tenant or of all, last active first."""
+
     async def count_sessions(self) -> int:
         """How many sessions are stored."""
 

@@ -13,6 +13,7 @@ from gateway.events import Event, at_most
 from gateway.stores.base import READ_BYTES, OwnerTotal, Remembered, SessionRecord, Sink, StoredLog, Tombstone
 from gateway.stores.credentials import MemoryCredentials
 from gateway.stores.products import MemoryProducts
+from gateway.tenants import tenant_of
 
 
 class _Log:
@@ -136,6 +137,10 @@ class MemoryStore:
 
     async def list_sessions(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         records = [self._records[key] for key in self._by_owner.get(owner, ())]
+        return sorted(records, key=lambda record: (-record.last_active_at, record.key))[:limit]
+
+    async def list_all_sessions(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
+        records = [one for one in self._records.values() if tenant in (None, tenant_of(one.owner))]
         return sorted(records, key=lambda record: (-record.last_active_at, record.key))[:limit]
 
     async def count_sessions(self) -> int:

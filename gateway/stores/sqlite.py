@@ -152,6 +152,14 @@ class SqliteStore:
     async def list_sessions(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         return await self._many("WHERE owner = ? ORDER BY last_active_at DESC, key LIMIT ?", owner, limit)
 
+    async def list_all_sessions(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
+        return await self._many(
+            "WHERE ?1 IS NULL OR substr(owner, 1, length(?1) + 1) = ?1 || '/' "
+            "ORDER BY last_active_at DESC, key LIMIT ?2",
+            tenant,
+            limit,
+        )
+
     async def expired_sessions(self, now: int, *, limit: int) -> Sequence[SessionRecord]:
         return await self._many("WHERE expires_at < ? ORDER BY expires_at LIMIT ?", now, limit)
 

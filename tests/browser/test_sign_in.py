@@ -31,6 +31,20 @@ async def sign_in(page: Page, key: str) -> None:
     await expect(page.get_by_test_id("composer")).to_be_focused()
 
 
+async def test_a_key_that_may_only_operate_leads_to_operations(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(gateway.url)
+    key = await gateway.mint(fresh_id("watcher"), scopes=("operate",))
+    await page.get_by_label("API key").fill(key)
+    await page.get_by_label("API key").press("Enter")
+    await expect(page.get_by_test_id("figures")).to_be_visible()
+    await page.goto(f"{gateway.url}/#s=mine")
+    await expect(page.get_by_test_id("connection-banner")).to_contain_text("no conversations of its own")
+    await page.get_by_test_id("to-operations").click()
+    await expect(page.get_by_test_id("figures")).to_be_visible()
+
+
 async def open_as(open_page: OpenPage, gateway: RunningGateway, name: str, *, tenant: str = "acme") -> Page:
     """A window of somebody who has signed in."""
     page = await open_page(gateway.url)

@@ -146,6 +146,15 @@ async def test_sessions_are_listed_last_active_first(store: Store) -> None:
     assert newest.session_id == "c"
 
 
+async def test_sessions_of_all_owners_are_listed_last_active_first(store: Store) -> None:
+    for name, owner, at in (("a", "t/s", 1), ("b", "t/other", 3), ("c", "tt/s", 2)):
+        await store.create_session(record(name, owner=owner, at=at))
+    found = await store.list_all_sessions(tenant=None, limit=2)
+    assert [(one.owner, one.session_id) for one in found] == [("t/other", "b"), ("tt/s", "c")]
+    found = await store.list_all_sessions(tenant="t", limit=9)
+    assert [one.session_id for one in found] == ["b", "a"]
+
+
 async def test_sessions_expire_in_their_order(store: Store) -> None:
     for name, expires_at in (("a", 5), ("b", 3), ("c", None), ("d", 9)):
         await store.create_session(

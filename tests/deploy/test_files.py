@@ -49,8 +49,19 @@ def test_the_compose_file_is_one() -> None:
 
 def test_the_configurations_in_deploy_have_no_mistakes(tmp_path: pathlib.Path) -> None:
     (tmp_path / "config.toml").write_text(yaml.safe_load((CHART / "values.yaml").read_text())["config"])
-    for path in (CONTAINER / "config.toml", tmp_path / "config.toml"):
+    for path in (CONTAINER / "config.toml", DEPLOY / "systemd" / "config.toml", tmp_path / "config.toml"):
         assert load(path, environ={}).auth.modes == ("keys",)
+
+
+def test_systemd_gets_a_configuration_of_its_own() -> None:
+    """Not the container's, whose walls and proxies are a container's; it numbers the lines to edit."""
+    readme = (DEPLOY / "README.md").read_text()
+    assert "deploy/systemd/config.toml /etc/agent-gateway/config.toml" in readme
+    path = DEPLOY / "systemd" / "config.toml"
+    assert re.findall(r"# (\d)\. ", path.read_text()) == ["1", "2", "3"]
+    named = {line.split(" =")[0] for line in path.read_text().splitlines() if " = " in line}
+    assert named == {"public_url", "trusted_proxies", "modes"}
+    assert load(path, environ={}).workers.require == ""
 
 
 def test_prometheus_reads_its_file_and_the_rules(tmp_path: pathlib.Path) -> None:

@@ -92,7 +92,14 @@ LIKE_UNUSED: Final = {
 NOT_ABOUT_A_SESSION: Final = {
     *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config"),
-    *("metrics", "show_overview", "list_all_sessions", "shop_products", "tenant_insights"),
+    *(
+        "metrics",
+        "show_overview",
+        "list_all_sessions",
+        "list_owned_sessions",
+        "shop_products",
+        "tenant_insights",
+    ),
     *("list_product_chats", "socket_stats", "socket_debug"),
 }
 ENDS_THE_GATEWAY: Final = "drain_gateway"

@@ -18,6 +18,9 @@ from tests.gateways import ROOT, running_gateway
 from tests.shared import ask, eventually
 from tests.streams import state_when
 
+BUSY_SECONDS = 60
+"""A command on a busy machine: an interpreter with everything it imports may take ten seconds to start."""
+
 
 async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of `agent-gateway WORDS`."""
@@ -28,7 +31,7 @@ async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), BUSY_SECONDS)
     return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -117,8 +120,84 @@ async def test_sessions_are_read_and_erased_when_no_gateway_runs(tmp_path: pathl
     assert not list((tmp_path / "data" / "sessions").iterdir())
 
 
+ASKING = (
+    ("sessions", "ls"),
+    ("sessions", "rm", "--all"),
+    ("keys", "create", "ann"),
+    ("keys", "ls"),
+    ("tenants", "ls"),
+    ("config", "reload"),
+    ("backup", "kept.tar"),
+    ("drain",),
+    ("top", "--once"),
+)
+"""Commands about a gateway that is there."""
+
+
+async def test_where_no_gateway_is_nothing_is_made(tmp_path: pathlib.Path) -> None:
+    data = tmp_path / "typo"
+    told = await asyncio.gather(*(typed(*words, "--data-dir", str(data)) for words in ASKING))
+    for words, (code, out, err) in zip(ASKING, told, strict=True):
+        assert (code, out) == (1, ""), (words, out, err)
+        assert err.startswith("agent-gateway: "), words
+        assert str(data) in err, words
+        assert len(err.splitlines()) == 1, (words, err)
+    code, _, _ = await typed("doctor", "--data-dir", str(data))
+    assert not list(tmp_path.iterdir()), "looking must not make anything"
+    environ = {"AGENT_GATEWAY_STORE": "memory://"}
+    code, out, err = await typed("keys", "create", "ann", "--data-dir", str(data), environ=environ)
+    assert (code, out, "in memory" in err) == (1, "", True)
+    assert not list(tmp_path.iterdir())
+
+
+async def test_a_key_made_while_no_gateway_runs_opens_the_next(tmp_path: pathlib.Path) -> None:
+    data, config = ("--data-dir", str(tmp_path / "data")), '[auth]\nmodes = ["keys"]\n'
+    async with running_gateway(tmp_path, config=config):
+        _, _, err = await typed("keys", "create", "ann", *data)
+        assert "no gateway runs" not in err
+    code, key, err = await typed("keys", "create", "ben", *data)
+    assert (code, "no gateway runs on" in err) == (0, True)
+    async with (
+        running_gateway(tmp_path, config=config) as gateway,
+        gateway.caller(key.strip()) as caller,
+    ):
+        assert (await ask(caller, "GET", "/api/sessions")).status == 200
+
+
+async def test_a_file_of_names_gets_a_key_for_each_or_none(tmp_path: pathlib.Path) -> None:
+    names, data = tmp_path / "names.txt", ("--data-dir", str(tmp_path / "data"))
+    people = [f"person {number}" for number in range(49)] + ["שלום"]
+    async with running_gateway(tmp_path, config='[auth]\nmodes = ["keys"]\n') as gateway:
+        names.write_text("ann\n~ben\nann\n" + "x" * 101 + "\n", "utf-8")
+        code, out, err = await typed("keys", "create", "--file", str(names), *data)
+        told = [re.sub(r"^.*names\.txt: ", "", line) for line in err.splitlines()]
+        assert (code, out, len(told)) == (1, "", 4)
+        assert (told[0][:7], told[1], told[2][:7]) == (
+            "line 2:",
+            "line 3: ann is in line 1 already",
+            "line 4:",
+        )
+        names.write_text("\r\n".join(people) + "\r\n", "utf-8-sig")
+        code, out, err = await typed("keys", "create", "--file", str(names), "--tenant", "none", *data)
+        assert (code, out, "no tenant" in err) == (1, "", True)
+        async with gateway.operator() as operator:
+            assert await operator.keys() == []
+        code, out, _ = await typed("keys", "create", "--file", str(names), *data)
+        rows = [line.split("\t") for line in out.splitlines()]
+        assert (code, [name for name, _ in rows]) == (0, people)
+        async with gateway.caller(rows[-1][1]) as caller:
+            assert (await ask(caller, "GET", "/api/sessions")).status == 200
+        names.write_text("new\nperson 7\n")
+        code, out, err = await typed("keys", "create", "--file", str(names), *data)
+        assert (code, out, "line 2: person 7 has a key already" in err) == (1, "", True)
+    for words in ((), ("ann", "--file", "f"), ("--file", "f", "--subject", "s")):
+        assert (await typed("keys", "create", *words, *data))[0] == 2
+
+
 async def test_a_session_that_is_not_there_is_said_in_one_line(tmp_path: pathlib.Path) -> None:
-    code, _, err = await typed("sessions", "show", "nobody", "--data-dir", str(tmp_path))
+    async with running_gateway(tmp_path):
+        pass
+    code, _, err = await typed("sessions", "show", "nobody", "--data-dir", str(tmp_path / "data"))
     assert (code, err) == (1, "agent-gateway: There is no such session.\n")
 
 
@@ -223,11 +302,11 @@ async def test_top_shows_the_gateway_once_live_and_for_programs(tmp_path: pathli
             stderr=asyncio.subprocess.PIPE,
         )
         assert live.stdout is not None
-        await asyncio.wait_for(live.stdout.readuntil(b"MESSAGES"), 20)
+        await asyncio.wait_for(live.stdout.readuntil(b"MESSAGES"), BUSY_SECONDS)
         await gateway.chat("canary-d", "/echo more")
-        await asyncio.wait_for(live.stdout.readuntil(b"sessions 4"), 20)
+        await asyncio.wait_for(live.stdout.readuntil(b"sessions 4"), BUSY_SECONDS)
         live.send_signal(signal.SIGINT)
-        _, err_bytes = await asyncio.wait_for(live.communicate(), 20)
+        _, err_bytes = await asyncio.wait_for(live.communicate(), BUSY_SECONDS)
         assert (live.returncode, err_bytes) == (0, b"")
 
 
@@ -241,6 +320,17 @@ async def test_somebody_is_exported_and_erased_by_name(tmp_path: pathlib.Path) -
                 for session_id in ("one", "two"):
                     body = {"session_id": session_id, "message": f"/echo canary-{name}-{session_id}"}
                     await ask(caller, "POST", "/api/chat?wait=20", body)
+        here = ("--data-dir", data, "--config", file)
+        code, out, err = await typed("sessions", "ls", *here)
+        assert (code, len(out.splitlines()), "--all" in err) == (0, 1, True)
+        for words in (("--all",), ("--tenant", "acme")):
+            code, out, _ = await typed("sessions", "ls", *words, *here)
+            owners = sorted(line.split()[0] for line in out.splitlines()[1:])
+            assert (code, owners) == (0, ["acme/ann"] * 2 + ["acme/bob"] * 2)
+        _, out, _ = await typed("sessions", "ls", "--tenant", "default", *here)
+        assert len(out.splitlines()) == 1
+        async with gateway.caller(await gateway.mint("root", scopes=("admin",))) as admin:
+            assert (await ask(admin, "GET", "/api/admin/owned-sessions")).status == 403
         of_ann = ("--owner", "acme/ann", "--data-dir", data, "--config", file)
         _, out, _ = await typed("sessions", "export", "--all", *of_ann)
         assert "canary-ann-one" in out

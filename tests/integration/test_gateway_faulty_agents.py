@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -26,9 +26,7 @@ stop_grace_seconds = 0.3
         "second": "crash_on_second_turn",
         "mute": "never_answers",
         "deaf": "ignores_cancel",
-        "late": "cancelled_late",
         "garbage": "prints_garbage",
-        "endless": "endless_line",
         "closes": "closes_stdout",
         "frozen": "stops_itself",
         "asks": "unknown_request",
@@ -36,13 +34,36 @@ stop_grace_seconds = 0.3
         "stderr": "floods_stderr",
         "refuses": "fails_the_prompt",
         "stubborn": "ignores_eof_and_sigterm",
+        "stops": "stops_for_other_reasons",
+    },
+)
+LATE: Final = {
+    "about": "Ignores session/cancel, and ends its answer by itself only after it.",
+    "turns": [
+        [
+            {"ignore_cancel": True},
+            {"ask": {"title": "Sure?", "then": {"cancelled": [{"say": {"text": "$N ", "times": 20}}]}}},
+            {"end": "end_turn"},
+        ]
+    ],
+}
+patient = shared_gateway(
+    """
+[sessions]
+turn_timeout_seconds = 60
+interrupt_timeout_seconds = 30
+stop_grace_seconds = 0.3
+""",
+    agents={
+        "late": LATE,
+        "endless": "endless_line",
         "huge": {
             "turns": [[{"say": "before "}, {"oversize": OVERSIZE_BYTES}, {"say": "after"}]],
             "repeat": True,
         },
-        "stops": "stops_for_other_reasons",
     },
 )
+"""A gateway whose deadlines a busy machine does not reach, for agents that end by something else."""
 
 
 def words(state: Any, sender: str = "system") -> str:
@@ -138,11 +159,12 @@ async def test_an_agent_that_ignores_cancel_is_stopped_within_three_seconds(tmp_
 
 
 async def test_an_agent_that_ends_its_answer_after_a_cancel_has_been_interrupted(
-    gateway: RunningGateway,
+    patient: RunningGateway,
 ) -> None:
     session_id = fresh_id("late")
-    await worker_of(gateway, session_id, agent="late")
-    state = await gateway.post("/api/interrupt", {"session_id": session_id})
+    await patient.send(session_id, "go", agent="late")
+    await state_when(patient.http, session_id, lambda state: state["pending_permission"] is not None)
+    state = await patient.post("/api/interrupt", {"session_id": session_id})
     assert (state["is_processing"], words(state)) == (False, "Interrupted by user")
     assert words(state, "agent").endswith("20 ")
 
@@ -157,17 +179,17 @@ async def test_garbage_on_stdout_is_skipped(gateway: RunningGateway) -> None:
 
 @pytest.mark.parametrize(("agent", "before"), [("huge", "before "), ("endless", "")])
 async def test_a_line_past_the_limit_ends_the_turn_with_words(
-    gateway: RunningGateway, agent: str, before: str
+    patient: RunningGateway, agent: str, before: str
 ) -> None:
     session_id = fresh_id(agent)
-    process = psutil.Process(gateway.pid)
+    process = psutil.Process(patient.pid)
     memory = process.memory_info().rss
-    await gateway.send(session_id, "go", agent=agent)
-    state = await state_when(gateway.http, session_id, is_over)
+    await patient.send(session_id, "go", agent=agent)
+    state = await state_when(patient.http, session_id, is_over, seconds=60)
     assert words(state) == "The agent sent a line longer than 16777216 bytes."
     assert words(state, "agent") == before
     assert process.memory_info().rss - memory < 2 * OVERSIZE_BYTES
-    assert "longer than 16777216" in words(await gateway.chat(session_id, "again"))
+    assert "longer than 16777216" in words(await patient.chat(session_id, "again", wait=60))
 
 
 async def test_an_agent_that_closes_its_stdout_is_gone(gateway: RunningGateway) -> None:

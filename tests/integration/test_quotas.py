@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-import time
 
 from tests.gateways import RunningGateway, running_gateway
 from tests.shared import Answer, ask, eventually
@@ -126,14 +125,12 @@ async def test_a_tenants_burst_of_hundreds_does_not_hold_up_another(tmp_path: pa
                 )
                 for n in range(300)
             ]
-            await asyncio.sleep(0.2)
-            began = time.monotonic()
+            await asyncio.sleep(0)  # all of the burst is on its way, and none of it answered
             answer = await ask(
                 modest, "POST", "/api/chat?wait=60", {"session_id": "m", "message": "/echo mine"}
             )
-            took = time.monotonic() - began
             still = sum(not task.done() for task in burst)
             assert answer.body["messages"][-1]["content"] == "mine"
-            assert still > 50, f"the burst was over after {took:.2f} s, so nothing was shown"
+            assert still > 50, "the burst was over, so nothing was shown"
             assert [answer.status for answer in await asyncio.gather(*burst)] == [200] * 300
             await asyncio.gather(*(ask(greedy, "DELETE", f"/api/sessions/g{n}") for n in range(300)))

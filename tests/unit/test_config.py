@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+import pwd
 
 import pytest
 
@@ -12,6 +14,8 @@ from gateway.agents import Agent, AgentCatalogue
 from gateway.config import BUILT_IN, SHOP_AGENT, Config
 from gateway.config_file import ConfigError, load
 from gateway.known_agents import KNOWN_AGENTS
+from gateway.products import catalogue
+from gateway.shop import catalog
 from tests.gateways import ROOT
 
 
@@ -227,3 +231,35 @@ def test_of_the_methods_of_a_known_agent_the_one_that_takes_its_key_is_chosen() 
     words = agent_help.credentials(AgentCatalogue(config).get("g"), methods)
     assert words.endswith('Choose one: `[agents.g] auth_method = "gemini-api-key"`.')
     assert "run `gemini --acp` in a terminal" in words
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "key").write_text("sk-1\n", "utf-8-sig")
+    (tmp_path / "config.toml").write_text(f'[model]\nkey_file = "{tmp_path}/key"\n', "utf-8-sig")
+    assert load(tmp_path / "config.toml", environ={}).model.key == "sk-1"
+    variables = {"TOKEN": str(tmp_path / "key")}
+    config = load(environ={}, overrides={"agents.a.command": "true", "agents.a.env_files": variables})
+    assert AgentCatalogue(config).of("a").env["TOKEN"] == "sk-1"
+    chats = tmp_path / "data" / "products.json"
+    chats.parent.mkdir()
+    chats.write_text(json.dumps({"products": [{"id": 7, "name": "Lamp"}]}), "utf-8-sig")
+    assert catalogue.read(chats)[7].name == "Lamp"
+    chats.write_text(json.dumps({"products": []}), "utf-8-sig")
+    assert catalog.load(tmp_path, "mine") == ()
+
+
+def test_somebody_without_a_home_is_asked_for_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_uid: int) -> object:
+        raise KeyError(_uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    with pytest.raises(ConfigError, match=r"no home directory .* --data-dir"):
+        load(environ={})
+    assert load(environ={}, overrides={"data_dir": "/srv/data"}).data_path == pathlib.Path("/srv/data")
+    places = {"data_dir": "~/data", "model.key_file": "~/key", "auth.secret_file": "~nobody-has-this/secret"}
+    with pytest.raises(ConfigError, match=r"auth\.secret_file: ~nobody-has-this/secret: there is no home"):
+        load(environ={}, overrides={**places, "model.key_file": ""})
+    with pytest.raises(ConfigError, match=r"model\.key_file: ~/key: there is no home"):
+        load(environ={}, overrides=places)

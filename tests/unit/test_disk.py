@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 
 import pytest
 
-from gateway.disk import AGAIN_SECONDS, DiskAlarm
+from gateway.config import Config
+from gateway.disk import AGAIN_SECONDS, DiskAlarm, free_bytes
+from gateway.readiness import disk_check
 
 MIB = 1024 * 1024
 
@@ -44,3 +47,27 @@ def test_a_disk_that_cannot_be_looked_at_is_said(caplog: pytest.LogCaptureFixtur
 
     DiskAlarm(pathlib.Path("/data"), low_bytes=lambda: 1, monotonic=lambda: 0.0, free=gone).look()
     assert "cannot be looked at: gone" in caplog.text
+
+
+def test_readiness_looks_at_the_disk_of_the_database_too() -> None:
+    config = Config(data_dir="/data", store="sqlite:////elsewhere/gateway.db")
+    room = {"/data": 900 * MIB, "/elsewhere": 0}
+    check = disk_check(config, is_store_full=False, free=lambda place: room[str(place)])
+    assert (check.is_well, check.words.partition(";")[0]) == (False, "0 bytes are free at /elsewhere")
+
+
+def test_a_write_without_room_is_believed_before_the_figure_of_the_file_system() -> None:
+    config = Config(data_dir="/data")
+    check = disk_check(config, is_store_full=True, free=lambda _: 900 * MIB)
+    assert not check.is_well
+    assert "A write found no room" in check.words
+    assert disk_check(config, is_store_full=False, free=lambda _: 900 * MIB).is_well
+
+
+@pytest.mark.parametrize(("files_left", "free"), [(5, 4096 * 7), (0, 0)])
+def test_without_a_file_left_nothing_is_free(
+    monkeypatch: pytest.MonkeyPatch, files_left: int, free: int
+) -> None:
+    figures = os.statvfs_result((4096, 4096, 100, 9, 7, 10, files_left, files_left, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _path: figures)
+    assert free_bytes(pathlib.Path("/data")) == free

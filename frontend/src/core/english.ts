@@ -85,6 +85,8 @@ export const en = {
   sessionEnded: "This conversation has ended. A new message starts it again.",
   closedDrained: "The gateway is restarting. The conversation goes on in a moment.",
   refused: "The gateway refused this page ({status}).",
+  onlyOperator: "Your key watches this gateway; it has no conversations of its own.",
+  operations: "Operations",
   offlineModel: "Offline model: no model is connected, so answers come from a built-in stand-in.",
   offlineHow: "How to connect a model",
   offlineHelp: "Give the gateway an OpenAI-compatible endpoint and restart it:",

@@ -86,6 +86,8 @@ export const he: Record<Key, string> = {
   sessionEnded: "השיחה הסתיימה. הודעה חדשה תפתח אותה שוב.",
   closedDrained: "השרת מופעל מחדש. השיחה תימשך עוד רגע.",
   refused: "השרת דחה את העמוד ({status}).",
+  onlyOperator: "המפתח שלך משגיח על השער; אין לו שיחות משלו.",
+  operations: "תפעול",
   offlineModel: "מודל לא מקוון: לא חובר מודל, ולכן התשובות באות מתחליף מובנה.",
   offlineHow: "איך מחברים מודל",
   offlineHelp: "יש לתת לשרת כתובת תואמת OpenAI ולהפעיל אותו מחדש:",

@@ -2,6 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import { type Conversation, wordsOf } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { Code } from "./Markdown.tsx";
+import { isOnlyOperator, OPERATIONS } from "./operations/address.ts";
 import { useConversation, useIdentity, useStore } from "./page.ts";
 import { language, t } from "./preferences.ts";
 
@@ -62,6 +63,17 @@ function words(conversation: Conversation): string {
 
 function Refused({ status }: { status: number }) {
   const conversation = useConversation();
+  const { me } = useIdentity();
+  if (isOnlyOperator(me)) {
+    return (
+      <div class="banner" role="status" data-testid="connection-banner">
+        <span>{t("onlyOperator")}</span>
+        <a class="link" data-testid="to-operations" href={OPERATIONS}>
+          {t("operations")}
+        </a>
+      </div>
+    );
+  }
   return (
     <div class="banner banner-error" role="alert" data-testid="connection-banner">
       <Icon name="warn" />

@@ -3,6 +3,7 @@ import { ApiError, wordsOf } from "../core/index.ts";
 import { Preferences } from "./Header.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { KeepShares } from "./KeepShares.tsx";
+import { isOnlyOperator, OPERATIONS } from "./operations/address.ts";
 import { useIdentity, usePage } from "./page.ts";
 import { language, t } from "./preferences.ts";
 
@@ -64,6 +65,7 @@ function KeyForm({ keeps }: { keeps: boolean }) {
     setError(null);
     try {
       await identity.signIn(input.value, keeps);
+      if (isOnlyOperator(identity.me)) location.replace(OPERATIONS);
     } catch (refusal) {
       if (!(refusal instanceof ApiError)) throw refusal;
       setError(refusal);

@@ -11,13 +11,12 @@ import "./identity.css";
 import "./small.css";
 import { render } from "preact";
 import { App } from "./App.tsx";
+import { OPERATIONS } from "./operations/address.ts";
 import { Page, PageProvider } from "./page.ts";
 import { applyPreferences } from "./preferences.ts";
 
-/** The operators' page: it has an address of its own and is loaded only there. */
-const OPERATIONS = "#/operations";
-
 applyPreferences();
+/** The operators' page is loaded only at its address. */
 const isOperations = location.hash === OPERATIONS;
 window.addEventListener("hashchange", () => {
   if ((location.hash === OPERATIONS) !== isOperations) location.reload();

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from gateway import errors, orphans
 from gateway.agents import AgentCatalogue
 from gateway.answers import Reloaded
-from gateway.api import page
+from gateway.api import page, slashes
 from gateway.api.admin import AdminFace
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
@@ -186,6 +186,7 @@ class Gateway:
         )
         self._credentials = credentials
         shop = open_shop(config, store)
+        shop.base_path = lambda: self.config.server.base_path
         self.services = Services(
             config=config,
             store=store,
@@ -369,6 +370,7 @@ class Gateway:
             ],
             lifespan=lambda _app: self.lifespan(),
         )
+        slashes.redirect(app.router)
         limits = self.config.limits
         rates = TokenBuckets(
             rate=limits.address_requests_per_second,

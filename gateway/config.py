@@ -11,6 +11,7 @@ import pathlib
 import shlex
 import sys
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
@@ -93,6 +94,11 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     def is_https(self) -> bool:
         """Whether people come by https, which a proxy ends."""
         return self.public_url.startswith("https:")
+
+    @property
+    def base_path(self) -> str:
+        """What comes before our paths at the public address: empty, or `/assistant`."""
+        return urlsplit(self.public_url).path.rstrip("/")
 
 
 class CorsConfig(Table, frozen=True, kw_only=True):

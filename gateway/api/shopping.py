@@ -244,7 +244,7 @@ class ShoppingFace:
                     "user_data": {},
                     "conversation_count": len(said),
                     "preferences": preferences,
-                    "shopping_cart": [_item(line) for line in cart.lines],
+                    "shopping_cart": [self._item(line) for line in cart.lines],
                 },
                 "analytics": {
                     "session_duration": "0m" if insights is None else insights.duration,
@@ -327,7 +327,7 @@ class ShoppingFace:
     async def shop_cart(self, request: Request) -> Response:
         key = self._key(request)
         cart = await self._shop.peek(key)
-        return good(_shown(key, cart))
+        return good(self._shown(key, cart))
 
     async def shop_add(self, request: Request) -> Response:
         key = self._key(request)
@@ -346,14 +346,18 @@ class ShoppingFace:
                 key, name=_name(body), price=_price(body), quantity=quantity, extra=extra
             )
         message = "Item added to cart successfully"
-        return good({"message": message, "session_id": key.conversation, "item": _item(line)})
+        return good({"message": message, "session_id": key.conversation, "item": self._item(line)})
 
     async def shop_remove(self, request: Request) -> Response:
         key = self._key(request)
         body = await read_body(request, RemoveRequest, self._services.config)
         taken, cart = await self._shop.remove(key, body.id)
         return good(
-            {"message": "Item removed from cart successfully", "item": _item(taken), **_shown(key, cart)}
+            {
+                "message": "Item removed from cart successfully",
+                "item": self._item(taken),
+                **self._shown(key, cart),
+            }
         )
 
     async def shop_clear(self, request: Request) -> Response:
@@ -372,7 +376,7 @@ class ShoppingFace:
         bought = {
             "at": iso(purchase.at),
             "total": number(purchase.total),
-            "items": [_item(line) for line in purchase.lines],
+            "items": [self._item(line) for line in purchase.lines],
         }
         return good(
             {"message": "Checked out successfully", "session_id": key.conversation, "purchase": bought}
@@ -406,7 +410,7 @@ class ShoppingFace:
         categories = {p.category: p.category_en for p in self._shop.catalogue.all()}
         return good(
             {
-                "products": [described(product) for product in page.products],
+                "products": [described(product, self._shop) for product in page.products],
                 "total": page.total,
                 "page": page.page,
                 "pages": page.pages,
@@ -431,6 +435,26 @@ class ShoppingFace:
         if await self._services.store.find_session(key.owner, key.conversation) is None:
             raise SessionNotFound(session_id=key.conversation)
 
+    def _shown(self, key: ShopKey, cart: Cart) -> dict[str, Any]:
+        return {
+            "session_id": key.conversation,
+            "cart": [self._item(line) for line in cart.lines],
+            "item_count": len(cart.lines),
+            "total": number(cart.total),
+        }
+
+    def _item(self, line: Line) -> dict[str, Any]:
+        return {
+            **line.extra,
+            "id": line.line,
+            "name": line.name,
+            "price": number(line.price),
+            "quantity": line.quantity,
+            "line_total": number(line.total),
+            "image": self._shop.picture_address(line.image),
+            "added_at": iso(line.added_at),
+        }
+
 
 def _more(asked: Asked) -> dict[str, Any]:
     window = asked.window
@@ -442,28 +466,6 @@ def _more(asked: Asked) -> dict[str, Any]:
 
 def _frame(kind: str, **data: Any) -> bytes:
     return b"data: " + in_one_line(msgspec.json.encode({"type": kind, **data})) + b"\n\n"
-
-
-def _shown(key: ShopKey, cart: Cart) -> dict[str, Any]:
-    return {
-        "session_id": key.conversation,
-        "cart": [_item(line) for line in cart.lines],
-        "item_count": len(cart.lines),
-        "total": number(cart.total),
-    }
-
-
-def _item(line: Line) -> dict[str, Any]:
-    return {
-        **line.extra,
-        "id": line.line,
-        "name": line.name,
-        "price": number(line.price),
-        "quantity": line.quantity,
-        "line_total": number(line.total),
-        "image": line.image,
-        "added_at": iso(line.added_at),
-    }
 
 
 def _name(body: dict[str, Any]) -> str:

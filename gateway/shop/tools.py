@@ -236,7 +236,7 @@ class ShopTools:
         return Answer(
             text=_found(words, page),
             structured={
-                "products": [described(product) for product in page.products],
+                "products": [described(product, self.shop) for product in page.products],
                 "pagination": {
                     "currentPage": page.page,
                     "totalPages": page.pages,
@@ -267,7 +267,7 @@ class ShopTools:
                     "name": _name(line, words),
                     "price": number(line.price),
                     "quantity": line.quantity,
-                    "image": line.image,
+                    "image": self.shop.picture_address(line.image),
                     "line_total": number(line.total),
                 }
                 for line in cart.lines
@@ -311,7 +311,7 @@ class ShopTools:
         return self.shop.catalogue
 
 
-def described(product: Product) -> dict[str, Any]:
+def described(product: Product, shop: Shop) -> dict[str, Any]:
     """A product as clients have always been given it, with its English names beside."""
     return {
         "id": product.id,
@@ -322,7 +322,7 @@ def described(product: Product) -> dict[str, Any]:
         "category": product.category,
         "category_en": product.category_en,
         "url": product.url,
-        "image": product.image,
+        "image": shop.picture_address(product.image),
         "is_purchasable": product.is_purchasable,
         "is_in_stock": product.is_in_stock,
         "has_options": product.has_options,

@@ -49,7 +49,8 @@ FLOORS: Final[dict[str, int]] = {
     # 5: faces
     "auth": 5, "api.operation": 5, "api.reading": 5, "api.stream": 5, "api.chat": 5, "api.sessions": 5,
     "api.identity": 5, "api.credentials": 5, "api.shares": 5, "api.ops": 5, "api.admin": 5, "api.guard": 5,
-    "api.page": 5, "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5, "refusals": 5, "cycle": 5,
+    "api.page": 5, "api.slashes": 5,
+    "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5, "refusals": 5, "cycle": 5,
     "protocol": 5, "sockets": 5, "api.products": 5, "api.product_sockets": 5, "api.detail": 5,
     "api.product_answers": 5, "api.product_reading": 5, "api.product_staff": 5, "api.product_stats": 5,
     "api.envelope": 5, "api.shopping": 5, "shop.asking": 5, "api.servers": 5,

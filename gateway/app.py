@@ -324,20 +324,21 @@ class Gateway:
 
         product_sockets = ProductSockets(self.desk, self.manager, self.services, self.gate)
         self.sockets = product_sockets.sockets()
+        readiness = Readiness(
+            services,
+            is_draining=lambda: self.manager.is_draining,
+            has_forkserver=lambda: self.spawner.is_ready,
+            tasks_down=lambda: self.tasks.down,
+        )
         ops = OpsFace(
             version=VERSION,
             is_draining=lambda: self.manager.is_draining,
             monotonic=services.monotonic,
             wall_ms=services.wall_ms,
-            readiness=Readiness(
-                services,
-                is_draining=lambda: self.manager.is_draining,
-                has_forkserver=lambda: self.spawner.is_ready,
-                tasks_down=lambda: self.tasks.down,
-            ),
+            readiness=readiness,
             scrape=scrape,
         )
-        self.shopping = ShoppingFace(self.manager, services, health=ops.now)
+        self.shopping = ShoppingFace(self.manager, services, health=ops.now, readiness=readiness)
         operations = [
             *chat.operations(),
             *SessionsFace(self.manager, services).operations(),

@@ -32,9 +32,10 @@ from gateway.errors import (
 from gateway.events import in_one_line, iso
 from gateway.limits import TokenBuckets
 from gateway.manager import SessionManager
+from gateway.readiness import Readiness
 from gateway.services import Services
 from gateway.shop.asking import Asked, Asking
-from gateway.shop.assistant import CONFIDENCE, Assistant
+from gateway.shop.assistant import Assistant
 from gateway.shop.catalog import MAX_PRICE, Query, number
 from gateway.shop.insights import TenantInsights, top
 from gateway.shop.retrieval import FullText
@@ -73,8 +74,16 @@ class RemoveRequest(Struct):
 class ShoppingFace:
     """The handlers."""
 
-    def __init__(self, manager: SessionManager, services: Services, *, health: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        manager: SessionManager,
+        services: Services,
+        *,
+        health: Callable[[], Struct],
+        readiness: Readiness,
+    ) -> None:
         self._health = health
+        self._readiness = readiness
         self._manager = manager
         self._services = services
         self._shop = services.shop
@@ -146,7 +155,8 @@ class ShoppingFace:
             self._operation(
                 "GET", "/products", self.shop_products, "Search products",
                 parameters=(
-                    _text("search", "Part of a name."), _text("category", "A category, exactly."),
+                    _text("search", "Part of a name."), _text("store", "A store; absent: all."),
+                    _text("category", "A category, exactly."),
                     _whole("page", 1, 1_000_000, "Which page."),
                     _whole("page_size", 1, 50, "How many a page."),
                 ),
@@ -197,7 +207,9 @@ class ShoppingFace:
     async def _asked(self, request: Request) -> Asked:
         body = await read_body(request, QueryRequest, self._services.config)
         if not body.q.strip():
-            raise BadRequest("q is empty: say what you are looking for.")
+            raise BadRequest("q is empty: say what you are looking for.", field=("body", "q"))
+        if not body.sessionId:
+            raise BadRequest("sessionId is empty: name the conversation.", field=("body", "sessionId"))
         size, limit = len(body.q.encode()), self._limits.message_bytes
         if size > limit:
             raise MessageTooLong(f"q is {size} bytes long; {limit} are allowed.")
@@ -220,8 +232,7 @@ class ShoppingFace:
             yield _frame("error", error=error.message, code=error.code, fallback=_SORRY)
         else:
             yield _frame("content", content="", is_final=True)
-            confidence = CONFIDENCE[asked.quality]
-            yield _frame("final", intent=asked.intent, confidence=confidence, **_more(asked))
+            yield _frame("final", intent=asked.intent, confidence=asked.quality, **_more(asked))
             yield _frame("complete")
         yield b"data: [DONE]\n\n"
 
@@ -383,25 +394,35 @@ class ShoppingFace:
         )
 
     async def shop_health(self, _request: Request) -> Response:
-        return good(self._health())
+        return good(self._condition("healthy"))
 
     async def shop_live(self, _request: Request) -> Response:
-        return good(self._health())
+        return good(self._condition("alive"))
 
     async def shop_ready(self, _request: Request) -> Response:
-        self._manager.refuse_while_draining()
-        await self._shop.active("")  # the store answers
-        return good(self._health())
+        checks = await self._readiness.check()
+        services = [
+            {"name": name, "status": "ok" if check.is_well else "failed", "detail": check.words}
+            for name, check in checks.items()
+        ]
+        if all(check.is_well for check in checks.values()):
+            return good(self._condition("ready", services=services))
+        data = self._condition("not_ready", services=services)
+        return json_response(Envelope(False, data), status=503)
+
+    def _condition(self, status: str, **more: object) -> dict[str, object]:
+        return {**msgspec.to_builtins(self._health()), "status": status, **more}
 
     async def shop_products(self, request: Request) -> Response:
         asked = request.query_params
-        text, category = asked.get("search", ""), asked.get("category") or None
-        if len(text) > SEARCH_CHARACTERS or len(category or "") > SEARCH_CHARACTERS:
-            raise InvalidField(f"search and category have at most {SEARCH_CHARACTERS} letters.")
+        text, category, store = asked.get("search", ""), asked.get("category") or None, asked.get("store", "")
+        if any(len(part or "") > SEARCH_CHARACTERS for part in (text, category, store)):
+            raise InvalidField(f"search, category and store have at most {SEARCH_CHARACTERS} letters.")
         await self._shop.catalogue.refresh()
         page = self._shop.catalogue.search(
             Query(
                 text=text,
+                store=store,
                 category=category,
                 page=query_int(request, "page", default=1, low=1, high=1_000_000),
                 page_size=query_int(request, "page_size", default=12, low=1, high=50),
@@ -422,7 +443,10 @@ class ShoppingFace:
 
     def _key(self, request: Request, named: str | None = None) -> ShopKey:
         """Whose conversation. Raises MalformedSessionId (422)."""
-        session_id = checked_session_id(request.path_params["session_id"] if named is None else named)
+        if named is None:
+            session_id = checked_session_id(request.path_params["session_id"], field=("path", "session_id"))
+        else:
+            session_id = checked_session_id(named, field=("body", "sessionId"))
         principal = principal_of(request)
         return ShopKey(principal.tenant, principal.owner, session_id)
 
@@ -465,13 +489,13 @@ def _more(asked: Asked) -> dict[str, Any]:
 
 
 def _frame(kind: str, **data: Any) -> bytes:
-    return b"data: " + in_one_line(msgspec.json.encode({"type": kind, **data})) + b"\n\n"
+    return b"data: " + in_one_line(msgspec.json.encode({"type": kind, "chunk_type": kind, **data})) + b"\n\n"
 
 
 def _name(body: dict[str, Any]) -> str:
     name = body.get("name")
     if not isinstance(name, str) or not 0 < len(name.strip()) <= NAME_CHARACTERS:
-        raise InvalidField(f"name is a text of 1 to {NAME_CHARACTERS} letters.")
+        raise InvalidField(f"name is a text of 1 to {NAME_CHARACTERS} letters.", field=("body", "name"))
     return name.strip()
 
 
@@ -486,16 +510,17 @@ def _price(body: dict[str, Any]) -> int:
             raise InvalidOperation
     except ArithmeticError:
         raise InvalidField(
-            f"price is a number from 0 to {MAX_PRICE // 100} with at most two decimals."
+            f"price is a number from 0 to {MAX_PRICE // 100} with at most two decimals.",
+            field=("body", "price"),
         ) from None
     return int(minor)
 
 
 def _quantity(body: dict[str, Any]) -> int:
-    quantity = body.get("quantity", 1)
-    if isinstance(quantity, bool) or not isinstance(quantity, int):
-        raise InvalidField("quantity is a whole number.")
-    return quantity
+    try:
+        return msgspec.convert(body.get("quantity", 1), int, strict=False)
+    except msgspec.ValidationError:
+        raise InvalidField("quantity is a whole number.", field=("body", "quantity")) from None
 
 
 def _whole(name: str, low: int, high: int, description: str) -> Parameter:

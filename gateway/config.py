@@ -138,7 +138,10 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     max_sessions: int = 100_000
     max_live_workers: int = 1_000
     message_bytes: int = 32 * KIB
-    queued_messages: int = 5
+    queued_messages: int = 20
+    """Messages that wait while the agent answers. In a product chat more are stored too, and told to the
+    agent with its next prompt.
+    """
     events_per_session: int = 20_000
     """Events kept in memory per session; older ones are read from the store."""
     event_bytes_per_session: int = 4 * MIB

@@ -258,6 +258,35 @@ async def test_what_looks_like_spam_is_marked_and_a_call_for_a_person_is_urgent(
     assert (spam, "normal", True) in found
 
 
+async def test_lines_said_while_the_agent_answers_are_kept_and_become_one_prompt(
+    shop: Shop, visitor: Browser
+) -> None:
+    """More than wait in any other conversation: only rates refuse a visitor."""
+    name = await visitor.begin(initial_message="/count 400 50")
+    lines = [f"/echo {number}" for number in range(23)]
+    for line in lines:
+        assert (await visitor.say(name, line)).status == 200
+    stored = [m["message_text"] for m in await visitor.history(name) if m["sender_type"] == "customer"]
+    assert stored == ["/count 400 50", *lines]
+    await visitor.ask("POST", "/api/interrupt", {"session_id": name})
+    assert (await visitor.say(name, "/echo after the pause")).status == 200
+    told = "\n\n".join((*lines[:20], "/echo after the pause")).removeprefix("/echo ")
+    await visitor.until(name, lambda found: answers(found)[1:] == [told])
+    state = (await visitor.ask("GET", "/api/state", params={"session_id": name})).json
+    assert (state["queued"], state["is_processing"]) == (0, False)
+
+
+async def test_lines_that_wait_are_answered_together(visitor: Browser) -> None:
+    name = await visitor.begin(initial_message="/count 10 30")
+    for line in ("/echo one", "/echo two", "/echo three"):
+        await visitor.say(name, line)
+    await visitor.until(name, lambda found: answers(found)[1:] == ["one\n\n/echo two\n\n/echo three"])
+
+
+def answers(messages: list[Any]) -> list[str]:
+    return [m["message_text"] for m in messages if m["sender_type"] == "assistant"]
+
+
 async def test_too_many_messages_are_told_so_in_both_shapes(tmp_path: pathlib.Path) -> None:
     async with running_shop(tmp_path, visitor_rate=4) as shop, shop.visitor() as visitor:
         name = await visitor.begin()

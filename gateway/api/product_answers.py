@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from gateway.events import iso
 from gateway.products import words
@@ -107,10 +107,13 @@ class MessagePage(Struct, frozen=True):
     unread_count: int
 
 
-class ReadRequest(Struct):
-    """`PUT …/messages/read`; nothing named means all."""
+MessageId = Annotated[int, Meta(ge=1)]
 
-    message_ids: list[int] | None = None
+
+class ReadRequest(Struct):
+    """`PUT …/messages/read`: some messages, or all; one of the two is said."""
+
+    message_ids: list[MessageId] | None = None
     mark_all: bool = False
 
 
@@ -176,13 +179,15 @@ class RespondRequest(Struct):
     client_id: str | None = None
 
 
-class StatusChanged(Struct, frozen=True):
+class StatusChanged(Struct, frozen=True, omit_defaults=True):
     """Where a chat stands now."""
 
     message: str
     session_id: str
     status: str
     assigned_to: str | None
+    inquiry_id: int | None = None
+    """The number of the chat that was closed."""
 
 
 class CatalogueProduct(Struct, frozen=True):
@@ -213,6 +218,6 @@ def admin_chat_of(chat: ProductSession) -> AdminChat:
     )  # fmt: skip
 
 
-def sent(said: Said, session_id: str) -> Sent:
+def sent(said: Said, session_id: str, words_: str = "Message sent successfully") -> Sent:
     """The answer to a message."""
-    return Sent("Message sent successfully", said.message_id, session_id, said.was_changed)
+    return Sent(words_, said.message_id, session_id, said.was_changed)

@@ -17,6 +17,7 @@ from gateway.api.operation import Operation, json_response
 from gateway.api.product_answers import (
     CatalogueProduct,
     Marked,
+    MessageId,
     MessagePage,
     MessageRequest,
     MessageRow,
@@ -39,13 +40,14 @@ from gateway.api.product_reading import (
 )
 from gateway.api.reading import read_body
 from gateway.auth import principal_of
-from gateway.errors import AdminNeeded, InvalidInput
+from gateway.errors import AdminNeeded, InvalidField, InvalidInput
 from gateway.products import words
 from gateway.products.catalogue import Product
 from gateway.products.desk import Desk, Draft, Said, is_staff_of
 from gateway.services import Services
 from gateway.tenants import Principal
 
+READ_AT_ONCE: Final = 100
 _BAD: Final = (400, 404)
 
 
@@ -85,8 +87,8 @@ class ProductsFace:
             ),
             Operation(
                 method="PUT", path=one + "/read", scope="chat", handler=self.mark_product_messages,
-                dialect=DETAIL, summary="Mark as read", body=ReadRequest | list[int] | None, answer=Marked,
-                errors=_BAD,
+                dialect=DETAIL, summary="Mark as read", body=ReadRequest | list[MessageId] | None,
+                answer=Marked, errors=_BAD,
             ),
         ]  # fmt: skip
 
@@ -107,7 +109,7 @@ class ProductsFace:
         self._take(request, principal, product.id, session_id)
         name, email = (
             words.short(body.customer_name),
-            words.short(body.customer_email, most=words.EMAIL_CHARACTERS),
+            words.email(body.customer_email),
         )
         chat, is_known = await self._desk.open_chat(principal, product, session_id, name=name, email=email)
         if is_known:
@@ -127,6 +129,7 @@ class ProductsFace:
 
     async def _send(self, request: Request) -> tuple[Said, str]:
         body = await read_body(request, MessageRequest, self._services.config)
+        words.email(body.customer_email)
         principal = principal_of(request)
         product_id, session_id = self._names(request)
         chat = await self._desk.chat(principal, session_id, product_id)
@@ -158,12 +161,19 @@ class ProductsFace:
         return json_response([row_of(row) for row in reversed(rows)])
 
     async def mark_product_messages(self, request: Request) -> Response:
-        kind: Any = ReadRequest | list[int] | None
-        body: ReadRequest | list[int] | None = await read_body(request, kind, self._services.config)
+        kind: Any = ReadRequest | list[MessageId] | None
+        body: ReadRequest | list[int] | None = await read_body(
+            request, kind, self._services.config, empty=b"null"
+        )
         product_id, session_id = self._names(request)
         ids: list[int] | None = body.message_ids if isinstance(body, ReadRequest) else body
-        if isinstance(body, ReadRequest) and body.mark_all:
-            ids = None
+        if isinstance(body, ReadRequest):
+            if body.mark_all:
+                ids = None
+            elif body.message_ids is None:
+                raise InvalidField("Name message_ids, or say mark_all")
+        if ids is not None and len(ids) > READ_AT_ONCE:
+            raise InvalidInput(f"Cannot mark more than {READ_AT_ONCE} messages at once")
         principal = principal_of(request)
         chat = await self._desk.chat(principal, session_id, product_id)
         reader: tuple[ev.PosterType, str] = ("admin", principal.subject)

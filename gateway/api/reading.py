@@ -28,13 +28,13 @@ SESSION_ID: Final = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 _JSON_TYPES: Final = ("application/json",)
 
 
-async def read_body(request: Request, kind: type[T], config: Config) -> T:
-    """The JSON body as `kind`; an empty body is `{}`.
+async def read_body(request: Request, kind: type[T], config: Config, *, empty: bytes = b"{}") -> T:
+    """The JSON body as `kind`; an empty body is `{}`, or what `empty` says.
 
     Raises WrongMediaType (415), BodyTooLarge (413), RequestTimeout (408), BadRequest (400: no JSON, too
     deep), InvalidField (422: wrong type, missing).
     """
-    body = await read_bytes(request, config.server) or b"{}"
+    body = await read_bytes(request, config.server) or empty
     checked_depth(body, config.limits)
     try:
         return msgspec.json.decode(body, type=kind)

@@ -66,7 +66,7 @@ async def test_pages_say_where_they_stand(visitor: Browser) -> None:
     name = await visitor.begin()
     for number in range(3):
         await visitor.say(name, f"/echo {number}")
-    await visitor.until(name, lambda found: len(found) == 6)
+        await visitor.until(name, lambda found, so_far=2 * number + 2: len(found) == so_far)
     page = await visitor.history(name, limit=4, offset=0, order="desc")
     assert page["pagination"] == {
         "total_count": 6, "limit": 4, "offset": 0, "has_more": True, "has_previous": False,
@@ -82,7 +82,7 @@ async def test_pages_say_where_they_stand(visitor: Browser) -> None:
     assert [m["id"] for m in newest] == sorted(ids)[-2:]
 
 
-@pytest.mark.parametrize("body", [None, [], {}, {"mark_all": True}])
+@pytest.mark.parametrize("body", [None, [], {"message_ids": []}, {"mark_all": True}])
 async def test_everything_is_marked_as_read(visitor: Browser, body: object) -> None:
     name = await visitor.begin(initial_message="/echo one")
     await visitor.until(name, lambda found: len(found) == 2)
@@ -117,7 +117,16 @@ LONG = "x" * 2001
         ("POST", CHATS.format(1), {"session_id": "é"}, 400, "Session ID contains invalid characters"),
         ("GET", CHATS.format(1) + "/NAME/messages?limit=0", None, 400, "Limit must be between 1 and 100"),
         ("GET", CHATS.format(1) + "/NAME/messages?limit=101", None, 400, "Limit must be between 1 and 100"),
-        ("GET", CHATS.format(1) + "/NAME/messages?limit=x", None, 400, "Limit must be between 1 and 100"),
+        ("GET", CHATS.format(1) + "/NAME/messages?limit=abc", None, 422, "Limit must be a whole number"),
+        ("GET", CHATS.format(1) + "/NAME/messages?offset=abc", None, 422, "Offset must be a whole number"),
+        ("PUT", CHATS.format(1) + "/NAME/messages/read", {}, 422, "Name message_ids, or say mark_all"),
+        ("PUT", CHATS.format(1) + "/NAME/messages/read", [-1], 422, "Expected `int` >= 1 - at `$[...]`"),
+        ("PUT", CHATS.format(1) + "/NAME/messages/read", list(range(1, 102)), 400,
+         "Cannot mark more than 100 messages at once"),
+        ("POST", CHATS.format(1), {"session_id": "a", "customer_email": "nobody"}, 422,
+         "Customer email is not an e-mail address"),
+        ("POST", CHATS.format(1) + "/NAME/messages", {"message_text": "hi", "customer_email": "a@b"}, 422,
+         "Customer email is not an e-mail address"),
         ("GET", CHATS.format(1) + "/nobody/messages", None, 404, "Chat session not found"),
         ("GET", CHATS.format(2) + "/NAME/messages", None, 404, "Chat session not found"),
         ("POST", CHATS.format(1) + "/NAME/messages", {"message_text": " \n"}, 400,
@@ -140,7 +149,7 @@ async def test_a_refusal_says_why_in_the_words_that_clients_know(
     visitor: Browser, method: str, path: str, body: Any, status: int, words: str
 ) -> None:
     name = await visitor.begin()
-    if body and body.get("session_id") == "NAME":
+    if isinstance(body, dict) and body.get("session_id") == "NAME":
         body = {"session_id": name}
     answer = await visitor.ask(method, path.replace("NAME", name), body)
     assert (answer.status, answer.json) == (status, {"detail": words})
@@ -152,7 +161,7 @@ async def test_the_id_of_a_chat_opens_nothing_to_somebody_else(shop: Shop, visit
         path = f"{CHATS.format(1)}/{name}/messages"
         assert (await stranger.ask("GET", path)).status == 404
         assert (await stranger.say(name, "let me in")).status == 404
-        assert (await stranger.ask("PUT", path + "/read", {})).status == 404
+        assert (await stranger.ask("PUT", path + "/read", [])).status == 404
         assert (await stranger.ask("POST", CHATS.format(1), {"session_id": name})).status == 409
 
 
@@ -196,6 +205,20 @@ async def test_a_person_takes_over_answers_and_hands_back(shop: Shop, visitor: B
 
 def answer_words(answer: Any) -> str:
     return f"{answer.status} {answer.json}"
+
+
+async def test_the_staffs_answers_have_the_words_that_clients_know(shop: Shop, visitor: Browser) -> None:
+    name = await visitor.begin(customer_email="dana@example.com", customer_name="Dana")
+    path = f"{ADMIN_CHATS}/{name}"
+    async with shop.staff() as ruth:
+        said = await ruth.ask("POST", f"{path}/respond", {"message_text": "hello"})
+        assert (said.status, said.json["message"]) == (200, "Response sent successfully")
+        wrong = await ruth.ask("PUT", f"{path}/status?status=asleep", {})
+        assert (wrong.status, wrong.json["detail"][:14]) == (400, "Invalid status")
+        opened = await ruth.ask("PUT", f"{path}/status?status=active", {})
+        assert "inquiry_id" not in opened.json
+        closed = await ruth.ask("PUT", f"{path}/status?status=closed", {})
+        assert isinstance(closed.json["inquiry_id"], int)
 
 
 async def test_taking_over_silences_an_answer_that_runs(shop: Shop, visitor: Browser) -> None:

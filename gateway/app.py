@@ -34,6 +34,7 @@ from gateway.api.ops import OpsFace
 from gateway.api.product_sockets import ProductSockets
 from gateway.api.product_staff import StaffFace
 from gateway.api.product_stats import SocketStats
+from gateway.api.product_visitors import ChatKeys
 from gateway.api.products import ProductsFace
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
@@ -322,7 +323,8 @@ class Gateway:
         async def scrape() -> bytes:
             return await asyncio.to_thread(metrics.exposition, await census.standing())
 
-        product_sockets = ProductSockets(self.desk, self.manager, self.services, self.gate)
+        chat_keys = ChatKeys(self.desk, self.gate, monotonic=services.monotonic)
+        product_sockets = ProductSockets(self.desk, self.manager, services, self.gate, chat_keys)
         self.sockets = product_sockets.sockets()
         readiness = Readiness(
             services,
@@ -348,7 +350,7 @@ class Gateway:
             *CredentialsFace(
                 self.keys, self.gate, self._credentials, services, reload=self.reload
             ).operations(),
-            *ProductsFace(self.desk, self.services).operations(),
+            *ProductsFace(self.desk, self.services, chat_keys).operations(),
             *StaffFace(self.desk, self.services, self.gate).operations(),
             *SocketStats(self.desk, product_sockets.floor, self.services).operations(),
             *self.shopping.operations(),

@@ -25,6 +25,7 @@ from gateway.api.detail import DETAIL, words_of
 from gateway.api.operation import Socket
 from gateway.api.product_reading import address_of
 from gateway.api.product_reading import client_id as named
+from gateway.api.product_visitors import ChatKeys
 from gateway.api.reading import cursor_in_query, mended
 from gateway.auth import Gate, principal_of
 from gateway.errors import GatewayError, RateLimited, RouteNotFound
@@ -109,9 +110,12 @@ class Visit:
 class ProductSockets:
     """The three sockets."""
 
-    def __init__(self, desk: Desk, manager: SessionManager, services: Services, gate: Gate) -> None:
+    def __init__(
+        self, desk: Desk, manager: SessionManager, services: Services, gate: Gate, keys: ChatKeys
+    ) -> None:
         self._desk = desk
         self._gate = gate
+        self._keys = keys
         self._manager = manager
         self._services = services
         self._frames = Frames()
@@ -148,10 +152,10 @@ class ProductSockets:
         await self._in_chat(socket, product_id=None)
 
     async def _in_chat(self, socket: WebSocket, *, product_id: str | None) -> None:
-        principal = principal_of(socket)
         try:
             number = None if product_id is None else words.product_id(product_id)
             session_id = words.session_id(socket.path_params["session_id"])
+            principal = await self._keys.visitor(socket, session_id)
             chat = await self._desk.chat(principal, session_id, number)
             session = await self._desk.session(chat)
         except GatewayError as error:

@@ -1,6 +1,7 @@
 """Product chat over REST, in both dialects of its clients.
 
-The session id alone opens nothing: a chat is its visitor's, and the staff's of its tenant. Not yours and not
+The session id alone opens nothing, but for what `product_visitors` says: a chat is its visitor's, and the
+staff's of its tenant. Not yours and not
 there are the same 404.
 """
 
@@ -38,8 +39,8 @@ from gateway.api.product_reading import (
     message_page,
     page_of_query,
 )
+from gateway.api.product_visitors import ChatKeys
 from gateway.api.reading import read_body
-from gateway.auth import principal_of
 from gateway.errors import AdminNeeded, InvalidField, InvalidInput
 from gateway.products import words
 from gateway.products.catalogue import Product
@@ -54,8 +55,9 @@ _BAD: Final = (400, 404)
 class ProductsFace:
     """The handlers."""
 
-    def __init__(self, desk: Desk, services: Services) -> None:
+    def __init__(self, desk: Desk, services: Services, keys: ChatKeys) -> None:
         self._desk = desk
+        self._keys = keys
         self._services = services
 
     def operations(self) -> list[Operation]:
@@ -105,7 +107,7 @@ class ProductsFace:
         if body.product_id not in (None, product.id):
             raise InvalidInput("Invalid product ID")
         first = words.message_text(body.initial_message) if body.initial_message else None
-        principal = principal_of(request)
+        principal = await self._keys.visitor(request, session_id, is_opening=True)
         self._take(request, principal, product.id, session_id)
         name, email = (
             words.short(body.customer_name),
@@ -130,8 +132,8 @@ class ProductsFace:
     async def _send(self, request: Request) -> tuple[Said, str]:
         body = await read_body(request, MessageRequest, self._services.config)
         words.email(body.customer_email)
-        principal = principal_of(request)
         product_id, session_id = self._names(request)
+        principal = await self._keys.visitor(request, session_id)
         chat = await self._desk.chat(principal, session_id, product_id)
         draft = Draft(
             text=body.message_text,
@@ -154,7 +156,7 @@ class ProductsFace:
         product_id, session_id = self._names(request)
         query = request.query_params
         limit, _ = page_of_query(request)
-        chat = await self._desk.chat(principal_of(request), session_id, product_id)
+        chat = await self._desk.chat(await self._keys.visitor(request, session_id), session_id, product_id)
         if "offset" in query or "order" in query:
             return json_response(await message_page(request, self._desk, chat))
         rows = await self._desk.store.messages(chat.id, limit=limit, newest_first=True)
@@ -174,7 +176,7 @@ class ProductsFace:
                 raise InvalidField("Name message_ids, or say mark_all")
         if ids is not None and len(ids) > READ_AT_ONCE:
             raise InvalidInput(f"Cannot mark more than {READ_AT_ONCE} messages at once")
-        principal = principal_of(request)
+        principal = await self._keys.visitor(request, session_id)
         chat = await self._desk.chat(principal, session_id, product_id)
         reader: tuple[ev.PosterType, str] = ("admin", principal.subject)
         if chat.owner == principal.owner:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pathlib
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -168,6 +171,66 @@ async def test_the_id_of_a_chat_opens_nothing_to_somebody_else(shop: Shop, visit
         assert (await stranger.say(name, "let me in")).status == 404
         assert (await stranger.ask("PUT", path + "/read", [])).status == 404
         assert (await stranger.ask("POST", CHATS.format(1), {"session_id": name})).status == 409
+
+
+LISTED: Final = "http://localhost:1"
+
+
+@contextlib.asynccontextmanager
+async def cookieless(shop: Shop, origin: str | None = LISTED) -> AsyncIterator[Browser]:
+    """A page of another origin, whose requests carry nothing that says who asks."""
+    browser = Browser(shop.gateway)
+    await browser.http.close()
+    browser.http = aiohttp.ClientSession(shop.gateway.url, cookie_jar=aiohttp.DummyCookieJar())
+    browser.origin = origin
+    try:
+        yield browser
+    finally:
+        await browser.http.close()
+
+
+async def test_a_page_of_another_origin_opens_its_chat_by_the_chats_id(shop: Shop) -> None:
+    async with cookieless(shop) as page:
+        name = await page.begin(initial_message="/echo from afar")
+        again = await page.ask("POST", CHATS.format(1), {"session_id": name})
+        assert (again.status, again.json["existing"]) == (200, True)
+        assert (await page.say(name, "/echo more")).status == 200
+        await page.until(name, lambda found: "more" in texts(found))
+        async with page.chat_socket(name) as socket:
+            await page.say(name, "/echo live")
+            await socket.until("chat_message", message="/echo live")
+        marked = await page.ask("PUT", f"{CHATS.format(1)}/{name}/messages/read", None)
+        assert marked.json["affected_rows"] >= 1
+        assert (await page.ask("GET", "/api/sessions")).json["sessions"] == []
+        state = (await page.ask("GET", "/api/state", params={"session_id": name})).json
+        assert state["messages"] == [], "it opens product chat alone"
+
+
+async def test_the_id_opens_no_chat_of_another_origin_and_none_of_a_visitor_with_a_cookie(
+    shop: Shop, visitor: Browser
+) -> None:
+    name = await visitor.begin(initial_message="/echo mine")
+    path = f"{CHATS.format(1)}/%s/messages"
+    async with cookieless(shop) as page, cookieless(shop, None) as nobody:
+        assert (await page.ask("GET", path % name)).status == 404
+        assert (await page.ask("POST", CHATS.format(1), {"session_id": name})).status == 409
+        theirs = await page.begin()
+        assert (await nobody.ask("GET", path % theirs)).status == 404
+        assert (await visitor.ask("GET", path % theirs)).status == 404
+        short = f"s{secrets.token_hex(4)}"
+        await page.begin(session_id=short)
+        assert (await page.ask("GET", path % short)).status == 404
+
+
+async def test_ids_cannot_be_tried(tmp_path: pathlib.Path) -> None:
+    async with running_shop(tmp_path) as shop, cookieless(shop) as page:
+        name = await page.begin()
+        path = f"{CHATS.format(1)}/%s/messages"
+        answers = [(await page.ask("GET", path % fresh_id())).status for _ in range(12)]
+        assert (answers[:10], answers[-1]) == ([404] * 10, 429)
+        assert (await page.ask("GET", path % name)).status == 429
+        async with shop.visitor() as visitor:
+            assert (await visitor.history(await visitor.begin())) == []
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ FLOORS: Final[dict[str, int]] = {
     "api.mcp": 5, "api.mcp_conversation": 5, "api.mcp_server": 5, "refusals": 5, "cycle": 5,
     "protocol": 5, "sockets": 5, "api.products": 5, "api.product_sockets": 5, "api.detail": 5,
     "api.product_answers": 5, "api.product_reading": 5, "api.product_staff": 5, "api.product_stats": 5,
+    "api.product_visitors": 5,
     "api.envelope": 5, "api.shopping": 5, "shop.asking": 5, "api.servers": 5,
     # 6: composition
     "door": 6, "app": 6, "server": 6, "commands": 6, "sizing": 6, "top": 6, "desktop": 6,
@@ -73,7 +74,9 @@ SAME_FLOOR: Final = {
     ("products.desk", "services"),
     ("products.desk", "products.words"), ("products.desk", "session"), ("api.detail", "api.operation"),
     ("api.products", "api.detail"), ("api.products", "api.operation"), ("api.products", "api.reading"),
-    ("api.products", "auth"), ("api.product_sockets", "api.detail"),
+    ("api.product_sockets", "api.detail"),
+    ("api.products", "api.product_visitors"), ("api.product_sockets", "api.product_visitors"),
+    ("api.product_visitors", "api.product_reading"), ("api.product_visitors", "auth"),
     ("api.product_sockets", "api.operation"), ("api.product_sockets", "api.reading"),
     ("api.product_reading", "api.operation"), ("api.product_reading", "api.product_answers"),
     ("api.products", "api.product_answers"), ("api.products", "api.product_reading"),

@@ -118,6 +118,7 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.NotInCart: 404,
     errors.NotForSale: 409,
     errors.CartLimit: 409,
+    errors.CartEmpty: 409,
     errors.CartFull: 409,
     errors.PreferencesTooLarge: 413,
     errors.AnswerFailed: 502,

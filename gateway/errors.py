@@ -162,6 +162,12 @@ class CartLimit(GatewayError):
     code = "cart_limit"
 
 
+class CartEmpty(GatewayError):
+    """The cart is empty: there is nothing to buy."""
+
+    code = "cart_empty"
+
+
 class CartFull(GatewayError):
     """The cart cannot hold another product."""
 

@@ -6,16 +6,21 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from gateway.api.operation import ChatId
 from gateway.events import iso
 from gateway.products import words
 from gateway.products.desk import Said
 from gateway.stores.products import ProductMessage, ProductSession
 
+Line = Annotated[
+    str, Meta(extra_json_schema={"minLength": 1, "maxLength": words.TEXT_CHARACTERS, "pattern": r"\S"})
+]
+
 
 class OpenRequest(Struct):
     """`POST /api/products/{pid}/chat/sessions`."""
 
-    session_id: str
+    session_id: ChatId
     product_id: int | None = None
     customer_email: str | None = None
     customer_name: str | None = None
@@ -36,7 +41,7 @@ class MessageRequest(Struct):
     is sent.
     """
 
-    message_text: str
+    message_text: Line
     session_id: str | None = None
     sender_type: Literal["customer", "admin", "system"] = "customer"
     sender_name: str | None = None
@@ -172,7 +177,7 @@ class AdminChats(Struct, frozen=True):
 class RespondRequest(Struct):
     """`POST /api/admin/chat/sessions/{sid}/respond`."""
 
-    message_text: str
+    message_text: Line
     sender_name: str | None = None
     admin_name: str | None = None
     message_type: str = "text"

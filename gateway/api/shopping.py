@@ -16,13 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.api.envelope import Envelope, dialect, good
-from gateway.api.operation import Handler, Operation, Parameter, json_response
+from gateway.api.operation import Handler, Operation, Parameter, SessionId, Spoken, json_response
 from gateway.api.reading import checked_session_id, query_int, read_body
 from gateway.auth import principal_of
 from gateway.chat import ChatState
 from gateway.errors import (
     AnswerFailed,
     BadRequest,
+    CartEmpty,
     Forbidden,
     GatewayError,
     InvalidField,
@@ -55,8 +56,8 @@ _SORRY: Final = "I could not answer that just now. Please try again."
 class QueryRequest(Struct):
     """`POST /query` and `/query/stream`."""
 
-    q: str
-    sessionId: str
+    q: Spoken
+    sessionId: SessionId
 
 
 class ConsentRequest(Struct):
@@ -150,7 +151,7 @@ class ShoppingFace:
             ),
             self._operation(
                 "POST", "/session/{session_id}/cart/checkout", self.shop_checkout, "Buy what is in the cart",
-                body=dict[str, Any], errors=(404,),
+                body=dict[str, Any], errors=(404, 409),
             ),
             self._operation(
                 "GET", "/products", self.shop_products, "Search products",
@@ -383,7 +384,7 @@ class ShoppingFace:
         await self._refuse_unknown(key)
         purchase = await self._shop.checkout(key)
         if purchase is None:
-            raise BadRequest("The cart is empty: there is nothing to buy.")
+            raise CartEmpty
         bought = {
             "at": iso(purchase.at),
             "total": number(purchase.total),

@@ -187,7 +187,7 @@ async def test_the_page_puts_products_in_and_takes_them_out_and_buys(gateway: Ru
     assert (await data(gateway, "GET", path))["cart"][0]["quantity"] == 2
     await data(gateway, "POST", f"{path}/remove", {"id": product})
     refused(await call(gateway, "POST", f"{path}/remove", {"id": product}), 404, "not_found", 1002)
-    refused(await call(gateway, "POST", f"{path}/checkout", {}), 400, "invalid_input", 1001)
+    refused(await call(gateway, "POST", f"{path}/checkout", {}), 409, "invalid_input", 1001)
     await data(gateway, "POST", f"{path}/add", {"product_id": product})
     bought = (await data(gateway, "POST", f"{path}/checkout", {}))["purchase"]
     assert [line["id"] for line in bought["items"]] == [product]

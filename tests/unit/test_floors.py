@@ -75,6 +75,7 @@ SAME_FLOOR: Final = {
     ("products.desk", "products.words"), ("products.desk", "session"), ("api.detail", "api.operation"),
     ("api.products", "api.detail"), ("api.products", "api.operation"), ("api.products", "api.reading"),
     ("api.product_sockets", "api.detail"),
+    ("api.product_answers", "api.operation"),
     ("api.products", "api.product_visitors"), ("api.product_sockets", "api.product_visitors"),
     ("api.product_visitors", "api.product_reading"), ("api.product_visitors", "auth"),
     ("api.product_sockets", "api.operation"), ("api.product_sockets", "api.reading"),

@@ -22,7 +22,7 @@ from starlette.routing import Route
 from gateway import errors, orphans
 from gateway.agents import AgentCatalogue
 from gateway.answers import Reloaded
-from gateway.api import page
+from gateway.api import page, slashes
 from gateway.api.admin import AdminFace
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
@@ -34,6 +34,7 @@ from gateway.api.ops import OpsFace
 from gateway.api.product_sockets import ProductSockets
 from gateway.api.product_staff import StaffFace
 from gateway.api.product_stats import SocketStats
+from gateway.api.product_visitors import ChatKeys
 from gateway.api.products import ProductsFace
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
@@ -117,6 +118,7 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.NotInCart: 404,
     errors.NotForSale: 409,
     errors.CartLimit: 409,
+    errors.CartEmpty: 409,
     errors.CartFull: 409,
     errors.PreferencesTooLarge: 413,
     errors.AnswerFailed: 502,
@@ -186,6 +188,7 @@ class Gateway:
         )
         self._credentials = credentials
         shop = open_shop(config, store)
+        shop.base_path = lambda: self.config.server.base_path
         self.services = Services(
             config=config,
             store=store,
@@ -322,22 +325,24 @@ class Gateway:
         async def scrape() -> bytes:
             return await asyncio.to_thread(metrics.exposition, await census.standing())
 
-        product_sockets = ProductSockets(self.desk, self.manager, self.services, self.gate)
+        chat_keys = ChatKeys(self.desk, self.gate, monotonic=services.monotonic)
+        product_sockets = ProductSockets(self.desk, self.manager, services, self.gate, chat_keys)
         self.sockets = product_sockets.sockets()
+        readiness = Readiness(
+            services,
+            is_draining=lambda: self.manager.is_draining,
+            has_forkserver=lambda: self.spawner.is_ready,
+            tasks_down=lambda: self.tasks.down,
+        )
         ops = OpsFace(
             version=VERSION,
             is_draining=lambda: self.manager.is_draining,
             monotonic=services.monotonic,
             wall_ms=services.wall_ms,
-            readiness=Readiness(
-                services,
-                is_draining=lambda: self.manager.is_draining,
-                has_forkserver=lambda: self.spawner.is_ready,
-                tasks_down=lambda: self.tasks.down,
-            ),
+            readiness=readiness,
             scrape=scrape,
         )
-        self.shopping = ShoppingFace(self.manager, services, health=ops.now)
+        self.shopping = ShoppingFace(self.manager, services, health=ops.now, readiness=readiness)
         operations = [
             *chat.operations(),
             *SessionsFace(self.manager, services).operations(),
@@ -347,7 +352,7 @@ class Gateway:
             *CredentialsFace(
                 self.keys, self.gate, self._credentials, services, reload=self.reload
             ).operations(),
-            *ProductsFace(self.desk, self.services).operations(),
+            *ProductsFace(self.desk, self.services, chat_keys).operations(),
             *StaffFace(self.desk, self.services, self.gate).operations(),
             *SocketStats(self.desk, product_sockets.floor, self.services).operations(),
             *self.shopping.operations(),
@@ -370,6 +375,7 @@ class Gateway:
             ],
             lifespan=lambda _app: self.lifespan(),
         )
+        slashes.redirect(app.router)
         limits = self.config.limits
         rates = TokenBuckets(
             rate=limits.address_requests_per_second,

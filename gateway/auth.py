@@ -7,6 +7,7 @@ proves no intent: what changes something also needs an Origin that the guard acc
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -61,6 +62,7 @@ NAME: Final = "name"
 old name, which other hosts of the domain can set.
 """
 VISITOR_SCOPES: Final = frozenset({"chat", "read"})
+MARK_LETTERS: Final = 16
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _DAY_SECONDS: Final = 86_400
 
@@ -285,7 +287,7 @@ class Gate:
 
     def _new_visitor(self, connection: HTTPConnection) -> Principal:
         config = self._config().visitors
-        subject = VISITOR_MARK + secrets.token_urlsafe(18)
+        subject = VISITOR_MARK + secrets.token_urlsafe(18) + self._mark_of_page(connection)
         principal = Principal(config.tenant, subject, "visitor", VISITOR_SCOPES)
         connection.scope[IS_NEW_VISITOR] = True
         origin = connection.headers.get("origin")
@@ -300,6 +302,32 @@ class Gate:
         else:
             self.set_visitor(connection, principal)
         return principal
+
+    def _mark_of_page(self, connection: HTTPConnection) -> str:
+        """The end of a visitor's subject that says on a page of which listed origin it was met; no other
+        visitor's subject has a dot.
+        """
+        origin = connection.headers.get("origin")
+        if origin is None or connection.headers.get("sec-fetch-site") == "same-origin":
+            return ""
+        if not is_listed(origin, self._config().visitors.origins):
+            return ""
+        return "." + hashlib.sha256(origin.lower().encode()).hexdigest()[:MARK_LETTERS]
+
+    def is_on_listed_page(self, connection: HTTPConnection) -> bool:
+        """Whether a page of a listed origin asks, and nothing says for whom."""
+        return is_new_visitor(connection) and self._mark_of_page(connection) != ""
+
+    def met_there(self, connection: HTTPConnection, owner: str) -> Principal | None:
+        """The visitor of this name, if it was met on a page of the origin that asks now, and the request says
+        nothing else of who it is.
+        """
+        tenant, _, subject = owner.partition("/")
+        mark = self._mark_of_page(connection) if self.is_on_listed_page(connection) else ""
+        is_visitor = subject.startswith(VISITOR_MARK) and tenant == self._config().visitors.tenant
+        if not mark or not is_visitor or not subject.endswith(mark):
+            return None
+        return Principal(tenant, subject, "visitor", VISITOR_SCOPES)
 
     def set_visitor(self, connection: HTTPConnection, principal: Principal) -> None:
         """Makes a browser this visitor."""

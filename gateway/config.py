@@ -11,6 +11,7 @@ import pathlib
 import shlex
 import sys
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
@@ -94,6 +95,11 @@ class ServerConfig(Table, frozen=True, kw_only=True):
         """Whether people come by https, which a proxy ends."""
         return self.public_url.startswith("https:")
 
+    @property
+    def base_path(self) -> str:
+        """What comes before our paths at the public address: empty, or `/assistant`."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
 
 class CorsConfig(Table, frozen=True, kw_only=True):
     """Which pages of other origins may call. Loopback origins of any port always may while the gateway is
@@ -132,7 +138,10 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     max_sessions: int = 100_000
     max_live_workers: int = 1_000
     message_bytes: int = 32 * KIB
-    queued_messages: int = 5
+    queued_messages: int = 20
+    """Messages that wait while the agent answers. In a product chat more are stored too, and told to the
+    agent with its next prompt.
+    """
     events_per_session: int = 20_000
     """Events kept in memory per session; older ones are read from the store."""
     event_bytes_per_session: int = 4 * MIB

@@ -15,10 +15,17 @@ class GatewayError(Exception):
     code: ClassVar[str] = "error"
 
     def __init__(
-        self, message: str = "", *, session_id: str | None = None, retry_after_seconds: float | None = None
+        self,
+        message: str = "",
+        *,
+        session_id: str | None = None,
+        retry_after_seconds: float | None = None,
+        field: tuple[str, ...] = (),
     ) -> None:
         self.message = message or " ".join((type(self).__doc__ or "").split())
         self.session_id = session_id
+        self.field = field
+        """The part of the request that is wrong: `("body", "q")`; empty: no single one."""
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self.message)
 
@@ -153,6 +160,12 @@ class CartLimit(GatewayError):
     """The cart cannot hold so much of one product."""
 
     code = "cart_limit"
+
+
+class CartEmpty(GatewayError):
+    """The cart is empty: there is nothing to buy."""
+
+    code = "cart_empty"
 
 
 class CartFull(GatewayError):

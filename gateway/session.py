@@ -218,7 +218,7 @@ class Session(SessionVerbs):
         self._transition(SessionState.RUNNING)
         self._ids["turn"] = turn.turn_id
         blocks = prompt_blocks(
-            turn.text,
+            turn.prompt,
             self._said,
             peer.transcript_before(turn),
             is_built_in=self.agent.is_built_in,

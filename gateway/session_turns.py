@@ -27,13 +27,14 @@ class SessionTurns(SessionCore):
         """Starts the next waiting turn, if it may."""
         if self._turn is not None or self.is_ending:
             return
-        turn = self._queue.next()
+        is_chat = self.fold.posting is not None  # a visitor's lines are one prompt, however many there are
+        turn = self._queue.next_with_all() if is_chat else self._queue.next()
         if turn is None:
             return
         try:
             self._admit(turn)
         except GatewayError as error:
-            self._queue.put_back(turn)
+            self._queue.put_back_all(turn)
             self._queue.hold()
             self.log.append(
                 self._queue.event(), self._notice("error", error.code, error.message), durable=True

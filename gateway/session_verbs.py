@@ -42,7 +42,9 @@ class SessionVerbs(SessionTurns):
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
-        `context` the agent hears with the message, and nobody else.
+        `context` the agent hears with the message, and nobody else. In a product chat a line is never refused
+        because others wait: what waits becomes one prompt, and lines past the queue's bound are told to the
+        agent with the prompt after them.
 
         `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, SessionEnded,
         StoreFull, StoreFailed.
@@ -51,10 +53,13 @@ class SessionVerbs(SessionTurns):
         if self.is_full:
             raise ConversationFull(self.full_words(), session_id=self.session_id)
         turn = Turn(text, account=account or self.account, message_id=message_id, context=context)
-        if self.fold.posting is not None and self.fold.posting.person is not None:
-            return await self._leave_to_person(turn, also)
+        posting = self.fold.posting
+        if posting is not None and posting.person is not None:
+            return await self._leave_for_later(turn, also)
         is_next = self._turn is None and (len(self._queue) == 0 or self._queue.is_held)
         if not is_next and len(self._queue) >= self._services.config.limits.queued_messages:
+            if posting is not None:
+                return await self._leave_for_later(turn, also)
             raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
         if is_next:
             self._admit(turn)
@@ -64,12 +69,17 @@ class SessionVerbs(SessionTurns):
             if is_next:
                 self._dismiss(turn)
             raise
+        lead = turn
+        if is_next and posting is not None:  # nobody but this line sends what is held in a product chat
+            lead = self._with_held(turn)
         if is_next:
-            self._set_turn(turn)
-            follow: ev.EventData = turn.started()
+            self._set_turn(lead)
+            follow: list[ev.EventData] = [lead.started()]
         else:
             self._queue.put(turn)
-            follow = self._queue.event()
+            follow = []
+        if not is_next or lead is not turn:
+            follow.append(self._queue.event())
         message = ev.MessageAdded(turn.message_id, "user", text, turn.turn_id)
         first: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(text))]
         notices = [
@@ -77,8 +87,11 @@ class SessionVerbs(SessionTurns):
             for number, (words, quota) in enumerate(soft)
         ]
         try:
-            await self._say(*first, message, follow, *notices, *also)
+            await self._say(*first, message, *follow, *notices, *also)
         except GatewayError:
+            if lead is not turn:
+                self._queue.put_back_all(lead)
+                self._queue.hold()
             if self._queue.drop(turn.message_id):
                 self.log.append(self._queue.event())
             raise
@@ -108,7 +121,13 @@ class SessionVerbs(SessionTurns):
         await self._tell_agent(text, *events)
         return message_id
 
-    async def _leave_to_person(self, turn: Turn, also: Sequence[ev.EventData]) -> Turn:
+    def _with_held(self, turn: Turn) -> Turn:
+        """The turn of all the messages that are held, and of this one behind them."""
+        self._queue.put(turn)
+        self._queue.release()
+        return self._queue.next_with_all() or turn
+
+    async def _leave_for_later(self, turn: Turn, also: Sequence[ev.EventData]) -> Turn:
         self._services.quotas.take_message(turn.account, session_bytes=self._size_bytes)
         message = ev.MessageAdded(turn.message_id, "user", turn.text)
         first: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(turn.text))]

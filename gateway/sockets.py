@@ -8,6 +8,9 @@ Guarantees, whatever arrives on the socket:
 - A peer that answers no ping is closed (1011); one that is slow to take what it is sent is not.
 - A closing reason reaches the client: the connection lingers instead of being reset over what still arrives.
 - The server's end is 1012, after which clients come back.
+- What comes right behind the handshake waits until the handshake is answered: only then are there frames, and
+  a bad one can be answered with a close of its own (1002, 1007).
+- A peer may close in the middle of a message.
 - Nothing of a request is logged: an address may hold a token.
 """
 
@@ -18,9 +21,10 @@ import logging
 from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
 
 from gateway.connections import Connections, Reader
 from gateway.peer_identity import ORIGIN, Origin
@@ -31,6 +35,7 @@ PREFIX: Final = "/ws/"
 WRITE_BUFFER_BYTES: Final = 64 * 1024
 FRAGMENTS: Final = 1_024
 """Of one message; an empty fragment costs memory too."""
+EARLY_BYTES: Final = 64 * 1024
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 16 * 1024 * 1024
 RESTART: Final = 1012
@@ -53,6 +58,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._is_clogged = False
         """Whether the client leaves so much unread that nothing more is read of it."""
         self._is_lingering = False
+        self._early = bytearray()
+        """What came before the handshake was answered."""
+        self.conn.recv_frame = self._recv_frame  # type: ignore[method-assign]
         self._arrived = 0
         self.made_at = 0.0
         self.has_spoken = True  # it asked to become one
@@ -102,12 +110,29 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             if self._arrived > LINGER_BYTES:
                 self.transport.abort()
             return
+        if self.handshake_initiated and not self.handshake_complete:
+            self._early += data
+            if len(self._early) > EARLY_BYTES:
+                self.transport.pause_reading()
+            return
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             line = b"HTTP/1.1 400 Bad Request\r\n"
             self.transport.write(answer(MALFORMED, status_line=line, default_headers=self.default_headers))
             self.handshake_complete = self.close_sent = True
             self.transport.close()
+
+    def _take_early(self) -> None:
+        data, self._early = bytes(self._early), bytearray()
+        if len(data) > EARLY_BYTES and not self._is_clogged:
+            self.transport.resume_reading()
+        if data:
+            self.data_received(data)
+
+    def _recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self.conn.current_size = None  # the message that was begun does not come any more
+        ServerProtocol.recv_frame(self.conn, frame)
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -133,6 +158,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._is_clogged = False
         if not self.read_paused:
             self.transport.resume_reading()
+
+    async def send(self, message: Any) -> None:
+        is_answer = not self.handshake_complete
+        await super().send(message)
+        if is_answer and self.handshake_complete:
+            self._take_early()
 
     async def receive(self) -> Any:
         message = await self.queue.get()

@@ -15,7 +15,17 @@ class Turn:
     """One user message on its way. `done` is set when the turn has ended, however it ended."""
 
     __slots__ = (
-        *("account", "began", "context", "done", "has_spoken", "is_cut", "is_prompted", "message_id"),
+        *(
+            "account",
+            "began",
+            "carried",
+            "context",
+            "done",
+            "has_spoken",
+            "is_cut",
+            "is_prompted",
+            "message_id",
+        ),
         *("reply_id", "cause", "span", "text", "turn_id"),
     )
 
@@ -36,6 +46,8 @@ class Turn:
         self.account = account
         self.context = context
         """What the agent is told with this message, and nobody is shown."""
+        self.carried: list[Turn] = []
+        """Turns that waited behind it, and are handed to the agent with it."""
         self.is_prompted = False
         self.is_cut = False
         """Whether the user interrupted it."""
@@ -47,6 +59,11 @@ class Turn:
         self.span: tracing.Span = tracing.NO_SPAN
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def prompt(self) -> str:
+        """What the agent is told."""
+        return "\n\n".join((self.text, *(turn.text for turn in self.carried)))
+
     def started(self) -> ev.TurnStarted:
         """The event that starts it."""
         return ev.TurnStarted(self.turn_id, self.message_id, self.reply_id)
@@ -56,6 +73,8 @@ class Turn:
         self.span.end()
         if not self.done.done():
             self.done.set_result(None)
+        for turn in self.carried:
+            turn.finish()
 
 
 class Queue:
@@ -76,13 +95,21 @@ class Queue:
         """One more waits."""
         self._turns.append(turn)
 
-    def put_back(self, turn: Turn) -> None:
-        """The one that `next` took waits on, before the others."""
-        self._turns.appendleft(turn)
-
     def next(self) -> Turn | None:
         """Takes the next one, unless they are held."""
         return self._turns.popleft() if self._turns and not self.is_held else None
+
+    def next_with_all(self) -> Turn | None:
+        """Takes the next one, which carries all the others, unless they are held."""
+        turn = self.next()
+        if turn is not None:
+            turn.carried, self._turns = list(self._turns), deque()
+        return turn
+
+    def put_back_all(self, turn: Turn) -> None:
+        """What `next_with_all` took waits on."""
+        self._turns.extendleft(reversed((turn, *turn.carried)))
+        turn.carried = []
 
     def hold(self) -> bool:
         """Holds them; whether there was anything to hold."""

@@ -67,6 +67,25 @@ it("keeps a message that could not be sent and sends it again under the same key
   expect(new Set(keys).size).toBe(1);
 });
 
+it.each([413, 422, 400])("gives a message back that will never be taken as it is (%i)", async (status) => {
+  const back: string[] = [];
+  const api = new Api({ baseUrl: "http://gateway", fetch: server.fetch });
+  const refused = new Conversation({ api, sessionId: "s", clock: new FakeClock(), onRefused: (text) => back.push(text) });
+  server.answers["POST /api/chat"] = () => json({ error: { code: "message_too_long", message: "Too long." } }, status);
+  await refused.send("too long");
+  expect(back).toEqual(["too long"]);
+  expect(refused.outgoing).toHaveLength(0);
+});
+
+it("keeps a message that can be sent again later", async () => {
+  const back: string[] = [];
+  const api = new Api({ baseUrl: "http://gateway", fetch: server.fetch });
+  const busy = new Conversation({ api, sessionId: "s", clock: new FakeClock(), onRefused: (text) => back.push(text) });
+  server.answers["POST /api/chat"] = () => json({ error: { code: "queue_full", message: "Full." } }, 429);
+  await busy.send("later");
+  expect([back, busy.outgoing.map((one) => one.text)]).toEqual([[], ["later"]]);
+});
+
 it("sends a queued message's text to the queue and not twice to the page", async () => {
   server.answers["POST /api/chat"] = () => json(stateOf({ seq: 9 }));
   await server.wire.event({ seq: 8, type: "turn_started", turn_id: "t", message_id: "m", reply_id: "r" });

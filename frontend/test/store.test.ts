@@ -107,3 +107,13 @@ it("forgets everything of whoever was here before", async () => {
   expect([store.draft("new"), store.draft("not listed")]).toEqual(["", ""]);
   expect(storage.getItem("agw.theme")).toBe("dark");
 });
+
+it("gives a text back as the draft, before what was written since, across reloads", () => {
+  const { store, storage } = made();
+  store.takeBack("s", "too long");
+  expect(store.draft("s")).toBe("too long");
+  store.setDraft("s", "since then");
+  store.takeBack("s", "again");
+  expect(made("", storage).store.draft("s")).toBe("again\n\nsince then");
+  expect(store.returned).toBe(2);
+});

@@ -24,8 +24,10 @@ from gateway.api.operation import (
     IDEMPOTENCY_KEY,
     SESSION_ID_HEADER,
     SESSION_ID_QUERY,
+    AnySessionId,
     Operation,
     Parameter,
+    Spoken,
     json_response,
 )
 from gateway.api.reading import (
@@ -61,22 +63,22 @@ ENDED_RETRIES = 3
 class ChatRequest(Struct):
     """`POST /api/chat`."""
 
-    message: str
-    session_id: str | None = None
+    message: Spoken
+    session_id: AnySessionId | None = None
     agent: str | None = None
 
 
 class InterruptRequest(Struct):
     """`POST /api/interrupt`."""
 
-    session_id: str | None = None
+    session_id: AnySessionId | None = None
 
 
 class SystemRequest(Struct):
     """`POST /api/system`."""
 
-    message: str
-    session_id: str | None = None
+    message: Spoken
+    session_id: AnySessionId | None = None
 
 
 class CommandRequest(Struct):
@@ -84,7 +86,7 @@ class CommandRequest(Struct):
 
     command: str
     args: Any | UnsetType = UNSET
-    session_id: str | None = None
+    session_id: AnySessionId | None = None
 
 
 class SystemAnswer(State, frozen=True, kw_only=True):

@@ -6,14 +6,14 @@ The tenant `default` is the gateway's own: its administrators reach every tenant
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.answers import KeyList, KeySummary, MintedKey, Reloaded, TenantList, TenantSummary
-from gateway.api.operation import Operation, json_response
+from gateway.api.operation import Operation, Spoken, json_response
 from gateway.api.reading import read_body
 from gateway.auth import Gate, is_subject, principal_of
 from gateway.config import DAY_MILLISECONDS, DEFAULT_TENANT
@@ -33,6 +33,10 @@ MAX_DAYS: Final = 3650
 MAX_OVERLAP_HOURS: Final = 24 * 30
 
 
+_DAYS: Final = {"exclusiveMinimum": 0, "maximum": MAX_DAYS}
+_OVERLAP: Final = {"minimum": 0, "maximum": MAX_OVERLAP_HOURS}
+
+
 def is_name(text: str) -> bool:
     """Whether a key may be called this."""
     return bool(text.strip()) and len(text) <= NAME_CHARACTERS and text.isprintable()
@@ -41,17 +45,17 @@ def is_name(text: str) -> bool:
 class MintRequest(Struct):
     """`POST /api/admin/keys`. `subject`: on whose behalf, absent: the key's name; `days` absent: no end."""
 
-    name: str
+    name: Spoken
     tenant: str = DEFAULT_TENANT
     subject: str | None = None
-    scopes: tuple[str, ...] = ("chat",)
-    days: float | None = None
+    scopes: Annotated[tuple[str, ...], Meta(extra_json_schema={"minItems": 1})] = ("chat",)
+    days: Annotated[float, Meta(extra_json_schema=_DAYS)] | None = None
 
 
 class RotateRequest(Struct):
     """`POST /api/admin/keys/{id}/rotate`: how long the old key goes on."""
 
-    overlap_hours: float = 24
+    overlap_hours: Annotated[float, Meta(extra_json_schema=_OVERLAP)] = 24
 
 
 class RevokeRequest(Struct):

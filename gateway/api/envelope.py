@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from gateway.api.operation import Dialect, json_response
@@ -24,6 +24,14 @@ class EnvelopeError(Struct, frozen=True):
     timestamp: str
 
 
+class FieldError(Struct, frozen=True):
+    """What is wrong with a field: `loc` is `["body", "q"]`."""
+
+    loc: tuple[str, ...]
+    msg: str
+    type: str
+
+
 class Envelope(Struct, frozen=True):
     """Round every answer; `error` is null where it succeeded, else `data` is."""
 
@@ -31,6 +39,8 @@ class Envelope(Struct, frozen=True):
     data: Any = None
     meta: Any = None
     error: EnvelopeError | None = None
+    detail: list[FieldError] | UnsetType = UNSET
+    """The fields that are missing or wrong, for clients that look for them here; with a 422 alone."""
 
 
 _CODES: Final = {
@@ -50,6 +60,11 @@ def good(data: object, *, meta: object = None) -> Response:
     return json_response(Envelope(True, data, meta))
 
 
+def _field_error(error: GatewayError) -> FieldError:
+    is_missing = "missing required field" in error.message
+    return FieldError(error.field or ("body",), error.message, "missing" if is_missing else "value_error")
+
+
 def dialect(wall_ms: Callable[[], int]) -> Dialect:
     """How this face says errors."""
 
@@ -62,7 +77,9 @@ def dialect(wall_ms: Callable[[], int]) -> Dialect:
             details["retry_after_seconds"] = error.retry_after_seconds
         if isinstance(error, AnswerFailed):
             details |= {"intent": error.intent, "cause": error.cause}
+        if error.field:
+            details["field"] = error.field[-1]
         told = EnvelopeError(code, error.message, details, number, status, iso(wall_ms()))
-        return Envelope(False, error=told)
+        return Envelope(False, error=told, detail=[_field_error(error)] if status == 422 else UNSET)
 
     return Dialect(body=Envelope, render=render)

@@ -2,8 +2,8 @@
 
 Who asks is settled before the SDK sees the request: Host and Origin by the guard, credentials by the gate,
 size, depth and deadline here. A client that asks for nothing but JSON, or for nothing in particular, gets
-JSON. An `initialize` is answered with a session id of the transport, which keeps no state here either: it is
-the cart's name, for clients that send no other.
+JSON; one that takes nothing but events gets the same as an event. An `initialize` is answered with a session
+id of the transport, which keeps no state here either: it is the cart's name, for clients that send no other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,6 +28,7 @@ from gateway.api.reading import checked_depth, read_bytes
 from gateway.auth import bearer, is_new_visitor, principal_of
 from gateway.config import LimitsConfig, ServerConfig
 from gateway.errors import BadRequest, BrokenInvariant, RouteNotFound, Unauthorized
+from gateway.events import in_one_line
 from gateway.passes import Passes, is_pass
 from gateway.shop.tools import ShopTools
 from gateway.stores.shop import ShopKey
@@ -42,6 +43,7 @@ PICTURE_SECONDS: Final = 3_600
 _OUTER_META: Final = "agent_gateway.mcp_meta"
 _SESSION: Final = "agent_gateway.mcp_session"
 """In the ASGI scope: whose cart the pass of a session's agent opens."""
+_JSON_TYPES: Final = {"application/json", "application/*", "*/*"}
 _PARSE_ERROR: Final = -32700
 _INVALID_REQUEST: Final = -32600
 _INVALID_PARAMS: Final = -32602
@@ -198,14 +200,58 @@ class _Handed(Response):
                 message = {**message, "headers": headers.raw}
             await send(message)
 
-        await self._app(_accepting(scope), replay, told)
+        if _takes_events_alone(Headers(scope=scope)):
+            await self._app(_accepting(scope), replay, _Event(told).send)
+        else:
+            await self._app(_accepting(scope), replay, told)
+
+
+class _Event:
+    """A JSON answer sent as the one event of a stream."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message | None = None
+        self._parts: list[bytes] = []
+
+    async def send(self, message: Message) -> None:
+        """Takes a message of an answer."""
+        if message["type"] == "http.response.start":
+            raw = list(message.get("headers", ()))
+            if message["status"] != 200:
+                await self._send(message)
+                return
+            headers = MutableHeaders(raw=raw)
+            headers["Content-Type"] = "text/event-stream"
+            del headers["Content-Length"]
+            self._start = {**message, "headers": headers.raw}
+            return
+        if self._start is None:
+            await self._send(message)
+            return
+        self._parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            event = b"event: message\ndata: " + in_one_line(b"".join(self._parts)) + b"\n\n"
+            await self._send(self._start)
+            await self._send({"type": "http.response.body", "body": event, "more_body": False})
+
+
+def _media_types(accept: str) -> set[str]:
+    return {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+
+
+def _takes_events_alone(headers: Headers) -> bool:
+    given = _media_types(headers.get("accept", ""))
+    return bool(given & {"text/event-stream", "text/*"}) and not given & _JSON_TYPES
 
 
 def _accepting(scope: Scope) -> Scope:
-    """Without an Accept header everything is acceptable."""
-    if any(name == b"accept" for name, _ in scope["headers"]):
+    """Without an Accept header everything is acceptable; events are made of JSON here."""
+    headers = Headers(scope=scope)
+    if "accept" in headers and not _takes_events_alone(headers):
         return scope
-    return {**scope, "headers": [*scope["headers"], (b"accept", b"*/*")]}
+    others = [(name, value) for name, value in scope["headers"] if name != b"accept"]
+    return {**scope, "headers": [*others, (b"accept", b"*/*")]}
 
 
 def _refused(code: int, message: str) -> Response:

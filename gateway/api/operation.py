@@ -6,10 +6,10 @@ The routes and the OpenAPI document are both made from these, so they cannot dis
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
@@ -137,13 +137,25 @@ async def _slowly(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 SESSION_ID_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}$"}
+ANY_SESSION_ID_SCHEMA: dict[str, Any] = {
+    "type": "string", "pattern": "^([A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127})?$"
+}  # fmt: skip
+"""If an empty one counts as none."""
+CHAT_ID_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,255}$"}
+Spoken = Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": r"\S"})]
+"""Text with something in it. Handlers refuse what does not fit, in better words than a decoder has."""
+SessionId = Annotated[str, Meta(extra_json_schema=SESSION_ID_SCHEMA)]
+AnySessionId = Annotated[str, Meta(extra_json_schema=ANY_SESSION_ID_SCHEMA)]
+ChatId = Annotated[str, Meta(extra_json_schema=CHAT_ID_SCHEMA)]
 PATH_SCHEMAS: dict[str, dict[str, Any]] = {"product_id": {"type": "integer", "minimum": 1}}
 """Of parts of a path that are no session ids."""
 SESSION_ID_QUERY = Parameter(
-    name="session_id", schema=SESSION_ID_SCHEMA, description="The session; the cookie's where it is absent."
+    name="session_id",
+    schema=ANY_SESSION_ID_SCHEMA,
+    description="The session; the cookie's where it is absent.",
 )
 SESSION_ID_HEADER = Parameter(
-    name="X-Session-Id", schema=SESSION_ID_SCHEMA, description="The session, as a header.", place="header"
+    name="X-Session-Id", schema=ANY_SESSION_ID_SCHEMA, description="The session, as a header.", place="header"
 )
 
 
@@ -237,5 +249,6 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    schemas = [(name, PATH_SCHEMAS.get(name, SESSION_ID_SCHEMA)) for name in names]
+    session = CHAT_ID_SCHEMA if "/chat/sessions/" in path else SESSION_ID_SCHEMA
+    schemas = [(name, PATH_SCHEMAS.get(name, session)) for name in names]
     return [{"name": name, "in": "path", "required": True, "schema": schema} for name, schema in schemas]

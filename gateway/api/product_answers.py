@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
+from gateway.api.operation import ChatId
 from gateway.events import iso
 from gateway.products import words
 from gateway.products.desk import Said
 from gateway.stores.products import ProductMessage, ProductSession
 
+Line = Annotated[
+    str, Meta(extra_json_schema={"minLength": 1, "maxLength": words.TEXT_CHARACTERS, "pattern": r"\S"})
+]
+
 
 class OpenRequest(Struct):
     """`POST /api/products/{pid}/chat/sessions`."""
 
-    session_id: str
+    session_id: ChatId
     product_id: int | None = None
     customer_email: str | None = None
     customer_name: str | None = None
@@ -36,7 +41,7 @@ class MessageRequest(Struct):
     is sent.
     """
 
-    message_text: str
+    message_text: Line
     session_id: str | None = None
     sender_type: Literal["customer", "admin", "system"] = "customer"
     sender_name: str | None = None
@@ -107,10 +112,13 @@ class MessagePage(Struct, frozen=True):
     unread_count: int
 
 
-class ReadRequest(Struct):
-    """`PUT …/messages/read`; nothing named means all."""
+MessageId = Annotated[int, Meta(ge=1)]
 
-    message_ids: list[int] | None = None
+
+class ReadRequest(Struct):
+    """`PUT …/messages/read`: some messages, or all; one of the two is said."""
+
+    message_ids: list[MessageId] | None = None
     mark_all: bool = False
 
 
@@ -169,20 +177,22 @@ class AdminChats(Struct, frozen=True):
 class RespondRequest(Struct):
     """`POST /api/admin/chat/sessions/{sid}/respond`."""
 
-    message_text: str
+    message_text: Line
     sender_name: str | None = None
     admin_name: str | None = None
     message_type: str = "text"
     client_id: str | None = None
 
 
-class StatusChanged(Struct, frozen=True):
+class StatusChanged(Struct, frozen=True, omit_defaults=True):
     """Where a chat stands now."""
 
     message: str
     session_id: str
     status: str
     assigned_to: str | None
+    inquiry_id: int | None = None
+    """The number of the chat that was closed."""
 
 
 class CatalogueProduct(Struct, frozen=True):
@@ -213,6 +223,6 @@ def admin_chat_of(chat: ProductSession) -> AdminChat:
     )  # fmt: skip
 
 
-def sent(said: Said, session_id: str) -> Sent:
+def sent(said: Said, session_id: str, words_: str = "Message sent successfully") -> Sent:
     """The answer to a message."""
-    return Sent("Message sent successfully", said.message_id, session_id, said.was_changed)
+    return Sent(words_, said.message_id, session_id, said.was_changed)

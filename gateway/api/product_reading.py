@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from starlette.requests import HTTPConnection, Request
@@ -10,7 +11,7 @@ from gateway.api.operation import Parameter
 from gateway.api.product_answers import ChatInfo, MessagePage, Pagination, row_of
 from gateway.auth import principal_of
 from gateway.connections import counted_address
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidField, InvalidInput
 from gateway.events import iso
 from gateway.products import words
 from gateway.products.desk import Desk
@@ -36,8 +37,11 @@ def address_of(request: HTTPConnection) -> str:
 
 
 def page_of_query(request: Request) -> tuple[int, int]:
-    """Limit and offset. Raises InvalidInput."""
+    """Limit and offset. Raises InvalidInput, or InvalidField if one is no number."""
     limit, offset = request.query_params.get("limit"), request.query_params.get("offset")
+    for name, text in (("limit", limit), ("offset", offset)):
+        if text is not None and not re.fullmatch("[+-]?[0-9]+", text, re.ASCII):
+            raise InvalidField(f"{name.capitalize()} must be a whole number", field=("query", name))
     if limit is not None and not (limit.isascii() and limit.isdecimal() and 1 <= _int(limit) <= PAGE_LIMIT):
         raise InvalidInput(f"Limit must be between 1 and {PAGE_LIMIT}")
     if offset is not None and not (offset.isascii() and offset.isdecimal() and _int(offset) <= OFFSET_LIMIT):

@@ -25,6 +25,7 @@ from gateway.api.detail import DETAIL, words_of
 from gateway.api.operation import Socket
 from gateway.api.product_reading import address_of
 from gateway.api.product_reading import client_id as named
+from gateway.api.product_visitors import ChatKeys
 from gateway.api.reading import cursor_in_query, mended
 from gateway.auth import Gate, principal_of
 from gateway.errors import GatewayError, RateLimited, RouteNotFound
@@ -50,7 +51,7 @@ POLICY: Final = 1008
 PAGE_BYTES: Final = 64 * 1024
 STRIKES: Final = 100
 """Frames too many, in a row, after which a socket is closed."""
-READ_AT_ONCE: Final = 1_000
+READ_AT_ONCE: Final = 100
 CROWD: Final = 100
 """In a chat with more sockets nobody is told who comes, goes and types: n sockets would make n² frames."""
 LIMIT_CODE: Final = "CONNECTION_LIMIT_EXCEEDED"
@@ -109,9 +110,12 @@ class Visit:
 class ProductSockets:
     """The three sockets."""
 
-    def __init__(self, desk: Desk, manager: SessionManager, services: Services, gate: Gate) -> None:
+    def __init__(
+        self, desk: Desk, manager: SessionManager, services: Services, gate: Gate, keys: ChatKeys
+    ) -> None:
         self._desk = desk
         self._gate = gate
+        self._keys = keys
         self._manager = manager
         self._services = services
         self._frames = Frames()
@@ -148,10 +152,10 @@ class ProductSockets:
         await self._in_chat(socket, product_id=None)
 
     async def _in_chat(self, socket: WebSocket, *, product_id: str | None) -> None:
-        principal = principal_of(socket)
         try:
             number = None if product_id is None else words.product_id(product_id)
             session_id = words.session_id(socket.path_params["session_id"])
+            principal = await self._keys.visitor(socket, session_id)
             chat = await self._desk.chat(principal, session_id, number)
             session = await self._desk.session(chat)
         except GatewayError as error:
@@ -159,7 +163,8 @@ class ProductSockets:
             return
         is_staff = chat.owner != principal.owner and is_staff_of(principal, chat)
         kind: ev.PosterType = "admin" if is_staff else "customer"
-        name = words.short(socket.query_params.get("admin_name" if is_staff else "customer_name"))
+        query = socket.query_params
+        name = words.short(query.get("admin_name" if is_staff else "customer_name") or query.get("user_name"))
         default = principal.subject if is_staff else chat.customer_name or "Visitor"
         guest = self._guest(socket, principal, kind, name or default, chat)
         cursor, place = _cursor(socket, session), Place(chat, self._manager.tenures.of(chat.owner))
@@ -307,8 +312,10 @@ class ProductSockets:
                 what = "typing" if said.is_typing else "stopped"
                 self._show(chat, self._presence(visit.guest, what))
             case "message_read":
-                reader = (visit.guest.kind, visit.guest.name)
-                await self._desk.mark_read(chat, said.message_ids[:READ_AT_ONCE], reader=reader)
+                reader, ids = (visit.guest.kind, visit.guest.name), said.message_ids[:READ_AT_ONCE]
+                marked = await self._desk.mark_read(chat, ids, reader=reader)
+                if not set(ids) <= set(marked):  # the others hear of every id; only what is there is marked
+                    self._show(chat, ev.ChatRead(tuple(ids), reader[1], reader[0]))
             case _:
                 await self._complain(visit, "Unknown message type")
 
@@ -393,7 +400,10 @@ class ProductSockets:
             for event in page.events:
                 if tenure.is_over:
                     return cursor
-                frame = self._frames.of(session.record.key, visit.guest.session_id or "", event)
+                guest = visit.guest
+                frame = self._frames.of(
+                    session.record.key, guest.session_id or "", event, product_id=guest.product_id
+                )
                 if frame is not None and origin(event) != mine:
                     await visit.show(frame)
                 cursor = event.seq
@@ -414,7 +424,7 @@ class ProductSockets:
 
     # -- inner ------------------------------------------------------------------------------------------
 
-    def _show(self, chat: ProductSession, presence: ev.ChatPresence) -> None:
+    def _show(self, chat: ProductSession, presence: ev.ChatPresence | ev.ChatRead) -> None:
         session = self._manager.get(chat.owner, chat.record_id)
         if session is None or session.log.is_closed or self.floor.crowd(chat.session_id) > CROWD:
             return

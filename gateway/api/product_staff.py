@@ -141,7 +141,7 @@ class StaffFace:
     async def list_product_chats(self, request: Request) -> Response:
         status = request.query_params.get("status") or None
         if status is not None and status not in STANDS:
-            raise InvalidInput(f"Status must be one of: {', '.join(STANDS)}")
+            raise InvalidInput(f"Invalid status: it is one of {', '.join(STANDS)}")
         limit, offset = page_of_query(request)
         tenant = principal_of(request).tenant
         chats = await self._desk.store.sessions(tenant, status=status, limit=limit, offset=offset)
@@ -160,7 +160,7 @@ class StaffFace:
             client_id=client_id(body.client_id),
         )
         said = await self._desk.say_as_staff(chat, draft, principal=principal_of(request))
-        return json_response(sent(said, chat.session_id))
+        return json_response(sent(said, chat.session_id, "Response sent successfully"))
 
     async def take_product_chat_over(self, request: Request) -> Response:
         return await self._set(request, "in_progress")
@@ -174,12 +174,13 @@ class StaffFace:
     async def _set(self, request: Request, status: str) -> Response:
         stand = next((stand for stand in STANDS if stand == status), None)
         if stand is None:
-            raise InvalidInput(f"Status must be one of: {', '.join(STANDS)}")
+            raise InvalidInput(f"Invalid status: it is one of {', '.join(STANDS)}")
         chat = await self._staffed(request)
         await self._desk.set_status(chat, stand, name=principal_of(request).subject)
         now = await self._staffed(request)
         words_ = f"Chat session is {now.status}"
-        return json_response(StatusChanged(words_, now.session_id, now.status, now.assigned_to))
+        inquiry = now.id if now.status == "closed" else None
+        return json_response(StatusChanged(words_, now.session_id, now.status, now.assigned_to, inquiry))
 
     async def _staffed(self, request: Request) -> ProductSession:
         session_id = words.session_id(request.path_params["session_id"])

@@ -1,6 +1,7 @@
 """Product chat over REST, in both dialects of its clients.
 
-The session id alone opens nothing: a chat is its visitor's, and the staff's of its tenant. Not yours and not
+The session id alone opens nothing, but for what `product_visitors` says: a chat is its visitor's, and the
+staff's of its tenant. Not yours and not
 there are the same 404.
 """
 
@@ -17,6 +18,7 @@ from gateway.api.operation import Operation, json_response
 from gateway.api.product_answers import (
     CatalogueProduct,
     Marked,
+    MessageId,
     MessagePage,
     MessageRequest,
     MessageRow,
@@ -37,23 +39,25 @@ from gateway.api.product_reading import (
     message_page,
     page_of_query,
 )
+from gateway.api.product_visitors import ChatKeys
 from gateway.api.reading import read_body
-from gateway.auth import principal_of
-from gateway.errors import AdminNeeded, InvalidInput
+from gateway.errors import AdminNeeded, InvalidField, InvalidInput
 from gateway.products import words
 from gateway.products.catalogue import Product
 from gateway.products.desk import Desk, Draft, Said, is_staff_of
 from gateway.services import Services
 from gateway.tenants import Principal
 
+READ_AT_ONCE: Final = 100
 _BAD: Final = (400, 404)
 
 
 class ProductsFace:
     """The handlers."""
 
-    def __init__(self, desk: Desk, services: Services) -> None:
+    def __init__(self, desk: Desk, services: Services, keys: ChatKeys) -> None:
         self._desk = desk
+        self._keys = keys
         self._services = services
 
     def operations(self) -> list[Operation]:
@@ -85,8 +89,8 @@ class ProductsFace:
             ),
             Operation(
                 method="PUT", path=one + "/read", scope="chat", handler=self.mark_product_messages,
-                dialect=DETAIL, summary="Mark as read", body=ReadRequest | list[int] | None, answer=Marked,
-                errors=_BAD,
+                dialect=DETAIL, summary="Mark as read", body=ReadRequest | list[MessageId] | None,
+                answer=Marked, errors=_BAD,
             ),
         ]  # fmt: skip
 
@@ -103,11 +107,11 @@ class ProductsFace:
         if body.product_id not in (None, product.id):
             raise InvalidInput("Invalid product ID")
         first = words.message_text(body.initial_message) if body.initial_message else None
-        principal = principal_of(request)
+        principal = await self._keys.visitor(request, session_id, is_opening=True)
         self._take(request, principal, product.id, session_id)
         name, email = (
             words.short(body.customer_name),
-            words.short(body.customer_email, most=words.EMAIL_CHARACTERS),
+            words.email(body.customer_email),
         )
         chat, is_known = await self._desk.open_chat(principal, product, session_id, name=name, email=email)
         if is_known:
@@ -127,8 +131,9 @@ class ProductsFace:
 
     async def _send(self, request: Request) -> tuple[Said, str]:
         body = await read_body(request, MessageRequest, self._services.config)
-        principal = principal_of(request)
+        words.email(body.customer_email)
         product_id, session_id = self._names(request)
+        principal = await self._keys.visitor(request, session_id)
         chat = await self._desk.chat(principal, session_id, product_id)
         draft = Draft(
             text=body.message_text,
@@ -151,20 +156,27 @@ class ProductsFace:
         product_id, session_id = self._names(request)
         query = request.query_params
         limit, _ = page_of_query(request)
-        chat = await self._desk.chat(principal_of(request), session_id, product_id)
+        chat = await self._desk.chat(await self._keys.visitor(request, session_id), session_id, product_id)
         if "offset" in query or "order" in query:
             return json_response(await message_page(request, self._desk, chat))
         rows = await self._desk.store.messages(chat.id, limit=limit, newest_first=True)
         return json_response([row_of(row) for row in reversed(rows)])
 
     async def mark_product_messages(self, request: Request) -> Response:
-        kind: Any = ReadRequest | list[int] | None
-        body: ReadRequest | list[int] | None = await read_body(request, kind, self._services.config)
+        kind: Any = ReadRequest | list[MessageId] | None
+        body: ReadRequest | list[int] | None = await read_body(
+            request, kind, self._services.config, empty=b"null"
+        )
         product_id, session_id = self._names(request)
         ids: list[int] | None = body.message_ids if isinstance(body, ReadRequest) else body
-        if isinstance(body, ReadRequest) and body.mark_all:
-            ids = None
-        principal = principal_of(request)
+        if isinstance(body, ReadRequest):
+            if body.mark_all:
+                ids = None
+            elif body.message_ids is None:
+                raise InvalidField("Name message_ids, or say mark_all")
+        if ids is not None and len(ids) > READ_AT_ONCE:
+            raise InvalidInput(f"Cannot mark more than {READ_AT_ONCE} messages at once")
+        principal = await self._keys.visitor(request, session_id)
         chat = await self._desk.chat(principal, session_id, product_id)
         reader: tuple[ev.PosterType, str] = ("admin", principal.subject)
         if chat.owner == principal.owner:

@@ -28,20 +28,29 @@ SESSION_ID: Final = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 _JSON_TYPES: Final = ("application/json",)
 
 
-async def read_body(request: Request, kind: type[T], config: Config) -> T:
-    """The JSON body as `kind`; an empty body is `{}`.
+async def read_body(request: Request, kind: type[T], config: Config, *, empty: bytes = b"{}") -> T:
+    """The JSON body as `kind`; an empty body is `{}`, or what `empty` says.
 
     Raises WrongMediaType (415), BodyTooLarge (413), RequestTimeout (408), BadRequest (400: no JSON, too
     deep), InvalidField (422: wrong type, missing).
     """
-    body = await read_bytes(request, config.server) or b"{}"
+    body = await read_bytes(request, config.server) or empty
     checked_depth(body, config.limits)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise InvalidField(f"{error}.") from None
+        raise InvalidField(f"{error}.", field=_field_in(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The body is not JSON: {error}.") from None
+
+
+_FIELD: Final = re.compile(r"(?:at `\$\.|required field `)([^`.\[]+)")
+
+
+def _field_in(words: str) -> tuple[str, ...]:
+    """Which part of a body the decoder's words are about."""
+    found = _FIELD.findall(words)
+    return ("body", *reversed(found))
 
 
 async def read_bytes(request: Request, server: ServerConfig) -> bytes:
@@ -127,10 +136,10 @@ def _depth(body: bytes, limit: int) -> int:
     return deepest
 
 
-def checked_session_id(session_id: str) -> str:
+def checked_session_id(session_id: str, *, field: tuple[str, ...] = ()) -> str:
     """The id. Raises MalformedSessionId (422)."""
     if not SESSION_ID.fullmatch(session_id):
-        raise MalformedSessionId
+        raise MalformedSessionId(field=field)
     return session_id
 
 
@@ -166,7 +175,7 @@ def query_int(request: Request, name: str, *, default: int, low: int, high: int)
     if text is None:
         return default
     if not re.fullmatch(r"-?[0-9]{1,12}", text) or not low <= int(text) <= high:
-        raise InvalidField(f"{name} is a whole number from {low} to {high}.")
+        raise InvalidField(f"{name} is a whole number from {low} to {high}.", field=("query", name))
     return int(text)
 
 

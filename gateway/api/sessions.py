@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
-from gateway.api.operation import IDEMPOTENCY_KEY, Operation, Parameter, json_response
+from gateway.api.operation import IDEMPOTENCY_KEY, Operation, Parameter, SessionId, Spoken, json_response
 from gateway.api.reading import checked_session_id, query_int, read_body
 from gateway.auth import principal_of
 from gateway.chat import ChatState
@@ -34,20 +35,23 @@ EXPORT_SLICE_BYTES = 64 * 1024
 MAX_RETENTION_DAYS = 3650
 
 
+_DAYS: Final = {"minimum": 0, "maximum": MAX_RETENTION_DAYS}
+
+
 class CreateRequest(Struct):
     """`POST /api/sessions`."""
 
     agent: str | None = None
-    session_id: str | None = None
-    title: str | None = None
-    retention_days: float | None = None
+    session_id: SessionId | None = None
+    title: Spoken | None = None
+    retention_days: Annotated[float, Meta(extra_json_schema=_DAYS)] | None = None
     """Kept so long after its last use; 0: for ever; absent: as the configuration says."""
 
 
 class RenameRequest(Struct):
     """`PATCH /api/sessions/{id}`."""
 
-    title: str
+    title: Spoken
 
 
 class PermissionRequest(Struct):
@@ -60,7 +64,7 @@ class PermissionRequest(Struct):
 class QueueRequest(Struct):
     """`POST /api/sessions/{id}/queue`: send or drop what an interrupt held; drop takes one message or all."""
 
-    action: str
+    action: Annotated[str, Meta(extra_json_schema={"enum": ["send", "drop"]})]
     message_id: str | None = None
 
 

@@ -11,9 +11,9 @@ import hmac
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,10 +37,13 @@ PREFIX: Final = "ags_"
 _TOKEN: Final = re.compile(PREFIX + r"([A-Za-z0-9_-]{16})\.([A-Za-z0-9_-]{43})")
 
 
+_HOURS: Final = {"exclusiveMinimum": 0, "maximum": MAX_HOURS}
+
+
 class ShareRequest(Struct):
     """`POST /api/sessions/{id}/shares`; without `hours` the link is good until it is revoked."""
 
-    hours: float | None = None
+    hours: Annotated[float, Meta(extra_json_schema=_HOURS)] | None = None
 
 
 class ShareSummary(Struct, frozen=True):

@@ -16,13 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.api.envelope import Envelope, dialect, good
-from gateway.api.operation import Handler, Operation, Parameter, json_response
+from gateway.api.operation import Handler, Operation, Parameter, SessionId, Spoken, json_response
 from gateway.api.reading import checked_session_id, query_int, read_body
 from gateway.auth import principal_of
 from gateway.chat import ChatState
 from gateway.errors import (
     AnswerFailed,
     BadRequest,
+    CartEmpty,
     Forbidden,
     GatewayError,
     InvalidField,
@@ -32,9 +33,10 @@ from gateway.errors import (
 from gateway.events import in_one_line, iso
 from gateway.limits import TokenBuckets
 from gateway.manager import SessionManager
+from gateway.readiness import Readiness
 from gateway.services import Services
 from gateway.shop.asking import Asked, Asking
-from gateway.shop.assistant import CONFIDENCE, Assistant
+from gateway.shop.assistant import Assistant
 from gateway.shop.catalog import MAX_PRICE, Query, number
 from gateway.shop.insights import TenantInsights, top
 from gateway.shop.retrieval import FullText
@@ -54,8 +56,8 @@ _SORRY: Final = "I could not answer that just now. Please try again."
 class QueryRequest(Struct):
     """`POST /query` and `/query/stream`."""
 
-    q: str
-    sessionId: str
+    q: Spoken
+    sessionId: SessionId
 
 
 class ConsentRequest(Struct):
@@ -73,8 +75,16 @@ class RemoveRequest(Struct):
 class ShoppingFace:
     """The handlers."""
 
-    def __init__(self, manager: SessionManager, services: Services, *, health: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        manager: SessionManager,
+        services: Services,
+        *,
+        health: Callable[[], Struct],
+        readiness: Readiness,
+    ) -> None:
         self._health = health
+        self._readiness = readiness
         self._manager = manager
         self._services = services
         self._shop = services.shop
@@ -141,12 +151,13 @@ class ShoppingFace:
             ),
             self._operation(
                 "POST", "/session/{session_id}/cart/checkout", self.shop_checkout, "Buy what is in the cart",
-                body=dict[str, Any], errors=(404,),
+                body=dict[str, Any], errors=(404, 409),
             ),
             self._operation(
                 "GET", "/products", self.shop_products, "Search products",
                 parameters=(
-                    _text("search", "Part of a name."), _text("category", "A category, exactly."),
+                    _text("search", "Part of a name."), _text("store", "A store; absent: all."),
+                    _text("category", "A category, exactly."),
                     _whole("page", 1, 1_000_000, "Which page."),
                     _whole("page_size", 1, 50, "How many a page."),
                 ),
@@ -197,7 +208,9 @@ class ShoppingFace:
     async def _asked(self, request: Request) -> Asked:
         body = await read_body(request, QueryRequest, self._services.config)
         if not body.q.strip():
-            raise BadRequest("q is empty: say what you are looking for.")
+            raise BadRequest("q is empty: say what you are looking for.", field=("body", "q"))
+        if not body.sessionId:
+            raise BadRequest("sessionId is empty: name the conversation.", field=("body", "sessionId"))
         size, limit = len(body.q.encode()), self._limits.message_bytes
         if size > limit:
             raise MessageTooLong(f"q is {size} bytes long; {limit} are allowed.")
@@ -220,8 +233,7 @@ class ShoppingFace:
             yield _frame("error", error=error.message, code=error.code, fallback=_SORRY)
         else:
             yield _frame("content", content="", is_final=True)
-            confidence = CONFIDENCE[asked.quality]
-            yield _frame("final", intent=asked.intent, confidence=confidence, **_more(asked))
+            yield _frame("final", intent=asked.intent, confidence=asked.quality, **_more(asked))
             yield _frame("complete")
         yield b"data: [DONE]\n\n"
 
@@ -244,7 +256,7 @@ class ShoppingFace:
                     "user_data": {},
                     "conversation_count": len(said),
                     "preferences": preferences,
-                    "shopping_cart": [_item(line) for line in cart.lines],
+                    "shopping_cart": [self._item(line) for line in cart.lines],
                 },
                 "analytics": {
                     "session_duration": "0m" if insights is None else insights.duration,
@@ -327,7 +339,7 @@ class ShoppingFace:
     async def shop_cart(self, request: Request) -> Response:
         key = self._key(request)
         cart = await self._shop.peek(key)
-        return good(_shown(key, cart))
+        return good(self._shown(key, cart))
 
     async def shop_add(self, request: Request) -> Response:
         key = self._key(request)
@@ -346,14 +358,18 @@ class ShoppingFace:
                 key, name=_name(body), price=_price(body), quantity=quantity, extra=extra
             )
         message = "Item added to cart successfully"
-        return good({"message": message, "session_id": key.conversation, "item": _item(line)})
+        return good({"message": message, "session_id": key.conversation, "item": self._item(line)})
 
     async def shop_remove(self, request: Request) -> Response:
         key = self._key(request)
         body = await read_body(request, RemoveRequest, self._services.config)
         taken, cart = await self._shop.remove(key, body.id)
         return good(
-            {"message": "Item removed from cart successfully", "item": _item(taken), **_shown(key, cart)}
+            {
+                "message": "Item removed from cart successfully",
+                "item": self._item(taken),
+                **self._shown(key, cart),
+            }
         )
 
     async def shop_clear(self, request: Request) -> Response:
@@ -368,36 +384,46 @@ class ShoppingFace:
         await self._refuse_unknown(key)
         purchase = await self._shop.checkout(key)
         if purchase is None:
-            raise BadRequest("The cart is empty: there is nothing to buy.")
+            raise CartEmpty
         bought = {
             "at": iso(purchase.at),
             "total": number(purchase.total),
-            "items": [_item(line) for line in purchase.lines],
+            "items": [self._item(line) for line in purchase.lines],
         }
         return good(
             {"message": "Checked out successfully", "session_id": key.conversation, "purchase": bought}
         )
 
     async def shop_health(self, _request: Request) -> Response:
-        return good(self._health())
+        return good(self._condition("healthy"))
 
     async def shop_live(self, _request: Request) -> Response:
-        return good(self._health())
+        return good(self._condition("alive"))
 
     async def shop_ready(self, _request: Request) -> Response:
-        self._manager.refuse_while_draining()
-        await self._shop.active("")  # the store answers
-        return good(self._health())
+        checks = await self._readiness.check()
+        services = [
+            {"name": name, "status": "ok" if check.is_well else "failed", "detail": check.words}
+            for name, check in checks.items()
+        ]
+        if all(check.is_well for check in checks.values()):
+            return good(self._condition("ready", services=services))
+        data = self._condition("not_ready", services=services)
+        return json_response(Envelope(False, data), status=503)
+
+    def _condition(self, status: str, **more: object) -> dict[str, object]:
+        return {**msgspec.to_builtins(self._health()), "status": status, **more}
 
     async def shop_products(self, request: Request) -> Response:
         asked = request.query_params
-        text, category = asked.get("search", ""), asked.get("category") or None
-        if len(text) > SEARCH_CHARACTERS or len(category or "") > SEARCH_CHARACTERS:
-            raise InvalidField(f"search and category have at most {SEARCH_CHARACTERS} letters.")
+        text, category, store = asked.get("search", ""), asked.get("category") or None, asked.get("store", "")
+        if any(len(part or "") > SEARCH_CHARACTERS for part in (text, category, store)):
+            raise InvalidField(f"search, category and store have at most {SEARCH_CHARACTERS} letters.")
         await self._shop.catalogue.refresh()
         page = self._shop.catalogue.search(
             Query(
                 text=text,
+                store=store,
                 category=category,
                 page=query_int(request, "page", default=1, low=1, high=1_000_000),
                 page_size=query_int(request, "page_size", default=12, low=1, high=50),
@@ -406,7 +432,7 @@ class ShoppingFace:
         categories = {p.category: p.category_en for p in self._shop.catalogue.all()}
         return good(
             {
-                "products": [described(product) for product in page.products],
+                "products": [described(product, self._shop) for product in page.products],
                 "total": page.total,
                 "page": page.page,
                 "pages": page.pages,
@@ -418,7 +444,10 @@ class ShoppingFace:
 
     def _key(self, request: Request, named: str | None = None) -> ShopKey:
         """Whose conversation. Raises MalformedSessionId (422)."""
-        session_id = checked_session_id(request.path_params["session_id"] if named is None else named)
+        if named is None:
+            session_id = checked_session_id(request.path_params["session_id"], field=("path", "session_id"))
+        else:
+            session_id = checked_session_id(named, field=("body", "sessionId"))
         principal = principal_of(request)
         return ShopKey(principal.tenant, principal.owner, session_id)
 
@@ -431,6 +460,26 @@ class ShoppingFace:
         if await self._services.store.find_session(key.owner, key.conversation) is None:
             raise SessionNotFound(session_id=key.conversation)
 
+    def _shown(self, key: ShopKey, cart: Cart) -> dict[str, Any]:
+        return {
+            "session_id": key.conversation,
+            "cart": [self._item(line) for line in cart.lines],
+            "item_count": len(cart.lines),
+            "total": number(cart.total),
+        }
+
+    def _item(self, line: Line) -> dict[str, Any]:
+        return {
+            **line.extra,
+            "id": line.line,
+            "name": line.name,
+            "price": number(line.price),
+            "quantity": line.quantity,
+            "line_total": number(line.total),
+            "image": self._shop.picture_address(line.image),
+            "added_at": iso(line.added_at),
+        }
+
 
 def _more(asked: Asked) -> dict[str, Any]:
     window = asked.window
@@ -441,35 +490,13 @@ def _more(asked: Asked) -> dict[str, Any]:
 
 
 def _frame(kind: str, **data: Any) -> bytes:
-    return b"data: " + in_one_line(msgspec.json.encode({"type": kind, **data})) + b"\n\n"
-
-
-def _shown(key: ShopKey, cart: Cart) -> dict[str, Any]:
-    return {
-        "session_id": key.conversation,
-        "cart": [_item(line) for line in cart.lines],
-        "item_count": len(cart.lines),
-        "total": number(cart.total),
-    }
-
-
-def _item(line: Line) -> dict[str, Any]:
-    return {
-        **line.extra,
-        "id": line.line,
-        "name": line.name,
-        "price": number(line.price),
-        "quantity": line.quantity,
-        "line_total": number(line.total),
-        "image": line.image,
-        "added_at": iso(line.added_at),
-    }
+    return b"data: " + in_one_line(msgspec.json.encode({"type": kind, "chunk_type": kind, **data})) + b"\n\n"
 
 
 def _name(body: dict[str, Any]) -> str:
     name = body.get("name")
     if not isinstance(name, str) or not 0 < len(name.strip()) <= NAME_CHARACTERS:
-        raise InvalidField(f"name is a text of 1 to {NAME_CHARACTERS} letters.")
+        raise InvalidField(f"name is a text of 1 to {NAME_CHARACTERS} letters.", field=("body", "name"))
     return name.strip()
 
 
@@ -484,16 +511,17 @@ def _price(body: dict[str, Any]) -> int:
             raise InvalidOperation
     except ArithmeticError:
         raise InvalidField(
-            f"price is a number from 0 to {MAX_PRICE // 100} with at most two decimals."
+            f"price is a number from 0 to {MAX_PRICE // 100} with at most two decimals.",
+            field=("body", "price"),
         ) from None
     return int(minor)
 
 
 def _quantity(body: dict[str, Any]) -> int:
-    quantity = body.get("quantity", 1)
-    if isinstance(quantity, bool) or not isinstance(quantity, int):
-        raise InvalidField("quantity is a whole number.")
-    return quantity
+    try:
+        return msgspec.convert(body.get("quantity", 1), int, strict=False)
+    except msgspec.ValidationError:
+        raise InvalidField("quantity is a whole number.", field=("body", "quantity")) from None
 
 
 def _whole(name: str, low: int, high: int, description: str) -> Parameter:

@@ -2,7 +2,7 @@
 
 `view=events` is the log itself: `id:` is the seq, `event:` the type, `data:` one JSON object. The default
 view is for clients that know only State: unnamed events, each a whole State, the first at once, then on every
-change, merged to about ten a second.
+change, merged to about ten a second; only the first words of an answer wait for nothing.
 
 Guarantees: no gap and no repeat, by cursor (`Last-Event-ID`, also as `?lastEventId=`, or `?after=`); where a
 cursor cannot be served, one `resync` frame carries State and the whole fold; a comment at least every ten
@@ -237,14 +237,25 @@ async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncItera
         seq = source.log.visible_seq
         if seq != shown:
             shown = seq
-            at = loop.time()
+            until, answered = loop.time() + STATE_INTERVAL_SECONDS, _answered(source.fold)
             for piece in _state_pieces(_state_json(source, outside), source.fold.seq):
                 yield piece
-            await asyncio.sleep(max(0.0, at + STATE_INTERVAL_SECONDS - loop.time()))
+            while (seconds := until - loop.time()) > 0 and _answered(source.fold) == answered:
+                if answered == source.fold.turn_id or source.log.is_closed:  # no first word is due
+                    await asyncio.sleep(seconds)
+                else:
+                    await source.log.wait(seq, seconds=seconds)
+                    seq = source.log.visible_seq
         elif isinstance(source, Shelf) or source.log.is_closed:
             return
         elif not await source.log.wait(shown, seconds=HEARTBEAT_SECONDS):
             yield _HEARTBEAT
+
+
+def _answered(fold: ChatState) -> str | None:
+    """The last turn whose answer has words."""
+    spoken = (m.turn_id for m in reversed(fold.messages) if m.sender == "agent" and m.text.length)
+    return next(spoken, None)
 
 
 def _state_json(source: Session | Shelf, outside: Outside) -> bytes | Iterator[bytes]:

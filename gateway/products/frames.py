@@ -25,12 +25,12 @@ class Frames:
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, int], str | None] = OrderedDict()
 
-    def of(self, key: str, session_id: str, event: Event) -> str | None:
-        """The frame of an event; None where sockets are not told of it."""
+    def of(self, key: str, session_id: str, event: Event, *, product_id: int | None = None) -> str | None:
+        """The frame of an event; None where sockets are not told of it. `product_id` is the chat's."""
         name = (key, event.seq)
         if name in self._known:
             return self._known[name]
-        content = content_of(session_id, event)
+        content = content_of(session_id, event, product_id=product_id)
         text = None if content is None else encoded({**content, "seq": event.seq})
         self._known[name] = text
         if len(self._known) > CACHED:
@@ -48,7 +48,7 @@ def encoded(content: dict[str, Any]) -> str:
     return msgspec.json.encode(content).decode()
 
 
-def content_of(session_id: str, event: Event) -> dict[str, Any] | None:
+def content_of(session_id: str, event: Event, *, product_id: int | None = None) -> dict[str, Any] | None:
     """What a frame says, without its seq."""
     where = {"session_id": session_id, "timestamp": iso(event.at)}
     match event.data:
@@ -56,6 +56,8 @@ def content_of(session_id: str, event: Event) -> dict[str, Any] | None:
             return {
                 "type": "chat_message", **where, "message": post.text, "sender_type": post.sender_type,
                 "sender_name": post.sender_name, "sender_id": post.sender_id, "message_id": post.post_id,
+                "connection_id": post.connection_id,
+                **({"product_id": product_id} if post.connection_id is None else {}),
             }  # fmt: skip
         case ev.ChatRead() as read:
             return {

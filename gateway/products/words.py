@@ -8,7 +8,7 @@ import re
 import unicodedata
 from typing import Final
 
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidField, InvalidInput
 
 TEXT_CHARACTERS: Final = 2_000
 NAME_CHARACTERS: Final = 100
@@ -19,6 +19,7 @@ SPAM: Final = 50
 """From here on a message is marked."""
 _KEPT: Final = "\n\t"
 _SESSION_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
+_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f\x7f\"<>(),:;\\\[\]]{1,64}@[\w-]+(?:\.[\w-]+)+")
 _LINK: Final = re.compile(r"https?://|www\.", re.IGNORECASE)
 _RUN: Final = re.compile(r"(.)\1{9,}", re.DOTALL)
 _BAIT: Final = re.compile(
@@ -53,6 +54,16 @@ def short(text: str | None, *, most: int = NAME_CHARACTERS) -> str | None:
     if text is None:
         return None
     return " ".join(clean(text[: 4 * most]).split())[:most] or None
+
+
+def email(text: str | None) -> str | None:
+    """An e-mail address; None if there is none. Raises InvalidField."""
+    text = (text or "").strip()
+    if not text:
+        return None
+    if len(text) > EMAIL_CHARACTERS or not _EMAIL.fullmatch(text):
+        raise InvalidField("Customer email is not an e-mail address", field=("body", "customer_email"))
+    return text
 
 
 def session_id(text: str) -> str:

@@ -103,7 +103,7 @@ class Asking:
             question=question,
             intent=intent,
             quality=found.quality,
-            context=[described(product) for product in found.products],
+            context=[described(product, shop) for product in found.products],
             window=window,
             stamp=await self._stamp(session, key),
             after=session.log.visible_seq,

@@ -31,6 +31,12 @@ class Shop:
         self.bounds = bounds_of(config)
         self.on_change: Callable[[ShopKey, Cart], None] = lambda _key, _cart: None
         """Hears of every cart that was changed, whoever changed it."""
+        self.base_path: Callable[[], str] = lambda: ""
+        """What comes before the gateway's paths at its public address."""
+
+    def picture_address(self, image: str) -> str:
+        """A product's picture as others reach it: those of the gateway are below its public path."""
+        return self.base_path() + image if image.startswith("/") else image
 
     @property
     def now(self) -> int:

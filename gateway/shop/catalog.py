@@ -61,6 +61,8 @@ class Query(Struct, frozen=True, kw_only=True):
     """What is searched. Prices are in agorot."""
 
     text: str = ""
+    store: str = ""
+    """By its folder's name or by the name that is shown; empty: all of them."""
     category: str | None = None
     low: int | None = None
     high: int | None = None
@@ -204,8 +206,10 @@ class Catalogue:
 
 def _fits(product: Product, query: Query) -> bool:
     text, category = query.text.strip().casefold(), (query.category or "").strip().casefold()
+    store = "-".join(query.store.casefold().split())
     return (
-        (text in product.name.casefold() or text in product.name_en.casefold())
+        (not store or store == product.id.partition(":")[0])
+        and (text in product.name.casefold() or text in product.name_en.casefold())
         and (not category or category in (product.category.casefold(), product.category_en.casefold()))
         and (query.low is None or product.price >= query.low)
         and (query.high is None or product.price <= query.high)

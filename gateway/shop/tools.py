@@ -71,6 +71,9 @@ class _Arguments(Struct, frozen=True, kw_only=True):
 
 
 class _Search(_Arguments, frozen=True, kw_only=True):
+    store: Annotated[
+        str, Meta(max_length=128, pattern=r"^[^/\\.]*$", description="One store; absent: all")
+    ] = ""
     search: Annotated[str, Meta(max_length=200, description="Part of a product's name; empty: everything")]
     category: Annotated[str, Meta(max_length=200, description="Exact category")] | None = None
     page: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
@@ -193,7 +196,8 @@ class ShopTools:
         """Runs a tool that is in BY_NAME. A refusal is an answer too, that begins with ❌."""
         words = words_for(arguments.get("locale") or caller.locale)
         try:
-            parsed = msgspec.convert(_without_nulls(arguments), BY_NAME[name].arguments)
+            # models and proxies write numbers as they like: 2, 2.0 or "2"
+            parsed = msgspec.convert(_without_nulls(arguments), BY_NAME[name].arguments, strict=False)
         except msgspec.ValidationError as error:
             return _refusal(_bad_argument(words, str(error), self.shop.bounds))
         try:
@@ -222,6 +226,7 @@ class ShopTools:
         page = catalogue.search(
             Query(
                 text=arguments.search,
+                store=arguments.store,
                 category=arguments.category,
                 low=_agorot(arguments.min_price),
                 high=_agorot(arguments.max_price),
@@ -236,7 +241,7 @@ class ShopTools:
         return Answer(
             text=_found(words, page),
             structured={
-                "products": [described(product) for product in page.products],
+                "products": [described(product, self.shop) for product in page.products],
                 "pagination": {
                     "currentPage": page.page,
                     "totalPages": page.pages,
@@ -253,7 +258,7 @@ class ShopTools:
     async def _add_to_cart(self, caller: Caller, arguments: _Add, words: Words) -> Answer:
         product, cart = await self.shop.add(caller.key, arguments.product_id, arguments.quantity)
         name = product.name if words is HEBREW else product.name_en
-        text = words.added.format(name=name, quantity=arguments.quantity) + _sums(words, cart)
+        text = words.added.format(name=name, quantity=arguments.quantity) + _sums(words.count_and_total, cart)
         return _with_id(text, caller, words)
 
     async def _view_cart(self, caller: Caller, _arguments: _Arguments, words: Words) -> Answer:
@@ -267,7 +272,7 @@ class ShopTools:
                     "name": _name(line, words),
                     "price": number(line.price),
                     "quantity": line.quantity,
-                    "image": line.image,
+                    "image": self.shop.picture_address(line.image),
                     "line_total": number(line.total),
                 }
                 for line in cart.lines
@@ -278,7 +283,7 @@ class ShopTools:
 
     async def _remove_from_cart(self, caller: Caller, arguments: _Remove, words: Words) -> Answer:
         taken, cart = await self.shop.remove(caller.key, arguments.product_id)
-        rest = _sums(words, cart) if cart.lines else words.now_empty
+        rest = _sums(words.count_left_and_total, cart) if cart.lines else words.now_empty
         return _with_id(words.removed.format(name=_name(taken, words)) + rest, caller, words)
 
     async def _clear_cart(self, caller: Caller, _arguments: _Arguments, words: Words) -> Answer:
@@ -311,7 +316,7 @@ class ShopTools:
         return self.shop.catalogue
 
 
-def described(product: Product) -> dict[str, Any]:
+def described(product: Product, shop: Shop) -> dict[str, Any]:
     """A product as clients have always been given it, with its English names beside."""
     return {
         "id": product.id,
@@ -322,7 +327,7 @@ def described(product: Product) -> dict[str, Any]:
         "category": product.category,
         "category_en": product.category_en,
         "url": product.url,
-        "image": product.image,
+        "image": shop.picture_address(product.image),
         "is_purchasable": product.is_purchasable,
         "is_in_stock": product.is_in_stock,
         "has_options": product.has_options,
@@ -380,8 +385,8 @@ def _name(line: Line, words: Words) -> str:
     return english if words is not HEBREW and isinstance(english, str) else line.name
 
 
-def _sums(words: Words, cart: Cart) -> str:
-    return words.count_and_total.format(count=len(cart.lines), total=decimals(cart.total))
+def _sums(template: str, cart: Cart) -> str:
+    return template.format(count=len(cart.lines), total=decimals(cart.total))
 
 
 def _picture(catalogue: Catalogue, product_id: str) -> str:

@@ -17,6 +17,7 @@ class Words(Struct, frozen=True, kw_only=True):
     nothing_found: str
     added: str
     count_and_total: str
+    count_left_and_total: str
     cart_is_empty: str
     cart: str
     cart_line: str
@@ -45,6 +46,7 @@ HEBREW: Final = Words(
     nothing_found="לא נמצאו מוצרים התואמים לחיפוש",
     added="✓ המוצר נוסף לעגלה!\n\n{name}\nכמות: {quantity}\n\n",
     count_and_total='סה"כ פריטים בעגלה: {count}\nסכום כולל: {total} ₪',
+    count_left_and_total='סה"כ פריטים: {count}\nסכום כולל: {total} ₪',
     cart_is_empty="העגלה ריקה 🛒",
     cart="🛒 **העגלה שלך:**\n",
     cart_line="\n• {name}\n  כמות: {quantity} × {price} ₪ = {total} ₪\n  מזהה: {id}\n",
@@ -73,6 +75,7 @@ ENGLISH: Final = Words(
     nothing_found="No products match the search",
     added="✓ Added to the cart!\n\n{name}\nQuantity: {quantity}\n\n",
     count_and_total="Items in the cart: {count}\nTotal: {total} ₪",
+    count_left_and_total="Items in the cart: {count}\nTotal: {total} ₪",
     cart_is_empty="The cart is empty 🛒",
     cart="🛒 **Your cart:**\n",
     cart_line="\n• {name}\n  Quantity: {quantity} × {price} ₪ = {total} ₪\n  Id: {id}\n",

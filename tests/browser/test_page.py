@@ -383,6 +383,21 @@ async def test_a_message_that_could_not_be_sent_is_kept(gateway: RunningGateway,
     await expect(page.get_by_test_id("message-user")).to_have_count(1)
 
 
+async def test_a_message_that_is_too_long_comes_back_to_be_shortened(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(at(gateway, "too-long"))
+    long = "/echo " + "x" * 40_000
+    await say(page, long)
+    await expect(page.get_by_test_id("composer")).to_have_value(long)
+    await expect(page.get_by_test_id("retry")).to_have_count(0)
+    await page.reload()
+    await expect(page.get_by_test_id("composer")).to_have_value(long)
+    await page.get_by_test_id("composer").fill("/echo shorter")
+    await page.get_by_test_id("send").click()
+    await expect_answer(page, "shorter")
+
+
 async def test_the_conversation_goes_on_after_the_gateway_came_back(
     open_page: OpenPage, tmp_path: pathlib.Path
 ) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import os
 import pathlib
+import re
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from urllib.parse import urljoin
 
 import aiohttp
 import pytest
@@ -26,6 +28,8 @@ from tests.streams import open_stream
 CONFIG = (
     '[limits]\nsession_burst = 100_000\naddress_burst = 100_000\n[server]\ntrusted_proxies = ["127.0.0.1"]\n'
 )
+CADDYFILE = DEPLOY / "proxy" / "Caddyfile"
+NGINX_CONF = DEPLOY / "proxy" / "nginx.conf"
 LAG_SECONDS = 1.0
 """A proxy that buffers holds a stream back until its end, many times as long."""
 START_SECONDS = 15
@@ -43,8 +47,12 @@ Proxy = Callable[[pathlib.Path, str], AbstractAsyncContextManager[str]]
 
 
 @contextlib.asynccontextmanager
-async def caddy(directory: pathlib.Path, gateway: str) -> AsyncIterator[str]:
-    """Caddy with its file as it stands."""
+async def caddy(directory: pathlib.Path, gateway: str, *, text: str = "") -> AsyncIterator[str]:
+    """Caddy with its file as it is, or with this text of it."""
+    path = CADDYFILE
+    if text:
+        path = directory / "Caddyfile"
+        path.write_text(text)
     port = free_port()
     environ = {
         **os.environ,
@@ -57,14 +65,14 @@ async def caddy(directory: pathlib.Path, gateway: str) -> AsyncIterator[str]:
         "--adapter",
         "caddyfile",
         "--config",
-        str(DEPLOY / "proxy" / "Caddyfile"),
+        str(path),
     ]
     async with _running(command, directory, environ, port) as url:
         yield url
 
 
 @contextlib.asynccontextmanager
-async def nginx(directory: pathlib.Path, gateway: str) -> AsyncIterator[str]:
+async def nginx(directory: pathlib.Path, gateway: str, *, text: str = "") -> AsyncIterator[str]:
     """nginx with its file, but for ports, paths and the certificate."""
     port = free_port()
     run(
@@ -82,7 +90,7 @@ async def nginx(directory: pathlib.Path, gateway: str) -> AsyncIterator[str]:
         ),
         *("-keyout", directory / "key.pem", "-out", directory / "crt.pem"),
     )
-    text = (DEPLOY / "proxy" / "nginx.conf").read_text()
+    text = text or NGINX_CONF.read_text()
     mime = directory / "mime.types"
     mime.write_text("types {}\n")
     for old, new in (
@@ -122,8 +130,9 @@ async def _running(
     try:
         deadline = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            with contextlib.suppress(OSError):  # a port is open before there is a certificate
+                with socket.create_connection(("127.0.0.1", port), timeout=1) as plain:
+                    _trusting().wrap_socket(plain, server_hostname="localhost").close()
                 break
             await asyncio.sleep(0.05)
         assert process.poll() is None, log.read_text()
@@ -169,6 +178,98 @@ async def test_streams_come_at_once_and_go_on_where_they_broke(tmp_path: pathlib
             async with open_stream(http, "a", after=first.id) as stream:
                 await stream.until_event("turn_ended")
                 assert (first.data["text"] + stream.text).split() == [str(number) for number in range(1, 61)]
+
+
+BELOW = "/assistant"
+"""The path that the proxies' files give as an example."""
+
+
+@contextlib.asynccontextmanager
+async def caddy_below(directory: pathlib.Path, gateway: str) -> AsyncIterator[str]:
+    """Caddy with its file as its comment says for a path."""
+    async with caddy(
+        directory, gateway, text=_with_the_example(CADDYFILE.read_text(), "import gateway")
+    ) as url:
+        yield url + BELOW
+
+
+@contextlib.asynccontextmanager
+async def nginx_below(directory: pathlib.Path, gateway: str) -> AsyncIterator[str]:
+    """nginx with its file as its comment says for a path."""
+    at_root = "location / {\n\t\t\tproxy_pass http://gateway;\n\t\t}"
+    async with nginx(directory, gateway, text=_with_the_example(NGINX_CONF.read_text(), at_root)) as url:
+        yield url + BELOW
+
+
+def _with_the_example(text: str, at_root: str) -> str:
+    """The text with its example for a path in place of what serves the root."""
+    before, marker, example = text.partition("# Below a path of a site instead")
+    assert marker, "the file has no example for a path any more"
+    assert at_root in before
+    head, _, tail = before.rpartition(at_root)
+    words, _, rest = example.partition("\n")
+    return head + tail + marker + words + "\n" + rest.replace("# ", "")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "prefix"),
+    [(caddy, ""), (nginx, ""), (caddy_below, BELOW), (nginx_below, BELOW)],
+    ids=["caddy", "nginx", "caddy-below-a-path", "nginx-below-a-path"],
+)
+async def test_everything_passes(tmp_path: pathlib.Path, proxy: Proxy, prefix: str) -> None:
+    """The pages and what they load, a stream, sockets of a visitor and of staff, MCP, and no way out."""
+    async with contextlib.AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(
+            running_gateway(tmp_path, config=CONFIG + f'public_url = "https://chat.example{prefix}"\n')
+        )
+        url = await stack.enter_async_context(proxy(tmp_path, _address(gateway)))
+        http = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                f"{url}/",
+                connector=aiohttp.TCPConnector(ssl=False),
+                headers={"Origin": "https://chat.example"},
+            )
+        )
+        for page in ("", "inbox", "demo/product"):
+            await _loads(http, page)
+        async with http.get("api/chat/stream?session_id=a&view=events") as answer:
+            assert answer.headers["Content-Type"].startswith("text/event-stream")
+            assert await asyncio.wait_for(answer.content.readline(), START_SECONDS)
+        chat = {"session_id": "session_1_a_b"}
+        async with http.post("api/products/1/chat/sessions", json=chat) as answer:
+            assert answer.status == 200, await answer.text()
+        for socket_path in ("ws/chat/customer/1/session_1_a_b", "ws/chat/session/session_1_a_b"):
+            async with http.ws_connect(socket_path) as opened:
+                assert (await opened.receive_json(timeout=START_SECONDS))["type"] == "connection_status"
+        async with http.ws_connect("ws/chat/admin/1") as opened:
+            assert (await opened.receive_json(timeout=START_SECONDS))["type"] == "connection_status"
+        ping = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+        for path in ("mcp", "mcp/"):
+            async with http.post(path, json=ping, headers={"Accept": "application/json"}) as answer:
+                assert (answer.status, str(answer.url)) == (200, f"{url}/mcp"), await answer.text()
+        search = {"name": "search_products", "arguments": {"search": "", "page_size": 50}}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": search}
+        async with http.post("mcp", json=call) as answer:
+            products = (await answer.json())["result"]["structuredContent"]["products"]
+        picture = next(product["image"] for product in products if product["image"].startswith("/"))
+        async with http.get(f"{url.removesuffix(prefix)}{picture}") as answer:
+            assert answer.status == 200, f"{answer.url} is no picture"
+
+
+_LOADED = re.compile(r'(?:src|href)="([^"#]+)"')
+
+
+async def _loads(http: aiohttp.ClientSession, page: str) -> None:
+    """A page comes, and so does everything that its HTML names."""
+    async with http.get(page) as answer:
+        assert answer.status == 200, f"{answer.url}: {answer.status}"
+        found, base = _LOADED.findall(await answer.text()), str(answer.url)
+    assert found
+    for name in found:
+        if name.startswith(("https:", "http:", "data:")):
+            continue
+        async with http.get(urljoin(base, name)) as answer:
+            assert answer.status == 200, f"{answer.url}: {answer.status}"
 
 
 async def test_seven_streams_at_once_over_http_2(tmp_path: pathlib.Path, proxy: Proxy) -> None:

@@ -133,3 +133,28 @@ async def test_every_described_operation_answers_with_a_described_status(
         async with gateway.http.request(method, url, json={}) as response:
             described = set(operation["responses"])
             assert str(response.status) in described, (method, path, response.status)
+
+
+def body_of(document: Any, method: str, path: str) -> dict[str, Any]:
+    operation = document["paths"][path][method]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    properties: dict[str, Any] = resolved(document, schema)["properties"]
+    return properties
+
+
+async def test_the_document_promises_what_the_handlers_demand(document: Any) -> None:
+    chat = body_of(document, "post", "/api/chat")
+    assert (chat["message"]["minLength"], chat["message"]["pattern"]) == (1, r"\S")
+    assert "pattern" in next(part for part in chat["session_id"]["anyOf"] if part["type"] == "string")
+    query = body_of(document, "post", "/api/v1/shopping/query")
+    assert query["q"]["minLength"] == 1
+    assert query["sessionId"]["pattern"].startswith("^[A-Za-z0-9_:-]")
+    queue = body_of(document, "post", "/api/sessions/{session_id}/queue")
+    assert queue["action"]["enum"] == ["send", "drop"]
+    hours = body_of(document, "post", "/api/sessions/{session_id}/shares")["hours"]["anyOf"][0]
+    assert (hours["exclusiveMinimum"], hours["maximum"]) == (0, 24 * 365)
+    assert body_of(document, "post", "/api/admin/keys/{key_id}/rotate")["overlap_hours"]["minimum"] == 0
+    line = body_of(document, "post", "/api/products/{product_id}/chat/sessions/{session_id}/messages")
+    assert (line["message_text"]["minLength"], line["message_text"]["maxLength"]) == (1, 2000)
+    checkout = document["paths"]["/api/v1/shopping/session/{session_id}/cart/checkout"]["post"]
+    assert "409" in checkout["responses"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from typing import Any
@@ -60,6 +61,29 @@ async def test_state_frames_are_merged_to_about_ten_a_second(gateway: RunningGat
     lengths = [len(f.data["messages"][-1]["content"]) for f in stream.frames if len(f.data["messages"]) == 4]
     assert lengths == sorted(lengths), "text only ever grows"
     assert last.data["messages"][-1]["content"] == " ".join(map(str, range(1, 201)))
+
+
+async def test_the_first_word_of_an_answer_waits_for_no_interval(gateway: RunningGateway) -> None:
+    """The best of several turns: a busy machine makes one late, never one early."""
+    session_id = fresh_id("first-word")
+    await gateway.chat(session_id, "/echo warm")
+    delays = []
+    async with open_stream(gateway.http, session_id, view="state") as stream:
+        await stream.next()
+        for number in range(8):
+            began = time.monotonic()
+            await gateway.send(session_id, f"/echo {number} is said")
+            await stream.until(functools.partial(begins, f"{number} "))
+            delays.append(time.monotonic() - began)
+            if (await gateway.state(session_id))["is_processing"]:
+                await stream.until(lambda frame: frame.data is not None and not frame.data["is_processing"])
+    assert min(delays) < 0.09, delays
+
+
+def begins(word: str, frame: Frame) -> bool:
+    """Whether the last message of the agent in a State begins so."""
+    messages = frame.data["messages"] if frame.data is not None else []
+    return next((m["content"] for m in reversed(messages) if m["sender"] == "agent"), "").startswith(word)
 
 
 async def test_the_log_has_ids_that_grow_and_every_event_of_a_turn(gateway: RunningGateway) -> None:

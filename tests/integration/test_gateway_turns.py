@@ -79,9 +79,9 @@ async def test_messages_of_a_busy_session_wait_and_are_answered_in_order(gateway
     assert (state["queued"], state["is_processing"]) == (0, False)
 
 
-async def test_the_sixth_waiting_message_is_429_and_the_others_stand(gateway: RunningGateway) -> None:
+async def test_the_twenty_first_waiting_message_is_429_and_the_others_stand(gateway: RunningGateway) -> None:
     session_id = await running(gateway, "full")
-    for number in range(5):
+    for number in range(20):
         await gateway.send(session_id, f"/echo {number}")
     body = {"message": "/echo too many", "session_id": session_id}
     async with gateway.http.post("/api/chat", json=body) as response:
@@ -90,7 +90,7 @@ async def test_the_sixth_waiting_message_is_429_and_the_others_stand(gateway: Ru
         error = (await response.json())["error"]
     assert (error["code"], error["session_id"]) == ("queue_full", session_id)
     state = await gateway.state(session_id)
-    assert (state["queued"], "/echo too many" in said(state, "user")) == (5, False)
+    assert (state["queued"], "/echo too many" in said(state, "user")) == (20, False)
     await gateway.delete(session_id)
 
 

@@ -76,6 +76,20 @@ async def test_json_is_answered_without_initialize(gateway: RunningGateway, acce
         assert {tool["name"] for tool in (await response.json())["result"]["tools"]} == TOOLS
 
 
+@pytest.mark.parametrize("accept", ["text/event-stream", "text/*;q=0.5", "text/html, text/event-stream"])
+async def test_a_client_that_takes_events_alone_gets_one(gateway: RunningGateway, accept: str) -> None:
+    async with gateway.http.post("/mcp", json=message("tools/list"), headers={"Accept": accept}) as response:
+        assert (response.status, response.content_type) == (200, "text/event-stream"), await response.text()
+        lines = (await response.text()).split("\n")
+    assert (lines[0], lines[2:]) == ("event: message", ["", ""])
+    answer = json.loads(lines[1].removeprefix("data: "))
+    assert {tool["name"] for tool in answer["result"]["tools"]} == TOOLS
+    started = message("notifications/initialized")
+    del started["id"]
+    async with gateway.http.post("/mcp", json=started, headers={"Accept": accept}) as response:
+        assert (response.status, await response.read()) == (202, b"")
+
+
 async def test_the_era_without_sessions_is_served_on_the_same_address(gateway: RunningGateway) -> None:
     body, headers = modern("server/discover")
     status, sent, answer = await post(gateway.http, body, **headers)

@@ -72,6 +72,10 @@ async def test_a_search_names_ten_and_pages_through_the_rest(gateway: RunningGat
         ({"search": "", "max_price": 7.9}, 3),
         ({"search": "", "in_stock": False}, 2),
         ({"search": "nothing like this"}, 0),
+        ({"search": "", "store": "nitzat-haduvdevan"}, 50),
+        ({"search": "", "store": "Nitzat Haduvdevan"}, 50),
+        ({"search": "", "store": "no-such-store"}, 0),
+        ({"search": "", "page": "900", "page_size": 5.0, "min_price": "0", "in_stock": None}, 50),
         ({"search": "", "page": 900}, 50),
         ({"search": "' OR 1=1 --"}, 0),
     ],
@@ -104,7 +108,7 @@ async def test_a_cart_is_filled_seen_and_emptied(gateway: RunningGateway) -> Non
         "line_total": 33.0,
     }
     removed = await said(gateway.http, "remove_from_cart", {"product_id": RICE}, meta=me)
-    assert removed == '✓ אורז יסמין 1 ק"ג הוסר מהעגלה!\n\nסה"כ פריטים בעגלה: 1\nסכום כולל: 9.90 ₪'
+    assert removed == '✓ אורז יסמין 1 ק"ג הוסר מהעגלה!\n\nסה"כ פריטים: 1\nסכום כולל: 9.90 ₪'
     removed = await said(gateway.http, "remove_from_cart", {"product_id": LENTILS}, meta=me)
     assert removed.endswith("העגלה ריקה כעת.")
     assert await said(gateway.http, "clear_cart", meta=me) == "✓ העגלה נוקתה"
@@ -121,12 +125,19 @@ async def test_english_is_spoken_where_it_is_asked_for(gateway: RunningGateway) 
     assert hebrew.startswith("🛒 **העגלה שלך:**")
 
 
-@pytest.mark.parametrize("quantity", [0, -1, 1.5, 1000, 10**30, "2", True, [], {"a": 1}, -0.0])
+@pytest.mark.parametrize("quantity", [0, -1, 1.5, 1000, 10**30, "1.5", "", " 2", True, [], {"a": 1}, -0.0])
 async def test_a_quantity_that_is_none_is_refused(gateway: RunningGateway, quantity: object) -> None:
     me = fresh_id("quantity")
     text = await refusal(gateway.http, "add_to_cart", {"product_id": RICE, "quantity": quantity}, meta=of(me))
     assert "999" in text
     assert (await cart(gateway.http, me))["items"] == []
+
+
+@pytest.mark.parametrize("quantity", [2, 2.0, "2", "2.0"])
+async def test_a_number_counts_however_it_is_written(gateway: RunningGateway, quantity: object) -> None:
+    me = fresh_id("number")
+    await said(gateway.http, "add_to_cart", {"product_id": RICE, "quantity": quantity}, meta=of(me))
+    assert [line["quantity"] for line in (await cart(gateway.http, me))["items"]] == [2]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +181,7 @@ async def test_a_product_that_is_none_is_refused(gateway: RunningGateway, produc
         ("search_products", {"search": "", "page": 0}),
         ("search_products", {"search": "", "page_size": 51}),
         ("search_products", {"search": "", "min_price": -1}),
+        ("search_products", {"search": "", "store": "../etc"}),
         ("view_cart", {"locale": 5}),
     ],
 )

@@ -99,10 +99,12 @@ async def test_a_streamed_answer_comes_in_its_events_and_is_stored(gateway: Runn
     assert kinds[:4] == head
     assert kinds[-3:] == ["final", "complete", "[DONE]"]
     assert set(kinds[4:-3]) == {"content"}
-    assert frames[0] == {"type": "intent", "intent": "Product_Inquiry", "question": "show me lentils"}
+    asked = {"intent": "Product_Inquiry", "question": "show me lentils"}
+    assert frames[0] == {"type": "intent", "chunk_type": "intent", **asked}
+    assert kinds[:-1] == [frame["chunk_type"] for frame in frames[:-1]]
     assert frames[2]["context_count"] == len(frames[3]["context"]) > 0
     assert frames[2]["retrieval_quality"] == "high"
-    assert frames[-3]["confidence"] == 0.9
+    assert frames[-3]["confidence"] == "high"
     content = [frame for frame in frames if not isinstance(frame, str) and frame["type"] == "content"]
     assert [frame["is_final"] for frame in content] == [False] * (len(content) - 1) + [True]
     told = "".join(frame["content"] for frame in content)
@@ -185,7 +187,7 @@ async def test_the_page_puts_products_in_and_takes_them_out_and_buys(gateway: Ru
     assert (await data(gateway, "GET", path))["cart"][0]["quantity"] == 2
     await data(gateway, "POST", f"{path}/remove", {"id": product})
     refused(await call(gateway, "POST", f"{path}/remove", {"id": product}), 404, "not_found", 1002)
-    refused(await call(gateway, "POST", f"{path}/checkout", {}), 400, "invalid_input", 1001)
+    refused(await call(gateway, "POST", f"{path}/checkout", {}), 409, "invalid_input", 1001)
     await data(gateway, "POST", f"{path}/add", {"product_id": product})
     bought = (await data(gateway, "POST", f"{path}/checkout", {}))["purchase"]
     assert [line["id"] for line in bought["items"]] == [product]
@@ -226,7 +228,7 @@ async def test_unknown_sessions(gateway: RunningGateway) -> None:
 
 BAD: Final[list[tuple[object, int]]] = [
     ({"q": "hi"}, 422), ({"sessionId": "a"}, 422), ({}, 422), ({"q": 1, "sessionId": "a"}, 422),
-    ({"q": "hi", "sessionId": "../a"}, 422), ({"q": "hi", "sessionId": ""}, 422),
+    ({"q": "hi", "sessionId": "../a"}, 422), ({"q": "hi", "sessionId": ""}, 400),
     ({"q": " ", "sessionId": "a"}, 400), ([], 422),
 ]  # fmt: skip
 
@@ -234,7 +236,49 @@ BAD: Final[list[tuple[object, int]]] = [
 @pytest.mark.parametrize(("body", "status"), BAD)
 async def test_bad_questions(gateway: RunningGateway, body: object, status: int) -> None:
     for path in ("/query", "/query/stream"):
-        refused(await call(gateway, "POST", path, body), status, "invalid_input", 1001)
+        answer = await call(gateway, "POST", path, body)
+        refused(answer, status, "invalid_input", 1001)
+        if status == 422:
+            assert answer.body["detail"][0]["loc"][0] == "body"
+            assert set(answer.body["detail"][0]) == {"loc", "msg", "type"}
+        else:
+            assert "detail" not in answer.body
+
+
+@pytest.mark.parametrize(
+    ("body", "loc", "kind"),
+    [
+        ({"sessionId": "a"}, ["body", "q"], "missing"), ({"q": "a"}, ["body", "sessionId"], "missing"),
+        ({"q": 1, "sessionId": "a"}, ["body", "q"], "value_error"),
+        ({"q": "a", "sessionId": "../a"}, ["body", "sessionId"], "value_error"),
+    ],
+)  # fmt: skip
+async def test_a_field_that_is_missing_or_wrong_is_named(
+    gateway: RunningGateway, body: object, loc: list[str], kind: str
+) -> None:
+    answer = await call(gateway, "POST", "/query", body)
+    assert [(part["loc"], part["type"]) for part in answer.body["detail"]] == [(loc, kind)]
+    assert answer.body["error"]["details"]["field"] == loc[-1]
+
+
+@pytest.mark.parametrize("field", ["q", "sessionId"])
+async def test_a_field_that_is_empty_is_named(gateway: RunningGateway, field: str) -> None:
+    answer = await call(gateway, "POST", "/query", {"q": "hi", "sessionId": "a", field: ""})
+    refused(answer, 400, "invalid_input", 1001)
+    assert answer.body["error"]["details"]["field"] == field
+
+
+async def test_a_quantity_counts_however_it_is_written(gateway: RunningGateway) -> None:
+    path = f"/session/{fresh_id('written')}"
+    await query(gateway, path.rpartition("/")[2], "hello")
+    for quantity in (2, 2.0, "2"):
+        item = {"name": "x", "price": 1, "quantity": quantity}
+        assert (await data(gateway, "POST", f"{path}/cart/add", item))["item"]["quantity"] == 2
+
+
+async def test_an_unknown_store_has_nothing(gateway: RunningGateway) -> None:
+    assert (await data(gateway, "GET", "/products?store=nowhere"))["total"] == 0
+    assert (await data(gateway, "GET", "/products?store=nitzat-haduvdevan"))["total"] == 50
 
 
 @pytest.mark.parametrize(
@@ -275,12 +319,27 @@ async def test_other_refusals_are_in_the_envelope_too(gateway: RunningGateway) -
         assert (r.status, (await r.json())["error"]["numeric_code"]) == (415, 1001)
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
-async def test_health(gateway: RunningGateway, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "status"), [("/health", "healthy"), ("/health/live", "alive"), ("/health/ready", "ready")]
+)
+async def test_health(gateway: RunningGateway, path: str, status: str) -> None:
     health = await data(gateway, "GET", path)
-    assert set(health) == {"status", "timestamp", "uptime_seconds", "version"}
+    assert set(health) - {"services"} == {"status", "timestamp", "uptime_seconds", "version"}
+    assert health["status"] == status
+    if "services" in health:
+        assert {"name": "store", "status": "ok", "detail": ""} in health["services"]
     plain = await ask(gateway.http, "GET", path, headers={"Accept": "application/json"})
-    assert plain.body["status"] == health["status"] == "ok"
+    assert plain.body["status"] == "ok"
+
+
+async def test_it_is_not_ready_without_room(tmp_path: pathlib.Path) -> None:
+    config = f"[server]\nready_disk_bytes = {2**62}\n"
+    async with running_gateway(tmp_path, config=config) as gateway:
+        answer = await call(gateway, "GET", "/health/ready")
+    assert (answer.status, answer.body["success"]) == (503, False)
+    assert answer.body["data"]["status"] == "not_ready"
+    failed = [service["name"] for service in answer.body["data"]["services"] if service["status"] != "ok"]
+    assert failed == ["disk"]
 
 
 # -- with a model, with credentials, with clocks -------------------------------------------------------------

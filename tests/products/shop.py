@@ -74,6 +74,7 @@ class Browser:
     def __init__(self, gateway: RunningGateway, token: str | None = None) -> None:
         self.gateway = gateway
         self.token = token
+        self.origin: str | None = gateway.url
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         connector = aiohttp.TCPConnector(limit=0)
         jar = aiohttp.CookieJar(unsafe=True)
@@ -81,7 +82,7 @@ class Browser:
 
     async def ask(self, method: str, path: str, body: object = None, **kwargs: Any) -> Answer:
         """Any request; the body as JSON."""
-        headers = {"Origin": self.gateway.url, **kwargs.pop("headers", {})}
+        headers = {**({"Origin": self.origin} if self.origin else {}), **kwargs.pop("headers", {})}
         more: Any = {"json": body} if method != "GET" else {}
         async with self.http.request(method, path, headers=headers, **more, **kwargs) as response:
             return Answer(response.status, await response.json(), response.headers)
@@ -121,7 +122,7 @@ class Browser:
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         url = self.gateway.url.replace("http", "ws", 1) + path
-        origin = kwargs.pop("origin", self.gateway.url)
+        origin = kwargs.pop("origin", self.origin)
         async with connect(url, additional_headers=headers, origin=origin, **kwargs) as connection:
             yield Socket(connection)
 

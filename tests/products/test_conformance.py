@@ -109,19 +109,22 @@ CASES: Final[dict[str, tuple[bytes, int, list[bytes]]]] = {
     "close with 1015": (close(1015), 1002, []),
     "close with 3000": (close(3000), 3000, []),
     "a message after close": (close(1000) + frame(TEXT, b"late"), 1000, []),
+    "close within a message": (frame(TEXT, b"a", fin=False) + close(1000), 1000, []),
     "a ping after close": (close(1000) + frame(PING), 1000, []),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "byte by byte"])
+@pytest.mark.parametrize("how", ["with the handshake", "at once", "byte by byte"])
 @pytest.mark.parametrize("name", CASES)
-async def test_a_frame_is_what_the_standard_says(port: int, name: str, at_once: bool) -> None:
+async def test_a_frame_is_what_the_standard_says(port: int, name: str, how: str) -> None:
     sent, code, messages = CASES[name]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(HANDSHAKE)
-    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
     first, last = (sent.removesuffix(close(1000)), close(1000)) if messages else (sent, b"")
-    for piece in [first] if at_once else [first[n : n + 1] for n in range(len(first))]:
+    is_early = how == "with the handshake"
+    writer.write(HANDSHAKE + first if is_early else HANDSHAKE)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+    pieces = [first[n : n + 1] for n in range(len(first))] if how == "byte by byte" else [first]
+    for piece in [] if is_early else pieces:
         writer.write(piece)
         await asyncio.sleep(0)
     answer = b""

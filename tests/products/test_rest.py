@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import pathlib
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -30,6 +34,10 @@ pytestmark = SHARED
 async def visitor(shop: Shop) -> AsyncIterator[Browser]:
     async with shop.visitor() as browser:
         yield browser
+
+
+def has(count: int, messages: list[Any]) -> bool:
+    return len(messages) == count
 
 
 def texts(messages: list[Any]) -> list[str]:
@@ -66,7 +74,7 @@ async def test_pages_say_where_they_stand(visitor: Browser) -> None:
     name = await visitor.begin()
     for number in range(3):
         await visitor.say(name, f"/echo {number}")
-    await visitor.until(name, lambda found: len(found) == 6)
+        await visitor.until(name, functools.partial(has, 2 * number + 2))
     page = await visitor.history(name, limit=4, offset=0, order="desc")
     assert page["pagination"] == {
         "total_count": 6, "limit": 4, "offset": 0, "has_more": True, "has_previous": False,
@@ -82,7 +90,7 @@ async def test_pages_say_where_they_stand(visitor: Browser) -> None:
     assert [m["id"] for m in newest] == sorted(ids)[-2:]
 
 
-@pytest.mark.parametrize("body", [None, [], {}, {"mark_all": True}])
+@pytest.mark.parametrize("body", [None, [], {"message_ids": []}, {"mark_all": True}])
 async def test_everything_is_marked_as_read(visitor: Browser, body: object) -> None:
     name = await visitor.begin(initial_message="/echo one")
     await visitor.until(name, lambda found: len(found) == 2)
@@ -117,7 +125,16 @@ LONG = "x" * 2001
         ("POST", CHATS.format(1), {"session_id": "é"}, 400, "Session ID contains invalid characters"),
         ("GET", CHATS.format(1) + "/NAME/messages?limit=0", None, 400, "Limit must be between 1 and 100"),
         ("GET", CHATS.format(1) + "/NAME/messages?limit=101", None, 400, "Limit must be between 1 and 100"),
-        ("GET", CHATS.format(1) + "/NAME/messages?limit=x", None, 400, "Limit must be between 1 and 100"),
+        ("GET", CHATS.format(1) + "/NAME/messages?limit=abc", None, 422, "Limit must be a whole number"),
+        ("GET", CHATS.format(1) + "/NAME/messages?offset=abc", None, 422, "Offset must be a whole number"),
+        ("PUT", CHATS.format(1) + "/NAME/messages/read", {}, 422, "Name message_ids, or say mark_all"),
+        ("PUT", CHATS.format(1) + "/NAME/messages/read", [-1], 422, "Expected `int` >= 1 - at `$[0]`"),
+        ("PUT", CHATS.format(1) + "/NAME/messages/read", list(range(1, 102)), 400,
+         "Cannot mark more than 100 messages at once"),
+        ("POST", CHATS.format(1), {"session_id": "a", "customer_email": "nobody"}, 422,
+         "Customer email is not an e-mail address"),
+        ("POST", CHATS.format(1) + "/NAME/messages", {"message_text": "hi", "customer_email": "a@b"}, 422,
+         "Customer email is not an e-mail address"),
         ("GET", CHATS.format(1) + "/nobody/messages", None, 404, "Chat session not found"),
         ("GET", CHATS.format(2) + "/NAME/messages", None, 404, "Chat session not found"),
         ("POST", CHATS.format(1) + "/NAME/messages", {"message_text": " \n"}, 400,
@@ -140,7 +157,7 @@ async def test_a_refusal_says_why_in_the_words_that_clients_know(
     visitor: Browser, method: str, path: str, body: Any, status: int, words: str
 ) -> None:
     name = await visitor.begin()
-    if body and body.get("session_id") == "NAME":
+    if isinstance(body, dict) and body.get("session_id") == "NAME":
         body = {"session_id": name}
     answer = await visitor.ask(method, path.replace("NAME", name), body)
     assert (answer.status, answer.json) == (status, {"detail": words})
@@ -152,8 +169,68 @@ async def test_the_id_of_a_chat_opens_nothing_to_somebody_else(shop: Shop, visit
         path = f"{CHATS.format(1)}/{name}/messages"
         assert (await stranger.ask("GET", path)).status == 404
         assert (await stranger.say(name, "let me in")).status == 404
-        assert (await stranger.ask("PUT", path + "/read", {})).status == 404
+        assert (await stranger.ask("PUT", path + "/read", [])).status == 404
         assert (await stranger.ask("POST", CHATS.format(1), {"session_id": name})).status == 409
+
+
+LISTED: Final = "http://localhost:1"
+
+
+@contextlib.asynccontextmanager
+async def cookieless(shop: Shop, origin: str | None = LISTED) -> AsyncIterator[Browser]:
+    """A page of another origin, whose requests carry nothing that says who asks."""
+    browser = Browser(shop.gateway)
+    await browser.http.close()
+    browser.http = aiohttp.ClientSession(shop.gateway.url, cookie_jar=aiohttp.DummyCookieJar())
+    browser.origin = origin
+    try:
+        yield browser
+    finally:
+        await browser.http.close()
+
+
+async def test_a_page_of_another_origin_opens_its_chat_by_the_chats_id(shop: Shop) -> None:
+    async with cookieless(shop) as page:
+        name = await page.begin(initial_message="/echo from afar")
+        again = await page.ask("POST", CHATS.format(1), {"session_id": name})
+        assert (again.status, again.json["existing"]) == (200, True)
+        assert (await page.say(name, "/echo more")).status == 200
+        await page.until(name, lambda found: "more" in texts(found))
+        async with page.chat_socket(name) as socket:
+            await page.say(name, "/echo live")
+            await socket.until("chat_message", message="/echo live")
+        marked = await page.ask("PUT", f"{CHATS.format(1)}/{name}/messages/read", None)
+        assert marked.json["affected_rows"] >= 1
+        assert (await page.ask("GET", "/api/sessions")).json["sessions"] == []
+        state = (await page.ask("GET", "/api/state", params={"session_id": name})).json
+        assert state["messages"] == [], "it opens product chat alone"
+
+
+async def test_the_id_opens_no_chat_of_another_origin_and_none_of_a_visitor_with_a_cookie(
+    shop: Shop, visitor: Browser
+) -> None:
+    name = await visitor.begin(initial_message="/echo mine")
+    path = f"{CHATS.format(1)}/%s/messages"
+    async with cookieless(shop) as page, cookieless(shop, None) as nobody:
+        assert (await page.ask("GET", path % name)).status == 404
+        assert (await page.ask("POST", CHATS.format(1), {"session_id": name})).status == 409
+        theirs = await page.begin()
+        assert (await nobody.ask("GET", path % theirs)).status == 404
+        assert (await visitor.ask("GET", path % theirs)).status == 404
+        short = f"s{secrets.token_hex(4)}"
+        await page.begin(session_id=short)
+        assert (await page.ask("GET", path % short)).status == 404
+
+
+async def test_ids_cannot_be_tried(tmp_path: pathlib.Path) -> None:
+    async with running_shop(tmp_path) as shop, cookieless(shop) as page:
+        name = await page.begin()
+        path = f"{CHATS.format(1)}/%s/messages"
+        answers = [(await page.ask("GET", path % fresh_id())).status for _ in range(12)]
+        assert (answers[:10], answers[-1]) == ([404] * 10, 429)
+        assert (await page.ask("GET", path % name)).status == 429
+        async with shop.visitor() as visitor:
+            assert (await visitor.history(await visitor.begin())) == []
 
 
 @pytest.mark.parametrize(
@@ -196,6 +273,20 @@ async def test_a_person_takes_over_answers_and_hands_back(shop: Shop, visitor: B
 
 def answer_words(answer: Any) -> str:
     return f"{answer.status} {answer.json}"
+
+
+async def test_the_staffs_answers_have_the_words_that_clients_know(shop: Shop, visitor: Browser) -> None:
+    name = await visitor.begin(customer_email="dana@example.com", customer_name="Dana")
+    path = f"{ADMIN_CHATS}/{name}"
+    async with shop.staff() as ruth:
+        said = await ruth.ask("POST", f"{path}/respond", {"message_text": "hello"})
+        assert (said.status, said.json["message"]) == (200, "Response sent successfully")
+        wrong = await ruth.ask("PUT", f"{path}/status?status=asleep", {})
+        assert (wrong.status, wrong.json["detail"][:14]) == (400, "Invalid status")
+        opened = await ruth.ask("PUT", f"{path}/status?status=active", {})
+        assert "inquiry_id" not in opened.json
+        closed = await ruth.ask("PUT", f"{path}/status?status=closed", {})
+        assert isinstance(closed.json["inquiry_id"], int)
 
 
 async def test_taking_over_silences_an_answer_that_runs(shop: Shop, visitor: Browser) -> None:
@@ -256,6 +347,35 @@ async def test_what_looks_like_spam_is_marked_and_a_call_for_a_person_is_urgent(
     found = [(c["session_id"], c["priority"], c["is_spam"]) for c in chats]
     assert found[0] == (urgent, "urgent", False)
     assert (spam, "normal", True) in found
+
+
+async def test_lines_said_while_the_agent_answers_are_kept_and_become_one_prompt(
+    shop: Shop, visitor: Browser
+) -> None:
+    """More than wait in any other conversation: only rates refuse a visitor."""
+    name = await visitor.begin(initial_message="/count 400 50")
+    lines = [f"/echo {number}" for number in range(23)]
+    for line in lines:
+        assert (await visitor.say(name, line)).status == 200
+    stored = [m["message_text"] for m in await visitor.history(name) if m["sender_type"] == "customer"]
+    assert stored == ["/count 400 50", *lines]
+    await visitor.ask("POST", "/api/interrupt", {"session_id": name})
+    assert (await visitor.say(name, "/echo after the pause")).status == 200
+    told = "\n\n".join((*lines[:20], "/echo after the pause")).removeprefix("/echo ")
+    await visitor.until(name, lambda found: answers(found)[1:] == [told])
+    state = (await visitor.ask("GET", "/api/state", params={"session_id": name})).json
+    assert (state["queued"], state["is_processing"]) == (0, False)
+
+
+async def test_lines_that_wait_are_answered_together(visitor: Browser) -> None:
+    name = await visitor.begin(initial_message="/count 10 30")
+    for line in ("/echo one", "/echo two", "/echo three"):
+        await visitor.say(name, line)
+    await visitor.until(name, lambda found: answers(found)[1:] == ["one\n\n/echo two\n\n/echo three"])
+
+
+def answers(messages: list[Any]) -> list[str]:
+    return [m["message_text"] for m in messages if m["sender_type"] == "assistant"]
 
 
 async def test_too_many_messages_are_told_so_in_both_shapes(tmp_path: pathlib.Path) -> None:

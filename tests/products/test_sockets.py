@@ -33,6 +33,24 @@ def said(frames: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(f["sender_type"], f["message"]) for f in frames if f["type"] == "chat_message"]
 
 
+async def test_frames_name_the_peer_the_connection_and_the_product(visitor: Browser) -> None:
+    name = await visitor.begin()
+    async with (
+        visitor.chat_socket(name) as one,
+        visitor.socket(f"/ws/chat/session/{name}?user_name=Peer") as two,
+    ):
+        mine = (await one.until("connection_status"))["connection_id"]
+        await one.until("user_joined", user_name="Peer")
+        await one.send("chat_message", message="/echo by socket")
+        frame = await two.until("chat_message", sender_type="customer")
+        assert (frame["connection_id"], "product_id" in frame) == (mine, False)
+        await visitor.say(name, "/echo by rest")
+        frame = await two.until("chat_message", message="/echo by rest")
+        assert (frame["connection_id"], frame["product_id"]) == (None, 1)
+        await one.send("message_read", message_ids=[5, 999_999])
+        assert (await two.until("message_read"))["message_ids"] == [5, 999_999]
+
+
 async def test_everybody_sees_everything_in_one_order_and_nobody_an_echo(
     shop: Shop, visitor: Browser
 ) -> None:

@@ -2,7 +2,8 @@
  * One session as a client sees it: its fold, its stream, and what the user sent that the log does not show yet.
  *
  * Guarantees: what is shown is the log; a message that could not be sent stays, with its error, and is sent again
- * under the same idempotency key, so it never runs twice.
+ * under the same idempotency key, so it never runs twice; one that is refused for what it is goes back to whoever
+ * wrote it, to be changed.
  */
 
 import { type Api, ApiError } from "./api.ts";
@@ -31,6 +32,8 @@ export interface ConversationConfig {
   agent?: string;
   /** The token of a link: the conversation is read with it, and nothing can be said. */
   shared?: string;
+  /** Takes back a message that the gateway will never take as it is. */
+  onRefused?: (text: string, error: ApiError) => void;
   clock?: Clock;
   visibility?: Visibility;
 }
@@ -53,11 +56,13 @@ export class Conversation extends Subscribable {
   readonly #stream: EventStream;
   /** The agent that this session was asked for with; null is the gateway's default. */
   readonly agent: string | null;
+  readonly #onRefused: ConversationConfig["onRefused"];
   #isCreated = false;
 
   constructor(config: ConversationConfig) {
     super();
     this.#api = config.api;
+    this.#onRefused = config.onRefused;
     this.agent = config.agent ?? null;
     this.sessionId = config.sessionId;
     this.chat = new ChatState(config.sessionId);
@@ -162,8 +167,12 @@ export class Conversation extends Subscribable {
       const state = await this.#api.chat(this.sessionId, message.text, message.key);
       this.missingApiKey = state.missing_api_key;
       this.#update(message.key, { seq: state.seq });
-    } catch (error) {
-      this.#update(message.key, { error: asApiError(error) });
+    } catch (thrown) {
+      const error = asApiError(thrown);
+      if (this.#onRefused && isFinal(error)) {
+        this.discard(message.key);
+        this.#onRefused(message.text, error);
+      } else this.#update(message.key, { error });
       return;
     }
     // A deleted session comes alive again with a message; its stream has to be asked for anew.
@@ -235,6 +244,11 @@ export class Conversation extends Subscribable {
 function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   return new ApiError(0, "failed", error instanceof Error ? error.message : String(error));
+}
+
+/** Whether sending the same again can never succeed. */
+function isFinal(error: ApiError): boolean {
+  return [400, 413, 422].includes(error.status) || error.code === "conversation_full";
 }
 
 function isState(answer: unknown): answer is State {

@@ -43,6 +43,8 @@ export class SessionStore extends Subscribable {
   /** Why the list could not be read. */
   error: ApiError | null = null;
   hasLoaded = false;
+  /** How many texts were given back: a draft changed without being typed. */
+  returned = 0;
 
   readonly #api: Api;
   readonly #storage: KeyValue;
@@ -112,6 +114,14 @@ export class SessionStore extends Subscribable {
   setDraft(sessionId: string, text: string): void {
     if (text) this.#storage.setItem(DRAFT_KEY + sessionId, text);
     else this.#storage.removeItem(DRAFT_KEY + sessionId);
+  }
+
+  /** Gives a text back that could not be sent: it is the draft again, before what was written since. */
+  takeBack(sessionId: string, text: string): void {
+    const since = this.draft(sessionId);
+    this.setDraft(sessionId, since ? `${text}\n\n${since}` : text);
+    this.returned += 1;
+    this.changed();
   }
 
   /** Somebody else is here: nothing of whoever was before may be seen. */

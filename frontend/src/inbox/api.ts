@@ -65,7 +65,7 @@ export class StaffApi {
   }
 
   markRead(chat: Chat): Promise<unknown> {
-    return this.#ask("PUT", `api/products/${chat.product_id}/chat/sessions/${chat.session_id}/messages/read`, {});
+    return this.#ask("PUT", `api/products/${chat.product_id}/chat/sessions/${chat.session_id}/messages/read`, { mark_all: true });
   }
 
   socketUrl(path: string): string {

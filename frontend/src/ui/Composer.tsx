@@ -25,7 +25,7 @@ export function Composer() {
   useEffect(() => {
     setText(store.draft(sessionId));
     if (window.matchMedia("(hover: hover)").matches) field.current?.focus();
-  }, [sessionId]);
+  }, [sessionId, store.returned]);
   useLayoutEffect(() => grow(field.current), [text]);
 
   const commands = isMenuClosed ? [] : matching(chat.commands, text);

@@ -16,7 +16,7 @@ import {
   type Visibility,
   wordsOf,
 } from "../core/index.ts";
-import { language, storage } from "./preferences.ts";
+import { language, storage, t } from "./preferences.ts";
 
 /** Whose drafts this browser keeps. */
 const OWNER_KEY = "agw.owner";
@@ -178,6 +178,10 @@ export class Page {
       api: this.api,
       sessionId,
       visibility,
+      onRefused: (text, error) => {
+        this.store.takeBack(sessionId, text);
+        this.tell(`${t("notSent")}: ${wordsOf(error, language.value)}`);
+      },
       ...(agent !== null && { agent }),
       ...(this.shared !== null && { shared: this.shared }),
     });

@@ -194,9 +194,10 @@ function Tile({ product, add }: { product: Product; add(product: string): void }
   );
 }
 
-/** Pictures that come with a store are served beside the page, also below a path of a proxy. */
+/** Pictures that come with a store are served beside the page, whatever path a proxy put before it. */
 function addressOf(image: string): string {
-  return image.startsWith("/") ? new URL(`.${image}`, document.baseURI).href : image;
+  const own = image.startsWith("/") ? image.indexOf("/shop/images/") : -1;
+  return own < 0 ? image : new URL(`.${image.slice(own)}`, document.baseURI).href;
 }
 
 function Preferences({ info, save }: { info: Info | null; save(key: string, value: string): void }) {

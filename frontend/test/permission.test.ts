@@ -32,12 +32,12 @@ it("shows the input in the open where there is nothing else", () => {
   expect(box.textContent).toContain("rm -r x");
 });
 
-it("takes no room for a call of which nothing is known, and survives odd lists", () => {
+it("takes no room for a call of which nothing is known, and survives odd lists", async () => {
   expect(drawnOf({}).textContent).toBe("");
   expect(drawnOf({ locations: "nowhere", raw_input: {} } as unknown as ToolCallItem).textContent).toBe("");
   expect(drawnOf({ locations: [null, { path: 5 }] } as unknown as ToolCallItem).textContent).toBe("");
   for (const content of ["words", 7, { type: "diff" }, [null, 5, "x"]])
     expect(drawnOf({ content } as unknown as ToolCallItem).textContent).toBe("");
   const odd = drawnOf({ content: [{ type: "diff", path: 1, oldText: {}, newText: "kept" }] } as unknown as ToolCallItem);
-  expect(odd.querySelector("ins")?.textContent).toBe("kept");
+  await vi.waitFor(() => expect(odd.querySelector("ins")?.textContent).toBe("kept"));
 });

@@ -390,6 +390,7 @@ class Gateway:
             metrics=metrics,
             audit=services.audit,
             tracer=services.tracer,
+            passes=services.passes,
         )
         return app
 

@@ -6,6 +6,7 @@ against DNS rebinding, Origin against cross-site requests, and bodies are JSON o
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import secrets
@@ -57,7 +58,7 @@ from gateway.errors import (
 from gateway.host import MCP_PATH
 from gateway.limits import TokenBuckets
 from gateway.metrics import Metrics
-from gateway.passes import is_pass
+from gateway.passes import Passes, is_pass
 from gateway.peer_identity import ELSEWHERE, ORIGIN
 
 log = logging.getLogger(__name__)
@@ -118,8 +119,10 @@ class Guard:
         metrics: Metrics,
         audit: Audit,
         tracer: tracing.Tracer,
+        passes: Passes,
     ) -> None:
         self._app = app
+        self._passes = passes
         self._metrics = metrics
         self._audit = audit
         self._tracer = tracer
@@ -183,7 +186,7 @@ class Guard:
         """
         client, trusted = scope.get("client"), self._config().server.trusted_proxies
         if is_agent:
-            scope["client"] = (AGENTS, 0)
+            scope["client"] = (self._agent(scope), 0)
         if is_agent or client is None:
             scope[PEER] = ""
             return
@@ -198,6 +201,12 @@ class Guard:
             scope["scheme"] = "https"
         if way.host:
             scope[FORWARDED_HOST] = way.host
+
+    def _agent(self, scope: Scope) -> str:
+        """Whose rate a request of an agent's counts against: its own if its pass is good, else all agents'."""
+        given = bearer(HTTPConnection(scope)) or ""
+        is_good = is_pass(given) and self._passes.find(given) is not None
+        return f"{AGENTS} {hashlib.sha256(given.encode()).hexdigest()[:16]}" if is_good else AGENTS
 
     def _name_untrusted(self, peer: str, headers: Headers) -> None:
         """Says once that a proxy is not trusted: else nobody finds out why all its callers are one."""

@@ -203,7 +203,7 @@ class Guard:
             scope[FORWARDED_HOST] = way.host
 
     def _agent(self, scope: Scope) -> str:
-        """Whose rate a request of an agent's counts against: its own if its pass is good, else all agents'."""
+        """Whose rate an agent counts against: its own if it shows a good pass, else that of all agents."""
         given = bearer(HTTPConnection(scope)) or ""
         is_good = is_pass(given) and self._passes.find(given) is not None
         return f"{AGENTS} {hashlib.sha256(given.encode()).hexdigest()[:16]}" if is_good else AGENTS

@@ -4,9 +4,10 @@ import { Guard } from "./Guard.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { ItemView, OutgoingMessage } from "./Items.tsx";
 import { askedFor, drawn } from "./order.ts";
-import { useConversation, usePage } from "./page.ts";
+import { useConversation, useIsOffline, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
+import { starters } from "./starters.ts";
 import { Wallet } from "./Wallet.tsx";
 
 /** Of the words for a failure, which may be an agent's. */
@@ -153,13 +154,14 @@ function NothingYet({ conversation }: { conversation: Conversation }) {
 
 function Welcome() {
   const page = usePage();
+  const isOffline = useIsOffline();
   return (
     <section class="welcome" data-testid="welcome">
       <Logo />
       <h2>{t("welcome")}</h2>
       <p>{t("welcomeText")}</p>
       <div class="suggestions">
-        {(["try1", "try2"] as const).map((key) => (
+        {starters(isOffline).map((key) => (
           <button key={key} type="button" class="suggestion" dir="auto" onClick={() => void page.send(t(key))}>
             {t(key)}
           </button>

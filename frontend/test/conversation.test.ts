@@ -1,6 +1,7 @@
 import { beforeEach, expect, it } from "vitest";
 import { Api } from "../src/core/api.ts";
 import { Conversation } from "../src/core/conversation.ts";
+import { BACKOFF_FIRST_MS, BACKOFF_MOST_MS } from "../src/core/stream.ts";
 import { FakeClock, FakeServer, json, settled, stateOf } from "./fakes.ts";
 
 let server: FakeServer;
@@ -13,12 +14,12 @@ beforeEach(async () => {
   await settled();
 });
 
-function opened(agent?: string): Conversation {
+function opened(agent?: string, clock = new FakeClock()): Conversation {
   const api = new Api({ baseUrl: "http://gateway", fetch: server.fetch });
   return new Conversation({
     api,
     sessionId: "s",
-    clock: new FakeClock(),
+    clock,
     ...(agent && { agent }),
   });
 }
@@ -65,6 +66,86 @@ it("keeps a message that could not be sent and sends it again under the same key
   const keys = server.calls("/api/chat").map((call) => call.headers.get("Idempotency-Key"));
   expect(keys).toHaveLength(2);
   expect(new Set(keys).size).toBe(1);
+});
+
+/** A conversation whose gateway has just gone. */
+async function cutOff(): Promise<{ clock: FakeClock; away: Conversation }> {
+  const clock = new FakeClock();
+  const away = opened(undefined, clock);
+  away.start();
+  await settled();
+  server.requests.length = 0;
+  server.refusals.push(new TypeError("Failed to fetch"));
+  await server.wire.end();
+  await clock.pass(BACKOFF_FIRST_MS);
+  return { clock, away };
+}
+
+const sentOf = (): [string, string | null][] =>
+  server
+    .calls("/api/chat")
+    .map((call) => [(call.body as { message: string }).message, call.headers.get("Idempotency-Key")]);
+
+it("sends what was written while the gateway was down, by itself, once, in order, under the same keys", async () => {
+  const { clock, away } = await cutOff();
+  await away.send("one");
+  await away.send("two");
+  const keys = away.outgoing.map((one) => one.key);
+  expect(away.outgoing.map((one) => away.isSentLater(one))).toEqual([true, true]);
+  server.requests.length = 0;
+  let seq = 1;
+  server.answers["POST /api/chat"] = () => json(stateOf({ seq: (seq += 1) }));
+  await clock.pass(BACKOFF_MOST_MS);
+  expect(away.status).toBe("open");
+  expect(sentOf()).toEqual([
+    ["one", keys[0]],
+    ["two", keys[1]],
+  ]);
+  await server.wire.end();
+  await clock.pass(BACKOFF_MOST_MS);
+  expect(sentOf()).toHaveLength(2);
+});
+
+it("sends nothing past a message that does not get through", async () => {
+  const { away } = await cutOff();
+  await away.send("one");
+  server.requests.length = 0;
+  await away.send("two");
+  expect(sentOf().map(([text]) => text)).toEqual(["one"]);
+  server.answers["POST /api/chat"] = () => json(stateOf({ seq: 2 }));
+  await away.send("three");
+  expect(sentOf().map(([text]) => text)).toEqual(["one", "one", "two", "three"]);
+});
+
+it("sends a message again whose first try failed while the stream came back", async () => {
+  const { clock, away } = await cutOff();
+  let fail: (error: Error) => void = () => undefined;
+  server.answers["POST /api/chat"] = () => new Promise((_, no) => (fail = no));
+  const sent = away.send("one");
+  await clock.pass(BACKOFF_MOST_MS);
+  expect(away.status).toBe("open");
+  server.answers["POST /api/chat"] = () => json(stateOf({ seq: 2 }));
+  fail(new TypeError("Failed to fetch"));
+  await sent;
+  await settled();
+  expect(new Set(sentOf().map(([, key]) => key)).size).toBe(1);
+  expect(sentOf()).toHaveLength(2);
+  expect(away.outgoing[0]?.error).toBeNull();
+});
+
+it.each([
+  ["a full queue", 429, { error: { code: "queue_full", message: "Full." } }, 1],
+  ["no worker to be had", 503, { error: { code: "worker_limit", message: "Full." } }, 1],
+  ["a gateway that stops", 503, { error: { code: "draining", message: "Stopping." } }, 2],
+  ["a proxy's page", 502, "Bad Gateway", 2],
+])("sends again by itself what no gateway took, and leaves the rest to a click: %s", async (_, status, body, times) => {
+  const { clock, away } = await cutOff();
+  server.answers["POST /api/chat"] = () => json(body, status);
+  await away.send("one");
+  expect(away.outgoing.map((one) => away.isSentLater(one))).toEqual([times === 2]);
+  await clock.pass(BACKOFF_MOST_MS);
+  expect(away.status).toBe("open");
+  expect(sentOf()).toHaveLength(times);
 });
 
 it.each([413, 422, 400])("gives a message back that will never be taken as it is (%i)", async (status) => {
@@ -141,6 +222,16 @@ it("retries the last message of the user", async () => {
   await server.wire.event(userMessage(2, "second"));
   await conversation.retry();
   expect(server.calls("/api/chat")[0]?.body).toMatchObject({ message: "second" });
+});
+
+it("retries what failed and not what waits behind it", async () => {
+  server.answers["POST /api/chat"] = () => json(stateOf({ seq: 9 }));
+  await server.wire.event(userMessage(1, "first"));
+  await server.wire.event(userMessage(2, "second"));
+  const waiting = [{ message_id: "m2", text: "second" }];
+  await server.wire.event({ seq: 3, type: "queue", waiting, is_held: true });
+  await conversation.retry();
+  expect(server.calls("/api/chat")[0]?.body).toMatchObject({ message: "first" });
 });
 
 it("sends what was refused for want of a credential once somebody signed in again", async () => {

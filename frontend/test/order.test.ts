@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Item } from "../src/core/events.ts";
-import { askedFor, drawn } from "../src/ui/order.ts";
+import { askedFor, drawn, toldBy } from "../src/ui/order.ts";
 
 const user = (id: string, turn_id: string) => ({ kind: "message", sender: "user", id, turn_id }) as Item;
 const agent = (id: string, turn_id: string) => ({ kind: "message", sender: "agent", id, turn_id }) as Item;
@@ -32,4 +32,13 @@ it("finds the call that a permission is asked for, while it is open", () => {
     ({ kind: "permission", id, turn_id: "t1", tool_call_id, outcome }) as Item;
   const items = [tool("c1", "t1"), tool("c2", "t1"), ask("p1", "c1", "selected"), ask("p2", "c2", null), ask("p3", null, null)];
   expect([...askedFor(items)]).toEqual([["p2", items[1]]]);
+});
+
+it("finds the line that tells of the failure, so that it is said once", () => {
+  const line = (id: string, text: string) => ({ kind: "message", sender: "system", id, text, turn_id: null }) as Item;
+  const failure = { code: "gateway_restarted", message: "Restarted.", retryable: true };
+  const items = [user("u1", "t1"), line("t1.error", "Restarted."), user("u2", "t2"), line("t2.error", "Restarted.")];
+  expect(toldBy(items, failure)).toBe(items[3]);
+  expect(toldBy(items, { ...failure, message: "Something else." })).toBeUndefined();
+  expect(toldBy(items, null)).toBeUndefined();
 });

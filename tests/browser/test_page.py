@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
 import re
+import signal
 import socket
 from typing import Any, Final
 
@@ -325,6 +327,14 @@ async def test_the_offline_model_is_named(gateway: RunningGateway, open_page: Op
     await expect(page.get_by_test_id("offline-line")).to_be_visible()
 
 
+async def test_without_a_model_only_what_the_agent_can_do_is_offered(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(at(gateway, "starters"))
+    await expect(page.get_by_test_id("offline-line")).to_be_visible()
+    await expect(page.get_by_test_id("welcome").get_by_role("button")).to_have_text(["/help"])
+
+
 async def test_the_theme_is_kept(gateway: RunningGateway, open_page: OpenPage) -> None:
     page = await open_page(at(gateway, "theme"))
     html = page.locator("html")
@@ -413,6 +423,34 @@ async def test_the_conversation_goes_on_after_the_gateway_came_back(
         await expect_answer(page, "after the restart")
         await expect(page.get_by_test_id("message-user")).to_have_count(2)
         await page.context.close()
+
+
+async def test_after_a_kill_the_page_says_it_once_and_sends_what_was_written_meanwhile(
+    open_page: OpenPage, tmp_path: pathlib.Path
+) -> None:
+    port = str(free_port())
+    words = "The gateway was restarted before the answer was complete."
+    async with running_gateway(tmp_path, "--port", port) as before:
+        writer, reader = await open_page(before.url), await open_page(before.url)
+        for page in (writer, reader):
+            await say(page, "/count 500 50")
+            await expect(page.get_by_test_id("message-agent")).to_contain_text("1 2 3")
+        os.kill(before.pid, signal.SIGKILL)
+        await before.process.wait()
+    await say(writer, "/echo written meanwhile")
+    await expect(writer.get_by_test_id("message-outgoing")).to_contain_text("sent by itself")
+    await expect(writer.get_by_test_id("retry")).to_have_count(0)
+    async with running_gateway(tmp_path, "--port", port):
+        await expect(reader.get_by_test_id("failure")).to_contain_text(words)
+        await expect(reader.get_by_text(words)).to_have_count(1)
+        await expect_answer(writer, "written meanwhile")
+        await expect(writer.get_by_text(words)).to_have_count(1)
+        await expect(writer.get_by_test_id("failure")).to_have_count(0)
+        await expect(writer.get_by_test_id("message-user")).to_have_count(2)
+        drawn = await writer.get_by_test_id("transcript").inner_text()
+        assert drawn.index(words) < drawn.index("/echo written meanwhile")
+        await writer.context.close()
+        await reader.context.close()
 
 
 def free_port() -> int:

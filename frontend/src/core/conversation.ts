@@ -2,7 +2,8 @@
  * One session as a client sees it: its fold, its stream, and what the user sent that the log does not show yet.
  *
  * Guarantees: what is shown is the log; a message that could not be sent stays, with its error, and is sent again
- * under the same idempotency key, so it never runs twice; one that is refused for what it is goes back to whoever
+ * under the same idempotency key, so it never runs twice; what did not reach the gateway is sent again by itself,
+ * in order, once the stream is open again; one that is refused for what it is goes back to whoever
  * wrote it, to be changed.
  */
 
@@ -58,6 +59,10 @@ export class Conversation extends Subscribable {
   readonly agent: string | null;
   readonly #onRefused: ConversationConfig["onRefused"];
   #isCreated = false;
+  /** How often the stream was opened: whether the gateway came back while an attempt to send failed. */
+  #opened = 0;
+  /** The messages that did not reach the gateway are being sent again. */
+  #catchingUp: Promise<void> | null = null;
 
   constructor(config: ConversationConfig) {
     super();
@@ -105,18 +110,28 @@ export class Conversation extends Subscribable {
     return this.chat.is_processing || this.outgoing.some((message) => message.error === null);
   }
 
+  /** Whether the message is sent by itself as soon as the stream is open again. */
+  isSentLater(message: Outgoing): boolean {
+    return isStranded(message) && ["connecting", "retrying", "paused"].includes(this.status);
+  }
+
   // -- verbs --------------------------------------------------------------------------------------------------
 
   async send(text: string): Promise<void> {
     const message: Outgoing = { key: newId(), text, error: null, behind: this.chat.items.length, seq: null };
     this.outgoing = [...this.outgoing, message];
-    await this.#deliver(message);
+    this.changed();
+    while (this.#catchingUp) await this.#catchingUp;
+    const before = this.outgoing.find(isStranded);
+    if (!before) return this.#deliver(message);
+    this.#update(message.key, { error: before.error });
+    await this.#catchUp();
   }
 
-  /** Sends a message that failed again, under the same key. */
+  /** Sends a message that failed again, under the same key; what did not arrive before it goes first. */
   async resend(key: string): Promise<void> {
     const message = this.outgoing.find((one) => one.key === key);
-    if (message) await this.#deliver(message);
+    if (message) await (isStranded(message) ? this.#catchUp() : this.#deliver(message));
   }
 
   discard(key: string): void {
@@ -124,10 +139,11 @@ export class Conversation extends Subscribable {
     this.changed();
   }
 
-  /** The last message the user sent, once more. */
+  /** The last message that the agent was given, once more. */
   async retry(): Promise<void> {
+    const waiting = new Set(this.chat.waiting.map((one) => one.message_id));
     const last = this.chat.items
-      .filter((i): i is MessageItem => i.kind === "message" && i.sender === "user")
+      .filter((i): i is MessageItem => i.kind === "message" && i.sender === "user" && !waiting.has(i.id))
       .at(-1);
     if (last) await this.send(last.text);
   }
@@ -161,6 +177,7 @@ export class Conversation extends Subscribable {
   // -- inside -------------------------------------------------------------------------------------------------
 
   async #deliver(message: Outgoing): Promise<void> {
+    const opened = this.#opened;
     this.#update(message.key, { error: null });
     try {
       await this.#createWithAgent();
@@ -173,10 +190,31 @@ export class Conversation extends Subscribable {
         this.discard(message.key);
         this.#onRefused(message.text, error);
       } else this.#update(message.key, { error });
+      // The stream will not open a second time for what failed while it did.
+      if (isAway(error) && this.#opened !== opened) void this.#catchUp();
       return;
     }
     // A deleted session comes alive again with a message; its stream has to be asked for anew.
     if (this.status === "ended" || this.status === "refused") this.#stream.start();
+  }
+
+  #catchUp(): Promise<void> {
+    this.#catchingUp ??= this.#sendStranded().finally(() => {
+      this.#catchingUp = null;
+    });
+    return this.#catchingUp;
+  }
+
+  /** Sends what did not reach the gateway, one after the other, until one fails with no sign that it came back. */
+  async #sendStranded(): Promise<void> {
+    for (;;) {
+      const next = this.outgoing.find(isStranded);
+      if (!next) return;
+      const opened = this.#opened;
+      await this.#deliver(next);
+      const isLeft = this.outgoing.some((one) => one.key === next.key && isStranded(one));
+      if (isLeft && this.#opened === opened) return;
+    }
   }
 
   async #createWithAgent(): Promise<void> {
@@ -235,6 +273,10 @@ export class Conversation extends Subscribable {
   #statusChanged(status: StreamStatus, detail: StreamDetail): void {
     this.status = status;
     this.detail = detail;
+    if (status === "open") {
+      this.#opened += 1;
+      void this.#catchUp();
+    }
     if (status === "ended") this.hasLoaded = true;
     if (status === "refused" && detail.status === 401) this.#api.unauthorized();
     this.changed();
@@ -249,6 +291,18 @@ function asApiError(error: unknown): ApiError {
 /** Whether sending the same again can never succeed. */
 function isFinal(error: ApiError): boolean {
   return [400, 413, 422].includes(error.status) || error.code === "conversation_full";
+}
+
+/** Not running, behind a proxy that finds it so, or stopping. */
+const AWAY = new Set(["unreachable", "http_502", "http_503", "http_504", "draining"]);
+
+/** Whether the gateway was not there to take the message. */
+function isAway(error: ApiError): boolean {
+  return AWAY.has(error.code);
+}
+
+function isStranded(message: Outgoing): boolean {
+  return message.error !== null && isAway(message.error);
 }
 
 function isState(answer: unknown): answer is State {

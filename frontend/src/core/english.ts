@@ -77,6 +77,7 @@ export const en = {
   dismiss: "Dismiss",
   notSent: "Not sent",
   sending: "Sending…",
+  sentLater: "The gateway cannot be reached. This message is sent by itself when it is back.",
   turnFailed: "The agent could not finish",
   interrupted: "Interrupted by user",
   reconnecting: "Connection lost. Reconnecting…",

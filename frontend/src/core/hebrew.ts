@@ -78,6 +78,7 @@ export const he: Record<Key, string> = {
   dismiss: "סגירה",
   notSent: "לא נשלחה",
   sending: "נשלחת…",
+  sentLater: "אי אפשר להגיע לשרת. ההודעה תישלח מעצמה כשהוא יחזור.",
   turnFailed: "הסוכן לא הצליח לסיים",
   interrupted: "נעצר על ידי המשתמש",
   reconnecting: "החיבור אבד. מתחבר מחדש…",

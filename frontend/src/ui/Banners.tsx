@@ -3,7 +3,7 @@ import { type Conversation, wordsOf } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { Code } from "./Markdown.tsx";
 import { isOnlyOperator, OPERATIONS } from "./operations/address.ts";
-import { useConversation, useIdentity, useStore } from "./page.ts";
+import { useConversation, useIdentity, useIsOffline } from "./page.ts";
 import { language, t } from "./preferences.ts";
 
 /** A break shorter than this is nobody's business. */
@@ -91,12 +91,7 @@ AGENT_MODEL_KEY=… \\
 agent-gateway serve`;
 
 function OfflineLine() {
-  const store = useStore();
-  const conversation = useConversation();
-  const name = conversation.chat.agent ?? store.chosenAgent ?? store.defaultAgent?.name;
-  const agent = store.agents.find((one) => one.name === name);
-  const isOffline = agent ? agent.missing_api_key : conversation.missingApiKey;
-  if (!isOffline) return null;
+  if (!useIsOffline()) return null;
   return (
     <details class="offline" data-testid="offline-line">
       <summary>

@@ -75,7 +75,8 @@ function Message({ item }: { item: MessageItem }) {
   );
 }
 
-export function OutgoingMessage({ message }: { message: Outgoing }) {
+/** `isSentLater`: it goes by itself, so there is nothing to click. */
+export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; isSentLater: boolean }) {
   const page = usePage();
   const { key, text, error } = message;
   const conversation = page.conversation.value;
@@ -89,14 +90,14 @@ export function OutgoingMessage({ message }: { message: Outgoing }) {
         <PlainText text={text} />
       </div>
       {error ? (
-        <p class="outgoing-note" role="alert">
-          <Icon name="warn" />
-          <span>
-            {t("notSent")}: {wordsOf(error, language.value)}
-          </span>
-          <button type="button" class="link" data-testid="retry" onClick={() => void conversation.resend(key)}>
-            {t("retry")}
-          </button>
+        <p class="outgoing-note" role={isSentLater ? "status" : "alert"}>
+          <Icon name={isSentLater ? "clock" : "warn"} />
+          <span>{isSentLater ? t("sentLater") : `${t("notSent")}: ${wordsOf(error, language.value)}`}</span>
+          {!isSentLater && (
+            <button type="button" class="link" data-testid="retry" onClick={() => void conversation.resend(key)}>
+              {t("retry")}
+            </button>
+          )}
           <button type="button" class="link" onClick={() => conversation.discard(key)}>
             {t("discard")}
           </button>

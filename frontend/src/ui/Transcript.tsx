@@ -3,10 +3,11 @@ import type { Conversation, Item, MessageItem } from "../core/index.ts";
 import { Guard } from "./Guard.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { ItemView, OutgoingMessage } from "./Items.tsx";
-import { askedFor, drawn } from "./order.ts";
-import { useConversation, usePage } from "./page.ts";
+import { askedFor, drawn, toldBy } from "./order.ts";
+import { useConversation, useIsOffline, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
+import { starters } from "./starters.ts";
 import { Wallet } from "./Wallet.tsx";
 
 /** Of the words for a failure, which may be an agent's. */
@@ -53,6 +54,9 @@ export function Transcript() {
   // Somebody who only reads sees no card, and so the call in its own place.
   const asked = conversation.isReadOnly ? new Map<string, never>() : askedFor(items);
   const inCards = new Set<Item>(asked.values());
+  // A failure is said once: by its card until something else goes on, and then by the log's own line.
+  const hasFailed = conversation.chat.failure !== null && !conversation.isProcessing && conversation.outgoing.length === 0;
+  const told = hasFailed ? toldBy(items, conversation.chat.failure) : undefined;
   const isNew = items.length === 0 && conversation.outgoing.length === 0;
   return (
     <div class="transcript">
@@ -69,14 +73,18 @@ export function Transcript() {
           {items.map((item) => (
             <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
               <Guard item={item}>
-                <ItemView item={item} call={asked.get(item.id)} />
+                {item === told ? (
+                  <Failed conversation={conversation} />
+                ) : (
+                  <ItemView item={item} call={asked.get(item.id)} />
+                )}
               </Guard>
             </div>
           ))}
           {conversation.outgoing.map((message) => (
-            <OutgoingMessage key={message.key} message={message} />
+            <OutgoingMessage key={message.key} message={message} isSentLater={conversation.isSentLater(message)} />
           ))}
-          <Tail conversation={conversation} items={items} />
+          <Tail conversation={conversation} items={items} hasFailed={hasFailed && told === undefined} />
         </div>
       </div>
       {isAway && (
@@ -105,8 +113,8 @@ function isBlank(item: Item): boolean {
   return item.kind === "message" && item.sender !== "user" && item.text === "";
 }
 
-/** What stands below the last item: work in progress, a failure, a transaction. */
-function Tail({ conversation, items }: { conversation: Conversation; items: Item[] }) {
+/** What is drawn below the last item: work in progress, a failure that no item tells of, a transaction. */
+function Tail({ conversation, items, hasFailed }: { conversation: Conversation; items: Item[]; hasFailed: boolean }) {
   const { chat } = conversation;
   const last = items.filter((item) => !isBlank(item)).at(-1);
   const isTexting = last?.kind === "message" && last.sender === "agent" && last.is_streaming;
@@ -124,7 +132,7 @@ function Tail({ conversation, items }: { conversation: Conversation; items: Item
           {t(conversation.isStopping ? "stopping" : chat.state === "starting" ? "starting" : "working")}
         </p>
       )}
-      {chat.failure && !conversation.isProcessing && <Failed conversation={conversation} />}
+      {hasFailed && <Failed conversation={conversation} />}
     </>
   );
 }
@@ -153,13 +161,14 @@ function NothingYet({ conversation }: { conversation: Conversation }) {
 
 function Welcome() {
   const page = usePage();
+  const isOffline = useIsOffline();
   return (
     <section class="welcome" data-testid="welcome">
       <Logo />
       <h2>{t("welcome")}</h2>
       <p>{t("welcomeText")}</p>
       <div class="suggestions">
-        {(["try1", "try2"] as const).map((key) => (
+        {starters(isOffline).map((key) => (
           <button key={key} type="button" class="suggestion" dir="auto" onClick={() => void page.send(t(key))}>
             {t(key)}
           </button>

@@ -1,6 +1,6 @@
 /** The order things are drawn in. Pure. */
 
-import type { Item, ToolCallItem, WaitingMessage } from "../core/index.ts";
+import type { Failure, Item, ToolCallItem, WaitingMessage } from "../core/index.ts";
 
 /**
  * The log takes a message down when it is sent, while the turn before it still goes on. A reader wants the question
@@ -39,6 +39,15 @@ export function askedFor(items: readonly Item[]): Map<string, ToolCallItem> {
     if (call) asked.set(item.id, call);
   }
   return asked;
+}
+
+/** The system message that tells of a turn's failure: the card is drawn in its place. Undefined if there is none. */
+export function toldBy(items: readonly Item[], failure: Failure | null): Item | undefined {
+  if (failure === null) return undefined;
+  const { message } = failure;
+  return items
+    .filter((item) => item.kind === "message" && item.sender === "system" && item.text === message)
+    .at(-1);
 }
 
 function isUsers(item: Item): boolean {

@@ -269,3 +269,12 @@ export function useStore(): SessionStore {
   void page.storeVersion.value;
   return page.store;
 }
+
+/** Whether the conversation's agent has no model; null while that is not known. */
+export function useIsOffline(): boolean | null {
+  const store = useStore();
+  const conversation = useConversation();
+  const name = conversation.chat.agent ?? store.chosenAgent ?? store.defaultAgent?.name;
+  const agent = store.agents.find((one) => one.name === name);
+  return agent ? agent.missing_api_key : conversation.missingApiKey;
+}

@@ -122,6 +122,7 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
     errors.CartFull: 409,
     errors.PreferencesTooLarge: 413,
     errors.AnswerFailed: 502,
+    errors.AnswerDropped: 409,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.CsrfMissing: 403,

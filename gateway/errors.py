@@ -191,6 +191,17 @@ class AnswerFailed(GatewayError):
         self.cause = cause
 
 
+class AnswerDropped(GatewayError):
+    """Somebody dropped the question, or ended its session, before it was answered."""
+
+    code = "answer_dropped"
+
+    def __init__(self, message: str = "", *, intent: str = "", cause: str = "") -> None:
+        super().__init__(message)
+        self.intent = intent
+        self.cause = cause
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 

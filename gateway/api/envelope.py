@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from gateway.api.operation import Dialect, json_response
-from gateway.errors import AnswerFailed, GatewayError
+from gateway.errors import AnswerDropped, AnswerFailed, GatewayError
 from gateway.events import iso
 
 
@@ -75,7 +75,7 @@ def dialect(wall_ms: Callable[[], int]) -> Dialect:
             details["session_id"] = error.session_id
         if error.retry_after_seconds is not None:
             details["retry_after_seconds"] = error.retry_after_seconds
-        if isinstance(error, AnswerFailed):
+        if isinstance(error, AnswerDropped | AnswerFailed):
             details |= {"intent": error.intent, "cause": error.cause}
         if error.field:
             details["field"] = error.field[-1]

@@ -21,6 +21,7 @@ from gateway.api.reading import checked_session_id, query_int, read_body
 from gateway.auth import principal_of
 from gateway.chat import ChatState
 from gateway.errors import (
+    AnswerDropped,
     AnswerFailed,
     BadRequest,
     CartEmpty,
@@ -117,7 +118,7 @@ class ShoppingFace:
         before = _whole("before", 0, 1_000_000_000, "Only messages before this one (`next_before`).")
         return [
             insights,
-            self._operation("POST", "/query", self.shop_query, "Ask", body=QueryRequest, errors=(502,)),
+            self._operation("POST", "/query", self.shop_query, "Ask", body=QueryRequest, errors=(409, 502)),
             self._operation(
                 "POST", "/query/stream", self.shop_query_stream, "Ask, and follow the answer",
                 body=QueryRequest, is_stream=True,
@@ -227,7 +228,7 @@ class ShoppingFace:
         try:
             async for part in self._asking.answer(asked):
                 yield _frame("content", content=part, is_final=False)
-        except AnswerFailed as error:
+        except (AnswerDropped, AnswerFailed) as error:
             yield _frame("error", error=error.message, code=error.cause, fallback=_SORRY)
         except GatewayError as error:
             yield _frame("error", error=error.message, code=error.code, fallback=_SORRY)

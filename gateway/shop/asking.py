@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from gateway import events as ev
 from gateway.config import DAY_MILLISECONDS
-from gateway.errors import AnswerFailed, SessionEnded
+from gateway.errors import AnswerDropped, AnswerFailed, SessionEnded
 from gateway.manager import SessionManager
 from gateway.quotas import Account
 from gateway.services import Services
@@ -28,6 +28,10 @@ from gateway.turns import Turn
 
 PAGE_BYTES: Final = 256 * 1024
 ENDED_RETRIES: Final = 3
+
+
+_BY_SOMEBODY = ("dropped", "session_ended")
+"""Causes that are nobody's failure."""
 
 
 class Asked(Struct, kw_only=True):
@@ -203,5 +207,6 @@ class Asking:
                 stamp=asked.stamp,
             )
 
-    def _failed(self, asked: Asked, cause: str, message: str) -> AnswerFailed:
-        return AnswerFailed(message, intent=asked.intent, cause=cause)
+    def _failed(self, asked: Asked, cause: str, message: str) -> AnswerDropped | AnswerFailed:
+        kind = AnswerDropped if cause in _BY_SOMEBODY else AnswerFailed
+        return kind(message, intent=asked.intent, cause=cause)

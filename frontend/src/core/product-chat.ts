@@ -162,7 +162,7 @@ export class ProductChat extends Subscribable {
       session_id: session.sessionId,
       product_id: productId,
       customer_name: session.customerName ?? null,
-      customer_email: session.customerEmail ?? null,
+      customer_email: addressOf(session.customerEmail),
     });
     try {
       try {
@@ -325,4 +325,9 @@ function detailOf(json: Record<string, unknown>): string | null {
 
 function wordsOf(error: unknown): string {
   return error instanceof Refusal ? error.message : "The chat cannot be reached.";
+}
+
+/** An e-mail address as the gateway takes it; one that is none must not cost a visitor the chat. */
+function addressOf(text: unknown): string | null {
+  return typeof text === "string" && text.length <= 254 && /^[^\s@<>"'&]+@[^\s@<>"'&]+\.[^\s@<>"'&]+$/.test(text) ? text : null;
 }

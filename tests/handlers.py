@@ -20,3 +20,23 @@ class Unbounded:
 
     async def written(self) -> None:
         """At once."""
+
+
+class KeptLine:
+    """A spool in memory, for a long line of an agent's."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.is_dropped = False
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def lines(self) -> bytearray:
+        return self.data
+
+    def used(self, count: int) -> None:
+        pass
+
+    def drop(self) -> None:
+        self.is_dropped = True

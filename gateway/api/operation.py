@@ -6,7 +6,7 @@ The routes and the OpenAPI document are both made from these, so they cannot dis
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -117,7 +117,7 @@ def json_response(content: object, *, status: int = 200, headers: dict[str, str]
     """Any Struct or plain value as a JSON response that nobody caches; JSON in parts leaves as it comes."""
     if isinstance(content, Iterator):
         return StreamingResponse(
-            _slowly(content),
+            one_by_one(content),
             status_code=status,
             media_type="application/json",
             headers={"Cache-Control": "no-store", **(headers or {})},
@@ -131,7 +131,11 @@ def json_response(content: object, *, status: int = 200, headers: dict[str, str]
     )
 
 
-async def _slowly(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+Part = TypeVar("Part", str, bytes)
+
+
+async def one_by_one(parts: Iterator[Part]) -> AsyncIterator[Part]:
+    """The parts of an answer on the loop, each when it is wanted: Starlette would make them in threads."""
     for part in parts:
         yield part
 

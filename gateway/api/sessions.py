@@ -15,7 +15,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
-from gateway.api.operation import IDEMPOTENCY_KEY, Operation, Parameter, SessionId, Spoken, json_response
+from gateway.api.operation import (
+    IDEMPOTENCY_KEY,
+    Operation,
+    Parameter,
+    SessionId,
+    Spoken,
+    json_response,
+    one_by_one,
+)
 from gateway.api.reading import checked_session_id, query_int, read_body
 from gateway.auth import principal_of
 from gateway.chat import ChatState
@@ -205,7 +213,7 @@ class SessionsFace:
             "Cache-Control": "no-store",
         }
         if kind == "markdown":
-            text = _slowly(markdown(source.fold))
+            text = one_by_one(markdown(source.fold))
             return StreamingResponse(text, media_type="text/markdown; charset=utf-8", headers=headers)
         lines = _jsonl(source.log, source.log.visible_seq)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
@@ -330,11 +338,6 @@ async def _jsonl(log: EventLog, through: int) -> AsyncIterator[bytes]:
                 for piece in event.json_slices(EXPORT_SLICE_BYTES):
                     yield piece
                 yield b"\n"
-
-
-async def _slowly(parts: Iterator[str]) -> AsyncIterator[str]:
-    for part in parts:
-        yield part
 
 
 def markdown(fold: ChatState) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.handlers import KeptLine
 from worker import acp
 
 PREFIX = b'{"jsonrpc":"2.0","method":"m","params":{"t":"'
@@ -253,7 +254,7 @@ def test_a_name_too_long_to_be_said_back_is_garbage(member: str) -> None:
     for length, kind in ((acp.NAME_BYTES, acp.Envelope), (acp.NAME_BYTES + 1, acp.Garbage)):
         line = json.dumps({**whole, member: "x" * length}).encode()
         assert isinstance(acp.decode(line), kind)
-        [message] = acp.Lines(spool=_Kept).feed(line[:-1] + b',"z":"' + b"z" * 300_000 + b'"}\n')
+        [message] = acp.Lines(spool=KeptLine).feed(line[:-1] + b',"z":"' + b"z" * 300_000 + b'"}\n')
         assert isinstance(message, acp.Spooled)
         assert isinstance(message.decode(), kind)
 
@@ -261,28 +262,9 @@ def test_a_name_too_long_to_be_said_back_is_garbage(member: str) -> None:
 @pytest.mark.parametrize("request_id", [b"1.0", b'"a"', b"null", b"7"])
 def test_an_id_is_read_the_same_in_a_long_line(request_id: bytes) -> None:
     line = b'{"id":%b,"result":{"z":"%b"}}' % (request_id, b"z" * 300_000)
-    [spooled] = acp.Lines(spool=_Kept).feed(line + b"\n")
+    [spooled] = acp.Lines(spool=KeptLine).feed(line + b"\n")
     assert isinstance(spooled, acp.Spooled)
     long, short = spooled.decode(), acp.decode(line)
     assert isinstance(long, acp.Envelope)
     assert isinstance(short, acp.Envelope)
     assert (long.id, type(long.id)) == (short.id, type(short.id))
-
-
-class _Kept:
-    """A spool in memory."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def write(self, data: bytes) -> None:
-        self.data += data
-
-    def lines(self) -> bytearray:
-        return self.data
-
-    def used(self, count: int) -> None:
-        """Nothing is given back."""
-
-    def drop(self) -> None:
-        """Nothing is closed."""

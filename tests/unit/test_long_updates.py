@@ -15,6 +15,7 @@ from gateway import events as ev
 from gateway import long_updates
 from gateway.long_updates import NAME_BYTES, pieces
 from gateway.updates import Translator
+from tests.handlers import KeptLine
 from worker import acp, foreign
 
 TEXTS = st.text(st.sampled_from('ab "\\\n\t\x01é€🙂\u2028'), max_size=60)
@@ -110,27 +111,7 @@ def test_text_that_is_not_well_formed_ends_where_it_is_not() -> None:
 # -- the line itself --------------------------------------------------------------------------------------
 
 
-class Kept:
-    """A spool in memory."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.is_dropped = False
-
-    def write(self, data: bytes) -> None:
-        self.data += data
-
-    def lines(self) -> bytearray:
-        return self.data
-
-    def used(self, count: int) -> None:
-        pass
-
-    def drop(self) -> None:
-        self.is_dropped = True
-
-
-class Full(Kept):
+class Full(KeptLine):
     def write(self, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
@@ -166,7 +147,7 @@ def test_spooled_lines_are_the_messages_that_lines_in_memory_are(lines: list[byt
     expected = decoded(acp.Lines().feed(data))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(acp, "SPOOL_ABOVE_BYTES", 10)
-        spooled = acp.Lines(spool=Kept)
+        spooled = acp.Lines(spool=KeptLine)
         found: list[acp.Message] = []
         at = 0
         for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
@@ -186,10 +167,10 @@ def test_a_spool_that_cannot_be_written_is_said_and_reading_goes_on(monkeypatch:
 
 def test_a_line_past_the_limit_leaves_its_spool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acp, "SPOOL_ABOVE_BYTES", 10)
-    made: list[Kept] = []
+    made: list[KeptLine] = []
 
-    def spool() -> Kept:
-        made.append(Kept())
+    def spool() -> KeptLine:
+        made.append(KeptLine())
         return made[-1]
 
     lines = acp.Lines(limit_bytes=100, spool=spool)
@@ -202,7 +183,7 @@ def test_a_line_past_the_limit_leaves_its_spool(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_words_of_an_error_that_are_too_long_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = acp.Lines(spool=Kept)
+    lines = acp.Lines(spool=KeptLine)
     body = b'{"id":1,"error":{"code":1,"message":"x","data":[' + b"[]," * acp.ERROR_BYTES + b"0]}}\n"
     [message] = lines.feed(body)
     assert isinstance(message, acp.Spooled)
@@ -224,7 +205,7 @@ def test_what_is_nested_too_deep_in_a_long_line_is_found_slice_by_slice() -> Non
 
 def test_more_halves_of_pairs_than_anybody_means_are_garbage() -> None:
     line = b'{"method":"m","params":"' + b"\\ud83d " * (acp.LONE_SURROGATES + 1) + b'"}'
-    lines = acp.Lines(spool=Kept)
+    lines = acp.Lines(spool=KeptLine)
     [message] = lines.feed(line * 4 + b"\n")
     assert isinstance(message, acp.Spooled)
     assert isinstance(message.decode(), acp.Garbage)

@@ -34,6 +34,7 @@ check: .venv/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 page: frontend/dist/index.html
 

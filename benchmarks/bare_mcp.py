@@ -13,8 +13,8 @@ import uvicorn
 import uvloop
 from mcp.server.lowlevel.server import Server
 
-from gateway.shop.catalog import SHIPPED, load
-from gateway.shop.tools import described
+from gateway.apps.shop.catalog import SHIPPED, load
+from gateway.apps.shop.tools import described
 
 STORE = "nitzat-haduvdevan"
 

@@ -24,13 +24,13 @@ import psutil
 import uvloop
 from msgspec import Struct, field
 
-from gateway import events as ev
-from gateway.eventlog import EventLog
-from gateway.events import Event
-from gateway.stores.base import SessionRecord, Store
-from gateway.stores.memory import MemoryStore
-from gateway.stores.sqlite import SqliteStore
-from gateway.tenants import LOCAL
+from gateway.events import facts as ev
+from gateway.events.facts import Event
+from gateway.principal import LOCAL
+from gateway.sessions.log import EventLog
+from gateway.stores.contract import SessionRecord, Store
+from gateway.stores.memory.store import MemoryStore
+from gateway.stores.sqlite.store import SqliteStore
 from tests.gateways import running_gateway
 from tests.streams import open_stream
 

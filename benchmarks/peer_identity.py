@@ -21,7 +21,7 @@ import sys
 import time
 from typing import Any, Final, cast
 
-from gateway.peer_identity import Family, PeerIdentity
+from gateway.workers.peer_identity import Family, PeerIdentity
 from tests.ordinary import as_ordinary
 from tests.walls import FIRST_UID, NOBODY, PYTHON, Inmate, User, Yard, yard
 from worker.spec import Counting

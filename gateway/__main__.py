@@ -19,14 +19,15 @@ from typing import Any
 
 import msgspec
 
-from gateway import logs, memory, terminal
-from gateway.addresses import is_loopback
-from gateway.config import DEFAULT_TENANT, Config
-from gateway.config_file import ConfigError, load, shown
+from gateway.config.addresses import is_loopback
+from gateway.config.file import ConfigError, load, shown
+from gateway.config.known_agents import KNOWN_AGENTS, started_by
+from gateway.config.tables import DEFAULT_TENANT, Config
 from gateway.errors import GatewayError
-from gateway.known_agents import KNOWN_AGENTS, started_by
-from gateway.systemd import passed_listener
+from gateway.server.systemd import passed_listener
+from gateway.telemetry import logs, terminal
 from gateway.version import VERSION
+from gateway.workers import memory
 
 log = logging.getLogger(__name__)
 
@@ -145,13 +146,13 @@ def _add_care(commands: Any) -> None:
 
 
 def _backup(options: argparse.Namespace) -> int:
-    from gateway import commands  # heavy
+    from gateway.cli import commands  # heavy
 
     return commands.back_up(_configured(options), options.target)
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from gateway import commands  # heavy
+    from gateway.cli import commands  # heavy
 
     config = _configured(options)
     if options.check:
@@ -160,7 +161,7 @@ def _restore(options: argparse.Namespace) -> int:
 
 
 def _drain(options: argparse.Namespace) -> int:
-    from gateway import commands  # heavy
+    from gateway.cli import commands  # heavy
 
     return commands.drain(_configured(options))
 
@@ -216,7 +217,7 @@ def _add_keys(commands: Any) -> None:
 
 
 def _keys(options: argparse.Namespace) -> int:
-    from gateway import commands  # heavy
+    from gateway.cli import commands  # heavy
     from gateway.client import GatewayClient
 
     if options.action == "create" and (options.name is None) == (options.file is None):
@@ -253,7 +254,7 @@ def _keys(options: argparse.Namespace) -> int:
 
 
 def _quietly(options: argparse.Namespace, act: Any, *, makes_keys: bool = False) -> int:
-    from gateway import commands  # heavy
+    from gateway.cli import commands  # heavy
 
     config = _configured(options)
     logs.configure(level="error", form="text")
@@ -270,9 +271,9 @@ def _add_top(commands: Any) -> None:
 
 
 def _top(options: argparse.Namespace) -> int:
-    from gateway import top  # heavy
+    from gateway.cli import top  # heavy
     from gateway.client import GatewayClient
-    from gateway.lock import is_held
+    from gateway.maintenance.lock import is_held
 
     data = _configured(options).data_path
     if not is_held(data):
@@ -297,7 +298,7 @@ def _add_tenants(commands: Any) -> None:
 
 
 def _tenants(options: argparse.Namespace) -> int:
-    from gateway import commands  # heavy
+    from gateway.cli import commands  # heavy
 
     return _quietly(options, commands.list_tenants)
 
@@ -319,8 +320,8 @@ def _config(options: argparse.Namespace) -> int:
     config = _configured(options)
     match options.action:
         case "check":
-            from gateway.agent_help import programs_not_found  # heavy
-            from gateway.agents import AgentCatalogue
+            from gateway.agents.catalogue import AgentCatalogue
+            from gateway.agents.help import programs_not_found  # heavy
 
             missing = programs_not_found(AgentCatalogue(config))
             for words in missing:
@@ -331,7 +332,7 @@ def _config(options: argparse.Namespace) -> int:
             for line in shown(config).split("\n"):
                 terminal.say(line)
         case "reload":
-            from gateway import commands  # heavy
+            from gateway.cli import commands  # heavy
 
             logs.configure(level="error", form="text")
             return commands.reload_running(config)
@@ -339,7 +340,7 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _sessions(options: argparse.Namespace) -> int:
-    from gateway import commands  # heavy
+    from gateway.cli import commands  # heavy
 
     config = _configured(options)
     logs.configure(level="error", form="text")
@@ -360,7 +361,7 @@ def _sessions(options: argparse.Namespace) -> int:
 
 
 def _mcp(options: argparse.Namespace) -> int:
-    from gateway import desktop  # heavy
+    from gateway.api.mcp import stdio as desktop  # heavy
 
     config = _configured(options)
     logs.configure(level="warning", form=config.server.log_format)
@@ -369,7 +370,7 @@ def _mcp(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from gateway import commands  # heavy
+    from gateway.cli import commands  # heavy
 
     config = _configured(options)
     if options.sizing:
@@ -394,7 +395,7 @@ def _serve(options: argparse.Namespace) -> int:
             "127.0.0.1, or say --allow-remote."
         )
         return USAGE_ERROR
-    from gateway.server import listen, tune  # heavy: only `serve` needs it
+    from gateway.server.server import listen, tune  # heavy: only `serve` needs it
 
     server = config.server
     if listener is not None:
@@ -427,10 +428,10 @@ def _run(options: argparse.Namespace, config: Config, listener: socket.socket) -
 
 
 async def _serve_until_signal(options: argparse.Namespace, config: Config, listener: socket.socket) -> None:
-    from gateway.agent_help import programs_not_found
-    from gateway.agents import AgentCatalogue
+    from gateway.agents.catalogue import AgentCatalogue
+    from gateway.agents.help import programs_not_found
     from gateway.app import Gateway
-    from gateway.server import serve
+    from gateway.server.server import serve
 
     for words in programs_not_found(AgentCatalogue(config)):
         log.warning("%s", words)

@@ -19,76 +19,78 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway import errors, orphans
-from gateway.agents import AgentCatalogue
+from gateway import errors
+from gateway.agents.broker import Broker
+from gateway.agents.catalogue import AgentCatalogue
+from gateway.agents.spool import Intake
 from gateway.answers import Reloaded
-from gateway.api import page, slashes
-from gateway.api.admin import AdminFace
+from gateway.api import page
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
-from gateway.api.guard import Guard
+from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
-from gateway.api.mcp import McpFace
-from gateway.api.operation import json_response, openapi
-from gateway.api.ops import OpsFace
-from gateway.api.product_sockets import ProductSockets
-from gateway.api.product_staff import StaffFace
-from gateway.api.product_stats import SocketStats
-from gateway.api.product_visitors import ChatKeys
-from gateway.api.products import ProductsFace
+from gateway.api.mcp.face import McpFace
+from gateway.api.operators import AdminFace
+from gateway.api.readiness import Readiness
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
-from gateway.api.shopping import ShoppingFace
-from gateway.audit import Audit
-from gateway.auth import Gate
-from gateway.backup import refuse_half_restored
-from gateway.broker import Broker
-from gateway.census import Census, LoopLag
-from gateway.config import Config
-from gateway.config_file import NOT_RELOADED, ConfigError, changes, kept_tables
-from gateway.disk import DiskAlarm, free_bytes
+from gateway.apps.product_chat.catalogue import Products, products_of
+from gateway.apps.product_chat.desk import Desk
+from gateway.apps.product_chat.rest import ProductsFace
+from gateway.apps.product_chat.sockets import ProductSockets
+from gateway.apps.product_chat.staff import StaffFace
+from gateway.apps.product_chat.stats import SocketStats
+from gateway.apps.product_chat.store import ProductStore
+from gateway.apps.product_chat.store_sqlite import SqliteProducts
+from gateway.apps.product_chat.visitors import ChatKeys
+from gateway.apps.shop.cart import Shop, bounds_of
+from gateway.apps.shop.catalog import SHIPPED, Catalogue
+from gateway.apps.shop.store_memory import MemoryShopStore
+from gateway.apps.shop.store_sqlite import SqliteShopStore
+from gateway.apps.shop.tools import ShopTools
+from gateway.apps.shopping_assistant.face import ShoppingFace
+from gateway.auth.keys import KeyRing
+from gateway.auth.oidc import Http, Provider, verifier_of
+from gateway.auth.passes import Passes
+from gateway.auth.quotas import Quotas
+from gateway.auth.tickets import Tickets, read_secret
+from gateway.auth.tokens import TokenVerifier
+from gateway.buckets import TokenBuckets
+from gateway.config.file import NOT_RELOADED, ConfigError, changes, kept_tables
+from gateway.config.tables import Config
 from gateway.egress.caller import Caller
 from gateway.egress.mcp_client import McpClient
-from gateway.keyring import KeyRing
-from gateway.lifecycle import CloseReason
-from gateway.limits import TokenBuckets
-from gateway.lock import DataLock
-from gateway.manager import SessionManager
-from gateway.memory import Trimmer
-from gateway.metrics import Metrics
-from gateway.oidc import Http, Provider, verifier_of
-from gateway.passes import Passes
-from gateway.peer_identity import AgentsAreOwners, PeerIdentity
-from gateway.products.catalogue import Products, products_of
-from gateway.products.desk import Desk
-from gateway.quotas import Quotas
-from gateway.readiness import Readiness
-from gateway.reaper import Reaper
-from gateway.services import Services
-from gateway.shop.cart import Shop, bounds_of
-from gateway.shop.catalog import SHIPPED, Catalogue
-from gateway.shop.tools import ShopTools
-from gateway.slots import WorkerSlots
-from gateway.spool import Intake
-from gateway.starts import StartQueue
-from gateway.stores.base import Store
+from gateway.events.lifecycle import CloseReason
+from gateway.http import slashes
+from gateway.http.gate import Gate
+from gateway.http.guard import Guard
+from gateway.http.operation import json_response, openapi
+from gateway.maintenance.backup import refuse_half_restored
+from gateway.maintenance.disk import DiskAlarm, free_bytes
+from gateway.maintenance.lock import DataLock
+from gateway.principal import tenant_of
+from gateway.sessions.census import Census, LoopLag
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.reaper import Reaper
+from gateway.sessions.services import Services
+from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.starts import StartQueue
+from gateway.stores.contract import Store
 from gateway.stores.credentials import CredentialStore
-from gateway.stores.memory import MemoryStore
-from gateway.stores.memory_shop import MemoryShopStore
-from gateway.stores.products import ProductStore
-from gateway.stores.sqlite import SqliteStore
-from gateway.stores.sqlite_credentials import SqliteCredentials
-from gateway.stores.sqlite_products import SqliteProducts
-from gateway.stores.sqlite_shop import SqliteShopStore
-from gateway.tasks import BackgroundTasks
-from gateway.tenants import tenant_of
-from gateway.tickets import Tickets, read_secret
-from gateway.tokens import TokenVerifier
-from gateway.tracing import tracer
-from gateway.usage import UsageSampler
+from gateway.stores.memory.store import MemoryStore
+from gateway.stores.sqlite.credentials import SqliteCredentials
+from gateway.stores.sqlite.store import SqliteStore
+from gateway.telemetry.audit import Audit
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tasks import BackgroundTasks
+from gateway.telemetry.tracing import tracer
 from gateway.version import VERSION
-from gateway.walls import WalledSpawner
-from gateway.workspace import Workspaces
+from gateway.workers import orphans
+from gateway.workers.memory import Trimmer
+from gateway.workers.peer_identity import AgentsAreOwners, PeerIdentity
+from gateway.workers.usage import UsageSampler
+from gateway.workers.walls import WalledSpawner
+from gateway.workers.workspace import Workspaces
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import aiohttp
 import psutil
 
 from gateway.client import GatewayClient
-from gateway.door import address, read_token
+from gateway.server.operators_socket import address, read_token
 
 ROOT: Final = pathlib.Path(__file__).parent.parent
 SCENARIOS: Final = ROOT / "tests" / "scenarios"

@@ -16,8 +16,10 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from gateway import __main__, events, server  # noqa: E402 - the line above makes it importable
-from gateway.stores import writer  # noqa: E402
+from gateway import __main__  # noqa: E402 - the line above makes it importable
+from gateway.events import facts as events  # noqa: E402 - the line above makes it importable
+from gateway.server import server  # noqa: E402 - the line above makes it importable
+from gateway.stores.sqlite import writer  # noqa: E402
 
 PLANT = "plant"
 POISON = "poison"

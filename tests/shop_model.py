@@ -20,7 +20,7 @@ from typing import Any, Final
 import aiohttp
 from msgspec import Struct, field
 
-from gateway.shop.catalog import SHIPPED
+from gateway.apps.shop.catalog import SHIPPED
 from tests.gateways import running_gateway
 from tests.mcp_clients import PRODUCT, call, result, text_of
 

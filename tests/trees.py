@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from gateway import trees
+from gateway.workers import trees
 
 MEMORY: Final = "/dev/shm"
 

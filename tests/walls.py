@@ -19,11 +19,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from gateway import forks, grants
-from gateway.config import WorkersConfig
-from gateway.forks import ForkWorker
-from gateway.spawner import base_environment
-from gateway.walls import WalledSpawner
+from gateway.agents import grants
+from gateway.config.tables import WorkersConfig
+from gateway.workers import forks
+from gateway.workers.forks import ForkWorker
+from gateway.workers.spawner import base_environment
+from gateway.workers.walls import WalledSpawner
 from worker.spec import Limits, Network, Profile, Sandbox, SpawnRequest
 
 User = Literal["root", "nobody"]
@@ -33,7 +34,7 @@ NOBODY: Final = 61_234
 PATIENCE_SECONDS: Final = 60
 FIRST_UID: Final = 210_000
 _AS_NOBODY: Final = (
-    "import ctypes, os, sys; sys.path += sys.argv[3:]; import worker.forkserver as server; "
+    "import ctypes, os, sys; sys.path += sys.argv[3:]; import worker.forkserver.server as server; "
     f"os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3); "
     "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0); "
     "server.main(int(sys.argv[1]), sys.argv[2])"

@@ -2,7 +2,7 @@
 
 import sys
 
-from worker.agent import main
+from worker.agent.agent import main
 
 if __name__ == "__main__":
     sys.exit(main(0, 1))

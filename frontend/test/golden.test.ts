@@ -1,4 +1,4 @@
-/** The fold of reduce.ts is the fold of gateway/chat.py: both read tests/golden/. */
+/** The fold of reduce.ts is the fold of gateway/events/fold.py: both read tests/golden/. */
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";

@@ -17,10 +17,15 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import cookies
 from gateway.answers import CommandAnswer
-from gateway.api import servers
-from gateway.api.operation import (
+from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
+from gateway.auth.quotas import Account
+from gateway.buckets import Gauge, TokenBuckets
+from gateway.errors import InvalidField, MessageTooLong, RateLimited, SessionEnded, TooManyStreams
+from gateway.events.fold import Outside, State, StateMessage
+from gateway.http import cookies
+from gateway.http.gate import ANSWER_HEADERS, Gate, is_by_https, principal_of
+from gateway.http.operation import (
     IDEMPOTENCY_KEY,
     SESSION_ID_HEADER,
     SESSION_ID_QUERY,
@@ -30,7 +35,7 @@ from gateway.api.operation import (
     Spoken,
     json_response,
 )
-from gateway.api.reading import (
+from gateway.http.reading import (
     cookie_session_id,
     cursor_of,
     named_session_id,
@@ -39,18 +44,13 @@ from gateway.api.reading import (
     read_body,
     session_cookie_name,
 )
-from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
-from gateway.auth import ANSWER_HEADERS, Gate, is_by_https, principal_of
-from gateway.chat import Outside, State, StateMessage
-from gateway.errors import InvalidField, MessageTooLong, RateLimited, SessionEnded, TooManyStreams
-from gateway.idempotency import Idempotency
-from gateway.limits import Gauge, TokenBuckets
-from gateway.manager import SessionManager, new_session_id
-from gateway.metrics import Readers
-from gateway.quotas import Account
-from gateway.services import Services
-from gateway.session import Session
-from gateway.turns import Turn
+from gateway.sessions import servers
+from gateway.sessions.idempotency import Idempotency
+from gateway.sessions.manager import SessionManager, new_session_id
+from gateway.sessions.services import Services
+from gateway.sessions.session import Session
+from gateway.sessions.turns import Turn
+from gateway.telemetry.metrics import Readers
 
 T = TypeVar("T")
 

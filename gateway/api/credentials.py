@@ -13,17 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.answers import KeyList, KeySummary, MintedKey, Reloaded, TenantList, TenantSummary
-from gateway.api.operation import Operation, Spoken, json_response
-from gateway.api.reading import read_body
-from gateway.auth import Gate, is_subject, principal_of
-from gateway.config import DAY_MILLISECONDS, DEFAULT_TENANT
-from gateway.config_file import ConfigError
+from gateway.auth.keys import KeyRing
+from gateway.config.file import ConfigError
+from gateway.config.tables import DAY_MILLISECONDS, DEFAULT_TENANT
 from gateway.errors import Forbidden, InvalidField, KeyNotFound
-from gateway.events import iso
-from gateway.keyring import KeyRing
-from gateway.services import Services
+from gateway.events.facts import iso
+from gateway.http.gate import Gate, is_subject, principal_of
+from gateway.http.operation import Operation, Spoken, json_response
+from gateway.http.reading import read_body
+from gateway.principal import IMPLIED, Principal, reach, with_implied
+from gateway.sessions.services import Services
 from gateway.stores.credentials import ApiKey, CredentialStore
-from gateway.tenants import IMPLIED, Principal, reach, with_implied
 
 NAME_CHARACTERS: Final = 100
 NAME_WORDS: Final = f"1 to {NAME_CHARACTERS} printable characters"

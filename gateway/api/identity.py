@@ -13,16 +13,16 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from gateway.api.operation import Operation, Parameter, json_response
-from gateway.api.reading import public_base, read_body
-from gateway.auth import Gate, principal_from, principal_of
+from gateway.auth.oidc import Provider, ProviderFailed
 from gateway.errors import Forbidden, RouteNotFound, SignInFailed, Unauthorized
-from gateway.events import iso
-from gateway.manager import SessionManager
-from gateway.oidc import Provider, ProviderFailed
-from gateway.services import Services
+from gateway.events.facts import iso
+from gateway.http.gate import Gate, principal_from, principal_of
+from gateway.http.operation import Operation, Parameter, json_response
+from gateway.http.reading import public_base, read_body
+from gateway.principal import Principal
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.services import Services
 from gateway.stores.credentials import CredentialStore
-from gateway.tenants import Principal
 
 SIGN_IN_SECONDS: Final = 600
 HANDOVER_SECONDS: Final = 600

@@ -15,7 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
-from gateway.api.operation import (
+from gateway.errors import GatewayError, InvalidField, SessionNotFound
+from gateway.events.facts import iso
+from gateway.events.fold import ChatState
+from gateway.events.lifecycle import CloseReason, SessionState
+from gateway.http.gate import principal_of
+from gateway.http.operation import (
     IDEMPOTENCY_KEY,
     Operation,
     Parameter,
@@ -24,18 +29,13 @@ from gateway.api.operation import (
     json_response,
     one_by_one,
 )
-from gateway.api.reading import checked_session_id, query_int, read_body
-from gateway.auth import principal_of
-from gateway.chat import ChatState
-from gateway.errors import GatewayError, InvalidField, SessionNotFound
-from gateway.eventlog import EventLog
-from gateway.events import iso
-from gateway.idempotency import Idempotency
-from gateway.lifecycle import CloseReason, SessionState
-from gateway.manager import SessionManager, new_session_id
-from gateway.services import Services
-from gateway.session import Session
-from gateway.stores.base import SessionRecord
+from gateway.http.reading import checked_session_id, query_int, read_body
+from gateway.sessions.idempotency import Idempotency
+from gateway.sessions.log import EventLog
+from gateway.sessions.manager import SessionManager, new_session_id
+from gateway.sessions.services import Services
+from gateway.sessions.session import Session
+from gateway.stores.contract import SessionRecord
 
 TITLE_CHARACTERS = 200
 EXPORT_PAGE_BYTES = 256 * 1024

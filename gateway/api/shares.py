@@ -18,17 +18,17 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.operation import Operation, json_response
-from gateway.api.reading import checked_session_id, cursor_of, public_base, query_view, read_body
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
-from gateway.auth import principal_of
-from gateway.chat import State
+from gateway.buckets import Gauge
 from gateway.errors import InvalidField, SessionNotFound, ShareNotFound, TooManyStreams
-from gateway.events import iso
-from gateway.limits import Gauge
-from gateway.manager import SessionManager
-from gateway.services import Services
-from gateway.stores.base import SessionRecord
+from gateway.events.facts import iso
+from gateway.events.fold import State
+from gateway.http.gate import principal_of
+from gateway.http.operation import Operation, json_response
+from gateway.http.reading import checked_session_id, cursor_of, public_base, query_view, read_body
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.services import Services
+from gateway.stores.contract import SessionRecord
 from gateway.stores.credentials import CredentialStore, Share, SharedSession
 
 MAX_HOURS: Final = 24 * 365

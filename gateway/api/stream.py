@@ -21,13 +21,13 @@ from typing import Final
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 
-from gateway.api.operation import Parameter
-from gateway.chat import ChatState, Elsewhere, Outside
-from gateway.eventlog import EventLog
-from gateway.events import Event, in_one_line, merged
-from gateway.manager import SessionManager, Shelf
-from gateway.session import Session
-from gateway.tenures import Tenure
+from gateway.events.facts import Event, in_one_line, merged
+from gateway.events.fold import ChatState, Elsewhere, Outside
+from gateway.http.operation import Parameter
+from gateway.sessions.log import EventLog
+from gateway.sessions.manager import SessionManager, Shelf
+from gateway.sessions.session import Session
+from gateway.sessions.tenures import Tenure
 
 HEARTBEAT_SECONDS: Final = 10.0
 """A proxy in the way was seen to cut streams that were quiet for 16 s."""

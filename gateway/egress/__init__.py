@@ -1,1 +1,4 @@
-"""What the gateway calls on somebody else's behalf, and which addresses it may lead to."""
+"""Connections that the gateway makes for sessions: addresses that people name, MCP servers.
+
+Imports `workers`, `telemetry`, `config` and what lies below.
+"""

@@ -27,15 +27,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec import Struct
 from yarl import URL
 
-from gateway.egress.addresses import (
-    is_address,
-    is_host,
-    is_local_name,
-    is_named,
-    line_to_add,
-    plain_host,
-    reach,
-)
+from gateway.config.hosts import is_address, is_host, is_local_name, is_named, line_to_add, plain_host, reach
 from gateway.egress.lookup import Lookup, LookupFailed
 
 ANSWER_BYTES: Final = 1024 * 1024

@@ -15,7 +15,7 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 
-from gateway.config_file import load
+from gateway.config.file import load
 from tests.gateways import ROOT, RunningGateway
 from tests.shared import SHARED, shared_gateway
 

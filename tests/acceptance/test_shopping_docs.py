@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from gateway.config_file import load
+from gateway.config.file import load
 from tests.gateways import ROOT, RunningGateway
 from tests.shared import SHARED, shared_gateway
 

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from gateway.stores.base import SessionRecord, Store, Tombstone
+from gateway.stores.contract import SessionRecord, Store, Tombstone
 from gateway.stores.credentials import ApiKey, CredentialStore, Share, Use
-from gateway.stores.memory import MemoryStore
-from gateway.stores.sqlite import SqliteStore
-from gateway.stores.sqlite_credentials import SqliteCredentials
+from gateway.stores.memory.store import MemoryStore
+from gateway.stores.sqlite.credentials import SqliteCredentials
+from gateway.stores.sqlite.store import SqliteStore
 
 
 class Stores(Struct):

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway import events as ev
+from gateway.apps.product_chat.store import ProductStore
+from gateway.apps.product_chat.store_sqlite import SqliteProducts
 from gateway.errors import GatewayError
-from gateway.events import Event
-from gateway.stores.base import SessionRecord, Store, Tombstone
-from gateway.stores.memory import MemoryStore
-from gateway.stores.products import ProductStore
-from gateway.stores.sqlite import SqliteStore
-from gateway.stores.sqlite_products import SqliteProducts
+from gateway.events import facts as ev
+from gateway.events.facts import Event
+from gateway.stores.contract import SessionRecord, Store, Tombstone
+from gateway.stores.memory.store import MemoryStore
+from gateway.stores.sqlite.store import SqliteStore
 
 
 class Sink:

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from gateway.apps.shop.store import Bounds, Cart, Line, Moment, ShopKey, ShopStore
+from gateway.apps.shop.store_memory import MemoryShopStore
+from gateway.apps.shop.store_sqlite import SqliteShopStore
 from gateway.errors import CartFull, CartLimit, PreferencesTooLarge, SessionLimit, StoreFull
-from gateway.stores.memory_shop import MemoryShopStore
-from gateway.stores.shop import Bounds, Cart, Line, Moment, ShopKey, ShopStore
-from gateway.stores.sqlite import SqliteStore
-from gateway.stores.sqlite_shop import SqliteShopStore
+from gateway.stores.sqlite.store import SqliteStore
 
 BOUNDS = Bounds(lines=5, conversations=1_050, preference_keys=3, preference_bytes=100, purchases=2)
 ALICE = ShopKey("t", "t/alice", "c")

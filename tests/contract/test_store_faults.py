@@ -13,12 +13,13 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from gateway import events as ev
 from gateway.errors import StoreFailed
-from gateway.eventlog import EventLog
-from gateway.events import Event
-from gateway.stores import file_watch, sqlite_log, writer
-from gateway.stores.sqlite import SqliteStore
+from gateway.events import facts as ev
+from gateway.events.facts import Event
+from gateway.sessions.log import EventLog
+from gateway.stores.sqlite import file_watch, writer
+from gateway.stores.sqlite import log as sqlite_log
+from gateway.stores.sqlite.store import SqliteStore
 from tests.contract.test_stores import Collector, delta, filled, record
 
 LOOK_SECONDS: Final = 0.02

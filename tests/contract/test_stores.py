@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from gateway import events as ev
 from gateway.errors import GatewayError, SessionExists, StoreFailed
-from gateway.events import Event
-from gateway.stores import sqlite_log, writer
-from gateway.stores.base import Remembered, SessionRecord, Store, Tombstone
-from gateway.stores.memory import MemoryStore
-from gateway.stores.sqlite import SqliteStore, numbered
+from gateway.events import facts as ev
+from gateway.events.facts import Event
+from gateway.stores.contract import Remembered, SessionRecord, Store, Tombstone
+from gateway.stores.memory.store import MemoryStore
+from gateway.stores.sqlite import log as sqlite_log
+from gateway.stores.sqlite import writer
+from gateway.stores.sqlite.store import SqliteStore, numbered
 
 DAY = 24 * 3600 * 1000
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from gateway.config_file import load
+from gateway.config.file import load
 from gateway.version import VERSION
 from tests.deploy.charts import RELEASE, rendered
 from tests.deploy.tools import DEPLOY, run, tool
@@ -107,7 +107,7 @@ def test_systemd_finds_the_service_as_exposed_as_the_readme_says(units: pathlib.
 
 
 def test_the_service_takes_nothing_away_that_strict_walls_need() -> None:
-    """Each of these makes the kernel refuse what worker/sandbox.py does."""
+    """Each of these makes the kernel refuse what worker/sandbox/walls.py does."""
     settings = re.findall(
         r"^(\w+)=", (DEPLOY / "systemd" / "agent-gateway.service").read_text(), flags=re.MULTILINE
     )

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from gateway.config_file import load
+from gateway.config.file import load
 from tests.docs.documents import DOCUMENTS, MAPS, Block, blocks
 from tests.gateways import ROOT, running_gateway
 

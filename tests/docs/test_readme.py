@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 
-from gateway.config_file import load
+from gateway.config.file import load
 from tests.deploy.tools import tool
 from tests.docs.documents import blocks
 from tests.docs.test_documents import PROLOGUE, free_port, with_ports

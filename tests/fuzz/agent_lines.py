@@ -29,20 +29,20 @@ if __name__ == "__main__":  # as a program: where the functions below are import
 with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else contextlib.nullcontext():
     import msgspec
 
-    from gateway import events as ev
-    from gateway.agent import AgentError, AgentGone, WireError
-    from gateway.agents import Agent
-    from gateway.broker import Broker
-    from gateway.chat import ChatState, Outside
-    from gateway.compaction import compacted
-    from gateway.config import Config
-    from gateway.peer import AgentPeer
-    from gateway.quotas import Account
-    from gateway.shop.tools import Answer
-    from gateway.spool import Intake
-    from gateway.stores.base import SessionRecord
-    from gateway.toolbox import Toolbox
-    from gateway.turns import Turn
+    from gateway.agents.broker import Broker
+    from gateway.agents.catalogue import Agent
+    from gateway.agents.connection import AgentError, AgentGone, WireError
+    from gateway.agents.peer import AgentPeer
+    from gateway.agents.spool import Intake
+    from gateway.agents.toolsets import Toolbox
+    from gateway.apps.shop.tools import Answer
+    from gateway.auth.quotas import Account
+    from gateway.config.tables import Config
+    from gateway.events import facts as ev
+    from gateway.events.compaction import compacted
+    from gateway.events.fold import ChatState, Outside
+    from gateway.sessions.turns import Turn
+    from gateway.stores.contract import SessionRecord
     from tests.handlers import Unbounded
     from worker.foreign import LARGEST
 

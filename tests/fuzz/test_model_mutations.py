@@ -11,11 +11,11 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from gateway.completion import Answer, ModelError, error_words, plain_json
+from gateway.agents.completion import Answer, ModelError, error_words, plain_json
 from tests.fuzz import mutations
+from worker.agent.loop import RequestFailed
+from worker.agent.model import Delta, Finish, _read_stream
 from worker.foreign import LARGEST
-from worker.loop import RequestFailed
-from worker.model import Delta, Finish, _read_stream
 
 SEED: Final = int(os.environ.get("FUZZ_SEED", "1"))
 CASES: Final = int(os.environ.get("FUZZ_CASES", "100"))

@@ -9,10 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway import events as ev
 from gateway.api.sessions import _jsonl
-from gateway.eventlog import EventLog
-from gateway.stores.memory import MemoryStore
+from gateway.events import facts as ev
+from gateway.sessions.log import EventLog
+from gateway.stores.memory.store import MemoryStore
 from tests.gateways import RunningGateway
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import StreamReader, open_stream

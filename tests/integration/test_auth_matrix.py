@@ -12,8 +12,8 @@ import pytest_asyncio
 from msgspec import Struct
 
 from gateway.app import Gateway
-from gateway.config import Config
-from gateway.tenants import IMPLIED
+from gateway.config.tables import Config
+from gateway.principal import IMPLIED
 from tests.gateways import RunningGateway
 from tests.issuer import Issuer
 from tests.shared import SHARED, Answer, ask, shared_gateway

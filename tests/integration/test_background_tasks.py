@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from gateway import tasks
 from gateway.app import Gateway
-from gateway.config import Config
-from gateway.session import Session
-from gateway.workspace import Workspaces
+from gateway.config.tables import Config
+from gateway.sessions.session import Session
+from gateway.telemetry import tasks
+from gateway.workers.workspace import Workspaces
 from tests.shared import eventually
 
 

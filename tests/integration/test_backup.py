@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway import backup, trees
-from gateway.config import Config
-from gateway.stores.sqlite import MIGRATIONS, damage, numbered
+from gateway.config.tables import Config
+from gateway.maintenance import backup
+from gateway.stores.sqlite.store import MIGRATIONS, damage, numbered
+from gateway.workers import trees
 from tests.gateways import RunningGateway, running_gateway
 from tests.integration.test_command_line import typed
 from tests.shared import eventually

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.broker import READ_BUFFER_BYTES, Broker
-from gateway.completion import ModelDelta, ModelError, ModelRequest, ModelResult
-from gateway.config import ModelConfig
+from gateway.agents.broker import READ_BUFFER_BYTES, Broker
+from gateway.agents.completion import ModelDelta, ModelError, ModelRequest, ModelResult
+from gateway.config.tables import ModelConfig
 from tests.fake_model import MODEL, Behaviour, FakeModel, fake_model
 
 KEY = "sk-canary-0123456789abcdef"
@@ -464,7 +464,7 @@ async def test_without_a_model_or_a_key(model: FakeModel, monkeypatch: pytest.Mo
 async def test_an_event_without_end_is_refused_in_bounded_memory(
     model: FakeModel, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.completion.LINE_LIMIT_BYTES", 1_000_000)
+    monkeypatch.setattr("gateway.agents.completion.LINE_LIMIT_BYTES", 1_000_000)
     model.behaviour = Behaviour(raw=(b'data: {"', *[b"x" * 50_000] * 50))
     assert (await caller.fail()).code == "model_bad_answer"
 

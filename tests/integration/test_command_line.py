@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from gateway.stores.sqlite import numbered
+from gateway.stores.sqlite.store import numbered
 from tests.gateways import ROOT, running_gateway
 from tests.shared import ask, eventually
 from tests.streams import state_when

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 import psutil
 import pytest
 
-from gateway.server import listen
+from gateway.server.server import listen
 from tests.gateways import RunningGateway, running_gateway
 from tests.raw import Raw, raw, request
 from tests.shared import eventually, fresh_id

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from gateway.tenants import Principal
-from gateway.tickets import Tickets, read_secret
+from gateway.auth.tickets import Tickets, read_secret
+from gateway.principal import Principal
 from tests.gateways import RunningGateway, running_gateway
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 

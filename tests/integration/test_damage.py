@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import StoreDamaged
-from gateway.stores import sqlite_log, writer
-from gateway.stores.sqlite import SqliteStore, damage
+from gateway.stores.sqlite import log as sqlite_log
+from gateway.stores.sqlite import writer
+from gateway.stores.sqlite.store import SqliteStore, damage
 from tests.contract.test_stores import Collector, delta, filled, record
 from tests.gateways import RunningGateway, running_gateway
 from tests.integration.test_command_line import typed

@@ -14,8 +14,8 @@ import msgspec
 import psutil
 import pytest
 
-from gateway import forks
-from gateway.spawner import StartFailed
+from gateway.workers import forks
+from gateway.workers.spawner import StartFailed
 from tests.gateways import is_running
 from tests.walls import PYTHON, Inmate, finds, yard
 from worker import acp, spec
@@ -47,7 +47,7 @@ async def turn(inmate: Inmate, text: str = "hello") -> bytes:
 async def test_a_child_imports_nothing_that_its_parent_had_not(profile: Profile) -> None:
     """Each module that a child imports is paid for once a session instead of once."""
     script = (
-        "import sys; sys.path += sys.argv[2:]; import os, worker.forkserver as server\n"
+        "import sys; sys.path += sys.argv[2:]; import os, worker.forkserver.server as server\n"
         "from worker import agent\n"
         "serve = agent.main\n"
         "def main(*fds):\n"

@@ -13,7 +13,7 @@ import msgspec
 import psutil
 import pytest
 
-from gateway import forks, orphans
+from gateway.workers import forks, orphans
 from tests.gateways import RunningGateway, is_running
 from tests.shared import eventually
 from tests.streams import open_stream
@@ -152,7 +152,7 @@ async def test_one_that_stands_still_before_it_is_ready_is_replaced(monkeypatch:
         with monkeypatch.context() as planted:
             stops = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
             planted.setattr(forks, "_PROGRAM", stops)
-            planted.setattr("gateway.walls.READY_SECONDS", 0.2)
+            planted.setattr("gateway.workers.walls.READY_SECONDS", 0.2)
             os.kill(pid, signal.SIGKILL)
             await eventually(lambda: _is(here.spawner.server_pid not in (0, pid)))
         await eventually(lambda: _is(here.spawner.is_ready))

@@ -10,7 +10,7 @@ import pytest_asyncio
 from starlette.routing import Route
 
 from gateway.app import Gateway
-from gateway.config import Config
+from gateway.config.tables import Config
 from tests.gateways import RunningGateway
 from tests.shared import SHARED, fresh_id, shared_gateway
 

@@ -20,11 +20,11 @@ import msgspec
 import psutil
 import pytest
 
-from gateway.spawner import why_ended
+from gateway.workers.spawner import why_ended
 from tests.gateways import running_gateway
 from tests.walls import NOBODY, PYTHON, User, Yard, yard
-from worker import groups, hierarchies
-from worker.groups import Groups
+from worker.forkserver import groups, hierarchies
+from worker.forkserver.groups import Groups
 from worker.spec import Counting, Limits, Profile
 
 ROOT: Final = pathlib.Path(__file__).parents[2]
@@ -47,7 +47,7 @@ COUNTS: Final = (
 def counting() -> Counting:
     """What can be made here."""
     code = (
-        "import msgspec, os, sys; from worker.groups import Groups; "
+        "import msgspec, os, sys; from worker.forkserver.groups import Groups; "
         "groups = Groups(sys.argv[1], os.getpid()); groups.open(); "
         "print(msgspec.json.encode(groups.counting()).decode()); groups.close()"
     )

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, cast
 import psutil
 import pytest
 
-from gateway.peer_identity import PeerIdentity
+from gateway.workers.peer_identity import PeerIdentity
 from tests.gateways import RunningGateway, running_gateway
 from tests.hostile import card
 from tests.ordinary import as_ordinary

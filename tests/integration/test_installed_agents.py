@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.agents import Agent
+from gateway.agents.catalogue import Agent
 from tests.gateways import running_gateway
 from tests.walls import USERS, User, yard
 from worker.spec import Profile

@@ -12,12 +12,12 @@ from typing import Any
 
 import aiohttp
 
-from gateway.config import ShopConfig
-from gateway.shop.cart import Shop
-from gateway.shop.catalog import SHIPPED, Catalogue
-from gateway.shop.tools import Caller, ShopTools
-from gateway.stores.memory_shop import MemoryShopStore
-from gateway.stores.shop import ShopKey
+from gateway.apps.shop.cart import Shop
+from gateway.apps.shop.catalog import SHIPPED, Catalogue
+from gateway.apps.shop.store import ShopKey
+from gateway.apps.shop.store_memory import MemoryShopStore
+from gateway.apps.shop.tools import Caller, ShopTools
+from gateway.config.tables import ShopConfig
 from tests.gateways import ROOT, RunningGateway, running_gateway
 from tests.mcp_clients import PRODUCT, call, post, result, said, text_of
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.api.mcp_conversation import MalformedConversation, Named, Origin, caller_of
-from gateway.stores.shop import ShopKey
-from gateway.tenants import Principal
+from gateway.api.mcp.conversation import MalformedConversation, Named, Origin, caller_of
+from gateway.apps.shop.store import ShopKey
+from gateway.principal import Principal
 from tests.gateways import RunningGateway, running_gateway
 from tests.mcp_clients import PRODUCT, call, cart, post, refusal, result, said, text_of
 from tests.shared import SHARED, fresh_id, shared_gateway

@@ -11,7 +11,7 @@ import msgspec
 import psutil
 import pytest
 
-from gateway import orphans
+from gateway.workers import orphans
 
 FAMILY = (
     "import subprocess, sys, time; "

@@ -14,10 +14,10 @@ from typing import Any, Final, cast
 import msgspec
 import pytest
 
-from gateway import agent
-from gateway.agent import AgentConnection
-from gateway.spawner import Worker
-from gateway.spool import Intake
+from gateway.agents import connection as agent
+from gateway.agents.connection import AgentConnection
+from gateway.agents.spool import Intake
+from gateway.workers.spawner import Worker
 from tests.handlers import Unbounded
 from worker import acp
 

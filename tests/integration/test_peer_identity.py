@@ -17,9 +17,9 @@ from typing import Any, Final, cast
 
 import pytest
 
-from gateway.config import Config
-from gateway.config_file import load
-from gateway.peer_identity import (
+from gateway.config.file import load
+from gateway.config.tables import Config
+from gateway.workers.peer_identity import (
     AGENT,
     ELSEWHERE,
     UNKNOWN,
@@ -29,11 +29,11 @@ from gateway.peer_identity import (
     PeerIdentity,
     own_addresses,
 )
-from gateway.sockdiag import SockDiag
+from gateway.workers.sockdiag import SockDiag
 from tests.gateways import running_gateway
 from tests.ordinary import as_ordinary, directory_of_its_own, launcher
 from tests.walls import NOBODY, PYTHON
-from worker import hierarchies
+from worker.forkserver import hierarchies
 from worker.spec import Counting
 
 ROOT: Final = pathlib.Path(__file__).parents[2]

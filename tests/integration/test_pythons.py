@@ -21,9 +21,9 @@ LOCK: Final = ROOT / "requirements.txt"
 PROGRAM: Final = """
 import asyncio, json, os, pathlib, sys, tempfile
 sys.path.insert(0, sys.argv[1])
-from gateway.config import WorkersConfig
-from gateway.spawner import base_environment
-from gateway.walls import WalledSpawner
+from gateway.config.tables import WorkersConfig
+from gateway.workers.spawner import base_environment
+from gateway.workers.walls import WalledSpawner
 from worker import acp
 from worker.spec import SpawnRequest
 
@@ -71,8 +71,8 @@ with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
     asyncio.run(main(pathlib.Path(directory)))
 """
 IMPORTS_NOTHING: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import worker.agent as agent; before = set(sys.modules); "
-    "agent.warm_up(); print(sorted(set(sys.modules) - before))"
+    "import sys; sys.path.insert(0, sys.argv[1]); import worker.agent.agent as agent; "
+    "before = set(sys.modules); agent.warm_up(); print(sorted(set(sys.modules) - before))"
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from gateway.stores import file_watch
+from gateway.stores.sqlite import file_watch
 from tests.gateways import running_gateway
 from tests.integration.test_backup import back_up, said
 from tests.integration.test_command_line import typed

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from gateway.spawner import StartFailed, why_ended
+from gateway.workers.spawner import StartFailed, why_ended
 from tests.walls import PYTHON, USERS, User, yard
 from worker.spec import Limits, Profile, Sandbox
 

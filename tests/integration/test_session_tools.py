@@ -12,21 +12,21 @@ from typing import Any, Final
 
 import pytest_asyncio
 
-from gateway.agents import AgentCatalogue
-from gateway.broker import Broker
-from gateway.chat import ChatState
-from gateway.config import AgentConfig, Config, ModelConfig, ShopConfig
-from gateway.peer import AgentPeer
-from gateway.quotas import Account
-from gateway.shop.cart import Shop
-from gateway.shop.catalog import SHIPPED, Catalogue
-from gateway.shop.tools import ShopTools
-from gateway.spool import Intake
-from gateway.stores.base import SessionRecord
-from gateway.stores.memory_shop import MemoryShopStore
-from gateway.stores.shop import ShopKey
-from gateway.toolbox import Toolbox
-from gateway.turns import Turn
+from gateway.agents.broker import Broker
+from gateway.agents.catalogue import AgentCatalogue
+from gateway.agents.peer import AgentPeer
+from gateway.agents.spool import Intake
+from gateway.agents.toolsets import Toolbox
+from gateway.apps.shop.cart import Shop
+from gateway.apps.shop.catalog import SHIPPED, Catalogue
+from gateway.apps.shop.store import ShopKey
+from gateway.apps.shop.store_memory import MemoryShopStore
+from gateway.apps.shop.tools import ShopTools
+from gateway.auth.quotas import Account
+from gateway.config.tables import AgentConfig, Config, ModelConfig, ShopConfig
+from gateway.events.fold import ChatState
+from gateway.sessions.turns import Turn
+from gateway.stores.contract import SessionRecord
 from tests.fake_model import FakeModel, fake_model
 from tests.gateways import RunningGateway, running_gateway
 from tests.handlers import Unbounded

@@ -114,7 +114,7 @@ async def test_a_collector_that_is_down_holds_up_nobody(tmp_path: pathlib.Path) 
 
 
 def test_an_endpoint_without_the_extra_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gateway.tracing import NO_TRACER, TracingMissing, tracer
+    from gateway.telemetry.tracing import NO_TRACER, TracingMissing, tracer
 
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 import psutil
 
-from gateway import orphans
+from gateway.workers import orphans
 from tests.fake_model import Behaviour, fake_model
 from tests.gateways import RunningGateway, running_gateway
 from tests.scrapes import scrape
@@ -152,7 +152,9 @@ async def test_model_calls_and_tokens_have_the_names_that_dashboards_know(tmp_pa
             await gateway.chat("m", "and now?")
             now = await scrape(gateway)
             overview = await gateway.get("/api/admin/overview")
-            lines = [json.loads(line) for line in gateway.log().splitlines() if '"gateway.broker"' in line]
+            lines = [
+                json.loads(line) for line in gateway.log().splitlines() if '"gateway.agents.broker"' in line
+            ]
             key = (await gateway.get("/api/admin/sessions"))["sessions"][0]["key"]
     calls, tokens = "gen_ai_client_operation_duration_seconds_count", "gen_ai_client_token_usage"
     assert now.value(calls, gen_ai_request_model="fake-model", error_type="") == 1

@@ -306,7 +306,7 @@ def test_a_scenario_with_a_mistake_ends_at_once(tmp_path: Path, scenario: str) -
 
 
 def test_every_scenario_says_what_it_is_about() -> None:
-    from worker.scripted import load
+    from worker.scripted.agent import load
 
     scenarios = sorted(SCENARIOS.glob("*.json"))
     assert len(scenarios) > 30

@@ -8,9 +8,9 @@ from typing import Any
 
 import uvicorn
 
-from gateway.config import Config, ServerConfig
-from gateway.connections import Connections
-from gateway.server import Server, _uvicorn
+from gateway.config.tables import Config, ServerConfig
+from gateway.http.connections import Connections
+from gateway.server.server import Server, _uvicorn
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:

@@ -9,7 +9,7 @@ import pathlib
 
 import pytest
 
-from gateway.config_file import ConfigError, load
+from gateway.config.file import ConfigError, load
 from tests.products.shop import CHATS, Browser, running_shop
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from gateway.config import Config
+from gateway.config.tables import Config
 from tests.gateways import ROOT
 from tests.products.shop import running_shop
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 import aiohttp
 
 from tests.history import History, LogReader, canary
-from worker.offline import answer
+from worker.agent.offline import answer
 
 TURN_SECONDS: Final = 60.0
 """A turn that takes longer, restarts included, is stuck."""

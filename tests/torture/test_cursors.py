@@ -15,8 +15,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from gateway.chat import ChatState
-from gateway.events import Event
+from gateway.events.facts import Event
+from gateway.events.fold import ChatState
 from tests.gateways import RunningGateway, running_gateway
 from tests.streams import Frame, open_stream, state_when
 from tests.unit.test_chat import event_of, fold_of

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import pathlib
 
-from gateway import events as ev
 from gateway.errors import StoreFull
-from gateway.eventlog import RESERVE_AHEAD, EventLog
-from gateway.events import Event
-from gateway.stores.base import SessionRecord, Sink
-from gateway.stores.memory import MemoryStore
-from gateway.stores.sqlite import SqliteStore
-from gateway.stores.sqlite_log import COMPACT_BATCH
+from gateway.events import facts as ev
+from gateway.events.facts import Event
+from gateway.sessions.log import RESERVE_AHEAD, EventLog
+from gateway.stores.contract import SessionRecord, Sink
+from gateway.stores.memory.store import MemoryStore
+from gateway.stores.sqlite.log import COMPACT_BATCH
+from gateway.stores.sqlite.store import SqliteStore
 from tests.torture.test_cursors import shown
 from tests.unit.test_chat import fold_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
-from gateway.addresses import (
+from gateway.config.addresses import (
     Route,
     caller,
     host_and_port,

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 from msgspec import Raw
 
-from gateway.agent import AgentConnection, WireError, _Reader
-from gateway.spool import Intake
+from gateway.agents.connection import AgentConnection, WireError, _Reader
+from gateway.agents.spool import Intake
 from tests.handlers import Unbounded
 from worker import acp
 from worker.foreign import OnOdd, ignored

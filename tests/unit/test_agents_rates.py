@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from gateway.api.guard import Guard
-from gateway.passes import PREFIX, Passes
-from gateway.stores.shop import ShopKey
+from gateway.apps.shop.store import ShopKey
+from gateway.auth.passes import PREFIX, Passes
+from gateway.http.guard import Guard
 
 KEY = ShopKey("default", "default/local", "s")
 

@@ -19,11 +19,12 @@ from typing import Final
 import msgspec
 import pytest
 
-from gateway import archive, trees
-from gateway.archive import BackupFailed, Trailer
-from gateway.backup import back_up, read, restore, verify
-from gateway.config import Config
-from gateway.stores.sqlite import prepare
+from gateway.config.tables import Config
+from gateway.maintenance import archive
+from gateway.maintenance.archive import BackupFailed, Trailer
+from gateway.maintenance.backup import back_up, read, restore, verify
+from gateway.stores.sqlite.store import prepare
+from gateway.workers import trees
 from tests.trees import in_memory, nest, write_at
 
 KEY: Final = "k" * 24

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from gateway import logs
-from gateway.audit import FILES_KEPT, REFUSALS_AT_ONCE, Audit
-from gateway.recent import Recent
-from gateway.tenants import LOCAL
-from gateway.usage import FRESH_SECONDS, Running, UsageSampler
+from gateway.principal import LOCAL
+from gateway.telemetry import logs
+from gateway.telemetry.audit import FILES_KEPT, REFUSALS_AT_ONCE, Audit
+from gateway.telemetry.recent import Recent
+from gateway.workers.usage import FRESH_SECONDS, Running, UsageSampler
 
 
 class Clock:

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from starlette.requests import HTTPConnection
 
-from gateway.api.reading import cursor_in_query, mended
-from gateway.events import Event, MessageAdded, in_one_line
+from gateway.events.facts import Event, MessageAdded, in_one_line
+from gateway.http.reading import cursor_in_query, mended
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import chat
-from gateway import events as ev
-from gateway.chat import ChatState, Outside, State
+from gateway.events import facts as ev
+from gateway.events import fold as chat
+from gateway.events.fold import ChatState, Outside, State
 
 GOLDEN: Final = sorted((pathlib.Path(__file__).parent.parent / "golden").glob("*.json"))
 

@@ -8,10 +8,10 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import events as ev
-from gateway.chat import ChatState
-from gateway.compaction import compacted
-from gateway.events import Event, merged
+from gateway.events import facts as ev
+from gateway.events.compaction import compacted
+from gateway.events.facts import Event, merged
+from gateway.events.fold import ChatState
 from tests.unit.test_chat import GOLDEN, event_of, fold_of
 
 NAMES = st.sampled_from(["m1", "m2", "m3"])

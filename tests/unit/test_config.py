@@ -8,14 +8,14 @@ import pwd
 
 import pytest
 
-from gateway import agent_help
-from gateway.agent import AuthMethod
-from gateway.agents import Agent, AgentCatalogue
-from gateway.config import BUILT_IN, SHOP_AGENT, Config
-from gateway.config_file import ConfigError, load
-from gateway.known_agents import KNOWN_AGENTS
-from gateway.products import catalogue
-from gateway.shop import catalog
+from gateway.agents import help as agent_help
+from gateway.agents.catalogue import Agent, AgentCatalogue
+from gateway.agents.connection import AuthMethod
+from gateway.apps.product_chat import catalogue
+from gateway.apps.shop import catalog
+from gateway.config.file import ConfigError, load
+from gateway.config.known_agents import KNOWN_AGENTS
+from gateway.config.tables import BUILT_IN, SHOP_AGENT, Config
 from tests.gateways import ROOT
 
 

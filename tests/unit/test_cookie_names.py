@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway.cookies import header, name_of, of_other_ports
+from gateway.http.cookies import header, name_of, of_other_ports
 
 
 @pytest.mark.parametrize(

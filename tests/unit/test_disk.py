@@ -8,9 +8,9 @@ import pathlib
 
 import pytest
 
-from gateway.config import Config
-from gateway.disk import AGAIN_SECONDS, DiskAlarm, free_bytes
-from gateway.readiness import disk_check
+from gateway.api.readiness import disk_check
+from gateway.config.tables import Config
+from gateway.maintenance.disk import AGAIN_SECONDS, DiskAlarm, free_bytes
 
 MIB = 1024 * 1024
 

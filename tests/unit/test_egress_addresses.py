@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-from gateway.config_file import ConfigError, load
-from gateway.egress.addresses import (
+from gateway.config.file import ConfigError, load
+from gateway.config.hosts import (
     PrivateHost,
     is_local_name,
     is_named,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from gateway import events as ev
 from gateway.errors import GatewayError, SessionEnded, StoreFull
-from gateway.eventlog import RESERVE_AHEAD, EventLog
-from gateway.events import Event
-from gateway.stores.base import READ_BYTES, Sink
-from gateway.stores.memory import MemoryStore
+from gateway.events import facts as ev
+from gateway.events.facts import Event
+from gateway.sessions.log import RESERVE_AHEAD, EventLog
+from gateway.stores.contract import READ_BYTES, Sink
+from gateway.stores.memory.store import MemoryStore
 
 
 class SlowStore(MemoryStore):

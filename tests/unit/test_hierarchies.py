@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.hierarchies import Hierarchy, find
+from worker.forkserver.hierarchies import Hierarchy, find
 
 V1_MOUNTS = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755

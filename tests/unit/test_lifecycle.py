@@ -8,7 +8,7 @@ import pytest
 
 from gateway import errors
 from gateway.app import STATUSES
-from gateway.lifecycle import ARROWS, BUSY, LIVE, SessionState, is_allowed
+from gateway.events.lifecycle import ARROWS, BUSY, LIVE, SessionState, is_allowed
 
 
 def test_every_state_has_its_arrows() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.buckets import Gauge, MemoryBuckets, TokenBuckets
 from gateway.errors import RateLimited, WorkerLimit
-from gateway.limits import Gauge, MemoryBuckets, TokenBuckets
-from gateway.slots import WorkerSlots
+from gateway.sessions.slots import WorkerSlots
 
 
 class Clock:

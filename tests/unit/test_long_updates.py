@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from gateway import events as ev
-from gateway import long_updates
-from gateway.long_updates import NAME_BYTES, pieces
-from gateway.updates import Translator
+from gateway.agents import long_updates
+from gateway.agents.long_updates import NAME_BYTES, pieces
+from gateway.agents.translate import Translator
+from gateway.events import facts as ev
 from tests.handlers import KeptLine
 from worker import acp, foreign
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.apps.product_chat import words
 from gateway.errors import InvalidInput
-from gateway.products import words
 
 
 @pytest.mark.parametrize(

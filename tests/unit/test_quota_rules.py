@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.config import Config, Quota, QuotasConfig, TenantConfig
+from gateway.auth.quotas import Account, Nearly, Quotas
+from gateway.config.tables import Config, Quota, QuotasConfig, TenantConfig
 from gateway.errors import QuotaExceeded
-from gateway.events import QuotaUse
-from gateway.quotas import Account, Nearly, Quotas
-from gateway.stores.base import OwnerTotal
+from gateway.events.facts import QuotaUse
+from gateway.stores.contract import OwnerTotal
 from gateway.stores.credentials import MemoryCredentials
 
 DAY_MS = 24 * 3600 * 1000

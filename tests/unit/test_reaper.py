@@ -7,9 +7,9 @@ import pathlib
 import msgspec
 
 from gateway.app import Gateway
-from gateway.config import Config
-from gateway.reaper import Reaper
-from gateway.stores.base import SessionRecord
+from gateway.config.tables import Config
+from gateway.sessions.reaper import Reaper
+from gateway.stores.contract import SessionRecord
 
 TEN_YEARS = 10 * 365 * 24 * 3600 * 1000
 HOUR = 3600 * 1000

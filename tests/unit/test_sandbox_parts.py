@@ -7,11 +7,11 @@ import struct
 
 import pytest
 
-from gateway import grants
-from gateway.config import WorkersConfig
-from gateway.config_file import ConfigError, load
-from gateway.walls import WalledSpawner, WallsMissing, candidates
-from worker import seccomp
+from gateway.agents import grants
+from gateway.config.file import ConfigError, load
+from gateway.config.tables import WorkersConfig
+from gateway.workers.walls import WalledSpawner, WallsMissing, candidates
+from worker.sandbox import seccomp
 from worker.spec import Network, Profile
 
 

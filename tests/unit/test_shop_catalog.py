@@ -12,8 +12,16 @@ from typing import Any
 
 import pytest
 
+from gateway.apps.shop.catalog import (
+    MAX_PICTURE_BYTES,
+    SHIPPED,
+    Catalogue,
+    Query,
+    decimals,
+    formatted,
+    number,
+)
 from gateway.errors import ProductNotFound
-from gateway.shop.catalog import MAX_PICTURE_BYTES, SHIPPED, Catalogue, Query, decimals, formatted, number
 
 PICTURE = "<svg xmlns='http://www.w3.org/2000/svg'/>"
 

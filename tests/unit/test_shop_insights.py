@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.shop.insights import duration, of_session, of_tenant, top, words_of
-from gateway.stores.shop import Cart, Line, ShopSession, Tally
+from gateway.apps.shop.insights import duration, of_session, of_tenant, top, words_of
+from gateway.apps.shop.store import Cart, Line, ShopSession, Tally
 
 
 def tally(*, adds: int = 0, words: tuple[str, ...] = (), total: int = 0) -> Tally:

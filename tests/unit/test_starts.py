@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from gateway.starts import StartQueue
+from gateway.sessions.starts import StartQueue
 
 
 async def started(queue: StartQueue, order: list[str], name: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.tasks import BackgroundTasks
+from gateway.telemetry.tasks import BackgroundTasks
 
 pytestmark = pytest.mark.usefixtures("no_task_is_left")
 

@@ -7,9 +7,10 @@ import logging
 
 import pytest
 
-from gateway import commands, terminal
+from gateway.cli import commands
 from gateway.client import Refused
-from gateway.logs import JsonFormatter, LineFormatter
+from gateway.telemetry import terminal
+from gateway.telemetry.logs import JsonFormatter, LineFormatter
 
 HOSTILE = "a\x1b[31m\x9b\x07\r\n\t\u202e\u2028\u2066\ud800\x7fz"
 

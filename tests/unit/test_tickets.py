@@ -6,13 +6,15 @@ import pathlib
 
 import pytest
 
-from gateway import auth, keyring, passes
 from gateway.api import shares
+from gateway.auth import keys as keyring
+from gateway.auth import passes
+from gateway.auth.keys import KeyRing
+from gateway.auth.tickets import Tickets, read_secret
 from gateway.errors import KeyNotFound, StoreFailed
-from gateway.keyring import KeyRing
+from gateway.http import gate as auth
+from gateway.principal import Principal
 from gateway.stores.credentials import MemoryCredentials
-from gateway.tenants import Principal
-from gateway.tickets import Tickets, read_secret
 
 VISITOR = Principal("default", "~abc", "visitor", frozenset({"chat", "read"}))
 

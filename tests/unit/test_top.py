@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from gateway.cli.top import Sight, drawn
 from gateway.sights import Overview, TenantNumbers, WatchedSession, WatchedSessions
-from gateway.top import Sight, drawn
 
 KEY = "0123456789abcdef01234567"
 TENANT = TenantNumbers(

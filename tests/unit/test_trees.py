@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway import trees
+from gateway.workers import trees
 from tests.trees import in_memory, nest, write_at
 
 LONG = "n" * 255

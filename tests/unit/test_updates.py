@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from msgspec import UNSET, Raw
 
-from gateway import events as ev
-from gateway.updates import ID_CHARACTERS, AskedToolCall, Translator
+from gateway.agents.translate import ID_CHARACTERS, AskedToolCall, Translator
+from gateway.events import facts as ev
 from worker import foreign
 
 

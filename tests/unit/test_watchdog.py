@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.forks import ForkWorker
-from gateway.watchdog import Watchdog
+from gateway.workers.forks import ForkWorker
+from gateway.workers.watchdog import Watchdog
 from worker.spec import Limits, SpawnRequest
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.conversation import (
+from worker.agent.conversation import (
     CHARACTERS_PER_TOKEN,
     HISTORY_MESSAGES,
     HISTORY_TOKENS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.watchdog import Spent
+from gateway.workers.watchdog import Spent
 from worker.spec import Limits, counted_cpu_seconds
 
 

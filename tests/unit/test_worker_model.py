@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from worker.model import Delta, _read_stream
+from worker.agent.model import Delta, _read_stream
 
 
 def call(name: str = "", arguments: str = "", **fields: Any) -> dict[str, Any]:

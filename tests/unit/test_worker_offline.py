@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from worker.arithmetic import NotArithmetic, evaluate
-from worker.offline import answer
+from worker.agent.arithmetic import NotArithmetic, evaluate
+from worker.agent.offline import answer
 
 
 def say(*lines: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from worker.shopping import Step, Wish, next_step, products_in, read
+from worker.agent.shopping import Step, Wish, next_step, products_in, read
 
 LISTED = (
     "Found 2 products:\n\n• White quinoa\n  Price: 19.90 ₪\n  Category: Grains\n  Id: s:1"

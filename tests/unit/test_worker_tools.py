@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.trees import in_memory
-from worker.tools import TOOLS, ToolRefused
+from worker.agent.tools import TOOLS, ToolRefused
 
 
 @pytest.fixture

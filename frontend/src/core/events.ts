@@ -1,7 +1,7 @@
 /**
  * The words of the wire: events, State, snapshot. Types only.
  *
- * They mirror gateway/events.py and gateway/chat.py; the golden files in tests/golden/ hold both folds to it.
+ * They mirror gateway/events/facts.py and gateway/events/fold.py; the golden files in tests/golden/ hold both folds to it.
  */
 
 export type Sender = "user" | "agent" | "system";

@@ -1,5 +1,5 @@
 /**
- * The fold of a session's log: the same events give the same snapshot and the same State as gateway/chat.py.
+ * The fold of a session's log: the same events give the same snapshot and the same State as gateway/events/fold.py.
  *
  * Guarantees: pure (no clock, no I/O); an item that changes becomes a new object and an item that does not keeps its
  * identity, so that a view may compare by `===`; `restore(snapshot)` goes on exactly where the snapshot stands.

@@ -1,0 +1,168 @@
+"""The agents that sessions may choose, by name: the built-in one and those of the configuration."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from gateway.agents import grants
+from gateway.config.known_agents import KNOWN_AGENTS, KnownAgent, started_by
+from gateway.config.tables import BUILT_IN, SHOP_AGENT, AgentConfig, Config, builtin_argv
+from gateway.errors import UnknownAgent
+from worker.spec import Limits, Sandbox
+
+log = logging.getLogger(__name__)
+
+
+_TITLES: Final = {BUILT_IN: "Built-in agent", SHOP_AGENT: "Shopping assistant"}
+_SHOP: Final = {SHOP_AGENT: AgentConfig(tools=("shop",))}
+
+
+class Agent(Struct, frozen=True, kw_only=True):
+    """One agent and how it is run."""
+
+    name: str
+    title: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    is_built_in: bool
+    sandbox: Sandbox = Sandbox()
+    limits: Limits = Limits()
+    tools: tuple[str, ...] = ()
+    """Tools of the gateway's own that its sessions get."""
+    auth_method: str = ""
+    """The method of ACP's `authenticate` to ask it for; empty: it is not asked."""
+    known: KnownAgent | None = None
+    """What is known of it beyond this configuration."""
+
+    @property
+    def search_path(self) -> str:
+        """Where its programs are looked for."""
+        return self.env.get("PATH") or os.environ.get("PATH") or os.defpath
+
+    def environment(self, base: dict[str, str]) -> dict[str, str]:
+        """Its variables over those of every worker; a command's own directory is on its PATH."""
+        merged = base | self.env
+        if self.is_built_in:
+            return merged
+        return merged | {"PATH": grants.with_own_directories(self.argv, merged.get("PATH", os.defpath))}
+
+    def walls(self) -> Sandbox:
+        """Its sandbox, with what its command needs to be read: looked up anew, as programs come and go."""
+        if self.is_built_in:
+            return self.sandbox
+        needed = grants.of_command(self.argv, self.search_path)
+        return msgspec.structs.replace(self.sandbox, readable=(*needed, *self.sandbox.readable))
+
+
+class AgentCatalogue:
+    """Name → agent."""
+
+    def __init__(self, config: Config, *, before: AgentCatalogue | None = None) -> None:
+        """`before`: the catalogue that this one replaces, whose agents its sessions keep."""
+        self._default = config.default_agent
+        self._retired: dict[str, Agent] = before.known if before is not None else {}
+        self._agents = {
+            BUILT_IN: Agent(
+                name=BUILT_IN,
+                title=_TITLES[BUILT_IN],
+                argv=builtin_argv(),
+                env={},
+                is_built_in=True,
+                sandbox=Sandbox(network=config.network(AgentConfig())),
+                limits=_limits(config, {}),
+            )
+        }
+        self._unlisted = {SHOP_AGENT} - config.agents.keys()
+        for name, agent in (_SHOP | config.agents).items():
+            passed = {key: os.environ[key] for key in agent.pass_env if key in os.environ}
+            env = passed | _secrets(name, agent.env_files) | agent.env
+            self._agents[name] = Agent(
+                name=name,
+                title=agent.title or _TITLES.get(name, name),
+                argv=_placed(agent.argv) or builtin_argv(),
+                env=env,
+                is_built_in=not agent.argv,
+                sandbox=Sandbox(
+                    network=config.network(agent),
+                    readable=agent.readable,
+                    writable=agent.writable,
+                ),
+                limits=_limits(config, agent.limits),
+                tools=agent.tools,
+                auth_method=_auth_method(agent, env),
+                known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
+            )
+
+    @property
+    def default(self) -> str:
+        """The agent of a session that names none."""
+        return self._default
+
+    def get(self, name: str | None) -> Agent:
+        """The agent of this name, the default one for None. Raises UnknownAgent, naming those there are."""
+        agent = self._agents.get(name or self._default)
+        if agent is None:
+            known = ", ".join(self._agents)
+            raise UnknownAgent(f"There is no agent {name!r}. There are: {known}.")
+        return agent
+
+    @property
+    def known(self) -> dict[str, Agent]:
+        """Those that may be chosen, and those that could be before a reload."""
+        return self._retired | self._agents
+
+    def sharing_network(self) -> list[str]:
+        """The names of those whose processes share the machine's network."""
+        return [name for name, agent in self.known.items() if agent.sandbox.network == "shared"]
+
+    def of(self, name: str) -> Agent:
+        """The agent of a session that exists, which may be offered no longer. Raises UnknownAgent."""
+        return self._agents.get(name) or self._retired.get(name) or self.get(name)
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether this is the name of an agent that runs the built-in one."""
+        agent = self.known.get(name)
+        return agent is not None and agent.is_built_in
+
+    def all(self) -> list[Agent]:
+        """Every agent that people may choose from a list."""
+        return [agent for name, agent in self._agents.items() if name not in self._unlisted]
+
+
+def _placed(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """A command whose program is named by a relative path, or by one below HOME, where it really is: a worker
+    has another directory and another HOME.
+    """
+    if not argv or "/" not in argv[0]:
+        return argv
+    return (os.path.abspath(os.path.expanduser(argv[0])), *argv[1:])
+
+
+def _auth_method(agent: AgentConfig, env: dict[str, str]) -> str:
+    """The one that is named; else that of a known agent, if its key is there to be taken."""
+    known = KNOWN_AGENTS.get(agent.preset)
+    if agent.auth_method or known is None:
+        return agent.auth_method
+    return known.auth_method if any(env.get(name) for name in known.credentials) else ""
+
+
+def _secrets(name: str, files: dict[str, str]) -> dict[str, str]:
+    """Variables from files; one that cannot be read any more is left out, loudly."""
+    found = {}
+    for variable, path in files.items():
+        try:
+            found[variable] = pathlib.Path(path).read_text("utf-8-sig").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            log.error("agents.%s.env_files.%s cannot be read: %s", name, variable, error)
+    return found
+
+
+def _limits(config: Config, own: dict[str, int]) -> Limits:
+    """The limits of `workers`, and over them an agent's own."""
+    return Limits(**{name: getattr(config.workers, name) for name in Limits.__struct_fields__} | own)

@@ -1,0 +1,570 @@
+"""AgentPeer: one worker's side of a session. What the agent says becomes events; what it asks is answered.
+
+Permission requests wait for a person; model calls go through the broker, one at a time, and end with the
+turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from gateway.agents import help as agent_help
+from gateway.agents.broker import Broker
+from gateway.agents.catalogue import Agent
+from gateway.agents.completion import ModelDelta, ModelError, ModelRequest, ModelResult
+from gateway.agents.connection import (
+    AgentConnection,
+    AgentError,
+    AgentGone,
+    AuthMethod,
+    Initialized,
+    WireError,
+)
+from gateway.agents.prompt import transcript
+from gateway.agents.spool import Intake
+from gateway.agents.toolsets import CallTool, Toolbox, UnknownTool
+from gateway.agents.translate import AskedToolCall, Translator
+from gateway.config.tables import Config
+from gateway.errors import GatewayError
+from gateway.events import facts as ev
+from gateway.events.fold import Block, ChatState
+from gateway.sessions.turns import Turn
+from gateway.stores.contract import SessionRecord
+from gateway.workers.spawner import Worker
+from worker import acp, foreign
+from worker.acp import AUTH_REQUIRED
+from worker.foreign import Count, Name, OnOdd, clamped
+
+log = logging.getLogger(__name__)
+
+TOOL_CALLS: Final = 8
+"""Calls of the gateway's own tools that one agent may have in flight."""
+MODEL_REQUEST_BYTES: Final = 8 * 1024 * 1024
+"""A conversation as the built-in agent sends it to the model is at most so long."""
+ASK_BYTES: Final = 8 * 1024 * 1024
+"""A permission request, with the diff that it is about, is at most so long."""
+TITLE_CHARACTERS: Final = 2_000
+OPTION_CHARACTERS: Final = 200
+OPTIONS: Final = 32
+PENDING: Final = 64
+"""Permission requests of one agent that wait at once."""
+"""A permission request offers at most so many answers; names and title are cut to so many characters."""
+REASON_CHARACTERS: Final = 100
+"""A reason or code that programs read is cut to so many."""
+SESSION_ID_CHARACTERS: Final = 1_024
+FAILURE_CHARACTERS: Final = 4_000
+"""An agent's own words for a failure are shown up to here."""
+WALLET_BYTES: Final = 64 * 1024
+MODEL_ERROR: Final = -32010
+"""The JSON-RPC code of a failed model call; `data` carries the slug and whether trying again may help."""
+
+
+class Owner(Protocol):
+    """The session, as its peer sees it."""
+
+    record: SessionRecord
+    fold: ChatState
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that runs."""
+
+    def on_events(self, events: list[ev.EventData]) -> None:
+        """The agent's updates as events."""
+
+    def on_asked(self, asked: ev.PermissionAsked) -> None:
+        """The agent asks for permission."""
+
+    def on_wallet(self, pending: str | None) -> None:
+        """The agent prepared a transaction."""
+
+    def refusal(self) -> str | None:
+        """Why no more of the agent's output is kept, in words for the user."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What is not on disk yet of what was appended."""
+
+    async def written(self) -> None:
+        """Waits until what was appended is on disk."""
+
+    def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
+        """A model call on the agent's behalf is over; `model` is empty where it is none of those on the
+        list.
+        """
+
+
+class _Option(Struct, rename="camel"):
+    option_id: Name
+    name: Name = ""
+    kind: str = "allow_once"
+
+
+class _Ask(Struct, rename="camel"):
+    options: list[_Option]
+    tool_call: AskedToolCall = msgspec.field(default_factory=AskedToolCall)
+
+
+class _Cancel(Struct, rename="camel"):
+    request_id: acp.Id
+
+
+class _Wallet(Struct):
+    transaction: Any = None
+
+
+class _Forgot(Struct):
+    messages: Count
+
+
+class _Pending(Struct):
+    request_id: acp.Id
+    option_ids: frozenset[str]
+
+
+class _PromptFailure(Struct):
+    code: str = "agent_error"
+    retryable: bool = False
+
+
+class AgentPeer:
+    """See the module."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        worker: Worker,
+        *,
+        config: Config,
+        broker: Broker,
+        tools: Toolbox,
+        intake: Intake,
+        mcp_servers: Sequence[dict[str, Any]] = (),
+        on_odd: OnOdd = foreign.ignored,
+    ) -> None:
+        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe. `on_odd`
+        hears of every value of the agent's that was left out.
+        """
+        self._owner = owner
+        self._broker = broker
+        self._context_tokens = config.model.context_tokens
+        self._tools = tools
+        self._mcp_servers = list(mcp_servers)
+        self._tool_calls: set[asyncio.Task[None]] = set()
+        self.connection = AgentConnection(
+            worker,
+            self,
+            line_bytes=config.limits.line_bytes,
+            spool_dir=str(config.data_path),
+            intake=intake,
+            on_odd=on_odd,
+        )
+        self._translator = Translator(self.connection.on_odd)
+        self.agent_session_id = ""
+        self._initialized = Initialized()
+        self._is_replaying = False
+        self._needs_transcript = False
+        self._pending: dict[str, _Pending] = {}
+        self._asked = 0
+        self._forgotten = 0
+        self._turn_id = ""
+        self._model_call: asyncio.Task[None] | None = None
+        self._model_request: acp.Id = None
+
+    # -- opening ----------------------------------------------------------------------------------------
+
+    async def open(self, cwd: str) -> str:
+        """ACP up to a session (`agent_session_id`); how it came about: new, resumed, loaded or transcript.
+
+        Raises AgentError, AgentGone, WireError.
+        """
+        self._initialized = await self.connection.initialize(self._meta())
+        await self._authenticate()
+        params: dict[str, object] = {"cwd": cwd, "mcpServers": self._mcp_servers}
+        how = await self._come_back(params)
+        if how is None:
+            opened = await self.connection.open_session("session/new", params)
+            if not isinstance(opened.session_id, str):
+                raise AgentGone("The agent opened a session without an id.")
+            if len(opened.session_id) > SESSION_ID_CHARACTERS:
+                raise AgentGone(f"The agent's session id has more than {SESSION_ID_CHARACTERS} characters.")
+            self.agent_session_id = opened.session_id
+            self._options(opened.modes, opened.config_options)
+            self._needs_transcript = self._has_history()
+            how = "transcript" if self._needs_transcript else "new"
+        return how
+
+    async def _authenticate(self) -> None:
+        """By the method that the agent's configuration names."""
+        agent = self._owner.agent
+        if not agent.auth_method:
+            return
+        if self.auth_methods and agent.auth_method not in [method.id for method in self.auth_methods]:
+            raise WireError(agent_help.no_such_method(agent, self.auth_methods))
+        try:
+            await self.connection.authenticate(agent.auth_method)
+        except AgentError as error:
+            words = f"The agent could not authenticate by {agent.auth_method!r}: {error}"
+            raise AgentError(
+                msgspec.structs.replace(error.error, code=AUTH_REQUIRED, message=words)
+            ) from None
+
+    @property
+    def auth_methods(self) -> tuple[AuthMethod, ...]:
+        """The ways to authenticate that the agent offers."""
+        return self._initialized.auth_methods or ()
+
+    async def _come_back(self, params: dict[str, object]) -> str | None:
+        """Resumes or loads the agent's own session, where there is one and the agent can."""
+        known = self._owner.record.agent_session_id
+        if known is None or not (self._initialized.can_resume or self._initialized.can_load):
+            return None
+        method = "session/resume" if self._initialized.can_resume else "session/load"
+        self._is_replaying = True
+        try:
+            opened = await self.connection.open_session(method, {"sessionId": known, **params})
+        except AgentError as error:
+            log.warning("session %s: %s failed: %s", self._owner.record.key, method, error)
+            return None
+        finally:
+            self._is_replaying = False
+        self.agent_session_id = known
+        self._options(opened.modes, opened.config_options)
+        return "resumed" if self._initialized.can_resume else "loaded"
+
+    def _meta(self) -> dict[str, Any]:
+        """What this gateway offers its own agent beside ACP."""
+        meta: dict[str, Any] = {}
+        if self._owner.agent.is_built_in and self._broker.is_configured:
+            meta["model"] = {"models": list(self._broker.models)}
+            if self._context_tokens:
+                meta["model"]["contextTokens"] = self._context_tokens
+        if self._owner.agent.is_built_in and self._tools:
+            meta["tools"] = {"list": True, "call": True}
+        return meta
+
+    def _has_history(self) -> bool:
+        return any(message.sender == "agent" and message.text.length for message in self._owner.fold.messages)
+
+    def _options(self, modes: Any, config_options: Any) -> None:
+        given: dict[str, Any] = {
+            name: value
+            for name, value in (("modes", modes), ("config_options", config_options))
+            if isinstance(value, Raw) and bytes(value) != b"null"
+        }
+        if given:
+            self._owner.on_events([ev.AgentOptions(**given)])
+
+    @property
+    def can_come_back(self) -> bool:
+        """Whether the conversation survives the process: kept by the agent, or handed over by the gateway."""
+        return self._owner.agent.is_built_in or self._initialized.can_load or self._initialized.can_resume
+
+    def started(self, how: str, milliseconds: int, *, walls: str) -> ev.AgentStarted:
+        """The event that says the agent is ready."""
+        info = self._initialized.agent_info
+        name = (info.title or info.name) if info is not None else None
+        version = info.version if info is not None else None
+        return ev.AgentStarted(self._owner.record.agent, name, version, how, milliseconds, walls)
+
+    # -- turns ------------------------------------------------------------------------------------------
+
+    def transcript_before(self, turn: Turn) -> list[bytes]:
+        """The earlier conversation, where this worker has not heard it yet."""
+        if not self._needs_transcript:
+            return []
+        self._needs_transcript = False
+        return transcript(self._owner.fold, before_message_id=turn.message_id)
+
+    async def prompt(self, turn: Turn, blocks: list[dict[str, Any]]) -> ev.TurnEnded:
+        """One prompt turn. Raises AgentGone, WireError."""
+        self._turn_id = turn.turn_id
+        self._translator.begin_turn(turn.turn_id)
+        try:
+            prompted = await self.connection.prompt(self.agent_session_id, blocks)
+        except AgentError as error:
+            return ev.TurnEnded(turn.turn_id, "error", self._failure(error))
+        return ev.TurnEnded(turn.turn_id, prompted.stop_reason[:REASON_CHARACTERS])
+
+    def _failure(self, error: AgentError) -> ev.Failure:
+        """The agent's error as the user reads it."""
+        data = foreign.fitted(error.error.data, _PromptFailure) or _PromptFailure()
+        words = error.error.message[:FAILURE_CHARACTERS] or "The agent failed without saying why."
+        if error.error.code == AUTH_REQUIRED and not self._owner.agent.is_built_in:
+            return ev.Failure("auth_required", self.wants_credentials(words))
+        return ev.Failure(data.code[:REASON_CHARACTERS], words, data.retryable)
+
+    def wants_credentials(self, said: str) -> str:
+        """What the agent said of the credentials that it wants, and what to do."""
+        said = said if said.endswith((".", "!", "?")) else f"{said}."
+        help_words = agent_help.credentials(self._owner.agent, self.auth_methods)
+        return f"The agent wants credentials: {said} {help_words}"
+
+    def cancel(self) -> None:
+        """Asks the agent to stop; what it asked is answered with `cancelled`."""
+        self._cancel_permissions()
+        self.connection.cancel(self.agent_session_id)
+
+    def end_turn(self) -> None:
+        """The turn is over: nothing that it asked for goes on."""
+        self._turn_id = ""
+        self._cancel_permissions()
+        if self._model_call is not None:
+            self._model_call.cancel()
+        for call in self._tool_calls:
+            call.cancel()
+
+    # -- permissions ------------------------------------------------------------------------------------
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a permission request waits."""
+        return bool(self._pending)
+
+    def may_answer(self, permission_id: str, option_id: str) -> bool:
+        """Whether this request waits and offers this option."""
+        pending = self._pending.get(permission_id)
+        return pending is not None and option_id in pending.option_ids
+
+    def answer(self, permission_id: str, option_id: str) -> None:
+        """Hands the user's choice to the agent."""
+        pending = self._pending.pop(permission_id, None)
+        if pending is not None:
+            outcome = {"outcome": "selected", "optionId": option_id}
+            self.connection.respond(pending.request_id, {"outcome": outcome})
+
+    def _cancel_permissions(self) -> None:
+        answered: list[ev.EventData] = []
+        for permission_id, pending in self._pending.items():
+            self.connection.respond(pending.request_id, {"outcome": {"outcome": "cancelled"}})
+            answered.append(ev.PermissionAnswered(permission_id, "cancelled"))
+        self._pending.clear()
+        if answered:
+            self._owner.on_events(answered)
+
+    def _ask(self, message: acp.Envelope) -> None:
+        try:
+            ask = self._parsed(message, _Ask, limit_bytes=ASK_BYTES)
+        except msgspec.DecodeError as error:
+            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
+            return
+        if not self._turn_id or not ask.options:
+            self.connection.respond(message.id_or_none, {"outcome": {"outcome": "cancelled"}})
+            return
+        if len(ask.options) > OPTIONS or len(self._pending) >= PENDING:
+            words = (
+                f"A request offers at most {OPTIONS} options, and at most {PENDING} requests wait at once."
+            )
+            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, words)
+            return
+        self._asked += 1
+        permission_id = f"{self._turn_id}.p{self._asked}"
+        options = tuple(
+            ev.PermissionOption(
+                o.option_id, (o.name or o.option_id)[:OPTION_CHARACTERS], o.kind[:OPTION_CHARACTERS]
+            )
+            for o in ask.options
+        )
+        self._pending[permission_id] = _Pending(message.id_or_none, frozenset(o.option_id for o in options))
+        call_id = self._show_asked(ask.tool_call, permission_id)
+        title = ask.tool_call.title or self._title_of(call_id) or "The agent asks for permission."
+        self._owner.on_asked(
+            ev.PermissionAsked(permission_id, self._turn_id, title[:TITLE_CHARACTERS], options, call_id)
+        )
+
+    def _show_asked(self, call: AskedToolCall, permission_id: str) -> str | None:
+        """Puts what the request says of its tool call into the log, so that nobody answers blind; its id."""
+        if call.title is not None:
+            call = msgspec.structs.replace(call, title=call.title[:TITLE_CHARACTERS])
+        shown = self._translator.asked(call, stand_in=permission_id)
+        if shown is not None:
+            self._owner.on_events([shown])
+            return shown.tool_call_id
+        return self._translator.tool_call_id(call.tool_call_id) if call.tool_call_id else None
+
+    def _title_of(self, call_id: str | None) -> str | None:
+        for item in reversed(self._owner.fold.items):
+            if isinstance(item, Block) and item.kind == "tool_call" and item.id == call_id:
+                return str(item.fields.get("title") or "")
+        return None
+
+    # -- what the agent says ----------------------------------------------------------------------------
+
+    def _parsed(
+        self, message: acp.Envelope, kind: type[acp.T], *, limit_bytes: int = acp.PARSE_BYTES
+    ) -> acp.T:
+        """Raises msgspec.DecodeError, naming the required member that is missing or odd."""
+        return acp.parse(message.params, kind, self.connection.on_odd, limit_bytes=limit_bytes)
+
+    def on_updates(self, updates: Sequence[Raw]) -> None:
+        if self._is_replaying:  # what was said before is in the log: nothing of it is remembered here
+            events = Translator(self.connection.on_odd).events(updates)
+            events = [event for event in events if isinstance(event, ev.AgentCommands | ev.AgentOptions)]
+        else:
+            events = self._translator.events(updates)
+        if events:
+            self._owner.on_events(events)
+
+    def on_long_update(self, update: Raw) -> Iterator[int]:
+        if self._is_replaying:
+            return
+        for events, used in self._translator.long(update):
+            self._owner.on_events(events)
+            yield used
+
+    def refusal(self) -> str | None:
+        return self._owner.refusal()
+
+    @property
+    def backlog_bytes(self) -> int:
+        return self._owner.backlog_bytes
+
+    async def written(self) -> None:
+        await self._owner.written()
+
+    def on_request(self, message: acp.Envelope) -> bool:
+        match message.method:
+            case "session/request_permission":
+                self._ask(message)
+            case "_model/stream" if self._owner.agent.is_built_in:
+                self._call_model(message)
+            case "_tools/list" if self._has_tools:
+                self.connection.respond(message.id_or_none, {"tools": self._tools.described()})
+            case "_tools/call" if self._has_tools:
+                self._call_tool(message)
+            case _:
+                return False
+        return True
+
+    def on_notification(self, message: acp.Envelope) -> None:
+        handlers: dict[str | None, Callable[[acp.Envelope], None]] = {
+            "_model/cancel": self._cancel_model,
+            "_session/wallet": self._wallet,
+            "_session/forgot": self._forgot,
+        }
+        handler = handlers.get(message.method)
+        if handler is None:
+            return
+        try:
+            handler(message)
+        except msgspec.DecodeError as error:
+            log.info("session %s: %s is malformed: %s", self._owner.record.key, message.method, error)
+
+    def _wallet(self, message: acp.Envelope) -> None:
+        transaction = self._parsed(message, _Wallet).transaction
+        encoded = msgspec.json.encode(transaction, order="sorted").decode()
+        if len(encoded) > WALLET_BYTES:
+            raise msgspec.DecodeError(f"A transaction is at most {WALLET_BYTES} bytes long.")
+        self._owner.on_wallet(None if transaction is None else encoded)
+
+    def _forgot(self, message: acp.Envelope) -> None:
+        count = self._parsed(message, _Forgot).messages
+        if self._turn_id and count > 0:
+            self._forgotten = clamped(self._forgotten + count)
+            words = (
+                "The conversation is longer than the model reads at once: "
+                f"its oldest {self._forgotten} messages are left out from here on."
+            )
+            notice = ev.Notice(f"{self._turn_id}.forgot", "info", "context_cut", words)
+            self._owner.on_events([notice])
+
+    # -- the gateway's own tools ------------------------------------------------------------------------
+
+    @property
+    def _has_tools(self) -> bool:
+        return self._owner.agent.is_built_in and bool(self._tools)
+
+    def _call_tool(self, message: acp.Envelope) -> None:
+        if not self._turn_id or len(self._tool_calls) >= TOOL_CALLS:
+            words = "Tools are called during a turn." if not self._turn_id else "Too many calls at once."
+            self.connection.respond_error(message.id_or_none, acp.INVALID_REQUEST, words)
+            return
+        try:
+            request = self._parsed(message, CallTool)
+        except msgspec.DecodeError as error:
+            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
+            return
+        call = asyncio.create_task(
+            self._run_tool(message.id_or_none, request), name=f"tool {self._owner.record.key}"
+        )
+        self._tool_calls.add(call)
+        call.add_done_callback(self._tool_calls.discard)
+
+    async def _run_tool(self, request_id: acp.Id, request: CallTool) -> None:
+        try:
+            result = await self._tools.call(request)
+        except UnknownTool as error:
+            self.connection.respond_error(request_id, acp.INVALID_PARAMS, str(error))
+        except GatewayError as error:
+            self.connection.respond_error(request_id, acp.INTERNAL_ERROR, error.message)
+        except Exception:
+            log.exception("session %s: the tool %.80r failed by a bug", self._owner.record.key, request.name)
+            self.connection.respond_error(request_id, acp.INTERNAL_ERROR, "The tool failed.")
+        else:
+            self.connection.respond(request_id, result)
+
+    # -- the broker -------------------------------------------------------------------------------------
+
+    def _call_model(self, message: acp.Envelope) -> None:
+        if self._model_call is not None and not self._model_call.done():
+            self._fail_model(message.id_or_none, ModelError("model_busy", "One model call at a time."))
+            return
+        try:
+            request = self._parsed(message, ModelRequest, limit_bytes=MODEL_REQUEST_BYTES)
+        except msgspec.DecodeError as error:
+            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
+            return
+        self._model_request = message.id_or_none
+        self._model_call = asyncio.create_task(
+            self._stream_model(message.id_or_none, request), name=f"model {self._owner.record.key}"
+        )
+
+    async def _stream_model(self, request_id: acp.Id, request: ModelRequest) -> None:
+        async def on_delta(delta: ModelDelta) -> None:
+            self.connection.notify("_model/delta", {"requestId": request_id} | msgspec.to_builtins(delta))
+            await self.connection.drained()
+
+        began = time.monotonic()
+
+        def over(outcome: ModelResult | ModelError) -> None:
+            wanted = request.model or self._broker.models[0]
+            known = wanted if wanted in self._broker.models else ""
+            self._owner.on_model_called(known, time.monotonic() - began, outcome)
+            if isinstance(outcome, ModelError):
+                self._fail_model(request_id, outcome)
+
+        try:
+            result = await self._broker.stream(request, on_delta)
+        except ModelError as error:
+            over(error)
+            return
+        except asyncio.CancelledError:
+            over(ModelError("cancelled", "The model call was cancelled."))
+            raise
+        except Exception:
+            log.exception("session %s: a model call failed by a bug", self._owner.record.key)
+            over(ModelError("model_failed", "The model call failed inside the gateway."))
+            return
+        over(result)
+        figures = {"inputTokens": result.input_tokens, "outputTokens": result.output_tokens}
+        usage = {name: count for name, count in figures.items() if count is not None}
+        self._owner.on_events(
+            [ev.Usage(input_tokens=result.input_tokens, output_tokens=result.output_tokens)]
+        )
+        self.connection.respond(request_id, {"finishReason": result.finish_reason, "usage": usage})
+
+    def _fail_model(self, request_id: acp.Id, error: ModelError) -> None:
+        data = {"code": error.code, "retryable": error.retryable}
+        self.connection.respond_error(request_id, MODEL_ERROR, error.message, data)
+
+    def _cancel_model(self, message: acp.Envelope) -> None:
+        cancelled = self._parsed(message, _Cancel).request_id
+        if self._model_call is not None and cancelled == self._model_request:
+            self._model_call.cancel()

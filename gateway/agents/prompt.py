@@ -1,0 +1,65 @@
+"""What the agent is told with a prompt. Pure.
+
+ACP delivers text only by a turn, so system messages wait for the next prompt and go before it, as text blocks
+of their own; an agent that lost its conversation with its process gets it back the same way, bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gateway.events.fold import ChatState, Message
+
+TRANSCRIPT_BYTES: Final = 64 * 1024
+"""How much of an earlier conversation is handed over; the newest part is kept."""
+_ROLES: Final = {"user": "user", "agent": "assistant", "system": "system"}
+_EXTENSION: Final = "agent-gateway"
+
+
+def prompt_blocks(
+    text: str, said: Sequence[str], transcript: Sequence[bytes], *, is_built_in: bool, context: str = ""
+) -> list[dict[str, Any]]:
+    """ACP content blocks: the earlier conversation (if it must be given back), system messages, what was
+    found for this message alone, the user's text.
+    """
+    blocks = []
+    if transcript:
+        lines = b"\n".join(transcript).decode()
+        header = "" if is_built_in else "This conversation so far, one JSON object a line; go on from it.\n"
+        blocks.append(_marked("transcript", header + lines))
+    prefix = "" if is_built_in else "[system message] "
+    blocks += [_marked("system", prefix + message) for message in said]
+    if context:
+        blocks.append(_marked("context", context + ("" if is_built_in else "\n\nThe user's message:\n")))
+    blocks.append({"type": "text", "text": text})
+    return blocks
+
+
+def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
+    """The conversation before a message as JSON lines `{"role", "content"}`, the newest that fit, oldest
+    first.
+    """
+    earlier: list[Message] = []
+    for message in fold.messages:
+        if message.id == before_message_id:
+            break
+        if message.text.length:
+            earlier.append(message)
+    lines: list[bytes] = []
+    size = 0
+    for message in reversed(earlier):
+        if message.text.length > TRANSCRIPT_BYTES:
+            break
+        line = msgspec.json.encode({"role": _ROLES[message.sender], "content": str(message.text)})
+        size += len(line)
+        if size > TRANSCRIPT_BYTES:
+            break
+        lines.append(line)
+    return lines[::-1]
+
+
+def _marked(kind: str, text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text, "_meta": {_EXTENSION: {"kind": kind}}}

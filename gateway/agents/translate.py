@@ -1,0 +1,318 @@
+"""ACP `session/update` → events. Pure: no I/O, no clock.
+
+Guarantees: order is kept; neighbouring text of one message becomes one delta; a tool call, a thought or other
+content ends the message, later text gets a new id; an update of an unknown kind or shape is passed on as it
+is, never dropped; tool call ids that an agent uses again in a later turn are told apart; an optional value
+that is odd counts as absent (worker/foreign.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from gateway.agents import long_updates
+from gateway.events import facts as ev
+from worker import foreign
+from worker.foreign import Amount, Count, Name, OnOdd
+
+ID_CHARACTERS: Final = 1_024
+"""A tool call with a longer id is passed on as it is, and not remembered."""
+TITLE_CHARACTERS: Final = 300
+"""An agent's title of a session is cut to so many."""
+OUTSIDE_TURN: Final = "outside"
+"""The turn id of what an agent says before its first turn."""
+
+
+class _Content(Struct):
+    type: str = ""
+    text: str | None = None
+
+
+class _Update(Struct, tag_field="sessionUpdate", rename="camel"):
+    """An update of a kind that is known here."""
+
+
+class _UserChunk(_Update, tag="user_message_chunk"):
+    pass
+
+
+class _MessageChunk(_Update, tag="agent_message_chunk", rename="camel"):
+    content: _Content
+    message_id: Name | None = None
+
+
+class _ThoughtChunk(_Update, tag="agent_thought_chunk", rename="camel"):
+    content: _Content
+    message_id: Name | None = None
+
+
+class _ToolCallFields(_Update, rename="camel"):
+    tool_call_id: Name
+    title: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    content: Raw | UnsetType = UNSET
+    locations: Raw | UnsetType = UNSET
+    raw_input: Raw | UnsetType = UNSET
+    raw_output: Raw | UnsetType = UNSET
+
+
+class _ToolCall(_ToolCallFields, tag="tool_call", rename="camel"):
+    pass
+
+
+class _ToolCallUpdate(_ToolCallFields, tag="tool_call_update", rename="camel"):
+    pass
+
+
+class AskedToolCall(Struct, rename="camel"):
+    """The `toolCall` of a permission request, which some agents say all of the call in, and nowhere else."""
+
+    tool_call_id: Name | None = None
+    title: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    content: Raw | UnsetType = UNSET
+    locations: Raw | UnsetType = UNSET
+    raw_input: Raw | UnsetType = UNSET
+    raw_output: Raw | UnsetType = UNSET
+
+    @property
+    def says_what(self) -> bool:
+        """Whether it says more of the call than its name."""
+        raw = (self.content, self.locations, self.raw_input, self.raw_output)
+        return bool(self.kind or self.status) or any(_not_null(part) is not UNSET for part in raw)
+
+
+class _Plan(_Update, tag="plan"):
+    entries: Raw
+
+
+class _Commands(_Update, tag="available_commands_update", rename="camel"):
+    available_commands: Raw
+
+
+class _Mode(_Update, tag="current_mode_update", rename="camel"):
+    current_mode_id: Name
+
+
+class _Options(_Update, tag="config_option_update", rename="camel"):
+    config_options: Raw
+
+
+class _Info(_Update, tag="session_info_update"):
+    title: str | None = None
+
+
+class _Usage(_Update, tag="usage_update"):
+    used: Count | None = None
+    size: Count | None = None
+    cost: Raw | UnsetType = UNSET
+
+
+_Known = (
+    _UserChunk
+    | _MessageChunk
+    | _ThoughtChunk
+    | _ToolCall
+    | _ToolCallUpdate
+    | _Plan
+    | _Commands
+    | _Mode
+    | _Options
+    | _Info
+    | _Usage
+)
+
+
+class _Cost(Struct):
+    """Only read to see that it is one: it is passed on as it came."""
+
+    amount: Amount
+    currency: str | None = None
+
+
+class _RawContent(Struct):
+    content: Raw
+
+
+class Translator:
+    """Keeps what spans updates: which message is open, which tool calls are known."""
+
+    def __init__(self, on_odd: OnOdd = foreign.ignored) -> None:
+        self._on_odd = on_odd
+        self._turn_id = OUTSIDE_TURN
+        self._count = 0
+        self._open_id: str | None = None
+        self._open_kind = ""
+        self._open_agent_id: str | None = None
+        self._tool_calls: dict[str, tuple[str, str]] = {}
+
+    def begin_turn(self, turn_id: str) -> None:
+        """What comes now belongs to this turn."""
+        self._turn_id = turn_id
+        self._count = 0
+        self._end_message()
+
+    def tool_call_id(self, agent_id: str) -> str:
+        """The log's id for an agent's tool call id."""
+        known = self._tool_calls.get(agent_id)
+        return known[1] if known is not None else agent_id
+
+    def asked(self, call: AskedToolCall, *, stand_in: str) -> ev.ToolCall | None:
+        """What a permission request says of the call that it is about; None if that is no more than a name.
+        `stand_in` is the id of a call that has none.
+        """
+        agent_id = call.tool_call_id or stand_in
+        is_new = self._tool_calls.get(agent_id, ("", ""))[0] != self._turn_id
+        if not call.says_what and (is_new or not call.title):
+            return None
+        fields = {name: getattr(call, name) for name in call.__struct_fields__}
+        fields |= {"tool_call_id": agent_id, "kind": call.kind or None, "status": call.status or None}
+        fields["title"] = call.title or ("" if is_new else None)
+        return self._tool_call(_ToolCall(**fields))
+
+    def events(self, updates: Sequence[Raw]) -> list[ev.EventData]:
+        """The events of neighbouring updates."""
+        out: list[ev.EventData] = []
+        for update in updates:
+            try:
+                known: _Known = foreign.decode(update, cast("Any", _Known), self._on_odd)
+            except msgspec.DecodeError:
+                out.append(ev.AgentUpdate(update))
+                continue
+            if isinstance(known, _ToolCallFields) and len(known.tool_call_id) > ID_CHARACTERS:
+                out.append(ev.AgentUpdate(update))
+                continue
+            self._translate(known, update, out)
+        return out
+
+    def long(self, update: Raw) -> Iterator[tuple[list[ev.EventData], int]]:
+        """The events of an update from a long line, bit by bit; with each, how many of its bytes are done."""
+        try:
+            members = long_updates.members(update)
+            known: _Known = foreign.decode(members.short(), cast("Any", _Known), self._on_odd)
+            if isinstance(known, _MessageChunk | _ThoughtChunk):
+                yield from self._long_chunk(known, members)
+            elif isinstance(known, _ToolCall | _ToolCallUpdate):
+                parts = {name: getattr(members, name) for name in long_updates.RAW_MEMBERS}
+                yield [self._tool_call(msgspec.structs.replace(known, **parts))], 0
+            else:
+                yield [ev.AgentUpdate(update)], 0
+        except (msgspec.DecodeError, RecursionError):
+            yield [ev.AgentUpdate(update)], 0
+
+    def _long_chunk(
+        self, chunk: _MessageChunk | _ThoughtChunk, members: long_updates.Members
+    ) -> Iterator[tuple[list[ev.EventData], int]]:
+        body = members.content
+        if not isinstance(body, Raw):
+            return
+        content = long_updates.content(body)
+        if not content.is_text or not isinstance(content.text, Raw):
+            self._end_message()
+            yield [ev.ContentBlock(self._new_id("b"), self._turn_id, body)], 0
+            return
+        is_message = isinstance(chunk, _MessageChunk)
+        name = self._open_message("m" if is_message else "h", chunk.message_id)
+        for text, done in long_updates.pieces(content.text):
+            delta = ev.TextDelta if is_message else ev.ThoughtDelta
+            yield [delta(name, self._turn_id, text)], done
+
+    def _translate(self, update: _Known, raw: Raw, out: list[ev.EventData]) -> None:
+        match update:
+            case _MessageChunk() | _ThoughtChunk():
+                self._chunk(update, raw, out)
+            case _ToolCall() | _ToolCallUpdate():
+                out.append(self._tool_call(update))
+            case _Plan(entries=entries):
+                out.append(ev.Plan(self._turn_id, entries))
+            case _Commands(available_commands=commands):
+                out.append(ev.AgentCommands(commands))
+            case _Mode(current_mode_id=mode):
+                out.append(ev.AgentOptions(current_mode_id=mode))
+            case _Options(config_options=options):
+                out.append(ev.AgentOptions(config_options=options))
+            case _Info(title=str(title)):
+                out.append(ev.SessionInfo(title[:TITLE_CHARACTERS]))
+            case _Usage(used=used, size=size, cost=cost):
+                out.append(ev.Usage(used=used, size=size, cost=self._cost(cost)))
+
+    def _chunk(self, update: _MessageChunk | _ThoughtChunk, raw: Raw, out: list[ev.EventData]) -> None:
+        if update.content.type != "text":
+            self._end_message()
+            content = msgspec.json.decode(raw, type=_RawContent).content
+            out.append(ev.ContentBlock(self._new_id("b"), self._turn_id, content))
+            return
+        text = update.content.text or ""
+        if not text:
+            return
+        kind = "m" if isinstance(update, _MessageChunk) else "h"
+        name = self._open_message(kind, update.message_id)
+        last = out[-1] if out else None
+        if kind == "m":
+            if isinstance(last, ev.TextDelta) and last.message_id == name:
+                out[-1] = ev.TextDelta(name, self._turn_id, last.text + text)
+            else:
+                out.append(ev.TextDelta(name, self._turn_id, text))
+        elif isinstance(last, ev.ThoughtDelta) and last.thought_id == name:
+            out[-1] = ev.ThoughtDelta(name, self._turn_id, last.text + text)
+        else:
+            out.append(ev.ThoughtDelta(name, self._turn_id, text))
+
+    def _cost(self, cost: Raw | UnsetType) -> Raw | UnsetType:
+        """As it came, if it is a cost at all."""
+        if isinstance(cost, UnsetType) or bytes(cost) == b"null":
+            return UNSET
+        try:
+            foreign.decode(cost, _Cost)
+        except msgspec.DecodeError:
+            self._on_odd("cost")
+            return UNSET
+        return cost
+
+    def _open_message(self, kind: str, agent_id: str | None) -> str:
+        if self._open_id is None or self._open_kind != kind or self._open_agent_id != agent_id:
+            self._open_id = self._new_id(kind)
+            self._open_kind = kind
+            self._open_agent_id = agent_id
+        return self._open_id
+
+    def _tool_call(self, update: _ToolCall | _ToolCallUpdate) -> ev.ToolCall:
+        known = self._tool_calls.get(update.tool_call_id)
+        is_new = known is None or (isinstance(update, _ToolCall) and known[0] != self._turn_id)
+        if is_new:
+            self._end_message()
+            name = update.tool_call_id if known is None else f"{update.tool_call_id}#{self._turn_id}"
+            known = self._tool_calls[update.tool_call_id] = (self._turn_id, name)
+        assert known is not None  # noqa: S101 - set above where it was
+        return ev.ToolCall(
+            known[1],
+            known[0],
+            title=_or_unset(update.title, default=update.tool_call_id if is_new else UNSET),
+            kind=_or_unset(update.kind),
+            status=_or_unset(update.status, default="pending" if is_new else UNSET),
+            content=_not_null(update.content),
+            locations=_not_null(update.locations),
+            raw_input=_not_null(update.raw_input),
+            raw_output=_not_null(update.raw_output),
+        )
+
+    def _end_message(self) -> None:
+        self._open_id = None
+
+    def _new_id(self, kind: str) -> str:
+        self._count += 1
+        return f"{self._turn_id}.{kind}{self._count}"
+
+
+def _or_unset(value: str | None, *, default: str | UnsetType = UNSET) -> str | UnsetType:
+    return default if value is None else value
+
+
+def _not_null(value: Any) -> Any:
+    return UNSET if isinstance(value, Raw) and bytes(value) == b"null" else value

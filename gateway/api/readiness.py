@@ -1,0 +1,118 @@
+"""Whether this gateway can take work: the store commits, the fork server takes requests, there is room on the
+disk, no background task is down, and nobody has asked it to end.
+
+The answer is kept for a moment, so that however many ask, the disk is written once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.config.tables import Config
+from gateway.errors import GatewayError, StoreFull
+from gateway.maintenance.disk import free_bytes
+from gateway.sessions.services import Services
+from gateway.stores.contract import Remembered
+
+STORE_SECONDS: Final = 2.0
+"""A store that takes longer for one small write is not ready."""
+FRESH_SECONDS: Final = 1.0
+_PROBE: Final = ".readyz"
+
+
+class Check(Struct, frozen=True):
+    """One thing that must hold; `words` say what does not."""
+
+    is_well: bool
+    words: str = ""
+
+
+class Readiness:
+    """`check` it."""
+
+    def __init__(
+        self,
+        services: Services,
+        *,
+        is_draining: Callable[[], bool],
+        has_forkserver: Callable[[], bool],
+        tasks_down: Callable[[], Sequence[str]],
+    ) -> None:
+        """`tasks_down` names the background tasks that have failed and wait for their next start."""
+        self._services = services
+        self._is_draining = is_draining
+        self._has_forkserver = has_forkserver
+        self._tasks_down = tasks_down
+        self._lock = asyncio.Lock()
+        self._at: float | None = None
+        self._known: dict[str, Check] = {}
+
+    async def check(self) -> dict[str, Check]:
+        """What must hold, by name."""
+        async with self._lock:
+            now = self._services.monotonic()
+            if self._at is None or now - self._at >= FRESH_SECONDS:
+                store = await self._store()
+                is_full = store.words == StoreFull().message
+                disk = await asyncio.to_thread(disk_check, self._services.config, is_store_full=is_full)
+                self._known = {"store": store, "disk": disk}
+                self._at = self._services.monotonic()
+        return {
+            **self._known,
+            "forkserver": self._forkserver(),
+            "tasks": self._tasks(),
+            "draining": self._draining(),
+        }
+
+    async def _store(self) -> Check:
+        """A real write: a disk without room, or a file that cannot be written, is seen here."""
+        at = self._services.wall_ms()
+        probe = Remembered(body_hash=str(at), session_id=_PROBE)
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await self._services.store.remember("", _PROBE, probe, at=at, since=at + 1)
+        except TimeoutError:
+            return Check(False, f"A write took longer than {STORE_SECONDS:g} seconds.")
+        except GatewayError as error:
+            return Check(False, error.message)
+        return Check(True)
+
+    def _forkserver(self) -> Check:
+        is_there = self._has_forkserver()
+        return Check(is_there, "" if is_there else "The fork server is down; it is started again.")
+
+    def _tasks(self) -> Check:
+        down = self._tasks_down()
+        words = f"Failed, and to be started again: {', '.join(down)}. The log says why." if down else ""
+        return Check(not down, words)
+
+    def _draining(self) -> Check:
+        is_draining = self._is_draining()
+        return Check(not is_draining, "The gateway is shutting down." if is_draining else "")
+
+
+def disk_check(
+    config: Config, *, is_store_full: bool, free: Callable[[pathlib.Path], int] = free_bytes
+) -> Check:
+    """Whether there is room where sessions keep their files and where the database is, maybe two disks.
+
+    A write that found no room is believed before the figure of the file system: a quota, or room that it
+    keeps for itself, is in none of its figures.
+    """
+    wanted = config.server.ready_disk_bytes
+    places = dict.fromkeys((config.data_path, config.database_path.parent))
+    try:
+        left, place = min((free(place), place) for place in places)
+    except OSError as error:
+        return Check(False, f"The data directory cannot be looked at: {error.strerror}.")
+    if left < wanted:
+        where = f" at {place}" if len(places) > 1 else ""
+        return Check(False, f"{left:,} bytes are free{where}; server.ready_disk_bytes asks for {wanted:,}.")
+    if is_store_full:
+        return Check(False, f"A write found no room, although the file system says {left:,} bytes are free.")
+    return Check(True)

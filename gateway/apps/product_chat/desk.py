@@ -1,0 +1,338 @@
+"""The desk of a shop: product chats on the gateway's own sessions.
+
+A product chat *is* a session of its visitor. What is said goes into the session's log, and the log is the
+truth for order and real time; the tables `product_chat_sessions` and `product_chat_messages` are written
+from the log's events, in the same commit (`store.py`). Whatever way a message came, by REST, by a socket, by
+the six verbs or from the agent, it gets one number (`chat_post`), larger than every one before it.
+
+While a person has taken over, the agent is not asked; it hears of what was said with its next prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from typing import Final
+from weakref import WeakValueDictionary
+
+from msgspec import Struct
+
+from gateway.apps.product_chat import words
+from gateway.apps.product_chat.catalogue import Product, Products
+from gateway.apps.product_chat.frames import ASSISTANT
+from gateway.apps.product_chat.notices import Notices
+from gateway.apps.product_chat.rates import Rates
+from gateway.apps.product_chat.store import ProductSession, ProductStore
+from gateway.auth.quotas import Account
+from gateway.buckets import MemoryBuckets
+from gateway.errors import ChatClosed, ChatIdTaken, ChatNotFound, UnknownProduct
+from gateway.events import facts as ev
+from gateway.events.facts import Event, iso
+from gateway.events.fold import Message
+from gateway.events.posting import Posting
+from gateway.principal import Principal, tenant_of
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.services import Services
+from gateway.sessions.session import Session
+
+VISITOR: Final = "Visitor"
+SYSTEM: Final = "System"
+SUPPORT: Final = "support"
+REPEATS: Final = 5
+"""Messages of a visitor that a new one is compared with."""
+_SENDERS: Final[dict[str, tuple[ev.PosterType, str]]] = {
+    "user": ("customer", VISITOR),
+    "agent": ("assistant", ASSISTANT),
+    "system": ("system", SYSTEM),
+}
+
+
+class Draft(Struct, frozen=True, kw_only=True):
+    """A message that somebody wants to say."""
+
+    text: str
+    name: str | None = None
+    message_type: str = "text"
+    client_id: str | None = None
+    """What the sender calls it: the same one never stands twice."""
+    connection_id: str | None = None
+
+
+class Said(Struct, frozen=True):
+    """A message that stands."""
+
+    message_id: int
+    was_changed: bool
+    """Whether cleaning changed what was typed."""
+
+
+class Desk:
+    """See the module."""
+
+    def __init__(
+        self, manager: SessionManager, services: Services, store: ProductStore, catalogue: Products
+    ) -> None:
+        self.store = store
+        self.catalogue = catalogue
+        self.notices = Notices()
+        self.rates = Rates(lambda: services.config.products, MemoryBuckets(services.monotonic))
+        self._manager = manager
+        self._services = services
+        self._numbers: Iterator[int] = itertools.count(1)
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._pending: set[tuple[str, str]] = set()
+        """Messages whose numbers are on their way into the log."""
+        services.watch = self.watch
+
+    async def open(self) -> None:
+        """Numbers go on after the largest that there ever was."""
+        self._numbers = itertools.count(await self.store.last_message_id() + 1)
+
+    # -- chats ------------------------------------------------------------------------------------------
+
+    async def product(self, product_id: int) -> Product:
+        """The product of this id. Raises UnknownProduct."""
+        product = await self.catalogue.find(product_id)
+        if product is None:
+            raise UnknownProduct
+        return product
+
+    async def open_chat(
+        self, principal: Principal, product: Product, session_id: str, *, name: str | None, email: str | None
+    ) -> tuple[ProductSession, bool]:
+        """The visitor's chat of this id about the product, and whether it was there already.
+
+        Raises ChatIdTaken where the id is another product's or another visitor's.
+        """
+        lock = self._opening.setdefault(session_id, asyncio.Lock())
+        async with lock:
+            known = await self.store.find(session_id)
+            if known is not None:
+                if (known.owner, known.product_id) != (principal.owner, product.id):
+                    raise ChatIdTaken
+                return known, True
+            agent = self._services.config.products.agent or None
+            session = await self._manager.get_or_create(principal.owner, session_id, agent=agent)
+            await session.open_chat(ev.ChatOpened(product.id, product.name, name, email))
+            made = await self.store.find(session_id)
+        if made is None:
+            raise ChatNotFound
+        return made, False
+
+    async def chat(self, principal: Principal, session_id: str, product_id: int | None) -> ProductSession:
+        """The chat of this id, the caller's own or, for the staff, their tenant's; its product need not be
+        sold any more.
+
+        Raises UnknownProduct, or ChatNotFound: not there and not yours are the same.
+        """
+        found = await self.store.find(session_id)
+        if found is not None and product_id in (None, found.product_id):
+            if found.owner == principal.owner or is_staff_of(principal, found):
+                return found
+        elif product_id is not None:
+            await self.product(product_id)
+        raise ChatNotFound
+
+    async def session(self, chat: ProductSession) -> Session:
+        """The session that carries a chat. Raises ChatNotFound where it was deleted meanwhile."""
+        session = await self._manager.find(chat.owner, chat.record_id)
+        if session is None or session.fold.posting is None:
+            raise ChatNotFound
+        return session
+
+    # -- saying -----------------------------------------------------------------------------------------
+
+    async def say_as_customer(self, chat: ProductSession, draft: Draft, *, key_id: str | None) -> Said:
+        """A visitor's message; the agent answers unless a person has taken over. Raises ChatClosed."""
+        text = words.message_text(draft.text)
+        session, posting = await self._writable(chat)
+        if (known := _known(posting, draft)) is not None:
+            return Said(known, text != draft.text)
+        post = self._post(session, draft, text, sender=("customer", draft.name or _customer(posting)))
+        status = _reopened(posting, is_urgent=words.asks_for_person(text))
+        also: list[ev.EventData] = [post] if status is None else [status, post]
+        account = Account(chat.owner, session.record.key, key_id)
+        await session.chat(text, account=account, message_id=post.message_id, also=also)
+        return Said(post.post_id, text != draft.text)
+
+    async def say_as_staff(self, chat: ProductSession, draft: Draft, *, principal: Principal) -> Said:
+        """A person's answer; whoever answers has taken over. Raises ChatClosed."""
+        text = words.message_text(draft.text)
+        session, posting = await self._writable(chat)
+        if (known := _known(posting, draft)) is not None:
+            return Said(known, text != draft.text)
+        name = draft.name or principal.subject
+        if posting.person is None:
+            await self.take_over(chat, name)
+        post = self._post(session, draft, text, sender=("admin", name), sender_id=principal.subject)
+        await session.answer_as_person(post.message_id, text, post)
+        return Said(post.post_id, text != draft.text)
+
+    async def say_as_system(self, chat: ProductSession, draft: Draft) -> Said:
+        """A notice to everybody in the chat."""
+        text = words.message_text(draft.text)
+        session, _ = await self._writable(chat)
+        post = self._post(session, draft, text, sender=("system", draft.name or SYSTEM))
+        await session.note(ev.MessageAdded(post.message_id, "system", text), post)
+        return Said(post.post_id, text != draft.text)
+
+    async def _writable(self, chat: ProductSession) -> tuple[Session, Posting]:
+        session = await self.session(chat)
+        posting = session.fold.posting
+        if posting is None:
+            raise ChatNotFound
+        if posting.status == "closed":
+            raise ChatClosed
+        return session, posting
+
+    def _post(
+        self,
+        session: Session,
+        draft: Draft,
+        text: str,
+        *,
+        sender: tuple[ev.PosterType, str],
+        sender_id: str | None = None,
+    ) -> ev.ChatPost:
+        number = next(self._numbers)
+        mark = "sp" if sender[0] == "system" else "p"
+        return ev.ChatPost(
+            number,
+            f"{mark}{number}",
+            *sender,
+            text,
+            sender_id=sender_id,
+            message_type=words.short(draft.message_type, most=words.KIND_CHARACTERS) or "text",
+            client_id=draft.client_id,
+            connection_id=draft.connection_id,
+            spam_score=_spam(session, text) if sender[0] == "customer" else 0,
+        )
+
+    # -- what the staff does ----------------------------------------------------------------------------
+
+    async def take_over(self, chat: ProductSession, name: str) -> None:
+        """A person answers from here on, and the agent is silent."""
+        session = await self.session(chat)
+        await session.take_over(ev.ChatStatus("in_progress", name, chat.priority))
+
+    async def set_status(self, chat: ProductSession, status: ev.ChatStand, *, name: str) -> None:
+        """Where the chat stands: `in_progress` takes over, `pending` changes nothing else, every other one
+        hands back to the agent.
+        """
+        if status == "in_progress":
+            await self.take_over(chat, name)
+            return
+        session = await self.session(chat)
+        person = chat.assigned_to if status == "pending" else None
+        priority: ev.ChatPriority = "normal" if status in ("resolved", "closed") else chat.priority
+        await session.note(ev.ChatStatus(status, person, priority))
+        if status == "closed":
+            await session.interrupt()
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    async def mark_read(
+        self, chat: ProductSession, message_ids: list[int] | None, *, reader: tuple[ev.PosterType, str]
+    ) -> list[int]:
+        """Marks what others said as read, all of it or these; what was marked."""
+        session = await self.session(chat)
+        unread = await self.store.unread(chat.id, by_customer=reader[0] == "customer")
+        wanted = unread if message_ids is None else set(message_ids).intersection(unread)
+        marked = sorted(wanted)
+        if marked:
+            await session.note(ev.ChatRead(tuple(marked), reader[1], reader[0]))
+        return marked
+
+    # -- what the sessions say --------------------------------------------------------------------------
+
+    def watch(self, session: Session, event: Event | None) -> None:
+        """Numbers every message that has none, and tells the staff what is new."""
+        if session.fold.posting is None:
+            return
+        match event.data if event is not None else None:
+            case None | ev.MessageAdded() | ev.TurnEnded() | ev.TurnInterrupted() | ev.ChatOpened():
+                asyncio.get_running_loop().call_soon(self._number, session)
+            case ev.ChatPost() as post:
+                self._pending.discard((session.record.key, post.message_id))
+        if event is not None:
+            self._notify(session, session.fold.posting, event)
+
+    def _number(self, session: Session) -> None:
+        posting, key = session.fold.posting, session.record.key
+        if posting is None or session.log.is_closed:
+            return
+        posts = []
+        for message in posting.unposted(session.fold.messages):
+            if (key, message.id) not in self._pending:
+                self._pending.add((key, message.id))
+                posts.append(self._numbered(session, posting, message))
+        if posts:
+            session.log.append(*posts, durable=True)
+
+    def _numbered(self, session: Session, posting: Posting, message: Message) -> ev.ChatPost:
+        kind, name = _SENDERS[message.sender]
+        text = str(message.text)
+        is_customer = kind == "customer"
+        return ev.ChatPost(
+            next(self._numbers),
+            message.id,
+            kind,
+            _customer(posting) if is_customer else name,
+            text,
+            spam_score=_spam(session, text) if is_customer else 0,
+        )
+
+    def _notify(self, session: Session, posting: Posting, event: Event) -> None:
+        tenant = tenant_of(session.record.owner)
+        where = {
+            "session_id": session.session_id,
+            "product_id": posting.opened.product_id,
+            "timestamp": iso(event.at),
+        }
+        match event.data:
+            case ev.ChatPost(sender_type="customer") as post:
+                self.notices.put(
+                    tenant,
+                    {
+                        "type": "new_customer_message", **where, "customer_name": post.sender_name,
+                        "message": post.text, "message_id": post.post_id, "priority": posting.priority,
+                        "is_spam": post.spam_score >= words.SPAM,
+                    },
+                )  # fmt: skip
+            case ev.ChatOpened() | ev.ChatStatus():
+                status = {"status": posting.status, "priority": posting.priority}
+                self.notices.put(
+                    tenant,
+                    {
+                        "type": "session_status", **where, **status, "assigned_to": posting.person,
+                        "customer_name": _customer(posting),
+                    },
+                )  # fmt: skip
+
+
+def is_staff_of(principal: Principal, chat: ProductSession) -> bool:
+    """Whether somebody may answer as a person in this chat."""
+    return SUPPORT in principal.scopes and principal.tenant == chat.tenant
+
+
+def _customer(posting: Posting) -> str:
+    return posting.opened.customer_name or VISITOR
+
+
+def _known(posting: Posting, draft: Draft) -> int | None:
+    return posting.clients.get(draft.client_id) if draft.client_id is not None else None
+
+
+def _reopened(posting: Posting, *, is_urgent: bool) -> ev.ChatStatus | None:
+    """The status that a visitor's message leads to; None: as it is."""
+    status: ev.ChatStand = "in_progress" if posting.person is not None else "active"
+    priority: ev.ChatPriority = "urgent" if is_urgent else posting.priority
+    if (status, priority) == (posting.status, posting.priority):
+        return None
+    return ev.ChatStatus(status, posting.person, priority)
+
+
+def _spam(session: Session, text: str) -> int:
+    before = [str(m.text) for m in session.fold.messages[-4 * REPEATS :] if m.sender == "user"][-REPEATS:]
+    return words.spam_score(text, repeats=before.count(text))

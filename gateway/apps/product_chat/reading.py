@@ -1,0 +1,93 @@
+"""Requests of product chat as values: pages, addresses, names."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from starlette.requests import HTTPConnection, Request
+
+from gateway.apps.product_chat import words
+from gateway.apps.product_chat.answers import ChatInfo, MessagePage, Pagination, row_of
+from gateway.apps.product_chat.desk import Desk
+from gateway.apps.product_chat.store import ProductSession
+from gateway.errors import InvalidField, InvalidInput
+from gateway.events.facts import iso
+from gateway.http.connections import counted_address
+from gateway.http.gate import principal_of
+from gateway.http.operation import Parameter
+
+PAGE_LIMIT: Final = 100
+DEFAULT_PAGE: Final = 50
+OFFSET_LIMIT: Final = 10_000_000
+CLIENT_ID_CHARACTERS: Final = 128
+STANDS: Final = ("active", "pending", "in_progress", "resolved", "closed")
+
+LIMIT = Parameter(
+    name="limit", schema={"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT}, description="How many."
+)
+OFFSET = Parameter(name="offset", schema={"type": "integer", "minimum": 0}, description="How many to skip.")
+ORDER = Parameter(name="order", schema={"enum": ["asc", "desc"]}, description="By number.")
+STATUS = Parameter(name="status", schema={"enum": list(STANDS)}, description="Where the chat stands.")
+
+
+def address_of(request: HTTPConnection) -> str:
+    """What limits count a caller by."""
+    return counted_address(request.client.host if request.client else "")
+
+
+def page_of_query(request: Request) -> tuple[int, int]:
+    """Limit and offset. Raises InvalidInput, or InvalidField if one is no number."""
+    limit, offset = request.query_params.get("limit"), request.query_params.get("offset")
+    for name, text in (("limit", limit), ("offset", offset)):
+        if text is not None and not re.fullmatch("[+-]?[0-9]+", text, re.ASCII):
+            raise InvalidField(f"{name.capitalize()} must be a whole number", field=("query", name))
+    if limit is not None and not (limit.isascii() and limit.isdecimal() and 1 <= _int(limit) <= PAGE_LIMIT):
+        raise InvalidInput(f"Limit must be between 1 and {PAGE_LIMIT}")
+    if offset is not None and not (offset.isascii() and offset.isdecimal() and _int(offset) <= OFFSET_LIMIT):
+        raise InvalidInput("Offset must be a whole number from 0")
+    return _int(limit or str(DEFAULT_PAGE)), _int(offset or "0")
+
+
+def _int(text: str) -> int:
+    return int(text[:12])
+
+
+def client_id(text: str | None) -> str | None:
+    """What a client calls its message."""
+    return words.short(text, most=CLIENT_ID_CHARACTERS)
+
+
+async def message_page(request: Request, desk: Desk, chat: ProductSession) -> MessagePage:
+    """The page that a request asks for. Raises InvalidInput."""
+    limit, offset = page_of_query(request)
+    order = request.query_params.get("order") or "asc"
+    if order not in ("asc", "desc"):
+        raise InvalidInput("Order must be asc or desc")
+    store = desk.store
+    rows = await store.messages(chat.id, limit=limit, offset=offset, newest_first=order == "desc")
+    total = await store.count(chat.id)
+    is_customer = chat.owner == principal_of(request).owner
+    unread = await store.unread(chat.id, by_customer=is_customer)
+    ends = iso(chat.last_message_at) if chat.last_message_at is not None else None
+    return MessagePage(
+        [row_of(row) for row in rows],
+        ChatInfo(
+            chat.session_id,
+            chat.customer_name,
+            chat.customer_email,
+            chat.status,
+            iso(chat.created_at),
+            ends,
+        ),
+        Pagination(
+            total_count=total,
+            limit=limit,
+            offset=offset,
+            has_more=offset + len(rows) < total,
+            has_previous=offset > 0,
+            current_page=offset // limit + 1,
+            total_pages=-(-total // limit),
+        ),
+        len(unread),
+    )

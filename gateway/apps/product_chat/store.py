@@ -1,0 +1,200 @@
+"""The contract of product chats as relations: rows that are read here, and written by nobody but the log.
+
+`project` turns an event of a session's log into rows, in the event's own commit, so that the tables can say
+nothing that the log does not. `MemoryProducts` is the reference; every implementation is held to
+tests/contract/test_products.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from gateway.events import facts as ev
+from gateway.principal import tenant_of
+from gateway.stores.contract import SessionRecord
+
+
+class ProductSession(Struct, frozen=True, kw_only=True):
+    """A product chat. Times are milliseconds since 1970 UTC."""
+
+    id: int
+    session_id: str
+    """What clients call it: unique in this gateway."""
+    owner: str
+    record_id: str
+    """What its owner calls the session that carries it."""
+    tenant: str
+    product_id: int
+    product_name: str
+    customer_name: str | None
+    customer_email: str | None
+    status: ev.ChatStand
+    priority: ev.ChatPriority
+    assigned_to: str | None
+    spam_score: int
+    created_at: int
+    updated_at: int
+    last_message_at: int | None
+    message_count: int = 0
+    unread_count: int = 0
+    """Of the customer's messages: what the staff has not read."""
+
+
+class ProductMessage(Struct, frozen=True, kw_only=True):
+    """A message of a product chat."""
+
+    id: int
+    session_id: int
+    seq: int
+    sender_type: ev.PosterType
+    sender_id: str | None
+    sender_name: str
+    message_text: str
+    message_type: str
+    is_read: bool
+    spam_score: int
+    created_at: int
+    updated_at: int
+
+
+PROJECTED: Final = (ev.ChatOpened, ev.ChatPost, ev.ChatRead, ev.ChatStatus)
+"""The events that rows are made of."""
+CUSTOMER: Final = "customer"
+URGENT_FIRST: Final = {"urgent": 0, "normal": 1}
+
+
+class ProductStore(Protocol):
+    """See the module. Every method may raise StoreFailed."""
+
+    async def last_message_id(self) -> int:
+        """The largest number that a message ever had."""
+
+    async def find(self, session_id: str) -> ProductSession | None:
+        """The chat of this id."""
+
+    async def messages(
+        self, row_id: int, *, limit: int, offset: int = 0, newest_first: bool
+    ) -> Sequence[ProductMessage]:
+        """A page of a chat's messages, by number."""
+
+    async def count(self, row_id: int) -> int:
+        """How many messages a chat has."""
+
+    async def unread(self, row_id: int, *, by_customer: bool) -> Sequence[int]:
+        """The numbers of the messages that the customer, or else the staff, has not read: the others'."""
+
+    async def sessions(
+        self, tenant: str, *, status: str | None, limit: int, offset: int = 0
+    ) -> Sequence[ProductSession]:
+        """A tenant's chats, urgent ones first, then the last used first."""
+
+
+class MemoryProducts:
+    """`ProductStore` in dictionaries; `record_of` knows the session of a key while there is one."""
+
+    def __init__(self, record_of: Callable[[str], SessionRecord | None]) -> None:
+        self._record_of = record_of
+        self._chats: dict[str, ProductSession] = {}
+        self._messages: dict[int, list[ProductMessage]] = {}
+        self._last_chat = 0
+        self._last_message = 0
+
+    def project(self, key: str, event: ev.Event) -> None:
+        """Takes an event in."""
+        record, chat = self._record_of(key), self._chats.get(key)
+        if record is None:
+            return
+        match event.data:
+            case ev.ChatOpened() as opened if chat is None:
+                self._last_chat += 1
+                self._chats[key] = ProductSession(
+                    id=self._last_chat, session_id=record.session_id, owner=record.owner,
+                    record_id=record.session_id, tenant=tenant_of(record.owner),
+                    product_id=opened.product_id, product_name=opened.product_name,
+                    customer_name=opened.customer_name, customer_email=opened.customer_email,
+                    status="active", priority="normal", assigned_to=None, spam_score=0,
+                    created_at=event.at, updated_at=event.at, last_message_at=None,
+                )  # fmt: skip
+            case ev.ChatPost() as post if chat is not None:
+                self._post(key, chat, post, event)
+            case ev.ChatRead(post_ids=post_ids) if chat is not None:
+                rows = self._messages.get(chat.id, [])
+                for index, row in enumerate(rows):
+                    if row.id in post_ids:
+                        rows[index] = msgspec.structs.replace(row, is_read=True, updated_at=event.at)
+            case ev.ChatStatus() as status if chat is not None:
+                self._chats[key] = msgspec.structs.replace(
+                    chat,
+                    status=status.status,
+                    priority=status.priority,
+                    assigned_to=status.person,
+                    updated_at=event.at,
+                )
+
+    def _post(self, key: str, chat: ProductSession, post: ev.ChatPost, event: ev.Event) -> None:
+        self._last_message = max(self._last_message, post.post_id)
+        self._messages.setdefault(chat.id, []).append(
+            ProductMessage(
+                id=post.post_id, session_id=chat.id, seq=event.seq, sender_type=post.sender_type,
+                sender_id=post.sender_id, sender_name=post.sender_name, message_text=post.text,
+                message_type=post.message_type, is_read=False, spam_score=post.spam_score,
+                created_at=event.at, updated_at=event.at,
+            )
+        )  # fmt: skip
+        self._chats[key] = msgspec.structs.replace(
+            chat,
+            spam_score=max(chat.spam_score, post.spam_score),
+            updated_at=event.at,
+            last_message_at=event.at,
+        )
+
+    def drop(self, key: str) -> None:
+        """A session was deleted, and its chat with it."""
+        chat = self._chats.pop(key, None)
+        if chat is not None:
+            self._messages.pop(chat.id, None)
+
+    def _fresh(self, key: str) -> ProductSession | None:
+        record, chat = self._record_of(key), self._chats.get(key)
+        if record is None or chat is None:
+            return None
+        rows = self._messages.get(chat.id, [])
+        return msgspec.structs.replace(
+            chat,
+            owner=record.owner,
+            record_id=record.session_id,
+            message_count=len(rows),
+            unread_count=sum(row.sender_type == CUSTOMER and not row.is_read for row in rows),
+        )
+
+    async def last_message_id(self) -> int:
+        return self._last_message
+
+    async def find(self, session_id: str) -> ProductSession | None:
+        keys = (key for key, chat in self._chats.items() if chat.session_id == session_id)
+        return next(filter(None, map(self._fresh, keys)), None)
+
+    async def messages(
+        self, row_id: int, *, limit: int, offset: int = 0, newest_first: bool
+    ) -> Sequence[ProductMessage]:
+        rows = sorted(self._messages.get(row_id, []), key=lambda row: row.id, reverse=newest_first)
+        return rows[offset : offset + limit]
+
+    async def count(self, row_id: int) -> int:
+        return len(self._messages.get(row_id, []))
+
+    async def unread(self, row_id: int, *, by_customer: bool) -> Sequence[int]:
+        rows = self._messages.get(row_id, [])
+        return [row.id for row in rows if not row.is_read and (row.sender_type == CUSTOMER) != by_customer]
+
+    async def sessions(
+        self, tenant: str, *, status: str | None, limit: int, offset: int = 0
+    ) -> Sequence[ProductSession]:
+        chats = [chat for chat in filter(None, map(self._fresh, self._chats)) if chat.tenant == tenant]
+        found = [chat for chat in chats if status in (None, chat.status)]
+        found.sort(key=lambda c: (URGENT_FIRST[c.priority], -(c.last_message_at or c.created_at), -c.id))
+        return found[offset : offset + limit]

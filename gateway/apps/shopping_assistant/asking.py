@@ -1,0 +1,220 @@
+"""A question to the shopping assistant: a turn of its session's agent, told what the shop found for it.
+
+The answer is text of the session's own log, so it is stored however it is followed, and whoever goes away
+meanwhile loses nothing. An answer that is given again is said in the log too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from msgspec import Struct
+
+from gateway.apps.shop.store import ShopKey
+from gateway.apps.shop.tools import described
+from gateway.apps.shopping_assistant.assistant import (
+    Answered,
+    Assistant,
+    Intent,
+    Window,
+    intent_of,
+    stamp_of,
+    window_of,
+)
+from gateway.apps.shopping_assistant.retrieval import Quality
+from gateway.auth.quotas import Account
+from gateway.config.tables import DAY_MILLISECONDS
+from gateway.errors import AnswerDropped, AnswerFailed, SessionEnded
+from gateway.events import facts as ev
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.services import Services
+from gateway.sessions.session import Session
+from gateway.sessions.turns import Turn
+
+PAGE_BYTES: Final = 256 * 1024
+ENDED_RETRIES: Final = 3
+
+
+_BY_SOMEBODY = ("dropped", "session_ended")
+"""Causes that are nobody's failure."""
+
+
+class Asked(Struct, kw_only=True):
+    """A question that was accepted: its message is committed, and its answer is on its way or known."""
+
+    key: ShopKey
+    session: Session
+    question: str
+    intent: Intent
+    quality: Quality
+    context: list[dict[str, Any]]
+    window: Window
+    stamp: bytes
+    after: int
+    """The log's seq before it."""
+    turn: Turn | None = None
+    known: Answered | None = None
+    """The answer that was given before; None: the agent is asked."""
+
+
+class Asking:
+    """See the module."""
+
+    def __init__(self, manager: SessionManager, services: Services, assistant: Assistant) -> None:
+        self._manager = manager
+        self._services = services
+        self._assistant = assistant
+
+    async def ask(self, key: ShopKey, question: str, *, key_id: str | None) -> Asked:
+        """Takes a question; the session is made where there is none.
+
+        Raises what `Session.chat` and `SessionManager.get_or_create` raise.
+        """
+        for _ in range(ENDED_RETRIES):
+            session = await self._session(key)
+            with contextlib.suppress(SessionEnded):
+                return await self._ask(session, key, question, key_id)
+        raise SessionEnded(session_id=key.conversation)
+
+    async def _session(self, key: ShopKey) -> Session:
+        session = await self._manager.get_or_create(
+            key.owner, key.conversation, agent=self._agent_for(key.tenant)
+        )
+        if not session.fold.messages and session.record.retention_days is None:
+            seconds = self._services.config.shop.conversation_seconds
+            await session.retain(seconds * 1000 / DAY_MILLISECONDS)
+        return session
+
+    def _agent_for(self, tenant: str) -> str | None:
+        """The shop's agent, or the tenant's own first where it may not choose that one."""
+        config = self._services.config
+        named = config.tenant(tenant)
+        allowed = named.agents if named is not None else ()
+        return config.shop.agent if not allowed or config.shop.agent in allowed else None
+
+    async def _ask(self, session: Session, key: ShopKey, question: str, key_id: str | None) -> Asked:
+        shop = self._services.shop
+        found, earlier = await self._assistant.find(key, question)
+        await shop.note(key, use="searches" if found.products else None, text=question)
+        cart, preferences = await shop.peek(key), await shop.preferences(key)
+        intent = intent_of(question, found.quality)
+        window = window_of(
+            intent=intent,
+            preferences=preferences,
+            cart=cart,
+            found=found.products,
+            earlier=earlier,
+            limit=self._services.config.shop.context_tokens,
+        )
+        asked = Asked(
+            key=key,
+            session=session,
+            question=question,
+            intent=intent,
+            quality=found.quality,
+            context=[described(product, shop) for product in found.products],
+            window=window,
+            stamp=await self._stamp(session, key),
+            after=session.log.visible_seq,
+        )
+        account = Account(key.owner, session.record.key, key_id)
+        asked.known = self._assistant.recall(key, question, asked.stamp)
+        if asked.known is not None and not session.is_busy:
+            await session.repeat(question, asked.known.text, account=account)
+        else:
+            asked.known = None
+            asked.turn = await session.chat(question, account=account, context=window.text)
+        return asked
+
+    async def _stamp(self, session: Session, key: ShopKey) -> bytes:
+        shop = self._services.shop
+        return stamp_of(
+            session.record.key, await shop.peek(key), await shop.preferences(key), shop.catalogue.version
+        )
+
+    # -- the answer -------------------------------------------------------------------------------------
+
+    async def answer(self, asked: Asked) -> AsyncIterator[str]:
+        """The answer, piece by piece. Raises AnswerFailed where the agent fails or takes too long."""
+        if asked.known is not None:
+            yield asked.known.text
+            return
+        parts: list[str] = []
+        try:
+            async with asyncio.timeout(self._services.config.shop.answer_seconds):
+                async for part in self._pieces(asked):
+                    parts.append(part)
+                    yield part
+        except TimeoutError:
+            await self._stop(asked)
+            raise self._failed(asked, "answer_timeout", "The answer took too long and was stopped.") from None
+        text = "".join(parts)
+        if not text.strip():
+            raise self._failed(asked, "empty_answer", "The agent ended without an answer.")
+        await self._keep(asked, text)
+
+    async def _stop(self, asked: Asked) -> None:
+        turn = asked.turn
+        if turn is None or turn.done.done():
+            return
+        with contextlib.suppress(SessionEnded):
+            if not await asked.session.drop_queued(turn.message_id):
+                await asked.session.interrupt()
+
+    async def _pieces(self, asked: Asked) -> AsyncIterator[str]:
+        turn, log, after = asked.turn, asked.session.log, asked.after
+        assert turn is not None  # noqa: S101 - what is not known was asked
+        speaking = ""
+        while True:
+            page = await log.read(after, max_bytes=PAGE_BYTES)
+            if page.is_gap:
+                raise self._failed(
+                    asked, "log_gap", "The answer is in the conversation, and was not followed."
+                )
+            for event in page.events:
+                after = event.seq
+                match event.data:
+                    case ev.TextDelta(turn_id=turn.turn_id, message_id=message_id, text=text):
+                        yield ("\n\n" if speaking not in ("", message_id) else "") + text
+                        speaking = message_id
+                    case ev.TurnEnded(turn_id=turn.turn_id) | ev.TurnInterrupted(turn_id=turn.turn_id):
+                        self._check(asked, event.data)
+                        return
+            if page.events:
+                continue
+            if turn.done.done() and turn.turn_id != asked.session.fold.turn_id and not turn.is_prompted:
+                raise self._failed(asked, "dropped", "The question was dropped before its turn came.")
+            if log.is_closed:
+                raise self._failed(
+                    asked, "session_ended", "The session ended before the answer was complete."
+                )
+            await log.wait(after)
+
+    def _check(self, asked: Asked, ended: ev.EventData) -> None:
+        match ended:
+            case ev.TurnInterrupted(reason=reason, message=message):
+                raise self._failed(asked, reason, message)
+            case ev.TurnEnded(error=ev.Failure(code=code, message=message)):
+                raise self._failed(asked, code, message)
+            case ev.TurnEnded(stop_reason="cancelled"):
+                raise self._failed(asked, "cancelled", "The answer was interrupted.")
+
+    async def _keep(self, asked: Asked, text: str) -> None:
+        """Keeps the answer unless it changed something: then an equal question is another one."""
+        if await self._stamp(asked.session, asked.key) == asked.stamp:
+            self._assistant.remember(
+                asked.key,
+                asked.question,
+                intent=asked.intent,
+                text=text,
+                context=asked.context,
+                quality=asked.quality,
+                stamp=asked.stamp,
+            )
+
+    def _failed(self, asked: Asked, cause: str, message: str) -> AnswerDropped | AnswerFailed:
+        kind = AnswerDropped if cause in _BY_SOMEBODY else AnswerFailed
+        return kind(message, intent=asked.intent, cause=cause)

@@ -1,0 +1,194 @@
+"""Signing in with an OpenID provider: authorization code flow with PKCE (OpenID Connect Core 3.1, RFC 7636).
+
+The provider's addresses come from its discovery document. The gateway keeps nothing of a sign-in under way:
+state, nonce and verifier travel in a signed cookie of the browser that began it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import pathlib
+import secrets
+import urllib.parse
+from collections.abc import Callable
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+
+from gateway.auth.tokens import FileKeys, TokenRefused, TokenVerifier, UrlKeys
+from gateway.config.tables import JwtConfig, OidcConfig
+
+TIMEOUT_SECONDS: Final = 10
+ANSWER_BYTES: Final = 256 * 1024
+
+
+class ProviderFailed(Exception):
+    """The provider did not answer as it should; the words name no secret."""
+
+
+class Attempt(Struct, frozen=True):
+    """A sign-in under way: where the browser is sent, and what it must bring back."""
+
+    url: str
+    state: str
+    nonce: str
+    verifier: str
+
+
+class _Discovery(Struct):
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    issuer: str
+
+
+class _Tokens(Struct):
+    id_token: str
+
+
+class Http:
+    """The one client for issuers and providers, opened at the first call."""
+
+    def __init__(self) -> None:
+        self._client: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def get(self, url: str) -> bytes:
+        """The body of a GET. Raises OSError."""
+        return await self._ask("GET", url)
+
+    async def post_form(self, url: str, form: dict[str, str], *, auth: tuple[str, str] | None) -> bytes:
+        """The body of the answer to a form. Raises OSError."""
+        headers = {"Authorization": _basic(*auth)} if auth is not None else {}
+        return await self._ask("POST", url, data=form, headers=headers)
+
+    async def _ask(self, method: str, url: str, **kwargs: Any) -> bytes:
+        if self._client is None:
+            self._client = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS), cookie_jar=aiohttp.DummyCookieJar()
+            )
+        try:
+            async with self._client.request(method, url, allow_redirects=False, **kwargs) as response:
+                body = await response.content.read(ANSWER_BYTES)
+                if response.status != 200:
+                    raise OSError(f"status {response.status}")
+                return body
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise OSError(type(error).__name__) from None
+
+
+def _basic(client_id: str, secret: str) -> str:
+    """RFC 6749, 2.3.1: both are form-encoded first."""
+    pair = f"{urllib.parse.quote_plus(client_id)}:{urllib.parse.quote_plus(secret)}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def verifier_of(
+    config: JwtConfig, http: Http, *, monotonic: Callable[[], float], wall_ms: Callable[[], int]
+) -> TokenVerifier:
+    """The verifier of Bearer tokens that `[jwt]` describes."""
+    keys: FileKeys | UrlKeys
+    if config.jwks_file:
+        keys = FileKeys(config.jwks_file)
+    else:
+        keys = UrlKeys(config.jwks_url, http.get, seconds=config.jwks_seconds, monotonic=monotonic)
+    return TokenVerifier(
+        keys,
+        issuer=config.issuer,
+        audience=config.audience,
+        algorithms=config.algorithms,
+        leeway_seconds=config.leeway_seconds,
+        wall_ms=wall_ms,
+    )
+
+
+class Provider:
+    """One OpenID provider; see the module."""
+
+    def __init__(
+        self, config: OidcConfig, http: Http, *, monotonic: Callable[[], float], wall_ms: Callable[[], int]
+    ) -> None:
+        self.config = config
+        self._http = http
+        self._monotonic = monotonic
+        self._wall_ms = wall_ms
+        self._known: tuple[_Discovery, TokenVerifier] | None = None
+
+    async def begin(self) -> Attempt:
+        """Where to send a browser that wants to sign in. Raises ProviderFailed."""
+        found, _ = await self._discovered()
+        state, nonce, verifier = (secrets.token_urlsafe(24) for _ in range(3))
+        digest = hashlib.sha256(verifier.encode()).digest()
+        query = {
+            "response_type": "code",
+            "client_id": self.config.client_id,
+            "redirect_uri": self.config.redirect_url,
+            "scope": "openid profile",
+            "state": state,
+            "nonce": nonce,
+            "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
+            "code_challenge_method": "S256",
+        }
+        mark = "&" if "?" in found.authorization_endpoint else "?"
+        url = found.authorization_endpoint + mark + urllib.parse.urlencode(query)
+        return Attempt(url, state, nonce, verifier)
+
+    async def finish(self, code: str, *, verifier: str, nonce: str) -> dict[str, Any]:
+        """The claims of who signed in. Raises ProviderFailed."""
+        found, tokens = await self._discovered()
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self.config.redirect_url,
+            "client_id": self.config.client_id,
+            "code_verifier": verifier,
+        }
+        try:
+            body = await self._http.post_form(found.token_endpoint, form, auth=self._credentials())
+            claims = await tokens.claims(msgspec.json.decode(body, type=_Tokens).id_token)
+        except OSError as error:
+            raise ProviderFailed(f"The sign-in was not confirmed ({error}). Try again.") from None
+        except (msgspec.DecodeError, TokenRefused) as error:
+            raise ProviderFailed(f"The provider's answer is not accepted: {error}.") from None
+        if claims.get("nonce") != nonce:
+            raise ProviderFailed("The provider's answer belongs to another sign-in. Try again.")
+        return claims
+
+    def _credentials(self) -> tuple[str, str] | None:
+        if not self.config.client_secret_file:
+            return None
+        try:
+            secret = pathlib.Path(self.config.client_secret_file).expanduser().read_text("utf-8-sig").strip()
+        except OSError as error:
+            raise ProviderFailed(f"oidc.client_secret_file cannot be read: {error.strerror}.") from None
+        return self.config.client_id, secret
+
+    async def _discovered(self) -> tuple[_Discovery, TokenVerifier]:
+        if self._known is None:
+            url = self.config.issuer.rstrip("/") + "/.well-known/openid-configuration"
+            try:
+                found = msgspec.json.decode(await self._http.get(url), type=_Discovery)
+            except (OSError, msgspec.DecodeError) as error:
+                raise ProviderFailed(f"The sign-in provider does not answer ({error}). Try again.") from None
+            if found.issuer.rstrip("/") != self.config.issuer.rstrip("/"):
+                raise ProviderFailed("The sign-in provider calls itself by another name than oidc.issuer.")
+            keys = UrlKeys(found.jwks_uri, self._http.get, seconds=300, monotonic=self._monotonic)
+            self._known = (
+                found,
+                TokenVerifier(
+                    keys,
+                    issuer=found.issuer,
+                    audience=self.config.client_id,
+                    algorithms=JwtConfig().algorithms,
+                    leeway_seconds=30,
+                    wall_ms=self._wall_ms,
+                ),
+            )
+        return self._known

@@ -1,0 +1,330 @@
+"""Quotas: how much a tenant, an API key, a person and a session may use, and have used.
+
+Every check is one plain `def`, so a hundred requests at once against a quota of ten let in exactly ten. What
+is used by the day is kept in the store every few seconds; what is stored is counted by owner at the start.
+Sums of what agents say are clamped: each of them can be kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.buckets import Buckets, MemoryBuckets
+from gateway.config.tables import DAY_MILLISECONDS, Config, Quota
+from gateway.errors import GatewayError, QuotaExceeded
+from gateway.events.facts import QuotaUse
+from gateway.principal import tenant_of
+from gateway.stores.contract import OwnerTotal
+from gateway.stores.credentials import CredentialStore, Use, UseName
+from worker.foreign import clamped
+
+log = logging.getLogger(__name__)
+
+MINUTE_SECONDS: Final = 60.0
+RETRY_SECONDS: Final = 5.0
+"""After a limit on what is going on at the moment."""
+STORED_RETRY_SECONDS: Final = 3600.0
+"""After a limit on what is kept: somebody has to delete something."""
+KEPT_DAYS: Final = 40
+
+_WORDS: Final = {
+    "sessions_live": "sessions with an agent at the same time",
+    "sessions_stored": "stored sessions",
+    "turns_per_minute": "messages a minute",
+    "concurrent_turns": "answers at the same time",
+    "messages_per_day": "messages a day",
+    "tokens_per_day": "model tokens a day",
+    "cpu_seconds_per_day": "seconds of CPU a day",
+    "memory_gb_seconds_per_day": "gigabyte-seconds of memory a day",
+    "stored_bytes": "stored bytes",
+}
+
+
+Nearly = tuple[str, QuotaUse]
+"""What is nearly used up, in words and in figures."""
+
+
+class Account(Struct, frozen=True):
+    """Who pays for something."""
+
+    owner: str
+    session_key: str
+    key_id: str | None = None
+
+    def names(self) -> Iterator[UseName]:
+        """Everybody who pays."""
+        yield "tenant", tenant_of(self.owner)
+        yield "subject", self.owner
+        yield "session", self.session_key
+        if self.key_id is not None:
+            yield "key", self.key_id
+
+
+class Held(Struct):
+    """What somebody has at the moment."""
+
+    live: int = 0
+    running: int = 0
+    stored: int = 0
+    stored_bytes: int = 0
+
+
+class Quotas:
+    """See the module."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        store: CredentialStore,
+        *,
+        monotonic: Callable[[], float],
+        wall_ms: Callable[[], int],
+        on_exceeded: Callable[[str], None] = lambda _limit: None,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._wall_ms = wall_ms
+        self._on_exceeded = on_exceeded
+        self._minutes: Buckets = MemoryBuckets(monotonic)
+        self._held: dict[UseName, Held] = {}
+        self._day = self._today()
+        self._uses: dict[UseName, Use] = {}
+        self._changed: set[UseName] = set()
+        self._told: set[tuple[UseName, str]] = set()
+
+    async def open(self, totals: Mapping[str, OwnerTotal]) -> None:
+        """Takes up what is stored and what was used today. Raises StoreFailed."""
+        for owner, total in totals.items():
+            for name in (("tenant", tenant_of(owner)), ("subject", owner)):
+                held = self._of(name)
+                held.stored += total.sessions
+                held.stored_bytes += total.stored_bytes
+        self._uses = await self._store.uses(self._day)
+
+    async def keep(self) -> None:
+        """Writes what was used since the last time."""
+        self._turn_day()
+        day, changed = self._day, self._changed
+        self._changed = set()
+        try:
+            if changed:
+                await self._store.put_uses(day, {n: self._uses[n] for n in changed if n in self._uses})
+            await self._store.forget_old(now=self._wall_ms(), before_day=day - KEPT_DAYS)
+        except GatewayError as error:
+            self._changed |= changed if day == self._day else set()
+            log.warning("what was used is not kept for now: %s", error)
+
+    # -- sessions ---------------------------------------------------------------------------------------
+
+    def add_session(self, owner: str) -> None:
+        """One more stored session. Raises QuotaExceeded."""
+        names = [("tenant", tenant_of(owner)), ("subject", owner)]
+        for name in names:
+            self._check(name, "sessions_stored", self._of(name).stored, retry=STORED_RETRY_SECONDS)
+        for name in names:
+            self._of(name).stored += 1
+
+    def forget_session(self, key: str) -> None:
+        """A session is erased, and what it has used today is nobody's to ask for."""
+        self._uses.pop(("session", key), None)
+        self._changed.discard(("session", key))
+
+    def drop_session(self, owner: str, stored_bytes: int) -> None:
+        """One is erased, with so much in it."""
+        for name in (("tenant", tenant_of(owner)), ("subject", owner)):
+            self._of(name).stored -= 1
+        self.add_bytes(owner, -stored_bytes)
+
+    def move_session(self, giver: str, taker: str, stored_bytes: int) -> None:
+        """One changes hands; what is there is kept even where that is more than the taker may have."""
+        self.drop_session(giver, stored_bytes)
+        for name in (("tenant", tenant_of(taker)), ("subject", taker)):
+            self._of(name).stored += 1
+        self.add_bytes(taker, stored_bytes)
+
+    def add_bytes(self, owner: str, stored_bytes: int) -> None:
+        """So much more is stored, or less."""
+        for name in (("tenant", tenant_of(owner)), ("subject", owner)):
+            held = self._of(name)
+            held.stored_bytes = clamped(held.stored_bytes + stored_bytes)
+
+    def take_live(self, account: Account) -> None:
+        """A session gets a worker. Raises QuotaExceeded."""
+        names = list(account.names())
+        for name in names:
+            self._check(name, "sessions_live", self._of(name).live)
+        for name in names:
+            self._of(name).live += 1
+
+    def give_live(self, account: Account) -> None:
+        """Its worker is gone."""
+        for name in account.names():
+            self._of(name).live -= 1
+            self._tidy(name)
+
+    # -- turns ------------------------------------------------------------------------------------------
+
+    def take_message(self, account: Account, *, session_bytes: int) -> list[Nearly]:
+        """A message comes: checks every limit on messages and counts it; words for what is nearly used up.
+
+        Raises QuotaExceeded, and then nothing is counted.
+        """
+        self._turn_day()
+        soft: list[Nearly] = []
+        for name in account.names():
+            quota = self._quota(name)
+            if quota != _UNLIMITED:
+                soft += self._check_message(name, quota, session_bytes)
+        for name in account.names():
+            quota = self._quota(name)
+            if quota.turns_per_minute:
+                rate = quota.turns_per_minute / MINUTE_SECONDS
+                self._minutes.spend(_bucket(name), rate=rate, burst=quota.turns_per_minute)
+            self._use(name).messages += 1
+        return soft
+
+    def _check_message(self, name: UseName, quota: Quota, session_bytes: int) -> list[Nearly]:
+        """Raises QuotaExceeded; words for what is nearly used up."""
+        if quota.turns_per_minute:
+            rate = quota.turns_per_minute / MINUTE_SECONDS
+            seconds = self._minutes.wait(_bucket(name), rate=rate, burst=quota.turns_per_minute)
+            if seconds:
+                allowed = quota.turns_per_minute
+                raise self._exceeded(name, "turns_per_minute", allowed, allowed, seconds)
+        use, held = self._uses.get(name) or Use(), self._held.get(name) or Held()
+        stored = session_bytes if name[0] == "session" else held.stored_bytes
+        midnight = self._seconds_to_midnight()
+        used = {
+            "messages_per_day": (use.messages, midnight),
+            "tokens_per_day": (use.tokens, midnight),
+            "cpu_seconds_per_day": (use.cpu_ms / 1000, midnight),
+            "memory_gb_seconds_per_day": (use.memory_mb_seconds / 1000, midnight),
+            "stored_bytes": (stored, STORED_RETRY_SECONDS),
+        }
+        for limit, (amount, retry) in used.items():
+            self._check(name, limit, amount, retry=retry)
+        return [near for limit, (amount, _) in used.items() if (near := self._soft(name, limit, amount))]
+
+    def begin_turn(self, account: Account) -> None:
+        """An answer begins. Raises QuotaExceeded."""
+        names = list(account.names())
+        for name in names:
+            self._check(name, "concurrent_turns", self._of(name).running)
+        for name in names:
+            self._of(name).running += 1
+
+    def end_turn(self, account: Account) -> None:
+        """It has ended."""
+        for name in account.names():
+            self._of(name).running -= 1
+            self._tidy(name)
+
+    def meter(
+        self, account: Account, *, tokens: int = 0, cpu_ms: int = 0, memory_mb_seconds: int = 0
+    ) -> None:
+        """Something was used."""
+        self._turn_day()
+        for name in account.names():
+            use = self._use(name)
+            use.tokens = clamped(use.tokens + tokens)
+            use.cpu_ms = clamped(use.cpu_ms + cpu_ms)
+            use.memory_mb_seconds = clamped(use.memory_mb_seconds + memory_mb_seconds)
+
+    # -- what operators see -----------------------------------------------------------------------------
+
+    def tenants(self) -> set[str]:
+        """Every tenant that has or has used something."""
+        return {name for kind, name in (*self._held, *self._uses) if kind == "tenant"}
+
+    def of_tenant(self, name: str) -> tuple[Use, Held]:
+        """What a tenant has used today, and what it has."""
+        self._turn_day()
+        return self._uses.get(("tenant", name)) or Use(), self._held.get(("tenant", name)) or Held()
+
+    # -- inner ------------------------------------------------------------------------------------------
+
+    def _quota(self, name: UseName) -> Quota:
+        config = self._config()
+        kind, who = name
+        match kind:
+            case "tenant":
+                tenant = config.tenants.get(who)
+                return (tenant.quota if tenant is not None else None) or config.quotas.tenant
+            case "subject":
+                tenant = config.tenants.get(tenant_of(who))
+                return (tenant.subject_quota if tenant is not None else None) or config.quotas.subject
+            case "key":
+                return config.quotas.key
+        return config.quotas.session
+
+    def _check(self, name: UseName, limit: str, used: float, *, retry: float = RETRY_SECONDS) -> None:
+        allowed = getattr(self._quota(name), limit)
+        if allowed and used >= allowed:
+            raise self._exceeded(name, limit, used, allowed, retry)
+
+    def _exceeded(
+        self, name: UseName, limit: str, used: float, allowed: float, retry: float
+    ) -> QuotaExceeded:
+        self._on_exceeded(limit)
+        words = f"{_WHOSE[name[0]]} may have {allowed:,} {_WORDS[limit]} and has {used:,.0f}."
+        return QuotaExceeded(
+            words, limit=f"{name[0]}.{limit}", used=used, allowed=allowed, retry_after_seconds=retry
+        )
+
+    def _soft(self, name: UseName, limit: str, used: float) -> Nearly | None:
+        """Words, once a day, when most of a quota is used."""
+        allowed = getattr(self._quota(name), limit)
+        percent = self._config().quotas.soft_percent
+        if not allowed or used < allowed * percent / 100 or (name, limit) in self._told:
+            return None
+        self._told.add((name, limit))
+        words = f"{_WHOSE[name[0]]} has used {used:,.0f} of {allowed:,} {_WORDS[limit]}."
+        return words, QuotaUse(f"{name[0]}.{limit}", round(used, 3), allowed)
+
+    def _of(self, name: UseName) -> Held:
+        held = self._held.get(name)
+        if held is None:
+            held = self._held[name] = Held()
+        return held
+
+    def _tidy(self, name: UseName) -> None:
+        """Sessions and keys that hold nothing are not remembered."""
+        if self._held.get(name) == _NOTHING:
+            del self._held[name]
+
+    def _use(self, name: UseName) -> Use:
+        use = self._uses.get(name)
+        if use is None:
+            use = self._uses[name] = Use()
+        self._changed.add(name)
+        return use
+
+    def _turn_day(self) -> None:
+        today = self._today()
+        if today > self._day:
+            self._day = today
+            self._uses, self._changed, self._told = {}, set(), set()
+
+    def _today(self) -> int:
+        return self._wall_ms() // DAY_MILLISECONDS
+
+    def _seconds_to_midnight(self) -> float:
+        return (DAY_MILLISECONDS - self._wall_ms() % DAY_MILLISECONDS) / 1000
+
+
+_UNLIMITED: Final = Quota()
+_NOTHING: Final = Held()
+_WHOSE: Final = {
+    "tenant": "This organisation",
+    "key": "This API key",
+    "subject": "This account",
+    "session": "This session",
+}
+
+
+def _bucket(name: UseName) -> str:
+    return f"{name[0]}\0{name[1]}"

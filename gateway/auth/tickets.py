@@ -1,0 +1,153 @@
+"""Tickets: what the gateway signs and gives away to be shown again: cookies, visitor tokens, one-time links.
+
+They carry who their holder is and are kept by nobody; what was revoked is refused by its time of issue.
+Signed with HMAC-SHA-256 (itsdangerous), each kind with a salt of its own, so that none passes for another.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import os
+import pathlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+from itsdangerous import BadSignature, Signer
+from msgspec import Struct
+
+from gateway.errors import StoreFailed
+from gateway.principal import Principal
+
+SECRET_BYTES: Final = 32
+SECRET_NAME: Final = "cookies.key"  # noqa: S105 - a file name
+KNOWN_TICKETS: Final = 20_000
+"""Verified ones that are remembered, so that a request costs a look-up and no HMAC."""
+
+Use = Literal["visitor", "user", "token", "handover", "state", "access"]
+
+
+class Ticket(Struct, frozen=True, array_like=True):
+    """What is signed. Times are milliseconds since 1970 UTC."""
+
+    issued_at: int
+    expires_at: int
+    principal: Principal | None = None
+    nonce: str = ""
+    extra: dict[str, str] = {}
+    """Of a visitor token: the origin it is bound to. Of a sign-in under way: its state. Of a cookie: `name`,
+    what it is called; those that were issued before have none.
+    """
+
+
+class Tickets:
+    """Signs and checks; `revoked` says what of an owner was issued too early."""
+
+    def __init__(self, *, wall_ms: Callable[[], int]) -> None:
+        self._secret = b""
+        self._wall_ms = wall_ms
+        self._signers: dict[str, Signer] = {}
+        self._known: OrderedDict[tuple[str, str], Ticket] = OrderedDict()
+        self.revoked: dict[str, int] = {}
+        self._latest = 0
+        """The latest time of issue that this process has signed or seen."""
+
+    def open(self, secret: bytes) -> None:
+        """Begins to sign, with this secret (`read_secret`)."""
+        self._secret = secret
+        self._signers = {}
+
+    def issue(
+        self,
+        use: Use,
+        *,
+        seconds: float,
+        principal: Principal | None = None,
+        extra: dict[str, str] | None = None,
+    ) -> str:
+        """A signed text that is good for so long."""
+        now = self._wall_ms()
+        if principal is not None:  # a clock that was set back must not issue what is revoked already
+            now = max(now, self.revoked.get(principal.owner, -1) + 1)
+        self._latest = max(self._latest, now)
+        ticket = Ticket(now, now + round(seconds * 1000), principal, secrets.token_urlsafe(12), extra or {})
+        body = base64.urlsafe_b64encode(msgspec.json.encode(ticket)).rstrip(b"=")
+        return self._signer(use).sign(body).decode()
+
+    def read(self, use: Use, text: str) -> Ticket | None:
+        """The ticket, if it was signed here for this use and is still good."""
+        ticket = self._known.get((use, text)) or self._verified(use, text)
+        return ticket if ticket is not None and self.is_standing(ticket) else None
+
+    def is_standing(self, ticket: Ticket) -> bool:
+        """Whether it has neither expired nor been revoked."""
+        owner = ticket.principal.owner if ticket.principal is not None else ""
+        return self._wall_ms() < ticket.expires_at and ticket.issued_at > self.revoked.get(owner, -1)
+
+    def is_own(self, use: Use, text: str) -> bool:
+        """Whether this was signed here for this use, however long ago."""
+        return (use, text) in self._known or self._verified(use, text) is not None
+
+    def revocation_ms(self, owner: str) -> int:
+        """A time that revokes every ticket of the owner that is known of, also if the clock was set back."""
+        return max(self._wall_ms(), self._latest, self.revoked.get(owner, 0))
+
+    def csrf(self, owner: str) -> str:
+        """What a page sends back in X-CSRF-Token, which no other site can read."""
+        return hmac.new(self._secret, b"csrf\0" + owner.encode(), hashlib.sha256).hexdigest()
+
+    def is_csrf(self, owner: str, given: str) -> bool:
+        """Whether this is the owner's, in constant time."""
+        return hmac.compare_digest(self.csrf(owner).encode(), given.encode("utf-8", "replace"))
+
+    def _verified(self, use: Use, text: str) -> Ticket | None:
+        try:
+            body = self._signer(use).unsign(text.encode("ascii"))
+            ticket = msgspec.json.decode(
+                base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)), type=Ticket
+            )
+        except (BadSignature, UnicodeEncodeError, binascii.Error, msgspec.DecodeError):
+            return None
+        self._known[use, text] = ticket
+        self._latest = max(self._latest, ticket.issued_at)
+        if len(self._known) > KNOWN_TICKETS:
+            self._known.popitem(last=False)
+        return ticket
+
+    def _signer(self, use: str) -> Signer:
+        if not self._secret:
+            raise RuntimeError("tickets are signed once they are open")
+        if use not in self._signers:
+            self._signers[use] = Signer(
+                self._secret, salt=f"agent-gateway.{use}", digest_method=hashlib.sha256
+            )
+        return self._signers[use]
+
+
+def read_secret(named: str, data_path: pathlib.Path) -> bytes:
+    """The secret that tickets are signed with: of the file named, or one made in the data directory.
+
+    Raises StoreFailed, with what to do.
+    """
+    path = pathlib.Path(named).expanduser() if named else data_path / SECRET_NAME
+    if not named:
+        with contextlib.suppress(FileExistsError), _created(path) as file:
+            file.write(secrets.token_bytes(SECRET_BYTES))
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        raise StoreFailed(f"auth.secret_file: {path} cannot be read: {error.strerror}.") from error
+    if len(secret) < SECRET_BYTES:
+        raise StoreFailed(f"auth.secret_file: {path} holds fewer than {SECRET_BYTES} bytes; make a new one.")
+    return secret
+
+
+def _created(path: pathlib.Path):  # type: ignore[no-untyped-def]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")

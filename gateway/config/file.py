@@ -1,0 +1,545 @@
+"""Reading the configuration: one TOML file, then the environment, then the command line.
+
+Every key of a table is also read from the environment, `sessions.idle_timeout_seconds` as
+`AGENT_GATEWAY_SESSIONS_IDLE_TIMEOUT_SECONDS`, which wins; tables of agents and tenants stand in the file
+only. All mistakes are reported together, each by its name; an unknown name is a mistake.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, get_args, get_origin
+
+import msgspec
+
+from gateway.config.addresses import is_network
+from gateway.config.hosts import private_host
+from gateway.config.known_agents import KNOWN_AGENTS
+from gateway.config.tables import (
+    ALWAYS_THERE,
+    SQLITE_SCHEME,
+    TOOL_SETS,
+    AgentConfig,
+    Config,
+    LimitsConfig,
+    ServerConfig,
+    Table,
+)
+from gateway.principal import IMPLIED
+from worker.spec import Limits
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_PREFIX: Final = "AGENT_GATEWAY_"
+_MASK: Final = "…"
+_SECRET_KEYS: Final = ("key", "env")
+"""Keys whose values are never shown."""
+SECRET_BYTES: Final = 32
+NICEST: Final = 19
+"""nice(2)."""
+
+
+class ConfigError(Exception):
+    """The configuration has mistakes; `mistakes` names each."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        self.mistakes = mistakes
+        super().__init__("; ".join(mistakes))
+
+
+def load(
+    path: pathlib.Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    fallbacks: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration from a file, then the environment, then `overrides` (dotted names: the command line);
+    `fallbacks` are for what none of them names: a setting, or an agent.
+
+    Raises ConfigError with every mistake.
+    """
+    mistakes: list[str] = []
+    tree = _read(path, mistakes) if path is not None else {}
+    _overlay_environment(tree, os.environ if environ is None else environ, mistakes)
+    for name, value in (overrides or {}).items():
+        _put(tree, name.split("."), value)
+    for name, value in (fallbacks or {}).items():
+        _put_if_absent(tree, name.split("."), value)
+    _read_model_key(tree, mistakes)
+    config = _convert(tree, mistakes)
+    if config is not None:
+        config = _with_presets(config, mistakes)
+        mistakes += _without_home(config) or _contradictions(config)
+    if mistakes or config is None:
+        raise ConfigError(mistakes)
+    host = config.server.host.removeprefix("[").removesuffix("]")  # as a URL writes an IPv6 address
+    return msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, host=host))
+
+
+def shown(config: Config) -> str:
+    """The whole configuration, defaults included, as `name = value` lines with secrets masked."""
+    return "\n".join(f"{name} = {_shown(name, value)}" for name, value in _flat("", config))
+
+
+def _flat(prefix: str, table: Any) -> Iterator[tuple[str, Any]]:
+    items = table.items() if isinstance(table, dict) else ((f, getattr(table, f)) for f in _fields(table))
+    for name, value in items:
+        path = f"{prefix}{name}"
+        if isinstance(value, Table) or (isinstance(value, dict) and value):
+            yield from _flat(path + ".", value)
+        elif value is not None:
+            yield path, value
+
+
+def _fields(table: Table) -> tuple[str, ...]:
+    return table.__struct_fields__
+
+
+def _shown(name: str, value: Any) -> str:
+    parts = name.split(".")
+    is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1] or "admins" in parts[:-1]
+    return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
+
+
+NOT_RELOADED: Final = (
+    *("data_dir", "store", "workers.", "telemetry.", "auth.secret_file", "auth.modes"),
+    *(f"server.{name}" for name in ServerConfig.__struct_fields__ if name not in ("hosts", "public_url")),
+    *(
+        "limits.session_",
+        "limits.address_",
+        "limits.streams_",
+        "limits.waiting_",
+        "limits.wrong_",
+        "limits.event",
+    ),
+)
+"""What a running gateway does not take over: how these settings begin."""
+
+
+def changes(old: Config, new: Config) -> list[str]:
+    """The names of the settings that differ."""
+    before, after = dict(_flat("", old)), dict(_flat("", new))
+    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
+
+
+def kept_tables(old: Config, new: Config) -> Config:
+    """The new configuration, but for what is not reloaded."""
+    server = msgspec.structs.replace(old.server, hosts=new.server.hosts, public_url=new.server.public_url)
+    limits = msgspec.structs.replace(
+        new.limits,
+        **{
+            name: getattr(old.limits, name)
+            for name in LimitsConfig.__struct_fields__
+            if f"limits.{name}".startswith(NOT_RELOADED)
+        },
+    )
+    return msgspec.structs.replace(
+        new, server=server, limits=limits, workers=old.workers, telemetry=old.telemetry, auth=old.auth,
+        data_dir=old.data_dir, store=old.store,
+    )  # fmt: skip
+
+
+# -- reading ----------------------------------------------------------------------------------------------
+
+
+def _read(path: pathlib.Path, mistakes: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        mistakes.append(f"{path}: {error.strerror}")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        mistakes.append(f"{path}: {error}")
+    return {}
+
+
+def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str], mistakes: list[str]) -> None:
+    for name, text in environ.items():
+        words = name[len(_PREFIX) :].lower()
+        if not name.startswith(_PREFIX) or words == "config":
+            continue
+        found = _setting(Config, words)
+        if found is None:
+            mistakes.append(f"{name}: no such setting")
+        else:
+            path, kind = found
+            _put(tree, path, _plain(kind, text))
+    model = tree.setdefault("model", {}) if isinstance(tree.get("model", {}), dict) else {}
+    for key, names in _MODEL_VARIABLES.items():
+        for name in names:
+            if environ.get(name) and not model.get(key):
+                model[key] = environ[name]
+    if not model.get("url") and model.get("key") and not environ.get("AGENT_MODEL_KEY"):
+        model["url"] = "https://api.openai.com/v1"
+        model.setdefault("name", "gpt-4o-mini")
+
+
+_MODEL_VARIABLES: Final = {
+    "url": ("AGENT_MODEL_URL",),
+    "name": ("AGENT_MODEL",),
+    "key": ("AGENT_MODEL_KEY", "OPENAI_API_KEY"),
+}
+
+
+def _setting(table: type[Table], words: str) -> tuple[list[str], Any] | None:
+    """The path and the type of the setting that a variable's name means; None where there is none."""
+    for name, kind in _types(table).items():
+        if words == name and not _is_table(kind) and get_origin(kind) is not dict:
+            return [name], kind
+        if _is_table(kind) and words.startswith(name + "_"):
+            found = _setting(kind, words[len(name) + 1 :])
+            if found is not None:
+                return [name, *found[0]], found[1]
+    return None
+
+
+def _types(table: type[Table]) -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(table)}
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Table)
+
+
+def _plain(kind: Any, text: str) -> Any:
+    """A variable's text in the type of its key; text that does not fit is left for the conversion to name."""
+    if kind is str:
+        return text
+    if get_origin(kind) is tuple:
+        return [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError:
+        return text
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = value
+
+
+def _put_if_absent(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    table, name = tree.get(path[0], {}), path[1] if len(path) > 1 else None
+    is_there = path[0] in tree if name is None else isinstance(table, dict) and name in table
+    if not is_there and isinstance(table, dict):
+        _put(tree, path, value)
+
+
+def _read_model_key(tree: dict[str, Any], mistakes: list[str]) -> None:
+    model = tree.get("model")
+    path = model.get("key_file") if isinstance(model, dict) else None
+    if isinstance(model, dict) and isinstance(path, str) and path:
+        try:
+            model["key"] = pathlib.Path(path).expanduser().read_text("utf-8-sig").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            mistakes.append(f"model.key_file: {path}: {getattr(error, 'strerror', None) or 'not text'}")
+        except RuntimeError:
+            mistakes.append(f"model.key_file: {_homeless(path)}")
+
+
+# -- converting -------------------------------------------------------------------------------------------
+
+
+def _convert(tree: dict[str, Any], mistakes: list[str]) -> Config | None:
+    """Converts table by table and key by key, so that ten mistakes are ten lines."""
+    found = len(mistakes)
+    parts = _parts(Config, "", tree, mistakes)
+    return None if len(mistakes) > found else Config(**parts)
+
+
+def _parts(table: type[Table], prefix: str, value: dict[str, Any], mistakes: list[str]) -> dict[str, Any]:
+    types = _types(table)
+    parts = {}
+    for key, item in value.items():
+        if key in types:
+            parts[key] = _convert_item(types[key], prefix + key, item, mistakes)
+        else:
+            mistakes.append(f"{prefix}{key}: no such setting")
+    return parts
+
+
+def _convert_item(kind: Any, name: str, value: Any, mistakes: list[str]) -> Any:
+    """A value of a key: a table, several by name, or plain."""
+    inner = next((part for part in (kind, *get_args(kind)) if _is_table(part)), None)
+    if inner is not None and get_origin(kind) is dict:
+        return _convert_named(inner, name, value, mistakes)
+    if inner is not None:
+        return _convert_table(inner, name, value, mistakes)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        mistakes.append(f"{name}: {error}")
+        return None
+
+
+def _convert_table(kind: type[Table], name: str, value: Any, mistakes: list[str]) -> Any:
+    if not isinstance(value, dict):
+        mistakes.append(f"{name}: expected a table")
+        return None
+    found = len(mistakes)
+    parts = _parts(kind, name + ".", value, mistakes)
+    return None if len(mistakes) > found else kind(**parts)
+
+
+def _convert_named(kind: type[Table], name: str, value: Any, mistakes: list[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        mistakes.append(f"{name}: write one table for each, [{name}.NAME]")
+        return {}
+    tables = {}
+    for key, table in value.items():
+        if _NAME.fullmatch(key):
+            tables[key] = _convert_table(kind, f"{name}.{key}", table, mistakes)
+        else:
+            mistakes.append(f"{name}.{key}: a name is lower-case letters, digits, _ . -")
+    return tables
+
+
+# -- agents that are known --------------------------------------------------------------------------------
+
+
+def _with_presets(config: Config, mistakes: list[str]) -> Config:
+    """Agents with `preset` filled in from what is known of them."""
+    agents = {name: _with_preset(name, agent, mistakes) for name, agent in config.agents.items()}
+    return msgspec.structs.replace(config, agents=agents)
+
+
+def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentConfig:
+    try:
+        _ = agent.argv
+    except ValueError as error:  # shlex's
+        mistakes.append(f"agents.{name}.command: {error}")
+        return msgspec.structs.replace(agent, command=(name,))
+    if not agent.preset:
+        return agent
+    known = KNOWN_AGENTS.get(agent.preset)
+    if known is None:
+        names = ", ".join(KNOWN_AGENTS)
+        mistakes.append(
+            f"agents.{name}.preset: {agent.preset!r} is not known; name a command, or one of {names}"
+        )
+        return msgspec.structs.replace(agent, command=agent.command or agent.preset)
+    return msgspec.structs.replace(
+        agent,
+        command=agent.command or known.command,
+        title=agent.title or known.title,
+        pass_env=tuple(dict.fromkeys((*agent.pass_env, *known.variables))),
+        env=known.env | agent.env,
+        limits=known.limits | agent.limits,
+    )
+
+
+# -- what cannot be ---------------------------------------------------------------------------------------
+
+
+def _without_home(config: Config) -> list[str]:
+    """Paths in a home directory of somebody who has none: no HOME, no entry in passwd."""
+    paths = {name: value for name, value in _flat("", config) if name in _PATHS and value.startswith("~")}
+    mistakes = [f"{name}: {_homeless(path)}" for name, path in paths.items() if _is_homeless(path)]
+    if not config.data_dir and _is_homeless(os.environ.get("XDG_DATA_HOME") or "~"):
+        mistakes.append(
+            "data_dir: this user has no home directory (no HOME, no entry in passwd) to keep it in; say "
+            "where with --data-dir"
+        )
+    return mistakes
+
+
+_PATHS: Final = (
+    *("data_dir", "auth.secret_file", "jwt.jwks_file", "oidc.client_secret_file", "shop.stores_dir"),
+    "products.catalogue",
+)
+
+
+def _is_homeless(path: str) -> bool:
+    return os.path.expanduser(path).startswith("~")
+
+
+def _homeless(path: str) -> str:
+    return f"{path}: there is no home directory that ~ could mean; write the whole path"
+
+
+def _contradictions(config: Config) -> list[str]:
+    """Values that are of the right type and still cannot be."""
+    mistakes = [
+        f"agents.{name}.command: say which command starts it"
+        for name, agent in config.agents.items()
+        if not agent.argv and name not in ALWAYS_THERE
+    ]
+    mistakes += [
+        f"{setting}: there is no agent {name!r}"
+        for setting, name in (("default_agent", config.default_agent), ("shop.agent", config.shop.agent))
+        if name not in (*ALWAYS_THERE, *config.agents)
+    ]
+    mistakes += _tools(config) + _products(config) + _egress(config)
+    if config.store not in ("", "memory://") and not config.store.startswith(SQLITE_SCHEME):
+        mistakes.append("store: sqlite:///FILE or memory://")
+    mistakes += _walls(config) + _auth(config) + _tenants(config) + _negatives(config)
+    if config.sessions.sweep_interval_seconds == 0:
+        mistakes.append("sessions.sweep_interval_seconds: must be more than 0")
+    mistakes += [
+        f"server.{name}: must be more than 0" for name in _POSITIVE if getattr(config.server, name) <= 0
+    ]
+    if not 0 <= config.server.port <= 65_535:
+        mistakes.append("server.port: 0 to 65535")
+    return mistakes
+
+
+_POSITIVE: Final = (
+    *("header_deadline_seconds", "body_limit_bytes", "body_deadline_seconds", "idle_connection_seconds"),
+    *("stalled_reader_seconds", "half_open_seconds", "max_connections", "max_connections_per_address"),
+)
+_MAY_BE_NEGATIVE: Final = ("server.",)
+"""Whose own checks say more."""
+
+
+def _negatives(config: Config) -> list[str]:
+    return [
+        f"{name}: must not be negative"
+        for name, value in _flat("", config)
+        if isinstance(value, int | float) and value < 0 and not name.startswith(_MAY_BE_NEGATIVE)
+    ]
+
+
+def _walls(config: Config) -> list[str]:
+    """Limits that do not exist, paths that are not absolute, walls that are both required and left out."""
+    workers = config.workers
+    mistakes = []
+    if workers.require and workers.sandbox not in ("auto", "strict", workers.require):
+        mistakes.append(
+            f"workers.sandbox: {workers.sandbox!r} is less than workers.require = {workers.require!r}"
+        )
+    if workers.nice > NICEST:
+        mistakes.append(f"workers.nice: 0 to {NICEST}")
+    for name, agent in config.agents.items():
+        mistakes += [
+            f"agents.{name}.{kind}: {path!r} is not an absolute path"
+            for kind in ("readable", "writable")
+            for path in getattr(agent, kind)
+            if not os.path.isabs(path)
+        ]
+        mistakes += _no_such_limit(f"agents.{name}", agent.limits)
+        mistakes += [
+            f"agents.{name}.env_files.{variable}: {path} cannot be read"
+            for variable, path in agent.env_files.items()
+            if not os.access(path, os.R_OK)
+        ]
+    return mistakes
+
+
+def _tools(config: Config) -> list[str]:
+    """Tool sets that there are not, and those that an agent could not reach."""
+    mistakes = []
+    for name, agent in config.agents.items():
+        mistakes += [
+            f"agents.{name}.tools: there are no tools {tool!r}; there are: {', '.join(TOOL_SETS)}"
+            for tool in agent.tools
+            if tool not in TOOL_SETS
+        ]
+        if agent.tools and agent.argv and config.network(agent) == "none":
+            mistakes.append(
+                f"agents.{name}.tools: are reached over the network, which this agent has none of"
+            )
+    return mistakes
+
+
+def _egress(config: Config) -> list[str]:
+    """Hosts that are none."""
+    return [
+        f'egress.private_hosts: {text!r} is no host; write "localhost", "localhost:8931" or "10.0.0.7"'
+        for text in config.egress.private_hosts
+        if private_host(text) is None
+    ]
+
+
+def _products(config: Config) -> list[str]:
+    """A catalogue of product chat that is not there."""
+    named, folder = config.products.catalogue, config.shop.stores_dir
+    path = pathlib.Path(named).expanduser()
+    if store := named.removeprefix("shop:") if named.startswith("shop:") else "":
+        if not folder:
+            return []
+        path = pathlib.Path(folder).expanduser() / store / "data" / "products.json"
+    if not named or path.is_file():
+        return []
+    return [f"products.catalogue: there is no file {path}"]
+
+
+def _no_such_limit(prefix: str, limits: dict[str, int]) -> list[str]:
+    return [f"{prefix}.limits.{key}: no such limit" for key in limits if key not in Limits.__struct_fields__]
+
+
+def _auth(config: Config) -> list[str]:
+    """Modes that lack what they need."""
+    modes, jwt, oidc = config.auth.modes, config.jwt, config.oidc
+    mistakes = []
+    if not modes:
+        mistakes.append("auth.modes: name at least one of open, anonymous, keys, jwt, oidc, proxy")
+    if "open" in modes and len(modes) > 1:
+        mistakes.append("auth.modes: open lets everybody in, so it stands alone")
+    if "jwt" in modes:
+        mistakes += [
+            f"jwt.{key}: is needed for mode jwt" for key in ("issuer", "audience") if not getattr(jwt, key)
+        ]
+        if bool(jwt.jwks_file) == bool(jwt.jwks_url):
+            mistakes.append("jwt.jwks_file: name either a file or jwt.jwks_url")
+        mistakes += [
+            f"jwt.algorithms: {name} is not a signature that is checked with a public key"
+            for name in jwt.algorithms
+            if name not in _ALGORITHMS
+        ]
+    if "oidc" in modes:
+        needed = ("issuer", "client_id", "redirect_url")
+        mistakes += [f"oidc.{key}: is needed for mode oidc" for key in needed if not getattr(oidc, key)]
+    if "proxy" in modes and not config.proxy.peers:
+        mistakes.append("proxy.peers: name the addresses that the header is believed from")
+    networks = {"proxy.peers": config.proxy.peers, "server.trusted_proxies": config.server.trusted_proxies}
+    mistakes += [
+        f"{name}: {text!r} is no address"
+        for name, texts in networks.items()
+        for text in texts
+        if not is_network(text)
+    ]
+    for table in ("jwt", "oidc", "proxy"):
+        part = getattr(config, table)
+        mistakes += [
+            f"{table}.scopes: {scope!r} is no scope" for scope in part.scopes if scope not in IMPLIED
+        ]
+    return mistakes
+
+
+_ALGORITHMS: Final = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"),
+)
+
+
+def _tenants(config: Config) -> list[str]:
+    mistakes = []
+    for name, tenant in config.tenants.items():
+        known = (*config.agents, *ALWAYS_THERE)
+        mistakes += [
+            f"tenants.{name}.agents: there is no agent {agent!r}"
+            for agent in tenant.agents
+            if agent not in known
+        ]
+        mistakes += _no_such_limit(f"tenants.{name}", tenant.limits)
+    mistakes += [
+        f"quotas.{scope}.{limit}: is not counted for a {scope}"
+        for scope, limits in _UNCOUNTED.items()
+        for limit in limits
+        if getattr(getattr(config.quotas, scope), limit)
+    ]
+    for table in ("visitors", "jwt", "oidc", "proxy"):
+        tenant_name = getattr(config, table).tenant
+        if config.tenant(tenant_name) is None:
+            mistakes.append(f"{table}.tenant: there is no tenant {tenant_name!r}")
+    return mistakes
+
+
+_UNCOUNTED: Final = {
+    "key": ("sessions_stored", "stored_bytes"),
+    "session": ("sessions_live", "sessions_stored", "concurrent_turns"),
+}
+"""A stored session belongs to a person, whichever key made it; a session has one answer at a time."""

@@ -1,0 +1,529 @@
+"""The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
+
+Tables: `[server] [cors] [sessions] [limits] [shop] [model] [workers] [egress] [auth] [visitors] [jwt] [oidc]
+[proxy] [quotas] [products] [agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+import sys
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from msgspec import Struct, field
+
+from worker.spec import Limits, Network
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+DAY_MILLISECONDS: Final = 24 * 3600 * 1000
+BUILT_IN: Final = "built-in"
+"""The name of the agent that is always there and needs no key."""
+SHOP_AGENT: Final = "shop"
+"""The built-in agent with the shop's tools: who answers the shopping assistant unless told otherwise."""
+ALWAYS_THERE: Final = (BUILT_IN, SHOP_AGENT)
+"""Agents that need no command."""
+TOOL_SETS: Final = ("shop",)
+"""What the gateway itself can offer to a session's agent."""
+
+DATABASE_NAME: Final = "gateway.db"
+DEFAULT_TENANT: Final = "default"
+"""The tenant that is always there."""
+
+SQLITE_SCHEME: Final = "sqlite:///"
+
+
+class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the TOML file."""
+
+
+class ServerConfig(Table, frozen=True, kw_only=True):
+    """Where and how the gateway listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    allow_remote: bool = False
+    """Bind another address than loopback in `open` mode: everybody who reaches it may use it."""
+    allow_agent_connections: bool = False
+    """Serve connections that come from agents' processes like any other. In `open` mode each agent is then
+    the owner; if a proxy on this machine is trusted, an agent is whoever it says it is.
+    """
+    public_url: str = ""
+    """How people reach it through a proxy: https://chat.example. Its pages may always call, and cookies are
+    then kept to https. The names of cookies depend on it: changing it signs browsers out.
+    """
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies in front: their X-Forwarded-For says who calls, X-Forwarded-Proto how,
+    X-Forwarded-Host (and -Port) which host was asked; without X-Forwarded-For, `Forwarded` (RFC 7239) says
+    all that. No limit of one address holds for them. A proxy must overwrite these headers of its callers.
+    """
+    hosts: tuple[str, ...] = ()
+    """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""
+    drain_seconds: float = 30
+    """How long turns in flight may go on after SIGTERM."""
+    header_deadline_seconds: float = 10
+    """From the first byte of a request to the end of its headers."""
+    body_limit_bytes: int = MIB
+    body_deadline_seconds: float = 30
+    idle_connection_seconds: float = 30
+    """A connection without a request is closed after so long."""
+    stalled_reader_seconds: float = 60
+    """A reader that takes not one byte for so long is cut; a slow one never is."""
+    half_open_seconds: float = 60
+    """A peer that has vanished without a word is found within this time."""
+    socket_message_bytes: int = 64 * KIB
+    """Of one message on a WebSocket."""
+    socket_ping_seconds: float = 20
+    """A WebSocket is asked so often whether it is still there, and has as long to answer."""
+    max_connections: int = 20_000
+    """Fewer where the process may not open so many files: some are kept for workers."""
+    max_connections_per_address: int = 5_000
+    """And never more than three quarters of all. 5,000: as many streams as one owner may have."""
+    ready_disk_bytes: int = 64 * MIB
+    """With less room than this on the data directory's disk, /readyz says no."""
+    low_disk_bytes: int = 512 * MIB
+    """With less room than this on the data directory's disk, the log says so, hour by hour."""
+    log_level: str = "info"
+    log_format: str = "text"
+    """`text` for people, `json` for machines."""
+
+    @property
+    def is_https(self) -> bool:
+        """Whether people come by https, which a proxy ends."""
+        return self.public_url.startswith("https:")
+
+    @property
+    def base_path(self) -> str:
+        """What comes before our paths at the public address: empty, or `/assistant`."""
+        return urlsplit(self.public_url).path.rstrip("/")
+
+
+class CorsConfig(Table, frozen=True, kw_only=True):
+    """Which pages of other origins may call. Loopback origins of any port always may while the gateway is
+    on loopback.
+    """
+
+    origins: tuple[str, ...] = ()
+
+
+class SessionsConfig(Table, frozen=True, kw_only=True):
+    """The life of a session."""
+
+    idle_timeout_seconds: float = 1800
+    """Without use for so long, a session is reaped: it leaves the memory and stays in the store."""
+    sweep_interval_seconds: float = 300
+    park_after_seconds: float = 120
+    """Without use for so long, an idle worker is stopped and its memory given back (0: never)."""
+    turn_timeout_seconds: float = 1800
+    interrupt_timeout_seconds: float = 2.5
+    """An agent that has not stopped so long after an interrupt is killed."""
+    start_timeout_seconds: float = 60
+    """From spawn to the answer of session/new."""
+    stop_grace_seconds: float = 1
+    """How long each rung of the stop ladder waits."""
+    crash_limit: int = 3
+    crash_window_seconds: float = 60
+    crash_cooldown_seconds: float = 60
+    retention_days: float = 30
+    """Reaped sessions are purged after so many days (0: kept)."""
+    tombstone_days: float = 30
+
+
+class LimitsConfig(Table, frozen=True, kw_only=True):
+    """The bounds. Past one, the answer says which."""
+
+    max_sessions: int = 100_000
+    max_live_workers: int = 1_000
+    message_bytes: int = 32 * KIB
+    queued_messages: int = 20
+    """Messages that wait while the agent answers. In a product chat more are stored too, and told to the
+    agent with its next prompt.
+    """
+    events_per_session: int = 20_000
+    """Events kept in memory per session; older ones are read from the store."""
+    event_bytes_per_session: int = 4 * MIB
+    line_bytes: int = 16 * MIB
+    """Of one message of an agent's, a picture inside it included."""
+    turn_bytes: int = 64 * MIB
+    """What one turn may add to its session's log; past it the agent is ended."""
+    answer_characters: int = 8 * MIB
+    """Text and thoughts of one turn."""
+    conversation_characters: int = 64 * MIB
+    """The same of a whole conversation: past it the agent is ended, and a new message is refused."""
+    session_memory_bytes: int = 16 * MIB
+    """What is kept in memory of a whole conversation, which is most of it: all but long texts, the input and
+    output of tools, and pictures. Past it the same.
+    """
+    streams_per_owner: int = 5_000
+    waiting_streams_per_owner: int = 1_000
+    """Open streams on ids that do not exist (yet)."""
+    session_requests_per_second: float = 20
+    session_burst: int = 100
+    address_requests_per_second: float = 300
+    address_burst: int = 3_000
+    wrong_credentials_per_minute: int = 30
+    """From one address; past it, 429."""
+    json_depth: int = 64
+
+
+class ShopConfig(Table, frozen=True, kw_only=True):
+    """The shop: its catalogue, and how long it remembers."""
+
+    stores_dir: str = ""
+    """A folder of stores, each `NAME/data/products.json`; empty: the catalogue that comes along."""
+    expire_after_seconds: float = 24 * 3600
+    """Without use for so long, a conversation's cart and preferences are forgotten."""
+    purchase_days: float = 365
+    """What was bought is remembered for so long."""
+    max_conversations: int = 100_000
+    max_lines: int = 100
+    """Different products in one cart."""
+    agent: str = SHOP_AGENT
+    """Who answers the shopping assistant; `shop` is the built-in agent with the shop's tools."""
+    conversation_seconds: float = 2 * 3600
+    """What was said to the shopping assistant is erased so long after its last message."""
+    answer_seconds: float = 120
+    """An answer that has not ended by then is stopped."""
+    cache_seconds: float = 300
+    """An equal question in an unchanged conversation is answered with what was said before (0: never)."""
+    context_tokens: int = 2_000
+    """What is found for a question, with cart and preferences, takes at most so much of a prompt."""
+
+
+class ModelConfig(Table, frozen=True, kw_only=True):
+    """The OpenAI-compatible endpoint behind the built-in agent; the key never leaves the gateway."""
+
+    url: str = ""
+    """The base, with its version: https://host/v1. Empty: the offline model."""
+    name: str = ""
+    names: tuple[str, ...] = ()
+    """Further models that a session may choose."""
+    context_tokens: int = 0
+    """How much the model reads at once; 0: not known, and the built-in agent goes by 100,000."""
+    key: str = ""
+    key_file: str = ""
+    """A file that holds the key, instead of `key`."""
+    connect_timeout_seconds: float = 10
+    silence_timeout_seconds: float = 60
+    """Without a byte from the endpoint for so long, the call fails."""
+    retries: int = 2
+    """Tries again after a passing failure, before the first token only."""
+
+    def __repr__(self) -> str:
+        """Without the key: configurations end up in logs."""
+        return f"ModelConfig(url={self.url!r}, names={self.models!r}, has_key={bool(self.key)})"
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a model to call."""
+        return bool(self.url and self.name)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that may be asked for, the default first."""
+        return tuple(dict.fromkeys((self.name, *self.names)))
+
+
+class AgentConfig(Table, frozen=True, kw_only=True):
+    """An ACP agent that sessions may choose."""
+
+    command: str | tuple[str, ...] = ()
+    preset: str = ""
+    """An agent that the gateway knows (gateway/config/known_agents.py), by its name: `claude`, `codex`, … Its
+    command, title, variables and limits hold if they are not named here.
+    """
+    title: str = ""
+    auth_method: str = ""
+    """The method of ACP's `authenticate` that the agent is asked for before its first session, if it needs
+    that: one of those that it offers.
+    """
+    env: dict[str, str] = field(default_factory=dict)
+    """Variables set for the agent."""
+    pass_env: tuple[str, ...] = ()
+    """Variables of the gateway's own environment that the agent gets; every other is withheld."""
+    env_files: dict[str, str] = field(default_factory=dict)
+    """Variables whose values stand in files: secrets that this agent names, and no other gets."""
+    readable: tuple[str, ...] = ()
+    """Paths that the agent may read, besides the system's, its program's and its session's."""
+    writable: tuple[str, ...] = ()
+    """Paths that the agent may write, besides its session's; every session of this agent shares them."""
+    network: Literal["", "shared", "none"] = ""
+    """`none`: no network at all. Empty: what `workers.network` says; if that is empty too, `shared` for a
+    command and `none` for the built-in agent, which needs no network.
+    """
+    limits: dict[str, int] = field(default_factory=dict)
+    """Limits of this agent's workers that differ from those of `workers`, by the same names."""
+    tools: tuple[str, ...] = ()
+    """Tools of the gateway's own that its sessions get: `shop`, each session its own cart."""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command as a program would be given it."""
+        return tuple(shlex.split(self.command)) if isinstance(self.command, str) else self.command
+
+
+_LIMITS: Final = Limits()
+
+
+class TelemetryConfig(Table, frozen=True, kw_only=True):
+    """Traces, for which the extra `otel` must be installed."""
+
+    otlp_endpoint: str = ""
+    """A collector's base for OTLP over HTTP: http://host:4318. Empty: OTEL_EXPORTER_OTLP_ENDPOINT's."""
+
+
+class WorkersConfig(Table, frozen=True, kw_only=True):
+    """How workers run: behind which walls, and how much each may use (0: no limit)."""
+
+    sandbox: Literal["auto", "none", "basic", "strict"] = "auto"
+    """`auto`: the strictest walls that can be built here, found out at start. docs/isolation says what each
+    holds.
+    """
+    require: Literal["", "basic", "strict"] = ""
+    """The gateway does not start where it cannot build at least these walls. Empty: it takes what there is
+    and says so.
+    """
+    network: Literal["", "shared", "none"] = ""
+    """Of every agent that does not say its own. Empty: `none` for the built-in agents, whose model calls and
+    MCP servers go through the gateway, and `shared` for agents that are commands.
+    """
+    cgroups: Literal["auto", "off"] = "auto"
+    """`auto`: a control group for each worker where the machine lets the gateway make them. `off`: none."""
+    memory_bytes: int = _LIMITS.memory_bytes
+    processes: int = _LIMITS.processes
+    open_files: int = _LIMITS.open_files
+    cpu_seconds: int = _LIMITS.cpu_seconds
+    turn_cpu_seconds: int = _LIMITS.turn_cpu_seconds
+    """CPU time of all of a worker's processes in one turn; past it the turn is ended, and the worker."""
+    nice: int = 5
+    """0 to 19: how much workers give way to the gateway, and to others, where CPU time is short (nice(2))."""
+    file_bytes: int = _LIMITS.file_bytes
+    disk_bytes: int = _LIMITS.disk_bytes
+    """Files of a session on the disk; their sizes, with all holes, may add up to eight times as much."""
+    temporary_bytes: int = _LIMITS.temporary_bytes
+    first_uid: int = 200_000
+    """Where the gateway runs as root, each session's worker gets a uid of its own from here on."""
+    uid_count: int = 100_000
+
+
+class EgressConfig(Table, frozen=True, kw_only=True):
+    """What the gateway calls on a session's behalf: the MCP servers that people add to it."""
+
+    private_hosts: tuple[str, ...] = ()
+    """Hosts that may lead to private addresses: `localhost`, `tools.corp.example:8931`, `10.0.0.7`. Every
+    other must be public. Whoever may use this gateway may then call these through it.
+    """
+
+
+Mode = Literal["open", "anonymous", "keys", "jwt", "oidc", "proxy"]
+
+
+class AuthConfig(Table, frozen=True, kw_only=True):
+    """Who is let in."""
+
+    modes: tuple[Mode, ...] = ("open",)
+    """`open`: everybody is the person at the machine (loopback only). `anonymous`: every browser is a visitor
+    of its own, by a signed cookie. `keys`, `jwt`: a Bearer. `oidc`: people sign in. `proxy`: a proxy in
+    front has signed them in. Combined as wanted, `open` only alone.
+    """
+    secret_file: str = ""
+    """What cookies are signed with, 32 bytes or more; empty: a file that the first start makes in the data
+    directory.
+    """
+
+
+class VisitorsConfig(Table, frozen=True, kw_only=True):
+    """Anonymous visitors (`anonymous` mode)."""
+
+    tenant: str = DEFAULT_TENANT
+    days: float = 30
+    """A visitor that comes back within so many days is still the same one; the cookie is renewed."""
+    origins: tuple[str, ...] = ()
+    """Pages of other sites, whose visitors get a token instead of the cookie that browsers drop there."""
+
+
+class JwtConfig(Table, frozen=True, kw_only=True):
+    """Tokens that somebody else signs (`jwt` mode)."""
+
+    issuer: str = ""
+    audience: str = ""
+    jwks_file: str = ""
+    jwks_url: str = ""
+    jwks_seconds: float = 300
+    """How long the keys of `jwks_url` are kept; an unknown key id asks anew, at most twice a minute."""
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    tenant: str = DEFAULT_TENANT
+    tenant_claim: str = ""
+    """The claim that names the tenant; empty: `tenant` for all."""
+    subject_claim: str = "sub"
+    scopes_claim: str = ""
+    """The claim that names scopes, as a list or words; empty: `scopes` for all."""
+    scopes: tuple[str, ...] = ("chat",)
+    leeway_seconds: float = 30
+
+
+class OidcConfig(Table, frozen=True, kw_only=True):
+    """Signing in with an OpenID provider: code flow with PKCE (`oidc` mode)."""
+
+    issuer: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    redirect_url: str = ""
+    """Where the provider sends people back: https://HOST/api/auth/oidc/callback."""
+    tenant: str = DEFAULT_TENANT
+    tenant_claim: str = ""
+    subject_claim: str = "sub"
+    scopes: tuple[str, ...] = ("chat",)
+    hours: float = 12
+    """How long a sign-in lasts without use."""
+
+
+class ProxyConfig(Table, frozen=True, kw_only=True):
+    """A proxy in front that has signed people in and says so in a header (`proxy` mode)."""
+
+    peers: tuple[str, ...] = ()
+    """Addresses or networks that the header is believed from."""
+    user_header: str = "X-Forwarded-User"
+    tenant_header: str = ""
+    tenant: str = DEFAULT_TENANT
+    scopes: tuple[str, ...] = ("chat",)
+
+
+class Quota(Table, frozen=True, kw_only=True):
+    """How much may be used; 0: no limit. Days are those of UTC."""
+
+    sessions_live: int = 0
+    """Sessions with a worker at the same time."""
+    sessions_stored: int = 0
+    turns_per_minute: int = 0
+    concurrent_turns: int = 0
+    messages_per_day: int = 0
+    tokens_per_day: int = 0
+    """Input and output, as the broker meters and agents report."""
+    cpu_seconds_per_day: int = 0
+    """Of workers; counted when a worker ends."""
+    memory_gb_seconds_per_day: int = 0
+    """Of workers: gigabytes times seconds; counted when a worker ends."""
+    stored_bytes: int = 0
+
+
+class QuotasConfig(Table, frozen=True, kw_only=True):
+    """What each may use who has no quota of his own."""
+
+    tenant: Quota = Quota()
+    key: Quota = Quota()
+    subject: Quota = Quota()
+    session: Quota = Quota()
+    """Of a session: turns_per_minute, messages_per_day, tokens_per_day, stored_bytes."""
+    soft_percent: int = 80
+    """From here on a session is told how much is used."""
+
+
+class TenantConfig(Table, frozen=True, kw_only=True):
+    """An organisation that shares this gateway."""
+
+    title: str = ""
+    is_disabled: bool = False
+    agents: tuple[str, ...] = ()
+    """The agents that its sessions may choose, the first by default; empty: all."""
+    retention_days: float | None = None
+    operators_see_content: bool = False
+    """Whether operators of the gateway may read its sessions."""
+    quota: Quota | None = None
+    """Of all of it together."""
+    subject_quota: Quota | None = None
+    """Of each of its people."""
+    limits: dict[str, int] = field(default_factory=dict)
+    """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
+
+
+class ProductsConfig(Table, frozen=True, kw_only=True):
+    """Product chat for visitors. Rates are messages a minute; a burst is half of that."""
+
+    admins: dict[str, str] = field(default_factory=dict)
+    """The staff that may log in: name → argon2 hash of the password."""
+    token_hours: float = 12
+    """How long a log-in is good for."""
+    catalogue: str = ""
+    """What can be chatted about: a JSON file `{"products": [{"id", "name", "price", "description"}]}` with
+    numbers of its own; `shop:NAME`, a store of the shop, its products numbered from 1; empty: the few that
+    come along.
+    """
+    agent: str = ""
+    """The agent that answers; empty: the default one."""
+    visitor_rate: float = 30
+    session_rate: float = 30
+    address_rate: float = 240
+    product_rate: float = 1_200
+    sockets_per_visitor: int = 10
+    sockets_per_session: int = 50
+    sockets_per_address: int = 100
+    socket_frames_per_second: float = 20
+    """From one socket; three times as many in a burst."""
+    socket_idle_seconds: float = 3600
+    """A socket on which the client has sent nothing for so long is closed."""
+
+
+class Config(Table, frozen=True, kw_only=True):
+    """Everything."""
+
+    server: ServerConfig = ServerConfig()
+    cors: CorsConfig = CorsConfig()
+    sessions: SessionsConfig = SessionsConfig()
+    limits: LimitsConfig = LimitsConfig()
+    shop: ShopConfig = ShopConfig()
+    model: ModelConfig = ModelConfig()
+    workers: WorkersConfig = WorkersConfig()
+    egress: EgressConfig = EgressConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+    auth: AuthConfig = AuthConfig()
+    visitors: VisitorsConfig = VisitorsConfig()
+    jwt: JwtConfig = JwtConfig()
+    oidc: OidcConfig = OidcConfig()
+    proxy: ProxyConfig = ProxyConfig()
+    quotas: QuotasConfig = QuotasConfig()
+    products: ProductsConfig = ProductsConfig()
+    tenants: dict[str, TenantConfig] = field(default_factory=dict)
+    agents: dict[str, AgentConfig] = field(default_factory=dict)
+    default_agent: str = BUILT_IN
+    data_dir: str = ""
+    """Where sessions keep their files; empty: the user's data home."""
+    store: str = ""
+    """`sqlite:///FILE` or `memory://`; empty: gateway.db in the data directory."""
+
+    @property
+    def database_path(self) -> pathlib.Path:
+        """The file of the SQLite store."""
+        named = self.store.removeprefix(SQLITE_SCHEME)
+        return pathlib.Path("/" + named.lstrip("/")) if named else self.data_path / DATABASE_NAME
+
+    def network(self, agent: AgentConfig) -> Network:
+        """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
+        return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+
+    def tenant(self, name: str) -> TenantConfig | None:
+        """The tenant of this name; None where there is none."""
+        return self.tenants.get(name) or (TenantConfig() if name == DEFAULT_TENANT else None)
+
+    @property
+    def data_path(self) -> pathlib.Path:
+        """The data directory."""
+        if self.data_dir:
+            return pathlib.Path(self.data_dir).expanduser().absolute()
+        home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+        return pathlib.Path(home).expanduser() / "agent-gateway"
+
+
+def default_network(*, is_built_in: bool) -> Network:
+    """The network of agents whose configuration says nothing of it."""
+    return "none" if is_built_in else "shared"
+
+
+def builtin_argv() -> tuple[str, ...]:
+    """The command of the built-in agent, run by this interpreter, isolated from the caller's PYTHON*
+    variables.
+    """
+    return (sys.executable, "-I", "-m", "worker")

@@ -1,0 +1,562 @@
+"""The facts a session's log is made of. Pure: shapes and spellings, no I/O.
+
+An event is `(seq, at, data)`. `data` is one of the Structs below, told apart on the wire by `type`. Every one
+is an upsert by id or an append to one, so that a client can draw from any state onward without history:
+absent fields of a `tool_call` mean "unchanged", lists replace. The published list with its fields stands in
+gateway/README.md, the golden files that the Python and the TypeScript fold both read in tests/golden/.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+Sender = Literal["user", "agent", "system"]
+
+
+class PermissionOption(Struct, frozen=True):
+    """One answer that a permission request offers; `kind` is ACP's allow_once, allow_always, reject_once,
+    …
+    """
+
+    option_id: str
+    name: str
+    kind: str
+
+
+class WaitingMessage(Struct, frozen=True):
+    """A user's message that waits for its turn."""
+
+    message_id: str
+    turn_id: str
+    text: str
+
+
+class Failure(Struct, frozen=True):
+    """Why a turn failed, in words for the user; `retryable` says whether sending it again may help."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class SessionCreated(Struct, frozen=True, tag="session_created"):
+    """The first event of every session."""
+
+    session_id: str
+    agent: str
+
+
+class SessionStateChanged(Struct, frozen=True, tag="session_state"):
+    """The session's state (lifecycle.py); `reason` with parked and closed, `detail` in words for
+    the user.
+    """
+
+    state: str
+    reason: str | None = None
+    detail: str | None = None
+
+
+class SessionInfo(Struct, frozen=True, tag="session_info"):
+    """The session's title."""
+
+    title: str
+
+
+class AgentStarted(Struct, frozen=True, tag="agent_started"):
+    """A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs
+    behind.
+    """
+
+    agent: str
+    name: str | None
+    version: str | None
+    how: str
+    milliseconds: int
+    walls: str = ""
+
+
+class AgentCommands(Struct, frozen=True, tag="agent_commands"):
+    """The agent's slash commands: ACP's AvailableCommand objects; the whole list each time."""
+
+    commands: Raw
+
+
+class AgentOptions(Struct, frozen=True, tag="agent_options"):
+    """The agent's modes and configuration options as ACP gives them; an absent field is unchanged."""
+
+    modes: Raw | UnsetType = UNSET
+    current_mode_id: str | UnsetType = UNSET
+    config_options: Raw | UnsetType = UNSET
+
+
+class AgentUpdate(Struct, frozen=True, tag="agent_update"):
+    """An update of a kind that this gateway does not know, as the agent sent it."""
+
+    update: Raw
+
+
+class MessageAdded(Struct, frozen=True, tag="message"):
+    """A whole message: a new one, or (same `message_id`) the one that replaces what is known of it."""
+
+    message_id: str
+    sender: Sender
+    content: str
+    turn_id: str | None = None
+    is_streaming: bool = False
+
+
+class TextDelta(Struct, frozen=True, tag="text_delta"):
+    """Text that is appended to an agent's message; the first delta of an id makes the message."""
+
+    message_id: str
+    turn_id: str
+    text: str
+
+
+class ThoughtDelta(Struct, frozen=True, tag="thought_delta"):
+    """Text that is appended to an agent's thought; the first delta of an id makes it."""
+
+    thought_id: str
+    turn_id: str
+    text: str
+
+
+class ThoughtAdded(Struct, frozen=True, tag="thought"):
+    """A whole thought, which replaces what is known of it."""
+
+    thought_id: str
+    turn_id: str
+    text: str
+    is_streaming: bool = False
+
+
+class ContentBlock(Struct, frozen=True, tag="content_block"):
+    """A part of an agent's answer that is no text (an image, audio, a link), as ACP spells it."""
+
+    block_id: str
+    turn_id: str
+    content: Raw
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call"):
+    """A tool call: new, or (same id) changed. Absent fields are unchanged, lists replace (ACP
+    `tool_call_update`).
+    """
+
+    tool_call_id: str
+    turn_id: str
+    title: str | UnsetType = UNSET
+    kind: str | UnsetType = UNSET
+    status: str | UnsetType = UNSET
+    content: Raw | UnsetType = UNSET
+    locations: Raw | UnsetType = UNSET
+    raw_input: Raw | UnsetType = UNSET
+    raw_output: Raw | UnsetType = UNSET
+
+
+class Plan(Struct, frozen=True, tag="plan"):
+    """The agent's plan for a turn: ACP's PlanEntry objects; the whole list each time."""
+
+    turn_id: str
+    entries: Raw
+
+
+class PermissionAsked(Struct, frozen=True, tag="permission_asked"):
+    """The agent asks before it acts; answered by POST /api/sessions/{id}/permission, by nobody else."""
+
+    permission_id: str
+    turn_id: str
+    title: str
+    options: tuple[PermissionOption, ...]
+    tool_call_id: str | None = None
+
+
+class PermissionAnswered(Struct, frozen=True, tag="permission_answered"):
+    """The answer: `selected` with the option, or `cancelled` because the turn ended first."""
+
+    permission_id: str
+    outcome: Literal["selected", "cancelled"]
+    option_id: str | None = None
+
+
+class Usage(Struct, frozen=True, tag="usage"):
+    """Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last turn."""
+
+    used: int | None = None
+    size: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: Raw | UnsetType = UNSET
+
+
+class QuotaUse(Struct, frozen=True):
+    """How much of a quota is used; `limit` names it with whose it is: `subject.messages_per_day`."""
+
+    limit: str
+    used: float
+    allowed: float
+
+
+class Notice(Struct, frozen=True, tag="notice"):
+    """Something the user should know, in words; `code` is for programs, `level` info, warning or error.
+
+    `quota` goes with the code `quota`, for clients that have words of their own.
+    """
+
+    notice_id: str
+    level: Literal["info", "warning", "error"]
+    code: str
+    text: str
+    quota: QuotaUse | UnsetType = UNSET
+
+
+class TurnStarted(Struct, frozen=True, tag="turn_started"):
+    """The agent works on `message_id`; `reply_id` is its answer's first message, empty so far."""
+
+    turn_id: str
+    message_id: str
+    reply_id: str
+
+
+class TurnEnded(Struct, frozen=True, tag="turn_ended"):
+    """The agent completed the turn: ACP's stop reason, or `error` with the failure."""
+
+    turn_id: str
+    stop_reason: str
+    error: Failure | None = None
+
+
+class TurnInterrupted(Struct, frozen=True, tag="turn_interrupted"):
+    """The turn ended without the agent's word: its worker or the gateway ended first."""
+
+    turn_id: str
+    reason: str
+    message: str
+
+
+class QueueChanged(Struct, frozen=True, tag="queue"):
+    """The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops
+    them.
+    """
+
+    waiting: tuple[WaitingMessage, ...]
+    is_held: bool = False
+
+
+class WalletChanged(Struct, frozen=True, tag="wallet"):
+    """The transaction that waits for the user's wallet: compact JSON with sorted keys, or null."""
+
+    pending: str | None
+
+
+class NetworkChanged(Struct, frozen=True, tag="network"):
+    """The network that the user's wallet is on."""
+
+    network: str
+
+
+class CartChanged(Struct, frozen=True, tag="cart"):
+    """The session's cart is another one: how many lines and pieces, and what they cost (`"19.80"`, in ₪).
+    What is in it is asked for: it is forgotten sooner than the log.
+    """
+
+    lines: int
+    items: int
+    total: str
+
+
+class WorkerEnded(Struct, frozen=True, tag="worker_ended"):
+    """A worker's end and its receipt; `survivors` must be 0."""
+
+    reason: str
+    detail: str | None = None
+    processes: int = 0
+    survivors: int = 0
+    bytes_freed: int = 0
+    milliseconds: int = 0
+
+
+class SessionClosed(Struct, frozen=True, tag="session_closed"):
+    """The last event: the session was deleted; a client that reconnects gets 204."""
+
+    reason: str
+
+
+ChatStand = Literal["active", "pending", "in_progress", "resolved", "closed"]
+ChatPriority = Literal["normal", "urgent"]
+PosterType = Literal["customer", "assistant", "admin", "system"]
+
+
+class ChatOpened(Struct, frozen=True, tag="chat_opened"):
+    """The session is a product chat from here on: a visitor asks about this product."""
+
+    product_id: int
+    product_name: str
+    customer_name: str | None = None
+    customer_email: str | None = None
+
+
+class ChatPost(Struct, frozen=True, tag="chat_post"):
+    """A message of a product chat got its number. `message_id` is the message in this log, `client_id` what
+    its sender calls it, `connection_id` the socket that it came by.
+    """
+
+    post_id: int
+    message_id: str
+    sender_type: PosterType
+    sender_name: str
+    text: str
+    sender_id: str | None = None
+    message_type: str = "text"
+    client_id: str | None = None
+    connection_id: str | None = None
+    spam_score: int = 0
+
+
+class ChatRead(Struct, frozen=True, tag="chat_read"):
+    """Somebody has read these messages of a product chat."""
+
+    post_ids: tuple[int, ...]
+    read_by: str
+    read_by_type: PosterType
+
+
+class ChatStatus(Struct, frozen=True, tag="chat_status"):
+    """Where a product chat stands; `person` has taken over from the agent (null: the agent answers)."""
+
+    status: ChatStand
+    person: str | None = None
+    priority: ChatPriority = "normal"
+
+
+class ChatPresence(Struct, frozen=True, tag="chat_presence"):
+    """Somebody joined or left a product chat, began or stopped to type. Shown to who is there, never kept."""
+
+    what: Literal["joined", "left", "typing", "stopped"]
+    user_name: str
+    user_type: PosterType
+    connection_id: str = ""
+
+
+EventData = (
+    SessionCreated
+    | SessionStateChanged
+    | SessionInfo
+    | AgentStarted
+    | AgentCommands
+    | AgentOptions
+    | AgentUpdate
+    | MessageAdded
+    | TextDelta
+    | ThoughtDelta
+    | ThoughtAdded
+    | ContentBlock
+    | ToolCall
+    | Plan
+    | PermissionAsked
+    | PermissionAnswered
+    | Usage
+    | Notice
+    | TurnStarted
+    | TurnEnded
+    | TurnInterrupted
+    | QueueChanged
+    | WalletChanged
+    | NetworkChanged
+    | CartChanged
+    | WorkerEnded
+    | SessionClosed
+    | ChatOpened
+    | ChatPost
+    | ChatRead
+    | ChatStatus
+    | ChatPresence
+)
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(EventData).decode
+
+_CARRIES_RAW: Final = (AgentCommands, AgentOptions, AgentUpdate, ContentBlock, ToolCall, Plan, Usage)
+"""Events with JSON of the agent's own inside, a view of the line that it came in."""
+LARGE_BYTES: Final = 256 * 1024
+"""An event with a longer body is not kept in memory once it is committed, and leaves in slices."""
+KEPT_FRAME_BYTES: Final = 16 * 1024
+"""A longer frame is made anew for each reader."""
+
+
+class Event:
+    """One fact in a session's log.
+
+    `seq` is a positive int that only grows within a session (with gaps) and is the SSE id; `at` is the wall
+    clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once, whoever reads them.
+    """
+
+    __slots__ = ("_body", "_frame", "at", "data", "seq")
+
+    def __init__(self, seq: int, at: int, data: EventData, *, body: bytes | None = None) -> None:
+        self.seq = seq
+        self.at = at
+        self.data = data
+        self._body = body
+        self._frame: bytes | None = None
+
+    @classmethod
+    def said(cls, seq: int, at: int, data: EventData) -> Event:
+        """An event that is new. It holds nothing of what its data was read from: JSON inside `data` becomes
+        a view of the event's own body, where it was one of a whole line, or of a file.
+        """
+        event = cls(seq, at, data)
+        if isinstance(data, _CARRIES_RAW):
+            event.data = _decode(event.body)
+        return event
+
+    @classmethod
+    def stored(cls, seq: int, at: int, body: bytes) -> Event:
+        """An event from its stored body. Raises msgspec.DecodeError where the body is none."""
+        return cls(seq, at, _decode(body), body=body)
+
+    @property
+    def type(self) -> str:
+        tag = self.data.__struct_config__.tag
+        assert isinstance(tag, str)  # noqa: S101 - every Struct above has one; this tells the type checker
+        return tag
+
+    @property
+    def body(self) -> bytes:
+        """`{"type": …, …}` as JSON, as it is stored."""
+        if self._body is None:
+            self._body = _encode(self.data)
+        return self._body
+
+    @property
+    def frame(self) -> bytes:
+        """The event as one SSE frame: id, event and one JSON object that repeats seq, at and type."""
+        frame = self._frame
+        if frame is None:
+            frame = b"".join(self._frame_parts())
+            if len(frame) <= KEPT_FRAME_BYTES:
+                self._frame = frame
+        return frame
+
+    def json_slices(self, size: int) -> Iterator[bytes]:
+        """`json` piece by piece, so that no second copy of a large event exists."""
+        yield self._json_head
+        body = memoryview(in_one_line(self.body))[1:]
+        for start in range(0, len(body), size):
+            yield bytes(body[start : start + size])
+
+    def frame_slices(self, size: int) -> Iterator[bytes]:
+        """The frame of a large event piece by piece, so that no second copy of it exists."""
+        head, body, end = self._frame_parts()
+        yield head
+        for start in range(0, len(body), size):
+            yield bytes(body[start : start + size])
+        yield end
+
+    def _frame_parts(self) -> tuple[bytes, memoryview, bytes]:
+        head = b"id: %d\nevent: %b\ndata: %b" % (self.seq, self.type.encode(), self._json_head)
+        return head, memoryview(in_one_line(self.body))[1:], b"\n\n"
+
+    @property
+    def json(self) -> bytes:
+        """The event as one flat JSON object in one line."""
+        return b"".join((self._json_head, memoryview(in_one_line(self.body))[1:]))
+
+    @property
+    def _json_head(self) -> bytes:
+        return b'{"seq":%d,"at":"%b",' % (self.seq, iso(self.at).encode())
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is read from the store, not kept."""
+        return len(self.body) > LARGE_BYTES
+
+    @property
+    def size_bytes(self) -> int:
+        """Its share of memory and of a page of the log, about."""
+        return len(self.body) + EVENT_OVERHEAD_BYTES
+
+
+EVENT_OVERHEAD_BYTES: Final = 200
+"""What an Event costs beside its body in CPython 3.11, about: object, ints, Struct, list slot."""
+
+
+def at_most(events: list[Event], max_bytes: int) -> list[Event]:
+    """The first events that fit, at least one."""
+    size = 0
+    for index, event in enumerate(events):
+        size += event.size_bytes
+        if size > max_bytes and index:
+            return events[:index]
+    return events
+
+
+def in_one_line(json: bytes) -> bytes:
+    """JSON that is framed by lines, with what Unicode counts as their ends escaped: U+2028, U+2029, U+0085.
+
+    Clients that split text into lines by Unicode's rules would cut a value in two.
+    """
+    if json.isascii():
+        return json
+    for raw, escape in _LINE_ENDS:
+        json = json.replace(raw, escape)
+    return json
+
+
+_LINE_ENDS: Final = (
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+    ("\u0085".encode(), b"\\u0085"),
+)
+
+
+def iso(milliseconds: int) -> str:
+    """Milliseconds since 1970 as ISO 8601 in UTC with milliseconds: 2026-01-31T09:30:00.000Z."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_to_the_second(seconds)}.{rest:03d}Z"
+
+
+@functools.lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def merged(events: list[Event]) -> list[Event]:
+    """The same events with neighbouring deltas of one message or thought made one; it takes the last one's
+    seq and the first one's time, which is the time of a message that begins there.
+    """
+    out: list[Event] = []
+    run: list[Event] = []
+    for event in events:
+        if run and _delta_of(event) != _delta_of(run[0]):
+            out.append(_joined(run))
+            run = []
+        if _delta_of(event) is None:
+            out.append(event)
+        else:
+            run.append(event)
+    if run:
+        out.append(_joined(run))
+    return out
+
+
+def _delta_of(event: Event) -> str | None:
+    match event.data:
+        case TextDelta(message_id=delta_of) | ThoughtDelta(thought_id=delta_of):
+            return delta_of
+    return None
+
+
+def _joined(run: list[Event]) -> Event:
+    if len(run) == 1:
+        return run[0]
+    last = run[-1]
+    texts = [e.data.text for e in run if isinstance(e.data, TextDelta | ThoughtDelta)]
+    assert isinstance(last.data, TextDelta | ThoughtDelta)  # noqa: S101 - _delta_of let nothing else in
+    return Event(last.seq, run[0].at, msgspec.structs.replace(last.data, text="".join(texts)))

@@ -1,0 +1,728 @@
+"""ChatState: the fold of a session's log. Pure: the same events give the same state, here and in `reduce.ts`.
+
+Two renderings come out of it. `State` is what the six verbs answer (every field always present; messages only
+ever appended, growing at their end). `snapshot` is the whole fold, from which a client that missed events
+draws on.
+
+An agent's answer begins as an empty streaming message (`turn_started.reply_id`), so that State shows at once
+that somebody is typing. The turn's first text takes that message over, whatever id it carries: State keeps
+the message's place, `items` (the order a page draws in) moves it behind the tool calls that came before the
+text.
+"""
+
+from __future__ import annotations
+
+import codecs
+import itertools
+from collections.abc import Iterator
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from gateway.events import facts as ev
+from gateway.events.facts import iso
+from gateway.events.lifecycle import SessionState
+from gateway.events.posting import Posting
+
+ELSEWHERE_BYTES: Final = 4 * 1024
+"""JSON of an agent's own that is longer (a tool's input and output, an image) is not kept in memory."""
+KEPT_TEXT_BYTES: Final = 16 * 1024
+"""Of a longer text, what is not the end may leave the memory."""
+PIECE_BYTES: Final = 16 * 1024
+ITEM_BYTES: Final = 800
+"""What an item costs beside its text and fields in CPython 3.11, about."""
+CACHED_JSON_BYTES: Final = 2 * 1024 * 1024
+"""So much of a conversation's encoded form is kept beside it; the rest is encoded each time."""
+
+_EMPTY_LIST: Final = Raw(b"[]")
+_encode = msgspec.json.Encoder().encode
+
+
+class Overflow(Protocol):
+    """Where text goes that is not kept in memory; only ever added to."""
+
+    def put(self, data: bytes) -> int:
+        """Keeps it; where it begins. Raises OSError."""
+
+    def get(self, start: int, size: int) -> bytes:
+        """What was kept from there on. Raises OSError."""
+
+
+class Text:
+    """Text that grows at its end; appending costs the same however long it is.
+
+    It is kept as UTF-8, which takes as many bytes as it takes to send: a str takes four for every character
+    as soon as one of them is an emoji, and some sixty for each piece. With an `overflow`, of a long text only
+    the end is in memory.
+    """
+
+    __slots__ = ("_bytes", "_overflow", "_parts", "length")
+
+    def __init__(self, text: str = "", *, overflow: Overflow | None = None) -> None:
+        self._bytes = bytearray()
+        self._overflow = overflow
+        self._parts: list[tuple[int, int]] = []
+        """What is not in memory, in order: (start, size)."""
+        self.length = 0
+        """In characters."""
+        if text:
+            self.append(text)
+
+    def append(self, text: str) -> int:
+        """Adds to the end; how many bytes more are in memory."""
+        before = len(self._bytes)
+        self._bytes += text.encode("utf-8", "replace")
+        self.length += len(text)
+        if len(self._bytes) > KEPT_TEXT_BYTES and self._overflow is not None:
+            self._let_go(self._overflow)
+        return len(self._bytes) - before
+
+    def _let_go(self, overflow: Overflow) -> None:
+        try:
+            start = overflow.put(bytes(self._bytes))
+        except OSError:
+            return  # the disk is full: the next time
+        size = len(self._bytes)
+        if self._parts and sum(self._parts[-1]) == start:
+            start, before = self._parts.pop()
+            size += before
+        self._parts.append((start, size))
+        self._bytes = bytearray()
+
+    @property
+    def size_bytes(self) -> int:
+        """How much is kept in memory."""
+        return len(self._bytes)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a part of it is not in memory."""
+        return bool(self._parts)
+
+    def pieces(self) -> Iterator[str]:
+        """The text as it is now, piece by piece, however it grows meanwhile."""
+        parts, rest, overflow = list(self._parts), bytes(self._bytes), self._overflow
+        return _pieces(parts, rest, overflow)
+
+    def json(self) -> Iterator[bytes]:
+        """The same as one JSON string."""
+        pieces = self.pieces()
+        return itertools.chain([b'"'], (_encode(piece)[1:-1] for piece in pieces), [b'"'])
+
+    def __str__(self) -> str:
+        return "".join(self.pieces()) if self._parts else self._bytes.decode()
+
+
+def _pieces(parts: list[tuple[int, int]], rest: bytes, overflow: Overflow | None) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for start, size in parts:
+        for at in range(start, start + size, PIECE_BYTES):
+            assert overflow is not None  # noqa: S101 - nothing went anywhere without it
+            yield decoder.decode(overflow.get(at, min(PIECE_BYTES, start + size - at)))
+    yield decoder.decode(rest, final=True)
+
+
+class Elsewhere(Struct, frozen=True):
+    """Stands for a long value that is not kept in memory; the event of this number has it."""
+
+    seq: int
+    name: str
+    """The event's field."""
+
+
+class Message:
+    """A message of the conversation; `index` is its place in State, which never changes."""
+
+    __slots__ = ("_json", "at", "id", "index", "is_placeholder", "is_streaming", "sender", "text", "turn_id")
+
+    def __init__(
+        self, message: ev.MessageAdded, text: Text, *, at: int, index: int, is_placeholder: bool = False
+    ) -> None:
+        self.id = message.message_id
+        self.sender = message.sender
+        self.turn_id = message.turn_id
+        self.text = text
+        self.at = at
+        self.index = index
+        self.is_streaming = message.is_streaming
+        self.is_placeholder = is_placeholder
+        self._json: bytes | None = None
+
+    def changed(self) -> None:
+        """Forgets the encoded form."""
+        self._json = None
+
+    def json_parts(self) -> Iterator[bytes]:
+        """The message as State spells it, part by part, as it is now."""
+        head = b'{"sender":%b,"content":' % _encode(self.sender)
+        rest = _encode({"timestamp": iso(self.at), "is_streaming": self.is_streaming})
+        return itertools.chain([head], self.text.json(), [b"," + rest[1:]])
+
+    def json(self, *, keep: bool) -> bytes:
+        """The message as State spells it; `keep` keeps that for the next time."""
+        if self._json is not None:
+            return self._json
+        if self.text.is_long:
+            return b"".join(self.json_parts())
+        encoded = _encode(
+            {
+                "sender": self.sender,
+                "content": str(self.text),
+                "timestamp": iso(self.at),
+                "is_streaming": self.is_streaming,
+            }
+        )
+        if keep:
+            self._json = encoded
+        return encoded
+
+    def item(self) -> dict[str, Any]:
+        """The message as the snapshot spells it."""
+        return {
+            "kind": "message",
+            "id": self.id,
+            "turn_id": self.turn_id,
+            "sender": self.sender,
+            "text": self.text if self.text.is_long else str(self.text),
+            "at": iso(self.at),
+            "is_streaming": self.is_streaming,
+            "is_placeholder": self.is_placeholder,
+            "index": self.index,
+        }
+
+
+class Thought:
+    """What the agent thought, between two other things it did."""
+
+    __slots__ = ("at", "id", "is_streaming", "text", "turn_id")
+
+    def __init__(self, delta: ev.ThoughtDelta | ev.ThoughtAdded, text: Text, *, at: int) -> None:
+        self.id = delta.thought_id
+        self.turn_id = delta.turn_id
+        self.text = text
+        self.at = at
+        self.is_streaming = True
+
+    def item(self) -> dict[str, Any]:
+        return {
+            "kind": "thought",
+            "id": self.id,
+            "turn_id": self.turn_id,
+            "text": self.text if self.text.is_long else str(self.text),
+            "at": iso(self.at),
+            "is_streaming": self.is_streaming,
+        }
+
+
+class Block:
+    """An item whose fields are replaced by name: a tool call, a plan, a permission, a notice, a content
+    block.
+    """
+
+    __slots__ = ("at", "fields", "id", "kind")
+
+    def __init__(self, kind: str, block_id: str, at: int, fields: dict[str, Any]) -> None:
+        self.kind = kind
+        self.id = block_id
+        self.at = at
+        self.fields = fields
+
+    def item(self) -> dict[str, Any]:
+        return {"kind": self.kind, "id": self.id, **self.fields, "at": iso(self.at)}
+
+
+class Ended(Struct, frozen=True):
+    """When and why a session ended."""
+
+    at: str
+    reason: str
+
+
+class Readiness(Struct, frozen=True):
+    """Whether a client may let its user type: `ready`, `loading` or `error`, and why in words."""
+
+    phase: Literal["ready", "loading", "error"]
+    detail: str | None = None
+
+
+class PendingPermission(Struct, frozen=True):
+    """The oldest permission request that waits for the user."""
+
+    permission_id: str
+    title: str
+    options: tuple[ev.PermissionOption, ...]
+    turn_id: str
+    tool_call_id: str | None
+
+
+class StateMessage(Struct, frozen=True):
+    """A message as the six verbs show it; `timestamp` never changes."""
+
+    sender: ev.Sender
+    content: str
+    timestamp: str
+    is_streaming: bool
+
+
+class State(Struct, frozen=True):
+    """What the six verbs answer (every field is always present)."""
+
+    session_id: str
+    seq: int
+    messages: list[StateMessage]
+    is_processing: bool
+    is_loading: bool
+    is_connecting_mcp: bool
+    missing_api_key: bool
+    readiness: Readiness
+    pending_wallet_tx: str | None
+    pending_permission: PendingPermission | None
+    queued: int
+    start_position: int | None
+    ended: Ended | None
+
+
+class Outside(Struct, frozen=True):
+    """What State shows that no event says, because it is about this moment and not about the conversation."""
+
+    missing_api_key: bool = False
+    start_position: int | None = None
+
+
+class ChatState:
+    """The fold. `apply` every event in order; `state_json` and `snapshot` render where it stands."""
+
+    def __init__(self, session_id: str, *, overflow: Overflow | None = None) -> None:
+        self.session_id = session_id
+        self._overflow = overflow
+        self.seq = 0
+        self.agent: str | None = None
+        self.title: str | None = None
+        self.state = SessionState.PARKED
+        self.state_reason: str | None = None
+        self.detail: str | None = None
+        self.failure: ev.Failure | None = None
+        self.turn_id: str | None = None
+        self.waiting: tuple[ev.WaitingMessage, ...] = ()
+        self.is_held = False
+        self.wallet: str | None = None
+        self.network: str | None = None
+        self.cart: ev.CartChanged | None = None
+        self.ended: Ended | None = None
+        self.commands: Raw = _EMPTY_LIST
+        self.options: dict[str, Any] = {}
+        self.usage: dict[str, Any] = {}
+        self.messages: list[Message] = []
+        self.characters = 0
+        """Of text that was said, thoughts included."""
+        self.items: list[Message | Thought | Block] = []
+        self.posting: Posting | None = None
+        """The product chat that it carries."""
+        self.permissions: dict[str, ev.PermissionAsked] = {}
+        self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
+        self._placeholder: Message | None = None
+        self._open: Message | Thought | None = None
+        self._is_long = False
+        self.held_bytes = 0
+        """What of the conversation is kept in memory, about."""
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    @property
+    def is_processing(self) -> bool:
+        """Whether the agent works on a message."""
+        return self.turn_id is not None
+
+    def has_message(self, message_id: str) -> bool:
+        """Whether a message of this id is in the conversation."""
+        return ("message", message_id) in self._by_id
+
+    @property
+    def readiness(self) -> Readiness:
+        if self.state is SessionState.STARTING:
+            return Readiness("loading", "The agent is starting.")
+        if self.state_reason == "crash_loop":
+            return Readiness("error", self.detail)
+        return Readiness("ready", self.detail)
+
+    @property
+    def pending_permission(self) -> PendingPermission | None:
+        for asked in self.permissions.values():
+            return PendingPermission(
+                asked.permission_id, asked.title, asked.options, asked.turn_id, asked.tool_call_id
+            )
+        return None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a part of it is not in memory: then State is better had part by part."""
+        return self._is_long
+
+    def state_json(self, outside: Outside) -> bytes:
+        """State as JSON. Finished messages are encoded once, so a long history costs a copy, not an
+        encoding.
+        """
+        head, tail = self._state_ends(outside)
+        parts = [head]
+        for encoded in self._messages_json():
+            parts += (encoded, b",")
+        if len(parts) > 1:
+            parts.pop()
+        return b"".join((*parts, tail))
+
+    def state_parts(self, outside: Outside) -> Iterator[bytes]:
+        """The same as it is now, part by part, whatever happens meanwhile."""
+        head, tail = self._state_ends(outside)
+        runs: list[list[bytes] | Iterator[bytes]] = [[head]]
+        kept = 0
+        for message in self.messages:
+            if message.text.is_long:
+                runs += (message.json_parts(), [b","])
+                continue
+            encoded = message.json(keep=kept < CACHED_JSON_BYTES)
+            kept += len(encoded)
+            run = runs[-1]
+            assert isinstance(run, list)  # noqa: S101 - one follows whatever is long
+            run += (encoded, b",")
+        last = runs[-1]
+        assert isinstance(last, list)  # noqa: S101 - see above
+        if self.messages:
+            last.pop()
+        last.append(tail)
+        return itertools.chain.from_iterable((b"".join(r),) if isinstance(r, list) else r for r in runs)
+
+    def _state_ends(self, outside: Outside) -> tuple[bytes, bytes]:
+        """What State says before and after its messages."""
+        rest = _encode(
+            {
+                "is_processing": self.is_processing,
+                "is_loading": self.state is SessionState.STARTING,
+                "is_connecting_mcp": False,
+                "missing_api_key": outside.missing_api_key,
+                "readiness": self.readiness,
+                "pending_wallet_tx": self.wallet,
+                "pending_permission": self.pending_permission,
+                "queued": len(self.waiting),
+                "start_position": outside.start_position,
+                "ended": self.ended,
+            }
+        )
+        head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
+        return head, b"]," + rest[1:]
+
+    def _messages_json(self) -> list[bytes]:
+        kept, out = 0, []
+        for message in self.messages:
+            encoded = message.json(keep=kept < CACHED_JSON_BYTES)
+            kept += len(encoded)
+            out.append(encoded)
+        return out
+
+    def snapshot(self) -> dict[str, Any]:
+        """The whole fold as JSON values, what a `resync` frame carries under `chat`; what is not in memory
+        is an `Elsewhere`.
+        """
+        items = [item.item() for item in self.items]
+        for item in items:
+            if isinstance(text := item.get("text"), Text):
+                item["text"] = str(text)
+        return self.snapshot_head() | {"items": items}
+
+    def snapshot_head(self) -> dict[str, Any]:
+        """The snapshot without its items."""
+        return {
+            "session_id": self.session_id,
+            "seq": self.seq,
+            "agent": self.agent,
+            "title": self.title,
+            "state": str(self.state),
+            "state_reason": self.state_reason,
+            "detail": self.detail,
+            "failure": self.failure,
+            "turn_id": self.turn_id,
+            "waiting": self.waiting,
+            "is_held": self.is_held,
+            "wallet": self.wallet,
+            "network": self.network,
+            "cart": None
+            if self.cart is None
+            else {"lines": self.cart.lines, "items": self.cart.items, "total": self.cart.total},
+            "ended": self.ended,
+            "commands": self.commands,
+            "options": self.options,
+            "usage": self.usage,
+        }
+
+    def snapshot_parts(self) -> Iterator[bytes | Elsewhere | Iterator[bytes]]:
+        """The snapshot as JSON, part by part: an `Elsewhere` is a value that must be fetched, an iterator one
+        that is long.
+        """
+        head = self.snapshot_head()
+        yield _encode(head)[:-1] + b',"items":['
+        for index, item in enumerate(self.items):
+            if index:
+                yield b","
+            fields = item.item()
+            absent = {name: value for name, value in fields.items() if isinstance(value, Elsewhere | Text)}
+            yield _encode({name: value for name, value in fields.items() if name not in absent})[:-1]
+            for name, value in absent.items():
+                yield b',"%b":' % name.encode()
+                yield value.json() if isinstance(value, Text) else value
+            yield b"}"
+        yield b"]}"
+
+    def end(self, at: int, reason: str, *, seq: int) -> None:
+        """An empty fold of a session that was: all that its tombstone says."""
+        self.seq = seq
+        self.ended = Ended(iso(at), reason)
+
+    # -- folding ----------------------------------------------------------------------------------------
+
+    def apply(self, event: ev.Event) -> None:
+        """Takes one event in; events come in order of seq."""
+        self.seq = event.seq
+        self._apply(event.data, event.at)
+
+    def _apply(self, data: ev.EventData, at: int) -> None:
+        match data:
+            case ev.TextDelta():
+                self._text(data, at)
+            case ev.ThoughtDelta():
+                self._thought(data, at)
+            case ev.ThoughtAdded():
+                self._whole_thought(data, at)
+            case ev.ToolCall():
+                self._tool_call(data, at)
+            case ev.MessageAdded():
+                self._message(data, at)
+            case ev.TurnStarted() | ev.TurnEnded() | ev.TurnInterrupted():
+                self._turn(data, at)
+            case ev.PermissionAsked() | ev.PermissionAnswered():
+                self._permission(data, at)
+            case ev.Plan(turn_id=turn_id, entries=entries):
+                self._block("plan", turn_id, at, {"turn_id": turn_id, "entries": entries})
+            case ev.ContentBlock(block_id=block_id, turn_id=turn_id, content=content):
+                self._close_open()
+                self._block("content", block_id, at, {"turn_id": turn_id, "content": content})
+            case ev.Notice():
+                fields = _given(data)
+                self._block("notice", fields.pop("notice_id"), at, fields)
+            case _:
+                self._facts(data, at)
+
+    def _facts(self, data: ev.EventData, at: int) -> None:
+        match data:
+            case ev.SessionStateChanged(state=state, reason=reason, detail=detail):
+                self.state = SessionState(state)
+                self.state_reason = reason
+                self.detail = detail
+            case ev.SessionCreated(session_id=session_id, agent=agent):
+                self.session_id = session_id
+                self.agent = agent
+                self.ended = None
+            case ev.SessionInfo(title=title):
+                self.title = title
+            case ev.AgentStarted():
+                self.failure = None
+            case ev.AgentCommands(commands=commands):
+                self.commands = commands.copy()
+            case ev.AgentOptions():
+                self.options |= _apart(_given(data))
+            case ev.Usage():
+                given = {name: value for name, value in _given(data).items() if value is not None}
+                self.usage |= _apart(given)
+            case ev.QueueChanged(waiting=waiting, is_held=is_held):
+                self.waiting = waiting
+                self.is_held = is_held
+            case ev.WalletChanged(pending=pending):
+                self.wallet = pending
+            case ev.NetworkChanged(network=network):
+                self.network = network
+            case ev.ChatOpened():
+                self.posting = Posting(data)
+            case ev.ChatPost() | ev.ChatStatus():
+                if self.posting is not None:
+                    self.posting.apply(data)
+            case ev.CartChanged():
+                self.cart = data
+            case ev.SessionClosed(reason=reason):
+                self.ended = Ended(iso(at), reason)
+                self.state = SessionState.CLOSED
+
+    def _message(self, data: ev.MessageAdded, at: int) -> None:
+        message = self._by_id.get(("message", data.message_id))
+        if message is None and data.sender == "agent":
+            message = self._take_placeholder(data.turn_id)
+        if message is None:
+            self._add_message(data, at)
+            return
+        assert isinstance(message, Message)  # noqa: S101 - the key says so
+        if message.is_placeholder:
+            self._settle(message, data.message_id)
+        self.held_bytes -= message.text.size_bytes
+        message.text = self._new_text(data.content)
+        self.held_bytes += message.text.size_bytes
+        message.is_streaming = data.is_streaming
+        message.changed()
+        if self._open is message and not data.is_streaming:
+            self._open = None
+
+    def _add_message(self, data: ev.MessageAdded, at: int, *, is_placeholder: bool = False) -> Message:
+        text = self._new_text(data.content)
+        message = Message(data, text, at=at, index=len(self.messages), is_placeholder=is_placeholder)
+        self.messages.append(message)
+        self._add(message, "message")
+        self.held_bytes += message.text.size_bytes
+        return message
+
+    def _text(self, data: ev.TextDelta, at: int) -> None:
+        message = self._by_id.get(("message", data.message_id))
+        if message is None:
+            message = self._take_placeholder(data.turn_id) or self._add_message(
+                ev.MessageAdded(data.message_id, "agent", "", data.turn_id, is_streaming=True), at
+            )
+        assert isinstance(message, Message)  # noqa: S101 - the key says so
+        if message.is_placeholder:
+            self._settle(message, data.message_id)
+        if self._open is not message:
+            self._close_open()
+            self._open = message
+        self.held_bytes += message.text.append(data.text)
+        self.characters += len(data.text)
+        self._is_long = self._is_long or message.text.is_long
+        message.changed()
+
+    def _new_text(self, text: str = "") -> Text:
+        new = Text(text, overflow=self._overflow)
+        self.characters += len(text)
+        self._is_long = self._is_long or new.is_long
+        return new
+
+    def _take_placeholder(self, turn_id: str | None) -> Message | None:
+        placeholder = self._placeholder
+        return placeholder if placeholder is not None and placeholder.turn_id == turn_id else None
+
+    def _settle(self, message: Message, message_id: str) -> None:
+        """Gives the empty answer its id and its place behind what the turn did before it said something."""
+        del self._by_id["message", message.id]
+        message.id = message_id
+        message.is_placeholder = False
+        self._by_id["message", message_id] = message
+        self.items.remove(message)
+        self.items.append(message)
+        self._placeholder = None
+
+    def _thought(self, data: ev.ThoughtDelta, at: int) -> None:
+        thought = self._by_id.get(("thought", data.thought_id))
+        if thought is None:
+            thought = Thought(data, self._new_text(), at=at)
+            self._add(thought, "thought")
+        assert isinstance(thought, Thought)  # noqa: S101 - the key says so
+        if self._open is not thought:
+            self._close_open()
+            self._open = thought
+        self.held_bytes += thought.text.append(data.text)
+        self.characters += len(data.text)
+
+    def _whole_thought(self, data: ev.ThoughtAdded, at: int) -> None:
+        thought = self._by_id.get(("thought", data.thought_id))
+        if thought is None:
+            self._close_open()
+            thought = Thought(data, self._new_text(), at=at)
+            self._add(thought, "thought")
+        assert isinstance(thought, Thought)  # noqa: S101 - the key says so
+        self.held_bytes -= thought.text.size_bytes
+        thought.text = self._new_text(data.text)
+        self.held_bytes += thought.text.size_bytes
+        thought.is_streaming = data.is_streaming
+        if self._open is thought and not data.is_streaming:
+            self._open = None
+
+    def _tool_call(self, data: ev.ToolCall, at: int) -> None:
+        fields = _given(data)
+        tool_call_id = fields.pop("tool_call_id")
+        if "kind" in fields:
+            fields["tool_kind"] = fields.pop("kind")
+        if ("tool_call", tool_call_id) not in self._by_id:
+            self._close_open()
+        self._block("tool_call", tool_call_id, at, fields)
+
+    def _turn(self, data: ev.TurnStarted | ev.TurnEnded | ev.TurnInterrupted, at: int) -> None:
+        if isinstance(data, ev.TurnStarted):
+            self.turn_id = data.turn_id
+            self.failure = None
+            empty = ev.MessageAdded(data.reply_id, "agent", "", data.turn_id, is_streaming=True)
+            self._placeholder = self._add_message(empty, at, is_placeholder=True)
+            return
+        self._close_open()
+        if self._placeholder is not None:
+            self._placeholder.is_streaming = False
+            self._placeholder.changed()
+            self._placeholder = None
+        if data.turn_id == self.turn_id:
+            self.turn_id = None
+        if isinstance(data, ev.TurnInterrupted):
+            self.failure = ev.Failure(data.reason, data.message, retryable=True)
+        elif data.error is not None:
+            self.failure = data.error
+
+    def _permission(self, data: ev.PermissionAsked | ev.PermissionAnswered, at: int) -> None:
+        if isinstance(data, ev.PermissionAsked):
+            self.permissions[data.permission_id] = data
+            fields = _given(data)
+            self._block(
+                "permission", fields.pop("permission_id"), at, {**fields, "outcome": None, "option_id": None}
+            )
+            return
+        self.permissions.pop(data.permission_id, None)
+        fields = {"outcome": data.outcome, "option_id": data.option_id}
+        self._block("permission", data.permission_id, at, fields)
+
+    def _block(self, kind: str, block_id: str, at: int, fields: dict[str, Any]) -> None:
+        fields = {name: self._kept(name, value) for name, value in fields.items()}
+        self.held_bytes += sum(map(_size, fields.values()))
+        known = self._by_id.get((kind, block_id))
+        if isinstance(known, Block):
+            self.held_bytes -= sum(_size(known.fields[name]) for name in fields if name in known.fields)
+            known.fields |= fields
+            return
+        self._add(Block(kind, block_id, at, fields), kind)
+
+    def _kept(self, name: str, value: Any) -> Any:
+        """A field as it is kept: JSON apart from the event that brought it, or where to find it."""
+        if not isinstance(value, Raw):
+            return value
+        return Elsewhere(self.seq, name) if _size(value) > ELSEWHERE_BYTES else value.copy()
+
+    def _add(self, item: Message | Thought | Block, kind: str) -> None:
+        self.held_bytes += ITEM_BYTES
+        self.items.append(item)
+        self._by_id[kind, item.id] = item
+
+    def _close_open(self) -> None:
+        """A tool call, a thought after text, or the turn's end: what was growing is finished."""
+        if self._open is None:
+            return
+        self._open.is_streaming = False
+        if isinstance(self._open, Message):
+            self._open.changed()
+        self._open = None
+
+
+def _apart(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields that keep nothing of the event that brought them."""
+    return {name: value.copy() if isinstance(value, Raw) else value for name, value in fields.items()}
+
+
+def _size(value: Any) -> int:
+    """The bytes of a field that may be long."""
+    if isinstance(value, Raw):
+        return memoryview(value).nbytes
+    return len(value) if isinstance(value, str) else 0
+
+
+def _given(data: Struct) -> dict[str, Any]:
+    """The fields of an event that are set."""
+    fields = {name: getattr(data, name) for name in data.__struct_fields__}
+    return {name: value for name, value in fields.items() if value is not UNSET}

@@ -1,0 +1,76 @@
+"""What a session's fold knows of the product chat that it carries, if it carries one. Pure.
+
+In a product chat every message has a number: `chat_post` gives it, whoever said the message and on whatever
+way it came. `unposted` names the messages that have none yet, so that a crash between a message and its
+number is made good when the session comes into memory again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from gateway.events import facts as ev
+
+CUT_MARK = ".cut"
+"""How the ids of messages end that say an answer was cut: a visitor sees who took over instead."""
+
+
+class _Text(Protocol):
+    @property
+    def length(self) -> int: ...
+
+
+class _Message(Protocol):
+    """A message of the fold."""
+
+    id: str
+    is_streaming: bool
+
+    @property
+    def text(self) -> _Text: ...
+
+
+M = TypeVar("M", bound=_Message)
+
+
+class Posting:
+    """A product chat: what it is about, where it stands, who answers, and which messages have numbers."""
+
+    def __init__(self, opened: ev.ChatOpened) -> None:
+        self.opened = opened
+        self.status: ev.ChatStand = "active"
+        self.priority: ev.ChatPriority = "normal"
+        self.person: str | None = None
+        """Who has taken over from the agent."""
+        self.clients: dict[str, int] = {}
+        """The client's own names of messages that it sent, and their numbers."""
+        self._posted: set[str] = set()
+        self._done = 0
+        """So many messages of the conversation, from its start, need no number any more."""
+
+    @property
+    def about(self) -> str:
+        """What the agent is told before anything else."""
+        product = f"{self.opened.product_name} (product {self.opened.product_id})"
+        return f"You answer a visitor of the shop who is looking at: {product}."
+
+    def apply(self, data: ev.ChatPost | ev.ChatStatus) -> None:
+        """Takes a fact in."""
+        if isinstance(data, ev.ChatStatus):
+            self.status, self.person, self.priority = data.status, data.person, data.priority
+            return
+        self._posted.add(data.message_id)
+        if data.client_id is not None:
+            self.clients[data.client_id] = data.post_id
+
+    def unposted(self, messages: Sequence[M]) -> Iterator[M]:
+        """The finished messages without a number, in order."""
+        is_prefix = True
+        for message in messages[self._done :]:
+            needs = message.text.length and not message.id.endswith(CUT_MARK)
+            is_done = not message.is_streaming and (message.id in self._posted or not needs)
+            is_prefix = is_prefix and is_done
+            self._done += is_prefix
+            if not is_done and not message.is_streaming:
+                yield message

@@ -1,0 +1,527 @@
+"""Credentials → Principal: who a caller is, and whether it may do what it asks.
+
+An API key, a JWT, a visitor's cookie or token, a sign-in's cookie, a header of a proxy in front, or, in
+`open` mode, being at the machine. Ids route, only these authorise. What a browser sends by itself (a cookie)
+proves no intent: what changes something also needs an Origin that the guard accepted, or the CSRF token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+from starlette.requests import HTTPConnection
+
+from gateway.auth.keys import PREFIX, KeyRing
+from gateway.auth.passes import is_pass
+from gateway.auth.tickets import Ticket, Tickets
+from gateway.auth.tokens import TokenRefused, TokenVerifier
+from gateway.buckets import TokenBuckets
+from gateway.config.addresses import is_listed, is_within
+from gateway.config.tables import Config, ServerConfig
+from gateway.errors import CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
+from gateway.http import cookies
+from gateway.principal import ALL_SCOPES, LOCAL, VISITOR_MARK, Principal, with_implied
+from gateway.stores.credentials import CredentialStore
+
+PRINCIPAL: Final = "agent_gateway.principal"
+"""Where a request's ASGI scope carries its principal, once it was admitted."""
+PEER: Final = "agent_gateway.peer"
+"""In the ASGI scope: the address that the connection comes from; `client` is who calls through a proxy."""
+FORWARDED_HOST: Final = "agent_gateway.forwarded_host"
+"""In the ASGI scope: the Host that a trusted proxy in front was asked for, if it says so."""
+OPERATOR: Final = "agent_gateway.operator"
+"""In the ASGI scope of what came through the operator's socket: the token that its caller must show."""
+ANSWER_HEADERS: Final = "agent_gateway.answer_headers"
+"""In the ASGI scope: headers that the answer carries, a renewed cookie for instance."""
+STANDS: Final = "agent_gateway.stands"
+"""In the ASGI scope: whether the credential that let somebody in is still good."""
+IS_NEW_VISITOR: Final = "agent_gateway.is_new_visitor"
+"""In the ASGI scope: nothing said who the caller is, so it was made a visitor by this request."""
+VISITOR_PREFIX: Final = "agv_"
+ACCESS_PREFIX: Final = "aga_"
+"""How the tokens of `POST /api/login` begin."""
+VISITOR_HEADER: Final = "X-Visitor-Token"
+"""Carries a new visitor's token where a page of another site could not keep a cookie."""
+ON_BEHALF_OF: Final = "x-on-behalf-of"
+"""TENANT/SUBJECT: the operator at the machine acts for somebody; only through the socket."""
+SUBJECT_CHARACTERS: Final = 255
+RENEW_AFTER: Final = 0.25
+"""A cookie is renewed when so much of its life is over."""
+CookieUse = Literal["visitor", "user", "state"]
+KINDS: Final[dict[CookieUse, str]] = {
+    "visitor": cookies.VISITOR,
+    "user": cookies.USER,
+    "state": cookies.SIGN_IN,
+}
+NAME: Final = "name"
+"""In a ticket's `extra`: the name of the cookie that it was issued as. Nothing that has it is read under an
+old name, which other hosts of the domain can set.
+"""
+VISITOR_SCOPES: Final = frozenset({"chat", "read"})
+MARK_LETTERS: Final = 16
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
+_DAY_SECONDS: Final = 86_400
+
+
+def is_at_machine(connection: HTTPConnection) -> bool:
+    """Whether it came through the operator's socket, whose token was shown if it was admitted."""
+    return OPERATOR in connection.scope
+
+
+class Gate:
+    """See the module. Built for one configuration; `config` is read at every request, so it may change."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        *,
+        keys: KeyRing,
+        tickets: Tickets,
+        tokens: TokenVerifier | None,
+        monotonic: Callable[[], float],
+        wall_ms: Callable[[], int],
+    ) -> None:
+        self._config = config
+        self._keys = keys
+        self.tokens = tokens
+        self._wall_ms = wall_ms
+        self.tickets = tickets
+        wrong = config().limits.wrong_credentials_per_minute
+        self._failures = TokenBuckets(rate=wrong / 60, burst=wrong, monotonic=monotonic)
+
+    # -- letting in -------------------------------------------------------------------------------------
+
+    async def admit(self, connection: HTTPConnection, scope: str) -> Principal | None:
+        """The caller, who may do what needs this scope; None where nothing is needed.
+
+        Raises Unauthorized (401), Forbidden, TenantDisabled, CsrfMissing (403), RateLimited (429) after many
+        wrong credentials.
+        """
+        if not scope:
+            return None
+        principal = await self.identify(connection)
+        if principal is None:
+            raise Unauthorized
+        if scope not in principal.scopes:
+            raise Forbidden(f"Your credentials do not allow this: it needs the scope {scope}.")
+        return principal
+
+    async def identify(self, connection: HTTPConnection) -> Principal | None:
+        """The caller; None where nothing says who it is. Raises what `admit` raises."""
+        principal = await self._found(connection)
+        if principal is not None:
+            self.check_tenant(principal)
+            connection.scope[PRINCIPAL] = principal
+        return principal
+
+    def standing(self, connection: HTTPConnection) -> Callable[[], bool]:
+        """Asks, later on, whether who was admitted would still be: for what stays open."""
+        principal, is_good = principal_of(connection), connection.scope.get(STANDS)
+
+        def stands() -> bool:
+            tenant = self._config().tenant(principal.tenant)
+            is_served = tenant is not None and not tenant.is_disabled
+            return is_served and (is_good is None or is_good())
+
+        return stands
+
+    def check_tenant(self, principal: Principal) -> None:
+        """Raises TenantDisabled where its tenant is not, or no longer, one of this gateway."""
+        tenant = self._config().tenant(principal.tenant)
+        if tenant is None or tenant.is_disabled:
+            raise TenantDisabled
+
+    async def revoke(self, owner: str, store: CredentialStore) -> None:
+        """Refuses every cookie and token of this owner that was issued until now."""
+        at = self.tickets.revocation_ms(owner)
+        await store.revoke(owner, at)
+        self.tickets.revoked[owner] = at
+
+    async def _found(self, connection: HTTPConnection) -> Principal | None:
+        config = self._config()
+        if is_pass(bearer(connection) or ""):
+            raise Unauthorized("The pass of a session's agent opens /mcp and nothing else.")
+        if OPERATOR in connection.scope:
+            return self._operator(connection)
+        if config.auth.modes == ("open",):
+            return LOCAL
+        if (given := bearer(connection)) is not None:
+            try:
+                return await self._by_bearer(given, connection)
+            except Unauthorized:
+                self._failures.take(_address(connection))
+                raise
+        by_proxy = self._by_proxy(connection)
+        principal = by_proxy or self._by_user_cookie(connection) or self._by_visitor(connection)
+        if principal is not None:
+            self._check_intent(connection, principal)
+            return principal
+        return self._new_visitor(connection) if "anonymous" in config.auth.modes else None
+
+    def _check_intent(self, connection: HTTPConnection, principal: Principal) -> None:
+        """What a browser sends by itself is not enough to change something."""
+        headers = connection.headers
+        if connection.scope.get("method", "GET") in _SAFE or "origin" in headers:
+            return  # the guard has looked at the Origin
+        given = headers.get("x-csrf-token", "")
+        is_same = headers.get("sec-fetch-site") == "same-origin"
+        if not is_same and not self.tickets.is_csrf(principal.owner, given):
+            raise CsrfMissing
+
+    # -- at the machine ---------------------------------------------------------------------------------
+
+    def _operator(self, connection: HTTPConnection) -> Principal:
+        given = bearer(connection) or ""
+        if not hmac.compare_digest(given.encode(), connection.scope[OPERATOR].encode()):
+            raise Unauthorized("The operator's token is missing; the command line reads it for you.")
+        named = connection.headers.get(ON_BEHALF_OF)
+        if named is None:
+            return LOCAL
+        tenant, separator, subject = named.partition("/")
+        if not separator or not is_subject(subject.removeprefix(VISITOR_MARK)):
+            raise Unauthorized("X-On-Behalf-Of is TENANT/SUBJECT.")
+        return Principal(tenant, subject, "local", ALL_SCOPES)
+
+    # -- Bearer -----------------------------------------------------------------------------------------
+
+    async def _by_bearer(self, bearer: str, connection: HTTPConnection) -> Principal:
+        modes = self._config().auth.modes
+        if bearer.startswith(PREFIX) and "keys" in modes:
+            principal = self.by_key(bearer)
+            if principal is None:
+                raise Unauthorized("This API key is not valid; it may have been revoked or have expired.")
+            connection.scope[STANDS] = lambda: self._has_good_key(principal)
+            return principal
+        if bearer.startswith(VISITOR_PREFIX) and "anonymous" in modes:
+            return self._by_visitor_token(bearer, connection)
+        if bearer.startswith(ACCESS_PREFIX):
+            return self._by_access_token(bearer, connection)
+        if self.tokens is not None and "jwt" in modes:
+            return await self._by_jwt(bearer, self.tokens, connection)
+        raise Unauthorized("A Bearer of this kind is not accepted here.")
+
+    def _by_access_token(self, bearer: str, connection: HTTPConnection) -> Principal:
+        ticket = self.tickets.read("access", bearer.removeprefix(ACCESS_PREFIX))
+        principal = ticket.principal if ticket is not None else None
+        if ticket is None or principal is None or not self._is_staff(principal):
+            raise Unauthorized("This token is not valid any more; log in again.")
+        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket) and self._is_staff(principal)
+        return principal
+
+    def _is_staff(self, principal: Principal) -> bool:
+        return principal.subject in self._config().products.admins
+
+    def access_token(self, name: str) -> str:
+        """A Bearer for a member of the shop's staff, who has shown the password."""
+        config = self._config()
+        principal = Principal(config.visitors.tenant, name, "user", with_implied(frozenset({"support"})))
+        seconds = config.products.token_hours * 3600
+        return ACCESS_PREFIX + self.tickets.issue("access", seconds=seconds, principal=principal)
+
+    def by_key(self, text: str) -> Principal | None:
+        """Whom an API key stands for."""
+        key = self._keys.check(text)
+        if key is None:
+            return None
+        return Principal(key.tenant, key.subject, "key", with_implied(frozenset(key.scopes)), key.id)
+
+    def by_pasted_key(self, connection: HTTPConnection, text: str) -> Principal:
+        """Whom an API key that a person typed stands for. Raises SignInFailed, RateLimited."""
+        principal = self.by_key(text)
+        if principal is None:
+            self._failures.take(_address(connection))
+            raise SignInFailed("This API key is not valid; it may have been revoked or have expired.")
+        self.check_tenant(principal)
+        return principal
+
+    def _has_good_key(self, principal: Principal) -> bool:
+        """Whether the API key behind a principal is still good; true where there is none."""
+        return principal.key_id is None or self._keys.is_good(self._keys.find(principal.key_id))
+
+    async def _by_jwt(self, text: str, tokens: TokenVerifier, connection: HTTPConnection) -> Principal:
+        config = self._config().jwt
+        try:
+            claims = await tokens.claims(text)
+        except TokenRefused as error:
+            raise Unauthorized(f"This token is not accepted: {error}.") from None
+        ends = (float(claims["exp"]) + config.leeway_seconds) * 1000
+        connection.scope[STANDS] = lambda: self._wall_ms() < ends
+        scopes: Any = claims.get(config.scopes_claim) if config.scopes_claim else None
+        return principal_from(
+            claims,
+            kind="token",
+            tenant=config.tenant,
+            tenant_claim=config.tenant_claim,
+            subject_claim=config.subject_claim,
+            scopes=_scopes(scopes, config.scopes),
+        )
+
+    # -- visitors ---------------------------------------------------------------------------------------
+
+    def _by_visitor_token(self, text: str, connection: HTTPConnection) -> Principal:
+        ticket = self.tickets.read("token", text.removeprefix(VISITOR_PREFIX))
+        if ticket is None or ticket.principal is None:
+            raise Unauthorized("This visitor token is not valid any more; ask without it for a new one.")
+        if connection.headers.get("origin") != ticket.extra.get("origin"):
+            raise Unauthorized("This visitor token belongs to another site.")
+        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket)
+        return ticket.principal
+
+    def _by_visitor(self, connection: HTTPConnection) -> Principal | None:
+        if "anonymous" not in self._config().auth.modes:
+            return None
+        token = connection.query_params.get("visitor", "")
+        if token.startswith(VISITOR_PREFIX):
+            return self._by_visitor_token(token, connection)
+        ticket = self.cookie(connection, "visitor")
+        if ticket is None or ticket.principal is None:
+            return None
+        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket)
+        if self._is_due(connection, "visitor", ticket):
+            self.set_visitor(connection, ticket.principal)
+        return ticket.principal
+
+    def _new_visitor(self, connection: HTTPConnection) -> Principal:
+        config = self._config().visitors
+        subject = VISITOR_MARK + secrets.token_urlsafe(18) + self._mark_of_page(connection)
+        principal = Principal(config.tenant, subject, "visitor", VISITOR_SCOPES)
+        connection.scope[IS_NEW_VISITOR] = True
+        origin = connection.headers.get("origin")
+        if origin is not None and is_listed(origin, config.origins) and not _is_same_site(connection):
+            text = self.tickets.issue(
+                "token",
+                seconds=config.days * _DAY_SECONDS,
+                principal=principal,
+                extra={"origin": str(origin)},
+            )
+            _add_header(connection, VISITOR_HEADER, VISITOR_PREFIX + text)
+        else:
+            self.set_visitor(connection, principal)
+        return principal
+
+    def _mark_of_page(self, connection: HTTPConnection) -> str:
+        """The end of a visitor's subject that says on a page of which listed origin it was met; no other
+        visitor's subject has a dot.
+        """
+        origin = connection.headers.get("origin")
+        if origin is None or connection.headers.get("sec-fetch-site") == "same-origin":
+            return ""
+        if not is_listed(origin, self._config().visitors.origins):
+            return ""
+        return "." + hashlib.sha256(origin.lower().encode()).hexdigest()[:MARK_LETTERS]
+
+    def is_on_listed_page(self, connection: HTTPConnection) -> bool:
+        """Whether a page of a listed origin asks, and nothing says for whom."""
+        return is_new_visitor(connection) and self._mark_of_page(connection) != ""
+
+    def met_there(self, connection: HTTPConnection, owner: str) -> Principal | None:
+        """The visitor of this name, if it was met on a page of the origin that asks now, and the request says
+        nothing else of who it is.
+        """
+        tenant, _, subject = owner.partition("/")
+        mark = self._mark_of_page(connection) if self.is_on_listed_page(connection) else ""
+        is_visitor = subject.startswith(VISITOR_MARK) and tenant == self._config().visitors.tenant
+        if not mark or not is_visitor or not subject.endswith(mark):
+            return None
+        return Principal(tenant, subject, "visitor", VISITOR_SCOPES)
+
+    def set_visitor(self, connection: HTTPConnection, principal: Principal) -> None:
+        """Makes a browser this visitor."""
+        seconds = self._config().visitors.days * _DAY_SECONDS
+        self.set_cookie(connection, "visitor", seconds=seconds, principal=principal)
+
+    def visitor_of(self, connection: HTTPConnection) -> Principal | None:
+        """The visitor that a browser was before it signed in."""
+        ticket = self.cookie(connection, "visitor")
+        return ticket.principal if ticket is not None else None
+
+    # -- people who signed in ---------------------------------------------------------------------------
+
+    def _by_user_cookie(self, connection: HTTPConnection) -> Principal | None:
+        ticket = self.cookie(connection, "user")
+        principal = ticket.principal if ticket is not None else None
+        if ticket is None or principal is None:
+            return None
+        if not self._has_good_key(principal):
+            return None
+        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket) and self._has_good_key(principal)
+        if self._is_due(connection, "user", ticket):
+            self.set_user(connection, principal)
+        return principal
+
+    def set_user(self, connection: HTTPConnection, principal: Principal) -> None:
+        """Signs a browser in."""
+        seconds = self._config().oidc.hours * 3600
+        self.set_cookie(connection, "user", seconds=seconds, principal=principal)
+
+    # -- cookies ----------------------------------------------------------------------------------------
+
+    def clear_cookies(self, connection: HTTPConnection) -> None:
+        """Makes a browser nobody."""
+        for use in ("user", "visitor"):
+            self.drop_cookie(connection, use)
+
+    def cookie(self, connection: HTTPConnection, use: CookieUse) -> Ticket | None:
+        """The good ticket in a cookie of this gateway; what another secret signed counts as absent.
+
+        One under an old name, or under that of another port, is exchanged for one of today's name.
+        """
+        for name in self._cookie_names(connection, use):
+            ticket = self.tickets.read(use, connection.cookies.get(name, ""))
+            if ticket is not None and (name != KINDS[use] or self._is_of_before(ticket)):
+                return ticket
+        return None
+
+    def _is_of_before(self, ticket: Ticket) -> bool:
+        """Whether a ticket was issued under an old name, and not too long ago."""
+        days = (self._wall_ms() - ticket.issued_at) / (_DAY_SECONDS * 1000)
+        return NAME not in ticket.extra and days <= cookies.OLD_NAME_DAYS
+
+    def set_cookie(
+        self,
+        connection: HTTPConnection,
+        use: CookieUse,
+        *,
+        seconds: float,
+        principal: Principal | None = None,
+        extra: dict[str, str] | None = None,
+    ) -> None:
+        """Gives a browser a ticket of this use, and takes back the one of an old name."""
+        name = self._cookie_name(connection, use)
+        extra = {**(extra or {}), NAME: name}
+        text = self.tickets.issue(use, seconds=seconds, principal=principal, extra=extra)
+        self._put_cookie(connection, name, text, seconds=seconds)
+        self._drop_own(connection, use, [KINDS[use]])
+
+    def drop_cookie(self, connection: HTTPConnection, use: CookieUse) -> None:
+        """Takes a cookie back, under any name. What another secret signed stays: it is another gateway's."""
+        own, *others = self._cookie_names(connection, use)
+        if own not in connection.cookies:
+            self._put_cookie(connection, own, "", seconds=0)
+        self._drop_own(connection, use, [own, *others])
+
+    def _drop_own(self, connection: HTTPConnection, use: CookieUse, names: Sequence[str]) -> None:
+        for name in names:
+            given = connection.cookies.get(name)
+            if given is not None and self.tickets.is_own(use, given):
+                self._put_cookie(connection, name, "", seconds=0)
+
+    def _cookie_names(self, connection: HTTPConnection, use: CookieUse) -> list[str]:
+        """Today's name, those of other ports that the browser has, the old one."""
+        kind, own = KINDS[use], self._cookie_name(connection, use)
+        other = cookies.of_other_ports(kind, own, connection.cookies)
+        return [own, *other, kind]
+
+    def _cookie_name(self, connection: HTTPConnection, use: CookieUse) -> str:
+        host, scheme = connection.headers.get("host", ""), connection.scope.get("scheme", "http")
+        public_url = self._config().server.public_url
+        return cookies.name_of(KINDS[use], public_url=public_url, host=host, scheme=scheme)
+
+    def _put_cookie(self, connection: HTTPConnection, name: str, text: str, *, seconds: float) -> None:
+        is_secure = is_by_https(connection, self._config().server)
+        line = cookies.header(name, text, is_secure=is_secure, seconds=seconds)
+        _add_header(connection, "Set-Cookie", line)
+
+    def _is_due(self, connection: HTTPConnection, use: CookieUse, ticket: Ticket) -> bool:
+        """Whether a cookie is to be made anew: because of its age, or because it has another name."""
+        life = ticket.expires_at - ticket.issued_at
+        is_old = self._wall_ms() - ticket.issued_at > life * RENEW_AFTER
+        return is_old or ticket.extra.get(NAME) != self._cookie_name(connection, use)
+
+    def _by_proxy(self, connection: HTTPConnection) -> Principal | None:
+        config = self._config().proxy
+        if "proxy" not in self._config().auth.modes or not is_within(
+            connection.scope.get(PEER, ""), config.peers
+        ):
+            return None
+        subject = connection.headers.get(config.user_header, "")
+        if not subject:
+            return None
+        for name in filter(None, (config.user_header, config.tenant_header)):
+            if len(connection.headers.getlist(name)) > 1:
+                raise Unauthorized(f"The proxy must say {name} once: it adds its own to the caller's.")
+        named = connection.headers.get(config.tenant_header, "") if config.tenant_header else ""
+        return principal_from(
+            {"sub": subject, "tenant": named or config.tenant},
+            kind="user",
+            tenant=config.tenant,
+            tenant_claim="tenant",
+            subject_claim="sub",
+            scopes=config.scopes,
+        )
+
+
+def principal_of(connection: HTTPConnection) -> Principal:
+    """On whose behalf a request is made; it was admitted before."""
+    principal: Principal = connection.scope[PRINCIPAL]
+    return principal
+
+
+def is_by_https(connection: HTTPConnection, server: ServerConfig) -> bool:
+    """Whether the browser's way here is encrypted, as far as is known."""
+    return server.is_https or connection.scope.get("scheme") in ("https", "wss")
+
+
+def is_new_visitor(connection: HTTPConnection) -> bool:
+    """Whether a request came without anything that says who asks; the next one like it is somebody else's."""
+    return IS_NEW_VISITOR in connection.scope
+
+
+def principal_from(
+    claims: Mapping[str, Any],
+    *,
+    kind: Any,
+    tenant: str,
+    tenant_claim: str,
+    subject_claim: str,
+    scopes: tuple[str, ...],
+) -> Principal:
+    """Who the claims of a token or a provider speak of. Raises Unauthorized where they name nobody."""
+    subject = claims.get(subject_claim)
+    named = claims.get(tenant_claim) if tenant_claim else tenant
+    if not isinstance(subject, str) or not is_subject(subject):
+        raise Unauthorized(f"The claim {subject_claim} is missing or cannot be a name here.")
+    if not isinstance(named, str):
+        raise Unauthorized(f"The claim {tenant_claim} is missing.")
+    return Principal(named, subject, kind, with_implied(frozenset(scopes)))
+
+
+def is_subject(text: str) -> bool:
+    """Whether somebody may be called so: short, printable, and not as visitors are."""
+    return 0 < len(text) <= SUBJECT_CHARACTERS and text.isprintable() and not text.startswith(VISITOR_MARK)
+
+
+def _scopes(claim: Any, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The scopes that a claim names, those of them that there are."""
+    if claim is None:
+        return default
+    words = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
+    return tuple(word for word in words if word in ALL_SCOPES)
+
+
+def bearer(connection: HTTPConnection) -> str | None:
+    """The credential of the Authorization header; of a WebSocket, which browsers give no headers, also of
+    `?token=`.
+    """
+    kind, _, text = connection.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and text.strip():
+        return text.strip()
+    if connection.scope["type"] == "websocket":
+        return connection.query_params.get("token")
+    return None
+
+
+def _is_same_site(connection: HTTPConnection) -> bool:
+    return connection.headers.get("sec-fetch-site") in ("same-origin", "same-site")
+
+
+def _address(connection: HTTPConnection) -> str:
+    return connection.client.host if connection.client is not None else ""
+
+
+def _add_header(connection: HTTPConnection, name: str, value: str) -> None:
+    connection.scope.setdefault(ANSWER_HEADERS, []).append((name, value))

@@ -1,0 +1,379 @@
+"""What every request passes before its handler: agents, Host, Origin, rate, request id; the words of errors.
+
+A coding agent behind an open port is a remote shell, so a foreign page must reach nothing: Host is checked
+against DNS rebinding, Origin against cross-site requests, and bodies are JSON only (no form can send that).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.answers import ErrorBody, ErrorDetail
+from gateway.auth.passes import Passes, is_pass
+from gateway.buckets import TokenBuckets
+from gateway.config.addresses import (
+    SENT_BY_PROXIES,
+    host_name,
+    is_listed,
+    is_loopback,
+    is_within,
+    origin_of,
+    plain_address,
+    route,
+)
+from gateway.config.tables import Config
+from gateway.errors import (
+    AgentConnection,
+    BadRequest,
+    BrokenInvariant,
+    ForbiddenHost,
+    ForbiddenOrigin,
+    GatewayError,
+    MethodNotAllowed,
+    QueueFull,
+    QuotaExceeded,
+    RateLimited,
+    RouteNotFound,
+    SessionLimit,
+    TooManyStreams,
+    WorkerLimit,
+)
+from gateway.http.connections import AGENTS
+from gateway.http.gate import ANSWER_HEADERS, FORWARDED_HOST, PEER, PRINCIPAL, bearer
+from gateway.http.operation import DIALECT, OPERATION, json_response
+from gateway.sessions.host import MCP_PATH
+from gateway.telemetry import logs, tracing
+from gateway.telemetry.audit import Audit
+from gateway.telemetry.metrics import Metrics
+from gateway.workers.peer_identity import ELSEWHERE, ORIGIN
+
+log = logging.getLogger(__name__)
+
+ALLOWED_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
+ALLOWED_HEADERS: Final = (
+    "Content-Type, X-Session-Id, Idempotency-Key, Last-Event-ID, Authorization, Cache-Control, X-CSRF-Token, "
+    "Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name"
+)
+EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, X-Visitor-Token, Retry-After, Mcp-Session-Id"
+PREFLIGHT_SECONDS: Final = 600
+PLAIN_HEADERS: Final = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""On every answer that says nothing else: kept by nobody, run as no page, embedded by no other site."""
+SWITCHED: Final = 101
+INTERNAL_ERROR: Final = 1011
+"""How a WebSocket is closed after a mistake of ours."""
+_NO_WEBSOCKET: Final = (
+    "WebSocket is not spoken here; follow a session with GET /api/chat/stream (server-sent events)."
+)
+LIMITS: Final[Mapping[type[GatewayError], str]] = {
+    SessionLimit: "max_sessions",
+    WorkerLimit: "max_live_workers",
+    QueueFull: "queued_messages",
+    TooManyStreams: "streams_per_owner",
+}
+"""Errors that mean one limit, by its name in the configuration; others are counted where they are kept."""
+_REFUSALS: Final = (401, 403)
+_NO_OPERATION: Final = "none"
+"""The page, the OpenAPI document, and addresses where there is nothing."""
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+STRANGERS: Final = ("cross-site", "same-site")
+"""`Sec-Fetch-Site` of a request that a page of another origin makes."""
+UNTRUSTED_TOLD: Final = 8
+"""Senders of forwarded headers that are not trusted, each of which the log names once."""
+UNCOUNTED: Final = ("/livez",)
+"""Paths that probes ask, which no address's rate counts."""
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+Statuses = Mapping[type[GatewayError], int]
+
+
+class Guard:
+    """ASGI middleware; see the module."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        config: Callable[[], Config],
+        statuses: Statuses,
+        rates: TokenBuckets,
+        metrics: Metrics,
+        audit: Audit,
+        tracer: tracing.Tracer,
+        passes: Passes,
+    ) -> None:
+        self._app = app
+        self._passes = passes
+        self._metrics = metrics
+        self._audit = audit
+        self._tracer = tracer
+        self._config = config
+        self._statuses = statuses
+        self._rates = rates
+        self._untrusted: set[str] = set()
+        if isinstance(app, ExceptionMiddleware):
+            app.add_exception_handler(HTTPException, _pass_on)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        origin_of = scope.get(ORIGIN, ELSEWHERE)
+        is_agent = await origin_of.is_agent()
+        self._place(scope, headers, is_agent=is_agent)
+        request_id = _request_id(headers)
+        logs.begin(request_id=request_id)
+        began = time.monotonic()
+        span = self._tracer.start("request", headers=headers)
+        tracing.enter(span)
+        origin = headers.get("origin")
+        sender = _Sender(send, scope, request_id=request_id, origin=origin)
+        try:
+            if is_agent and not _shows_pass(scope):
+                raise AgentConnection(origin_of.refusal)
+            self._check(scope, headers, origin)
+            sender.is_origin_allowed = origin is not None
+            if scope.get("method") == "OPTIONS":
+                await _preflight(headers)(scope, receive, sender)
+                return
+            await self._app(scope, receive, sender)
+        except GatewayError as error:
+            await self._refuse(error, sender, scope, receive)
+        except HTTPException as error:
+            await self._refuse(_named(error), sender, scope, receive, headers=error.headers)
+        except ClientDisconnect:
+            return  # nobody is left to be told
+        except Exception:
+            log.exception("request %s failed", request_id)
+            await self._refuse(BrokenInvariant(), sender, scope, receive)
+        finally:
+            if sender.has_started:
+                operation, method = scope.get(OPERATION, _NO_OPERATION), scope.get("method", "GET")
+                self._metrics.answered(operation, sender.status, sender.started_at - began)
+                span.end(
+                    name=f"{method} {operation}",
+                    error=str(sender.status) if sender.status >= 500 else "",
+                    attributes={
+                        "http.request.method": method,
+                        "http.response.status_code": sender.status,
+                        "agent_gateway.request_id": request_id,
+                    },
+                )
+
+    def _place(self, scope: Scope, headers: Headers, *, is_agent: bool) -> None:
+        """Says who calls, and how, where a trusted proxy stands between. An agent is no proxy, and shares no
+        rate with the people whose address it has.
+        """
+        client, trusted = scope.get("client"), self._config().server.trusted_proxies
+        if is_agent:
+            scope["client"] = (self._agent(scope), 0)
+        if is_agent or client is None:
+            scope[PEER] = ""
+            return
+        peer = scope[PEER] = plain_address(client[0])
+        if not is_within(peer, trusted):
+            scope["client"] = (peer, client[1])
+            self._name_untrusted(peer, headers)
+            return
+        way = route(peer, headers, trusted)
+        scope["client"] = (way.caller, 0)
+        if way.scheme == "https":
+            scope["scheme"] = "https"
+        if way.host:
+            scope[FORWARDED_HOST] = way.host
+
+    def _agent(self, scope: Scope) -> str:
+        """Whose rate an agent counts against: its own if it shows a good pass, else that of all agents."""
+        given = bearer(HTTPConnection(scope)) or ""
+        is_good = is_pass(given) and self._passes.find(given) is not None
+        return f"{AGENTS} {hashlib.sha256(given.encode()).hexdigest()[:16]}" if is_good else AGENTS
+
+    def _name_untrusted(self, peer: str, headers: Headers) -> None:
+        """Says once that a proxy is not trusted: else nobody finds out why all its callers are one."""
+        sent = next((name for name in SENT_BY_PROXIES if name in headers), None)
+        if sent is None or peer in self._untrusted or len(self._untrusted) >= UNTRUSTED_TOLD:
+            return
+        self._untrusted.add(peer)
+        log.warning(
+            "%s sends %s, which is ignored: if it is your proxy, name it in server.trusted_proxies",
+            peer,
+            sent,
+        )
+
+    def _check(self, scope: Scope, headers: Headers, origin: str | None) -> None:
+        host = headers.get("host", "")
+        if not self._is_own_host(host):
+            raise ForbiddenHost
+        if (forwarded := scope.get(FORWARDED_HOST)) is not None:
+            if not self._is_own_host(forwarded):
+                raise ForbiddenHost
+            host = forwarded
+            raw = [(name, value) for name, value in scope["headers"] if name != b"host"]
+            scope["headers"] = [*raw, (b"host", host.encode("latin-1", "replace"))]
+        if not self._is_from_own_page(scope, headers, origin, host):
+            raise ForbiddenOrigin
+        if scope["type"] == "http" and "websocket" in headers.get("upgrade", "").lower():
+            raise BadRequest(_NO_WEBSOCKET)
+        client = scope.get("client")
+        if scope["path"] in UNCOUNTED:
+            return
+        try:
+            self._rates.take(client[0] if client else "")
+        except RateLimited:
+            self._metrics.rejections.labels("address_requests_per_second").inc()
+            raise
+
+    def _is_own_host(self, host: str) -> bool:
+        name, server = host_name(host), self._config().server
+        public = urlsplit(server.public_url).hostname
+        known = (*server.hosts, server.host, public or "localhost")
+        return is_loopback(name) or (name != "" and name in {host_name(own) or own.lower() for own in known})
+
+    def _is_from_own_page(self, scope: Scope, headers: Headers, origin: str | None, host: str) -> bool:
+        """False if a page of another site asks: browsers say so by Origin, or by Sec-Fetch-Site alone."""
+        if origin is not None:
+            return len(headers.getlist("origin")) == 1 and self._is_allowed_origin(origin, host)
+        is_reading = scope.get("method", "") in SAFE_METHODS
+        return is_reading or headers.get("sec-fetch-site", "") not in STRANGERS
+
+    def _is_allowed_origin(self, origin: str, host: str) -> bool:
+        config = self._config()
+        listed = (*config.cors.origins, *config.visitors.origins, config.server.public_url)
+        if is_listed(origin, listed):
+            return True
+        known = origin_of(origin)
+        if known is None:
+            return False
+        return known.is_at(host) or (is_loopback(known.host) and is_loopback(host_name(host)))
+
+    async def _refuse(
+        self,
+        error: GatewayError,
+        sender: _Sender,
+        scope: Scope,
+        receive: Receive,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if sender.has_started:
+            if scope["type"] == "websocket":
+                await sender({"type": "websocket.close", "code": INTERNAL_ERROR})
+            return
+        status = self._statuses[type(error)]
+        self._note(error, status, scope)
+        headers = dict(headers or {})
+        if error.retry_after_seconds is not None:
+            headers["Retry-After"] = str(max(1, round(error.retry_after_seconds + 0.5)))
+        if status in (408, 413):
+            headers["Connection"] = "close"
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        detail = ErrorDetail(error.code, error.message, error.session_id)
+        if isinstance(error, QuotaExceeded):
+            detail = ErrorDetail(
+                error.code, error.message, None, error.limit, round(error.used, 3), error.allowed
+            )
+        render = scope.get(DIALECT)
+        body = ErrorBody(detail, sender.request_id) if render is None else render(error, status)
+        response = json_response(body, status=status, headers=headers)
+        await response(scope, receive, sender)
+
+    def _note(self, error: GatewayError, status: int, scope: Scope) -> None:
+        """For those who watch."""
+        self._metrics.errors.labels(error.code).inc()
+        if (limit := LIMITS.get(type(error))) is not None:
+            self._metrics.rejections.labels(limit).inc()
+        if status in _REFUSALS:
+            self._audit.refused(scope.get(PRINCIPAL), scope.get(OPERATION, _NO_OPERATION), code=error.code)
+
+
+_STARTS: Final = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+
+
+class _Sender:
+    """`send`, with the headers that every answer carries."""
+
+    def __init__(self, send: Send, scope: Scope, *, request_id: str, origin: str | None) -> None:
+        self._send = send
+        self._scope = scope
+        self._origin = origin
+        self.request_id = request_id
+        self.is_origin_allowed = False
+        self.has_started = False
+        self.status = 0
+        self.started_at = 0.0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] in _STARTS:
+            self.has_started = True
+            self.status = message.get("status", SWITCHED)
+            self.started_at = time.monotonic()
+            raw = list(message.get("headers", ()))
+            said = {name.lower() for name, _ in raw}
+            raw += [header for header in PLAIN_HEADERS if header[0] not in said]
+            headers = MutableHeaders(raw=raw)
+            headers["X-Request-Id"] = self.request_id
+            for name, value in self._scope.get(ANSWER_HEADERS, ()):
+                headers.append(name, value)
+            if self._origin is not None and self.is_origin_allowed:
+                headers["Access-Control-Allow-Origin"] = self._origin
+                headers["Access-Control-Allow-Credentials"] = "true"
+                headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
+                headers.add_vary_header("Origin")
+            message = {**message, "headers": headers.raw}
+        await self._send(message)
+
+
+def _preflight(headers: Headers) -> Response:
+    answer = {
+        "Access-Control-Allow-Methods": ALLOWED_METHODS,
+        "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+        "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
+    }
+    if headers.get("access-control-request-private-network") == "true":
+        answer["Access-Control-Allow-Private-Network"] = "true"
+    return Response(status_code=204, headers=answer)
+
+
+def _shows_pass(scope: Scope) -> bool:
+    """Whether this is what an agent may ask for: the gateway's MCP server, with a pass."""
+    connection = HTTPConnection(scope)
+    return scope["type"] == "http" and scope["path"] == MCP_PATH and is_pass(bearer(connection) or "")
+
+
+def _request_id(headers: Headers) -> str:
+    """The caller's, where it is one that may stand in a log; else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _pass_on(_request: Request, error: Exception) -> Response:
+    """Lets Starlette's own refusals reach the guard, which has the words for them."""
+    raise error
+
+
+def _named(error: HTTPException) -> GatewayError:
+    """Starlette's own refusals in our words."""
+    return {404: RouteNotFound(), 405: MethodNotAllowed()}.get(error.status_code) or BadRequest(
+        str(error.detail)
+    )

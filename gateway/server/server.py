@@ -1,0 +1,295 @@
+"""The HTTP server: uvicorn, with the gateway owning the signals.
+
+Stock uvicorn refuses connections as soon as SIGTERM arrives and exits 143. Here the listener stays open while
+the gateway drains: new work is told 503, running turns get their grace, streams end with an event; then it
+exits 0. A second signal ends the grace. Meanwhile every answer is the last of its connection, and whoever has
+just connected is heard first: with a listener that a service manager holds nobody is cut or refused.
+
+Connections are held to what the process may open: files are kept back for workers, so that a flood of
+connections stops no session from starting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import resource
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, cast
+
+import uvicorn
+from sse_starlette.sse import AppStatus
+from starlette.types import ASGIApp
+
+from gateway.app import Gateway
+from gateway.config.file import ConfigError
+from gateway.config.tables import Config, LimitsConfig, ServerConfig
+from gateway.errors import StoreFailed
+from gateway.http.connections import Connections
+from gateway.server.operators_socket import SOCKET_NAME, Door, make_token, open_door
+from gateway.server.protocol import GatewayProtocol
+from gateway.server.systemd import notify
+
+log = logging.getLogger(__name__)
+
+CONNECTION_GRACE_SECONDS: Final = 2
+"""How long connections may take to end by themselves once every stream has."""
+FIRST_REQUEST_SECONDS: Final = 0.5
+"""A connection as young as that, whose first request is still on its way, is not closed over it."""
+SEND_BUFFER_BYTES: Final = 64 * 1024
+"""What the kernel keeps for a reader that does not read; Linux doubles it. With what the protocol keeps, less
+than 256 kB a connection.
+"""
+BACKLOG: Final = 2_048
+BLOCKING_THREADS: Final = 3
+"""For erasing files, measuring disks, looking up names: the usual number grows with the load and stays."""
+STARTED_POLL_SECONDS: Final = 0.005
+KEEP_ALIVE_PROBES: Final = 3
+OWN_FILES: Final = 64
+"""Store, log, listener, event loop, model calls."""
+FILES_PER_WORKER: Final = 5
+"""Three pipes, a pidfd, and one more while it starts."""
+LAST_SECONDS: Final = 20.0
+"""After the grace of running turns: for their workers to end, for the last commits."""
+HUNG_STATUS: Final = 70
+"""The exit code of a process that had to be ended while something hung (EX_SOFTWARE)."""
+SWEEP_TICKS: Final = 10
+"""Of uvicorn, a tenth of a second each, between two looks at readers that stand still."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its own signal handlers, which looks after its connections."""
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self.connections = connections
+        self.serving: asyncio.Task[None]
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_TICKS == 0:
+            self.connections.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listening in self.servers:
+            listening.close()
+        self.connections.is_closing = True
+        loop = asyncio.get_running_loop()
+        while self.connections.has_unheard(loop.time(), seconds=FIRST_REQUEST_SECONDS):
+            await asyncio.sleep(STARTED_POLL_SECONDS)
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The gateway has captured them."""
+        yield
+
+
+def listen(host: str, port: int, *, half_open_seconds: float = 60) -> socket.socket:
+    """A listening socket, whose connections inherit its options. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    tune(listener, half_open_seconds=half_open_seconds)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def own_url(listener: socket.socket) -> str:
+    """Where processes of this machine reach the listener: at its address, or over loopback."""
+    host, port = listener.getsockname()[:2]
+    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+    host = wildcards.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def tune(listener: socket.socket, *, half_open_seconds: float) -> None:
+    """Sets what the connections of a listener inherit."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    _find_half_open(listener, seconds=half_open_seconds)
+
+
+def _find_half_open(listener: socket.socket, *, seconds: float) -> None:
+    """Probes for peers that are quiet, and a bound for those that do not acknowledge what they are sent."""
+    interval = max(1, int(seconds / (2 * KEEP_ALIVE_PROBES)))
+    quiet = max(1, int(seconds) - interval * KEEP_ALIVE_PROBES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", quiet),
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", KEEP_ALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", int(seconds * 1000)),
+    ):
+        if hasattr(socket, name):
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def connection_capacity(server: ServerConfig, limits: LimitsConfig) -> int:
+    """How many connections there are files for when every worker has its own; asks the system for more first.
+
+    Where it gives few, connections and workers share them equally.
+    """
+    kept = OWN_FILES + FILES_PER_WORKER * limits.max_live_workers
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = server.max_connections + kept
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if allowed > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    files = max(allowed, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return max(1, files - kept, (files - OWN_FILES) // 2)
+
+
+@contextlib.asynccontextmanager
+async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[Server]:
+    """A gateway that takes requests; leaving ends its server, then its sessions.
+
+    Raises StoreFailed where the data directory cannot be used.
+    """
+    blocking = ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="blocking")
+    asyncio.get_running_loop().set_default_executor(blocking)
+    async with gateway.lifespan():
+        config = gateway.config
+        capacity = connection_capacity(config.server, config.limits)
+        connections = Connections(config.server, capacity=capacity, origin=gateway.peers.origin)
+        server = Server(_uvicorn(gateway.app, config, connections), connections)
+        serving = server.serving = asyncio.create_task(server.serve([listener]), name="server")
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(STARTED_POLL_SECONDS)
+            gateway.services.own_url = own_url(listener)
+            async with _operators_door(gateway, server, connections):
+                yield server
+        finally:
+            server.should_exit = True
+            await serving
+
+
+@contextlib.asynccontextmanager
+async def _operators_door(gateway: Gateway, server: Server, connections: Connections) -> AsyncIterator[None]:
+    """The same application over the socket in the data directory, for the command line."""
+    data_path = gateway.config.data_path
+    config = _uvicorn(Door(gateway.app, make_token(data_path)), gateway.config, connections)
+    config.load()
+    make = functools.partial(
+        cast("Any", config.http_protocol_class), config=config, server_state=server.server_state, app_state={}
+    )
+    listening = await asyncio.get_running_loop().create_unix_server(make, sock=open_door(data_path))
+    try:
+        yield
+    finally:
+        listening.close()
+        (data_path / SOCKET_NAME).unlink(missing_ok=True)
+
+
+def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.Config:
+    AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http=cast("Any", functools.partial(GatewayProtocol, connections=connections)),
+        ws="none",  # below /ws/ the protocol above brings its own
+        ws_max_size=config.server.socket_message_bytes,
+        ws_ping_interval=config.server.socket_ping_seconds,
+        ws_ping_timeout=config.server.socket_ping_seconds,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=cast("int", config.server.idle_connection_seconds),
+        timeout_graceful_shutdown=CONNECTION_GRACE_SECONDS,
+    )
+
+
+async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready: Callable[[], None]) -> None:
+    """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used, or not
+    any more. Once it drains, the process ends in a bounded time whatever happens.
+    """
+    stopping, hurrying = asyncio.Event(), asyncio.Event()
+    with _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set(), lambda: _reload(gateway)):
+        async with running(gateway, listener) as server:
+            gateway.lock.inform(url)
+            on_ready()
+            notify("READY=1")
+            await _first_of(server.serving, stopping.wait(), gateway.failed.wait())
+            if not server.serving.done():
+                notify("STOPPING=1")
+                if gateway.failed.is_set():
+                    hurrying.set()
+                end_within(gateway.config.server.drain_seconds + LAST_SECONDS)
+                server.connections.is_closing = True
+                await _drain(gateway, hurrying)
+    if gateway.failed.is_set():
+        raise StoreFailed("Nothing could be stored any more; the log says why.")
+
+
+async def _first_of(serving: asyncio.Task[None], *others: Coroutine[Any, Any, object]) -> None:
+    """Returns when one of them is done; the others than the first are ended."""
+    waiting = [asyncio.create_task(other, name="end") for other in others]
+    await asyncio.wait([serving, *waiting], return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+
+
+def end_within(seconds: float) -> None:
+    """Ends this process after so long, if it has not ended by then: something hangs that nobody can wait for,
+    such as a disk that does not answer.
+    """
+    timer = threading.Timer(seconds, _end_at_once, [seconds])
+    timer.daemon = True
+    timer.start()
+
+
+def _end_at_once(seconds: float) -> None:
+    log.critical("the gateway has not ended within %g s, so it is ended now: something hangs", seconds)
+    os._exit(HUNG_STATUS)
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[None]:
+    """Calls `stop` at SIGTERM and SIGINT, `reload` at SIGHUP."""
+    loop = asyncio.get_running_loop()
+    acts = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    for number, act in acts.items():
+        loop.add_signal_handler(number, act)
+    try:
+        yield
+    finally:
+        for number in acts:
+            loop.remove_signal_handler(number)
+
+
+def _reload(gateway: Gateway) -> None:
+    try:
+        gateway.reload()
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            log.error("not reloaded: %s", mistake)
+
+
+async def _drain(gateway: Gateway, hurrying: asyncio.Event) -> None:
+    log.info("draining: no new work, running turns have %g s", gateway.config.server.drain_seconds)
+    draining = asyncio.create_task(
+        gateway.manager.drain(grace_seconds=gateway.config.server.drain_seconds), name="drain"
+    )
+    hurry = asyncio.create_task(hurrying.wait(), name="hurry")
+    await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
+    hurry.cancel()
+    if not draining.done():
+        draining.cancel()
+        await gateway.manager.drain(grace_seconds=0)
+    await asyncio.wait([draining])

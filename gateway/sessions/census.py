@@ -1,0 +1,174 @@
+"""Counts what there is: for the scrape, for operators, for `top`. Everything is derived from the map when
+somebody asks, so that no number drifts; a hundred thousand sessions are counted in slices, with room for
+others between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from gateway.events.facts import iso
+from gateway.events.lifecycle import SessionState
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.services import Services
+from gateway.sessions.session import Session
+from gateway.sights import Overview, TenantNumbers, WatchedSession, WatchedSessions
+from gateway.telemetry.metrics import Readers, Standing
+from gateway.version import VERSION
+from gateway.workers.memory import process_bytes
+from gateway.workers.usage import Usage
+
+SLICE_SESSIONS: Final = 1_000
+"""Looked at in one go, about a millisecond."""
+TURNING: Final = frozenset({SessionState.RUNNING, SessionState.WAITING, SessionState.INTERRUPTING})
+
+
+class Census:
+    """See the module."""
+
+    def __init__(
+        self, manager: SessionManager, services: Services, *, readers: Callable[[], dict[str, Readers]]
+    ) -> None:
+        self._manager = manager
+        self._services = services
+        self._readers = readers
+        self._began = services.monotonic()
+
+    async def standing(self) -> Standing:
+        """What a scrape says of this moment."""
+        usages = await self._usages()
+        standing = Standing(
+            readers=self._readers(),
+            store_waiting=self._services.store.backlog(),
+            worker_limit=self._services.config.limits.max_live_workers,
+            is_draining=self._manager.is_draining,
+        )
+        for name in (agent.name for agent in self._services.agents.all()):
+            standing.workers[name] = standing.worker_bytes[name] = 0
+        for index, session in enumerate(self._manager.sessions()):
+            if index % SLICE_SESSIONS == 0:
+                await asyncio.sleep(0)
+            _count(standing, session, usages.get(session.record.key))
+        return standing
+
+    async def sessions(self, *, limit: int, tenant: str | None) -> WatchedSessions:
+        """Those that were used last, of a tenant or of all."""
+        usages = await self._usages()
+        known = [session for session in self._manager.sessions() if tenant in (None, session.tenant)]
+        found = sorted(known, key=lambda session: session.idle_seconds)
+        rows = [self._row(session, usages.get(session.record.key)) for session in found[:limit]]
+        return WatchedSessions(sessions=rows, total=len(found))
+
+    async def overview(self) -> Overview:
+        """Everything at a glance."""
+        services, metrics = self._services, self._services.metrics
+        standing, usages = await self.standing(), await self._usages()
+        states: Counter[str] = Counter()
+        for (state, _agent), count in standing.sessions.items():
+            states[state] += count
+        return Overview(
+            version=VERSION,
+            at=iso(services.wall_ms()),
+            uptime_seconds=round(services.monotonic() - self._began, 3),
+            is_draining=standing.is_draining,
+            sessions=states.total(),
+            states=dict(states),
+            workers=sum(standing.workers.values()),
+            worker_limit=standing.worker_limit,
+            worker_memory_bytes=sum(standing.worker_bytes.values()),
+            worker_cpu_seconds=round(sum(usage.cpu_seconds for usage in usages.values()), 3),
+            gateway_memory_bytes=await asyncio.to_thread(process_bytes, os.getpid()),
+            gateway_cpu_seconds=round(sum(os.times()[:2]), 3),
+            turns_running=standing.turns_running,
+            queued=standing.queued,
+            streams=sum(readers.count for readers in standing.readers.values()),
+            starts_per_minute=round(metrics.starts.count_per_minute(), 2),
+            turns_per_minute=round(metrics.turns_lately.per_minute(), 2),
+            tokens_per_minute=round(metrics.tokens_lately.per_minute(), 2),
+            start_p50_seconds=metrics.starts.quantile(0.5),
+            start_p99_seconds=metrics.starts.quantile(0.99),
+            first_token_p50_seconds=metrics.first_tokens.quantile(0.5),
+            first_token_p99_seconds=metrics.first_tokens.quantile(0.99),
+            loop_lag_p99_seconds=metrics.loop_lags.quantile(0.99),
+            store_waiting=standing.store_waiting,
+            tenants=self._tenants(usages),
+        )
+
+    def _tenants(self, usages: dict[str, Usage]) -> list[TenantNumbers]:
+        metrics = self._services.metrics
+        sessions: Counter[str] = Counter()
+        workers: Counter[str] = Counter()
+        memory: Counter[str] = Counter()
+        for session in self._manager.sessions():
+            tenant, usage = session.tenant, usages.get(session.record.key)
+            sessions[tenant] += 1
+            workers[tenant] += session.is_live
+            memory[tenant] += usage.memory_bytes if usage else 0
+        turns, tokens = metrics.turns_lately.by_tenant(), metrics.tokens_lately.by_tenant()
+        return [
+            TenantNumbers(
+                tenant=tenant,
+                sessions=sessions[tenant],
+                workers=workers[tenant],
+                memory_bytes=memory[tenant],
+                turns_per_minute=round(turns.get(tenant, 0.0), 2),
+                tokens_per_minute=round(tokens.get(tenant, 0.0), 2),
+            )
+            for tenant in sorted({*sessions, *turns, *tokens})
+        ]
+
+    def _row(self, session: Session, usage: Usage | None) -> WatchedSession:
+        record, idle = session.record, session.idle_seconds
+        return WatchedSession(
+            key=record.key,
+            tenant=session.tenant,
+            agent=record.agent,
+            state=str(session.state),
+            created_at=iso(record.created_at),
+            last_used_at=iso(self._services.wall_ms() - round(idle * 1000)),
+            idle_seconds=round(idle, 1),
+            memory_bytes=usage.memory_bytes if usage else 0,
+            cpu_seconds=round(usage.cpu_seconds, 3) if usage else 0.0,
+            messages=len(session.fold.messages),
+            queued=session.waiting_count,
+        )
+
+    async def _usages(self) -> dict[str, Usage]:
+        """Internal key → usage, of every session with a worker."""
+        running = [worker for session in self._manager.sessions() if (worker := session.running) is not None]
+        return await self._services.usage.sample(running)
+
+
+def _count(standing: Standing, session: Session, usage: Usage | None) -> None:
+    agent = session.record.agent
+    key = (str(session.state), agent)
+    standing.sessions[key] = standing.sessions.get(key, 0) + 1
+    standing.turns_running += session.state in TURNING
+    standing.queued += session.waiting_count
+    if session.is_live:
+        standing.workers[agent] = standing.workers.get(agent, 0) + 1
+    if usage is not None:
+        standing.worker_bytes[agent] = standing.worker_bytes.get(agent, 0) + usage.memory_bytes
+
+
+class LoopLag:
+    """A small task that notes how late the event loop wakes it."""
+
+    EVERY_SECONDS: Final = 0.25
+
+    def __init__(self, services: Services) -> None:
+        self._metrics = services.metrics
+        self._monotonic = services.monotonic
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            due = self._monotonic() + self.EVERY_SECONDS
+            await asyncio.sleep(self.EVERY_SECONDS)
+            lag = max(0.0, self._monotonic() - due)
+            self._metrics.loop_lag.observe(lag)
+            self._metrics.loop_lags.note(lag)

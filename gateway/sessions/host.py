@@ -1,0 +1,290 @@
+"""WorkerHost: one worker's life beside its session, from spawn to receipt, and the words for every way it
+can fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from gateway.agents import help as agent_help
+from gateway.agents.connection import AgentError, AgentGone, OutputLimit, WireError
+from gateway.agents.peer import AgentPeer, Owner
+from gateway.agents.toolsets import Toolbox
+from gateway.errors import GatewayError
+from gateway.events import facts as ev
+from gateway.events.lifecycle import WorkerEnd
+from gateway.principal import tenant_of
+from gateway.sessions.services import Services
+from gateway.workers.spawner import StartFailed, Worker, base_environment, why_ended
+from gateway.workers.usage import Running
+from worker.acp import AUTH_REQUIRED
+from worker.spec import Limits, Receipt, SpawnRequest
+
+log = logging.getLogger(__name__)
+
+MCP_PATH: Final = "/mcp"
+LAST_WORDS_SECONDS: Final = 0.5
+"""How long a dying process's exit and stderr are waited for, to tell the user more."""
+
+
+class WorkerFailed(Exception):
+    """The worker's life ended before its session asked for it."""
+
+    def __init__(self, reason: WorkerEnd, message: str) -> None:
+        self.reason = reason
+        self.message = message
+        super().__init__(message)
+
+
+class Deadline:
+    """The end of whatever is being waited for, which others may move."""
+
+    def __init__(self) -> None:
+        self._timeout: asyncio.Timeout | None = None
+
+    @contextlib.asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[None]:
+        """Raises TimeoutError when the time is up."""
+        try:
+            async with asyncio.timeout(seconds) as self._timeout:
+                yield
+        finally:
+            self._timeout = None
+
+    def move(self, seconds: float) -> None:
+        """So many seconds from now, if anything is being waited for."""
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+class Used(Struct, frozen=True):
+    """What a worker used in its life."""
+
+    cpu_seconds: float = 0.0
+    memory_mb_seconds: float = 0.0
+    """Megabytes at its end times the seconds of its life."""
+
+
+class Deaths:
+    """When workers of a session died; too many lately are a crash loop."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._monotonic = services.monotonic
+        self._times: deque[float] = deque()
+
+    def note(self) -> None:
+        """One more."""
+        self._times.append(self._monotonic())
+
+    def forgive(self) -> None:
+        """An operator or the user wants another try."""
+        self._times.clear()
+
+    @property
+    def are_a_loop(self) -> bool:
+        """Whether another start is refused for now."""
+        now, config = self._monotonic(), self._services.config.sessions
+        kept_seconds = max(config.crash_window_seconds, config.crash_cooldown_seconds)
+        while self._times and now - self._times[0] > kept_seconds:
+            self._times.popleft()
+        return len(self._times) >= config.crash_limit
+
+    @property
+    def words(self) -> str:
+        """For the user."""
+        seconds = self._services.config.sessions.crash_cooldown_seconds
+        return f"The agent died {len(self._times)} times in a short while. Try again in {seconds:g} seconds."
+
+
+class WorkerHost:
+    """See the module. `open`, then talk to `peer`, then `stop`; each once."""
+
+    def __init__(self, owner: Owner, services: Services) -> None:
+        self._owner = owner
+        self._services = services
+        self._worker: Worker | None = None
+        self._pass: str | None = None
+        self._began = services.monotonic()
+        self.peer: AgentPeer | None = None
+        self.stopped = asyncio.Event()
+        """Set when `stop` is done."""
+
+    async def open(self) -> ev.AgentStarted:
+        """Spawns the worker and opens the agent's session. Raises WorkerFailed; TimeoutError passes
+        through.
+        """
+        began = self._began = self._services.monotonic()
+        try:
+            async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
+                worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
+            tools = self._toolbox()
+            peer = AgentPeer(
+                self._owner,
+                worker,
+                config=self._services.config,
+                broker=self._services.broker,
+                tools=tools,
+                intake=self._services.intake,
+                mcp_servers=self._mcp_servers(tools),
+                on_odd=self._services.metrics.odd("agent"),
+            )
+            self.peer = peer
+            await peer.connection.__aenter__()
+            how = await peer.open(worker.cwd)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise self.start_failed(f"The session's files cannot be made: {error.strerror}.") from error
+        except StartFailed as error:
+            raise self.start_failed(str(error), agent_help.not_started(self._owner.agent)) from error
+        except AgentGone as error:
+            await self._let_last_words_arrive()
+            is_walled = self._worker is not None and self._worker.profile != "none"
+            advice = agent_help.ended_at_once(self._owner.agent, self._stderr() if is_walled else "")
+            raise self.start_failed(str(error), advice) from error
+        except (WireError, GatewayError) as error:
+            await self._let_last_words_arrive()
+            raise self.start_failed(str(error)) from error
+        except AgentError as error:
+            raise self.start_failed(self._refusal(error)) from error
+        milliseconds = round((self._services.monotonic() - began) * 1000)
+        return peer.started(how, milliseconds, walls=worker.profile)
+
+    def _spawn_request(self) -> SpawnRequest:
+        agent, record = self._owner.agent, self._owner.record
+        workspaces = self._services.workspaces
+        uid = workspaces.worker_uid(record.uid)
+        workspaces.make(record.key, uid)
+        home = workspaces.home(record.key)
+        return SpawnRequest(
+            argv=agent.argv,
+            env=agent.environment(base_environment(home)),
+            cwd=workspaces.work(record.key),
+            home=home,
+            session_key=record.key,
+            uid=uid,
+            is_built_in=agent.is_built_in,
+            sandbox=agent.walls(),
+            limits=self._limits(),
+            nice=self._services.config.workers.nice,
+        )
+
+    def _limits(self) -> Limits:
+        """What this worker may use: its agent's limits, and the stricter ones of whoever it works for."""
+        tenant = self._services.config.tenant(tenant_of(self._owner.record.owner))
+        return self._owner.agent.limits.within(tenant.limits if tenant is not None else {})
+
+    def _toolbox(self) -> Toolbox:
+        owner, services = self._owner, self._services
+        return Toolbox(services.shop_tools, sets=owner.agent.tools, record=lambda: owner.record)
+
+    def _mcp_servers(self, tools: Toolbox) -> list[dict[str, object]]:
+        """The gateway's own MCP server, for an agent that cannot be asked over the pipe."""
+        url = self._services.own_url
+        if not tools or self._owner.agent.is_built_in or not url:
+            return []
+        self._pass = self._services.passes.issue(tools.key)
+        headers = [{"name": "Authorization", "value": f"Bearer {self._pass}"}]
+        return [{"type": "http", "name": "shop", "url": url + MCP_PATH, "headers": headers}]
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the worker's processes; 0 without one."""
+        return self._worker.memory_bytes() if self._worker is not None else 0
+
+    @property
+    def running(self) -> Running | None:
+        """Its worker, for those who measure; None while there is none."""
+        worker, record = self._worker, self._owner.record
+        return Running(record.key, record.agent, worker.pid, worker.cpu_file) if worker is not None else None
+
+    def begin_turn(self) -> None:
+        """From here on the worker's CPU time is that of a turn."""
+        if self._worker is not None:
+            self._worker.begin_turn()
+
+    def end_turn(self) -> None:
+        """From here on it is nobody's."""
+        if self._worker is not None:
+            self._worker.end_turn()
+
+    async def stop(self, *, grace_seconds: float) -> tuple[Receipt, Used]:
+        """Ends the worker and all that it started, and says what it used; nothing to do where there is
+        none.
+        """
+        peer, worker, running = self.peer, self._worker, self.running
+        held = self.memory_bytes()  # before the end of its input makes it leave
+        self.peer = self._worker = None
+        if self._pass is not None:
+            self._services.passes.revoke(self._pass)
+            self._pass = None
+        try:
+            if peer is not None:
+                await peer.connection.__aexit__()
+        except Exception:  # the worker is to be ended all the same
+            log.exception("session %s: its agent's pipes could not be closed", self._owner.record.key)
+        if worker is None or running is None:
+            self.stopped.set()
+            return Receipt(), Used()
+        seconds = self._services.monotonic() - self._began
+        receipt = await worker.stop(grace_seconds=grace_seconds)
+        receipt = msgspec.structs.replace(receipt, bytes_freed=max(held, receipt.bytes_freed))
+        self.stopped.set()
+        cpu_seconds = worker.exited.result().cpu_seconds if worker.exited.done() else 0.0
+        self._services.usage.ended(running, cpu_seconds)
+        if receipt.survivors:
+            log.error("session %s: %d processes survived", self._owner.record.key, receipt.survivors)
+        return receipt, Used(cpu_seconds, receipt.bytes_freed / 1e6 * seconds)
+
+    # -- the words of a failure -------------------------------------------------------------------------
+
+    async def why_gone(self) -> WorkerFailed:
+        """For an agent that ended by itself."""
+        if self.peer is not None and isinstance(self.peer.connection.end, WireError):
+            return output_failed(self.peer.connection.end)
+        await self._let_last_words_arrive()
+        worker = self._worker
+        if worker is not None and worker.exited.done():
+            known = why_ended(worker.exited.result(), self._limits())
+            if known is not None:
+                return WorkerFailed(*known)
+        return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))
+
+    def start_failed(self, words: str, advice: str = "") -> WorkerFailed:
+        """For an agent that did not come up; `words` is a sentence, `advice` what to do about it."""
+        return WorkerFailed(WorkerEnd.START_FAILED, self._with_stderr(words, advice))
+
+    def _refusal(self, error: AgentError) -> str:
+        if error.error.code == AUTH_REQUIRED and self.peer is not None:
+            return self.peer.wants_credentials(str(error))
+        return f"The agent refused to start a session: {error}"
+
+    async def _let_last_words_arrive(self) -> None:
+        if self._worker is not None:
+            await asyncio.wait([self._worker.exited], timeout=LAST_WORDS_SECONDS)
+
+    def _stderr(self) -> str:
+        return self._worker.stderr_tail() if self._worker is not None else ""
+
+    def _with_stderr(self, words: str, advice: str = "") -> str:
+        worker = self._worker
+        if worker is None:
+            return agent_help.joined((words, advice))
+        how = f" ({worker.exited.result()})" if worker.exited.done() else ""
+        tail = self._stderr()
+        last = f"Its last words: {tail}" if tail else ""
+        return agent_help.joined((f"{words.removesuffix('.')}{how}.", advice, last))
+
+
+def output_failed(error: WireError) -> WorkerFailed:
+    """For an agent whose output ended the connection."""
+    end = WorkerEnd.LIMIT_EXCEEDED if isinstance(error, OutputLimit) else WorkerEnd.WIRE_ERROR
+    return WorkerFailed(end, str(error))

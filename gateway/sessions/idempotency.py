@@ -1,0 +1,67 @@
+"""Exactly once: the same Idempotency-Key and body within 24 hours never runs a second turn.
+
+The key is kept before the turn begins, with the id of the message that it will make. A request that comes
+again finds the message in the session's log, or, where the gateway died in between, does not, and runs the
+turn then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+from gateway.auth.quotas import Account
+from gateway.errors import IdempotencyMismatch, InvalidField
+from gateway.sessions.session import Session
+from gateway.sessions.turns import Turn
+from gateway.stores.contract import Remembered, Store
+
+KEPT_MILLISECONDS: Final = 24 * 3600 * 1000
+KEY_CHARACTERS: Final = 255
+
+
+class Idempotency:
+    """Keys of owners, and what came of them."""
+
+    def __init__(self, store: Store, *, wall_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._wall_ms = wall_ms
+
+    async def session_for(self, owner: str, key: str, body: str, session_id: str, *, is_new: bool) -> str:
+        """The session of a request with a key: the one it went to before, else the one given.
+
+        `is_new`: the request named no session. Raises IdempotencyMismatch (422) where the key came with
+        another body.
+        """
+        if not 0 < len(key) <= KEY_CHARACTERS or not key.isprintable():
+            raise InvalidField(f"Idempotency-Key is 1 to {KEY_CHARACTERS} printable characters.")
+        unnamed = _hash("", body)
+        body_hash = unnamed if is_new else _hash(session_id, body)
+        now = self._wall_ms()
+        mine = Remembered(body_hash=body_hash, session_id=session_id)
+        known = await self._store.remember(owner, key, mine, at=now, since=now - KEPT_MILLISECONDS)
+        if known.body_hash not in (body_hash, unnamed) or (not is_new and known.session_id != session_id):
+            raise IdempotencyMismatch
+        return known.session_id
+
+    async def has_seen(self, owner: str, key: str) -> bool:
+        """Whether a request with this key came in the last 24 hours."""
+        since = self._wall_ms() - KEPT_MILLISECONDS
+        return await self._store.recall(owner, key, since=since) is not None
+
+    async def chat(self, session: Session, text: str, *, account: Account, key: str | None) -> Turn | None:
+        """Runs the turn unless this key ran it before (None)."""
+        if key is None:
+            return await session.chat(text, account=account)
+        owner = account.owner
+        message_id = "k" + _hash(owner, key)[:24]
+        if session.has_message(message_id):
+            await session.log.commit(session.log.last_seq)
+            if session.has_message(message_id):
+                return None
+        return await session.chat(text, account=account, message_id=message_id)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

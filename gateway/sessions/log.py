@@ -1,0 +1,461 @@
+"""A session's log: append-only, followed by cursor.
+
+Guarantees:
+- `seq` only grows, with gaps; a number is never used for two facts, across crashes too (numbers are reserved
+  ahead);
+- readers hold one integer and no queue, so a slow reader costs no memory;
+- what is only shown (`show`) has a number and a place, and is gone with the memory;
+- an event appended as durable, and everything after it, is invisible until it is committed: nothing is seen
+  that a full disk then denies;
+- a reader never gets a gap: where events are no longer kept, or a cursor points into numbers that a crash
+  burnt, it is told so (`Page.is_gap`) and starts again from the fold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Raw, Struct
+
+from gateway.errors import GatewayError, SessionEnded
+from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, at_most
+from gateway.events.fold import Elsewhere
+from gateway.stores.contract import Sink, Store
+from gateway.telemetry.metrics import Tally
+
+log = logging.getLogger(__name__)
+
+RESERVE_AHEAD: Final = 10_000
+"""Sequence numbers reserved at a time; a restart skips at most so many."""
+RESERVE_LOW_WATER: Final = 5_000
+RESERVE_RETRY_SECONDS: Final = 0.5
+"""How often numbers are asked for again while the store cannot write."""
+SHARED_PAGE_BYTES: Final = 1024 * 1024
+SHARED_PAGE_SECONDS: Final = 5.0
+"""A page that holds something large is kept so long, because its readers hold what they could not send
+yet.
+"""
+PAGE_EVENTS: Final = 2_000
+"""Events read from the store at a time."""
+
+
+class Page(Struct, frozen=True):
+    """What a cursor gets: the next events, or word that they cannot be had and the fold must be taken
+    instead.
+    """
+
+    events: list[Event]
+    is_gap: bool = False
+
+
+class _Entry(Struct):
+    """A durable event that holds back the visible head."""
+
+    seq: int
+    is_rejectable: bool
+
+
+class EventLog(Sink):
+    """The log of one session while it is in memory; see the module."""
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        store: Store,
+        wall_ms: Callable[[], int],
+        on_visible: Callable[[Event], None],
+        on_refused: Callable[[set[int], GatewayError], None],
+        on_spoiled: Callable[[GatewayError], None] = lambda _error: None,
+        max_events: int,
+        max_bytes: int,
+        tally: Tally | None = None,
+    ) -> None:
+        self.key = key
+        self._store = store
+        self._wall_ms = wall_ms
+        self._on_visible = on_visible
+        self._on_refused = on_refused
+        self._on_spoiled = on_spoiled
+        """Hears that something which nobody waited for cannot be stored."""
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._tally = tally or Tally()
+        self._tail: list[Event] = []
+        self._seqs: list[int] = []
+        self._tail_bytes = 0
+        self._head = 0
+        self._reserved = 0
+        self._floor = 0
+        """The last event before the tail: a cursor from here on is served from memory."""
+        self._visible = 0
+        self._settled = 0
+        """Up to here every number is decided: visible, or refused and never used again."""
+        self._committed = 0
+        self._kept = 0
+        """The last number that the store was given."""
+        self._passing: set[int] = set()
+        """Numbers that are held back and that the store is never given."""
+        self._open: deque[tuple[int, int]] = deque()
+        """What the store has not committed: (seq, bytes) of each append."""
+        self.appended_bytes = 0
+        """How much was appended in this life."""
+        self.open_bytes = 0
+        """How much of this log is not on disk yet: whoever appends faster than the disk writes must wait."""
+        self._is_heavy = False
+        """Whether the tail holds a large event, which leaves as soon as it is committed."""
+        self._last_at = 0
+        self._pages: dict[tuple[int, int], list[Event]] = {}
+        self._gaps: tuple[tuple[int, int], ...] = ()
+        self._held: deque[_Entry] = deque()
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._writes: list[tuple[int, asyncio.Future[None]]] = []
+        self._commits: list[tuple[int, asyncio.Future[None]]] = []
+        self._reserving: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    # -- life -------------------------------------------------------------------------------------------
+
+    async def load(self, *, is_reading_only: bool = False) -> None:
+        """Takes up where the store stands, folding every kept event through `on_visible`.
+
+        A log that is only read reserves nothing and must not be appended to. Raises StoreFull or StoreFailed.
+        """
+        stand = await self._store.stand(self.key)
+        await self._replay()
+        last = self._visible = self._committed = max(self._visible, stand.last_seq)
+        self._floor = self._settled = last
+        self._gaps = stand.gaps
+        self._head = self._reserved = max(stand.reserved_seq, last, self._head)
+        if not is_reading_only:
+            gap = (last, self._head + 1) if self._head > last else None
+            self._gaps = stand.gaps if gap is None else (*stand.gaps, gap)
+            await self._reserve(gap)
+
+    def begin_above(self, seq: int) -> None:
+        """Called before `load`: the log goes on after the last number of a deleted session of the same id."""
+        self._head = seq
+
+    async def _replay(self) -> None:
+        cursor = 0
+        while events := await self._store.read_events(self.key, after=cursor, limit=PAGE_EVENTS):
+            for event in events:
+                self._on_visible(event)
+                self._last_at = event.at
+            cursor = self._visible = events[-1].seq
+
+    async def release(self) -> None:
+        """Gives back the numbers that were reserved and not used, at the end of a life that ends well."""
+        if self._reserving is not None:
+            self._reserving.cancel()
+            await asyncio.wait([self._reserving])
+        await self._store.reserve(self.key, self._head)
+
+    def close(self) -> None:
+        """Wakes every reader for the last time; what is visible stays readable."""
+        self._is_closed = True
+        self._ring()
+        for _, future in self._commits:
+            if not future.done():
+                future.set_exception(SessionEnded())
+        self._commits.clear()
+        for _, future in self._writes:
+            _wake(future)
+        self._writes.clear()
+        self._part()
+
+    def _part(self) -> None:
+        """A log and its session hold each other; once nothing can happen any more, they do not."""
+        if self._is_closed and self.is_settled:
+            self._on_visible = self._on_refused = _nothing
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    def wake(self) -> None:
+        """Makes every reader that waits look again, though nothing is new."""
+        self._ring()
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    @property
+    def visible_seq(self) -> int:
+        """The last sequence number that readers may see."""
+        return self._visible
+
+    @property
+    def last_seq(self) -> int:
+        """The last sequence number given out."""
+        return self._head
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was appended is durable: this log can be dropped and loaded again."""
+        return self._kept <= self._committed
+
+    def show(self, data: EventData) -> int:
+        """Shows something to who reads now, in its place among the facts, and keeps it nowhere; its seq."""
+        self._head += 1
+        event = Event(self._head, max(self._wall_ms(), self._last_at), data)
+        self._put(event)
+        if event.seq > self._reserved:
+            self._passing.add(event.seq)
+            self._held.append(_Entry(event.seq, is_rejectable=False))
+        if self._head > self._reserved - RESERVE_LOW_WATER:
+            self._reserve_soon()
+        self._advance()
+        return event.seq
+
+    def append(self, *data: EventData, durable: bool = False, rejectable: bool = False) -> int:
+        """Appends facts; the last one's seq.
+
+        `durable` holds them back from readers until they are committed. `rejectable` ones are dropped, not
+        retried, when the store cannot write: their caller is told no.
+        """
+        at = self._last_at = max(self._wall_ms(), self._last_at)
+        size = 0
+        for item in data:
+            self._head += 1
+            event = Event.said(self._head, at, item)
+            self._put(event)
+            size += event.size_bytes
+            self._is_heavy = self._is_heavy or event.is_large
+            self._kept = event.seq
+            if durable or event.seq > self._reserved:
+                self._held.append(_Entry(event.seq, rejectable))
+            self._store.enqueue(self, event, urgent=durable or event.is_large)
+        self.appended_bytes += size
+        if self._committed < self._head:
+            self._open.append((self._head, size))
+            self.open_bytes += size
+        self._tally.count += len(data)
+        if self._head > self._reserved - RESERVE_LOW_WATER:
+            self._reserve_soon()
+        self._advance()
+        return self._head
+
+    def _put(self, event: Event) -> None:
+        self._tail.append(event)
+        self._seqs.append(event.seq)
+        self._tail_bytes += event.size_bytes
+
+    async def commit(self, seq: int) -> None:
+        """Waits until everything up to `seq` is durable and visible.
+
+        Raises StoreFull or StoreFailed where the store refused it, SessionEnded where the log was closed
+        first.
+        """
+        if self._settled >= seq:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._commits.append((seq, future))
+        await future
+
+    async def written(self) -> None:
+        """Waits until everything that was appended so far is on disk, or the log is closed."""
+        if self._kept <= self._committed or self._is_closed:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._writes.append((self._kept, future))
+        await future
+
+    def committed(self, seq: int) -> None:
+        self._committed = max(self._committed, seq)
+        while self._open and self._open[0][0] <= seq:
+            self.open_bytes -= self._open.popleft()[1]
+        for wanted, future in self._writes:
+            if wanted <= self._committed:
+                _wake(future)
+        self._writes = [write for write in self._writes if not write[1].done()]
+        self._advance()
+        self._part()
+        if self._is_heavy:
+            self._trim()
+
+    def refused(self, error: GatewayError) -> None:
+        rejected = {entry.seq for entry in self._held if entry.is_rejectable and entry.seq > self._committed}
+        if not rejected:
+            return
+        self._store.forget(self, rejected)
+        self._drop(rejected, error)
+        self._on_refused(rejected, error)
+        self._advance()
+
+    def spoiled(self, seqs: set[int], error: GatewayError) -> None:
+        rejected = {entry.seq for entry in self._held if entry.is_rejectable and entry.seq in seqs}
+        self._drop(seqs, error)
+        if rejected:
+            self._on_refused(rejected, error)
+        if seqs - rejected:
+            self._on_spoiled(error)
+
+    def _drop(self, seqs: set[int], error: GatewayError) -> None:
+        """These events never were: who waits for one of them hears why."""
+        self._held = deque(entry for entry in self._held if entry.seq not in seqs)
+        self._tail = [event for event in self._tail if event.seq not in seqs]
+        self._seqs = [event.seq for event in self._tail]
+        self._tail_bytes = sum(event.size_bytes for event in self._tail)
+        for seq, future in self._commits:
+            if seq in seqs and not future.done():
+                future.set_exception(error)
+        self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
+
+    def _advance(self) -> None:
+        """Moves the visible head up to the first event that must still be committed.
+
+        It stands at an event always, never at a number that nobody uses: a reader below it finds something.
+        """
+        while self._held and self._may_be_seen(self._held[0].seq):
+            self._passing.discard(self._held.popleft().seq)
+        head = self._held[0].seq - 1 if self._held else self._head
+        if head <= self._settled:
+            return
+        self._settled = head
+        start = bisect.bisect_right(self._seqs, self._visible)
+        stop = bisect.bisect_right(self._seqs, head)
+        for event in self._tail[start:stop]:
+            self._visible = event.seq
+            self._on_visible(event)
+        self._trim()
+        self._ring()
+
+    def _may_be_seen(self, seq: int) -> bool:
+        return (seq <= self._committed or seq in self._passing) and seq <= self._reserved
+
+    def _trim(self) -> None:
+        """Keeps the tail inside its bounds; what is dropped here is read from the store."""
+        is_full = len(self._tail) > self._max_events or self._tail_bytes > self._max_bytes
+        if not (is_full or self._is_heavy):
+            return
+        size = self._tail_bytes
+        durable = self._visible if self.is_settled else self._committed
+        last = bisect.bisect_right(self._seqs, min(self._visible, durable))
+        count = self._large_ones(last) if self._is_heavy else 0
+        size -= sum(event.size_bytes for event in self._tail[:count])
+        while (
+            is_full
+            and count < last
+            and (len(self._tail) - count > self._max_events // 2 or size > self._max_bytes // 2)
+        ):
+            size -= self._tail[count].size_bytes
+            count += 1
+        if count:
+            self._floor = self._seqs[count - 1]
+            del self._tail[:count], self._seqs[:count]
+            self._tail_bytes = size
+
+    def _large_ones(self, stop: int) -> int:
+        """How many events of the tail go with its large ones, of which only the first `stop` may."""
+        large = [index for index, event in enumerate(self._tail) if event.is_large]
+        done = [index for index in large if index < stop]
+        self._is_heavy = len(done) < len(large)
+        return done[-1] + 1 if done else 0
+
+    # -- sequence numbers -------------------------------------------------------------------------------
+
+    def _reserve_soon(self) -> None:
+        if self._reserving is None or self._reserving.done():
+            self._reserving = asyncio.create_task(self._reserve_at_last(), name=f"reserve {self.key}")
+
+    async def _reserve_at_last(self) -> None:
+        """Until it succeeds: what was appended past the reserved numbers is invisible before that."""
+        while not self._is_closed:
+            try:
+                return await self._reserve()
+            except GatewayError:
+                await asyncio.sleep(RESERVE_RETRY_SECONDS)
+            except Exception:
+                log.exception("log %s: no numbers were reserved; trying again", self.key)
+                await asyncio.sleep(RESERVE_RETRY_SECONDS)
+
+    async def _reserve(self, gap: tuple[int, int] | None = None) -> None:
+        upto = self._head + RESERVE_AHEAD
+        await self._store.reserve(self.key, upto, gap=gap)
+        self._reserved = upto
+        self._advance()
+
+    # -- reading ----------------------------------------------------------------------------------------
+
+    async def read(self, after: int, *, max_bytes: int) -> Page:
+        """The next visible events above a cursor, at most about `max_bytes` of them; empty where there are
+        none yet.
+        """
+        if self._is_lost(after):
+            return Page([], is_gap=True)
+        if after >= self._floor:
+            start = bisect.bisect_right(self._seqs, after)
+            stop = bisect.bisect_right(self._seqs, self._visible)
+            return Page(at_most(self._tail[start:stop], max_bytes))
+        if after < await self._store.oldest_seq(self.key):
+            return Page([], is_gap=True)
+        limit = min(PAGE_EVENTS, max_bytes // EVENT_OVERHEAD_BYTES + 1)
+        events = await self._stored(after, limit, max_bytes)
+        return Page([event for event in events if event.seq <= self._visible])
+
+    async def _stored(self, after: int, limit: int, max_bytes: int) -> list[Event]:
+        """A page of the store; readers who come to the same place within a short time hold one copy of it."""
+        kept = self._pages.get((after, limit))
+        if kept is not None:
+            return kept
+        events = await self._store.read_events(self.key, after=after, limit=limit, max_bytes=max_bytes)
+        if sum(event.size_bytes for event in events) >= SHARED_PAGE_BYTES:
+            events = self._pages.setdefault((after, limit), events)
+            asyncio.get_running_loop().call_later(SHARED_PAGE_SECONDS, self._pages.pop, (after, limit), None)
+        return events
+
+    async def value(self, place: Elsewhere) -> bytes:
+        """JSON that the fold does not keep; `null` if it is not to be had any more."""
+        page = await self.read(place.seq - 1, max_bytes=1)
+        value = getattr(page.events[0].data, place.name, None) if page.events else None
+        return bytes(value) if isinstance(value, Raw) else b"null"
+
+    async def oldest(self) -> int:
+        """A cursor that begins with the oldest event that is kept."""
+        return await self._store.oldest_seq(self.key)
+
+    def _is_lost(self, after: int) -> bool:
+        """Whether a cursor points where nothing of this log ever was, or where a crash took what was."""
+        return after > self._visible or any(last < after < first for last, first in self._gaps)
+
+    async def wait(self, after: int, *, seconds: float | None = None) -> bool:
+        """Waits until there is something above the cursor, or the log is closed; False when the time was
+        up first.
+        """
+        if self._visible > after or self._is_closed:
+            return True
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, _wake, future)
+        self._waiters.add(future)
+        try:
+            await future
+        finally:
+            self._waiters.discard(future)
+            if timer is not None:
+                timer.cancel()
+        return self._visible > after or self._is_closed
+
+    def _ring(self) -> None:
+        """The bell: wakes readers and those who wait for a commit."""
+        for waiter in self._waiters:
+            _wake(waiter)
+        if self._commits:
+            for seq, future in self._commits:
+                if seq <= self._settled and not future.done():
+                    future.set_result(None)
+            self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
+
+
+def _nothing(*_: object) -> None:
+    """Nobody is left to be told."""
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

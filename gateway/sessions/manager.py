@@ -1,0 +1,487 @@
+"""SessionManager: the lock-guarded map from (owner, id) to session, and the one task group they live in.
+
+The lock is held by plain `def`s only, and a `def` cannot await: nobody spawns a process, or waits for
+anything, while the map is locked. A slot is reserved under the lock; the session is loaded or made outside
+it; everybody else who asks for the same name meanwhile waits for that one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from gateway.agents.spool import FileOverflow
+from gateway.answers import Counts
+from gateway.apps.shop.catalog import decimals
+from gateway.apps.shop.store import Cart, ShopKey
+from gateway.errors import Draining, GatewayError, SessionExists, SessionLimit, SessionNotFound, StoreFailed
+from gateway.events import facts as ev
+from gateway.events.fold import ChatState, Outside
+from gateway.events.lifecycle import CloseReason
+from gateway.principal import Principal, reach, session_hash, tenant_of
+from gateway.sessions.log import EventLog
+from gateway.sessions.services import Services
+from gateway.sessions.session import Session
+from gateway.sessions.tenures import Tenures
+from gateway.stores.contract import SessionRecord, Tombstone
+from gateway.telemetry import logs
+from worker.spec import Receipt
+
+log = logging.getLogger(__name__)
+
+Name = tuple[str, str]
+"""(owner, session id)."""
+
+RETRY_SECONDS: Final = 5
+ADOPTED: Final = 1_000
+"""Sessions that somebody who signs in brings along, at most."""
+DRAIN_POLL_SECONDS: Final = 0.05
+RECOVERED_AT_ONCE: Final = 200
+"""Sessions whose cut turns are ended together, so that they share their commits."""
+
+
+class Shelf:
+    """A stored session that is only read: its record, fold and log, with no place in the map and no
+    worker.
+    """
+
+    def __init__(self, record: SessionRecord, fold: ChatState, events: EventLog) -> None:
+        self.record = record
+        self.fold = fold
+        self.log = events
+
+    def state_json(self, outside: Outside) -> bytes | Iterator[bytes]:
+        """State as JSON; of a long conversation part by part."""
+        return self.fold.state_parts(outside) if self.fold.is_long else self.fold.state_json(outside)
+
+
+class SessionManager:
+    """See the module. `async with` opens it; leaving closes every session."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = threading.Lock()
+        self._sessions: dict[Name, Session] = {}
+        self._opening: dict[Name, asyncio.Future[Session]] = {}
+        self._newest: dict[str, str] = {}
+        self._arrivals: dict[Name, set[asyncio.Future[None]]] = {}
+        self._tasks = asyncio.TaskGroup()
+        self.tenures = Tenures()
+        self.is_draining = False
+
+    async def __aenter__(self) -> SessionManager:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._begin_to_drain()
+        for session in self.sessions():
+            session.ask_to_close(CloseReason.DRAINED)
+        await self._tasks.__aexit__(None, None, None)
+
+    # -- the map ----------------------------------------------------------------------------------------
+
+    def sessions(self) -> list[Session]:
+        """Every session in the map."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    def get(self, owner: str, session_id: str) -> Session | None:
+        """The session in the map under this name."""
+        with self._lock:
+            return self._sessions.get((owner, session_id))
+
+    def by_key(self, key: str) -> Session | None:
+        """The session in the map with this internal key, whoever owns it."""
+        return next((session for session in self.sessions() if session.record.key == key), None)
+
+    def get_active_session_count(self) -> int:
+        """How many sessions are in the map, with a worker or parked."""
+        with self._lock:
+            return len(self._sessions)
+
+    def counts(self, principal: Principal) -> Counts:
+        """How many sessions there are within one's sight, and how many have a worker: for an operator those
+        of all or of the tenant, for others their own.
+        """
+        sessions = self.sessions()
+        if "operate" not in principal.scopes:
+            sessions = [session for session in sessions if session.record.owner == principal.owner]
+        elif (tenant := reach(principal)) is not None:
+            sessions = [session for session in sessions if session.tenant == tenant]
+        live = sum(session.is_live for session in sessions)
+        return Counts(len(sessions), live, len(sessions) - live)
+
+    def _reserve(self, name: Name) -> Session | asyncio.Future[Session] | None:
+        """The session of this name, the future of whoever opens it, or None: it is the caller's to open."""
+        with self._lock:
+            known = self._sessions.get(name) or self._opening.get(name)
+            if known is not None:
+                return known
+            if len(self._sessions) + len(self._opening) >= self._services.config.limits.max_sessions:
+                raise SessionLimit(retry_after_seconds=RETRY_SECONDS)
+            self._opening[name] = asyncio.get_running_loop().create_future()
+            return None
+
+    def _publish(self, name: Name, session: Session) -> asyncio.Future[Session]:
+        with self._lock:
+            self._sessions[name] = session
+            return self._opening.pop(name)
+
+    def _withdraw(self, name: Name) -> asyncio.Future[Session]:
+        with self._lock:
+            return self._opening.pop(name)
+
+    def _remove(self, name: Name) -> None:
+        with self._lock:
+            self._sessions.pop(name, None)
+
+    # -- finding and making -----------------------------------------------------------------------------
+
+    def refuse_while_draining(self) -> None:
+        """Raises Draining where new work is not taken any more."""
+        if self.is_draining:
+            raise Draining(retry_after_seconds=RETRY_SECONDS)
+
+    async def get_or_create(self, owner: str, session_id: str, *, agent: str | None = None) -> Session:
+        """The session of this name, revived from the store or made. Two callers at once get the same one.
+
+        Raises UnknownAgent, SessionLimit, Draining, StoreFull, StoreFailed.
+        """
+        session = await self._obtain((owner, session_id), agent=agent, is_making=True)
+        if session is None:
+            raise SessionNotFound(session_id=session_id)
+        return session
+
+    async def find(self, owner: str, session_id: str) -> Session | None:
+        """The session of this name, revived from the store where it was reaped; None where there is none."""
+        known = self.get(owner, session_id) or await self._services.store.find_session(owner, session_id)
+        if known is None:
+            return None
+        return await self._obtain((owner, session_id), agent=None, is_making=False)
+
+    async def create(self, owner: str, session_id: str | None, *, agent: str | None = None) -> Session:
+        """A new session. Raises SessionExists besides what `get_or_create` raises."""
+        self.refuse_while_draining()
+        session_id = session_id or new_session_id()
+        await self.refuse_existing(owner, session_id)
+        return await self.get_or_create(owner, session_id, agent=agent)
+
+    async def refuse_existing(self, owner: str, session_id: str) -> None:
+        """Raises SessionExists where the owner has a session of this id."""
+        if self.get(owner, session_id) or await self._services.store.find_session(owner, session_id):
+            raise SessionExists(session_id=session_id)
+
+    async def _obtain(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
+        while True:
+            known = self._reserve(name)
+            if known is None:
+                return await self._open(name, agent=agent, is_making=is_making)
+            session = known if isinstance(known, Session) else await _outcome(known)
+            if session is not None and not session.is_ending:
+                logs.bind(session=session.record.key)
+                return session
+            if session is not None:
+                await asyncio.wait([session.left])
+            elif not is_making:
+                return None
+
+    async def _open(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
+        """Loads or makes the session whose slot was reserved."""
+        try:
+            session = await self._load_or_make(name, agent=agent, is_making=is_making)
+        except BaseException:
+            self._withdraw(name).cancel()
+            raise
+        if session is None:
+            self._withdraw(name).cancel()
+            return None
+        waiting = self._publish(name, session)
+        self._tasks.create_task(self._host(session), name=f"session {session.record.key}")
+        waiting.set_result(session)
+        self._newest[name[0]] = name[1] if is_making else self._newest.get(name[0], name[1])
+        self._ring(name)
+        return session
+
+    async def _load_or_make(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
+        owner, session_id = name
+        record = await self._services.store.find_session(owner, session_id)
+        if record is None:
+            if not is_making:
+                return None
+            self.refuse_while_draining()
+            record = await self._created(owner, session_id, self._services.agent_for(owner, agent).name)
+        elif record.uid is None and (uid := self._services.workspaces.take_uid()) is not None:
+            record = await self._given(record, uid)
+        tombstone = await self.tombstone(owner, session_id)
+        session = Session(record, self._services)
+        await session.load(above=tombstone.last_seq if tombstone else 0)
+        if session.fold.agent is None:
+            session.log.append(ev.SessionCreated(session_id, record.agent))
+        return session
+
+    async def _given(self, record: SessionRecord, uid: int) -> SessionRecord:
+        """A session that a gateway without uids of its own made: from now on it has one, and so have its
+        files.
+        """
+        await self._services.workspaces.give(record.key, uid)
+        record = msgspec.structs.replace(record, uid=uid)
+        await self._services.store.update_session(record)
+        return record
+
+    async def _created(self, owner: str, session_id: str, agent: str) -> SessionRecord:
+        """A new record in the store. Raises QuotaExceeded, StoreFull, StoreFailed."""
+        record = self._new_record(owner, session_id, agent)
+        self._services.quotas.add_session(owner)
+        try:
+            await self._services.store.create_session(record)
+        except BaseException:
+            self._services.quotas.drop_session(owner, 0)
+            self._services.workspaces.give_back_uid(record.uid)
+            raise
+        return record
+
+    def _new_record(self, owner: str, session_id: str, agent: str) -> SessionRecord:
+        now = self._services.wall_ms()
+        record = SessionRecord(
+            key=secrets.token_hex(12),
+            owner=owner,
+            session_id=session_id,
+            agent=agent,
+            created_at=now,
+            last_active_at=now,
+            uid=self._services.workspaces.take_uid(),
+        )
+        return self._services.dated(record, used_at=now)
+
+    def newest_known(self, owner: str) -> str | None:
+        """The id that entered the map last for this owner, as far as this process remembers."""
+        return self._newest.get(owner)
+
+    async def recover(self) -> int:
+        """Ends the turns that the last gateway's death cut, so that nobody is shown one that runs; how
+        many.
+        """
+        records = await self._services.store.sessions_with_open_turn()
+        for start in range(0, len(records), RECOVERED_AT_ONCE):
+            some = records[start : start + RECOVERED_AT_ONCE]
+            found = await asyncio.gather(
+                *(self.find(record.owner, record.session_id) for record in some), return_exceptions=True
+            )
+            for record, outcome in zip(some, found, strict=True):
+                if isinstance(outcome, Exception):
+                    log.error("session %s: its cut turn was not ended", record.key, exc_info=outcome)
+        return len(records)
+
+    async def newest(self, owner: str) -> str | None:
+        """The id of the session that the owner created last and still has."""
+        known = self._newest.get(owner)
+        if known is not None and self.get(owner, known) is not None:
+            return known
+        record = await self._services.store.newest_session(owner)
+        return None if record is None else record.session_id
+
+    async def shelf(self, owner: str, session_id: str) -> Shelf | None:
+        """A stored session for reading only: nothing is started, nothing enters the map."""
+        record = await self._services.store.find_session(owner, session_id)
+        if record is None:
+            return None
+        fold = ChatState(session_id, overflow=FileOverflow(self._services.config.data_path))
+        events = EventLog(
+            record.key,
+            store=self._services.store,
+            wall_ms=self._services.wall_ms,
+            on_visible=fold.apply,
+            on_refused=lambda _seqs, _error: None,
+            max_events=0,
+            max_bytes=0,
+        )
+        await events.load(is_reading_only=True)
+        fold.session_id = session_id
+        return Shelf(record, fold, events)
+
+    async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
+        """What is left of a deleted session of this name."""
+        return await self._services.store.find_tombstone(owner, session_hash(owner, session_id))
+
+    async def adopt(self, giver: str, taker: str, *, keeps_shares: bool) -> int:
+        """Gives every session of one owner to another; how many. A session whose id the taker has already
+        gets a new one. Links to the sessions end, unless they are kept. Raises StoreFull, StoreFailed.
+
+        Whatever is open on the giver's behalf shows nothing from now on, and ends when all is moved.
+        """
+        store = self._services.store
+        try:
+            with self.tenures.ending(giver):
+                records = await store.list_sessions(giver, limit=ADOPTED)
+                for record in records:
+                    await self._give(record, taker, keeps_shares=keeps_shares)
+                await self._services.shop.store.adopt(giver, taker, tenant=tenant_of(taker))
+        finally:
+            self._wake_readers({giver, taker})
+        return len(records)
+
+    def _wake_readers(self, owners: set[str]) -> None:
+        """Lets those who wait for something of these owners look again whether it is still theirs to see."""
+        for session in self.sessions():
+            if session.record.owner in owners:
+                session.log.wake()
+        for name in list(self._arrivals):
+            if name[0] in owners:
+                self._ring(name)
+
+    async def _give(self, record: SessionRecord, taker: str, *, keeps_shares: bool) -> None:
+        """A turn that runs goes on."""
+        adopt, session_id = self._services.store.adopt, record.session_id
+        if not await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares):
+            session_id = new_session_id()
+            await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares)
+        old, new = (record.owner, record.session_id), (taker, session_id)
+        if (opening := self._opening.get(old)) is not None:
+            await asyncio.wait([opening])  # it may have read the record before
+        with self._lock:
+            session = self._sessions.pop(old, None)
+            if session is not None:
+                self._sessions[new] = session
+        if session is not None:
+            session.move(*new)
+        self._services.quotas.move_session(record.owner, taker, record.stored_bytes)
+        self._newest[taker] = session_id
+        self._newest.pop(record.owner, None)
+        self._ring(new)
+        await self._services.shop.store.move(
+            ShopKey(tenant_of(record.owner), *old),
+            ShopKey(tenant_of(taker), *new),
+        )
+
+    def cart_changed(self, key: ShopKey, cart: Cart) -> None:
+        """Says so in the log of the session whose cart it is, where that is in memory."""
+        session = self.get(key.owner, key.conversation)
+        if session is not None and not session.is_ending:
+            session.note_cart(ev.CartChanged(len(cart.lines), cart.quantity, decimals(cart.total)))
+
+    # -- ending -----------------------------------------------------------------------------------------
+
+    async def _host(self, session: Session) -> None:
+        """A session's task: its life, then its leaving. Whatever fails in it ends this session alone: an
+        exception that came out of here would end the task group, and with it every session.
+        """
+        try:
+            await session.run()
+            if session.close_reason is CloseReason.DELETED:
+                await self.erase(session.record, session.log.last_seq, reason="deleted")
+        except GatewayError as error:
+            log.error("session %s: not erased: %s", session.record.key, error)
+        except Exception:
+            log.exception("session %s: its end failed", session.record.key)
+        finally:
+            self._remove((session.record.owner, session.session_id))
+            session.left.set_result(None)
+
+    async def close(self, session: Session, reason: CloseReason) -> Receipt:
+        """Ends a session and waits until it has left; the receipt of its worker.
+
+        Raises StoreFull or StoreFailed where it was to be deleted and the store cannot write; before anything
+        is ended, if that is known by then.
+        """
+        store, record = self._services.store, session.record
+        if reason is CloseReason.DELETED:
+            await store.update_session(session.fresh_record())
+        session.ask_to_close(reason)
+        await asyncio.wait([session.left])
+        kept = await store.find_session(record.owner, record.session_id)
+        if session.close_reason is CloseReason.DELETED and kept is not None and kept.key == record.key:
+            raise StoreFailed("The session has ended but is not erased yet; delete it again.")
+        return session.receipt or Receipt()
+
+    async def erase(self, record: SessionRecord, last_seq: int, *, reason: str) -> None:
+        """Erases what is stored of a session and leaves a tombstone without content."""
+        tombstone = Tombstone(
+            owner=record.owner,
+            session_hash=session_hash(record.owner, record.session_id),
+            last_seq=last_seq,
+            at=self._services.wall_ms(),
+            reason=reason,
+        )
+        await self._services.workspaces.remove(record.key)
+        await self._services.store.delete_session(record.key, tombstone)
+        if reason == "deleted":
+            await self._services.shop.store.erase(
+                ShopKey(tenant_of(record.owner), record.owner, record.session_id)
+            )
+        self._services.workspaces.give_back_uid(record.uid)
+        self._services.quotas.drop_session(record.owner, record.stored_bytes)
+        self._services.quotas.forget_session(record.key)
+
+    async def drain(self, *, grace_seconds: float) -> None:
+        """Takes no new work, gives running turns their grace, then ends every session."""
+        self._begin_to_drain()
+        deadline = self._services.monotonic() + grace_seconds
+        while self._services.monotonic() < deadline and any(session.is_busy for session in self.sessions()):
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+        sessions = self.sessions()
+        for session in sessions:
+            session.ask_to_close(CloseReason.DRAINED)
+        if sessions:
+            await asyncio.wait([session.left for session in sessions])
+
+    # -- arrivals ---------------------------------------------------------------------------------------
+
+    async def arrival(self, owner: str, session_id: str, *, has_come: Callable[[], bool]) -> None:
+        """Returns when a session of this name enters the map, `has_come` is true already, or nobody can
+        come.
+        """
+        name = (owner, session_id)
+        while not has_come() and not self.is_draining:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._arrivals.setdefault(name, set()).add(future)
+            try:
+                await future
+            finally:
+                self._arrivals[name].discard(future)
+                if not self._arrivals[name]:
+                    del self._arrivals[name]
+
+    def _begin_to_drain(self) -> None:
+        self.is_draining = True
+        for name in list(self._arrivals):
+            self._ring(name)
+
+    def _ring(self, name: Name) -> None:
+        for wanted in (name, (name[0], "")):
+            for future in self._arrivals.get(wanted, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    async def stored(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
+        """The owner's sessions, those in the map as they are now, last active first."""
+        records = await self._services.store.list_sessions(owner, limit=limit)
+        fresh = [self._fresh(record) for record in records]
+        return sorted(fresh, key=lambda record: -record.last_active_at)
+
+    async def all_stored(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
+        """Everybody's sessions, of a tenant or of all, as they are now, last active first."""
+        records = await self._services.store.list_all_sessions(tenant=tenant, limit=limit)
+        fresh = [self._fresh(record) for record in records]
+        return sorted(fresh, key=lambda record: -record.last_active_at)
+
+    def _fresh(self, record: SessionRecord) -> SessionRecord:
+        session = self.get(record.owner, record.session_id)
+        return record if session is None else session.fresh_record()
+
+
+async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
+    """The session that somebody else opens; None where that came to nothing."""
+    await asyncio.wait([opening])
+    return None if opening.cancelled() else opening.result()
+
+
+def new_session_id() -> str:
+    """An id that nobody guesses."""
+    return secrets.token_urlsafe(18)

@@ -1,0 +1,118 @@
+"""The reaper: every sweep it nominates sessions; each decides for itself in one synchronous check.
+
+Idle is about use, not wires: an open stream keeps nobody alive, a running turn is never ended. A chat that
+arrives in the same tick wins, because nothing awaits between the check and the asking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from gateway.config.tables import DAY_MILLISECONDS, SessionsConfig
+from gateway.errors import GatewayError
+from gateway.events.lifecycle import CloseReason
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.services import Services
+from gateway.sessions.session import Session
+from gateway.stores.contract import SessionRecord
+
+log = logging.getLogger(__name__)
+
+PARK_CHECKS_PER_PERIOD = 4
+PURGE_BATCH = 500
+
+
+class Reaper:
+    """Parks idle workers, reaps idle sessions, purges what is older than its retention."""
+
+    def __init__(self, manager: SessionManager, services: Services) -> None:
+        self._manager = manager
+        self._services = services
+        self._began_ms = services.wall_ms()
+        self._began_monotonic = services.monotonic()
+
+    @property
+    def _config(self) -> SessionsConfig:
+        return self._services.config.sessions
+
+    async def reap_for_ever(self) -> None:
+        """Reaps and purges, every sweep."""
+        while True:
+            await asyncio.sleep(self._config.sweep_interval_seconds)
+            await self.sweep()
+
+    async def park_for_ever(self) -> None:
+        """Parks, several times in the period after which it does; a reload may turn that on and off."""
+        while True:
+            period = self._config.park_after_seconds
+            await asyncio.sleep(period / PARK_CHECKS_PER_PERIOD or self._config.sweep_interval_seconds)
+            if self._config.park_after_seconds:
+                await self.park()
+
+    async def park(self) -> int:
+        """Asks workers that were not used for a while to end; how many."""
+        idle = [
+            session
+            for session in self._manager.sessions()
+            if session.may_park() and session.idle_seconds >= self._config.park_after_seconds
+        ]
+        for session in idle:
+            session.ask_to_park()
+        return len(idle)
+
+    async def sweep(self) -> int:
+        """Asks sessions that were not used for long to leave the map, then purges; how many were asked."""
+        idle = [
+            session
+            for session in self._manager.sessions()
+            if session.may_reap(after_seconds=self._config.idle_timeout_seconds)
+        ]
+        for session in idle:
+            session.ask_to_close(CloseReason.IDLE)
+        if idle:
+            log.info(
+                "reaped %d idle sessions; %d are left",
+                len(idle),
+                self._manager.get_active_session_count() - len(idle),
+            )
+        try:
+            await self._purge()
+        except GatewayError as error:
+            log.error("nothing was purged: %s", error)
+        return len(idle)
+
+    def _now(self) -> int:
+        """Milliseconds since 1970, but never further on than this process has lived: a clock that jumps ahead
+        purges nothing.
+        """
+        lived = round((self._services.monotonic() - self._began_monotonic) * 1000)
+        return min(self._services.wall_ms(), self._began_ms + lived)
+
+    def _let_go(self, session: Session, now: int) -> None:
+        """A session whose time is over before it was idle for long leaves the map, to be purged next time."""
+        expires_at = session.fresh_record().expires_at
+        if expires_at is not None and expires_at <= now and session.may_reap(after_seconds=0):
+            session.ask_to_close(CloseReason.IDLE)
+
+    async def _purge_one(self, record: SessionRecord, now: int) -> None:
+        session = self._manager.get(record.owner, record.session_id)
+        if session is not None:
+            self._let_go(session, now)
+            return
+        stand = await self._services.store.stand(record.key)
+        await self._manager.erase(record, max(stand.last_seq, stand.reserved_seq), reason="purged")
+
+    async def _purge(self) -> None:
+        now, store = self._now(), self._services.store
+        if purged := await self._services.shop.store.purge(now):
+            log.info("forgot %d conversations of the shop", purged)
+        for record in await store.expired_sessions(now, limit=PURGE_BATCH):
+            try:
+                await self._purge_one(record, now)
+            except Exception:  # of this session: the others are purged all the same
+                log.exception("session %s was not purged", record.key)
+        await store.drop_old(
+            tombstones_before=now - round(self._config.tombstone_days * DAY_MILLISECONDS),
+            keys_before=now - DAY_MILLISECONDS,
+        )

@@ -1,0 +1,97 @@
+"""What every session of a gateway shares: the configuration, the store, the spawner and the clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.agents.broker import Broker
+from gateway.agents.catalogue import Agent, AgentCatalogue
+from gateway.agents.spool import Intake
+from gateway.apps.shop.cart import Shop
+from gateway.apps.shop.tools import ShopTools
+from gateway.auth.passes import Passes
+from gateway.auth.quotas import Quotas
+from gateway.config.tables import DAY_MILLISECONDS, Config
+from gateway.egress.mcp_client import McpClient
+from gateway.errors import UnknownAgent
+from gateway.events.facts import Event
+from gateway.events.fold import Outside
+from gateway.principal import tenant_of
+from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.starts import StartQueue
+from gateway.stores.contract import SessionRecord, Store
+from gateway.telemetry.audit import Audit
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Tracer
+from gateway.workers.memory import Trimmer
+from gateway.workers.spawner import Spawner
+from gateway.workers.usage import UsageSampler
+from gateway.workers.workspace import Workspaces
+
+
+class Services(Struct, kw_only=True):
+    """What every session of a gateway shares. A reload replaces `config`, `agents` and `broker`; everything
+    else stays.
+    """
+
+    config: Config
+    store: Store
+    spawner: Spawner
+    broker: Broker
+    agents: AgentCatalogue
+    workspaces: Workspaces
+    slots: WorkerSlots
+    starts: StartQueue
+    quotas: Quotas
+    shop: Shop
+    metrics: Metrics
+    usage: UsageSampler
+    audit: Audit
+    tracer: Tracer
+    shop_tools: ShopTools
+    passes: Passes
+    intake: Intake
+    trimmer: Trimmer
+    mcp: McpClient
+    """Asks the MCP servers that people add to their sessions."""
+    own_url: str = ""
+    """Where this gateway's own processes reach it; empty before it listens."""
+    watch: Callable[[Any, Event | None], None] = lambda _session, _event: None
+    """Hears of every event that a session's readers may see, and (None) that it came into memory."""
+    monotonic: Callable[[], float]
+    """Seconds of a clock that is never set: idle time is measured with it."""
+    wall_ms: Callable[[], int]
+    """Milliseconds since 1970 UTC: what people read."""
+
+    def dated(self, record: SessionRecord, *, used_at: int) -> SessionRecord:
+        """The record of a session that was used at this time: when it expires follows from it."""
+        days = self._retention_days(record)
+        expires_at = used_at + round(days * DAY_MILLISECONDS) if days else None
+        return msgspec.structs.replace(record, last_active_at=used_at, expires_at=expires_at)
+
+    def _retention_days(self, record: SessionRecord) -> float:
+        if record.retention_days is not None:
+            return record.retention_days
+        tenant = self.config.tenant(tenant_of(record.owner))
+        days = tenant.retention_days if tenant is not None else None
+        return self.config.sessions.retention_days if days is None else days
+
+    def agent_for(self, owner: str, name: str | None) -> Agent:
+        """The agent that a session of this owner gets. Raises UnknownAgent, naming those it may choose."""
+        tenant = self.config.tenant(tenant_of(owner))
+        allowed = tenant.agents if tenant is not None else ()
+        if not allowed:
+            return self.agents.get(name)
+        if name is not None and name not in allowed:
+            raise UnknownAgent(f"There is no agent {name!r}. There are: {', '.join(allowed)}.")
+        return self.agents.get(name or allowed[0])
+
+    def outside(self, agent: str | None) -> Outside:
+        """What State shows beside the log, for a session of this agent (None: of the default one)."""
+        name = agent or self.agents.default
+        is_offline = self.agents.is_built_in(name) and not self.broker.is_configured
+        return Outside(missing_api_key=is_offline)

@@ -1,0 +1,138 @@
+"""`CredentialStore` in the same SQLite file as the sessions, through the same one writer."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from gateway.stores.credentials import ApiKey, Share, SharedSession, Use, UseName
+from gateway.stores.sqlite.store import SqliteStore
+
+_KEY = "id, hash, tenant, subject, name, scopes, created_at, expires_at, revoked_at, last_used_at"
+_SHARE = "shares.id, shares.hash, sessions.key, shares.created_at, shares.expires_at"
+
+
+class SqliteCredentials:
+    """See the module."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+
+    async def keys(self) -> Sequence[ApiKey]:
+        query = f"SELECT {_KEY} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - a literal of this module
+        return await self._store.read(lambda c: [_key(row) for row in c.execute(query)])
+
+    async def put_key(self, key: ApiKey) -> None:
+        row = (
+            *(key.id, key.hash, key.tenant, key.subject, key.name, " ".join(key.scopes)),
+            *(key.created_at, key.expires_at, key.revoked_at, key.last_used_at),
+        )
+        await self._store.write(
+            lambda c: c.execute("INSERT OR REPLACE INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        )
+
+    async def put_share(self, share: Share) -> None:
+        row = (share.id, share.hash, share.created_at, share.expires_at, share.session_key)
+        await self._store.write(
+            lambda c: c.execute(
+                "INSERT INTO shares (id, hash, created_at, expires_at, session)"
+                " SELECT ?, ?, ?, ?, id FROM sessions WHERE key = ?",
+                row,
+            )
+        )
+
+    async def shares(self, session_key: str) -> Sequence[Share]:
+        query = (
+            f"SELECT {_SHARE} FROM shares JOIN sessions ON sessions.id = shares.session"  # noqa: S608
+            " WHERE sessions.key = ? ORDER BY shares.created_at, shares.id"
+        )
+        return await self._store.read(lambda c: [_share(row) for row in c.execute(query, (session_key,))])
+
+    async def count_shares(self, owner: str) -> int:
+        query = (
+            "SELECT count(*) FROM shares JOIN sessions ON sessions.id = shares.session"
+            " WHERE sessions.owner = ?"
+        )
+        return await self._store.read(lambda c: int(c.execute(query, (owner,)).fetchone()[0]))
+
+    async def find_share(self, share_id: str) -> SharedSession | None:
+        query = (
+            f"SELECT {_SHARE}, sessions.owner, sessions.session_id FROM shares"  # noqa: S608
+            " JOIN sessions ON sessions.id = shares.session WHERE shares.id = ?"
+        )
+
+        def act(connection: sqlite3.Connection) -> SharedSession | None:
+            row = connection.execute(query, (share_id,)).fetchone()
+            return row and SharedSession(share=_share(row[:5]), owner=row[5], session_id=row[6])
+
+        return await self._store.read(act)
+
+    async def delete_share(self, session_key: str, share_id: str) -> bool:
+        def act(connection: sqlite3.Connection) -> bool:
+            done = connection.execute(
+                "DELETE FROM shares WHERE id = ? AND session = (SELECT id FROM sessions WHERE key = ?)",
+                (share_id, session_key),
+            )
+            return done.rowcount > 0
+
+        return await self._store.write(act)
+
+    async def revocations(self) -> dict[str, int]:
+        return await self._store.read(lambda c: dict(c.execute("SELECT owner, at FROM revocations")))
+
+    async def revoke(self, owner: str, at: int) -> None:
+        await self._store.write(
+            lambda c: c.execute("INSERT OR REPLACE INTO revocations (owner, at) VALUES (?, ?)", (owner, at))
+        )
+
+    async def use_once(self, token_id: str, *, expires_at: int) -> bool:
+        def act(connection: sqlite3.Connection) -> bool:
+            done = connection.execute(
+                "INSERT OR IGNORE INTO used_tokens VALUES (?, ?)", (token_id, expires_at)
+            )
+            return done.rowcount > 0
+
+        return await self._store.write(act)
+
+    async def uses(self, day: int) -> dict[UseName, Use]:
+        def act(connection: sqlite3.Connection) -> dict[UseName, Use]:
+            rows = connection.execute(
+                "SELECT scope, name, messages, tokens, cpu_ms, memory_mb_seconds FROM usage WHERE day = ?",
+                (day,),
+            )
+            return {
+                (row[0], row[1]): Use(messages=row[2], tokens=row[3], cpu_ms=row[4], memory_mb_seconds=row[5])
+                for row in rows
+            }
+
+        return await self._store.read(act)
+
+    async def put_uses(self, day: int, uses: dict[UseName, Use]) -> None:
+        rows = [
+            (scope, name, day, use.messages, use.tokens, use.cpu_ms, use.memory_mb_seconds)
+            for (scope, name), use in uses.items()
+        ]
+        await self._store.write(
+            lambda c: c.executemany("INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        )
+
+    async def forget_old(self, *, now: int, before_day: int) -> None:
+        def act(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM used_tokens WHERE expires_at < ?", (now,))
+            connection.execute("DELETE FROM usage WHERE day < ?", (before_day,))
+
+        await self._store.write(act)
+
+
+def _key(row: tuple[str, ...]) -> ApiKey:
+    names = [name.strip() for name in _KEY.split(",")]
+    values: dict[str, object] = dict(zip(names, row, strict=True))
+    return ApiKey(**values | {"scopes": tuple(row[5].split())})  # type: ignore[arg-type]
+
+
+def _share(row: tuple[object, ...]) -> Share:
+    key_id, key_hash, session_key, created_at, expires_at = row
+    return Share(
+        id=str(key_id), hash=str(key_hash), session_key=str(session_key),
+        created_at=int(str(created_at)), expires_at=None if expires_at is None else int(str(expires_at)),
+    )  # fmt: skip

@@ -1,0 +1,471 @@
+"""The one thread that writes to SQLite: group commits, and honest words when it cannot.
+
+Whatever arrives while a commit runs goes into the next one, so a hundred writers cost one fsync. Events that
+nobody waits for are held back up to 50 ms, and an urgent one takes only its own log's along: what is held
+back together lies in fewer rows. The order of a log's events is kept, and a call comes after every event that
+was given before it. Events are appended in the order of commits, and move to their logs by the thousand
+(sqlite_log.py).
+
+Guarantees: `committed` is said only after COMMIT with synchronous=FULL, and only while the file is the one
+that was opened (file_watch.py); when a commit fails nothing of it is written, every waiting call gets the
+error, events are kept and tried again, but for those that their logs take back, and no new try begins before
+they had the chance to. The thread survives whatever a call or an event raises: the one that raised is undone
+and told in words, its neighbours are committed. If the thread ends after all, everybody who waits hears of
+it, and so does the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
+from gateway.events.facts import LARGE_BYTES, Event, TurnEnded, TurnInterrupted, TurnStarted
+from gateway.stores.contract import Sink
+from gateway.stores.sqlite import log as sqlite_log
+
+log = logging.getLogger(__name__)
+
+GROUP_SECONDS: Final = 0.05
+"""How long an event that nobody waits for may be held back for its group."""
+SETTLE_ROWS: Final = 4_000
+"""So many rows move to their logs at a time: one to three megabytes, some 10 ms of the thread."""
+RETRY_SECONDS: Final = 0.5
+"""How often a write that failed is tried again while nothing new arrives."""
+HEARD_SECONDS: Final = 10.0
+"""How long the loop may take to hear of a failure before that is said."""
+LOOK_SECONDS: Final = 1.0
+"""How often the file is looked at while nothing is written."""
+
+_TURN_EDGES: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted))
+
+Act = Callable[[sqlite3.Connection], Any]
+Projection = Callable[[sqlite3.Connection, int, Event], None]
+"""Writes what a table says of an event, in the commit of the event itself; told the session's row id."""
+
+
+class _Call:
+    """Work of which somebody awaits the outcome."""
+
+    __slots__ = ("act", "error", "future", "result")
+
+    def __init__(self, act: Act, future: asyncio.Future[Any]) -> None:
+        self.act = act
+        self.future = future
+        self.result: Any = None
+        self.error: Exception | None = None
+
+
+class _Group(Struct):
+    """What is committed together: events, log by log, then calls. An empty one only has the file looked
+    at.
+    """
+
+    events: dict[Sink, list[Event]]
+    calls: list[_Call]
+    spoiled: dict[Sink, set[int]] = {}
+    """Events that cannot be stored, whatever is tried: the others were committed without them."""
+
+
+class Writer:
+    """See the module. `start` opens the connection in the thread; `stop` commits what is left and joins
+    it.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], sqlite3.Connection],
+        *,
+        on_commit: Callable[[float, bool], None],
+        look: Callable[[sqlite3.Connection], None] = lambda _connection: None,
+        on_end: Callable[[str], None] = lambda _words: None,
+    ) -> None:
+        """`look` raises StoreFailed, in the thread, while the file is not the one that was opened. `on_end`
+        hears, on the loop, that the thread has ended although nobody asked it to.
+        """
+        self._connect = connect
+        self._on_commit = on_commit
+        """Hears, in the thread, how long each group took and whether it was committed."""
+        self._look = look
+        self._on_end = on_end
+        self._end: StoreFailed | None = None
+        """Why the thread has ended; None while it lives."""
+        self._in_hand = _Group({}, [])
+        self._loop = asyncio.get_running_loop()
+        self._condition = threading.Condition()
+        self._events: dict[Sink, list[Event]] = {}
+        self._since = 0.0
+        """No event has waited for longer."""
+        self._urgent: set[Sink] = set()
+        """Logs of which an event must be committed at once."""
+        self._calls: list[_Call] = []
+        self._kept: dict[Sink, list[Event]] = {}
+        """What was refused, and is tried again."""
+        self._unsettled = 0
+        """Rows that came since they were moved to their logs last, about."""
+        self._has_large_rows = False
+        """Whether a large one was written since memory was let go."""
+        self._is_stopping = False
+        self._heard = threading.Event()
+        self.projections: dict[type, Projection] = {}
+        """Of events of these types."""
+        self._row_ids: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._run, name="sqlite writer", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Commits what is enqueued, once, and ends the thread."""
+        with self._condition:
+            self._is_stopping = True
+            self._condition.notify()
+        await asyncio.to_thread(self._thread.join)
+
+    # -- from the loop ------------------------------------------------------------------------------------
+
+    def put(self, sink: Sink, event: Event, *, urgent: bool) -> None:
+        """An event for the next group."""
+        with self._condition:
+            if not self._events:
+                self._since = time.monotonic()
+                self._condition.notify()
+            waiting = self._events.get(sink)
+            if waiting is None:
+                self._events[sink] = [event]
+            else:
+                waiting.append(event)
+            if urgent and sink not in self._urgent:
+                self._urgent.add(sink)
+                self._condition.notify()
+
+    async def call(self, act: Act) -> Any:
+        """Runs `act` inside the next group; its result, once it is committed. Raises what it raised, or
+        StoreFull, StoreFailed.
+        """
+        call = _Call(act, self._loop.create_future())
+        with self._condition:
+            if self._is_stopping:
+                raise StoreFailed("The store is closed.")
+            if self._end is not None:
+                raise self._end
+            self._calls.append(call)
+            self._condition.notify()
+        return await call.future
+
+    def forget(self, sink: Sink, seqs: set[int]) -> None:
+        """Takes back events that were refused; called while the thread waits to be heard."""
+        with self._condition:
+            for waiting in (self._kept, self._events):
+                if left := [event for event in waiting.pop(sink, ()) if event.seq not in seqs]:
+                    waiting[sink] = left
+
+    def backlog(self) -> int:
+        """How many events and calls wait, those that were refused and are tried again among them."""
+        with self._condition:
+            logs = (*self._events.values(), *self._kept.values())
+            return sum(map(len, logs)) + len(self._calls)
+
+    # -- the thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            log.critical("THE THREAD THAT WRITES THE DATABASE HAS ENDED: %s", error, exc_info=True)
+            with contextlib.suppress(RuntimeError):  # the loop has ended, too
+                self._loop.call_soon_threadsafe(self._ended, error)
+
+    def _work(self) -> None:
+        connection = self._connect()
+        self._unsettled = sqlite_log.waiting(connection)
+        try:
+            while (group := self._next_group()) is not None:
+                self._in_hand = group
+                self._write_group(connection, group)
+                del group  # while it waits for the next one, this one's events are somebody else's
+        finally:
+            connection.close()
+
+    def _ended(self, error: BaseException) -> None:
+        """On the loop: nobody waits for a thread that is no more."""
+        words = f"The thread that writes the database has ended ({type(error).__name__})."
+        self._end = StoreFailed(words)
+        with self._condition:
+            calls = [*self._in_hand.calls, *self._calls]
+            sinks = [*self._in_hand.events, *self._kept, *self._events]
+            self._calls, self._events, self._kept = [], {}, {}
+        self._refuse(calls, sinks, self._end)
+        self._on_end(words)
+
+    def _next_group(self) -> _Group | None:
+        """Waits for work and for its group to fill, but not for long; None when it is time to stop and
+        nothing is left.
+        """
+        with self._condition:
+            while not (self._events or self._calls or self._is_stopping):
+                if self._kept:
+                    self._condition.wait(RETRY_SECONDS)
+                    break
+                if not self._condition.wait(LOOK_SECONDS):
+                    return _Group({}, [])
+            while not (self._urgent or self._calls or self._is_stopping) and (left := self._left()) > 0:
+                self._condition.wait(left)
+            if self._is_stopping and not (self._events or self._calls or self._kept):
+                return None
+            return self._taken()
+
+    def _left(self) -> float:
+        """Seconds until every event must be written."""
+        return self._since + GROUP_SECONDS - time.monotonic() if self._events else 0.0
+
+    def _taken(self) -> _Group:
+        """What goes into the next group: everything, or the urgent logs' events."""
+        if self._kept or self._calls or self._is_stopping or self._left() <= 0:
+            group = _Group(self._kept, self._calls)
+            for sink, events in self._events.items():
+                group.events.setdefault(sink, []).extend(events)
+            self._kept, self._events, self._calls = {}, {}, []
+        else:
+            urgent = [sink for sink in self._urgent if sink in self._events]
+            group = _Group({sink: self._events.pop(sink) for sink in urgent}, [])
+        self._urgent.clear()
+        return group
+
+    def _write_group(self, connection: sqlite3.Connection, group: _Group) -> None:
+        if not (group.events or group.calls):
+            with contextlib.suppress(StoreFailed):  # who writes next hears of it
+                self._look(connection)
+            return
+        began = time.monotonic()
+        try:
+            self._look(connection)
+            self._commit_somehow(connection, group)
+            self._look(connection)
+        except Exception as error:
+            self._on_commit(time.monotonic() - began, False)
+            self._fail(connection, group, error)
+            return
+        self._on_commit(time.monotonic() - began, True)
+        self._loop.call_soon_threadsafe(_tell, group)
+        if self._unsettled >= SETTLE_ROWS:
+            self._settle(connection)
+        if self._has_large_rows:
+            self._has_large_rows = False
+            sqlite_log.let_go(connection)
+
+    def _commit_somehow(self, connection: sqlite3.Connection, group: _Group) -> None:
+        """As one transaction, or, if something in the group cannot be written, without that."""
+        try:
+            self._commit(connection, group)
+        except Exception as error:
+            if sqlite_log.is_of_the_file(error) and not (group.calls and sqlite_log.is_damage(error)):
+                raise
+            self._commit_apart(connection, group)
+
+    def _commit(self, connection: sqlite3.Connection, group: _Group) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        self._write_events(connection, group.events)
+        for call in group.calls:
+            self._act(connection, call)
+        connection.execute("COMMIT")
+
+    def _commit_apart(self, connection: sqlite3.Connection, group: _Group) -> None:
+        """Event by event, then each call in a transaction of its own, which damage would spoil: what cannot
+        be written hurts nobody else.
+        """
+        _roll_back(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        group.spoiled = self._write_events_apart(connection, group.events)
+        connection.execute("COMMIT")
+        for call in group.calls:
+            try:
+                self._commit(connection, _Group({}, [call]))
+            except Exception as error:
+                if sqlite_log.is_of_the_file(error) and not sqlite_log.is_damage(error):
+                    raise
+                _roll_back(connection)
+                call.error = worded(error)
+
+    def _write_events_apart(
+        self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]
+    ) -> dict[Sink, set[int]]:
+        """Writes every event that can be written; those that cannot, log by log."""
+        spoiled: dict[Sink, set[int]] = {}
+        for sink, events in logs.items():
+            for event in events:
+                connection.execute("SAVEPOINT event")
+                try:
+                    self._write_events(connection, {sink: [event]})
+                except Exception as error:
+                    if sqlite_log.is_of_the_file(error):
+                        raise
+                    log.error("event %d of session %s cannot be stored: %s", event.seq, sink.key, error)
+                    spoiled.setdefault(sink, set()).add(event.seq)
+                    connection.execute("ROLLBACK TO event")
+                connection.execute("RELEASE event")
+        return spoiled
+
+    def _settle(self, connection: sqlite3.Connection) -> None:
+        """Moves rows to their logs; what cannot be moved stays where it is, and is read all the same."""
+        self._unsettled = 0
+        try:
+            _transact(connection, sqlite_log.settle)
+        except Exception as error:
+            log.warning("events were not moved to their logs for now: %s", error)
+            if sqlite_log.is_damage(error):
+                self._settle_apart(connection)
+
+    def _settle_apart(self, connection: sqlite3.Connection) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            for session in sqlite_log.unsettled(connection):
+                with contextlib.suppress(sqlite3.Error):
+                    _transact(connection, functools.partial(sqlite_log.settle_one, session=session))
+
+    def _write_events(self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]) -> None:
+        rows: list[sqlite_log.Row] = []
+        turns: list[tuple[bool, int]] = []
+        projected: list[tuple[Projection, int, Event]] = []
+        watched = _TURN_EDGES | self.projections.keys()
+        for sink, events in logs.items():
+            row_id = self._row_ids.get(sink.key) or self._row_id(connection, sink.key)
+            if row_id is None:
+                continue
+            rows += sqlite_log.rows_of(row_id, events)
+            for event in events:
+                kind = type(event.data)
+                if kind not in watched:
+                    continue
+                if kind in _TURN_EDGES:
+                    turns.append((kind is TurnStarted, row_id))
+                else:
+                    projected.append((self.projections[kind], row_id, event))
+        sqlite_log.append(connection, rows)
+        self._unsettled += len(rows)
+        self._has_large_rows = self._has_large_rows or any(len(row[3]) > LARGE_BYTES for row in rows)
+        for project, row_id, event in projected:
+            project(connection, row_id, event)
+        connection.executemany("UPDATE sessions SET has_open_turn = ? WHERE id = ?", turns)
+
+    def _act(self, connection: sqlite3.Connection, call: _Call) -> None:
+        """Runs a call; what it raises undoes only itself, unless the file is at fault."""
+        call.error = None
+        connection.execute("SAVEPOINT call")
+        try:
+            call.result = call.act(connection)
+        except Exception as error:
+            if sqlite_log.is_of_the_file(error) and sqlite_log.code_of(error) != sqlite3.SQLITE_ERROR:
+                raise
+            call.error = worded(error)
+        if call.error is not None:
+            connection.execute("ROLLBACK TO call")
+        connection.execute("RELEASE call")
+
+    def _row_id(self, connection: sqlite3.Connection, key: str) -> int | None:
+        row = connection.execute("SELECT id FROM sessions WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        self._row_ids[key] = row_id = int(row[0])
+        return row_id
+
+    def drop_row_id(self, key: str) -> None:
+        """A session was deleted; called in the thread, by the call that deletes it."""
+        self._row_ids.pop(key, None)
+
+    def _fail(self, connection: sqlite3.Connection, group: _Group, error: Exception) -> None:
+        """Nothing was written: tells everybody, keeps the events, and waits until they were heard of."""
+        with contextlib.suppress(sqlite3.Error):
+            _roll_back(connection)
+        self._row_ids.clear()
+        words = worded(error)
+        log.error("nothing could be written: %s", error)
+        with self._condition:
+            self._kept = {} if self._is_stopping else group.events
+        if not self._kept and group.events:
+            log.critical("%d events were not written", sum(len(events) for events in group.events.values()))
+        self._heard.clear()
+        self._loop.call_soon_threadsafe(self._refuse, group.calls, list(group.events), words)
+        while not self._heard.wait(HEARD_SECONDS) and not self._is_stopping:
+            log.warning("the loop has not heard for %g s that nothing could be written", HEARD_SECONDS)
+
+    def _refuse(self, calls: list[_Call], sinks: list[Sink], error: GatewayError) -> None:
+        """On the loop: every waiting call and every log hears of the failure."""
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(error)
+        for sink in sinks:
+            sink.refused(error)
+        self._heard.set()
+
+
+def _transact(connection: sqlite3.Connection, act: Act) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        act(connection)
+        connection.execute("COMMIT")
+    finally:
+        _roll_back(connection)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def _tell(group: _Group) -> None:
+    """On the loop: what was committed."""
+    for call in group.calls:
+        if call.future.done():
+            continue
+        if call.error is not None:
+            call.future.set_exception(call.error)
+        else:
+            call.future.set_result(call.result)
+    for sink, events in group.events.items():
+        if spoiled := group.spoiled.get(sink):
+            sink.spoiled(spoiled, StoreFailed("This cannot be stored."))
+        sink.committed(events[-1].seq)
+
+
+def worded(error: Exception) -> GatewayError:
+    """What went wrong in the store, in words that say what to do."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, msgspec.MsgspecError):
+        return StoreFailed(f"A stored event is unreadable: {error}.")
+    if not sqlite_log.is_of_the_file(error):
+        log.error("the store refused something: %s", error, exc_info=error)
+        return StoreFailed(f"This cannot be stored: {error}.")
+    code = sqlite_log.code_of(error)
+    if sqlite_log.is_damage(error):
+        log.critical(
+            "THE DATABASE IS DAMAGED (%s). What is stored where it is not goes on. Look at the disk, make a "
+            "copy of the data directory, and restore the last backup.",
+            error,
+        )
+        return StoreDamaged()
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFull(retry_after_seconds=RETRY_AFTER_SECONDS)
+    if code == sqlite3.SQLITE_READONLY:
+        return StoreFailed(
+            "The data directory cannot be written to.", retry_after_seconds=RETRY_AFTER_SECONDS
+        )
+    if code == sqlite3.SQLITE_IOERR and os.strerror(errno.ENOSPC) in str(error):
+        return StoreFull(retry_after_seconds=RETRY_AFTER_SECONDS)
+    return StoreFailed(f"The database cannot be written: {error}.", retry_after_seconds=RETRY_AFTER_SECONDS)
+
+
+RETRY_AFTER_SECONDS: Final = 5

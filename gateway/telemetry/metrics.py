@@ -1,0 +1,290 @@
+"""What a scrape reads: the families of this gateway, in a registry of its own.
+
+Counters and histograms are moved where something happens, by a plain call; whatever is a number of things
+that exist now is counted on the scrape (`Standing`), so that it cannot drift. No label names a person, a
+tenant or a session, and every label's values come from a bounded list. `docs/metrics.md` says what each
+family means; a test holds the table, the alert rules and the dashboard to what a real scrape gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Literal, get_args
+
+from msgspec import Struct, field
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from gateway.telemetry.recent import Recent
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX: Final = "agent_gateway_"
+OTHER: Final = "other"
+"""The label of a value that is on no list: an agent must not invent series."""
+
+STOP_REASONS: Final = frozenset(
+    {"end_turn", "max_tokens", "max_turn_requests", "refusal", "cancelled", "error"}
+)
+"""ACP's, and ours for a turn that failed."""
+Source = Literal["agent", "model"]
+"""Whose words are read: agents over ACP, the model's endpoint."""
+_MILLISECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_TURNS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+_MODEL: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+"""The buckets that the GenAI semantic conventions recommend, as the row above."""
+
+
+class Readers(Struct):
+    """Open streams of one view."""
+
+    count: int = 0
+    lag: int = 0
+    """Events that they have not sent yet, together."""
+    max_lag: int = 0
+
+
+class Standing(Struct, kw_only=True):
+    """What there is at the moment of a scrape."""
+
+    sessions: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(state, agent) → how many."""
+    workers: dict[str, int] = field(default_factory=dict)
+    """agent → how many."""
+    worker_bytes: dict[str, int] = field(default_factory=dict)
+    turns_running: int = 0
+    queued: int = 0
+    readers: dict[str, Readers] = field(default_factory=dict)
+    store_waiting: int = 0
+    worker_limit: int = 0
+    is_draining: bool = False
+
+
+MCP_OUTCOMES: Final = ("answered", "failed", "refused")
+"""How a request to an MCP server ends; each has a series from the start."""
+
+
+class Tally:
+    """A count that a hot path moves; a scrape reads it."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class Metrics:
+    """The families; see the module."""
+
+    def __init__(self, *, version: str, monotonic: Callable[[], float]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each counter, which nobody reads
+        registry = self.registry = CollectorRegistry()
+        self.events = Tally()
+        self.starts = Recent(monotonic)
+        """Seconds of each start of a worker, with its tenant."""
+        self.first_tokens = Recent(monotonic)
+        self.turns_lately = Recent(monotonic)
+        self.tokens_lately = Recent(monotonic)
+        self.loop_lags = Recent(monotonic, window_seconds=60)
+
+        def counter(name: str, words: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(PREFIX + name, words, labels, registry=registry)
+
+        def histogram(
+            name: str, words: str, labels: tuple[str, ...] = (), buckets: tuple[float, ...] = _SECONDS
+        ) -> Histogram:
+            return Histogram(PREFIX + name, words, labels, registry=registry, buckets=buckets)
+
+        self.spawn_seconds = histogram("spawn_seconds", "Start of a new session's first worker.", ("agent",))
+        self.wake_seconds = histogram("wake_seconds", "Start of a parked session's next worker.", ("agent",))
+        self.park_seconds = histogram("park_seconds", "Stop of a worker that was parked.")
+        self.teardown_seconds = histogram("teardown_seconds", "Stop of a worker, whatever ended it.")
+        self.teardown_processes = counter("teardown_processes", "Processes that ended with their workers.")
+        self.teardown_survivors = counter("teardown_survivors", "Processes that outlived their worker.")
+        self.teardown_bytes = counter("teardown_bytes", "Memory given back by workers that ended.")
+        self.worker_ends = counter("worker_ends", "Workers that ended, by why.", ("reason",))
+        self.worker_cpu = counter("worker_cpu_seconds", "CPU time that workers used.", ("agent",))
+        self.turns = counter("turns", "Turns that ended, by how.", ("outcome",))
+        self.turn_seconds = histogram("turn_seconds", "From a turn's start to its end.", (), _TURNS)
+        self.first_token_seconds = histogram(
+            "time_to_first_token_seconds", "From a turn's start to the first word of its answer."
+        )
+        self.loop_lag = histogram("event_loop_lag_seconds", "How late the event loop was.", (), _MILLISECONDS)
+        self.commit_seconds = histogram(
+            "store_commit_seconds", "A group commit, with its fsync.", (), _MILLISECONDS
+        )
+        self.store_failures = counter("store_failures", "Group commits that failed and are tried again.")
+        self.orphans = counter("orphans_swept", "Processes of the last gateway that this one ended.")
+        self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
+        for outcome in MCP_OUTCOMES:
+            self.mcp_calls.labels(outcome)
+        self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
+        self.odd_values = counter(
+            "odd_values", "Optional values of others that were left out as odd.", ("source",)
+        )
+        for source in get_args(Source):
+            self.odd_values.labels(source)
+        self.errors = counter("errors", "Error answers, by their code.", ("code",))
+        self.requests = counter("http_requests", "Answers, by operation and status class.", _BY_STATUS)
+        self.request_seconds = histogram(
+            "http_request_seconds", "From a request to the head of its answer.", ("operation",)
+        )
+        self.model_seconds = Histogram(
+            "gen_ai_client_operation_duration_seconds",
+            "Model calls of the built-in agent (gen_ai.client.operation.duration).",
+            ("gen_ai_operation_name", "gen_ai_request_model", "error_type"),
+            registry=registry,
+            buckets=_MODEL,
+        )
+        self.model_tokens = Histogram(
+            "gen_ai_client_token_usage",
+            "Tokens of a model call (gen_ai.client.token.usage).",
+            ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_token_type"),
+            registry=registry,
+            buckets=_TOKENS,
+        )
+        self.store_lost = Gauge(
+            PREFIX + "store_lost", "1 while the database is not the file that was opened.", registry=registry
+        )
+        self.disk_free = Gauge(PREFIX + "disk_free_bytes", "Room where the data is.", registry=registry)
+        self.disk_low = Gauge(PREFIX + "disk_low_bytes", "Less room is too little.", registry=registry)
+        self.tasks_up = Gauge(
+            PREFIX + "background_task_up",
+            "1 while it runs, 0 while it waits to start again.",
+            ("task",),
+            registry=registry,
+        )
+        self.task_failures = counter("background_task_failures", "Background tasks that failed.", ("task",))
+        build = Gauge(PREFIX + "build_info", "Always 1; the version.", ("version",), registry=registry)
+        build.labels(version).set(1)
+
+    def disk_seen(self, free: int, low: int) -> None:
+        """How much room there is, and what would be too little."""
+        self.disk_free.set(free)
+        self.disk_low.set(low)
+
+    def task_changed(self, name: str, is_up: bool) -> None:
+        """A background task started, or failed."""
+        self.tasks_up.labels(name).set(int(is_up))
+        self.task_failures.labels(name).inc(0 if is_up else 1)
+
+    def committed(self, seconds: float, is_done: bool) -> None:
+        """A group commit, or a try that failed; called in the writer's thread."""
+        self.commit_seconds.observe(seconds)
+        if not is_done:
+            self.store_failures.inc()
+
+    def store_troubled(self, is_lost: bool) -> None:
+        """The database was taken away underneath, or is back; called in the writer's thread."""
+        self.store_lost.set(is_lost)
+
+    def odd(self, source: Source) -> Callable[[str], None]:
+        """Counts values that were left out of what others said (worker/foreign.py)."""
+        count = self.odd_values.labels(source)
+        return lambda _path: count.inc()
+
+    def turn_ended(self, outcome: str, seconds: float, *, tenant: str) -> None:
+        """A turn is over; `outcome` is its stop reason, or why it was interrupted."""
+        self.turns.labels(outcome).inc()
+        self.turn_seconds.observe(seconds)
+        self.turns_lately.note(1, tenant)
+
+    def first_token(self, seconds: float) -> None:
+        """The first word of an answer."""
+        self.first_token_seconds.observe(seconds)
+        self.first_tokens.note(seconds)
+
+    def worker_started(self, *, agent: str, is_new: bool, seconds: float, tenant: str) -> None:
+        """A worker is ready for its turn."""
+        family = self.spawn_seconds if is_new else self.wake_seconds
+        family.labels(agent).observe(seconds)
+        self.starts.note(seconds, tenant)
+
+    def worker_ended(
+        self, reason: str, *, processes: int, survivors: int, bytes_freed: int, seconds: float
+    ) -> None:
+        """A worker's receipt."""
+        self.worker_ends.labels(reason).inc()
+        self.teardown_processes.inc(processes)
+        self.teardown_survivors.inc(survivors)
+        self.teardown_bytes.inc(bytes_freed)
+        self.teardown_seconds.observe(seconds)
+        if reason == "parked":
+            self.park_seconds.observe(seconds)
+
+    def model_called(self, model: str, seconds: float, *, error: str = "") -> None:
+        """A model call is over; `error` is the slug of its failure."""
+        self.model_seconds.labels("chat", model, error).observe(seconds)
+
+    def tokens_used(self, model: str, *, input_tokens: int, output_tokens: int, tenant: str) -> None:
+        """What a model call, or an agent, says that it used."""
+        self.model_tokens.labels("chat", model, "input").observe(input_tokens)
+        self.model_tokens.labels("chat", model, "output").observe(output_tokens)
+        self.tokens_lately.note(input_tokens + output_tokens, tenant)
+
+    def answered(self, operation: str, status: int, seconds: float) -> None:
+        """The head of an answer was sent."""
+        self.requests.labels(operation, f"{status // 100}xx").inc()
+        self.request_seconds.labels(operation).observe(seconds)
+
+    def exposition(self, standing: Standing) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(_Scrape(self, standing))
+
+
+_BY_STATUS: Final = ("operation", "status")
+
+
+class _Scrape:
+    """The registry and what there is at the moment, as one thing that prometheus_client writes."""
+
+    def __init__(self, metrics: Metrics, standing: Standing) -> None:
+        self._metrics = metrics
+        self._standing = standing
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics.registry.collect()
+        events = CounterMetricFamily(PREFIX + "events", "Events appended to sessions' logs.")
+        events.add_metric([], self._metrics.events.count)
+        yield events
+        yield from _standing(self._standing)
+
+
+def _standing(now: Standing) -> Iterator[Metric]:
+    yield _gauge("sessions", "Sessions in memory.", ("state", "agent"), now.sessions)
+    agents = {(agent,): count for agent, count in now.workers.items()}
+    yield _gauge("workers", "Workers that live.", ("agent",), agents)
+    sizes = {(agent,): size for agent, size in now.worker_bytes.items()}
+    yield _gauge("worker_memory_bytes", "Memory of workers, shared pages by share.", ("agent",), sizes)
+    yield _gauge("worker_limit", "How many workers may live.", (), {(): now.worker_limit})
+    yield _gauge("turns_running", "Turns that run or wait for a person.", (), {(): now.turns_running})
+    yield _gauge("queued_messages", "Messages that wait for a turn.", (), {(): now.queued})
+    views = now.readers.items()
+    yield _gauge("stream_readers", "Open streams.", ("view",), {(v,): r.count for v, r in views})
+    yield _gauge(
+        "stream_lag_events",
+        "Events not sent yet, of all streams.",
+        ("view",),
+        {(v,): r.lag for v, r in views},
+    )
+    yield _gauge(
+        "stream_lag_max_events", "The same, of the slowest.", ("view",), {(v,): r.max_lag for v, r in views}
+    )
+    yield _gauge("store_waiting", "Events and writes that wait for a commit.", (), {(): now.store_waiting})
+    yield _gauge("draining", "1 while no new work is taken.", (), {(): int(now.is_draining)})
+
+
+def _gauge(name: str, words: str, labels: tuple[str, ...], values: Mapping[Any, int]) -> GaugeMetricFamily:
+    """`values`: the labels' values, as a tuple → number."""
+    family = GaugeMetricFamily(PREFIX + name, words, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family

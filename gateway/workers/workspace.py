@@ -1,0 +1,111 @@
+"""A session's files: its HOME and its working directory, shared with no other session, kept until it is
+purged.
+
+Below the data directory, `sessions/KEY/home` and `sessions/KEY/work`, mode 0700, owned by the session's own
+uid where the gateway runs as root. Directories are made when the first worker needs them: a parked session
+costs no inode.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pathlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from gateway.config.tables import WorkersConfig
+from gateway.workers import trees
+
+log = logging.getLogger(__name__)
+
+THREADS: Final = 2
+"""Of their own, so that a session with a million files holds up nothing but the removal of another one."""
+
+
+class Workspaces:
+    """Makes and removes the directories of sessions, and hands out uids."""
+
+    def __init__(self, data_path: pathlib.Path, workers: WorkersConfig) -> None:
+        self._root = data_path / "sessions"
+        self._workers = workers
+        self._next_uid = 0
+        self._taken: set[int] = set()
+        self._has_uids = os.geteuid() == 0
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
+
+    def open(self) -> None:
+        """Makes the root. Raises OSError."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        for path in (self._root.parent, self._root) if self._has_uids else (self._root,):
+            path.chmod(0o711)  # a session's own uid passes through, and lists nothing
+
+    def path(self, key: str) -> pathlib.Path:
+        """The directory of a session."""
+        return self._root / key
+
+    def home(self, key: str) -> str:
+        """The session's HOME."""
+        return str(self._root / key / "home")
+
+    def work(self, key: str) -> str:
+        """The session's working directory."""
+        return str(self._root / key / "work")
+
+    def make(self, key: str, uid: int | None) -> None:
+        """Makes both directories where they are not there yet. Raises OSError (a full disk, say)."""
+        for path in (self._root / key, self._root / key / "home", self._root / key / "work"):
+            if path.is_dir():
+                continue
+            path.mkdir(mode=0o700)
+            if uid is not None:
+                os.chown(path, uid, uid, follow_symlinks=False)
+
+    async def give(self, key: str, uid: int) -> None:
+        """Makes a uid the owner of a session's files, following no link out of them. Raises OSError."""
+        if not (self._root / key).is_dir():
+            return  # made when the first worker needs them
+        await self._in_thread(trees.give, self._root / key, uid)
+
+    async def remove(self, key: str) -> None:
+        """Erases both, following no link out of them. Whatever cannot be erased is logged."""
+        try:
+            await self._in_thread(trees.remove, self._root / key)
+        except OSError as error:
+            log.error("the files of session %s could not all be erased: %s", key, error)
+
+    async def _in_thread(self, act: Callable[..., None], *arguments: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, act, *arguments)
+
+    def take_uid(self) -> int | None:
+        """A uid that no stored session has; None where the gateway is no root, or where all are taken."""
+        if not self._has_uids:
+            return None
+        for _ in range(self._workers.uid_count):
+            uid = self._workers.first_uid + self._next_uid
+            self._next_uid = (self._next_uid + 1) % self._workers.uid_count
+            if uid not in self._taken:
+                self._taken.add(uid)
+                return uid
+        return None
+
+    def worker_uid(self, uid: int | None) -> int | None:
+        """The uid that a worker can be given here: none where the gateway is no root, whatever is stored."""
+        return uid if self._has_uids else None
+
+    def is_worker_uid(self, uid: int) -> bool:
+        """Whether a uid is one that workers run as: of those to hand out, or that a stored session has."""
+        workers = self._workers
+        is_in_range = workers.first_uid <= uid <= workers.first_uid + workers.uid_count
+        return self._has_uids and (is_in_range or uid in self._taken)
+
+    def claim_uids(self, uids: set[int]) -> None:
+        """Stored sessions have these uids."""
+        self._taken |= uids
+
+    def give_back_uid(self, uid: int | None) -> None:
+        """The session of this uid is purged, its files are gone."""
+        if uid is not None:
+            self._taken.discard(uid)

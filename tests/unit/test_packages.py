@@ -1,0 +1,113 @@
+"""Who may import what, beside the layers that import-linter checks (pyproject.toml, `tool.importlinter`): one
+outside library, one package; nothing inside a function; the worker nothing of the gateway.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pathlib
+import subprocess
+import sys
+from typing import Final
+
+import pytest
+
+ROOT: Final = pathlib.Path(__file__).parent.parent.parent
+
+HOMES: Final[dict[str, tuple[str, ...]]] = {
+    "starlette": ("api.", "app", "apps.", "http.", "server."),
+    "sse_starlette": ("api.stream", "server.server"),
+    "prometheus_client": ("telemetry.metrics",),
+    "rich": ("cli.top",),
+    "opentelemetry": ("telemetry.tracing",),
+    "psutil": ("workers.memory", "workers.orphans"),
+    "uvloop": ("__main__", "cli."),
+    "httptools": ("server.protocol",),
+    "uvicorn": ("server.",),
+    "websockets": ("server.websockets",),
+    "aiohttp": ("agents.broker", "auth.oidc", "cli.commands", "client", "egress.caller"),
+    "yarl": ("agents.broker", "egress."),
+    "argon2": ("apps.product_chat.staff",),
+    "jwt": ("auth.tokens",),
+    "itsdangerous": ("auth.tickets",),
+    "sqlite3": (
+        *("stores.sqlite.", "stores.database", "maintenance.backup", "maintenance.erasures"),
+        *("cli.commands", "apps.shop.store_sqlite", "apps.shopping_assistant.retrieval"),
+    ),
+    "mcp": ("api.mcp.server",),
+    "mcp_types": ("api.mcp.server",),
+}
+"""Where an outside library may be imported: names below the package, or how they begin."""
+ANYWHERE: Final = {"msgspec"}
+HEAVY_IN_FUNCTIONS: Final = {"__main__", "telemetry.tracing"}
+"""The command line imports inside functions, so that `--help` is quick; tracing, because it is an extra."""
+SHARED_WITH_THE_WORKER: Final = ("worker.acp", "worker.foreign", "worker.spec")
+
+
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the gateway by its name below the package; a package by its own name."""
+    found = {}
+    for path in sorted((ROOT / "gateway").rglob("*.py")):
+        parts = path.relative_to(ROOT / "gateway").with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+        found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_imports_go_down() -> None:
+    checked = subprocess.run(
+        [pathlib.Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("name", modules())
+def test_an_outside_library_has_one_home(name: str) -> None:
+    for top in {found.partition(".")[0] for found in imported(modules()[name])}:
+        if (top in sys.stdlib_module_names and top not in HOMES) or top in {"gateway", "worker"} | ANYWHERE:
+            continue
+        assert name.startswith(HOMES.get(top, ())), f"{name} must not import {top}"
+
+
+@pytest.mark.parametrize("name", sorted(set(modules()) - HEAVY_IN_FUNCTIONS))
+def test_nothing_is_imported_inside_a_function(name: str) -> None:
+    for node in ast.walk(modules()[name]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert not imported(node), f"{name}.{node.name} imports"
+
+
+def test_the_worker_imports_nothing_of_the_gateway() -> None:
+    for path in (ROOT / "worker").rglob("*.py"):
+        found = [name for name in imported(ast.parse(path.read_text())) if name.startswith("gateway")]
+        assert not found, path
+
+
+def test_of_the_worker_the_gateway_imports_only_the_shared_words() -> None:
+    for name, tree in modules().items():
+        ours = {found for found in imported(tree) if found.startswith("worker")}
+        assert all(found.startswith(SHARED_WITH_THE_WORKER) or found == "worker" for found in ours), name
+
+
+def test_every_module_and_every_package_says_what_it_is() -> None:
+    for name, tree in modules().items():
+        assert ast.get_docstring(tree), name
+
+
+def test_the_top_of_the_package_is_small() -> None:
+    files = [path for path in (ROOT / "gateway").iterdir() if path.is_file()]
+    assert len(files) <= 12, sorted(path.name for path in files)

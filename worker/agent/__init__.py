@@ -1,0 +1,1 @@
+"""The built-in agent: ACP on two pipes, with neither asyncio nor an HTTP client."""

@@ -43,6 +43,6 @@ async def test_every_configuration_is_one(tmp_path: pathlib.Path) -> None:
 
 
 async def test_every_route_of_the_page_is_there() -> None:
-    described = (ROOT / "gateway" / "api" / "shopping.py").read_text()
+    described = (ROOT / "gateway" / "apps" / "shopping_assistant" / "face.py").read_text()
     for route in re.findall(r"`(?:GET|POST|DELETE) (/[a-z/{}]+)", PAGE):
         assert route.replace("{id}", "{session_id}") in described, route

@@ -48,7 +48,7 @@ async def test_a_child_imports_nothing_that_its_parent_had_not(profile: Profile)
     """Each module that a child imports is paid for once a session instead of once."""
     script = (
         "import sys; sys.path += sys.argv[2:]; import os, worker.forkserver.server as server\n"
-        "from worker import agent\n"
+        "from worker.agent import agent\n"
         "serve = agent.main\n"
         "def main(*fds):\n"
         "    code = serve(*fds)\n"

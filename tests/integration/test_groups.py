@@ -322,7 +322,8 @@ async def test_the_doctor_says_what_holds(tmp_path: pathlib.Path, counting: Coun
 
 DIVIDES: Final = """
 import os, signal, sys
-from worker import hierarchies, kernel
+from worker.forkserver import hierarchies
+from worker.sandbox import kernel
 own, controllers, name = sys.argv[1], tuple(sys.argv[2].split(",")), "agent-gateway-test"
 with open(own + "/cgroup.procs", "w") as file: file.write("0")
 text, mounts = open("/proc/self/cgroup").read(), open("/proc/self/mountinfo").read()

@@ -19,7 +19,7 @@ ROOT: Final = pathlib.Path(__file__).parents[2]
 LESSER: Final = """
 import ctypes, os, sys
 sys.path.insert(0, {root!r})
-from worker import kernel
+from worker.sandbox import kernel
 def write(path, text):
     with open(path, "w") as file: file.write(text)
 uid, gid = os.geteuid(), os.getegid()

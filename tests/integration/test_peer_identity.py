@@ -219,7 +219,7 @@ def test_what_must_not_be_served_where_nothing_tells_agents_apart(
 DEAF: Final = f"""
 import ctypes, os, sys
 sys.path.insert(0, {str(ROOT)!r})
-from worker import kernel, seccomp
+from worker.sandbox import kernel, seccomp
 no_netlink = seccomp._instruction(0x15, 16, 0, 1) + seccomp._answer(97)
 code = seccomp._instruction(0x20, 0) + seccomp._by_argument(seccomp._SOCKET, 0, no_netlink)
 code += seccomp._instruction(6, 0x7FFF0000)
@@ -233,7 +233,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 BLIND: Final = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
-from worker import kernel
+from worker.sandbox import kernel
 kernel.unshare(kernel.CLONE_NEWNS)
 kernel.mount("", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
 kernel.mount("proc", "/proc", "proc", 0, "hidepid=2")

@@ -33,7 +33,12 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "itsdangerous": ("auth.tickets",),
     "sqlite3": (
         *("stores.sqlite.", "stores.database", "maintenance.backup", "maintenance.erasures"),
-        *("cli.commands", "apps.shop.store_sqlite", "apps.shopping_assistant.retrieval"),
+        *(
+            "cli.commands",
+            "apps.product_chat.store_sqlite",
+            "apps.shop.store_sqlite",
+            "apps.shopping_assistant.retrieval",
+        ),
     ),
     "mcp": ("api.mcp.server",),
     "mcp_types": ("api.mcp.server",),

@@ -102,12 +102,12 @@ def test_directories_without_permissions_are_removed_and_counted_by_an_ordinary_
         (top / f"{mode:o}" / "below").chmod(mode)
         (top / f"{mode:o}").chmod(mode)
     program = (
-        "import os, sys; sys.path.insert(0, sys.argv[2]); from gateway import trees; "
+        "import os, sys; sys.path.insert(0, sys.argv[2]); from gateway.workers import trees; "
         f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); "
         "m = trees.Measure(100); trees.walk(sys.argv[1], m); "
         "trees.remove(sys.argv[1]); print(m.files, m.apparent_bytes, os.path.exists(sys.argv[1]))"
     )
-    root = str(pathlib.Path(trees.__file__).parents[1])
+    root = str(pathlib.Path(trees.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", program, str(top), root], capture_output=True, text=True, check=False
     )

@@ -1,6 +1,4 @@
-"""Composition: the one file that knows everything. Builds the parts, opens and closes them in order, and
-gives every error its status.
-"""
+"""Composition: the one file that knows everything. Builds the parts, opens and closes them in order."""
 
 from __future__ import annotations
 
@@ -96,64 +94,6 @@ log = logging.getLogger(__name__)
 
 USE_SECONDS: Final = 5.0
 """How often what was used is written down, and the disk is looked at."""
-
-STATUSES: Final[dict[type[errors.GatewayError], int]] = {
-    errors.BadRequest: 400,
-    errors.InvalidField: 422,
-    errors.MalformedSessionId: 422,
-    errors.WrongMediaType: 415,
-    errors.BodyTooLarge: 413,
-    errors.RequestTimeout: 408,
-    errors.MessageTooLong: 413,
-    errors.UnknownAgent: 422,
-    errors.IdempotencyMismatch: 422,
-    errors.RouteNotFound: 404,
-    errors.MethodNotAllowed: 405,
-    errors.SessionNotFound: 404,
-    errors.SessionExists: 409,
-    errors.SessionEnded: 409,
-    errors.SessionBusy: 409,
-    errors.QueueFull: 429,
-    errors.ConversationFull: 409,
-    errors.PermissionNotPending: 409,
-    errors.ProductNotFound: 404,
-    errors.NotInCart: 404,
-    errors.NotForSale: 409,
-    errors.CartLimit: 409,
-    errors.CartEmpty: 409,
-    errors.CartFull: 409,
-    errors.PreferencesTooLarge: 413,
-    errors.AnswerFailed: 502,
-    errors.AnswerDropped: 409,
-    errors.Unauthorized: 401,
-    errors.Forbidden: 403,
-    errors.CsrfMissing: 403,
-    errors.TenantDisabled: 403,
-    errors.KeyNotFound: 404,
-    errors.ShareNotFound: 404,
-    errors.SignInFailed: 401,
-    errors.InvalidInput: 400,
-    errors.UnknownProduct: 404,
-    errors.ChatNotFound: 404,
-    errors.ChatClosed: 400,
-    errors.ChatIdTaken: 409,
-    errors.AdminNeeded: 403,
-    errors.WrongPassword: 401,
-    errors.AgentConnection: 403,
-    errors.ForbiddenHost: 403,
-    errors.ForbiddenOrigin: 403,
-    errors.RateLimited: 429,
-    errors.QuotaExceeded: 429,
-    errors.TooManyStreams: 429,
-    errors.SessionLimit: 503,
-    errors.WorkerLimit: 503,
-    errors.Draining: 503,
-    errors.StoreFull: 507,
-    errors.StoreFailed: 503,
-    errors.StoreDamaged: 500,
-    errors.BrokenInvariant: 500,
-}
-"""The status of every error; a test checks that every leaf has one."""
 
 
 class Gateway:
@@ -388,7 +328,6 @@ class Gateway:
         app.add_middleware(
             Guard,
             config=lambda: self.config,
-            statuses=STATUSES,
             rates=rates,
             metrics=metrics,
             audit=services.audit,

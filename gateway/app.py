@@ -32,17 +32,20 @@ from gateway.api.operators import AdminFace
 from gateway.api.readiness import Readiness
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
+from gateway.apps.product_chat import store_sqlite as product_chat_tables
 from gateway.apps.product_chat.catalogue import Products, products_of
 from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.rest import ProductsFace
 from gateway.apps.product_chat.sockets import ProductSockets
 from gateway.apps.product_chat.staff import StaffFace
 from gateway.apps.product_chat.stats import SocketStats
-from gateway.apps.product_chat.store import ProductStore
+from gateway.apps.product_chat.store import MemoryProducts, ProductStore
 from gateway.apps.product_chat.store_sqlite import SqliteProducts
 from gateway.apps.product_chat.visitors import ChatKeys
+from gateway.apps.shop import store_sqlite as shop_tables
 from gateway.apps.shop.cart import Shop, bounds_of
 from gateway.apps.shop.catalog import SHIPPED, Catalogue
+from gateway.apps.shop.store import Bounds, ShopStore
 from gateway.apps.shop.store_memory import MemoryShopStore
 from gateway.apps.shop.store_sqlite import SqliteShopStore
 from gateway.apps.shop.tools import ShopTools
@@ -73,10 +76,9 @@ from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Services
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.starts import StartQueue
+from gateway.stores import opening
 from gateway.stores.contract import Store
-from gateway.stores.credentials import CredentialStore
 from gateway.stores.memory.store import MemoryStore
-from gateway.stores.sqlite.credentials import SqliteCredentials
 from gateway.stores.sqlite.store import SqliteStore
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
@@ -112,19 +114,22 @@ class Gateway:
             on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
             tasks=self.tasks,
         )
-        store, credentials, self._products = _stores(
-            config, on_commit=metrics.committed, on_trouble=metrics.store_troubled
-        )
         self.failed = asyncio.Event()
         """Set when it cannot go on; whoever serves it ends it."""
-        if isinstance(store, SqliteStore):
-            store.on_end = self._on_store_end
+        store = open_store(
+            config,
+            on_commit=metrics.committed,
+            on_trouble=metrics.store_troubled,
+            on_end=self._on_store_end,
+        )
+        credentials = store.credentials
+        self._products = open_products(store)
         monotonic, wall_ms = time.monotonic, _wall_ms
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
         self.quotas = Quotas(
             lambda: self.config,
-            credentials,
+            store.usage,
             monotonic=monotonic,
             wall_ms=wall_ms,
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
@@ -351,7 +356,7 @@ class Gateway:
             services.workspaces.open()
             await services.store.open()
             stack.push_async_callback(services.store.close)
-            services.workspaces.claim_uids(await services.store.taken_uids())
+            services.workspaces.claim_uids(await services.store.sessions.taken_uids())
             await self._open_credentials()
             stack.push_async_callback(self._http.close)
             await services.spawner.open()
@@ -386,7 +391,7 @@ class Gateway:
         self.tickets.revoked = await self._credentials.revocations()
         await self.keys.open()
         await self.desk.open()
-        await self.quotas.open(await self.services.store.totals())
+        await self.quotas.open(await self.services.store.sessions.totals())
 
     async def _close_brokers(self) -> None:
         for broker in (*self._old_brokers, self.services.broker):
@@ -412,37 +417,53 @@ def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def open_store(config: Config) -> Store:
-    """The store that the configuration names; it is not opened yet."""
-    return _stores(config)[0]
+MIGRATIONS: Final = (shop_tables.MIGRATIONS, product_chat_tables.MIGRATIONS)
+"""Of the applications' tables, in the order in which they are applied."""
 
 
-def _stores(
+def open_store(
     config: Config,
     *,
     on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
     on_trouble: Callable[[bool], None] = lambda _is_lost: None,
-) -> tuple[Store, CredentialStore, ProductStore]:
-    limits = config.limits
-    if config.store == "memory://":
-        memory = MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
-        return memory, memory.credentials, memory.products
-    sqlite = SqliteStore(config.database_path, on_commit=on_commit, on_trouble=on_trouble)
-    return sqlite, SqliteCredentials(sqlite), SqliteProducts(sqlite)
+    on_end: Callable[[str], None] = lambda _words: None,
+) -> Store:
+    """The store that the configuration names; it is not opened yet."""
+    options = opening.Options(
+        migrations=MIGRATIONS,
+        max_events=config.limits.events_per_session,
+        max_bytes=config.limits.event_bytes_per_session,
+        on_commit=on_commit,
+        on_trouble=on_trouble,
+        on_end=on_end,
+    )
+    return opening.open_store(config.store or config.database_path, options)
+
+
+def open_products(store: Store) -> ProductStore:
+    """The product chats in a store."""
+    if isinstance(store, SqliteStore):
+        return SqliteProducts(store)
+    if isinstance(store, MemoryStore):
+        return MemoryProducts(store)
+    raise TypeError(f"no product chats in a {type(store).__name__}")
+
+
+def open_carts(store: Store, *, bounds: Bounds) -> ShopStore:
+    """The shop's tables in a store."""
+    if isinstance(store, SqliteStore):
+        return SqliteShopStore(store, bounds=bounds)
+    if isinstance(store, MemoryStore):
+        return MemoryShopStore(bounds=bounds)
+    raise TypeError(f"no carts in a {type(store).__name__}")
 
 
 def open_shop(config: Config, store: Store) -> Shop:
-    """The shop over a store: in the same file, or in memory like it."""
+    """The shop over a store."""
     directory = pathlib.Path(config.shop.stores_dir).expanduser() if config.shop.stores_dir else SHIPPED
-    bounds = bounds_of(config.shop)
-    carts = (
-        SqliteShopStore(store, bounds=bounds)
-        if isinstance(store, SqliteStore)
-        else MemoryShopStore(bounds=bounds)
-    )
     return Shop(
         Catalogue(directory, monotonic=time.monotonic),
-        carts,
+        open_carts(store, bounds=bounds_of(config.shop)),
         config.shop,
         wall_ms=_wall_ms,
     )

@@ -113,7 +113,7 @@ class ChatFace:
         self._waiting = Gauge(self._limits.waiting_streams_per_owner)
         self._unnamed: dict[str, list[Stream]] = {}
         self._readers: dict[Stream, str] = {}
-        self._idempotency = Idempotency(services.store, wall_ms=services.wall_ms)
+        self._idempotency = Idempotency(services.store.idempotency, wall_ms=services.wall_ms)
 
     def readers(self) -> dict[str, Readers]:
         """The open streams of each view."""
@@ -216,7 +216,7 @@ class ChatFace:
         agent = None
         if session_id is not None:
             known = self._manager.get(owner, session_id)
-            record = known.record if known else await self._services.store.find_session(owner, session_id)
+            record = known.record if known else await self._services.store.sessions.find(owner, session_id)
             if record is None and cursor > 0 and await self._is_over(owner, session_id, cursor):
                 return Response(status_code=204)
             agent = record.agent if record is not None else None

@@ -97,7 +97,7 @@ class SessionsFace:
     def __init__(self, manager: SessionManager, services: Services) -> None:
         self._manager = manager
         self._services = services
-        self._idempotency = Idempotency(services.store, wall_ms=services.wall_ms)
+        self._idempotency = Idempotency(services.store.idempotency, wall_ms=services.wall_ms)
 
     def operations(self) -> list[Operation]:
         """Sessions as operations."""
@@ -309,7 +309,7 @@ class SessionsFace:
         session_id, owner = self._path_id(request), principal_of(request).owner
         session = self._manager.get(owner, session_id)
         record = (
-            session.fresh_record() if session else await self._services.store.find_session(owner, session_id)
+            session.fresh_record() if session else await self._services.store.sessions.find(owner, session_id)
         )
         if record is None:
             raise SessionNotFound(session_id=session_id)

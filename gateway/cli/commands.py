@@ -45,7 +45,8 @@ from gateway.maintenance.lock import holder, is_held
 from gateway.server.operators_socket import address, read_token
 from gateway.server.server import listen, running
 from gateway.sights import OwnedSession
-from gateway.stores.sqlite.store import damage, numbered, schema_version
+from gateway.stores.sqlite.file import damage
+from gateway.stores.sqlite.schema import newest, schema_version
 from gateway.telemetry import terminal
 from gateway.workers.peer_identity import PeerIdentity
 from gateway.workers.walls import WalledSpawner, counting_words
@@ -275,7 +276,7 @@ async def _gateway(config: Config, *, owner: str | None = None) -> AsyncIterator
 def _check_there(config: Config) -> None:
     """Raises NothingThere if a gateway of our own would begin with an empty store."""
     data = config.data_path
-    if config.store == "memory://":
+    if config.is_in_memory:
         raise NothingThere(f"no gateway runs on {data}, and a store in memory is gone with its gateway")
     if not config.database_path.exists():
         raise NothingThere(
@@ -430,15 +431,14 @@ def _data_directory(config: Config) -> list[tuple[bool, str]]:
 
 
 def _database(path: pathlib.Path) -> list[tuple[bool, str]]:
-    newest = numbered()[-1][0]
     if not path.exists():
         return [(True, f"database {path}: none yet")]
     try:
         version = schema_version(path)
     except sqlite3.Error as error:
         return [(False, f"database {path}: {error}")]
-    words = f"database {path}: schema {version}, this program's is {newest}"
-    findings = [(version <= newest, words)]
+    words = f"database {path}: schema {version}, this program's is {newest()}"
+    findings = [(version <= newest(), words)]
     if (wrong := damage(path)) is not None:
         findings.append((False, f"database {path} is DAMAGED: {wrong}. Restore a backup, look at the disk"))
     aside = sorted(path.parent.glob(f"{path.name}.damaged-*[0-9]"))

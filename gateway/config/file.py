@@ -22,6 +22,7 @@ from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import (
     ALWAYS_THERE,
     SQLITE_SCHEME,
+    STORE_SCHEMES,
     TOOL_SETS,
     AgentConfig,
     Config,
@@ -361,6 +362,21 @@ def _homeless(path: str) -> str:
     return f"{path}: there is no home directory that ~ could mean; write the whole path"
 
 
+def _store(config: Config) -> list[str]:
+    if not config.store or config.is_in_memory:
+        return []
+    if config.store.startswith(SQLITE_SCHEME) and config.store.removeprefix(SQLITE_SCHEME).strip("/"):
+        return []
+    scheme, separator, _ = config.store.partition(":")
+    return [unknown_store(scheme if separator and scheme not in STORE_SCHEMES else "")]
+
+
+def unknown_store(scheme: str) -> str:
+    """What to say of a store of no known kind; no more of its URL, which may hold a password."""
+    known = " or ".join(STORE_SCHEMES.values())
+    return f"store: no kind of store is called {scheme!r}: {known}" if scheme else f"store: {known}"
+
+
 def _contradictions(config: Config) -> list[str]:
     """Values that are of the right type and still cannot be."""
     mistakes = [
@@ -374,8 +390,7 @@ def _contradictions(config: Config) -> list[str]:
         if name not in (*ALWAYS_THERE, *config.agents)
     ]
     mistakes += _tools(config) + _products(config) + _egress(config)
-    if config.store not in ("", "memory://") and not config.store.startswith(SQLITE_SCHEME):
-        mistakes.append("store: sqlite:///FILE or memory://")
+    mistakes += _store(config)
     mistakes += _walls(config) + _auth(config) + _tenants(config) + _negatives(config)
     if config.sessions.sweep_interval_seconds == 0:
         mistakes.append("sessions.sweep_interval_seconds: must be more than 0")

@@ -34,6 +34,8 @@ DEFAULT_TENANT: Final = "default"
 """The tenant that is always there."""
 
 SQLITE_SCHEME: Final = "sqlite:///"
+STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
+"""What `store` may begin with, and how it is written."""
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -493,6 +495,11 @@ class Config(Table, frozen=True, kw_only=True):
     """Where sessions keep their files; empty: the user's data home."""
     store: str = ""
     """`sqlite:///FILE` or `memory://`; empty: gateway.db in the data directory."""
+
+    @property
+    def is_in_memory(self) -> bool:
+        """True if everything that is stored is gone with its gateway."""
+        return self.store in ("memory:", "memory://")
 
     @property
     def database_path(self) -> pathlib.Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -19,5 +19,5 @@ class Database(Protocol):
     def read(self, act: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
         """In the thread that reads; it sees everything that was committed before."""
 
-    def write(self, act: Callable[[sqlite3.Connection], Any]) -> Awaitable[Any]:
+    def write(self, act: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
         """In the thread that writes; nothing else writes meanwhile."""

@@ -14,13 +14,13 @@ from starlette.requests import HTTPConnection
 
 from gateway.api.mcp.conversation import MalformedConversation, Origin, checked_id, mint
 from gateway.api.mcp.server import serve_stdio
-from gateway.app import open_shop, open_store
+from gateway.app import MIGRATIONS, open_shop, open_store
 from gateway.apps.shop.tools import ShopTools
 from gateway.config.tables import Config
 from gateway.errors import GatewayError, StoreFailed
 from gateway.maintenance.lock import is_held
 from gateway.principal import LOCAL
-from gateway.stores.sqlite.store import numbered, schema_version
+from gateway.stores.sqlite.schema import is_current
 from gateway.telemetry import terminal
 
 
@@ -56,9 +56,9 @@ async def _serve(config: Config, conversation: str) -> None:
 def _check_version(config: Config) -> None:
     """Never migrates a file under a gateway that runs."""
     path = config.database_path
-    if not is_held(config.data_path) or config.store == "memory://" or not path.exists():
+    if not is_held(config.data_path) or config.is_in_memory or not path.exists():
         return
-    if schema_version(path) != numbered()[-1][0]:
+    if not is_current(path, MIGRATIONS):
         raise StoreFailed(
             "The gateway that runs is of another version than this program: restart it, then try again."
         )

@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from gateway.events import facts as ev
 from gateway.principal import tenant_of
-from gateway.stores.contract import SessionRecord
+from gateway.stores.memory.store import MemoryStore
+from gateway.stores.sessions import SessionRecord
 
 
 class ProductSession(Struct, frozen=True, kw_only=True):
@@ -94,10 +95,11 @@ class ProductStore(Protocol):
 
 
 class MemoryProducts:
-    """`ProductStore` in dictionaries; `record_of` knows the session of a key while there is one."""
+    """`ProductStore` in dictionaries, beside the sessions that it is told of."""
 
-    def __init__(self, record_of: Callable[[str], SessionRecord | None]) -> None:
-        self._record_of = record_of
+    def __init__(self, store: MemoryStore) -> None:
+        self._record_of: Callable[[str], SessionRecord | None] = store.sessions.of_key
+        store.logs.projectors.append(self)
         self._chats: dict[str, ProductSession] = {}
         self._messages: dict[int, list[ProductMessage]] = {}
         self._last_chat = 0

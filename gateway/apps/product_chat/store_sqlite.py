@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pathlib
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.apps.product_chat.store import PROJECTED, ProductMessage, ProductSession
 from gateway.events import facts as ev
+from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite.store import SqliteStore
+
+MIGRATIONS: Final = Migrations("product_chat", pathlib.Path(__file__).parent / "migrations")
 
 _CHAT: Final = (
     "c.id, c.session_id, s.owner, s.session_id AS record_id, c.tenant, c.product_id, c.product_name,"

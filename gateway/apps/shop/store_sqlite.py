@@ -1,7 +1,8 @@
-"""The shop's tables in the gateway's SQLite file (migrations/0003_shop.sql)."""
+"""The shop's tables in the gateway's SQLite file (migrations/)."""
 
 from __future__ import annotations
 
+import pathlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -26,7 +27,9 @@ from gateway.apps.shop.store import (
 )
 from gateway.errors import CartFull, CartLimit, PreferencesTooLarge, SessionLimit
 from gateway.stores.database import Database
+from gateway.stores.migrations import Migrations
 
+MIGRATIONS: Final = Migrations("shop", pathlib.Path(__file__).parent / "migrations")
 _ALIVE: Final = "owner = ? AND conversation = ? AND expires_at > ?"
 _COUNTS: Final = ", ".join(USES)
 PURGE_BATCH: Final = 1_000

@@ -458,7 +458,7 @@ class ShoppingFace:
             return
         if self._manager.get(key.owner, key.conversation) is not None:
             return
-        if await self._services.store.find_session(key.owner, key.conversation) is None:
+        if await self._services.store.sessions.find(key.owner, key.conversation) is None:
             raise SessionNotFound(session_id=key.conversation)
 
     def _shown(self, key: ShopKey, cart: Cart) -> dict[str, Any]:

@@ -152,6 +152,7 @@ ROOMS: Final[dict[str, tuple[str, ...]]] = {
     "yarl": ("broker", "egress.caller", "egress.mcp_client"),
     "argon2": ("api.product_staff",),
     "jwt": ("tokens",),
+    "cryptography": ("tokens",),
     "itsdangerous": ("tickets",),
     "sqlite3": (
         *("backup", "stores.sqlite", "stores.sqlite_log", "stores.database", "stores.writer", "commands"),

@@ -213,6 +213,7 @@ class Gateway:
                     own_url=lambda: self.services.own_url,
                 ),
                 on_outcome=lambda outcome: metrics.mcp_calls.labels(outcome).inc(),
+                on_odd=metrics.odd("mcp"),
             ),
             metrics=metrics,
             usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
@@ -277,7 +278,13 @@ class Gateway:
         if "jwt" not in config.auth.modes:
             return None
         services = self.services
-        return verifier_of(config.jwt, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
+        return verifier_of(
+            config.jwt,
+            self._http,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            on_odd=services.metrics.odd("issuer"),
+        )
 
     def reload(self) -> Reloaded:
         """Reads the configuration again and takes over what can change while it runs; no stream ends.
@@ -318,7 +325,13 @@ class Gateway:
         if "oidc" not in config.auth.modes:
             return None
         services = self.services
-        return Provider(config.oidc, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
+        return Provider(
+            config.oidc,
+            self._http,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            on_odd=services.metrics.odd("issuer"),
+        )
 
     def _asgi(self) -> Starlette:
         services, metrics = self.services, self.services.metrics

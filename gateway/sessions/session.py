@@ -52,6 +52,7 @@ class Session(SessionVerbs):
         self.log.begin_above(above)
         await self.log.load()
         self.fold.session_id = self.record.session_id  # of an adopted session it may be another
+        self._end_lost_permissions()
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._is_loaded = True
@@ -75,6 +76,14 @@ class Session(SessionVerbs):
         if self._queue.hold() and not self.fold.is_held:
             words = held_words(len(self._queue))
             self.log.append(self._queue.event(), self._notice("info", "queue_held", words), durable=True)
+
+    def _end_lost_permissions(self) -> None:
+        """The agent that asked is gone with the gateway: nobody waits for these answers any more."""
+        answers = [
+            ev.PermissionAnswered(permission_id, "cancelled") for permission_id in self.fold.permissions
+        ]
+        if answers:
+            self.log.append(*answers, durable=True)
 
     def _end_lost_turn(self, turn_id: str) -> None:
         """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""

@@ -176,9 +176,9 @@ async def with_sign_in(
         yield running
 
 
-async def _signed_in(browser: Any, *, after: str = "/") -> Any:
+async def _signed_in(browser: Any, *, after: str = "/", **query: str) -> Any:
     """Follows the redirects of a sign-in as a browser does; the last answer."""
-    start = await ask(browser, "GET", "/api/auth/oidc/start", params={"next": after})
+    start = await ask(browser, "GET", "/api/auth/oidc/start", params={"next": after, **query})
     assert start.status == 302
     async with browser.get(start.headers["Location"], allow_redirects=False) as answer:
         back = answer.headers["Location"]
@@ -207,6 +207,42 @@ async def test_somebody_signs_in_and_brings_their_sessions(
         assert (await ask(browser, "POST", "/api/auth/sign-out", {"everywhere": True})).status == 204
         assert (await ask(other, "GET", "/api/me")).body["kind"] == "visitor"
     assert SECRET not in gateway.log()
+
+
+async def test_links_are_kept_through_the_provider_by_choice_alone(
+    with_sign_in: RunningGateway, provider: Issuer
+) -> None:
+    gateway, origin = with_sign_in, {"Origin": with_sign_in.url}
+    choices = {"true": 200, "1": 200, "True": 200, "false": 404, "0": 404, "": 404, "yes": 404, None: 404}
+    for number, (choice, status) in enumerate(choices.items()):
+        provider.user = f"user-{number}"
+        async with gateway.caller(**origin) as browser, gateway.caller() as reader:
+            said = {"session_id": "mine", "message": "/echo before"}
+            assert (await ask(browser, "POST", "/api/chat?wait=20", said)).status == 200
+            share = (await ask(browser, "POST", "/api/sessions/mine/shares", {})).body
+            shared = f"/api/shared/{share['token']}"
+            assert (await ask(reader, "GET", shared)).status == 200
+            query = {} if choice is None else {"keep_shares": choice}
+            assert (await _signed_in(browser, **query)).status == 302
+            assert (await ask(browser, "GET", "/api/me")).body["subject"] == provider.user
+            assert (await ask(reader, "GET", shared)).status == status, choice
+            listed = (await ask(browser, "GET", "/api/sessions/mine/shares")).body["shares"]
+            assert [one["share_id"] for one in listed] == [share["share_id"]] * (status == 200), choice
+
+
+async def test_the_callback_cannot_choose_to_keep_links(
+    with_sign_in: RunningGateway, provider: Issuer
+) -> None:
+    gateway = with_sign_in
+    async with gateway.caller(Origin=gateway.url) as browser, gateway.caller() as reader:
+        said = {"session_id": "mine", "message": "/echo before"}
+        assert (await ask(browser, "POST", "/api/chat?wait=20", said)).status == 200
+        share = (await ask(browser, "POST", "/api/sessions/mine/shares", {})).body
+        start = await ask(browser, "GET", "/api/auth/oidc/start")
+        async with browser.get(start.headers["Location"], allow_redirects=False) as answer:
+            back = answer.headers["Location"]
+        assert (await ask(browser, "GET", f"{back}&keep_shares=true")).status == 302
+        assert (await ask(reader, "GET", f"/api/shared/{share['token']}")).status == 404
 
 
 async def test_a_sign_in_leads_to_no_other_site(with_sign_in: RunningGateway) -> None:

@@ -370,6 +370,23 @@ async def test_when_the_clock_jumps_no_session_and_no_turn_ends(
         assert "reaped" not in gateway.log()
 
 
+async def test_what_an_agent_asked_before_a_kill_waits_no_longer(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        await gateway.send("s", "/permission May I?")
+        async with open_stream(gateway.http, "s") as stream:
+            asked = await stream.until_event("permission_asked")
+        os.kill(gateway.pid, signal.SIGKILL)
+        await gateway.process.wait()
+    async with running_gateway(tmp_path) as gateway:
+        state = await gateway.state("s")
+        assert (state["is_processing"], state["pending_permission"]) == (False, None)
+        async with open_stream(gateway.http, "s") as stream:
+            answered = await stream.until_event("permission_answered")
+            assert answered.data["permission_id"] == asked.data["permission_id"]
+            assert answered.data["outcome"] == "cancelled"
+        assert (await gateway.chat("s", "/echo and on"))["messages"][-1]["content"] == "and on"
+
+
 async def test_a_kill_between_acceptance_and_the_worker_leaves_words(tmp_path: pathlib.Path) -> None:
     history = History()
     async with running_gateway(tmp_path) as gateway:

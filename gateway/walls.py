@@ -151,6 +151,11 @@ class WalledSpawner:
         return self._link.workers if self._link is not None else []
 
     @property
+    def shares_network(self) -> bool:
+        """Whether any worker shares the machine's network."""
+        return self._link is not None and self._link.shares_network
+
+    @property
     def group_ids(self) -> set[int]:
         """The control groups of version 2 of all workers of which something may live."""
         return self._link.group_ids if self._link is not None else set()

@@ -62,7 +62,7 @@ FLOORS: Final[dict[str, int]] = {
 }  # fmt: skip
 
 SAME_FLOOR: Final = {
-    ("chat", "events"), ("chat", "lifecycle"), ("config_file", "addresses"),
+    ("chat", "events"), ("events", "worker.acp"), ("chat", "lifecycle"), ("config_file", "addresses"),
     ("config_file", "egress.addresses"), ("config_file", "known_agents"), ("agent_help", "agent"),
     ("egress.caller", "egress.lookup"),
     ("egress.mcp_client", "egress.caller"),

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import pathlib
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -154,6 +155,21 @@ async def test_the_same_server_speaks_over_stdio(tmp_path: pathlib.Path, mode: s
 
 
 @pytest.mark.asyncio(loop_scope="function")
+def answers(server: StdioServerParameters, sent: list[dict[str, Any]], *, count: int) -> list[str]:
+    """So many lines of a server, after all of these messages."""
+    command = [server.command, *server.args]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=server.cwd, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"".join(json.dumps(message).encode() + b"\n" for message in sent))
+        process.stdin.flush()
+        said = [process.stdout.readline().decode() for _ in range(count)]
+        assert process.communicate(timeout=WAIT_SECONDS)[0] == b""
+    assert process.returncode == 0
+    return said
+
+
 @pytest.mark.asyncio(loop_scope="function")
 async def test_over_stdio_a_message_is_one_line_to_clients_that_split_by_unicodes_rules(
     tmp_path: pathlib.Path,
@@ -165,22 +181,7 @@ async def test_over_stdio_a_message_is_one_line_to_clients_that_split_by_unicode
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},
     ]
-    server = stdio(tmp_path)
-    process = await asyncio.create_subprocess_exec(
-        server.command,
-        *server.args,
-        cwd=server.cwd,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    for message in sent:
-        process.stdin.write(json.dumps(message).encode() + b"\n")
-    said = [(await process.stdout.readline()).decode() for _ in range(2)]
-    rest, _ = await process.communicate()
-    assert rest == b""
-    assert process.returncode == 0
+    said = await asyncio.to_thread(answers, stdio(tmp_path), sent, count=2)
     assert [len(line.splitlines()) for line in said] == [1, 1]
     assert LINE_ENDS in json.loads(said[1])["error"]["message"]
 

@@ -16,6 +16,8 @@ from typing import Final, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from worker.acp import in_one_line as in_one_line
+
 Sender = Literal["user", "agent", "system"]
 
 
@@ -495,25 +497,6 @@ def at_most(events: list[Event], max_bytes: int) -> list[Event]:
         if size > max_bytes and index:
             return events[:index]
     return events
-
-
-def in_one_line(json: bytes) -> bytes:
-    """JSON that is framed by lines, with what Unicode counts as their ends escaped: U+2028, U+2029, U+0085.
-
-    Clients that split text into lines by Unicode's rules would cut a value in two.
-    """
-    if json.isascii():
-        return json
-    for raw, escape in _LINE_ENDS:
-        json = json.replace(raw, escape)
-    return json
-
-
-_LINE_ENDS: Final = (
-    ("\u2028".encode(), b"\\u2028"),
-    ("\u2029".encode(), b"\\u2029"),
-    ("\u0085".encode(), b"\\u0085"),
-)
 
 
 def iso(milliseconds: int) -> str:

@@ -40,6 +40,7 @@ FAILED_WORDS = (
 
 _NOT_ITS_FAULT = (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST)
 """Ends of a worker that say nothing of the next one."""
+_DID_TOO_MUCH = (WorkerEnd.LIMIT_EXCEEDED, WorkerEnd.WIRE_ERROR)
 
 
 class Session(SessionVerbs):
@@ -147,6 +148,8 @@ class Session(SessionVerbs):
             end, message = failure.reason, failure.message
             if end not in _NOT_ITS_FAULT:
                 self._deaths.note()
+        if self._turn is None:
+            self._say_why_ended(end, message)
         self._cut_turn(end, message)
         receipt = await self._stop_worker()
         if self._turn is None:
@@ -165,6 +168,12 @@ class Session(SessionVerbs):
         if self._turn is None:
             await self._compact()
         self._services.trimmer.soon()
+
+    def _say_why_ended(self, end: WorkerEnd, message: str | None) -> None:
+        """Says in the conversation why an agent was ended that did too much while it had no turn."""
+        if message and end in _DID_TOO_MUCH:
+            said = ev.MessageAdded(f"e{self.log.last_seq + 1}", "system", message)
+            self.log.append(said, durable=True)
 
     async def _with_worker(self, host: WorkerHost) -> None:
         """Brings the worker up and serves until it is asked to stop. Raises WorkerFailed."""

@@ -98,6 +98,26 @@ async def test_what_an_agent_says_does_not_grow_the_gateway(
     await gateway.delete(name)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [("title 3 15 after", "is longer than the 20 MB"), ("endless 1 17 after", "longer than 16777216 bytes")],
+)
+async def test_an_agent_that_says_too_much_after_its_turn_is_ended_in_words(
+    gateway: RunningGateway, prompt: str, words: str
+) -> None:
+    name = f"after-{prompt.split()[0]}"
+    await talk(gateway, name, prompt)
+    async with open_stream(gateway.http, name, after=0) as stream:
+        ended = await stream.until_event("worker_ended")
+    state = await gateway.state(name)
+    said = [message["content"] for message in state["messages"] if message["sender"] == "system"]
+    assert said == [ended.data["detail"]]
+    assert words in said[0]
+    state = await gateway.chat(name, "words 3 0", wait=60)
+    assert [message["sender"] for message in state["messages"]][-2:] == ["user", "agent"]
+    await gateway.delete(name)
+
+
 async def test_a_picture_of_15_mb_is_kept_and_read_again(gateway: RunningGateway) -> None:
     await talk(gateway, "picture", "image 1 15")
     async with gateway.http.get("/api/sessions/picture/export", params={"format": "jsonl"}) as response:

@@ -3,7 +3,7 @@
 import { ApiError } from "./errors.ts";
 import type { QuotaUse, State } from "./events.ts";
 import { newId } from "./ids.ts";
-import type { Overview, WatchedSession } from "./operations.ts";
+import type { Overview, WatchedSession } from "../operations/monitor.ts";
 import type { KeyValue } from "./store.ts";
 import { retryAfterMs } from "./stream.ts";
 import { isElsewhere, visiting, visitorKey } from "./visitor.ts";

@@ -13,6 +13,7 @@ import { render } from "preact";
 import { App } from "./page/App.tsx";
 import { OPERATIONS } from "./page/address.ts";
 import { Page, PageProvider } from "./page/page.ts";
+import { PARTS } from "./parts.ts";
 import { applyPreferences } from "./page/preferences.ts";
 
 applyPreferences();
@@ -26,7 +27,7 @@ if (root && isOperations) {
   const { Operations } = await import("./operations/Operations.tsx");
   render(<Operations />, root);
 } else if (root) {
-  const page = new Page();
+  const page = new Page(PARTS);
   render(
     <PageProvider value={page}>
       <App />

@@ -10,7 +10,7 @@ import { Api } from "./api.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import type { Readiness, State, StateMessage } from "./events.ts";
 import { newId } from "./ids.ts";
-import { type KeyValue, lastingStorage } from "./store.ts";
+import { type KeyValue, lastingStorage } from "./storage.ts";
 import { EventStream, type StreamStatus } from "./stream.ts";
 
 export type ConnectionStatus = "connecting" | "connected" | "reconnecting" | "disconnected" | "error";

@@ -7,9 +7,11 @@
  * wrote it, to be changed.
  */
 
-import { type Api, ApiError } from "./api.ts";
+import type { Api } from "./api.ts";
 import type { Clock, Visibility } from "./clock.ts";
-import type { GatewayEvent, MessageItem, ResyncFrame, State } from "./events.ts";
+import { ApiError } from "./errors.ts";
+import type { LogEvent, MessageItem, ResyncFrame, State } from "./events.ts";
+import type { Fold } from "./fold.ts";
 import { newId } from "./ids.ts";
 import { ChatState } from "./reduce.ts";
 import { EventStream, type StreamDetail, type StreamFrame, type StreamStatus } from "./stream.ts";
@@ -35,6 +37,8 @@ export interface ConversationConfig {
   shared?: string;
   /** Takes back a message that the gateway will never take as it is. */
   onRefused?: (text: string, error: ApiError) => void;
+  /** What applications fold of the log. */
+  folds?: readonly Fold[];
   clock?: Clock;
   visibility?: Visibility;
 }
@@ -57,6 +61,7 @@ export class Conversation extends Subscribable {
   readonly #stream: EventStream;
   /** The agent that this session was asked for with; null is the gateway's default. */
   readonly agent: string | null;
+  readonly #folds: readonly Fold[];
   readonly #onRefused: ConversationConfig["onRefused"];
   #isCreated = false;
   /** How often the stream was opened: whether the gateway came back while an attempt to send failed. */
@@ -70,7 +75,8 @@ export class Conversation extends Subscribable {
     this.#onRefused = config.onRefused;
     this.agent = config.agent ?? null;
     this.sessionId = config.sessionId;
-    this.chat = new ChatState(config.sessionId);
+    this.#folds = config.folds ?? [];
+    this.chat = new ChatState(config.sessionId, this.#folds);
     const { clock, visibility, shared } = config;
     this.isReadOnly = shared !== undefined;
     this.#stream = new EventStream({
@@ -260,11 +266,11 @@ export class Conversation extends Subscribable {
     this.hasLoaded = true;
     if (frame.event === "resync") {
       const { chat, state, seq } = JSON.parse(frame.data) as ResyncFrame;
-      this.chat = ChatState.restore(chat);
+      this.chat = ChatState.restore(chat, this.#folds);
       this.#stream.cursor = seq;
       this.missingApiKey = state.missing_api_key;
     } else {
-      this.chat.apply(JSON.parse(frame.data) as GatewayEvent);
+      this.chat.apply(JSON.parse(frame.data) as LogEvent);
     }
     this.#dropArrived();
     this.changed();

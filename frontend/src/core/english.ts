@@ -2,8 +2,6 @@
 
 export const en = {
   app: "Agent Gateway",
-  shop: "Shop",
-  shopWithItems: "Shop, {n} in the cart",
   skip: "Skip to the message field",
   newSession: "New session",
   sessions: "Sessions",
@@ -95,6 +93,7 @@ export const en = {
   walletApprove: "Approve",
   walletReject: "Reject",
   walletHash: "Transaction hash",
+  partFailed: "Not loaded: {names}. Reload the page to try again.",
   copy: "Copy",
   copied: "Copied",
   latest: "Jump to latest",

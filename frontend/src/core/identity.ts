@@ -5,9 +5,11 @@
  * handed on and not kept; once the gateway has refused (`lost`), only a sign-in or the gateway's word leads back in.
  */
 
-import { type Api, ApiError, type AuthState, type Me } from "./api.ts";
+import type { Api } from "./api.ts";
 import { type Clock, systemClock } from "./clock.ts";
+import { ApiError } from "./errors.ts";
 import { Subscribable } from "./subscribable.ts";
+import type { AuthState, Me } from "./wire.ts";
 
 export type Phase = "asking" | "inside" | "outside";
 
@@ -19,6 +21,8 @@ export class Identity extends Subscribable {
   me: Me | null = null;
   /** key, oidc: how one signs in here. */
   ways: readonly string[] = [];
+  /** The applications that the gateway runs, as it lists them; undefined if it does not say. */
+  applications: unknown = undefined;
   /** Why the gateway has not said who this is. */
   error: ApiError | null = null;
   /** Whether somebody was inside before. */
@@ -98,6 +102,7 @@ export class Identity extends Subscribable {
 
   #take(state: AuthState): void {
     this.ways = state.sign_in;
+    this.applications = (state as { applications?: unknown }).applications;
     this.error = null;
     this.#failures = 0;
     if (state.me !== null) return this.#enter(state.me);

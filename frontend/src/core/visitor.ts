@@ -6,7 +6,7 @@
  * that is not valid any more is dropped and the request asked once more; a caller's own credential is left alone.
  */
 
-import type { KeyValue } from "./store.ts";
+import type { KeyValue } from "./storage.ts";
 
 export const VISITOR_HEADER = "X-Visitor-Token";
 

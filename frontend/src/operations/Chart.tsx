@@ -1,8 +1,8 @@
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import type { Column, Line, Operations } from "./monitor.ts";
-import { language, theme } from "../page/preferences.ts";
+import { language, theme } from "../page/index.ts";
+import type { Column, Line, Monitor } from "./monitor.ts";
 import { w, type Word } from "./words.ts";
 
 /** The words of a line. */
@@ -14,18 +14,18 @@ const HEIGHT = 190;
 interface ChartProps {
   title: string;
   lines: readonly Line[];
-  operations: Operations;
+  monitor: Monitor;
   testId: string;
 }
 
 /** A chart; who cannot see it hears its title and the figures of now. Lines differ by dash as well as colour. */
-export function Chart({ title, lines, operations, testId }: ChartProps) {
+export function Chart({ title, lines, monitor, testId }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    const drawn = new uPlot(options(element, lines), dataOf(operations, lines), element);
+    const drawn = new uPlot(options(element, lines), dataOf(monitor, lines), element);
     plot.current = drawn;
     const resize = new ResizeObserver(() => drawn.setSize({ width: element.clientWidth, height: HEIGHT }));
     resize.observe(element);
@@ -34,8 +34,8 @@ export function Chart({ title, lines, operations, testId }: ChartProps) {
       drawn.destroy();
     };
   }, [theme.value, language.value]);
-  plot.current?.setData(dataOf(operations, lines));
-  const values = lines.map((line) => `${w(wordOf(line))} ${figure(operations.columns[line].at(-1))}`).join(", ");
+  plot.current?.setData(dataOf(monitor, lines));
+  const values = lines.map((line) => `${w(wordOf(line))} ${figure(monitor.columns[line].at(-1))}`).join(", ");
   return (
     <figure class="chart" data-testid={testId}>
       <figcaption>
@@ -43,7 +43,7 @@ export function Chart({ title, lines, operations, testId }: ChartProps) {
         <ul class="legend">
           {lines.map((line, n) => (
             <li key={line} class={`legend-${n}`}>
-              {w(wordOf(line))} <b>{figure(operations.columns[line].at(-1))}</b>
+              {w(wordOf(line))} <b>{figure(monitor.columns[line].at(-1))}</b>
             </li>
           ))}
         </ul>
@@ -53,8 +53,8 @@ export function Chart({ title, lines, operations, testId }: ChartProps) {
   );
 }
 
-function dataOf(operations: Operations, lines: readonly Line[]): uPlot.AlignedData {
-  return [operations.times, ...lines.map((line): Column => operations.columns[line])] as uPlot.AlignedData;
+function dataOf(monitor: Monitor, lines: readonly Line[]): uPlot.AlignedData {
+  return [monitor.times, ...lines.map((line): Column => monitor.columns[line])] as uPlot.AlignedData;
 }
 
 function options(element: HTMLElement, lines: readonly Line[]): uPlot.Options {

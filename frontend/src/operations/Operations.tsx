@@ -1,16 +1,11 @@
 import "./operations.css";
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { wordsOf } from "../core/errors.ts";
-import { Api, ApiError, systemClock } from "../core/index.ts";
-import { Operations as Watch, type Overview, type WatchedSession } from "./monitor.ts";
-import { Dialog } from "../page/Dialogs.tsx";
-import { Preferences } from "../page/Header.tsx";
-import { language, t } from "../page/preferences.ts";
+import { Api, ApiError, type Overview, systemClock, wordsOf } from "../core/index.ts";
+import { Dialog, language, Preferences, t } from "../page/index.ts";
 import { Chart } from "./Chart.tsx";
-import { SessionTable, TenantTable } from "./Tables.tsx";
+import { Monitor } from "./monitor.ts";
+import { type Deed, SessionTable, TenantTable } from "./Tables.tsx";
 import { w } from "./words.ts";
-
-export type Deed = { what: "park" | "kill"; row: WatchedSession } | { what: "drain" };
 
 /** What operators watch, and the few things that they may do. */
 export function Operations() {
@@ -45,18 +40,18 @@ export function Operations() {
           <>
             <Figures overview={overview} />
             <div class="charts">
-              <Chart title={w("activity")} testId="chart-activity" operations={watch} lines={["sessions", "workers", "turns"]} />
-              <Chart title={w("rates")} testId="chart-rates" operations={watch} lines={["starts", "turnRate"]} />
+              <Chart title={w("activity")} testId="chart-activity" monitor={watch} lines={["sessions", "workers", "turns"]} />
+              <Chart title={w("rates")} testId="chart-rates" monitor={watch} lines={["starts", "turnRate"]} />
               <Chart
                 title={w("latency")}
                 testId="chart-latency"
-                operations={watch}
+                monitor={watch}
                 lines={["startP50", "startP99", "firstP50", "firstP99"]}
               />
               <Chart
                 title={w("memoryChart")}
                 testId="chart-memory"
-                operations={watch}
+                monitor={watch}
                 lines={["workerMemory", "gatewayMemory"]}
               />
             </div>
@@ -73,8 +68,8 @@ export function Operations() {
   );
 }
 
-function useWatch(api: Api): Watch {
-  const watch = useMemo(() => new Watch(api, systemClock), [api]);
+function useWatch(api: Api): Monitor {
+  const watch = useMemo(() => new Monitor(api, systemClock), [api]);
   const [, draw] = useState(0);
   useEffect(() => {
     const stop = watch.subscribe(() => draw((n) => n + 1));

@@ -1,7 +1,9 @@
-import type { TenantNumbers, WatchedSession } from "./monitor.ts";
-import { language } from "../page/preferences.ts";
-import type { Deed } from "./Operations.tsx";
+import type { TenantNumbers, WatchedSession } from "../core/index.ts";
+import { language } from "../page/index.ts";
 import { w } from "./words.ts";
+
+/** What an operator asked for, until it is confirmed. */
+export type Deed = { what: "park" | "kill"; row: WatchedSession } | { what: "drain" };
 
 const BUSY = new Set(["starting", "running", "waiting", "interrupting"]);
 

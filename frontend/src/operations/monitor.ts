@@ -1,58 +1,6 @@
 /** What operators watch: the gateway's figures, polled, with a history for charts. No DOM, no framework. */
 
-import type { Api } from "../core/api.ts";
-import { ApiError } from "../core/api.ts";
-import type { Clock } from "../core/clock.ts";
-import { Subscribable } from "../core/subscribable.ts";
-
-export interface TenantNumbers {
-  tenant: string;
-  sessions: number;
-  workers: number;
-  memory_bytes: number;
-  turns_per_minute: number;
-  tokens_per_minute: number;
-}
-
-export interface Overview {
-  version: string;
-  at: string;
-  uptime_seconds: number;
-  is_draining: boolean;
-  sessions: number;
-  states: Record<string, number>;
-  workers: number;
-  worker_limit: number;
-  worker_memory_bytes: number;
-  gateway_memory_bytes: number;
-  turns_running: number;
-  queued: number;
-  streams: number;
-  starts_per_minute: number;
-  turns_per_minute: number;
-  tokens_per_minute: number;
-  start_p50_seconds: number | null;
-  start_p99_seconds: number | null;
-  first_token_p50_seconds: number | null;
-  first_token_p99_seconds: number | null;
-  loop_lag_p99_seconds: number | null;
-  store_waiting: number;
-  tenants: TenantNumbers[];
-}
-
-export interface WatchedSession {
-  key: string;
-  tenant: string;
-  agent: string;
-  state: string;
-  created_at: string;
-  last_used_at: string;
-  idle_seconds: number;
-  memory_bytes: number;
-  cpu_seconds: number;
-  messages: number;
-  queued: number;
-}
+import { type Api, ApiError, type Clock, type Overview, Subscribable, type WatchedSession } from "../core/index.ts";
 
 export const POLL_MS = 2000;
 /** Half an hour of polling. */
@@ -81,7 +29,7 @@ function milliseconds(seconds: number | null): number | null {
   return seconds === null ? null : seconds * 1000;
 }
 
-export class Operations extends Subscribable {
+export class Monitor extends Subscribable {
   overview: Overview | null = null;
   sessions: WatchedSession[] = [];
   total = 0;

@@ -1,7 +1,7 @@
 /** The operations page's words; loaded with it. */
 
 import type { Language } from "../core/index.ts";
-import { language } from "../page/preferences.ts";
+import { language } from "../page/index.ts";
 
 const en = {
   title: "Operations",

@@ -5,8 +5,8 @@ import { Claim } from "./Handover.tsx";
 import { Header, Usage } from "./Header.tsx";
 import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
+import { HeaderParts, OpenPanel } from "./PartView.tsx";
 import { t } from "./preferences.ts";
-import { ShopButton, ShopPanel } from "../apps/shop/Door.tsx";
 import { SharedView } from "./SharedView.tsx";
 import { Sidebar } from "./Sidebar.tsx";
 import { SignIn } from "./SignIn.tsx";
@@ -44,7 +44,7 @@ function Chat() {
   const page = usePage();
   useEscape();
   return (
-    <div class={`app ${page.isDrawerOpen.value ? "is-drawer-open" : ""} ${page.isShopOpen.value ? "is-shop-open" : ""}`}>
+    <div class={`app ${page.isDrawerOpen.value ? "is-drawer-open" : ""}`}>
       <a class="skip" href="#composer" onClick={skip}>
         {t("skip")}
       </a>
@@ -59,7 +59,7 @@ function Chat() {
       <div class="page">
         <Header before={<DrawerButton />}>
           <Usage />
-          <ShopButton />
+          <HeaderParts />
         </Header>
         <Banners />
         <main>
@@ -67,7 +67,7 @@ function Chat() {
           <Composer />
         </main>
       </div>
-      <ShopPanel />
+      <OpenPanel />
     </div>
   );
 }
@@ -100,7 +100,7 @@ function useEscape(): void {
       if (document.querySelector("dialog[open], [popover]:popover-open")) return;
       const conversation = page.conversation.value;
       if (page.isDrawerOpen.value) page.isDrawerOpen.value = false;
-      else if (page.isShopOpen.value) page.isShopOpen.value = false;
+      else if (page.openPanel.value !== null) page.openPanel.value = null;
       else if (conversation.isProcessing) void conversation.interrupt();
     };
     document.addEventListener("keydown", onKeyDown);

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { SessionRow } from "../core/index.ts";
+import type { SessionSummary } from "../core/index.ts";
 import { usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
@@ -34,7 +34,7 @@ export function Dialog({ title, close, children }: DialogProps) {
   );
 }
 
-export function ConfirmDelete({ row, close }: { row: SessionRow; close(): void }) {
+export function ConfirmDelete({ row, close }: { row: SessionSummary; close(): void }) {
   const page = usePage();
   const remove = async (): Promise<void> => {
     close();
@@ -60,7 +60,7 @@ export function ConfirmDelete({ row, close }: { row: SessionRow; close(): void }
   );
 }
 
-export function RenameDialog({ row, close }: { row: SessionRow; close(): void }) {
+export function RenameDialog({ row, close }: { row: SessionSummary; close(): void }) {
   const page = usePage();
   const [title, setTitle] = useState(row.title ?? "");
   const rename = async (): Promise<void> => {

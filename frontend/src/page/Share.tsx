@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import type { NewShare, SessionRow, ShareRow } from "../core/index.ts";
+import type { NewShare, SessionSummary, ShareSummary } from "../core/index.ts";
 import { LinkField } from "./Copy.tsx";
 import { Dialog } from "./Dialogs.tsx";
 import { usePage } from "./page.ts";
@@ -10,9 +10,9 @@ const HOURS = [1, 24, 24 * 7, 24 * 30, 0];
 const HOURS_AT_FIRST = 24;
 
 /** Links that others read a conversation with: make one, see them, revoke them. */
-export function ShareDialog({ row, close }: { row: SessionRow; close(): void }) {
+export function ShareDialog({ row, close }: { row: SessionSummary; close(): void }) {
   const { api, tellWhy } = useVerbs();
-  const [shares, setShares] = useState<ShareRow[] | null>(null);
+  const [shares, setShares] = useState<ShareSummary[] | null>(null);
   const [made, setMade] = useState<NewShare | null>(null);
   const [hours, setHours] = useState(HOURS_AT_FIRST);
   const read = (): Promise<void> => api.shares(row.session_id).then(setShares, tellWhy);
@@ -21,7 +21,7 @@ export function ShareDialog({ row, close }: { row: SessionRow; close(): void }) 
     await api.share(row.session_id, hours || undefined).then(setMade, tellWhy);
     await read();
   };
-  const revoke = async (share: ShareRow): Promise<void> => {
+  const revoke = async (share: ShareSummary): Promise<void> => {
     if (made?.share_id === share.share_id) setMade(null);
     await api.revokeShare(row.session_id, share.share_id).catch(tellWhy);
     await read();
@@ -74,7 +74,7 @@ export function ShareDialog({ row, close }: { row: SessionRow; close(): void }) 
   );
 }
 
-function Share({ share, revoke }: { share: ShareRow; revoke(): void }) {
+function Share({ share, revoke }: { share: ShareSummary; revoke(): void }) {
   const at = moment(share.created_at);
   const words = share.expires_at
     ? t("shareMade", { at, until: moment(share.expires_at) })

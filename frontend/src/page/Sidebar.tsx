@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import type { SessionRow } from "../core/index.ts";
+import type { SessionSummary } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
 import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
 import { Icon, Logo } from "./icons.tsx";
@@ -9,7 +9,7 @@ import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 import { ShareDialog } from "./Share.tsx";
 
-type Ask = { what: "rename" | "share" | "delete"; row: SessionRow } | null;
+type Ask = { what: "rename" | "share" | "delete"; row: SessionSummary } | null;
 
 export function Sidebar() {
   const page = usePage();
@@ -92,7 +92,7 @@ function ActiveCount() {
 
 const BUSY = new Set(["starting", "running", "interrupting"]);
 
-function Row({ row, ask }: { row: SessionRow; ask(ask: Ask): void }) {
+function Row({ row, ask }: { row: SessionSummary; ask(ask: Ask): void }) {
   const page = usePage();
   const store = useStore();
   const isCurrent = row.session_id === store.currentId;
@@ -125,7 +125,7 @@ function Row({ row, ask }: { row: SessionRow; ask(ask: Ask): void }) {
 }
 
 interface RowMenuProps {
-  row: SessionRow;
+  row: SessionSummary;
   title: string;
   ask(ask: Ask): void;
 }
@@ -169,14 +169,14 @@ function RowMenu({ row, title, ask }: RowMenuProps) {
 
 type Group = "today" | "yesterday" | "earlier";
 
-function grouped(rows: readonly SessionRow[]): [Group, SessionRow[]][] {
+function grouped(rows: readonly SessionSummary[]): [Group, SessionSummary[]][] {
   const midnight = new Date().setHours(0, 0, 0, 0);
-  const groups: Record<Group, SessionRow[]> = { today: [], yesterday: [], earlier: [] };
+  const groups: Record<Group, SessionSummary[]> = { today: [], yesterday: [], earlier: [] };
   for (const row of rows) {
     const at = Date.parse(row.last_active_at);
     groups[at >= midnight ? "today" : at >= midnight - 86_400_000 ? "yesterday" : "earlier"].push(row);
   }
-  return (Object.entries(groups) as [Group, SessionRow[]][]).filter(([, of]) => of.length > 0);
+  return (Object.entries(groups) as [Group, SessionSummary[]][]).filter(([, of]) => of.length > 0);
 }
 
 function ago(iso: string): string {

@@ -34,16 +34,20 @@ const paths = {
   link: "M10 14l4-4M8.500 11.500l-2.300 2.300a3 3 0 0 0 4.200 4.200l2.300-2.300M15.500 12.500l2.300-2.300a3 3 0 0 0-4.200-4.200l-2.300 2.300",
   person: "M12 4.500a3.700 3.700 0 1 0 0 7.400 3.700 3.700 0 0 0 0-7.400zM4.800 20a7.200 7.200 0 0 1 14.400 0",
   leave: "M14 4H6v16h8M10.500 12H20M16.500 8.500L20 12l-3.500 3.500",
-  cart: "M4 5h2.200l2 10h9.300l2-7.500H7M9.500 19h.01M16.500 19h.01",
   export: "M12 15V4M7.500 8L12 3.500 16.500 8M5 14v6h14v-6",
 } as const;
 
 export type IconName = keyof typeof paths;
 
 export function Icon({ name, class: extra = "" }: { name: IconName; class?: string }) {
+  return <Glyph path={paths[name]} class={extra} />;
+}
+
+/** An icon by its path, for an application that has one of its own. */
+export function Glyph({ path, class: extra = "" }: { path: string; class?: string }) {
   return (
     <svg class={`icon ${extra}`} viewBox="0 0 24 24" aria-hidden="true" focusable="false">
-      <path d={paths[name]} />
+      <path d={path} />
     </svg>
   );
 }

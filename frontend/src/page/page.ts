@@ -16,6 +16,8 @@ import {
   type Visibility,
   wordsOf,
 } from "../core/index.ts";
+import type { PagePart } from "./part.ts";
+import { Parts } from "./parts.ts";
 import { language, storage, t } from "./preferences.ts";
 
 /** Whose drafts this browser keeps. */
@@ -49,18 +51,24 @@ export class Page {
   /** Moves when the conversation changed, at most once a frame. */
   readonly chatVersion = signal(0);
   readonly isDrawerOpen = signal(false);
-  readonly isShopOpen = signal(false);
+  /** The parts of the applications that the gateway runs. */
+  readonly parts = signal<readonly PagePart[]>([]);
+  /** The part whose panel is open. */
+  readonly openPanel = signal<PagePart | null>(null);
   readonly announcement = signal("");
   readonly toast = signal("");
 
+  readonly #parts: Parts;
+  #loading: Promise<void> | null = null;
   #stopListening: () => void = () => undefined;
   #isInside = false;
   #owner: string | null = null;
   #isDue = false;
   #lastSeen = "";
 
-  constructor() {
+  constructor(builtIn: readonly PagePart[] = []) {
     const baseUrl = new URL(".", document.baseURI).href;
+    this.#parts = new Parts({ builtIn, baseUrl });
     this.shared = tokenIn(location.hash, "shared");
     this.handover.value = tokenIn(location.hash, "handover");
     this.api = new Api({
@@ -123,11 +131,24 @@ export class Page {
   }
 
   #identityChanged(): void {
-    const { phase, owner } = this.identity;
+    const { phase, owner, applications } = this.identity;
     const isInside = phase === "inside";
+    if (isInside && !this.#parts.isComplete(applications)) {
+      this.#loading ??= this.#loadParts(applications).finally(() => (this.#loading = null));
+      return;
+    }
+    if (isInside) this.parts.value = this.#parts.shown(applications);
     if (isInside && owner !== null) this.#enter(owner);
     else if (this.#isInside) this.#leave();
     this.identityVersion.value += 1;
+  }
+
+  /** The conversation begins once the modules of other applications are here: they fold it from its first event. */
+  async #loadParts(applications: unknown): Promise<void> {
+    const failed = await this.#parts.load(applications);
+    if (failed.length > 0) this.tell(t("partFailed", { names: failed.join(", ") }));
+    this.#reopen(false);
+    this.#identityChanged();
   }
 
   #enter(owner: string): void {
@@ -178,6 +199,7 @@ export class Page {
       api: this.api,
       sessionId,
       visibility,
+      folds: this.#parts.folds,
       onRefused: (text, error) => {
         this.store.takeBack(sessionId, text);
         this.tell(`${t("notSent")}: ${wordsOf(error, language.value)}`);

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
-import { Api, ApiError } from "../../src/core/api.ts";
-import { inTime, wordsOf } from "../../src/core/errors.ts";
+import { Api } from "../../src/core/api.ts";
+import { ApiError, inTime, wordsOf } from "../../src/core/errors.ts";
 import { FakeServer, json } from "../fakes.ts";
 
 async function answered(status: number, error: Record<string, unknown>, headers = {}): Promise<ApiError> {

@@ -2,6 +2,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { cartFold } from "../../src/apps/shop/fold.ts";
 import type { GatewayEvent, Snapshot, State } from "../../src/core/events.ts";
 import { ChatState } from "../../src/core/reduce.ts";
 
@@ -12,6 +13,8 @@ interface Golden {
   snapshot: Snapshot;
 }
 
+/** The golden files hold what the applications fold, too. */
+const FOLDS = [cartFold];
 const folder = new URL("../../../tests/golden/", import.meta.url);
 const names = readdirSync(folder).filter((name) => name.endsWith(".json"));
 const goldens = names.map((name) => JSON.parse(readFileSync(new URL(name, folder), "utf8")) as Golden);
@@ -26,7 +29,7 @@ it("there are golden files", () => {
 });
 
 describe.each(goldens)("$name", (golden) => {
-  const fresh = (): ChatState => new ChatState(golden.snapshot.session_id);
+  const fresh = (): ChatState => new ChatState(golden.snapshot.session_id, FOLDS);
 
   it("gives the same snapshot", () => {
     expect(fold(golden.events, fresh()).snapshot()).toEqual(golden.snapshot);
@@ -42,7 +45,7 @@ describe.each(goldens)("$name", (golden) => {
       const snapshot = JSON.parse(
         JSON.stringify(fold(golden.events.slice(0, at), fresh()).snapshot()),
       ) as Snapshot;
-      const resumed = fold(golden.events.slice(at), ChatState.restore(snapshot));
+      const resumed = fold(golden.events.slice(at), ChatState.restore(snapshot, FOLDS));
       expect(resumed.snapshot(), `resumed after event ${at}`).toEqual(golden.snapshot);
     }
   });

@@ -1,5 +1,6 @@
 import { beforeEach, expect, it } from "vitest";
-import { Api, type Me } from "../../src/core/api.ts";
+import { Api } from "../../src/core/api.ts";
+import type { Me } from "../../src/core/events.ts";
 import { Identity, isVisitor, tokenIn } from "../../src/core/identity.ts";
 import { FakeClock, FakeServer, json } from "../fakes.ts";
 

@@ -2,7 +2,8 @@ import { expect, it } from "vitest";
 import { Api } from "../../src/core/api.ts";
 import { directionOf, preferred, translate } from "../../src/core/i18n.ts";
 import { newId, SESSION_ID } from "../../src/core/ids.ts";
-import { CURRENT_KEY, memoryStorage, POLL_MS, sessionIdIn, SessionStore } from "../../src/core/store.ts";
+import { memoryStorage } from "../../src/core/storage.ts";
+import { CURRENT_KEY, POLL_MS, sessionIdIn, SessionStore } from "../../src/core/store.ts";
 import { FakeClock, FakeServer, json, settled } from "../fakes.ts";
 
 function made(hash = "", storage = memoryStorage()) {

@@ -1,7 +1,7 @@
 import { beforeEach, expect, it } from "vitest";
 import { Api } from "../../src/core/api.ts";
 import { ChatManager, type EventSourceLike } from "../../src/core/chat-manager.ts";
-import { type KeyValue, memoryStorage } from "../../src/core/store.ts";
+import { type KeyValue, memoryStorage } from "../../src/core/storage.ts";
 import { VISITOR_HEADER } from "../../src/core/visitor.ts";
 import { FakeClock, FakeServer, json, settled } from "../fakes.ts";
 

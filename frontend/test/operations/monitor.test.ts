@@ -1,6 +1,7 @@
 import { expect, it } from "vitest";
 import { Api } from "../../src/core/api.ts";
-import { HISTORY_MOST, Operations, type Overview, POLL_MS } from "../../src/operations/monitor.ts";
+import type { Overview } from "../../src/core/events.ts";
+import { HISTORY_MOST, Monitor, POLL_MS } from "../../src/operations/monitor.ts";
 import { FakeClock, FakeServer, json, settled } from "../fakes.ts";
 
 const overview: Overview = {
@@ -13,7 +14,9 @@ const overview: Overview = {
   workers: 2,
   worker_limit: 10,
   worker_memory_bytes: 5_000_000,
+  worker_cpu_seconds: 0,
   gateway_memory_bytes: 40_000_000,
+  gateway_cpu_seconds: 0,
   turns_running: 1,
   queued: 0,
   streams: 0,
@@ -35,40 +38,40 @@ function made() {
   server.answers["GET /api/admin/overview"] = () => json(overview);
   server.answers["GET /api/admin/sessions"] = () => json({ sessions: [], total: 4 });
   const api = new Api({ baseUrl: "http://gateway", fetch: server.fetch });
-  return { server, clock, operations: new Operations(api, clock) };
+  return { server, clock, monitor: new Monitor(api, clock) };
 }
 
 it("polls by the clock and keeps a column for every line", async () => {
-  const { operations, clock } = made();
-  operations.start();
+  const { monitor, clock } = made();
+  monitor.start();
   await settled();
   await clock.pass(POLL_MS);
-  expect(operations.times).toHaveLength(2);
-  expect(operations.total).toBe(4);
-  expect(operations.columns.startP50).toEqual([10, 10]);
-  expect(operations.columns.startP99).toEqual([null, null]);
-  expect(operations.columns.workerMemory.at(-1)).toBe(5);
-  operations.stop();
+  expect(monitor.times).toHaveLength(2);
+  expect(monitor.total).toBe(4);
+  expect(monitor.columns.startP50).toEqual([10, 10]);
+  expect(monitor.columns.startP99).toEqual([null, null]);
+  expect(monitor.columns.workerMemory.at(-1)).toBe(5);
+  monitor.stop();
   await clock.pass(10 * POLL_MS);
-  expect(operations.times).toHaveLength(2);
+  expect(monitor.times).toHaveLength(2);
 });
 
 it("forgets what is older than its history", async () => {
-  const { operations } = made();
-  for (let n = 0; n < HISTORY_MOST + 5; n++) await operations.refresh();
-  expect(operations.times).toHaveLength(HISTORY_MOST);
-  expect(new Set(Object.values(operations.columns).map((column) => column.length))).toEqual(new Set([HISTORY_MOST]));
+  const { monitor } = made();
+  for (let n = 0; n < HISTORY_MOST + 5; n++) await monitor.refresh();
+  expect(monitor.times).toHaveLength(HISTORY_MOST);
+  expect(new Set(Object.values(monitor.columns).map((column) => column.length))).toEqual(new Set([HISTORY_MOST]));
 });
 
 it("keeps the last figures when it is refused, says why, and tries again", async () => {
-  const { operations, server, clock } = made();
-  operations.start();
+  const { monitor, server, clock } = made();
+  monitor.start();
   await settled();
   server.answers["GET /api/admin/overview"] = () => json({ error: { code: "forbidden", message: "no" } }, 403);
   await clock.pass(POLL_MS);
-  expect(operations.error?.status).toBe(403);
-  expect(operations.overview?.sessions).toBe(3);
+  expect(monitor.error?.status).toBe(403);
+  expect(monitor.overview?.sessions).toBe(3);
   server.answers["GET /api/admin/overview"] = () => json(overview);
   await clock.pass(POLL_MS);
-  expect(operations.error).toBeNull();
+  expect(monitor.error).toBeNull();
 });

@@ -14,7 +14,7 @@ it("draws a question that waited next to its answer", () => {
 
 it("leaves a message that waits to the queue", () => {
   expect(
-    ids(drawn([user("u1", "t1"), agent("a1", "t1"), user("u2", "t2")], [{ message_id: "u2", text: "" }])),
+    ids(drawn([user("u1", "t1"), agent("a1", "t1"), user("u2", "t2")], [{ message_id: "u2", turn_id: "t2", text: "" }])),
   ).toEqual(["u1", "a1"]);
 });
 

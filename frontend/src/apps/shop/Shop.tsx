@@ -1,20 +1,18 @@
 import "./shop.css";
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import { ApiError } from "../../core/index.ts";
-import { Icon } from "../../page/icons.tsx";
-import { useConversation, usePage } from "../../page/page.ts";
-import { language } from "../../page/preferences.ts";
+import { Icon, language, type PartPlace, useChanges } from "../../page/index.ts";
 import { type Cart, type CartLine, type Info, type Product, type Products, ShopClient } from "./client.ts";
+import type { CartFigures } from "./fold.ts";
 import { w } from "./words.ts";
 
 const NOTHING: Cart = { cart: [], item_count: 0, total: 0 };
 
 /** Beside the chat: the session's cart as it changes, whoever changes it, and what there is to put in. */
-export function Shop() {
-  const page = usePage();
-  const conversation = useConversation();
-  const { sessionId, agent, chat } = conversation;
-  const client = useMemo(() => new ShopClient(page.api, sessionId, agent ?? null), [page.api, sessionId, agent]);
+export function Shop({ place }: { place: PartPlace<CartFigures | null> }) {
+  useChanges(place);
+  const { api, sessionId, agent, value, isProcessing } = place;
+  const client = useMemo(() => new ShopClient(api, sessionId, agent), [api, sessionId, agent]);
   const [cart, setCart] = useState<Cart>(NOTHING);
   const [info, setInfo] = useState<Info | null>(null);
   const attempt = useCallback(
@@ -22,10 +20,10 @@ export function Shop() {
       try {
         await act();
       } catch (error) {
-        page.tell(w("failed", { reason: error instanceof ApiError ? error.message : String(error) }));
+        place.tell(w("failed", { reason: error instanceof ApiError ? error.message : String(error) }));
       }
     },
-    [page],
+    [place],
   );
   const refresh = useCallback(
     () =>
@@ -36,9 +34,9 @@ export function Shop() {
       }),
     [attempt, client],
   );
-  const figures = chat.cart === null ? "" : `${chat.cart.lines} ${chat.cart.items} ${chat.cart.total}`;
+  const figures = value === null ? "" : `${value.lines} ${value.items} ${value.total}`;
   // Every change is told in the session's log; the rest moves with the turns.
-  useEffect(() => void refresh(), [refresh, figures, chat.is_processing]);
+  useEffect(() => void refresh(), [refresh, figures, isProcessing]);
   const change = (act: () => Promise<unknown>): Promise<void> => attempt(async () => [await act(), await refresh()]);
   return (
     <aside class="shop" aria-label={w("title")} data-testid="shop">
@@ -49,7 +47,7 @@ export function Shop() {
           class="icon-button"
           aria-label={w("close")}
           onClick={() => {
-            page.isShopOpen.value = false;
+            place.isPanelOpen = false;
           }}
         >
           <Icon name="close" />

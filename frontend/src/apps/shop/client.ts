@@ -63,17 +63,17 @@ export class ShopClient {
 
   products(search: string, category: string, page: number): Promise<Products> {
     const query = new URLSearchParams({ search, category, page: String(page) });
-    return this.#api.shop("GET", `/products?${query}`);
+    return this.#ask("GET", `/products?${query}`);
   }
 
   cart(): Promise<Cart> {
-    return this.#api.shop("GET", `${this.#path}/cart`);
+    return this.#ask("GET", `${this.#path}/cart`);
   }
 
   /** Null for a session that the shop knows nothing of yet. */
   async info(): Promise<Info | null> {
     try {
-      return await this.#api.shop<Info>("GET", `${this.#path}/info`);
+      return await this.#ask<Info>("GET", `${this.#path}/info`);
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) return null;
       throw error;
@@ -81,19 +81,25 @@ export class ShopClient {
   }
 
   add(productId: string): Promise<unknown> {
-    return this.#once(() => this.#api.shop("POST", `${this.#path}/cart/add`, { product_id: productId }));
+    return this.#once(() => this.#ask("POST", `${this.#path}/cart/add`, { product_id: productId }));
   }
 
   remove(line: string): Promise<unknown> {
-    return this.#api.shop("POST", `${this.#path}/cart/remove`, { id: line });
+    return this.#ask("POST", `${this.#path}/cart/remove`, { id: line });
   }
 
   clear(): Promise<unknown> {
-    return this.#api.shop("DELETE", `${this.#path}/cart/clear`);
+    return this.#ask("DELETE", `${this.#path}/cart/clear`);
   }
 
   prefer(key: string, value: string): Promise<unknown> {
-    return this.#once(() => this.#api.shop("POST", `${this.#path}/preferences`, { [key]: value }));
+    return this.#once(() => this.#ask("POST", `${this.#path}/preferences`, { [key]: value }));
+  }
+
+  /** A route below /api/v1/shopping; what its envelope holds. */
+  async #ask<T>(method: "GET" | "POST" | "DELETE", path: string, body?: unknown): Promise<T> {
+    const answer = await this.#api.call<{ data: T }>(method, `/api/v1/shopping${path}`, body);
+    return answer.data;
   }
 
   get #path(): string {

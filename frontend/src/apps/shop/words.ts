@@ -1,6 +1,6 @@
 /** The shop's words; they come with it, so that nobody else loads them. */
 
-import { language } from "../../page/preferences.ts";
+import { language } from "../../page/index.ts";
 
 const en = {
   title: "Shop",

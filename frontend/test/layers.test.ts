@@ -59,6 +59,17 @@ it("meets its applications in one list", () => {
   expect(new Set(entries.map(([from]) => from))).toEqual(new Set(["parts.ts"]));
 });
 
+it("gives each class, type and component a name of its own", () => {
+  const places = new Map<string, string[]>();
+  for (const name of imports.keys()) {
+    const text = readFileSync(new URL(name, SRC), "utf8");
+    for (const [, declared = ""] of text.matchAll(/^(?:export )?(?:class|interface|type|function) ([A-Z]\w*)/gm))
+      places.set(declared, [...(places.get(declared) ?? []), name]);
+  }
+  expect(places.size).toBeGreaterThan(150);
+  expect([...places].filter(([, files]) => files.length > 1)).toEqual([]);
+});
+
 describe("the core and the page name no application", () => {
   const names = /shop|\bcart|product|widget|inbox|visitor's chat/i;
   const own = [...imports.keys()].filter((name) => ["core", "page", "operations"].includes(roomOf(name)));

@@ -128,7 +128,7 @@ async def test_the_chat_page_loads_nothing_of_it(gateway: RunningGateway, open_p
     assert not [url for url in loaded if "Operations" in url or "/api/admin" in url]
     await page.get_by_test_id("active-count").click()
     await expect(page.get_by_test_id("figures")).to_be_visible()
-    await page.get_by_role("link", name="To the chat").click()
+    await page.get_by_role("link", name="Back to the chat").click()
     await expect(page.get_by_test_id("composer")).to_be_visible()
 
 

@@ -1,4 +1,4 @@
-"""Parts of applications in a real Chromium: shown if the gateway runs them, and a stranger's as well as ours."""
+"""Parts of applications in a real Chromium: ours, and one as a stranger would write it."""
 
 from __future__ import annotations
 

@@ -35,13 +35,13 @@ export interface ApiConfig {
   fetch?: typeof fetch;
   /** Headers of every request, a credential for example. */
   headers?(): Record<string, string>;
-  /** Keeps a visitor's token where the gateway is on another origin than the page. */
+  /** Keeps a visitor's token if the gateway is on another origin than the page. */
   storage?: KeyValue;
-  /** The page's origin; its own where there is one. */
+  /** The page's origin; by default that of `location`. */
   origin?: string;
   /** The gateway does not know this browser, or not any more. */
   onUnauthorized?(): void;
-  /** What a stream showed belongs to somebody who signed in, in another tab for example. */
+  /** The session that a stream showed now belongs to a person who signed in, in another tab for example. */
   onMoved?(): void;
 }
 
@@ -216,7 +216,7 @@ export class Api {
     return `${this.#config.baseUrl}/api/chat/stream?${query}`;
   }
 
-  /** The same for an EventSource, which sends no headers: a visitor's token stands in the address. */
+  /** The same for an EventSource, which sends no headers: the address carries a visitor's token. */
   eventSourceUrl(sessionId: string): string | Promise<string> {
     const url = this.streamUrl(sessionId);
     const visitor = this.#visitor;

@@ -25,7 +25,7 @@ export interface ChatManagerConfig {
   reconnectDelay?: number;
   fetch?: typeof fetch;
   clock?: Clock;
-  /** Keeps a visitor's token where the gateway is on another origin; localStorage where the browser allows it. */
+  /** Keeps a visitor's token if the gateway is on another origin; by default localStorage, if the browser allows it. */
   storage?: KeyValue;
   /** Reads the stream with EventSource instead of fetch. */
   eventSource?: (url: string) => EventSourceLike;

@@ -3,8 +3,8 @@
  *
  * Guarantees: what is shown is the log; a message that could not be sent stays, with its error, and is sent again
  * under the same idempotency key, so it never runs twice; what did not reach the gateway is sent again by itself,
- * in order, once the stream is open again; one that is refused for what it is goes back to whoever
- * wrote it, to be changed.
+ * in order, once the stream is open again; one that the gateway can never accept as it is
+ * goes back to its author, to be changed.
  */
 
 import type { Api } from "./api.ts";
@@ -35,7 +35,7 @@ export interface ConversationConfig {
   agent?: string;
   /** The token of a link: the conversation is read with it, and nothing can be said. */
   shared?: string;
-  /** Takes back a message that the gateway will never take as it is. */
+  /** Takes back a message that the gateway will never accept as it is. */
   onRefused?: (text: string, error: ApiError) => void;
   /** What applications fold of the log. */
   folds?: readonly Fold[];
@@ -51,7 +51,7 @@ export class Conversation extends Subscribable {
   missingApiKey: boolean | null = null;
   /** The last verb that failed, for the user; gone with the next one. */
   error: ApiError | null = null;
-  /** Whether the stream has said anything, or a whole attempt found nothing to say. */
+  /** True once the stream has sent something, or ended without anything to send. */
   hasLoaded = false;
   isStopping = false;
 
@@ -101,7 +101,7 @@ export class Conversation extends Subscribable {
     this.#stream.stop();
   }
 
-  /** Goes on after somebody signed in again: what was refused for want of that is sent now. */
+  /** Continues after a new sign-in: messages that were refused with 401 are sent now. */
   async resume(): Promise<void> {
     this.error = null;
     this.start();
@@ -116,7 +116,7 @@ export class Conversation extends Subscribable {
     return this.chat.is_processing || this.outgoing.some((message) => message.error === null);
   }
 
-  /** Whether the message is sent by itself as soon as the stream is open again. */
+  /** True if the message will be sent automatically once the stream is open again. */
   isSentLater(message: Outgoing): boolean {
     return isStranded(message) && ["connecting", "retrying", "paused"].includes(this.status);
   }
@@ -294,7 +294,7 @@ function asApiError(error: unknown): ApiError {
   return new ApiError(0, "failed", error instanceof Error ? error.message : String(error));
 }
 
-/** Whether sending the same again can never succeed. */
+/** True if sending the same message again can never succeed. */
 function isFinal(error: ApiError): boolean {
   return [400, 413, 422].includes(error.status) || error.code === "conversation_full";
 }
@@ -302,7 +302,7 @@ function isFinal(error: ApiError): boolean {
 /** Not running, behind a proxy that finds it so, or stopping. */
 const AWAY = new Set(["unreachable", "http_502", "http_503", "http_504", "draining"]);
 
-/** Whether the gateway was not there to take the message. */
+/** True if the message did not reach the gateway. */
 function isAway(error: ApiError): boolean {
   return AWAY.has(error.code);
 }

@@ -23,9 +23,9 @@ export class Identity extends Subscribable {
   ways: readonly string[] = [];
   /** The applications that the gateway runs, as it lists them; undefined if it does not say. */
   applications: unknown = undefined;
-  /** Why the gateway has not said who this is. */
+  /** Why the gateway could not be asked. */
   error: ApiError | null = null;
-  /** Whether somebody was inside before. */
+  /** True if someone was signed in before. */
   wasInside = false;
 
   readonly #api: Api;
@@ -43,7 +43,7 @@ export class Identity extends Subscribable {
     return this.me === null ? null : ownerOf(this.me);
   }
 
-  /** Whether nobody is asked who they are here: the one person at the machine. */
+  /** True if the gateway asks no one to sign in: a single person uses it on their own machine. */
   get isLocal(): boolean {
     return this.me === null || this.me.kind === "local";
   }
@@ -56,7 +56,7 @@ export class Identity extends Subscribable {
     this.#clock.after(wait, () => void this.start());
   }
 
-  /** Asks the gateway once; whether it answered. */
+  /** Asks the gateway once; true if it answered. */
   async check(): Promise<boolean> {
     try {
       this.#take(await this.#api.authState());
@@ -126,7 +126,7 @@ export function ownerOf(me: Me): string {
   return `${me.tenant}/${me.subject}`;
 }
 
-/** Whether TENANT/SUBJECT is somebody without a name, whose sessions go over to who signs in. */
+/** True if TENANT/SUBJECT is an anonymous visitor, whose sessions move to the account that signs in. */
 export function isVisitor(owner: string): boolean {
   return owner.slice(owner.indexOf("/") + 1).startsWith("~");
 }

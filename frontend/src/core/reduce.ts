@@ -2,7 +2,7 @@
  * The fold of a session's log: the same events give the same snapshot and the same State as gateway/chat.py.
  *
  * Guarantees: pure (no clock, no I/O); an item that changes becomes a new object and an item that does not keeps its
- * identity, so that a view may compare by `===`; `restore(snapshot)` goes on exactly where the snapshot stands.
+ * identity, so that a view may compare by `===`; `restore(snapshot)` continues exactly from the snapshot.
  *
  * An agent's answer begins as an empty streaming message (`turn_started.reply_id`). The turn's first text takes that
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
@@ -164,7 +164,7 @@ export class ChatState {
 
   // -- folding ------------------------------------------------------------------------------------------------
 
-  /** Takes one event in; events come in order of seq. An event of a type that nobody knows moves `seq` alone. */
+  /** Takes one event in; events come in order of seq. An event of an unknown type changes only `seq`. */
   apply(any: LogEvent): void {
     this.seq = any.seq;
     this.#applications(any);

@@ -22,7 +22,7 @@ export function memoryStorage(): KeyValue {
   };
 }
 
-/** localStorage where the browser allows it. */
+/** localStorage if the browser allows it, else memory. */
 export function lastingStorage(): KeyValue {
   try {
     const real = (globalThis as { localStorage?: KeyValue }).localStorage;

@@ -10,8 +10,8 @@ import type { AgentSummary, Counts, Deleted, SessionSummary } from "./wire.ts";
 
 export const CURRENT_KEY = "agw.session";
 const DRAFT_KEY = "agw.draft.";
-/** The list and the count move slowly and are nobody's first interest. */
-export const POLL_MS = 20_000;
+/** The list and the count change slowly and are not urgent. */
+export const LIST_POLL_MS = 20_000;
 
 /** The id in an address's fragment `#s=ID`, if it is one. */
 export function sessionIdIn(hash: string): string | null {
@@ -118,7 +118,7 @@ export class SessionStore extends Subscribable {
     this.changed();
   }
 
-  /** Somebody else is here: nothing of whoever was before may be seen. */
+  /** Another person is here now: nothing of the one before may be seen. */
   forget(): void {
     const names = Array.from({ length: this.#storage.length }, (_, place) => this.#storage.key(place) ?? "");
     for (const name of names) if (name.startsWith(DRAFT_KEY)) this.#storage.removeItem(name);
@@ -131,10 +131,10 @@ export class SessionStore extends Subscribable {
 
   // -- reading ------------------------------------------------------------------------------------------------
 
-  /** Reads everything now and again every `POLL_MS` until `stop`; `isDue` false skips a round. */
+  /** Reads everything now and again every `LIST_POLL_MS` until `stop`; `isDue` false skips a round. */
   start(isDue: () => boolean = () => true): void {
     const round = (): void => {
-      this.#cancelPoll = this.#clock.after(POLL_MS, round);
+      this.#cancelPoll = this.#clock.after(LIST_POLL_MS, round);
       if (isDue()) void this.refresh();
     };
     this.stop();

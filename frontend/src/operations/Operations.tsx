@@ -1,7 +1,7 @@
 import "./operations.css";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { Api, ApiError, type Overview, systemClock, wordsOf } from "../core/index.ts";
-import { Dialog, language, Preferences, t } from "../page/index.ts";
+import { Dialog, language, DisplaySettings, t } from "../page/index.ts";
 import { Chart } from "./Chart.tsx";
 import { Monitor } from "./monitor.ts";
 import { type Deed, SessionTable, TenantTable } from "./Tables.tsx";
@@ -28,7 +28,7 @@ export function Operations() {
   };
   return (
     <div class="operations">
-      <Header isDraining={overview?.is_draining ?? false} drain={() => ask({ what: "drain" })} />
+      <OperationsHeader isDraining={overview?.is_draining ?? false} drain={() => ask({ what: "drain" })} />
       <main>
         {error && <Problem error={error} api={api} retry={() => void watch.refresh()} />}
         {overview?.is_draining && (
@@ -94,14 +94,14 @@ async function done(api: Api, deed: Deed): Promise<string> {
   return w("done", { key: deed.row.key, state });
 }
 
-function Header({ isDraining, drain }: { isDraining: boolean; drain(): void }) {
+function OperationsHeader({ isDraining, drain }: { isDraining: boolean; drain(): void }) {
   return (
     <header class="header">
       <h1>{w("title")}</h1>
       <a class="text-button" href="#">
         {w("toChat")}
       </a>
-      <Preferences />
+      <DisplaySettings />
       <button type="button" class="button small" data-testid="drain" disabled={isDraining} onClick={drain}>
         {w("drain")}
       </button>

@@ -34,7 +34,7 @@ export function SessionTable({ rows, total, ask }: SessionTableProps) {
         </thead>
         <tbody>
           {rows.map((row) => (
-            <Row key={row.key} row={row} ask={ask} />
+            <WatchedRow key={row.key} row={row} ask={ask} />
           ))}
           {rows.length === 0 && (
             <tr>
@@ -49,7 +49,7 @@ export function SessionTable({ rows, total, ask }: SessionTableProps) {
   );
 }
 
-function Row({ row, ask }: { row: WatchedSession; ask(deed: Deed): void }) {
+function WatchedRow({ row, ask }: { row: WatchedSession; ask(deed: Deed): void }) {
   const { key, state } = row;
   return (
     <tr data-testid="session-row" data-state={state}>

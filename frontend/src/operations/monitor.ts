@@ -2,7 +2,7 @@
 
 import { type Api, ApiError, type Clock, type Overview, Subscribable, type WatchedSession } from "../core/index.ts";
 
-export const POLL_MS = 2000;
+export const MONITOR_POLL_MS = 2000;
 /** Half an hour of polling. */
 export const HISTORY_MOST = 900;
 
@@ -78,7 +78,7 @@ export class Monitor extends Subscribable {
 
   async #round(): Promise<void> {
     await this.refresh();
-    if (!this.#isStopped) this.#cancel = this.#clock.after(POLL_MS, () => void this.#round());
+    if (!this.#isStopped) this.#cancel = this.#clock.after(MONITOR_POLL_MS, () => void this.#round());
   }
 
   #keep(overview: Overview): void {

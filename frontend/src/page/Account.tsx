@@ -5,10 +5,10 @@ import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { t } from "./preferences.ts";
 
-/** The tenant of a gateway that has no others; nobody needs to read it. */
+/** The tenant of a gateway that has only one; it is not shown. */
 const ONLY_TENANT = "default";
 
-/** Who is here, and the ways to be somebody else or somewhere else. Nothing at a gateway that asks nobody. */
+/** The account menu: who is signed in, signing in and out, and continuing elsewhere. Empty if the gateway has no sign-in. */
 export function AccountMenu() {
   const page = usePage();
   const identity = useIdentity();

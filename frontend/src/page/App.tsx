@@ -2,7 +2,7 @@ import { useEffect } from "preact/hooks";
 import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
 import { Claim } from "./Handover.tsx";
-import { Header, Usage } from "./Header.tsx";
+import { ContextMeter, Header } from "./Header.tsx";
 import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
@@ -34,13 +34,13 @@ function Own() {
   if (phase === "asking") return <GatewayAway />;
   return (
     <>
-      {phase === "outside" || page.isSigningIn.value ? <SignIn /> : <Chat />}
+      {phase === "outside" || page.isSigningIn.value ? <SignIn /> : <ChatView />}
       {page.handover.value !== null && <Claim token={page.handover.value} />}
     </>
   );
 }
 
-function Chat() {
+function ChatView() {
   const page = usePage();
   useEscape();
   return (
@@ -58,7 +58,7 @@ function Chat() {
       />
       <div class="page">
         <Header before={<DrawerButton />}>
-          <Usage />
+          <ContextMeter />
           <HeaderParts />
         </Header>
         <Banners />

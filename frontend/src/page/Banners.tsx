@@ -6,7 +6,7 @@ import { isOnlyOperator, OPERATIONS } from "./address.ts";
 import { useConversation, useIdentity, useIsOffline } from "./page.ts";
 import { language, t } from "./preferences.ts";
 
-/** A break shorter than this is nobody's business. */
+/** A shorter interruption is not shown. */
 const PATIENCE_MS = 1200;
 
 export function Banners() {

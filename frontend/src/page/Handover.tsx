@@ -31,7 +31,7 @@ export function HandoverDialog({ close }: { close(): void }) {
   );
 }
 
-/** Asks before a link makes this browser somebody: whoever sent it may mean harm. */
+/** Asks before a link signs this browser in: its sender may mean harm. */
 export function Claim({ token }: { token: string }) {
   const page = usePage();
   const { me } = useIdentity();

@@ -6,7 +6,7 @@ import { useConversation, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t, theme, toggleLanguage, toggleTheme } from "./preferences.ts";
 
-/** The line above a conversation; `children` stand before and after its title. */
+/** The line above a conversation; `before` and `children` are drawn before and after its title. */
 export function Header({ before, children }: { before?: ComponentChildren; children?: ComponentChildren }) {
   const title = useTitle();
   return (
@@ -14,13 +14,13 @@ export function Header({ before, children }: { before?: ComponentChildren; child
       {before}
       <h1>{clipped(title ?? t("newSession"))}</h1>
       {children}
-      <Preferences />
+      <DisplaySettings />
     </header>
   );
 }
 
 /** Language and colours. */
-export function Preferences() {
+export function DisplaySettings() {
   return (
     <>
       <button
@@ -46,7 +46,8 @@ export function Preferences() {
   );
 }
 
-export function Usage() {
+/** How much of the model\'s context window is used. */
+export function ContextMeter() {
   const { used, size } = useConversation().chat.usage as { used?: number; size?: number };
   if (!used || !size) return null;
   const format = new Intl.NumberFormat("en", { notation: "compact" });

@@ -22,29 +22,29 @@ import { usePage } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
-import { Content, Substance, ToolCall } from "./ToolCall.tsx";
+import { Content, Substance, ToolCallView } from "./ToolCall.tsx";
 
 /** `call`: what a permission is asked for. */
 export function ItemView({ item, call }: { item: Item; call?: ToolCallItem | undefined }) {
   switch (item.kind) {
     case "message":
-      return <Message item={item} />;
+      return <MessageView item={item} />;
     case "thought":
-      return <Thought item={item} />;
+      return <ThoughtView item={item} />;
     case "tool_call":
-      return <ToolCall item={item} />;
+      return <ToolCallView item={item} />;
     case "plan":
-      return <Plan item={item} />;
+      return <PlanView item={item} />;
     case "permission":
-      return <Permission item={item} call={call} />;
+      return <PermissionView item={item} call={call} />;
     case "notice":
-      return <Notice item={item} />;
+      return <NoticeView item={item} />;
     case "content":
       return <Content content={item.content} />;
   }
 }
 
-function Message({ item }: { item: MessageItem }) {
+function MessageView({ item }: { item: MessageItem }) {
   if (item.sender === "user") {
     return (
       <article class="message user" data-testid="message-user" aria-label={t("you")}>
@@ -109,7 +109,7 @@ export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; i
   );
 }
 
-function Thought({ item }: { item: ThoughtItem }) {
+function ThoughtView({ item }: { item: ThoughtItem }) {
   return (
     <details class="thought" data-testid="thought">
       <summary>
@@ -132,7 +132,7 @@ function More({ count }: { count: number }) {
   return count > 0 ? <li class="quiet">{t("andMore", { n: count })}</li> : null;
 }
 
-function Plan({ item }: { item: PlanItem }) {
+function PlanView({ item }: { item: PlanItem }) {
   const done = item.entries.filter((entry) => entry.status === "completed").length;
   return (
     <section class="plan" data-testid="plan" aria-label={t("plan")}>
@@ -154,7 +154,7 @@ function Plan({ item }: { item: PlanItem }) {
   );
 }
 
-function Permission({ item, call }: { item: PermissionItem; call?: ToolCallItem | undefined }) {
+function PermissionView({ item, call }: { item: PermissionItem; call?: ToolCallItem | undefined }) {
   const page = usePage();
   const box = useRef<HTMLElement>(null);
   const [chosen, setChosen] = useState<string | null>(null);
@@ -239,7 +239,7 @@ function PermissionDone({ item }: { item: PermissionItem }) {
   );
 }
 
-function Notice({ item }: { item: NoticeItem }) {
+function NoticeView({ item }: { item: NoticeItem }) {
   return (
     <p
       class={`notice notice-${item.level}`}

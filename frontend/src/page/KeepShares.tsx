@@ -2,7 +2,7 @@ import { useEffect, useState } from "preact/hooks";
 import { usePage } from "./page.ts";
 import { t } from "./preferences.ts";
 
-/** Asks a guest who has shared links whether they outlive the sign-in; nothing where there are none. */
+/** Asks a guest who has shared links if the links are kept after the sign-in. Empty if there are no links. */
 export function KeepShares({ keeps, choose }: { keeps: boolean; choose(keeps: boolean): void }) {
   const { api } = usePage();
   const [links, setLinks] = useState(0);

@@ -29,7 +29,7 @@ export function Markdown({ text, isStreaming }: { text: string; isStreaming: boo
 function useBlocks(text: string, isWhole: boolean, cost: { current: number }): { blocks: Block[]; isDone: boolean } {
   const [made] = useState(newDocument);
   const [round, setRound] = useState(0);
-  /** Whether the next block was waited for and admitted. */
+  /** True if the next block has waited for its turn and may be drawn. */
   const isPaid = useRef(false);
   const before = performance.now();
   made.set(text, isWhole);

@@ -48,7 +48,7 @@ export function Sidebar() {
               <h2>{t(label)}</h2>
               <ul>
                 {rows.map((row) => (
-                  <Row key={row.session_id} row={row} ask={setAsk} />
+                  <SessionRow key={row.session_id} row={row} ask={setAsk} />
                 ))}
               </ul>
             </section>
@@ -92,7 +92,7 @@ function ActiveCount() {
 
 const BUSY = new Set(["starting", "running", "interrupting"]);
 
-function Row({ row, ask }: { row: SessionSummary; ask(ask: Ask): void }) {
+function SessionRow({ row, ask }: { row: SessionSummary; ask(ask: Ask): void }) {
   const page = usePage();
   const store = useStore();
   const isCurrent = row.session_id === store.currentId;

@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, wordsOf } from "../core/index.ts";
-import { Preferences } from "./Header.tsx";
+import { DisplaySettings } from "./Header.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { KeepShares } from "./KeepShares.tsx";
 import { isOnlyOperator, OPERATIONS } from "./address.ts";
@@ -20,7 +20,7 @@ export function SignIn() {
   return (
     <div class="sign-in" data-testid="sign-in">
       <header class="sign-in-head">
-        <Preferences />
+        <DisplaySettings />
       </header>
       <main>
         <Logo />

@@ -16,7 +16,7 @@ const PARTS_MOST = 50;
 /** Comparing two texts weighs as much as drawing so many characters. */
 const DIFF_WEIGHT = 6_000;
 
-export function ToolCall({ item }: { item: ToolCallItem }) {
+export function ToolCallView({ item }: { item: ToolCallItem }) {
   const status = item.status ?? "pending";
   const parts = partsOf(item.content);
   const hasDiff = parts.some((part) => part.type === "diff");
@@ -82,7 +82,7 @@ function Body({ item }: { item: ToolCallItem }) {
   );
 }
 
-/** What a permission is asked for: all that is known of the tool call, so that nobody answers blind. */
+/** What a permission is asked for: everything that is known of the tool call, so that people know what they allow. */
 export function Substance({ call }: { call: ToolCallItem }) {
   const parts = partsOf(call.content);
   const shown = new Set(parts.map((part) => part.path));

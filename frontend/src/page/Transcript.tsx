@@ -101,7 +101,7 @@ export function Transcript() {
 const HEAVY = 300_000;
 const TOOL_CALL = 3_000;
 
-/** Whether there is so much that a browser takes long to lay it out. */
+/** True if there is so much that a browser takes long to lay it out. */
 function isHeavy(items: readonly Item[]): boolean {
   let weight = 0;
   for (const item of items) weight += "text" in item ? item.text.length : TOOL_CALL;
@@ -178,7 +178,7 @@ function Welcome() {
   );
 }
 
-/** Reads out each of the agent's messages once it is finished, and only those that finished while somebody watched. */
+/** Announces each of the agent's messages once it is finished, if it finished while the page was open. */
 function useAnnouncements(conversation: Conversation, say: (text: string) => void): void {
   const growing = useRef(new Set<string>());
   useEffect(() => {

@@ -2,7 +2,7 @@ import type { Me } from "../core/index.ts";
 
 export const OPERATIONS = "#/operations";
 
-/** Whether somebody may only watch the gateway: they have no conversations of their own. */
+/** True if the credential may only operate the gateway: it cannot hold conversations. */
 export function isOnlyOperator(me: Me | null): boolean {
   return me !== null && me.scopes.includes("operate") && !me.scopes.includes("read");
 }

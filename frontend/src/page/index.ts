@@ -1,7 +1,7 @@
 /** What applications and the operators' page may use of the page. */
 
 export { Dialog } from "./Dialogs.tsx";
-export { Preferences } from "./Header.tsx";
+export { DisplaySettings } from "./Header.tsx";
 export { Glyph, Icon } from "./icons.tsx";
 export type { Ending, PagePart, PartPlace } from "./part.ts";
 export { drawnBy, useChanges } from "./preact.tsx";

@@ -4,13 +4,13 @@ const DEPTH_MOST = 24;
 const LENGTH_MOST = 200_000;
 
 export function jsonText(value: unknown): string {
-  const writer = new Writer();
+  const writer = new JsonWriter();
   writer.value(value, 0);
   return writer.text();
 }
 
-/** JSON.stringify, but an end where the text is long, and short words for what is too deep. */
-class Writer {
+/** Like JSON.stringify, but cut off if the text is long, and abbreviated if it is deep. */
+class JsonWriter {
   readonly #parts: string[] = [];
   #length = 0;
 

@@ -1,4 +1,4 @@
-/** What the page is about: the sessions, the one on screen, and signals that say when they changed. */
+/** The page's state: the sessions, the one on screen, and signals that say when they changed. */
 
 import { type Signal, signal } from "@preact/signals";
 import { createContext } from "preact";
@@ -40,7 +40,7 @@ export class Page {
   readonly identityVersion = signal(0);
   /** A guest wants to sign in. */
   readonly isSigningIn = signal(false);
-  /** The token of a link that makes this browser somebody, until it was asked about. */
+  /** The token of a link that signs this browser in, until the person has decided. */
   readonly handover = signal<string | null>(null);
   /** The token of a link to read with; then the page is nothing else. */
   readonly shared: string | null;
@@ -98,7 +98,7 @@ export class Page {
     this.identity.subscribe(() => this.#identityChanged());
     document.addEventListener("visibilitychange", () => {
       if (visibility.isHidden()) return;
-      // In another tab somebody may have signed in or out.
+      // The person may have signed in or out in another tab.
       if (this.identity.phase !== "asking") void this.identity.check();
       if (this.#isInside) void this.store.refresh();
     });
@@ -292,7 +292,7 @@ export function useStore(): SessionStore {
   return page.store;
 }
 
-/** Whether the conversation's agent has no model; null while that is not known. */
+/** True if the conversation's agent has no model; null while that is not known. */
 export function useIsOffline(): boolean | null {
   const store = useStore();
   const conversation = useConversation();

@@ -14,7 +14,7 @@ import {
 
 export type Theme = "light" | "dark";
 
-/** localStorage where the browser allows it. */
+/** localStorage if the browser allows it, else memory. */
 export const storage: KeyValue = lastingStorage();
 
 const THEME_KEY = "agw.theme";

@@ -31,7 +31,7 @@ export class Slices {
     this.#clock = clock;
   }
 
-  /** Whether so many characters may be drawn before the next frame. */
+  /** True if so many characters may be drawn before the next frame. */
   admits(weight: number): boolean {
     if (this.#spent > 0) {
       if (this.#spent + weight > MOST_WEIGHT || this.#clock.now() - this.#began > MOST_MS) return false;

@@ -17,7 +17,7 @@ it("says a quota with its figures and when there is more, in both languages", as
   const quota = { code: "quota_exceeded", message: "x", limit: "subject.tokens_per_day", used: 12345.6, allowed: 12000 };
   const error = await answered(429, quota, { "Retry-After": "7300" });
   expect(wordsOf(error, "en")).toBe(
-    "The limit is reached. You: 12,346 of 12,000 model tokens a day. Try again in 3 hours.",
+    "Limit reached. You: 12,346 of 12,000 model tokens per day. Try again in 3 hours.",
   );
   expect(wordsOf(error, "he")).toBe(
     "המכסה נוצלה. החשבון שלך: 12,346 מתוך 12,000 אסימוני מודל ביום. אפשר לנסות שוב בעוד 3 שעות.",

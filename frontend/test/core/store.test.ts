@@ -3,7 +3,7 @@ import { Api } from "../../src/core/api.ts";
 import { directionOf, preferred, translate } from "../../src/core/i18n.ts";
 import { newId, SESSION_ID } from "../../src/core/ids.ts";
 import { memoryStorage } from "../../src/core/storage.ts";
-import { CURRENT_KEY, POLL_MS, sessionIdIn, SessionStore } from "../../src/core/store.ts";
+import { CURRENT_KEY, LIST_POLL_MS, sessionIdIn, SessionStore } from "../../src/core/store.ts";
 import { FakeClock, FakeServer, json, settled } from "../fakes.ts";
 
 function made(hash = "", storage = memoryStorage()) {
@@ -49,10 +49,10 @@ it("lists the newest first and reads again by the clock", async () => {
   expect(store.sessions.map((row) => row.session_id)).toEqual(["new", "old"]);
   expect(store.counts?.active_sessions).toBe(2);
   expect(store.defaultAgent?.missing_api_key).toBe(true);
-  await clock.pass(POLL_MS);
+  await clock.pass(LIST_POLL_MS);
   expect(server.calls("/api/sessions")).toHaveLength(2);
   store.stop();
-  await clock.pass(POLL_MS * 3);
+  await clock.pass(LIST_POLL_MS * 3);
   expect(server.calls("/api/sessions")).toHaveLength(2);
 });
 

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { Api } from "../../src/core/api.ts";
 import type { Overview } from "../../src/core/events.ts";
-import { HISTORY_MOST, Monitor, POLL_MS } from "../../src/operations/monitor.ts";
+import { HISTORY_MOST, Monitor, MONITOR_POLL_MS } from "../../src/operations/monitor.ts";
 import { FakeClock, FakeServer, json, settled } from "../fakes.ts";
 
 const overview: Overview = {
@@ -45,14 +45,14 @@ it("polls by the clock and keeps a column for every line", async () => {
   const { monitor, clock } = made();
   monitor.start();
   await settled();
-  await clock.pass(POLL_MS);
+  await clock.pass(MONITOR_POLL_MS);
   expect(monitor.times).toHaveLength(2);
   expect(monitor.total).toBe(4);
   expect(monitor.columns.startP50).toEqual([10, 10]);
   expect(monitor.columns.startP99).toEqual([null, null]);
   expect(monitor.columns.workerMemory.at(-1)).toBe(5);
   monitor.stop();
-  await clock.pass(10 * POLL_MS);
+  await clock.pass(10 * MONITOR_POLL_MS);
   expect(monitor.times).toHaveLength(2);
 });
 
@@ -68,10 +68,10 @@ it("keeps the last figures when it is refused, says why, and tries again", async
   monitor.start();
   await settled();
   server.answers["GET /api/admin/overview"] = () => json({ error: { code: "forbidden", message: "no" } }, 403);
-  await clock.pass(POLL_MS);
+  await clock.pass(MONITOR_POLL_MS);
   expect(monitor.error?.status).toBe(403);
   expect(monitor.overview?.sessions).toBe(3);
   server.answers["GET /api/admin/overview"] = () => json(overview);
-  await clock.pass(POLL_MS);
+  await clock.pass(MONITOR_POLL_MS);
   expect(monitor.error).toBeNull();
 });

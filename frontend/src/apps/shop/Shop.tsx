@@ -8,7 +8,7 @@ import { w } from "./words.ts";
 
 const NOTHING: Cart = { cart: [], item_count: 0, total: 0 };
 
-/** Beside the chat: the session's cart as it changes, whoever changes it, and what there is to put in. */
+/** The shop beside the chat: the session's cart, whether a person or the agent changes it, and the products. */
 export function Shop({ place }: { place: PartPlace<CartFigures | null> }) {
   useChanges(place);
   const { api, sessionId, agent, value, isProcessing } = place;
@@ -35,7 +35,7 @@ export function Shop({ place }: { place: PartPlace<CartFigures | null> }) {
     [attempt, client],
   );
   const figures = value === null ? "" : `${value.lines} ${value.items} ${value.total}`;
-  // Every change is told in the session's log; the rest moves with the turns.
+  // The session's log has an event for every change of the cart; the rest changes with the turns.
   useEffect(() => void refresh(), [refresh, figures, isProcessing]);
   const change = (act: () => Promise<unknown>): Promise<void> => attempt(async () => [await act(), await refresh()]);
   return (
@@ -55,7 +55,7 @@ export function Shop({ place }: { place: PartPlace<CartFigures | null> }) {
       </header>
       <CartView cart={cart} remove={(line) => change(() => client.remove(line))} clear={() => change(() => client.clear())} />
       <Grid client={client} attempt={attempt} add={(product) => change(() => client.add(product))} />
-      <Preferences info={info} save={(key, value) => change(() => client.prefer(key, value))} />
+      <PreferenceList info={info} save={(key, value) => change(() => client.prefer(key, value))} />
       {info && <Insights info={info} />}
     </aside>
   );
@@ -198,7 +198,7 @@ function addressOf(image: string): string {
   return own < 0 ? image : new URL(`.${image.slice(own)}`, document.baseURI).href;
 }
 
-function Preferences({ info, save }: { info: Info | null; save(key: string, value: string): void }) {
+function PreferenceList({ info, save }: { info: Info | null; save(key: string, value: string): void }) {
   const known = Object.entries(info?.analytics.preferences ?? {});
   return (
     <section aria-label={w("preferences")}>

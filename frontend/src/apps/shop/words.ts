@@ -1,4 +1,4 @@
-/** The shop's words; they come with it, so that nobody else loads them. */
+/** The shop's texts. They are loaded with it, so that other pages do not carry them. */
 
 import { language } from "../../page/index.ts";
 
@@ -27,7 +27,7 @@ const en = {
   duration: "Duration",
   messages: "Messages",
   topics: "Topics",
-  failed: "That did not work: {reason}",
+  failed: "This failed: {reason}",
 };
 
 const he: Record<keyof typeof en, string> = {

@@ -396,7 +396,7 @@ class Inline {
 
   /** The pieces in order. Tags that are too deep are left out, those that nobody closed are closed. */
   #written(): string {
-    const out = new Writer();
+    const out = new HtmlWriter();
     for (const piece of this.#pieces) {
       this.#work.steps += 1;
       if (typeof piece === "string") out.text(piece);
@@ -454,7 +454,7 @@ interface Open {
   isOurs: boolean;
 }
 
-class Writer {
+class HtmlWriter {
   readonly #parts: string[] = [];
   readonly #stack: Open[] = [];
   #links = 0;

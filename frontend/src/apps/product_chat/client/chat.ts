@@ -10,6 +10,7 @@ import { newId } from "../../../core/ids.ts";
 import { ProductSocket, type ProductFrame, type ProductSocketOptions, type SocketState } from "./socket.ts";
 import { ProductSessions } from "./sessions.ts";
 import { Subscribable } from "../../../core/subscribable.ts";
+import type { ChatPost, MessageRow } from "../wire.ts";
 
 export const TOKEN_KEY = "agw_visitor_token";
 const HISTORY = 100;
@@ -17,7 +18,7 @@ const TRIES = 3;
 const TRY_AGAIN = 1_500;
 const TYPING = 3_000;
 
-export type Poster = "customer" | "assistant" | "admin" | "system";
+export type Poster = ChatPost["sender_type"];
 
 export interface ProductMessage {
   /** The number, or what this client calls a message that has none yet. */
@@ -182,11 +183,11 @@ export class ProductChat extends Subscribable {
   }
 
   async #history(): Promise<void> {
-    const rows = (await this.#ask("GET", `${this.#path}/${this.#sessionId}/messages?limit=${HISTORY}`)) as unknown as Row[];
+    const rows = (await this.#ask("GET", `${this.#path}/${this.#sessionId}/messages?limit=${HISTORY}`)) as unknown as MessageRow[];
     for (const row of rows) {
       if (row.is_read) this.#read.add(row.id);
       this.#put({
-        key: String(row.id), number: row.id, sender: row.sender_type, name: row.sender_name,
+        key: String(row.id), number: row.id, sender: row.sender_type as Poster, name: row.sender_name,
         text: row.message_text, at: row.created_at, state: "sent",
       });
     }
@@ -296,15 +297,6 @@ export class ProductChat extends Subscribable {
     if (!answer.ok) throw new Refusal(answer.status, detailOf(json) ?? `The gateway answered ${answer.status}.`);
     return json;
   }
-}
-
-interface Row {
-  id: number;
-  sender_type: Poster;
-  sender_name: string;
-  message_text: string;
-  created_at: string;
-  is_read: boolean;
 }
 
 export class Refusal extends Error {

@@ -1,6 +1,6 @@
 /**
- * Which chat belongs to which product in this browser. Everything stands in localStorage, where other tabs see it;
- * where that is full or forbidden it stands in memory, and the chat works until the tab is closed.
+ * Which chat belongs to which product in this browser. It is kept in localStorage, where other tabs see it. If that
+ * is full or forbidden it is kept in memory, and the chat works until the tab is closed.
  */
 
 import { systemClock, type Clock } from "../../../core/clock.ts";
@@ -23,7 +23,7 @@ export interface ProductSession {
   isActive: boolean;
 }
 
-export interface Preferences {
+export interface VisitorPreferences {
   name?: string;
   email?: string;
   theme?: string;
@@ -32,7 +32,7 @@ export interface Preferences {
 export interface SessionData {
   globalSessionId: string;
   productSessions: Record<string, ProductSession>;
-  userPreferences: Preferences;
+  userPreferences: VisitorPreferences;
 }
 
 export type SimpleStorage = Pick<Storage, "getItem" | "setItem" | "removeItem">;
@@ -144,7 +144,7 @@ export class ProductSessions {
     return session;
   }
 
-  /** Another id for this product: the old one is somebody else's or another product's. */
+  /** Makes a new id for this product: the old one belongs to another visitor or product. */
   renewProductSession(productId: number): ProductSession {
     return this.updateProductSession(productId, { sessionId: this.generateUniqueId(), messageCount: 0 });
   }
@@ -222,7 +222,7 @@ function isSession(value: unknown): value is ProductSession {
   );
 }
 
-/** A short, coarse mark of this kind of browser; it tells nobody apart. */
+/** A short, coarse mark of this kind of browser; it identifies no person. */
 function browserMark(): string {
   const about = `${globalThis.navigator?.language ?? ""} ${new Date().getTimezoneOffset()}`;
   let hash = 7;

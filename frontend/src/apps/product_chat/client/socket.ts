@@ -1,7 +1,7 @@
 /**
  * A WebSocket that comes back: after 3 s, 6 s, 12 s … at most 30 s, with jitter, and behind the last `seq` that it
  * brought, so that nothing is lost and nothing comes twice. Closes that are meant (1000, 1001, 1003, 1007, 1008)
- * stand until `wake` is called: the user does something, or looks again.
+ * are final until `wake` is called, when the user does something or looks at the page again.
  */
 
 import { systemClock, type Clock } from "../../../core/clock.ts";
@@ -65,7 +65,7 @@ export class ProductSocket {
     this.#enter("stopped");
   }
 
-  /** Connects at once if it does not stand: the user is there. */
+  /** Connects at once if there is no connection: the user is active. */
   wake(): void {
     if (this.#socket) return;
     this.#cancel?.();
@@ -74,7 +74,7 @@ export class ProductSocket {
     this.#connect();
   }
 
-  /** Sends a frame if the socket stands; whether it did. */
+  /** Sends a frame if the socket is open; true if it was sent. */
   send(frame: ProductFrame): boolean {
     if (this.state !== "open" || !this.#socket) return false;
     this.#socket.send(JSON.stringify(frame));

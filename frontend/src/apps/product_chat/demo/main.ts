@@ -1,5 +1,7 @@
 /** The demonstration product page: what a shop has, and the widget by its one script tag. */
 
+import type { CatalogueProduct } from "../wire.ts";
+
 const query = new URLSearchParams(location.search);
 const id = Number(query.get("id") ?? "1");
 const isHebrew = query.get("lang") === "he";
@@ -10,7 +12,7 @@ if (isHebrew) {
 
 async function show(): Promise<void> {
   const answer = await fetch(`../api/products/${encodeURIComponent(id)}`);
-  const product = (await answer.json()) as { name?: string; price?: string; description?: string; detail?: string };
+  const product = (await answer.json()) as Partial<CatalogueProduct> & { detail?: string };
   const put = (selector: string, text: string): void => {
     const found = document.querySelector(selector);
     if (found) found.textContent = text;

@@ -1,25 +1,6 @@
 /** What the staff asks of the gateway. */
 
-export interface Chat {
-  session_id: string;
-  product_id: number;
-  product_name: string;
-  customer_name: string | null;
-  status: string;
-  priority: string;
-  assigned_to: string | null;
-  is_spam: boolean;
-  unread_count: number;
-  last_message_at: string | null;
-}
-
-export interface Message {
-  id: number;
-  sender_type: string;
-  sender_name: string;
-  message_text: string;
-  created_at: string;
-}
+import type { AdminChat, AdminChats, LoggedIn, MessagePage, MessageRow } from "../wire.ts";
 
 const TOKEN = "agw_staff_token";
 const NAME = "agw_staff_name";
@@ -37,7 +18,7 @@ export class StaffApi {
   }
 
   async logIn(username: string, password: string): Promise<void> {
-    const answer = await this.#ask<{ access_token: string }>("POST", "api/login", { username, password });
+    const answer = await this.#ask<LoggedIn>("POST", "api/login", { username, password });
     sessionStorage.setItem(TOKEN, answer.access_token);
     sessionStorage.setItem(NAME, username);
   }
@@ -46,13 +27,13 @@ export class StaffApi {
     sessionStorage.removeItem(TOKEN);
   }
 
-  async chats(status: string): Promise<Chat[]> {
+  async chats(status: string): Promise<AdminChat[]> {
     const query = status ? `?limit=100&status=${status}` : "?limit=100";
-    return (await this.#ask<{ sessions: Chat[] }>("GET", CHATS + query)).sessions;
+    return (await this.#ask<AdminChats>("GET", CHATS + query)).sessions;
   }
 
-  async messages(id: string): Promise<Message[]> {
-    const page = await this.#ask<{ messages: Message[] }>("GET", `${CHATS}/${id}/messages?limit=100&order=desc`);
+  async messages(id: string): Promise<MessageRow[]> {
+    const page = await this.#ask<MessagePage>("GET", `${CHATS}/${id}/messages?limit=100&order=desc`);
     return page.messages.reverse();
   }
 
@@ -64,7 +45,7 @@ export class StaffApi {
     return this.#ask("PUT", `${CHATS}/${id}/status?status=${status}`, {});
   }
 
-  markRead(chat: Chat): Promise<unknown> {
+  markRead(chat: AdminChat): Promise<unknown> {
     return this.#ask("PUT", `api/products/${chat.product_id}/chat/sessions/${chat.session_id}/messages/read`, { mark_all: true });
   }
 

@@ -1,13 +1,14 @@
-/** The staff's inbox: every chat of the shop, live; take over, answer, hand back, say where it stands. */
+/** The staff's inbox: every chat of the shop, live; take over, answer, hand back, set its status. */
 
 import { ProductSocket, type ProductFrame } from "../client/socket.ts";
 import { showText } from "../plain.ts";
-import { NotLoggedIn, StaffApi, type Chat, type Message } from "./api.ts";
+import { NotLoggedIn, StaffApi } from "./api.ts";
+import type { AdminChat, MessageRow } from "../wire.ts";
 
 const STATUSES = ["", "active", "pending", "in_progress", "resolved", "closed"];
 const api = new StaffApi();
 const root = document.querySelector<HTMLElement>("#inbox");
-let chats: Chat[] = [];
+let chats: AdminChat[] = [];
 let current: string | null = null;
 let filter = "";
 let room: ProductSocket | null = null;
@@ -110,7 +111,7 @@ async function refresh(): Promise<void> {
   });
 }
 
-async function choose(chat: Chat): Promise<void> {
+async function choose(chat: AdminChat): Promise<void> {
   current = chat.session_id;
   room?.stop();
   const log = make("ol", { id: "log", role: "log" });
@@ -141,7 +142,7 @@ async function choose(chat: Chat): Promise<void> {
   await showMessages(chat);
 }
 
-function hear(chat: Chat, frame: ProductFrame): void {
+function hear(chat: AdminChat, frame: ProductFrame): void {
   if (frame.type === "typing_indicator") {
     typing = frame["is_typing"] ? `${String(frame["user_name"])} is typing…` : "";
     const shown = document.querySelector("#typing");
@@ -150,7 +151,7 @@ function hear(chat: Chat, frame: ProductFrame): void {
   if (["chat_message", "resync"].includes(frame.type)) void showMessages(chat);
 }
 
-async function showMessages(chat: Chat): Promise<void> {
+async function showMessages(chat: AdminChat): Promise<void> {
   await guarded(async () => {
     const messages = await api.messages(chat.session_id);
     if (current !== chat.session_id) return;
@@ -161,7 +162,7 @@ async function showMessages(chat: Chat): Promise<void> {
   });
 }
 
-function drawMessage(message: Message): HTMLElement {
+function drawMessage(message: MessageRow): HTMLElement {
   const text = make("p", { dir: "auto" });
   showText(text, message.message_text);
   const when = new Date(message.created_at).toLocaleTimeString();

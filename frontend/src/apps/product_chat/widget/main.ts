@@ -30,10 +30,10 @@ function start(): void {
   const productId = Number(data["product"]);
   if (!script) return;
   if (!Number.isInteger(productId) || productId < 1) {
-    return warn('no chat is shown, for the script tag has no data-product="NUMBER". AgentGatewayChat.mount() shows one, too.');
+    return warn('no chat is shown, because the script tag has no data-product="NUMBER". Add it, or call AgentGatewayChat.mount().');
   }
   if (page.widget?.host.isConnected) {
-    return warn(`the script tag is on this page more than once; the first one counts, product ${productId} is not shown.`);
+    return warn(`the script tag is on this page more than once. The first one is used; product ${productId} is not shown.`);
   }
   const gateway = new URL(data["gateway"] ?? new URL(".", script.src).href).href.replace(/\/$/, "");
   const given = { title: data["title"], lang: data["lang"], dir: data["dir"], side: data["side"], theme: data["theme"], accent: data["accent"] };

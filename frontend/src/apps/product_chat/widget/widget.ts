@@ -1,6 +1,6 @@
 /**
  * The chat of a product page, whole: a button, a panel, a form, below a shadow root that nothing of the page reaches.
- * Everything that somebody typed is put in as text, never as markup.
+ * Everything that people type is inserted as text, never as markup.
  */
 
 import { showText } from "../plain.ts";
@@ -164,7 +164,7 @@ function build(words: Words, title: string) {
 
 type Drawn = Map<string, { item: HTMLElement; message: ProductMessage }>;
 
-/** Draws what changed; what stands is not touched, so that nothing is read aloud twice. */
+/** Draws what changed and leaves the rest alone, so that a screen reader reads nothing twice. */
 function drawMessages(log: HTMLElement, drawn: Drawn, chat: ProductChat, words: Words): void {
   const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
   const wanted = new Set(chat.messages.map((message) => message.key));

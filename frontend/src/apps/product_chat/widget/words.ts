@@ -1,4 +1,4 @@
-/** The words of the widget. */
+/** The widget's texts. */
 
 export const WORDS = {
   en: {
@@ -9,7 +9,7 @@ export const WORDS = {
     placeholder: "Write a message",
     log: "Messages",
     typing: (name: string) => `${name} is typing…`,
-    offline: "Connecting again…",
+    offline: "Reconnecting…",
     failed: "Not sent.",
     again: "Try again",
     person: (name: string) => `${name} is answering you.`,

@@ -3,4 +3,4 @@
 import { shop } from "./apps/shop/part.tsx";
 import type { PagePart } from "./page/index.ts";
 
-export const PARTS: readonly PagePart[] = [shop as PagePart];
+export const PARTS: readonly PagePart[] = [shop];

@@ -95,6 +95,14 @@ describe("a chat", () => {
     expect(chat.messages[0]?.state).toBe("sent");
   });
 
+  it("says at the message why there is no chat", async () => {
+    const { answers, chat } = setUp();
+    answers.push((asked) => (asked.path.endsWith("/sessions") ? [404, { detail: "Product not found" }] : null));
+    await chat.send("hello");
+    expect(chat.trouble).toBe("Product not found");
+    expect(chat.messages.map((message) => [message.state, message.error])).toEqual([["failed", "Product not found"]]);
+  });
+
   it("takes another id where its own is in use", async () => {
     const { answers, asked, chat, sessions } = setUp();
     const first = sessions.getProductSession(1).sessionId;

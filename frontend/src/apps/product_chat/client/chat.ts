@@ -13,6 +13,7 @@ import { Subscribable } from "../../../core/subscribable.ts";
 import type { ChatPost, MessageRow } from "../wire.ts";
 
 export const TOKEN_KEY = "agw_visitor_token";
+const UNREACHABLE = "The chat cannot be reached.";
 const HISTORY = 100;
 const TRIES = 3;
 const TRY_AGAIN = 1_500;
@@ -111,7 +112,7 @@ export class ProductChat extends Subscribable {
     this.#change(key, { state: "sending" });
     try {
       await this.open();
-      if (!this.#sessionId) throw new Error(this.trouble ?? "The chat cannot be reached.");
+      if (!this.#sessionId) throw new Refusal(0, this.trouble ?? UNREACHABLE);
       const answer = await this.#post(`/${this.#sessionId}/messages`, { message_text: text, client_id: key });
       const number = Number(answer["message_id"]);
       const isThere = this.messages.some((message) => message.number === number && message.key !== key);
@@ -316,7 +317,7 @@ function detailOf(json: Record<string, unknown>): string | null {
 }
 
 function wordsOf(error: unknown): string {
-  return error instanceof Refusal ? error.message : "The chat cannot be reached.";
+  return error instanceof Refusal ? error.message : UNREACHABLE;
 }
 
 /** An e-mail address as the gateway takes it; one that is none must not cost a visitor the chat. */

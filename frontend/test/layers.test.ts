@@ -1,9 +1,11 @@
 /**
  * The rooms of src/ and who may enter which: core ← page ← operations, apps ← the entry points at the top.
- * `npm run typecheck` shows besides that the core compiles without the DOM.
+ * The core compiles without the DOM: tsconfig.core.json, which `npm run typecheck` reads too.
  */
 
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
 import { describe, expect, it } from "vitest";
 import { circles, importsIn, importsOf } from "./imports.ts";
 
@@ -53,6 +55,17 @@ it("has no circle", () => {
 it("keeps its layers", () => {
   expect(named(edges.filter(([from, to]) => !isAllowed(from, to)))).toEqual([]);
 });
+
+it("compiles its core without the DOM", () => {
+  const folder = fileURLToPath(new URL("../", import.meta.url));
+  const { config } = ts.readConfigFile(`${folder}tsconfig.core.json`, ts.sys.readFile) as { config: unknown };
+  const { fileNames, options } = ts.parseJsonConfigFileContent(config, ts.sys, folder);
+  const program = ts.createProgram(fileNames, options);
+  const files = program.getSourceFiles().map((file) => file.fileName);
+  expect(files.filter((name) => /lib\.dom\.|node_modules\/preact/.test(name))).toEqual([]);
+  expect(files.filter((name) => name.includes("/src/core/")).length).toBeGreaterThan(20);
+  expect(ts.getPreEmitDiagnostics(program).map((one) => ts.flattenDiagnosticMessageText(one.messageText, "\n"))).toEqual([]);
+}, 60_000);
 
 it("meets its applications in one list", () => {
   const entries = edges.filter(([from, to]) => roomOf(from) === "" && to.startsWith("apps/"));

@@ -438,7 +438,7 @@ async def test_after_a_kill_the_page_says_it_once_and_sends_what_was_written_mea
         os.kill(before.pid, signal.SIGKILL)
         await before.process.wait()
     await say(writer, "/echo written meanwhile")
-    await expect(writer.get_by_test_id("message-outgoing")).to_contain_text("sent by itself")
+    await expect(writer.get_by_test_id("message-outgoing")).to_contain_text("will be sent")
     await expect(writer.get_by_test_id("retry")).to_have_count(0)
     async with running_gateway(tmp_path, "--port", port):
         await expect(reader.get_by_test_id("failure")).to_contain_text(words)

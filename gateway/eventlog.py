@@ -172,7 +172,7 @@ class EventLog(Sink):
     def _part(self) -> None:
         """A log and its session hold each other; once nothing can happen any more, they do not."""
         if self._is_closed and self.is_settled:
-            self._on_visible = self._on_refused = _nothing
+            self._on_visible = self._on_refused = self._on_spoiled = _nothing
 
     @property
     def is_closed(self) -> bool:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -237,3 +240,41 @@ async def test_readers_of_a_large_event_on_disk_hold_one_copy() -> None:
     log.append(text("x" * 2_000_000), *[text("y")] * 5)
     pages = [await log.read(0, max_bytes=100_000) for _ in range(3)]
     assert all(page.events[0] is pages[0].events[0] for page in pages)
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nothing is freed but what nothing refers to."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Owner:
+    """Holds its log and hears all that the log has to say, as a session does."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.log = EventLog(
+            "key",
+            store=store,
+            wall_ms=lambda: 1000,
+            on_visible=self.hear,
+            on_refused=self.hear,
+            on_spoiled=self.hear,
+            max_events=10,
+            max_bytes=10_000,
+        )
+
+    def hear(self, *_: object) -> None:
+        return
+
+
+async def test_a_log_that_has_ended_is_freed_without_the_collector(uncollected: None) -> None:
+    owner = Owner(MemoryStore(max_events=10, max_bytes=10_000))
+    await owner.log.load()
+    owner.log.append(text("a"))
+    owner.log.close()
+    left = weakref.ref(owner)
+    del owner
+    assert left() is None

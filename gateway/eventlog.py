@@ -20,6 +20,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakValueDictionary
 
 from msgspec import Raw, Struct
 
@@ -133,6 +134,8 @@ class EventLog(Sink):
         self._last_at = 0
         self.shared = Shared()
         """What readers at one place make of the same events."""
+        self._large: WeakValueDictionary[int, Event] = WeakValueDictionary()
+        """Large events that a reader still holds, by the cursor below: no reader gets a copy of its own."""
         self._pages: dict[int, asyncio.Future[list[Event]]] = {}
         """What was read, or is being read, from the store, by the cursor below it."""
         self._gaps: tuple[tuple[int, int], ...] = ()
@@ -412,6 +415,8 @@ class EventLog(Sink):
         """
         if self._is_lost(after):
             return Page([], is_gap=True)
+        if (large := self._large.get(after)) is not None:
+            return Page([large])
         if after not in self._pages:
             if after >= self._floor:
                 start = bisect.bisect_right(self._seqs, after)
@@ -423,7 +428,10 @@ class EventLog(Sink):
         due = at_most(events, max_bytes)
         if len(due) < len(events) and due[-1].seq not in self._pages:
             self._keep(due[-1].seq, _done(events[len(due) :]))
-        return Page([event for event in due if event.seq <= self._visible])
+        seen = [event for event in due if event.seq <= self._visible]
+        if seen and seen[0].is_large:
+            self._large[after] = seen[0]
+        return Page(seen)
 
     async def _stored(self, after: int, max_bytes: int) -> list[Event]:
         """A page of the store; readers who come to the same place within a short time hold one copy of it."""

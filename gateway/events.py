@@ -397,7 +397,7 @@ class Event:
     clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once, whoever reads them.
     """
 
-    __slots__ = ("_body", "_frame", "at", "data", "seq")
+    __slots__ = ("__weakref__", "_body", "_frame", "at", "data", "seq")
 
     def __init__(self, seq: int, at: int, data: EventData, *, body: bytes | None = None) -> None:
         self.seq = seq

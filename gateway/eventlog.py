@@ -349,6 +349,7 @@ class EventLog(Sink):
         for event in self._tail[start:stop]:
             self._visible = event.seq
             self._on_visible(event)
+            event.slim()
         self._trim()
         self._ring()
 

@@ -198,6 +198,7 @@ class Writer:
             while (group := self._next_group()) is not None:
                 self._in_hand = group
                 self._write_group(connection, group)
+                self._in_hand = _Group({}, [])
                 del group  # while it waits for the next one, this one's events are somebody else's
         finally:
             connection.close()
@@ -356,7 +357,7 @@ class Writer:
                 continue
             rows += sqlite_log.rows_of(row_id, events)
             for event in events:
-                kind = type(event.data)
+                kind = event.kind
                 if kind not in watched:
                     continue
                 if kind in _TURN_EDGES:

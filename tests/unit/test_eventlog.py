@@ -323,3 +323,13 @@ async def test_what_is_made_of_the_same_events_is_made_once() -> None:
     assert log.shared.get(list(events), lambda _: (b"again",)) is made
     others = [Event.stored(event.seq, event.at, event.body) for event in events]
     assert log.shared.get(others, lambda _: (b"of others",)) == (b"of others",)
+
+
+async def test_a_long_text_is_kept_once_and_can_still_be_read() -> None:
+    log = await log_of(MemoryStore(max_events=10, max_bytes=10_000_000), Seen())
+    log.append(text("long" * 10_000), text("short"))
+    long, short = (await log.read(0, max_bytes=999_999)).events
+    assert long.data is not long.data
+    assert long.data == text("long" * 10_000)
+    assert short.data is short.data
+    assert long.type == "text_delta"

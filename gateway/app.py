@@ -499,7 +499,9 @@ def _stores(
 ) -> tuple[Store, CredentialStore, ProductStore]:
     limits = config.limits
     if config.store == "memory://":
-        memory = MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
+        memory = MemoryStore(
+            max_events=limits.events_per_session, max_bytes=2 * limits.event_bytes_per_session
+        )
         return memory, memory.credentials, memory.products
     sqlite = SqliteStore(config.database_path, on_commit=on_commit, on_trouble=on_trouble)
     return sqlite, SqliteCredentials(sqlite), SqliteProducts(sqlite)

@@ -29,6 +29,9 @@ answer_characters = 4194304
 command = {json.dumps([sys.executable, "-I", str(TALKER)])}
 readable = [{json.dumps(str(TALKER.parent))}]
 """
+LEFT: Final = 1.1
+"""Of the memory at the start, what is left once the sessions are gone."""
+LEFT_SECONDS: Final = 5
 SLACK_MIB: Final = 64
 """Twice what `benchmarks.talkers` shows: this machine may be busy, and the collector late."""
 
@@ -116,6 +119,18 @@ async def test_an_agent_that_says_too_much_after_its_turn_is_ended_in_words(
     state = await gateway.chat(name, "words 3 0", wait=60)
     assert [message["sender"] for message in state["messages"]][-2:] == ["user", "agent"]
     await gateway.delete(name)
+
+
+@pytest.mark.parametrize("prompt", ["text 8 15", "image 1 15"])
+async def test_memory_comes_back_once_the_sessions_are_gone(gateway: RunningGateway, prompt: str) -> None:
+    start = resident(gateway.pid)
+    names = [f"gone-{prompt[:4]}-{number}" for number in range(6)]
+    await asyncio.gather(*(talk(gateway, name, prompt) for name in names))
+    for name in names:
+        await gateway.delete(name)
+    async with asyncio.timeout(2 * LEFT_SECONDS):
+        while resident(gateway.pid) > LEFT * start:
+            await asyncio.sleep(0.1)
 
 
 async def test_a_picture_of_15_mb_is_kept_and_read_again(gateway: RunningGateway) -> None:

@@ -3,6 +3,8 @@ PYTHON ?= python3
 NPM    ?= npm
 BIN    := .venv/bin
 ARGS   ?=
+# So many modules of tests run beside each other; those marked "alone" run after them.
+AT_ONCE ?= 2
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The locks are whole, so nothing is resolved; bytecode is made as it is needed. Both together halve an installation.
 LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
@@ -27,7 +29,8 @@ run: .venv/.runs frontend/dist/index.html
 
 test: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed tests/browser/node_modules/.installed check
 	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile -m "not alone" $(PYTEST) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m alone $(PYTEST) || [ $$? -eq 5 ]  # 5: none was asked for
 	./test-sessions.sh
 
 check: .venv/.tests

@@ -20,6 +20,7 @@ from gateway import backup, trees
 from gateway.config import Config
 from gateway.stores.sqlite import MIGRATIONS, damage, numbered
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.integration.test_command_line import typed
 from tests.shared import eventually
 from tests.streams import open_stream
@@ -76,7 +77,7 @@ async def test_a_backup_during_writes_holds_whatever_was_answered_before_it(tmp_
     taken: list[tuple[pathlib.Path, dict[str, list[str]]]] = []
     config = "[limits]\nsession_burst = 100_000\naddress_burst = 100_000\n"
     settings = Config(data_dir=str(tmp_path / "data"))
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         async with talking(gateway) as clients:
             for number in range(2):
                 await asyncio.sleep(0.5)
@@ -91,7 +92,7 @@ async def test_a_backup_during_writes_holds_whatever_was_answered_before_it(tmp_
         assert code == 0, err
         assert f"{SESSIONS} sessions" in out
         place.joinpath("gateway.log").touch()
-        async with running_gateway(place) as restored:
+        async with gateway_inside(place) as restored:
             for session_id, words in before.items():
                 state = await restored.state(session_id)
                 users, agents = said(state, "user"), said(state, "agent")
@@ -161,7 +162,7 @@ async def _say(gateway: RunningGateway, key: str, word: str) -> None:
 async def original(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The data of a small gateway that does not run any more, and a backup of it."""
     directory = tmp_path_factory.mktemp("original")
-    async with running_gateway(directory) as gateway:
+    async with gateway_inside(directory) as gateway:
         await gateway.chat("a", "/echo kept")
         home = next((directory / "data" / "sessions").iterdir()) / "home"
         (home / "notes.txt").write_text("kept by the agent")
@@ -286,7 +287,7 @@ async def test_no_gateway_starts_beside_a_restore_that_was_cut(
     assert "run agent-gateway restore again" in err
     code, _, err = await typed("restore", str(whole), "--data-dir", str(data))
     assert code == 0, err
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         assert said(await gateway.state("a"), "user") == ["kept"]
 
 
@@ -356,7 +357,7 @@ async def test_a_database_of_the_first_version_goes_on_and_goes_back(tmp_path: p
     notes.parent.mkdir(parents=True)
     notes.write_text("the agent's")
     before = await back_up(tmp_path, "before.tar")
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         state = await gateway.state("old")
         assert [m["content"] for m in state["messages"]] == ["from the first version", "and its answer"]
         answer = await gateway.chat("old", "/echo upgraded")
@@ -372,7 +373,7 @@ async def test_a_database_of_the_first_version_goes_on_and_goes_back(tmp_path: p
     code, _, err = await typed("restore", "--replace", str(before), "--data-dir", str(tmp_path / "data"))
     assert code == 0, err
     assert _schema(database) == 1
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         assert [m["content"] for m in (await gateway.state("old"))["messages"]] == state_texts(state)
 
 
@@ -418,7 +419,7 @@ async def test_drain_lets_the_turn_end_and_returns_when_the_gateway_is_gone(tmp_
 
 async def test_a_disk_that_fills_up_is_said_before_it_is_full(tmp_path: pathlib.Path) -> None:
     config = "[server]\nlow_disk_bytes = 1_000_000_000_000_000\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         await eventually(lambda: _is_said(gateway, "is nearly full"))
         answer = await gateway.chat("a", "/echo still taken")
         assert answer["messages"][-1]["content"] == "still taken"

@@ -43,6 +43,15 @@ class Talking:
             await self._gateway.chat(session_id, f"/echo {word}")
             self.answered[session_id].append(word)
 
+    async def until_more(self) -> None:
+        """Returns when each has said some more."""
+        wanted = {session_id: len(words) + 4 for session_id, words in self.answered.items()}
+
+        async def have_said() -> bool:
+            return all(len(self.answered[session_id]) >= count for session_id, count in wanted.items())
+
+        await eventually(have_said, seconds=30)
+
     def so_far(self) -> dict[str, list[str]]:
         return {session_id: list(words) for session_id, words in self.answered.items()}
 
@@ -80,12 +89,11 @@ async def test_a_backup_during_writes_holds_whatever_was_answered_before_it(tmp_
     async with gateway_inside(tmp_path, config=config) as gateway:
         async with talking(gateway) as clients:
             for number in range(2):
-                await asyncio.sleep(0.5)
+                await clients.until_more()
                 before = clients.so_far()
                 made = await asyncio.to_thread(backup.back_up, settings, tmp_path / f"{number}.tar")
                 taken.append((made.path, before))
         taken.append((await back_up(tmp_path, "last.tar"), clients.so_far()))
-    assert min(len(words) for words in taken[0][1].values()) > 3, "too little was said to prove anything"
     for number, (file, before) in enumerate(taken):
         place = tmp_path / f"restored-{number}"
         code, out, err = await typed("restore", str(file), "--data-dir", str(place / "data"))

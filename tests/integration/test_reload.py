@@ -12,7 +12,6 @@ import signal
 import psutil
 
 from tests.gateways import RunningGateway, running_gateway
-from tests.inside import gateway_inside
 from tests.integration.test_command_line import typed
 from tests.shared import ask, eventually
 from tests.streams import open_stream
@@ -46,7 +45,7 @@ async def reloaded(gateway: RunningGateway, text: str, *, word: str = "reloaded"
 async def test_a_reload_takes_over_tenants_quotas_and_agents_and_ends_no_stream(
     tmp_path: pathlib.Path,
 ) -> None:
-    async with gateway_inside(tmp_path, config=CONFIG) as gateway:
+    async with running_gateway(tmp_path, config=CONFIG) as gateway:
         acme, beta = await gateway.mint("a", tenant="acme"), await gateway.mint("b", tenant="beta")
         async with gateway.caller(acme) as a, gateway.caller(beta) as b:
             for caller in (a, b):
@@ -76,7 +75,7 @@ async def test_a_reload_takes_over_tenants_quotas_and_agents_and_ends_no_stream(
 
 async def test_an_agent_that_is_offered_no_longer_still_serves_its_sessions(tmp_path: pathlib.Path) -> None:
     command = "[agents.mine]\n"
-    async with gateway_inside(tmp_path, agents={"mine": "echo"}) as gateway:
+    async with running_gateway(tmp_path, agents={"mine": "echo"}) as gateway:
         with_agent = (tmp_path / "config.toml").read_text()
         said = {"session_id": "s", "message": "hi", "agent": "mine"}
         first = await gateway.post("/api/chat?wait=20", said)
@@ -89,7 +88,7 @@ async def test_an_agent_that_is_offered_no_longer_still_serves_its_sessions(tmp_
 
 
 async def test_a_broken_file_changes_nothing_and_every_mistake_is_said(tmp_path: pathlib.Path) -> None:
-    async with gateway_inside(tmp_path, config=CONFIG) as gateway:
+    async with running_gateway(tmp_path, config=CONFIG) as gateway:
         key = await gateway.mint("a", tenant="acme")
         await reloaded(gateway, CONFIG + "[limits]\nmax_sessions = 'x'\nnonsense = 1\n", word="nonsense")
         assert "limits.max_sessions" in gateway.log()
@@ -98,7 +97,7 @@ async def test_a_broken_file_changes_nothing_and_every_mistake_is_said(tmp_path:
 
 
 async def test_what_wants_a_restart_is_named(tmp_path: pathlib.Path) -> None:
-    async with gateway_inside(tmp_path, config=CONFIG) as gateway:
+    async with running_gateway(tmp_path, config=CONFIG) as gateway:
         rewrite(
             gateway,
             CONFIG.replace("[server]", "[server]\nmax_connections = 5") + "[quotas]\nsoft_percent = 1\n",

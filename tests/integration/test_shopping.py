@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import pathlib
-import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -20,10 +19,12 @@ from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT
 from tests.mcp_clients import said as mcp_said
 from tests.shared import SHARED, Answer, ask, eventually, fresh_id, shared_gateway
+from tests.streams import state_when
 
 pytestmark = SHARED
 PREFIX: Final = "/api/v1/shopping"
-SLOW: Final = {"repeat": True, "turns": [[{"say": {"text": "a ", "times": 400, "delay_ms": 20}}]]}
+ENDLESS: Final = [{"say": {"text": "a ", "times": 400, "delay_ms": 20}}]
+SLOW: Final = {"turns": [[{"say": "ready"}], ENDLESS, ENDLESS]}
 gateway = shared_gateway()
 
 
@@ -421,8 +422,10 @@ async def test_a_failing_model_is_an_llm_error(connected: RunningGateway, endpoi
 
 
 async def test_an_answer_that_takes_too_long_is_stopped(tmp_path: pathlib.Path) -> None:
-    config = '[shop]\nagent = "slow"\nanswer_seconds = 1.5\n'
+    config = '[shop]\nagent = "slow"\nanswer_seconds = 0.5\n'
     async with gateway_inside(tmp_path, config=config, agents={"slow": SLOW}) as gateway:
+        await gateway.send("s", "start", agent="slow")
+        await state_when(gateway.http, "s", lambda state: not state["is_processing"])
         refused(await call(gateway, "POST", "/query", {"q": "hi", "sessionId": "s"}), 502, "llm_error", 1009)
         assert not (await gateway.state("s"))["is_processing"]
         config_error = (await events(gateway, "s", "again"))[-2]
@@ -451,8 +454,8 @@ EXPIRING: Final = """
 [sessions]
 sweep_interval_seconds = 0.2
 [shop]
-conversation_seconds = 2
-expire_after_seconds = 6
+conversation_seconds = 600
+expire_after_seconds = 6000
 """
 
 
@@ -463,17 +466,18 @@ async def test_a_conversation_is_erased_from_the_log_before_the_cart_is_forgotte
     async with gateway_inside(tmp_path, config=EXPIRING) as gateway:
         await query(gateway, "s", f"show me quinoa {canary}")
         await data(gateway, "POST", "/session/s/cart/add", {"name": "Kept", "price": 1})
-        used = time.monotonic()
         assert canary.encode() in _bytes_of(gateway.data_path)
 
         async def is_erased() -> bool:
             return not (await gateway.state("s"))["messages"]
 
+        assert not await is_erased()
+        gateway.clock.advance(601)
         await eventually(is_erased)
         assert (await data(gateway, "GET", "/session/s/conversation"))["conversation"] == []
         assert (await data(gateway, "GET", "/session/s/cart"))["item_count"] == 1
         assert (await data(gateway, "GET", "/session/s/info"))["analytics"]["user_message_count"] == 0
-        await asyncio.sleep(max(0.0, used + 6.5 - time.monotonic()))
+        gateway.clock.advance(5400)
         refused(await call(gateway, "GET", "/session/s/info"), 404, "not_found", 1002)
         assert (await query(gateway, "s", "hello"))["cached"] is False
 

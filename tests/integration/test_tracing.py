@@ -14,7 +14,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.fake_model import Behaviour, fake_model
 from tests.gateways import running_gateway
-from tests.inside import gateway_inside
 from tests.shared import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -74,7 +73,7 @@ async def test_a_request_its_turn_its_start_and_its_model_call_are_one_trace(
         environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
     async with fake_model() as model:
         environ |= {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "sk-canary"}
-        async with gateway_inside(tmp_path, config=config, environ=environ) as gateway:
+        async with running_gateway(tmp_path, config=config, environ=environ) as gateway:
             body = {"message": "canary words", "session_id": "canary-id"}
             await gateway.post("/api/chat?wait=20", body, headers={"traceparent": PARENT})
             model.behaviour = Behaviour(status=500)

@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.gateways import RunningGateway, Scenario, running_gateway
-from tests.inside import gateway_inside
+from tests.inside import GatewayInside, gateway_inside
 
 PASSWORD: Final = "open sesame"
 QUICK: Final = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -186,6 +186,11 @@ class Shop:
 
     def __init__(self, gateway: RunningGateway) -> None:
         self.gateway = gateway
+
+    def advance(self, seconds: float) -> None:
+        """So many seconds pass at once."""
+        assert isinstance(self.gateway, GatewayInside)
+        self.gateway.clock.advance(seconds)
 
     @contextlib.asynccontextmanager
     async def visitor(self) -> AsyncIterator[Browser]:

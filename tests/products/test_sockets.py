@@ -358,8 +358,13 @@ def vanish(peer: sockets.socket) -> None:
 
 async def test_a_thousand_sockets_of_one_address_leave_the_shop_open(tmp_path: pathlib.Path) -> None:
     also = "[server]\nsocket_ping_seconds = 600\n"  # none of them is given up meanwhile
-    async with running_shop(tmp_path, sockets_per_visitor=5000, sockets_per_session=5000, also=also,
-                            sockets_per_address=100, is_process=True) as shop, shop.visitor() as visitor:  # fmt: skip
+    limits: dict[str, Any] = {
+        "sockets_per_visitor": 5000,
+        "sockets_per_session": 5000,
+        "sockets_per_address": 100,
+    }
+    running = running_shop(tmp_path, also=also, is_process=True, **limits)
+    async with running as shop, shop.visitor() as visitor:
         name = await visitor.begin()
         path, origin = f"/ws/chat/customer/1/{name}", visitor.gateway.url
         held, firsts = [], []

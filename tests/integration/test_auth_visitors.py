@@ -7,6 +7,9 @@ import pathlib
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
+import pytest
+
+from gateway.api import stream
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
@@ -159,18 +162,21 @@ async def test_signing_in_adopts_what_the_visitor_made_also_where_an_id_is_taken
         assert kept[-1]["content"] == "zoes"
 
 
-async def test_an_operator_ends_what_browsers_hold(gateway: RunningGateway) -> None:
+async def test_an_operator_ends_what_browsers_hold(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.1)
     origin = {"Origin": gateway.url}
     async with gateway.caller(**origin) as browser:
         me = (await ask(browser, "GET", "/api/me")).body
         await ask(browser, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "/echo x"})
-        stream = await browser.get("/api/chat/stream?session_id=s")
+        held = await browser.get("/api/chat/stream?session_id=s")
         admin = await gateway.mint("admin", scopes=("admin",))
         async with gateway.caller(admin) as caller:
             body = {"tenant": me["tenant"], "subject": me["subject"]}
             assert (await ask(caller, "POST", "/api/admin/revoke", body)).status == 200
         async with asyncio.timeout(15):
-            await stream.read()  # it ends with the next heartbeat at the latest
+            await held.read()  # it ends with the next heartbeat at the latest
         assert (await ask(browser, "GET", "/api/me")).body["subject"] != me["subject"]
 
 

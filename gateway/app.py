@@ -156,15 +156,26 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
 """The status of every error; a test checks that every leaf has one."""
 
 
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class Gateway:
     """The parts of one gateway, built from its configuration."""
 
-    def __init__(self, config: Config, *, reread: Callable[[], Config] | None = None) -> None:
-        """`reread` reads the configuration anew for a reload."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reread: Callable[[], Config] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = _wall_ms,
+    ) -> None:
+        """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
         limits = config.limits
         self._config_source = reread
         self.slots = WorkerSlots(limits.max_live_workers, lambda: self.manager.sessions())
-        metrics = Metrics(version=VERSION, monotonic=time.monotonic)
+        metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
         self.spawner = WalledSpawner(
             config.workers,
@@ -179,7 +190,6 @@ class Gateway:
         """Set when it cannot go on; whoever serves it ends it."""
         if isinstance(store, SqliteStore):
             store.on_end = self._on_store_end
-        monotonic, wall_ms = time.monotonic, _wall_ms
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
         self.quotas = Quotas(
@@ -190,7 +200,7 @@ class Gateway:
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
         )
         self._credentials = credentials
-        shop = open_shop(config, store)
+        shop = open_shop(config, store, monotonic=monotonic, wall_ms=wall_ms)
         shop.base_path = lambda: self.config.server.base_path
         self.services = Services(
             config=config,
@@ -482,10 +492,6 @@ class Gateway:
             await self.keys.note_use()
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def open_store(config: Config) -> Store:
     """The store that the configuration names; it is not opened yet."""
     return _stores(config)[0]
@@ -507,7 +513,13 @@ def _stores(
     return sqlite, SqliteCredentials(sqlite), SqliteProducts(sqlite)
 
 
-def open_shop(config: Config, store: Store) -> Shop:
+def open_shop(
+    config: Config,
+    store: Store,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    wall_ms: Callable[[], int] = _wall_ms,
+) -> Shop:
     """The shop over a store: in the same file, or in memory like it."""
     directory = pathlib.Path(config.shop.stores_dir).expanduser() if config.shop.stores_dir else SHIPPED
     bounds = bounds_of(config.shop)
@@ -517,10 +529,10 @@ def open_shop(config: Config, store: Store) -> Shop:
         else MemoryShopStore(bounds=bounds)
     )
     return Shop(
-        Catalogue(directory, monotonic=time.monotonic),
+        Catalogue(directory, monotonic=monotonic),
         carts,
         config.shop,
-        wall_ms=_wall_ms,
+        wall_ms=wall_ms,
     )
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.issuer import CLIENT, SECRET, Issuer, running_issuer
 from tests.shared import ask
 
@@ -46,7 +47,7 @@ async def gateway(tmp_path: pathlib.Path, issuer: Issuer) -> AsyncIterator[Runni
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps(issuer.jwks()))
     more = 'tenant_claim = "org"\nscopes_claim = "scope"\nsubject_claim = "email"'
-    async with running_gateway(tmp_path, config=jwt_config(keys, more=more)) as running:
+    async with gateway_inside(tmp_path, config=jwt_config(keys, more=more)) as running:
         yield running
 
 
@@ -136,7 +137,7 @@ async def test_keys_of_a_url_are_kept_and_asked_for_again(tmp_path: pathlib.Path
         config = jwt_config(tmp_path / "none", issuer=issuer.url).replace(
             f'jwks_file = "{tmp_path / "none"}"', f'jwks_url = "{issuer.url}/keys"'
         )
-        async with running_gateway(tmp_path, config=config) as gateway:
+        async with gateway_inside(tmp_path, config=config) as gateway:
             for number in range(5):
                 assert (await _me(gateway, issuer.token(f"user-{number}"))).status == 200
             assert issuer.asked["keys"] == 1
@@ -300,7 +301,7 @@ async def test_an_answer_for_another_sign_in_is_refused(
 
 async def test_a_provider_that_is_not_there_is_said(tmp_path: pathlib.Path) -> None:
     config = OIDC.format(issuer="http://127.0.0.1:9", secret="/nowhere", port=0)
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         answer = await ask(gateway.http, "GET", "/api/auth/oidc/start")
         assert (answer.status, answer.code) == (401, "sign_in_failed")
         assert "does not answer" in answer.body["error"]["message"]

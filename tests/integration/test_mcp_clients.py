@@ -18,7 +18,8 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp_types import CallToolResult, TextContent
 
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.mcp_clients import LINE_ENDS, PRODUCT, cart
 from tests.shared import SHARED, fresh_id, shared_gateway
 
@@ -154,7 +155,6 @@ async def test_the_same_server_speaks_over_stdio(tmp_path: pathlib.Path, mode: s
         assert answer.structured_content["items"] == 1
 
 
-@pytest.mark.asyncio(loop_scope="function")
 def answers(server: StdioServerParameters, sent: list[dict[str, Any]], *, count: int) -> list[str]:
     """So many lines of a server, after all of these messages."""
     command = [server.command, *server.args]
@@ -186,8 +186,9 @@ async def test_over_stdio_a_message_is_one_line_to_clients_that_split_by_unicode
     assert LINE_ENDS in json.loads(said[1])["error"]["message"]
 
 
+@pytest.mark.asyncio(loop_scope="function")
 async def test_over_stdio_the_carts_are_those_of_the_gateway(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path) as running:
+    async with gateway_inside(tmp_path) as running:
         for quantity in (1, 2):
             async with Client(stdio(running.data_path, "--session", "desk"), mode="legacy") as client:
                 answer = await client.call_tool("add_to_cart", {"product_id": RICE})

@@ -98,15 +98,26 @@ USE_SECONDS: Final = 5.0
 """How often what was used is written down, and the disk is looked at."""
 
 
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class Gateway:
     """The parts of one gateway, built from its configuration."""
 
-    def __init__(self, config: Config, *, reread: Callable[[], Config] | None = None) -> None:
-        """`reread` reads the configuration anew for a reload."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reread: Callable[[], Config] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = _wall_ms,
+    ) -> None:
+        """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
         limits = config.limits
         self._config_source = reread
         self.slots = WorkerSlots(limits.max_live_workers, lambda: self.manager.sessions())
-        metrics = Metrics(version=VERSION, monotonic=time.monotonic)
+        metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
         self.spawner = WalledSpawner(
             config.workers,
@@ -124,7 +135,6 @@ class Gateway:
         )
         credentials = store.credentials
         self._products = open_products(store)
-        monotonic, wall_ms = time.monotonic, _wall_ms
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
         self.quotas = Quotas(
@@ -135,7 +145,7 @@ class Gateway:
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
         )
         self._credentials = credentials
-        shop = open_shop(config, store)
+        shop = open_shop(config, store, monotonic=monotonic, wall_ms=wall_ms)
         shop.base_path = lambda: self.config.server.base_path
         self.services = Services(
             config=config,
@@ -158,6 +168,7 @@ class Gateway:
                     own_url=lambda: self.services.own_url,
                 ),
                 on_outcome=lambda outcome: metrics.mcp_calls.labels(outcome).inc(),
+                on_odd=metrics.odd("mcp"),
             ),
             metrics=metrics,
             usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
@@ -222,7 +233,13 @@ class Gateway:
         if "jwt" not in config.auth.modes:
             return None
         services = self.services
-        return verifier_of(config.jwt, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
+        return verifier_of(
+            config.jwt,
+            self._http,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            on_odd=services.metrics.odd("issuer"),
+        )
 
     def reload(self) -> Reloaded:
         """Reads the configuration again and takes over what can change while it runs; no stream ends.
@@ -263,7 +280,13 @@ class Gateway:
         if "oidc" not in config.auth.modes:
             return None
         services = self.services
-        return Provider(config.oidc, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
+        return Provider(
+            config.oidc,
+            self._http,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            on_odd=services.metrics.odd("issuer"),
+        )
 
     def _asgi(self) -> Starlette:
         services, metrics = self.services, self.services.metrics
@@ -413,10 +436,6 @@ class Gateway:
             await self.keys.note_use()
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 MIGRATIONS: Final = (shop_tables.MIGRATIONS, product_chat_tables.MIGRATIONS)
 """Of the applications' tables, in the order in which they are applied."""
 
@@ -432,7 +451,7 @@ def open_store(
     options = opening.Options(
         migrations=MIGRATIONS,
         max_events=config.limits.events_per_session,
-        max_bytes=config.limits.event_bytes_per_session,
+        max_bytes=2 * config.limits.event_bytes_per_session,
         on_commit=on_commit,
         on_trouble=on_trouble,
         on_end=on_end,
@@ -458,14 +477,20 @@ def open_carts(store: Store, *, bounds: Bounds) -> ShopStore:
     raise TypeError(f"no carts in a {type(store).__name__}")
 
 
-def open_shop(config: Config, store: Store) -> Shop:
+def open_shop(
+    config: Config,
+    store: Store,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    wall_ms: Callable[[], int] = _wall_ms,
+) -> Shop:
     """The shop over a store."""
     directory = pathlib.Path(config.shop.stores_dir).expanduser() if config.shop.stores_dir else SHIPPED
     return Shop(
-        Catalogue(directory, monotonic=time.monotonic),
+        Catalogue(directory, monotonic=monotonic),
         open_carts(store, bounds=bounds_of(config.shop)),
         config.shop,
-        wall_ms=_wall_ms,
+        wall_ms=wall_ms,
     )
 
 

@@ -79,8 +79,11 @@ def is_visitor(owner: str) -> bool:
 
 
 def is_subject(text: str) -> bool:
-    """Whether somebody may be called so: short, printable, and not as visitors are."""
-    return 0 < len(text) <= SUBJECT_CHARACTERS and text.isprintable() and not text.startswith(VISITOR_MARK)
+    """Whether somebody may be called so: short, printable, whole (two broken names read alike), and not as
+    visitors are.
+    """
+    is_whole = text.isprintable() and "\ufffd" not in text
+    return 0 < len(text) <= SUBJECT_CHARACTERS and is_whole and not text.startswith(VISITOR_MARK)
 
 
 def session_hash(owner: str, session_id: str) -> str:

@@ -494,7 +494,7 @@ def _scopes(claim: Any, default: tuple[str, ...]) -> tuple[str, ...]:
     if claim is None:
         return default
     words = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
-    return tuple(word for word in words if word in ALL_SCOPES)
+    return tuple(word for word in words if isinstance(word, str) and word in ALL_SCOPES)
 
 
 def bearer(connection: HTTPConnection) -> str | None:

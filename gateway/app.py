@@ -78,8 +78,7 @@ from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.starts import StartQueue
 from gateway.stores import opening
 from gateway.stores.contract import Store
-from gateway.stores.memory.store import MemoryStore
-from gateway.stores.sqlite.store import SqliteStore
+from gateway.stores.database import Database
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
@@ -461,20 +460,16 @@ def open_store(
 
 def open_products(store: Store) -> ProductStore:
     """The product chats in a store."""
-    if isinstance(store, SqliteStore):
-        return SqliteProducts(store)
-    if isinstance(store, MemoryStore):
-        return MemoryProducts(store)
-    raise TypeError(f"no product chats in a {type(store).__name__}")
+    tables = store.tables
+    return SqliteProducts(tables) if isinstance(tables, Database) else MemoryProducts(tables)
 
 
 def open_carts(store: Store, *, bounds: Bounds) -> ShopStore:
     """The shop's tables in a store."""
-    if isinstance(store, SqliteStore):
-        return SqliteShopStore(store, bounds=bounds)
-    if isinstance(store, MemoryStore):
-        return MemoryShopStore(bounds=bounds)
-    raise TypeError(f"no carts in a {type(store).__name__}")
+    tables = store.tables
+    if isinstance(tables, Database):
+        return SqliteShopStore(tables, bounds=bounds)
+    return MemoryShopStore(bounds=bounds)
 
 
 def open_shop(

@@ -39,7 +39,7 @@ def plant(fault: str, data: pathlib.Path) -> None:
 
     def spoiling(start: Callable[[Any], None]) -> Callable[[Any], None]:
         def begin(self: Any) -> None:
-            self.projections[events.ToolCall] = spoil
+            self.projections[events.ToolCall] = [spoil]
             start(self)
 
         return begin

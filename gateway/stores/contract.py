@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.stores.credentials import CredentialStore
+from gateway.stores.database import Tables
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.logs import READ_BYTES, LogStore, Sink, StoredLog
 from gateway.stores.sequences import SequenceStore
@@ -30,6 +31,10 @@ __all__ = [
 
 class Store(Protocol):
     """All concerns of one engine, which are opened and closed together."""
+
+    @property
+    def tables(self) -> Tables:
+        """For applications: tables of their own, beside the sessions."""
 
     async def open(self) -> None:
         """Makes the store ready. Raises StoreFailed, with what to do, if it cannot be."""

@@ -7,7 +7,7 @@ tests/contract/test_products.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -15,8 +15,7 @@ from msgspec import Struct
 
 from gateway.events import facts as ev
 from gateway.principal import tenant_of
-from gateway.stores.memory.store import MemoryStore
-from gateway.stores.sessions import SessionRecord
+from gateway.stores.database import MemoryTables
 
 
 class ProductSession(Struct, frozen=True, kw_only=True):
@@ -95,11 +94,11 @@ class ProductStore(Protocol):
 
 
 class MemoryProducts:
-    """`ProductStore` in dictionaries, beside the sessions that it is told of."""
+    """`ProductStore` in dictionaries, beside the sessions in memory."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        self._record_of: Callable[[str], SessionRecord | None] = store.sessions.of_key
-        store.logs.projectors.append(self)
+    def __init__(self, tables: MemoryTables) -> None:
+        self._record_of = tables.record_of
+        tables.project(PROJECTED, self.project, drop=self.drop)
         self._chats: dict[str, ProductSession] = {}
         self._messages: dict[int, list[ProductMessage]] = {}
         self._last_chat = 0

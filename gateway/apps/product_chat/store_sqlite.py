@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from gateway.apps.product_chat.store import PROJECTED, ProductMessage, ProductSession
 from gateway.events import facts as ev
+from gateway.stores.database import Database
 from gateway.stores.migrations import Migrations
-from gateway.stores.sqlite.store import SqliteStore
 
 MIGRATIONS: Final = Migrations("product_chat", pathlib.Path(__file__).parent / "migrations")
 
@@ -32,9 +32,9 @@ _MESSAGE: Final = (
 class SqliteProducts:
     """See the module."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
-        store.projections |= dict.fromkeys(PROJECTED, project)
+        store.project(PROJECTED, project)
 
     async def last_message_id(self) -> int:
         query = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'product_chat_messages'"

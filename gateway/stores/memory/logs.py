@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import bisect
-from typing import Protocol
+from collections.abc import Callable
 
 from gateway.events.compaction import compacted
 from gateway.events.facts import Event, at_most
 from gateway.stores.logs import READ_BYTES, Sink, StoredLog
-
-
-class Projector(Protocol):
-    """Keeps rows of an application's that are made of events, and go with their session."""
-
-    def project(self, key: str, event: Event) -> None:
-        """Takes an event of a session in, as it is committed."""
-
-    def drop(self, key: str) -> None:
-        """Forgets a session that was deleted."""
 
 
 class _Log:
@@ -68,16 +58,15 @@ class MemoryLogs:
     """`LogStore` in lists; what is enqueued is committed at once."""
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
-        self.projectors: list[Projector] = []
+        self.on_append: Callable[[str, Event], None] = lambda _key, _event: None
+        """Hears of every event, and the key of its session, as it is committed."""
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._logs: dict[str, _Log] = {}
 
     def drop(self, key: str) -> None:
-        """Forgets the log of a session that was deleted, and what was projected of it."""
+        """Forgets the log of a session that was deleted."""
         self._logs.pop(key, None)
-        for projector in self.projectors:
-            projector.drop(key)
 
     async def stand(self, key: str) -> StoredLog:
         log = self._logs.get(key)
@@ -94,8 +83,7 @@ class MemoryLogs:
     def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         log = self._logs.setdefault(sink.key, _Log())
         log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
-        for projector in self.projectors:
-            projector.project(sink.key, event)
+        self.on_append(sink.key, event)
         sink.committed(event.seq)
 
     def forget(self, sink: Sink, seqs: set[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -77,6 +77,8 @@ class MemorySessions:
         idempotency: MemoryIdempotency,
         credentials: MemoryCredentials,
     ) -> None:
+        self.on_delete: Callable[[str], None] = lambda _key: None
+        """Hears the key of each session that is deleted."""
         self._logs = logs
         self._tombstones = tombstones
         self._idempotency = idempotency
@@ -167,6 +169,7 @@ class MemorySessions:
         self._take_from_owner(record)
         self._credentials.drop_session(key)
         self._logs.drop(key)
+        self.on_delete(key)
         self._idempotency.drop_session(record.owner, record.session_id)
         self._tombstones.put(tombstone)
 

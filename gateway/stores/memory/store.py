@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.stores.database import MemoryTables
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
 from gateway.stores.memory.logs import MemoryLogs
 from gateway.stores.memory.sessions import MemoryIdempotency, MemorySessions, MemoryTombstones
@@ -24,6 +25,9 @@ class MemoryStore:
             idempotency=self.idempotency,
             credentials=self.credentials,
         )
+        self.tables = MemoryTables(self.sessions.of_key)
+        self.logs.on_append = self.tables.appended
+        self.sessions.on_delete = self.tables.dropped
 
     async def open(self) -> None:
         """Nothing to do."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from gateway.errors import StoreFailed
+from gateway.stores.database import Database, Projection
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
 from gateway.stores.sqlite.file import connect, prepare
@@ -21,7 +22,7 @@ from gateway.stores.sqlite.file_watch import FileWatch
 from gateway.stores.sqlite.logs import SqliteLogs
 from gateway.stores.sqlite.sequences import SqliteSequences
 from gateway.stores.sqlite.sessions import SqliteIdempotency, SqliteSessions, SqliteTombstones
-from gateway.stores.sqlite.writer import Projection, Writer, worded
+from gateway.stores.sqlite.writer import Writer, worded
 
 T = TypeVar("T")
 
@@ -49,8 +50,8 @@ class SqliteStore:
         self._watch = FileWatch(path, on_trouble=on_trouble)
         self.on_end = on_end
         self._writer: Writer | None = None
-        self.projections: dict[type, Projection] = {}
-        """Of other tables in the same file; set before it is opened."""
+        self._projections: dict[type, list[Projection]] = {}
+        """Of other tables in the same file."""
         self._reader: sqlite3.Connection | None = None
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite reader")
         self.sessions = SqliteSessions(self, on_delete=self._deleted)
@@ -60,6 +61,16 @@ class SqliteStore:
         self.credentials = SqliteCredentials(self)
         self.usage = SqliteUsage(self)
         self.sequences = SqliteSequences(self)
+
+    @property
+    def tables(self) -> Database:
+        """For applications: this file."""
+        return self
+
+    def project(self, kinds: Iterable[type], act: Projection) -> None:
+        """Has rows of other tables made of events, in their commits; called before it is opened."""
+        for kind in kinds:
+            self._projections.setdefault(kind, []).append(act)
 
     def _deleted(self, key: str) -> None:
         """In the thread that writes."""
@@ -75,7 +86,7 @@ class SqliteStore:
             look=self._watch.look,
             on_end=lambda words: self.on_end(words),
         )
-        self._writer.projections = self.projections
+        self._writer.projections = self._projections
         self._writer.start()
         self._reader = await self._in_reader(lambda: connect(self.path))
 

@@ -33,6 +33,7 @@ from msgspec import Struct
 
 from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
 from gateway.events.facts import LARGE_BYTES, Event, TurnEnded, TurnInterrupted, TurnStarted
+from gateway.stores.database import Projection
 from gateway.stores.logs import Sink
 from gateway.stores.sqlite import log_rows
 
@@ -52,8 +53,6 @@ LOOK_SECONDS: Final = 1.0
 _TURN_EDGES: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted))
 
 Act = Callable[[sqlite3.Connection], Any]
-Projection = Callable[[sqlite3.Connection, int, Event], None]
-"""Writes what a table says of an event, in the commit of the event itself; told the session's row id."""
 
 
 class _Call:
@@ -121,7 +120,7 @@ class Writer:
         """Whether anything was."""
         self._is_stopping = False
         self._heard = threading.Event()
-        self.projections: dict[type, Projection] = {}
+        self.projections: dict[type, list[Projection]] = {}
         """Of events of these types."""
         self._row_ids: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="sqlite writer", daemon=True)
@@ -362,8 +361,7 @@ class Writer:
                     continue
                 if kind in _TURN_EDGES:
                     turns.append((kind is TurnStarted, row_id))
-                else:
-                    projected.append((self.projections[kind], row_id, event))
+                projected += [(project, row_id, event) for project in self.projections.get(kind, ())]
         log_rows.append(connection, rows)
         self._unsettled += len(rows)
         self._has_large_rows = self._has_large_rows or any(len(row[3]) > LARGE_BYTES for row in rows)

@@ -57,7 +57,8 @@ from gateway.auth.quotas import Quotas
 from gateway.auth.tickets import Tickets, read_secret
 from gateway.auth.tokens import TokenVerifier
 from gateway.buckets import TokenBuckets
-from gateway.config.file import NOT_RELOADED, ConfigError, changes, kept_tables
+from gateway.config.file import ConfigError
+from gateway.config.reloading import compared
 from gateway.config.tables import Config
 from gateway.egress.caller import Caller
 from gateway.egress.mcp_client import McpClient
@@ -248,9 +249,7 @@ class Gateway:
         if self._config_source is None:
             return Reloaded([], [])
         new = self._config_source()
-        differing = [name for name in changes(self.config, new) if not name.startswith(NOT_RELOADED)]
-        waiting = [name for name in changes(self.config, new) if name.startswith(NOT_RELOADED)]
-        kept = kept_tables(self.config, new)
+        differing, waiting, kept = compared(self.config, new)
         agents = AgentCatalogue(kept, before=self.services.agents)
         if objection := self.peers.objection(kept, agents.sharing_network()):
             raise ConfigError([objection])

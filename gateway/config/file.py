@@ -12,25 +12,18 @@ import pathlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 
-from gateway.config.addresses import is_network
-from gateway.config.hosts import private_host
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import (
     ALWAYS_THERE,
-    SQLITE_SCHEME,
-    STORE_SCHEMES,
     TOOL_SETS,
     AgentConfig,
     Config,
-    LimitsConfig,
-    ServerConfig,
     Table,
 )
-from gateway.principal import IMPLIED
 from worker.spec import Limits
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -39,8 +32,6 @@ _MASK: Final = "…"
 _SECRET_KEYS: Final = ("key", "env")
 """Keys whose values are never shown."""
 SECRET_BYTES: Final = 32
-NICEST: Final = 19
-"""nice(2)."""
 
 
 class ConfigError(Exception):
@@ -83,15 +74,16 @@ def load(
 
 def shown(config: Config) -> str:
     """The whole configuration, defaults included, as `name = value` lines with secrets masked."""
-    return "\n".join(f"{name} = {_shown(name, value)}" for name, value in _flat("", config))
+    return "\n".join(f"{name} = {_shown(name, value)}" for name, value in flat("", config))
 
 
-def _flat(prefix: str, table: Any) -> Iterator[tuple[str, Any]]:
+def flat(prefix: str, table: Any) -> Iterator[tuple[str, Any]]:
+    """Every setting of a table and of those inside it, by its dotted name; those that are None left out."""
     items = table.items() if isinstance(table, dict) else ((f, getattr(table, f)) for f in _fields(table))
     for name, value in items:
         path = f"{prefix}{name}"
         if isinstance(value, Table) or (isinstance(value, dict) and value):
-            yield from _flat(path + ".", value)
+            yield from flat(path + ".", value)
         elif value is not None:
             yield path, value
 
@@ -104,44 +96,6 @@ def _shown(name: str, value: Any) -> str:
     parts = name.split(".")
     is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1] or "admins" in parts[:-1]
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
-
-
-NOT_RELOADED: Final = (
-    *("data_dir", "store", "workers.", "telemetry.", "auth.secret_file", "auth.modes"),
-    *(f"server.{name}" for name in ServerConfig.__struct_fields__ if name not in ("hosts", "public_url")),
-    *(
-        "limits.session_",
-        "limits.address_",
-        "limits.streams_",
-        "limits.waiting_",
-        "limits.wrong_",
-        "limits.event",
-    ),
-)
-"""What a running gateway does not take over: how these settings begin."""
-
-
-def changes(old: Config, new: Config) -> list[str]:
-    """The names of the settings that differ."""
-    before, after = dict(_flat("", old)), dict(_flat("", new))
-    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
-
-
-def kept_tables(old: Config, new: Config) -> Config:
-    """The new configuration, but for what is not reloaded."""
-    server = msgspec.structs.replace(old.server, hosts=new.server.hosts, public_url=new.server.public_url)
-    limits = msgspec.structs.replace(
-        new.limits,
-        **{
-            name: getattr(old.limits, name)
-            for name in LimitsConfig.__struct_fields__
-            if f"limits.{name}".startswith(NOT_RELOADED)
-        },
-    )
-    return msgspec.structs.replace(
-        new, server=server, limits=limits, workers=old.workers, telemetry=old.telemetry, auth=old.auth,
-        data_dir=old.data_dir, store=old.store,
-    )  # fmt: skip
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -167,7 +121,7 @@ def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str], mista
             mistakes.append(f"{name}: no such setting")
         else:
             path, kind = found
-            _put(tree, path, _plain(kind, text))
+            _put(tree, path, _in_type(kind, text))
     model = tree.setdefault("model", {}) if isinstance(tree.get("model", {}), dict) else {}
     for key, names in _MODEL_VARIABLES.items():
         for name in names:
@@ -188,24 +142,35 @@ _MODEL_VARIABLES: Final = {
 def _setting(table: type[Table], words: str) -> tuple[list[str], Any] | None:
     """The path and the type of the setting that a variable's name means; None where there is none."""
     for name, kind in _types(table).items():
-        if words == name and not _is_table(kind) and get_origin(kind) is not dict:
+        if words == name and not is_table(kind) and get_origin(kind) is not dict:
             return [name], kind
-        if _is_table(kind) and words.startswith(name + "_"):
+        if is_table(kind) and words.startswith(name + "_"):
             found = _setting(kind, words[len(name) + 1 :])
             if found is not None:
                 return [name, *found[0]], found[1]
     return None
 
 
-def _types(table: type[Table]) -> dict[str, Any]:
+def types_of(table: type[Table]) -> dict[str, Any]:
+    """The settings of a table and their types, with what is said of them beside (`Annotated`)."""
     return {field.name: field.type for field in msgspec.structs.fields(table)}
 
 
-def _is_table(kind: Any) -> bool:
+def plain(kind: Any) -> Any:
+    """A type without what is said of it beside."""
+    return kind.__origin__ if get_origin(kind) is Annotated else kind
+
+
+def _types(table: type[Table]) -> dict[str, Any]:
+    return {name: plain(kind) for name, kind in types_of(table).items()}
+
+
+def is_table(kind: Any) -> bool:
+    """True if a setting of this type is a table of its own."""
     return isinstance(kind, type) and issubclass(kind, Table)
 
 
-def _plain(kind: Any, text: str) -> Any:
+def _in_type(kind: Any, text: str) -> Any:
     """A variable's text in the type of its key; text that does not fit is left for the conversion to name."""
     if kind is str:
         return text
@@ -265,7 +230,7 @@ def _parts(table: type[Table], prefix: str, value: dict[str, Any], mistakes: lis
 
 def _convert_item(kind: Any, name: str, value: Any, mistakes: list[str]) -> Any:
     """A value of a key: a table, several by name, or plain."""
-    inner = next((part for part in (kind, *get_args(kind)) if _is_table(part)), None)
+    inner = next((part for part in (kind, *get_args(kind)) if is_table(part)), None)
     if inner is not None and get_origin(kind) is dict:
         return _convert_named(inner, name, value, mistakes)
     if inner is not None:
@@ -338,7 +303,7 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
 
 def _without_home(config: Config) -> list[str]:
     """Paths in a home directory of somebody who has none: no HOME, no entry in passwd."""
-    paths = {name: value for name, value in _flat("", config) if name in _PATHS and value.startswith("~")}
+    paths = {name: value for name, value in flat("", config) if name in _PATHS and value.startswith("~")}
     mistakes = [f"{name}: {_homeless(path)}" for name, path in paths.items() if _is_homeless(path)]
     if not config.data_dir and _is_homeless(os.environ.get("XDG_DATA_HOME") or "~"):
         mistakes.append(
@@ -362,21 +327,6 @@ def _homeless(path: str) -> str:
     return f"{path}: there is no home directory that ~ could mean; write the whole path"
 
 
-def _store(config: Config) -> list[str]:
-    if not config.store or config.is_in_memory:
-        return []
-    if config.store.startswith(SQLITE_SCHEME) and config.store.removeprefix(SQLITE_SCHEME).strip("/"):
-        return []
-    scheme, separator, _ = config.store.partition(":")
-    return [unknown_store(scheme if separator and scheme not in STORE_SCHEMES else "")]
-
-
-def unknown_store(scheme: str) -> str:
-    """What to say of a store of no known kind; no more of its URL, which may hold a password."""
-    known = " or ".join(STORE_SCHEMES.values())
-    return f"store: no kind of store is called {scheme!r}: {known}" if scheme else f"store: {known}"
-
-
 def _contradictions(config: Config) -> list[str]:
     """Values that are of the right type and still cannot be."""
     mistakes = [
@@ -389,23 +339,20 @@ def _contradictions(config: Config) -> list[str]:
         for setting, name in (("default_agent", config.default_agent), ("shop.agent", config.shop.agent))
         if name not in (*ALWAYS_THERE, *config.agents)
     ]
-    mistakes += _tools(config) + _products(config) + _egress(config)
-    mistakes += _store(config)
-    mistakes += _walls(config) + _auth(config) + _tenants(config) + _negatives(config)
-    if config.sessions.sweep_interval_seconds == 0:
-        mistakes.append("sessions.sweep_interval_seconds: must be more than 0")
-    mistakes += [
-        f"server.{name}: must be more than 0" for name in _POSITIVE if getattr(config.server, name) <= 0
-    ]
-    if not 0 <= config.server.port <= 65_535:
-        mistakes.append("server.port: 0 to 65535")
+    mistakes += _tools(config) + _products(config)
+    mistakes += _of_agents(config) + _tenants(config) + _negatives(config) + _of_tables(config)
     return mistakes
 
 
-_POSITIVE: Final = (
-    *("header_deadline_seconds", "body_limit_bytes", "body_deadline_seconds", "idle_connection_seconds"),
-    *("stalled_reader_seconds", "half_open_seconds", "max_connections", "max_connections_per_address"),
-)
+def _of_tables(config: Config) -> list[str]:
+    """What each table says of itself."""
+    mistakes = list(config.contradictions(config))
+    for name in config.__struct_fields__:
+        if isinstance(table := getattr(config, name), Table):
+            mistakes += [f"{name}.{mistake}" for mistake in table.contradictions(config)]
+    return mistakes
+
+
 _MAY_BE_NEGATIVE: Final = ("server.",)
 """Whose own checks say more."""
 
@@ -413,21 +360,14 @@ _MAY_BE_NEGATIVE: Final = ("server.",)
 def _negatives(config: Config) -> list[str]:
     return [
         f"{name}: must not be negative"
-        for name, value in _flat("", config)
+        for name, value in flat("", config)
         if isinstance(value, int | float) and value < 0 and not name.startswith(_MAY_BE_NEGATIVE)
     ]
 
 
-def _walls(config: Config) -> list[str]:
-    """Limits that do not exist, paths that are not absolute, walls that are both required and left out."""
-    workers = config.workers
+def _of_agents(config: Config) -> list[str]:
+    """Limits that do not exist, paths that are not absolute, files that cannot be read."""
     mistakes = []
-    if workers.require and workers.sandbox not in ("auto", "strict", workers.require):
-        mistakes.append(
-            f"workers.sandbox: {workers.sandbox!r} is less than workers.require = {workers.require!r}"
-        )
-    if workers.nice > NICEST:
-        mistakes.append(f"workers.nice: 0 to {NICEST}")
     for name, agent in config.agents.items():
         mistakes += [
             f"agents.{name}.{kind}: {path!r} is not an absolute path"
@@ -460,15 +400,6 @@ def _tools(config: Config) -> list[str]:
     return mistakes
 
 
-def _egress(config: Config) -> list[str]:
-    """Hosts that are none."""
-    return [
-        f'egress.private_hosts: {text!r} is no host; write "localhost", "localhost:8931" or "10.0.0.7"'
-        for text in config.egress.private_hosts
-        if private_host(text) is None
-    ]
-
-
 def _products(config: Config) -> list[str]:
     """A catalogue of product chat that is not there."""
     named, folder = config.products.catalogue, config.shop.stores_dir
@@ -486,50 +417,6 @@ def _no_such_limit(prefix: str, limits: dict[str, int]) -> list[str]:
     return [f"{prefix}.limits.{key}: no such limit" for key in limits if key not in Limits.__struct_fields__]
 
 
-def _auth(config: Config) -> list[str]:
-    """Modes that lack what they need."""
-    modes, jwt, oidc = config.auth.modes, config.jwt, config.oidc
-    mistakes = []
-    if not modes:
-        mistakes.append("auth.modes: name at least one of open, anonymous, keys, jwt, oidc, proxy")
-    if "open" in modes and len(modes) > 1:
-        mistakes.append("auth.modes: open lets everybody in, so it stands alone")
-    if "jwt" in modes:
-        mistakes += [
-            f"jwt.{key}: is needed for mode jwt" for key in ("issuer", "audience") if not getattr(jwt, key)
-        ]
-        if bool(jwt.jwks_file) == bool(jwt.jwks_url):
-            mistakes.append("jwt.jwks_file: name either a file or jwt.jwks_url")
-        mistakes += [
-            f"jwt.algorithms: {name} is not a signature that is checked with a public key"
-            for name in jwt.algorithms
-            if name not in _ALGORITHMS
-        ]
-    if "oidc" in modes:
-        needed = ("issuer", "client_id", "redirect_url")
-        mistakes += [f"oidc.{key}: is needed for mode oidc" for key in needed if not getattr(oidc, key)]
-    if "proxy" in modes and not config.proxy.peers:
-        mistakes.append("proxy.peers: name the addresses that the header is believed from")
-    networks = {"proxy.peers": config.proxy.peers, "server.trusted_proxies": config.server.trusted_proxies}
-    mistakes += [
-        f"{name}: {text!r} is no address"
-        for name, texts in networks.items()
-        for text in texts
-        if not is_network(text)
-    ]
-    for table in ("jwt", "oidc", "proxy"):
-        part = getattr(config, table)
-        mistakes += [
-            f"{table}.scopes: {scope!r} is no scope" for scope in part.scopes if scope not in IMPLIED
-        ]
-    return mistakes
-
-
-_ALGORITHMS: Final = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"),
-)
-
-
 def _tenants(config: Config) -> list[str]:
     mistakes = []
     for name, tenant in config.tenants.items():
@@ -540,21 +427,4 @@ def _tenants(config: Config) -> list[str]:
             if agent not in known
         ]
         mistakes += _no_such_limit(f"tenants.{name}", tenant.limits)
-    mistakes += [
-        f"quotas.{scope}.{limit}: is not counted for a {scope}"
-        for scope, limits in _UNCOUNTED.items()
-        for limit in limits
-        if getattr(getattr(config.quotas, scope), limit)
-    ]
-    for table in ("visitors", "jwt", "oidc", "proxy"):
-        tenant_name = getattr(config, table).tenant
-        if config.tenant(tenant_name) is None:
-            mistakes.append(f"{table}.tenant: there is no tenant {tenant_name!r}")
     return mistakes
-
-
-_UNCOUNTED: Final = {
-    "key": ("sessions_stored", "stored_bytes"),
-    "session": ("sessions_live", "sessions_stored", "concurrent_turns"),
-}
-"""A stored session belongs to a person, whichever key made it; a session has one answer at a time."""

@@ -12,7 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.config.file import ConfigError, unknown_store
+from gateway.config.file import ConfigError
+from gateway.config.tables import unknown_store
 from gateway.stores.contract import Store
 from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations

@@ -25,8 +25,7 @@ from gateway.events.facts import Event, in_one_line, merged
 from gateway.events.fold import ChatState, Elsewhere, Outside
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
-from gateway.sessions.manager import SessionManager, Shelf
-from gateway.sessions.session import Session
+from gateway.sessions.manager import SessionManager, Shelf, Source
 from gateway.sessions.tenures import Tenure
 
 HEARTBEAT_SECONDS: Final = 10.0
@@ -110,7 +109,7 @@ class Stream:
         while True:
             source = await self._source()
             if source is not None:
-                async for chunk, position in _follow(source, cursor, self._outside):
+                async for chunk, position in _follow(source, cursor):
                     cursor = position
                     yield chunk
                     self.position = position
@@ -135,7 +134,7 @@ class Stream:
             if source is None:
                 yield await self._absent()
             else:
-                async for chunk in _follow_state(source, self._outside):
+                async for chunk in _follow_state(source):
                     self.position = source.log.visible_seq
                     yield chunk
             if self._is_over(source):
@@ -162,15 +161,14 @@ class Stream:
         if self._tenure.is_over:
             await self._tenure.settled()
 
-    async def _source(self) -> Session | Shelf | None:
+    async def _source(self) -> Source | None:
         session_id = self._session_id or await self._manager.newest(self._owner)
         if session_id is None:
             return None
         self.following = session_id
-        session = self._manager.get(self._owner, session_id)
-        return session or await self._manager.shelf(self._owner, session_id)
+        return await self._manager.source(self._owner, session_id)
 
-    def _is_over(self, source: Session | Shelf | None) -> bool:
+    def _is_over(self, source: Source | None) -> bool:
         """Whether the stream ends here: its session was deleted or moved, or the gateway stops."""
         has_ended = source is not None and source.fold.ended is not None
         return has_ended or self._tenure.is_over or self._manager.is_draining
@@ -199,14 +197,14 @@ class Stream:
             arrival.cancel()
 
 
-async def _follow(source: Session | Shelf, cursor: int, outside: Outside) -> AsyncIterator[tuple[bytes, int]]:
+async def _follow(source: Source, cursor: int) -> AsyncIterator[tuple[bytes, int]]:
     """Chunks and the cursor after each, until the log is closed."""
     events: EventLog = source.log
     while True:
         page = await events.read(cursor, max_bytes=PAGE_BYTES)
         if page.is_gap:
             cursor = events.visible_seq
-            async for piece in _resync(source, outside, cursor):
+            async for piece in _resync(source, cursor):
                 yield piece, cursor
         elif page.events:
             cursor, frames = page.events[-1].seq, _frames(page.events)
@@ -230,7 +228,7 @@ def _frames(events: list[Event]) -> Iterator[bytes]:
             yield from _slices(b"".join([event.frame for event in run]))
 
 
-async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncIterator[bytes]:
+async def _follow_state(source: Source) -> AsyncIterator[bytes]:
     shown = -1
     loop = asyncio.get_running_loop()
     while True:
@@ -238,7 +236,7 @@ async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncItera
         if seq != shown:
             shown = seq
             until, answered = loop.time() + STATE_INTERVAL_SECONDS, _answered(source.fold)
-            for piece in _state_pieces(_state_json(source, outside), source.fold.seq):
+            for piece in _state_pieces(_state_json(source), source.fold.seq):
                 yield piece
             while (seconds := until - loop.time()) > 0 and _answered(source.fold) == answered:
                 if answered == source.fold.turn_id or source.log.is_closed:  # no first word is due
@@ -258,15 +256,15 @@ def _answered(fold: ChatState) -> str | None:
     return next(spoken, None)
 
 
-def _state_json(source: Session | Shelf, outside: Outside) -> bytes | Iterator[bytes]:
-    state = source.state_json() if isinstance(source, Session) else source.state_json(outside)
+def _state_json(source: Source) -> bytes | Iterator[bytes]:
+    state = source.state_json()
     return in_one_line(state) if isinstance(state, bytes) else map(in_one_line, state)
 
 
-async def _resync(source: Session | Shelf, outside: Outside, seq: int) -> AsyncIterator[bytes]:
+async def _resync(source: Source, seq: int) -> AsyncIterator[bytes]:
     """State and the whole fold as they are now; long values are fetched one by one as their turn comes."""
     head = b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq)
-    parts = [_state_json(source, outside), b',"chat":', *source.fold.snapshot_parts(), b"}"]
+    parts = [_state_json(source), b',"chat":', *source.fold.snapshot_parts(), b"}"]
     yield head
     for part in _joined(parts):
         if isinstance(part, Elsewhere):

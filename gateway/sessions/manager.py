@@ -8,11 +8,12 @@ it; everybody else who asks for the same name meanwhile waits for that one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -20,11 +21,22 @@ from gateway.agents.spool import FileOverflow
 from gateway.answers import Counts
 from gateway.apps.shop.catalog import decimals
 from gateway.apps.shop.store import Cart, ShopKey
-from gateway.errors import Draining, GatewayError, SessionExists, SessionLimit, SessionNotFound, StoreFailed
+from gateway.buckets import TokenBuckets
+from gateway.errors import (
+    Draining,
+    GatewayError,
+    RateLimited,
+    SessionEnded,
+    SessionExists,
+    SessionLimit,
+    SessionNotFound,
+    StoreFailed,
+)
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState, Outside
 from gateway.events.lifecycle import CloseReason
 from gateway.principal import Principal, reach, session_hash, tenant_of
+from gateway.sessions.idempotency import Idempotency, Once
 from gateway.sessions.log import EventLog
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
@@ -38,7 +50,11 @@ log = logging.getLogger(__name__)
 Name = tuple[str, str]
 """(owner, session id)."""
 
+T = TypeVar("T")
+
 RETRY_SECONDS: Final = 5
+ENDED_RETRIES: Final = 3
+"""How often a verb that met a session in its last moment is tried on the next life of it."""
 ADOPTED: Final = 1_000
 """Sessions that somebody who signs in brings along, at most."""
 DRAIN_POLL_SECONDS: Final = 0.05
@@ -51,14 +67,20 @@ class Shelf:
     worker.
     """
 
-    def __init__(self, record: SessionRecord, fold: ChatState, events: EventLog) -> None:
+    def __init__(self, record: SessionRecord, fold: ChatState, events: EventLog, outside: Outside) -> None:
         self.record = record
         self.fold = fold
         self.log = events
+        self._outside = outside
 
-    def state_json(self, outside: Outside) -> bytes | Iterator[bytes]:
+    def state_json(self) -> bytes | Iterator[bytes]:
         """State as JSON; of a long conversation part by part."""
+        outside = self._outside
         return self.fold.state_parts(outside) if self.fold.is_long else self.fold.state_json(outside)
+
+
+Source = Session | Shelf
+"""Where a session is read from: its life in memory, or the store."""
 
 
 class SessionManager:
@@ -72,6 +94,11 @@ class SessionManager:
         self._newest: dict[str, str] = {}
         self._arrivals: dict[Name, set[asyncio.Future[None]]] = {}
         self._tasks = asyncio.TaskGroup()
+        limits = services.config.limits
+        self._rates = TokenBuckets(
+            rate=limits.session_requests_per_second, burst=limits.session_burst, monotonic=services.monotonic
+        )
+        self.idempotency = Idempotency(services.store, wall_ms=services.wall_ms)
         self.tenures = Tenures()
         self.is_draining = False
 
@@ -142,6 +169,52 @@ class SessionManager:
         with self._lock:
             self._sessions.pop(name, None)
 
+    # -- the way in -------------------------------------------------------------------------------------
+
+    async def do(
+        self,
+        owner: str,
+        session_id: str,
+        verb: Callable[[Session], Awaitable[T]],
+        *,
+        agent: str | None = None,
+        is_making: bool = True,
+        once: Once | None = None,
+    ) -> tuple[Session, T]:
+        """Does `verb` on the session of this name, and returns the session and what the verb returned. Every
+        face comes in here.
+
+        A session that was reaped is revived; one that does not exist is made, unless `is_making` is False;
+        one that ends meanwhile is met again in its next life. A request with a key (`once`) goes to the
+        session it went to before. Raises RateLimited, IdempotencyMismatch, SessionNotFound, SessionEnded,
+        and what `get_or_create` and the verb raise.
+        """
+        self.count_request(owner, session_id)
+        if once is not None:
+            session_id = await self.idempotency.session_for(owner, once, session_id)
+        for _ in range(ENDED_RETRIES):
+            if is_making:
+                session: Session | None = await self.get_or_create(owner, session_id, agent=agent)
+            else:
+                session = await self.find(owner, session_id)
+            if session is None:
+                raise SessionNotFound(session_id=session_id)
+            with contextlib.suppress(SessionEnded):
+                return session, await verb(session)
+        raise SessionEnded(session_id=session_id)
+
+    def count_request(self, owner: str, session_id: str) -> None:
+        """Counts a request against the rate of its session. Raises RateLimited, which is counted too."""
+        try:
+            self._rates.take(f"{owner}\0{session_id}")
+        except RateLimited:
+            self._services.metrics.rejections.labels("session_requests_per_second").inc()
+            raise
+
+    async def source(self, owner: str, session_id: str) -> Source | None:
+        """Where the session of this name is read from; None if there is none. Reading starts nothing."""
+        return self.get(owner, session_id) or await self._shelf(owner, session_id)
+
     # -- finding and making -----------------------------------------------------------------------------
 
     def refuse_while_draining(self) -> None:
@@ -166,14 +239,25 @@ class SessionManager:
             return None
         return await self._obtain((owner, session_id), agent=None, is_making=False)
 
-    async def create(self, owner: str, session_id: str | None, *, agent: str | None = None) -> Session:
-        """A new session. Raises SessionExists besides what `get_or_create` raises."""
-        self.refuse_while_draining()
-        session_id = session_id or new_session_id()
-        await self.refuse_existing(owner, session_id)
-        return await self.get_or_create(owner, session_id, agent=agent)
+    async def create(
+        self, owner: str, session_id: str | None, *, agent: str | None = None, once: Once | None = None
+    ) -> Session:
+        """A new session; with a key, the one that the same request made before.
 
-    async def refuse_existing(self, owner: str, session_id: str) -> None:
+        Raises SessionExists and IdempotencyMismatch besides what `get_or_create` raises.
+        """
+        self.refuse_while_draining()
+        name = session_id or new_session_id()
+        if once is None:
+            await self._refuse_existing(owner, name)
+        else:
+            self._services.agent_for(owner, agent)  # a request that cannot be done must not use up its key
+            if not await self.idempotency.has_seen(owner, once.key):
+                await self._refuse_existing(owner, name)
+            name = await self.idempotency.session_for(owner, once, name)
+        return await self.get_or_create(owner, name, agent=agent)
+
+    async def _refuse_existing(self, owner: str, session_id: str) -> None:
         """Raises SessionExists where the owner has a session of this id."""
         if self.get(owner, session_id) or await self._services.store.find_session(owner, session_id):
             raise SessionExists(session_id=session_id)
@@ -287,7 +371,7 @@ class SessionManager:
         record = await self._services.store.newest_session(owner)
         return None if record is None else record.session_id
 
-    async def shelf(self, owner: str, session_id: str) -> Shelf | None:
+    async def _shelf(self, owner: str, session_id: str) -> Shelf | None:
         """A stored session for reading only: nothing is started, nothing enters the map."""
         record = await self._services.store.find_session(owner, session_id)
         if record is None:
@@ -304,7 +388,7 @@ class SessionManager:
         )
         await events.load(is_reading_only=True)
         fold.session_id = session_id
-        return Shelf(record, fold, events)
+        return Shelf(record, fold, events, self._services.outside(record.agent))
 
     async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
         """What is left of a deleted session of this name."""

@@ -218,7 +218,7 @@ class Session(SessionVerbs):
         blocks = prompt_blocks(
             turn.prompt,
             self._said,
-            peer.transcript_before(turn),
+            peer.transcript_before(turn.message_id),
             is_built_in=self.agent.is_built_in,
             context=turn.context,
         )
@@ -228,7 +228,7 @@ class Session(SessionVerbs):
         host.begin_turn()
         try:
             async with self._deadline.within(self._config.turn_timeout_seconds):
-                ended = await peer.prompt(turn, blocks)
+                ended = await peer.prompt(turn.turn_id, blocks)
         except TimeoutError:
             if self._is_killed:
                 raise WorkerFailed(*self._kill_end) from None

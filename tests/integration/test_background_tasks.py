@@ -4,88 +4,29 @@ until then; a session's own task ends that session.
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from msgspec import Struct
 
-from gateway.app import Gateway
-from gateway.config.tables import Config
 from gateway.sessions.session import Session
 from gateway.telemetry import tasks
 from gateway.workers.workspace import Workspaces
+from tests.inside import Inside, inside_gateway
 from tests.shared import eventually
 
 
-class Answered(Struct):
-    """What a request came to."""
-
-    status: int
-    text: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.text)
-
-
-class Inside:
-    """A gateway in this process, in which faults can be planted; asked without a socket."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-
-    async def ask(self, method: str, path: str, body: object = None) -> Answered:
-        """One request, to the end of its answer."""
-        sent: list[dict[str, Any]] = []
-        content = b"" if body is None else json.dumps(body).encode()
-        path, _, query = path.partition("?")
-        headers = {"host": "localhost", "content-type": "application/json", "content-length": len(content)}
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": content, "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(name.encode(), str(value).encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        await self.gateway.app(scope, receive, send)
-        text = b"".join(message.get("body", b"") for message in sent)
-        return Answered(sent[0]["status"], text.decode())
-
-    async def chat(self, session_id: str, message: str) -> list[str]:
-        """What was said in a session after a turn, from the oldest on."""
-        body = {"session_id": session_id, "message": message}
-        answer = await self.ask("POST", "/api/chat?wait=20", body)
-        assert answer.status == 200, answer.text
-        return [message["content"] for message in answer.json["messages"]]
-
-    async def ready(self) -> tuple[int, Any]:
-        """The status of /readyz, and what it says of the background tasks."""
-        answer = await self.ask("GET", "/readyz")
-        return answer.status, answer.json["checks"]["tasks"]
+async def ready(inside: Inside) -> tuple[int, Any]:
+    """The status of /readyz, and what it says of the background tasks."""
+    answer = await inside.ask("GET", "/readyz")
+    return answer.status, answer.json["checks"]["tasks"]
 
 
 @pytest.fixture
 async def inside(tmp_path: pathlib.Path) -> AsyncIterator[Inside]:
-    gateway = Gateway(Config(data_dir=str(tmp_path), store="memory://"))
-    async with gateway.lifespan():
-        yield Inside(gateway)
+    async with inside_gateway(tmp_path) as gateway:
+        yield gateway
 
 
 @pytest.mark.parametrize(
@@ -95,7 +36,7 @@ async def test_a_background_task_that_fails_is_down_and_starts_again(
     name: str, inside: Inside, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     background = inside.gateway.tasks
-    assert await inside.ready() == (200, {"is_well": True, "words": ""})
+    assert await ready(inside) == (200, {"is_well": True, "words": ""})
     monkeypatch.setattr(background, "_first_pause_seconds", 1.0)
     known = background._tasks[name].get_coro().cr_frame.f_locals["run"]  # type: ignore[union-attr]
     failures = iter([RuntimeError("a planted fault")])
@@ -108,7 +49,7 @@ async def test_a_background_task_that_fails_is_down_and_starts_again(
     await background.stop(name)
     background.start(name, fails_once)
     await eventually(lambda: _is(name in background.down))
-    status, check = await inside.ready()
+    status, check = await ready(inside)
     assert (status, check["is_well"]) == (503, False)
     assert name in check["words"]
     metrics = (await inside.ask("GET", "/metrics")).text
@@ -116,7 +57,7 @@ async def test_a_background_task_that_fails_is_down_and_starts_again(
     assert "a planted fault" in caplog.text
     assert (await inside.chat("a", "/echo meanwhile"))[-1] == "meanwhile"
     await eventually(lambda: _is(not background.down))
-    assert (await inside.ready())[0] == 200
+    assert (await ready(inside))[0] == 200
     metrics = (await inside.ask("GET", "/metrics")).text
     assert f'agent_gateway_background_task_up{{task="{name}"}} 1.0' in metrics
     assert f'agent_gateway_background_task_failures_total{{task="{name}"}} 1.0' in metrics

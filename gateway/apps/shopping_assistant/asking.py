@@ -35,8 +35,6 @@ from gateway.sessions.session import Session
 from gateway.sessions.turns import Turn
 
 PAGE_BYTES: Final = 256 * 1024
-ENDED_RETRIES: Final = 3
-
 
 _BY_SOMEBODY = ("dropped", "session_ended")
 """Causes that are nobody's failure."""
@@ -71,22 +69,18 @@ class Asking:
     async def ask(self, key: ShopKey, question: str, *, key_id: str | None) -> Asked:
         """Takes a question; the session is made where there is none.
 
-        Raises what `Session.chat` and `SessionManager.get_or_create` raise.
+        Raises what `Session.chat` and `SessionManager.do` raise.
         """
-        for _ in range(ENDED_RETRIES):
-            session = await self._session(key)
-            with contextlib.suppress(SessionEnded):
-                return await self._ask(session, key, question, key_id)
-        raise SessionEnded(session_id=key.conversation)
+        agent = self._agent_for(key.tenant)
 
-    async def _session(self, key: ShopKey) -> Session:
-        session = await self._manager.get_or_create(
-            key.owner, key.conversation, agent=self._agent_for(key.tenant)
-        )
-        if not session.fold.messages and session.record.retention_days is None:
-            seconds = self._services.config.shop.conversation_seconds
-            await session.retain(seconds * 1000 / DAY_MILLISECONDS)
-        return session
+        async def ask(session: Session) -> Asked:
+            if not session.fold.messages and session.record.retention_days is None:
+                seconds = self._services.config.shop.conversation_seconds
+                await session.retain(seconds * 1000 / DAY_MILLISECONDS)
+            return await self._ask(session, key, question, key_id)
+
+        _, asked = await self._manager.do(key.owner, key.conversation, ask, agent=agent)
+        return asked
 
     def _agent_for(self, tenant: str) -> str | None:
         """The shop's agent, or the tenant's own first where it may not choose that one."""

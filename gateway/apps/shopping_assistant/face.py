@@ -24,7 +24,6 @@ from gateway.apps.shopping_assistant.asking import Asked, Asking
 from gateway.apps.shopping_assistant.assistant import Assistant
 from gateway.apps.shopping_assistant.envelope import Envelope, dialect, good
 from gateway.apps.shopping_assistant.retrieval import FullText
-from gateway.buckets import TokenBuckets
 from gateway.errors import (
     AnswerDropped,
     AnswerFailed,
@@ -37,7 +36,6 @@ from gateway.errors import (
     SessionNotFound,
 )
 from gateway.events.facts import in_one_line, iso
-from gateway.events.fold import ChatState
 from gateway.http.gate import principal_of
 from gateway.http.operation import Handler, Operation, Parameter, SessionId, Spoken, json_response
 from gateway.http.reading import checked_session_id, query_int, read_body
@@ -97,11 +95,6 @@ class ShoppingFace:
         )
         self._asking = Asking(manager, services, self._assistant)
         self._dialect = dialect(services.wall_ms)
-        self._rates = TokenBuckets(
-            rate=self._limits.session_requests_per_second,
-            burst=self._limits.session_burst,
-            monotonic=services.monotonic,
-        )
 
     def close(self) -> None:
         """Lets go of the index."""
@@ -217,7 +210,6 @@ class ShoppingFace:
             raise MessageTooLong(f"q is {size} bytes long; {limit} are allowed.")
         key = self._key(request, body.sessionId)
         self._manager.refuse_while_draining()
-        self._rates.take(f"{key.owner}\0{key.conversation}")
         return await self._asking.ask(key, body.q, key_id=principal_of(request).key_id)
 
     async def _frames(self, asked: Asked) -> AsyncIterator[bytes]:
@@ -289,16 +281,11 @@ class ShoppingFace:
 
     async def _said(self, key: ShopKey) -> list[dict[str, str]]:
         """What was said, oldest first; nothing where that is too long ago."""
-        session = self._manager.get(key.owner, key.conversation)
-        if session is not None:
-            fold: ChatState = session.fold
-        else:
-            shelf = await self._manager.shelf(key.owner, key.conversation)
-            if shelf is None:
-                return []
-            fold = shelf.fold
+        source = await self._manager.source(key.owner, key.conversation)
         messages = [
-            message for message in fold.messages if message.text.length and message.sender != "system"
+            message
+            for message in (source.fold.messages if source is not None else ())
+            if message.text.length and message.sender != "system"
         ]
         seconds = self._services.config.shop.conversation_seconds
         if not messages or (self._shop.now - messages[-1].at) / 1000 > seconds:

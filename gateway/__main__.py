@@ -112,9 +112,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_mcp(commands: Any) -> None:
-    parser = commands.add_parser("mcp", help="serve the shop to a desktop MCP client")
+    parser = commands.add_parser("mcp", help="serve the tools of applications to a desktop MCP client")
     parser.add_argument("--stdio", action="store_true", required=True, help="over standard input and output")
-    parser.add_argument("--session", metavar="NAME", help="go on with the cart of this name")
+    parser.add_argument("--session", metavar="NAME", help="go on with the conversation of this name")
     _add_common(parser)
     parser.set_defaults(run=_mcp)
 
@@ -361,7 +361,7 @@ def _sessions(options: argparse.Namespace) -> int:
 
 
 def _mcp(options: argparse.Namespace) -> int:
-    from gateway.api.mcp import stdio as desktop  # heavy
+    from gateway.cli import mcp as desktop  # heavy
 
     config = _configured(options)
     logs.configure(level="warning", form=config.server.log_format)

@@ -21,7 +21,7 @@ from gateway.auth.quotas import Account
 from gateway.config.tables import SessionsConfig
 from gateway.errors import BrokenInvariant, GatewayError, SessionEnded
 from gateway.events import facts as ev
-from gateway.events.fold import ChatState, Outside
+from gateway.events.fold import Outside
 from gateway.events.lifecycle import BUSY, LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
 from gateway.principal import tenant_of
 from gateway.sessions.host import Deadline, Deaths, WorkerHost
@@ -56,7 +56,7 @@ class SessionCore:
         limits = services.config.limits
         self.record = record
         self._services = services
-        self.fold = ChatState(record.session_id, overflow=FileOverflow(services.config.data_path))
+        self.fold = services.fold(record.session_id, overflow=FileOverflow(services.config.data_path))
         self.log = EventLog(
             record.key,
             store=services.store,
@@ -299,7 +299,7 @@ class SessionCore:
         if isinstance(event.data, ev.TurnStarted):
             self._wake.set()
         if self._is_loaded:
-            self._services.watch(self, event)
+            self._services.observers.appended(self, event)
 
     def _on_refused(self, seqs: set[int], error: GatewayError) -> None:
         """The store took nothing: the turn that was to start does not."""

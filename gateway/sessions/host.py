@@ -185,16 +185,16 @@ class WorkerHost:
 
     def _toolbox(self) -> Toolbox:
         owner, services = self._owner, self._services
-        return Toolbox(services.shop_tools, sets=owner.agent.tools, record=lambda: owner.record)
+        return Toolbox(services.toolsets, sets=owner.agent.tools, record=lambda: owner.record)
 
     def _mcp_servers(self, tools: Toolbox) -> list[dict[str, object]]:
         """The gateway's own MCP server, for an agent that cannot be asked over the pipe."""
         url = self._services.own_url
         if not tools or self._owner.agent.is_built_in or not url:
             return []
-        self._pass = self._services.passes.issue(tools.key)
+        self._pass = self._services.passes.issue(tools.key, toolsets=tools.sets)
         headers = [{"name": "Authorization", "value": f"Bearer {self._pass}"}]
-        return [{"type": "http", "name": "shop", "url": url + MCP_PATH, "headers": headers}]
+        return [{"type": "http", "name": "-".join(tools.sets), "url": url + MCP_PATH, "headers": headers}]
 
     def memory_bytes(self) -> int:
         """Resident memory of the worker's processes; 0 without one."""

@@ -19,8 +19,6 @@ import msgspec
 
 from gateway.agents.spool import FileOverflow
 from gateway.answers import Counts
-from gateway.apps.shop.catalog import decimals
-from gateway.apps.shop.store import Cart, ShopKey
 from gateway.buckets import TokenBuckets
 from gateway.errors import (
     Draining,
@@ -35,7 +33,7 @@ from gateway.errors import (
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState, Outside
 from gateway.events.lifecycle import CloseReason
-from gateway.principal import Principal, reach, session_hash, tenant_of
+from gateway.principal import ConversationKey, Principal, reach, session_hash, tenant_of
 from gateway.sessions.idempotency import Idempotency, Once
 from gateway.sessions.log import EventLog
 from gateway.sessions.services import Services
@@ -257,9 +255,15 @@ class SessionManager:
             name = await self.idempotency.session_for(owner, once, name)
         return await self.get_or_create(owner, name, agent=agent)
 
+    async def exists(self, owner: str, session_id: str) -> bool:
+        """True if the owner has a session of this name, in memory or in the store."""
+        if self.get(owner, session_id) is not None:
+            return True
+        return await self._services.store.find_session(owner, session_id) is not None
+
     async def _refuse_existing(self, owner: str, session_id: str) -> None:
         """Raises SessionExists where the owner has a session of this id."""
-        if self.get(owner, session_id) or await self._services.store.find_session(owner, session_id):
+        if await self.exists(owner, session_id):
             raise SessionExists(session_id=session_id)
 
     async def _obtain(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
@@ -376,7 +380,7 @@ class SessionManager:
         record = await self._services.store.find_session(owner, session_id)
         if record is None:
             return None
-        fold = ChatState(session_id, overflow=FileOverflow(self._services.config.data_path))
+        fold = self._services.fold(session_id, overflow=FileOverflow(self._services.config.data_path))
         events = EventLog(
             record.key,
             store=self._services.store,
@@ -406,7 +410,7 @@ class SessionManager:
                 records = await store.list_sessions(giver, limit=ADOPTED)
                 for record in records:
                     await self._give(record, taker, keeps_shares=keeps_shares)
-                await self._services.shop.store.adopt(giver, taker, tenant=tenant_of(taker))
+                await self._services.observers.adopted(giver, taker, tenant=tenant_of(taker))
         finally:
             self._wake_readers({giver, taker})
         return len(records)
@@ -439,16 +443,15 @@ class SessionManager:
         self._newest[taker] = session_id
         self._newest.pop(record.owner, None)
         self._ring(new)
-        await self._services.shop.store.move(
-            ShopKey(tenant_of(record.owner), *old),
-            ShopKey(tenant_of(taker), *new),
+        await self._services.observers.moved(
+            ConversationKey(tenant_of(record.owner), *old), ConversationKey(tenant_of(taker), *new)
         )
 
-    def cart_changed(self, key: ShopKey, cart: Cart) -> None:
-        """Says so in the log of the session whose cart it is, where that is in memory."""
+    def note_aside(self, key: ConversationKey, fact: ev.ApplicationFact) -> None:
+        """Appends a fact to the log of a session, if the session is in memory."""
         session = self.get(key.owner, key.conversation)
         if session is not None and not session.is_ending:
-            session.note_cart(ev.CartChanged(len(cart.lines), cart.quantity, decimals(cart.total)))
+            session.note_aside(fact)
 
     # -- ending -----------------------------------------------------------------------------------------
 
@@ -495,10 +498,8 @@ class SessionManager:
         )
         await self._services.workspaces.remove(record.key)
         await self._services.store.delete_session(record.key, tombstone)
-        if reason == "deleted":
-            await self._services.shop.store.erase(
-                ShopKey(tenant_of(record.owner), record.owner, record.session_id)
-            )
+        key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
+        await self._services.observers.erased(key, reason=reason)
         self._services.workspaces.give_back_uid(record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)

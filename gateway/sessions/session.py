@@ -55,7 +55,7 @@ class Session(SessionVerbs):
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._is_loaded = True
-        self._services.watch(self, None)
+        self._services.observers.appended(self, None)
         self._said = _unheard(self.fold)
         self._restore_queue()
         if self.fold.state is not SessionState.PARKED:
@@ -339,6 +339,6 @@ def _unheard(fold: ChatState) -> list[str]:
             unheard.append(retold(message.sender, str(message.text)))
         elif message.id.startswith("s"):
             unheard.append(str(message.text))
-    if fold.posting is not None and not any(message.turn_id for message in fold.messages):
-        unheard.append(fold.posting.about)
+    if not any(message.turn_id for message in fold.messages):
+        unheard += fold.briefings
     return unheard[::-1]

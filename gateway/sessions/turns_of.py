@@ -25,8 +25,7 @@ class SessionTurns(SessionCore):
         """Starts the next waiting turn, if it may."""
         if self._turn is not None or self.is_ending:
             return
-        is_chat = self.fold.posting is not None  # a visitor's lines are one prompt, however many there are
-        turn = self._queue.next_with_all() if is_chat else self._queue.next()
+        turn = self._queue.next_with_all() if self.fold.is_joined else self._queue.next()
         if turn is None:
             return
         try:
@@ -187,9 +186,9 @@ class SessionTurns(SessionCore):
         """The agent prepared a transaction for the user's wallet."""
         self.log.append(ev.WalletChanged(pending), durable=True)
 
-    def note_cart(self, changed: ev.CartChanged) -> None:
-        """Its cart was changed, by whomever; no verb of its own, so the idle clock goes on."""
-        self.log.append(changed)
+    def note_aside(self, fact: ev.ApplicationFact) -> None:
+        """Appends a fact that nobody waits for; no use of the session, so the idle clock goes on."""
+        self.log.append(fact)
 
 
 _WORDS = (ev.TextDelta, ev.ContentBlock)

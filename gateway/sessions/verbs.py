@@ -12,7 +12,6 @@ from gateway.auth.quotas import Account
 from gateway.errors import ConversationFull, GatewayError, PermissionNotPending, QueueFull, SessionBusy
 from gateway.events import facts as ev
 from gateway.events.lifecycle import SessionState, WorkerEnd
-from gateway.events.posting import Posting
 from gateway.sessions.turns import Turn
 from gateway.sessions.turns_of import SessionTurns
 
@@ -36,9 +35,9 @@ class SessionVerbs(SessionTurns):
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
-        `context` the agent hears with the message, and nobody else. In a product chat a line is never refused
-        because others wait: what waits becomes one prompt, and lines past the queue's bound are told to the
-        agent with the prompt after them.
+        `context` the agent hears with the message, and nobody else. If its messages are joined
+        (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
+        messages past the queue's bound are told to the agent with the prompt after them.
 
         `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, SessionEnded,
         StoreFull, StoreFailed.
@@ -47,12 +46,11 @@ class SessionVerbs(SessionTurns):
         if self.is_full:
             raise ConversationFull(self.full_words(), session_id=self.session_id)
         turn = Turn(text, account=account or self.account, message_id=message_id, context=context)
-        posting = self.fold.posting
-        if posting is not None and posting.person is not None:
+        if self.fold.person is not None:
             return await self._leave_for_later(turn, also)
         is_next = self._turn is None and (len(self._queue) == 0 or self._queue.is_held)
         if not is_next and len(self._queue) >= self._services.config.limits.queued_messages:
-            if posting is not None:
+            if self.fold.is_joined:
                 return await self._leave_for_later(turn, also)
             raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
         if is_next:
@@ -64,7 +62,7 @@ class SessionVerbs(SessionTurns):
                 self._dismiss(turn)
             raise
         lead = turn
-        if is_next and posting is not None:  # nobody but this line sends what is held in a product chat
+        if is_next and self.fold.is_joined:  # nobody but this message sends what is held
             lead = self._with_held(turn)
         if is_next:
             self._set_turn(lead)
@@ -129,15 +127,17 @@ class SessionVerbs(SessionTurns):
         turn.finish()
         return turn
 
-    async def open_chat(self, opened: ev.ChatOpened) -> None:
-        """It is a product chat from here on."""
+    async def brief(self, text: str, *events: ev.EventData) -> None:
+        """Keeps facts of which the agent hears, in these words, with its next prompt."""
         self._use()
-        await self._tell_agent(Posting(opened).about, opened)
+        await self._tell_agent(text, *events)
 
-    async def take_over(self, status: ev.ChatStatus) -> None:
-        """A person answers from here on: the agent stops, and what waits for it is the person's."""
+    async def hand_over(self, *events: ev.EventData) -> None:
+        """A person answers from here on, which these facts say (`FoldPart.person`): the agent stops, and what
+        waits for it is the person's.
+        """
         self._use()
-        await self._say(status)
+        await self._say(*events)
         await self.interrupt()
         self._said += [retold("user", turn.text) for turn in self._queue.drop()]
         if self.fold.waiting:

@@ -113,7 +113,7 @@ def notice(seq: int, text: str) -> Event:
 
 async def test_an_event_that_cannot_be_stored_is_left_out_alone(store: SqliteStore) -> None:
     assert store._writer is not None
-    store._writer.projections[ev.Notice] = spoil("poison")
+    store._writer.projections[ev.Notice] = [spoil("poison")]
     mine, other = Collector(record("a").key), Collector(record("b").key)
     for name in ("a", "b"):
         await store.create_session(record(name))
@@ -149,7 +149,7 @@ class Log:
 
 async def test_a_log_goes_on_behind_what_could_not_be_stored(store: SqliteStore) -> None:
     assert store._writer is not None
-    store._writer.projections[ev.Notice] = spoil("poison")
+    store._writer.projections[ev.Notice] = [spoil("poison")]
     await store.create_session(record("a"))
     mine = Log(store)
     await mine.log.load()

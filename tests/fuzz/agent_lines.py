@@ -34,8 +34,8 @@ with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else c
     from gateway.agents.connection import AgentError, AgentGone, WireError
     from gateway.agents.peer import AgentPeer
     from gateway.agents.spool import Intake
-    from gateway.agents.toolsets import Toolbox
-    from gateway.apps.shop.tools import Answer
+    from gateway.agents.toolsets import Answer, Tool, Toolbox
+    from gateway.apps.shop.tools import TOOLS
     from gateway.config.tables import Config
     from gateway.events import facts as ev
     from gateway.events.compaction import compacted
@@ -118,6 +118,9 @@ class Nobody:
 class Shop:
     """Tools that always work."""
 
+    def describe(self) -> tuple[Tool, ...]:
+        return TOOLS
+
     async def call(self, *_: object) -> Answer:
         return Answer(text="done")
 
@@ -141,7 +144,7 @@ async def play(data: bytes, *, line_bytes: int = LINE_BYTES) -> None:
     BUGS.found = None
     owner = Owner()
     config = Config()
-    toolbox = Toolbox(_any(Shop()), sets=("shop",), record=lambda: owner.record)
+    toolbox = Toolbox({"shop": _any(Shop())}, sets=("shop",), record=lambda: owner.record)
     peer = AgentPeer(
         owner,
         _any(Nobody()),

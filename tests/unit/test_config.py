@@ -13,9 +13,10 @@ from gateway.agents.catalogue import Agent, AgentCatalogue
 from gateway.agents.connection import AuthMethod
 from gateway.apps.product_chat import catalogue
 from gateway.apps.shop import catalog
+from gateway.apps.shop.settings import SHOP_AGENT
 from gateway.config.file import ConfigError, load
 from gateway.config.known_agents import KNOWN_AGENTS
-from gateway.config.tables import BUILT_IN, SHOP_AGENT, Config
+from gateway.config.tables import BUILT_IN, Config
 from tests.gateways import ROOT
 
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from gateway.apps.shop.cart import Shop
+from gateway.apps.shop.settings import ShopConfig
 from gateway.apps.shop.store import ShopKey
 from gateway.apps.shop.tools import described
 from gateway.apps.shopping_assistant.assistant import (
@@ -24,15 +26,12 @@ from gateway.apps.shopping_assistant.assistant import (
     stamp_of,
     window_of,
 )
+from gateway.apps.shopping_assistant.errors import AnswerDropped, AnswerFailed
 from gateway.apps.shopping_assistant.retrieval import Quality
-from gateway.auth.quotas import Account
 from gateway.config.tables import DAY_MILLISECONDS
-from gateway.errors import AnswerDropped, AnswerFailed, SessionEnded
+from gateway.errors import SessionEnded
 from gateway.events import facts as ev
-from gateway.sessions.manager import SessionManager
-from gateway.sessions.services import Services
-from gateway.sessions.session import Session
-from gateway.sessions.turns import Turn
+from gateway.extension import Account, Context, Session, Turn
 
 PAGE_BYTES: Final = 256 * 1024
 
@@ -61,9 +60,10 @@ class Asked(Struct, kw_only=True):
 class Asking:
     """See the module."""
 
-    def __init__(self, manager: SessionManager, services: Services, assistant: Assistant) -> None:
-        self._manager = manager
-        self._services = services
+    def __init__(self, context: Context, shop: Shop, assistant: Assistant) -> None:
+        self._manager = context.sessions
+        self._context = context
+        self._shop = shop
         self._assistant = assistant
 
     async def ask(self, key: ShopKey, question: str, *, key_id: str | None) -> Asked:
@@ -75,7 +75,7 @@ class Asking:
 
         async def ask(session: Session) -> Asked:
             if not session.fold.messages and session.record.retention_days is None:
-                seconds = self._services.config.shop.conversation_seconds
+                seconds = self._settings.conversation_seconds
                 await session.retain(seconds * 1000 / DAY_MILLISECONDS)
             return await self._ask(session, key, question, key_id)
 
@@ -84,13 +84,16 @@ class Asking:
 
     def _agent_for(self, tenant: str) -> str | None:
         """The shop's agent, or the tenant's own first where it may not choose that one."""
-        config = self._services.config
-        named = config.tenant(tenant)
+        named, agent = self._context.config().tenant(tenant), self._settings.agent
         allowed = named.agents if named is not None else ()
-        return config.shop.agent if not allowed or config.shop.agent in allowed else None
+        return agent if not allowed or agent in allowed else None
+
+    @property
+    def _settings(self) -> ShopConfig:
+        return self._context.settings(ShopConfig)
 
     async def _ask(self, session: Session, key: ShopKey, question: str, key_id: str | None) -> Asked:
-        shop = self._services.shop
+        shop = self._shop
         found, earlier = await self._assistant.find(key, question)
         await shop.note(key, use="searches" if found.products else None, text=question)
         cart, preferences = await shop.peek(key), await shop.preferences(key)
@@ -101,7 +104,7 @@ class Asking:
             cart=cart,
             found=found.products,
             earlier=earlier,
-            limit=self._services.config.shop.context_tokens,
+            limit=self._settings.context_tokens,
         )
         asked = Asked(
             key=key,
@@ -124,7 +127,7 @@ class Asking:
         return asked
 
     async def _stamp(self, session: Session, key: ShopKey) -> bytes:
-        shop = self._services.shop
+        shop = self._shop
         return stamp_of(
             session.record.key, await shop.peek(key), await shop.preferences(key), shop.catalogue.version
         )
@@ -138,7 +141,7 @@ class Asking:
             return
         parts: list[str] = []
         try:
-            async with asyncio.timeout(self._services.config.shop.answer_seconds):
+            async with asyncio.timeout(self._settings.answer_seconds):
                 async for part in self._pieces(asked):
                     parts.append(part)
                     yield part

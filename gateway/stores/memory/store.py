@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gateway.apps.product_chat.store import MemoryProducts
 from gateway.errors import SessionExists
 from gateway.events.compaction import compacted
 from gateway.events.facts import Event, at_most
@@ -22,6 +21,7 @@ from gateway.stores.contract import (
     Tombstone,
 )
 from gateway.stores.credentials import MemoryCredentials
+from gateway.stores.database import MemoryTables
 
 
 class _Log:
@@ -73,7 +73,8 @@ class MemoryStore:
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         self.credentials = MemoryCredentials()
-        self.products = MemoryProducts(self._record_of)
+        self.tables = MemoryTables(self._record_of)
+        """For applications."""
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._records: dict[str, SessionRecord] = {}
@@ -161,7 +162,7 @@ class MemoryStore:
         self._keys.pop((record.owner, record.session_id), None)
         self._take_from_owner(record)
         self.credentials.drop_session(key)
-        self.products.drop(key)
+        self.tables.dropped(key)
         self._logs.pop(key, None)
         self._remembered = {
             name: kept
@@ -208,7 +209,7 @@ class MemoryStore:
     def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         log = self._logs.setdefault(sink.key, _Log())
         log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
-        self.products.project(sink.key, event)
+        self.tables.appended(sink.key, event)
         sink.committed(event.seq)
 
     def backlog(self) -> int:

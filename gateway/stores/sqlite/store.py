@@ -14,7 +14,7 @@ import pathlib
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal, TypeVar
 
@@ -29,16 +29,18 @@ from gateway.stores.contract import (
     StoredLog,
     Tombstone,
 )
-from gateway.stores.sqlite import file_watch
+from gateway.stores.database import Projection
+from gateway.stores.sqlite import file_watch, own_tables
 from gateway.stores.sqlite import log as sqlite_log
 from gateway.stores.sqlite.file_watch import FileWatch
-from gateway.stores.sqlite.writer import Projection, Writer, worded
+from gateway.stores.sqlite.writer import Writer, worded
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 MIGRATIONS: Final = pathlib.Path(__file__).parent / "migrations"
+NO_TABLES: Final[Mapping[str, pathlib.Path]] = {}
 BUSY_SECONDS: Final = 5.0
 """How long a lock of another process (a backup, the command line) is waited for."""
 CACHE_KIB: Final = 8_192
@@ -71,15 +73,17 @@ class SqliteStore:
         set before it is opened.
         """
         self._writer: Writer | None = None
-        self.projections: dict[type, Projection] = {}
-        """Of other tables in the same file; set before it is opened."""
+        self._projections: dict[type, list[Projection]] = {}
+        """Of other tables in the same file."""
+        self.applications: dict[str, pathlib.Path] = {}
+        """The folders with the migrations of applications, by name; set before it is opened."""
         self._reader: sqlite3.Connection | None = None
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite reader")
 
     # -- life ---------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        await asyncio.to_thread(prepare, self.path)
+        await asyncio.to_thread(prepare, self.path, self.applications)
         self._watch.open()
         self._writer = Writer(
             lambda: connect(self.path),
@@ -87,7 +91,7 @@ class SqliteStore:
             look=self._watch.look,
             on_end=lambda words: self.on_end(words),
         )
-        self._writer.projections = self.projections
+        self._writer.projections = self._projections
         self._writer.start()
         self._reader = await self._in_reader(lambda: connect(self.path))
 
@@ -118,6 +122,11 @@ class SqliteStore:
             raise StoreFailed("The store is closed.")
         result: T = await self._writer.call(act)
         return result
+
+    def project(self, kinds: Iterable[type], act: Projection) -> None:
+        """Has rows of other tables made of events, in their commits; called before it is opened."""
+        for kind in kinds:
+            self._projections.setdefault(kind, []).append(act)
 
     # -- records ------------------------------------------------------------------------------------------
 
@@ -381,23 +390,24 @@ def connect(path: pathlib.Path) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: pathlib.Path) -> None:
-    """Makes or brings up to date the file. Raises StoreFailed, with what to do, where it cannot be used.
+def prepare(path: pathlib.Path, applications: Mapping[str, pathlib.Path] = NO_TABLES) -> None:
+    """Makes or brings up to date the file, with the tables of these applications. Raises StoreFailed, with
+    what to do, where it cannot be used.
 
     A damaged file is moved aside, never deleted, and a new one begun.
     """
     file_watch.refuse_missing(path)
     try:
-        _migrate(path)
+        _migrate(path, applications)
     except sqlite3.DatabaseError as error:
         if not sqlite_log.is_damage(error):
             raise StoreFailed(f"The database {path} cannot be opened: {error}.") from error
         _set_aside(path, error)
         file_watch.forget(path)
-        _migrate(path)
+        _migrate(path, applications)
 
 
-def _migrate(path: pathlib.Path) -> None:
+def _migrate(path: pathlib.Path, applications: Mapping[str, pathlib.Path]) -> None:
     is_new = not path.exists()
     connection = connect(path)
     try:
@@ -416,6 +426,7 @@ def _migrate(path: pathlib.Path) -> None:
         for number, script in migrations:
             if number > version:
                 connection.executescript(f"BEGIN;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+        own_tables.migrate(connection, applications)
         file_watch.remember(path, connection)
     finally:
         connection.close()
@@ -464,13 +475,8 @@ def schema_version(path: pathlib.Path) -> int:
 
 
 def numbered() -> list[tuple[int, str]]:
-    """The migrations in order."""
-    found = []
-    for file in sorted(MIGRATIONS.glob("*.sql")):
-        match = re.match(r"(\d{4})_", file.name)
-        if match:
-            found.append((int(match[1]), file.read_text("utf-8")))
-    return found
+    """The migrations in order. Numbers that are missing were those of applications, which keep them."""
+    return own_tables.scripts(MIGRATIONS)
 
 
 def _set_aside(path: pathlib.Path, error: sqlite3.Error) -> None:

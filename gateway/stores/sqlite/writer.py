@@ -34,6 +34,7 @@ from msgspec import Struct
 from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
 from gateway.events.facts import LARGE_BYTES, Event, TurnEnded, TurnInterrupted, TurnStarted
 from gateway.stores.contract import Sink
+from gateway.stores.database import Projection
 from gateway.stores.sqlite import log as sqlite_log
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,6 @@ LOOK_SECONDS: Final = 1.0
 _TURN_EDGES: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted))
 
 Act = Callable[[sqlite3.Connection], Any]
-Projection = Callable[[sqlite3.Connection, int, Event], None]
-"""Writes what a table says of an event, in the commit of the event itself; told the session's row id."""
 
 
 class _Call:
@@ -119,7 +118,7 @@ class Writer:
         """Whether a large one was written since memory was let go."""
         self._is_stopping = False
         self._heard = threading.Event()
-        self.projections: dict[type, Projection] = {}
+        self.projections: dict[type, list[Projection]] = {}
         """Of events of these types."""
         self._row_ids: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="sqlite writer", daemon=True)
@@ -351,8 +350,7 @@ class Writer:
                     continue
                 if kind in _TURN_EDGES:
                     turns.append((kind is TurnStarted, row_id))
-                else:
-                    projected.append((self.projections[kind], row_id, event))
+                projected += [(project, row_id, event) for project in self.projections.get(kind, ())]
         sqlite_log.append(connection, rows)
         self._unsettled += len(rows)
         self._has_large_rows = self._has_large_rows or any(len(row[3]) > LARGE_BYTES for row in rows)

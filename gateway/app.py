@@ -87,15 +87,26 @@ USE_SECONDS: Final = 5.0
 """How often what was used is written down, and the disk is looked at."""
 
 
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class Gateway:
     """The parts of one gateway, built from its configuration."""
 
-    def __init__(self, config: Config, *, reread: Callable[[], Config] | None = None) -> None:
-        """`reread` reads the configuration anew for a reload."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reread: Callable[[], Config] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = _wall_ms,
+    ) -> None:
+        """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
         limits = config.limits
         self._config_source = reread
         self.slots = WorkerSlots(limits.max_live_workers, lambda: self.manager.sessions())
-        metrics = Metrics(version=VERSION, monotonic=time.monotonic)
+        metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
         self.spawner = WalledSpawner(
             config.workers,
@@ -110,7 +121,6 @@ class Gateway:
         """Set when it cannot go on; whoever serves it ends it."""
         if isinstance(store, SqliteStore):
             store.on_end = self._on_store_end
-        monotonic, wall_ms = time.monotonic, _wall_ms
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
         self.quotas = Quotas(
@@ -141,6 +151,7 @@ class Gateway:
                     own_url=lambda: self.services.own_url,
                 ),
                 on_outcome=lambda outcome: metrics.mcp_calls.labels(outcome).inc(),
+                on_odd=metrics.odd("mcp"),
             ),
             metrics=metrics,
             usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
@@ -196,7 +207,13 @@ class Gateway:
         if "jwt" not in config.auth.modes:
             return None
         services = self.services
-        return verifier_of(config.jwt, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
+        return verifier_of(
+            config.jwt,
+            self._http,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            on_odd=services.metrics.odd("issuer"),
+        )
 
     def reload(self) -> Reloaded:
         """Reads the configuration again and takes over what can change while it runs; no stream ends.
@@ -232,7 +249,13 @@ class Gateway:
         if "oidc" not in config.auth.modes:
             return None
         services = self.services
-        return Provider(config.oidc, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
+        return Provider(
+            config.oidc,
+            self._http,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            on_odd=services.metrics.odd("issuer"),
+        )
 
     def _asgi(self) -> Starlette:
         services, metrics = self.services, self.services.metrics
@@ -423,10 +446,6 @@ class Gateway:
             await self.keys.note_use()
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def open_applications(config: Config, context: Context) -> dict[str, Faces]:
     """What the applications that run add, by their names."""
     opened: dict[str, Faces] = {}
@@ -481,7 +500,9 @@ def _stores(
 ) -> tuple[Store, CredentialStore, Tables]:
     limits = config.limits
     if config.store == "memory://":
-        memory = MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
+        memory = MemoryStore(
+            max_events=limits.events_per_session, max_bytes=2 * limits.event_bytes_per_session
+        )
         return memory, memory.credentials, memory.tables
     sqlite = SqliteStore(config.database_path, on_commit=on_commit, on_trouble=on_trouble)
     sqlite.applications = {one.name: one.migrations for one in enabled(config) if one.migrations is not None}

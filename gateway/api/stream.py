@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Final
 
 from sse_starlette import EventSourceResponse
@@ -32,7 +32,10 @@ HEARTBEAT_SECONDS: Final = 10.0
 """A proxy in the way was seen to cut streams that were quiet for 16 s."""
 STATE_INTERVAL_SECONDS: Final = 0.1
 SLICE_BYTES: Final = 32 * 1024
-PAGE_BYTES: Final = 256 * 1024
+AHEAD_BYTES: Final = 256 * 1024
+"""Read of the store at once; a reader that takes nothing holds only the slice in hand."""
+SHARED_BYTES: Final = 4 * 1024
+"""From here on, what is sent of the same events is made once for all readers that come soon."""
 MERGE_ABOVE_EVENTS: Final = 8
 """A reader that finds more than this waiting is slow: neighbouring deltas reach it as one."""
 STALLED_SECONDS: Final = 60.0
@@ -201,13 +204,13 @@ async def _follow(source: Source, cursor: int) -> AsyncIterator[tuple[bytes, int
     """Chunks and the cursor after each, until the log is closed."""
     events: EventLog = source.log
     while True:
-        page = await events.read(cursor, max_bytes=PAGE_BYTES)
+        page = await events.read(cursor, max_bytes=SLICE_BYTES, ahead_bytes=AHEAD_BYTES)
         if page.is_gap:
             cursor = events.visible_seq
             async for piece in _resync(source, cursor):
                 yield piece, cursor
         elif page.events:
-            cursor, frames = page.events[-1].seq, _frames(page.events)
+            cursor, frames = page.events[-1].seq, _frames(events, page.events)
             del page
             for piece in frames:
                 yield piece, cursor
@@ -217,15 +220,19 @@ async def _follow(source: Source, cursor: int) -> AsyncIterator[tuple[bytes, int
             yield _HEARTBEAT, cursor
 
 
-def _frames(events: list[Event]) -> Iterator[bytes]:
-    """The frames of a page in slices: all that a reader who does not read holds."""
+def _frames(log: EventLog, events: list[Event]) -> Iterable[bytes]:
+    """The frames of a page, which is a slice or one long event: all that a reader who does not read holds."""
+    if events[0].is_large:
+        return events[0].frame_slices(SLICE_BYTES)
+    is_long = sum(event.size_bytes for event in events) >= SHARED_BYTES
+    return log.shared.get(events, _sliced_frames) if is_long else _sliced_frames(events)
+
+
+def _sliced_frames(events: list[Event]) -> tuple[bytes, ...]:
+    if len(events) == 1:
+        return tuple(_slices(events[0].frame))
     due = merged(events) if len(events) > MERGE_ABOVE_EVENTS else events
-    for is_large, run in itertools.groupby(due, key=lambda event: event.is_large):
-        if is_large:
-            for event in run:
-                yield from event.frame_slices(SLICE_BYTES)
-        else:
-            yield from _slices(b"".join([event.frame for event in run]))
+    return (b"".join([event.frame for event in due]),)
 
 
 async def _follow_state(source: Source) -> AsyncIterator[bytes]:

@@ -40,6 +40,7 @@ FAILED_WORDS = (
 
 _NOT_ITS_FAULT = (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST)
 """Ends of a worker that say nothing of the next one."""
+_DID_TOO_MUCH = (WorkerEnd.LIMIT_EXCEEDED, WorkerEnd.WIRE_ERROR)
 
 
 class Session(SessionVerbs):
@@ -52,6 +53,7 @@ class Session(SessionVerbs):
         self.log.begin_above(above)
         await self.log.load()
         self.fold.session_id = self.record.session_id  # of an adopted session it may be another
+        self._end_lost_permissions()
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._is_loaded = True
@@ -75,6 +77,14 @@ class Session(SessionVerbs):
         if self._queue.hold() and not self.fold.is_held:
             words = held_words(len(self._queue))
             self.log.append(self._queue.event(), self._notice("info", "queue_held", words), durable=True)
+
+    def _end_lost_permissions(self) -> None:
+        """The agent that asked is gone with the gateway: nobody waits for these answers any more."""
+        answers = [
+            ev.PermissionAnswered(permission_id, "cancelled") for permission_id in self.fold.permissions
+        ]
+        if answers:
+            self.log.append(*answers, durable=True)
 
     def _end_lost_turn(self, turn_id: str) -> None:
         """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
@@ -138,6 +148,8 @@ class Session(SessionVerbs):
             end, message = failure.reason, failure.message
             if end not in _NOT_ITS_FAULT:
                 self._deaths.note()
+        if self._turn is None:
+            self._say_why_ended(end, message)
         self._cut_turn(end, message)
         receipt = await self._stop_worker()
         if self._turn is None:
@@ -156,6 +168,12 @@ class Session(SessionVerbs):
         if self._turn is None:
             await self._compact()
         self._services.trimmer.soon()
+
+    def _say_why_ended(self, end: WorkerEnd, message: str | None) -> None:
+        """Says in the conversation why an agent was ended that did too much while it had no turn."""
+        if message and end in _DID_TOO_MUCH:
+            said = ev.MessageAdded(f"e{self.log.last_seq + 1}", "system", message)
+            self.log.append(said, durable=True)
 
     async def _with_worker(self, host: WorkerHost) -> None:
         """Brings the worker up and serves until it is asked to stop. Raises WorkerFailed."""

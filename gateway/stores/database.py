@@ -53,7 +53,7 @@ class MemoryTables:
 
     def appended(self, key: str, event: Event) -> None:
         """An event was appended to the log of this session."""
-        for take in self._takes.get(type(event.data), ()):
+        for take in self._takes.get(event.kind, ()):
             take(key, event)
 
     def dropped(self, key: str) -> None:

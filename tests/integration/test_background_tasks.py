@@ -13,8 +13,8 @@ import pytest
 from gateway.sessions.session import Session
 from gateway.telemetry import tasks
 from gateway.workers.workspace import Workspaces
-from tests.inside import Inside, inside_gateway
 from tests.shared import eventually
+from tests.unserved import Inside, inside_gateway
 
 
 async def ready(inside: Inside) -> tuple[int, Any]:

@@ -6,7 +6,7 @@ import pathlib
 import re
 
 from gateway.config.tables import LimitsConfig
-from tests.inside import Inside, inside_gateway
+from tests.unserved import Inside, inside_gateway
 
 SLOW = LimitsConfig(session_requests_per_second=0.001, session_burst=3)
 

@@ -7,10 +7,13 @@ Both protocol eras, answers in plain JSON, no state between requests.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Final
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, BinaryIO, Final, cast
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
@@ -23,12 +26,14 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget
 from gateway.api.mcp.conversation import MAX_ID, MalformedConversation, Named, Origin, caller_of
+from gateway.events.facts import in_one_line
 from gateway.version import VERSION
 
 logging.getLogger("mcp").setLevel(logging.WARNING)
 
 NAME: Final = "agent-gateway"
 TITLE: Final = "Agent Gateway"
+_STDOUT, _STDERR = 1, 2
 WIDGET_TYPE: Final = "text/html+skybridge"
 
 Said = Callable[[HTTPConnection | None], Origin]
@@ -201,5 +206,35 @@ async def serving(
 async def serve_stdio(toolsets: Sequence[Toolset], said: Said) -> None:
     """The server over this process's stdin and stdout, until they end."""
     server = build(toolsets, said)
-    async with stdio_server() as (reading, writing):
-        await server.run(reading, writing, server.create_initialization_options())
+    with _stdout() as stdout:
+        async with stdio_server(stdout=cast("Any", stdout)) as (reading, writing):
+            await server.run(reading, writing, server.create_initialization_options())
+
+
+class _Lines:
+    """Messages of JSON, a line each, whatever counts as a line's end to their reader."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    async def write(self, message: str) -> None:
+        """Takes a message with its newline."""
+        await asyncio.to_thread(self._file.write, in_one_line(message.encode()))
+
+    async def flush(self) -> None:
+        """Sends what was taken; the reader may take its time."""
+        await asyncio.to_thread(self._file.flush)
+
+
+@contextmanager
+def _stdout() -> Iterator[_Lines]:
+    """This process's stdout, for messages alone: what anything else prints goes to stderr meanwhile."""
+    sys.stdout.flush()
+    kept = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    try:
+        with open(kept, "wb", closefd=False) as file:
+            yield _Lines(file)
+    finally:
+        os.dup2(kept, _STDOUT)
+        os.close(kept)

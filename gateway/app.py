@@ -62,13 +62,11 @@ from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Services
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.starts import StartQueue
+from gateway.stores import opening
 from gateway.stores.contract import Store
-from gateway.stores.credentials import CredentialStore
-from gateway.stores.database import Database, Tables
-from gateway.stores.memory.store import MemoryStore
-from gateway.stores.sqlite import own_tables
-from gateway.stores.sqlite.credentials import SqliteCredentials
-from gateway.stores.sqlite.store import SqliteStore
+from gateway.stores.database import Database
+from gateway.stores.migrations import Migrations
+from gateway.stores.sqlite import schema
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
@@ -114,18 +112,20 @@ class Gateway:
             on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
             tasks=self.tasks,
         )
-        store, credentials, self._tables = _stores(
-            config, on_commit=metrics.committed, on_trouble=metrics.store_troubled
-        )
         self.failed = asyncio.Event()
         """Set when it cannot go on; whoever serves it ends it."""
-        if isinstance(store, SqliteStore):
-            store.on_end = self._on_store_end
+        store = open_store(
+            config,
+            on_commit=metrics.committed,
+            on_trouble=metrics.store_troubled,
+            on_end=self._on_store_end,
+        )
+        credentials = store.credentials
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
         self.quotas = Quotas(
             lambda: self.config,
-            credentials,
+            store.usage,
             monotonic=monotonic,
             wall_ms=wall_ms,
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
@@ -282,7 +282,7 @@ class Gateway:
         context = Context(
             config=lambda: self.config,
             sessions=self.manager,
-            tables=self._tables,
+            tables=self.services.store.tables,
             gate=self.gate,
             metrics=metrics,
             audit=services.audit,
@@ -374,7 +374,7 @@ class Gateway:
             services.workspaces.open()
             await services.store.open()
             stack.push_async_callback(services.store.close)
-            services.workspaces.claim_uids(await services.store.taken_uids())
+            services.workspaces.claim_uids(await services.store.sessions.taken_uids())
             await self._open_credentials()
             stack.push_async_callback(self._http.close)
             await services.spawner.open()
@@ -408,23 +408,23 @@ class Gateway:
         self.tickets.open(read_secret(config.auth.secret_file, config.data_path))
         self.tickets.revoked = await self._credentials.revocations()
         await self.keys.open()
-        await self.quotas.open(await self.services.store.totals())
+        await self.quotas.open(await self.services.store.sessions.totals())
 
     async def _enter_applications(self, stack: contextlib.AsyncExitStack) -> None:
         """Those that run begin; of those that are switched off, what they have stored is looked after."""
         off = [one for one in installed().values() if one.name not in self._faces and one.keep is not None]
         for one in off:
             if await self._has_rows(one):
-                self.services.observers.add(resolved(one.keep or "")(self._tables))
+                self.services.observers.add(resolved(one.keep or "")(self.services.store.tables))
         for faces in self._faces.values():
             await stack.enter_async_context(faces.lifespan())
 
     async def _has_rows(self, application: Application) -> bool:
         """True if the tables of an application that is switched off are in the store."""
-        if not isinstance(self._tables, Database) or not application.outliving:
+        if not isinstance(self.services.store.tables, Database) or not application.outliving:
             return False
         table = application.outliving[0].table
-        return await self._tables.read(functools.partial(own_tables.has_table, table=table))
+        return await self.services.store.tables.read(functools.partial(schema.has_table, table=table))
 
     async def _close_brokers(self) -> None:
         for broker in (*self._old_brokers, self.services.broker):
@@ -480,33 +480,41 @@ class _Nowhere:
 
 def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
     """The store, which is not opened yet, and the toolsets over it: for a program without sessions."""
-    store, _, tables = _stores(config)
+    store = open_store(config)
     nothing: Any = None
     nowhere: Any = _Nowhere()
     context = Context(
-        config=lambda: config, sessions=nowhere, tables=tables, gate=nothing, metrics=nothing, audit=nothing,
-        monotonic=time.monotonic, wall_ms=_wall_ms, health=nothing, readiness=nothing, others={},
+        config=lambda: config, sessions=nowhere, tables=store.tables, gate=nothing, metrics=nothing,
+        audit=nothing, monotonic=time.monotonic, wall_ms=_wall_ms, health=nothing, readiness=nothing,
+        others={},
     )  # fmt: skip
     with_tools = [one for one in enabled(config) if one.tools and not one.needs]
     faces = [resolved(one.open)(context) for one in with_tools]
     return store, list(toolsets_of(faces).values())
 
 
-def _stores(
+def migrations_of(config: Config) -> list[Migrations]:
+    """Those of the applications that run, in the order in which they are applied."""
+    return [Migrations(one.name, one.migrations) for one in enabled(config) if one.migrations is not None]
+
+
+def open_store(
     config: Config,
     *,
     on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
     on_trouble: Callable[[bool], None] = lambda _is_lost: None,
-) -> tuple[Store, CredentialStore, Tables]:
-    limits = config.limits
-    if config.store == "memory://":
-        memory = MemoryStore(
-            max_events=limits.events_per_session, max_bytes=2 * limits.event_bytes_per_session
-        )
-        return memory, memory.credentials, memory.tables
-    sqlite = SqliteStore(config.database_path, on_commit=on_commit, on_trouble=on_trouble)
-    sqlite.applications = {one.name: one.migrations for one in enabled(config) if one.migrations is not None}
-    return sqlite, SqliteCredentials(sqlite), sqlite
+    on_end: Callable[[str], None] = lambda _words: None,
+) -> Store:
+    """The store that the configuration names; it is not opened yet."""
+    options = opening.Options(
+        migrations=migrations_of(config),
+        max_events=config.limits.events_per_session,
+        max_bytes=2 * config.limits.event_bytes_per_session,
+        on_commit=on_commit,
+        on_trouble=on_trouble,
+        on_end=on_end,
+    )
+    return opening.open_store(config.store or config.database_path, options)
 
 
 def _terminate() -> None:

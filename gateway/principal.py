@@ -29,6 +29,8 @@ ALL_SCOPES: Final = frozenset(IMPLIED)
 VISITOR_MARK: Final = "~"
 """What the subject of an anonymous visitor begins with; nobody else's does."""
 
+SUBJECT_CHARACTERS: Final = 255
+
 Kind = Literal["local", "key", "token", "user", "visitor"]
 
 
@@ -84,6 +86,14 @@ def tenant_of(owner: str) -> str:
 def is_visitor(owner: str) -> bool:
     """Whether this is the owner's name of an anonymous visitor."""
     return owner.partition("/")[2].startswith(VISITOR_MARK)
+
+
+def is_subject(text: str) -> bool:
+    """Whether somebody may be called so: short, printable, whole (two broken names read alike), and not as
+    visitors are.
+    """
+    is_whole = text.isprintable() and "\ufffd" not in text
+    return 0 < len(text) <= SUBJECT_CHARACTERS and is_whole and not text.startswith(VISITOR_MARK)
 
 
 def session_hash(owner: str, session_id: str) -> str:

@@ -196,7 +196,7 @@ class ChatFace:
         agent = None
         if session_id is not None:
             known = self._manager.get(owner, session_id)
-            record = known.record if known else await self._services.store.find_session(owner, session_id)
+            record = known.record if known else await self._services.store.sessions.find(owner, session_id)
             if record is None and cursor > 0 and await self._is_over(owner, session_id, cursor):
                 return Response(status_code=204)
             agent = record.agent if record is not None else None

@@ -296,7 +296,7 @@ class SessionsFace:
         session_id, owner = self._path_id(request), principal_of(request).owner
         session = self._manager.get(owner, session_id)
         record = (
-            session.fresh_record() if session else await self._services.store.find_session(owner, session_id)
+            session.fresh_record() if session else await self._services.store.sessions.find(owner, session_id)
         )
         if record is None:
             raise SessionNotFound(session_id=session_id)

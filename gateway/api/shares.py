@@ -169,7 +169,7 @@ class SharesFace:
         shared = await self._shared(request)
         view, cursor = query_view(request), cursor_of(request)
         tenure = self._manager.tenures.of(shared.owner)
-        record = await self._services.store.find_session(shared.owner, shared.session_id)
+        record = await self._services.store.sessions.find(shared.owner, shared.session_id)
         if record is None or record.key != shared.share.session_key:
             raise ShareNotFound
         outside = self._services.outside(record.agent)
@@ -207,7 +207,7 @@ class SharesFace:
 
     async def _record(self, request: Request) -> SessionRecord:
         session_id = checked_session_id(request.path_params["session_id"])
-        record = await self._services.store.find_session(principal_of(request).owner, session_id)
+        record = await self._services.store.sessions.find(principal_of(request).owner, session_id)
         if record is None:
             raise SessionNotFound(session_id=session_id)
         return record

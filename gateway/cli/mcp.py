@@ -1,61 +1,25 @@
-"""`agent-gateway mcp --stdio`: the tools of applications for one desktop client, over stdin and stdout.
-
-It opens the store itself, beside a gateway that runs or without one: SQLite takes several processes, each
-operation is one transaction, and whoever may open the file is the person at the machine. So no
-credentials are needed, no port is open, and the conversations are those of the gateway. One process is one
-conversation; with `--session NAME` the next process goes on with it.
-"""
+"""`agent-gateway mcp`: the tools of applications for a desktop MCP client."""
 
 from __future__ import annotations
 
-import asyncio
+import argparse
+import os
 
-from gateway.api.mcp.conversation import MalformedConversation, Origin, checked_id, mint
-from gateway.api.mcp.server import serve_stdio
-from gateway.app import open_alone
-from gateway.config.tables import Config
-from gateway.errors import GatewayError, StoreFailed
-from gateway.maintenance.lock import is_held
-from gateway.principal import LOCAL
-from gateway.stores.sqlite.store import numbered, schema_version
-from gateway.telemetry import terminal
+from gateway.cli import desktop
+from gateway.cli.options import add_common, configured, run_by
+from gateway.telemetry import logs
 
 
-def run(config: Config, *, session: str | None) -> int:
-    """Serves until stdin ends; the exit code."""
-    try:
-        conversation = mint() if session is None else checked_id("--session", session)
-        asyncio.run(_serve(config, conversation))
-    except MalformedConversation:
-        terminal.complain("agent-gateway: --session: 1 to 256 visible characters")
-        return 2
-    except (GatewayError, OSError) as error:
-        terminal.complain(f"agent-gateway: {error}")
-        return 1
-    return 0
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.add_argument("--stdio", action="store_true", required=True, help="over standard input and output")
+    parser.add_argument("--session", metavar="NAME", help="go on with the conversation of this name")
+    add_common(parser)
+    run_by(parser, _mcp)
 
 
-async def _serve(config: Config, conversation: str) -> None:
-    config.data_path.mkdir(parents=True, exist_ok=True)
-    _check_version(config)
-
-    def said(_request: object) -> Origin:
-        return Origin(principal=LOCAL, transport=conversation)
-
-    store, toolsets = open_alone(config)
-    await store.open()
-    try:
-        await serve_stdio(toolsets, said)
-    finally:
-        await store.close()
-
-
-def _check_version(config: Config) -> None:
-    """Never migrates a file under a gateway that runs."""
-    path = config.database_path
-    if not is_held(config.data_path) or config.store == "memory://" or not path.exists():
-        return
-    if schema_version(path) != numbered()[-1][0]:
-        raise StoreFailed(
-            "The gateway that runs is of another version than this program: restart it, then try again."
-        )
+def _mcp(options: argparse.Namespace) -> int:
+    config = configured(options)
+    logs.configure(level="warning", form=config.server.log_format)
+    os.umask(0o077)
+    return desktop.run(config, session=options.session)

@@ -23,6 +23,7 @@ from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import (
     BUILT_IN,
     SQLITE_SCHEME,
+    STORE_SCHEMES,
     AgentConfig,
     Config,
     LimitsConfig,
@@ -375,6 +376,21 @@ def _homeless(path: str) -> str:
     return f"{path}: there is no home directory that ~ could mean; write the whole path"
 
 
+def _store(config: Config) -> list[str]:
+    if not config.store or config.is_in_memory:
+        return []
+    if config.store.startswith(SQLITE_SCHEME) and config.store.removeprefix(SQLITE_SCHEME).strip("/"):
+        return []
+    scheme, separator, _ = config.store.partition(":")
+    return [unknown_store(scheme if separator and scheme not in STORE_SCHEMES else "")]
+
+
+def unknown_store(scheme: str) -> str:
+    """What to say of a store of no known kind; no more of its URL, which may hold a password."""
+    known = " or ".join(STORE_SCHEMES.values())
+    return f"store: no kind of store is called {scheme!r}: {known}" if scheme else f"store: {known}"
+
+
 def _contradictions(config: Config) -> list[str]:
     """Values that are of the right type and still cannot be."""
     mistakes = [
@@ -384,9 +400,7 @@ def _contradictions(config: Config) -> list[str]:
     ]
     if config.default_agent not in applications.agent_names(config):
         mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
-    mistakes += applications.mistakes(config) + _tools(config) + _egress(config)
-    if config.store not in ("", "memory://") and not config.store.startswith(SQLITE_SCHEME):
-        mistakes.append("store: sqlite:///FILE or memory://")
+    mistakes += applications.mistakes(config) + _tools(config) + _egress(config) + _store(config)
     mistakes += _walls(config) + _auth(config) + _tenants(config) + _negatives(config)
     if config.sessions.sweep_interval_seconds == 0:
         mistakes.append("sessions.sweep_interval_seconds: must be more than 0")

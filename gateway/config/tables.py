@@ -29,6 +29,8 @@ DEFAULT_TENANT: Final = "default"
 """The tenant that is always there."""
 
 SQLITE_SCHEME: Final = "sqlite:///"
+STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
+"""What `store` may begin with, and how it is written."""
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -451,6 +453,11 @@ class Config(Table, frozen=True, kw_only=True):
     """`sqlite:///FILE` or `memory://`; empty: gateway.db in the data directory."""
     tables: dict[str, Table] = field(default_factory=dict)
     """The tables of applications, by their names in the file; one that is missing is all defaults."""
+
+    @property
+    def is_in_memory(self) -> bool:
+        """True if everything that is stored is gone with its gateway."""
+        return self.store in ("memory:", "memory://")
 
     @property
     def database_path(self) -> pathlib.Path:

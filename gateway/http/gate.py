@@ -24,7 +24,7 @@ from gateway.config.addresses import is_listed, is_within
 from gateway.config.tables import Config, ServerConfig
 from gateway.errors import CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
 from gateway.http import cookies
-from gateway.principal import ALL_SCOPES, LOCAL, VISITOR_MARK, Principal, with_implied
+from gateway.principal import ALL_SCOPES, LOCAL, VISITOR_MARK, Principal, is_subject, with_implied
 from gateway.stores.credentials import CredentialStore
 
 PRINCIPAL: Final = "agent_gateway.principal"
@@ -48,7 +48,6 @@ VISITOR_HEADER: Final = "X-Visitor-Token"
 """Carries a new visitor's token where a page of another site could not keep a cookie."""
 ON_BEHALF_OF: Final = "x-on-behalf-of"
 """TENANT/SUBJECT: the operator at the machine acts for somebody; only through the socket."""
-SUBJECT_CHARACTERS: Final = 255
 RENEW_AFTER: Final = 0.25
 """A cookie is renewed when so much of its life is over."""
 CookieUse = Literal["visitor", "user", "state"]
@@ -492,14 +491,6 @@ def principal_from(
     if not isinstance(named, str):
         raise Unauthorized(f"The claim {tenant_claim} is missing.")
     return Principal(named, subject, kind, with_implied(frozenset(scopes)))
-
-
-def is_subject(text: str) -> bool:
-    """Whether somebody may be called so: short, printable, whole (two broken names read alike), and not as
-    visitors are.
-    """
-    is_whole = text.isprintable() and "\ufffd" not in text
-    return 0 < len(text) <= SUBJECT_CHARACTERS and is_whole and not text.startswith(VISITOR_MARK)
 
 
 def _scopes(claim: Any, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ from gateway.config.tables import Config, LimitsConfig, ServerConfig
 from gateway.errors import StoreFailed
 from gateway.http.connections import Connections
 from gateway.maintenance.lock import DataLock
-from gateway.server.operators_socket import SOCKET_NAME, Door, make_token, open_door
+from gateway.server.operators_door import Door
+from gateway.server.operators_socket import SOCKET_NAME, make_token, open_door
 from gateway.server.protocol import GatewayProtocol
 from gateway.server.systemd import notify
 from gateway.sessions.manager import SessionManager

@@ -59,7 +59,7 @@ class SessionCore:
         self.fold = services.fold(record.session_id, overflow=FileOverflow(services.config.data_path))
         self.log = EventLog(
             record.key,
-            store=services.store,
+            store=services.store.logs,
             wall_ms=services.wall_ms,
             on_visible=self._on_visible,
             on_refused=self._on_refused,
@@ -286,7 +286,7 @@ class SessionCore:
         self._services.quotas.add_bytes(self.record.owner, self._size_bytes - self._counted_bytes)
         self._counted_bytes = self._size_bytes
         try:
-            await self._services.store.update_session(self.record)
+            await self._services.store.sessions.update(self.record)
         except GatewayError as error:
             log.warning("session %s: its record is not kept for now: %s", self.record.key, error)
 

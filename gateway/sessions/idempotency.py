@@ -17,7 +17,7 @@ from gateway.auth.quotas import Account
 from gateway.errors import IdempotencyMismatch, InvalidField
 from gateway.sessions.session import Session
 from gateway.sessions.turns import Turn
-from gateway.stores.contract import Remembered, Store
+from gateway.stores.idempotency import IdempotencyStore, Remembered
 
 KEPT_MILLISECONDS: Final = 24 * 3600 * 1000
 KEY_CHARACTERS: Final = 255
@@ -35,7 +35,7 @@ class Once(Struct, frozen=True):
 class Idempotency:
     """Keys of owners, and what came of them."""
 
-    def __init__(self, store: Store, *, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, store: IdempotencyStore, *, wall_ms: Callable[[], int]) -> None:
         self._store = store
         self._wall_ms = wall_ms
 

@@ -27,7 +27,7 @@ from msgspec import Raw, Struct
 from gateway.errors import GatewayError, SessionEnded
 from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, at_most
 from gateway.events.fold import Elsewhere
-from gateway.stores.contract import Sink, Store
+from gateway.stores.logs import LogStore, Sink
 from gateway.telemetry.metrics import Tally
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class EventLog(Sink):
         self,
         key: str,
         *,
-        store: Store,
+        store: LogStore,
         wall_ms: Callable[[], int],
         on_visible: Callable[[Event], None],
         on_refused: Callable[[set[int], GatewayError], None],

@@ -96,7 +96,7 @@ class SessionManager:
         self._rates = TokenBuckets(
             rate=limits.session_requests_per_second, burst=limits.session_burst, monotonic=services.monotonic
         )
-        self.idempotency = Idempotency(services.store, wall_ms=services.wall_ms)
+        self.idempotency = Idempotency(services.store.idempotency, wall_ms=services.wall_ms)
         self.tenures = Tenures()
         self.is_draining = False
 
@@ -232,7 +232,7 @@ class SessionManager:
 
     async def find(self, owner: str, session_id: str) -> Session | None:
         """The session of this name, revived from the store where it was reaped; None where there is none."""
-        known = self.get(owner, session_id) or await self._services.store.find_session(owner, session_id)
+        known = self.get(owner, session_id) or await self._services.store.sessions.find(owner, session_id)
         if known is None:
             return None
         return await self._obtain((owner, session_id), agent=None, is_making=False)
@@ -259,7 +259,7 @@ class SessionManager:
         """True if the owner has a session of this name, in memory or in the store."""
         if self.get(owner, session_id) is not None:
             return True
-        return await self._services.store.find_session(owner, session_id) is not None
+        return await self._services.store.sessions.find(owner, session_id) is not None
 
     async def _refuse_existing(self, owner: str, session_id: str) -> None:
         """Raises SessionExists where the owner has a session of this id."""
@@ -299,7 +299,7 @@ class SessionManager:
 
     async def _load_or_make(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
         owner, session_id = name
-        record = await self._services.store.find_session(owner, session_id)
+        record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
             if not is_making:
                 return None
@@ -320,7 +320,7 @@ class SessionManager:
         """
         await self._services.workspaces.give(record.key, uid)
         record = msgspec.structs.replace(record, uid=uid)
-        await self._services.store.update_session(record)
+        await self._services.store.sessions.update(record)
         return record
 
     async def _created(self, owner: str, session_id: str, agent: str) -> SessionRecord:
@@ -328,7 +328,7 @@ class SessionManager:
         record = self._new_record(owner, session_id, agent)
         self._services.quotas.add_session(owner)
         try:
-            await self._services.store.create_session(record)
+            await self._services.store.sessions.create(record)
         except BaseException:
             self._services.quotas.drop_session(owner, 0)
             self._services.workspaces.give_back_uid(record.uid)
@@ -356,7 +356,7 @@ class SessionManager:
         """Ends the turns that the last gateway's death cut, so that nobody is shown one that runs; how
         many.
         """
-        records = await self._services.store.sessions_with_open_turn()
+        records = await self._services.store.sessions.with_open_turn()
         for start in range(0, len(records), RECOVERED_AT_ONCE):
             some = records[start : start + RECOVERED_AT_ONCE]
             found = await asyncio.gather(
@@ -372,18 +372,18 @@ class SessionManager:
         known = self._newest.get(owner)
         if known is not None and self.get(owner, known) is not None:
             return known
-        record = await self._services.store.newest_session(owner)
+        record = await self._services.store.sessions.newest(owner)
         return None if record is None else record.session_id
 
     async def _shelf(self, owner: str, session_id: str) -> Shelf | None:
         """A stored session for reading only: nothing is started, nothing enters the map."""
-        record = await self._services.store.find_session(owner, session_id)
+        record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
             return None
         fold = self._services.fold(session_id, overflow=FileOverflow(self._services.config.data_path))
         events = EventLog(
             record.key,
-            store=self._services.store,
+            store=self._services.store.logs,
             wall_ms=self._services.wall_ms,
             on_visible=fold.apply,
             on_refused=lambda _seqs, _error: None,
@@ -396,7 +396,7 @@ class SessionManager:
 
     async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
         """What is left of a deleted session of this name."""
-        return await self._services.store.find_tombstone(owner, session_hash(owner, session_id))
+        return await self._services.store.tombstones.find(owner, session_hash(owner, session_id))
 
     async def adopt(self, giver: str, taker: str, *, keeps_shares: bool) -> int:
         """Gives every session of one owner to another; how many. A session whose id the taker has already
@@ -407,7 +407,7 @@ class SessionManager:
         store = self._services.store
         try:
             with self.tenures.ending(giver):
-                records = await store.list_sessions(giver, limit=ADOPTED)
+                records = await store.sessions.of_owner(giver, limit=ADOPTED)
                 for record in records:
                     await self._give(record, taker, keeps_shares=keeps_shares)
                 await self._services.observers.adopted(giver, taker, tenant=tenant_of(taker))
@@ -426,7 +426,7 @@ class SessionManager:
 
     async def _give(self, record: SessionRecord, taker: str, *, keeps_shares: bool) -> None:
         """A turn that runs goes on."""
-        adopt, session_id = self._services.store.adopt, record.session_id
+        adopt, session_id = self._services.store.sessions.adopt, record.session_id
         if not await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares):
             session_id = new_session_id()
             await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares)
@@ -479,10 +479,10 @@ class SessionManager:
         """
         store, record = self._services.store, session.record
         if reason is CloseReason.DELETED:
-            await store.update_session(session.fresh_record())
+            await store.sessions.update(session.fresh_record())
         session.ask_to_close(reason)
         await asyncio.wait([session.left])
-        kept = await store.find_session(record.owner, record.session_id)
+        kept = await store.sessions.find(record.owner, record.session_id)
         if session.close_reason is CloseReason.DELETED and kept is not None and kept.key == record.key:
             raise StoreFailed("The session has ended but is not erased yet; delete it again.")
         return session.receipt or Receipt()
@@ -497,7 +497,7 @@ class SessionManager:
             reason=reason,
         )
         await self._services.workspaces.remove(record.key)
-        await self._services.store.delete_session(record.key, tombstone)
+        await self._services.store.sessions.delete(record.key, tombstone)
         key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
         await self._services.observers.erased(key, reason=reason)
         self._services.workspaces.give_back_uid(record.uid)
@@ -546,13 +546,13 @@ class SessionManager:
 
     async def stored(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         """The owner's sessions, those in the map as they are now, last active first."""
-        records = await self._services.store.list_sessions(owner, limit=limit)
+        records = await self._services.store.sessions.of_owner(owner, limit=limit)
         fresh = [self._fresh(record) for record in records]
         return sorted(fresh, key=lambda record: -record.last_active_at)
 
     async def all_stored(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
         """Everybody's sessions, of a tenant or of all, as they are now, last active first."""
-        records = await self._services.store.list_all_sessions(tenant=tenant, limit=limit)
+        records = await self._services.store.sessions.of_all(tenant=tenant, limit=limit)
         fresh = [self._fresh(record) for record in records]
         return sorted(fresh, key=lambda record: -record.last_active_at)
 

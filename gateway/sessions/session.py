@@ -272,7 +272,7 @@ class Session(SessionVerbs):
         if self.close_reason is CloseReason.DELETED or not 0 < through <= self.log.visible_seq:
             return
         try:
-            await self._services.store.compact(self.record.key, through=through)
+            await self._services.store.logs.compact(self.record.key, through=through)
         except GatewayError as error:
             log.warning("session %s: not compacted for now: %s", self.record.key, error)
             return
@@ -283,7 +283,7 @@ class Session(SessionVerbs):
     async def _measure(self) -> None:
         """What it takes in the store, now that that is less."""
         try:
-            self._size_bytes = await self._services.store.size_bytes(self.record.key)
+            self._size_bytes = await self._services.store.logs.size_bytes(self.record.key)
         except GatewayError:
             return  # the next time
         await self._keep()

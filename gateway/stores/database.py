@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from gateway.events.facts import Event
-from gateway.stores.contract import SessionRecord
+from gateway.stores.sessions import SessionRecord
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Database(Protocol):
     def read(self, act: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
         """In the thread that reads; it sees everything that was committed before."""
 
-    def write(self, act: Callable[[sqlite3.Connection], Any]) -> Awaitable[Any]:
+    def write(self, act: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
         """In the thread that writes; nothing else writes meanwhile."""
 
     def project(self, kinds: Iterable[type], act: Projection) -> None:

@@ -12,7 +12,7 @@ import pytest
 from gateway.api.sessions import _jsonl
 from gateway.events import facts as ev
 from gateway.sessions.log import EventLog
-from gateway.stores.memory.store import MemoryStore
+from gateway.stores.memory.logs import MemoryLogs
 from tests.gateways import RunningGateway
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import StreamReader, open_stream
@@ -167,7 +167,7 @@ async def test_an_answer_that_a_visitor_waits_for_is_not_the_persons(gateway: Ru
 
 
 async def test_an_export_ends_where_the_log_stood_when_it_began() -> None:
-    store = MemoryStore(max_events=100, max_bytes=100_000)
+    store = MemoryLogs(max_events=100, max_bytes=100_000)
     log = EventLog(
         "key",
         store=store,

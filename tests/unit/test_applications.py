@@ -18,10 +18,11 @@ from msgspec import Struct
 from gateway.agents.toolsets import Answer, Caller, CallTool, Tool, Toolbox, Toolset, UnknownTool
 from gateway.api.mcp.conversation import Origin
 from gateway.api.mcp.server import _Tools
+from gateway.app import migrations_of
 from gateway.auth.passes import Granted
 from gateway.config.applications import SHIPPED, enabled, installed, own_agents
 from gateway.config.file import ConfigError, changes, load, shown
-from gateway.config.tables import Config
+from gateway.config.tables import ApplicationsConfig, Config
 from gateway.errors import StoreFailed
 from gateway.events import facts as ev
 from gateway.events.compaction import compacted
@@ -29,8 +30,8 @@ from gateway.events.fold import ChatState, FoldPart
 from gateway.principal import LOCAL, ConversationKey
 from gateway.sessions.observers import Observer, Observers
 from gateway.stores.contract import SessionRecord
-from gateway.stores.sqlite.own_tables import has_table
-from gateway.stores.sqlite.store import SqliteStore, schema_version
+from gateway.stores.sqlite.schema import has_table, schema_version
+from gateway.stores.sqlite.store import SqliteStore
 
 ROOT: Final = pathlib.Path(__file__).parent.parent.parent
 RECORD: Final = SessionRecord(
@@ -265,63 +266,26 @@ def tables(path: pathlib.Path) -> dict[str, bool]:
     return found
 
 
-def folders(*chosen: str) -> dict[str, pathlib.Path]:
-    return {name: one.migrations for name, one in installed().items() if name in chosen and one.migrations}
-
-
-async def opened(path: pathlib.Path, applications: Mapping[str, pathlib.Path]) -> None:
-    store = SqliteStore(path)
-    store.applications = dict(applications)
-    try:
-        await store.open()
-    finally:
-        await store.close()
+async def opened(path: pathlib.Path, *chosen: str) -> None:
+    config = Config(applications=ApplicationsConfig(enabled=chosen))
+    store = SqliteStore(path, migrations=migrations_of(config))
+    await store.open()
+    await store.close()
 
 
 async def test_an_application_has_tables_once_it_runs(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "gateway.db"
-    await opened(path, {})
-    schema = schema_version(path)
+    await opened(path)
+    version = schema_version(path)
     assert tables(path) == {"shop_sessions": False, "product_chat_sessions": False}
     for _ in range(2):
-        await opened(path, folders("shop"))
+        await opened(path, "shop")
         assert tables(path) == {"shop_sessions": True, "product_chat_sessions": False}
-    await opened(path, folders("shop", "product_chat"))
+    await opened(path, "shop", "product_chat")
     assert tables(path) == {"shop_sessions": True, "product_chat_sessions": True}
-    assert schema_version(path) == schema, "an older program refuses a file of a newer schema"
-
-
-async def test_tables_of_a_version_that_numbered_all_together_are_taken_as_they_are(
-    tmp_path: pathlib.Path,
-) -> None:
-    path = tmp_path / "gateway.db"
-    await opened(path, {})
-    scripts = [file.read_text() for one in folders("shop", "product_chat").values() for file in one.iterdir()]
-    with sqlite3.connect(path) as connection:
-        for script in scripts:
-            connection.executescript(script)
-        connection.execute(
-            "INSERT INTO shop_sessions (tenant, owner, conversation, created_at, last_used_at, expires_at)"
-            " VALUES ('t', 't/o', 'c', 1, 1, 1)"
-        )
-    connection.close()
-    await opened(path, folders("shop", "product_chat"))
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT count(*) FROM shop_sessions").fetchone() == (1,)
-        account = dict(connection.execute("SELECT application, version FROM application_schemas"))
-    connection.close()
-    assert account == {"shop": 3, "product_chat": 4}
-
-
-async def test_tables_of_a_newer_application_are_left_alone(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "gateway.db"
-    await opened(path, folders("shop"))
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE application_schemas SET version = 99")
-    connection.close()
-    with pytest.raises(StoreFailed, match="application shop are of schema 99"):
-        await opened(path, folders("shop"))
-    await opened(path, {})
+    await opened(path)
+    assert tables(path) == {"shop_sessions": True, "product_chat_sessions": True}
+    assert schema_version(path) == version, "an older program refuses a file of a newer schema"
 
 
 # -- the core ---------------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from gateway.apps.product_chat.settings import SHOP, ProductsConfig
 from gateway.apps.product_chat.sockets import ProductSockets
 from gateway.apps.product_chat.staff import StaffFace
 from gateway.apps.product_chat.stats import SocketStats
-from gateway.apps.product_chat.store import MemoryProducts
+from gateway.apps.product_chat.store import MemoryProducts, ProductStore
 from gateway.apps.product_chat.store_sqlite import SqliteProducts
 from gateway.apps.product_chat.visitors import ChatKeys
-from gateway.extension import Context, Database, Faces, Operation
+from gateway.extension import Context, Database, Faces, Operation, Tables
 
 PAGES: Final = {"/inbox": "inbox.html", "/demo/product": "demo.html"}
 WIDGET: Final = "widget.js"
@@ -34,9 +34,7 @@ WIDGET_HEADERS: Final = {
 
 def open_chats(context: Context) -> Faces:
     """Product chat on the sessions of this gateway."""
-    tables = context.tables
-    store = SqliteProducts(tables) if isinstance(tables, Database) else MemoryProducts(tables)
-    desk = Desk(context, store, _catalogue(context))
+    desk = Desk(context, open_products(context.tables), _catalogue(context))
     keys = ChatKeys(desk, context.gate, monotonic=context.monotonic)
     sockets = ProductSockets(desk, context, keys)
 
@@ -60,6 +58,11 @@ def open_chats(context: Context) -> Faces:
         observers=(desk,),
         lifespan=lifespan,
     )
+
+
+def open_products(tables: Tables) -> ProductStore:
+    """The product chats in a store."""
+    return SqliteProducts(tables) if isinstance(tables, Database) else MemoryProducts(tables)
 
 
 def _described(operation: Operation) -> Operation:

@@ -1,4 +1,4 @@
-"""The shop's tables in the gateway's SQLite file (migrations/0003_shop.sql)."""
+"""The shop's tables in the gateway's SQLite file (migrations/)."""
 
 from __future__ import annotations
 

@@ -124,7 +124,8 @@ class EventLog(Sink):
     async def load(self, *, is_reading_only: bool = False) -> None:
         """Takes up where the store stands, folding every kept event through `on_visible`.
 
-        A log that is only read reserves nothing and must not be appended to. Raises StoreFull or StoreFailed.
+        A log that is only read reserves nothing, must not be appended to, and is closed: nothing will come.
+        Raises StoreFull or StoreFailed.
         """
         stand = await self._store.stand(self.key)
         await self._replay()
@@ -132,6 +133,7 @@ class EventLog(Sink):
         self._floor = self._settled = last
         self._gaps = stand.gaps
         self._head = self._reserved = max(stand.reserved_seq, last, self._head)
+        self._is_closed = is_reading_only
         if not is_reading_only:
             gap = (last, self._head + 1) if self._head > last else None
             self._gaps = stand.gaps if gap is None else (*stand.gaps, gap)

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -33,11 +33,12 @@ from gateway.errors import (
     StoreFailed,
 )
 from gateway.events import facts as ev
-from gateway.events.fold import ChatState, Outside
+from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason
 from gateway.principal import Principal, reach, session_hash, tenant_of
 from gateway.sessions.idempotency import Idempotency, Once
 from gateway.sessions.log import EventLog
+from gateway.sessions.reader import Shelf, Source
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.sessions.tenures import Tenures
@@ -60,27 +61,6 @@ ADOPTED: Final = 1_000
 DRAIN_POLL_SECONDS: Final = 0.05
 RECOVERED_AT_ONCE: Final = 200
 """Sessions whose cut turns are ended together, so that they share their commits."""
-
-
-class Shelf:
-    """A stored session that is only read: its record, fold and log, with no place in the map and no
-    worker.
-    """
-
-    def __init__(self, record: SessionRecord, fold: ChatState, events: EventLog, outside: Outside) -> None:
-        self.record = record
-        self.fold = fold
-        self.log = events
-        self._outside = outside
-
-    def state_json(self) -> bytes | Iterator[bytes]:
-        """State as JSON; of a long conversation part by part."""
-        outside = self._outside
-        return self.fold.state_parts(outside) if self.fold.is_long else self.fold.state_json(outside)
-
-
-Source = Session | Shelf
-"""Where a session is read from: its life in memory, or the store."""
 
 
 class SessionManager:

@@ -5,10 +5,7 @@ can fail.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
-from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -44,65 +41,12 @@ class WorkerFailed(Exception):
         super().__init__(message)
 
 
-class Deadline:
-    """The end of whatever is being waited for, which others may move."""
-
-    def __init__(self) -> None:
-        self._timeout: asyncio.Timeout | None = None
-
-    @contextlib.asynccontextmanager
-    async def within(self, seconds: float) -> AsyncIterator[None]:
-        """Raises TimeoutError when the time is up."""
-        try:
-            async with asyncio.timeout(seconds) as self._timeout:
-                yield
-        finally:
-            self._timeout = None
-
-    def move(self, seconds: float) -> None:
-        """So many seconds from now, if anything is being waited for."""
-        if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
-
-
 class Used(Struct, frozen=True):
     """What a worker used in its life."""
 
     cpu_seconds: float = 0.0
     memory_mb_seconds: float = 0.0
     """Megabytes at its end times the seconds of its life."""
-
-
-class Deaths:
-    """When workers of a session died; too many lately are a crash loop."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._monotonic = services.monotonic
-        self._times: deque[float] = deque()
-
-    def note(self) -> None:
-        """One more."""
-        self._times.append(self._monotonic())
-
-    def forgive(self) -> None:
-        """An operator or the user wants another try."""
-        self._times.clear()
-
-    @property
-    def are_a_loop(self) -> bool:
-        """Whether another start is refused for now."""
-        now, config = self._monotonic(), self._services.config.sessions
-        kept_seconds = max(config.crash_window_seconds, config.crash_cooldown_seconds)
-        while self._times and now - self._times[0] > kept_seconds:
-            self._times.popleft()
-        return len(self._times) >= config.crash_limit
-
-    @property
-    def words(self) -> str:
-        """For the user."""
-        seconds = self._services.config.sessions.crash_cooldown_seconds
-        return f"The agent died {len(self._times)} times in a short while. Try again in {seconds:g} seconds."
 
 
 class WorkerHost:

@@ -259,6 +259,13 @@ class EventLog(Sink):
         self._commits.append((seq, future))
         await future
 
+    async def say(self, *data: EventData) -> None:
+        """Appends what a verb says and waits until it is committed; if the store refuses, none of it is kept.
+
+        Raises what `commit` raises.
+        """
+        await self.commit(self.append(*data, durable=True, rejectable=True))
+
     async def written(self) -> None:
         """Waits until everything that was appended so far is on disk, or the log is closed."""
         if self._kept <= self._committed or self._is_closed:

@@ -300,29 +300,20 @@ class SessionManager:
         return record
 
     async def _created(self, owner: str, session_id: str, agent: str) -> SessionRecord:
-        """A new record in the store. Raises QuotaExceeded, StoreFull, StoreFailed."""
-        record = self._new_record(owner, session_id, agent)
-        self._services.quotas.add_session(owner)
-        try:
-            await self._services.store.create_session(record)
-        except BaseException:
-            self._services.quotas.drop_session(owner, 0)
-            self._services.workspaces.give_back_uid(record.uid)
-            raise
-        return record
+        """A new record in the store; if it is refused, all that was taken for it is given back.
 
-    def _new_record(self, owner: str, session_id: str, agent: str) -> SessionRecord:
-        now = self._services.wall_ms()
-        record = SessionRecord(
-            key=secrets.token_hex(12),
-            owner=owner,
-            session_id=session_id,
-            agent=agent,
-            created_at=now,
-            last_active_at=now,
-            uid=self._services.workspaces.take_uid(),
-        )
-        return self._services.dated(record, used_at=now)
+        Raises QuotaExceeded, StoreFull, StoreFailed.
+        """
+        services, now = self._services, self._services.wall_ms()
+        with contextlib.ExitStack() as taken:
+            services.quotas.add_session(owner)
+            taken.callback(services.quotas.drop_session, owner, 0)
+            uid = services.workspaces.take_uid()
+            taken.callback(services.workspaces.give_back_uid, uid)
+            record = services.dated(_new_record(owner, session_id, agent, at=now, uid=uid), used_at=now)
+            await services.store.create_session(record)
+            taken.pop_all()
+        return record
 
     def newest_known(self, owner: str) -> str | None:
         """The id that entered the map last for this owner, as far as this process remembers."""
@@ -544,6 +535,18 @@ async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
     """The session that somebody else opens; None where that came to nothing."""
     await asyncio.wait([opening])
     return None if opening.cancelled() else opening.result()
+
+
+def _new_record(owner: str, session_id: str, agent: str, *, at: int, uid: int | None) -> SessionRecord:
+    return SessionRecord(
+        key=secrets.token_hex(12),
+        owner=owner,
+        session_id=session_id,
+        agent=agent,
+        created_at=at,
+        last_active_at=at,
+        uid=uid,
+    )
 
 
 def new_session_id() -> str:

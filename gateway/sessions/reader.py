@@ -20,6 +20,9 @@ from gateway.stores.contract import SessionRecord
 
 PAGE_BYTES: Final = 256 * 1024
 """About how much a reader is handed at once."""
+KEPT_STATE_BYTES: Final = 256 * 1024
+KEPT_STATE_SECONDS: Final = 2.0
+"""A State longer than that is kept so long for the next who ask."""
 
 
 class Events(Struct, frozen=True):
@@ -66,6 +69,33 @@ class Source(Protocol):
         """State as JSON; of a long conversation part by part."""
 
 
+class Encoded:
+    """State of a fold as JSON, encoded once however many ask; of a long conversation part by part."""
+
+    def __init__(self, fold: ChatState) -> None:
+        self._fold = fold
+        self._known: tuple[int, Outside, bytes] | None = None
+
+    def json(self, outside: Outside) -> bytes | Iterator[bytes]:
+        """The State, with what the log does not say."""
+        if self._fold.is_long:
+            return self._fold.state_parts(outside)
+        known = self._known
+        if known is None or known[0] != self._fold.seq or known[1] != outside:
+            known = self._known = (self._fold.seq, outside, self._fold.state_json(outside))
+            if len(known[2]) > KEPT_STATE_BYTES:
+                asyncio.get_running_loop().call_later(KEPT_STATE_SECONDS, self._let_go, known)
+        return known[2]
+
+    def forget(self) -> None:
+        """What the State says beside the log has changed."""
+        self._known = None
+
+    def _let_go(self, known: tuple[int, Outside, bytes]) -> None:
+        if self._known is known:
+            self._known = None
+
+
 class Shelf:
     """A stored session that is only read: its record, fold and log, with no place in the map and no
     worker.
@@ -76,11 +106,11 @@ class Shelf:
         self.fold = fold
         self.log = events
         self._outside = outside
+        self._encoded = Encoded(fold)
 
     def state_json(self) -> bytes | Iterator[bytes]:
         """State as JSON; of a long conversation part by part."""
-        outside = self._outside
-        return self.fold.state_parts(outside) if self.fold.is_long else self.fold.state_json(outside)
+        return self._encoded.json(self._outside)
 
 
 async def follow(

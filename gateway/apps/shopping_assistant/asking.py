@@ -30,10 +30,10 @@ from gateway.config.tables import DAY_MILLISECONDS
 from gateway.errors import AnswerDropped, AnswerFailed, SessionEnded
 from gateway.events import facts as ev
 from gateway.sessions.manager import SessionManager
+from gateway.sessions.queue import Turn
 from gateway.sessions.reader import Events, Gap, follow
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
-from gateway.sessions.turns import Turn
 
 _BY_SOMEBODY = ("dropped", "session_ended")
 """Causes that are nobody's failure."""

@@ -3,17 +3,20 @@ PYTHON ?= python3
 NPM    ?= npm
 BIN    := .venv/bin
 ARGS   ?=
+# So many modules of tests run beside each other; those marked "alone" run after them.
+AT_ONCE ?= 2
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The locks are whole, so nothing is resolved; bytecode is made as it is needed. Both together halve an installation.
 LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
 UV     := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check page bench campaign clean tools dist sbom lock
+.PHONY: help run test quick check page bench campaign clean tools dist sbom lock
 
 help:
 	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
-	@echo "make test    lint, types, unit to browser tests, test-sessions.sh"
+	@echo "make quick   lint, types, and the tests that need no process of their own: three minutes"
+	@echo "make test    everything: lint, types, unit to browser tests, test-sessions.sh"
 	@echo "make check   lint and types only"
 	@echo "make dist    a wheel with the page inside, to install without Node"
 	@echo "make sbom    what it is made of, as CycloneDX (build/sbom.cdx.json)"
@@ -27,8 +30,12 @@ run: .venv/.runs frontend/dist/index.html
 
 test: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed tests/browser/node_modules/.installed check
 	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -m alone $(PYTEST) || [ $$? -eq 5 ]  # 5: none was asked for
 	./test-sessions.sh
+
+quick: .venv/.tests check
+	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile -m "not alone" tests/unit tests/contract tests/gateway $(PYTEST)
 
 check: .venv/.tests
 	$(BIN)/ruff check .

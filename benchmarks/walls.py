@@ -34,7 +34,8 @@ BURST: Final = 50
 TURNS: Final = 50
 CHURN: Final = 2_000
 ROOM_BYTES: Final = 2_000_000_000
-ROOM_SESSIONS: Final = 600
+ROOM_SESSIONS: Final = 450
+"""What leaves a fifth of it free."""
 IDLE_SECONDS: Final = 10
 SETTLE_SECONDS: Final = 0.5
 MB: Final = 1_000_000

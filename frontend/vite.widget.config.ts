@@ -6,6 +6,6 @@ export default defineConfig({
     target: "es2022",
     emptyOutDir: false,
     reportCompressedSize: false,
-    lib: { entry: "src/widget/main.ts", formats: ["iife"], name: "AgentGatewayChatScript", fileName: () => "widget.js" },
+    lib: { entry: "src/apps/product_chat/widget/main.ts", formats: ["iife"], name: "AgentGatewayChatScript", fileName: () => "widget.js" },
   },
 });

@@ -156,15 +156,26 @@ STATUSES: Final[dict[type[errors.GatewayError], int]] = {
 """The status of every error; a test checks that every leaf has one."""
 
 
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class Gateway:
     """The parts of one gateway, built from its configuration."""
 
-    def __init__(self, config: Config, *, reread: Callable[[], Config] | None = None) -> None:
-        """`reread` reads the configuration anew for a reload."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reread: Callable[[], Config] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = _wall_ms,
+    ) -> None:
+        """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
         limits = config.limits
         self._config_source = reread
         self.slots = WorkerSlots(limits.max_live_workers, lambda: self.manager.sessions())
-        metrics = Metrics(version=VERSION, monotonic=time.monotonic)
+        metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
         self.spawner = WalledSpawner(
             config.workers,
@@ -179,7 +190,6 @@ class Gateway:
         """Set when it cannot go on; whoever serves it ends it."""
         if isinstance(store, SqliteStore):
             store.on_end = self._on_store_end
-        monotonic, wall_ms = time.monotonic, _wall_ms
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
         self.quotas = Quotas(
@@ -190,7 +200,7 @@ class Gateway:
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
         )
         self._credentials = credentials
-        shop = open_shop(config, store)
+        shop = open_shop(config, store, monotonic=monotonic, wall_ms=wall_ms)
         shop.base_path = lambda: self.config.server.base_path
         self.services = Services(
             config=config,
@@ -213,6 +223,7 @@ class Gateway:
                     own_url=lambda: self.services.own_url,
                 ),
                 on_outcome=lambda outcome: metrics.mcp_calls.labels(outcome).inc(),
+                on_odd=metrics.odd("mcp"),
             ),
             metrics=metrics,
             usage=UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s)),
@@ -277,7 +288,13 @@ class Gateway:
         if "jwt" not in config.auth.modes:
             return None
         services = self.services
-        return verifier_of(config.jwt, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
+        return verifier_of(
+            config.jwt,
+            self._http,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            on_odd=services.metrics.odd("issuer"),
+        )
 
     def reload(self) -> Reloaded:
         """Reads the configuration again and takes over what can change while it runs; no stream ends.
@@ -318,7 +335,13 @@ class Gateway:
         if "oidc" not in config.auth.modes:
             return None
         services = self.services
-        return Provider(config.oidc, self._http, monotonic=services.monotonic, wall_ms=services.wall_ms)
+        return Provider(
+            config.oidc,
+            self._http,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            on_odd=services.metrics.odd("issuer"),
+        )
 
     def _asgi(self) -> Starlette:
         services, metrics = self.services, self.services.metrics
@@ -469,10 +492,6 @@ class Gateway:
             await self.keys.note_use()
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 def open_store(config: Config) -> Store:
     """The store that the configuration names; it is not opened yet."""
     return _stores(config)[0]
@@ -486,13 +505,21 @@ def _stores(
 ) -> tuple[Store, CredentialStore, ProductStore]:
     limits = config.limits
     if config.store == "memory://":
-        memory = MemoryStore(max_events=limits.events_per_session, max_bytes=limits.event_bytes_per_session)
+        memory = MemoryStore(
+            max_events=limits.events_per_session, max_bytes=2 * limits.event_bytes_per_session
+        )
         return memory, memory.credentials, memory.products
     sqlite = SqliteStore(config.database_path, on_commit=on_commit, on_trouble=on_trouble)
     return sqlite, SqliteCredentials(sqlite), SqliteProducts(sqlite)
 
 
-def open_shop(config: Config, store: Store) -> Shop:
+def open_shop(
+    config: Config,
+    store: Store,
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    wall_ms: Callable[[], int] = _wall_ms,
+) -> Shop:
     """The shop over a store: in the same file, or in memory like it."""
     directory = pathlib.Path(config.shop.stores_dir).expanduser() if config.shop.stores_dir else SHIPPED
     bounds = bounds_of(config.shop)
@@ -502,10 +529,10 @@ def open_shop(config: Config, store: Store) -> Shop:
         else MemoryShopStore(bounds=bounds)
     )
     return Shop(
-        Catalogue(directory, monotonic=time.monotonic),
+        Catalogue(directory, monotonic=monotonic),
         carts,
         config.shop,
-        wall_ms=_wall_ms,
+        wall_ms=wall_ms,
     )
 
 

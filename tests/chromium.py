@@ -17,8 +17,11 @@ from typing import Final
 import pytest
 from playwright.async_api import Browser, async_playwright
 
+from tests.once import one_at_a_time
+
 FRONTEND: Final = pathlib.Path(__file__).parent.parent / "frontend"
 PACKAGED: Final = pathlib.Path(__file__).parent / "browser"
+CACHE: Final = FRONTEND.parent / ".cache" / "chromium"
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS: Final = (
     "--no-sandbox",
@@ -49,9 +52,10 @@ def find_browser() -> str | None:
     node = shutil.which("node")
     if node is None or not (PACKAGED / "node_modules" / "@sparticuz" / "chromium").is_dir():
         return None
-    answer = subprocess.run(
-        [node, "-e", _FROM_NPM], cwd=PACKAGED, capture_output=True, text=True, timeout=120
-    )
+    with one_at_a_time(CACHE / "unpacking.lock"):
+        answer = subprocess.run(
+            [node, "-e", _FROM_NPM], cwd=PACKAGED, capture_output=True, text=True, timeout=120
+        )
     return answer.stdout.strip() or None
 
 
@@ -64,15 +68,14 @@ def environment_of(browser_path: str) -> dict[str, str]:
     packed = PACKAGED / "node_modules" / "@sparticuz" / "chromium" / "bin" / "al2023.tar.br"
     if "not found" not in needed or not packed.is_file():
         return dict(os.environ)
-    unpacked = FRONTEND.parent / ".cache" / "chromium"
-    if not (unpacked / "lib").is_dir():
-        unpacked.mkdir(parents=True, exist_ok=True)
-        archive = unpacked / "libraries.tar"
-        command = [shutil.which("node") or "node", "-e", _UNPACK, str(packed), str(archive)]
-        subprocess.run(command, check=True, timeout=60)
-        with tarfile.open(archive) as tar:
-            tar.extractall(unpacked, filter="data")
-    return {**os.environ, "LD_LIBRARY_PATH": str(unpacked / "lib")}
+    with one_at_a_time(CACHE / "unpacking.lock"):
+        if not (CACHE / "lib").is_dir():
+            archive = CACHE / "libraries.tar"
+            command = [shutil.which("node") or "node", "-e", _UNPACK, str(packed), str(archive)]
+            subprocess.run(command, check=True, timeout=60)
+            with tarfile.open(archive) as tar:
+                tar.extractall(CACHE, filter="data")
+    return {**os.environ, "LD_LIBRARY_PATH": str(CACHE / "lib")}
 
 
 def needed_browser() -> str:

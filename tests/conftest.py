@@ -5,12 +5,25 @@ from __future__ import annotations
 import asyncio
 import pathlib
 from collections.abc import AsyncIterator, Iterator
+from typing import Final
 
 import psutil
 import pytest
 
 from tests.gateways import RunningGateway, running_gateway
 from tests.hostile import card
+
+_RINGS: Final = ("deploy", "fuzz", "browser", "acceptance", "docs", "torture", "process", "products")
+"""Folders whose modules last, the longest first; whatever is not named here comes after them."""
+_LAST_LONG: Final = {"slow", "real_agent"}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts long modules before short ones, so that no process is left alone with a long one at the end."""
+    long = {item.path for item in items if any(mark.name in _LAST_LONG for mark in item.iter_markers())}
+    ring = {name: number for number, name in enumerate(_RINGS)}
+    items.sort(key=lambda item: (item.path not in long, ring.get(item.path.parent.name, len(ring))))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

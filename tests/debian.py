@@ -15,6 +15,7 @@ import subprocess
 from typing import Final
 
 from tests.gateways import ROOT
+from tests.once import one_at_a_time
 
 PLACE: Final = ROOT / ".cache" / "debian"
 FETCH_SECONDS: Final = 180
@@ -34,8 +35,9 @@ def program(name: str, *, package: str) -> str | None:
 def together(name: str, *packages: str) -> pathlib.Path | None:
     """Packages unpacked into one tree, which is kept under this name; None where they cannot be had."""
     unpacked = PLACE / name
-    if unpacked.exists() or _fetched(packages, unpacked):
-        return unpacked
+    with one_at_a_time(PLACE / f"{name}.lock"):
+        if unpacked.exists() or _fetched(packages, unpacked):
+            return unpacked
     return None
 
 
@@ -44,8 +46,9 @@ def system(*packages: str) -> pathlib.Path | None:
     had, and for who is not root.
     """
     made = PLACE / f"system-{hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]}"
-    if made.exists() or _bootstrapped(packages, made):
-        return made
+    with one_at_a_time(made.with_suffix(".lock")):
+        if made.exists() or _bootstrapped(packages, made):
+            return made
     return None
 
 

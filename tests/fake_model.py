@@ -21,7 +21,7 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -75,6 +75,8 @@ class FakeModel:
     def __init__(self) -> None:
         self.url = ""
         self.behaviour = Behaviour()
+        self.script: Callable[[dict[str, Any]], dict[str, Any]] = reply
+        """The assistant message that a request gets."""
         self.requests: list[Request] = []
         self.sent_bytes = 0
         self.received = asyncio.Event()
@@ -132,7 +134,7 @@ class FakeModel:
             await asyncio.Event().wait()
         if how.cut_after == 0:
             _cut(request)
-        message = reply(body)
+        message = self.script(body)
         if how.is_plain or (not body.get("stream") and how.raw is None):
             return web.json_response(_whole(message, body, how))
         return await self._stream(request, message, body, how)

@@ -107,10 +107,7 @@ class RunningGateway:
 
     def workers(self) -> list[psutil.Process]:
         """Every process of the agents: what descends from the fork server, but for the inits."""
-        below = _children(psutil.Process(self.pid))
-        firsts = [first for server in below for first in _children(server)]
-        found = [member for first in firsts for member in _children(first, recursive=True) or [first]]
-        return [process for process in found if is_running(process)]
+        return processes_of_agents(_children(psutil.Process(self.pid)))
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         """Sends a signal and waits for the end; the exit code."""
@@ -118,6 +115,13 @@ class RunningGateway:
         if self.process.returncode is None:
             self.process.send_signal(number)
         return await asyncio.wait_for(self.process.wait(), 60)
+
+
+def processes_of_agents(servers: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Every process of the agents below fork servers, but for the inits."""
+    firsts = [first for server in servers for first in _children(server)]
+    found = [member for first in firsts for member in _children(first, recursive=True) or [first]]
+    return [process for process in found if is_running(process)]
 
 
 def _children(process: psutil.Process, *, recursive: bool = False) -> list[psutil.Process]:
@@ -149,7 +153,7 @@ async def running_gateway(
     """
     log = directory / "gateway.log"
     data = directory / "data"
-    config += "".join(_agent_table(directory, name, scenario) for name, scenario in (agents or {}).items())
+    config += agent_tables(directory, agents or {})
     if config:
         (directory / "config.toml").write_text(config)
         arguments = (*arguments, "--config", str(directory / "config.toml"))
@@ -183,6 +187,11 @@ async def running_gateway(
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def agent_tables(directory: pathlib.Path, agents: Mapping[str, Scenario]) -> str:
+    """The configuration of scripted agents; scenarios that are no files yet are written into `directory`."""
+    return "".join(_agent_table(directory, name, scenario) for name, scenario in agents.items())
 
 
 def _agent_table(directory: pathlib.Path, name: str, scenario: Scenario) -> str:

@@ -1,78 +1,135 @@
-"""A gateway in the test's own process, asked without a socket: for planted faults and for figures."""
+"""A real gateway in the test's own loop: `async with gateway_inside(directory) as gateway`.
+
+The same parts behind the same kind of socket as `tests.gateways.running_gateway` starts as a process, with
+real workers, but without a start of an interpreter, and with a clock that a test can move. What a process
+has of its own (signals, exit codes, the command line, its memory) is tested with a process.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
+import os
 import pathlib
-from collections.abc import AsyncIterator
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Final
 
-from msgspec import Struct
+import aiohttp
+import psutil
 
 from gateway.app import Gateway
+from gateway.config.file import load
 from gateway.config.tables import Config
+from gateway.server.server import listen, own_url, running
+from gateway.telemetry.logs import JsonFormatter, LineFormatter
+from tests.gateways import RunningGateway, Scenario, agent_tables, processes_of_agents
+
+UMASK: Final = 0o077
+"""As `agent-gateway serve` sets it."""
 
 
-class Answered(Struct):
-    """What a request came to."""
+class Clock:
+    """Real time, which `advance` moves on; what waits in the loop waits as long as ever."""
 
-    status: int
-    text: str
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """So many seconds pass at once."""
+        self._ahead += seconds
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000 + round(self._ahead * 1000)
+
+
+class GatewayInside(RunningGateway):
+    """A gateway in this process: what it is made of, its clock, its URL, a client, and its log."""
+
+    def __init__(self, inner: Gateway, clock: Clock, url: str, log: pathlib.Path) -> None:
+        self.inner = inner
+        self.clock = clock
+        self.url = url
+        self.log_path = log
+        self.data_path = inner.config.data_path
+        self.http = aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0))
 
     @property
-    def json(self) -> Any:
-        return json.loads(self.text)
+    def pid(self) -> int:
+        raise AttributeError(
+            "this gateway is no process: a test that needs one starts it with running_gateway"
+        )
 
+    def workers(self) -> list[psutil.Process]:
+        server = self.inner.spawner.server_pid
+        return processes_of_agents([psutil.Process(server)]) if server else []
 
-class Inside:
-    """A gateway in this process, in which faults can be planted; asked without a socket."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-
-    async def ask(self, method: str, path: str, body: object = None) -> Answered:
-        """One request, to the end of its answer."""
-        sent: list[dict[str, Any]] = []
-        content = b"" if body is None else json.dumps(body).encode()
-        path, _, query = path.partition("?")
-        headers = {"host": "localhost", "content-type": "application/json", "content-length": len(content)}
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": content, "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(name.encode(), str(value).encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        await self.gateway.app(scope, receive, send)
-        text = b"".join(message.get("body", b"") for message in sent)
-        return Answered(sent[0]["status"], text.decode())
-
-    async def chat(self, session_id: str, message: str) -> list[str]:
-        """What was said in a session after a turn, from the oldest on."""
-        body = {"session_id": session_id, "message": message}
-        answer = await self.ask("POST", "/api/chat?wait=20", body)
-        assert answer.status == 200, answer.text
-        return [message["content"] for message in answer.json["messages"]]
+    async def stop(self, number: int = 0) -> int:
+        raise AssertionError("it ends with its block; a test that stops one starts it with running_gateway")
 
 
 @contextlib.asynccontextmanager
-async def inside_gateway(directory: pathlib.Path, **tables: Any) -> AsyncIterator[Inside]:
-    """Opens a gateway with its store in memory; `tables` are tables of its configuration."""
-    gateway = Gateway(Config(data_dir=str(directory), store="memory://", **tables))
-    async with gateway.lifespan():
-        yield Inside(gateway)
+async def gateway_inside(
+    directory: pathlib.Path,
+    *,
+    config: str = "",
+    environ: Mapping[str, str] | None = None,
+    agents: Mapping[str, Scenario] | None = None,
+) -> AsyncIterator[GatewayInside]:
+    """Opens a gateway on a free port with its data below `directory`, and ends it with the block.
+
+    `agents` are scripted ones: name → scenario.
+    """
+    path = directory / "config.toml"
+    path.write_text(config + agent_tables(directory, agents or {}))
+
+    def read() -> Config:
+        given = {"data_dir": str(directory / "data"), "server.port": 0}
+        return load(path, environ=environ or {}, overrides=given)
+
+    clock, settings = Clock(), read()
+    with _logging(directory / "gateway.log", settings), _umask():
+        inner = Gateway(settings, reread=read, monotonic=clock.monotonic, wall_ms=clock.wall_ms)
+        server = settings.server
+        listener = listen(server.host, server.port, half_open_seconds=server.half_open_seconds)
+        async with running(inner, listener):
+            url = own_url(listener)
+            inner.lock.inform(url)
+            gateway = GatewayInside(inner, clock, url, directory / "gateway.log")
+            try:
+                yield gateway
+            finally:
+                await gateway.http.close()
+                await inner.manager.drain(grace_seconds=0)
+
+
+@contextlib.contextmanager
+def _logging(path: pathlib.Path, config: Config) -> Iterator[None]:
+    """Writes what this process logs meanwhile to a file, in the form that the configuration says."""
+    handler = logging.FileHandler(path)
+    line = LineFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if config.server.log_format == "json" else line)
+    level = config.server.log_level.upper()
+    handler.setLevel(level)
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(level)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        root.removeHandler(handler)
+        handler.close()
+
+
+@contextlib.contextmanager
+def _umask() -> Iterator[None]:
+    before = os.umask(UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)

@@ -6,6 +6,7 @@ for real.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -37,6 +38,10 @@ class Issuer:
             "ec-1": ec.generate_private_key(ec.SECP256R1()),
         }
         self.asked = {"keys": 0, "token": 0}
+        self.bodies: dict[str, bytes] = {}
+        """What is answered at a path instead of what is right."""
+        self.piece_bytes = 0
+        """Each body leaves in pieces of so many bytes; 0: at once."""
         self._codes: dict[str, dict[str, str]] = {}
 
     def token(self, subject: str = "alice", *, key_id: str = "rsa-1", **claims: Any) -> str:
@@ -47,6 +52,12 @@ class Issuer:
         present = {name: value for name, value in all_claims.items() if value is not None}
         algorithm = "RS256" if key_id.startswith("rsa") else "ES256"
         return jwt.encode(present, key, algorithm=algorithm, headers={"kid": key_id})
+
+    def signed(self, payload: bytes, *, key_id: str = "ec-1") -> str:
+        """A token of any bytes."""
+        algorithm = "RS256" if key_id.startswith("rsa") else "ES256"
+        headers = {"kid": key_id}
+        return jwt.api_jws.encode(payload, self.keys[key_id], algorithm=algorithm, headers=headers)
 
     def jwks(self) -> dict[str, Any]:
         """The public keys."""
@@ -60,15 +71,35 @@ class Issuer:
 
     # -- as a server --------------------------------------------------------------------------------------
 
+    def description(self) -> dict[str, Any]:
+        """The document of discovery."""
+        return {
+            "issuer": self.url,
+            "authorization_endpoint": f"{self.url}/authorize",
+            "token_endpoint": f"{self.url}/token",
+            "jwks_uri": f"{self.url}/keys",
+        }
+
+    @web.middleware
+    async def odd(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        body = self.bodies.get(request.path)
+        if body is not None:
+            answer = web.Response(body=body, content_type="application/json")
+        else:
+            answer = await handler(request)
+        return answer if not self.piece_bytes else await self._in_pieces(request, answer)
+
+    async def _in_pieces(self, request: web.Request, answer: web.Response) -> web.StreamResponse:
+        stream = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
+        await stream.prepare(request)
+        body = bytes(answer.body)  # type: ignore[arg-type]
+        for start in range(0, len(body), self.piece_bytes):
+            await stream.write(body[start : start + self.piece_bytes])
+            await asyncio.sleep(0)
+        return stream
+
     async def discovery(self, _request: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "issuer": self.url,
-                "authorization_endpoint": f"{self.url}/authorize",
-                "token_endpoint": f"{self.url}/token",
-                "jwks_uri": f"{self.url}/keys",
-            }
-        )
+        return web.json_response(self.description())
 
     async def public_keys(self, _request: web.Request) -> web.Response:
         self.asked["keys"] += 1
@@ -104,7 +135,7 @@ class Issuer:
 async def running_issuer() -> AsyncIterator[Issuer]:
     """The provider on a free port of loopback."""
     issuer = Issuer()
-    app = web.Application()
+    app = web.Application(middlewares=[issuer.odd])
     app.add_routes(
         [
             web.get("/.well-known/openid-configuration", issuer.discovery),

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import aiohttp
 
+LINE_ENDS: Final = "\u2028\u2029\u0085"
+"""What Unicode counts as ends of lines, and JSON does not escape."""
 PRODUCT: Final = "nitzat-haduvdevan:{}"
 """The id of the n-th product of the catalogue that comes along."""
 _ids = itertools.count(1)

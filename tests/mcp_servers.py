@@ -16,7 +16,9 @@ from aiohttp import web
 from mcp.server.mcpserver import MCPServer
 
 
-class _Uvicorn(uvicorn.Server):
+class QuietServer(uvicorn.Server):
+    """A server in the process of the tests."""
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """The signals are the test run's."""
@@ -35,7 +37,7 @@ async def sdk_server(*, is_plain_json: bool = False) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         logging.getLogger("mcp").setLevel(logging.ERROR)
         config = uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
-        running = _Uvicorn(config)
+        running = QuietServer(config)
         serving = asyncio.create_task(running.serve([listener]))
         try:
             yield listener.getsockname()[1]

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from tests.gateways import RunningGateway
+from tests.shared import crowding
 
 ANSWER_SECONDS: Final = 10.0
 _BODILESS: Final = (204, 304)
@@ -129,6 +130,6 @@ async def assert_works(gateway: RunningGateway) -> None:
     began = time.monotonic()
     async with raw(gateway) as connection:
         await connection.send(request())
-        assert (await connection.answer(seconds=1)).body == b"OK"
-    assert time.monotonic() - began < 1
+        assert (await connection.answer(seconds=crowding())).body == b"OK"
+    assert time.monotonic() - began < 1 * crowding()
     assert "Traceback" not in gateway.log()

@@ -20,8 +20,6 @@ Each expects a HOME of its own, which the session gives it. What each does in it
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import functools
 import json
 import os
@@ -30,12 +28,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tests.fake_model import MODEL
+from tests.once import one_at_a_time
 
 CACHE: Final = Path(__file__).resolve().parent.parent / ".cache" / "agents"
 INSTALL_TIMEOUT_SECONDS: Final = 600
@@ -158,7 +157,7 @@ def installed(name: str, pin: str, install: Callable[[Path, str], None], *, belo
     AgentUnavailable.
     """
     folder = below / name
-    with _lock(below / f"{name}.lock"):
+    with one_at_a_time(below / f"{name}.lock"):
         mark = folder / _MARK
         if not mark.is_file() or mark.read_text() != pin:
             shutil.rmtree(folder, ignore_errors=True)
@@ -166,14 +165,6 @@ def installed(name: str, pin: str, install: Callable[[Path, str], None], *, belo
             install(folder, pin)
             mark.write_text(pin)
     return folder
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def by_npm(folder: Path, pin: str) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
+import pathlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ import pytest_asyncio
 from msgspec import Struct
 
 from tests.gateways import RunningGateway, Scenario, running_gateway
+from tests.inside import gateway_inside
 
 SHARED: Final = pytest.mark.asyncio(loop_scope="module")
 _numbers = itertools.count(1)
@@ -25,13 +28,17 @@ def shared_gateway(
     *,
     agents: Mapping[str, Scenario] | None = None,
     environ: Mapping[str, str] | None = None,
+    is_process: bool = False,
 ) -> Any:
-    """The fixture `gateway` of a module; `agents` are scripted ones: name → scenario."""
+    """The fixture `gateway` of a module; `agents` are scripted ones: name → scenario. It is in the loop of
+    the tests, unless it has to be a process.
+    """
 
     @pytest_asyncio.fixture(scope="module", loop_scope="module")
     async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningGateway]:
         directory = tmp_path_factory.mktemp("gateway")
-        async with running_gateway(directory, config=config, agents=agents, environ=environ) as running:
+        start = running_gateway if is_process else gateway_inside
+        async with start(directory, config=config, agents=agents, environ=environ) as running:
             yield running
 
     return gateway
@@ -67,8 +74,14 @@ def fresh_id(name: str = "s") -> str:
     return f"{name}-{next(_numbers)}"
 
 
+def crowding() -> float:
+    """How many processes want each core, at least 1: a fair scheduler makes everything that much slower."""
+    now = pathlib.Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
+    return max(1.0, max(os.getloadavg()[0], float(now)) / len(os.sched_getaffinity(0)))
+
+
 async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 15) -> None:
     """Returns when it holds; for what no event tells."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(seconds * crowding()):
         while not await holds():
             await asyncio.sleep(0.01)

@@ -412,4 +412,24 @@ def raw(value: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw:
 
 
 def _line(message: object) -> bytes:
-    return _encoder.encode(message) + b"\n"
+    return in_one_line(_encoder.encode(message)) + b"\n"
+
+
+def in_one_line(json: bytes) -> bytes:
+    """JSON that is framed by lines, with what Unicode counts as their ends escaped: U+2028, U+2029, U+0085.
+
+    Readers that split text into lines by Unicode's rules, as readline of Node.js does, would cut a value in
+    two.
+    """
+    if json.isascii():
+        return json
+    for raw, escape in _LINE_ENDS:
+        json = json.replace(raw, escape)
+    return json
+
+
+_LINE_ENDS: Final = (
+    ("\u2028".encode(), b"\\u2028"),
+    ("\u2029".encode(), b"\\u2029"),
+    ("\u0085".encode(), b"\\u0085"),
+)

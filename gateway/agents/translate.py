@@ -315,4 +315,4 @@ def _or_unset(value: str | None, *, default: str | UnsetType = UNSET) -> str | U
 
 
 def _not_null(value: Any) -> Any:
-    return UNSET if isinstance(value, Raw) and bytes(value) == b"null" else value
+    return UNSET if isinstance(value, Raw) and bytes(memoryview(value)[:5]) == b"null" else value

@@ -110,9 +110,9 @@ def disk_check(
         left, place = min((free(place), place) for place in places)
     except OSError as error:
         return Check(False, f"The data directory cannot be looked at: {error.strerror}.")
+    if is_store_full and left:
+        return Check(False, f"A write found no room, although the file system says {left:,} bytes are free.")
     if left < wanted:
         where = f" at {place}" if len(places) > 1 else ""
         return Check(False, f"{left:,} bytes are free{where}; server.ready_disk_bytes asks for {wanted:,}.")
-    if is_store_full:
-        return Check(False, f"A write found no room, although the file system says {left:,} bytes are free.")
     return Check(True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 from sse_starlette import EventSourceResponse
@@ -25,6 +25,7 @@ from starlette.background import BackgroundTask
 from gateway.events.facts import Event, in_one_line, merged
 from gateway.events.fold import ChatState, Elsewhere, Outside
 from gateway.http.operation import Parameter
+from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reader import Beat, Gap, Source, changes, follow, pause
 from gateway.sessions.tenures import Tenure
@@ -33,6 +34,10 @@ HEARTBEAT_SECONDS: Final = 10.0
 """A proxy in the way was seen to cut streams that were quiet for 16 s."""
 STATE_INTERVAL_SECONDS: Final = 0.1
 SLICE_BYTES: Final = 32 * 1024
+AHEAD_BYTES: Final = 256 * 1024
+"""Read of the store at once; a reader that takes nothing holds only the slice in hand."""
+SHARED_BYTES: Final = 4 * 1024
+"""From here on, what is sent of the same events is made once for all readers that come soon."""
 MERGE_ABOVE_EVENTS: Final = 8
 """A reader that finds more than this waiting is slow: neighbouring deltas reach it as one."""
 STALLED_SECONDS: Final = 60.0
@@ -134,7 +139,14 @@ class Stream:
     # -- the views --------------------------------------------------------------------------------------
 
     async def _log_frames(self, source: Source) -> AsyncIterator[bytes]:
-        async for item in follow(source, self._cursor, beat_seconds=HEARTBEAT_SECONDS):
+        pages = follow(
+            source,
+            self._cursor,
+            page_bytes=SLICE_BYTES,
+            ahead_bytes=AHEAD_BYTES,
+            beat_seconds=HEARTBEAT_SECONDS,
+        )
+        async for item in pages:
             if isinstance(item, Beat):
                 yield _HEARTBEAT
                 continue
@@ -144,7 +156,7 @@ class Stream:
                     yield piece
                     self.position = item.seq
             else:
-                for piece in _frames(item.events):
+                for piece in _frames(source.log, item.events):
                     yield piece
                     self.position = item.seq
 
@@ -217,15 +229,19 @@ class Stream:
             arrival.cancel()
 
 
-def _frames(events: list[Event]) -> Iterator[bytes]:
-    """The frames of a page in slices: all that a reader who does not read holds."""
+def _frames(log: EventLog, events: list[Event]) -> Iterable[bytes]:
+    """The frames of a page, which is a slice or one long event: all that a reader who does not read holds."""
+    if events[0].is_large:
+        return events[0].frame_slices(SLICE_BYTES)
+    is_long = sum(event.size_bytes for event in events) >= SHARED_BYTES
+    return log.shared.get(events, _sliced_frames) if is_long else _sliced_frames(events)
+
+
+def _sliced_frames(events: list[Event]) -> tuple[bytes, ...]:
+    if len(events) == 1:
+        return tuple(_slices(events[0].frame))
     due = merged(events) if len(events) > MERGE_ABOVE_EVENTS else events
-    for is_large, run in itertools.groupby(due, key=lambda event: event.is_large):
-        if is_large:
-            for event in run:
-                yield from event.frame_slices(SLICE_BYTES)
-        else:
-            yield from _slices(b"".join([event.frame for event in run]))
+    return (b"".join([event.frame for event in due]),)
 
 
 def _answered(fold: ChatState) -> str | None:

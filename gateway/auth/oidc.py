@@ -1,7 +1,8 @@
 """Signing in with an OpenID provider: authorization code flow with PKCE (OpenID Connect Core 3.1, RFC 7636).
 
 The provider's addresses come from its discovery document. The gateway keeps nothing of a sign-in under way:
-state, nonce and verifier travel in a signed cookie of the browser that began it.
+state, nonce and verifier travel in a signed cookie of the browser that began it. What the provider answers is
+read leniently (worker/foreign.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pathlib
 import secrets
 import urllib.parse
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
@@ -20,7 +21,10 @@ from msgspec import Struct
 
 from gateway.auth.tokens import FileKeys, TokenRefused, TokenVerifier, UrlKeys
 from gateway.config.tables import JwtConfig, OidcConfig
+from worker import foreign
+from worker.foreign import OnOdd
 
+T = TypeVar("T")
 TIMEOUT_SECONDS: Final = 10
 ANSWER_BYTES: Final = 256 * 1024
 
@@ -76,12 +80,21 @@ class Http:
             )
         try:
             async with self._client.request(method, url, allow_redirects=False, **kwargs) as response:
-                body = await response.content.read(ANSWER_BYTES)
                 if response.status != 200:
                     raise OSError(f"status {response.status}")
-                return body
+                return await _whole(response)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise OSError(type(error).__name__) from None
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The body, in however many pieces it comes. Raises OSError if it is too long."""
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > ANSWER_BYTES:
+            raise OSError(f"an answer of more than {ANSWER_BYTES >> 10} KiB")
+    return bytes(body)
 
 
 def _basic(client_id: str, secret: str) -> str:
@@ -91,14 +104,21 @@ def _basic(client_id: str, secret: str) -> str:
 
 
 def verifier_of(
-    config: JwtConfig, http: Http, *, monotonic: Callable[[], float], wall_ms: Callable[[], int]
+    config: JwtConfig,
+    http: Http,
+    *,
+    monotonic: Callable[[], float],
+    wall_ms: Callable[[], int],
+    on_odd: OnOdd = foreign.ignored,
 ) -> TokenVerifier:
     """The verifier of Bearer tokens that `[jwt]` describes."""
     keys: FileKeys | UrlKeys
     if config.jwks_file:
-        keys = FileKeys(config.jwks_file)
+        keys = FileKeys(config.jwks_file, on_odd)
     else:
-        keys = UrlKeys(config.jwks_url, http.get, seconds=config.jwks_seconds, monotonic=monotonic)
+        keys = UrlKeys(
+            config.jwks_url, http.get, seconds=config.jwks_seconds, monotonic=monotonic, on_odd=on_odd
+        )
     return TokenVerifier(
         keys,
         issuer=config.issuer,
@@ -106,6 +126,7 @@ def verifier_of(
         algorithms=config.algorithms,
         leeway_seconds=config.leeway_seconds,
         wall_ms=wall_ms,
+        on_odd=on_odd,
     )
 
 
@@ -113,10 +134,17 @@ class Provider:
     """One OpenID provider; see the module."""
 
     def __init__(
-        self, config: OidcConfig, http: Http, *, monotonic: Callable[[], float], wall_ms: Callable[[], int]
+        self,
+        config: OidcConfig,
+        http: Http,
+        *,
+        monotonic: Callable[[], float],
+        wall_ms: Callable[[], int],
+        on_odd: OnOdd = foreign.ignored,
     ) -> None:
         self.config = config
         self._http = http
+        self._on_odd = on_odd
         self._monotonic = monotonic
         self._wall_ms = wall_ms
         self._known: tuple[_Discovery, TokenVerifier] | None = None
@@ -152,7 +180,7 @@ class Provider:
         }
         try:
             body = await self._http.post_form(found.token_endpoint, form, auth=self._credentials())
-            claims = await tokens.claims(msgspec.json.decode(body, type=_Tokens).id_token)
+            claims = await tokens.claims(self._read(body, _Tokens).id_token)
         except OSError as error:
             raise ProviderFailed(f"The sign-in was not confirmed ({error}). Try again.") from None
         except (msgspec.DecodeError, TokenRefused) as error:
@@ -174,12 +202,25 @@ class Provider:
         if self._known is None:
             url = self.config.issuer.rstrip("/") + "/.well-known/openid-configuration"
             try:
-                found = msgspec.json.decode(await self._http.get(url), type=_Discovery)
-            except (OSError, msgspec.DecodeError) as error:
+                found = self._read(await self._http.get(url), _Discovery)
+            except OSError as error:
                 raise ProviderFailed(f"The sign-in provider does not answer ({error}). Try again.") from None
+            except msgspec.DecodeError as error:
+                raise ProviderFailed(f"The sign-in provider's description cannot be used: {error}.") from None
+            for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+                if not _is_url(getattr(found, name)):
+                    raise ProviderFailed(
+                        f"The sign-in provider's description cannot be used: its {name} is no address."
+                    )
             if found.issuer.rstrip("/") != self.config.issuer.rstrip("/"):
                 raise ProviderFailed("The sign-in provider calls itself by another name than oidc.issuer.")
-            keys = UrlKeys(found.jwks_uri, self._http.get, seconds=300, monotonic=self._monotonic)
+            keys = UrlKeys(
+                found.jwks_uri,
+                self._http.get,
+                seconds=300,
+                monotonic=self._monotonic,
+                on_odd=self._on_odd,
+            )
             self._known = (
                 found,
                 TokenVerifier(
@@ -189,6 +230,18 @@ class Provider:
                     algorithms=JwtConfig().algorithms,
                     leeway_seconds=30,
                     wall_ms=self._wall_ms,
+                    on_odd=self._on_odd,
                 ),
             )
         return self._known
+
+    def _read(self, body: bytes, kind: type[T]) -> T:
+        return foreign.decode(foreign.tidied(body, self._on_odd), kind, self._on_odd)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and text.isprintable()
+    except ValueError:
+        return False

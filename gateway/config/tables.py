@@ -144,7 +144,8 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     """
     events_per_session: int = 20_000
     """Events kept in memory per session; older ones are read from the store."""
-    event_bytes_per_session: int = 4 * MIB
+    event_bytes_per_session: int = 2 * MIB
+    """The same in bytes. A store in memory keeps twice as much, and nothing older."""
     line_bytes: int = 16 * MIB
     """Of one message of an agent's, a picture inside it included."""
     turn_bytes: int = 64 * MIB

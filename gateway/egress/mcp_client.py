@@ -18,6 +18,8 @@ from yarl import URL
 from gateway.egress.caller import Answer, Caller, CallFailed, CallRefused, Calls
 from gateway.egress.mcp_wire import EventStream, Reply, Unreadable, reply
 from gateway.version import VERSION
+from worker import foreign
+from worker.foreign import OnOdd
 
 PROTOCOL_VERSION: Final = "2025-06-18"
 LEAVE_SECONDS: Final = 1.0
@@ -31,9 +33,15 @@ _WANTS_CREDENTIALS: Final = (401, 403)
 class McpClient:
     """Asks MCP servers on behalf of sessions. `on_outcome` hears how each call ended."""
 
-    def __init__(self, caller: Caller, on_outcome: Callable[[str], None] = lambda _outcome: None) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        on_outcome: Callable[[str], None] = lambda _outcome: None,
+        on_odd: OnOdd = foreign.ignored,
+    ) -> None:
         self._caller = caller
         self._on_outcome = on_outcome
+        self._on_odd = on_odd
 
     def check(self, url: str) -> str:
         """The URL as it would be called. Raises CallRefused."""
@@ -44,7 +52,7 @@ class McpClient:
         try:
             target = self._caller.check(url)
             async with self._caller.calls(session=session, owner=owner) as calls:
-                result = await _asked(_Server(calls, target), method, params)
+                result = await _asked(_Server(calls, target, self._on_odd), method, params)
         except CallRefused:
             self._on_outcome("refused")
             raise
@@ -69,9 +77,10 @@ async def _asked(server: _Server, method: str, params: dict[str, Any]) -> Any:
 class _Server:
     """One server for the time of a request."""
 
-    def __init__(self, calls: Calls, url: URL) -> None:
+    def __init__(self, calls: Calls, url: URL, on_odd: OnOdd) -> None:
         self._calls = calls
         self._url = url
+        self._on_odd = on_odd
         self._session: str | None = None
         self._version = PROTOCOL_VERSION
 
@@ -82,6 +91,8 @@ class _Server:
         version = result.get("protocolVersion") if isinstance(result, dict) else None
         if isinstance(version, str) and _PLAIN_VERSION.fullmatch(version):
             self._version = version
+        else:
+            self._on_odd("protocolVersion")
         async with self._post({"jsonrpc": "2.0", "method": "notifications/initialized"}):
             pass
 
@@ -97,7 +108,7 @@ class _Server:
                 raise CallFailed(f"The MCP server answered {answer.status} to {method}.")
             self._note_session(answer)
             try:
-                found = await _reply(answer, request_id)
+                found = await _reply(answer, request_id, self._on_odd)
             except Unreadable as error:
                 raise CallFailed(f"The MCP server's answer to {method} cannot be read: {error}") from None
         if found is None:
@@ -136,14 +147,22 @@ class _Server:
         return self._calls.send(method, self._url, body, headers, secrets=secrets)
 
 
-async def _reply(answer: Answer, request_id: int) -> Reply | None:
-    """The answer to a request out of a body, which is read no further than to it."""
-    if answer.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-        events = EventStream()
-        async for chunk in answer.chunks():
-            for data in events.feed(chunk):
-                if (found := reply(data, request_id)) is not None:
-                    return found
-        return None
-    body = b"".join([chunk async for chunk in answer.chunks()])
-    return reply(body, request_id) if body.strip() else None
+async def _reply(answer: Answer, request_id: int, on_odd: OnOdd) -> Reply | None:
+    """The answer to a request out of a body, which is read no further than to it. Raises Unreadable."""
+    if not answer.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
+        body = b"".join([chunk async for chunk in answer.chunks()])
+        return reply(body, request_id, on_odd) if body.strip() else None
+    events, unreadable = EventStream(), None
+    async for chunk in answer.chunks():
+        for data in events.feed(chunk):
+            try:
+                found = reply(data, request_id, on_odd)
+            except Unreadable as error:  # such as a ping in plain text; the answer may follow
+                on_odd("event")
+                unreadable = error
+                continue
+            if found is not None:
+                return found
+    if unreadable is not None:
+        raise unreadable
+    return None

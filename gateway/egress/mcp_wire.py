@@ -1,8 +1,9 @@
 """What an MCP server answers, read leniently. Pure: bytes in, messages out.
 
-Others wrote these bytes. An optional value that is missing, null or of another type counts as absent; only a
-body that is no JSON at all, or nests without end, is `Unreadable`. What comes out can be encoded again: whole
-numbers beyond 64 bits become fractional ones, halves of characters become U+FFFD.
+Others wrote these bytes (worker/foreign.py). An optional value that is missing, null or of another type
+counts as absent, what is nested too deep is null; only a body that is no JSON at all is `Unreadable`. What
+comes out can be encoded again: whole numbers beyond 64 bits become fractional ones, halves of characters
+become U+FFFD.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-DEPTH: Final = 64
+from worker import foreign
+from worker.foreign import OnOdd
+
 WORDS_CHARACTERS: Final = 300
+DIGITS: Final = 1000
+"""Python itself refuses to read whole numbers of more than 4,300."""
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_ENDS: Final = (b"\r\n", b"\r")
 
 
 class Unreadable(Exception):
-    """The bytes are no JSON, or nest too deep."""
+    """The bytes are no JSON."""
 
 
 class Reply(Struct, frozen=True):
@@ -70,15 +75,17 @@ def _lines(data: bytes) -> tuple[list[bytes], bytes]:
     return whole, rest + held
 
 
-def reply(data: bytes, request_id: int) -> Reply | None:
+def reply(data: bytes, request_id: int, on_odd: OnOdd = foreign.ignored) -> Reply | None:
     """The answer to a request, if it is in this message (or batch of messages). Raises Unreadable."""
-    message = decode(data)
+    message = decode(data, on_odd)
     for each in message if isinstance(message, list) else [message]:
-        if isinstance(each, dict) and "method" not in each and _is_id(each.get("id"), request_id):
-            if each.get("error") is not None:
-                return Reply(refusal=_words(each["error"]))
-            if "result" in each:
-                return Reply(result=each["result"])
+        if not isinstance(each, dict) or each.get("method") is not None:
+            continue
+        is_ours = _is_id(each.get("id"), request_id)
+        if each.get("error") is not None and (is_ours or each.get("id") is None):
+            return Reply(refusal=_words(each["error"], on_odd))
+        if is_ours and "result" in each:
+            return Reply(result=each["result"])
     return None
 
 
@@ -86,44 +93,44 @@ def _is_id(found: object, request_id: int) -> bool:
     return not isinstance(found, bool) and found in (request_id, str(request_id))
 
 
-def _words(error: object) -> str:
+def _words(error: object, on_odd: OnOdd) -> str:
     """What a server says of its refusal."""
     message = error.get("message") if isinstance(error, dict) else error
     if not isinstance(message, str):
+        on_odd("error.message")
         message = json.dumps(message) if message is not None else "without a reason"
     return message[:WORDS_CHARACTERS]
 
 
-def decode(data: bytes) -> Any:
+def decode(data: bytes, on_odd: OnOdd = foreign.ignored) -> Any:
     """JSON as others write it. Raises Unreadable."""
+    text = foreign.tidied(data, on_odd)
     try:
-        return tidy(_decode(data.removeprefix(_BOM)))
-    except RecursionError:
-        raise Unreadable("The answer nests too deep.") from None
-
-
-def _decode(data: bytes) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return tidy(msgspec.json.decode(text))
+    except msgspec.DecodeError:
         pass
-    try:  # NaN, numbers that are too large, half characters: the standard library takes them
-        return json.loads(data.decode("utf-8", "replace"))
+    try:  # NaN and numbers that are too large: the standard library takes them
+        found = json.loads(text, parse_int=_whole)
     except ValueError:
         raise Unreadable("The answer is no JSON.") from None
+    on_odd("number")
+    return tidy(found)
 
 
-def tidy(value: Any, depth: int = DEPTH) -> Any:
-    """The same value, as it can be encoded again. Raises Unreadable where it nests too deep."""
-    if not depth:
-        raise Unreadable("The answer nests too deep.")
+def _whole(digits: str) -> int | None:
+    """A whole number, but for one of thousands of digits."""
+    return int(digits) if len(digits) < DIGITS else None
+
+
+def tidy(value: Any) -> Any:
+    """The same value, as it can be encoded again."""
     match value:
         case str():
             return value if value.isascii() else _mended(value)
         case dict():
-            return {tidy(key, depth): tidy(item, depth - 1) for key, item in value.items()}
+            return {tidy(key): tidy(item) for key, item in value.items()}
         case list():
-            return [tidy(item, depth - 1) for item in value]
+            return [tidy(item) for item in value]
         case bool() | None:
             return value
         case int() if not -(2**63) <= value < 2**64:

@@ -16,6 +16,8 @@ from typing import Final, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from worker.acp import in_one_line as in_one_line
+
 Sender = Literal["user", "agent", "system"]
 
 
@@ -386,6 +388,9 @@ _CARRIES_RAW: Final = (AgentCommands, AgentOptions, AgentUpdate, ContentBlock, T
 """Events with JSON of the agent's own inside, a view of the line that it came in."""
 LARGE_BYTES: Final = 256 * 1024
 """An event with a longer body is not kept in memory once it is committed, and leaves in slices."""
+_TEXTS: Final = frozenset((TextDelta, ThoughtDelta, MessageAdded, ThoughtAdded))
+TEXT_KEPT_BYTES: Final = 4 * 1024
+"""A shorter text is kept beside the body that it is in."""
 KEPT_FRAME_BYTES: Final = 16 * 1024
 """A longer frame is made anew for each reader."""
 
@@ -397,12 +402,14 @@ class Event:
     clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once, whoever reads them.
     """
 
-    __slots__ = ("_body", "_frame", "at", "data", "seq")
+    __slots__ = ("__weakref__", "_body", "_data", "_frame", "at", "kind", "seq")
 
     def __init__(self, seq: int, at: int, data: EventData, *, body: bytes | None = None) -> None:
         self.seq = seq
         self.at = at
-        self.data = data
+        self.kind = type(data)
+        """Of the data."""
+        self._data: EventData | None = data
         self._body = body
         self._frame: bytes | None = None
 
@@ -413,8 +420,19 @@ class Event:
         """
         event = cls(seq, at, data)
         if isinstance(data, _CARRIES_RAW):
-            event.data = _decode(event.body)
+            event._data = _decode(event.body)
         return event
+
+    @property
+    def data(self) -> EventData:
+        """What it says."""
+        data = self._data  # once: another thread may look while it is slimmed
+        return _decode(self.body) if data is None else data
+
+    def slim(self) -> None:
+        """Keeps a long text once: as the body, from which the data is read again if somebody asks."""
+        if self.kind in _TEXTS and len(self.body) > TEXT_KEPT_BYTES:
+            self._data = None
 
     @classmethod
     def stored(cls, seq: int, at: int, body: bytes) -> Event:
@@ -423,7 +441,7 @@ class Event:
 
     @property
     def type(self) -> str:
-        tag = self.data.__struct_config__.tag
+        tag = self.kind.__struct_config__.tag
         assert isinstance(tag, str)  # noqa: S101 - every Struct above has one; this tells the type checker
         return tag
 
@@ -431,7 +449,7 @@ class Event:
     def body(self) -> bytes:
         """`{"type": …, …}` as JSON, as it is stored."""
         if self._body is None:
-            self._body = _encode(self.data)
+            self._body = _encode(self._data)
         return self._body
 
     @property
@@ -497,25 +515,6 @@ def at_most(events: list[Event], max_bytes: int) -> list[Event]:
     return events
 
 
-def in_one_line(json: bytes) -> bytes:
-    """JSON that is framed by lines, with what Unicode counts as their ends escaped: U+2028, U+2029, U+0085.
-
-    Clients that split text into lines by Unicode's rules would cut a value in two.
-    """
-    if json.isascii():
-        return json
-    for raw, escape in _LINE_ENDS:
-        json = json.replace(raw, escape)
-    return json
-
-
-_LINE_ENDS: Final = (
-    ("\u2028".encode(), b"\\u2028"),
-    ("\u2029".encode(), b"\\u2029"),
-    ("\u0085".encode(), b"\\u0085"),
-)
-
-
 def iso(milliseconds: int) -> str:
     """Milliseconds since 1970 as ISO 8601 in UTC with milliseconds: 2026-01-31T09:30:00.000Z."""
     seconds, rest = divmod(milliseconds, 1000)
@@ -547,6 +546,8 @@ def merged(events: list[Event]) -> list[Event]:
 
 
 def _delta_of(event: Event) -> str | None:
+    if event.kind is not TextDelta and event.kind is not ThoughtDelta:
+        return None
     match event.data:
         case TextDelta(message_id=delta_of) | ThoughtDelta(thought_id=delta_of):
             return delta_of

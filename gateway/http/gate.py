@@ -491,8 +491,11 @@ def principal_from(
 
 
 def is_subject(text: str) -> bool:
-    """Whether somebody may be called so: short, printable, and not as visitors are."""
-    return 0 < len(text) <= SUBJECT_CHARACTERS and text.isprintable() and not text.startswith(VISITOR_MARK)
+    """Whether somebody may be called so: short, printable, whole (two broken names read alike), and not as
+    visitors are.
+    """
+    is_whole = text.isprintable() and "\ufffd" not in text
+    return 0 < len(text) <= SUBJECT_CHARACTERS and is_whole and not text.startswith(VISITOR_MARK)
 
 
 def _scopes(claim: Any, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -500,7 +503,7 @@ def _scopes(claim: Any, default: tuple[str, ...]) -> tuple[str, ...]:
     if claim is None:
         return default
     words = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
-    return tuple(word for word in words if word in ALL_SCOPES)
+    return tuple(word for word in words if isinstance(word, str) and word in ALL_SCOPES)
 
 
 def bearer(connection: HTTPConnection) -> str | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.server.refusals import BROKEN, body_and_headers
 
+SHARED_BYTES: Final = 4 * 1024
+"""A longer piece of a response is handed on as it is; a shorter one is cheaper to copy into its chunk."""
+
 
 class Cycle(RequestResponseCycle):
-    """uvicorn's, with three habits more."""
+    """uvicorn's, with four habits more."""
 
     async def send(self, message: Any) -> None:
         """A response that begins before its request has ended closes the connection; one to HEAD is over with
@@ -23,9 +26,27 @@ class Cycle(RequestResponseCycle):
             return
         if not self.response_started and self.more_body:
             self.keep_alive = False
+        if self._is_piece(message):
+            await self._send_piece(message["body"])
+            return
         await super().send(message)
         if is_head and not self.disconnected and not self.response_complete:
             await super().send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _is_piece(self, message: Any) -> bool:
+        """Whether it is a long piece, of which others follow, of a response that is sent in chunks."""
+        is_body = message["type"] == "http.response.body" and message.get("more_body", False)
+        is_chunked = bool(self.response_started and self.chunked_encoding and not self.response_complete)
+        return is_body and is_chunked and len(message.get("body", b"")) >= SHARED_BYTES
+
+    async def _send_piece(self, body: bytes) -> None:
+        """As a chunk, without the copy that uvicorn makes: readers that do not read may hold one piece
+        together.
+        """
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if not self.disconnected:
+            self.transport.writelines((b"%x\r\n" % len(body), body, b"\r\n"))
 
     async def send_500_response(self) -> None:
         """Words instead of an empty page."""
@@ -37,9 +58,10 @@ class Cycle(RequestResponseCycle):
 class Outlet:
     """The transport as a cycle sees it: closing it lets the client finish its sentence."""
 
-    __slots__ = ("close", "is_closing", "write")
+    __slots__ = ("close", "is_closing", "write", "writelines")
 
     def __init__(self, transport: asyncio.Transport, *, finish: Callable[[], None]) -> None:
         self.write = transport.write
+        self.writelines = transport.writelines
         self.is_closing = transport.is_closing
         self.close = finish

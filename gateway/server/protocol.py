@@ -8,7 +8,7 @@ Guarantees, whatever arrives on the socket:
 - Every refusal is the gateway's own JSON error, comes after the answers that were due before it, and reaches
   the client: the connection lingers for a moment instead of being reset over what is still arriving.
 - A reader is cut when it takes nothing for the stall deadline, never because it is slow; what it has not
-  taken is bounded, since a response waits above 64 KiB.
+  taken is bounded, since a response waits above 16 KiB.
 - An address holds only its share of the connections; one more is told 503, and nobody else notices.
 - Below `/ws/` a connection may become a WebSocket (sockets.py), nowhere else. Other offers to
   upgrade are ignored, as HTTP allows (RFC 9110, 7.8): the request is answered as if it made none.
@@ -62,8 +62,10 @@ BODY_GRACE_SECONDS: Final = 1.0
 PIPELINED_REQUESTS: Final = 64
 PIPELINED_UNPAUSED: Final = 8
 """Behind so few, reading goes on: who does not read does not see that the client has left."""
-WRITE_BUFFER_BYTES: Final = 64 * 1024
-"""A response waits while more than this is unsent; with the slice in hand it stays below 128 KiB."""
+WRITE_BUFFER_BYTES: Final = 16 * 1024
+"""A response waits while more than this is unsent, beside what the kernel keeps; with the slice that was
+given to it and the one in hand it stays below 96 KiB.
+"""
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 16 * 1024 * 1024
 HALF_CLOSED_SECONDS: Final = 5.0

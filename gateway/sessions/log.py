@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import functools
 import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakValueDictionary
 
 from msgspec import Raw, Struct
 
@@ -35,10 +37,9 @@ RESERVE_AHEAD: Final = 10_000
 RESERVE_LOW_WATER: Final = 5_000
 RESERVE_RETRY_SECONDS: Final = 0.5
 """How often numbers are asked for again while the store cannot write."""
-SHARED_PAGE_BYTES: Final = 1024 * 1024
-SHARED_PAGE_SECONDS: Final = 5.0
-"""A page that holds something large is kept so long, because its readers hold what they could not send
-yet.
+SHARED_SECONDS: Final = 1.0
+"""What one reader was given of a log is kept so long for others at the same place, and what was read ahead
+for the reader itself.
 """
 PAGE_EVENTS: Final = 2_000
 """Events read from the store at a time."""
@@ -58,6 +59,27 @@ class _Entry(Struct):
 
     seq: int
     is_rejectable: bool
+
+
+class Shared:
+    """What is made of the same events more than once within a short time exists once."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int], tuple[list[Event], tuple[bytes, ...]]] = {}
+
+    def get(self, events: list[Event], make: Callable[[list[Event]], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+        """What `make` makes of them, or made of them a moment ago."""
+        key = (events[0].seq, events[-1].seq)
+        known = self._made.get(key)
+        if known is not None and known[0] == events:
+            return known[1]
+        made = make(events)
+        if known is None:
+            asyncio.get_running_loop().call_later(SHARED_SECONDS, self._made.pop, key, None)
+        self._made[key] = (events, made)
+        return made
 
 
 class EventLog(Sink):
@@ -110,7 +132,12 @@ class EventLog(Sink):
         self._is_heavy = False
         """Whether the tail holds a large event, which leaves as soon as it is committed."""
         self._last_at = 0
-        self._pages: dict[tuple[int, int], list[Event]] = {}
+        self.shared = Shared()
+        """What readers at one place make of the same events."""
+        self._large: WeakValueDictionary[int, Event] = WeakValueDictionary()
+        """Large events that a reader still holds, by the cursor below: no reader gets a copy of its own."""
+        self._pages: dict[int, asyncio.Future[list[Event]]] = {}
+        """What was read, or is being read, from the store, by the cursor below it."""
         self._gaps: tuple[tuple[int, int], ...] = ()
         self._held: deque[_Entry] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -174,7 +201,7 @@ class EventLog(Sink):
     def _part(self) -> None:
         """A log and its session hold each other; once nothing can happen any more, they do not."""
         if self._is_closed and self.is_settled:
-            self._on_visible = self._on_refused = _nothing
+            self._on_visible = self._on_refused = self._on_spoiled = _nothing
 
     @property
     def is_closed(self) -> bool:
@@ -331,6 +358,7 @@ class EventLog(Sink):
         for event in self._tail[start:stop]:
             self._visible = event.seq
             self._on_visible(event)
+            event.slim()
         self._trim()
         self._ring()
 
@@ -391,32 +419,51 @@ class EventLog(Sink):
 
     # -- reading ----------------------------------------------------------------------------------------
 
-    async def read(self, after: int, *, max_bytes: int) -> Page:
+    async def read(self, after: int, *, max_bytes: int, ahead_bytes: int = 0) -> Page:
         """The next visible events above a cursor, at most about `max_bytes` of them; empty where there are
-        none yet.
+        none yet. Of a store, `ahead_bytes` are read at once, and kept for a moment.
         """
         if self._is_lost(after):
             return Page([], is_gap=True)
-        if after >= self._floor:
-            start = bisect.bisect_right(self._seqs, after)
-            stop = bisect.bisect_right(self._seqs, self._visible)
-            return Page(at_most(self._tail[start:stop], max_bytes))
-        if after < await self._store.oldest_seq(self.key):
-            return Page([], is_gap=True)
-        limit = min(PAGE_EVENTS, max_bytes // EVENT_OVERHEAD_BYTES + 1)
-        events = await self._stored(after, limit, max_bytes)
-        return Page([event for event in events if event.seq <= self._visible])
+        if (large := self._large.get(after)) is not None:
+            return Page([large])
+        if after not in self._pages:
+            if after >= self._floor:
+                start = bisect.bisect_right(self._seqs, after)
+                stop = bisect.bisect_right(self._seqs, self._visible)
+                return Page(at_most(self._tail[start:stop], max_bytes))
+            if after < await self._store.oldest_seq(self.key):
+                return Page([], is_gap=True)
+        events = await self._stored(after, max(max_bytes, ahead_bytes))
+        due = at_most(events, max_bytes)
+        if len(due) < len(events) and due[-1].seq not in self._pages:
+            self._keep(due[-1].seq, _done(events[len(due) :]))
+        seen = [event for event in due if event.seq <= self._visible]
+        if seen and seen[0].is_large:
+            self._large[after] = seen[0]
+        return Page(seen)
 
-    async def _stored(self, after: int, limit: int, max_bytes: int) -> list[Event]:
+    async def _stored(self, after: int, max_bytes: int) -> list[Event]:
         """A page of the store; readers who come to the same place within a short time hold one copy of it."""
-        kept = self._pages.get((after, limit))
-        if kept is not None:
-            return kept
-        events = await self._store.read_events(self.key, after=after, limit=limit, max_bytes=max_bytes)
-        if sum(event.size_bytes for event in events) >= SHARED_PAGE_BYTES:
-            events = self._pages.setdefault((after, limit), events)
-            asyncio.get_running_loop().call_later(SHARED_PAGE_SECONDS, self._pages.pop, (after, limit), None)
-        return events
+        kept = self._pages.get(after)
+        if kept is None:
+            limit = min(PAGE_EVENTS, max_bytes // EVENT_OVERHEAD_BYTES + 1)
+            kept = asyncio.create_task(self._read_store(after, limit, max_bytes), name=f"read {self.key}")
+            self._keep(after, kept)
+        return await asyncio.shield(kept)
+
+    async def _read_store(self, after: int, limit: int, max_bytes: int) -> list[Event]:
+        return await self._store.read_events(self.key, after=after, limit=limit, max_bytes=max_bytes)
+
+    def _keep(self, after: int, page: asyncio.Future[list[Event]]) -> None:
+        self._pages[after] = page
+        page.add_done_callback(functools.partial(self._keep_for_a_moment, after))
+
+    def _keep_for_a_moment(self, after: int, page: asyncio.Future[list[Event]]) -> None:
+        if page.cancelled() or page.exception() is not None or not page.result():
+            self._pages.pop(after, None)
+        else:
+            asyncio.get_running_loop().call_later(SHARED_SECONDS, self._pages.pop, after, None)
 
     async def value(self, place: Elsewhere) -> bytes:
         """JSON that the fold does not keep; `null` if it is not to be had any more."""
@@ -459,6 +506,12 @@ class EventLog(Sink):
                 if seq <= self._settled and not future.done():
                     future.set_result(None)
             self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
+
+
+def _done(events: list[Event]) -> asyncio.Future[list[Event]]:
+    future: asyncio.Future[list[Event]] = asyncio.get_running_loop().create_future()
+    future.set_result(events)
+    return future
 
 
 def _nothing(*_: object) -> None:

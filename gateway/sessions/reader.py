@@ -25,9 +25,9 @@ KEPT_STATE_SECONDS: Final = 2.0
 """A State longer than that is kept so long for the next who ask."""
 
 
-class Events(Struct, frozen=True):
-    """What comes next; empty for readers who only ask where the log is. The list is emptied when the reader
-    asks for more: who waits holds no event.
+class Events(Struct):
+    """What comes next; empty for readers who only ask where the log is, and from the moment in which the
+    reader asks for more: who waits holds no event.
     """
 
     events: list[Event]
@@ -118,24 +118,27 @@ async def follow(
     cursor: int,
     *,
     page_bytes: int = PAGE_BYTES,
+    ahead_bytes: int = 0,
     beat_seconds: float | None = None,
     through: int | None = None,
 ) -> AsyncIterator[Item]:
     """What is visible of a log after a cursor, until the log is closed and was read to its end.
 
     `beat_seconds` without news bring a Beat. `through`: up to this number, and without waiting.
+    `ahead_bytes`: so much is read of the store at once.
     """
     log = source.log
     while through is None or cursor < through:
-        page = await log.read(cursor, max_bytes=page_bytes)
+        page = await log.read(cursor, max_bytes=page_bytes, ahead_bytes=ahead_bytes)
         if page.is_gap:
             cursor = log.visible_seq
             yield Gap(cursor)
         elif events := _up_to(through, page.events):
-            del page
             cursor = events[-1].seq
-            yield Events(events, cursor)
-            events.clear()
+            due = Events(events, cursor)
+            del page, events
+            yield due
+            due.events = []
         elif log.is_closed or through is not None:
             return
         elif not await log.wait(cursor, seconds=beat_seconds):

@@ -54,6 +54,9 @@ FAILED_WORDS: Final = (
 )
 
 
+_DID_TOO_MUCH: Final = (WorkerEnd.LIMIT_EXCEEDED, WorkerEnd.WIRE_ERROR)
+
+
 class McpServer(msgspec.Struct, frozen=True):
     """An MCP server that somebody added to a session."""
 
@@ -192,6 +195,7 @@ class Session:
         self.log.begin_above(above)
         await self.log.load()
         self.fold.session_id = self.session_id  # of an adopted session it may be another
+        self._end_lost_permissions()
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._is_loaded = True
@@ -200,6 +204,14 @@ class Session:
         self._turns.restore()
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
+
+    def _end_lost_permissions(self) -> None:
+        """The agent that asked is gone with the gateway: nobody waits for these answers any more."""
+        answers = [
+            ev.PermissionAnswered(permission_id, "cancelled") for permission_id in self.fold.permissions
+        ]
+        if answers:
+            self.log.append(*answers, durable=True)
 
     def _end_lost_turn(self, turn_id: str) -> None:
         """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
@@ -248,6 +260,8 @@ class Session:
         """One worker's life, from spawn to receipt."""
         seat, turns, services = self._seat, self._turns, self._services
         end, message = await seat.occupy(self, self._serve)
+        if turns.current is None:
+            self._say_why_ended(end, message)
         turns.cut(end, message)
         receipt = await self._stop_worker()
         if turns.current is None:  # else a turn came meanwhile, and takes the place over
@@ -271,6 +285,12 @@ class Session:
         if turns.current is None:
             await self._compact()
         services.trimmer.soon()
+
+    def _say_why_ended(self, end: WorkerEnd, message: str | None) -> None:
+        """Says in the conversation why an agent was ended that did too much while it had no turn."""
+        if message and end in _DID_TOO_MUCH:
+            said = ev.MessageAdded(f"e{self.log.last_seq + 1}", "system", message)
+            self.log.append(said, durable=True)
 
     async def _serve(self, host: WorkerHost, peer: AgentPeer, started: ev.AgentStarted) -> None:
         """Runs turns until it is asked to park or close, or the agent is gone (WorkerFailed)."""

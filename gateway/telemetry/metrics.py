@@ -33,8 +33,9 @@ STOP_REASONS: Final = frozenset(
     {"end_turn", "max_tokens", "max_turn_requests", "refusal", "cancelled", "error"}
 )
 """ACP's, and ours for a turn that failed."""
-Source = Literal["agent", "model"]
-"""Whose words are read: agents over ACP, the model's endpoint."""
+Source = Literal["agent", "model", "mcp", "issuer"]
+"""Whose words are read: agents over ACP, the model's endpoint, MCP servers of sessions, who signs tokens and
+signs people in."""
 _MILLISECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TURNS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)

@@ -7,6 +7,7 @@ Bounded: an hour of a busy gateway costs no more memory than its last five minut
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -33,8 +34,8 @@ class Recent:
         self._entries: deque[_Entry] = deque(maxlen=KEPT)
 
     def note(self, value: float, tenant: str = "") -> None:
-        """One more."""
-        self._entries.append(_Entry(self._monotonic(), value, tenant))
+        """Counts one, and forgets what is too old: nobody may ever read the others."""
+        self._kept().append(_Entry(self._monotonic(), value, sys.intern(tenant)))
 
     def per_minute(self) -> float:
         """The sum of the values (how many, where each is 1) a minute, over the window or what of it was

@@ -257,6 +257,11 @@ class ForkServerLink:
         """Those that it has."""
         return list(self._workers.values())
 
+    @property
+    def shares_network(self) -> bool:
+        """Whether any worker shares the machine's network; asked for each connection, so no list is made."""
+        return any(worker.request.sandbox.network == "shared" for worker in self._workers.values())
+
     def spawn(self, order: Spawn, new: ForkWorker, fds: tuple[int, ...]) -> None:
         """Sends an order with its descriptors, which are closed here in any case."""
         if self._channel is None:  # lost already, and nobody would tell the worker again

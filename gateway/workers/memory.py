@@ -112,20 +112,32 @@ def return_large_blocks() -> None:
 
 
 class Trimmer:
-    """Gives back what was freed in small pieces: soon after it is asked, once however often that is."""
+    """Gives back what was freed in small pieces: soon after it is asked, once however often that is, and
+    some seconds later again, since what a session held is freed bit by bit.
+    """
 
-    def __init__(self, *, seconds: float = 1.0) -> None:
+    def __init__(self, *, seconds: float = 1.0, again: int = 3) -> None:
         self._seconds = seconds
+        self._again = again
+        self._left = 0
+        """How often it is done still."""
         self._timer: asyncio.TimerHandle | None = None
 
     def soon(self) -> None:
         """Something large was freed, or will be in a moment."""
+        self._left = 1 + self._again
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._begin)
+            self._arm()
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._begin)
 
     def _begin(self) -> None:
         self._timer = None
+        self._left -= 1
         asyncio.get_running_loop().run_in_executor(None, _trim)
+        if self._left:
+            self._arm()
 
     def close(self) -> None:
         if self._timer is not None:

@@ -29,7 +29,7 @@ from typing import Any, Final, Literal, Protocol
 from gateway.config.addresses import is_within
 from gateway.config.tables import Config
 from gateway.workers.forks import ForkWorker
-from gateway.workers.holders import Holders, children_of, descends, holds, parent_of
+from gateway.workers.holders import Holders, children_of, descends, find_all, holds, parent_of
 from gateway.workers.sockdiag import Address, Peer, SockDiag
 from worker.spec import Counting
 
@@ -97,6 +97,10 @@ class Family(Protocol):
         """Every worker there is."""
 
     @property
+    def shares_network(self) -> bool:
+        """Whether any worker shares the machine's network."""
+
+    @property
     def group_ids(self) -> set[int]:
         """The control groups of version 2 of all workers of which something may live."""
 
@@ -155,6 +159,7 @@ class PeerIdentity:
         if self._searching is not None:
             self._searching.cancel()
             await asyncio.wait([self._searching])
+        self._holders.close()
         if self._diag is not None:
             self._diag.close()
             self._diag = None
@@ -274,10 +279,10 @@ class PeerIdentity:
         """Whether anything that the fork server started could connect: a worker that shares the network, or
         what is left of one.
         """
-        workers = self._family.workers
-        if any(worker.request.sandbox.network == "shared" for worker in workers):
+        if self._family.shares_network:
             return True
-        return not {worker.pid for worker in workers}.issuperset(children_of(server) if server else ())
+        workers = {worker.pid for worker in self._family.workers}
+        return not workers.issuperset(children_of(server) if server else ())
 
     def _is_of_another_group(self, found: Peer, server: int) -> bool:
         """Whether the socket was made in another control group of version 2 than workers are in, who have
@@ -299,11 +304,13 @@ class PeerIdentity:
     async def _search(self) -> None:
         while self._wanted:
             wanted, self._wanted = self._wanted, {}
-            found: set[int] = set()
+            found: dict[int, int] = {}
             began = time.monotonic()
             try:
                 server = self._family.server_pid
-                found = await asyncio.to_thread(self._holders.find_all, list(wanted), ancestor=server)
+                found = await asyncio.to_thread(find_all, list(wanted), ancestor=server)
+                for pid in set(found.values()):
+                    self._holders.remember(pid, ancestor=server)
             except OSError as error:
                 log.error("the processes of this machine could not be looked at: %s", error)
             finally:

@@ -10,6 +10,7 @@ and not in a circle; limits that the kernel does not hold are watched (`gateway.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 READY_SECONDS: Final = 30
 """Loading and warming up takes a tenth of a second; a machine that starts everything at once takes longer."""
 PROBE_SECONDS: Final = 20
+RESTART_SECONDS: Final = 10.0
+"""How long an order waits for a fork server that is being started again."""
 RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 60.0
 """A fork server that dies so often in so short a time is not started again before the window has passed."""
@@ -67,6 +70,9 @@ class WalledSpawner:
         self._tasks = tasks or BackgroundTasks()
         self._watchdog = Watchdog(lambda: self.workers)
         self._deaths: deque[float] = deque(maxlen=RESTARTS)
+        self._next_start = 0.0
+        self._started = asyncio.Event()
+        """Set when the next server is ready, and then replaced."""
         self._ids = itertools.count(1)
         is_off = workers.cgroups == "off"
         self._groups_name = "" if is_off else f"agent-gateway-{os.getpid()}-{secrets.token_hex(4)}"
@@ -106,6 +112,8 @@ class WalledSpawner:
         ready = await asyncio.wait_for(asyncio.shield(link.ready), READY_SECONDS)
         log.info("fork server %d is ready: %d objects shared", ready.pid, ready.frozen_objects)
         self.counting = ready.counting
+        self._started.set()
+        self._started = asyncio.Event()
         self._on_server(link.pid, ready.counting)
         if ready.counting.swept:
             log.warning("removed %d empty control groups that killed gateways left", ready.counting.swept)
@@ -120,7 +128,9 @@ class WalledSpawner:
                 self._link = None
             log.error("the fork server was lost, and its workers with it; it is started again")
             self._deaths.append(time.monotonic())
-            await asyncio.sleep(self._pause())
+            pause = self._pause()
+            self._next_start = time.monotonic() + pause
+            await asyncio.sleep(pause)
             try:
                 await self._start()
             except (StartFailed, OSError, TimeoutError) as error:
@@ -151,6 +161,11 @@ class WalledSpawner:
         return self._link.workers if self._link is not None else []
 
     @property
+    def shares_network(self) -> bool:
+        """Whether any worker shares the machine's network."""
+        return self._link is not None and self._link.shares_network
+
+    @property
     def group_ids(self) -> set[int]:
         """The control groups of version 2 of all workers of which something may live."""
         return self._link.group_ids if self._link is not None else set()
@@ -161,12 +176,30 @@ class WalledSpawner:
         return await self._spawn(msgspec.structs.replace(request, sandbox=sandbox))
 
     async def _spawn(self, request: SpawnRequest) -> ForkWorker:
-        link = self._link
-        if link is None or link.lost.done():
-            raise StartFailed("The fork server is down; it is started again in a moment.")
-        await asyncio.shield(link.ready)
+        """A worker; tried again, once, if the server was lost before it said that the worker has started."""
         if len(spec.encode(request)) > spec.REQUEST_BYTES:
             raise StartFailed("The agent's environment is too large.")
+        link = await self._ready_link()
+        try:
+            return await self._spawn_from(link, request)
+        except StartFailed:
+            if not link.lost.done():
+                raise
+        return await self._spawn_from(await self._ready_link(), request)
+
+    async def _ready_link(self) -> ForkServerLink:
+        """The link to a server that takes orders; one that is being started is waited for, some seconds.
+        Raises StartFailed.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESTART_SECONDS):
+                while not self.is_ready and self._next_start - time.monotonic() < RESTART_SECONDS:
+                    await self._started.wait()
+        if self._link is None or not self.is_ready:
+            raise StartFailed("The fork server is down and could not be started again yet; try again later.")
+        return self._link
+
+    async def _spawn_from(self, link: ForkServerLink, request: SpawnRequest) -> ForkWorker:
         order = Spawn(
             id=next(self._ids),
             profile=request.sandbox.profile,

@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 pytestmark = SHARED
@@ -144,7 +145,7 @@ async def test_a_client_with_an_id_works(gateway: RunningGateway) -> None:
 
 
 async def test_a_client_that_knows_no_ids_works(tmp_path: Any) -> None:
-    async with running_gateway(tmp_path) as running:
+    async with gateway_inside(tmp_path) as running:
         async with OriginalClient(running.url).connected() as client:
             await a_visit(client)
             assert await running.count() == 1, "one page, one session"

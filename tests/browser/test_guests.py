@@ -206,12 +206,12 @@ async def test_a_guest_continues_in_another_browser_once(guests: RunningGateway,
     await expect_answer(new, "made in the new one")
     await choose(old, "handover")
     dialog = old.get_by_role("dialog", name="Continue in another browser")
-    await expect(dialog).to_contain_text("Good until")
+    await expect(dialog).to_contain_text("Valid until")
     url = await dialog.get_by_label("Link", exact=True).input_value()
 
     await new.goto(url)
     asked = new.get_by_role("dialog", name="Continue here?")
-    await expect(asked).to_contain_text("comes along")
+    await expect(asked).to_contain_text("are kept")
     assert "handover" not in new.url
     await asked.get_by_role("button", name="Cancel").click()
     await expect(new.get_by_test_id("session-item")).to_have_count(1)
@@ -226,5 +226,5 @@ async def test_a_guest_continues_in_another_browser_once(guests: RunningGateway,
 
     late = await open_page(url)
     await late.get_by_test_id("claim").click()
-    await expect(late.get_by_test_id("claim-error")).to_contain_text("used already")
+    await expect(late.get_by_test_id("claim-error")).to_contain_text("already used")
     await expect(late.get_by_test_id("claim-error")).to_have_role("alert")

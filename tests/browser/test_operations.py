@@ -128,7 +128,7 @@ async def test_the_chat_page_loads_nothing_of_it(gateway: RunningGateway, open_p
     assert not [url for url in loaded if "Operations" in url or "/api/admin" in url]
     await page.get_by_test_id("active-count").click()
     await expect(page.get_by_test_id("figures")).to_be_visible()
-    await page.get_by_role("link", name="To the chat").click()
+    await page.get_by_role("link", name="Back to the chat").click()
     await expect(page.get_by_test_id("composer")).to_be_visible()
 
 
@@ -137,6 +137,6 @@ async def test_a_drain_is_confirmed_and_the_gateway_ends(tmp_path: pathlib.Path,
         page = await open_page(address(own))
         await page.get_by_test_id("drain").click()
         await page.get_by_test_id("ops-confirm").click()
-        await expect(page.get_by_test_id("ops-toast")).to_contain_text("drains")
+        await expect(page.get_by_test_id("ops-toast")).to_contain_text("is draining")
         assert await asyncio.wait_for(own.process.wait(), 20) == 0
         await expect(page.get_by_test_id("ops-error")).to_contain_text("cannot be reached")

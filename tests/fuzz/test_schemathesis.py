@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from tests.gateways import RunningGateway
-from tests.shared import SHARED, shared_gateway
+from tests.shared import SHARED, crowding, shared_gateway
 
 pytestmark = [SHARED, pytest.mark.timeout(3600)]
 
@@ -66,4 +66,4 @@ async def test_every_operation_holds_what_its_description_says(
     assert "Traceback" not in gateway.log()
     began = time.monotonic()
     assert (await gateway.get("/api/sessions/count"))["active_sessions"] > 0, "something was accepted"
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1 * crowding()

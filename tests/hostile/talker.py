@@ -1,4 +1,6 @@
-"""An ACP agent that says too much: the prompt names what (`KIND COUNT MEGABYTES`). Standard library only."""
+"""An ACP agent that says too much: the prompt names what (`KIND COUNT MEGABYTES`, and `after` if the
+turn is to be over before). Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -104,10 +106,13 @@ def main() -> None:
             case "session/new":
                 respond(message["id"], {"sessionId": "s"})
             case "session/prompt":
-                kind, count, megabytes = message["params"]["prompt"][-1]["text"].split()
+                kind, count, megabytes, *after = message["params"]["prompt"][-1]["text"].split()
+                if after:
+                    respond(message["id"], {"stopReason": "end_turn"})
                 for said in lines(kind, int(count), round(float(megabytes) * MEGABYTE)):
                     write(said)
-                respond(message["id"], {"stopReason": "end_turn"})
+                if not after:
+                    respond(message["id"], {"stopReason": "end_turn"})
 
 
 main()

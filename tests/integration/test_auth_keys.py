@@ -8,7 +8,8 @@ import aiohttp
 import pytest
 
 from gateway.client import Refused
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import open_stream
 
@@ -217,7 +218,7 @@ async def test_an_idempotency_key_of_somebody_else_is_just_a_key(gateway: Runnin
 
 
 async def test_nobody_signs_in_with_a_wrong_key_and_trying_on_is_429(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config=CONFIG) as own:
+    async with gateway_inside(tmp_path, config=CONFIG) as own:
         statuses = []
         for _ in range(40):
             async with own.http.post("/api/auth/sign-in", json={"key": "agw_nothing"}) as answer:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.issuer import CLIENT, SECRET, Issuer, running_issuer
 from tests.shared import ask
 
@@ -46,7 +47,7 @@ async def gateway(tmp_path: pathlib.Path, issuer: Issuer) -> AsyncIterator[Runni
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps(issuer.jwks()))
     more = 'tenant_claim = "org"\nscopes_claim = "scope"\nsubject_claim = "email"'
-    async with running_gateway(tmp_path, config=jwt_config(keys, more=more)) as running:
+    async with gateway_inside(tmp_path, config=jwt_config(keys, more=more)) as running:
         yield running
 
 
@@ -136,7 +137,7 @@ async def test_keys_of_a_url_are_kept_and_asked_for_again(tmp_path: pathlib.Path
         config = jwt_config(tmp_path / "none", issuer=issuer.url).replace(
             f'jwks_file = "{tmp_path / "none"}"', f'jwks_url = "{issuer.url}/keys"'
         )
-        async with running_gateway(tmp_path, config=config) as gateway:
+        async with gateway_inside(tmp_path, config=config) as gateway:
             for number in range(5):
                 assert (await _me(gateway, issuer.token(f"user-{number}"))).status == 200
             assert issuer.asked["keys"] == 1
@@ -176,9 +177,9 @@ async def with_sign_in(
         yield running
 
 
-async def _signed_in(browser: Any, *, after: str = "/") -> Any:
+async def _signed_in(browser: Any, *, after: str = "/", **query: str) -> Any:
     """Follows the redirects of a sign-in as a browser does; the last answer."""
-    start = await ask(browser, "GET", "/api/auth/oidc/start", params={"next": after})
+    start = await ask(browser, "GET", "/api/auth/oidc/start", params={"next": after, **query})
     assert start.status == 302
     async with browser.get(start.headers["Location"], allow_redirects=False) as answer:
         back = answer.headers["Location"]
@@ -207,6 +208,42 @@ async def test_somebody_signs_in_and_brings_their_sessions(
         assert (await ask(browser, "POST", "/api/auth/sign-out", {"everywhere": True})).status == 204
         assert (await ask(other, "GET", "/api/me")).body["kind"] == "visitor"
     assert SECRET not in gateway.log()
+
+
+async def test_links_are_kept_through_the_provider_by_choice_alone(
+    with_sign_in: RunningGateway, provider: Issuer
+) -> None:
+    gateway, origin = with_sign_in, {"Origin": with_sign_in.url}
+    choices = {"true": 200, "1": 200, "True": 200, "false": 404, "0": 404, "": 404, "yes": 404, None: 404}
+    for number, (choice, status) in enumerate(choices.items()):
+        provider.user = f"user-{number}"
+        async with gateway.caller(**origin) as browser, gateway.caller() as reader:
+            said = {"session_id": "mine", "message": "/echo before"}
+            assert (await ask(browser, "POST", "/api/chat?wait=20", said)).status == 200
+            share = (await ask(browser, "POST", "/api/sessions/mine/shares", {})).body
+            shared = f"/api/shared/{share['token']}"
+            assert (await ask(reader, "GET", shared)).status == 200
+            query = {} if choice is None else {"keep_shares": choice}
+            assert (await _signed_in(browser, **query)).status == 302
+            assert (await ask(browser, "GET", "/api/me")).body["subject"] == provider.user
+            assert (await ask(reader, "GET", shared)).status == status, choice
+            listed = (await ask(browser, "GET", "/api/sessions/mine/shares")).body["shares"]
+            assert [one["share_id"] for one in listed] == [share["share_id"]] * (status == 200), choice
+
+
+async def test_the_callback_cannot_choose_to_keep_links(
+    with_sign_in: RunningGateway, provider: Issuer
+) -> None:
+    gateway = with_sign_in
+    async with gateway.caller(Origin=gateway.url) as browser, gateway.caller() as reader:
+        said = {"session_id": "mine", "message": "/echo before"}
+        assert (await ask(browser, "POST", "/api/chat?wait=20", said)).status == 200
+        share = (await ask(browser, "POST", "/api/sessions/mine/shares", {})).body
+        start = await ask(browser, "GET", "/api/auth/oidc/start")
+        async with browser.get(start.headers["Location"], allow_redirects=False) as answer:
+            back = answer.headers["Location"]
+        assert (await ask(browser, "GET", f"{back}&keep_shares=true")).status == 302
+        assert (await ask(reader, "GET", f"/api/shared/{share['token']}")).status == 404
 
 
 async def test_a_sign_in_leads_to_no_other_site(with_sign_in: RunningGateway) -> None:
@@ -264,7 +301,7 @@ async def test_an_answer_for_another_sign_in_is_refused(
 
 async def test_a_provider_that_is_not_there_is_said(tmp_path: pathlib.Path) -> None:
     config = OIDC.format(issuer="http://127.0.0.1:9", secret="/nowhere", port=0)
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         answer = await ask(gateway.http, "GET", "/api/auth/oidc/start")
         assert (answer.status, answer.code) == (401, "sign_in_failed")
         assert "does not answer" in answer.body["error"]["message"]

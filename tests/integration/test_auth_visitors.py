@@ -7,11 +7,16 @@ import pathlib
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
+import pytest
+
+from gateway.api import stream
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 
 pytestmark = SHARED
 
+DAY_SECONDS = 86_400
 SHOP = "https://shop.example"
 CONFIG = f"""
 [auth]
@@ -50,7 +55,7 @@ async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(gateway: Ru
 
 async def test_behind_https_the_cookie_is_kept_to_it(tmp_path: pathlib.Path) -> None:
     config = CONFIG + '[server]\npublic_url = "https://chat.example"\n'
-    async with running_gateway(tmp_path, config=config) as own:
+    async with gateway_inside(tmp_path, config=config) as own:
         answer = await ask(own.http, "GET", "/api/me", headers={"Host": "chat.example"})
         assert answer.status == 200
         assert answer.headers["Set-Cookie"].endswith("; Secure")
@@ -157,18 +162,21 @@ async def test_signing_in_adopts_what_the_visitor_made_also_where_an_id_is_taken
         assert kept[-1]["content"] == "zoes"
 
 
-async def test_an_operator_ends_what_browsers_hold(gateway: RunningGateway) -> None:
+async def test_an_operator_ends_what_browsers_hold(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.1)
     origin = {"Origin": gateway.url}
     async with gateway.caller(**origin) as browser:
         me = (await ask(browser, "GET", "/api/me")).body
         await ask(browser, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "/echo x"})
-        stream = await browser.get("/api/chat/stream?session_id=s")
+        held = await browser.get("/api/chat/stream?session_id=s")
         admin = await gateway.mint("admin", scopes=("admin",))
         async with gateway.caller(admin) as caller:
             body = {"tenant": me["tenant"], "subject": me["subject"]}
             assert (await ask(caller, "POST", "/api/admin/revoke", body)).status == 200
         async with asyncio.timeout(15):
-            await stream.read()  # it ends with the next heartbeat at the latest
+            await held.read()  # it ends with the next heartbeat at the latest
         assert (await ask(browser, "GET", "/api/me")).body["subject"] != me["subject"]
 
 
@@ -193,14 +201,14 @@ peers = ["127.0.0.0/8"]
 tenant_header = "X-Org"
 [tenants.acme]
 """
-    async with running_gateway(tmp_path, config=config) as own:
+    async with gateway_inside(tmp_path, config=config) as own:
         said = {"X-Forwarded-User": "alice", "X-Org": "acme"}
         me = (await ask(own.http, "GET", "/api/me", headers=said)).body
         assert (me["tenant"], me["subject"]) == ("acme", "alice")
         assert (await ask(own.http, "GET", "/api/me")).status == 401
         assert (await ask(own.http, "GET", "/api/me", headers={"X-Forwarded-User": "~x"})).status == 401
     (tmp_path / "b").mkdir()
-    async with running_gateway(tmp_path / "b", config=config.replace("127.0.0.0/8", "10.0.0.0/8")) as own:
+    async with gateway_inside(tmp_path / "b", config=config.replace("127.0.0.0/8", "10.0.0.0/8")) as own:
         assert (await ask(own.http, "GET", "/api/me", headers=said)).status == 401
 
 
@@ -213,7 +221,7 @@ max_connections_per_address = 2
 address_requests_per_second = 0.01
 address_burst = 3
 """
-    async with running_gateway(tmp_path, config=config) as own:
+    async with gateway_inside(tmp_path, config=config) as own:
         one, two = ({"X-Forwarded-For": f"6.6.6.6, 198.51.100.{number}"} for number in (1, 2))
         statuses = [(await ask(own.http, "GET", "/health", headers=one)).status for _ in range(5)]
         assert statuses == [200, 200, 200, 429, 429]
@@ -230,20 +238,20 @@ address_burst = 3
 
 async def test_a_proxy_that_ends_https_makes_cookies_secure(tmp_path: pathlib.Path) -> None:
     config = CONFIG + '[server]\ntrusted_proxies = ["127.0.0.1"]\n'
-    async with running_gateway(tmp_path, config=config) as own:
+    async with gateway_inside(tmp_path, config=config) as own:
         answer = await ask(own.http, "GET", "/api/me", headers={"X-Forwarded-Proto": "https"})
         assert answer.headers["Set-Cookie"].endswith("; Secure")
 
 
 async def test_a_visitors_cookie_is_renewed_while_it_is_used(tmp_path: pathlib.Path) -> None:
-    config = '[auth]\nmodes = ["anonymous"]\n[visitors]\ndays = 0.00005\n'  # 4.3 seconds
-    async with running_gateway(tmp_path, config=config) as own, own.caller() as browser:
+    config = '[auth]\nmodes = ["anonymous"]\n[visitors]\ndays = 30\n'
+    async with gateway_inside(tmp_path, config=config) as own, own.caller() as browser:
         first = await ask(browser, "GET", "/api/me")
         assert "Set-Cookie" not in (await ask(browser, "GET", "/api/me")).headers
         subjects = set()
         for _ in range(4):
-            await asyncio.sleep(1.3)
+            own.clock.advance(10 * DAY_SECONDS)
             subjects.add((await ask(browser, "GET", "/api/me")).body["subject"])
-        assert subjects == {first.body["subject"]}, "5.2 seconds later it is still the same visitor"
-        await asyncio.sleep(4.5)
+        assert subjects == {first.body["subject"]}, "forty days later it is still the same visitor"
+        own.clock.advance(31 * DAY_SECONDS)
         assert (await ask(browser, "GET", "/api/me")).body["subject"] not in subjects

@@ -16,7 +16,7 @@ from gateway.sessions.session import Session
 from gateway.sessions.turns import Turns
 from gateway.telemetry import tasks
 from gateway.workers.workspace import Workspaces
-from tests.inside import Inside, inside_gateway
+from tests.asked import Inside, inside_gateway
 from tests.shared import eventually
 
 

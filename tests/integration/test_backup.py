@@ -21,6 +21,7 @@ from gateway.maintenance import backup
 from gateway.stores.sqlite.store import MIGRATIONS, damage, numbered
 from gateway.workers import trees
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.integration.test_command_line import typed
 from tests.shared import eventually
 from tests.streams import open_stream
@@ -42,6 +43,15 @@ class Talking:
             word = f"canary-{session_id}-{len(self.answered[session_id])}"
             await self._gateway.chat(session_id, f"/echo {word}")
             self.answered[session_id].append(word)
+
+    async def until_more(self) -> None:
+        """Returns when each has said some more."""
+        wanted = {session_id: len(words) + 4 for session_id, words in self.answered.items()}
+
+        async def have_said() -> bool:
+            return all(len(self.answered[session_id]) >= count for session_id, count in wanted.items())
+
+        await eventually(have_said, seconds=30)
 
     def so_far(self) -> dict[str, list[str]]:
         return {session_id: list(words) for session_id, words in self.answered.items()}
@@ -77,22 +87,21 @@ async def test_a_backup_during_writes_holds_whatever_was_answered_before_it(tmp_
     taken: list[tuple[pathlib.Path, dict[str, list[str]]]] = []
     config = "[limits]\nsession_burst = 100_000\naddress_burst = 100_000\n"
     settings = Config(data_dir=str(tmp_path / "data"))
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         async with talking(gateway) as clients:
             for number in range(2):
-                await asyncio.sleep(0.5)
+                await clients.until_more()
                 before = clients.so_far()
                 made = await asyncio.to_thread(backup.back_up, settings, tmp_path / f"{number}.tar")
                 taken.append((made.path, before))
         taken.append((await back_up(tmp_path, "last.tar"), clients.so_far()))
-    assert min(len(words) for words in taken[0][1].values()) > 3, "too little was said to prove anything"
     for number, (file, before) in enumerate(taken):
         place = tmp_path / f"restored-{number}"
         code, out, err = await typed("restore", str(file), "--data-dir", str(place / "data"))
         assert code == 0, err
         assert f"{SESSIONS} sessions" in out
         place.joinpath("gateway.log").touch()
-        async with running_gateway(place) as restored:
+        async with gateway_inside(place) as restored:
             for session_id, words in before.items():
                 state = await restored.state(session_id)
                 users, agents = said(state, "user"), said(state, "agent")
@@ -162,7 +171,7 @@ async def _say(gateway: RunningGateway, key: str, word: str) -> None:
 async def original(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The data of a small gateway that does not run any more, and a backup of it."""
     directory = tmp_path_factory.mktemp("original")
-    async with running_gateway(directory) as gateway:
+    async with gateway_inside(directory) as gateway:
         await gateway.chat("a", "/echo kept")
         home = next((directory / "data" / "sessions").iterdir()) / "home"
         (home / "notes.txt").write_text("kept by the agent")
@@ -287,7 +296,7 @@ async def test_no_gateway_starts_beside_a_restore_that_was_cut(
     assert "run agent-gateway restore again" in err
     code, _, err = await typed("restore", str(whole), "--data-dir", str(data))
     assert code == 0, err
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         assert said(await gateway.state("a"), "user") == ["kept"]
 
 
@@ -357,7 +366,7 @@ async def test_a_database_of_the_first_version_goes_on_and_goes_back(tmp_path: p
     notes.parent.mkdir(parents=True)
     notes.write_text("the agent's")
     before = await back_up(tmp_path, "before.tar")
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         state = await gateway.state("old")
         assert [m["content"] for m in state["messages"]] == ["from the first version", "and its answer"]
         answer = await gateway.chat("old", "/echo upgraded")
@@ -373,7 +382,7 @@ async def test_a_database_of_the_first_version_goes_on_and_goes_back(tmp_path: p
     code, _, err = await typed("restore", "--replace", str(before), "--data-dir", str(tmp_path / "data"))
     assert code == 0, err
     assert _schema(database) == 1
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         assert [m["content"] for m in (await gateway.state("old"))["messages"]] == state_texts(state)
 
 
@@ -419,7 +428,7 @@ async def test_drain_lets_the_turn_end_and_returns_when_the_gateway_is_gone(tmp_
 
 async def test_a_disk_that_fills_up_is_said_before_it_is_full(tmp_path: pathlib.Path) -> None:
     config = "[server]\nlow_disk_bytes = 1_000_000_000_000_000\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         await eventually(lambda: _is_said(gateway, "is nearly full"))
         answer = await gateway.chat("a", "/echo still taken")
         assert answer["messages"][-1]["content"] == "still taken"

@@ -14,7 +14,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,8 @@ import pytest
 
 from tests.gateways import ROOT, RunningGateway, running_gateway
 from tests.history import History, canary
+from tests.inside import gateway_inside
+from tests.shared import eventually
 from tests.streams import StreamReader, open_stream, state_when
 
 TMPFS_MIB = 12
@@ -125,13 +126,13 @@ async def _until_refused(talk: Conversation) -> Any:
     raise AssertionError("the disk was never full")
 
 
-async def _accepted_again(talk: Conversation) -> float:
-    """Seconds until a message is taken again."""
-    began = time.monotonic()
-    while (await talk.say())[0] != 200:
-        assert time.monotonic() - began < RESUMES_SECONDS
-        await asyncio.sleep(0.1)
-    return time.monotonic() - began
+async def _accepted_again(talk: Conversation) -> None:
+    """A message is taken again, soon."""
+
+    async def is_taken() -> bool:
+        return (await talk.say())[0] == 200
+
+    await eventually(is_taken, seconds=RESUMES_SECONDS)
 
 
 async def test_a_full_disk_refuses_with_words_and_loses_nothing(disk: Disk, tmp_path: pathlib.Path) -> None:
@@ -153,7 +154,7 @@ async def test_a_full_disk_refuses_with_words_and_loses_nothing(disk: Disk, tmp_
             await _other_verbs_are_refused(gateway)
             await asyncio.wait_for(_until_counted(reader, 250), 20)
             disk.make_room()
-            assert await _accepted_again(talk) <= RESUMES_SECONDS
+            await _accepted_again(talk)
             await reader.until_event("turn_ended", seconds=RESUMES_SECONDS)
             assert reader.text == count
         await talk.close(gateway)
@@ -169,15 +170,18 @@ async def test_a_full_disk_refuses_with_words_and_loses_nothing(disk: Disk, tmp_
 
 
 async def test_a_full_disk_is_not_ready_and_with_room_it_is(disk: Disk, tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config="[server]\nready_disk_bytes = 1000000\n") as gateway:
+    async with gateway_inside(tmp_path, config="[server]\nready_disk_bytes = 1000000\n") as gateway:
 
         async def checks(status: int) -> Any:
-            async with asyncio.timeout(20):
-                while True:
-                    async with gateway.http.get("/readyz") as response:
-                        if response.status == status:
-                            return (await response.json())["checks"]
-                    await asyncio.sleep(0.1)
+            seen: dict[str, Any] = {}
+
+            async def is_said() -> bool:
+                async with gateway.http.get("/readyz") as response:
+                    seen.update((await response.json())["checks"])
+                    return response.status == status
+
+            await eventually(is_said)
+            return seen
 
         assert (await checks(200))["disk"]["is_well"]
         disk.fill()
@@ -213,7 +217,7 @@ async def _other_verbs_are_refused(gateway: RunningGateway) -> None:
 
 async def test_a_message_that_waits_and_is_refused_never_runs(disk: Disk, tmp_path: pathlib.Path) -> None:
     history = History()
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         talk = Conversation(gateway, history, "busy")
         history.sent("busy", "/count 100 20", expected=" ".join(str(n) for n in range(1, 101)))
         await gateway.send("busy", "/count 100 20")
@@ -228,7 +232,7 @@ async def test_a_message_that_waits_and_is_refused_never_runs(disk: Disk, tmp_pa
             assert (await gateway.state("busy"))["queued"] == 0
             disk.make_room()
             await reader.until_event("turn_ended")
-        assert await _accepted_again(talk) <= RESUMES_SECONDS
+        await _accepted_again(talk)
         for one in (talk, other):
             await one.close(gateway)
     assert history.is_clean, history.words()
@@ -248,7 +252,7 @@ def serve(data: pathlib.Path) -> tuple[int, str]:
 
 
 async def test_a_read_only_data_directory_is_refused_with_words(disk: Disk, tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         await gateway.chat("s", "/echo hi")
     disk.remount("ro")
     code, words = await asyncio.to_thread(serve, disk.path)
@@ -257,7 +261,7 @@ async def test_a_read_only_data_directory_is_refused_with_words(disk: Disk, tmp_
     assert "--data-dir" in words
     assert "Traceback" not in words
     disk.remount("rw")
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         assert len((await gateway.state("s"))["messages"]) == 2
 
 
@@ -271,13 +275,13 @@ async def test_a_data_directory_that_is_a_file_is_refused_with_words(tmp_path: p
 
 @pytest.mark.parametrize("start", [0, 100])
 async def test_a_damaged_database_is_kept_aside_and_said_loudly(tmp_path: pathlib.Path, start: int) -> None:
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         await gateway.chat("s", "/echo hi")
     database = tmp_path / "data" / "gateway.db"
     damaged = bytearray(database.read_bytes())
     damaged[start : start + 3000] = b"\xa5" * 3000
     database.write_bytes(damaged)
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         assert "THE DATABASE IS DAMAGED" in gateway.log()
         kept = [path for path in database.parent.glob("gateway.db.damaged-*") if path.name[-4] != "-"]
         assert [path.read_bytes() for path in kept] == [bytes(damaged)]
@@ -287,7 +291,7 @@ async def test_a_damaged_database_is_kept_aside_and_said_loudly(tmp_path: pathli
 
 
 async def test_a_newer_schema_is_refused_and_not_touched(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         await gateway.chat("s", "/echo hi")
     database = tmp_path / "data" / "gateway.db"
     with contextlib.closing(sqlite3.connect(database)) as connection:
@@ -348,7 +352,7 @@ async def test_when_the_clock_jumps_no_session_and_no_turn_ends(
 ) -> None:
     clock = Clock(tmp_path / "clock")
     config = "[sessions]\nsweep_interval_seconds = 0.1\n"
-    async with running_gateway(tmp_path, environ=clock.environ, config=config) as gateway:
+    async with gateway_inside(tmp_path, environ=clock.environ, config=config) as gateway:
         await gateway.chat("idle", "/echo hi", wait=10)
         await gateway.send("busy", "/count 60 20")
         async with open_stream(gateway.http, "busy") as stream:
@@ -368,6 +372,23 @@ async def test_when_the_clock_jumps_no_session_and_no_turn_ends(
         assert await gateway.count() == 2
         assert [m["content"] for m in (await gateway.state("idle"))["messages"]] == ["/echo hi", "hi"]
         assert "reaped" not in gateway.log()
+
+
+async def test_what_an_agent_asked_before_a_kill_waits_no_longer(tmp_path: pathlib.Path) -> None:
+    async with running_gateway(tmp_path) as gateway:
+        await gateway.send("s", "/permission May I?")
+        async with open_stream(gateway.http, "s") as stream:
+            asked = await stream.until_event("permission_asked")
+        os.kill(gateway.pid, signal.SIGKILL)
+        await gateway.process.wait()
+    async with running_gateway(tmp_path) as gateway:
+        state = await gateway.state("s")
+        assert (state["is_processing"], state["pending_permission"]) == (False, None)
+        async with open_stream(gateway.http, "s") as stream:
+            answered = await stream.until_event("permission_answered")
+            assert answered.data["permission_id"] == asked.data["permission_id"]
+            assert answered.data["outcome"] == "cancelled"
+        assert (await gateway.chat("s", "/echo and on"))["messages"][-1]["content"] == "and on"
 
 
 async def test_a_kill_between_acceptance_and_the_worker_leaves_words(tmp_path: pathlib.Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from gateway.stores.sqlite.store import numbered
 from tests.gateways import ROOT, running_gateway
+from tests.inside import gateway_inside
 from tests.shared import ask, eventually
 from tests.streams import state_when
 
@@ -39,7 +40,7 @@ async def test_sessions_are_listed_shown_exported_and_erased_while_the_gateway_r
     tmp_path: pathlib.Path,
 ) -> None:
     data = str(tmp_path / "data")
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         await gateway.chat("alice", "/echo one two")
         await gateway.chat("bob", "/echo three")
         code, out, _ = await typed("sessions", "ls", "--data-dir", data)
@@ -78,7 +79,7 @@ async def typed_at_a_terminal(*words: str) -> str:
 
 async def test_what_others_wrote_cannot_drive_the_terminal(tmp_path: pathlib.Path) -> None:
     data = ("--data-dir", str(tmp_path / "data"))
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         await gateway.chat("alice", f"/echo {HOSTILE}")
         answer = await ask(gateway.http, "PATCH", "/api/sessions/alice", {"title": HOSTILE})
         assert answer.status == 200
@@ -106,7 +107,7 @@ async def test_what_others_wrote_cannot_drive_the_terminal(tmp_path: pathlib.Pat
 
 async def test_sessions_are_read_and_erased_when_no_gateway_runs(tmp_path: pathlib.Path) -> None:
     data = str(tmp_path / "data")
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         await gateway.chat("alice", "/echo CANARY-one")
         await gateway.chat("bob", "/echo three")
     _, out, _ = await typed("sessions", "export", "alice", "--format", "markdown", "--data-dir", data)
@@ -152,13 +153,13 @@ async def test_where_no_gateway_is_nothing_is_made(tmp_path: pathlib.Path) -> No
 
 async def test_a_key_made_while_no_gateway_runs_opens_the_next(tmp_path: pathlib.Path) -> None:
     data, config = ("--data-dir", str(tmp_path / "data")), '[auth]\nmodes = ["keys"]\n'
-    async with running_gateway(tmp_path, config=config):
+    async with gateway_inside(tmp_path, config=config):
         _, _, err = await typed("keys", "create", "ann", *data)
         assert "no gateway runs" not in err
     code, key, err = await typed("keys", "create", "ben", *data)
     assert (code, "no gateway runs on" in err) == (0, True)
     async with (
-        running_gateway(tmp_path, config=config) as gateway,
+        gateway_inside(tmp_path, config=config) as gateway,
         gateway.caller(key.strip()) as caller,
     ):
         assert (await ask(caller, "GET", "/api/sessions")).status == 200
@@ -167,7 +168,7 @@ async def test_a_key_made_while_no_gateway_runs_opens_the_next(tmp_path: pathlib
 async def test_a_file_of_names_gets_a_key_for_each_or_none(tmp_path: pathlib.Path) -> None:
     names, data = tmp_path / "names.txt", ("--data-dir", str(tmp_path / "data"))
     people = [f"person {number}" for number in range(49)] + ["שלום"]
-    async with running_gateway(tmp_path, config='[auth]\nmodes = ["keys"]\n') as gateway:
+    async with gateway_inside(tmp_path, config='[auth]\nmodes = ["keys"]\n') as gateway:
         names.write_text("ann\n~ben\nann\n" + "x" * 101 + "\n", "utf-8")
         code, out, err = await typed("keys", "create", "--file", str(names), *data)
         told = [re.sub(r"^.*names\.txt: ", "", line) for line in err.splitlines()]
@@ -195,7 +196,7 @@ async def test_a_file_of_names_gets_a_key_for_each_or_none(tmp_path: pathlib.Pat
 
 
 async def test_a_session_that_is_not_there_is_said_in_one_line(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path):
+    async with gateway_inside(tmp_path):
         pass
     code, _, err = await typed("sessions", "show", "nobody", "--data-dir", str(tmp_path / "data"))
     assert (code, err) == (1, "agent-gateway: There is no such session.\n")
@@ -227,7 +228,7 @@ async def test_the_doctor_finds_what_is_wrong(tmp_path: pathlib.Path) -> None:
 
 
 async def test_the_doctor_is_content(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         code, out, _ = await typed("doctor", "--data-dir", str(tmp_path / "data"))
         assert code == 0, out
         assert gateway.url in out
@@ -244,7 +245,7 @@ async def test_mistakes_are_named_without_a_traceback(words: tuple[str, ...]) ->
 
 
 async def test_a_taken_port_is_said_in_one_line(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         port = gateway.url.rpartition(":")[2]
         code, _, err = await typed("serve", "--port", port, "--data-dir", str(tmp_path / "other"))
         assert code == 1
@@ -254,7 +255,7 @@ async def test_a_taken_port_is_said_in_one_line(tmp_path: pathlib.Path) -> None:
 
 async def test_a_session_is_purged_when_its_retention_is_over(tmp_path: pathlib.Path) -> None:
     config = "[sessions]\nidle_timeout_seconds = 0.2\nsweep_interval_seconds = 0.1\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         body = {"session_id": "short", "retention_days": 0.000_01}
         await gateway.post("/api/sessions", body, status=201)
         await gateway.chat("short", "/echo soon gone")
@@ -314,7 +315,7 @@ async def test_somebody_is_exported_and_erased_by_name(tmp_path: pathlib.Path) -
     data = str(tmp_path / "data")
     file = str(tmp_path / "config.toml")
     config = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n'
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         for name in ("ann", "bob"):
             async with gateway.caller(await gateway.mint(name, tenant="acme")) as caller:
                 for session_id in ("one", "two"):
@@ -360,7 +361,7 @@ retention_days = 30
 retention_days = 0.000001
 [tenants.lasting]
 """
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         callers = {
             name: gateway.caller(await gateway.mint(name, tenant=name)) for name in ("brief", "lasting")
         }

@@ -8,7 +8,8 @@ import os
 import pathlib
 import sys
 
-from tests.gateways import ROOT, running_gateway
+from tests.gateways import ROOT
+from tests.inside import gateway_inside
 from tests.integration.test_command_line import typed
 from tests.shared import ask
 
@@ -31,7 +32,7 @@ async def test_it_serves_without_standard_streams(tmp_path: pathlib.Path) -> Non
 async def test_every_listing_can_be_printed_in_ascii(tmp_path: pathlib.Path) -> None:
     data, file = str(tmp_path / "data"), str(tmp_path / "config.toml")
     config = '[tenants.acme]\ntitle = "שלום 👩"\n'
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         await gateway.chat("naive", "/echo x")
         assert (await ask(gateway.http, "PATCH", "/api/sessions/naive", {"title": "né 👩"})).status == 200
         lists = (
@@ -70,7 +71,7 @@ async def test_a_full_disk_behind_standard_output_is_said_in_one_line() -> None:
 
 
 async def test_files_that_are_not_there_are_named(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path):
+    async with gateway_inside(tmp_path):
         pass
     data, gone = ("--data-dir", str(tmp_path / "data")), str(tmp_path / "gone" / "kept.tar")
     _, _, err = await typed("backup", gone, *data)

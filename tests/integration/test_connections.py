@@ -17,8 +17,11 @@ import pytest
 from gateway.server.server import listen
 from tests.gateways import RunningGateway, running_gateway
 from tests.raw import Raw, raw, request
-from tests.shared import eventually, fresh_id
+from tests.shared import crowding, eventually, fresh_id
 from tests.streams import open_stream
+
+pytestmark = pytest.mark.alone
+
 
 TCP_REPAIR = 19
 """From linux/tcp.h; closing a socket in this state tells the peer nothing."""
@@ -59,7 +62,7 @@ async def test_an_address_that_holds_too_many_hurts_only_itself(tmp_path: pathli
                     await assert_refused(refused)
             began = time.monotonic()
             await opened(stack, gateway, 10, other)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 2 * crowding()
         await eventually(lambda: is_served(gateway, greedy))
 
 
@@ -170,7 +173,7 @@ async def test_a_peer_that_vanished_without_a_word_is_found(tmp_path: pathlib.Pa
         began = time.monotonic()
         peer.close()
         await eventually(lambda: _is_held(gateway, name, is_held=False))
-        assert 0.5 < time.monotonic() - began < 4.5
+        assert 0.5 < time.monotonic() - began < 4.5 * crowding()
 
 
 async def _is_held(gateway: RunningGateway, peer: tuple[str, int], *, is_held: bool) -> bool:
@@ -226,7 +229,7 @@ async def assert_session_starts(gateway: RunningGateway, *, seconds: float) -> N
         return False
 
     await eventually(answers, seconds=seconds)
-    assert time.monotonic() - began < seconds
+    assert time.monotonic() - began < seconds * crowding()
 
 
 async def test_a_flood_of_connections_leaves_files_for_sessions(tmp_path: pathlib.Path) -> None:

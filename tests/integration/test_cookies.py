@@ -14,7 +14,8 @@ import pytest
 
 from gateway.auth.tickets import Tickets, read_secret
 from gateway.principal import Principal
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 
 pytestmark = SHARED
@@ -51,7 +52,7 @@ async def test_two_gateways_on_one_host_keep_their_visitors_apart(
     gateway: RunningGateway, tmp_path: pathlib.Path
 ) -> None:
     jar = aiohttp.CookieJar(unsafe=True)
-    async with running_gateway(tmp_path, config=CONFIG) as second:
+    async with gateway_inside(tmp_path, config=CONFIG) as second:
         sessions = [
             aiohttp.ClientSession(own.url, headers={"Origin": own.url}, cookie_jar=jar)
             for own in (gateway, second)
@@ -145,7 +146,7 @@ async def test_a_cookie_of_another_secret_is_never_deleted(gateway: RunningGatew
 
 async def test_over_https_the_host_alone_can_set_them(tmp_path: pathlib.Path) -> None:
     config = CONFIG + '[server]\npublic_url = "https://chat.example"\n'
-    async with running_gateway(tmp_path, config=config) as own:
+    async with gateway_inside(tmp_path, config=config) as own:
         headers = {"Host": "chat.example", "Origin": "https://chat.example"}
         said = {"message": "/echo hi"}
         answer = await ask(own.http, "POST", "/api/chat", said, headers=headers)

@@ -15,7 +15,8 @@ from gateway.stores.sqlite import log as sqlite_log
 from gateway.stores.sqlite import writer
 from gateway.stores.sqlite.store import SqliteStore, damage
 from tests.contract.test_stores import Collector, delta, filled, record
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.integration.test_command_line import typed
 
 PAGE_BYTES = 4096
@@ -49,7 +50,7 @@ async def asked(gateway: RunningGateway, method: str, path: str, body: object = 
 async def test_who_lies_elsewhere_goes_on_beside_a_damaged_page(
     tmp_path: pathlib.Path, has_settled: bool
 ) -> None:
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         await gateway.chat("well", "/echo before")
         await gateway.chat("hurt", "/echo " + MARK.decode() * 2_000)
     database = tmp_path / "data" / "gateway.db"
@@ -57,7 +58,7 @@ async def test_who_lies_elsewhere_goes_on_beside_a_damaged_page(
         settle(database)
     destroy_page_of(database, MARK)
     assert damage(database) is not None
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         status, answer = await asked(gateway, "GET", "/api/state?session_id=hurt")
         assert (status, answer["error"]["code"]) == (500, "store_damaged")
         assert "damaged" in answer["error"]["message"]
@@ -70,7 +71,7 @@ async def test_who_lies_elsewhere_goes_on_beside_a_damaged_page(
         code, out, _ = await typed("doctor", "--data-dir", str(tmp_path / "data"))
         assert code == 1
         assert "is DAMAGED" in out
-    async with running_gateway(tmp_path) as gateway:  # it was not replaced
+    async with gateway_inside(tmp_path) as gateway:  # it was not replaced
         assert len((await gateway.state("well"))["messages"]) == 4
 
 

@@ -17,6 +17,7 @@ import pytest
 from gateway.workers import forks
 from gateway.workers.spawner import StartFailed
 from tests.gateways import is_running
+from tests.shared import crowding
 from tests.walls import PYTHON, Inmate, finds, yard
 from worker import acp, spec
 from worker.spec import Profile, Stop
@@ -178,6 +179,7 @@ async def test_a_cancelled_start_leaves_no_process_and_no_file(profile: Profile,
         assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.alone
 async def test_two_hundred_lives_leave_nothing() -> None:
     async with yard("strict") as here:
         server = psutil.Process(here.spawner.server_pid)
@@ -252,7 +254,7 @@ async def test_a_worker_that_stops_itself_ignores_and_hides_is_ended_all_the_sam
         began = time.monotonic()
         receipt = await inmate.worker.stop(grace_seconds=0.1)
         assert receipt.survivors == 0
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1 * crowding()
 
 
 async def test_a_stop_of_a_worker_that_is_not_there_is_nothing() -> None:

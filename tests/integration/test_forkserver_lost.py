@@ -13,9 +13,10 @@ import msgspec
 import psutil
 import pytest
 
-from gateway.workers import forks, orphans
+from gateway.workers import forks, orphans, walls
+from gateway.workers.spawner import StartFailed
 from tests.gateways import RunningGateway, is_running
-from tests.shared import eventually
+from tests.shared import crowding, eventually
 from tests.streams import open_stream
 from tests.walls import Yard, yard
 
@@ -53,6 +54,16 @@ async def test_a_turn_is_cut_with_its_reason_and_the_next_message_is_answered(
     assert noted.pid == fork_server(gateway).pid, "the next gateway would sweep the new one"
 
 
+async def test_a_message_that_comes_while_it_is_lost_is_answered(gateway: RunningGateway) -> None:
+    """Each waits for the next server, whether the gateway knows of the loss already or sends its order to the
+    dead.
+    """
+    fork_server(gateway).kill()
+    messages = (gateway.chat(f"lost-{number}", "/echo here") for number in range(4))
+    for state in await asyncio.gather(*messages):
+        assert [message["content"] for message in state["messages"]] == ["/echo here", "here"]
+
+
 async def is_ready(gateway: RunningGateway) -> bool:
     async with gateway.http.get("/readyz") as response:
         assert response.status in (200, 503)
@@ -76,7 +87,7 @@ async def test_one_that_stands_still_is_replaced_within_seconds_and_every_sessio
         began = time.monotonic()
         deleting = asyncio.create_task(gateway.delete("deleted"))
         cut = (await stream.until_event("turn_interrupted", seconds=20)).data
-        assert time.monotonic() - began < 12, (
+        assert time.monotonic() - began < 12 * crowding(), (
             "five beats of a second, and some patience with a loaded machine"
         )
         assert cut["reason"] == "forkserver_lost"
@@ -105,6 +116,42 @@ def quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
 def link_of(here: Yard) -> forks.ForkServerLink:
     assert here.spawner._link is not None
     return here.spawner._link
+
+
+async def test_an_order_waits_for_the_next_server_and_is_given_once_more_if_it_went_down_with_the_old() -> (
+    None
+):
+    async with yard("basic") as here:
+        link = link_of(here)
+        os.kill(link.pid, signal.SIGSTOP)
+        sent = asyncio.create_task(here.spawn())
+        await eventually(lambda: _is(bool(link.workers)))
+        os.kill(link.pid, signal.SIGKILL)
+        await link.lost
+        waiting = asyncio.create_task(here.spawn())
+        await asyncio.sleep(0)
+        here.spawner._tasks.start("fork server", here.spawner._keep_alive)
+        async with await sent as one, await waiting as other:
+            assert {one.worker.pid, other.worker.pid} == {worker.pid for worker in here.spawner.workers}
+
+
+async def test_an_order_waits_so_long_and_not_at_all_while_starts_are_paused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with yard("basic") as here:
+        link = link_of(here)
+        os.kill(link.pid, signal.SIGKILL)
+        await link.lost
+        with monkeypatch.context() as short:
+            short.setattr(walls, "RESTART_SECONDS", 0.1)
+            with pytest.raises(StartFailed, match="could not be started again yet"):
+                await here.spawn()
+        here.spawner._deaths.extend([time.monotonic()] * walls.RESTARTS)
+        here.spawner._tasks.start("fork server", here.spawner._keep_alive)
+        await eventually(lambda: _is(here.spawner._next_start > 0))
+        async with asyncio.timeout(walls.RESTART_SECONDS / 2):
+            with pytest.raises(StartFailed, match="could not be started again yet"):
+                await here.spawn()
 
 
 @pytest.mark.usefixtures("quick_beats")

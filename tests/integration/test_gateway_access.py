@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.gateways import ROOT, RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 pytestmark = SHARED
@@ -33,6 +34,7 @@ gateway = shared_gateway(
         "AGENT_GATEWAY_SERVER_LOG_LEVEL": "debug",
     },
     agents={"scripted": "echoes"},
+    is_process=True,  # whose environment no worker may see
 )
 
 
@@ -241,7 +243,7 @@ async def status_of(running: RunningGateway, headers: dict[str, str]) -> int:
 
 
 async def test_the_public_address_is_an_origin_whatever_host_a_proxy_names(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config=PROXIED) as running:
+    async with gateway_inside(tmp_path, config=PROXIED) as running:
         for host in ("chat.example", "chat.example:8443", "chat.example:443", "127.0.0.1:8080", "localhost"):
             assert await status_of(running, {"Host": host, "Origin": ORIGIN}) == 401, host
         for origin in ("https://chat.example:9443", "http://chat.example:8443", "https://evil.example:8443"):
@@ -258,7 +260,7 @@ async def test_a_trusted_proxy_names_the_host_and_another_is_named_once(tmp_path
     config = PROXIED.replace("[server]", '[server]\ntrusted_proxies = ["127.0.0.1"]').replace(
         'hosts = ["chat.example"]', 'hosts = ["chat.example", "other.example"]'
     )
-    async with running_gateway(tmp_path, config=config) as running:
+    async with gateway_inside(tmp_path, config=config) as running:
         ways = (
             {"X-Forwarded-Host": "other.example"},
             {"X-Forwarded-Host": "other.example:443"},
@@ -275,7 +277,7 @@ async def test_a_trusted_proxy_names_the_host_and_another_is_named_once(tmp_path
             assert await status_of(running, way) == 403, way
         assert "trusted_proxies" not in running.log()
     (tmp_path / "b").mkdir()
-    async with running_gateway(tmp_path / "b", config=PROXIED) as running:
+    async with gateway_inside(tmp_path / "b", config=PROXIED) as running:
         for number in range(3):
             await status_of(running, {"X-Forwarded-For": f"192.0.2.{number}"})
         lines = [line for line in running.log().splitlines() if "trusted_proxies" in line]
@@ -296,7 +298,7 @@ async def test_ipv4_peers_of_a_dual_listener_are_known_by_their_addresses(tmp_pa
 
 async def test_probes_of_life_use_up_no_rate(tmp_path: pathlib.Path) -> None:
     config = "[limits]\naddress_requests_per_second = 0.01\naddress_burst = 3\n"
-    async with running_gateway(tmp_path, config=config) as running:
+    async with gateway_inside(tmp_path, config=config) as running:
         statuses = []
         for path in (*["/livez"] * 10, *["/health"] * 4, "/livez"):
             async with running.http.get(path) as response:

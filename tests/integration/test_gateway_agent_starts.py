@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.gateways import SCENARIOS, RunningGateway
-from tests.shared import SHARED, fresh_id, shared_gateway
+from tests.shared import SHARED, crowding, fresh_id, shared_gateway
 from tests.streams import open_stream, state_when
 
 pytestmark = SHARED
@@ -119,7 +119,7 @@ async def test_credentials_that_are_wanted_in_a_turn_are_named_too(gateway: Runn
 async def test_an_agent_that_hangs_at_its_start_is_given_up(gateway: RunningGateway) -> None:
     session_id, began = fresh_id("hangs"), time.monotonic()
     assert await first_words(gateway, session_id, "hangs") == "The agent did not start within 2 seconds."
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 4 * crowding()
     await until_parked(gateway, session_id)
 
 
@@ -137,7 +137,7 @@ async def test_an_interrupt_while_the_agent_starts_answers_at_once(gateway: Runn
     await state_when(gateway.http, session_id, lambda s: s["is_loading"])
     began = time.monotonic()
     state = await gateway.post("/api/interrupt", {"session_id": session_id})
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1 * crowding()
     assert (state["is_processing"], state["messages"][-1]["content"]) == (False, "Interrupted by user")
     assert (await gateway.delete(session_id))["receipt"]["survivors"] == 0
 

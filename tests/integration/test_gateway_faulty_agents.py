@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from tests.gateways import RunningGateway
-from tests.shared import SHARED, fresh_id, shared_gateway
+from tests.inside import gateway_inside
+from tests.shared import SHARED, crowding, fresh_id, shared_gateway
 from tests.streams import open_stream, state_when
 
 pytestmark = SHARED
@@ -62,6 +63,7 @@ stop_grace_seconds = 0.3
             "repeat": True,
         },
     },
+    is_process=True,  # its memory is looked at
 )
 """A gateway whose deadlines a busy machine does not reach, for agents that end by something else."""
 
@@ -93,7 +95,7 @@ async def test_a_worker_that_crashes_mid_answer_is_a_visible_error(gateway: Runn
         await stream.until_event("text_delta")
         began = time.monotonic()
         ended = await stream.until_event("turn_interrupted")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1 * crowding()
         assert ended.data["reason"] == "exited"
         assert (await stream.until_event("worker_ended")).data["survivors"] == 0
     state = await gateway.state(session_id)
@@ -119,7 +121,7 @@ async def test_a_killed_worker_is_seen_within_a_second_and_by_nobody_else(gatewa
     worker.kill()
     began = time.monotonic()
     state = await state_when(gateway.http, session_id, is_over)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1 * crowding()
     assert words(state) == "The agent ended unexpectedly (signal 9)."
     assert words(await gateway.chat(session_id, "/echo alive"), "agent") == "alive"
     state = await state_when(gateway.http, other, is_over)
@@ -134,7 +136,7 @@ async def test_an_agent_that_never_answers_is_ended_at_the_deadline(
     before, began = {worker.pid for worker in gateway.workers()}, time.monotonic()
     await gateway.send(session_id, "go", agent=agent)
     state = await state_when(gateway.http, session_id, is_over)
-    assert 1.9 < time.monotonic() - began < 4
+    assert 1.9 < time.monotonic() - began < 4 * crowding()
     assert words(state) == "The agent did not finish within 2 seconds."
     async with open_stream(gateway.http, session_id) as stream:
         receipt = await stream.until_event("worker_ended")
@@ -143,13 +145,12 @@ async def test_an_agent_that_never_answers_is_ended_at_the_deadline(
 
 
 async def test_an_agent_that_ignores_cancel_is_stopped_within_three_seconds(tmp_path: Any) -> None:
-    from tests.gateways import running_gateway  # one with the deadlines that people get
 
-    async with running_gateway(tmp_path, agents={"deaf": "ignores_cancel"}) as gateway:
+    async with gateway_inside(tmp_path, agents={"deaf": "ignores_cancel"}) as gateway:
         worker = await worker_of(gateway, "a", agent="deaf")
         began = time.monotonic()
         state = await gateway.post("/api/interrupt", {"session_id": "a"})
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 3 * crowding()
         assert (state["is_processing"], words(state)) == (False, "Interrupted by user")
         assert words(state, "agent") == "you cannot stop me"
         async with open_stream(gateway.http, "a") as stream:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.shared import SHARED, fresh_id, shared_gateway
 from tests.streams import open_stream
 
@@ -167,7 +168,7 @@ async def test_the_other_verbs_without_id_use_the_newest_session(gateway: Runnin
 
 
 async def test_on_a_gateway_without_sessions_the_verbs_without_id_show_an_empty_one(tmp_path: Any) -> None:
-    async with running_gateway(tmp_path) as running:
+    async with gateway_inside(tmp_path) as running:
         for state in (await running.get("/api/state"), await running.post("/api/interrupt", {})):
             assert state == {"session_id": state["session_id"], **EMPTY}
         assert await running.get("/api/sessions") == {"sessions": []}

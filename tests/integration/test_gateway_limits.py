@@ -7,7 +7,8 @@ import json
 import pathlib
 from typing import Any
 
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.shared import eventually
 from tests.streams import open_stream, state_when
 
@@ -25,7 +26,7 @@ async def live(gateway: RunningGateway) -> int:
 
 
 async def test_past_the_last_worker_a_chat_is_503_while_all_are_busy(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config="[limits]\nmax_live_workers = 2\n") as gateway:
+    async with gateway_inside(tmp_path, config="[limits]\nmax_live_workers = 2\n") as gateway:
         for name in ("a", "b"):
             await gateway.send(name, "/count 1000 20")
         body = {"message": "/echo three", "session_id": "c"}
@@ -43,7 +44,7 @@ async def test_past_the_last_worker_a_chat_is_503_while_all_are_busy(tmp_path: p
 
 
 async def test_past_the_last_worker_an_idle_one_makes_room(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config="[limits]\nmax_live_workers = 2\n") as gateway:
+    async with gateway_inside(tmp_path, config="[limits]\nmax_live_workers = 2\n") as gateway:
         for round_ in range(3):
             for name in ("a", "b", "c", "d"):
                 body = {"message": f"/echo {name}{round_}", "session_id": name}
@@ -63,7 +64,7 @@ async def test_past_the_last_worker_an_idle_one_makes_room(tmp_path: pathlib.Pat
 async def test_slots_come_back_however_a_turn_ends(tmp_path: pathlib.Path) -> None:
     agents = {"crash": "crash_mid_answer", "exits": "exits_at_start"}
     config = "[limits]\nmax_live_workers = 1\n[sessions]\nstop_grace_seconds = 0.2\n"
-    async with running_gateway(tmp_path, config=config, agents=agents) as gateway:
+    async with gateway_inside(tmp_path, config=config, agents=agents) as gateway:
         for number, agent in enumerate(("crash", "exits", "built-in", "built-in")):
             name = f"s{number}"
             await gateway.send(name, "/count 1000 20", agent=agent)
@@ -81,7 +82,7 @@ async def test_slots_come_back_however_a_turn_ends(tmp_path: pathlib.Path) -> No
 async def test_past_the_last_session_a_new_one_is_503_and_a_deletion_makes_room(
     tmp_path: pathlib.Path,
 ) -> None:
-    async with running_gateway(tmp_path, config="[limits]\nmax_sessions = 3\n") as gateway:
+    async with gateway_inside(tmp_path, config="[limits]\nmax_sessions = 3\n") as gateway:
         for name in ("a", "b", "c"):
             await gateway.post("/api/sessions", {"session_id": name}, status=201)
         for path, body in (
@@ -103,7 +104,7 @@ async def test_past_the_last_session_a_new_one_is_503_and_a_deletion_makes_room(
 
 async def test_too_many_requests_to_one_session_are_429_and_others_go_on(tmp_path: pathlib.Path) -> None:
     config = "[limits]\nsession_requests_per_second = 0.2\nsession_burst = 3\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         for _ in range(3):
             await gateway.post("/api/system", {"message": "note", "session_id": "a"})
         for path in ("/api/chat", "/api/system", "/api/interrupt"):
@@ -116,7 +117,7 @@ async def test_too_many_requests_to_one_session_are_429_and_others_go_on(tmp_pat
 
 async def test_too_many_requests_from_one_address_are_429(tmp_path: pathlib.Path) -> None:
     config = "[limits]\naddress_requests_per_second = 1\naddress_burst = 10\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
 
         async def status() -> int:
             async with gateway.http.get("/api/state", params={"session_id": "a"}) as response:
@@ -128,7 +129,7 @@ async def test_too_many_requests_from_one_address_are_429(tmp_path: pathlib.Path
 
 
 async def test_streams_are_bounded(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config="[limits]\nstreams_per_owner = 2\n") as gateway:
+    async with gateway_inside(tmp_path, config="[limits]\nstreams_per_owner = 2\n") as gateway:
         await gateway.chat("a", "/echo hi")
         async with open_stream(gateway.http, "a"), open_stream(gateway.http, "a", view="state"):
             async with gateway.http.get("/api/chat/stream", params={"session_id": "a"}) as response:
@@ -140,7 +141,7 @@ async def test_streams_are_bounded(tmp_path: pathlib.Path) -> None:
 async def test_lengths_and_depths_follow_the_configuration(tmp_path: pathlib.Path) -> None:
     config = "[limits]\nmessage_bytes = 20\nqueued_messages = 1\njson_depth = 3\n"
     config += "[server]\nbody_limit_bytes = 500\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         assert await refused(gateway, {"message": "x" * 21}) == (413, "message_too_long", 0)
         assert (await refused(gateway, {"message": "x" * 500}))[:2] == (413, "body_too_large")
         deep = json.loads("[" * 4 + "]" * 4)
@@ -154,7 +155,7 @@ async def test_lengths_and_depths_follow_the_configuration(tmp_path: pathlib.Pat
 
 async def test_a_body_that_never_ends_is_cut_at_its_deadline(tmp_path: pathlib.Path) -> None:
     config = "[server]\nbody_deadline_seconds = 0.5\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         host, port = gateway.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head = f"POST /api/chat HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"

@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 import pytest_asyncio
 
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.shared import SHARED, eventually, fresh_id, shared_gateway
 from tests.streams import Frame, StreamReader, open_stream, state_when
 
@@ -38,7 +39,7 @@ async def parking(tmp_path_factory: Any) -> AsyncIterator[RunningGateway]:
     }
     config = "[sessions]\npark_after_seconds = 0.5\n"
     directory = tmp_path_factory.mktemp("parking")
-    async with running_gateway(directory, config=config, agents=agents) as running:
+    async with gateway_inside(directory, config=config, agents=agents) as running:
         yield running
 
 

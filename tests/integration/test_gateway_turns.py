@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.gateways import RunningGateway
-from tests.shared import SHARED, fresh_id, shared_gateway
+from tests.shared import SHARED, crowding, fresh_id, shared_gateway
 from tests.streams import open_stream, state_when
 
 pytestmark = SHARED
@@ -61,7 +61,7 @@ async def test_wait_answers_when_the_turn_ends_or_when_the_time_is_up(gateway: R
     began = time.monotonic()
     state = await gateway.chat(session_id, "/count 3 10")
     assert (said(state, "agent"), state["is_processing"]) == (["1 2 3"], False)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 5 * crowding()
     state = await gateway.chat(session_id, SLOW, wait=1)
     assert state["is_processing"] is True
     assert said(state, "agent")[-1].startswith("1 2 3")
@@ -98,7 +98,7 @@ async def test_an_interrupt_keeps_the_text_and_says_so(gateway: RunningGateway) 
     session_id = await running(gateway, "cut")
     began = time.monotonic()
     state = await gateway.post("/api/interrupt", {"session_id": session_id})
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 1 * crowding()
     assert (state["is_processing"], said(state, "system")) == (False, ["Interrupted by user"])
     assert said(state, "agent")[0].startswith("1 2 3")
     assert not any(message["is_streaming"] for message in state["messages"])

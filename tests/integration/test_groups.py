@@ -27,6 +27,7 @@ from worker.forkserver import groups, hierarchies
 from worker.forkserver.groups import Groups
 from worker.spec import Counting, Limits, Profile
 
+pytestmark = pytest.mark.alone
 ROOT: Final = pathlib.Path(__file__).parents[2]
 FAMILY: Final = (
     "import os, time\n"

@@ -25,6 +25,7 @@ from gateway.workers.peer_identity import PeerIdentity
 from tests.gateways import RunningGateway, running_gateway
 from tests.hostile import card
 from tests.ordinary import as_ordinary
+from tests.shared import crowding
 from tests.walls import FIRST_UID, NOBODY, PYTHON, USERS, User, Yard, finds, yard
 from worker.spec import Limits, Network, Profile
 
@@ -301,11 +302,6 @@ command = ["{PYTHON}", "{HOSTILE / "agent.py"}"]
 """
 
 
-def crowding() -> float:
-    """How many processes want each core, at least 1: a fair scheduler makes everything that much slower."""
-    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-
-
 async def slowest_answer(gateway: RunningGateway) -> float:
     """The longest of several turns of a neighbour, in seconds."""
     slowest = 0.0
@@ -319,6 +315,7 @@ async def slowest_answer(gateway: RunningGateway) -> float:
 
 
 @pytest.mark.parametrize("act", BOMBS)
+@pytest.mark.alone
 async def test_neighbours_answer_within_a_second_while_an_agent_goes_wild(
     act: str, tmp_path: pathlib.Path
 ) -> None:

@@ -8,6 +8,9 @@ import pytest
 
 from tests.hostile.campaign import Campaign
 
+pytestmark = pytest.mark.alone
+
+
 SECONDS = 25
 
 

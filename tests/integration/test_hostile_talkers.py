@@ -29,8 +29,11 @@ answer_characters = 4194304
 command = {json.dumps([sys.executable, "-I", str(TALKER)])}
 readable = [{json.dumps(str(TALKER.parent))}]
 """
-SLACK_MIB: Final = 64
-"""Twice what `benchmarks.talkers` shows: this machine may be busy, and the collector late."""
+LEFT: Final = 1.1
+"""Of the memory at the start, what is left once the sessions are gone."""
+LEFT_SECONDS: Final = 5
+SLACK_MIB: Final = 96
+"""Three times what `benchmarks.talkers` shows: this machine may be busy, and the collector late."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -76,6 +79,7 @@ async def talk(gateway: RunningGateway, name: str, prompt: str) -> Any:
         ("endless 1 17", "longer than 16777216 bytes"),
     ],
 )
+@pytest.mark.alone
 async def test_what_an_agent_says_does_not_grow_the_gateway(
     gateway: RunningGateway, prompt: str, words: str | None
 ) -> None:
@@ -96,6 +100,38 @@ async def test_what_an_agent_says_does_not_grow_the_gateway(
         assert words in said[-1]
     assert not state["is_processing"]
     await gateway.delete(name)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [("title 3 15 after", "is longer than the 20 MB"), ("endless 1 17 after", "longer than 16777216 bytes")],
+)
+async def test_an_agent_that_says_too_much_after_its_turn_is_ended_in_words(
+    gateway: RunningGateway, prompt: str, words: str
+) -> None:
+    name = f"after-{prompt.split()[0]}"
+    await talk(gateway, name, prompt)
+    async with open_stream(gateway.http, name, after=0) as stream:
+        ended = await stream.until_event("worker_ended")
+    state = await gateway.state(name)
+    said = [message["content"] for message in state["messages"] if message["sender"] == "system"]
+    assert said == [ended.data["detail"]]
+    assert words in said[0]
+    state = await gateway.chat(name, "words 3 0", wait=60)
+    assert [message["sender"] for message in state["messages"]][-2:] == ["user", "agent"]
+    await gateway.delete(name)
+
+
+@pytest.mark.parametrize("prompt", ["text 8 15", "image 1 15"])
+async def test_memory_comes_back_once_the_sessions_are_gone(gateway: RunningGateway, prompt: str) -> None:
+    start = resident(gateway.pid)
+    names = [f"gone-{prompt[:4]}-{number}" for number in range(6)]
+    await asyncio.gather(*(talk(gateway, name, prompt) for name in names))
+    for name in names:
+        await gateway.delete(name)
+    async with asyncio.timeout(2 * LEFT_SECONDS):
+        while resident(gateway.pid) > LEFT * start:
+            await asyncio.sleep(0.1)
 
 
 async def test_a_picture_of_15_mb_is_kept_and_read_again(gateway: RunningGateway) -> None:

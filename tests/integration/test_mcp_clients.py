@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import pathlib
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,8 +18,9 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp_types import CallToolResult, TextContent
 
-from tests.gateways import RunningGateway, running_gateway
-from tests.mcp_clients import PRODUCT, cart
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
+from tests.mcp_clients import LINE_ENDS, PRODUCT, cart
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 gateway = shared_gateway()
@@ -153,9 +155,40 @@ async def test_the_same_server_speaks_over_stdio(tmp_path: pathlib.Path, mode: s
         assert answer.structured_content["items"] == 1
 
 
+def answers(server: StdioServerParameters, sent: list[dict[str, Any]], *, count: int) -> list[str]:
+    """So many lines of a server, after all of these messages."""
+    command = [server.command, *server.args]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=server.cwd, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"".join(json.dumps(message).encode() + b"\n" for message in sent))
+        process.stdin.flush()
+        said = [process.stdout.readline().decode() for _ in range(count)]
+        assert process.communicate(timeout=WAIT_SECONDS)[0] == b""
+    assert process.returncode == 0
+    return said
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_over_stdio_a_message_is_one_line_to_clients_that_split_by_unicodes_rules(
+    tmp_path: pathlib.Path,
+) -> None:
+    about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    call = {"name": f"no {LINE_ENDS} tool", "arguments": {}}
+    sent = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},
+    ]
+    said = await asyncio.to_thread(answers, stdio(tmp_path), sent, count=2)
+    assert [len(line.splitlines()) for line in said] == [1, 1]
+    assert LINE_ENDS in json.loads(said[1])["error"]["message"]
+
+
 @pytest.mark.asyncio(loop_scope="function")
 async def test_over_stdio_the_carts_are_those_of_the_gateway(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path) as running:
+    async with gateway_inside(tmp_path) as running:
         for quantity in (1, 2):
             async with Client(stdio(running.data_path, "--session", "desk"), mode="legacy") as client:
                 answer = await client.call_tool("add_to_cart", {"product_id": RICE})

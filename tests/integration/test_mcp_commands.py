@@ -14,6 +14,7 @@ from aiohttp import web
 
 from tests.certificates import Authority
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.mcp_servers import odd_server, sdk_server
 from tests.shared import SHARED, ask, eventually, fresh_id, shared_gateway
 
@@ -154,7 +155,7 @@ async def test_the_gateway_is_no_server_of_its_own_sessions(gateway: RunningGate
 
 @pytest.mark.asyncio(loop_scope="function")
 async def test_nobody_else_may_name_addresses_that_are_not_public(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config='[auth]\nmodes = ["anonymous"]\n') as gateway:
+    async with gateway_inside(tmp_path, config='[auth]\nmodes = ["anonymous"]\n') as gateway:
         async with gateway.caller() as visitor:
             await ask(visitor, "GET", "/api/me")
             headers = {"X-CSRF-Token": (await ask(visitor, "GET", "/api/me")).body.get("csrf_token", "")}

@@ -18,7 +18,8 @@ from gateway.apps.shop.store import ShopKey
 from gateway.apps.shop.store_memory import MemoryShopStore
 from gateway.apps.shop.tools import Caller, ShopTools
 from gateway.config.tables import ShopConfig
-from tests.gateways import ROOT, RunningGateway, running_gateway
+from tests.gateways import ROOT, RunningGateway
+from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT, call, post, result, said, text_of
 
 RICE = PRODUCT.format(3)
@@ -44,7 +45,7 @@ def cart_of(body: Any) -> list[tuple[str, int]]:
 
 
 async def test_two_tenants_with_the_same_conversation_id_share_nothing(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config=KEYS) as gateway:
+    async with gateway_inside(tmp_path, config=KEYS) as gateway:
         acme, globex = await key(gateway, "acme"), await key(gateway, "globex")
         meta = {"sessionId": "shared"}
         await result(gateway.http, call("add_to_cart", {"product_id": RICE}, meta=meta), **acme)
@@ -61,7 +62,7 @@ async def test_two_tenants_with_the_same_conversation_id_share_nothing(tmp_path:
 
 
 async def test_nobody_shops_without_a_credential_that_allows_it(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config=KEYS) as gateway:
+    async with gateway_inside(tmp_path, config=KEYS) as gateway:
         reader = await key(gateway, "acme", "read")
         for headers, status in (({}, 401), ({"Authorization": "Bearer agw_wrong"}, 401), (reader, 403)):
             for message in (call("view_cart"), {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}):
@@ -69,7 +70,7 @@ async def test_nobody_shops_without_a_credential_that_allows_it(tmp_path: pathli
 
 
 async def test_visitors_have_carts_of_their_own(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config="[auth]\nmodes = ['anonymous']\n") as gateway:
+    async with gateway_inside(tmp_path, config="[auth]\nmodes = ['anonymous']\n") as gateway:
         origin = {"Origin": gateway.url}
         meta = {"sessionId": "alice"}
         add, view = call("add_to_cart", {"product_id": RICE}, meta=meta), call("view_cart", meta=meta)

@@ -11,7 +11,8 @@ import pytest
 from gateway.api.mcp.conversation import MalformedConversation, Named, Origin, caller_of
 from gateway.apps.shop.store import ShopKey
 from gateway.principal import Principal
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT, call, cart, post, refusal, result, said, text_of
 from tests.shared import SHARED, fresh_id, shared_gateway
 
@@ -195,10 +196,10 @@ async def test_a_visitor_without_a_cookie_has_a_cart_that_nobody_can_guess() -> 
 @pytest.mark.asyncio(loop_scope="function")
 async def test_carts_survive_a_restart_and_end_after_their_time(tmp_path: pathlib.Path) -> None:
     meta, short = {"sessionId": "alice"}, {"sessionId": "bob"}
-    async with running_gateway(tmp_path) as first:
+    async with gateway_inside(tmp_path) as first:
         await said(first.http, "add_to_cart", {"product_id": RICE, "quantity": 2}, meta=meta)
     config = "[shop]\nexpire_after_seconds = 1\n[sessions]\nsweep_interval_seconds = 0.2\n"
-    async with running_gateway(tmp_path, config=config) as second:
+    async with gateway_inside(tmp_path, config=config) as second:
         await said(second.http, "add_to_cart", {"product_id": RICE, "quantity": 1}, meta=short)
         async with asyncio.timeout(60):
             while "forgot 1 conversations" not in second.log():

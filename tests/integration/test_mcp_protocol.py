@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.gateways import RunningGateway, running_gateway
-from tests.mcp_clients import call, post, result
+from tests.mcp_clients import LINE_ENDS, call, post, result
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 gateway = shared_gateway("[server]\nhosts = ['shop.example.com']\nbody_limit_bytes = 65536\n")
@@ -88,6 +88,14 @@ async def test_a_client_that_takes_events_alone_gets_one(gateway: RunningGateway
     del started["id"]
     async with gateway.http.post("/mcp", json=started, headers={"Accept": accept}) as response:
         assert (response.status, await response.read()) == (202, b"")
+
+
+async def test_an_event_is_one_line_to_clients_that_split_by_unicodes_rules(gateway: RunningGateway) -> None:
+    body = message("tools/call", {"name": f"no {LINE_ENDS} tool", "arguments": {}})
+    async with gateway.http.post("/mcp", json=body, headers={"Accept": "text/event-stream"}) as response:
+        lines = (await response.text()).splitlines()
+    assert (lines[0], lines[2:]) == ("event: message", [""])
+    assert LINE_ENDS in json.loads(lines[1].removeprefix("data: "))["error"]["message"]
 
 
 async def test_the_era_without_sessions_is_served_on_the_same_address(gateway: RunningGateway) -> None:

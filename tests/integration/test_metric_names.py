@@ -14,7 +14,8 @@ import pytest_asyncio
 
 from tests.debian import program
 from tests.fake_model import Behaviour, fake_model
-from tests.gateways import ROOT, running_gateway
+from tests.gateways import ROOT
+from tests.inside import gateway_inside
 from tests.scrapes import Scrape, scrape
 from tests.shared import SHARED
 
@@ -37,7 +38,7 @@ async def real(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
         environ = {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "k"}
         config = "[limits]\nmax_sessions = 1\n[model]\nretries = 0\n"
         directory = tmp_path_factory.mktemp("gateway")
-        async with running_gateway(directory, config=config, environ=environ) as gateway:
+        async with gateway_inside(directory, config=config, environ=environ) as gateway:
             await gateway.chat("a", "hello")
             key = (await gateway.get("/api/admin/sessions"))["sessions"][0]["key"]
             await gateway.post(f"/api/admin/sessions/{key}/park", {})

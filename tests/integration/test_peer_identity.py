@@ -11,7 +11,6 @@ import pathlib
 import socket
 import subprocess
 import sys
-import types
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, cast
 
@@ -44,12 +43,6 @@ CLIENT: Final = (
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: needs root")
 
 
-SHARING: Final = types.SimpleNamespace(
-    pid=0, request=types.SimpleNamespace(uid=None, sandbox=types.SimpleNamespace(network="shared"))
-)
-"""A worker that shares the network, as far as it is looked at."""
-
-
 class FakeFamily:
     """A fork server whose workers are what a test says."""
 
@@ -57,6 +50,7 @@ class FakeFamily:
         self.counting = counting or Counting()
         self.server_pid = server_pid
         self.workers: list[Any] = []
+        self.shares_network = False
         self.group_ids: set[int] = set()
 
 
@@ -151,7 +145,7 @@ async def test_a_control_group_tells(groups: tuple[str, str]) -> None:
 async def test_of_another_control_group_than_agents_it_is_no_agents(groups: tuple[str, str]) -> None:
     """If agents have none of their own: a neighbour in another container has their uid, and is not seen."""
     family = FakeFamily(server_pid=os.getpid())
-    family.workers = [SHARING]
+    family.shares_network = True
     async with identity(family, uid=NOBODY) as peers:
         assert peers.method == "process"
         with connection(*entering(groups[0])) as sock:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import pathlib
 
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.shared import Answer, ask, eventually
 
 KEYS = '[auth]\nmodes = ["keys"]\n'
@@ -21,7 +22,7 @@ async def chat(
 
 async def test_a_hundred_creations_at_once_against_a_quota_of_ten_give_ten(tmp_path: pathlib.Path) -> None:
     config = KEYS + "[tenants.acme.quota]\nsessions_stored = 10\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         keys = [await gateway.mint(f"k{number}", tenant="acme") for number in range(4)]
         callers = [gateway.caller(key) for key in keys]
         answers = await asyncio.gather(
@@ -43,20 +44,20 @@ async def test_a_hundred_creations_at_once_against_a_quota_of_ten_give_ten(tmp_p
         assert (await chat(gateway, other, "free")).status == 200
         for caller in callers:
             await caller.close()
-    async with running_gateway(tmp_path, config=config) as gateway, gateway.caller(keys[0]) as caller:
+    async with gateway_inside(tmp_path, config=config) as gateway, gateway.caller(keys[0]) as caller:
         assert (await ask(caller, "POST", "/api/sessions", {})).status == 429  # counted from the store
 
 
 async def test_messages_and_tokens_of_a_day_survive_a_restart(tmp_path: pathlib.Path) -> None:
     config = KEYS + "[quotas]\nsoft_percent = 50\n[quotas.subject]\nmessages_per_day = 4\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         key = await gateway.mint("alice")
         states = [await chat(gateway, key, "a") for _ in range(3)]
         assert [answer.status for answer in states] == [200] * 3
         async with gateway.caller(key) as caller:
             export = (await ask(caller, "GET", "/api/sessions/a/export?format=jsonl")).body
         assert export.count("This account has used 2 of 4 messages a day.") == 1
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         assert (await chat(gateway, key, "a")).status == 200
         refused = await chat(gateway, key, "a")
         assert (refused.status, refused.body["error"]["limit"]) == (429, "subject.messages_per_day")
@@ -68,7 +69,7 @@ async def test_messages_and_tokens_of_a_day_survive_a_restart(tmp_path: pathlib.
 
 async def test_live_sessions_of_a_tenant_are_held_and_given_back(tmp_path: pathlib.Path) -> None:
     config = KEYS + "[sessions]\npark_after_seconds = 0.4\n[tenants.acme.quota]\nsessions_live = 2\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         acme, other = await gateway.mint("a", tenant="acme"), await gateway.mint("b")
         assert [(await chat(gateway, acme, name)).status for name in ("one", "two")] == [200, 200]
         refused = await chat(gateway, acme, "three")
@@ -83,7 +84,7 @@ async def test_live_sessions_of_a_tenant_are_held_and_given_back(tmp_path: pathl
 
 async def test_answers_at_once_are_held_while_others_go_on(tmp_path: pathlib.Path) -> None:
     config = KEYS + "[quotas.subject]\nconcurrent_turns = 1\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         alice, bob = await gateway.mint("alice"), await gateway.mint("bob")
         assert (await chat(gateway, alice, "long", "/count 1000 20", wait=0)).status == 200
         refused = await chat(gateway, alice, "second")
@@ -96,7 +97,7 @@ async def test_answers_at_once_are_held_while_others_go_on(tmp_path: pathlib.Pat
 
 async def test_what_workers_use_is_counted_for_their_tenant(tmp_path: pathlib.Path) -> None:
     config = KEYS + "[sessions]\npark_after_seconds = 0.3\n[tenants.acme]\ntitle = 'Acme'\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         key = await gateway.mint("alice", tenant="acme")
         await chat(gateway, key, "a", "/count 50 1")
 
@@ -110,7 +111,7 @@ async def test_what_workers_use_is_counted_for_their_tenant(tmp_path: pathlib.Pa
 
 
 async def test_a_tenants_burst_of_hundreds_does_not_hold_up_another(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config=KEYS + "[tenants.greedy]\n[tenants.modest]\n") as gateway:
+    async with gateway_inside(tmp_path, config=KEYS + "[tenants.greedy]\n[tenants.modest]\n") as gateway:
         greedy = gateway.caller(await gateway.mint("g", tenant="greedy"))
         modest = gateway.caller(await gateway.mint("m", tenant="modest"))
         async with greedy, modest:

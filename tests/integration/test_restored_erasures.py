@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 
 from gateway.stores.sqlite import file_watch
-from tests.gateways import running_gateway
+from tests.inside import gateway_inside
 from tests.integration.test_backup import back_up, said
 from tests.integration.test_command_line import typed
 from tests.mcp_clients import cart
@@ -59,7 +59,7 @@ def homes(directory: pathlib.Path) -> dict[str, pathlib.Path]:
 
 async def test_what_was_erased_after_the_backup_is_not_brought_back(tmp_path: pathlib.Path) -> None:
     """Rows, files, carts and remembered requests; what was erased and made anew before it stays."""
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         http = gateway.http
         for name in ("gone", "again"):
             await say(http, name, CANARY, **{"Idempotency-Key": f"key-{name}"})
@@ -86,7 +86,7 @@ async def test_what_was_erased_after_the_backup_is_not_brought_back(tmp_path: pa
         assert holds(tmp_path / "data", CANARY) == []
         assert sorted(homes(tmp_path)) == ["kept", "renewed"]
         assert all(home.joinpath("home", "notes.txt").exists() for home in homes(tmp_path).values())
-        async with running_gateway(tmp_path) as gateway:
+        async with gateway_inside(tmp_path) as gateway:
             for name in ("renewed", "kept"):
                 assert (await words(gateway.http, name))[0] == "stays"
             assert (await cart(gateway.http, "gone"))["items"] == []
@@ -97,7 +97,7 @@ async def test_what_was_erased_after_the_backup_is_not_brought_back(tmp_path: pa
 
 
 async def test_what_was_revoked_after_the_backup_stays_revoked(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config=CONFIG) as gateway:
+    async with gateway_inside(tmp_path, config=CONFIG) as gateway:
         good, bad = [await gateway.mint(name, tenant="acme") for name in ("good", "bad")]
         admin = await gateway.mint("admin", scopes=("admin",))
         rotated = await gateway.mint("rotated", tenant="acme")
@@ -121,7 +121,7 @@ async def test_what_was_revoked_after_the_backup_stays_revoked(tmp_path: pathlib
     out, err = await restored(tmp_path, file, "--replace")
     assert "0 sessions; ended again: 2 API keys, 1 people's sign-ins, 1 shared links" in out
     assert err == ""
-    async with running_gateway(tmp_path, config=CONFIG) as gateway:
+    async with gateway_inside(tmp_path, config=CONFIG) as gateway:
         for key, status in ((good, 200), (bad, 401), (rotated, 401)):
             async with gateway.caller(key) as caller:
                 assert (await ask(caller, "GET", "/api/sessions")).status == status
@@ -136,7 +136,7 @@ async def test_what_was_revoked_after_the_backup_stays_revoked(tmp_path: pathlib
 
 async def test_what_a_visitor_took_along_and_then_erased_is_not_brought_back(tmp_path: pathlib.Path) -> None:
     """In the backup it is the visitor's still; its tombstone names whom they became."""
-    async with running_gateway(tmp_path, config=CONFIG) as gateway:
+    async with gateway_inside(tmp_path, config=CONFIG) as gateway:
         key = await gateway.mint("zoe", tenant="acme")
         async with gateway.caller(Origin=gateway.url) as browser:
             await say(browser, "mine", CANARY)
@@ -152,7 +152,7 @@ async def test_what_a_visitor_took_along_and_then_erased_is_not_brought_back(tmp
 
 async def erased(directory: pathlib.Path) -> pathlib.Path:
     """A backup of sessions `a` and `b`; `a` was erased after it."""
-    async with running_gateway(directory) as gateway:
+    async with gateway_inside(directory) as gateway:
         await say(gateway.http, "a", CANARY)
         await say(gateway.http, "b", "stays")
         file = await back_up(directory, "one.tar")
@@ -185,7 +185,7 @@ async def test_a_database_that_was_set_aside_as_damaged_still_tells_what_it_can(
         raw.write(b"\xff" * page_size)
     database.rename(database.with_name("gateway.db.damaged-20260101-000000"))
     file_watch.forget(database)
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         await say(gateway.http, "c", "begun anew")
     out, err = await restored(tmp_path, file, "--replace")
     assert "after that: 1 sessions;" in out
@@ -222,7 +222,7 @@ async def test_another_gateways_older_tombstone_of_the_same_name_erases_nothing(
 ) -> None:
     await erased(tmp_path)
     (tmp_path / "other").mkdir()
-    async with running_gateway(tmp_path / "other") as gateway:
+    async with gateway_inside(tmp_path / "other") as gateway:
         await say(gateway.http, "a", "of another gateway")
         file = await back_up(tmp_path / "other", "two.tar")
     out, _ = await restored(tmp_path, file, "--replace")

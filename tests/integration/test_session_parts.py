@@ -21,7 +21,7 @@ from gateway.sessions.record import Record
 from gateway.sessions.seat import Seat, Wish
 from gateway.sessions.services import Services
 from gateway.stores.contract import SessionRecord
-from tests.inside import inside_gateway
+from tests.asked import inside_gateway
 
 OWNER: Final = "default/local"
 ALICE: Final = Account(OWNER, "k", "alice's key")

@@ -17,7 +17,7 @@ from gateway.config.tables import LimitsConfig
 from gateway.events.facts import Event
 from gateway.sessions.log import EventLog
 from gateway.stores.memory.store import MemoryStore
-from tests.inside import Inside, inside_gateway
+from tests.asked import Inside, inside_gateway
 
 GATEWAY: Final = str(pathlib.Path(gateway.__file__).parent)
 STOPS: Final = 15

@@ -26,8 +26,9 @@ from gateway.config.tables import AgentConfig, Config, ModelConfig, ShopConfig
 from gateway.events.fold import ChatState
 from gateway.stores.contract import SessionRecord
 from tests.fake_model import FakeModel, fake_model
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
 from tests.handlers import Unbounded
+from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT, call, cart, post, said
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import open_stream
@@ -260,7 +261,7 @@ async def connected(endpoint: FakeModel, tmp_path_factory: Any) -> AsyncIterator
     (store / "products.json").write_text(json.dumps({"products": [product]}))
     config = f'default_agent = "shop"\n[shop]\nstores_dir = {json.dumps(str(directory / "stores"))}\n'
     environ = {"AGENT_MODEL_URL": endpoint.url, "AGENT_MODEL": "fake-model"}
-    async with running_gateway(directory, config=config, environ=environ) as running:
+    async with gateway_inside(directory, config=config, environ=environ) as running:
         yield running
 
 

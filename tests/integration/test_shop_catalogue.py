@@ -6,7 +6,8 @@ import json
 import os
 import pathlib
 
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.mcp_clients import call, refusal, result, said
 from tests.shared import eventually
 
@@ -32,11 +33,11 @@ async def until_it_sells(gateway: RunningGateway, count: int) -> None:
     await eventually(holds, seconds=10)
 
 
-async def test_a_catalogue_changes_under_a_running_gateway(tmp_path: pathlib.Path) -> None:
+async def test_a_catalogue_changes_under_a_gateway_inside(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "stores" / "corner" / "data" / "products.json"
     write(path, "{broken")
     config = f"[shop]\nstores_dir = {json.dumps(str(tmp_path / 'stores'))}\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         assert "•" not in await said(gateway.http, "list_stores")
         assert "THE CATALOGUE of corner cannot be read" in gateway.log()
         await refusal(gateway.http, "add_to_cart", {"product_id": "corner:0"}, meta=ME)

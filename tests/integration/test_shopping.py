@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import pathlib
-import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -15,14 +14,17 @@ import pytest
 import pytest_asyncio
 
 from tests.fake_model import Behaviour, FakeModel, fake_model
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT
 from tests.mcp_clients import said as mcp_said
 from tests.shared import SHARED, Answer, ask, eventually, fresh_id, shared_gateway
+from tests.streams import state_when
 
 pytestmark = SHARED
 PREFIX: Final = "/api/v1/shopping"
-SLOW: Final = {"repeat": True, "turns": [[{"say": {"text": "a ", "times": 400, "delay_ms": 20}}]]}
+ENDLESS: Final = [{"say": {"text": "a ", "times": 400, "delay_ms": 20}}]
+SLOW: Final = {"turns": [[{"say": "ready"}], ENDLESS, ENDLESS]}
 gateway = shared_gateway()
 
 
@@ -334,7 +336,7 @@ async def test_health(gateway: RunningGateway, path: str, status: str) -> None:
 
 async def test_it_is_not_ready_without_room(tmp_path: pathlib.Path) -> None:
     config = f"[server]\nready_disk_bytes = {2**62}\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         answer = await call(gateway, "GET", "/health/ready")
     assert (answer.status, answer.body["success"]) == (503, False)
     assert answer.body["data"]["status"] == "not_ready"
@@ -355,7 +357,7 @@ async def endpoint() -> AsyncIterator[FakeModel]:
 async def connected(endpoint: FakeModel, tmp_path_factory: Any) -> AsyncIterator[RunningGateway]:
     environ = {"AGENT_MODEL_URL": endpoint.url, "AGENT_MODEL": "fake-model"}
     config = "[model]\nretries = 0\ncontext_tokens = 400\n[shop]\ncontext_tokens = 300\n"
-    async with running_gateway(tmp_path_factory.mktemp("g"), config=config, environ=environ) as running:
+    async with gateway_inside(tmp_path_factory.mktemp("g"), config=config, environ=environ) as running:
         yield running
 
 
@@ -421,7 +423,9 @@ async def test_a_failing_model_is_an_llm_error(connected: RunningGateway, endpoi
 
 async def test_an_answer_that_takes_too_long_is_stopped(tmp_path: pathlib.Path) -> None:
     config = '[shop]\nagent = "slow"\nanswer_seconds = 0.5\n'
-    async with running_gateway(tmp_path, config=config, agents={"slow": SLOW}) as gateway:
+    async with gateway_inside(tmp_path, config=config, agents={"slow": SLOW}) as gateway:
+        await gateway.send("s", "start", agent="slow")
+        await state_when(gateway.http, "s", lambda state: not state["is_processing"])
         refused(await call(gateway, "POST", "/query", {"q": "hi", "sessionId": "s"}), 502, "llm_error", 1009)
         assert not (await gateway.state("s"))["is_processing"]
         config_error = (await events(gateway, "s", "again"))[-2]
@@ -429,7 +433,7 @@ async def test_an_answer_that_takes_too_long_is_stopped(tmp_path: pathlib.Path) 
 
 
 async def test_two_people_with_the_same_id_share_nothing(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config="[auth]\nmodes = ['keys']\n") as gateway:
+    async with gateway_inside(tmp_path, config="[auth]\nmodes = ['keys']\n") as gateway:
         unknown = await call(gateway, "POST", "/query", {"q": "hi", "sessionId": "s"})
         refused(unknown, 401, "unauthorized", 1003)
         alice, bob = [gateway.caller(await gateway.mint(name, subject=name)) for name in ("alice", "bob")]
@@ -450,8 +454,8 @@ EXPIRING: Final = """
 [sessions]
 sweep_interval_seconds = 0.2
 [shop]
-conversation_seconds = 2
-expire_after_seconds = 6
+conversation_seconds = 600
+expire_after_seconds = 6000
 """
 
 
@@ -459,20 +463,21 @@ async def test_a_conversation_is_erased_from_the_log_before_the_cart_is_forgotte
     tmp_path: pathlib.Path,
 ) -> None:
     canary = "canary-9f31"
-    async with running_gateway(tmp_path, config=EXPIRING) as gateway:
+    async with gateway_inside(tmp_path, config=EXPIRING) as gateway:
         await query(gateway, "s", f"show me quinoa {canary}")
         await data(gateway, "POST", "/session/s/cart/add", {"name": "Kept", "price": 1})
-        used = time.monotonic()
         assert canary.encode() in _bytes_of(gateway.data_path)
 
         async def is_erased() -> bool:
             return not (await gateway.state("s"))["messages"]
 
+        assert not await is_erased()
+        gateway.clock.advance(601)
         await eventually(is_erased)
         assert (await data(gateway, "GET", "/session/s/conversation"))["conversation"] == []
         assert (await data(gateway, "GET", "/session/s/cart"))["item_count"] == 1
         assert (await data(gateway, "GET", "/session/s/info"))["analytics"]["user_message_count"] == 0
-        await asyncio.sleep(max(0.0, used + 6.5 - time.monotonic()))
+        gateway.clock.advance(5400)
         refused(await call(gateway, "GET", "/session/s/info"), 404, "not_found", 1002)
         assert (await query(gateway, "s", "hello"))["cached"] is False
 
@@ -507,7 +512,7 @@ async def test_who_goes_away_finds_the_answer_in_the_conversation(gateway: Runni
 
 async def test_insights_count_only_who_agreed_and_never_fewer_than_five(tmp_path: pathlib.Path) -> None:
     config = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n[tenants.beta]\n'
-    async with running_gateway(tmp_path, config=config) as own:
+    async with gateway_inside(tmp_path, config=config) as own:
         watch = own.caller(await own.mint("watch", tenant="acme", scopes=("operate",)))
         shopper = own.caller(await own.mint("shopper", tenant="acme"))
         async with watch, shopper:

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 import aiohttp
 import psutil
+import pytest
 
 from gateway.workers import orphans
 from tests.fake_model import Behaviour, fake_model
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.scrapes import scrape
 from tests.shared import SHARED, eventually, fresh_id, shared_gateway
 from tests.streams import open_stream, state_when
@@ -52,7 +54,7 @@ def audited(gateway: RunningGateway) -> list[Any]:
 
 
 async def test_the_scrape_agrees_with_what_happened(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, agents=AGENTS) as gateway:
+    async with gateway_inside(tmp_path, agents=AGENTS) as gateway:
         for name in ("a", "b"):
             await gateway.chat(name, "/echo one")
         await gateway.chat("a", "/echo two")
@@ -131,7 +133,7 @@ async def test_what_runs_and_waits_is_counted_while_it_does(gateway: RunningGate
 
 async def test_limits_are_counted_by_their_names(tmp_path: pathlib.Path) -> None:
     limits = "[limits]\nmax_sessions = 1\nsession_burst = 2\nsession_requests_per_second = 0.01\n"
-    async with running_gateway(tmp_path, config=limits) as gateway:
+    async with gateway_inside(tmp_path, config=limits) as gateway:
         await gateway.send("one", "/echo hi")
         await gateway.post("/api/chat", {"message": "/echo hi", "session_id": "two"}, status=503)
         await gateway.send("one", "/echo hi")
@@ -146,7 +148,7 @@ async def test_model_calls_and_tokens_have_the_names_that_dashboards_know(tmp_pa
     async with fake_model() as model:
         environ = {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "k"}
         config = '[server]\nlog_format = "json"\n[model]\nretries = 0\n'
-        async with running_gateway(tmp_path, environ=environ, config=config) as gateway:
+        async with gateway_inside(tmp_path, environ=environ, config=config) as gateway:
             await gateway.chat("m", "good morning")
             model.behaviour = Behaviour(status=500)
             await gateway.chat("m", "and now?")
@@ -167,8 +169,9 @@ async def test_model_calls_and_tokens_have_the_names_that_dashboards_know(tmp_pa
     assert (failed["tenant"], failed["session"], "turn" in failed) == ("default", key, True)
 
 
+@pytest.mark.alone
 async def test_a_scrape_of_two_hundred_sessions_holds_up_nobody(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path) as gateway:
+    async with gateway_inside(tmp_path) as gateway:
         await asyncio.gather(*(gateway.chat(f"w{n}", "/echo hi") for n in range(150)))
         await asyncio.gather(
             *(gateway.post("/api/sessions", {"session_id": f"p{n}"}, status=201) for n in range(50))
@@ -194,7 +197,7 @@ async def test_no_word_no_id_and_no_secret_is_shown_anywhere(tmp_path: pathlib.P
     async with fake_model() as model:
         environ = {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": secret}
         config = '[server]\nlog_format = "json"\nlog_level = "debug"\n'
-        async with running_gateway(tmp_path, environ=environ, config=config) as gateway:
+        async with gateway_inside(tmp_path, environ=environ, config=config) as gateway:
             await gateway.chat(named, f"say {words}")
             await gateway.post("/api/system", {"message": words, "session_id": named})
             model.behaviour = Behaviour(status=401, error={"message": f"bad key {secret}"})
@@ -340,7 +343,7 @@ async def test_without_its_fork_server_it_is_not_ready_and_with_a_new_one_it_is(
 
 async def test_too_little_room_on_the_disk_is_named(tmp_path: pathlib.Path) -> None:
     config = f"[server]\nready_disk_bytes = {2**62}\n"
-    async with running_gateway(tmp_path, config=config) as gateway:
+    async with gateway_inside(tmp_path, config=config) as gateway:
         status, checks = await ready(gateway)
         assert (status, checks["disk"]["is_well"], checks["store"]["is_well"]) == (503, False, True)
         assert "ready_disk_bytes" in checks["disk"]["words"]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gateway.client import Refused
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway
+from tests.inside import gateway_inside
 from tests.scrapes import parsed
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 
@@ -90,7 +91,7 @@ async def test_a_scrapers_key_scrapes_and_sees_every_tenant_but_no_content(gatew
 
 async def test_operators_of_a_tenant_reach_that_alone(tmp_path: pathlib.Path) -> None:
     config = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n[tenants.beta]\n'
-    async with running_gateway(tmp_path, config=config) as own:
+    async with gateway_inside(tmp_path, config=config) as own:
         await _of_a_tenant(own)
 
 
@@ -126,7 +127,7 @@ async def test_content_is_read_only_where_its_tenant_grants_it_and_either_way_it
     tmp_path: pathlib.Path,
 ) -> None:
     config = '[auth]\nmodes = ["keys"]\n[tenants.shy]\n[tenants.frank]\noperators_see_content = true\n'
-    async with running_gateway(tmp_path, config=config) as own:
+    async with gateway_inside(tmp_path, config=config) as own:
         for name in ("shy", "frank"):
             async with own.caller(await own.mint(name, tenant=name)) as caller:
                 await ask(caller, "POST", "/api/chat?wait=20", {"message": f"/echo canary-{name}"})
@@ -147,7 +148,7 @@ async def test_content_is_read_only_where_its_tenant_grants_it_and_either_way_it
 
 async def test_what_is_done_with_credentials_is_noted_without_secrets(tmp_path: pathlib.Path) -> None:
     config = '[auth]\nmodes = ["keys", "anonymous"]\n[tenants.acme]\n'
-    async with running_gateway(tmp_path, config=config) as own:
+    async with gateway_inside(tmp_path, config=config) as own:
         key = await own.mint("ann", tenant="acme")
         async with own.caller(Origin=own.url) as browser:
             await ask(browser, "POST", "/api/sessions", {"session_id": "client-id-canary"})

@@ -10,6 +10,7 @@ from time import monotonic
 import pytest
 
 from tests.integration.worker_process import PATIENCE_SECONDS, SCENARIOS, AgentProcess, Params, scripted
+from tests.shared import crowding
 from worker import acp
 
 
@@ -236,7 +237,7 @@ def test_a_slow_stream_is_cancelled_in_its_middle() -> None:
         began = monotonic()
         agent.cancel()
         assert agent.wait_for(request).result == {"stopReason": "cancelled"}
-        assert monotonic() - began < 1
+        assert monotonic() - began < 1 * crowding()
 
 
 def test_a_prompt_fails_and_the_next_is_fine() -> None:

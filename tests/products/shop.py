@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.gateways import RunningGateway, Scenario, running_gateway
+from tests.inside import GatewayInside, gateway_inside
 
 PASSWORD: Final = "open sesame"
 QUICK: Final = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -38,13 +39,21 @@ def config(**settings: Any) -> str:
 
 @contextlib.asynccontextmanager
 async def running_shop(
-    directory: pathlib.Path, *, agent: Scenario | None = None, also: str = "", **settings: Any
+    directory: pathlib.Path,
+    *,
+    agent: Scenario | None = None,
+    also: str = "",
+    is_process: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[Shop]:
-    """A shop; `agent` is the scripted one that answers, else the built-in one does; `also` more tables."""
+    """A shop; `agent` is the scripted one that answers, else the built-in one does; `also` more tables. It is
+    in the loop of its test, unless it has to be a process.
+    """
+    start = running_gateway if is_process else gateway_inside
     agents = {} if agent is None else {"clerk": agent}
     if agent is not None:
         settings["agent"] = "clerk"
-    async with running_gateway(directory, config=config(**settings) + also, agents=agents) as gateway:
+    async with start(directory, config=config(**settings) + also, agents=agents) as gateway:
         yield Shop(gateway)
 
 
@@ -177,6 +186,11 @@ class Shop:
 
     def __init__(self, gateway: RunningGateway) -> None:
         self.gateway = gateway
+
+    def advance(self, seconds: float) -> None:
+        """So many seconds pass at once."""
+        assert isinstance(self.gateway, GatewayInside)
+        self.gateway.clock.advance(seconds)
 
     @contextlib.asynccontextmanager
     async def visitor(self) -> AsyncIterator[Browser]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pathlib
 
 import pytest
 
+from gateway.apps.product_chat.catalogue import CHECK_SECONDS
 from gateway.config.file import ConfigError, load
 from tests.products.shop import CHATS, Browser, running_shop
 
@@ -31,15 +31,15 @@ async def test_a_file_has_numbers_of_its_own_and_is_read_again(tmp_path: pathlib
         assert [await name_of(visitor, number) for number in (7001, 12, 1)] == ["Oak chair", "Lamp", None]
         chat = await visitor.begin(12)
         file_of(path, {"id": 7001, "name": "Oak stool"})
-        async with asyncio.timeout(10):
-            while await name_of(visitor, 7001) != "Oak stool":
-                await asyncio.sleep(0.1)
+        assert await name_of(visitor, 7001) == "Oak chair", "it was looked at a moment ago"
+        shop.advance(CHECK_SECONDS)
+        assert await name_of(visitor, 7001) == "Oak stool"
         assert (await visitor.ask("POST", CHATS.format(12), {"session_id": "other_1"})).status == 404
         assert (await visitor.say(chat, "/echo is it still here?", product=12)).status == 200
         async with visitor.chat_socket(chat, product=12) as socket:
             await socket.until("connection_status")
         path.write_text("{ this is broken")
-        await asyncio.sleep(1.1)
+        shop.advance(CHECK_SECONDS)
         assert await name_of(visitor, 7001) == "Oak stool"
         assert "THE PRODUCTS in" in shop.gateway.log()
         assert "Traceback" not in shop.gateway.log()

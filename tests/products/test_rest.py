@@ -419,7 +419,7 @@ async def test_chats_survive_a_restart_with_their_numbers(tmp_path: pathlib.Path
 async def test_a_gateway_killed_in_mid_answer_leaves_no_message_without_a_number(
     tmp_path: pathlib.Path,
 ) -> None:
-    async with running_shop(tmp_path) as shop:
+    async with running_shop(tmp_path, is_process=True) as shop:
         browser = Browser(shop.gateway)
         name = await browser.begin(initial_message="/count 400 20")
         cookies = {cookie.key: cookie.value for cookie in browser.http.cookie_jar}

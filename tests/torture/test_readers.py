@@ -16,6 +16,9 @@ import pytest
 from tests.gateways import RunningGateway, running_gateway
 from tests.streams import state_when
 
+pytestmark = pytest.mark.alone
+
+
 READERS: Final = 1000
 CHECKED: Final = 10
 """Readers that begin to read in the end."""

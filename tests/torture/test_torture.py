@@ -8,6 +8,9 @@ import pytest
 
 from tests.torture.campaign import Campaign
 
+pytestmark = pytest.mark.alone
+
+
 KILLS = 12
 HEALTHY_SECONDS = 2.0
 

@@ -268,3 +268,11 @@ def test_an_id_is_read_the_same_in_a_long_line(request_id: bytes) -> None:
     assert isinstance(long, acp.Envelope)
     assert isinstance(short, acp.Envelope)
     assert (long.id, type(long.id)) == (short.id, type(short.id))
+
+
+def test_a_line_is_one_by_unicodes_rules_too() -> None:
+    """Agents that read with readline of Node.js would get half a message."""
+    ends = "\u2028\u2029\u0085"
+    line = acp.notification("session/update", {"text": f"a{ends}b"})
+    assert len(line.decode().splitlines()) == 1
+    assert msgspec.json.decode(line)["params"] == {"text": f"a{ends}b"}

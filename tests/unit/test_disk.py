@@ -56,11 +56,14 @@ def test_readiness_looks_at_the_disk_of_the_database_too() -> None:
     assert (check.is_well, check.words.partition(";")[0]) == (False, "0 bytes are free at /elsewhere")
 
 
-def test_a_write_without_room_is_believed_before_the_figure_of_the_file_system() -> None:
+@pytest.mark.parametrize("figure", [900, 24], ids=["enough", "less than is asked for"])
+def test_a_write_without_room_is_believed_before_the_figure_of_the_file_system(figure: int) -> None:
     config = Config(data_dir="/data")
-    check = disk_check(config, is_store_full=True, free=lambda _: 900 * MIB)
+    check = disk_check(config, is_store_full=True, free=lambda _: figure * MIB)
     assert not check.is_well
     assert "A write found no room" in check.words
+    assert "are free; server" not in check.words
+    assert disk_check(config, is_store_full=True, free=lambda _: 0).words.startswith("0 bytes are free;")
     assert disk_check(config, is_store_full=False, free=lambda _: 900 * MIB).is_well
 
 

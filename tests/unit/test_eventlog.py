@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -235,5 +238,98 @@ async def test_readers_of_a_large_event_on_disk_hold_one_copy() -> None:
 
     log = await log_of(Copying(max_events=10_000, max_bytes=100_000_000), Seen(), max_events=2)
     log.append(text("x" * 2_000_000), *[text("y")] * 5)
-    pages = [await log.read(0, max_bytes=100_000) for _ in range(3)]
+    pages = [await log.read(0, max_bytes=100_000)]
+    await asyncio.sleep(0)
+    log._pages.clear()  # as time does
+    pages += [await log.read(0, max_bytes=100_000) for _ in range(3)]
     assert all(page.events[0] is pages[0].events[0] for page in pages)
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Nothing is freed but what nothing refers to."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Owner:
+    """Holds its log and hears all that the log has to say, as a session does."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.log = EventLog(
+            "key",
+            store=store,
+            wall_ms=lambda: 1000,
+            on_visible=self.hear,
+            on_refused=self.hear,
+            on_spoiled=self.hear,
+            max_events=10,
+            max_bytes=10_000,
+        )
+
+    def hear(self, *_: object) -> None:
+        return
+
+
+async def test_a_log_that_has_ended_is_freed_without_the_collector(uncollected: None) -> None:
+    owner = Owner(MemoryStore(max_events=10, max_bytes=10_000))
+    await owner.log.load()
+    owner.log.append(text("a"))
+    owner.log.close()
+    left = weakref.ref(owner)
+    del owner
+    assert left() is None
+
+
+class Counting(MemoryStore):
+    """Counts what is read of it."""
+
+    reads = 0
+
+    async def read_events(
+        self, key: str, *, after: int, limit: int, max_bytes: int = READ_BYTES
+    ) -> list[Event]:
+        self.reads += 1
+        await asyncio.sleep(0)
+        return await super().read_events(key, after=after, limit=limit, max_bytes=max_bytes)
+
+
+async def test_readers_at_one_place_read_the_store_once_and_ahead() -> None:
+    store = Counting(max_events=10_000, max_bytes=10_000_000)
+    log = await log_of(store, Seen(), max_events=2)
+    log.append(*[text("x" * 1000)] * 100)
+    before = store.reads
+
+    async def follow() -> list[Event]:
+        seen: list[Event] = []
+        while len(seen) < 100:
+            page = await log.read(seen[-1].seq if seen else 0, max_bytes=10_000, ahead_bytes=200_000)
+            assert 0 < len(page.events) <= 10
+            seen += page.events
+        return seen
+
+    first, *others = await asyncio.gather(*(follow() for _ in range(5)))
+    assert all(map(list.__eq__, [first] * 4, others))
+    assert store.reads == before + 1
+
+
+async def test_what_is_made_of_the_same_events_is_made_once() -> None:
+    log = await log_of(MemoryStore(max_events=10, max_bytes=10_000), Seen())
+    log.append(text("a"), text("b"))
+    events = (await log.read(0, max_bytes=9999)).events
+    made = log.shared.get(events, lambda found: (b"".join(event.frame for event in found),))
+    assert log.shared.get(list(events), lambda _: (b"again",)) is made
+    others = [Event.stored(event.seq, event.at, event.body) for event in events]
+    assert log.shared.get(others, lambda _: (b"of others",)) == (b"of others",)
+
+
+async def test_a_long_text_is_kept_once_and_can_still_be_read() -> None:
+    log = await log_of(MemoryStore(max_events=10, max_bytes=10_000_000), Seen())
+    log.append(text("long" * 10_000), text("short"))
+    long, short = (await log.read(0, max_bytes=999_999)).events
+    assert long.data is not long.data
+    assert long.data == text("long" * 10_000)
+    assert short.data is short.data
+    assert long.type == "text_delta"

@@ -30,6 +30,9 @@ from gateway.egress.mcp_wire import EventStream, Unreadable, decode, reply
         (b'{"id":2,"result":"\\ud83d\\ude00"}', "😀"),
         (b'{"id":2,"result":"\xff"}', "�"),
         (b'{"id":2,"result":{"\\ud83d":1}}', {"�": 1}),
+        (b'{"method":null,"id":2,"result":5,"error":null}', 5),
+        (b'{"_meta":%s,"id":2,"result":5}' % (b"[" * 9_000 + b"]" * 9_000), 5),
+        (b'{"id":2,"result":{"n":%s,"m":1}}' % (b"9" * 5_000), {"n": None, "m": 1}),
     ],
 )
 def test_an_answer_is_found_whatever_stands_around_it(line: bytes, result: Any) -> None:
@@ -49,6 +52,7 @@ def test_an_answer_is_found_whatever_stands_around_it(line: bytes, result: Any) 
         (b'{"id":2,"error":{"message":7}}', "7"),
         (b'{"id":2,"error":"no"}', "no"),
         (b'{"id":2,"error":[1],"result":{}}', "[1]"),
+        (b'{"id":null,"error":{"code":-32700,"message":"Parse error"}}', "Parse error"),
         (b'{"id":2,"error":{"message":"%s"}}' % (b"x" * 1000), "x" * 300),
     ],
 )
@@ -68,7 +72,7 @@ def test_other_messages_are_not_the_answer(line: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"<html>", b"{", b"[" * 100_000, b'{"id":2,"result":' + b"[" * 99 + b"]" * 99 + b"}"]
+    "line", [b"", b"<html>", b"{", b"[" * 100_000, b'{"id":2,"result":' + b"[" * 9_000 + b"}"]
 )
 def test_what_is_no_json_is_unreadable(line: bytes) -> None:
     with pytest.raises(Unreadable):

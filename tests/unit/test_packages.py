@@ -29,6 +29,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "aiohttp": ("agents.broker", "auth.oidc", "cli.commands", "client", "egress.caller"),
     "yarl": ("agents.broker", "egress."),
     "argon2": ("apps.product_chat.staff",),
+    "cryptography": ("auth.tokens",),
     "jwt": ("auth.tokens",),
     "itsdangerous": ("auth.tickets",),
     "sqlite3": (

@@ -1,89 +1,33 @@
 /** The gateway's HTTP verbs, typed. Every failure is an ApiError; nothing else is thrown but an abort. */
 
 import { ApiError } from "./errors.ts";
-import type { QuotaUse, State } from "./events.ts";
 import { newId } from "./ids.ts";
-import type { Overview, WatchedSession } from "./operations.ts";
-import type { KeyValue } from "./store.ts";
+import type { KeyValue } from "./storage.ts";
 import { retryAfterMs } from "./stream.ts";
 import { isElsewhere, visiting, visitorKey } from "./visitor.ts";
+import type {
+  Acted,
+  AgentList,
+  AgentSummary,
+  AuthState,
+  CommandAnswer,
+  Counts,
+  Deleted,
+  DrainBegun,
+  ErrorBody,
+  Handover,
+  Me,
+  NewShare,
+  Overview,
+  SessionList,
+  SessionSummary,
+  ShareList,
+  ShareSummary,
+  State,
+  WatchedSessions,
+} from "./wire.ts";
 
-export { ApiError } from "./errors.ts";
 
-export interface SessionRow {
-  session_id: string;
-  title: string | null;
-  state: string;
-  agent: string | null;
-  created_at: string;
-  last_active_at: string;
-  messages: number;
-}
-
-export interface AgentRow {
-  name: string;
-  title?: string | null;
-  is_default: boolean;
-  missing_api_key: boolean;
-}
-
-export interface SessionCounts {
-  active_sessions: number;
-  live: number;
-  parked: number;
-}
-
-export interface DeleteReceipt {
-  session_id: string;
-  deleted: boolean;
-  receipt?: { processes: number; survivors: number; bytes_freed: number; milliseconds: number } | null;
-}
-
-export interface CommandAnswer {
-  success: boolean;
-  message: string;
-  data: unknown;
-}
-
-/** Who the gateway takes this browser for. */
-export interface Me {
-  tenant: string;
-  subject: string;
-  /** local · key · token · user · visitor. */
-  kind: string;
-  scopes: string[];
-  csrf_token: string;
-}
-
-export interface AuthState {
-  modes: string[];
-  /** key · oidc: the ways to sign in. */
-  sign_in: string[];
-  me: Me | null;
-  /** Links to a guest's sessions, which end with the sign-in unless it keeps them. */
-  shared_links?: number;
-}
-
-/** A link that makes one other browser this person, once. */
-export interface Handover {
-  token: string;
-  url: string;
-  expires_at: string;
-}
-
-/** A link that others read a session with; its secret is told once, when it is made. */
-export interface ShareRow {
-  share_id: string;
-  created_at: string;
-  expires_at: string | null;
-}
-
-export interface NewShare {
-  share_id: string;
-  token: string;
-  url: string;
-  expires_at: string | null;
-}
 
 export interface ApiConfig {
   /** Where the gateway is; "" is this page's own origin. */
@@ -91,13 +35,13 @@ export interface ApiConfig {
   fetch?: typeof fetch;
   /** Headers of every request, a credential for example. */
   headers?(): Record<string, string>;
-  /** Keeps a visitor's token where the gateway is on another origin than the page. */
+  /** Keeps a visitor's token if the gateway is on another origin than the page. */
   storage?: KeyValue;
-  /** The page's origin; its own where there is one. */
+  /** The page's origin; by default that of `location`. */
   origin?: string;
   /** The gateway does not know this browser, or not any more. */
   onUnauthorized?(): void;
-  /** What a stream showed belongs to somebody who signed in, in another tab for example. */
+  /** The session that a stream showed now belongs to a person who signed in, in another tab for example. */
   onMoved?(): void;
 }
 
@@ -127,12 +71,6 @@ export class Api {
     return this.#post("/api/chat", body, { "Idempotency-Key": idempotencyKey });
   }
 
-  /** A route of the shopping assistant, below /api/v1/shopping; what its envelope holds. */
-  async shop<T>(method: "GET" | "POST" | "DELETE", path: string, body?: unknown): Promise<T> {
-    const answer = await this.#request<{ data: T }>(method, `/api/v1/shopping${path}`, body);
-    return answer.data;
-  }
-
   state(sessionId: string): Promise<State> {
     return this.#request("GET", `/api/state?session_id=${encodeURIComponent(sessionId)}`);
   }
@@ -149,8 +87,8 @@ export class Api {
     return this.#post("/api/mcp-command", { command, args, session_id: sessionId });
   }
 
-  async sessions(): Promise<SessionRow[]> {
-    const answer = await this.#request<{ sessions: SessionRow[] }>("GET", "/api/sessions");
+  async sessions(): Promise<SessionSummary[]> {
+    const answer = await this.#request<SessionList>("GET", "/api/sessions");
     return answer.sessions;
   }
 
@@ -162,7 +100,7 @@ export class Api {
     return this.#request("PATCH", sessionPath(sessionId), { title });
   }
 
-  deleteSession(sessionId: string): Promise<DeleteReceipt> {
+  deleteSession(sessionId: string): Promise<Deleted> {
     return this.#request("DELETE", sessionPath(sessionId));
   }
 
@@ -183,13 +121,18 @@ export class Api {
     return response.blob();
   }
 
-  counts(): Promise<SessionCounts> {
+  counts(): Promise<Counts> {
     return this.#request("GET", "/api/sessions/count");
   }
 
-  async agents(): Promise<AgentRow[]> {
-    const answer = await this.#request<{ agents: AgentRow[] }>("GET", "/api/agents");
+  async agents(): Promise<AgentSummary[]> {
+    const answer = await this.#request<AgentList>("GET", "/api/agents");
     return answer.agents;
+  }
+
+  /** A route of an application, from the gateway's root: `/api/…`. */
+  call<T>(method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<T> {
+    return this.#request(method, path, body);
   }
 
   // -- who ----------------------------------------------------------------------------------------------------
@@ -227,8 +170,8 @@ export class Api {
     return this.#post(`${sessionPath(sessionId)}/shares`, hours === undefined ? {} : { hours });
   }
 
-  async shares(sessionId: string): Promise<ShareRow[]> {
-    const answer = await this.#request<{ shares: ShareRow[] }>("GET", `${sessionPath(sessionId)}/shares`);
+  async shares(sessionId: string): Promise<ShareSummary[]> {
+    const answer = await this.#request<ShareList>("GET", `${sessionPath(sessionId)}/shares`);
     return answer.shares;
   }
 
@@ -248,16 +191,16 @@ export class Api {
     return this.#request("GET", "/api/admin/overview");
   }
 
-  watchedSessions(): Promise<{ sessions: WatchedSession[]; total: number }> {
+  watchedSessions(): Promise<WatchedSessions> {
     return this.#request("GET", "/api/admin/sessions?limit=200");
   }
 
   /** Stops an idle session's worker, or ends it whatever it does; `key` is the internal one. */
-  endWorker(key: string, how: "park" | "kill"): Promise<{ state: string; had_worker: boolean }> {
+  endWorker(key: string, how: "park" | "kill"): Promise<Acted> {
     return this.#post(`/api/admin/sessions/${encodeURIComponent(key)}/${how}`, {});
   }
 
-  drain(): Promise<{ grace_seconds: number }> {
+  drain(): Promise<DrainBegun> {
     return this.#post("/api/admin/drain", {});
   }
 
@@ -273,7 +216,7 @@ export class Api {
     return `${this.#config.baseUrl}/api/chat/stream?${query}`;
   }
 
-  /** The same for an EventSource, which sends no headers: a visitor's token stands in the address. */
+  /** The same for an EventSource, which sends no headers: the address carries a visitor's token. */
   eventSourceUrl(sessionId: string): string | Promise<string> {
     const url = this.streamUrl(sessionId);
     const visitor = this.#visitor;
@@ -352,7 +295,7 @@ function sessionPath(sessionId: string): string {
 
 async function errorOf(response: Response): Promise<ApiError> {
   const retry = retryAfterMs(response.headers.get("Retry-After"), Infinity);
-  let body: { error?: { code?: string; message?: string } & Partial<QuotaUse>; request_id?: string } = {};
+  let body: { error?: Partial<ErrorBody["error"]>; request_id?: string } = {};
   try {
     body = (await response.json()) as typeof body;
   } catch {

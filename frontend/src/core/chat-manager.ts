@@ -10,7 +10,7 @@ import { Api } from "./api.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import type { Readiness, State, StateMessage } from "./events.ts";
 import { newId } from "./ids.ts";
-import { type KeyValue, lastingStorage } from "./store.ts";
+import { type KeyValue, lastingStorage } from "./storage.ts";
 import { EventStream, type StreamStatus } from "./stream.ts";
 
 export type ConnectionStatus = "connecting" | "connected" | "reconnecting" | "disconnected" | "error";
@@ -25,7 +25,7 @@ export interface ChatManagerConfig {
   reconnectDelay?: number;
   fetch?: typeof fetch;
   clock?: Clock;
-  /** Keeps a visitor's token where the gateway is on another origin; localStorage where the browser allows it. */
+  /** Keeps a visitor's token if the gateway is on another origin; by default localStorage, if the browser allows it. */
   storage?: KeyValue;
   /** Reads the stream with EventSource instead of fetch. */
   eventSource?: (url: string) => EventSourceLike;

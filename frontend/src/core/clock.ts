@@ -16,7 +16,7 @@ export const systemClock: Clock = {
   random: () => Math.random(),
 };
 
-/** Whether the page is on screen. A hidden page gives its connection back: a browser has six for one origin. */
+/** Tells if the page is on screen. A hidden page gives its connection back: a browser has six for one origin. */
 export interface Visibility {
   isHidden(): boolean;
   /** Calls back on each change; the answer ends that. */

@@ -3,13 +3,15 @@
  *
  * Guarantees: what is shown is the log; a message that could not be sent stays, with its error, and is sent again
  * under the same idempotency key, so it never runs twice; what did not reach the gateway is sent again by itself,
- * in order, once the stream is open again; one that is refused for what it is goes back to whoever
- * wrote it, to be changed.
+ * in order, once the stream is open again; one that the gateway can never accept as it is
+ * goes back to its author, to be changed.
  */
 
-import { type Api, ApiError } from "./api.ts";
+import type { Api } from "./api.ts";
 import type { Clock, Visibility } from "./clock.ts";
-import type { GatewayEvent, MessageItem, ResyncFrame, State } from "./events.ts";
+import { ApiError } from "./errors.ts";
+import type { LogEvent, MessageItem, ResyncFrame, State } from "./events.ts";
+import type { Fold } from "./fold.ts";
 import { newId } from "./ids.ts";
 import { ChatState } from "./reduce.ts";
 import { EventStream, type StreamDetail, type StreamFrame, type StreamStatus } from "./stream.ts";
@@ -33,8 +35,10 @@ export interface ConversationConfig {
   agent?: string;
   /** The token of a link: the conversation is read with it, and nothing can be said. */
   shared?: string;
-  /** Takes back a message that the gateway will never take as it is. */
+  /** Takes back a message that the gateway will never accept as it is. */
   onRefused?: (text: string, error: ApiError) => void;
+  /** What applications fold of the log. */
+  folds?: readonly Fold[];
   clock?: Clock;
   visibility?: Visibility;
 }
@@ -47,7 +51,7 @@ export class Conversation extends Subscribable {
   missingApiKey: boolean | null = null;
   /** The last verb that failed, for the user; gone with the next one. */
   error: ApiError | null = null;
-  /** Whether the stream has said anything, or a whole attempt found nothing to say. */
+  /** True once the stream has sent something, or ended without anything to send. */
   hasLoaded = false;
   isStopping = false;
 
@@ -57,6 +61,7 @@ export class Conversation extends Subscribable {
   readonly #stream: EventStream;
   /** The agent that this session was asked for with; null is the gateway's default. */
   readonly agent: string | null;
+  readonly #folds: readonly Fold[];
   readonly #onRefused: ConversationConfig["onRefused"];
   #isCreated = false;
   /** How often the stream was opened: whether the gateway came back while an attempt to send failed. */
@@ -70,7 +75,8 @@ export class Conversation extends Subscribable {
     this.#onRefused = config.onRefused;
     this.agent = config.agent ?? null;
     this.sessionId = config.sessionId;
-    this.chat = new ChatState(config.sessionId);
+    this.#folds = config.folds ?? [];
+    this.chat = new ChatState(config.sessionId, this.#folds);
     const { clock, visibility, shared } = config;
     this.isReadOnly = shared !== undefined;
     this.#stream = new EventStream({
@@ -95,7 +101,7 @@ export class Conversation extends Subscribable {
     this.#stream.stop();
   }
 
-  /** Goes on after somebody signed in again: what was refused for want of that is sent now. */
+  /** Continues after a new sign-in: messages that were refused with 401 are sent now. */
   async resume(): Promise<void> {
     this.error = null;
     this.start();
@@ -110,7 +116,7 @@ export class Conversation extends Subscribable {
     return this.chat.is_processing || this.outgoing.some((message) => message.error === null);
   }
 
-  /** Whether the message is sent by itself as soon as the stream is open again. */
+  /** True if the message will be sent automatically once the stream is open again. */
   isSentLater(message: Outgoing): boolean {
     return isStranded(message) && ["connecting", "retrying", "paused"].includes(this.status);
   }
@@ -260,11 +266,11 @@ export class Conversation extends Subscribable {
     this.hasLoaded = true;
     if (frame.event === "resync") {
       const { chat, state, seq } = JSON.parse(frame.data) as ResyncFrame;
-      this.chat = ChatState.restore(chat);
+      this.chat = ChatState.restore(chat, this.#folds);
       this.#stream.cursor = seq;
       this.missingApiKey = state.missing_api_key;
     } else {
-      this.chat.apply(JSON.parse(frame.data) as GatewayEvent);
+      this.chat.apply(JSON.parse(frame.data) as LogEvent);
     }
     this.#dropArrived();
     this.changed();
@@ -288,7 +294,7 @@ function asApiError(error: unknown): ApiError {
   return new ApiError(0, "failed", error instanceof Error ? error.message : String(error));
 }
 
-/** Whether sending the same again can never succeed. */
+/** True if sending the same message again can never succeed. */
 function isFinal(error: ApiError): boolean {
   return [400, 413, 422].includes(error.status) || error.code === "conversation_full";
 }
@@ -296,7 +302,7 @@ function isFinal(error: ApiError): boolean {
 /** Not running, behind a proxy that finds it so, or stopping. */
 const AWAY = new Set(["unreachable", "http_502", "http_503", "http_504", "draining"]);
 
-/** Whether the gateway was not there to take the message. */
+/** True if the message did not reach the gateway. */
 function isAway(error: ApiError): boolean {
   return AWAY.has(error.code);
 }

@@ -29,7 +29,7 @@ const KEYS: Partial<Record<string, Key>> = {
   share_not_found: "sharedGone",
 };
 
-/** Why something did not succeed, and when to try again; the gateway's own words where there are none here. */
+/** Why something did not succeed, and when to try again; the gateway's own words if this page has none. */
 export function wordsOf(error: ApiError, language: Language): string {
   const key = KEYS[error.code];
   const quota = error.limit && quotaWords(error.limit, "quotaOver", language);

@@ -4,8 +4,6 @@ import type { Key } from "./english.ts";
 
 export const he: Record<Key, string> = {
   app: "Agent Gateway",
-  shop: "חנות",
-  shopWithItems: "חנות, {n} בעגלה",
   skip: "דילוג לשדה ההודעה",
   newSession: "שיחה חדשה",
   sessions: "שיחות",
@@ -96,6 +94,7 @@ export const he: Record<Key, string> = {
   walletApprove: "אישור",
   walletReject: "דחייה",
   walletHash: "מזהה העסקה (hash)",
+  partFailed: "לא נטען: {names}. אפשר לטעון את הדף מחדש ולנסות שוב.",
   copy: "העתקה",
   copied: "הועתק",
   latest: "להודעה האחרונה",

@@ -5,9 +5,11 @@
  * handed on and not kept; once the gateway has refused (`lost`), only a sign-in or the gateway's word leads back in.
  */
 
-import { type Api, ApiError, type AuthState, type Me } from "./api.ts";
+import type { Api } from "./api.ts";
 import { type Clock, systemClock } from "./clock.ts";
+import { ApiError } from "./errors.ts";
 import { Subscribable } from "./subscribable.ts";
+import type { AuthState, Me } from "./wire.ts";
 
 export type Phase = "asking" | "inside" | "outside";
 
@@ -19,9 +21,11 @@ export class Identity extends Subscribable {
   me: Me | null = null;
   /** key, oidc: how one signs in here. */
   ways: readonly string[] = [];
-  /** Why the gateway has not said who this is. */
+  /** The applications that the gateway runs, as it lists them; undefined if it does not say. */
+  applications: unknown = undefined;
+  /** Why the gateway could not be asked. */
   error: ApiError | null = null;
-  /** Whether somebody was inside before. */
+  /** True if someone was signed in before. */
   wasInside = false;
 
   readonly #api: Api;
@@ -39,7 +43,7 @@ export class Identity extends Subscribable {
     return this.me === null ? null : ownerOf(this.me);
   }
 
-  /** Whether nobody is asked who they are here: the one person at the machine. */
+  /** True if the gateway asks no one to sign in: a single person uses it on their own machine. */
   get isLocal(): boolean {
     return this.me === null || this.me.kind === "local";
   }
@@ -52,7 +56,7 @@ export class Identity extends Subscribable {
     this.#clock.after(wait, () => void this.start());
   }
 
-  /** Asks the gateway once; whether it answered. */
+  /** Asks the gateway once; true if it answered. */
   async check(): Promise<boolean> {
     try {
       this.#take(await this.#api.authState());
@@ -98,6 +102,7 @@ export class Identity extends Subscribable {
 
   #take(state: AuthState): void {
     this.ways = state.sign_in;
+    this.applications = (state as { applications?: unknown }).applications;
     this.error = null;
     this.#failures = 0;
     if (state.me !== null) return this.#enter(state.me);
@@ -121,7 +126,7 @@ export function ownerOf(me: Me): string {
   return `${me.tenant}/${me.subject}`;
 }
 
-/** Whether TENANT/SUBJECT is somebody without a name, whose sessions go over to who signs in. */
+/** True if TENANT/SUBJECT is an anonymous visitor, whose sessions move to the account that signs in. */
 export function isVisitor(owner: string): boolean {
   return owner.slice(owner.indexOf("/") + 1).startsWith("~");
 }

@@ -2,7 +2,7 @@
  * The fold of a session's log: the same events give the same snapshot and the same State as gateway/events/fold.py.
  *
  * Guarantees: pure (no clock, no I/O); an item that changes becomes a new object and an item that does not keeps its
- * identity, so that a view may compare by `===`; `restore(snapshot)` goes on exactly where the snapshot stands.
+ * identity, so that a view may compare by `===`; `restore(snapshot)` continues exactly from the snapshot.
  *
  * An agent's answer begins as an empty streaming message (`turn_started.reply_id`). The turn's first text takes that
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
@@ -10,13 +10,14 @@
 
 import type {
   AcpCommand,
-  CartFigures,
   Ended,
   EventOf,
   Failure,
   GatewayEvent,
   Item,
+  LogEvent,
   MessageItem,
+  Outside,
   PendingPermission,
   PermissionItem,
   Readiness,
@@ -27,14 +28,30 @@ import type {
   ToolCallItem,
   WaitingMessage,
 } from "./events.ts";
-
-/** What State shows that no event says, because it is about this moment and not about the conversation. */
-export interface Outside {
-  missing_api_key: boolean;
-  start_position: number | null;
-}
+import type { Fold } from "./fold.ts";
 
 type Growing = MessageItem | ThoughtItem;
+
+/** The fields of a snapshot that a ChatState has under the same name. */
+const FACTS = [
+  "session_id",
+  "seq",
+  "agent",
+  "title",
+  "state",
+  "state_reason",
+  "detail",
+  "failure",
+  "turn_id",
+  "waiting",
+  "is_held",
+  "wallet",
+  "network",
+  "ended",
+  "commands",
+  "options",
+  "usage",
+] as const;
 
 const keyOf = (kind: string, id: string): string => `${kind} ${id}`;
 
@@ -52,7 +69,6 @@ export class ChatState {
   is_held = false;
   wallet: string | null = null;
   network: string | null = null;
-  cart: CartFigures | null = null;
   ended: Ended | null = null;
   commands: AcpCommand[] = [];
   options: Record<string, unknown> = {};
@@ -64,16 +80,19 @@ export class ChatState {
   #messages = 0;
   #placeholder: string | null = null;
   #open: string | null = null;
+  /** What applications fold, and the value of each. */
+  readonly #folds: ReadonlyMap<Fold, { value: unknown }>;
 
-  constructor(sessionId: string) {
+  constructor(sessionId: string, folds: readonly Fold[] = []) {
     this.session_id = sessionId;
+    this.#folds = new Map(folds.map((fold) => [fold, { value: fold.initial }]));
   }
 
-  static restore(snapshot: Snapshot): ChatState {
-    const chat = new ChatState(snapshot.session_id);
-    const { items, ...facts } = snapshot;
-    Object.assign(chat, facts);
-    for (const item of items) chat.#add(item);
+  static restore(snapshot: Snapshot, folds: readonly Fold[] = []): ChatState {
+    const chat = new ChatState(snapshot.session_id, folds);
+    for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
+    for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
+    for (const item of snapshot.items) chat.#add(item);
     chat.#messages = chat.#items.filter((item) => item.kind === "message").length;
     for (const item of chat.#items) {
       if (!isGrowing(item) || !item.is_streaming) continue;
@@ -132,35 +151,24 @@ export class ChatState {
     };
   }
 
+  /** What an application's fold came to; its initial value if this chat does not know the fold. */
+  valueOf<Value>(fold: Fold<Value>): Value {
+    return (this.#folds.get(fold as Fold)?.value ?? fold.initial) as Value;
+  }
+
   snapshot(): Snapshot {
-    return {
-      session_id: this.session_id,
-      seq: this.seq,
-      agent: this.agent,
-      title: this.title,
-      state: this.state,
-      state_reason: this.state_reason,
-      detail: this.detail,
-      failure: this.failure,
-      turn_id: this.turn_id,
-      waiting: this.waiting,
-      is_held: this.is_held,
-      wallet: this.wallet,
-      network: this.network,
-      cart: this.cart,
-      ended: this.ended,
-      commands: this.commands,
-      options: this.options,
-      usage: this.usage,
-      items: this.#items.slice(),
-    };
+    const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
+    const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
+    return { ...values, ...facts, items: this.#items.slice() } as Snapshot;
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
 
-  /** Takes one event in; events come in order of seq. An event of a type that is not known moves `seq` alone. */
-  apply(event: GatewayEvent): void {
-    this.seq = event.seq;
+  /** Takes one event in; events come in order of seq. An event of an unknown type changes only `seq`. */
+  apply(any: LogEvent): void {
+    this.seq = any.seq;
+    this.#applications(any);
+    const event = any as GatewayEvent;
     switch (event.type) {
       case "text_delta":
         return this.#text(event);
@@ -196,6 +204,18 @@ export class ChatState {
       }
       default:
         return this.#facts(event);
+    }
+  }
+
+  /** A fold that fails keeps its value: an application must not stop the conversation. */
+  #applications(event: LogEvent): void {
+    for (const [fold, held] of this.#folds) {
+      if (!fold.types.includes(event.type)) continue;
+      try {
+        held.value = fold.apply(held.value, event);
+      } catch (error) {
+        console.warn(`Agent Gateway: the fold ${fold.name} failed at event ${event.seq}: ${String(error)}`);
+      }
     }
   }
 
@@ -235,9 +255,6 @@ export class ChatState {
         return;
       case "network":
         this.network = event.network;
-        return;
-      case "cart":
-        this.cart = { lines: event.lines, items: event.items, total: event.total };
         return;
       case "session_closed":
         this.ended = { at: event.at, reason: event.reason };

@@ -1,23 +1,17 @@
 /** The user's sessions, the one on screen, the agents to choose from, and how many sessions there are. */
 
-import {
-  type AgentRow,
-  type Api,
-  ApiError,
-  type DeleteReceipt,
-  type SessionCounts,
-  type SessionRow,
-} from "./api.ts";
+import type { Api } from "./api.ts";
 import { type Clock, systemClock } from "./clock.ts";
+import { ApiError } from "./errors.ts";
 import { newId, SESSION_ID } from "./ids.ts";
+import type { KeyValue } from "./storage.ts";
 import { Subscribable } from "./subscribable.ts";
-
-export type KeyValue = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
+import type { AgentSummary, Counts, Deleted, SessionSummary } from "./wire.ts";
 
 export const CURRENT_KEY = "agw.session";
 const DRAFT_KEY = "agw.draft.";
-/** The list and the count move slowly and are nobody's first interest. */
-export const POLL_MS = 20_000;
+/** The list and the count change slowly and are not urgent. */
+export const LIST_POLL_MS = 20_000;
 
 /** The id in an address's fragment `#s=ID`, if it is one. */
 export function sessionIdIn(hash: string): string | null {
@@ -34,9 +28,9 @@ export interface SessionStoreConfig {
 }
 
 export class SessionStore extends Subscribable {
-  sessions: readonly SessionRow[] = [];
-  agents: readonly AgentRow[] = [];
-  counts: SessionCounts | null = null;
+  sessions: readonly SessionSummary[] = [];
+  agents: readonly AgentSummary[] = [];
+  counts: Counts | null = null;
   currentId: string;
   /** The agent chosen for a session that has no message yet. */
   chosenAgent: string | null = null;
@@ -62,11 +56,11 @@ export class SessionStore extends Subscribable {
     this.#storage.setItem(CURRENT_KEY, this.currentId);
   }
 
-  get current(): SessionRow | undefined {
+  get current(): SessionSummary | undefined {
     return this.sessions.find((row) => row.session_id === this.currentId);
   }
 
-  get defaultAgent(): AgentRow | undefined {
+  get defaultAgent(): AgentSummary | undefined {
     return this.agents.find((agent) => agent.is_default) ?? this.agents[0];
   }
 
@@ -98,7 +92,7 @@ export class SessionStore extends Subscribable {
   }
 
   /** Deletes; if it was the one on screen, the newest other one or a fresh one takes its place. */
-  async remove(sessionId: string): Promise<DeleteReceipt> {
+  async remove(sessionId: string): Promise<Deleted> {
     const receipt = await this.#api.deleteSession(sessionId);
     this.sessions = this.sessions.filter((row) => row.session_id !== sessionId);
     this.setDraft(sessionId, "");
@@ -124,7 +118,7 @@ export class SessionStore extends Subscribable {
     this.changed();
   }
 
-  /** Somebody else is here: nothing of whoever was before may be seen. */
+  /** Another person is here now: nothing of the one before may be seen. */
   forget(): void {
     const names = Array.from({ length: this.#storage.length }, (_, place) => this.#storage.key(place) ?? "");
     for (const name of names) if (name.startsWith(DRAFT_KEY)) this.#storage.removeItem(name);
@@ -137,10 +131,10 @@ export class SessionStore extends Subscribable {
 
   // -- reading ------------------------------------------------------------------------------------------------
 
-  /** Reads everything now and again every `POLL_MS` until `stop`; `isDue` false skips a round. */
+  /** Reads everything now and again every `LIST_POLL_MS` until `stop`; `isDue` false skips a round. */
   start(isDue: () => boolean = () => true): void {
     const round = (): void => {
-      this.#cancelPoll = this.#clock.after(POLL_MS, round);
+      this.#cancelPoll = this.#clock.after(LIST_POLL_MS, round);
       if (isDue()) void this.refresh();
     };
     this.stop();
@@ -172,32 +166,6 @@ export class SessionStore extends Subscribable {
   }
 }
 
-function newestFirst(a: SessionRow, b: SessionRow): number {
+function newestFirst(a: SessionSummary, b: SessionSummary): number {
   return b.last_active_at < a.last_active_at ? -1 : b.last_active_at > a.last_active_at ? 1 : 0;
-}
-
-/** Storage that forgets at reload, for browsers that refuse the real one. */
-export function memoryStorage(): KeyValue {
-  const values = new Map<string, string>();
-  return {
-    getItem: (key) => values.get(key) ?? null,
-    setItem: (key, value) => void values.set(key, value),
-    removeItem: (key) => void values.delete(key),
-    key: (place) => [...values.keys()][place] ?? null,
-    get length() {
-      return values.size;
-    },
-  };
-}
-
-/** localStorage where the browser allows it. */
-export function lastingStorage(): KeyValue {
-  try {
-    const real = globalThis.localStorage;
-    real.setItem("agw.probe", "1");
-    real.removeItem("agw.probe");
-    return real;
-  } catch {
-    return memoryStorage();
-  }
 }

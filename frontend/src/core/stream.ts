@@ -34,7 +34,7 @@ export interface StreamDetail {
 }
 
 export interface StreamFrame {
-  /** The frame's id as a number; 0 where it has none. */
+  /** The frame's id as a number; 0 if it has none. */
   seq: number;
   event: string;
   data: string;
@@ -46,7 +46,7 @@ export interface StreamConfig {
   onFrame(frame: StreamFrame): void;
   onStatus?(status: StreamStatus, detail: StreamDetail): void;
   after?: number;
-  /** Whether ids may repeat because each frame is a whole state and not a fact of a log. */
+  /** True if ids may repeat, because each frame is a whole state and not an event of a log. */
   repeatsIds?: boolean;
   fetch?: typeof fetch;
   clock?: Clock;

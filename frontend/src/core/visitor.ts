@@ -1,12 +1,12 @@
 /**
- * Who a visitor is where the page lives on another site than the gateway and browsers drop its cookie: a token of
+ * Identifies a visitor if the page is on another site than the gateway and browsers drop its cookie: a token of
  * the first answer, kept and shown again.
  *
  * Guarantees: of several requests at the start one goes ahead, so that a visitor is not made several times; a token
  * that is not valid any more is dropped and the request asked once more; a caller's own credential is left alone.
  */
 
-import type { KeyValue } from "./store.ts";
+import type { KeyValue } from "./storage.ts";
 
 export const VISITOR_HEADER = "X-Visitor-Token";
 
@@ -15,7 +15,7 @@ export function visitorKey(baseUrl: string): string {
   return `agw.visitor:${new URL(baseUrl).origin}`;
 }
 
-/** Whether a page at `pageOrigin` calls another origin there. */
+/** True if `baseUrl` is on another origin than `pageOrigin`. */
 export function isElsewhere(baseUrl: string, pageOrigin: string | undefined): boolean {
   return URL.canParse(baseUrl) && pageOrigin !== undefined && new URL(baseUrl).origin !== pageOrigin;
 }

@@ -6,11 +6,14 @@ Both protocol eras, answers in plain JSON, no state between requests.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import pathlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, BinaryIO, Final, cast
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
@@ -33,11 +36,13 @@ from gateway.apps.shop.tools import (
     bad_id,
 )
 from gateway.apps.shop.words import words_for
+from gateway.events.facts import in_one_line
 from gateway.version import VERSION
 
 logging.getLogger("mcp").setLevel(logging.WARNING)
 
 NAME: Final = "agent-gateway-shop"
+_STDOUT, _STDERR = 1, 2
 WIDGET_TYPE: Final = "text/html+skybridge"
 WIDGETS: Final = pathlib.Path(__file__).parent.parent.parent / "apps" / "shop" / "widgets"
 INSTRUCTIONS: Final = (
@@ -194,5 +199,35 @@ async def serving(
 async def serve_stdio(tools: ShopTools, said: Said) -> None:
     """The server over this process's stdin and stdout, until they end."""
     server = build(tools, said)
-    async with stdio_server() as (reading, writing):
-        await server.run(reading, writing, server.create_initialization_options())
+    with _stdout() as stdout:
+        async with stdio_server(stdout=cast("Any", stdout)) as (reading, writing):
+            await server.run(reading, writing, server.create_initialization_options())
+
+
+class _Lines:
+    """Messages of JSON, a line each, whatever counts as a line's end to their reader."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    async def write(self, message: str) -> None:
+        """Takes a message with its newline."""
+        await asyncio.to_thread(self._file.write, in_one_line(message.encode()))
+
+    async def flush(self) -> None:
+        """Sends what was taken; the reader may take its time."""
+        await asyncio.to_thread(self._file.flush)
+
+
+@contextmanager
+def _stdout() -> Iterator[_Lines]:
+    """This process's stdout, for messages alone: what anything else prints goes to stderr meanwhile."""
+    sys.stdout.flush()
+    kept = os.dup(_STDOUT)
+    os.dup2(_STDERR, _STDOUT)
+    try:
+        with open(kept, "wb", closefd=False) as file:
+            yield _Lines(file)
+    finally:
+        os.dup2(kept, _STDOUT)
+        os.close(kept)

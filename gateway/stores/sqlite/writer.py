@@ -117,6 +117,8 @@ class Writer:
         """Rows that came since they were moved to their logs last, about."""
         self._has_large_rows = False
         """Whether a large one was written since memory was let go."""
+        self._has_written = False
+        """Whether anything was."""
         self._is_stopping = False
         self._heard = threading.Event()
         self.projections: dict[type, Projection] = {}
@@ -196,6 +198,7 @@ class Writer:
             while (group := self._next_group()) is not None:
                 self._in_hand = group
                 self._write_group(connection, group)
+                self._in_hand = _Group({}, [])
                 del group  # while it waits for the next one, this one's events are somebody else's
         finally:
             connection.close()
@@ -249,6 +252,7 @@ class Writer:
         if not (group.events or group.calls):
             with contextlib.suppress(StoreFailed):  # who writes next hears of it
                 self._look(connection)
+            self._let_go(connection)
             return
         began = time.monotonic()
         try:
@@ -263,9 +267,16 @@ class Writer:
         self._loop.call_soon_threadsafe(_tell, group)
         if self._unsettled >= SETTLE_ROWS:
             self._settle(connection)
+        self._has_written = True
         if self._has_large_rows:
-            self._has_large_rows = False
-            sqlite_log.let_go(connection)
+            self._let_go(connection)
+
+    def _let_go(self, connection: sqlite3.Connection) -> None:
+        """Gives memory back after large rows, and whenever there is nothing to do."""
+        if self._has_written:
+            self._has_written = self._has_large_rows = False
+            with contextlib.suppress(sqlite3.Error):  # what is kept is only memory
+                sqlite_log.let_go(connection)
 
     def _commit_somehow(self, connection: sqlite3.Connection, group: _Group) -> None:
         """As one transaction, or, if something in the group cannot be written, without that."""
@@ -346,7 +357,7 @@ class Writer:
                 continue
             rows += sqlite_log.rows_of(row_id, events)
             for event in events:
-                kind = type(event.data)
+                kind = event.kind
                 if kind not in watched:
                     continue
                 if kind in _TURN_EDGES:

@@ -1,0 +1,73 @@
+/** What the staff asks of the gateway. */
+
+import type { AdminChat, AdminChats, LoggedIn, MessagePage, MessageRow } from "../wire.ts";
+
+const TOKEN = "agw_staff_token";
+const NAME = "agw_staff_name";
+const CHATS = "api/admin/chat/sessions";
+
+export class NotLoggedIn extends Error {}
+
+export class StaffApi {
+  get token(): string | null {
+    return sessionStorage.getItem(TOKEN);
+  }
+
+  get name(): string {
+    return sessionStorage.getItem(NAME) ?? "Staff";
+  }
+
+  async logIn(username: string, password: string): Promise<void> {
+    const answer = await this.#ask<LoggedIn>("POST", "api/login", { username, password });
+    sessionStorage.setItem(TOKEN, answer.access_token);
+    sessionStorage.setItem(NAME, username);
+  }
+
+  logOut(): void {
+    sessionStorage.removeItem(TOKEN);
+  }
+
+  async chats(status: string): Promise<AdminChat[]> {
+    const query = status ? `?limit=100&status=${status}` : "?limit=100";
+    return (await this.#ask<AdminChats>("GET", CHATS + query)).sessions;
+  }
+
+  async messages(id: string): Promise<MessageRow[]> {
+    const page = await this.#ask<MessagePage>("GET", `${CHATS}/${id}/messages?limit=100&order=desc`);
+    return page.messages.reverse();
+  }
+
+  respond(id: string, text: string): Promise<unknown> {
+    return this.#ask("POST", `${CHATS}/${id}/respond`, { message_text: text });
+  }
+
+  setStatus(id: string, status: string): Promise<unknown> {
+    return this.#ask("PUT", `${CHATS}/${id}/status?status=${status}`, {});
+  }
+
+  markRead(chat: AdminChat): Promise<unknown> {
+    return this.#ask("PUT", `api/products/${chat.product_id}/chat/sessions/${chat.session_id}/messages/read`, { mark_all: true });
+  }
+
+  socketUrl(path: string): string {
+    const url = new URL(path, document.baseURI);
+    url.protocol = url.protocol.replace("http", "ws");
+    url.searchParams.set("admin_name", this.name);
+    if (this.token) url.searchParams.set("token", this.token);
+    return url.href;
+  }
+
+  async #ask<T>(method: string, path: string, body?: object): Promise<T> {
+    const headers: Record<string, string> = body ? { "Content-Type": "application/json" } : {};
+    if (this.token) headers["Authorization"] = `Bearer ${this.token}`;
+    const request: RequestInit = { method, headers };
+    if (body) request.body = JSON.stringify(body);
+    const answer = await fetch(path, request);
+    const json = (await answer.json().catch(() => ({}))) as T & { detail?: string | { message: string } };
+    const words = typeof json.detail === "string" ? json.detail : json.detail?.message;
+    const isLogin = path === "api/login";
+    if ((answer.status === 401 || answer.status === 403) && !isLogin) throw new NotLoggedIn(words);
+    if (!answer.ok) throw new Error(words ?? `The gateway answered ${answer.status}.`);
+    return json;
+  }
+}

@@ -1,0 +1,217 @@
+/**
+ * The chat of a product page, whole: a button, a panel, a form, below a shadow root that nothing of the page reaches.
+ * Everything that people type is inserted as text, never as markup.
+ */
+
+import { showText } from "../plain.ts";
+import { ProductChat, type ProductChatOptions, type ProductMessage } from "../client/chat.ts";
+import { STYLE } from "./style.ts";
+import { WORDS, type Words } from "./words.ts";
+
+export interface WidgetOptions extends ProductChatOptions {
+  title?: string;
+  lang?: string;
+  dir?: string;
+  side?: string;
+  theme?: string;
+  accent?: string;
+  isOpen?: boolean;
+}
+
+export interface Widget {
+  host: HTMLElement;
+  chat: ProductChat;
+  open(): void;
+  close(): void;
+  remove(): void;
+}
+
+export function mountWidget(options: WidgetOptions, parent: HTMLElement = document.body): Widget {
+  const lang = options.lang ?? document.documentElement.lang;
+  const words: Words = lang.startsWith("he") ? WORDS.he : WORDS.en;
+  const dir = options.dir ?? (document.documentElement.dir || (lang.startsWith("he") ? "rtl" : "ltr"));
+  const host = element("div");
+  host.id = "agent-gateway-chat";
+  host.dir = dir;
+  if (options.theme) host.dataset["theme"] = options.theme;
+  if (options.accent) host.style.setProperty("--chat-accent", options.accent);
+  const shadow = host.attachShadow({ mode: "open" });
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(STYLE);
+  shadow.adoptedStyleSheets = [sheet];
+
+  const chat = new ProductChat(options);
+  const parts = build(words, options.title ?? words.title);
+  parts.root.dataset["side"] = options.side ?? "end";
+  shadow.append(parts.root);
+  parent.append(host);
+
+  const drawn = new Map<string, { item: HTMLElement; message: ProductMessage }>();
+  const draw = (): void => {
+    drawMessages(parts.log, drawn, chat, words);
+    const unread = chat.unread;
+    parts.badge.textContent = String(unread);
+    parts.badge.hidden = unread === 0;
+    parts.launcher.setAttribute("aria-label", unread ? `${words.open}, ${words.unread(unread)}` : words.open);
+    const isLost = chat.connection === "waiting" || chat.connection === "stopped";
+    parts.note.textContent =
+      chat.trouble ??
+      (chat.sessionId && isLost ? words.offline : chat.typing ? words.typing(chat.typing) : chat.person ? words.person(chat.person) : "");
+    if (!parts.panel.hidden && unread > 0) void chat.markRead();
+  };
+
+  const show = (isOpen: boolean): void => {
+    parts.panel.hidden = !isOpen;
+    parts.launcher.hidden = isOpen;
+    parts.launcher.setAttribute("aria-expanded", String(isOpen));
+    if (isOpen) {
+      chat.wake();
+      void chat.open().then(draw);
+      parts.input.focus();
+      parts.log.scrollTop = parts.log.scrollHeight;
+    } else parts.launcher.focus();
+    draw();
+  };
+  const send = (): void => {
+    const text = parts.input.value;
+    if (!text.trim()) return;
+    parts.input.value = "";
+    void chat.send(text);
+  };
+  parts.launcher.addEventListener("click", () => show(true));
+  parts.close.addEventListener("click", () => show(false));
+  parts.panel.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") show(false);
+  });
+  parts.form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    send();
+  });
+  parts.input.addEventListener("input", () => chat.typed());
+  parts.input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    send();
+  });
+  const look = (): void => {
+    if (document.visibilityState === "visible" && chat.sessionId) chat.wake();
+  };
+  document.addEventListener("visibilitychange", look);
+  window.addEventListener("online", look);
+  const forget = chat.subscribe(draw);
+  // A visitor who has talked before hears of answers although the panel is closed.
+  const isMigrated = chat.sessions.migrateLegacyData(options.productId);
+  const known = isMigrated || chat.sessions.getProductSession(options.productId).messageCount > 0;
+  if (options.isOpen) show(true);
+  else if (known) void chat.open();
+
+  return {
+    host,
+    chat,
+    open: () => show(true),
+    close: () => show(false),
+    remove: () => {
+      forget();
+      document.removeEventListener("visibilitychange", look);
+      window.removeEventListener("online", look);
+      chat.close();
+      host.remove();
+    },
+  };
+}
+
+function build(words: Words, title: string) {
+  const root = element("div", "root");
+  const launcher = element("button", "launcher");
+  launcher.type = "button";
+  launcher.setAttribute("aria-expanded", "false");
+  const badge = element("span", "badge");
+  badge.hidden = true;
+  launcher.append(title, badge);
+  const panel = element("section", "panel");
+  panel.hidden = true;
+  panel.setAttribute("role", "dialog");
+  panel.setAttribute("aria-label", title);
+  const header = element("header");
+  const heading = element("h2");
+  heading.textContent = title;
+  const close = element("button");
+  close.type = "button";
+  close.textContent = "×";
+  close.setAttribute("aria-label", words.close);
+  header.append(heading, close);
+  const log = element("ol", "log");
+  log.setAttribute("role", "log");
+  log.setAttribute("aria-label", words.log);
+  log.tabIndex = 0;
+  const note = element("div", "note");
+  note.setAttribute("role", "status");
+  const form = element("form");
+  const input = element("textarea");
+  input.rows = 1;
+  input.maxLength = 2000;
+  input.placeholder = words.placeholder;
+  input.setAttribute("aria-label", words.placeholder);
+  input.dir = "auto";
+  const button = element("button");
+  button.type = "submit";
+  button.textContent = words.send;
+  form.append(input, button);
+  panel.append(header, log, note, form);
+  root.append(launcher, panel);
+  return { root, launcher, badge, panel, close, log, note, form, input };
+}
+
+type Drawn = Map<string, { item: HTMLElement; message: ProductMessage }>;
+
+/** Draws what changed and leaves the rest alone, so that a screen reader reads nothing twice. */
+function drawMessages(log: HTMLElement, drawn: Drawn, chat: ProductChat, words: Words): void {
+  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+  const wanted = new Set(chat.messages.map((message) => message.key));
+  for (const [key, { item }] of drawn) {
+    if (wanted.has(key)) continue;
+    item.remove();
+    drawn.delete(key);
+  }
+  chat.messages.forEach((message, index) => {
+    const known = drawn.get(message.key);
+    let item = known?.item;
+    if (known?.message !== message) {
+      const fresh = drawMessage(message, chat, words);
+      if (item) item.replaceWith(fresh);
+      item = fresh;
+      drawn.set(message.key, { item, message });
+    }
+    if (item && log.children[index] !== item) log.insertBefore(item, log.children[index] ?? null);
+  });
+  if (isAtEnd) log.scrollTop = log.scrollHeight;
+}
+
+function drawMessage(message: ProductMessage, chat: ProductChat, words: Words): HTMLElement {
+  const item = element("li");
+  item.dataset["sender"] = message.sender;
+  item.dataset["state"] = message.state;
+  const who = element("div", "who");
+  who.textContent = message.sender === "customer" ? words.you : message.name;
+  const bubble = element("div", "bubble");
+  bubble.dir = "auto";
+  showText(bubble, message.text);
+  if (message.sender !== "system") item.append(who);
+  item.append(bubble);
+  if (message.state === "failed") {
+    const failed = element("div", "failed");
+    const again = element("button");
+    again.type = "button";
+    again.textContent = words.again;
+    again.addEventListener("click", () => void chat.retry(message.key));
+    failed.append(`${words.failed} ${message.error ?? ""} `, again);
+    item.append(failed);
+  }
+  return item;
+}
+
+function element<K extends keyof HTMLElementTagNameMap>(name: K, className = ""): HTMLElementTagNameMap[K] {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  return made;
+}

@@ -1,0 +1,528 @@
+// Made by frontend/wire.py from the gateway's Python types. Change those, and run it again.
+
+import type { AcpCommand, AcpContent, AcpLocation, AcpPlanEntry, AcpToolContent } from "./acp.ts";
+
+/** The first event of every session. */
+export interface SessionCreated {
+  type: "session_created";
+  session_id: string;
+  agent: string;
+}
+
+/** The session's state (lifecycle.py); `reason` with parked and closed, `detail` in words for the user. */
+export interface SessionStateChanged {
+  type: "session_state";
+  state: string;
+  reason: string | null;
+  detail: string | null;
+}
+
+/** The session's title. */
+export interface SessionInfo {
+  type: "session_info";
+  title: string;
+}
+
+/** A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs behind. */
+export interface AgentStarted {
+  type: "agent_started";
+  agent: string;
+  name: string | null;
+  version: string | null;
+  how: string;
+  milliseconds: number;
+  walls: string;
+}
+
+/** The agent's slash commands: ACP's AvailableCommand objects; the whole list each time. */
+export interface AgentCommands {
+  type: "agent_commands";
+  commands: AcpCommand[];
+}
+
+/** The agent's modes and configuration options as ACP gives them; an absent field is unchanged. */
+export interface AgentOptions {
+  type: "agent_options";
+  modes?: unknown;
+  current_mode_id?: string;
+  config_options?: unknown;
+}
+
+/** An update of a kind that this gateway does not know, as the agent sent it. */
+export interface AgentUpdate {
+  type: "agent_update";
+  update: unknown;
+}
+
+/** A whole message: a new one, or (same `message_id`) the one that replaces what is known of it. */
+export interface MessageAdded {
+  type: "message";
+  message_id: string;
+  sender: "agent" | "system" | "user";
+  content: string;
+  turn_id: string | null;
+  is_streaming: boolean;
+}
+
+/** Text that is appended to an agent's message; the first delta of an id makes the message. */
+export interface TextDelta {
+  type: "text_delta";
+  message_id: string;
+  turn_id: string;
+  text: string;
+}
+
+/** Text that is appended to an agent's thought; the first delta of an id makes it. */
+export interface ThoughtDelta {
+  type: "thought_delta";
+  thought_id: string;
+  turn_id: string;
+  text: string;
+}
+
+/** A whole thought, which replaces what is known of it. */
+export interface ThoughtAdded {
+  type: "thought";
+  thought_id: string;
+  turn_id: string;
+  text: string;
+  is_streaming: boolean;
+}
+
+/** A part of an agent's answer that is no text (an image, audio, a link), as ACP spells it. */
+export interface ContentBlock {
+  type: "content_block";
+  block_id: string;
+  turn_id: string;
+  content: AcpContent;
+}
+
+/** A tool call: new, or (same id) changed. Absent fields are unchanged, lists replace (ACP `tool_call_update`). */
+export interface ToolCall {
+  type: "tool_call";
+  tool_call_id: string;
+  turn_id: string;
+  title?: string;
+  kind?: string;
+  status?: string;
+  content?: AcpToolContent[] | null;
+  locations?: AcpLocation[] | null;
+  raw_input?: unknown;
+  raw_output?: unknown;
+}
+
+/** The agent's plan for a turn: ACP's PlanEntry objects; the whole list each time. */
+export interface Plan {
+  type: "plan";
+  turn_id: string;
+  entries: AcpPlanEntry[];
+}
+
+/** One answer that a permission request offers; `kind` is ACP's allow_once, allow_always, reject_once, … */
+export interface PermissionOption {
+  option_id: string;
+  name: string;
+  kind: string;
+}
+
+/** The agent asks before it acts; answered by POST /api/sessions/{id}/permission, by nobody else. */
+export interface PermissionAsked {
+  type: "permission_asked";
+  permission_id: string;
+  turn_id: string;
+  title: string;
+  options: PermissionOption[];
+  tool_call_id: string | null;
+}
+
+/** The answer: `selected` with the option, or `cancelled` because the turn ended first. */
+export interface PermissionAnswered {
+  type: "permission_answered";
+  permission_id: string;
+  outcome: "cancelled" | "selected";
+  option_id: string | null;
+}
+
+/** Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last turn. */
+export interface Usage {
+  type: "usage";
+  used: number | null;
+  size: number | null;
+  input_tokens: number | null;
+  output_tokens: number | null;
+  cost?: unknown;
+}
+
+/** How much of a quota is used; `limit` names it with whose it is: `subject.messages_per_day`. */
+export interface QuotaUse {
+  limit: string;
+  used: number;
+  allowed: number;
+}
+
+/**
+ * Something the user should know, in words; `code` is for programs, `level` info, warning or error. `quota` goes
+ * with the code `quota`, for clients that have words of their own.
+ */
+export interface Notice {
+  type: "notice";
+  notice_id: string;
+  level: "error" | "info" | "warning";
+  code: string;
+  text: string;
+  quota?: QuotaUse;
+}
+
+/** The agent works on `message_id`; `reply_id` is its answer's first message, empty so far. */
+export interface TurnStarted {
+  type: "turn_started";
+  turn_id: string;
+  message_id: string;
+  reply_id: string;
+}
+
+/** Why a turn failed, in words for the user; `retryable` says whether sending it again may help. */
+export interface Failure {
+  code: string;
+  message: string;
+  retryable: boolean;
+}
+
+/** The agent completed the turn: ACP's stop reason, or `error` with the failure. */
+export interface TurnEnded {
+  type: "turn_ended";
+  turn_id: string;
+  stop_reason: string;
+  error: Failure | null;
+}
+
+/** The turn ended without the agent's word: its worker or the gateway ended first. */
+export interface TurnInterrupted {
+  type: "turn_interrupted";
+  turn_id: string;
+  reason: string;
+  message: string;
+}
+
+/** A user's message that waits for its turn. */
+export interface WaitingMessage {
+  message_id: string;
+  turn_id: string;
+  text: string;
+}
+
+/** The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops them. */
+export interface QueueChanged {
+  type: "queue";
+  waiting: WaitingMessage[];
+  is_held: boolean;
+}
+
+/** The transaction that waits for the user's wallet: compact JSON with sorted keys, or null. */
+export interface WalletChanged {
+  type: "wallet";
+  pending: string | null;
+}
+
+/** The network that the user's wallet is on. */
+export interface NetworkChanged {
+  type: "network";
+  network: string;
+}
+
+/** A worker's end and its receipt; `survivors` must be 0. */
+export interface WorkerEnded {
+  type: "worker_ended";
+  reason: string;
+  detail: string | null;
+  processes: number;
+  survivors: number;
+  bytes_freed: number;
+  milliseconds: number;
+}
+
+/** The last event: the session was deleted; a client that reconnects gets 204. */
+export interface SessionClosed {
+  type: "session_closed";
+  reason: string;
+}
+
+/** A message as the six verbs show it; `timestamp` never changes. */
+export interface StateMessage {
+  sender: "agent" | "system" | "user";
+  content: string;
+  timestamp: string;
+  is_streaming: boolean;
+}
+
+/** Whether a client may let its user type: `ready`, `loading` or `error`, and why in words. */
+export interface Readiness {
+  phase: "error" | "loading" | "ready";
+  detail: string | null;
+}
+
+/** The oldest permission request that waits for the user. */
+export interface PendingPermission {
+  permission_id: string;
+  title: string;
+  options: PermissionOption[];
+  turn_id: string;
+  tool_call_id: string | null;
+}
+
+/** When and why a session ended. */
+export interface Ended {
+  at: string;
+  reason: string;
+}
+
+/** What the six verbs answer (every field is always present). */
+export interface State {
+  session_id: string;
+  seq: number;
+  messages: StateMessage[];
+  is_processing: boolean;
+  is_loading: boolean;
+  is_connecting_mcp: boolean;
+  missing_api_key: boolean;
+  readiness: Readiness;
+  pending_wallet_tx: string | null;
+  pending_permission: PendingPermission | null;
+  queued: number;
+  start_position: number | null;
+  ended: Ended | null;
+}
+
+/** What State shows that no event says, because it is about this moment and not about the conversation. */
+export interface Outside {
+  missing_api_key: boolean;
+  start_position: number | null;
+}
+
+/** Who asks. `csrf_token` goes into X-CSRF-Token where no Origin is sent. */
+export interface Me {
+  tenant: string;
+  subject: string;
+  kind: string;
+  scopes: string[];
+  csrf_token: string;
+}
+
+/** How one may be let in here, and who one is already. */
+export interface AuthState {
+  modes: string[];
+  /** key: POST /api/auth/sign-in; oidc: GET /api/auth/oidc/start. */
+  sign_in: string[];
+  me: Me | null;
+  /** Links to a visitor's sessions. Signing in ends them, unless `keep_shares` is said. */
+  shared_links: number;
+}
+
+/** A link that makes one other browser this person, once. */
+export interface Handover {
+  token: string;
+  url: string;
+  expires_at: string;
+}
+
+/** An agent that a session may choose. */
+export interface AgentSummary {
+  name: string;
+  title: string;
+  is_default: boolean;
+  missing_api_key: boolean;
+}
+
+/** The agents of this gateway. */
+export interface AgentList {
+  agents: AgentSummary[];
+}
+
+/** A session in a list; times are ISO 8601. */
+export interface SessionSummary {
+  session_id: string;
+  title: string | null;
+  state: string;
+  agent: string;
+  created_at: string;
+  last_active_at: string;
+  messages: number;
+}
+
+/** The caller's sessions, last active first. */
+export interface SessionList {
+  sessions: SessionSummary[];
+}
+
+/** What the end of a worker came to. `survivors` must be 0. */
+export interface Receipt {
+  processes: number;
+  survivors: number;
+  bytes_freed: number;
+  milliseconds: number;
+}
+
+/** What a deletion came to: everything of the session is erased, and its processes are gone. */
+export interface Deleted {
+  session_id: string;
+  deleted: boolean;
+  receipt: Receipt;
+}
+
+/** What operators watch. */
+export interface Counts {
+  /** Everything in the map. */
+  active_sessions: number;
+  /** With a worker. */
+  live: number;
+  parked: number;
+}
+
+/** What came of an mcp-command. */
+export interface CommandAnswer {
+  success: boolean;
+  message: string;
+  data: unknown;
+}
+
+/** What went wrong: a stable slug, words with what to do, and the session where there is one. */
+export interface ErrorDetail {
+  code: string;
+  message: string;
+  session_id: string | null;
+  /** Which quota is used up, as SCOPE.NAME; how much of it is used, and allowed. */
+  limit?: string;
+  used?: number;
+  allowed?: number;
+}
+
+/** Every error of this gateway. */
+export interface ErrorBody {
+  error: ErrorDetail;
+  request_id: string;
+}
+
+/** A link without its secret. */
+export interface ShareSummary {
+  share_id: string;
+  created_at: string;
+  expires_at: string | null;
+}
+
+/** The links to a session. */
+export interface ShareList {
+  shares: ShareSummary[];
+}
+
+/** A new link; `token` is told this once. */
+export interface NewShare {
+  share_id: string;
+  token: string;
+  url: string;
+  expires_at: string | null;
+}
+
+/** One tenant's share. */
+export interface TenantNumbers {
+  tenant: string;
+  sessions: number;
+  workers: number;
+  memory_bytes: number;
+  turns_per_minute: number;
+  tokens_per_minute: number;
+}
+
+/** The gateway at a glance. Rates and percentiles are of the last five minutes; null: nothing happened. */
+export interface Overview {
+  version: string;
+  at: string;
+  uptime_seconds: number;
+  is_draining: boolean;
+  sessions: number;
+  states: Record<string, number>;
+  workers: number;
+  worker_limit: number;
+  worker_memory_bytes: number;
+  /** Of those that live. */
+  worker_cpu_seconds: number;
+  gateway_memory_bytes: number;
+  gateway_cpu_seconds: number;
+  turns_running: number;
+  queued: number;
+  streams: number;
+  starts_per_minute: number;
+  turns_per_minute: number;
+  tokens_per_minute: number;
+  start_p50_seconds: number | null;
+  start_p99_seconds: number | null;
+  first_token_p50_seconds: number | null;
+  first_token_p99_seconds: number | null;
+  loop_lag_p99_seconds: number | null;
+  store_waiting: number;
+  tenants: TenantNumbers[];
+}
+
+/** A session in memory, by its internal key; times are ISO 8601. */
+export interface WatchedSession {
+  key: string;
+  tenant: string;
+  agent: string;
+  state: string;
+  created_at: string;
+  last_used_at: string;
+  idle_seconds: number;
+  /** Of its worker, shared pages by share; 0 without one. */
+  memory_bytes: number;
+  /** Of its worker so far. */
+  cpu_seconds: number;
+  messages: number;
+  queued: number;
+}
+
+/** Those that were used last come first; `total` is how many there are. */
+export interface WatchedSessions {
+  sessions: WatchedSession[];
+  total: number;
+}
+
+/** What came of an operator's word on a session. */
+export interface Acted {
+  key: string;
+  state: string;
+  had_worker: boolean;
+}
+
+/** The gateway takes no new work, gives turns their grace, and ends. */
+export interface DrainBegun {
+  grace_seconds: number;
+}
+
+/** Every event of the core, by its type. */
+export interface Events {
+  session_created: SessionCreated;
+  session_state: SessionStateChanged;
+  session_info: SessionInfo;
+  agent_started: AgentStarted;
+  agent_commands: AgentCommands;
+  agent_options: AgentOptions;
+  agent_update: AgentUpdate;
+  message: MessageAdded;
+  text_delta: TextDelta;
+  thought_delta: ThoughtDelta;
+  thought: ThoughtAdded;
+  content_block: ContentBlock;
+  tool_call: ToolCall;
+  plan: Plan;
+  permission_asked: PermissionAsked;
+  permission_answered: PermissionAnswered;
+  usage: Usage;
+  notice: Notice;
+  turn_started: TurnStarted;
+  turn_ended: TurnEnded;
+  turn_interrupted: TurnInterrupted;
+  queue: QueueChanged;
+  wallet: WalletChanged;
+  network: NetworkChanged;
+  worker_ended: WorkerEnded;
+  session_closed: SessionClosed;
+}

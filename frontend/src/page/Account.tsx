@@ -1,0 +1,67 @@
+import { useState } from "preact/hooks";
+import { HandoverDialog } from "./Handover.tsx";
+import { Icon } from "./icons.tsx";
+import { Menu, MenuItem } from "./Menu.tsx";
+import { useIdentity, usePage } from "./page.ts";
+import { t } from "./preferences.ts";
+
+/** The tenant of a gateway that has only one; it is not shown. */
+const ONLY_TENANT = "default";
+
+/** The account menu: who is signed in, signing in and out, and continuing elsewhere. Empty if the gateway has no sign-in. */
+export function AccountMenu() {
+  const page = usePage();
+  const identity = useIdentity();
+  const [isMoving, setMoving] = useState(false);
+  const { me, ways } = identity;
+  if (me === null || identity.isLocal) return null;
+  const isGuest = me.kind === "visitor";
+  const canSignOut = me.kind === "user" && ways.length > 0;
+  const canMove = me.scopes.includes("chat") && (isGuest || canSignOut);
+  const who = isGuest ? t("guest") : me.subject;
+  const shown = (
+    <>
+      <Icon name="person" />
+      <span class="account-who" dir="auto">
+        {who}
+        {me.tenant !== ONLY_TENANT && <small>{me.tenant}</small>}
+      </span>
+      <Icon name="more" />
+    </>
+  );
+  if (!canMove && !canSignOut) return <p class="account">{shown}</p>;
+  return (
+    <>
+      <Menu
+        id="account"
+        label={t("account", { who })}
+        button={{ class: "account", testId: "account", label: t("account", { who }), children: shown }}
+      >
+        {isGuest && ways.length > 0 && (
+          <MenuItem
+            icon="person"
+            label={t("signIn")}
+            testId="account-sign-in"
+            run={() => {
+              page.isSigningIn.value = true;
+            }}
+          />
+        )}
+        {canMove && <MenuItem icon="move" label={t("handover")} testId="handover" run={() => setMoving(true)} />}
+        {canSignOut && (
+          <MenuItem icon="leave" label={t("signOut")} testId="sign-out" run={() => void page.signOut(false)} />
+        )}
+        {canSignOut && (
+          <MenuItem
+            icon="leave"
+            label={t("signOutEverywhere")}
+            testId="sign-out-everywhere"
+            isDanger
+            run={() => void page.signOut(true)}
+          />
+        )}
+      </Menu>
+      {isMoving && <HandoverDialog close={() => setMoving(false)} />}
+    </>
+  );
+}

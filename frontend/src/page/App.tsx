@@ -1,0 +1,115 @@
+import { useEffect } from "preact/hooks";
+import { Banners, GatewayAway } from "./Banners.tsx";
+import { Composer } from "./Composer.tsx";
+import { Claim } from "./Handover.tsx";
+import { ContextMeter, Header } from "./Header.tsx";
+import { Icon } from "./icons.tsx";
+import { useIdentity, usePage } from "./page.ts";
+import { HeaderParts, OpenPanel } from "./PartView.tsx";
+import { t } from "./preferences.ts";
+import { SharedView } from "./SharedView.tsx";
+import { Sidebar } from "./Sidebar.tsx";
+import { SignIn } from "./SignIn.tsx";
+import { Transcript } from "./Transcript.tsx";
+
+export function App() {
+  const page = usePage();
+  return (
+    <>
+      {page.shared === null ? <Own /> : <SharedView />}
+      <p class="sr-only" aria-live="polite" data-testid="announcer">
+        {page.announcement}
+      </p>
+      <p class={`toast ${page.toast.value ? "is-shown" : ""}`} role="status" data-testid="toast">
+        {page.toast}
+      </p>
+    </>
+  );
+}
+
+/** One's own conversations, once the gateway has let one in. */
+function Own() {
+  const page = usePage();
+  const { phase } = useIdentity();
+  if (phase === "asking") return <GatewayAway />;
+  return (
+    <>
+      {phase === "outside" || page.isSigningIn.value ? <SignIn /> : <ChatView />}
+      {page.handover.value !== null && <Claim token={page.handover.value} />}
+    </>
+  );
+}
+
+function ChatView() {
+  const page = usePage();
+  useEscape();
+  return (
+    <div class={`app ${page.isDrawerOpen.value ? "is-drawer-open" : ""}`}>
+      <a class="skip" href="#composer" onClick={skip}>
+        {t("skip")}
+      </a>
+      <Sidebar />
+      <div
+        class="scrim"
+        aria-hidden="true"
+        onClick={() => {
+          page.isDrawerOpen.value = false;
+        }}
+      />
+      <div class="page">
+        <Header before={<DrawerButton />}>
+          <ContextMeter />
+          <HeaderParts />
+        </Header>
+        <Banners />
+        <main>
+          <Transcript />
+          <Composer />
+        </main>
+      </div>
+      <OpenPanel />
+    </div>
+  );
+}
+
+function DrawerButton() {
+  const page = usePage();
+  return (
+    <button
+      type="button"
+      class="icon-button drawer-open"
+      data-testid="open-sessions"
+      aria-label={t("openSessions")}
+      aria-controls="sessions"
+      aria-expanded={page.isDrawerOpen.value}
+      onClick={() => {
+        page.isDrawerOpen.value = true;
+      }}
+    >
+      <Icon name="menu" />
+    </button>
+  );
+}
+
+/** Esc closes what is open, else stops the agent. */
+function useEscape(): void {
+  const page = usePage();
+  useEffect(() => {
+    const onKeyDown = (event: KeyboardEvent): void => {
+      if (event.key !== "Escape" || event.defaultPrevented || event.isComposing) return;
+      if (document.querySelector("dialog[open], [popover]:popover-open")) return;
+      const conversation = page.conversation.value;
+      if (page.isDrawerOpen.value) page.isDrawerOpen.value = false;
+      else if (page.openPanel.value !== null) page.openPanel.value = null;
+      else if (conversation.isProcessing) void conversation.interrupt();
+    };
+    document.addEventListener("keydown", onKeyDown);
+    return () => document.removeEventListener("keydown", onKeyDown);
+  }, [page]);
+}
+
+/** The address's fragment names the session, so the skip link must not change it. */
+function skip(event: MouseEvent): void {
+  event.preventDefault();
+  document.getElementById("composer")?.focus();
+}

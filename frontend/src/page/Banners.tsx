@@ -1,0 +1,131 @@
+import { useEffect, useState } from "preact/hooks";
+import { type Conversation, wordsOf } from "../core/index.ts";
+import { Icon } from "./icons.tsx";
+import { Code } from "./Markdown.tsx";
+import { isOnlyOperator, OPERATIONS } from "./address.ts";
+import { useConversation, useIdentity, useIsOffline } from "./page.ts";
+import { language, t } from "./preferences.ts";
+
+/** A shorter interruption is not shown. */
+const PATIENCE_MS = 1200;
+
+export function Banners() {
+  return (
+    <>
+      <ConnectionBanner />
+      <OfflineLine />
+      <ErrorLine />
+    </>
+  );
+}
+
+/** Nothing can be shown before the gateway has said who this is. */
+export function GatewayAway() {
+  const { error } = useIdentity();
+  if (!error) return null;
+  return (
+    <p class="banner banner-warn" role="status" data-testid="connection-banner">
+      <span class="spinner" aria-hidden="true" />
+      <span>{wordsOf(error, language.value)}</span>
+    </p>
+  );
+}
+
+export function ConnectionBanner() {
+  const conversation = useConversation();
+  const isBroken = conversation.status === "retrying";
+  const isLate = useLate(isBroken);
+  if (conversation.status === "refused") return <Refused status={conversation.detail.status ?? 0} />;
+  if (conversation.status === "ended" && conversation.chat.ended) {
+    return (
+      <p class="banner" role="status" data-testid="ended-banner">
+        {t("sessionEnded")}
+      </p>
+    );
+  }
+  if (!isBroken || !isLate) return null;
+  return (
+    <div class="banner banner-warn" role="status" data-testid="connection-banner">
+      <span class="spinner" aria-hidden="true" />
+      <span>{words(conversation)}</span>
+      <button type="button" class="link" onClick={() => conversation.retryNow()}>
+        {t("retryNow")}
+      </button>
+    </div>
+  );
+}
+
+function words(conversation: Conversation): string {
+  if (!navigator.onLine) return t("offline");
+  const isDrained = conversation.chat.state === "closed" && conversation.chat.state_reason === "drained";
+  return t(isDrained ? "closedDrained" : "reconnecting");
+}
+
+function Refused({ status }: { status: number }) {
+  const conversation = useConversation();
+  const { me } = useIdentity();
+  if (isOnlyOperator(me)) {
+    return (
+      <div class="banner" role="status" data-testid="connection-banner">
+        <span>{t("onlyOperator")}</span>
+        <a class="link" data-testid="to-operations" href={OPERATIONS}>
+          {t("operations")}
+        </a>
+      </div>
+    );
+  }
+  return (
+    <div class="banner banner-error" role="alert" data-testid="connection-banner">
+      <Icon name="warn" />
+      <span>{t("refused", { status })}</span>
+      <button type="button" class="link" onClick={() => conversation.start()}>
+        {t("retryNow")}
+      </button>
+    </div>
+  );
+}
+
+const HOW = `AGENT_MODEL_URL=https://api.example.com/v1 \\
+AGENT_MODEL=model-name \\
+AGENT_MODEL_KEY=… \\
+agent-gateway serve`;
+
+function OfflineLine() {
+  if (!useIsOffline()) return null;
+  return (
+    <details class="offline" data-testid="offline-line">
+      <summary>
+        <span>{t("offlineModel")}</span> <span class="link">{t("offlineHow")}</span>
+      </summary>
+      <div class="offline-help">
+        <p>{t("offlineHelp")}</p>
+        <Code code={HOW} language="bash" />
+      </div>
+    </details>
+  );
+}
+
+function ErrorLine() {
+  const conversation = useConversation();
+  const { error } = conversation;
+  if (!error) return null;
+  return (
+    <div class="banner banner-error" role="alert" data-testid="error-line">
+      <Icon name="warn" />
+      <span dir="auto">{wordsOf(error, language.value)}</span>
+      <button type="button" class="link" onClick={() => conversation.dismissError()}>
+        {t("dismiss")}
+      </button>
+    </div>
+  );
+}
+
+function useLate(isOn: boolean): boolean {
+  const [isLate, setLate] = useState(false);
+  useEffect(() => {
+    if (!isOn) return setLate(false);
+    const timer = setTimeout(() => setLate(true), PATIENCE_MS);
+    return () => clearTimeout(timer);
+  }, [isOn]);
+  return isLate;
+}

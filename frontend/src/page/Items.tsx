@@ -1,0 +1,254 @@
+/**
+ * The things a conversation is made of. Each component reads the language signal through `t`, and so is drawn again
+ * only if its item became another object (@preact/signals compares the props of components that read signals).
+ */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import {
+  type Item,
+  type MessageItem,
+  type NoticeItem,
+  type Outgoing,
+  type PermissionItem,
+  type PlanItem,
+  quotaWords,
+  type ThoughtItem,
+  type ToolCallItem,
+  wordsOf,
+} from "../core/index.ts";
+import { Icon } from "./icons.tsx";
+import { Markdown } from "./Markdown.tsx";
+import { usePage } from "./page.ts";
+import { PlainText } from "./Pieces.tsx";
+import { clipped } from "../core/pieces.ts";
+import { language, t } from "./preferences.ts";
+import { Content, Substance, ToolCallView } from "./ToolCall.tsx";
+
+/** `call`: what a permission is asked for. */
+export function ItemView({ item, call }: { item: Item; call?: ToolCallItem | undefined }) {
+  switch (item.kind) {
+    case "message":
+      return <MessageView item={item} />;
+    case "thought":
+      return <ThoughtView item={item} />;
+    case "tool_call":
+      return <ToolCallView item={item} />;
+    case "plan":
+      return <PlanView item={item} />;
+    case "permission":
+      return <PermissionView item={item} call={call} />;
+    case "notice":
+      return <NoticeView item={item} />;
+    case "content":
+      return <Content content={item.content} />;
+  }
+}
+
+function MessageView({ item }: { item: MessageItem }) {
+  if (item.sender === "user") {
+    return (
+      <article class="message user" data-testid="message-user" aria-label={t("you")}>
+        <div class="bubble" dir="auto">
+          <PlainText text={item.text} />
+        </div>
+      </article>
+    );
+  }
+  if (item.sender === "system") {
+    return (
+      <p class="message system" data-testid="message-system" dir="auto">
+        {item.text === "Interrupted by user" ? t("interrupted") : <PlainText text={item.text} />}
+      </p>
+    );
+  }
+  if (item.text === "") return null;
+  return (
+    <article
+      class={`message agent ${item.is_streaming ? "is-streaming" : ""}`}
+      data-testid="message-agent"
+      data-streaming={item.is_streaming}
+      aria-label={t("agent")}
+      aria-busy={item.is_streaming}
+    >
+      <Markdown text={item.text} isStreaming={item.is_streaming} />
+    </article>
+  );
+}
+
+/** `isSentLater`: it goes by itself, so there is nothing to click. */
+export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; isSentLater: boolean }) {
+  const page = usePage();
+  const { key, text, error } = message;
+  const conversation = page.conversation.value;
+  return (
+    <article
+      class={`message user outgoing ${error ? "has-failed" : ""}`}
+      data-testid="message-outgoing"
+      aria-label={t("you")}
+    >
+      <div class="bubble" dir="auto">
+        <PlainText text={text} />
+      </div>
+      {error ? (
+        <p class="outgoing-note" role={isSentLater ? "status" : "alert"}>
+          <Icon name={isSentLater ? "clock" : "warn"} />
+          <span>{isSentLater ? t("sentLater") : `${t("notSent")}: ${wordsOf(error, language.value)}`}</span>
+          {!isSentLater && (
+            <button type="button" class="link" data-testid="retry" onClick={() => void conversation.resend(key)}>
+              {t("retry")}
+            </button>
+          )}
+          <button type="button" class="link" onClick={() => conversation.discard(key)}>
+            {t("discard")}
+          </button>
+        </p>
+      ) : (
+        <p class="outgoing-note sr-only">{t("sending")}</p>
+      )}
+    </article>
+  );
+}
+
+function ThoughtView({ item }: { item: ThoughtItem }) {
+  return (
+    <details class="thought" data-testid="thought">
+      <summary>
+        <Icon name="think" />
+        <span class={item.is_streaming ? "shimmer" : ""}>{item.is_streaming ? t("thinking") : t("thought")}</span>
+        <Icon name="chevron" class="tool-chevron" />
+      </summary>
+      <div class="thought-text" dir="auto">
+        <PlainText text={item.text} />
+      </div>
+    </details>
+  );
+}
+
+/** Of a list that an agent made, so many are drawn; the rest is in the export. */
+const ENTRIES_MOST = 100;
+const WORDS_MOST = 2_000;
+
+function More({ count }: { count: number }) {
+  return count > 0 ? <li class="quiet">{t("andMore", { n: count })}</li> : null;
+}
+
+function PlanView({ item }: { item: PlanItem }) {
+  const done = item.entries.filter((entry) => entry.status === "completed").length;
+  return (
+    <section class="plan" data-testid="plan" aria-label={t("plan")}>
+      <header>
+        <Icon name="list" />
+        <h2>{t("plan")}</h2>
+        <span class="quiet">{t("planProgress", { done, all: item.entries.length })}</span>
+      </header>
+      <ol>
+        {item.entries.slice(0, ENTRIES_MOST).map((entry, place) => (
+          <li key={place} class={`plan-${entry.status ?? "pending"}`} dir="auto">
+            <span class="plan-mark">{entry.status === "completed" && <Icon name="check" />}</span>
+            <span>{clipped(entry.content, WORDS_MOST)}</span>
+          </li>
+        ))}
+        <More count={item.entries.length - ENTRIES_MOST} />
+      </ol>
+    </section>
+  );
+}
+
+function PermissionView({ item, call }: { item: PermissionItem; call?: ToolCallItem | undefined }) {
+  const page = usePage();
+  const box = useRef<HTMLElement>(null);
+  const [chosen, setChosen] = useState<string | null>(null);
+  const isOpen = item.outcome === null;
+  const { isReadOnly } = page.conversation.value;
+  useEffect(() => {
+    if (!isOpen || isReadOnly) return;
+    page.say(t("permissionAsked", { title: clipped(item.title) }));
+    // Somebody who is writing keeps the keyboard; the announcement tells them.
+    const field = document.activeElement;
+    const isWriting = field instanceof HTMLTextAreaElement && field.value !== "";
+    if (!isWriting) box.current?.focus({ preventScroll: true });
+  }, [isOpen]);
+  if (!item.options) return null;
+  if (!isOpen || isReadOnly) return <PermissionDone item={item} />;
+
+  const answer = async (optionId: string): Promise<void> => {
+    setChosen(optionId);
+    document.querySelector<HTMLElement>("[data-testid=composer]")?.focus({ preventScroll: true });
+    if (!(await page.conversation.value.answerPermission(item.id, optionId))) setChosen(null);
+  };
+  const onKeyDown = (event: KeyboardEvent): void => {
+    const option = item.options[Number(event.key) - 1];
+    if (!option || chosen !== null || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    void answer(option.option_id);
+  };
+  return (
+    <section
+      ref={box}
+      class="permission"
+      data-testid="permission"
+      role="group"
+      tabIndex={-1}
+      aria-label={t("permissionAsked", { title: clipped(item.title) })}
+      onKeyDown={onKeyDown}
+    >
+      <header>
+        <Icon name="shield" />
+        <h2>{t("permission")}</h2>
+      </header>
+      <p class="permission-title" dir="auto">
+        <PlainText text={item.title} />
+      </p>
+      {call && <Substance call={call} />}
+      <div class="permission-options">
+        {item.options.slice(0, OPTIONS_MOST).map((option, place) => (
+          <button
+            key={option.option_id}
+            type="button"
+            class={option.kind.startsWith("allow") ? (place === 0 ? "button primary" : "button soft") : "button"}
+            data-testid="permission-option"
+            data-kind={option.kind}
+            disabled={chosen !== null}
+            onClick={() => void answer(option.option_id)}
+          >
+            <span dir="auto">{clipped(option.name)}</span>
+            <kbd aria-hidden="true">{place + 1}</kbd>
+          </button>
+        ))}
+      </div>
+    </section>
+  );
+}
+
+/** An agent that asks with more choices than a person reads gets none of the rest. */
+const OPTIONS_MOST = 50;
+
+function PermissionDone({ item }: { item: PermissionItem }) {
+  const option = item.options.find((one) => one.option_id === item.option_id);
+  const isAllowed = item.outcome === "selected" && (option?.kind.startsWith("allow") ?? false);
+  return (
+    <p class={`permission-done ${isAllowed ? "is-allowed" : ""}`} data-testid="permission-answered">
+      <Icon name={item.outcome === null ? "clock" : isAllowed ? "check" : "close"} />
+      <span dir="auto">{clipped(item.title)}</span>
+      <span class="quiet">
+        {item.outcome === null && t("permissionOpen")}
+        {item.outcome === "selected" && t("permissionGiven", { option: clipped(option?.name ?? "") })}
+        {item.outcome === "cancelled" && t("permissionCancelled")}
+      </span>
+    </p>
+  );
+}
+
+function NoticeView({ item }: { item: NoticeItem }) {
+  return (
+    <p
+      class={`notice notice-${item.level}`}
+      data-testid="notice"
+      data-code={item.code}
+      role={item.level === "error" ? "alert" : "note"}
+    >
+      {item.level !== "info" && <Icon name="warn" />}
+      <span dir="auto">{(item.quota && quotaWords(item.quota, "quotaNear", language.value)) || clipped(item.text, WORDS_MOST)}</span>
+    </p>
+  );
+}

@@ -1,0 +1,210 @@
+import { useState } from "preact/hooks";
+import type { SessionSummary } from "../core/index.ts";
+import { AccountMenu } from "./Account.tsx";
+import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
+import { Icon, Logo } from "./icons.tsx";
+import { Menu, MenuItem } from "./Menu.tsx";
+import { useIdentity, usePage, useStore } from "./page.ts";
+import { clipped } from "../core/pieces.ts";
+import { language, t } from "./preferences.ts";
+import { ShareDialog } from "./Share.tsx";
+
+type Ask = { what: "rename" | "share" | "delete"; row: SessionSummary } | null;
+
+export function Sidebar() {
+  const page = usePage();
+  const store = useStore();
+  const [ask, setAsk] = useState<Ask>(null);
+  const startNew = (): void => {
+    store.startNew();
+    page.isDrawerOpen.value = false;
+    document.querySelector<HTMLElement>("[data-testid=composer]")?.focus();
+  };
+  return (
+    <>
+      <nav class="sidebar" id="sessions" aria-label={t("sessions")}>
+        <div class="brand">
+          <Logo />
+          <span>{t("app")}</span>
+          <button
+            type="button"
+            class="icon-button drawer-close"
+            aria-label={t("closeSessions")}
+            onClick={() => {
+              page.isDrawerOpen.value = false;
+            }}
+          >
+            <Icon name="close" />
+          </button>
+        </div>
+        <button type="button" class="new-session" data-testid="new-session" onClick={startNew}>
+          <Icon name="plus" />
+          {t("newSession")}
+        </button>
+        <div class="session-list" data-testid="session-list">
+          {store.sessions.length === 0 && store.hasLoaded && <p class="quiet empty-list">{t("noSessions")}</p>}
+          {grouped(store.sessions).map(([label, rows]) => (
+            <section key={label}>
+              <h2>{t(label)}</h2>
+              <ul>
+                {rows.map((row) => (
+                  <SessionRow key={row.session_id} row={row} ask={setAsk} />
+                ))}
+              </ul>
+            </section>
+          ))}
+        </div>
+        <AccountMenu />
+        <ActiveCount />
+      </nav>
+      {ask?.what === "rename" && <RenameDialog row={ask.row} close={() => setAsk(null)} />}
+      {ask?.what === "share" && <ShareDialog row={ask.row} close={() => setAsk(null)} />}
+      {ask?.what === "delete" && <ConfirmDelete row={ask.row} close={() => setAsk(null)} />}
+    </>
+  );
+}
+
+function ActiveCount() {
+  const { counts } = useStore();
+  const { me } = useIdentity();
+  if (!counts) return <p class="active-count" />;
+  const { active_sessions: n, live, parked } = counts;
+  const title = t("activeTitle", { n, live, parked });
+  const shown = (
+    <>
+      <span class={`pulse ${live > 0 ? "is-live" : ""}`} aria-hidden="true" />
+      {t("active", { n: n.toLocaleString(language.value) })}
+    </>
+  );
+  if (me?.scopes.includes("operate")) {
+    return (
+      <a class="active-count" data-testid="active-count" title={title} href="#/operations">
+        {shown}
+      </a>
+    );
+  }
+  return (
+    <p class="active-count" data-testid="active-count" title={title}>
+      {shown}
+    </p>
+  );
+}
+
+const BUSY = new Set(["starting", "running", "interrupting"]);
+
+function SessionRow({ row, ask }: { row: SessionSummary; ask(ask: Ask): void }) {
+  const page = usePage();
+  const store = useStore();
+  const isCurrent = row.session_id === store.currentId;
+  const title = clipped(row.title || t("untitled"));
+  const mark = row.state === "waiting" ? "is-waiting" : BUSY.has(row.state) ? "is-busy" : "";
+  return (
+    <li
+      class={`session ${isCurrent ? "is-current" : ""}`}
+      data-testid="session-item"
+      data-session-id={row.session_id}
+    >
+      <button
+        type="button"
+        class="session-open"
+        aria-current={isCurrent ? "page" : undefined}
+        onClick={() => {
+          store.select(row.session_id);
+          page.isDrawerOpen.value = false;
+        }}
+      >
+        <span class="session-title">{title}</span>
+        {mark && <span class={`session-mark ${mark}`} aria-hidden="true" />}
+        <time class="session-time" dateTime={row.last_active_at}>
+          {ago(row.last_active_at)}
+        </time>
+      </button>
+      <RowMenu row={row} title={title} ask={ask} />
+    </li>
+  );
+}
+
+interface RowMenuProps {
+  row: SessionSummary;
+  title: string;
+  ask(ask: Ask): void;
+}
+
+function RowMenu({ row, title, ask }: RowMenuProps) {
+  const page = usePage();
+  const save = async (format: "markdown" | "jsonl"): Promise<void> => {
+    try {
+      download(
+        await page.api.export(row.session_id, format),
+        `${fileName(title)}.${format === "markdown" ? "md" : "jsonl"}`,
+      );
+    } catch (error) {
+      page.tellWhy(error);
+    }
+  };
+  return (
+    <Menu
+      id={`menu-${row.session_id.replace(/[^\w-]/g, "_")}`}
+      label={t("menu")}
+      button={{
+        class: "icon-button session-more",
+        testId: "session-menu",
+        label: t("more", { title }),
+        children: <Icon name="more" />,
+      }}
+    >
+      <MenuItem icon="edit" label={t("rename")} testId="rename" run={() => ask({ what: "rename", row })} />
+      <MenuItem icon="link" label={t("share")} testId="share" run={() => ask({ what: "share", row })} />
+      <MenuItem
+        icon="export"
+        label={t("exportMarkdown")}
+        testId="export-markdown"
+        run={() => void save("markdown")}
+      />
+      <MenuItem icon="export" label={t("exportJsonl")} testId="export-jsonl" run={() => void save("jsonl")} />
+      <MenuItem icon="delete" label={t("delete")} testId="delete" isDanger run={() => ask({ what: "delete", row })} />
+    </Menu>
+  );
+}
+
+type Group = "today" | "yesterday" | "earlier";
+
+function grouped(rows: readonly SessionSummary[]): [Group, SessionSummary[]][] {
+  const midnight = new Date().setHours(0, 0, 0, 0);
+  const groups: Record<Group, SessionSummary[]> = { today: [], yesterday: [], earlier: [] };
+  for (const row of rows) {
+    const at = Date.parse(row.last_active_at);
+    groups[at >= midnight ? "today" : at >= midnight - 86_400_000 ? "yesterday" : "earlier"].push(row);
+  }
+  return (Object.entries(groups) as [Group, SessionSummary[]][]).filter(([, of]) => of.length > 0);
+}
+
+function ago(iso: string): string {
+  const minutes = Math.max(0, (Date.now() - Date.parse(iso)) / 60_000);
+  if (!Number.isFinite(minutes)) return "";
+  const relative = new Intl.RelativeTimeFormat(language.value, { style: "narrow", numeric: "auto" });
+  // Some browsers give Hebrew singulars with their number once more: „לפני שעה (1)”.
+  const format = (value: number, unit: Intl.RelativeTimeFormatUnit): string =>
+    relative.format(value, unit).replace(/ \(\d+\)$/, "");
+  if (minutes < 1) return format(0, "second");
+  if (minutes < 60) return format(-Math.floor(minutes), "minute");
+  if (minutes < 24 * 60) return format(-Math.floor(minutes / 60), "hour");
+  return format(-Math.floor(minutes / 1440), "day");
+}
+
+function download(blob: Blob, name: string): void {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+function fileName(title: string): string {
+  return (
+    title
+      .replace(/[^\p{L}\p{N}]+/gu, "-")
+      .replace(/^-|-$/g, "")
+      .slice(0, 60) || "conversation"
+  );
+}

@@ -1,0 +1,238 @@
+import { useEffect, useMemo, useState } from "preact/hooks";
+import type { AcpContent, AcpToolContent, Key, ToolCallItem } from "../core/index.ts";
+import { countOf, diffLines } from "./diff.ts";
+import { Icon, iconOf } from "./icons.tsx";
+import { Code, Markdown } from "./Markdown.tsx";
+import { jsonText } from "./json.ts";
+import { Later } from "./Pieces.tsx";
+import { clipped, firstLines } from "../core/pieces.ts";
+import { t } from "./preferences.ts";
+
+/** Tool output is shown up to here; the rest is in the export. */
+const LINES_MOST = 200;
+const CHARACTERS_MOST = 200_000;
+const LINE_MOST = 2_000;
+const PARTS_MOST = 50;
+/** Comparing two texts weighs as much as drawing so many characters. */
+const DIFF_WEIGHT = 6_000;
+
+export function ToolCallView({ item }: { item: ToolCallItem }) {
+  const status = item.status ?? "pending";
+  const parts = partsOf(item.content);
+  const hasDiff = parts.some((part) => part.type === "diff");
+  const [isOpen, setOpen] = useState(hasDiff);
+  useEffect(() => {
+    if (hasDiff) setOpen(true);
+  }, [hasDiff]);
+  const hasBody = parts.length > 0 || item.raw_input != null || item.raw_output != null;
+  return (
+    <details
+      class={`tool tool-${status}`}
+      data-testid="tool-call"
+      data-status={status}
+      open={isOpen && hasBody}
+      onToggle={(event) => setOpen(event.currentTarget.open)}
+    >
+      <summary>
+        <span class="sr-only">{t("tool")}: </span>
+        <Icon name={iconOf(item.tool_kind)} class="tool-icon" />
+        <span class="tool-title">{clipped(item.title || item.tool_kind || t("tool"))}</span>
+        <Status status={clipped(status, 40)} />
+        <Icon name="chevron" class="tool-chevron" />
+      </summary>
+      {isOpen && hasBody && <Body item={item} />}
+    </details>
+  );
+}
+
+function Status({ status }: { status: string }) {
+  return (
+    <span class={`status status-${status}`}>
+      {status === "completed" ? <Icon name="check" /> : <span class="status-dot" />}
+      {statusWord(status)}
+    </span>
+  );
+}
+
+const WORDS: Record<string, Key> = {
+  pending: "pending",
+  in_progress: "in_progress",
+  completed: "completed",
+  failed: "failed",
+  cancelled: "cancelledStatus",
+};
+
+function statusWord(status: string): string {
+  const key = WORDS[status];
+  return key ? t(key) : status;
+}
+
+function Body({ item }: { item: ToolCallItem }) {
+  const parts = partsOf(item.content);
+  const showsOutput = item.raw_output != null && parts.length === 0;
+  return (
+    <div class="tool-body">
+      {item.raw_input != null && !isEmpty(item.raw_input) && <Raw label={t("input")} value={item.raw_input} />}
+      {parts.slice(0, PARTS_MOST).map((part, place) => (
+        <Part key={place} part={part} />
+      ))}
+      {parts.length > PARTS_MOST && <p class="quiet">{t("andMore", { n: parts.length - PARTS_MOST })}</p>}
+      {showsOutput && <Raw label={t("output")} value={item.raw_output} />}
+    </div>
+  );
+}
+
+/** What a permission is asked for: everything that is known of the tool call, so that people know what they allow. */
+export function Substance({ call }: { call: ToolCallItem }) {
+  const parts = partsOf(call.content);
+  const shown = new Set(parts.map((part) => part.path));
+  const places = placesOf(call.locations).filter(({ path }) => !shown.has(path));
+  const hasInput = call.raw_input != null && !isEmpty(call.raw_input);
+  if (!hasInput && parts.length === 0 && places.length === 0) return null;
+  return (
+    <div class="tool-body" data-testid="permission-substance">
+      {parts.map((part, place) => (
+        <Part key={place} part={part} label={t("content")} />
+      ))}
+      {places.length > 0 && (
+        <section class="tool-part">
+          <h3>{t("locations")}</h3>
+          <ul class="tool-places" dir="ltr">
+            {places.map(({ path, line }, place) => (
+              <li key={place}>{line === undefined ? path : `${path}:${line}`}</li>
+            ))}
+          </ul>
+        </section>
+      )}
+      {hasInput && parts.length === 0 && <Raw label={t("input")} value={call.raw_input} />}
+      {hasInput && parts.length > 0 && (
+        <details class="tool-part" data-testid="permission-input">
+          <summary>{t("input")}</summary>
+          <Raw label="" value={call.raw_input} />
+        </details>
+      )}
+    </div>
+  );
+}
+
+/** What a call brings along, as far as the agent's list can be read: the log keeps it as it came. */
+function partsOf(content: unknown): AcpToolContent[] {
+  if (!Array.isArray(content)) return [];
+  return content.filter((part) => typeof part === "object" && part !== null && !Array.isArray(part));
+}
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+interface Place {
+  path: string;
+  line?: number;
+}
+
+/** The files that a call touches, as far as the agent's list can be read. */
+function placesOf(locations: unknown): Place[] {
+  if (!Array.isArray(locations)) return [];
+  return locations.flatMap((one: { path?: unknown; line?: unknown } | null) => {
+    if (typeof one?.path !== "string") return [];
+    return [typeof one.line === "number" ? { path: one.path, line: one.line } : { path: one.path }];
+  });
+}
+
+function Raw({ label, value }: { label: string; value: unknown }) {
+  const text = typeof value === "string" ? value : jsonText(value);
+  return (
+    <section class="tool-part">
+      {label && <h3>{label}</h3>}
+      <Clipped text={text} language={typeof value === "string" ? "" : "json"} />
+    </section>
+  );
+}
+
+function Part({ part, label = t("output") }: { part: AcpToolContent; label?: string }) {
+  if (part.type === "diff") {
+    return (
+      <Later weight={DIFF_WEIGHT}>
+        <Diff path={textOf(part.path)} before={textOf(part.oldText)} after={textOf(part.newText)} />
+      </Later>
+    );
+  }
+  if (part.content) {
+    return (
+      <section class="tool-part">
+        <h3>{label}</h3>
+        {part.content.type === "text" ? (
+          <Clipped text={textOf(part.content.text)} language="" />
+        ) : (
+          <Content content={part.content} />
+        )}
+      </section>
+    );
+  }
+  return null;
+}
+
+function Clipped({ text, language }: { text: string; language: string }) {
+  const first = useMemo(() => firstLines(text, LINES_MOST), [text]);
+  const more = first.text.length - CHARACTERS_MOST;
+  return (
+    <>
+      <Code code={more > 0 ? first.text.slice(0, CHARACTERS_MOST) : first.text} language={language} />
+      {more > 0 && <p class="quiet">{t("truncatedCharacters", { n: more })}</p>}
+      {first.more > 0 && <p class="quiet">{t("truncated", { n: first.more })}</p>}
+    </>
+  );
+}
+
+function Diff({ path, before, after }: { path: string; before: string; after: string }) {
+  const lines = useMemo(() => diffLines(before, after), [before, after]);
+  const more = lines.length - LINES_MOST * 2;
+  const { added, removed } = countOf(lines);
+  return (
+    <figure class="code diff" dir="ltr">
+      <figcaption>
+        <span class="diff-path">{clipped(path)}</span>
+        <span class="diff-count">
+          <span class="diff-plus">+{added}</span> <span class="diff-minus">−{removed}</span>
+        </span>
+      </figcaption>
+      <pre tabIndex={0}>
+        {lines.slice(0, LINES_MOST * 2).map((line, place) => (
+          <span key={place} class={`diff-line diff-${line.kind}`}>
+            <span class="diff-sign" aria-hidden="true">
+              {{ added: "+", removed: "−", same: " ", gap: "⋯" }[line.kind]}
+            </span>
+            {line.kind === "added" && <ins class="bare">{clipped(line.text, LINE_MOST) || " "}</ins>}
+            {line.kind === "removed" && <del class="bare">{clipped(line.text, LINE_MOST) || " "}</del>}
+            {line.kind === "same" && (clipped(line.text, LINE_MOST) || " ")}
+          </span>
+        ))}
+      </pre>
+      {more > 0 && <p class="quiet">{t("truncated", { n: more })}</p>}
+    </figure>
+  );
+}
+
+/** A part of an answer that is no text. */
+export function Content({ content }: { content: AcpContent }) {
+  const { type, data, mimeType = "", uri, name, title, resource } = content;
+  if (type === "text") return <Markdown text={content.text ?? ""} isStreaming={false} />;
+  if (type === "image" && data && /^image\/(png|jpeg|gif|webp)$/.test(mimeType)) {
+    return <img class="picture" src={`data:${mimeType};base64,${data}`} alt={name ?? title ?? t("attachment")} />;
+  }
+  if (resource?.text !== undefined) return <Clipped text={resource.text} language="" />;
+  const address = uri ?? resource?.uri ?? "";
+  const words = clipped(title ?? name ?? (address || `${t("attachment")} (${mimeType || type})`));
+  if (!/^https?:\/\//.test(address)) return <p class="attachment">{words}</p>;
+  return (
+    <p class="attachment">
+      <a href={address} target="_blank" rel="noopener noreferrer">
+        {words}
+      </a>
+    </p>
+  );
+}
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === "object" && value !== null && Object.keys(value).length === 0;
+}

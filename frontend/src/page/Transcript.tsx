@@ -1,0 +1,194 @@
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import type { Conversation, Item, MessageItem } from "../core/index.ts";
+import { Guard } from "./Guard.tsx";
+import { Icon, Logo } from "./icons.tsx";
+import { ItemView, OutgoingMessage } from "./Items.tsx";
+import { askedFor, drawn, toldBy } from "./order.ts";
+import { useConversation, useIsOffline, usePage } from "./page.ts";
+import { clipped } from "../core/pieces.ts";
+import { t } from "./preferences.ts";
+import { starters } from "./starters.ts";
+import { Wallet } from "./Wallet.tsx";
+
+/** Of the words for a failure, which may be an agent's. */
+const WORDS_MOST = 4_000;
+
+/** Closer to the end than this, the reader wants to stay there. */
+const NEAR_END_PX = 64;
+
+export function Transcript() {
+  const page = usePage();
+  const conversation = useConversation();
+  const scroller = useRef<HTMLDivElement>(null);
+  const inner = useRef<HTMLDivElement>(null);
+  const isSticking = useRef(true);
+  const [isAway, setAway] = useState(false);
+
+  const toEnd = (behavior: ScrollBehavior = "instant"): void => {
+    const box = scroller.current;
+    isSticking.current = true;
+    setAway(false);
+    box?.scrollTo({ top: box.scrollHeight, behavior });
+  };
+  const onScroll = (): void => {
+    const box = scroller.current;
+    if (!box) return;
+    isSticking.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
+    setAway(!isSticking.current);
+  };
+
+  // Whatever grows, text or a picture that arrived late: who was at the end stays there.
+  useEffect(() => {
+    const observer = new ResizeObserver(() => {
+      if (isSticking.current)
+        scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "instant" });
+    });
+    if (inner.current) observer.observe(inner.current);
+    if (scroller.current) observer.observe(scroller.current);
+    return () => observer.disconnect();
+  }, []);
+  useLayoutEffect(() => toEnd(), [conversation.sessionId, conversation.outgoing.length]);
+  useAnnouncements(conversation, page.say.bind(page));
+
+  const items = drawn(conversation.chat.items, conversation.chat.waiting);
+  // Somebody who only reads sees no card, and so the call in its own place.
+  const asked = conversation.isReadOnly ? new Map<string, never>() : askedFor(items);
+  const inCards = new Set<Item>(asked.values());
+  // A failure is said once: by its card until something else goes on, and then by the log's own line.
+  const hasFailed = conversation.chat.failure !== null && !conversation.isProcessing && conversation.outgoing.length === 0;
+  const told = hasFailed ? toldBy(items, conversation.chat.failure) : undefined;
+  const isNew = items.length === 0 && conversation.outgoing.length === 0;
+  return (
+    <div class="transcript">
+      <div class="scroller" ref={scroller} onScroll={onScroll}>
+        <div
+          class={isHeavy(items) ? "inner is-heavy" : "inner"}
+          ref={inner}
+          role="log"
+          aria-live="off"
+          aria-label={t("conversation")}
+          data-testid="transcript"
+        >
+          {isNew && (conversation.isReadOnly ? <NothingYet conversation={conversation} /> : <Welcome />)}
+          {items.map((item) => (
+            <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
+              <Guard item={item}>
+                {item === told ? (
+                  <Failed conversation={conversation} />
+                ) : (
+                  <ItemView item={item} call={asked.get(item.id)} />
+                )}
+              </Guard>
+            </div>
+          ))}
+          {conversation.outgoing.map((message) => (
+            <OutgoingMessage key={message.key} message={message} isSentLater={conversation.isSentLater(message)} />
+          ))}
+          <Tail conversation={conversation} items={items} hasFailed={hasFailed && told === undefined} />
+        </div>
+      </div>
+      {isAway && (
+        <button type="button" class="latest" data-testid="jump-latest" onClick={() => toEnd("smooth")}>
+          <Icon name="down" />
+          {t("latest")}
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** Characters from which on things out of sight are not laid out; a tool call counts as so many. */
+const HEAVY = 300_000;
+const TOOL_CALL = 3_000;
+
+/** True if there is so much that a browser takes long to lay it out. */
+function isHeavy(items: readonly Item[]): boolean {
+  let weight = 0;
+  for (const item of items) weight += "text" in item ? item.text.length : TOOL_CALL;
+  return weight > HEAVY;
+}
+
+/** An agent's message without a word, and a system message without one, take no room. */
+function isBlank(item: Item): boolean {
+  return item.kind === "message" && item.sender !== "user" && item.text === "";
+}
+
+/** What is drawn below the last item: work in progress, a failure that no item tells of, a transaction. */
+function Tail({ conversation, items, hasFailed }: { conversation: Conversation; items: Item[]; hasFailed: boolean }) {
+  const { chat } = conversation;
+  const last = items.filter((item) => !isBlank(item)).at(-1);
+  const isTexting = last?.kind === "message" && last.sender === "agent" && last.is_streaming;
+  const isAsking = chat.pending_permission !== null;
+  return (
+    <>
+      {chat.wallet !== null && !conversation.isReadOnly && <Wallet transaction={chat.wallet} />}
+      {conversation.isProcessing && !isTexting && !isAsking && (
+        <p class="working" data-testid="working" role="status">
+          <span class="dots" aria-hidden="true">
+            <i />
+            <i />
+            <i />
+          </span>
+          {t(conversation.isStopping ? "stopping" : chat.state === "starting" ? "starting" : "working")}
+        </p>
+      )}
+      {hasFailed && <Failed conversation={conversation} />}
+    </>
+  );
+}
+
+function Failed({ conversation }: { conversation: Conversation }) {
+  return (
+    <section class="failure" role="alert" data-testid="failure">
+      <Icon name="warn" />
+      <div>
+        <h2>{t("turnFailed")}</h2>
+        <p dir="auto">{clipped(conversation.chat.failure?.message ?? "", WORDS_MOST)}</p>
+      </div>
+      {!conversation.isReadOnly && (
+        <button type="button" class="button" data-testid="retry" onClick={() => void conversation.retry()}>
+          {t("retry")}
+        </button>
+      )}
+    </section>
+  );
+}
+
+function NothingYet({ conversation }: { conversation: Conversation }) {
+  if (conversation.status !== "open") return null;
+  return <p class="quiet">{t("sharedEmpty")}</p>;
+}
+
+function Welcome() {
+  const page = usePage();
+  const isOffline = useIsOffline();
+  return (
+    <section class="welcome" data-testid="welcome">
+      <Logo />
+      <h2>{t("welcome")}</h2>
+      <p>{t("welcomeText")}</p>
+      <div class="suggestions">
+        {starters(isOffline).map((key) => (
+          <button key={key} type="button" class="suggestion" dir="auto" onClick={() => void page.send(t(key))}>
+            {t(key)}
+          </button>
+        ))}
+      </div>
+    </section>
+  );
+}
+
+/** Announces each of the agent's messages once it is finished, if it finished while the page was open. */
+function useAnnouncements(conversation: Conversation, say: (text: string) => void): void {
+  const growing = useRef(new Set<string>());
+  useEffect(() => {
+    const messages = conversation.chat.items.filter(
+      (item): item is MessageItem => item.kind === "message" && item.sender === "agent",
+    );
+    for (const message of messages) {
+      if (message.is_streaming) growing.current.add(message.id);
+      else if (growing.current.delete(message.id) && message.text)
+        say(t("saidAgent", { text: message.text.slice(0, 1500) }));
+    }
+  });
+}

@@ -1,0 +1,8 @@
+/** What applications and the operators' page may use of the page. */
+
+export { Dialog } from "./Dialogs.tsx";
+export { DisplaySettings } from "./Header.tsx";
+export { Glyph, Icon } from "./icons.tsx";
+export type { Ending, PagePart, PartPlace } from "./part.ts";
+export { drawnBy, useChanges } from "./preact.tsx";
+export { language, t, theme } from "./preferences.ts";

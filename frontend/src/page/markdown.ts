@@ -1,0 +1,86 @@
+/**
+ * An agent's Markdown → blocks of safe HTML.
+ *
+ * Guarantees: HTML that the agent wrote is shown as text, but for a few plain tags; the HTML of a block went through DOMPurify, with no style, no form, no class or data of ours to imitate,
+ * no address but http, https and mailto; nothing is loaded from elsewhere (images become links). Reading is bounded
+ * (`src/markdown`), and a block that cannot be drawn is shown as its text.
+ */
+
+import DOMPurify from "dompurify";
+import { htmlOf, type Links, MarkdownDocument, type TopBlock, type Work } from "../core/markdown/index.ts";
+
+export type Block =
+  | { kind: "html"; html: string; isHeading: boolean }
+  | { kind: "code"; code: string; language: string }
+  | { kind: "plain"; text: string };
+
+const SAFE_ADDRESS = /^(?:https?:\/\/|mailto:)/i;
+const INLINE_IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
+
+const purifier = DOMPurify(window);
+purifier.addHook("uponSanitizeAttribute", (node, data) => {
+  if (data.attrName === "class")
+    data.keepAttr = node.nodeName === "CODE" && /^language-[\w+#-]+$/.test(data.attrValue);
+});
+purifier.addHook("afterSanitizeAttributes", (node) => {
+  if (node.nodeName === "A") {
+    if (!SAFE_ADDRESS.test(node.getAttribute("href") ?? "")) node.removeAttribute("href");
+    node.setAttribute("target", "_blank");
+    node.setAttribute("rel", "noopener noreferrer");
+  }
+  if (node.nodeName === "IMG" && !INLINE_IMAGE.test(node.getAttribute("src") ?? "")) node.remove();
+});
+
+const ALLOWED_TAGS = (
+  "a abbr b blockquote br caption code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s " +
+  "samp small span strong sub summary sup table tbody td tfoot th thead tr u ul var"
+).split(" ");
+const ALLOWED_ATTR = "href src alt title class colspan rowspan align start open".split(" ");
+
+export function sanitised(html: string): string {
+  return purifier.sanitize(html, { ALLOWED_TAGS, ALLOWED_ATTR, ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false });
+}
+
+/** Characters of HTML that are kept, so that a conversation which is opened again is not made again. */
+const CACHE_MOST = 2_000_000;
+const cache = new Map<string, string>();
+let cached = 0;
+
+function madeOf(block: TopBlock, raw: string, links: Links, work: Work): Block {
+  const { node } = block;
+  if (node.kind === "code") return { kind: "code", code: node.text, language: node.language };
+  // What a link's label means is another in each text, and a part of a cut block depends on what is before it.
+  const isOwn = links.size > 0 || block.isContinued;
+  const known = isOwn ? undefined : cache.get(raw);
+  const isHeading = node.kind === "heading" && node.level < 4;
+  if (known !== undefined) return { kind: "html", html: known, isHeading };
+  const html = sanitised(htmlOf(node, links, work));
+  if (!isOwn) keep(raw, html);
+  return { kind: "html", html, isHeading };
+}
+
+function keep(raw: string, html: string): void {
+  if (cached > CACHE_MOST) {
+    cache.clear();
+    cached = 0;
+  }
+  cached += raw.length + html.length;
+  cache.set(raw, html);
+}
+
+function elements(block: Block): number {
+  return block.kind === "html" ? (block.html.match(/<[a-z]/g)?.length ?? 0) : 1;
+}
+
+/** A text that may still grow. */
+export function newDocument(): MarkdownDocument<Block> {
+  return new MarkdownDocument<Block>({ block: madeOf, plain: (text) => ({ kind: "plain", text }), elements });
+}
+
+/** The blocks of a whole text, in order. */
+export function blocksOf(text: string): Block[] {
+  const document = newDocument();
+  document.set(text, true);
+  document.advance(() => true);
+  return document.blocks;
+}

@@ -1,0 +1,302 @@
+/** The page's state: the sessions, the one on screen, and signals that say when they changed. */
+
+import { type Signal, signal } from "@preact/signals";
+import { createContext } from "preact";
+import { useContext } from "preact/hooks";
+import {
+  Api,
+  ApiError,
+  Conversation,
+  Identity,
+  isVisitor,
+  memoryStorage,
+  sessionIdIn,
+  SessionStore,
+  tokenIn,
+  type Visibility,
+  wordsOf,
+} from "../core/index.ts";
+import type { PagePart } from "./part.ts";
+import { Parts } from "./parts.ts";
+import { language, storage, t } from "./preferences.ts";
+
+/** Whose drafts this browser keeps. */
+const OWNER_KEY = "agw.owner";
+/** The sign-in that took a guest's session along has its answer, and this browser its cookie, by then. */
+const MOVED_MS = 1000;
+
+const visibility: Visibility = {
+  isHidden: () => document.visibilityState === "hidden",
+  onChange(call) {
+    document.addEventListener("visibilitychange", call);
+    return () => document.removeEventListener("visibilitychange", call);
+  },
+};
+
+export class Page {
+  readonly api: Api;
+  readonly identity: Identity;
+  /** Moves when it became known who this is, or changed. */
+  readonly identityVersion = signal(0);
+  /** A guest wants to sign in. */
+  readonly isSigningIn = signal(false);
+  /** The token of a link that signs this browser in, until the person has decided. */
+  readonly handover = signal<string | null>(null);
+  /** The token of a link to read with; then the page is nothing else. */
+  readonly shared: string | null;
+  readonly store: SessionStore;
+  /** Moves when the store changed. */
+  readonly storeVersion = signal(0);
+  readonly conversation: Signal<Conversation>;
+  /** Moves when the conversation changed, at most once a frame. */
+  readonly chatVersion = signal(0);
+  readonly isDrawerOpen = signal(false);
+  /** The parts of the applications that the gateway runs. */
+  readonly parts = signal<readonly PagePart[]>([]);
+  /** The part whose panel is open. */
+  readonly openPanel = signal<PagePart | null>(null);
+  readonly announcement = signal("");
+  readonly toast = signal("");
+
+  readonly #parts: Parts;
+  #loading: Promise<void> | null = null;
+  #stopListening: () => void = () => undefined;
+  #isInside = false;
+  #owner: string | null = null;
+  #isDue = false;
+  #lastSeen = "";
+
+  constructor(builtIn: readonly PagePart[] = []) {
+    const baseUrl = new URL(".", document.baseURI).href;
+    this.#parts = new Parts({ builtIn, baseUrl });
+    this.shared = tokenIn(location.hash, "shared");
+    this.handover.value = tokenIn(location.hash, "handover");
+    this.api = new Api({
+      baseUrl,
+      onUnauthorized: () => this.identity.lost(),
+      onMoved: () => setTimeout(() => this.#askAgain(), MOVED_MS),
+    });
+    this.identity = new Identity({ api: this.api });
+    const kept = this.shared === null ? storage : memoryStorage();
+    this.store = new SessionStore({ api: this.api, storage: kept, hash: location.hash });
+    this.conversation = signal(this.#open(this.store.currentId));
+    this.#listen();
+    if (this.shared === null) this.#writeHash(true);
+  }
+
+  start(): void {
+    if (this.shared !== null) this.conversation.value.start();
+    else void this.identity.start();
+  }
+
+  /** Listens to what the browser and the core say. */
+  #listen(): void {
+    window.addEventListener("hashchange", () => this.#addressChanged());
+    window.addEventListener("online", () => this.conversation.value.retryNow());
+    if (this.shared !== null) return;
+    this.store.subscribe(() => this.#storeChanged());
+    this.identity.subscribe(() => this.#identityChanged());
+    document.addEventListener("visibilitychange", () => {
+      if (visibility.isHidden()) return;
+      // The person may have signed in or out in another tab.
+      if (this.identity.phase !== "asking") void this.identity.check();
+      if (this.#isInside) void this.store.refresh();
+    });
+  }
+
+  /** In another tab this guest has signed in. */
+  #askAgain(): void {
+    if (this.shared === null && this.identity.me?.kind === "visitor") void this.identity.check();
+  }
+
+  #addressChanged(): void {
+    const isOther = tokenIn(location.hash, "shared") !== this.shared || tokenIn(location.hash, "handover") !== null;
+    if (isOther) return location.reload();
+    const id = sessionIdIn(location.hash);
+    if (id !== null) this.store.select(id);
+  }
+
+  // -- who is here --------------------------------------------------------------------------------------------
+
+  async signOut(everywhere: boolean): Promise<void> {
+    try {
+      await this.identity.signOut(everywhere);
+    } catch (error) {
+      return this.tellWhy(error);
+    }
+    if (this.#isInside) return; // as a guest, who began afresh
+    this.#owner = null;
+    storage.removeItem(OWNER_KEY);
+    this.store.forget();
+  }
+
+  #identityChanged(): void {
+    const { phase, owner, applications } = this.identity;
+    const isInside = phase === "inside";
+    if (isInside && !this.#parts.isComplete(applications)) {
+      this.#loading ??= this.#loadParts(applications).finally(() => (this.#loading = null));
+      return;
+    }
+    if (isInside) this.parts.value = this.#parts.shown(applications);
+    if (isInside && owner !== null) this.#enter(owner);
+    else if (this.#isInside) this.#leave();
+    this.identityVersion.value += 1;
+  }
+
+  /** The conversation begins once the modules of other applications are here: they fold it from its first event. */
+  async #loadParts(applications: unknown): Promise<void> {
+    const failed = await this.#parts.load(applications);
+    if (failed.length > 0) this.tell(t("partFailed", { names: failed.join(", ") }));
+    this.#reopen(false);
+    this.#identityChanged();
+  }
+
+  #enter(owner: string): void {
+    const before = this.#owner ?? storage.getItem(OWNER_KEY);
+    this.#owner = owner;
+    storage.setItem(OWNER_KEY, owner);
+    this.isSigningIn.value = false;
+    if (this.#isInside && owner === before) return;
+    this.#isInside = true;
+    // Who signs in gets what the guest had, and goes on in the middle of it; anybody else begins afresh.
+    if (before === null || before === owner) void this.conversation.value.resume();
+    else if (isVisitor(before)) this.#reopen(true);
+    else this.store.forget();
+    this.store.start(() => !visibility.isHidden());
+  }
+
+  #leave(): void {
+    this.#isInside = false;
+    this.announcement.value = "";
+    this.store.stop();
+    this.conversation.value.stop();
+  }
+
+  /** Sends to the conversation on screen, with the agent that was chosen for it. */
+  send(text: string): Promise<void> {
+    return this.conversation.value.send(text);
+  }
+
+  say(text: string): void {
+    this.announcement.value = text;
+  }
+
+  tell(text: string): void {
+    this.toast.value = text;
+    setTimeout(() => {
+      if (this.toast.peek() === text) this.toast.value = "";
+    }, 5000);
+  }
+
+  /** Says in words why something did not succeed. */
+  tellWhy(error: unknown): void {
+    this.tell(error instanceof ApiError ? wordsOf(error, language.value) : String(error));
+  }
+
+  #open(sessionId: string): Conversation {
+    const agent = this.store.chosenAgent;
+    const conversation = new Conversation({
+      api: this.api,
+      sessionId,
+      visibility,
+      folds: this.#parts.folds,
+      onRefused: (text, error) => {
+        this.store.takeBack(sessionId, text);
+        this.tell(`${t("notSent")}: ${wordsOf(error, language.value)}`);
+      },
+      ...(agent !== null && { agent }),
+      ...(this.shared !== null && { shared: this.shared }),
+    });
+    this.#stopListening = conversation.subscribe(() => this.#schedule());
+    return conversation;
+  }
+
+  #storeChanged(): void {
+    const shown = this.conversation.value;
+    const isOther = shown.sessionId !== this.store.currentId;
+    if (isOther || shown.agent !== this.store.chosenAgent) this.#reopen(isOther);
+    this.storeVersion.value += 1;
+  }
+
+  #reopen(isOther: boolean): void {
+    if (!isOther && this.conversation.value.chat.seq > 0) return;
+    this.#stopListening();
+    this.conversation.value.stop();
+    const next = this.#open(this.store.currentId);
+    this.conversation.value = next;
+    this.#lastSeen = "";
+    if (this.#isInside) next.start();
+    this.#writeHash(false);
+    this.#schedule();
+  }
+
+  #writeHash(isFirst: boolean): void {
+    if (this.handover.peek() !== null) history.replaceState(null, "", location.pathname);
+    const hash = `#s=${encodeURIComponent(this.store.currentId)}`;
+    if (location.hash === hash) return;
+    if (isFirst) history.replaceState(null, "", hash);
+    else history.pushState(null, "", hash);
+  }
+
+  /** Many events a frame make one drawing; a timer helps where frames are not given. */
+  #schedule(): void {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    const draw = (): void => {
+      if (!this.#isDue) return;
+      this.#isDue = false;
+      this.chatVersion.value += 1;
+      this.#refreshIfMoved();
+    };
+    requestAnimationFrame(draw);
+    setTimeout(draw, 120);
+  }
+
+  /** The list shows state and title, so it is read again when those moved here, or the session is new to it. */
+  #refreshIfMoved(): void {
+    const { chat } = this.conversation.value;
+    const seen = chat.seq === 0 ? "" : `${chat.state} ${chat.title ?? ""} ${chat.ended?.reason ?? ""}`;
+    const isNews = seen !== "" && seen !== this.#lastSeen;
+    const hasMoved = this.#lastSeen !== "" || this.store.current === undefined;
+    if (isNews && hasMoved && this.#isInside) void this.store.refresh();
+    this.#lastSeen = seen;
+  }
+}
+
+const PageContext = createContext<Page | null>(null);
+export const PageProvider = PageContext.Provider;
+
+export function usePage(): Page {
+  const page = useContext(PageContext);
+  if (!page) throw new Error("No page around this component.");
+  return page;
+}
+
+/** The conversation on screen; the component draws again when it changes. */
+export function useConversation(): Conversation {
+  const page = usePage();
+  void page.chatVersion.value;
+  return page.conversation.value;
+}
+
+/** Who is here; the component draws again when that changes. */
+export function useIdentity(): Identity {
+  const page = usePage();
+  void page.identityVersion.value;
+  return page.identity;
+}
+
+export function useStore(): SessionStore {
+  const page = usePage();
+  void page.storeVersion.value;
+  return page.store;
+}
+
+/** True if the conversation's agent has no model; null while that is not known. */
+export function useIsOffline(): boolean | null {
+  const store = useStore();
+  const conversation = useConversation();
+  const name = conversation.chat.agent ?? store.chosenAgent ?? store.defaultAgent?.name;
+  const agent = store.agents.find((one) => one.name === name);
+  return agent ? agent.missing_api_key : conversation.missingApiKey;
+}

@@ -1,0 +1,52 @@
+/** The fold of reduce.ts is the fold of gateway/events/fold.py: both read tests/golden/. */
+
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { cartFold } from "../../src/apps/shop/fold.ts";
+import type { GatewayEvent, Snapshot, State } from "../../src/core/events.ts";
+import { ChatState } from "../../src/core/reduce.ts";
+
+interface Golden {
+  name: string;
+  events: GatewayEvent[];
+  state: State;
+  snapshot: Snapshot;
+}
+
+/** The golden files hold what the applications fold, too. */
+const FOLDS = [cartFold];
+const folder = new URL("../../../tests/golden/", import.meta.url);
+const names = readdirSync(folder).filter((name) => name.endsWith(".json"));
+const goldens = names.map((name) => JSON.parse(readFileSync(new URL(name, folder), "utf8")) as Golden);
+
+const fold = (events: GatewayEvent[], chat: ChatState): ChatState => {
+  for (const event of events) chat.apply(event);
+  return chat;
+};
+
+it("there are golden files", () => {
+  expect(names.length).toBeGreaterThan(0);
+});
+
+describe.each(goldens)("$name", (golden) => {
+  const fresh = (): ChatState => new ChatState(golden.snapshot.session_id, FOLDS);
+
+  it("gives the same snapshot", () => {
+    expect(fold(golden.events, fresh()).snapshot()).toEqual(golden.snapshot);
+  });
+
+  it("gives the same State", () => {
+    const { missing_api_key, start_position } = golden.state;
+    expect(fold(golden.events, fresh()).stateOf({ missing_api_key, start_position })).toEqual(golden.state);
+  });
+
+  it("goes on from a snapshot taken after any event", () => {
+    for (let at = 0; at <= golden.events.length; at += 1) {
+      const snapshot = JSON.parse(
+        JSON.stringify(fold(golden.events.slice(0, at), fresh()).snapshot()),
+      ) as Snapshot;
+      const resumed = fold(golden.events.slice(at), ChatState.restore(snapshot, FOLDS));
+      expect(resumed.snapshot(), `resumed after event ${at}`).toEqual(golden.snapshot);
+    }
+  });
+});

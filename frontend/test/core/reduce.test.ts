@@ -1,0 +1,67 @@
+import { expect, it } from "vitest";
+import type { GatewayEvent } from "../../src/core/events.ts";
+import { ChatState } from "../../src/core/reduce.ts";
+
+let seq = 0;
+const at = "2026-01-31T09:30:00.000Z";
+const event = (fields: Record<string, unknown>): GatewayEvent => ({ seq: ++seq, at, ...fields }) as GatewayEvent;
+
+function folded(...events: Record<string, unknown>[]): ChatState {
+  const chat = new ChatState("s");
+  for (const fields of events) chat.apply(event(fields));
+  return chat;
+}
+
+const started = { type: "turn_started", turn_id: "t", message_id: "u", reply_id: "r" };
+const delta = (text: string) => ({ type: "text_delta", message_id: "a", turn_id: "t", text });
+
+it("an item that changed is another object, one that did not is the same", () => {
+  const chat = folded(
+    { type: "message", message_id: "u", sender: "user", content: "hi", turn_id: "t", is_streaming: false },
+    started,
+    delta("a"),
+  );
+  const [user, answer] = chat.items;
+  chat.apply(event(delta("b")));
+  expect(chat.items[0]).toBe(user);
+  expect(chat.items[1]).not.toBe(answer);
+});
+
+it("an unknown event moves seq and nothing else", () => {
+  const chat = folded(started);
+  const before = chat.snapshot();
+  chat.apply(event({ type: "from_the_future", anything: 1 }));
+  expect(chat.snapshot()).toEqual({ ...before, seq: before.seq + 1 });
+});
+
+it("the answer keeps its place in State and moves behind the tools in the drawing", () => {
+  const chat = folded(
+    started,
+    { type: "tool_call", tool_call_id: "c", turn_id: "t", title: "ls", kind: "execute" },
+    delta("done"),
+  );
+  expect(chat.items.map((item) => item.kind)).toEqual(["tool_call", "message"]);
+  expect(chat.messages).toHaveLength(1);
+});
+
+it("absent fields of a tool call are unchanged, lists replace", () => {
+  const call = { type: "tool_call", tool_call_id: "c", turn_id: "t" };
+  const chat = folded(
+    { ...call, title: "Read", kind: "read", status: "pending", locations: [{ path: "/a" }] },
+    { ...call, status: "completed", locations: [{ path: "/b" }, { path: "/c" }] },
+  );
+  expect(chat.items[0]).toMatchObject({
+    title: "Read",
+    tool_kind: "read",
+    status: "completed",
+    locations: [{ path: "/b" }, { path: "/c" }],
+  });
+});
+
+it("three thousand deltas cost no more than a glance", () => {
+  const chat = folded(started);
+  const before = performance.now();
+  for (let n = 0; n < 3000; n += 1) chat.apply(event(delta("word ")));
+  expect(performance.now() - before).toBeLessThan(500);
+  expect(chat.messages[0]?.content).toHaveLength(15_000);
+});

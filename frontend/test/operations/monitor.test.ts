@@ -1,0 +1,77 @@
+import { expect, it } from "vitest";
+import { Api } from "../../src/core/api.ts";
+import type { Overview } from "../../src/core/events.ts";
+import { HISTORY_MOST, Monitor, MONITOR_POLL_MS } from "../../src/operations/monitor.ts";
+import { FakeClock, FakeServer, json, settled } from "../fakes.ts";
+
+const overview: Overview = {
+  version: "1",
+  at: "",
+  uptime_seconds: 1,
+  is_draining: false,
+  sessions: 3,
+  states: { idle: 3 },
+  workers: 2,
+  worker_limit: 10,
+  worker_memory_bytes: 5_000_000,
+  worker_cpu_seconds: 0,
+  gateway_memory_bytes: 40_000_000,
+  gateway_cpu_seconds: 0,
+  turns_running: 1,
+  queued: 0,
+  streams: 0,
+  starts_per_minute: 6,
+  turns_per_minute: 7,
+  tokens_per_minute: 0,
+  start_p50_seconds: 0.01,
+  start_p99_seconds: null,
+  first_token_p50_seconds: 0.02,
+  first_token_p99_seconds: 0.5,
+  loop_lag_p99_seconds: null,
+  store_waiting: 0,
+  tenants: [],
+};
+
+function made() {
+  const server = new FakeServer();
+  const clock = new FakeClock();
+  server.answers["GET /api/admin/overview"] = () => json(overview);
+  server.answers["GET /api/admin/sessions"] = () => json({ sessions: [], total: 4 });
+  const api = new Api({ baseUrl: "http://gateway", fetch: server.fetch });
+  return { server, clock, monitor: new Monitor(api, clock) };
+}
+
+it("polls by the clock and keeps a column for every line", async () => {
+  const { monitor, clock } = made();
+  monitor.start();
+  await settled();
+  await clock.pass(MONITOR_POLL_MS);
+  expect(monitor.times).toHaveLength(2);
+  expect(monitor.total).toBe(4);
+  expect(monitor.columns.startP50).toEqual([10, 10]);
+  expect(monitor.columns.startP99).toEqual([null, null]);
+  expect(monitor.columns.workerMemory.at(-1)).toBe(5);
+  monitor.stop();
+  await clock.pass(10 * MONITOR_POLL_MS);
+  expect(monitor.times).toHaveLength(2);
+});
+
+it("forgets what is older than its history", async () => {
+  const { monitor } = made();
+  for (let n = 0; n < HISTORY_MOST + 5; n++) await monitor.refresh();
+  expect(monitor.times).toHaveLength(HISTORY_MOST);
+  expect(new Set(Object.values(monitor.columns).map((column) => column.length))).toEqual(new Set([HISTORY_MOST]));
+});
+
+it("keeps the last figures when it is refused, says why, and tries again", async () => {
+  const { monitor, server, clock } = made();
+  monitor.start();
+  await settled();
+  server.answers["GET /api/admin/overview"] = () => json({ error: { code: "forbidden", message: "no" } }, 403);
+  await clock.pass(MONITOR_POLL_MS);
+  expect(monitor.error?.status).toBe(403);
+  expect(monitor.overview?.sessions).toBe(3);
+  server.answers["GET /api/admin/overview"] = () => json(overview);
+  await clock.pass(MONITOR_POLL_MS);
+  expect(monitor.error).toBeNull();
+});

@@ -1,0 +1,106 @@
+import { expect, it } from "vitest";
+import { Highlighter, LENGTH_MOST, SPANS_MOST, type Thread } from "../../src/page/highlighter.ts";
+import { MOST_WEIGHT, Slices } from "../../src/page/slices.ts";
+
+class Frames {
+  time = 0;
+  #due: (() => void)[] = [];
+  now = (): number => this.time;
+  afterFrame = (call: () => void): void => {
+    this.#due.push(call);
+  };
+  frame(): void {
+    const due = this.#due;
+    this.#due = [];
+    for (const call of due) call();
+  }
+}
+
+it("admits so many characters a frame, and one piece always", () => {
+  const frames = new Frames();
+  const slices = new Slices(frames);
+  expect(slices.admits(10 * MOST_WEIGHT)).toBe(true);
+  expect(slices.admits(1)).toBe(false);
+  frames.frame();
+  expect(slices.admits(MOST_WEIGHT - 10)).toBe(true);
+  expect(slices.admits(10)).toBe(true);
+  expect(slices.admits(1)).toBe(false);
+});
+
+it("admits nothing more once a frame's time is over", () => {
+  const frames = new Frames();
+  const slices = new Slices(frames);
+  expect(slices.admits(1)).toBe(true);
+  frames.time += 100;
+  expect(slices.admits(1)).toBe(false);
+  frames.frame();
+  expect(slices.admits(1)).toBe(true);
+});
+
+it("lets what waits go in order, frame by frame, and forgets what was taken back", () => {
+  const frames = new Frames();
+  const slices = new Slices(frames);
+  const gone: number[] = [];
+  const wait = (n: number): (() => void) => slices.later(MOST_WEIGHT / 2, () => gone.push(n));
+  [wait(1), wait(2), wait(3), wait(4)][2]?.();
+  frames.frame();
+  expect(gone).toEqual([1, 2]);
+  frames.frame();
+  expect(gone).toEqual([1, 2, 4]);
+});
+
+class Threads {
+  started = 0;
+  ended = 0;
+  asked: { code: string; answer: (html: string | null) => void }[] = [];
+  timers = new Set<() => void>();
+  start = (): Thread => {
+    this.started += 1;
+    return {
+      ask: (code, _language, answer) => this.asked.push({ code, answer }),
+      end: () => {
+        this.ended += 1;
+      },
+    };
+  };
+  after = (_milliseconds: number, call: () => void): (() => void) => {
+    this.timers.add(call);
+    return () => this.timers.delete(call);
+  };
+}
+
+it("ends a thread that does not answer in time, and colours the next code with a new one", () => {
+  const threads = new Threads();
+  const highlighter = new Highlighter(threads.start, threads.after);
+  const got: (string | null)[] = [];
+  highlighter.colour("endless", "js", (html) => got.push(html));
+  highlighter.colour("fine", "js", (html) => got.push(html));
+  expect(threads.asked.map((one) => one.code)).toEqual(["endless"]);
+  for (const call of [...threads.timers]) call();
+  expect([threads.started, threads.ended]).toEqual([2, 1]);
+  threads.asked[0]?.answer("too late");
+  threads.asked[1]?.answer("<span>fine</span>");
+  expect(got).toEqual([null, "<span>fine</span>"]);
+  expect(threads.timers.size).toBe(0);
+});
+
+it("leaves code without colours that is too long or would be too many spans", () => {
+  const threads = new Threads();
+  const highlighter = new Highlighter(threads.start, threads.after);
+  const got: (string | null)[] = [];
+  highlighter.colour("x".repeat(LENGTH_MOST + 1), "js", (html) => got.push(html));
+  highlighter.colour("x", "js", (html) => got.push(html));
+  threads.asked[0]?.answer("<span>x</span>".repeat(SPANS_MOST + 1));
+  expect(got).toEqual([null, null]);
+});
+
+it("asks nothing for code that is gone", () => {
+  const threads = new Threads();
+  const highlighter = new Highlighter(threads.start, threads.after);
+  const got: (string | null)[] = [];
+  highlighter.colour("one", "js", (html) => got.push(html));
+  highlighter.colour("two", "js", (html) => got.push(html))();
+  threads.asked[0]?.answer("1");
+  expect(got).toEqual(["1"]);
+  expect(threads.asked).toHaveLength(1);
+});

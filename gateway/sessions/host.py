@@ -70,38 +70,44 @@ class WorkerHost:
         try:
             async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
                 worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
-            tools = self._toolbox()
-            peer = AgentPeer(
-                self._owner,
-                worker,
-                config=self._services.config,
-                broker=self._services.broker,
-                tools=tools,
-                intake=self._services.intake,
-                mcp_servers=self._mcp_servers(tools),
-                on_odd=self._services.metrics.odd("agent"),
-            )
-            self.peer = peer
+            peer = self.peer = self._peer_of(worker)
             await peer.connection.__aenter__()
             how = await peer.open(worker.cwd)
-        except TimeoutError:
+        except TimeoutError:  # an OSError too
             raise
-        except OSError as error:
-            raise self.start_failed(f"The session's files cannot be made: {error.strerror}.") from error
-        except StartFailed as error:
-            raise self.start_failed(str(error), agent_help.not_started(self._owner.agent)) from error
-        except AgentGone as error:
-            await self._let_last_words_arrive()
-            is_walled = self._worker is not None and self._worker.profile != "none"
-            advice = agent_help.ended_at_once(self._owner.agent, self._stderr() if is_walled else "")
-            raise self.start_failed(str(error), advice) from error
-        except (WireError, GatewayError) as error:
-            await self._let_last_words_arrive()
-            raise self.start_failed(str(error)) from error
-        except AgentError as error:
-            raise self.start_failed(self._refusal(error)) from error
+        except (OSError, StartFailed, AgentGone, AgentError, WireError, GatewayError) as error:
+            raise await self._why_not_started(error) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
         return peer.started(how, milliseconds, walls=worker.profile)
+
+    def _peer_of(self, worker: Worker) -> AgentPeer:
+        tools = self._toolbox()
+        return AgentPeer(
+            self._owner,
+            worker,
+            config=self._services.config,
+            broker=self._services.broker,
+            tools=tools,
+            intake=self._services.intake,
+            mcp_servers=self._mcp_servers(tools),
+            on_odd=self._services.metrics.odd("agent"),
+        )
+
+    async def _why_not_started(self, error: Exception) -> WorkerFailed:
+        """For an agent that did not come up, by what went wrong."""
+        match error:
+            case OSError():
+                return self.start_failed(f"The session's files cannot be made: {error.strerror}.")
+            case StartFailed():
+                return self.start_failed(str(error), agent_help.not_started(self._owner.agent))
+            case AgentError():
+                return self.start_failed(self._refusal(error))
+        await self._let_last_words_arrive()
+        advice = ""
+        if isinstance(error, AgentGone):
+            is_walled = self._worker is not None and self._worker.profile != "none"
+            advice = agent_help.ended_at_once(self._owner.agent, self._stderr() if is_walled else "")
+        return self.start_failed(str(error), advice)
 
     def _spawn_request(self) -> SpawnRequest:
         agent, record = self._owner.agent, self._owner.record

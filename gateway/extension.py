@@ -25,9 +25,10 @@ from gateway.http.operation import Operation, Socket
 from gateway.principal import ConversationKey, Principal, Scope, reach, tenant_of
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.observers import Observer
+from gateway.sessions.queue import Turn
+from gateway.sessions.reader import Events, Gap, follow
 from gateway.sessions.session import Session
 from gateway.sessions.tenures import Tenure
-from gateway.sessions.turns import Turn
 from gateway.stores.database import Database, MemoryTables, Tables
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
@@ -40,7 +41,9 @@ __all__ = [
     "Context",
     "ConversationKey",
     "Database",
+    "Events",
     "Faces",
+    "Gap",
     "MemoryBuckets",
     "MemoryTables",
     "Observer",
@@ -60,6 +63,7 @@ __all__ = [
     "Toolset",
     "Turn",
     "Widget",
+    "follow",
     "reach",
     "tenant_of",
 ]

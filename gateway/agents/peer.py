@@ -68,8 +68,13 @@ MODEL_ERROR: Final = -32010
 class Owner(Protocol):
     """The session, as its peer sees it."""
 
-    record: SessionRecord
-    fold: ChatState
+    @property
+    def record(self) -> SessionRecord:
+        """What is stored of it beside its log."""
+
+    @property
+    def fold(self) -> ChatState:
+        """What its log comes to."""
 
     @property
     def agent(self) -> Agent:

@@ -47,9 +47,9 @@ from gateway.http.reading import (
 from gateway.sessions import servers
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager, new_session_id
+from gateway.sessions.queue import Turn
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
-from gateway.sessions.turns import Turn
 from gateway.telemetry.metrics import Readers
 
 MAX_WAIT_SECONDS = 600
@@ -173,6 +173,8 @@ class ChatFace:
 
         async def say(session: Session) -> Turn | None:
             account = Account(owner, session.record.key, principal.key_id)
+            if key is None:
+                return await session.chat(body.message, account=account)
             return await self._manager.idempotency.chat(session, body.message, account=account, key=key)
 
         session, turn = await self._manager.do(owner, session_id, say, agent=body.agent, once=once)

@@ -31,14 +31,13 @@ from gateway.http.operation import (
 )
 from gateway.http.reading import checked_session_id, query_int, read_body
 from gateway.sessions.idempotency import Once
-from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
+from gateway.sessions.reader import Events, Source, follow
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.stores.contract import SessionRecord
 
 TITLE_CHARACTERS = 200
-EXPORT_PAGE_BYTES = 256 * 1024
 EXPORT_SLICE_BYTES = 64 * 1024
 MAX_RETENTION_DAYS = 3650
 
@@ -214,7 +213,7 @@ class SessionsFace:
         if kind == "markdown":
             text = one_by_one(markdown(source.fold))
             return StreamingResponse(text, media_type="text/markdown; charset=utf-8", headers=headers)
-        lines = _jsonl(source.log, source.log.visible_seq)
+        lines = _jsonl(source, source.log.visible_seq)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
     # -- changing ---------------------------------------------------------------------------------------
@@ -315,13 +314,12 @@ class SessionsFace:
         )
 
 
-async def _jsonl(log: EventLog, through: int) -> AsyncIterator[bytes]:
+async def _jsonl(source: Source, through: int) -> AsyncIterator[bytes]:
     """Every kept event up to one, one JSON object a line: what comes later may be somebody else's."""
-    cursor = await log.oldest()
-    while cursor < through and (page := await log.read(cursor, max_bytes=EXPORT_PAGE_BYTES)).events:
-        cursor = page.events[-1].seq
-        for event in page.events:
-            if event.seq <= through:
+    oldest = await source.log.oldest()
+    async for item in follow(source, oldest, through=through):
+        if isinstance(item, Events):
+            for event in item.events:
                 for piece in event.json_slices(EXPORT_SLICE_BYTES):
                     yield piece
                 yield b"\n"

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from gateway.auth.quotas import Account
 from gateway.errors import IdempotencyMismatch, InvalidField
+from gateway.sessions.queue import Turn
 from gateway.sessions.session import Session
-from gateway.sessions.turns import Turn
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 
 KEPT_MILLISECONDS: Final = 24 * 3600 * 1000
@@ -61,10 +61,8 @@ class Idempotency:
         since = self._wall_ms() - KEPT_MILLISECONDS
         return await self._store.recall(owner, key, since=since) is not None
 
-    async def chat(self, session: Session, text: str, *, account: Account, key: str | None) -> Turn | None:
+    async def chat(self, session: Session, text: str, *, account: Account, key: str) -> Turn | None:
         """Runs the turn unless this key ran it before (None)."""
-        if key is None:
-            return await session.chat(text, account=account)
         owner = account.owner
         message_id = "k" + _hash(owner, key)[:24]
         if session.has_message(message_id):

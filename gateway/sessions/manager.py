@@ -12,7 +12,7 @@ import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -31,11 +31,11 @@ from gateway.errors import (
     StoreFailed,
 )
 from gateway.events import facts as ev
-from gateway.events.fold import ChatState, Outside
 from gateway.events.lifecycle import CloseReason
 from gateway.principal import ConversationKey, Principal, reach, session_hash, tenant_of
 from gateway.sessions.idempotency import Idempotency, Once
 from gateway.sessions.log import EventLog
+from gateway.sessions.reader import Shelf, Source
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.sessions.tenures import Tenures
@@ -58,27 +58,6 @@ ADOPTED: Final = 1_000
 DRAIN_POLL_SECONDS: Final = 0.05
 RECOVERED_AT_ONCE: Final = 200
 """Sessions whose cut turns are ended together, so that they share their commits."""
-
-
-class Shelf:
-    """A stored session that is only read: its record, fold and log, with no place in the map and no
-    worker.
-    """
-
-    def __init__(self, record: SessionRecord, fold: ChatState, events: EventLog, outside: Outside) -> None:
-        self.record = record
-        self.fold = fold
-        self.log = events
-        self._outside = outside
-
-    def state_json(self) -> bytes | Iterator[bytes]:
-        """State as JSON; of a long conversation part by part."""
-        outside = self._outside
-        return self.fold.state_parts(outside) if self.fold.is_long else self.fold.state_json(outside)
-
-
-Source = Session | Shelf
-"""Where a session is read from: its life in memory, or the store."""
 
 
 class SessionManager:
@@ -324,29 +303,20 @@ class SessionManager:
         return record
 
     async def _created(self, owner: str, session_id: str, agent: str) -> SessionRecord:
-        """A new record in the store. Raises QuotaExceeded, StoreFull, StoreFailed."""
-        record = self._new_record(owner, session_id, agent)
-        self._services.quotas.add_session(owner)
-        try:
-            await self._services.store.sessions.create(record)
-        except BaseException:
-            self._services.quotas.drop_session(owner, 0)
-            self._services.workspaces.give_back_uid(record.uid)
-            raise
-        return record
+        """A new record in the store; if it is refused, all that was taken for it is given back.
 
-    def _new_record(self, owner: str, session_id: str, agent: str) -> SessionRecord:
-        now = self._services.wall_ms()
-        record = SessionRecord(
-            key=secrets.token_hex(12),
-            owner=owner,
-            session_id=session_id,
-            agent=agent,
-            created_at=now,
-            last_active_at=now,
-            uid=self._services.workspaces.take_uid(),
-        )
-        return self._services.dated(record, used_at=now)
+        Raises QuotaExceeded, StoreFull, StoreFailed.
+        """
+        services, now = self._services, self._services.wall_ms()
+        with contextlib.ExitStack() as taken:
+            services.quotas.add_session(owner)
+            taken.callback(services.quotas.drop_session, owner, 0)
+            uid = services.workspaces.take_uid()
+            taken.callback(services.workspaces.give_back_uid, uid)
+            record = services.dated(_new_record(owner, session_id, agent, at=now, uid=uid), used_at=now)
+            await services.store.sessions.create(record)
+            taken.pop_all()
+        return record
 
     def newest_known(self, owner: str) -> str | None:
         """The id that entered the map last for this owner, as far as this process remembers."""
@@ -565,6 +535,18 @@ async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
     """The session that somebody else opens; None where that came to nothing."""
     await asyncio.wait([opening])
     return None if opening.cancelled() else opening.result()
+
+
+def _new_record(owner: str, session_id: str, agent: str, *, at: int, uid: int | None) -> SessionRecord:
+    return SessionRecord(
+        key=secrets.token_hex(12),
+        owner=owner,
+        session_id=session_id,
+        agent=agent,
+        created_at=at,
+        last_active_at=at,
+        uid=uid,
+    )
 
 
 def new_session_id() -> str:

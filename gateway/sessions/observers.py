@@ -5,14 +5,14 @@ they were added; one that fails is logged and delays no other.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError
 from gateway.events.facts import Event
 from gateway.principal import ConversationKey
 
 if TYPE_CHECKING:
-    from gateway.sessions.core import SessionCore
+    from gateway.sessions.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 class Observer:
     """Hears of everything and does nothing; a subclass says what it does."""
 
-    def appended(self, session: Any, event: Event | None) -> None:
+    def appended(self, session: Session, event: Event | None) -> None:
         """An event became visible in the log of a `Session` in memory; None: the session came into memory."""
 
     async def moved(self, old: ConversationKey, new: ConversationKey) -> None:
@@ -46,7 +46,7 @@ class Observers:
         """They hear of everything from now on."""
         self._all += observers
 
-    def appended(self, session: SessionCore, event: Event | None) -> None:
+    def appended(self, session: Session, event: Event | None) -> None:
         for observer in self._all:
             try:
                 observer.appended(session, event)

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from gateway.sessions.record import Record
+from gateway.sessions.seat import Seat
 from gateway.sessions.session import Session
+from gateway.sessions.turns import Turns
 from gateway.telemetry import tasks
 from gateway.workers.workspace import Workspaces
+from tests.asked import Inside, inside_gateway
 from tests.shared import eventually
-from tests.unserved import Inside, inside_gateway
 
 
 async def ready(inside: Inside) -> tuple[int, Any]:
@@ -71,14 +74,14 @@ async def test_a_sessions_own_task_that_fails_ends_that_session_in_words_and_not
     inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await inside.chat("neighbour", "/echo before")
-    live = Session._with_worker
+    serve = Session._serve
 
-    async def fails(session: Session, host: Any) -> None:
-        if session.record.session_id == "a":
+    async def fails(session: Session, *arguments: Any) -> None:
+        if session.session_id == "a":
             raise RuntimeError("a planted fault")
-        await live(session, host)
+        await serve(session, *arguments)
 
-    monkeypatch.setattr(Session, "_with_worker", fails)
+    monkeypatch.setattr(Session, "_serve", fails)
     said = await inside.chat("a", "/echo lost")
     assert "Something failed inside the gateway" in said[-1]
     assert (await inside.chat("neighbour", "/echo on"))[-1] == "on"
@@ -86,22 +89,25 @@ async def test_a_sessions_own_task_that_fails_ends_that_session_in_words_and_not
     assert (await inside.chat("a", "/echo again"))[-1] == "again"
 
 
-@pytest.mark.parametrize("place", ["_cut_turn", "_keep", "_stop_worker", "_transition"])
+@pytest.mark.parametrize(
+    ("part", "place"), [(Turns, "cut"), (Record, "keep"), (Seat, "stop"), (Seat, "transition")]
+)
 async def test_a_session_whose_end_fails_leaves_no_worker_and_no_other_session_notices(
-    inside: Inside, monkeypatch: pytest.MonkeyPatch, place: str
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, part: type, place: str
 ) -> None:
     await inside.chat("neighbour", "/echo before")
     await inside.chat("a", "/echo x")
-    whole = getattr(Session, place)
+    [ending] = [session for session in inside.gateway.manager.sessions() if session.session_id == "a"]
+    parts, whole = (ending._turns, ending._record, ending._seat), getattr(part, place)
     failures = iter([RuntimeError("a planted fault")])
 
-    def fails(session: Session, *arguments: Any, **named: Any) -> Any:
-        if session.record.session_id == "a" and session.close_reason is not None:
+    def fails(of: Any, *arguments: Any, **named: Any) -> Any:
+        if of in parts and ending.close_reason is not None:
             for failure in failures:
                 raise failure
-        return whole(session, *arguments, **named)
+        return whole(of, *arguments, **named)
 
-    monkeypatch.setattr(Session, place, fails)
+    monkeypatch.setattr(part, place, fails)
     answer = await inside.ask("DELETE", "/api/sessions/a")
     assert answer.status == 200
     assert [worker.request.session_key for worker in inside.gateway.spawner.workers] == [

@@ -16,10 +16,10 @@ from gateway.api import page
 from gateway.app import Gateway
 from gateway.config.applications import SHIPPED
 from gateway.config.tables import ApplicationsConfig, Config
+from tests.asked import Inside
 from tests.gateways import running_gateway
 from tests.integration.test_backup import back_up
 from tests.integration.test_restored_erasures import holds, restored
-from tests.unserved import Inside
 
 ALL: Final = tuple(SHIPPED)
 CANARY: Final = "canary-of-a-cart"

@@ -31,8 +31,18 @@ from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.apps.product_chat.store import ProductSession
 from gateway.apps.product_chat.visitors import ChatKeys
 from gateway.errors import GatewayError, RateLimited, RouteNotFound
-from gateway.events.facts import iso
-from gateway.extension import Context, MemoryBuckets, Principal, Session, Socket, Tenure
+from gateway.events.facts import Event, iso
+from gateway.extension import (
+    Context,
+    Events,
+    Gap,
+    MemoryBuckets,
+    Principal,
+    Session,
+    Socket,
+    Tenure,
+    follow,
+)
 from gateway.http.gate import principal_of
 from gateway.http.reading import cursor_in_query, mended
 
@@ -381,28 +391,26 @@ class ProductSockets:
         return tenure.is_over or (session is not None and not session.log.is_closed)
 
     async def _follow_life(self, visit: Visit, session: Session, cursor: int, tenure: Tenure) -> int:
-        log, mine = session.log, visit.guest.connection_id
-        while True:
-            page = await log.read(cursor, max_bytes=PAGE_BYTES)
+        """Shows one life of the session, until it or its owner's tenure is over; the cursor then."""
+        async for item in follow(session, cursor, page_bytes=PAGE_BYTES):
             if tenure.is_over:
                 return cursor
-            if page.is_gap:
-                cursor = log.visible_seq
+            if isinstance(item, Gap):
+                cursor = item.seq
                 await visit.tell("resync", session_id=session.session_id, seq=cursor, timestamp=self._now())
-            for event in page.events:
-                if tenure.is_over:
-                    return cursor
-                guest = visit.guest
-                frame = self._frames.of(
-                    session.record.key, guest.session_id or "", event, product_id=guest.product_id
-                )
-                if frame is not None and origin(event) != mine:
-                    await visit.show(frame)
-                cursor = event.seq
-            if not page.events and not page.is_gap:
-                if log.is_closed:
-                    return cursor
-                await log.wait(cursor)
+            elif isinstance(item, Events):
+                for event in item.events:
+                    if tenure.is_over:
+                        return cursor
+                    await self._show_event(visit, session.record.key, event)
+                    cursor = event.seq
+        return cursor
+
+    async def _show_event(self, visit: Visit, key: str, event: Event) -> None:
+        guest = visit.guest
+        frame = self._frames.of(key, guest.session_id or "", event, product_id=guest.product_id)
+        if frame is not None and origin(event) != guest.connection_id:
+            await visit.show(frame)
 
     async def _follow_notices(self, visit: Visit) -> None:
         board, tenant = self._desk.notices, visit.principal.tenant

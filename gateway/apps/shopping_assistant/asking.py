@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
@@ -31,9 +31,7 @@ from gateway.apps.shopping_assistant.retrieval import Quality
 from gateway.config.tables import DAY_MILLISECONDS
 from gateway.errors import SessionEnded
 from gateway.events import facts as ev
-from gateway.extension import Account, Context, Session, Turn
-
-PAGE_BYTES: Final = 256 * 1024
+from gateway.extension import Account, Context, Events, Gap, Session, Turn, follow
 
 _BY_SOMEBODY = ("dropped", "session_ended")
 """Causes that are nobody's failure."""
@@ -162,33 +160,28 @@ class Asking:
                 await asked.session.interrupt()
 
     async def _pieces(self, asked: Asked) -> AsyncIterator[str]:
-        turn, log, after = asked.turn, asked.session.log, asked.after
+        turn, session, speaking, seq = asked.turn, asked.session, "", asked.after
         assert turn is not None  # noqa: S101 - what is not known was asked
-        speaking = ""
-        while True:
-            page = await log.read(after, max_bytes=PAGE_BYTES)
-            if page.is_gap:
-                raise self._failed(
-                    asked, "log_gap", "The answer is in the conversation, and was not followed."
-                )
-            for event in page.events:
-                after = event.seq
-                match event.data:
-                    case ev.TextDelta(turn_id=turn.turn_id, message_id=message_id, text=text):
-                        yield ("\n\n" if speaking not in ("", message_id) else "") + text
-                        speaking = message_id
-                    case ev.TurnEnded(turn_id=turn.turn_id) | ev.TurnInterrupted(turn_id=turn.turn_id):
-                        self._check(asked, event.data)
-                        return
-            if page.events:
-                continue
-            if turn.done.done() and turn.turn_id != asked.session.fold.turn_id and not turn.is_prompted:
-                raise self._failed(asked, "dropped", "The question was dropped before its turn came.")
-            if log.is_closed:
-                raise self._failed(
-                    asked, "session_ended", "The session ended before the answer was complete."
-                )
-            await log.wait(after)
+        async for item in follow(session, seq):
+            if isinstance(item, Gap):
+                words = "The answer is in the conversation, and was not followed."
+                raise self._failed(asked, "log_gap", words)
+            for event in item.events if isinstance(item, Events) else ():
+                seq, said = event.seq, event.data
+                if isinstance(said, ev.TextDelta) and said.turn_id == turn.turn_id:
+                    yield ("\n\n" if speaking not in ("", said.message_id) else "") + said.text
+                    speaking = said.message_id
+                elif isinstance(said, ev.TurnEnded | ev.TurnInterrupted) and said.turn_id == turn.turn_id:
+                    self._check(asked, said)
+                    return
+            if seq >= session.log.visible_seq:  # else the turn's end may be in what comes next
+                self._refuse_dropped(asked, turn)
+        self._refuse_dropped(asked, turn)
+        raise self._failed(asked, "session_ended", "The session ended before the answer was complete.")
+
+    def _refuse_dropped(self, asked: Asked, turn: Turn) -> None:
+        if turn.done.done() and turn.turn_id != asked.session.fold.turn_id and not turn.is_prompted:
+            raise self._failed(asked, "dropped", "The question was dropped before its turn came.")
 
     def _check(self, asked: Asked, ended: ev.EventData) -> None:
         match ended:

@@ -4,6 +4,7 @@ names none of them.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import pathlib
 import re
@@ -20,6 +21,7 @@ from gateway.api.mcp.conversation import Origin
 from gateway.api.mcp.server import _Tools
 from gateway.app import migrations_of
 from gateway.auth.passes import Granted
+from gateway.config import applications
 from gateway.config.applications import SHIPPED, enabled, installed, own_agents
 from gateway.config.file import ConfigError, changes, load, shown
 from gateway.config.tables import ApplicationsConfig, Config
@@ -175,6 +177,21 @@ def test_entry_points_name_those_that_come_along() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     declared = dict(re.findall(r'^(\w+) = "(gateway\.apps\.[\w.]+:\w+)"$', text, re.M))
     assert declared == SHIPPED
+
+
+def test_an_application_that_cannot_be_loaded_is_named_and_stops_no_other(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = importlib.metadata.EntryPoint("broken", "no_such_module:APPLICATION", applications.GROUP)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [broken])
+    applications._found.cache_clear()
+    try:
+        assert sorted(names(Config())) == sorted(SHIPPED)
+        words = r"applications.enabled: broken cannot be loaded \(ModuleNotFoundError: .*no_such_module"
+        with pytest.raises(ConfigError, match=words):
+            written(tmp_path, '[applications]\nenabled = ["broken"]\n')
+    finally:
+        applications._found.cache_clear()
 
 
 # -- observers --------------------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import pathlib
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -21,35 +21,18 @@ from gateway import errors
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import AgentCatalogue
 from gateway.agents.spool import Intake
+from gateway.agents.toolsets import Toolset
 from gateway.answers import Reloaded
 from gateway.api import page
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.health import OpsFace
-from gateway.api.identity import IdentityFace
+from gateway.api.identity import ApplicationPage, IdentityFace
 from gateway.api.mcp.face import McpFace
 from gateway.api.operators import AdminFace
 from gateway.api.readiness import Readiness
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
-from gateway.apps.product_chat import store_sqlite as product_chat_tables
-from gateway.apps.product_chat.catalogue import Products, products_of
-from gateway.apps.product_chat.desk import Desk
-from gateway.apps.product_chat.rest import ProductsFace
-from gateway.apps.product_chat.sockets import ProductSockets
-from gateway.apps.product_chat.staff import StaffFace
-from gateway.apps.product_chat.stats import SocketStats
-from gateway.apps.product_chat.store import MemoryProducts, ProductStore
-from gateway.apps.product_chat.store_sqlite import SqliteProducts
-from gateway.apps.product_chat.visitors import ChatKeys
-from gateway.apps.shop import store_sqlite as shop_tables
-from gateway.apps.shop.cart import Shop, bounds_of
-from gateway.apps.shop.catalog import SHIPPED, Catalogue
-from gateway.apps.shop.store import Bounds, ShopStore
-from gateway.apps.shop.store_memory import MemoryShopStore
-from gateway.apps.shop.store_sqlite import SqliteShopStore
-from gateway.apps.shop.tools import ShopTools
-from gateway.apps.shopping_assistant.face import ShoppingFace
 from gateway.auth.keys import KeyRing
 from gateway.auth.oidc import Http, Provider, verifier_of
 from gateway.auth.passes import Passes
@@ -57,12 +40,15 @@ from gateway.auth.quotas import Quotas
 from gateway.auth.tickets import Tickets, read_secret
 from gateway.auth.tokens import TokenVerifier
 from gateway.buckets import TokenBuckets
+from gateway.config.applications import Application, enabled, installed, resolved
 from gateway.config.file import ConfigError
 from gateway.config.reloading import compared
 from gateway.config.tables import Config
 from gateway.egress.caller import Caller
 from gateway.egress.mcp_client import McpClient
+from gateway.events.facts import ApplicationFact
 from gateway.events.lifecycle import CloseReason
+from gateway.extension import Context, Faces
 from gateway.http import slashes
 from gateway.http.gate import Gate
 from gateway.http.guard import Guard
@@ -70,7 +56,7 @@ from gateway.http.operation import json_response, openapi
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import DiskAlarm, free_bytes
 from gateway.maintenance.lock import DataLock
-from gateway.principal import tenant_of
+from gateway.principal import ConversationKey, tenant_of
 from gateway.sessions.census import Census, LoopLag
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
@@ -80,6 +66,8 @@ from gateway.sessions.starts import StartQueue
 from gateway.stores import opening
 from gateway.stores.contract import Store
 from gateway.stores.database import Database
+from gateway.stores.migrations import Migrations
+from gateway.stores.sqlite import schema
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
@@ -134,7 +122,6 @@ class Gateway:
             on_end=self._on_store_end,
         )
         credentials = store.credentials
-        self._products = open_products(store)
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
         self.quotas = Quotas(
@@ -145,8 +132,6 @@ class Gateway:
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
         )
         self._credentials = credentials
-        shop = open_shop(config, store, monotonic=monotonic, wall_ms=wall_ms)
-        shop.base_path = lambda: self.config.server.base_path
         self.services = Services(
             config=config,
             store=store,
@@ -157,8 +142,7 @@ class Gateway:
             slots=self.slots,
             starts=StartQueue(),
             quotas=self.quotas,
-            shop=shop,
-            shop_tools=ShopTools(shop),
+            folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
             passes=Passes(),
             intake=Intake(),
             trimmer=Trimmer(),
@@ -191,7 +175,6 @@ class Gateway:
             seen=metrics.disk_seen,
         )
         self.manager = SessionManager(self.services)
-        shop.on_change = self.manager.cart_changed
         self.reaper = Reaper(self.manager, self.services)
         self.tickets = Tickets(wall_ms=wall_ms)
         self.gate = Gate(
@@ -202,7 +185,6 @@ class Gateway:
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
-        self.desk = Desk(self.manager, self.services, self._products, self._chat_products(config))
         self._old_brokers: list[Broker] = []
         self.identity = IdentityFace(
             self.manager,
@@ -210,13 +192,6 @@ class Gateway:
             gate=self.gate,
             credentials=credentials,
             provider=self._provider(config),
-        )
-        self.mcp = McpFace(
-            self.services.shop_tools,
-            admit=self.gate.admit,
-            passes=self.services.passes,
-            server=config.server,
-            limits=limits,
         )
         self.app = self._asgi()
 
@@ -260,7 +235,6 @@ class Gateway:
         services.agents = agents
         services.config = kept
         self.slots.limit = kept.limits.max_live_workers
-        self.desk.catalogue = self._chat_products(kept)
         self.gate.tokens = self._tokens(kept)
         self.identity.provider = self._provider(kept)
         for session in self.manager.sessions():
@@ -269,10 +243,6 @@ class Gateway:
                 session.ask_to_close(CloseReason.TENANT_DISABLED)
         log.info("reloaded; changed: %s; after a restart: %s", differing or "nothing", waiting or "nothing")
         return Reloaded(differing, waiting)
-
-    def _chat_products(self, config: Config) -> Products:
-        services = self.services
-        return products_of(config.products.catalogue, services.shop.catalogue, monotonic=services.monotonic)
 
     def _provider(self, config: Config) -> Provider | None:
         if "oidc" not in config.auth.modes:
@@ -294,9 +264,6 @@ class Gateway:
         async def scrape() -> bytes:
             return await asyncio.to_thread(metrics.exposition, await census.standing())
 
-        chat_keys = ChatKeys(self.desk, self.gate, monotonic=services.monotonic)
-        product_sockets = ProductSockets(self.desk, self.manager, services, self.gate, chat_keys)
-        self.sockets = product_sockets.sockets()
         readiness = Readiness(
             services,
             is_draining=lambda: self.manager.is_draining,
@@ -311,7 +278,35 @@ class Gateway:
             readiness=readiness,
             scrape=scrape,
         )
-        self.shopping = ShoppingFace(self.manager, services, health=ops.now, readiness=readiness)
+        context = Context(
+            config=lambda: self.config,
+            sessions=self.manager,
+            tables=self.services.store.tables,
+            gate=self.gate,
+            metrics=metrics,
+            audit=services.audit,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            health=ops.now,
+            readiness=readiness.check,
+            others={},
+        )
+        self._faces = open_applications(self.config, context)
+        faces = list(self._faces.values())
+        services.observers.add(*(observer for one in faces for observer in one.observers))
+        services.toolsets = toolsets_of(faces)
+        self.identity.applications = [
+            ApplicationPage(name, one.page_part) if one.page_part else name
+            for name, one in self._faces.items()
+        ]
+        self.mcp = McpFace(
+            list(services.toolsets.values()),
+            admit=self.gate.admit,
+            passes=services.passes,
+            server=self.config.server,
+            limits=self.config.limits,
+        )
+        self.sockets = [socket for one in faces for socket in one.sockets]
         operations = [
             *chat.operations(),
             *SessionsFace(self.manager, services).operations(),
@@ -321,10 +316,7 @@ class Gateway:
             *CredentialsFace(
                 self.keys, self.gate, self._credentials, services, reload=self.reload
             ).operations(),
-            *ProductsFace(self.desk, self.services, chat_keys).operations(),
-            *StaffFace(self.desk, self.services, self.gate).operations(),
-            *SocketStats(self.desk, product_sockets.floor, self.services).operations(),
-            *self.shopping.operations(),
+            *(operation for one in faces for operation in one.operations),
             *ops.operations(),
         ]
         document = msgspec.json.encode(openapi(operations, version=VERSION))
@@ -340,7 +332,11 @@ class Gateway:
                 *self.mcp.routes(),
                 *(socket.route(self.gate.admit) for socket in self.sockets),
                 Route("/openapi.json", describe, methods=["GET"]),
-                *page.routes(),
+                *(route for one in faces for route in one.routes),
+                *page.routes(
+                    {path: name for one in faces for path, name in one.pages.items()},
+                    {name: headers for one in faces for name, headers in one.files.items()},
+                ),
             ],
             lifespan=lambda _app: self.lifespan(),
         )
@@ -388,7 +384,7 @@ class Gateway:
                 raise AgentsAreOwners(objection)
             stack.push_async_callback(self._close_brokers)
             stack.push_async_callback(self.mcp.close)
-            stack.callback(self.shopping.close)
+            await self._enter_applications(stack)
             stack.callback(services.trimmer.close)
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
@@ -411,8 +407,23 @@ class Gateway:
         self.tickets.open(read_secret(config.auth.secret_file, config.data_path))
         self.tickets.revoked = await self._credentials.revocations()
         await self.keys.open()
-        await self.desk.open()
         await self.quotas.open(await self.services.store.sessions.totals())
+
+    async def _enter_applications(self, stack: contextlib.AsyncExitStack) -> None:
+        """Those that run begin; of those that are switched off, what they have stored is looked after."""
+        off = [one for one in installed().values() if one.name not in self._faces and one.keep is not None]
+        for one in off:
+            if await self._has_rows(one):
+                self.services.observers.add(resolved(one.keep or "")(self.services.store.tables))
+        for faces in self._faces.values():
+            await stack.enter_async_context(faces.lifespan())
+
+    async def _has_rows(self, application: Application) -> bool:
+        """True if the tables of an application that is switched off are in the store."""
+        if not isinstance(self.services.store.tables, Database) or not application.outliving:
+            return False
+        table = application.outliving[0].table
+        return await self.services.store.tables.read(functools.partial(schema.has_table, table=table))
 
     async def _close_brokers(self) -> None:
         for broker in (*self._old_brokers, self.services.broker):
@@ -434,8 +445,56 @@ class Gateway:
             await self.keys.note_use()
 
 
-MIGRATIONS: Final = (shop_tables.MIGRATIONS, product_chat_tables.MIGRATIONS)
-"""Of the applications' tables, in the order in which they are applied."""
+def open_applications(config: Config, context: Context) -> dict[str, Faces]:
+    """What the applications that run add, by their names."""
+    opened: dict[str, Faces] = {}
+    for application in enabled(config):
+        others = {name: faces.public for name, faces in opened.items()}
+        opened[application.name] = resolved(application.open)(msgspec.structs.replace(context, others=others))
+    return opened
+
+
+def toolsets_of(faces: Iterable[Faces]) -> dict[str, Toolset]:
+    """The toolsets by name. Raises ConfigError if two have a tool of one name, by which a model calls it."""
+    found: dict[str, Toolset] = {}
+    tools: set[str] = set()
+    for toolset in (toolset for one in faces for toolset in one.toolsets):
+        names = {tool.name for tool in toolset.describe()}
+        if toolset.name in found or names & tools:
+            taken = ", ".join(sorted(names & tools)) or toolset.name
+            raise ConfigError(
+                [f"applications.enabled: two applications have tools of the same name: {taken}"]
+            )
+        found[toolset.name] = toolset
+        tools |= names
+    return found
+
+
+class _Nowhere:
+    """The sessions of a program that has none in memory."""
+
+    def note_aside(self, key: ConversationKey, fact: ApplicationFact) -> None:
+        """There is no log to append it to."""
+
+
+def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
+    """The store, which is not opened yet, and the toolsets over it: for a program without sessions."""
+    store = open_store(config)
+    nothing: Any = None
+    nowhere: Any = _Nowhere()
+    context = Context(
+        config=lambda: config, sessions=nowhere, tables=store.tables, gate=nothing, metrics=nothing,
+        audit=nothing, monotonic=time.monotonic, wall_ms=_wall_ms, health=nothing, readiness=nothing,
+        others={},
+    )  # fmt: skip
+    with_tools = [one for one in enabled(config) if one.tools and not one.needs]
+    faces = [resolved(one.open)(context) for one in with_tools]
+    return store, list(toolsets_of(faces).values())
+
+
+def migrations_of(config: Config) -> list[Migrations]:
+    """Those of the applications that run, in the order in which they are applied."""
+    return [Migrations(one.name, one.migrations) for one in enabled(config) if one.migrations is not None]
 
 
 def open_store(
@@ -447,7 +506,7 @@ def open_store(
 ) -> Store:
     """The store that the configuration names; it is not opened yet."""
     options = opening.Options(
-        migrations=MIGRATIONS,
+        migrations=migrations_of(config),
         max_events=config.limits.events_per_session,
         max_bytes=2 * config.limits.event_bytes_per_session,
         on_commit=on_commit,
@@ -455,37 +514,6 @@ def open_store(
         on_end=on_end,
     )
     return opening.open_store(config.store or config.database_path, options)
-
-
-def open_products(store: Store) -> ProductStore:
-    """The product chats in a store."""
-    tables = store.tables
-    return SqliteProducts(tables) if isinstance(tables, Database) else MemoryProducts(tables)
-
-
-def open_carts(store: Store, *, bounds: Bounds) -> ShopStore:
-    """The shop's tables in a store."""
-    tables = store.tables
-    if isinstance(tables, Database):
-        return SqliteShopStore(tables, bounds=bounds)
-    return MemoryShopStore(bounds=bounds)
-
-
-def open_shop(
-    config: Config,
-    store: Store,
-    *,
-    monotonic: Callable[[], float] = time.monotonic,
-    wall_ms: Callable[[], int] = _wall_ms,
-) -> Shop:
-    """The shop over a store."""
-    directory = pathlib.Path(config.shop.stores_dir).expanduser() if config.shop.stores_dir else SHIPPED
-    return Shop(
-        Catalogue(directory, monotonic=monotonic),
-        open_carts(store, bounds=bounds_of(config.shop)),
-        config.shop,
-        wall_ms=wall_ms,
-    )
 
 
 def _terminate() -> None:

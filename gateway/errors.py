@@ -157,79 +157,6 @@ class PermissionNotPending(GatewayError):
     status = 409
 
 
-class ProductNotFound(GatewayError):
-    """There is no such product."""
-
-    code = "product_not_found"
-    status = 404
-
-
-class NotInCart(GatewayError):
-    """This product is not in the cart."""
-
-    code = "not_in_cart"
-    status = 404
-
-
-class NotForSale(GatewayError):
-    """This product cannot be bought at the moment."""
-
-    code = "not_for_sale"
-    status = 409
-
-
-class CartLimit(GatewayError):
-    """The cart cannot hold so much of one product."""
-
-    code = "cart_limit"
-    status = 409
-
-
-class CartEmpty(GatewayError):
-    """The cart is empty: there is nothing to buy."""
-
-    code = "cart_empty"
-    status = 409
-
-
-class CartFull(GatewayError):
-    """The cart cannot hold another product."""
-
-    code = "cart_full"
-    status = 409
-
-
-class PreferencesTooLarge(GatewayError):
-    """These are more preferences than a conversation may have."""
-
-    code = "preferences_too_large"
-    status = 413
-
-
-class AnswerFailed(GatewayError):
-    """The agent did not answer."""
-
-    code = "answer_failed"
-    status = 502
-
-    def __init__(self, message: str = "", *, intent: str = "", cause: str = "") -> None:
-        super().__init__(message)
-        self.intent = intent
-        self.cause = cause
-
-
-class AnswerDropped(GatewayError):
-    """Somebody dropped the question, or ended its session, before it was answered."""
-
-    code = "answer_dropped"
-    status = 409
-
-    def __init__(self, message: str = "", *, intent: str = "", cause: str = "") -> None:
-        super().__init__(message)
-        self.intent = intent
-        self.cause = cause
-
-
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 
@@ -276,55 +203,6 @@ class SignInFailed(GatewayError):
     """The sign-in did not succeed."""
 
     code = "sign_in_failed"
-    status = 401
-
-
-class InvalidInput(GatewayError):
-    """The request cannot be served as it is."""
-
-    code = "invalid_input"
-    status = 400
-
-
-class UnknownProduct(GatewayError):
-    """Product not found."""
-
-    code = "unknown_product"
-    status = 404
-
-
-class ChatNotFound(GatewayError):
-    """Chat session not found."""
-
-    code = "chat_session_not_found"
-    status = 404
-
-
-class ChatClosed(GatewayError):
-    """Cannot send message to closed chat session."""
-
-    code = "chat_session_closed"
-    status = 400
-
-
-class ChatIdTaken(GatewayError):
-    """Session ID is in use; make a new one."""
-
-    code = "session_id_taken"
-    status = 409
-
-
-class AdminNeeded(GatewayError):
-    """Admin credentials are required."""
-
-    code = "admin_needed"
-    status = 403
-
-
-class WrongPassword(GatewayError):
-    """Invalid username or password."""
-
-    code = "wrong_password"
     status = 401
 
 

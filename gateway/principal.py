@@ -11,7 +11,7 @@ Scope = Literal["", "read", "chat", "support", "operate", "admin"]
 """What an operation asks of its caller. Empty: nothing, it is public.
 
 `read` sees one's own sessions, `chat` uses them, `operate` watches and ends everybody's without seeing their
-content, `support` answers the visitors of its tenant's product chats as a person, `admin` makes keys and may
+content, `support` answers its tenant's visitors as a person, `admin` makes keys and may
 do what `operate` and `support` may.
 """
 
@@ -32,6 +32,16 @@ VISITOR_MARK: Final = "~"
 SUBJECT_CHARACTERS: Final = 255
 
 Kind = Literal["local", "key", "token", "user", "visitor"]
+
+
+class ConversationKey(Struct, frozen=True):
+    """Whose conversation: a session's, or one of an MCP client that has no session. The owner is decided by
+    credentials, the conversation's id only routes.
+    """
+
+    tenant: str
+    owner: str
+    conversation: str
 
 
 class Principal(Struct, frozen=True):

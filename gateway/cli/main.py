@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "config": Command("config", "check, show and reload the configuration"),
     "top": Command("top", "watch the running gateway: sessions, memory, rates, tenants"),
     "doctor": Command("doctor", "look at what a gateway needs"),
-    "mcp": Command("mcp", "serve the shop to a desktop MCP client"),
+    "mcp": Command("mcp", "serve the tools of applications to a desktop MCP client"),
     "backup": Command("backup", "write everything that is kept to one file, while the gateway runs"),
     "restore": Command("restore", "put a backup into the data directory; no gateway may run there"),
     "drain": Command("drain", "let the running gateway finish its turns and exit; wait for it"),

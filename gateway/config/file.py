@@ -16,10 +16,10 @@ from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 
+from gateway.config import applications
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import (
-    ALWAYS_THERE,
-    TOOL_SETS,
+    BUILT_IN,
     AgentConfig,
     Config,
     Table,
@@ -79,7 +79,7 @@ def shown(config: Config) -> str:
 
 def flat(prefix: str, table: Any) -> Iterator[tuple[str, Any]]:
     """Every setting of a table and of those inside it, by its dotted name; those that are None left out."""
-    items = table.items() if isinstance(table, dict) else ((f, getattr(table, f)) for f in _fields(table))
+    items = table.items() if isinstance(table, dict) else _items(table)
     for name, value in items:
         path = f"{prefix}{name}"
         if isinstance(value, Table) or (isinstance(value, dict) and value):
@@ -88,13 +88,22 @@ def flat(prefix: str, table: Any) -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
-def _fields(table: Table) -> tuple[str, ...]:
-    return table.__struct_fields__
+def _items(table: Table) -> Iterator[tuple[str, Any]]:
+    """The settings of a table; of the whole configuration with the tables of applications."""
+    names = [name for name in table.__struct_fields__ if name != _OWN or not isinstance(table, Config)]
+    yield from ((name, getattr(table, name)) for name in names)
+    if isinstance(table, Config):
+        yield from ((name, table.of(kind)) for name, kind in applications.tables().items())
+
+
+_OWN: Final = "tables"
+"""The field of Config that holds what applications declare."""
 
 
 def _shown(name: str, value: Any) -> str:
     parts = name.split(".")
-    is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1] or "admins" in parts[:-1]
+    secrets = {secret for one in applications.installed().values() for secret in one.secrets}
+    is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1] or bool(secrets.intersection(parts[:-1]))
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
 
 
@@ -152,8 +161,14 @@ def _setting(table: type[Table], words: str) -> tuple[list[str], Any] | None:
 
 
 def types_of(table: type[Table]) -> dict[str, Any]:
-    """The settings of a table and their types, with what is said of them beside (`Annotated`)."""
-    return {field.name: field.type for field in msgspec.structs.fields(table)}
+    """The settings of a table and their types, with what is said of them beside (`Annotated`); of the whole
+    configuration with the tables of applications.
+    """
+    types = {field.name: field.type for field in msgspec.structs.fields(table)}
+    if table is Config:
+        del types[_OWN]
+        types |= applications.tables()
+    return types
 
 
 def plain(kind: Any) -> Any:
@@ -174,7 +189,7 @@ def _in_type(kind: Any, text: str) -> Any:
     """A variable's text in the type of its key; text that does not fit is left for the conversion to name."""
     if kind is str:
         return text
-    if get_origin(kind) is tuple:
+    if tuple in (get_origin(kind), *map(get_origin, get_args(kind))):
         return [word.strip() for word in text.split(",") if word.strip()]
     try:
         return msgspec.convert(text, kind, strict=False)
@@ -214,7 +229,10 @@ def _convert(tree: dict[str, Any], mistakes: list[str]) -> Config | None:
     """Converts table by table and key by key, so that ten mistakes are ten lines."""
     found = len(mistakes)
     parts = _parts(Config, "", tree, mistakes)
-    return None if len(mistakes) > found else Config(**parts)
+    if len(mistakes) > found:
+        return None
+    own = {name: parts.pop(name) for name in applications.tables() if name in parts}
+    return Config(**parts, tables=own)
 
 
 def _parts(table: type[Table], prefix: str, value: dict[str, Any], mistakes: list[str]) -> dict[str, Any]:
@@ -303,7 +321,8 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
 
 def _without_home(config: Config) -> list[str]:
     """Paths in a home directory of somebody who has none: no HOME, no entry in passwd."""
-    paths = {name: value for name, value in flat("", config) if name in _PATHS and value.startswith("~")}
+    known = {*_PATHS, *(path for one in applications.installed().values() for path in one.paths)}
+    paths = {name: value for name, value in flat("", config) if name in known and value.startswith("~")}
     mistakes = [f"{name}: {_homeless(path)}" for name, path in paths.items() if _is_homeless(path)]
     if not config.data_dir and _is_homeless(os.environ.get("XDG_DATA_HOME") or "~"):
         mistakes.append(
@@ -313,10 +332,7 @@ def _without_home(config: Config) -> list[str]:
     return mistakes
 
 
-_PATHS: Final = (
-    *("data_dir", "auth.secret_file", "jwt.jwks_file", "oidc.client_secret_file", "shop.stores_dir"),
-    "products.catalogue",
-)
+_PATHS: Final = ("data_dir", "auth.secret_file", "jwt.jwks_file", "oidc.client_secret_file")
 
 
 def _is_homeless(path: str) -> bool:
@@ -332,14 +348,11 @@ def _contradictions(config: Config) -> list[str]:
     mistakes = [
         f"agents.{name}.command: say which command starts it"
         for name, agent in config.agents.items()
-        if not agent.argv and name not in ALWAYS_THERE
+        if not agent.argv and name not in (BUILT_IN, *applications.own_agents(config))
     ]
-    mistakes += [
-        f"{setting}: there is no agent {name!r}"
-        for setting, name in (("default_agent", config.default_agent), ("shop.agent", config.shop.agent))
-        if name not in (*ALWAYS_THERE, *config.agents)
-    ]
-    mistakes += _tools(config) + _products(config)
+    if config.default_agent not in applications.agent_names(config):
+        mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
+    mistakes += applications.mistakes(config) + _tools(config)
     mistakes += _of_agents(config) + _tenants(config) + _negatives(config) + _of_tables(config)
     return mistakes
 
@@ -385,32 +398,19 @@ def _of_agents(config: Config) -> list[str]:
 
 
 def _tools(config: Config) -> list[str]:
-    """Tool sets that there are not, and those that an agent could not reach."""
-    mistakes = []
+    """Toolsets that there are not, and those that an agent could not reach."""
+    mistakes, known = [], applications.tool_names(config)
     for name, agent in config.agents.items():
         mistakes += [
-            f"agents.{name}.tools: there are no tools {tool!r}; there are: {', '.join(TOOL_SETS)}"
+            f"agents.{name}.tools: there are no tools {tool!r}; there are: {', '.join(known) or 'none'}"
             for tool in agent.tools
-            if tool not in TOOL_SETS
+            if tool not in known
         ]
         if agent.tools and agent.argv and config.network(agent) == "none":
             mistakes.append(
                 f"agents.{name}.tools: are reached over the network, which this agent has none of"
             )
     return mistakes
-
-
-def _products(config: Config) -> list[str]:
-    """A catalogue of product chat that is not there."""
-    named, folder = config.products.catalogue, config.shop.stores_dir
-    path = pathlib.Path(named).expanduser()
-    if store := named.removeprefix("shop:") if named.startswith("shop:") else "":
-        if not folder:
-            return []
-        path = pathlib.Path(folder).expanduser() / store / "data" / "products.json"
-    if not named or path.is_file():
-        return []
-    return [f"products.catalogue: there is no file {path}"]
 
 
 def _no_such_limit(prefix: str, limits: dict[str, int]) -> list[str]:
@@ -420,7 +420,7 @@ def _no_such_limit(prefix: str, limits: dict[str, int]) -> list[str]:
 def _tenants(config: Config) -> list[str]:
     mistakes = []
     for name, tenant in config.tenants.items():
-        known = (*config.agents, *ALWAYS_THERE)
+        known = applications.agent_names(config)
         mistakes += [
             f"tenants.{name}.agents: there is no agent {agent!r}"
             for agent in tenant.agents

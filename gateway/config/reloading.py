@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from gateway.config import applications
 from gateway.config.file import flat, is_table, plain, types_of
 from gateway.config.tables import Config, Table
 
@@ -29,7 +30,8 @@ def compared(old: Config, new: Config) -> Changes:
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     applied = [name for name in changed if _is_reloaded(Config, name.split("."))]
     waiting = [name for name in changed if name not in applied]
-    return Changes(applied, waiting, _kept(old, new))
+    kept = msgspec.structs.replace(_kept(old, new), tables=_of_applications(old, new))
+    return Changes(applied, waiting, kept)
 
 
 def _is_reloaded(table: type[Table], path: list[str]) -> bool:
@@ -43,13 +45,23 @@ def _is_reloaded(table: type[Table], path: list[str]) -> bool:
 def _kept(old: T, new: T) -> T:
     """The new table, with the old values of what waits."""
     values: dict[str, Any] = {}
-    for name, kind in types_of(type(new)).items():
-        before, after = getattr(old, name), getattr(new, name)
-        if _waits(kind):
-            values[name] = before
+    for field in msgspec.structs.fields(type(new)):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if _waits(field.type):
+            values[field.name] = before
         elif isinstance(before, Table) and isinstance(after, Table):
-            values[name] = _kept(before, after)
+            values[field.name] = _kept(before, after)
     return msgspec.structs.replace(new, **values)
+
+
+def _of_applications(old: Config, new: Config) -> dict[str, Table]:
+    """The same for the tables that applications describe."""
+    tables = dict(new.tables)
+    for name, kind in applications.tables().items():
+        kept = _kept(old.of(kind), new.of(kind))
+        if kept != new.of(kind):
+            tables[name] = kept
+    return tables
 
 
 def _waits(kind: Any) -> bool:

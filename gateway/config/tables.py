@@ -1,7 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [shop] [model] [workers] [egress] [auth] [visitors] [jwt] [oidc]
-[proxy] [quotas] [products] [agents.NAME] [tenants.NAME]`. `file.py` reads them, `reloading.py` compares two.
+Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
+[oidc] [proxy] [quotas] [applications] [agents.NAME] [tenants.NAME]`, and those that applications declare.
+`file.py` reads them, `reloading.py` compares two.
 """
 
 from __future__ import annotations
@@ -26,12 +27,6 @@ MIB: Final = 1024 * 1024
 DAY_MILLISECONDS: Final = 24 * 3600 * 1000
 BUILT_IN: Final = "built-in"
 """The name of the agent that is always there and needs no key."""
-SHOP_AGENT: Final = "shop"
-"""The built-in agent with the shop's tools: who answers the shopping assistant unless told otherwise."""
-ALWAYS_THERE: Final = (BUILT_IN, SHOP_AGENT)
-"""Agents that need no command."""
-TOOL_SETS: Final = ("shop",)
-"""What the gateway itself can offer to a session's agent."""
 
 DATABASE_NAME: Final = "gateway.db"
 DEFAULT_TENANT: Final = "default"
@@ -122,7 +117,7 @@ class ServerConfig(Table, frozen=True, kw_only=True):
 
     @property
     def base_path(self) -> str:
-        """What comes before our paths at the public address: empty, or `/assistant`."""
+        """What comes before our paths at the public address: empty, or `/chat`."""
         return urlsplit(self.public_url).path.rstrip("/")
 
 
@@ -178,8 +173,8 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     max_live_workers: int = 1_000
     message_bytes: int = 32 * KIB
     queued_messages: int = 20
-    """Messages that wait while the agent answers. In a product chat more are stored too, and told to the
-    agent with its next prompt.
+    """Messages that wait while the agent answers. In a conversation whose waiting messages become one prompt,
+    more are stored too, and told to the agent with the prompt after that.
     """
     events_per_session: AtStart[int] = 20_000
     """Events kept in memory per session; older ones are read from the store."""
@@ -207,30 +202,6 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     wrong_credentials_per_minute: AtStart[int] = 30
     """From one address; past it, 429."""
     json_depth: int = 64
-
-
-class ShopConfig(Table, frozen=True, kw_only=True):
-    """The shop: its catalogue, and how long it remembers."""
-
-    stores_dir: str = ""
-    """A folder of stores, each `NAME/data/products.json`; empty: the catalogue that comes along."""
-    expire_after_seconds: float = 24 * 3600
-    """Without use for so long, a conversation's cart and preferences are forgotten."""
-    purchase_days: float = 365
-    """What was bought is remembered for so long."""
-    max_conversations: int = 100_000
-    max_lines: int = 100
-    """Different products in one cart."""
-    agent: str = SHOP_AGENT
-    """Who answers the shopping assistant; `shop` is the built-in agent with the shop's tools."""
-    conversation_seconds: float = 2 * 3600
-    """What was said to the shopping assistant is erased so long after its last message."""
-    answer_seconds: float = 120
-    """An answer that has not ended by then is stopped."""
-    cache_seconds: float = 300
-    """An equal question in an unchanged conversation is answered with what was said before (0: never)."""
-    context_tokens: int = 2_000
-    """What is found for a question, with cart and preferences, takes at most so much of a prompt."""
 
 
 class ModelConfig(Table, frozen=True, kw_only=True):
@@ -297,7 +268,7 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
-    """Tools of the gateway's own that its sessions get: `shop`, each session its own cart."""
+    """Toolsets of applications that its sessions get, by name."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -555,31 +526,16 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
 
 
-class ProductsConfig(Table, frozen=True, kw_only=True):
-    """Product chat for visitors. Rates are messages a minute; a burst is half of that."""
+class ApplicationsConfig(Table, frozen=True, kw_only=True):
+    """Which applications run."""
 
-    admins: dict[str, str] = field(default_factory=dict)
-    """The staff that may log in: name → argon2 hash of the password."""
-    token_hours: float = 12
-    """How long a log-in is good for."""
-    catalogue: str = ""
-    """What can be chatted about: a JSON file `{"products": [{"id", "name", "price", "description"}]}` with
-    numbers of its own; `shop:NAME`, a store of the shop, its products numbered from 1; empty: the few that
-    come along.
+    enabled: tuple[str, ...] | None = None
+    """Their names; absent: those that come along. One that is switched off has no route, page, tool or agent.
+    What it has stored stays, and is erased with its sessions and when its time is over.
     """
-    agent: str = ""
-    """The agent that answers; empty: the default one."""
-    visitor_rate: float = 30
-    session_rate: float = 30
-    address_rate: float = 240
-    product_rate: float = 1_200
-    sockets_per_visitor: int = 10
-    sockets_per_session: int = 50
-    sockets_per_address: int = 100
-    socket_frames_per_second: float = 20
-    """From one socket; three times as many in a burst."""
-    socket_idle_seconds: float = 3600
-    """A socket on which the client has sent nothing for so long is closed."""
+
+
+S = TypeVar("S", bound=Table)
 
 
 class Config(Table, frozen=True, kw_only=True):
@@ -589,7 +545,6 @@ class Config(Table, frozen=True, kw_only=True):
     cors: CorsConfig = CorsConfig()
     sessions: SessionsConfig = SessionsConfig()
     limits: LimitsConfig = LimitsConfig()
-    shop: ShopConfig = ShopConfig()
     model: ModelConfig = ModelConfig()
     workers: AtStart[WorkersConfig] = WorkersConfig()
     egress: EgressConfig = EgressConfig()
@@ -600,7 +555,7 @@ class Config(Table, frozen=True, kw_only=True):
     oidc: OidcConfig = OidcConfig()
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
-    products: ProductsConfig = ProductsConfig()
+    applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN
@@ -608,6 +563,8 @@ class Config(Table, frozen=True, kw_only=True):
     """Where sessions keep their files; empty: the user's data home."""
     store: AtStart[str] = ""
     """`sqlite:///FILE` or `memory://`; empty: gateway.db in the data directory."""
+    tables: dict[str, Table] = field(default_factory=dict)
+    """The tables of applications, by their names in the file; one that is missing is all defaults."""
 
     def contradictions(self, config: Config) -> Iterator[str]:
         is_file = self.store.startswith(SQLITE_SCHEME) and bool(
@@ -627,6 +584,10 @@ class Config(Table, frozen=True, kw_only=True):
         """The file of the SQLite store."""
         named = self.store.removeprefix(SQLITE_SCHEME)
         return pathlib.Path("/" + named.lstrip("/")) if named else self.data_path / DATABASE_NAME
+
+    def of(self, kind: type[S]) -> S:
+        """The table of an application."""
+        return next((table for table in self.tables.values() if isinstance(table, kind)), None) or kind()
 
     def network(self, agent: AgentConfig) -> Network:
         """What an agent's workers get: its own setting, else that of all workers, else what it needs."""

@@ -29,6 +29,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.auth.tickets import SECRET_NAME
+from gateway.config.applications import installed
 from gateway.config.tables import Config
 from gateway.errors import StoreFailed
 from gateway.maintenance.archive import (
@@ -221,7 +222,12 @@ def restore(config: Config, source: pathlib.Path, *, is_replacing: bool = False)
         with _staging(data, ".restore-") as staged:
             manifest = read(source, staged)
             _forget_the_time_between(staged / DATABASE)
-            ended = end_again(staged / DATABASE, staged / FILES, _known(config, manifest))
+            ended = end_again(
+                staged / DATABASE,
+                staged / FILES,
+                _known(config, manifest),
+                outliving=[table for one in installed().values() for table in one.outliving],
+            )
             (data / UNFINISHED_NAME).touch(0o600)
             aside = _set_aside(config)
             _move_in(staged, config)

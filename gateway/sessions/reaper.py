@@ -105,8 +105,7 @@ class Reaper:
 
     async def _purge(self) -> None:
         now, store = self._now(), self._services.store
-        if purged := await self._services.shop.store.purge(now):
-            log.info("forgot %d conversations of the shop", purged)
+        await self._services.observers.swept(now)
         for record in await store.sessions.expired(now, limit=PURGE_BATCH):
             try:
                 await self._purge_one(record, now)

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.app import open_products
+from gateway.apps.product_chat import facts
+from gateway.apps.product_chat.faces import open_products
 from gateway.apps.product_chat.store import ProductStore
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
@@ -53,7 +54,7 @@ class House:
             )
         )
         sink = Sink(key)
-        await self.write(sink, ev.ChatOpened(product, "Kettle", "Dana O'Neil", "d@example.com"))
+        await self.write(sink, facts.ChatOpened(product, "Kettle", "Dana O'Neil", "d@example.com"))
         return sink
 
     async def write(self, sink: Sink, *data: ev.EventData) -> None:
@@ -66,14 +67,16 @@ class House:
                 await sink.done.wait()
 
 
-def post(number: int, text: str = "hi", sender: ev.PosterType = "customer", *, spam: int = 0) -> ev.ChatPost:
-    return ev.ChatPost(number, f"p{number}", sender, "Dana", text, spam_score=spam)
+def post(
+    number: int, text: str = "hi", sender: facts.PosterType = "customer", *, spam: int = 0
+) -> facts.ChatPost:
+    return facts.ChatPost(number, f"p{number}", sender, "Dana", text, spam_score=spam)
 
 
 @pytest.fixture(params=ENGINES)
 async def house(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[House]:
     store = ENGINES[request.param].made(tmp_path)
-    made = House(store, open_products(store))
+    made = House(store, open_products(store.tables))
     await store.open()
     yield made
     await store.close()
@@ -120,7 +123,7 @@ async def test_read_marks_count_what_the_other_side_said(house: House) -> None:
     assert list(await house.products.unread(chat.id, by_customer=True)) == [2, 3]
     assert list(await house.products.unread(chat.id, by_customer=False)) == [1]
     assert chat.unread_count == 1
-    await house.write(sink, ev.ChatRead((1, 2), "Ruth", "admin"))
+    await house.write(sink, facts.ChatRead((1, 2), "Ruth", "admin"))
     assert list(await house.products.unread(chat.id, by_customer=True)) == [3]
     assert list(await house.products.unread(chat.id, by_customer=False)) == []
 
@@ -128,7 +131,7 @@ async def test_read_marks_count_what_the_other_side_said(house: House) -> None:
 async def test_nobody_marks_the_messages_of_another_chat(house: House) -> None:
     first, second = await house.begin("a"), await house.begin("b")
     await house.write(first, post(1))
-    await house.write(second, ev.ChatRead((1,), "x", "admin"))
+    await house.write(second, facts.ChatRead((1,), "x", "admin"))
     chat = await house.products.find("a")
     assert chat is not None
     assert list(await house.products.unread(chat.id, by_customer=False)) == [1]
@@ -138,7 +141,7 @@ async def test_a_tenant_sees_its_chats_urgent_ones_first(house: House) -> None:
     first, second, third = [await house.begin(name) for name in "abc"]
     await house.begin("d", owner="other/~v")
     await house.write(first, post(1, spam=80))
-    await house.write(second, ev.ChatStatus("in_progress", "Ruth", "urgent"))
+    await house.write(second, facts.ChatStatus("in_progress", "Ruth", "urgent"))
     await house.write(third, post(2))
     chats = await house.products.sessions("shop", status=None, limit=10)
     assert [chat.session_id for chat in chats] == ["b", "c", "a"]
@@ -170,7 +173,7 @@ async def test_a_chat_follows_its_session_to_another_owner(house: House) -> None
 async def test_the_tables_refuse_what_cannot_be(tmp_path: pathlib.Path) -> None:
     """The database holds its own rules, whoever writes to it."""
     sqlite = ENGINES["sqlite"].made(tmp_path)
-    house = House(sqlite, open_products(sqlite))
+    house = House(sqlite, open_products(sqlite.tables))
     await sqlite.open()
     sink = await house.begin()
     await house.write(sink, post(1))

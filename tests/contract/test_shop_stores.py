@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from gateway.app import open_carts
+from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
+from gateway.apps.shop.faces import open_carts
 from gateway.apps.shop.store import Bounds, Cart, Line, Moment, ShopKey, ShopStore
 from gateway.apps.shop.store_memory import MemoryShopStore
-from gateway.apps.shop.store_sqlite import MIGRATIONS, SqliteShopStore
-from gateway.errors import CartFull, CartLimit, PreferencesTooLarge, SessionLimit, StoreFull
+from gateway.apps.shop.store_sqlite import SqliteShopStore
+from gateway.errors import SessionLimit, StoreFull
 from gateway.stores.sqlite.store import SqliteStore
-from tests.contract.engines import ENGINES
+from tests.contract.engines import ENGINES, MIGRATIONS
 
 BOUNDS = Bounds(lines=5, conversations=1_050, preference_keys=3, preference_bytes=100, purchases=2)
 ALICE = ShopKey("t", "t/alice", "c")
@@ -28,12 +29,12 @@ NOW = Moment(1_000, 2_000)
 async def store(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[ShopStore]:
     made = ENGINES[request.param].made(tmp_path)
     await made.open()
-    yield open_carts(made, bounds=BOUNDS)
+    yield open_carts(made.tables, bounds=BOUNDS)
     await made.close()
 
 
 def in_a_file(path: pathlib.Path) -> SqliteStore:
-    return SqliteStore(path / "gateway.db", migrations=[MIGRATIONS])
+    return SqliteStore(path / "gateway.db", migrations=MIGRATIONS)
 
 
 def line(name: str = "a", *, price: int = 990, quantity: int = 1) -> Line:

@@ -12,7 +12,6 @@ from typing import Final
 
 import pytest
 
-from gateway.app import MIGRATIONS
 from gateway.errors import StoreFailed
 from gateway.events import facts as ev
 from gateway.events.facts import Event
@@ -22,7 +21,7 @@ from gateway.stores.migrations import numbered as numbered_in
 from gateway.stores.sqlite import log_rows
 from gateway.stores.sqlite.schema import is_current, newest, numbered
 from gateway.stores.sqlite.store import SqliteStore
-from tests.contract.engines import Collector, delta, filled, record, tombstone
+from tests.contract.engines import MIGRATIONS, Collector, delta, filled, record, tombstone
 
 
 async def test_everything_is_there_after_a_restart(tmp_path: pathlib.Path) -> None:

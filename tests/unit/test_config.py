@@ -6,6 +6,7 @@ import json
 import pathlib
 import pwd
 from collections.abc import Iterator
+from types import NoneType
 from typing import Any, Final, get_origin
 
 import msgspec
@@ -16,10 +17,12 @@ from gateway.agents.catalogue import Agent, AgentCatalogue
 from gateway.agents.connection import AuthMethod
 from gateway.apps.product_chat import catalogue
 from gateway.apps.shop import catalog
+from gateway.apps.shop.settings import SHOP_AGENT
+from gateway.config import applications
 from gateway.config.file import ConfigError, is_table, load, plain, types_of
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.reloading import compared
-from gateway.config.tables import BUILT_IN, SHOP_AGENT, AgentConfig, Config, Table, TenantConfig
+from gateway.config.tables import BUILT_IN, AgentConfig, Config, Table, TenantConfig
 from tests.gateways import ROOT
 
 
@@ -271,7 +274,7 @@ def test_somebody_without_a_home_is_asked_for_a_directory(monkeypatch: pytest.Mo
 
 # -- reloading --------------------------------------------------------------------------------------------
 
-OTHERS: Final = {str: "other", int: 7, float: 7.5, bool: None, tuple: ("other",)}
+OTHERS: Final = {str: "other", int: 7, float: 7.5, bool: None, tuple: ("other",), NoneType: ("x",)}
 """Values that no setting has, by type."""
 
 
@@ -285,18 +288,27 @@ def settings(table: type[Table] = Config, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
+def own(config: Any, name: str) -> Any:
+    """A setting or a table; of an application, too."""
+    kind = applications.tables().get(name) if isinstance(config, Config) else None
+    return getattr(config, name) if kind is None else config.of(kind)
+
+
 def of(config: Any, path: str) -> Any:
     for name in path.split("."):
-        config = getattr(config, name)
+        config = own(config, name)
     return config
 
 
 def changed(config: Any, path: str) -> Any:
     """The configuration with another value of one setting."""
     name, _, rest = path.partition(".")
-    before = getattr(config, name)
+    before = own(config, name)
     after = changed(before, rest) if rest else OTHERS[type(before)]
-    return msgspec.structs.replace(config, **{name: not before if isinstance(before, bool) else after})
+    after = not before if isinstance(before, bool) else after
+    if isinstance(config, Config) and name in applications.tables():
+        return msgspec.structs.replace(config, tables=config.tables | {name: after})
+    return msgspec.structs.replace(config, **{name: after})
 
 
 @pytest.mark.parametrize("path", list(settings()))
@@ -316,7 +328,8 @@ def test_what_waits_for_a_restart() -> None:
     workers = {path for path in settings() if path.startswith("workers.")}
     server = {path for path in settings() if path.startswith("server.")}
     assert found == workers | (server - {"server.hosts", "server.public_url"}) | {
-        *("data_dir", "store", "telemetry.otlp_endpoint", "auth.modes", "auth.secret_file"),
+        *("applications.enabled", "data_dir", "store", "telemetry.otlp_endpoint"),
+        *("auth.modes", "auth.secret_file"),
         *("limits.events_per_session", "limits.event_bytes_per_session", "limits.session_memory_bytes"),
         *("limits.streams_per_owner", "limits.waiting_streams_per_owner"),
         *("limits.session_requests_per_second", "limits.session_burst"),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pathlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
 from gateway.apps.shop.store import (
     USES,
     Bounds,
@@ -25,11 +25,9 @@ from gateway.apps.shop.store import (
     too_much,
     too_much_text,
 )
-from gateway.errors import CartFull, CartLimit, PreferencesTooLarge, SessionLimit
-from gateway.stores.database import Database
-from gateway.stores.migrations import Migrations
+from gateway.errors import SessionLimit
+from gateway.extension import Database
 
-MIGRATIONS: Final = Migrations("shop", pathlib.Path(__file__).parent / "migrations")
 _ALIVE: Final = "owner = ? AND conversation = ? AND expires_at > ?"
 _COUNTS: Final = ", ".join(USES)
 PURGE_BATCH: Final = 1_000

@@ -60,6 +60,12 @@ def is_current(path: pathlib.Path, packages: Sequence[Migrations]) -> bool:
         connection.close()
 
 
+def has_table(connection: sqlite3.Connection, table: str) -> bool:
+    """True if there is a table of this name."""
+    query = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?"
+    return bool(connection.execute(query, (table,)).fetchone()[0])
+
+
 def migrate(connection: sqlite3.Connection, path: pathlib.Path, packages: Sequence[Migrations]) -> None:
     """Applies what a file has not had. Raises StoreFailed if a newer program wrote it."""
     version = _version(connection)

@@ -92,10 +92,10 @@ async def opened(store: Store) -> AsyncIterator[list[EventLog]]:
     await store.open()
     logs = []
     for number in range(SESSIONS):
-        await store.create_session(record(number))
+        await store.sessions.create(record(number))
         log = EventLog(
             f"k{number}",
-            store=store,
+            store=store.logs,
             wall_ms=lambda: time.time_ns() // 1_000_000,
             on_visible=lambda _event: None,
             on_refused=lambda _seqs, _error: None,
@@ -236,12 +236,12 @@ async def stored(path: pathlib.Path, logs: Sequence[Sequence[ev.EventData]]) -> 
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     store = SqliteStore(path)
     await store.open()
-    await asyncio.gather(*(store.create_session(record(number)) for number in range(len(logs))))
+    await asyncio.gather(*(store.sessions.create(record(number)) for number in range(len(logs))))
     for number, log in enumerate(logs):
         sink = _Sink(f"k{number}")
         for seq, data in enumerate(log, 1):
-            store.enqueue(sink, Event(seq, 1_700_000_000_000 + seq, data), urgent=False)
-    await asyncio.gather(*(store.reserve(f"k{number}", len(log)) for number, log in enumerate(logs)))
+            store.logs.enqueue(sink, Event(seq, 1_700_000_000_000 + seq, data), urgent=False)
+    await asyncio.gather(*(store.logs.reserve(f"k{number}", len(log)) for number, log in enumerate(logs)))
     await store.close()
 
 

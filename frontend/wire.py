@@ -25,19 +25,17 @@ from msgspec import Struct
 from gateway import answers, sights
 from gateway.api import identity, sessions, shares
 from gateway.apps.product_chat import answers as product_answers
+from gateway.apps.product_chat.facts import FACTS
+from gateway.apps.shop.facts import CartChanged
 from gateway.events import facts as events
 from gateway.events import fold as chat
 
 FOLDER: Final = pathlib.Path(__file__).parent / "src"
 
 APPLICATIONS: Final[dict[str, tuple[type[Struct], ...]]] = {
-    "apps/shop/wire.ts": (events.CartChanged,),
+    "apps/shop/wire.ts": (CartChanged,),
     "apps/product_chat/wire.ts": (
-        events.ChatOpened,
-        events.ChatPost,
-        events.ChatRead,
-        events.ChatStatus,
-        events.ChatPresence,
+        *FACTS,
         product_answers.Opened,
         product_answers.Sent,
         product_answers.MessagePage,
@@ -82,8 +80,7 @@ HEAD: Final = "// Made by frontend/wire.py from the gateway's Python types. Chan
 
 def files() -> dict[str, str]:
     """Every file, by its path below src/."""
-    of_applications = {one for structs in APPLICATIONS.values() for one in structs}
-    core = [one for one in typing.get_args(events.EventData) if one not in of_applications]
+    core = typing.get_args(events.CoreData)
     texts = {"core/wire.ts": _module([*core, *ANSWERS], imports=_acp_import(), events=core)}
     for path, structs in APPLICATIONS.items():
         texts[path] = _module(structs)

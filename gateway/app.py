@@ -1,17 +1,15 @@
-"""Composition: the one file that knows everything. Builds the parts, opens and closes them in order, and
-gives every error its status.
-"""
+"""Composition: the one file that knows everything. Builds the parts, opens and closes them in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import pathlib
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -23,32 +21,18 @@ from gateway import errors
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import AgentCatalogue
 from gateway.agents.spool import Intake
+from gateway.agents.toolsets import Toolset
 from gateway.answers import Reloaded
 from gateway.api import page
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.health import OpsFace
-from gateway.api.identity import IdentityFace
+from gateway.api.identity import ApplicationPage, IdentityFace
 from gateway.api.mcp.face import McpFace
 from gateway.api.operators import AdminFace
 from gateway.api.readiness import Readiness
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
-from gateway.apps.product_chat.catalogue import Products, products_of
-from gateway.apps.product_chat.desk import Desk
-from gateway.apps.product_chat.rest import ProductsFace
-from gateway.apps.product_chat.sockets import ProductSockets
-from gateway.apps.product_chat.staff import StaffFace
-from gateway.apps.product_chat.stats import SocketStats
-from gateway.apps.product_chat.store import ProductStore
-from gateway.apps.product_chat.store_sqlite import SqliteProducts
-from gateway.apps.product_chat.visitors import ChatKeys
-from gateway.apps.shop.cart import Shop, bounds_of
-from gateway.apps.shop.catalog import SHIPPED, Catalogue
-from gateway.apps.shop.store_memory import MemoryShopStore
-from gateway.apps.shop.store_sqlite import SqliteShopStore
-from gateway.apps.shop.tools import ShopTools
-from gateway.apps.shopping_assistant.face import ShoppingFace
 from gateway.auth.keys import KeyRing
 from gateway.auth.oidc import Http, Provider, verifier_of
 from gateway.auth.passes import Passes
@@ -56,11 +40,15 @@ from gateway.auth.quotas import Quotas
 from gateway.auth.tickets import Tickets, read_secret
 from gateway.auth.tokens import TokenVerifier
 from gateway.buckets import TokenBuckets
-from gateway.config.file import NOT_RELOADED, ConfigError, changes, kept_tables
+from gateway.config.applications import Application, enabled, installed, resolved
+from gateway.config.file import ConfigError
+from gateway.config.reloading import compared
 from gateway.config.tables import Config
 from gateway.egress.caller import Caller
 from gateway.egress.mcp_client import McpClient
+from gateway.events.facts import ApplicationFact
 from gateway.events.lifecycle import CloseReason
+from gateway.extension import Context, Faces
 from gateway.http import slashes
 from gateway.http.gate import Gate
 from gateway.http.guard import Guard
@@ -68,18 +56,18 @@ from gateway.http.operation import json_response, openapi
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import DiskAlarm, free_bytes
 from gateway.maintenance.lock import DataLock
-from gateway.principal import tenant_of
+from gateway.principal import ConversationKey, tenant_of
 from gateway.sessions.census import Census, LoopLag
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Services
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.starts import StartQueue
+from gateway.stores import opening
 from gateway.stores.contract import Store
-from gateway.stores.credentials import CredentialStore
-from gateway.stores.memory.store import MemoryStore
-from gateway.stores.sqlite.credentials import SqliteCredentials
-from gateway.stores.sqlite.store import SqliteStore
+from gateway.stores.database import Database
+from gateway.stores.migrations import Migrations
+from gateway.stores.sqlite import schema
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
@@ -96,64 +84,6 @@ log = logging.getLogger(__name__)
 
 USE_SECONDS: Final = 5.0
 """How often what was used is written down, and the disk is looked at."""
-
-STATUSES: Final[dict[type[errors.GatewayError], int]] = {
-    errors.BadRequest: 400,
-    errors.InvalidField: 422,
-    errors.MalformedSessionId: 422,
-    errors.WrongMediaType: 415,
-    errors.BodyTooLarge: 413,
-    errors.RequestTimeout: 408,
-    errors.MessageTooLong: 413,
-    errors.UnknownAgent: 422,
-    errors.IdempotencyMismatch: 422,
-    errors.RouteNotFound: 404,
-    errors.MethodNotAllowed: 405,
-    errors.SessionNotFound: 404,
-    errors.SessionExists: 409,
-    errors.SessionEnded: 409,
-    errors.SessionBusy: 409,
-    errors.QueueFull: 429,
-    errors.ConversationFull: 409,
-    errors.PermissionNotPending: 409,
-    errors.ProductNotFound: 404,
-    errors.NotInCart: 404,
-    errors.NotForSale: 409,
-    errors.CartLimit: 409,
-    errors.CartEmpty: 409,
-    errors.CartFull: 409,
-    errors.PreferencesTooLarge: 413,
-    errors.AnswerFailed: 502,
-    errors.AnswerDropped: 409,
-    errors.Unauthorized: 401,
-    errors.Forbidden: 403,
-    errors.CsrfMissing: 403,
-    errors.TenantDisabled: 403,
-    errors.KeyNotFound: 404,
-    errors.ShareNotFound: 404,
-    errors.SignInFailed: 401,
-    errors.InvalidInput: 400,
-    errors.UnknownProduct: 404,
-    errors.ChatNotFound: 404,
-    errors.ChatClosed: 400,
-    errors.ChatIdTaken: 409,
-    errors.AdminNeeded: 403,
-    errors.WrongPassword: 401,
-    errors.AgentConnection: 403,
-    errors.ForbiddenHost: 403,
-    errors.ForbiddenOrigin: 403,
-    errors.RateLimited: 429,
-    errors.QuotaExceeded: 429,
-    errors.TooManyStreams: 429,
-    errors.SessionLimit: 503,
-    errors.WorkerLimit: 503,
-    errors.Draining: 503,
-    errors.StoreFull: 507,
-    errors.StoreFailed: 503,
-    errors.StoreDamaged: 500,
-    errors.BrokenInvariant: 500,
-}
-"""The status of every error; a test checks that every leaf has one."""
 
 
 def _wall_ms() -> int:
@@ -183,25 +113,25 @@ class Gateway:
             on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
             tasks=self.tasks,
         )
-        store, credentials, self._products = _stores(
-            config, on_commit=metrics.committed, on_trouble=metrics.store_troubled
-        )
         self.failed = asyncio.Event()
         """Set when it cannot go on; whoever serves it ends it."""
-        if isinstance(store, SqliteStore):
-            store.on_end = self._on_store_end
+        store = open_store(
+            config,
+            on_commit=metrics.committed,
+            on_trouble=metrics.store_troubled,
+            on_end=self._on_store_end,
+        )
+        credentials = store.credentials
         self._http = Http()
         self.keys = KeyRing(credentials, wall_ms=wall_ms)
         self.quotas = Quotas(
             lambda: self.config,
-            credentials,
+            store.usage,
             monotonic=monotonic,
             wall_ms=wall_ms,
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
         )
         self._credentials = credentials
-        shop = open_shop(config, store, monotonic=monotonic, wall_ms=wall_ms)
-        shop.base_path = lambda: self.config.server.base_path
         self.services = Services(
             config=config,
             store=store,
@@ -212,8 +142,7 @@ class Gateway:
             slots=self.slots,
             starts=StartQueue(),
             quotas=self.quotas,
-            shop=shop,
-            shop_tools=ShopTools(shop),
+            folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
             passes=Passes(),
             intake=Intake(),
             trimmer=Trimmer(),
@@ -246,7 +175,6 @@ class Gateway:
             seen=metrics.disk_seen,
         )
         self.manager = SessionManager(self.services)
-        shop.on_change = self.manager.cart_changed
         self.reaper = Reaper(self.manager, self.services)
         self.tickets = Tickets(wall_ms=wall_ms)
         self.gate = Gate(
@@ -257,7 +185,6 @@ class Gateway:
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
-        self.desk = Desk(self.manager, self.services, self._products, self._chat_products(config))
         self._old_brokers: list[Broker] = []
         self.identity = IdentityFace(
             self.manager,
@@ -265,13 +192,6 @@ class Gateway:
             gate=self.gate,
             credentials=credentials,
             provider=self._provider(config),
-        )
-        self.mcp = McpFace(
-            self.services.shop_tools,
-            admit=self.gate.admit,
-            passes=self.services.passes,
-            server=config.server,
-            limits=limits,
         )
         self.app = self._asgi()
 
@@ -304,9 +224,7 @@ class Gateway:
         if self._config_source is None:
             return Reloaded([], [])
         new = self._config_source()
-        differing = [name for name in changes(self.config, new) if not name.startswith(NOT_RELOADED)]
-        waiting = [name for name in changes(self.config, new) if name.startswith(NOT_RELOADED)]
-        kept = kept_tables(self.config, new)
+        differing, waiting, kept = compared(self.config, new)
         agents = AgentCatalogue(kept, before=self.services.agents)
         if objection := self.peers.objection(kept, agents.sharing_network()):
             raise ConfigError([objection])
@@ -317,7 +235,6 @@ class Gateway:
         services.agents = agents
         services.config = kept
         self.slots.limit = kept.limits.max_live_workers
-        self.desk.catalogue = self._chat_products(kept)
         self.gate.tokens = self._tokens(kept)
         self.identity.provider = self._provider(kept)
         for session in self.manager.sessions():
@@ -326,10 +243,6 @@ class Gateway:
                 session.ask_to_close(CloseReason.TENANT_DISABLED)
         log.info("reloaded; changed: %s; after a restart: %s", differing or "nothing", waiting or "nothing")
         return Reloaded(differing, waiting)
-
-    def _chat_products(self, config: Config) -> Products:
-        services = self.services
-        return products_of(config.products.catalogue, services.shop.catalogue, monotonic=services.monotonic)
 
     def _provider(self, config: Config) -> Provider | None:
         if "oidc" not in config.auth.modes:
@@ -351,9 +264,6 @@ class Gateway:
         async def scrape() -> bytes:
             return await asyncio.to_thread(metrics.exposition, await census.standing())
 
-        chat_keys = ChatKeys(self.desk, self.gate, monotonic=services.monotonic)
-        product_sockets = ProductSockets(self.desk, self.manager, services, self.gate, chat_keys)
-        self.sockets = product_sockets.sockets()
         readiness = Readiness(
             services,
             is_draining=lambda: self.manager.is_draining,
@@ -368,7 +278,35 @@ class Gateway:
             readiness=readiness,
             scrape=scrape,
         )
-        self.shopping = ShoppingFace(self.manager, services, health=ops.now, readiness=readiness)
+        context = Context(
+            config=lambda: self.config,
+            sessions=self.manager,
+            tables=self.services.store.tables,
+            gate=self.gate,
+            metrics=metrics,
+            audit=services.audit,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            health=ops.now,
+            readiness=readiness.check,
+            others={},
+        )
+        self._faces = open_applications(self.config, context)
+        faces = list(self._faces.values())
+        services.observers.add(*(observer for one in faces for observer in one.observers))
+        services.toolsets = toolsets_of(faces)
+        self.identity.applications = [
+            ApplicationPage(name, one.page_part) if one.page_part else name
+            for name, one in self._faces.items()
+        ]
+        self.mcp = McpFace(
+            list(services.toolsets.values()),
+            admit=self.gate.admit,
+            passes=services.passes,
+            server=self.config.server,
+            limits=self.config.limits,
+        )
+        self.sockets = [socket for one in faces for socket in one.sockets]
         operations = [
             *chat.operations(),
             *SessionsFace(self.manager, services).operations(),
@@ -378,10 +316,7 @@ class Gateway:
             *CredentialsFace(
                 self.keys, self.gate, self._credentials, services, reload=self.reload
             ).operations(),
-            *ProductsFace(self.desk, self.services, chat_keys).operations(),
-            *StaffFace(self.desk, self.services, self.gate).operations(),
-            *SocketStats(self.desk, product_sockets.floor, self.services).operations(),
-            *self.shopping.operations(),
+            *(operation for one in faces for operation in one.operations),
             *ops.operations(),
         ]
         document = msgspec.json.encode(openapi(operations, version=VERSION))
@@ -397,7 +332,11 @@ class Gateway:
                 *self.mcp.routes(),
                 *(socket.route(self.gate.admit) for socket in self.sockets),
                 Route("/openapi.json", describe, methods=["GET"]),
-                *page.routes(),
+                *(route for one in faces for route in one.routes),
+                *page.routes(
+                    {path: name for one in faces for path, name in one.pages.items()},
+                    {name: headers for one in faces for name, headers in one.files.items()},
+                ),
             ],
             lifespan=lambda _app: self.lifespan(),
         )
@@ -411,7 +350,6 @@ class Gateway:
         app.add_middleware(
             Guard,
             config=lambda: self.config,
-            statuses=STATUSES,
             rates=rates,
             metrics=metrics,
             audit=services.audit,
@@ -435,7 +373,7 @@ class Gateway:
             services.workspaces.open()
             await services.store.open()
             stack.push_async_callback(services.store.close)
-            services.workspaces.claim_uids(await services.store.taken_uids())
+            services.workspaces.claim_uids(await services.store.sessions.taken_uids())
             await self._open_credentials()
             stack.push_async_callback(self._http.close)
             await services.spawner.open()
@@ -446,7 +384,7 @@ class Gateway:
                 raise AgentsAreOwners(objection)
             stack.push_async_callback(self._close_brokers)
             stack.push_async_callback(self.mcp.close)
-            stack.callback(self.shopping.close)
+            await self._enter_applications(stack)
             stack.callback(services.trimmer.close)
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
@@ -469,8 +407,23 @@ class Gateway:
         self.tickets.open(read_secret(config.auth.secret_file, config.data_path))
         self.tickets.revoked = await self._credentials.revocations()
         await self.keys.open()
-        await self.desk.open()
-        await self.quotas.open(await self.services.store.totals())
+        await self.quotas.open(await self.services.store.sessions.totals())
+
+    async def _enter_applications(self, stack: contextlib.AsyncExitStack) -> None:
+        """Those that run begin; of those that are switched off, what they have stored is looked after."""
+        off = [one for one in installed().values() if one.name not in self._faces and one.keep is not None]
+        for one in off:
+            if await self._has_rows(one):
+                self.services.observers.add(resolved(one.keep or "")(self.services.store.tables))
+        for faces in self._faces.values():
+            await stack.enter_async_context(faces.lifespan())
+
+    async def _has_rows(self, application: Application) -> bool:
+        """True if the tables of an application that is switched off are in the store."""
+        if not isinstance(self.services.store.tables, Database) or not application.outliving:
+            return False
+        table = application.outliving[0].table
+        return await self.services.store.tables.read(functools.partial(schema.has_table, table=table))
 
     async def _close_brokers(self) -> None:
         for broker in (*self._old_brokers, self.services.broker):
@@ -492,48 +445,75 @@ class Gateway:
             await self.keys.note_use()
 
 
-def open_store(config: Config) -> Store:
-    """The store that the configuration names; it is not opened yet."""
-    return _stores(config)[0]
+def open_applications(config: Config, context: Context) -> dict[str, Faces]:
+    """What the applications that run add, by their names."""
+    opened: dict[str, Faces] = {}
+    for application in enabled(config):
+        others = {name: faces.public for name, faces in opened.items()}
+        opened[application.name] = resolved(application.open)(msgspec.structs.replace(context, others=others))
+    return opened
 
 
-def _stores(
+def toolsets_of(faces: Iterable[Faces]) -> dict[str, Toolset]:
+    """The toolsets by name. Raises ConfigError if two have a tool of one name, by which a model calls it."""
+    found: dict[str, Toolset] = {}
+    tools: set[str] = set()
+    for toolset in (toolset for one in faces for toolset in one.toolsets):
+        names = {tool.name for tool in toolset.describe()}
+        if toolset.name in found or names & tools:
+            taken = ", ".join(sorted(names & tools)) or toolset.name
+            raise ConfigError(
+                [f"applications.enabled: two applications have tools of the same name: {taken}"]
+            )
+        found[toolset.name] = toolset
+        tools |= names
+    return found
+
+
+class _Nowhere:
+    """The sessions of a program that has none in memory."""
+
+    def note_aside(self, key: ConversationKey, fact: ApplicationFact) -> None:
+        """There is no log to append it to."""
+
+
+def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
+    """The store, which is not opened yet, and the toolsets over it: for a program without sessions."""
+    store = open_store(config)
+    nothing: Any = None
+    nowhere: Any = _Nowhere()
+    context = Context(
+        config=lambda: config, sessions=nowhere, tables=store.tables, gate=nothing, metrics=nothing,
+        audit=nothing, monotonic=time.monotonic, wall_ms=_wall_ms, health=nothing, readiness=nothing,
+        others={},
+    )  # fmt: skip
+    with_tools = [one for one in enabled(config) if one.tools and not one.needs]
+    faces = [resolved(one.open)(context) for one in with_tools]
+    return store, list(toolsets_of(faces).values())
+
+
+def migrations_of(config: Config) -> list[Migrations]:
+    """Those of the applications that run, in the order in which they are applied."""
+    return [Migrations(one.name, one.migrations) for one in enabled(config) if one.migrations is not None]
+
+
+def open_store(
     config: Config,
     *,
     on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
     on_trouble: Callable[[bool], None] = lambda _is_lost: None,
-) -> tuple[Store, CredentialStore, ProductStore]:
-    limits = config.limits
-    if config.store == "memory://":
-        memory = MemoryStore(
-            max_events=limits.events_per_session, max_bytes=2 * limits.event_bytes_per_session
-        )
-        return memory, memory.credentials, memory.products
-    sqlite = SqliteStore(config.database_path, on_commit=on_commit, on_trouble=on_trouble)
-    return sqlite, SqliteCredentials(sqlite), SqliteProducts(sqlite)
-
-
-def open_shop(
-    config: Config,
-    store: Store,
-    *,
-    monotonic: Callable[[], float] = time.monotonic,
-    wall_ms: Callable[[], int] = _wall_ms,
-) -> Shop:
-    """The shop over a store: in the same file, or in memory like it."""
-    directory = pathlib.Path(config.shop.stores_dir).expanduser() if config.shop.stores_dir else SHIPPED
-    bounds = bounds_of(config.shop)
-    carts = (
-        SqliteShopStore(store, bounds=bounds)
-        if isinstance(store, SqliteStore)
-        else MemoryShopStore(bounds=bounds)
+    on_end: Callable[[str], None] = lambda _words: None,
+) -> Store:
+    """The store that the configuration names; it is not opened yet."""
+    options = opening.Options(
+        migrations=migrations_of(config),
+        max_events=config.limits.events_per_session,
+        max_bytes=2 * config.limits.event_bytes_per_session,
+        on_commit=on_commit,
+        on_trouble=on_trouble,
+        on_end=on_end,
     )
-    return Shop(
-        Catalogue(directory, monotonic=monotonic),
-        carts,
-        config.shop,
-        wall_ms=wall_ms,
-    )
+    return opening.open_store(config.store or config.database_path, options)
 
 
 def _terminate() -> None:

@@ -1,7 +1,7 @@
 """Everything that can go wrong and that a caller is told about: one root, flat leaves.
 
-A leaf's docstring is its message; `code` is a stable slug for programs. The HTTP status of
-every leaf stands in one table in `app.py`.
+A leaf's docstring is its message, `code` a stable slug for programs, and `status` the HTTP status that
+carries it. docs/errors.md lists every leaf.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ class GatewayError(Exception):
     """Something went wrong."""
 
     code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
 
     def __init__(
         self,
@@ -34,286 +35,210 @@ class BadRequest(GatewayError):
     """The request is not what this route takes."""
 
     code = "bad_request"
+    status = 400
 
 
 class InvalidField(GatewayError):
     """A field of the request has the wrong type, is missing or is empty."""
 
     code = "invalid_field"
+    status = 422
 
 
 class MalformedSessionId(GatewayError):
     """A session id is 1 to 128 of A-Z a-z 0-9 _ : . - and does not begin with a dot."""
 
     code = "malformed_session_id"
+    status = 422
 
 
 class WrongMediaType(GatewayError):
     """Send JSON: Content-Type: application/json."""
 
     code = "wrong_media_type"
+    status = 415
 
 
 class BodyTooLarge(GatewayError):
     """The request body is larger than this gateway takes."""
 
     code = "body_too_large"
+    status = 413
 
 
 class RequestTimeout(GatewayError):
     """The request did not arrive in time."""
 
     code = "request_timeout"
+    status = 408
 
 
 class MessageTooLong(GatewayError):
     """The message is longer than this gateway takes."""
 
     code = "message_too_long"
+    status = 413
 
 
 class UnknownAgent(GatewayError):
     """No agent of this name is configured."""
 
     code = "unknown_agent"
+    status = 422
 
 
 class IdempotencyMismatch(GatewayError):
     """This Idempotency-Key was used with another body; use a new key for a new request."""
 
     code = "idempotency_mismatch"
+    status = 422
 
 
 class RouteNotFound(GatewayError):
     """There is nothing at this address."""
 
     code = "not_found"
+    status = 404
 
 
 class MethodNotAllowed(GatewayError):
     """This address does not take this method."""
 
     code = "method_not_allowed"
+    status = 405
 
 
 class SessionNotFound(GatewayError):
     """There is no such session."""
 
     code = "session_not_found"
+    status = 404
 
 
 class SessionExists(GatewayError):
     """You already have a session of this id."""
 
     code = "session_exists"
+    status = 409
 
 
 class SessionEnded(GatewayError):
     """This session has ended."""
 
     code = "session_ended"
+    status = 409
 
 
 class SessionBusy(GatewayError):
     """This session is busy; wait for the end of its turn, or end its worker."""
 
     code = "session_busy"
+    status = 409
 
 
 class ConversationFull(GatewayError):
     """This conversation has reached the size that it may take; start a new one."""
 
     code = "conversation_full"
+    status = 409
 
 
 class QueueFull(GatewayError):
     """Too many messages are waiting in this session; wait for the answer or interrupt it."""
 
     code = "queue_full"
+    status = 429
 
 
 class PermissionNotPending(GatewayError):
     """This permission request is not waiting for an answer; it was answered, or its turn is over."""
 
     code = "permission_not_pending"
-
-
-class ProductNotFound(GatewayError):
-    """There is no such product."""
-
-    code = "product_not_found"
-
-
-class NotInCart(GatewayError):
-    """This product is not in the cart."""
-
-    code = "not_in_cart"
-
-
-class NotForSale(GatewayError):
-    """This product cannot be bought at the moment."""
-
-    code = "not_for_sale"
-
-
-class CartLimit(GatewayError):
-    """The cart cannot hold so much of one product."""
-
-    code = "cart_limit"
-
-
-class CartEmpty(GatewayError):
-    """The cart is empty: there is nothing to buy."""
-
-    code = "cart_empty"
-
-
-class CartFull(GatewayError):
-    """The cart cannot hold another product."""
-
-    code = "cart_full"
-
-
-class PreferencesTooLarge(GatewayError):
-    """These are more preferences than a conversation may have."""
-
-    code = "preferences_too_large"
-
-
-class AnswerFailed(GatewayError):
-    """The agent did not answer."""
-
-    code = "answer_failed"
-
-    def __init__(self, message: str = "", *, intent: str = "", cause: str = "") -> None:
-        super().__init__(message)
-        self.intent = intent
-        self.cause = cause
-
-
-class AnswerDropped(GatewayError):
-    """Somebody dropped the question, or ended its session, before it was answered."""
-
-    code = "answer_dropped"
-
-    def __init__(self, message: str = "", *, intent: str = "", cause: str = "") -> None:
-        super().__init__(message)
-        self.intent = intent
-        self.cause = cause
+    status = 409
 
 
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 
     code = "unauthorized"
+    status = 401
 
 
 class Forbidden(GatewayError):
     """Your credentials do not allow this."""
 
     code = "forbidden"
+    status = 403
 
 
 class CsrfMissing(GatewayError):
     """Send X-CSRF-Token with what GET /api/me answers as csrf_token: a cookie alone proves no intent."""
 
     code = "csrf_missing"
+    status = 403
 
 
 class TenantDisabled(GatewayError):
     """This tenant is disabled."""
 
     code = "tenant_disabled"
+    status = 403
 
 
 class KeyNotFound(GatewayError):
     """There is no such key."""
 
     code = "key_not_found"
+    status = 404
 
 
 class ShareNotFound(GatewayError):
     """There is no such link; it may have been revoked or have expired."""
 
     code = "share_not_found"
+    status = 404
 
 
 class SignInFailed(GatewayError):
     """The sign-in did not succeed."""
 
     code = "sign_in_failed"
-
-
-class InvalidInput(GatewayError):
-    """The request cannot be served as it is."""
-
-    code = "invalid_input"
-
-
-class UnknownProduct(GatewayError):
-    """Product not found."""
-
-    code = "unknown_product"
-
-
-class ChatNotFound(GatewayError):
-    """Chat session not found."""
-
-    code = "chat_session_not_found"
-
-
-class ChatClosed(GatewayError):
-    """Cannot send message to closed chat session."""
-
-    code = "chat_session_closed"
-
-
-class ChatIdTaken(GatewayError):
-    """Session ID is in use; make a new one."""
-
-    code = "session_id_taken"
-
-
-class AdminNeeded(GatewayError):
-    """Admin credentials are required."""
-
-    code = "admin_needed"
-
-
-class WrongPassword(GatewayError):
-    """Invalid username or password."""
-
-    code = "wrong_password"
+    status = 401
 
 
 class AgentConnection(GatewayError):
     """This connection comes from an agent's process, which may not use this gateway."""
 
     code = "agent_connection"
+    status = 403
 
 
 class ForbiddenHost(GatewayError):
     """This Host is not served here; add it to server.hosts if it is yours."""
 
     code = "forbidden_host"
+    status = 403
 
 
 class ForbiddenOrigin(GatewayError):
     """Requests from this Origin are not accepted; add it to cors.origins if it is yours."""
 
     code = "forbidden_origin"
+    status = 403
 
 
 class RateLimited(GatewayError):
     """Too many requests; slow down."""
 
     code = "rate_limited"
+    status = 429
 
 
 class QuotaExceeded(GatewayError):
     """A quota is used up."""
 
     code = "quota_exceeded"
+    status = 429
 
     def __init__(
         self,
@@ -334,24 +259,28 @@ class TooManyStreams(GatewayError):
     """Too many open streams."""
 
     code = "too_many_streams"
+    status = 429
 
 
 class SessionLimit(GatewayError):
     """This gateway holds as many sessions as it may; try again when some have ended."""
 
     code = "session_limit"
+    status = 503
 
 
 class WorkerLimit(GatewayError):
     """As many agents are running as this gateway may run; try again in a moment."""
 
     code = "worker_limit"
+    status = 503
 
 
 class Draining(GatewayError):
     """This gateway is shutting down; try again in a moment."""
 
     code = "draining"
+    status = 503
 
 
 class StoreFull(GatewayError):
@@ -360,12 +289,14 @@ class StoreFull(GatewayError):
     """
 
     code = "store_full"
+    status = 507
 
 
 class StoreFailed(GatewayError):
     """The store does not answer, so nothing new is accepted; what was accepted is safe."""
 
     code = "store_failed"
+    status = 503
 
 
 class StoreDamaged(GatewayError):
@@ -374,9 +305,11 @@ class StoreDamaged(GatewayError):
     """
 
     code = "store_damaged"
+    status = 500
 
 
 class BrokenInvariant(GatewayError):
     """This should not have happened; the log of the gateway says more under this request id."""
 
     code = "internal_error"
+    status = 500

@@ -11,7 +11,7 @@ Scope = Literal["", "read", "chat", "support", "operate", "admin"]
 """What an operation asks of its caller. Empty: nothing, it is public.
 
 `read` sees one's own sessions, `chat` uses them, `operate` watches and ends everybody's without seeing their
-content, `support` answers the visitors of its tenant's product chats as a person, `admin` makes keys and may
+content, `support` answers its tenant's visitors as a person, `admin` makes keys and may
 do what `operate` and `support` may.
 """
 
@@ -29,7 +29,19 @@ ALL_SCOPES: Final = frozenset(IMPLIED)
 VISITOR_MARK: Final = "~"
 """What the subject of an anonymous visitor begins with; nobody else's does."""
 
+SUBJECT_CHARACTERS: Final = 255
+
 Kind = Literal["local", "key", "token", "user", "visitor"]
+
+
+class ConversationKey(Struct, frozen=True):
+    """Whose conversation: a session's, or one of an MCP client that has no session. The owner is decided by
+    credentials, the conversation's id only routes.
+    """
+
+    tenant: str
+    owner: str
+    conversation: str
 
 
 class Principal(Struct, frozen=True):
@@ -74,6 +86,14 @@ def tenant_of(owner: str) -> str:
 def is_visitor(owner: str) -> bool:
     """Whether this is the owner's name of an anonymous visitor."""
     return owner.partition("/")[2].startswith(VISITOR_MARK)
+
+
+def is_subject(text: str) -> bool:
+    """Whether somebody may be called so: short, printable, whole (two broken names read alike), and not as
+    visitors are.
+    """
+    is_whole = text.isprintable() and "\ufffd" not in text
+    return 0 < len(text) <= SUBJECT_CHARACTERS and is_whole and not text.startswith(VISITOR_MARK)
 
 
 def session_hash(owner: str, session_id: str) -> str:

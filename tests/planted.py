@@ -16,7 +16,7 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from gateway import __main__  # noqa: E402 - the line above makes it importable
+from gateway.cli.main import main  # noqa: E402 - the line above makes it importable
 from gateway.events import facts as events  # noqa: E402 - the line above makes it importable
 from gateway.server import server  # noqa: E402 - the line above makes it importable
 from gateway.stores.sqlite import writer  # noqa: E402
@@ -39,7 +39,7 @@ def plant(fault: str, data: pathlib.Path) -> None:
 
     def spoiling(start: Callable[[Any], None]) -> Callable[[Any], None]:
         def begin(self: Any) -> None:
-            self.projections[events.ToolCall] = spoil
+            self.projections[events.ToolCall] = [spoil]
             start(self)
 
         return begin
@@ -60,4 +60,4 @@ def spoil(connection: sqlite3.Connection, _session: int, event: events.Event) ->
 if __name__ == "__main__":
     arguments = sys.argv[sys.argv.index("serve") :]
     plant(sys.argv[1], pathlib.Path(arguments[arguments.index("--data-dir") + 1]))
-    sys.exit(__main__.main(arguments))
+    sys.exit(main(arguments))

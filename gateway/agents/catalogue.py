@@ -11,16 +11,16 @@ import msgspec
 from msgspec import Struct
 
 from gateway.agents import grants
+from gateway.config.applications import own_agents
 from gateway.config.known_agents import KNOWN_AGENTS, KnownAgent, started_by
-from gateway.config.tables import BUILT_IN, SHOP_AGENT, AgentConfig, Config, builtin_argv
+from gateway.config.tables import BUILT_IN, AgentConfig, Config, builtin_argv
 from gateway.errors import UnknownAgent
 from worker.spec import Limits, Sandbox
 
 log = logging.getLogger(__name__)
 
 
-_TITLES: Final = {BUILT_IN: "Built-in agent", SHOP_AGENT: "Shopping assistant"}
-_SHOP: Final = {SHOP_AGENT: AgentConfig(tools=("shop",))}
+_TITLE: Final = "Built-in agent"
 
 
 class Agent(Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class AgentCatalogue:
         self._agents = {
             BUILT_IN: Agent(
                 name=BUILT_IN,
-                title=_TITLES[BUILT_IN],
+                title=_TITLE,
                 argv=builtin_argv(),
                 env={},
                 is_built_in=True,
@@ -78,13 +78,16 @@ class AgentCatalogue:
                 limits=_limits(config, {}),
             )
         }
-        self._unlisted = {SHOP_AGENT} - config.agents.keys()
-        for name, agent in (_SHOP | config.agents).items():
+        own = own_agents(config)
+        titles = {BUILT_IN: _TITLE} | {name: agent.title for name, agent in own.items()}
+        self._unlisted = own.keys() - config.agents.keys()
+        brought = {name: agent.config for name, agent in own.items()}
+        for name, agent in (brought | config.agents).items():
             passed = {key: os.environ[key] for key in agent.pass_env if key in os.environ}
             env = passed | _secrets(name, agent.env_files) | agent.env
             self._agents[name] = Agent(
                 name=name,
-                title=agent.title or _TITLES.get(name, name),
+                title=agent.title or titles.get(name, name),
                 argv=_placed(agent.argv) or builtin_argv(),
                 env=env,
                 is_built_in=not agent.argv,

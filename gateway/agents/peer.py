@@ -35,7 +35,6 @@ from gateway.config.tables import Config
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.fold import Block, ChatState
-from gateway.sessions.turns import Turn
 from gateway.stores.contract import SessionRecord
 from gateway.workers.spawner import Worker
 from worker import acp, foreign
@@ -69,8 +68,13 @@ MODEL_ERROR: Final = -32010
 class Owner(Protocol):
     """The session, as its peer sees it."""
 
-    record: SessionRecord
-    fold: ChatState
+    @property
+    def record(self) -> SessionRecord:
+        """What is stored of it beside its log."""
+
+    @property
+    def fold(self) -> ChatState:
+        """What its log comes to."""
 
     @property
     def agent(self) -> Agent:
@@ -276,22 +280,22 @@ class AgentPeer:
 
     # -- turns ------------------------------------------------------------------------------------------
 
-    def transcript_before(self, turn: Turn) -> list[bytes]:
-        """The earlier conversation, where this worker has not heard it yet."""
+    def transcript_before(self, message_id: str) -> list[bytes]:
+        """The conversation before a message, if this worker has not heard it yet."""
         if not self._needs_transcript:
             return []
         self._needs_transcript = False
-        return transcript(self._owner.fold, before_message_id=turn.message_id)
+        return transcript(self._owner.fold, before_message_id=message_id)
 
-    async def prompt(self, turn: Turn, blocks: list[dict[str, Any]]) -> ev.TurnEnded:
-        """One prompt turn. Raises AgentGone, WireError."""
-        self._turn_id = turn.turn_id
-        self._translator.begin_turn(turn.turn_id)
+    async def prompt(self, turn_id: str, blocks: list[dict[str, Any]]) -> ev.TurnEnded:
+        """Runs one prompt turn; the events of the agent carry `turn_id`. Raises AgentGone, WireError."""
+        self._turn_id = turn_id
+        self._translator.begin_turn(turn_id)
         try:
             prompted = await self.connection.prompt(self.agent_session_id, blocks)
         except AgentError as error:
-            return ev.TurnEnded(turn.turn_id, "error", self._failure(error))
-        return ev.TurnEnded(turn.turn_id, prompted.stop_reason[:REASON_CHARACTERS])
+            return ev.TurnEnded(turn_id, "error", self._failure(error))
+        return ev.TurnEnded(turn_id, prompted.stop_reason[:REASON_CHARACTERS])
 
     def _failure(self, error: AgentError) -> ev.Failure:
         """The agent's error as the user reads it."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.events import facts as ev
 from gateway.events.fold import ChatState, Message
 
 TRANSCRIPT_BYTES: Final = 64 * 1024
@@ -59,6 +60,27 @@ def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
             break
         lines.append(line)
     return lines[::-1]
+
+
+def retold(sender: ev.Sender, text: str) -> str:
+    """What was said while a person had taken over, as the agent is told of it."""
+    who = "The visitor wrote" if sender == "user" else "A member of the staff answered the visitor"
+    return f"{who}: {text}"
+
+
+def unheard(fold: ChatState) -> list[str]:
+    """The system messages that came after the last turn, which the agent has not heard."""
+    said: list[str] = []
+    for message in reversed(fold.messages):
+        if message.turn_id is not None:
+            break
+        if message.sender != "system":
+            said.append(retold(message.sender, str(message.text)))
+        elif message.id.startswith("s"):
+            said.append(str(message.text))
+    if not any(message.turn_id for message in fold.messages):
+        said += fold.briefings
+    return said[::-1]
 
 
 def _marked(kind: str, text: str) -> dict[str, Any]:

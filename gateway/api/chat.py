@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 from starlette.background import BackgroundTask
@@ -20,8 +20,8 @@ from starlette.responses import Response
 from gateway.answers import CommandAnswer
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
 from gateway.auth.quotas import Account
-from gateway.buckets import Gauge, TokenBuckets
-from gateway.errors import InvalidField, MessageTooLong, RateLimited, SessionEnded, TooManyStreams
+from gateway.buckets import Gauge
+from gateway.errors import InvalidField, MessageTooLong, SessionEnded, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
 from gateway.http import cookies
 from gateway.http.gate import ANSWER_HEADERS, Gate, is_by_https, principal_of
@@ -45,19 +45,15 @@ from gateway.http.reading import (
     session_cookie_name,
 )
 from gateway.sessions import servers
-from gateway.sessions.idempotency import Idempotency
+from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager, new_session_id
+from gateway.sessions.queue import Turn
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
-from gateway.sessions.turns import Turn
 from gateway.telemetry.metrics import Readers
-
-T = TypeVar("T")
 
 MAX_WAIT_SECONDS = 600
 NETWORK_CHARACTERS = 100
-ENDED_RETRIES = 3
-"""How often a verb that met a session in its last moment is tried on the next life of it."""
 
 
 class ChatRequest(Struct):
@@ -104,16 +100,10 @@ class ChatFace:
         self._services = services
         self._server = services.config.server
         self._limits = services.config.limits
-        self._rates = TokenBuckets(
-            rate=self._limits.session_requests_per_second,
-            burst=self._limits.session_burst,
-            monotonic=services.monotonic,
-        )
         self._streams = Gauge(self._limits.streams_per_owner)
         self._waiting = Gauge(self._limits.waiting_streams_per_owner)
         self._unnamed: dict[str, list[Stream]] = {}
         self._readers: dict[Stream, str] = {}
-        self._idempotency = Idempotency(services.store, wall_ms=services.wall_ms)
 
     def readers(self) -> dict[str, Readers]:
         """The open streams of each view."""
@@ -178,35 +168,27 @@ class ChatFace:
         session_id = await self._chat_session_id(request, body.session_id, owner)
         is_new = session_id is None
         session_id = session_id or new_session_id()
-        self._take(owner, session_id)
         key = request.headers.get("idempotency-key")
+        once = None if key is None else Once(key, f"{body.agent}\0{body.message}", is_unnamed=is_new)
 
-        async def run(session: Session) -> Turn | None:
+        async def say(session: Session) -> Turn | None:
             account = Account(owner, session.record.key, principal.key_id)
-            return await self._idempotency.chat(session, body.message, account=account, key=key)
+            if key is None:
+                return await session.chat(body.message, account=account)
+            return await self._manager.idempotency.chat(session, body.message, account=account, key=key)
 
-        if key is not None:
-            session_id = await self._idempotency.session_for(
-                owner, key, f"{body.agent}\0{body.message}", session_id, is_new=is_new
-            )
-        session, turn = await self._with_session(owner, session_id, run, agent=body.agent)
+        session, turn = await self._manager.do(owner, session_id, say, agent=body.agent, once=once)
         if wait and turn is not None:
             await asyncio.wait([turn.done], timeout=wait)
             await session.log.commit(session.log.last_seq)
         if session.record.owner != owner:  # somebody signed in meanwhile, and it is theirs
-            return await self.state_of(owner, session_id)
+            return await self._state_of(owner, session_id)
         return self._answer(request, session, is_new=is_new)
 
     async def state(self, request: Request) -> Response:
         owner = principal_of(request).owner
         session_id = await self._reading_session_id(request, owner)
-        session = self._manager.get(owner, session_id)
-        if session is not None:
-            return json_response(session.state_json())
-        shelf = await self._manager.shelf(owner, session_id)
-        if shelf is not None:
-            return json_response(shelf.state_json(self._outside(shelf.record.agent)))
-        return json_response(await self._absent(owner, session_id))
+        return await self._state_of(owner, session_id)
 
     async def stream(self, request: Request) -> Response:
         owner = principal_of(request).owner
@@ -216,7 +198,7 @@ class ChatFace:
         agent = None
         if session_id is not None:
             known = self._manager.get(owner, session_id)
-            record = known.record if known else await self._services.store.find_session(owner, session_id)
+            record = known.record if known else await self._services.store.sessions.find(owner, session_id)
             if record is None and cursor > 0 and await self._is_over(owner, session_id, cursor):
                 return Response(status_code=204)
             agent = record.agent if record is not None else None
@@ -232,28 +214,26 @@ class ChatFace:
         body = await read_body(request, InterruptRequest, self._services.config)
         owner = principal_of(request).owner
         session_id = await self._reading_session_id(request, owner, body.session_id)
-        self._take(owner, session_id)
+        self._manager.count_request(owner, session_id)
         session = self._manager.get(owner, session_id)
         if session is None:
-            return await self.state_of(owner, session_id)
+            return await self._state_of(owner, session_id)
         with contextlib.suppress(SessionEnded):
             await session.interrupt()
         return self._answer(request, session)
 
-    async def state_of(self, owner: str, session_id: str) -> Response:
-        """State of a session that is not in the map."""
-        shelf = await self._manager.shelf(owner, session_id)
-        if shelf is not None:
-            return json_response(shelf.state_json(self._outside(shelf.record.agent)))
-        return json_response(await self._absent(owner, session_id))
+    async def _state_of(self, owner: str, session_id: str) -> Response:
+        source = await self._manager.source(owner, session_id)
+        if source is not None:
+            return json_response(source.state_json())
+        return json_response(await absent_state(self._manager, owner, session_id, self._outside(None)))
 
     async def system(self, request: Request) -> Response:
         body = await read_body(request, SystemRequest, self._services.config)
         self._check_text(body.message)
         owner = principal_of(request).owner
         session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
-        self._take(owner, session_id)
-        session, message_id = await self._with_session(owner, session_id, lambda s: s.system(body.message))
+        session, message_id = await self._manager.do(owner, session_id, lambda s: s.system(body.message))
         said = next(message for message in reversed(session.fold.messages) if message.id == message_id)
         return self._answer(request, session, is_new=is_new, extra=b',"res":' + said.json(keep=False))
 
@@ -277,12 +257,11 @@ class ChatFace:
 
         if servers.needs_session(body.command):
             session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
-            self._rates.take(f"{owner}\0{session_id}")
-            session, answer = await self._with_session(owner, session_id, run)
+            session, answer = await self._manager.do(owner, session_id, run)
             headers = self._headers(request, session.session_id, is_new=is_new)
         else:
             session_id = await self._reading_session_id(request, owner, body.session_id)
-            self._rates.take(f"{owner}\0{session_id}")
+            self._manager.count_request(owner, session_id)
             answer = await run(self._manager.get(owner, session_id))
         return json_response(answer, headers=headers)
 
@@ -292,20 +271,11 @@ class ChatFace:
         if not isinstance(network, str) or not network.strip() or len(network) > NETWORK_CHARACTERS:
             return json_response(CommandAnswer(False, 'set_network wants args {"network": NAME}.'))
         session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
-        self._take(owner, session_id)
-        session, _ = await self._with_session(owner, session_id, lambda s: s.set_network(network))
+        session, _ = await self._manager.do(owner, session_id, lambda s: s.set_network(network))
         answer = CommandAnswer(True, f"Network set to {network}.", {"network": network})
         return json_response(answer, headers=self._headers(request, session.session_id, is_new=is_new))
 
     # -- inner ------------------------------------------------------------------------------------------
-
-    def _take(self, owner: str, session_id: str) -> None:
-        """One more request of this session. Raises RateLimited."""
-        try:
-            self._rates.take(f"{owner}\0{session_id}")
-        except RateLimited:
-            self._services.metrics.rejections.labels("session_requests_per_second").inc()
-            raise
 
     def _check_text(self, text: str) -> None:
         if not text.strip():
@@ -315,16 +285,6 @@ class ChatFace:
             raise MessageTooLong(
                 f"The message is {size} bytes long; {self._limits.message_bytes} are allowed."
             )
-
-    async def _with_session(
-        self, owner: str, session_id: str, act: Callable[[Session], Awaitable[T]], *, agent: str | None = None
-    ) -> tuple[Session, T]:
-        """Runs a verb on the session, on its next life where it met the last moment of this one."""
-        for _ in range(ENDED_RETRIES):
-            session = await self._manager.get_or_create(owner, session_id, agent=agent)
-            with contextlib.suppress(SessionEnded):
-                return session, await act(session)
-        raise SessionEnded(session_id=session_id)
 
     async def _chat_session_id(self, request: Request, in_body: str | None, owner: str) -> str | None:
         """The session that a chat without an id talks to: the cookie's, or the one that an open stream
@@ -353,9 +313,6 @@ class ChatFace:
 
     def _outside(self, agent: str | None) -> Outside:
         return self._services.outside(agent)
-
-    async def _absent(self, owner: str, session_id: str) -> bytes:
-        return await absent_state(self._manager, owner, session_id, self._outside(None))
 
     async def _is_over(self, owner: str, session_id: str, cursor: int) -> bool:
         """Whether a client that has seen this much has seen the end of a deleted session."""

@@ -13,20 +13,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.answers import KeyList, KeySummary, MintedKey, Reloaded, TenantList, TenantSummary
-from gateway.auth.keys import KeyRing
+from gateway.auth.keys import NAME_WORDS, KeyRing, is_name
 from gateway.config.file import ConfigError
 from gateway.config.tables import DAY_MILLISECONDS, DEFAULT_TENANT
 from gateway.errors import Forbidden, InvalidField, KeyNotFound
 from gateway.events.facts import iso
-from gateway.http.gate import Gate, is_subject, principal_of
+from gateway.http.gate import Gate, principal_of
 from gateway.http.operation import Operation, Spoken, json_response
 from gateway.http.reading import read_body
-from gateway.principal import IMPLIED, Principal, reach, with_implied
+from gateway.principal import IMPLIED, Principal, is_subject, reach, with_implied
 from gateway.sessions.services import Services
 from gateway.stores.credentials import ApiKey, CredentialStore
 
-NAME_CHARACTERS: Final = 100
-NAME_WORDS: Final = f"1 to {NAME_CHARACTERS} printable characters"
 _HARMLESS: Final = frozenset({"chat", "read"})
 """Scopes that an administrator gives without having them."""
 MAX_DAYS: Final = 3650
@@ -35,11 +33,6 @@ MAX_OVERLAP_HOURS: Final = 24 * 30
 
 _DAYS: Final = {"exclusiveMinimum": 0, "maximum": MAX_DAYS}
 _OVERLAP: Final = {"minimum": 0, "maximum": MAX_OVERLAP_HOURS}
-
-
-def is_name(text: str) -> bool:
-    """Whether a key may be called this."""
-    return bool(text.strip()) and len(text) <= NAME_CHARACTERS and text.isprintable()
 
 
 class MintRequest(Struct):

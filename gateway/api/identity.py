@@ -39,6 +39,13 @@ class Me(Struct, frozen=True):
     csrf_token: str
 
 
+class ApplicationPage(Struct, frozen=True):
+    """An application that has a part of the page of its own: `page` is the address of its module."""
+
+    name: str
+    page: str
+
+
 class AuthState(Struct, frozen=True):
     """How one may be let in here, and who one is already."""
 
@@ -48,6 +55,8 @@ class AuthState(Struct, frozen=True):
     me: Me | None
     shared_links: int = 0
     """Links to a visitor's sessions. Signing in ends them, unless `keep_shares` is said."""
+    applications: list[str | ApplicationPage] = []
+    """The applications that run here."""
 
 
 class SignInRequest(Struct):
@@ -95,6 +104,7 @@ class IdentityFace:
         self._gate = gate
         self._credentials = credentials
         self.provider = provider
+        self.applications: list[str | ApplicationPage] = []
 
     def operations(self) -> list[Operation]:
         """Identity as operations."""
@@ -155,7 +165,7 @@ class IdentityFace:
         me = None if principal is None else self._me(principal)
         is_visitor = principal is not None and principal.kind == "visitor"
         links = await self._credentials.count_shares(principal.owner) if principal and is_visitor else 0
-        return json_response(AuthState(list(modes), sign_in, me, links))
+        return json_response(AuthState(list(modes), sign_in, me, links, self.applications))
 
     async def me(self, request: Request) -> Response:
         return json_response(self._me(principal_of(request)))

@@ -1,6 +1,5 @@
-"""The chat page, the staff's inbox, the widget and its demonstration: the files that Vite built, with headers
-that let them do no more than they need. The build compressed them: a client that accepts that gets the
-smaller file.
+"""The chat page, and the pages and files of applications: what Vite built, with headers that let it do no
+more than it needs. The build compressed them: a client that accepts that gets the smaller file.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ import contextlib
 import mimetypes
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -35,31 +35,30 @@ HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-PAGES: Final = {"/": "index.html", "/inbox": "inbox.html", "/demo/product": "demo.html"}
-WIDGET: Final = "widget.js"
-"""Pages of other sites include it, so it may be loaded from everywhere; it holds nothing of anybody."""
-WIDGET_HEADERS: Final = {
-    "Cross-Origin-Resource-Policy": "cross-origin",
-    "Cache-Control": "public, max-age=300",
-}
+OFFERED: Final = (".html", ".js")
+"""Files that are there only if an application offers them."""
 _UNBUILT: Final = "The page is not built. Run `make page`, or install the package with `pip install .`.\n"
 _YEAR: Final = "public, max-age=31536000, immutable"
 PACKED: Final = {"br": ".br", "gzip": ".gz"}
 """Content coding → how the file that is coded so is named, the smaller first."""
 
 
-def routes() -> list[BaseRoute]:
-    """The pages and what they load."""
+def routes(pages: Mapping[str, str], files: Mapping[str, Mapping[str, str]]) -> list[BaseRoute]:
+    """The pages and what they load. `pages` are those of applications, path → file name; `files` what they
+    offer to every page, name → headers.
+    """
     root = next((place for place in PLACES if (place / "index.html").is_file()), None)
 
-    found: list[BaseRoute] = [_page_route(path, root, name) for path, name in PAGES.items()]
+    pages = {"/": "index.html", **pages}
+    found: list[BaseRoute] = [_page_route(path, root, name) for path, name in pages.items()]
     if root is not None:
         assets = _Assets(directory=root / "assets", check_dir=False)
-        found += [Mount("/assets", assets), Mount("/demo/assets", assets)]
+        folders = sorted({path.rpartition("/")[0] for path in pages})
+        found += [Mount(f"{folder}/assets", assets) for folder in folders]
         found += [
-            _file_route(path)
+            _file_route(path, files.get(path.name))
             for path in sorted(root.iterdir())
-            if path.is_file() and path.name not in PAGES.values() and path.suffix not in PACKED.values()
+            if path.name in files or (path.is_file() and path.suffix not in (*OFFERED, *PACKED.values()))
         ]
     return found
 
@@ -73,8 +72,8 @@ def _page_route(path: str, root: pathlib.Path | None, name: str) -> Route:
     return Route(path, serve, methods=["GET"])
 
 
-def _file_route(path: pathlib.Path) -> Route:
-    more = WIDGET_HEADERS if path.name == WIDGET else {"Cache-Control": "no-cache"}
+def _file_route(path: pathlib.Path, headers: Mapping[str, str] | None) -> Route:
+    more = headers or {"Cache-Control": "no-cache"}
 
     async def serve(request: Request) -> Response:
         return _file(request, path, {**HEADERS, **more})

@@ -75,7 +75,7 @@ class Readiness:
         probe = Remembered(body_hash=str(at), session_id=_PROBE)
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                await self._services.store.remember("", _PROBE, probe, at=at, since=at + 1)
+                await self._services.store.idempotency.remember("", _PROBE, probe, at=at, since=at + 1)
         except TimeoutError:
             return Check(False, f"A write took longer than {STORE_SECONDS:g} seconds.")
         except GatewayError as error:

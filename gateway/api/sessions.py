@@ -6,7 +6,7 @@ Not yours and not there are the same 404.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Annotated, Final
 
 import msgspec
@@ -30,15 +30,14 @@ from gateway.http.operation import (
     one_by_one,
 )
 from gateway.http.reading import checked_session_id, query_int, read_body
-from gateway.sessions.idempotency import Idempotency
-from gateway.sessions.log import EventLog
-from gateway.sessions.manager import SessionManager, new_session_id
+from gateway.sessions.idempotency import Once
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.reader import Events, Source, follow
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.stores.contract import SessionRecord
 
 TITLE_CHARACTERS = 200
-EXPORT_PAGE_BYTES = 256 * 1024
 EXPORT_SLICE_BYTES = 64 * 1024
 MAX_RETENTION_DAYS = 3650
 
@@ -97,7 +96,6 @@ class SessionsFace:
     def __init__(self, manager: SessionManager, services: Services) -> None:
         self._manager = manager
         self._services = services
-        self._idempotency = Idempotency(services.store, wall_ms=services.wall_ms)
 
     def operations(self) -> list[Operation]:
         """Sessions as operations."""
@@ -200,7 +198,7 @@ class SessionsFace:
         kind = request.query_params.get("format") or "jsonl"
         if kind not in ("jsonl", "markdown"):
             raise InvalidField("format is jsonl or markdown.")
-        source = self._manager.get(owner, session_id) or await self._manager.shelf(owner, session_id)
+        source = await self._manager.source(owner, session_id)
         if source is None:
             raise SessionNotFound(session_id=session_id)
         self._services.audit.note(
@@ -215,7 +213,7 @@ class SessionsFace:
         if kind == "markdown":
             text = one_by_one(markdown(source.fold))
             return StreamingResponse(text, media_type="text/markdown; charset=utf-8", headers=headers)
-        lines = _jsonl(source.log, source.log.visible_seq)
+        lines = _jsonl(source, source.log.visible_seq)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 
     # -- changing ---------------------------------------------------------------------------------------
@@ -226,7 +224,11 @@ class SessionsFace:
             checked_session_id(body.session_id)
         if body.retention_days is not None and not 0 <= body.retention_days <= MAX_RETENTION_DAYS:
             raise InvalidField(f"retention_days is 0 to {MAX_RETENTION_DAYS} - at `$.retention_days`.")
-        session = await self._made(principal_of(request).owner, body, request.headers.get("idempotency-key"))
+        key = request.headers.get("idempotency-key")
+        asked = f"create {msgspec.json.encode(body)!r}"
+        once = None if key is None else Once(key, asked, is_unnamed=body.session_id is None)
+        owner = principal_of(request).owner
+        session = await self._manager.create(owner, body.session_id, agent=body.agent, once=once)
         if body.title:
             await session.rename(_title(body.title))
         if body.retention_days is not None:
@@ -235,30 +237,16 @@ class SessionsFace:
             self._summary(session.fresh_record()), status=201, headers={"X-Session-Id": session.session_id}
         )
 
-    async def _made(self, owner: str, body: CreateRequest, key: str | None) -> Session:
-        """A new session; with a key, the one that the same request made before."""
-        if key is None:
-            return await self._manager.create(owner, body.session_id, agent=body.agent)
-        self._manager.refuse_while_draining()
-        self._services.agent_for(owner, body.agent)
-        session_id = body.session_id or new_session_id()
-        if not await self._idempotency.has_seen(owner, key):
-            await self._manager.refuse_existing(owner, session_id)
-        request = f"create {msgspec.json.encode(body)!r}"
-        session_id = await self._idempotency.session_for(
-            owner, key, request, session_id, is_new=body.session_id is None
-        )
-        return await self._manager.get_or_create(owner, session_id, agent=body.agent)
-
     async def rename_session(self, request: Request) -> Response:
         body = await read_body(request, RenameRequest, self._services.config)
-        session = await self._session(request)
-        await session.rename(_title(body.title))
-        return json_response(self._summary(session.fresh_record()))
+        return await self._done(request, lambda session: session.rename(_title(body.title)))
 
     async def delete_session(self, request: Request) -> Response:
-        session = await self._session(request)
-        principal, key = principal_of(request), session.record.key
+        principal, session_id = principal_of(request), self._path_id(request)
+        session = await self._manager.find(principal.owner, session_id)
+        if session is None:
+            raise SessionNotFound(session_id=session_id)
+        key = session.record.key
         try:
             receipt = await self._manager.close(session, CloseReason.DELETED)
         except GatewayError as error:
@@ -272,44 +260,42 @@ class SessionsFace:
 
     async def answer_permission(self, request: Request) -> Response:
         body = await read_body(request, PermissionRequest, self._services.config)
-        session = await self._session(request)
-        await session.answer_permission(body.permission_id, body.option_id)
-        return json_response(self._summary(session.fresh_record()))
+        chosen = body.permission_id, body.option_id
+        return await self._done(request, lambda session: session.answer_permission(*chosen))
 
     async def edit_queue(self, request: Request) -> Response:
         body = await read_body(request, QueueRequest, self._services.config)
-        session = await self._session(request)
-        match body.action:
-            case "send":
-                await session.release_queue()
-            case "drop":
-                await session.drop_queued(body.message_id)
-            case _:
-                raise InvalidField("action is send or drop - at `$.action`.")
-        return json_response(self._summary(session.fresh_record()))
+
+        async def edit(session: Session) -> None:
+            match body.action:
+                case "send":
+                    await session.release_queue()
+                case "drop":
+                    await session.drop_queued(body.message_id)
+                case _:
+                    raise InvalidField("action is send or drop - at `$.action`.")
+
+        return await self._done(request, edit)
 
     async def restart_session(self, request: Request) -> Response:
-        session = await self._session(request)
-        await session.restart()
-        return json_response(self._summary(session.fresh_record()))
+        return await self._done(request, Session.restart)
 
     # -- inner ------------------------------------------------------------------------------------------
 
     def _path_id(self, request: Request) -> str:
         return checked_session_id(request.path_params["session_id"])
 
-    async def _session(self, request: Request) -> Session:
-        session_id = self._path_id(request)
-        session = await self._manager.find(principal_of(request).owner, session_id)
-        if session is None:
-            raise SessionNotFound(session_id=session_id)
-        return session
+    async def _done(self, request: Request, verb: Callable[[Session], Awaitable[object]]) -> Response:
+        """Does it on the session of the path, and shows where that is now."""
+        owner, session_id = principal_of(request).owner, self._path_id(request)
+        session, _ = await self._manager.do(owner, session_id, verb, is_making=False)
+        return json_response(self._summary(session.fresh_record()))
 
     async def _record(self, request: Request) -> SessionRecord:
         session_id, owner = self._path_id(request), principal_of(request).owner
         session = self._manager.get(owner, session_id)
         record = (
-            session.fresh_record() if session else await self._services.store.find_session(owner, session_id)
+            session.fresh_record() if session else await self._services.store.sessions.find(owner, session_id)
         )
         if record is None:
             raise SessionNotFound(session_id=session_id)
@@ -328,13 +314,12 @@ class SessionsFace:
         )
 
 
-async def _jsonl(log: EventLog, through: int) -> AsyncIterator[bytes]:
+async def _jsonl(source: Source, through: int) -> AsyncIterator[bytes]:
     """Every kept event up to one, one JSON object a line: what comes later may be somebody else's."""
-    cursor = await log.oldest()
-    while cursor < through and (page := await log.read(cursor, max_bytes=EXPORT_PAGE_BYTES)).events:
-        cursor = page.events[-1].seq
-        for event in page.events:
-            if event.seq <= through:
+    oldest = await source.log.oldest()
+    async for item in follow(source, oldest, through=through):
+        if isinstance(item, Events):
+            for event in item.events:
                 for piece in event.json_slices(EXPORT_SLICE_BYTES):
                     yield piece
                 yield b"\n"

@@ -159,20 +159,17 @@ class SharesFace:
 
     async def shared_state(self, request: Request) -> Response:
         shared = await self._shared(request)
-        session = self._manager.get(shared.owner, shared.session_id)
-        if session is not None and session.record.key == shared.share.session_key:
-            return json_response(session.state_json())
-        shelf = await self._manager.shelf(shared.owner, shared.session_id)
-        if shelf is None:
-            outside = self._services.outside(None)
-            return json_response(await absent_state(self._manager, shared.owner, shared.session_id, outside))
-        return json_response(shelf.state_json(self._services.outside(shelf.record.agent)))
+        source = await self._manager.source(shared.owner, shared.session_id)
+        if source is not None and source.record.key == shared.share.session_key:
+            return json_response(source.state_json())
+        outside = self._services.outside(None)
+        return json_response(await absent_state(self._manager, shared.owner, shared.session_id, outside))
 
     async def shared_stream(self, request: Request) -> Response:
         shared = await self._shared(request)
         view, cursor = query_view(request), cursor_of(request)
         tenure = self._manager.tenures.of(shared.owner)
-        record = await self._services.store.find_session(shared.owner, shared.session_id)
+        record = await self._services.store.sessions.find(shared.owner, shared.session_id)
         if record is None or record.key != shared.share.session_key:
             raise ShareNotFound
         outside = self._services.outside(record.agent)
@@ -210,7 +207,7 @@ class SharesFace:
 
     async def _record(self, request: Request) -> SessionRecord:
         session_id = checked_session_id(request.path_params["session_id"])
-        record = await self._services.store.find_session(principal_of(request).owner, session_id)
+        record = await self._services.store.sessions.find(principal_of(request).owner, session_id)
         if record is None:
             raise SessionNotFound(session_id=session_id)
         return record

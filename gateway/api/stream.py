@@ -14,8 +14,9 @@ stream, taking nothing at all for 60 seconds does.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 from sse_starlette import EventSourceResponse
@@ -25,8 +26,8 @@ from gateway.events.facts import Event, in_one_line, merged
 from gateway.events.fold import ChatState, Elsewhere, Outside
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
-from gateway.sessions.manager import SessionManager, Shelf
-from gateway.sessions.session import Session
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.reader import Beat, Gap, Source, changes, follow, pause
 from gateway.sessions.tenures import Tenure
 
 HEARTBEAT_SECONDS: Final = 10.0
@@ -91,6 +92,7 @@ class Stream:
         """The session that it shows at the moment."""
         self.position = 0
         """The last seq that was handed to the connection."""
+        self._cursor = 0
 
     @property
     def lag(self) -> int:
@@ -98,54 +100,80 @@ class Stream:
         session = self._manager.get(self._owner, self.following) if self.following else None
         return max(0, session.log.visible_seq - self.position) if session is not None else 0
 
-    # -- the log itself ---------------------------------------------------------------------------------
-
     async def events(self, cursor: int) -> AsyncIterator[bytes]:
         """The log after a cursor, frame by frame."""
+        self._cursor = cursor
         self.position = cursor if cursor < _NO_CURSOR else 0
         yield _RETRY
-        async for chunk in self._while_owned(self._events(cursor)):
+        async for chunk in self._while_owned(self._lives(self._log_frames)):
             yield chunk
         if self._tenure.is_over:
             yield _MOVED % self.position
 
-    async def _events(self, cursor: int) -> AsyncIterator[bytes]:
+    async def states(self) -> AsyncIterator[bytes]:
+        """State, whole, whenever it has changed."""
+        async for chunk in self._while_owned(self._lives(self._state_frames, self._absent)):
+            yield chunk
+        if self._tenure.is_over:
+            yield _MOVED_STATE
+
+    async def _lives(
+        self,
+        view: Callable[[Source], AsyncIterator[bytes]],
+        absent: Callable[[], Awaitable[bytes]] | None = None,
+    ) -> AsyncIterator[bytes]:
+        """What a view shows of each life of the session, with heartbeats between them."""
         while True:
             source = await self._source()
             if source is not None:
-                async for chunk, position in _follow(source, cursor, self._outside):
-                    cursor = position
+                async for chunk in view(source):
                     yield chunk
-                    self.position = position
+            elif absent is not None:
+                yield await absent()
             if self._is_over(source):
                 return
             del source  # a stream that waits keeps nothing of a session that left
             async for beat in self._until_arrival():
                 yield beat
 
-    # -- State ------------------------------------------------------------------------------------------
+    # -- the views --------------------------------------------------------------------------------------
 
-    async def states(self) -> AsyncIterator[bytes]:
-        """State, whole, whenever it has changed."""
-        async for chunk in self._while_owned(self._states()):
-            yield chunk
-        if self._tenure.is_over:
-            yield _MOVED_STATE
-
-    async def _states(self) -> AsyncIterator[bytes]:
-        while True:
-            source = await self._source()
-            if source is None:
-                yield await self._absent()
+    async def _log_frames(self, source: Source) -> AsyncIterator[bytes]:
+        pages = follow(
+            source,
+            self._cursor,
+            page_bytes=SLICE_BYTES,
+            ahead_bytes=AHEAD_BYTES,
+            beat_seconds=HEARTBEAT_SECONDS,
+        )
+        async for item in pages:
+            if isinstance(item, Beat):
+                yield _HEARTBEAT
+                continue
+            self._cursor = item.seq
+            if isinstance(item, Gap):
+                async for piece in _resync(source, item.seq):
+                    yield piece
+                    self.position = item.seq
             else:
-                async for chunk in _follow_state(source, self._outside):
-                    self.position = source.log.visible_seq
-                    yield chunk
-            if self._is_over(source):
-                return
-            del source
-            async for beat in self._until_arrival():
-                yield beat
+                for piece in _frames(source.log, item.events):
+                    yield piece
+                    self.position = item.seq
+
+    async def _state_frames(self, source: Source) -> AsyncIterator[bytes]:
+        fold, clock = source.fold, asyncio.get_running_loop().time
+        async for item in changes(source, beat_seconds=HEARTBEAT_SECONDS):
+            if isinstance(item, Beat):
+                yield _HEARTBEAT
+                continue
+            until, answered = clock() + STATE_INTERVAL_SECONDS, _answered(fold)
+            for piece in _state_pieces(_state_json(source), fold.seq):
+                self.position = source.log.visible_seq
+                yield piece
+            if answered == fold.turn_id:  # no first word is due
+                await asyncio.sleep(max(0.0, until - clock()))
+            else:
+                await pause(source, until=until, is_due=functools.partial(_has_answered, fold, answered))
 
     async def _absent(self) -> bytes:
         return state_frame(
@@ -165,15 +193,14 @@ class Stream:
         if self._tenure.is_over:
             await self._tenure.settled()
 
-    async def _source(self) -> Session | Shelf | None:
+    async def _source(self) -> Source | None:
         session_id = self._session_id or await self._manager.newest(self._owner)
         if session_id is None:
             return None
         self.following = session_id
-        session = self._manager.get(self._owner, session_id)
-        return session or await self._manager.shelf(self._owner, session_id)
+        return await self._manager.source(self._owner, session_id)
 
-    def _is_over(self, source: Session | Shelf | None) -> bool:
+    def _is_over(self, source: Source | None) -> bool:
         """Whether the stream ends here: its session was deleted or moved, or the gateway stops."""
         has_ended = source is not None and source.fold.ended is not None
         return has_ended or self._tenure.is_over or self._manager.is_draining
@@ -202,26 +229,6 @@ class Stream:
             arrival.cancel()
 
 
-async def _follow(source: Session | Shelf, cursor: int, outside: Outside) -> AsyncIterator[tuple[bytes, int]]:
-    """Chunks and the cursor after each, until the log is closed."""
-    events: EventLog = source.log
-    while True:
-        page = await events.read(cursor, max_bytes=SLICE_BYTES, ahead_bytes=AHEAD_BYTES)
-        if page.is_gap:
-            cursor = events.visible_seq
-            async for piece in _resync(source, outside, cursor):
-                yield piece, cursor
-        elif page.events:
-            cursor, frames = page.events[-1].seq, _frames(events, page.events)
-            del page
-            for piece in frames:
-                yield piece, cursor
-        elif isinstance(source, Shelf) or events.is_closed:
-            return
-        elif not await events.wait(cursor, seconds=HEARTBEAT_SECONDS):
-            yield _HEARTBEAT, cursor
-
-
 def _frames(log: EventLog, events: list[Event]) -> Iterable[bytes]:
     """The frames of a page, which is a slice or one long event: all that a reader who does not read holds."""
     if events[0].is_large:
@@ -237,43 +244,26 @@ def _sliced_frames(events: list[Event]) -> tuple[bytes, ...]:
     return (b"".join([event.frame for event in due]),)
 
 
-async def _follow_state(source: Session | Shelf, outside: Outside) -> AsyncIterator[bytes]:
-    shown = -1
-    loop = asyncio.get_running_loop()
-    while True:
-        seq = source.log.visible_seq
-        if seq != shown:
-            shown = seq
-            until, answered = loop.time() + STATE_INTERVAL_SECONDS, _answered(source.fold)
-            for piece in _state_pieces(_state_json(source, outside), source.fold.seq):
-                yield piece
-            while (seconds := until - loop.time()) > 0 and _answered(source.fold) == answered:
-                if answered == source.fold.turn_id or source.log.is_closed:  # no first word is due
-                    await asyncio.sleep(seconds)
-                else:
-                    await source.log.wait(seq, seconds=seconds)
-                    seq = source.log.visible_seq
-        elif isinstance(source, Shelf) or source.log.is_closed:
-            return
-        elif not await source.log.wait(shown, seconds=HEARTBEAT_SECONDS):
-            yield _HEARTBEAT
-
-
 def _answered(fold: ChatState) -> str | None:
     """The last turn whose answer has words."""
     spoken = (m.turn_id for m in reversed(fold.messages) if m.sender == "agent" and m.text.length)
     return next(spoken, None)
 
 
-def _state_json(source: Session | Shelf, outside: Outside) -> bytes | Iterator[bytes]:
-    state = source.state_json() if isinstance(source, Session) else source.state_json(outside)
+def _has_answered(fold: ChatState, before: str | None) -> bool:
+    """Whether an answer got its first words since then."""
+    return _answered(fold) != before
+
+
+def _state_json(source: Source) -> bytes | Iterator[bytes]:
+    state = source.state_json()
     return in_one_line(state) if isinstance(state, bytes) else map(in_one_line, state)
 
 
-async def _resync(source: Session | Shelf, outside: Outside, seq: int) -> AsyncIterator[bytes]:
+async def _resync(source: Source, seq: int) -> AsyncIterator[bytes]:
     """State and the whole fold as they are now; long values are fetched one by one as their turn comes."""
     head = b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq)
-    parts = [_state_json(source, outside), b',"chat":', *source.fold.snapshot_parts(), b"}"]
+    parts = [_state_json(source), b',"chat":', *source.fold.snapshot_parts(), b"}"]
     yield head
     for part in _joined(parts):
         if isinstance(part, Elsewhere):

@@ -18,11 +18,18 @@ import msgspec
 from gateway.errors import KeyNotFound
 from gateway.stores.credentials import ApiKey, CredentialStore
 
+NAME_CHARACTERS: Final = 100
+NAME_WORDS: Final = f"1 to {NAME_CHARACTERS} printable characters"
 PREFIX: Final = "agw_"
 _ID_LETTERS: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 _ID_LENGTH: Final = 12
 _KEY: Final = re.compile(r"agw_([a-z2-9]{12})_([A-Za-z0-9_-]{43})")
 _NO_HASH: Final = hashlib.sha256(b"no key").hexdigest()
+
+
+def is_name(text: str) -> bool:
+    """Whether a key may be called this."""
+    return bool(text.strip()) and len(text) <= NAME_CHARACTERS and text.isprintable()
 
 
 class KeyRing:

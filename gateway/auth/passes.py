@@ -1,7 +1,7 @@
-"""Passes: what an agent's process shows at the gateway's own MCP server to reach its session's things.
+"""Passes: what an agent's process shows at the gateway's own MCP server to act for its session.
 
-A pass is random, lives as long as the worker it was made for, and opens one conversation's cart, nothing
-else: no other route takes it. What is kept is its hash.
+A pass is random, lives as long as the worker it was made for, and stands for one session with the toolsets of
+its agent, nothing else: no other route takes it. What is kept is its hash.
 """
 
 from __future__ import annotations
@@ -11,35 +11,44 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from gateway.apps.shop.store import ShopKey
+from msgspec import Struct
+
+from gateway.principal import ConversationKey
 
 PREFIX: Final = "agp_"
 """How a pass begins, and no other credential: keys `agw_`, shared links `ags_`, visitors `agv_`."""
+
+
+class Granted(Struct, frozen=True):
+    """What a pass opens: a session, and the toolsets of its agent."""
+
+    key: ConversationKey
+    toolsets: tuple[str, ...]
 
 
 class Passes:
     """The passes that are good now."""
 
     def __init__(self) -> None:
-        self._keys: dict[bytes, Callable[[], ShopKey]] = {}
+        self._granted: dict[bytes, Callable[[], Granted]] = {}
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._granted)
 
-    def issue(self, key: Callable[[], ShopKey]) -> str:
-        """A new pass; `key` says whose cart it opens, asked at each use because a session may move."""
+    def issue(self, key: Callable[[], ConversationKey], *, toolsets: tuple[str, ...] = ()) -> str:
+        """A new pass; `key` says which session it stands for, asked at each use: a session may move."""
         text = PREFIX + secrets.token_urlsafe(32)
-        self._keys[_hash(text)] = key
+        self._granted[_hash(text)] = lambda: Granted(key(), toolsets)
         return text
 
-    def find(self, text: str) -> ShopKey | None:
-        """The conversation that a pass opens; None for one that is not good, or not any more."""
-        key = self._keys.get(_hash(text))
-        return None if key is None else key()
+    def find(self, text: str) -> Granted | None:
+        """What a pass opens; None for one that is not good, or not any more."""
+        granted = self._granted.get(_hash(text))
+        return None if granted is None else granted()
 
     def revoke(self, text: str) -> None:
         """The pass is good no longer."""
-        self._keys.pop(_hash(text), None)
+        self._granted.pop(_hash(text), None)
 
 
 def is_pass(text: str) -> bool:

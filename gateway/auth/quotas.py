@@ -18,8 +18,8 @@ from gateway.config.tables import DAY_MILLISECONDS, Config, Quota
 from gateway.errors import GatewayError, QuotaExceeded
 from gateway.events.facts import QuotaUse
 from gateway.principal import tenant_of
-from gateway.stores.contract import OwnerTotal
-from gateway.stores.credentials import CredentialStore, Use, UseName
+from gateway.stores.sessions import OwnerTotal
+from gateway.stores.usage import UsageStore, Use, UseName
 from worker.foreign import clamped
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Quotas:
     def __init__(
         self,
         config: Callable[[], Config],
-        store: CredentialStore,
+        store: UsageStore,
         *,
         monotonic: Callable[[], float],
         wall_ms: Callable[[], int],
@@ -113,7 +113,7 @@ class Quotas:
         try:
             if changed:
                 await self._store.put_uses(day, {n: self._uses[n] for n in changed if n in self._uses})
-            await self._store.forget_old(now=self._wall_ms(), before_day=day - KEPT_DAYS)
+            await self._store.forget(before_day=day - KEPT_DAYS)
         except GatewayError as error:
             self._changed |= changed if day == self._day else set()
             log.warning("what was used is not kept for now: %s", error)

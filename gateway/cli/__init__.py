@@ -1,1 +1,4 @@
-"""The command line, one file for each group of commands. The highest package: it may import any other."""
+"""The command line: `main`, one module for each command, and what they share: `options`, `reach`.
+
+May import everything; nothing imports it.
+"""

@@ -5,6 +5,7 @@ It reads what the operations page reads: numbers and metadata, no word of a conv
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from typing import Final
 
@@ -14,7 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from gateway.cli.options import add_common, configured, run_by
+from gateway.cli.reach import asked
 from gateway.client import GatewayClient
+from gateway.maintenance.lock import is_held
 from gateway.sights import Overview, WatchedSession, WatchedSessions
 from gateway.telemetry import terminal
 
@@ -27,6 +31,30 @@ NUMBER_LETTERS: Final = {"IDLE": len("100h00m"), "MEMORY": len("100.0 MB"), "CPU
 GAP: Final = 2
 _DOT: Final = " · "
 BUSY: Final = ("starting", "running", "waiting", "interrupting")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    add_common(parser)
+    parser.add_argument("--once", action="store_true", help="print it once")
+    parser.add_argument("--json", action="store_true", help="print it once, for programs")
+    parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help=f"so many sessions ({ROWS})")
+    run_by(parser, _top)
+
+
+def _top(options: argparse.Namespace) -> int:
+    config = configured(options)
+    if not is_held(config.data_path):
+        terminal.complain(f"agent-gateway: no gateway runs on {config.data_path}")
+        return 1
+
+    async def act(client: GatewayClient) -> None:
+        await show(client, is_once=options.once, is_json=options.json, rows=max(1, options.rows))
+
+    try:
+        return asked(config, act)
+    except KeyboardInterrupt:
+        return 0
 
 
 class Sight(msgspec.Struct, frozen=True):

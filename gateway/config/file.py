@@ -12,24 +12,18 @@ import pathlib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 
-from gateway.config.addresses import is_network
-from gateway.config.hosts import private_host
+from gateway.config import applications
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import (
-    ALWAYS_THERE,
-    SQLITE_SCHEME,
-    TOOL_SETS,
+    BUILT_IN,
     AgentConfig,
     Config,
-    LimitsConfig,
-    ServerConfig,
     Table,
 )
-from gateway.principal import IMPLIED
 from worker.spec import Limits
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -38,8 +32,6 @@ _MASK: Final = "…"
 _SECRET_KEYS: Final = ("key", "env")
 """Keys whose values are never shown."""
 SECRET_BYTES: Final = 32
-NICEST: Final = 19
-"""nice(2)."""
 
 
 class ConfigError(Exception):
@@ -82,65 +74,37 @@ def load(
 
 def shown(config: Config) -> str:
     """The whole configuration, defaults included, as `name = value` lines with secrets masked."""
-    return "\n".join(f"{name} = {_shown(name, value)}" for name, value in _flat("", config))
+    return "\n".join(f"{name} = {_shown(name, value)}" for name, value in flat("", config))
 
 
-def _flat(prefix: str, table: Any) -> Iterator[tuple[str, Any]]:
-    items = table.items() if isinstance(table, dict) else ((f, getattr(table, f)) for f in _fields(table))
+def flat(prefix: str, table: Any) -> Iterator[tuple[str, Any]]:
+    """Every setting of a table and of those inside it, by its dotted name; those that are None left out."""
+    items = table.items() if isinstance(table, dict) else _items(table)
     for name, value in items:
         path = f"{prefix}{name}"
         if isinstance(value, Table) or (isinstance(value, dict) and value):
-            yield from _flat(path + ".", value)
+            yield from flat(path + ".", value)
         elif value is not None:
             yield path, value
 
 
-def _fields(table: Table) -> tuple[str, ...]:
-    return table.__struct_fields__
+def _items(table: Table) -> Iterator[tuple[str, Any]]:
+    """The settings of a table; of the whole configuration with the tables of applications."""
+    names = [name for name in table.__struct_fields__ if name != _OWN or not isinstance(table, Config)]
+    yield from ((name, getattr(table, name)) for name in names)
+    if isinstance(table, Config):
+        yield from ((name, table.of(kind)) for name, kind in applications.tables().items())
+
+
+_OWN: Final = "tables"
+"""The field of Config that holds what applications declare."""
 
 
 def _shown(name: str, value: Any) -> str:
     parts = name.split(".")
-    is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1] or "admins" in parts[:-1]
+    secrets = {secret for one in applications.installed().values() for secret in one.secrets}
+    is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1] or bool(secrets.intersection(parts[:-1]))
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
-
-
-NOT_RELOADED: Final = (
-    *("data_dir", "store", "workers.", "telemetry.", "auth.secret_file", "auth.modes"),
-    *(f"server.{name}" for name in ServerConfig.__struct_fields__ if name not in ("hosts", "public_url")),
-    *(
-        "limits.session_",
-        "limits.address_",
-        "limits.streams_",
-        "limits.waiting_",
-        "limits.wrong_",
-        "limits.event",
-    ),
-)
-"""What a running gateway does not take over: how these settings begin."""
-
-
-def changes(old: Config, new: Config) -> list[str]:
-    """The names of the settings that differ."""
-    before, after = dict(_flat("", old)), dict(_flat("", new))
-    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
-
-
-def kept_tables(old: Config, new: Config) -> Config:
-    """The new configuration, but for what is not reloaded."""
-    server = msgspec.structs.replace(old.server, hosts=new.server.hosts, public_url=new.server.public_url)
-    limits = msgspec.structs.replace(
-        new.limits,
-        **{
-            name: getattr(old.limits, name)
-            for name in LimitsConfig.__struct_fields__
-            if f"limits.{name}".startswith(NOT_RELOADED)
-        },
-    )
-    return msgspec.structs.replace(
-        new, server=server, limits=limits, workers=old.workers, telemetry=old.telemetry, auth=old.auth,
-        data_dir=old.data_dir, store=old.store,
-    )  # fmt: skip
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -166,7 +130,7 @@ def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str], mista
             mistakes.append(f"{name}: no such setting")
         else:
             path, kind = found
-            _put(tree, path, _plain(kind, text))
+            _put(tree, path, _in_type(kind, text))
     model = tree.setdefault("model", {}) if isinstance(tree.get("model", {}), dict) else {}
     for key, names in _MODEL_VARIABLES.items():
         for name in names:
@@ -187,28 +151,45 @@ _MODEL_VARIABLES: Final = {
 def _setting(table: type[Table], words: str) -> tuple[list[str], Any] | None:
     """The path and the type of the setting that a variable's name means; None where there is none."""
     for name, kind in _types(table).items():
-        if words == name and not _is_table(kind) and get_origin(kind) is not dict:
+        if words == name and not is_table(kind) and get_origin(kind) is not dict:
             return [name], kind
-        if _is_table(kind) and words.startswith(name + "_"):
+        if is_table(kind) and words.startswith(name + "_"):
             found = _setting(kind, words[len(name) + 1 :])
             if found is not None:
                 return [name, *found[0]], found[1]
     return None
 
 
+def types_of(table: type[Table]) -> dict[str, Any]:
+    """The settings of a table and their types, with what is said of them beside (`Annotated`); of the whole
+    configuration with the tables of applications.
+    """
+    types = {field.name: field.type for field in msgspec.structs.fields(table)}
+    if table is Config:
+        del types[_OWN]
+        types |= applications.tables()
+    return types
+
+
+def plain(kind: Any) -> Any:
+    """A type without what is said of it beside."""
+    return kind.__origin__ if get_origin(kind) is Annotated else kind
+
+
 def _types(table: type[Table]) -> dict[str, Any]:
-    return {field.name: field.type for field in msgspec.structs.fields(table)}
+    return {name: plain(kind) for name, kind in types_of(table).items()}
 
 
-def _is_table(kind: Any) -> bool:
+def is_table(kind: Any) -> bool:
+    """True if a setting of this type is a table of its own."""
     return isinstance(kind, type) and issubclass(kind, Table)
 
 
-def _plain(kind: Any, text: str) -> Any:
+def _in_type(kind: Any, text: str) -> Any:
     """A variable's text in the type of its key; text that does not fit is left for the conversion to name."""
     if kind is str:
         return text
-    if get_origin(kind) is tuple:
+    if tuple in (get_origin(kind), *map(get_origin, get_args(kind))):
         return [word.strip() for word in text.split(",") if word.strip()]
     try:
         return msgspec.convert(text, kind, strict=False)
@@ -248,7 +229,10 @@ def _convert(tree: dict[str, Any], mistakes: list[str]) -> Config | None:
     """Converts table by table and key by key, so that ten mistakes are ten lines."""
     found = len(mistakes)
     parts = _parts(Config, "", tree, mistakes)
-    return None if len(mistakes) > found else Config(**parts)
+    if len(mistakes) > found:
+        return None
+    own = {name: parts.pop(name) for name in applications.tables() if name in parts}
+    return Config(**parts, tables=own)
 
 
 def _parts(table: type[Table], prefix: str, value: dict[str, Any], mistakes: list[str]) -> dict[str, Any]:
@@ -264,7 +248,7 @@ def _parts(table: type[Table], prefix: str, value: dict[str, Any], mistakes: lis
 
 def _convert_item(kind: Any, name: str, value: Any, mistakes: list[str]) -> Any:
     """A value of a key: a table, several by name, or plain."""
-    inner = next((part for part in (kind, *get_args(kind)) if _is_table(part)), None)
+    inner = next((part for part in (kind, *get_args(kind)) if is_table(part)), None)
     if inner is not None and get_origin(kind) is dict:
         return _convert_named(inner, name, value, mistakes)
     if inner is not None:
@@ -337,7 +321,8 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
 
 def _without_home(config: Config) -> list[str]:
     """Paths in a home directory of somebody who has none: no HOME, no entry in passwd."""
-    paths = {name: value for name, value in _flat("", config) if name in _PATHS and value.startswith("~")}
+    known = {*_PATHS, *(path for one in applications.installed().values() for path in one.paths)}
+    paths = {name: value for name, value in flat("", config) if name in known and value.startswith("~")}
     mistakes = [f"{name}: {_homeless(path)}" for name, path in paths.items() if _is_homeless(path)]
     if not config.data_dir and _is_homeless(os.environ.get("XDG_DATA_HOME") or "~"):
         mistakes.append(
@@ -347,10 +332,7 @@ def _without_home(config: Config) -> list[str]:
     return mistakes
 
 
-_PATHS: Final = (
-    *("data_dir", "auth.secret_file", "jwt.jwks_file", "oidc.client_secret_file", "shop.stores_dir"),
-    "products.catalogue",
-)
+_PATHS: Final = ("data_dir", "auth.secret_file", "jwt.jwks_file", "oidc.client_secret_file")
 
 
 def _is_homeless(path: str) -> bool:
@@ -366,31 +348,24 @@ def _contradictions(config: Config) -> list[str]:
     mistakes = [
         f"agents.{name}.command: say which command starts it"
         for name, agent in config.agents.items()
-        if not agent.argv and name not in ALWAYS_THERE
+        if not agent.argv and name not in (BUILT_IN, *applications.own_agents(config))
     ]
-    mistakes += [
-        f"{setting}: there is no agent {name!r}"
-        for setting, name in (("default_agent", config.default_agent), ("shop.agent", config.shop.agent))
-        if name not in (*ALWAYS_THERE, *config.agents)
-    ]
-    mistakes += _tools(config) + _products(config) + _egress(config)
-    if config.store not in ("", "memory://") and not config.store.startswith(SQLITE_SCHEME):
-        mistakes.append("store: sqlite:///FILE or memory://")
-    mistakes += _walls(config) + _auth(config) + _tenants(config) + _negatives(config)
-    if config.sessions.sweep_interval_seconds == 0:
-        mistakes.append("sessions.sweep_interval_seconds: must be more than 0")
-    mistakes += [
-        f"server.{name}: must be more than 0" for name in _POSITIVE if getattr(config.server, name) <= 0
-    ]
-    if not 0 <= config.server.port <= 65_535:
-        mistakes.append("server.port: 0 to 65535")
+    if config.default_agent not in applications.agent_names(config):
+        mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
+    mistakes += applications.mistakes(config) + _tools(config)
+    mistakes += _of_agents(config) + _tenants(config) + _negatives(config) + _of_tables(config)
     return mistakes
 
 
-_POSITIVE: Final = (
-    *("header_deadline_seconds", "body_limit_bytes", "body_deadline_seconds", "idle_connection_seconds"),
-    *("stalled_reader_seconds", "half_open_seconds", "max_connections", "max_connections_per_address"),
-)
+def _of_tables(config: Config) -> list[str]:
+    """What each table says of itself."""
+    mistakes = list(config.contradictions(config))
+    for name in config.__struct_fields__:
+        if isinstance(table := getattr(config, name), Table):
+            mistakes += [f"{name}.{mistake}" for mistake in table.contradictions(config)]
+    return mistakes
+
+
 _MAY_BE_NEGATIVE: Final = ("server.",)
 """Whose own checks say more."""
 
@@ -398,21 +373,14 @@ _MAY_BE_NEGATIVE: Final = ("server.",)
 def _negatives(config: Config) -> list[str]:
     return [
         f"{name}: must not be negative"
-        for name, value in _flat("", config)
+        for name, value in flat("", config)
         if isinstance(value, int | float) and value < 0 and not name.startswith(_MAY_BE_NEGATIVE)
     ]
 
 
-def _walls(config: Config) -> list[str]:
-    """Limits that do not exist, paths that are not absolute, walls that are both required and left out."""
-    workers = config.workers
+def _of_agents(config: Config) -> list[str]:
+    """Limits that do not exist, paths that are not absolute, files that cannot be read."""
     mistakes = []
-    if workers.require and workers.sandbox not in ("auto", "strict", workers.require):
-        mistakes.append(
-            f"workers.sandbox: {workers.sandbox!r} is less than workers.require = {workers.require!r}"
-        )
-    if workers.nice > NICEST:
-        mistakes.append(f"workers.nice: 0 to {NICEST}")
     for name, agent in config.agents.items():
         mistakes += [
             f"agents.{name}.{kind}: {path!r} is not an absolute path"
@@ -430,13 +398,13 @@ def _walls(config: Config) -> list[str]:
 
 
 def _tools(config: Config) -> list[str]:
-    """Tool sets that there are not, and those that an agent could not reach."""
-    mistakes = []
+    """Toolsets that there are not, and those that an agent could not reach."""
+    mistakes, known = [], applications.tool_names(config)
     for name, agent in config.agents.items():
         mistakes += [
-            f"agents.{name}.tools: there are no tools {tool!r}; there are: {', '.join(TOOL_SETS)}"
+            f"agents.{name}.tools: there are no tools {tool!r}; there are: {', '.join(known) or 'none'}"
             for tool in agent.tools
-            if tool not in TOOL_SETS
+            if tool not in known
         ]
         if agent.tools and agent.argv and config.network(agent) == "none":
             mistakes.append(
@@ -445,101 +413,18 @@ def _tools(config: Config) -> list[str]:
     return mistakes
 
 
-def _egress(config: Config) -> list[str]:
-    """Hosts that are none."""
-    return [
-        f'egress.private_hosts: {text!r} is no host; write "localhost", "localhost:8931" or "10.0.0.7"'
-        for text in config.egress.private_hosts
-        if private_host(text) is None
-    ]
-
-
-def _products(config: Config) -> list[str]:
-    """A catalogue of product chat that is not there."""
-    named, folder = config.products.catalogue, config.shop.stores_dir
-    path = pathlib.Path(named).expanduser()
-    if store := named.removeprefix("shop:") if named.startswith("shop:") else "":
-        if not folder:
-            return []
-        path = pathlib.Path(folder).expanduser() / store / "data" / "products.json"
-    if not named or path.is_file():
-        return []
-    return [f"products.catalogue: there is no file {path}"]
-
-
 def _no_such_limit(prefix: str, limits: dict[str, int]) -> list[str]:
     return [f"{prefix}.limits.{key}: no such limit" for key in limits if key not in Limits.__struct_fields__]
-
-
-def _auth(config: Config) -> list[str]:
-    """Modes that lack what they need."""
-    modes, jwt, oidc = config.auth.modes, config.jwt, config.oidc
-    mistakes = []
-    if not modes:
-        mistakes.append("auth.modes: name at least one of open, anonymous, keys, jwt, oidc, proxy")
-    if "open" in modes and len(modes) > 1:
-        mistakes.append("auth.modes: open lets everybody in, so it stands alone")
-    if "jwt" in modes:
-        mistakes += [
-            f"jwt.{key}: is needed for mode jwt" for key in ("issuer", "audience") if not getattr(jwt, key)
-        ]
-        if bool(jwt.jwks_file) == bool(jwt.jwks_url):
-            mistakes.append("jwt.jwks_file: name either a file or jwt.jwks_url")
-        mistakes += [
-            f"jwt.algorithms: {name} is not a signature that is checked with a public key"
-            for name in jwt.algorithms
-            if name not in _ALGORITHMS
-        ]
-    if "oidc" in modes:
-        needed = ("issuer", "client_id", "redirect_url")
-        mistakes += [f"oidc.{key}: is needed for mode oidc" for key in needed if not getattr(oidc, key)]
-    if "proxy" in modes and not config.proxy.peers:
-        mistakes.append("proxy.peers: name the addresses that the header is believed from")
-    networks = {"proxy.peers": config.proxy.peers, "server.trusted_proxies": config.server.trusted_proxies}
-    mistakes += [
-        f"{name}: {text!r} is no address"
-        for name, texts in networks.items()
-        for text in texts
-        if not is_network(text)
-    ]
-    for table in ("jwt", "oidc", "proxy"):
-        part = getattr(config, table)
-        mistakes += [
-            f"{table}.scopes: {scope!r} is no scope" for scope in part.scopes if scope not in IMPLIED
-        ]
-    return mistakes
-
-
-_ALGORITHMS: Final = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"),
-)
 
 
 def _tenants(config: Config) -> list[str]:
     mistakes = []
     for name, tenant in config.tenants.items():
-        known = (*config.agents, *ALWAYS_THERE)
+        known = applications.agent_names(config)
         mistakes += [
             f"tenants.{name}.agents: there is no agent {agent!r}"
             for agent in tenant.agents
             if agent not in known
         ]
         mistakes += _no_such_limit(f"tenants.{name}", tenant.limits)
-    mistakes += [
-        f"quotas.{scope}.{limit}: is not counted for a {scope}"
-        for scope, limits in _UNCOUNTED.items()
-        for limit in limits
-        if getattr(getattr(config.quotas, scope), limit)
-    ]
-    for table in ("visitors", "jwt", "oidc", "proxy"):
-        tenant_name = getattr(config, table).tenant
-        if config.tenant(tenant_name) is None:
-            mistakes.append(f"{table}.tenant: there is no tenant {tenant_name!r}")
     return mistakes
-
-
-_UNCOUNTED: Final = {
-    "key": ("sessions_stored", "stored_bytes"),
-    "session": ("sessions_live", "sessions_stored", "concurrent_turns"),
-}
-"""A stored session belongs to a person, whichever key made it; a session has one answer at a time."""

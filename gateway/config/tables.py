@@ -1,7 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [shop] [model] [workers] [egress] [auth] [visitors] [jwt] [oidc]
-[proxy] [quotas] [products] [agents.NAME] [tenants.NAME]`. `config_file.py` reads them.
+Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
+[oidc] [proxy] [quotas] [applications] [agents.NAME] [tenants.NAME]`, and those that applications declare.
+`file.py` reads them, `reloading.py` compares two.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ import os
 import pathlib
 import shlex
 import sys
-from typing import Final, Literal
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
+from gateway.config.addresses import is_network
+from gateway.config.hosts import private_host
+from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
 
 KIB: Final = 1024
@@ -22,32 +27,39 @@ MIB: Final = 1024 * 1024
 DAY_MILLISECONDS: Final = 24 * 3600 * 1000
 BUILT_IN: Final = "built-in"
 """The name of the agent that is always there and needs no key."""
-SHOP_AGENT: Final = "shop"
-"""The built-in agent with the shop's tools: who answers the shopping assistant unless told otherwise."""
-ALWAYS_THERE: Final = (BUILT_IN, SHOP_AGENT)
-"""Agents that need no command."""
-TOOL_SETS: Final = ("shop",)
-"""What the gateway itself can offer to a session's agent."""
 
 DATABASE_NAME: Final = "gateway.db"
 DEFAULT_TENANT: Final = "default"
 """The tenant that is always there."""
 
 SQLITE_SCHEME: Final = "sqlite:///"
+NICEST: Final = 19
+"""nice(2)."""
+STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
+"""What `store` may begin with, and how it is written."""
+
+
+T = TypeVar("T")
+AtStart = Annotated[T, Meta(extra={"is_reloaded": False})]
+"""A setting, or a table of them, that a running gateway does not take over: it waits for a restart."""
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the TOML file."""
+    """A table of the TOML file. A field says with `AtStart` that a reload does not apply it."""
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        """Values of the right type that still cannot be, as `setting: words`, inside the whole `config`."""
+        yield from ()
 
 
 class ServerConfig(Table, frozen=True, kw_only=True):
     """Where and how the gateway listens."""
 
-    host: str = "127.0.0.1"
-    port: int = 8080
-    allow_remote: bool = False
+    host: AtStart[str] = "127.0.0.1"
+    port: AtStart[int] = 8080
+    allow_remote: AtStart[bool] = False
     """Bind another address than loopback in `open` mode: everybody who reaches it may use it."""
-    allow_agent_connections: bool = False
+    allow_agent_connections: AtStart[bool] = False
     """Serve connections that come from agents' processes like any other. In `open` mode each agent is then
     the owner; if a proxy on this machine is trusted, an agent is whoever it says it is.
     """
@@ -55,40 +67,48 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     """How people reach it through a proxy: https://chat.example. Its pages may always call, and cookies are
     then kept to https. The names of cookies depend on it: changing it signs browsers out.
     """
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: AtStart[tuple[str, ...]] = ()
     """Addresses or networks of proxies in front: their X-Forwarded-For says who calls, X-Forwarded-Proto how,
     X-Forwarded-Host (and -Port) which host was asked; without X-Forwarded-For, `Forwarded` (RFC 7239) says
     all that. No limit of one address holds for them. A proxy must overwrite these headers of its callers.
     """
     hosts: tuple[str, ...] = ()
     """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""
-    drain_seconds: float = 30
+    drain_seconds: AtStart[float] = 30
     """How long turns in flight may go on after SIGTERM."""
-    header_deadline_seconds: float = 10
+    header_deadline_seconds: AtStart[float] = 10
     """From the first byte of a request to the end of its headers."""
-    body_limit_bytes: int = MIB
-    body_deadline_seconds: float = 30
-    idle_connection_seconds: float = 30
+    body_limit_bytes: AtStart[int] = MIB
+    body_deadline_seconds: AtStart[float] = 30
+    idle_connection_seconds: AtStart[float] = 30
     """A connection without a request is closed after so long."""
-    stalled_reader_seconds: float = 60
+    stalled_reader_seconds: AtStart[float] = 60
     """A reader that takes not one byte for so long is cut; a slow one never is."""
-    half_open_seconds: float = 60
+    half_open_seconds: AtStart[float] = 60
     """A peer that has vanished without a word is found within this time."""
-    socket_message_bytes: int = 64 * KIB
+    socket_message_bytes: AtStart[int] = 64 * KIB
     """Of one message on a WebSocket."""
-    socket_ping_seconds: float = 20
+    socket_ping_seconds: AtStart[float] = 20
     """A WebSocket is asked so often whether it is still there, and has as long to answer."""
-    max_connections: int = 20_000
+    max_connections: AtStart[int] = 20_000
     """Fewer where the process may not open so many files: some are kept for workers."""
-    max_connections_per_address: int = 5_000
+    max_connections_per_address: AtStart[int] = 5_000
     """And never more than three quarters of all. 5,000: as many streams as one owner may have."""
-    ready_disk_bytes: int = 64 * MIB
+    ready_disk_bytes: AtStart[int] = 64 * MIB
     """With less room than this on the data directory's disk, /readyz says no."""
-    low_disk_bytes: int = 512 * MIB
+    low_disk_bytes: AtStart[int] = 512 * MIB
     """With less room than this on the data directory's disk, the log says so, hour by hour."""
-    log_level: str = "info"
-    log_format: str = "text"
+    log_level: AtStart[str] = "info"
+    log_format: AtStart[str] = "text"
     """`text` for people, `json` for machines."""
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        for name in _POSITIVE:
+            if getattr(self, name) <= 0:
+                yield f"{name}: must be more than 0"
+        if not 0 <= self.port <= 65_535:
+            yield "port: 0 to 65535"
+        yield from _no_addresses("trusted_proxies", self.trusted_proxies)
 
     @property
     def is_https(self) -> bool:
@@ -97,8 +117,18 @@ class ServerConfig(Table, frozen=True, kw_only=True):
 
     @property
     def base_path(self) -> str:
-        """What comes before our paths at the public address: empty, or `/assistant`."""
+        """What comes before our paths at the public address: empty, or `/chat`."""
         return urlsplit(self.public_url).path.rstrip("/")
+
+
+_POSITIVE: Final = (
+    *("header_deadline_seconds", "body_limit_bytes", "body_deadline_seconds", "idle_connection_seconds"),
+    *("stalled_reader_seconds", "half_open_seconds", "max_connections", "max_connections_per_address"),
+)
+
+
+def _no_addresses(name: str, texts: tuple[str, ...]) -> Iterator[str]:
+    yield from (f"{name}: {text!r} is no address" for text in texts if not is_network(text))
 
 
 class CorsConfig(Table, frozen=True, kw_only=True):
@@ -131,6 +161,10 @@ class SessionsConfig(Table, frozen=True, kw_only=True):
     """Reaped sessions are purged after so many days (0: kept)."""
     tombstone_days: float = 30
 
+    def contradictions(self, config: Config) -> Iterator[str]:
+        if self.sweep_interval_seconds == 0:
+            yield "sweep_interval_seconds: must be more than 0"
+
 
 class LimitsConfig(Table, frozen=True, kw_only=True):
     """The bounds. Past one, the answer says which."""
@@ -139,12 +173,12 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     max_live_workers: int = 1_000
     message_bytes: int = 32 * KIB
     queued_messages: int = 20
-    """Messages that wait while the agent answers. In a product chat more are stored too, and told to the
-    agent with its next prompt.
+    """Messages that wait while the agent answers. In a conversation whose waiting messages become one prompt,
+    more are stored too, and told to the agent with the prompt after that.
     """
-    events_per_session: int = 20_000
+    events_per_session: AtStart[int] = 20_000
     """Events kept in memory per session; older ones are read from the store."""
-    event_bytes_per_session: int = 2 * MIB
+    event_bytes_per_session: AtStart[int] = 2 * MIB
     """The same in bytes. A store in memory keeps twice as much, and nothing older."""
     line_bytes: int = 16 * MIB
     """Of one message of an agent's, a picture inside it included."""
@@ -154,44 +188,20 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     """Text and thoughts of one turn."""
     conversation_characters: int = 64 * MIB
     """The same of a whole conversation: past it the agent is ended, and a new message is refused."""
-    session_memory_bytes: int = 16 * MIB
+    session_memory_bytes: AtStart[int] = 16 * MIB
     """What is kept in memory of a whole conversation, which is most of it: all but long texts, the input and
     output of tools, and pictures. Past it the same.
     """
-    streams_per_owner: int = 5_000
-    waiting_streams_per_owner: int = 1_000
+    streams_per_owner: AtStart[int] = 5_000
+    waiting_streams_per_owner: AtStart[int] = 1_000
     """Open streams on ids that do not exist (yet)."""
-    session_requests_per_second: float = 20
-    session_burst: int = 100
-    address_requests_per_second: float = 300
-    address_burst: int = 3_000
-    wrong_credentials_per_minute: int = 30
+    session_requests_per_second: AtStart[float] = 20
+    session_burst: AtStart[int] = 100
+    address_requests_per_second: AtStart[float] = 300
+    address_burst: AtStart[int] = 3_000
+    wrong_credentials_per_minute: AtStart[int] = 30
     """From one address; past it, 429."""
     json_depth: int = 64
-
-
-class ShopConfig(Table, frozen=True, kw_only=True):
-    """The shop: its catalogue, and how long it remembers."""
-
-    stores_dir: str = ""
-    """A folder of stores, each `NAME/data/products.json`; empty: the catalogue that comes along."""
-    expire_after_seconds: float = 24 * 3600
-    """Without use for so long, a conversation's cart and preferences are forgotten."""
-    purchase_days: float = 365
-    """What was bought is remembered for so long."""
-    max_conversations: int = 100_000
-    max_lines: int = 100
-    """Different products in one cart."""
-    agent: str = SHOP_AGENT
-    """Who answers the shopping assistant; `shop` is the built-in agent with the shop's tools."""
-    conversation_seconds: float = 2 * 3600
-    """What was said to the shopping assistant is erased so long after its last message."""
-    answer_seconds: float = 120
-    """An answer that has not ended by then is stopped."""
-    cache_seconds: float = 300
-    """An equal question in an unchanged conversation is answered with what was said before (0: never)."""
-    context_tokens: int = 2_000
-    """What is found for a question, with cart and preferences, takes at most so much of a prompt."""
 
 
 class ModelConfig(Table, frozen=True, kw_only=True):
@@ -258,7 +268,7 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
-    """Tools of the gateway's own that its sessions get: `shop`, each session its own cart."""
+    """Toolsets of applications that its sessions get, by name."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -309,6 +319,12 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     """Where the gateway runs as root, each session's worker gets a uid of its own from here on."""
     uid_count: int = 100_000
 
+    def contradictions(self, config: Config) -> Iterator[str]:
+        if self.require and self.sandbox not in ("auto", "strict", self.require):
+            yield f"sandbox: {self.sandbox!r} is less than workers.require = {self.require!r}"
+        if self.nice > NICEST:
+            yield f"nice: 0 to {NICEST}"
+
 
 class EgressConfig(Table, frozen=True, kw_only=True):
     """What the gateway calls on a session's behalf: the MCP servers that people add to it."""
@@ -317,6 +333,11 @@ class EgressConfig(Table, frozen=True, kw_only=True):
     """Hosts that may lead to private addresses: `localhost`, `tools.corp.example:8931`, `10.0.0.7`. Every
     other must be public. Whoever may use this gateway may then call these through it.
     """
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        for text in self.private_hosts:
+            if private_host(text) is None:
+                yield f'private_hosts: {text!r} is no host; write "localhost", "localhost:8931" or "10.0.0.7"'
 
 
 Mode = Literal["open", "anonymous", "keys", "jwt", "oidc", "proxy"]
@@ -335,6 +356,12 @@ class AuthConfig(Table, frozen=True, kw_only=True):
     directory.
     """
 
+    def contradictions(self, config: Config) -> Iterator[str]:
+        if not self.modes:
+            yield "modes: name at least one of open, anonymous, keys, jwt, oidc, proxy"
+        if "open" in self.modes and len(self.modes) > 1:
+            yield "modes: open lets everybody in, so it stands alone"
+
 
 class VisitorsConfig(Table, frozen=True, kw_only=True):
     """Anonymous visitors (`anonymous` mode)."""
@@ -344,6 +371,9 @@ class VisitorsConfig(Table, frozen=True, kw_only=True):
     """A visitor that comes back within so many days is still the same one; the cookie is renewed."""
     origins: tuple[str, ...] = ()
     """Pages of other sites, whose visitors get a token instead of the cookie that browsers drop there."""
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        yield from _no_tenant(self.tenant, config)
 
 
 class JwtConfig(Table, frozen=True, kw_only=True):
@@ -365,6 +395,33 @@ class JwtConfig(Table, frozen=True, kw_only=True):
     scopes: tuple[str, ...] = ("chat",)
     leeway_seconds: float = 30
 
+    def contradictions(self, config: Config) -> Iterator[str]:
+        if "jwt" in config.auth.modes:
+            for key in ("issuer", "audience"):
+                if not getattr(self, key):
+                    yield f"{key}: is needed for mode jwt"
+            if bool(self.jwks_file) == bool(self.jwks_url):
+                yield "jwks_file: name either a file or jwt.jwks_url"
+            for name in self.algorithms:
+                if name not in _ALGORITHMS:
+                    yield f"algorithms: {name} is not a signature that is checked with a public key"
+        yield from _no_scopes(self.scopes)
+        yield from _no_tenant(self.tenant, config)
+
+
+_ALGORITHMS: Final = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"),
+)
+
+
+def _no_scopes(scopes: tuple[str, ...]) -> Iterator[str]:
+    yield from (f"scopes: {scope!r} is no scope" for scope in scopes if scope not in IMPLIED)
+
+
+def _no_tenant(name: str, config: Config) -> Iterator[str]:
+    if config.tenant(name) is None:
+        yield f"tenant: there is no tenant {name!r}"
+
 
 class OidcConfig(Table, frozen=True, kw_only=True):
     """Signing in with an OpenID provider: code flow with PKCE (`oidc` mode)."""
@@ -381,6 +438,14 @@ class OidcConfig(Table, frozen=True, kw_only=True):
     hours: float = 12
     """How long a sign-in lasts without use."""
 
+    def contradictions(self, config: Config) -> Iterator[str]:
+        if "oidc" in config.auth.modes:
+            for key in ("issuer", "client_id", "redirect_url"):
+                if not getattr(self, key):
+                    yield f"{key}: is needed for mode oidc"
+        yield from _no_scopes(self.scopes)
+        yield from _no_tenant(self.tenant, config)
+
 
 class ProxyConfig(Table, frozen=True, kw_only=True):
     """A proxy in front that has signed people in and says so in a header (`proxy` mode)."""
@@ -391,6 +456,13 @@ class ProxyConfig(Table, frozen=True, kw_only=True):
     tenant_header: str = ""
     tenant: str = DEFAULT_TENANT
     scopes: tuple[str, ...] = ("chat",)
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        if "proxy" in config.auth.modes and not self.peers:
+            yield "peers: name the addresses that the header is believed from"
+        yield from _no_addresses("peers", self.peers)
+        yield from _no_scopes(self.scopes)
+        yield from _no_tenant(self.tenant, config)
 
 
 class Quota(Table, frozen=True, kw_only=True):
@@ -422,6 +494,19 @@ class QuotasConfig(Table, frozen=True, kw_only=True):
     soft_percent: int = 80
     """From here on a session is told how much is used."""
 
+    def contradictions(self, config: Config) -> Iterator[str]:
+        for scope, limits in _UNCOUNTED.items():
+            for limit in limits:
+                if getattr(getattr(self, scope), limit):
+                    yield f"{scope}.{limit}: is not counted for a {scope}"
+
+
+_UNCOUNTED: Final = {
+    "key": ("sessions_stored", "stored_bytes"),
+    "session": ("sessions_live", "sessions_stored", "concurrent_turns"),
+}
+"""A stored session belongs to a person, whichever key made it; a session has one answer at a time."""
+
 
 class TenantConfig(Table, frozen=True, kw_only=True):
     """An organisation that shares this gateway."""
@@ -441,31 +526,16 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
 
 
-class ProductsConfig(Table, frozen=True, kw_only=True):
-    """Product chat for visitors. Rates are messages a minute; a burst is half of that."""
+class ApplicationsConfig(Table, frozen=True, kw_only=True):
+    """Which applications run."""
 
-    admins: dict[str, str] = field(default_factory=dict)
-    """The staff that may log in: name → argon2 hash of the password."""
-    token_hours: float = 12
-    """How long a log-in is good for."""
-    catalogue: str = ""
-    """What can be chatted about: a JSON file `{"products": [{"id", "name", "price", "description"}]}` with
-    numbers of its own; `shop:NAME`, a store of the shop, its products numbered from 1; empty: the few that
-    come along.
+    enabled: tuple[str, ...] | None = None
+    """Their names; absent: those that come along. One that is switched off has no route, page, tool or agent.
+    What it has stored stays, and is erased with its sessions and when its time is over.
     """
-    agent: str = ""
-    """The agent that answers; empty: the default one."""
-    visitor_rate: float = 30
-    session_rate: float = 30
-    address_rate: float = 240
-    product_rate: float = 1_200
-    sockets_per_visitor: int = 10
-    sockets_per_session: int = 50
-    sockets_per_address: int = 100
-    socket_frames_per_second: float = 20
-    """From one socket; three times as many in a burst."""
-    socket_idle_seconds: float = 3600
-    """A socket on which the client has sent nothing for so long is closed."""
+
+
+S = TypeVar("S", bound=Table)
 
 
 class Config(Table, frozen=True, kw_only=True):
@@ -475,31 +545,49 @@ class Config(Table, frozen=True, kw_only=True):
     cors: CorsConfig = CorsConfig()
     sessions: SessionsConfig = SessionsConfig()
     limits: LimitsConfig = LimitsConfig()
-    shop: ShopConfig = ShopConfig()
     model: ModelConfig = ModelConfig()
-    workers: WorkersConfig = WorkersConfig()
+    workers: AtStart[WorkersConfig] = WorkersConfig()
     egress: EgressConfig = EgressConfig()
-    telemetry: TelemetryConfig = TelemetryConfig()
-    auth: AuthConfig = AuthConfig()
+    telemetry: AtStart[TelemetryConfig] = TelemetryConfig()
+    auth: AtStart[AuthConfig] = AuthConfig()
     visitors: VisitorsConfig = VisitorsConfig()
     jwt: JwtConfig = JwtConfig()
     oidc: OidcConfig = OidcConfig()
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
-    products: ProductsConfig = ProductsConfig()
+    applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN
-    data_dir: str = ""
+    data_dir: AtStart[str] = ""
     """Where sessions keep their files; empty: the user's data home."""
-    store: str = ""
+    store: AtStart[str] = ""
     """`sqlite:///FILE` or `memory://`; empty: gateway.db in the data directory."""
+    tables: dict[str, Table] = field(default_factory=dict)
+    """The tables of applications, by their names in the file; one that is missing is all defaults."""
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        is_file = self.store.startswith(SQLITE_SCHEME) and bool(
+            self.store.removeprefix(SQLITE_SCHEME).strip("/")
+        )
+        if self.store and not self.is_in_memory and not is_file:
+            scheme, separator, _ = self.store.partition(":")
+            yield unknown_store(scheme if separator and scheme not in STORE_SCHEMES else "")
+
+    @property
+    def is_in_memory(self) -> bool:
+        """True if everything that is stored is gone with its gateway."""
+        return self.store in ("memory:", "memory://")
 
     @property
     def database_path(self) -> pathlib.Path:
         """The file of the SQLite store."""
         named = self.store.removeprefix(SQLITE_SCHEME)
         return pathlib.Path("/" + named.lstrip("/")) if named else self.data_path / DATABASE_NAME
+
+    def of(self, kind: type[S]) -> S:
+        """The table of an application."""
+        return next((table for table in self.tables.values() if isinstance(table, kind)), None) or kind()
 
     def network(self, agent: AgentConfig) -> Network:
         """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
@@ -516,6 +604,12 @@ class Config(Table, frozen=True, kw_only=True):
             return pathlib.Path(self.data_dir).expanduser().absolute()
         home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         return pathlib.Path(home).expanduser() / "agent-gateway"
+
+
+def unknown_store(scheme: str) -> str:
+    """What to say of a store of no known kind; no more of its URL, which may hold a password."""
+    known = " or ".join(STORE_SCHEMES.values())
+    return f"store: no kind of store is called {scheme!r}: {known}" if scheme else f"store: {known}"
 
 
 def default_network(*, is_built_in: bool) -> Network:

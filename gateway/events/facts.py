@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import datetime
 import functools
+import operator
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -263,16 +264,6 @@ class NetworkChanged(Struct, frozen=True, tag="network"):
     network: str
 
 
-class CartChanged(Struct, frozen=True, tag="cart"):
-    """The session's cart is another one: how many lines and pieces, and what they cost (`"19.80"`, in ₪).
-    What is in it is asked for: it is forgotten sooner than the log.
-    """
-
-    lines: int
-    items: int
-    total: str
-
-
 class WorkerEnded(Struct, frozen=True, tag="worker_ended"):
     """A worker's end and its receipt; `survivors` must be 0."""
 
@@ -290,63 +281,20 @@ class SessionClosed(Struct, frozen=True, tag="session_closed"):
     reason: str
 
 
-ChatStand = Literal["active", "pending", "in_progress", "resolved", "closed"]
-ChatPriority = Literal["normal", "urgent"]
-PosterType = Literal["customer", "assistant", "admin", "system"]
+class ApplicationFact(Struct, frozen=True):
+    """The base of the facts that an application adds (`register`). Its fields hold plain values, no `Raw`."""
 
 
-class ChatOpened(Struct, frozen=True, tag="chat_opened"):
-    """The session is a product chat from here on: a visitor asks about this product."""
-
-    product_id: int
-    product_name: str
-    customer_name: str | None = None
-    customer_email: str | None = None
-
-
-class ChatPost(Struct, frozen=True, tag="chat_post"):
-    """A message of a product chat got its number. `message_id` is the message in this log, `client_id` what
-    its sender calls it, `connection_id` the socket that it came by.
+class Unknown(Struct, frozen=True):
+    """A fact of a type that nobody registered: its application is switched off, or not installed. It is kept
+    and streamed as it was stored.
     """
 
-    post_id: int
-    message_id: str
-    sender_type: PosterType
-    sender_name: str
-    text: str
-    sender_id: str | None = None
-    message_type: str = "text"
-    client_id: str | None = None
-    connection_id: str | None = None
-    spam_score: int = 0
+    type: str
+    json: bytes
 
 
-class ChatRead(Struct, frozen=True, tag="chat_read"):
-    """Somebody has read these messages of a product chat."""
-
-    post_ids: tuple[int, ...]
-    read_by: str
-    read_by_type: PosterType
-
-
-class ChatStatus(Struct, frozen=True, tag="chat_status"):
-    """Where a product chat stands; `person` has taken over from the agent (null: the agent answers)."""
-
-    status: ChatStand
-    person: str | None = None
-    priority: ChatPriority = "normal"
-
-
-class ChatPresence(Struct, frozen=True, tag="chat_presence"):
-    """Somebody joined or left a product chat, began or stopped to type. Shown to who is there, never kept."""
-
-    what: Literal["joined", "left", "typing", "stopped"]
-    user_name: str
-    user_type: PosterType
-    connection_id: str = ""
-
-
-EventData = (
+CoreData = (
     SessionCreated
     | SessionStateChanged
     | SessionInfo
@@ -371,18 +319,51 @@ EventData = (
     | QueueChanged
     | WalletChanged
     | NetworkChanged
-    | CartChanged
     | WorkerEnded
     | SessionClosed
-    | ChatOpened
-    | ChatPost
-    | ChatRead
-    | ChatStatus
-    | ChatPresence
 )
 
+EventData = CoreData | ApplicationFact | Unknown
+
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(EventData).decode
+_registered: dict[str, type[ApplicationFact]] = {}
+_core_tags: Final = frozenset(kind.__struct_config__.tag for kind in get_args(CoreData))
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(CoreData)
+
+
+class _Type(Struct):
+    type: str
+
+
+_type_of = msgspec.json.Decoder(_Type).decode
+
+
+def register(*kinds: type[ApplicationFact]) -> None:
+    """Makes known the facts of an application, for this whole process; a second time changes nothing.
+
+    One decoder reads them and those of the gateway, so that it is as fast as without them. Raises ValueError
+    if another fact has the same type on the wire.
+    """
+    global _decoder
+    for kind in kinds:
+        tag = kind.__struct_config__.tag
+        if not isinstance(tag, str) or tag in _core_tags or _registered.get(tag, kind) is not kind:
+            raise ValueError(f"There is a fact of type {tag!r} already, or it has none: {kind.__name__}.")
+        _registered[tag] = kind
+    _decoder = msgspec.json.Decoder(functools.reduce(operator.or_, _registered.values(), CoreData))
+
+
+def _decode(body: bytes) -> EventData:
+    """The fact of a stored body. Raises msgspec.DecodeError if it is none."""
+    try:
+        data: EventData = _decoder.decode(body)
+    except msgspec.ValidationError:
+        tag = _type_of(body).type
+        if tag in _registered or tag in _core_tags:
+            raise
+        return Unknown(tag, bytes(body))
+    return data
+
 
 _CARRIES_RAW: Final = (AgentCommands, AgentOptions, AgentUpdate, ContentBlock, ToolCall, Plan, Usage)
 """Events with JSON of the agent's own inside, a view of the line that it came in."""
@@ -442,14 +423,16 @@ class Event:
     @property
     def type(self) -> str:
         tag = self.kind.__struct_config__.tag
-        assert isinstance(tag, str)  # noqa: S101 - every Struct above has one; this tells the type checker
-        return tag
+        if isinstance(tag, str):
+            return tag
+        assert isinstance(self.data, Unknown)  # noqa: S101 - every other Struct above has one
+        return self.data.type
 
     @property
     def body(self) -> bytes:
         """`{"type": …, …}` as JSON, as it is stored."""
         if self._body is None:
-            self._body = _encode(self._data)
+            self._body = self._data.json if isinstance(self._data, Unknown) else _encode(self._data)
         return self._body
 
     @property

@@ -15,7 +15,7 @@ from __future__ import annotations
 import codecs
 import itertools
 from collections.abc import Iterator
-from typing import Any, Final, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -23,7 +23,6 @@ from msgspec import UNSET, Raw, Struct
 from gateway.events import facts as ev
 from gateway.events.facts import iso
 from gateway.events.lifecycle import SessionState
-from gateway.events.posting import Posting
 
 ELSEWHERE_BYTES: Final = 4 * 1024
 """JSON of an agent's own that is longer (a tool's input and output, an image) is not kept in memory."""
@@ -290,12 +289,49 @@ class Outside(Struct, frozen=True):
     start_position: int | None = None
 
 
+class FoldPart:
+    """What one application folds of a log. A subclass has `__slots__`: each session in memory has one."""
+
+    __slots__ = ()
+    name: ClassVar[str] = ""
+    """Its field in the snapshot. The page's fold of the same application puts the same value there."""
+
+    def apply(self, data: ev.EventData, at: int) -> None:
+        """Takes in one fact of any application; those of the gateway itself do not come here."""
+
+    def snapshot(self) -> Any:
+        """The value of its field; UNSET: it has none."""
+        return UNSET
+
+    @property
+    def person(self) -> str | None:
+        """The person who has taken over from the agent: until they hand back, the agent is not asked."""
+        return None
+
+    @property
+    def is_joined(self) -> bool:
+        """True if the messages that wait become one prompt, and none is refused because others wait."""
+        return False
+
+    @property
+    def briefing(self) -> str:
+        """What the agent is told before anything else; empty: nothing."""
+        return ""
+
+
+P = TypeVar("P", bound=FoldPart)
+
+
 class ChatState:
     """The fold. `apply` every event in order; `state_json` and `snapshot` render where it stands."""
 
-    def __init__(self, session_id: str, *, overflow: Overflow | None = None) -> None:
+    def __init__(
+        self, session_id: str, *, overflow: Overflow | None = None, parts: tuple[FoldPart, ...] = ()
+    ) -> None:
         self.session_id = session_id
         self._overflow = overflow
+        self.parts = parts
+        """What applications fold."""
         self.seq = 0
         self.agent: str | None = None
         self.title: str | None = None
@@ -308,7 +344,6 @@ class ChatState:
         self.is_held = False
         self.wallet: str | None = None
         self.network: str | None = None
-        self.cart: ev.CartChanged | None = None
         self.ended: Ended | None = None
         self.commands: Raw = _EMPTY_LIST
         self.options: dict[str, Any] = {}
@@ -317,8 +352,6 @@ class ChatState:
         self.characters = 0
         """Of text that was said, thoughts included."""
         self.items: list[Message | Thought | Block] = []
-        self.posting: Posting | None = None
-        """The product chat that it carries."""
         self.permissions: dict[str, ev.PermissionAsked] = {}
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
@@ -337,6 +370,28 @@ class ChatState:
     def has_message(self, message_id: str) -> bool:
         """Whether a message of this id is in the conversation."""
         return ("message", message_id) in self._by_id
+
+    def part(self, kind: type[P]) -> P:
+        """What an application folds of this log. Raises LookupError if the application is switched off."""
+        for part in self.parts:
+            if isinstance(part, kind):
+                return part
+        raise LookupError(kind.name)
+
+    @property
+    def person(self) -> str | None:
+        """The person who answers instead of the agent; None: the agent answers."""
+        return next((part.person for part in self.parts if part.person is not None), None)
+
+    @property
+    def is_joined(self) -> bool:
+        """True if the messages that wait become one prompt, and none is refused because others wait."""
+        return any(part.is_joined for part in self.parts)
+
+    @property
+    def briefings(self) -> list[str]:
+        """What the agent is told before anything else."""
+        return [part.briefing for part in self.parts if part.briefing]
 
     @property
     def readiness(self) -> Readiness:
@@ -445,14 +500,16 @@ class ChatState:
             "is_held": self.is_held,
             "wallet": self.wallet,
             "network": self.network,
-            "cart": None
-            if self.cart is None
-            else {"lines": self.cart.lines, "items": self.cart.items, "total": self.cart.total},
+            **self._of_parts(),
             "ended": self.ended,
             "commands": self.commands,
             "options": self.options,
             "usage": self.usage,
         }
+
+    def _of_parts(self) -> dict[str, Any]:
+        values = ((part.name, part.snapshot()) for part in self.parts)
+        return {name: value for name, value in values if value is not UNSET}
 
     def snapshot_parts(self) -> Iterator[bytes | Elsewhere | Iterator[bytes]]:
         """The snapshot as JSON, part by part: an `Elsewhere` is a value that must be fetched, an iterator one
@@ -539,13 +596,9 @@ class ChatState:
                 self.wallet = pending
             case ev.NetworkChanged(network=network):
                 self.network = network
-            case ev.ChatOpened():
-                self.posting = Posting(data)
-            case ev.ChatPost() | ev.ChatStatus():
-                if self.posting is not None:
-                    self.posting.apply(data)
-            case ev.CartChanged():
-                self.cart = data
+            case ev.ApplicationFact():
+                for part in self.parts:
+                    part.apply(data, at)
             case ev.SessionClosed(reason=reason):
                 self.ended = Ended(iso(at), reason)
                 self.state = SessionState.CLOSED

@@ -103,8 +103,6 @@ UNCOUNTED: Final = ("/livez",)
 """Paths that probes ask, which no address's rate counts."""
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-Statuses = Mapping[type[GatewayError], int]
-
 
 class Guard:
     """ASGI middleware; see the module."""
@@ -114,7 +112,6 @@ class Guard:
         app: ASGIApp,
         *,
         config: Callable[[], Config],
-        statuses: Statuses,
         rates: TokenBuckets,
         metrics: Metrics,
         audit: Audit,
@@ -127,7 +124,6 @@ class Guard:
         self._audit = audit
         self._tracer = tracer
         self._config = config
-        self._statuses = statuses
         self._rates = rates
         self._untrusted: set[str] = set()
         if isinstance(app, ExceptionMiddleware):
@@ -279,7 +275,7 @@ class Guard:
             if scope["type"] == "websocket":
                 await sender({"type": "websocket.close", "code": INTERNAL_ERROR})
             return
-        status = self._statuses[type(error)]
+        status = error.status
         self._note(error, status, scope)
         headers = dict(headers or {})
         if error.retry_after_seconds is not None:

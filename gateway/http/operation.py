@@ -5,7 +5,7 @@ The routes and the OpenAPI document are both made from these, so they cannot dis
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -73,6 +73,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     errors: tuple[int, ...] = ()
     dialect: Dialect | None = None
     """None: errors are said as everywhere (`answers.ErrorBody`)."""
+    path_schemas: Mapping[str, Any] = {}
+    """JSON Schema of parts of the path that are not a session id, by name."""
 
     def route(self, admit: Admit) -> Route:
         """The operation as a Starlette route."""
@@ -145,14 +147,10 @@ ANY_SESSION_ID_SCHEMA: dict[str, Any] = {
     "type": "string", "pattern": "^([A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127})?$"
 }  # fmt: skip
 """If an empty one counts as none."""
-CHAT_ID_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,255}$"}
 Spoken = Annotated[str, Meta(extra_json_schema={"minLength": 1, "pattern": r"\S"})]
 """Text with something in it. Handlers refuse what does not fit, in better words than a decoder has."""
 SessionId = Annotated[str, Meta(extra_json_schema=SESSION_ID_SCHEMA)]
 AnySessionId = Annotated[str, Meta(extra_json_schema=ANY_SESSION_ID_SCHEMA)]
-ChatId = Annotated[str, Meta(extra_json_schema=CHAT_ID_SCHEMA)]
-PATH_SCHEMAS: dict[str, dict[str, Any]] = {"product_id": {"type": "integer", "minimum": 1}}
-"""Of parts of a path that are no session ids."""
 SESSION_ID_QUERY = Parameter(
     name="session_id",
     schema=ANY_SESSION_ID_SCHEMA,
@@ -203,7 +201,7 @@ def _described(op: Operation, known: dict[int, Any]) -> dict[str, Any]:
         "operationId": op.handler.__name__,
         "summary": op.summary,
         "x-scope": op.scope,
-        "parameters": [_parameter(parameter) for parameter in op.parameters] + _path_parameters(op.path),
+        "parameters": [_parameter(parameter) for parameter in op.parameters] + _path_parameters(op),
         "responses": {str(op.status): {"description": op.summary, "content": content}}
         | {
             str(status): {"description": _REASONS[status], **error}
@@ -251,8 +249,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _path_parameters(path: str) -> list[dict[str, Any]]:
-    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    session = CHAT_ID_SCHEMA if "/chat/sessions/" in path else SESSION_ID_SCHEMA
-    schemas = [(name, PATH_SCHEMAS.get(name, session)) for name in names]
+def _path_parameters(op: Operation) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in op.path.split("/") if part.startswith("{")]
+    schemas = [(name, op.path_schemas.get(name, SESSION_ID_SCHEMA)) for name in names]
     return [{"name": name, "in": "path", "required": True, "schema": schema} for name, schema in schemas]

@@ -29,6 +29,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.auth.tickets import SECRET_NAME
+from gateway.config.applications import installed
 from gateway.config.tables import Config
 from gateway.errors import StoreFailed
 from gateway.maintenance.archive import (
@@ -46,8 +47,9 @@ from gateway.maintenance.archive import (
 )
 from gateway.maintenance.erasures import EndedAgain, end_again
 from gateway.maintenance.lock import DataLock
+from gateway.stores.sqlite.file import findings
 from gateway.stores.sqlite.file_watch import ID_SUFFIX
-from gateway.stores.sqlite.store import findings, numbered
+from gateway.stores.sqlite.schema import newest
 from gateway.version import VERSION
 from gateway.workers import trees
 
@@ -136,7 +138,7 @@ def back_up(config: Config, target: pathlib.Path) -> Made:
 
 
 def _check_store(config: Config) -> None:
-    if config.store == "memory://":
+    if config.is_in_memory:
         raise BackupFailed("A store in memory cannot be backed up or restored: store = memory://.")
 
 
@@ -220,7 +222,12 @@ def restore(config: Config, source: pathlib.Path, *, is_replacing: bool = False)
         with _staging(data, ".restore-") as staged:
             manifest = read(source, staged)
             _forget_the_time_between(staged / DATABASE)
-            ended = end_again(staged / DATABASE, staged / FILES, _known(config, manifest))
+            ended = end_again(
+                staged / DATABASE,
+                staged / FILES,
+                _known(config, manifest),
+                outliving=[table for one in installed().values() for table in one.outliving],
+            )
             (data / UNFINISHED_NAME).touch(0o600)
             aside = _set_aside(config)
             _move_in(staged, config)
@@ -310,7 +317,7 @@ def _manifest(path: pathlib.Path) -> Manifest:
 
 
 def _check_restorable(source: pathlib.Path, manifest: Manifest, database: pathlib.Path) -> None:
-    if manifest.format > FORMAT or manifest.schema > numbered()[-1][0]:
+    if manifest.format > FORMAT or manifest.schema > newest():
         raise BackupFailed(
             f"{source} was made by version {manifest.version}, which is newer than this program ({VERSION}): "
             "restore it with that one."

@@ -5,8 +5,8 @@ revoked, one-time tokens that were used, shared links that are gone from session
 it has of these and the backup has not came after the backup; no clock is asked for that. A clock is asked for
 one thing: a tombstone erases nothing of its name that was made after it.
 
-Guarantees: of an erased session, the rows (overwritten), files, product chat, cart and Idempotency-Keys are
-gone from what is restored; nothing that the telling database holds is changed.
+Guarantees: of an erased session, the rows (overwritten), files, the rows of applications and Idempotency-Keys
+are gone from what is restored; nothing that the telling database holds is changed.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sqlite3
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from msgspec import Struct
 
+from gateway.config.applications import Outliving
 from gateway.principal import is_visitor, session_hash
 from gateway.stores.contract import Tombstone
 from gateway.workers import trees
-
-_SHOP: Final = (("shop_sessions", "created_at"), ("shop_purchases", "at"))
-"""Tables that outlive their session's row, and when a row of them was made."""
 
 
 class EndedAgain(Struct, frozen=True, kw_only=True):
@@ -52,8 +50,15 @@ class _Told(Struct, frozen=True, kw_only=True):
     used_tokens: list[Any]
 
 
-def end_again(staged: pathlib.Path, files: pathlib.Path, known: Iterable[pathlib.Path]) -> EndedAgain:
+def end_again(
+    staged: pathlib.Path,
+    files: pathlib.Path,
+    known: Iterable[pathlib.Path],
+    *,
+    outliving: Sequence[Outliving] = (),
+) -> EndedAgain:
     """Ends in a staged database, and in its sessions' files, what the known databases say has ended.
+    `outliving` are the tables of applications whose rows outlive a session's.
 
     Raises sqlite3.Error or OSError where the staged ones cannot be changed.
     """
@@ -68,7 +73,7 @@ def end_again(staged: pathlib.Path, files: pathlib.Path, known: Iterable[pathlib
             connection.execute("PRAGMA journal_mode = MEMORY")  # no second copy of what is erased
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA foreign_keys = ON")
-            ended = _and(ended, _Ending(connection, told, files).all())
+            ended = _and(ended, _Ending(connection, told, files, outliving).all())
     return ended
 
 
@@ -113,7 +118,14 @@ class _Ending:
     have is passed over.
     """
 
-    def __init__(self, connection: sqlite3.Connection, told: _Told, files: pathlib.Path) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        told: _Told,
+        files: pathlib.Path,
+        outliving: Sequence[Outliving],
+    ) -> None:
+        self._outliving = outliving
         self._connection = connection
         self._told = told
         self._files = files
@@ -151,7 +163,7 @@ class _Ending:
             self._connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", name)
             trees.remove(self._files / key)
             erased += 1
-        self._carts(kept)
+        self._outlive(kept)
         return erased
 
     def _of(self, owner: str, session_id: str, made_at: int) -> Tombstone | None:
@@ -162,15 +174,17 @@ class _Ending:
         found = (self._by_hash.get(session_hash(each, session_id)) for each in owners)
         return next((tombstone for tombstone in found if tombstone and tombstone.at >= made_at), None)
 
-    def _carts(self, kept: set[tuple[str, str]]) -> None:
-        """They go with a session that was erased, and stay where its time was merely over."""
-        for table, made_at in _SHOP:
-            for row_id, owner, name, made in _rows(
-                self._connection, table, f"id, owner, conversation, {made_at}"
-            ):
+    def _outlive(self, kept: set[tuple[str, str]]) -> None:
+        """These rows of applications go with a session that was erased, and stay where its time was merely
+        over.
+        """
+        for one in self._outliving:
+            table = one.table
+            columns = f"rowid, {one.owner}, {one.session}, {one.made_at}"
+            for row_id, owner, name, made in _rows(self._connection, table, columns):
                 tombstone = None if (owner, name) in kept else self._of(owner, name, made)
                 if tombstone is not None and tombstone.reason == "deleted":
-                    self._connection.execute(f"DELETE FROM {table} WHERE id = ?", (row_id,))  # noqa: S608
+                    self._connection.execute(f"DELETE FROM {table} WHERE rowid = ?", (row_id,))  # noqa: S608
 
     def _keys(self) -> int:
         """Revoked, or ended sooner because another took their place."""

@@ -14,26 +14,10 @@ import socket
 from collections.abc import Iterator
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from gateway.http.gate import OPERATOR
-
 SOCKET_NAME: Final = "operator.sock"
 TOKEN_NAME: Final = "operator.key"  # noqa: S105 - a file name
 PATH_BYTES: Final = 100
 """A socket's address holds 108 bytes (unix(7)); a longer path goes by way of its directory's descriptor."""
-
-
-class Door:
-    """ASGI: marks what comes through it, so that the gate asks for the token."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._token = token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[OPERATOR] = self._token
-        await self._app(scope, receive, send)
 
 
 def make_token(data_path: pathlib.Path) -> str:

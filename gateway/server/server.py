@@ -22,20 +22,24 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import uvicorn
 from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp
 
-from gateway.app import Gateway
 from gateway.config.file import ConfigError
 from gateway.config.tables import Config, LimitsConfig, ServerConfig
 from gateway.errors import StoreFailed
 from gateway.http.connections import Connections
-from gateway.server.operators_socket import SOCKET_NAME, Door, make_token, open_door
+from gateway.maintenance.lock import DataLock
+from gateway.server.operators_door import Door
+from gateway.server.operators_socket import SOCKET_NAME, make_token, open_door
 from gateway.server.protocol import GatewayProtocol
 from gateway.server.systemd import notify
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.services import Services
+from gateway.workers.peer_identity import PeerIdentity
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +138,27 @@ def _find_half_open(listener: socket.socket, *, seconds: float) -> None:
     ):
         if hasattr(socket, name):
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class Gateway(Protocol):
+    """What is served: the composition of a gateway (`gateway.app.Gateway`)."""
+
+    services: Services
+    manager: SessionManager
+    peers: PeerIdentity
+    lock: DataLock
+    failed: asyncio.Event
+    """Set when it cannot go on."""
+
+    @property
+    def app(self) -> ASGIApp: ...
+
+    @property
+    def config(self) -> Config: ...
+
+    def lifespan(self) -> contextlib.AbstractAsyncContextManager[None]: ...
+
+    def reload(self) -> object: ...
 
 
 def connection_capacity(server: ServerConfig, limits: LimitsConfig) -> int:

@@ -43,7 +43,7 @@ class Census:
         usages = await self._usages()
         standing = Standing(
             readers=self._readers(),
-            store_waiting=self._services.store.backlog(),
+            store_waiting=self._services.store.logs.backlog(),
             worker_limit=self._services.config.limits.max_live_workers,
             is_draining=self._manager.is_draining,
         )

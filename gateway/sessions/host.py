@@ -5,10 +5,7 @@ can fail.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import deque
-from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -44,65 +41,12 @@ class WorkerFailed(Exception):
         super().__init__(message)
 
 
-class Deadline:
-    """The end of whatever is being waited for, which others may move."""
-
-    def __init__(self) -> None:
-        self._timeout: asyncio.Timeout | None = None
-
-    @contextlib.asynccontextmanager
-    async def within(self, seconds: float) -> AsyncIterator[None]:
-        """Raises TimeoutError when the time is up."""
-        try:
-            async with asyncio.timeout(seconds) as self._timeout:
-                yield
-        finally:
-            self._timeout = None
-
-    def move(self, seconds: float) -> None:
-        """So many seconds from now, if anything is being waited for."""
-        if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
-
-
 class Used(Struct, frozen=True):
     """What a worker used in its life."""
 
     cpu_seconds: float = 0.0
     memory_mb_seconds: float = 0.0
     """Megabytes at its end times the seconds of its life."""
-
-
-class Deaths:
-    """When workers of a session died; too many lately are a crash loop."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._monotonic = services.monotonic
-        self._times: deque[float] = deque()
-
-    def note(self) -> None:
-        """One more."""
-        self._times.append(self._monotonic())
-
-    def forgive(self) -> None:
-        """An operator or the user wants another try."""
-        self._times.clear()
-
-    @property
-    def are_a_loop(self) -> bool:
-        """Whether another start is refused for now."""
-        now, config = self._monotonic(), self._services.config.sessions
-        kept_seconds = max(config.crash_window_seconds, config.crash_cooldown_seconds)
-        while self._times and now - self._times[0] > kept_seconds:
-            self._times.popleft()
-        return len(self._times) >= config.crash_limit
-
-    @property
-    def words(self) -> str:
-        """For the user."""
-        seconds = self._services.config.sessions.crash_cooldown_seconds
-        return f"The agent died {len(self._times)} times in a short while. Try again in {seconds:g} seconds."
 
 
 class WorkerHost:
@@ -126,38 +70,44 @@ class WorkerHost:
         try:
             async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
                 worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
-            tools = self._toolbox()
-            peer = AgentPeer(
-                self._owner,
-                worker,
-                config=self._services.config,
-                broker=self._services.broker,
-                tools=tools,
-                intake=self._services.intake,
-                mcp_servers=self._mcp_servers(tools),
-                on_odd=self._services.metrics.odd("agent"),
-            )
-            self.peer = peer
+            peer = self.peer = self._peer_of(worker)
             await peer.connection.__aenter__()
             how = await peer.open(worker.cwd)
-        except TimeoutError:
+        except TimeoutError:  # an OSError too
             raise
-        except OSError as error:
-            raise self.start_failed(f"The session's files cannot be made: {error.strerror}.") from error
-        except StartFailed as error:
-            raise self.start_failed(str(error), agent_help.not_started(self._owner.agent)) from error
-        except AgentGone as error:
-            await self._let_last_words_arrive()
-            is_walled = self._worker is not None and self._worker.profile != "none"
-            advice = agent_help.ended_at_once(self._owner.agent, self._stderr() if is_walled else "")
-            raise self.start_failed(str(error), advice) from error
-        except (WireError, GatewayError) as error:
-            await self._let_last_words_arrive()
-            raise self.start_failed(str(error)) from error
-        except AgentError as error:
-            raise self.start_failed(self._refusal(error)) from error
+        except (OSError, StartFailed, AgentGone, AgentError, WireError, GatewayError) as error:
+            raise await self._why_not_started(error) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
         return peer.started(how, milliseconds, walls=worker.profile)
+
+    def _peer_of(self, worker: Worker) -> AgentPeer:
+        tools = self._toolbox()
+        return AgentPeer(
+            self._owner,
+            worker,
+            config=self._services.config,
+            broker=self._services.broker,
+            tools=tools,
+            intake=self._services.intake,
+            mcp_servers=self._mcp_servers(tools),
+            on_odd=self._services.metrics.odd("agent"),
+        )
+
+    async def _why_not_started(self, error: Exception) -> WorkerFailed:
+        """For an agent that did not come up, by what went wrong."""
+        match error:
+            case OSError():
+                return self.start_failed(f"The session's files cannot be made: {error.strerror}.")
+            case StartFailed():
+                return self.start_failed(str(error), agent_help.not_started(self._owner.agent))
+            case AgentError():
+                return self.start_failed(self._refusal(error))
+        await self._let_last_words_arrive()
+        advice = ""
+        if isinstance(error, AgentGone):
+            is_walled = self._worker is not None and self._worker.profile != "none"
+            advice = agent_help.ended_at_once(self._owner.agent, self._stderr() if is_walled else "")
+        return self.start_failed(str(error), advice)
 
     def _spawn_request(self) -> SpawnRequest:
         agent, record = self._owner.agent, self._owner.record
@@ -185,16 +135,16 @@ class WorkerHost:
 
     def _toolbox(self) -> Toolbox:
         owner, services = self._owner, self._services
-        return Toolbox(services.shop_tools, sets=owner.agent.tools, record=lambda: owner.record)
+        return Toolbox(services.toolsets, sets=owner.agent.tools, record=lambda: owner.record)
 
     def _mcp_servers(self, tools: Toolbox) -> list[dict[str, object]]:
         """The gateway's own MCP server, for an agent that cannot be asked over the pipe."""
         url = self._services.own_url
         if not tools or self._owner.agent.is_built_in or not url:
             return []
-        self._pass = self._services.passes.issue(tools.key)
+        self._pass = self._services.passes.issue(tools.key, toolsets=tools.sets)
         headers = [{"name": "Authorization", "value": f"Bearer {self._pass}"}]
-        return [{"type": "http", "name": "shop", "url": url + MCP_PATH, "headers": headers}]
+        return [{"type": "http", "name": "-".join(tools.sets), "url": url + MCP_PATH, "headers": headers}]
 
     def memory_bytes(self) -> int:
         """Resident memory of the worker's processes; 0 without one."""

@@ -11,33 +11,44 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
+from msgspec import Struct
+
 from gateway.auth.quotas import Account
 from gateway.errors import IdempotencyMismatch, InvalidField
+from gateway.sessions.queue import Turn
 from gateway.sessions.session import Session
-from gateway.sessions.turns import Turn
-from gateway.stores.contract import Remembered, Store
+from gateway.stores.idempotency import IdempotencyStore, Remembered
 
 KEPT_MILLISECONDS: Final = 24 * 3600 * 1000
 KEY_CHARACTERS: Final = 255
 
 
+class Once(Struct, frozen=True):
+    """A request that is not to be done twice: its Idempotency-Key and what it asks for."""
+
+    key: str
+    body: str
+    is_unnamed: bool = False
+    """True if the request names no session: one is chosen for it."""
+
+
 class Idempotency:
     """Keys of owners, and what came of them."""
 
-    def __init__(self, store: Store, *, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, store: IdempotencyStore, *, wall_ms: Callable[[], int]) -> None:
         self._store = store
         self._wall_ms = wall_ms
 
-    async def session_for(self, owner: str, key: str, body: str, session_id: str, *, is_new: bool) -> str:
+    async def session_for(self, owner: str, once: Once, session_id: str) -> str:
         """The session of a request with a key: the one it went to before, else the one given.
 
-        `is_new`: the request named no session. Raises IdempotencyMismatch (422) where the key came with
-        another body.
+        Raises IdempotencyMismatch (422) if the key came with another body.
         """
+        key, is_new = once.key, once.is_unnamed
         if not 0 < len(key) <= KEY_CHARACTERS or not key.isprintable():
             raise InvalidField(f"Idempotency-Key is 1 to {KEY_CHARACTERS} printable characters.")
-        unnamed = _hash("", body)
-        body_hash = unnamed if is_new else _hash(session_id, body)
+        unnamed = _hash("", once.body)
+        body_hash = unnamed if is_new else _hash(session_id, once.body)
         now = self._wall_ms()
         mine = Remembered(body_hash=body_hash, session_id=session_id)
         known = await self._store.remember(owner, key, mine, at=now, since=now - KEPT_MILLISECONDS)
@@ -50,10 +61,8 @@ class Idempotency:
         since = self._wall_ms() - KEPT_MILLISECONDS
         return await self._store.recall(owner, key, since=since) is not None
 
-    async def chat(self, session: Session, text: str, *, account: Account, key: str | None) -> Turn | None:
+    async def chat(self, session: Session, text: str, *, account: Account, key: str) -> Turn | None:
         """Runs the turn unless this key ran it before (None)."""
-        if key is None:
-            return await session.chat(text, account=account)
         owner = account.owner
         message_id = "k" + _hash(owner, key)[:24]
         if session.has_message(message_id):

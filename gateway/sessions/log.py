@@ -27,7 +27,7 @@ from msgspec import Raw, Struct
 from gateway.errors import GatewayError, SessionEnded
 from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, at_most
 from gateway.events.fold import Elsewhere
-from gateway.stores.contract import Sink, Store
+from gateway.stores.logs import LogStore, Sink
 from gateway.telemetry.metrics import Tally
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class EventLog(Sink):
         self,
         key: str,
         *,
-        store: Store,
+        store: LogStore,
         wall_ms: Callable[[], int],
         on_visible: Callable[[Event], None],
         on_refused: Callable[[set[int], GatewayError], None],
@@ -151,7 +151,8 @@ class EventLog(Sink):
     async def load(self, *, is_reading_only: bool = False) -> None:
         """Takes up where the store stands, folding every kept event through `on_visible`.
 
-        A log that is only read reserves nothing and must not be appended to. Raises StoreFull or StoreFailed.
+        A log that is only read reserves nothing, must not be appended to, and is closed: nothing will come.
+        Raises StoreFull or StoreFailed.
         """
         stand = await self._store.stand(self.key)
         await self._replay()
@@ -159,6 +160,7 @@ class EventLog(Sink):
         self._floor = self._settled = last
         self._gaps = stand.gaps
         self._head = self._reserved = max(stand.reserved_seq, last, self._head)
+        self._is_closed = is_reading_only
         if not is_reading_only:
             gap = (last, self._head + 1) if self._head > last else None
             self._gaps = stand.gaps if gap is None else (*stand.gaps, gap)
@@ -283,6 +285,13 @@ class EventLog(Sink):
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._commits.append((seq, future))
         await future
+
+    async def say(self, *data: EventData) -> None:
+        """Appends what a verb says and waits until it is committed; if the store refuses, none of it is kept.
+
+        Raises what `commit` raises.
+        """
+        await self.commit(self.append(*data, durable=True, rejectable=True))
 
     async def written(self) -> None:
         """Waits until everything that was appended so far is on disk, or the log is closed."""

@@ -8,24 +8,34 @@ it; everybody else who asks for the same name meanwhile waits for that one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
 from gateway.agents.spool import FileOverflow
 from gateway.answers import Counts
-from gateway.apps.shop.catalog import decimals
-from gateway.apps.shop.store import Cart, ShopKey
-from gateway.errors import Draining, GatewayError, SessionExists, SessionLimit, SessionNotFound, StoreFailed
+from gateway.buckets import TokenBuckets
+from gateway.errors import (
+    Draining,
+    GatewayError,
+    RateLimited,
+    SessionEnded,
+    SessionExists,
+    SessionLimit,
+    SessionNotFound,
+    StoreFailed,
+)
 from gateway.events import facts as ev
-from gateway.events.fold import ChatState, Outside
 from gateway.events.lifecycle import CloseReason
-from gateway.principal import Principal, reach, session_hash, tenant_of
+from gateway.principal import ConversationKey, Principal, reach, session_hash, tenant_of
+from gateway.sessions.idempotency import Idempotency, Once
 from gateway.sessions.log import EventLog
+from gateway.sessions.reader import Shelf, Source
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.sessions.tenures import Tenures
@@ -38,27 +48,16 @@ log = logging.getLogger(__name__)
 Name = tuple[str, str]
 """(owner, session id)."""
 
+T = TypeVar("T")
+
 RETRY_SECONDS: Final = 5
+ENDED_RETRIES: Final = 3
+"""How often a verb that met a session in its last moment is tried on the next life of it."""
 ADOPTED: Final = 1_000
 """Sessions that somebody who signs in brings along, at most."""
 DRAIN_POLL_SECONDS: Final = 0.05
 RECOVERED_AT_ONCE: Final = 200
 """Sessions whose cut turns are ended together, so that they share their commits."""
-
-
-class Shelf:
-    """A stored session that is only read: its record, fold and log, with no place in the map and no
-    worker.
-    """
-
-    def __init__(self, record: SessionRecord, fold: ChatState, events: EventLog) -> None:
-        self.record = record
-        self.fold = fold
-        self.log = events
-
-    def state_json(self, outside: Outside) -> bytes | Iterator[bytes]:
-        """State as JSON; of a long conversation part by part."""
-        return self.fold.state_parts(outside) if self.fold.is_long else self.fold.state_json(outside)
 
 
 class SessionManager:
@@ -72,6 +71,11 @@ class SessionManager:
         self._newest: dict[str, str] = {}
         self._arrivals: dict[Name, set[asyncio.Future[None]]] = {}
         self._tasks = asyncio.TaskGroup()
+        limits = services.config.limits
+        self._rates = TokenBuckets(
+            rate=limits.session_requests_per_second, burst=limits.session_burst, monotonic=services.monotonic
+        )
+        self.idempotency = Idempotency(services.store.idempotency, wall_ms=services.wall_ms)
         self.tenures = Tenures()
         self.is_draining = False
 
@@ -142,6 +146,52 @@ class SessionManager:
         with self._lock:
             self._sessions.pop(name, None)
 
+    # -- the way in -------------------------------------------------------------------------------------
+
+    async def do(
+        self,
+        owner: str,
+        session_id: str,
+        verb: Callable[[Session], Awaitable[T]],
+        *,
+        agent: str | None = None,
+        is_making: bool = True,
+        once: Once | None = None,
+    ) -> tuple[Session, T]:
+        """Does `verb` on the session of this name, and returns the session and what the verb returned. Every
+        face comes in here.
+
+        A session that was reaped is revived; one that does not exist is made, unless `is_making` is False;
+        one that ends meanwhile is met again in its next life. A request with a key (`once`) goes to the
+        session it went to before. Raises RateLimited, IdempotencyMismatch, SessionNotFound, SessionEnded,
+        and what `get_or_create` and the verb raise.
+        """
+        self.count_request(owner, session_id)
+        if once is not None:
+            session_id = await self.idempotency.session_for(owner, once, session_id)
+        for _ in range(ENDED_RETRIES):
+            if is_making:
+                session: Session | None = await self.get_or_create(owner, session_id, agent=agent)
+            else:
+                session = await self.find(owner, session_id)
+            if session is None:
+                raise SessionNotFound(session_id=session_id)
+            with contextlib.suppress(SessionEnded):
+                return session, await verb(session)
+        raise SessionEnded(session_id=session_id)
+
+    def count_request(self, owner: str, session_id: str) -> None:
+        """Counts a request against the rate of its session. Raises RateLimited, which is counted too."""
+        try:
+            self._rates.take(f"{owner}\0{session_id}")
+        except RateLimited:
+            self._services.metrics.rejections.labels("session_requests_per_second").inc()
+            raise
+
+    async def source(self, owner: str, session_id: str) -> Source | None:
+        """Where the session of this name is read from; None if there is none. Reading starts nothing."""
+        return self.get(owner, session_id) or await self._shelf(owner, session_id)
+
     # -- finding and making -----------------------------------------------------------------------------
 
     def refuse_while_draining(self) -> None:
@@ -161,21 +211,38 @@ class SessionManager:
 
     async def find(self, owner: str, session_id: str) -> Session | None:
         """The session of this name, revived from the store where it was reaped; None where there is none."""
-        known = self.get(owner, session_id) or await self._services.store.find_session(owner, session_id)
+        known = self.get(owner, session_id) or await self._services.store.sessions.find(owner, session_id)
         if known is None:
             return None
         return await self._obtain((owner, session_id), agent=None, is_making=False)
 
-    async def create(self, owner: str, session_id: str | None, *, agent: str | None = None) -> Session:
-        """A new session. Raises SessionExists besides what `get_or_create` raises."""
-        self.refuse_while_draining()
-        session_id = session_id or new_session_id()
-        await self.refuse_existing(owner, session_id)
-        return await self.get_or_create(owner, session_id, agent=agent)
+    async def create(
+        self, owner: str, session_id: str | None, *, agent: str | None = None, once: Once | None = None
+    ) -> Session:
+        """A new session; with a key, the one that the same request made before.
 
-    async def refuse_existing(self, owner: str, session_id: str) -> None:
+        Raises SessionExists and IdempotencyMismatch besides what `get_or_create` raises.
+        """
+        self.refuse_while_draining()
+        name = session_id or new_session_id()
+        if once is None:
+            await self._refuse_existing(owner, name)
+        else:
+            self._services.agent_for(owner, agent)  # a request that cannot be done must not use up its key
+            if not await self.idempotency.has_seen(owner, once.key):
+                await self._refuse_existing(owner, name)
+            name = await self.idempotency.session_for(owner, once, name)
+        return await self.get_or_create(owner, name, agent=agent)
+
+    async def exists(self, owner: str, session_id: str) -> bool:
+        """True if the owner has a session of this name, in memory or in the store."""
+        if self.get(owner, session_id) is not None:
+            return True
+        return await self._services.store.sessions.find(owner, session_id) is not None
+
+    async def _refuse_existing(self, owner: str, session_id: str) -> None:
         """Raises SessionExists where the owner has a session of this id."""
-        if self.get(owner, session_id) or await self._services.store.find_session(owner, session_id):
+        if await self.exists(owner, session_id):
             raise SessionExists(session_id=session_id)
 
     async def _obtain(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
@@ -211,7 +278,7 @@ class SessionManager:
 
     async def _load_or_make(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
         owner, session_id = name
-        record = await self._services.store.find_session(owner, session_id)
+        record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
             if not is_making:
                 return None
@@ -232,33 +299,24 @@ class SessionManager:
         """
         await self._services.workspaces.give(record.key, uid)
         record = msgspec.structs.replace(record, uid=uid)
-        await self._services.store.update_session(record)
+        await self._services.store.sessions.update(record)
         return record
 
     async def _created(self, owner: str, session_id: str, agent: str) -> SessionRecord:
-        """A new record in the store. Raises QuotaExceeded, StoreFull, StoreFailed."""
-        record = self._new_record(owner, session_id, agent)
-        self._services.quotas.add_session(owner)
-        try:
-            await self._services.store.create_session(record)
-        except BaseException:
-            self._services.quotas.drop_session(owner, 0)
-            self._services.workspaces.give_back_uid(record.uid)
-            raise
-        return record
+        """A new record in the store; if it is refused, all that was taken for it is given back.
 
-    def _new_record(self, owner: str, session_id: str, agent: str) -> SessionRecord:
-        now = self._services.wall_ms()
-        record = SessionRecord(
-            key=secrets.token_hex(12),
-            owner=owner,
-            session_id=session_id,
-            agent=agent,
-            created_at=now,
-            last_active_at=now,
-            uid=self._services.workspaces.take_uid(),
-        )
-        return self._services.dated(record, used_at=now)
+        Raises QuotaExceeded, StoreFull, StoreFailed.
+        """
+        services, now = self._services, self._services.wall_ms()
+        with contextlib.ExitStack() as taken:
+            services.quotas.add_session(owner)
+            taken.callback(services.quotas.drop_session, owner, 0)
+            uid = services.workspaces.take_uid()
+            taken.callback(services.workspaces.give_back_uid, uid)
+            record = services.dated(_new_record(owner, session_id, agent, at=now, uid=uid), used_at=now)
+            await services.store.sessions.create(record)
+            taken.pop_all()
+        return record
 
     def newest_known(self, owner: str) -> str | None:
         """The id that entered the map last for this owner, as far as this process remembers."""
@@ -268,7 +326,7 @@ class SessionManager:
         """Ends the turns that the last gateway's death cut, so that nobody is shown one that runs; how
         many.
         """
-        records = await self._services.store.sessions_with_open_turn()
+        records = await self._services.store.sessions.with_open_turn()
         for start in range(0, len(records), RECOVERED_AT_ONCE):
             some = records[start : start + RECOVERED_AT_ONCE]
             found = await asyncio.gather(
@@ -284,18 +342,18 @@ class SessionManager:
         known = self._newest.get(owner)
         if known is not None and self.get(owner, known) is not None:
             return known
-        record = await self._services.store.newest_session(owner)
+        record = await self._services.store.sessions.newest(owner)
         return None if record is None else record.session_id
 
-    async def shelf(self, owner: str, session_id: str) -> Shelf | None:
+    async def _shelf(self, owner: str, session_id: str) -> Shelf | None:
         """A stored session for reading only: nothing is started, nothing enters the map."""
-        record = await self._services.store.find_session(owner, session_id)
+        record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
             return None
-        fold = ChatState(session_id, overflow=FileOverflow(self._services.config.data_path))
+        fold = self._services.fold(session_id, overflow=FileOverflow(self._services.config.data_path))
         events = EventLog(
             record.key,
-            store=self._services.store,
+            store=self._services.store.logs,
             wall_ms=self._services.wall_ms,
             on_visible=fold.apply,
             on_refused=lambda _seqs, _error: None,
@@ -304,11 +362,11 @@ class SessionManager:
         )
         await events.load(is_reading_only=True)
         fold.session_id = session_id
-        return Shelf(record, fold, events)
+        return Shelf(record, fold, events, self._services.outside(record.agent))
 
     async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
         """What is left of a deleted session of this name."""
-        return await self._services.store.find_tombstone(owner, session_hash(owner, session_id))
+        return await self._services.store.tombstones.find(owner, session_hash(owner, session_id))
 
     async def adopt(self, giver: str, taker: str, *, keeps_shares: bool) -> int:
         """Gives every session of one owner to another; how many. A session whose id the taker has already
@@ -319,10 +377,10 @@ class SessionManager:
         store = self._services.store
         try:
             with self.tenures.ending(giver):
-                records = await store.list_sessions(giver, limit=ADOPTED)
+                records = await store.sessions.of_owner(giver, limit=ADOPTED)
                 for record in records:
                     await self._give(record, taker, keeps_shares=keeps_shares)
-                await self._services.shop.store.adopt(giver, taker, tenant=tenant_of(taker))
+                await self._services.observers.adopted(giver, taker, tenant=tenant_of(taker))
         finally:
             self._wake_readers({giver, taker})
         return len(records)
@@ -338,7 +396,7 @@ class SessionManager:
 
     async def _give(self, record: SessionRecord, taker: str, *, keeps_shares: bool) -> None:
         """A turn that runs goes on."""
-        adopt, session_id = self._services.store.adopt, record.session_id
+        adopt, session_id = self._services.store.sessions.adopt, record.session_id
         if not await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares):
             session_id = new_session_id()
             await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares)
@@ -355,16 +413,15 @@ class SessionManager:
         self._newest[taker] = session_id
         self._newest.pop(record.owner, None)
         self._ring(new)
-        await self._services.shop.store.move(
-            ShopKey(tenant_of(record.owner), *old),
-            ShopKey(tenant_of(taker), *new),
+        await self._services.observers.moved(
+            ConversationKey(tenant_of(record.owner), *old), ConversationKey(tenant_of(taker), *new)
         )
 
-    def cart_changed(self, key: ShopKey, cart: Cart) -> None:
-        """Says so in the log of the session whose cart it is, where that is in memory."""
+    def note_aside(self, key: ConversationKey, fact: ev.ApplicationFact) -> None:
+        """Appends a fact to the log of a session, if the session is in memory."""
         session = self.get(key.owner, key.conversation)
         if session is not None and not session.is_ending:
-            session.note_cart(ev.CartChanged(len(cart.lines), cart.quantity, decimals(cart.total)))
+            session.note_aside(fact)
 
     # -- ending -----------------------------------------------------------------------------------------
 
@@ -392,10 +449,10 @@ class SessionManager:
         """
         store, record = self._services.store, session.record
         if reason is CloseReason.DELETED:
-            await store.update_session(session.fresh_record())
+            await store.sessions.update(session.fresh_record())
         session.ask_to_close(reason)
         await asyncio.wait([session.left])
-        kept = await store.find_session(record.owner, record.session_id)
+        kept = await store.sessions.find(record.owner, record.session_id)
         if session.close_reason is CloseReason.DELETED and kept is not None and kept.key == record.key:
             raise StoreFailed("The session has ended but is not erased yet; delete it again.")
         return session.receipt or Receipt()
@@ -410,11 +467,9 @@ class SessionManager:
             reason=reason,
         )
         await self._services.workspaces.remove(record.key)
-        await self._services.store.delete_session(record.key, tombstone)
-        if reason == "deleted":
-            await self._services.shop.store.erase(
-                ShopKey(tenant_of(record.owner), record.owner, record.session_id)
-            )
+        await self._services.store.sessions.delete(record.key, tombstone)
+        key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
+        await self._services.observers.erased(key, reason=reason)
         self._services.workspaces.give_back_uid(record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
@@ -461,13 +516,13 @@ class SessionManager:
 
     async def stored(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         """The owner's sessions, those in the map as they are now, last active first."""
-        records = await self._services.store.list_sessions(owner, limit=limit)
+        records = await self._services.store.sessions.of_owner(owner, limit=limit)
         fresh = [self._fresh(record) for record in records]
         return sorted(fresh, key=lambda record: -record.last_active_at)
 
     async def all_stored(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
         """Everybody's sessions, of a tenant or of all, as they are now, last active first."""
-        records = await self._services.store.list_all_sessions(tenant=tenant, limit=limit)
+        records = await self._services.store.sessions.of_all(tenant=tenant, limit=limit)
         fresh = [self._fresh(record) for record in records]
         return sorted(fresh, key=lambda record: -record.last_active_at)
 
@@ -480,6 +535,18 @@ async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
     """The session that somebody else opens; None where that came to nothing."""
     await asyncio.wait([opening])
     return None if opening.cancelled() else opening.result()
+
+
+def _new_record(owner: str, session_id: str, agent: str, *, at: int, uid: int | None) -> SessionRecord:
+    return SessionRecord(
+        key=secrets.token_hex(12),
+        owner=owner,
+        session_id=session_id,
+        agent=agent,
+        created_at=at,
+        last_active_at=at,
+        uid=uid,
+    )
 
 
 def new_session_id() -> str:

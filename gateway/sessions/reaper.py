@@ -100,19 +100,17 @@ class Reaper:
         if session is not None:
             self._let_go(session, now)
             return
-        stand = await self._services.store.stand(record.key)
+        stand = await self._services.store.logs.stand(record.key)
         await self._manager.erase(record, max(stand.last_seq, stand.reserved_seq), reason="purged")
 
     async def _purge(self) -> None:
         now, store = self._now(), self._services.store
-        if purged := await self._services.shop.store.purge(now):
-            log.info("forgot %d conversations of the shop", purged)
-        for record in await store.expired_sessions(now, limit=PURGE_BATCH):
+        await self._services.observers.swept(now)
+        for record in await store.sessions.expired(now, limit=PURGE_BATCH):
             try:
                 await self._purge_one(record, now)
             except Exception:  # of this session: the others are purged all the same
                 log.exception("session %s was not purged", record.key)
-        await store.drop_old(
-            tombstones_before=now - round(self._config.tombstone_days * DAY_MILLISECONDS),
-            keys_before=now - DAY_MILLISECONDS,
-        )
+        await store.tombstones.drop(before=now - round(self._config.tombstone_days * DAY_MILLISECONDS))
+        await store.idempotency.drop(before=now - DAY_MILLISECONDS)
+        await store.credentials.forget_used(now=now)

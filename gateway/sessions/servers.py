@@ -15,8 +15,7 @@ from msgspec import Struct
 from gateway.answers import CommandAnswer
 from gateway.egress.caller import CallFailed
 from gateway.egress.mcp_client import McpClient
-from gateway.sessions.core import McpServer
-from gateway.sessions.session import Session
+from gateway.sessions.session import McpServer, Session
 
 MAX_SERVERS: Final = 16
 

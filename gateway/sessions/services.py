@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent, AgentCatalogue
 from gateway.agents.spool import Intake
-from gateway.apps.shop.cart import Shop
-from gateway.apps.shop.tools import ShopTools
+from gateway.agents.toolsets import Toolset
 from gateway.auth.passes import Passes
 from gateway.auth.quotas import Quotas
 from gateway.config.tables import DAY_MILLISECONDS, Config
 from gateway.egress.mcp_client import McpClient
 from gateway.errors import UnknownAgent
-from gateway.events.facts import Event
-from gateway.events.fold import Outside
+from gateway.events.fold import ChatState, FoldPart, Outside, Overflow
 from gateway.principal import tenant_of
+from gateway.sessions.observers import Observers
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import SessionRecord, Store
@@ -47,12 +45,10 @@ class Services(Struct, kw_only=True):
     slots: WorkerSlots
     starts: StartQueue
     quotas: Quotas
-    shop: Shop
     metrics: Metrics
     usage: UsageSampler
     audit: Audit
     tracer: Tracer
-    shop_tools: ShopTools
     passes: Passes
     intake: Intake
     trimmer: Trimmer
@@ -60,12 +56,20 @@ class Services(Struct, kw_only=True):
     """Asks the MCP servers that people add to their sessions."""
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
-    watch: Callable[[Any, Event | None], None] = lambda _session, _event: None
-    """Hears of every event that a session's readers may see, and (None) that it came into memory."""
+    observers: Observers = field(default_factory=Observers)
+    """The applications that hear of what happens to sessions."""
+    toolsets: dict[str, Toolset] = field(default_factory=dict)
+    """What applications offer to agents, by name."""
+    folds: tuple[Callable[[], FoldPart], ...] = ()
+    """What applications fold of each log."""
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]
     """Milliseconds since 1970 UTC: what people read."""
+
+    def fold(self, session_id: str, *, overflow: Overflow | None = None) -> ChatState:
+        """The empty fold of a log, with the parts of the applications that run."""
+        return ChatState(session_id, overflow=overflow, parts=tuple(part() for part in self.folds))
 
     def dated(self, record: SessionRecord, *, used_at: int) -> SessionRecord:
         """The record of a session that was used at this time: when it expires follows from it."""

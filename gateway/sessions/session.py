@@ -1,8 +1,9 @@
 """Session: one conversation. A log, its fold, and one worker while a turn needs it.
 
-`run()` is the session's whole life: it takes a worker in, serves, and lets it go. Everybody else only asks: a
-verb queues a turn, the reaper and the operator ask for parking or closing, and only `run()`'s `finally`
-closes.
+Its parts: `Record` (whose it is, when it was used), `Seat` (the place for its worker, what is wished of it)
+and `Turns` (the one that runs, those that wait). `run()` is the session's whole life: it takes a worker in,
+serves, and lets it go. Everybody else only asks: a verb queues a turn, the reaper and the operator ask for
+parking or closing, and only `run()`'s `finally` closes.
 
 Guarantees: what a verb acknowledged is committed first; a turn that began ends with an event, whatever ends
 it; a worker's end is not the session's; permission requests are answered by a person or cancelled, never
@@ -12,71 +13,195 @@ approved here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import msgspec
 
-from gateway.agents.connection import AgentGone, WireError
+from gateway.agents.catalogue import Agent
+from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
-from gateway.agents.prompt import prompt_blocks
-from gateway.errors import GatewayError
+from gateway.agents.prompt import retold, unheard
+from gateway.agents.spool import FileOverflow
+from gateway.auth.quotas import Account
+from gateway.errors import ConversationFull, GatewayError, PermissionNotPending, QueueFull, SessionBusy
 from gateway.events import facts as ev
-from gateway.events.fold import ChatState
-from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
-from gateway.sessions.host import WorkerFailed, WorkerHost, output_failed
-from gateway.sessions.turns import Turn
-from gateway.sessions.turns_of import held_words
-from gateway.sessions.verbs import SessionVerbs, retold
+from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
+from gateway.sessions.host import WorkerHost
+from gateway.sessions.log import EventLog
+from gateway.sessions.queue import Turn
+from gateway.sessions.reader import Encoded
+from gateway.sessions.record import Record
+from gateway.sessions.seat import Seat
+from gateway.sessions.services import Services
+from gateway.sessions.turns import Turns
+from gateway.stores.contract import SessionRecord
 from gateway.telemetry import logs, tracing
+from gateway.workers.usage import Running
 from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
 
-FAILED_WORDS = (
+TITLE_CHARACTERS: Final = 60
+KILLED_WORDS: Final = "An operator ended this conversation's agent. Send a message to start it again."
+FAILED_WORDS: Final = (
     "Something failed inside the gateway, and this conversation was put away before the answer was complete. "
     "Send your message again; if that fails too, the gateway's log says why."
 )
 
 
-_NOT_ITS_FAULT = (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST)
-"""Ends of a worker that say nothing of the next one."""
-_DID_TOO_MUCH = (WorkerEnd.LIMIT_EXCEEDED, WorkerEnd.WIRE_ERROR)
+_DID_TOO_MUCH: Final = (WorkerEnd.LIMIT_EXCEEDED, WorkerEnd.WIRE_ERROR)
 
 
-class Session(SessionVerbs):
-    """One conversation; see the module."""
+class McpServer(msgspec.Struct, frozen=True):
+    """An MCP server that somebody added to a session."""
+
+    name: str
+    url: str
+
+
+class Session:
+    """One conversation; see the module. All methods belong to the loop's thread."""
+
+    def __init__(self, record: SessionRecord, services: Services) -> None:
+        limits = services.config.limits
+        self._services = services
+        self.fold = services.fold(record.session_id, overflow=FileOverflow(services.config.data_path))
+        self.log = EventLog(
+            record.key,
+            store=services.store.logs,
+            wall_ms=services.wall_ms,
+            on_visible=self._on_visible,
+            on_refused=self._on_refused,
+            on_spoiled=self._on_spoiled,
+            max_events=limits.events_per_session,
+            max_bytes=limits.event_bytes_per_session,
+            tally=services.metrics.events,
+        )
+        self._record = Record(record, self.fold, services)
+        self._seat = Seat(self._record, self.log, services)
+        self._turns = Turns(self._record, self._seat, self.log, self.fold, services)
+        self.receipt: Receipt | None = None
+        """That of its last worker."""
+        self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when it has left the map, and, where it was deleted, when it is erased."""
+        self.mcp_servers: dict[str, McpServer] = {}
+        """MCP servers that its people added, by name; forgotten when it leaves the memory."""
+        self._failure: str | None = None
+        """What its user reads if its own task failed."""
+        self._is_loaded = False
+        self._encoded = Encoded(self.fold)
+
+    # -- what it is -----------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> SessionRecord:
+        return self._record.kept
+
+    @property
+    def session_id(self) -> str:
+        return self.record.session_id
+
+    @property
+    def agent(self) -> Agent:
+        return self._record.agent
+
+    @property
+    def state(self) -> SessionState:
+        return self._seat.state
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        return self._seat.close_reason
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it must not be parked or reaped: a turn runs or waits to run, or a life ends."""
+        return self.state in BUSY or self._turns.is_busy
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has a worker."""
+        return self._seat.is_live
+
+    @property
+    def is_ending(self) -> bool:
+        return self._seat.is_closing
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since a verb or a worker's report; streams and reads do not count."""
+        return self._record.idle_seconds
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is, of those who are told apart in figures."""
+        return self._record.tenant
+
+    @property
+    def waiting_count(self) -> int:
+        """How many messages wait for a turn."""
+        return len(self._turns.queue)
+
+    @property
+    def running(self) -> Running | None:
+        """Its worker, for those who measure; None without one."""
+        return self._seat.host.running if self._seat.host is not None else None
+
+    def state_json(self) -> bytes | Iterator[bytes]:
+        """State as JSON, encoded once however many ask; of a long conversation part by part."""
+        return self._encoded.json(self._services.outside(self.record.agent))
+
+    def has_message(self, message_id: str) -> bool:
+        """Whether a user's message of this id is in the conversation, or on its way into it."""
+        return self._turns.has_message(message_id)
+
+    def move(self, owner: str, session_id: str) -> None:
+        """It belongs to somebody else from now on, under this id."""
+        self._record.move(owner, session_id)
+        self._encoded.forget()
+
+    def fresh_record(self) -> SessionRecord:
+        """The record as it is now, which the store hears of at the end of a turn."""
+        return self._record.fresh()
+
+    # -- asking ---------------------------------------------------------------------------------------------
+
+    def may_reap(self, *, after_seconds: float) -> bool:
+        """Whether it has been without use for so long, and nothing runs or waits to run."""
+        is_at_rest = not self.is_busy and not self.is_ending and self.log.is_settled
+        return is_at_rest and self.idle_seconds >= after_seconds
+
+    def may_park(self) -> bool:
+        """Whether its worker can be stopped without loss."""
+        return self._turns.current is None and self._seat.may_park
+
+    def ask_to_park(self) -> None:
+        """Asks it to let its worker go; it does so unless a turn came first."""
+        self._seat.ask_to_park()
+
+    def ask_to_close(self, reason: CloseReason) -> None:
+        """Asks it to end; the first reason counts."""
+        self._seat.ask_to_close(reason)
 
     # -- coming into memory ---------------------------------------------------------------------------------
 
     async def load(self, *, above: int = 0) -> None:
-        """Takes up where the store stands. Raises StoreFull or StoreFailed."""
+        """Restores it from the store. Raises StoreFull or StoreFailed."""
         self.log.begin_above(above)
         await self.log.load()
-        self.fold.session_id = self.record.session_id  # of an adopted session it may be another
+        self.fold.session_id = self.session_id  # of an adopted session it may be another
         self._end_lost_permissions()
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._is_loaded = True
-        self._services.watch(self, None)
-        self._said = _unheard(self.fold)
-        self._restore_queue()
+        self._services.observers.appended(self, None)
+        self._turns.unheard = unheard(self.fold)
+        self._turns.restore()
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
-
-    def _restore_queue(self) -> None:
-        """Messages that waited when the last life ended are held: the user sends or drops them."""
-        for waiting in self.fold.waiting:
-            self._queue.put(
-                Turn(
-                    waiting.text,
-                    account=self.account,
-                    message_id=waiting.message_id,
-                    turn_id=waiting.turn_id,
-                )
-            )
-        if self._queue.hold() and not self.fold.is_held:
-            words = held_words(len(self._queue))
-            self.log.append(self._queue.event(), self._notice("info", "queue_held", words), durable=True)
 
     def _end_lost_permissions(self) -> None:
         """The agent that asked is gone with the gateway: nobody waits for these answers any more."""
@@ -101,61 +226,51 @@ class Session(SessionVerbs):
         """The session's whole life, from the map's point of view. Never raises: what fails ends this session,
         and its user reads that it did.
         """
-        self._ids = logs.begin(tenant=self.tenant, session=self.record.key)
+        self._turns.ids = logs.begin(tenant=self.tenant, session=self.record.key)
         tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
             while not self.is_ending:
-                if self._has_turn():
+                if self._turns.is_due:
                     await self._begin()
                 else:
-                    await self._until_woken()
+                    await self._seat.until_woken()
         except Exception:
             log.exception("session %s: its life ended by a bug", self.record.key)
-            self.close_reason = self.close_reason or CloseReason.FAILED
+            self._seat.ask_to_close(CloseReason.FAILED)
             self._failure = FAILED_WORDS
         finally:
             await self._close()
-
-    async def _until_woken(self) -> None:
-        await self._wake.wait()
-        self._wake.clear()
-
-    def _has_turn(self) -> bool:
-        """Whether a turn is committed and waits for the agent."""
-        return self._turn is not None and self._turn.turn_id == self.fold.turn_id
 
     async def _begin(self) -> None:
         """Brings a worker for the turn, unless the turn is over already or another death is to be
         expected.
         """
-        if self._end_cut_turn():
-            self._give_slot()
-        elif self._deaths.are_a_loop:
-            self._refuse_to_start()
+        if self._turns.end_if_cut():
+            return
+        if self._seat.deaths.are_a_loop:
+            words = self._seat.deaths.words
+            self._turns.crash_loop(words)
+            self.log.append(ev.SessionStateChanged(SessionState.PARKED, reason="crash_loop", detail=words))
         else:
             await self._live()
 
     async def _live(self) -> None:
         """One worker's life, from spawn to receipt."""
-        end, message = WorkerEnd.PARKED, None
-        self._is_parking = self._is_killed = False
-        self._transition(SessionState.STARTING)
-        host = self._host = WorkerHost(self, self._services)
-        try:
-            await self._with_worker(host)
-            end = WorkerEnd.CLOSED if self.is_ending else WorkerEnd.PARKED
-        except WorkerFailed as failure:
-            end, message = failure.reason, failure.message
-            if end not in _NOT_ITS_FAULT:
-                self._deaths.note()
-        if self._turn is None:
+        seat, turns, services = self._seat, self._turns, self._services
+        end, message = await seat.occupy(self, self._serve)
+        if turns.current is None:
             self._say_why_ended(end, message)
-        self._cut_turn(end, message)
+        turns.cut(end, message)
         receipt = await self._stop_worker()
-        if self._turn is None:
-            self._give_slot()
-        self.log.append(_worker_ended(end, message, receipt))
-        self._services.metrics.worker_ended(
+        if turns.current is None:  # else a turn came meanwhile, and takes the place over
+            seat.leave()
+        self.log.append(
+            ev.WorkerEnded(
+                *(str(end), message, receipt.processes, receipt.survivors),
+                *(receipt.bytes_freed, receipt.milliseconds),
+            )
+        )
+        services.metrics.worker_ended(
             str(end),
             processes=receipt.processes,
             survivors=receipt.survivors,
@@ -163,11 +278,11 @@ class Session(SessionVerbs):
             seconds=receipt.milliseconds / 1000,
         )
         if not self.is_ending:
-            self._transition(SessionState.PARKED, reason=str(end))
-            self._next_turn()
-        if self._turn is None:
+            seat.transition(SessionState.PARKED, reason=str(end))
+            turns.next()
+        if turns.current is None:
             await self._compact()
-        self._services.trimmer.soon()
+        services.trimmer.soon()
 
     def _say_why_ended(self, end: WorkerEnd, message: str | None) -> None:
         """Says in the conversation why an agent was ended that did too much while it had no turn."""
@@ -175,140 +290,53 @@ class Session(SessionVerbs):
             said = ev.MessageAdded(f"e{self.log.last_seq + 1}", "system", message)
             self.log.append(said, durable=True)
 
-    async def _with_worker(self, host: WorkerHost) -> None:
-        """Brings the worker up and serves until it is asked to stop. Raises WorkerFailed."""
-        try:
-            async with self._deadline.within(self._config.start_timeout_seconds):
-                started = await host.open()
-        except TimeoutError:
-            if self.is_ending:
-                return
-            if self._is_killed:
-                raise WorkerFailed(*self._kill_end) from None
-            seconds = self._config.start_timeout_seconds
-            raise host.start_failed(f"The agent did not start within {seconds:g} seconds.") from None
-        peer = host.peer
-        if peer is None:
-            return
-        if peer.agent_session_id != self.record.agent_session_id:
-            self.record = msgspec.structs.replace(self.record, agent_session_id=peer.agent_session_id)
-            await self._keep()
-        self.log.append(started)
-        self._services.metrics.worker_started(
-            agent=self.record.agent,
-            is_new=started.how == "new",
-            seconds=started.milliseconds / 1000,
-            tenant=self.tenant,
-        )
-        self._record(
-            f"start_agent {self.record.agent}",
-            started.milliseconds / 1000,
-            self._traced("start_agent") | {"agent_gateway.start.how": started.how},
-        )
-        self._transition(SessionState.IDLE)
-        await self._serve(host, peer)
-
-    async def _serve(self, host: WorkerHost, peer: AgentPeer) -> None:
+    async def _serve(self, host: WorkerHost, peer: AgentPeer, started: ev.AgentStarted) -> None:
         """Runs turns until it is asked to park or close, or the agent is gone (WorkerFailed)."""
-        while not self.is_ending:
-            if self._is_killed:
-                raise WorkerFailed(*self._kill_end)
-            if self._has_turn():
-                await self._run_turn(host, peer)
+        seat, turns = self._seat, self._turns
+        await self._note_start(peer, started)
+        seat.transition(SessionState.IDLE)
+        while not seat.is_closing:
+            seat.check_kill()
+            if turns.is_due:
+                await turns.run(host, peer)
                 continue
-            if self._is_parking and self._turn is None:
+            if seat.is_parking and turns.current is None:
                 return
-            waking = asyncio.ensure_future(self._until_woken())
+            waking = asyncio.ensure_future(seat.until_woken())
             await asyncio.wait([waking, peer.connection.closed], return_when=asyncio.FIRST_COMPLETED)
             waking.cancel()
             if peer.connection.end is not None:
                 raise await host.why_gone()
 
-    async def _run_turn(self, host: WorkerHost, peer: AgentPeer) -> None:
-        """One turn, up to the agent's completion. Raises WorkerFailed where the worker did not live to see
-        it.
-        """
-        turn = self._turn
-        if turn is None or self._end_cut_turn():
-            return
-        self._transition(SessionState.RUNNING)
-        self._ids["turn"] = turn.turn_id
-        blocks = prompt_blocks(
-            turn.prompt,
-            self._said,
-            peer.transcript_before(turn),
-            is_built_in=self.agent.is_built_in,
-            context=turn.context,
+    async def _note_start(self, peer: AgentPeer, started: ev.AgentStarted) -> None:
+        if peer.agent_session_id != self.record.agent_session_id:
+            await self._record.keep(agent_session_id=peer.agent_session_id)
+        self.log.append(started)
+        agent, seconds = self.record.agent, started.milliseconds / 1000
+        self._services.metrics.worker_started(
+            agent=agent, is_new=started.how == "new", seconds=seconds, tenant=self.tenant
         )
-        said = len(self._said)
-        turn.is_prompted = True
-        ended: ev.TurnEnded | None = None
-        host.begin_turn()
-        try:
-            async with self._deadline.within(self._config.turn_timeout_seconds):
-                ended = await peer.prompt(turn, blocks)
-        except TimeoutError:
-            if self._is_killed:
-                raise WorkerFailed(*self._kill_end) from None
-            if not self.is_ending:
-                raise self._timed_out() from None
-        except AgentGone:
-            raise await host.why_gone() from None
-        except WireError as error:
-            raise output_failed(error) from error
-        finally:
-            host.end_turn()
-            peer.end_turn()
-        del self._said[:said]
-        if ended is not None:
-            self._end_turn(turn, ended)
-            self._transition(SessionState.IDLE)
-            self._next_turn()
-            await self._keep()
+        self._turns.record_span("start_agent", agent, seconds, {"agent_gateway.start.how": started.how})
 
     async def _compact(self) -> None:
         """Makes the turns that have ended small in the store, now that nothing is going on."""
-        through = self._ended_seq
+        through = self._turns.ended_seq
         if self.close_reason is CloseReason.DELETED or not 0 < through <= self.log.visible_seq:
             return
         try:
-            await self._services.store.compact(self.record.key, through=through)
+            await self._services.store.logs.compact(self.record.key, through=through)
         except GatewayError as error:
             log.warning("session %s: not compacted for now: %s", self.record.key, error)
             return
-        if self._ended_seq == through:
-            self._ended_seq = 0
-        await self._measure()
-
-    async def _measure(self) -> None:
-        """What it takes in the store, now that that is less."""
-        try:
-            self._size_bytes = await self._services.store.size_bytes(self.record.key)
-        except GatewayError:
-            return  # the next time
-        await self._keep()
-
-    def _timed_out(self) -> WorkerFailed:
-        if self.state is SessionState.INTERRUPTING:
-            return WorkerFailed(
-                WorkerEnd.INTERRUPT_TIMEOUT, "The agent did not stop when asked and was ended."
-            )
-        seconds = self._config.turn_timeout_seconds
-        return WorkerFailed(WorkerEnd.TURN_TIMEOUT, f"The agent did not finish within {seconds:g} seconds.")
+        if self._turns.ended_seq == through:
+            self._turns.ended_seq = 0
+        await self._record.measure()
 
     async def _stop_worker(self) -> Receipt:
-        host, self._host = self._host, None
-        if host is None:
-            return Receipt()
-        is_quick = self._is_killed or self.close_reason is CloseReason.DELETED
-        grace = 0.0 if is_quick else self._config.stop_grace_seconds
-        self.receipt, used = await host.stop(grace_seconds=grace)
-        self._services.quotas.meter(
-            self._slot or self.account,
-            cpu_ms=round(used.cpu_seconds * 1000),
-            memory_mb_seconds=round(used.memory_mb_seconds),
-        )
-        return self.receipt
+        receipt = await self._seat.stop()
+        if receipt is not None:
+            self.receipt = receipt
+        return receipt or Receipt()
 
     async def _close(self) -> None:
         """The only place where a session ends. Whatever fails in it, no worker is left."""
@@ -323,40 +351,262 @@ class Session(SessionVerbs):
                 await self._stop_worker()
             except Exception:
                 log.exception("session %s: its worker could not be ended", self.record.key)
-            self._give_slot()
+            self._seat.leave()
             self.log.close()
             self._services.trimmer.soon()
 
     async def _say_last_words(self) -> None:
         reason = self.close_reason or CloseReason.DRAINED
-        self._transition(SessionState.CLOSING)
-        if self._turn is not None:
-            self._cut_turn(WorkerEnd.CLOSED, self._failure)
-        self._queue.drop()
+        self._seat.transition(SessionState.CLOSING)
+        self._turns.cut(WorkerEnd.CLOSED, self._failure)
+        self._turns.queue.drop()
         await self._stop_worker()
-        self._transition(SessionState.CLOSED, reason=str(reason))
+        self._seat.transition(SessionState.CLOSED, reason=str(reason))
         if reason is CloseReason.DELETED:
             self.log.append(ev.SessionClosed(str(reason)))
-        await self._keep()
+        await self._record.keep()
         await self.log.release()
 
+    # -- verbs of people; each returns when what it said is committed ---------------------------------------
 
-def _worker_ended(end: WorkerEnd, message: str | None, receipt: Receipt) -> ev.WorkerEnded:
-    return ev.WorkerEnded(
-        str(end), message, receipt.processes, receipt.survivors, receipt.bytes_freed, receipt.milliseconds
-    )
+    def touch(self) -> None:
+        """Somebody uses it: the idle clock starts anew. Raises SessionEnded if it is closing."""
+        if self.is_ending:
+            raise self._record.ended()
+        self._record.use()
+
+    async def chat(
+        self,
+        text: str,
+        *,
+        account: Account | None = None,
+        message_id: str | None = None,
+        also: Sequence[ev.EventData] = (),
+        context: str = "",
+    ) -> Turn:
+        """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
+        The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
+        `context` the agent hears with the message, and nobody else. If its messages are joined
+        (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
+        messages past the queue's bound are told to the agent with the prompt after them.
+
+        `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, SessionEnded,
+        StoreFull, StoreFailed.
+        """
+        self.touch()
+        if (words := self._turns.full_words()) is not None:
+            raise ConversationFull(words, session_id=self.session_id)
+        turn = Turn(text, account=account or self._record.account, message_id=message_id, context=context)
+        title: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(text))]
+        most = self._services.config.limits.queued_messages
+        is_too_many = self._turns.is_busy and self.waiting_count >= most
+        if self.fold.person is not None or (self.fold.is_joined and is_too_many):
+            self._turns.count(turn)
+            message = ev.MessageAdded(turn.message_id, "user", text)
+            await self._turns.tell(retold("user", text), *title, message, *also)
+            turn.finish()
+        elif is_too_many:
+            raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
+        else:
+            await self._turns.take(turn, before=title, also=also)
+        return turn
+
+    async def repeat(self, text: str, answer: str, *, account: Account) -> None:
+        """Takes a user's message whose answer is known already: both are said, and no agent is asked.
+
+        Raises QuotaExceeded, SessionEnded, StoreFull, StoreFailed.
+        """
+        self.touch()
+        turn = Turn(text, account=account)
+        self._turns.count(turn)
+        turn.finish()
+        await self.log.say(
+            ev.MessageAdded(turn.message_id, "user", text, turn.turn_id),
+            ev.MessageAdded(turn.reply_id, "agent", answer, turn.turn_id),
+        )
+
+    async def system(self, text: str) -> str:
+        """Takes a system message, which the agent gets with its next prompt; the message's id."""
+        self.touch()
+        message_id = f"s{self.log.last_seq + 1}"
+        events: list[ev.EventData] = [ev.MessageAdded(message_id, "system", text)]
+        if self.fold.wallet is not None and "transaction" in text.lower():
+            events.append(ev.WalletChanged(None))
+        await self._turns.tell(text, *events)
+        return message_id
+
+    async def brief(self, text: str, *events: ev.EventData) -> None:
+        """Keeps facts of which the agent hears, in these words, with its next prompt."""
+        self.touch()
+        await self._turns.tell(text, *events)
+
+    async def hand_over(self, *events: ev.EventData) -> None:
+        """A person answers from here on, which these facts say (`FoldPart.person`): the agent stops, and what
+        waits for it is the person's.
+        """
+        self.touch()
+        await self.log.say(*events)
+        await self.interrupt()
+        self._turns.unheard += [retold("user", turn.text) for turn in self._turns.queue.drop()]
+        if self.fold.waiting:
+            await self.log.say(self._turns.queue.event())
+
+    async def answer_as_person(self, message_id: str, text: str, *also: ev.EventData) -> None:
+        """A person's answer, which the agent hears of with its next prompt."""
+        self.touch()
+        await self._turns.tell(retold("agent", text), ev.MessageAdded(message_id, "agent", text), *also)
+
+    async def note(self, *events: ev.EventData) -> None:
+        """Keeps facts that no turn follows from."""
+        self.touch()
+        await self.log.say(*events)
+
+    async def set_network(self, network: str) -> None:
+        """Notes the network that the user's wallet is on; the agent hears of it with its next prompt."""
+        self.touch()
+        words = f"The user's wallet is on the network {network}."
+        await self._turns.tell(words, ev.NetworkChanged(network))
+
+    async def rename(self, title: str) -> None:
+        """Gives the session a title."""
+        await self.note(ev.SessionInfo(title))
+
+    async def retain(self, days: float) -> None:
+        """Keeps the session so many days after its last use (0: for ever), whatever the configuration
+        says.
+        """
+        self.touch()
+        await self._record.keep(retention_days=days)
+
+    async def interrupt(self) -> None:
+        """Stops the turn that runs, if one does, and holds what waits; returns when the turn has ended."""
+        self.touch()
+        await self._turns.interrupt()
+
+    async def answer_permission(self, permission_id: str, option_id: str) -> None:
+        """Answers a permission request. Raises PermissionNotPending if none has this id and option."""
+        self.touch()
+        peer = self._seat.peer
+        if peer is None or not peer.may_answer(permission_id, option_id):
+            raise PermissionNotPending(session_id=self.session_id)
+        await self.log.say(ev.PermissionAnswered(permission_id, "selected", option_id))
+        peer.answer(permission_id, option_id)
+        if self.state is SessionState.WAITING and not peer.is_asking:
+            self._seat.transition(SessionState.RUNNING)
+
+    async def release_queue(self) -> None:
+        """Sends the messages that an interrupt held."""
+        self.touch()
+        queue = self._turns.queue
+        queue.release()
+        try:
+            await self.log.say(queue.event())
+        except GatewayError:
+            queue.hold()
+            raise
+        self._turns.next()
+
+    async def drop_queued(self, message_id: str | None = None) -> int:
+        """Drops waiting messages, all or the one named; how many."""
+        self.touch()
+        dropped = self._turns.queue.drop(message_id)
+        if dropped:
+            await self.log.say(self._turns.queue.event())
+        return len(dropped)
+
+    async def restart(self) -> None:
+        """Forgets the deaths of the past, so that the next verb brings a worker although they were many."""
+        self.touch()
+        self._seat.start_over()
+        if self.state is SessionState.PARKED:
+            await self.log.say(ev.SessionStateChanged(SessionState.PARKED))
+
+    # -- verbs of operators ---------------------------------------------------------------------------------
+
+    async def park(self) -> bool:
+        """Stops its worker and returns when it is gone; whether there was one. Raises SessionBusy while
+        there is something to do.
+        """
+        host = self._seat.host
+        if self.is_busy:
+            raise SessionBusy
+        if host is None:
+            return False
+        self.ask_to_park()
+        await host.stopped.wait()
+        return True
+
+    async def kill(self) -> bool:
+        """Ends its worker now, and with it the turn that runs; returns when it is gone; whether there was
+        one. The session stays.
+        """
+        host = self._seat.host
+        if host is None:
+            return False
+        self._seat.ask_to_end(WorkerEnd.KILLED, KILLED_WORDS)
+        await host.stopped.wait()
+        with contextlib.suppress(GatewayError):
+            await self.log.commit(self.log.last_seq)
+        return True
+
+    # -- what its agent says (`agents.peer.Owner`) ----------------------------------------------------------
+
+    def on_events(self, events: list[ev.EventData]) -> None:
+        """The agent's updates as events."""
+        self._record.use()
+        self._turns.heard(events)
+
+    def on_asked(self, asked: ev.PermissionAsked) -> None:
+        """The agent asks for permission."""
+        self._record.use()
+        self.log.append(asked, durable=True)
+        if self.state is SessionState.RUNNING:
+            self._seat.transition(SessionState.WAITING)
+
+    def on_wallet(self, pending: str | None) -> None:
+        """The agent prepared a transaction for the user's wallet."""
+        self.log.append(ev.WalletChanged(pending), durable=True)
+
+    def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
+        """A model call on the agent's behalf is over."""
+        self._turns.model_called(model, seconds, outcome)
+
+    def refusal(self) -> str | None:
+        """Why no more of the agent's output is kept, in words for the user."""
+        return self._turns.refusal()
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What is not on disk yet of what was appended."""
+        return self.log.open_bytes
+
+    async def written(self) -> None:
+        """Waits until what was appended is on disk."""
+        await self.log.written()
+
+    # -- what its log says ----------------------------------------------------------------------------------
+
+    def note_aside(self, fact: ev.ApplicationFact) -> None:
+        """Appends a fact that nobody waits for; no use of the session, so the idle clock goes on."""
+        self.log.append(fact)
+
+    def _on_visible(self, event: ev.Event) -> None:
+        self.fold.apply(event)
+        self._record.size_bytes += len(event.body)
+        if isinstance(event.data, ev.TurnStarted):
+            self._seat.wake()
+        if self._is_loaded:
+            self._services.observers.appended(self, event)
+
+    def _on_refused(self, _seqs: set[int], _error: GatewayError) -> None:
+        self._turns.refused()
+
+    def _on_spoiled(self, error: GatewayError) -> None:
+        """Something that its agent said cannot be stored: the log goes on without it, the worker does not."""
+        words = f"The agent said something that cannot be kept. {error}"
+        self._seat.ask_to_end(WorkerEnd.STORE_FAILED, words)
 
 
-def _unheard(fold: ChatState) -> list[str]:
-    """The system messages that came after the last turn, which the agent has not heard."""
-    unheard: list[str] = []
-    for message in reversed(fold.messages):
-        if message.turn_id is not None:
-            break
-        if message.sender != "system":
-            unheard.append(retold(message.sender, str(message.text)))
-        elif message.id.startswith("s"):
-            unheard.append(str(message.text))
-    if fold.posting is not None and not any(message.turn_id for message in fold.messages):
-        unheard.append(fold.posting.about)
-    return unheard[::-1]
+def _title(text: str) -> str:
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1].rstrip() + "…"

@@ -30,12 +30,10 @@ class WorkerSlots:
         self._holders = holders
         self.taken = 0
 
-    def take(self, asker: Holder) -> None:
-        """Takes a slot. Where all are taken, the longest idle session is asked to park, and WorkerLimit
-        raised.
-        """
+    def take(self) -> None:
+        """Takes a slot. If all are taken, asks the longest idle session to park and raises WorkerLimit."""
         if self.taken >= self.limit:
-            idle = [holder for holder in self._holders() if holder is not asker and holder.may_park()]
+            idle = [holder for holder in self._holders() if holder.may_park()]
             if idle:
                 max(idle, key=lambda holder: holder.idle_seconds).ask_to_park()
             raise WorkerLimit(retry_after_seconds=1 if idle else 10)

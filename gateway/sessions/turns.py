@@ -1,135 +1,397 @@
-"""A turn: one user message up to the agent's completion, and the ones that wait. Pure but for the future."""
+"""Turns: one user message each, up to the agent's completion: the one that runs, and those that wait.
+
+Guarantees: a turn that began ends with an event, whatever ends it, and gives back what it took; a message
+that the store refuses leaves no turn; what waits when a turn breaks is held until the user sends or drops it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections import deque
+import contextlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Final
 
-from gateway.auth.quotas import Account
+from gateway.agents.completion import ModelError, ModelResult
+from gateway.agents.connection import AgentGone, WireError
+from gateway.agents.peer import AgentPeer
+from gateway.agents.prompt import prompt_blocks
+from gateway.errors import GatewayError
 from gateway.events import facts as ev
-from gateway.telemetry import tracing
+from gateway.events.fold import ChatState
+from gateway.events.lifecycle import SessionState, WorkerEnd
+from gateway.sessions.host import WorkerHost, output_failed
+from gateway.sessions.log import EventLog
+from gateway.sessions.queue import Queue, Turn
+from gateway.sessions.record import Record
+from gateway.sessions.seat import Seat
+from gateway.sessions.services import Services
+from gateway.telemetry import logs
+from gateway.telemetry.metrics import OTHER, STOP_REASONS
+from worker.foreign import clamped
+
+MEGABYTE: Final = 1024 * 1024
 
 
-class Turn:
-    """One user message on its way. `done` is set when the turn has ended, however it ended."""
-
-    __slots__ = (
-        *(
-            "account",
-            "began",
-            "carried",
-            "context",
-            "done",
-            "has_spoken",
-            "is_cut",
-            "is_prompted",
-            "message_id",
-        ),
-        *("reply_id", "cause", "span", "text", "turn_id"),
-    )
+class Turns:
+    """See the module."""
 
     def __init__(
-        self,
-        text: str,
-        *,
-        account: Account,
-        message_id: str | None = None,
-        turn_id: str | None = None,
-        context: str = "",
+        self, record: Record, seat: Seat, log: EventLog, fold: ChatState, services: Services
     ) -> None:
-        name = secrets.token_hex(6)
-        self.turn_id = turn_id or f"t{name}"
-        self.message_id = message_id or f"u{name}"
-        self.reply_id = f"r{name}"
-        self.text = text
-        self.account = account
-        self.context = context
-        """What the agent is told with this message, and nobody is shown."""
-        self.carried: list[Turn] = []
-        """Turns that waited behind it, and are handed to the agent with it."""
-        self.is_prompted = False
-        self.is_cut = False
-        """Whether the user interrupted it."""
-        self.began = 0.0
-        """When it became the one that runs, by the clock that is never set."""
-        self.has_spoken = False
-        self.cause = tracing.current()
-        """The request that it came with."""
-        self.span: tracing.Span = tracing.NO_SPAN
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._record = record
+        self._seat = seat
+        self._log = log
+        self._fold = fold
+        self._services = services
+        self.queue = Queue()
+        self.current: Turn | None = None
+        self.unheard: list[str] = []
+        """What the agent hears with its next prompt."""
+        self.ended_seq = 0
+        """Up to here every turn has ended and waits to be compacted; 0: nothing waits."""
+        self.ids: logs.Ids = {}
+        self._began_at = (0, 0)
+        """The bytes of the log and the characters of the fold when the current turn began."""
+        self._context_tokens = 0
 
     @property
-    def prompt(self) -> str:
-        """What the agent is told."""
-        return "\n\n".join((self.text, *(turn.text for turn in self.carried)))
+    def is_due(self) -> bool:
+        """Whether a turn is committed and waits for the agent."""
+        return self.current is not None and self.current.turn_id == self._fold.turn_id
 
-    def started(self) -> ev.TurnStarted:
-        """The event that starts it."""
-        return ev.TurnStarted(self.turn_id, self.message_id, self.reply_id)
+    @property
+    def is_busy(self) -> bool:
+        """Whether a turn runs, or waits to run."""
+        return self.current is not None or (len(self.queue) > 0 and not self.queue.is_held)
 
-    def finish(self) -> None:
-        """Wakes whoever waits for its end."""
-        self.span.end()
-        if not self.done.done():
-            self.done.set_result(None)
-        for turn in self.carried:
+    def has_message(self, message_id: str) -> bool:
+        """Whether a user's message of this id is in the conversation, or on its way into it."""
+        turn = self.current
+        is_next = turn is not None and turn.message_id == message_id
+        return is_next or self._fold.has_message(message_id) or self.queue.has(message_id)
+
+    # -- beginning --------------------------------------------------------------------------------------
+
+    async def take(
+        self, turn: Turn, *, before: Sequence[ev.EventData] = (), also: Sequence[ev.EventData] = ()
+    ) -> None:
+        """Takes a user's message: its turn begins, or waits behind others; returns when that is committed.
+
+        Raises WorkerLimit, QuotaExceeded, StoreFull, StoreFailed, SessionEnded.
+        """
+        lead = turn
+        if self.is_busy:
+            soft = self.count(turn)
+            self.queue.put(turn)
+            follow: list[ev.EventData] = [self.queue.event()]
+        else:
+            with self._seat.admission(turn.account) as taken:
+                soft = self.count(turn)
+                if self._fold.is_joined:  # no other message sends what is held
+                    lead = self._with_held(turn)
+                self._begin(lead, taken)
+            follow = [lead.started()] if lead is turn else [lead.started(), self.queue.event()]
+        message = ev.MessageAdded(turn.message_id, "user", turn.text, turn.turn_id)
+        try:
+            await self._log.say(*before, message, *follow, *soft, *also)
+        except GatewayError:
+            if lead is not turn:
+                self.queue.put_back_all(lead)
+                self.queue.hold()
+            if self.queue.drop(turn.message_id):
+                self._log.append(self.queue.event())
+            raise
+
+    def count(self, turn: Turn) -> list[ev.EventData]:
+        """Counts a message against the quotas; notices of what is nearly used up. Raises QuotaExceeded."""
+        soft = self._services.quotas.take_message(turn.account, session_bytes=self._record.size_bytes)
+        return [
+            ev.Notice(f"n{turn.turn_id}.{number}", "warning", "quota", words, quota)
+            for number, (words, quota) in enumerate(soft)
+        ]
+
+    def _with_held(self, turn: Turn) -> Turn:
+        """The turn of all the messages that are held, and of this one behind them."""
+        self.queue.put(turn)
+        self.queue.release()
+        return self.queue.next_with_all() or turn
+
+    def _begin(self, turn: Turn, taken: ExitStack) -> None:
+        """Makes it the current turn, which keeps what was taken for it."""
+        turn.taken = taken.pop_all()
+        self.current = turn
+        self._began_at = (self._log.appended_bytes, self._fold.characters)
+        turn.began = self._services.monotonic()
+        turn.span = self._services.tracer.start(
+            f"invoke_agent {self._record.kept.agent}",
+            parent=turn.cause,
+            attributes=self.traced("invoke_agent"),
+        )
+
+    def next(self) -> None:
+        """Begins the next waiting turn, if it may."""
+        if self.current is not None or self._seat.is_closing:
+            return
+        turn = self.queue.next_with_all() if self._fold.is_joined else self.queue.next()
+        if turn is None:
+            return
+        try:
+            with self._seat.admission(turn.account) as taken:
+                self._begin(turn, taken)
+        except GatewayError as error:
+            self.queue.put_back_all(turn)
+            self.queue.hold()
+            notice = self._notice("error", error.code, error.message)
+            self._log.append(self.queue.event(), notice, durable=True)
+            return
+        self._log.append(turn.started(), self.queue.event(), durable=True)
+
+    def restore(self) -> None:
+        """Messages that waited when the last life ended are held: the user sends or drops them."""
+        for known in self._fold.waiting:
+            account, message_id, turn_id = self._record.account, known.message_id, known.turn_id
+            self.queue.put(Turn(known.text, account=account, message_id=message_id, turn_id=turn_id))
+        if self.queue.hold() and not self._fold.is_held:
+            self._log.append(self.queue.event(), self._held_notice(), durable=True)
+
+    def refused(self) -> None:
+        """The store took nothing: the turn that was to begin does not."""
+        turn = self.current
+        if turn is not None and not turn.is_prompted and self._fold.turn_id != turn.turn_id:
+            self.current = None
             turn.finish()
 
+    async def tell(self, text: str, *events: ev.EventData) -> None:
+        """Says something that the agent hears with its next prompt, unless the store refuses it."""
+        self.unheard.append(text)
+        try:
+            await self._log.say(*events)
+        except GatewayError:
+            with contextlib.suppress(ValueError):
+                self.unheard.remove(text)
+            raise
 
-class Queue:
-    """The turns that wait, in order; held after an interrupt until the user sends or drops them."""
+    # -- running ----------------------------------------------------------------------------------------
 
-    def __init__(self) -> None:
-        self._turns: deque[Turn] = deque()
-        self.is_held = False
+    async def run(self, host: WorkerHost, peer: AgentPeer) -> None:
+        """Runs the current turn up to the agent's completion. Raises WorkerFailed if the worker did not live
+        to see it.
+        """
+        turn, seat = self.current, self._seat
+        if turn is None or self.end_if_cut():
+            return
+        seat.transition(SessionState.RUNNING)
+        self.ids["turn"] = turn.turn_id
+        blocks = self._blocks(turn, peer)
+        heard = len(self.unheard)
+        turn.is_prompted = True
+        ended: ev.TurnEnded | None = None
+        host.begin_turn()
+        try:
+            async with seat.deadline.within(self._services.config.sessions.turn_timeout_seconds):
+                ended = await peer.prompt(turn.turn_id, blocks)
+        except TimeoutError:
+            seat.check_time()
+        except AgentGone:
+            raise await host.why_gone() from None
+        except WireError as error:
+            raise output_failed(error) from error
+        finally:
+            host.end_turn()
+            peer.end_turn()
+        del self.unheard[:heard]
+        if ended is not None:
+            self._end(turn, ended)
+            seat.transition(SessionState.IDLE)
+            self.next()
+            await self._record.keep()
 
-    def __len__(self) -> int:
-        return len(self._turns)
+    def _blocks(self, turn: Turn, peer: AgentPeer) -> list[dict[str, object]]:
+        return prompt_blocks(
+            turn.prompt,
+            self.unheard,
+            peer.transcript_before(turn.message_id),
+            is_built_in=self._record.agent.is_built_in,
+            context=turn.context,
+        )
 
-    def has(self, message_id: str) -> bool:
-        """Whether the message of this id waits."""
-        return any(turn.message_id == message_id for turn in self._turns)
+    # -- ending -----------------------------------------------------------------------------------------
 
-    def put(self, turn: Turn) -> None:
-        """One more waits."""
-        self._turns.append(turn)
+    def _end(self, turn: Turn, ended: ev.TurnEnded | ev.TurnInterrupted) -> None:
+        """Appends the turn's end, with its words for everybody who sees messages only."""
+        events: list[ev.EventData] = [ended]
+        words = _words_of(ended)
+        if turn.is_cut:
+            events.append(ev.MessageAdded(f"{turn.turn_id}.cut", "system", "Interrupted by user"))
+        elif words:
+            events.append(ev.MessageAdded(f"{turn.turn_id}.error", "system", words))
+        if (turn.is_cut or words is not None) and self.queue.hold():
+            events += [self.queue.event(), self._held_notice()]
+        self.current = None
+        self.ended_seq = self._log.append(*events, durable=True)
+        outcome = _outcome(ended)
+        seconds = self._services.monotonic() - turn.began
+        self._services.metrics.turn_ended(outcome, seconds, tenant=self._record.tenant)
+        turn.span.end(
+            error="" if isinstance(ended, ev.TurnEnded) and outcome != "error" else outcome,
+            attributes={"agent_gateway.turn.outcome": outcome},
+        )
+        self.ids.pop("turn", None)
+        turn.finish()
+        self._seat.wake()
 
-    def next(self) -> Turn | None:
-        """Takes the next one, unless they are held."""
-        return self._turns.popleft() if self._turns and not self.is_held else None
+    def end_if_cut(self) -> bool:
+        """Ends a turn that the user interrupted before the agent heard of it; whether it was one."""
+        turn = self.current
+        if turn is None or not turn.is_cut:
+            return False
+        self._end(turn, ev.TurnEnded(turn.turn_id, "cancelled"))
+        return True
 
-    def next_with_all(self) -> Turn | None:
-        """Takes the next one, which carries all the others, unless they are held."""
-        turn = self.next()
+    def cut(self, end: WorkerEnd, message: str | None) -> None:
+        """Ends the turn that its worker did not."""
+        turn = self.current
+        if turn is None or (end is WorkerEnd.PARKED and message is None):
+            return
+        if self._seat.peer is not None:
+            self._seat.peer.end_turn()
+        words = message or "The session ended before the answer was complete."
+        self._end(turn, ev.TurnInterrupted(turn.turn_id, str(end), words))
+
+    def crash_loop(self, words: str) -> None:
+        """Ends the turn that gets no worker, because too many died lately."""
+        if self.current is not None:
+            self._end(self.current, ev.TurnInterrupted(self.current.turn_id, "crash_loop", words))
+
+    async def interrupt(self) -> None:
+        """Stops the turn that runs, if one does, and holds what waits; returns when the turn has ended."""
+        turn, seat = self.current, self._seat
         if turn is not None:
-            turn.carried, self._turns = list(self._turns), deque()
-        return turn
+            turn.is_cut = True
+            if seat.peer is not None and turn.is_prompted:
+                if seat.state is not SessionState.INTERRUPTING:
+                    seat.transition(SessionState.INTERRUPTING)
+                seat.peer.cancel()
+                seat.deadline.move(self._services.config.sessions.interrupt_timeout_seconds)
+            elif self._fold.turn_id == turn.turn_id:
+                self.end_if_cut()
+            await asyncio.wait([turn.done])
+        await self._log.commit(self._log.last_seq)
 
-    def put_back_all(self, turn: Turn) -> None:
-        """What `next_with_all` took waits on."""
-        self._turns.extendleft(reversed((turn, *turn.carried)))
-        turn.carried = []
+    def _notice(self, level: str, code: str, text: str) -> ev.Notice:
+        return ev.Notice(f"n{self._log.last_seq + 1}", level, code, text)  # type: ignore[arg-type]
 
-    def hold(self) -> bool:
-        """Holds them; whether there was anything to hold."""
-        self.is_held = bool(self._turns)
-        return self.is_held
+    def _held_notice(self) -> ev.Notice:
+        return self._notice("info", "queue_held", _held_words(len(self.queue)))
 
-    def release(self) -> None:
-        """Lets them go on."""
-        self.is_held = False
+    # -- what the agent says ----------------------------------------------------------------------------
 
-    def drop(self, message_id: str | None = None) -> list[Turn]:
-        """Takes out one by its message, or all; those that were taken out."""
-        dropped = [turn for turn in self._turns if message_id in (None, turn.message_id)]
-        self._turns = deque(turn for turn in self._turns if turn not in dropped)
-        self.is_held = self.is_held and bool(self._turns)
-        for turn in dropped:
-            turn.finish()
-        return dropped
+    def heard(self, events: list[ev.EventData]) -> None:
+        """Appends the agent's updates, and counts what they say of tokens."""
+        for event in events:
+            if isinstance(event, ev.Usage):
+                self._meter(event)
+        self._log.append(*events)
+        turn = self.current
+        if turn is not None and not turn.has_spoken and any(isinstance(item, _WORDS) for item in events):
+            turn.has_spoken = True
+            self._services.metrics.first_token(self._record.last_used - turn.began)
 
-    def event(self) -> ev.QueueChanged:
-        """The queue as an event."""
-        waiting = tuple(ev.WaitingMessage(turn.message_id, turn.turn_id, turn.text) for turn in self._turns)
-        return ev.QueueChanged(waiting, self.is_held)
+    def _meter(self, usage: ev.Usage) -> None:
+        """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by."""
+        tokens = clamped((usage.input_tokens or 0) + (usage.output_tokens or 0))
+        if not tokens and usage.used is not None:
+            tokens = max(0, usage.used - self._context_tokens)
+            self._context_tokens = usage.used
+        account = self.current.account if self.current is not None else self._record.account
+        self._services.quotas.meter(account, tokens=tokens)
+
+    def refusal(self) -> str | None:
+        """Why no more of the agent's output is kept, in words for the user."""
+        limits, (bytes_before, characters_before) = self._services.config.limits, self._began_at
+        if self._log.appended_bytes - bytes_before > limits.turn_bytes:
+            over = limits.turn_bytes
+        elif self._fold.characters - characters_before > limits.answer_characters:
+            over = limits.answer_characters
+        else:
+            return self.full_words()
+        return f"The answer is longer than the {over / MEGABYTE:.3g} MB that it may be; the agent was ended."
+
+    def full_words(self) -> str | None:
+        """For a conversation that may not grow; None if it may."""
+        limits, fold = self._services.config.limits, self._fold
+        if fold.characters > limits.conversation_characters:
+            limit = limits.conversation_characters
+        elif fold.held_bytes > limits.session_memory_bytes:
+            limit = limits.session_memory_bytes
+        else:
+            return None
+        return f"This conversation has reached the {limit / MEGABYTE:.3g} MB that it may be; start a new one."
+
+    # -- what is traced ---------------------------------------------------------------------------------
+
+    def model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
+        """A model call on the agent's behalf is over."""
+        metrics, model = self._services.metrics, model or OTHER
+        error = outcome.code if isinstance(outcome, ModelError) else ""
+        metrics.model_called(model, seconds, error=error)
+        attributes = {"gen_ai.request.model": model}
+        used: dict[str, int] = {}
+        if isinstance(outcome, ModelResult):
+            used = {
+                "input_tokens": outcome.input_tokens or 0,
+                "output_tokens": outcome.output_tokens or 0,
+            }
+            metrics.tokens_used(model, **used, tenant=self._record.tenant)
+        figures = {f"gen_ai.usage.{name}": count for name, count in used.items()}
+        self.record_span("chat", model, seconds, attributes | figures, error)
+
+    def traced(self, operation: str) -> dict[str, str | int]:
+        """What every span of this session says."""
+        return {
+            "gen_ai.operation.name": operation,
+            "gen_ai.agent.name": self._record.kept.agent,
+            "gen_ai.conversation.id": self._record.key,
+            "agent_gateway.tenant": self._record.tenant,
+        }
+
+    def record_span(
+        self, operation: str, what: str, seconds: float, attributes: dict[str, str | int], error: str = ""
+    ) -> None:
+        """Notes a span below the turn that runs."""
+        parent = self.current.span if self.current is not None else None
+        self._services.tracer.record(
+            f"{operation} {what}",
+            seconds=seconds,
+            parent=parent,
+            attributes=self.traced(operation) | attributes,
+            error=error,
+        )
+
+
+_WORDS: Final = (ev.TextDelta, ev.ContentBlock)
+"""What a user sees first of an answer."""
+
+
+def _outcome(ended: ev.EventData) -> str:
+    """How a turn ended, of a bounded list."""
+    match ended:
+        case ev.TurnInterrupted(reason=reason):
+            return reason
+        case ev.TurnEnded(stop_reason=reason) if reason in STOP_REASONS:
+            return reason
+    return OTHER
+
+
+def _words_of(ended: ev.EventData) -> str | None:
+    match ended:
+        case ev.TurnEnded(error=ev.Failure(message=message)) | ev.TurnInterrupted(message=message):
+            return message
+    return None
+
+
+def _held_words(count: int) -> str:
+    if count == 1:
+        return "1 waiting message is held; send or drop it."
+    return f"{count} waiting messages are held; send or drop them."

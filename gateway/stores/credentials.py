@@ -1,7 +1,6 @@
-"""The contract of what a gateway remembers about its callers: keys, shared links, revocations, use.
+"""What a gateway remembers about its callers: API keys, shared links, revocations, one-time tokens.
 
-Secrets are kept as SHA-256 only. `MemoryCredentials` is the reference; every implementation is held to
-tests/contract/test_credentials.py.
+Secrets are kept as SHA-256 only.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
 from msgspec import Struct
 
 
@@ -47,19 +45,6 @@ class SharedSession(Struct, frozen=True, kw_only=True):
     session_id: str
 
 
-class Use(Struct, kw_only=True):
-    """What somebody used on one day."""
-
-    messages: int = 0
-    tokens: int = 0
-    cpu_ms: int = 0
-    memory_mb_seconds: int = 0
-
-
-UseName = tuple[str, str]
-"""(tenant, key, subject or session; its name)."""
-
-
 class CredentialStore(Protocol):
     """See the module. Every method may raise StoreFull or StoreFailed."""
 
@@ -93,89 +78,5 @@ class CredentialStore(Protocol):
     async def use_once(self, token_id: str, *, expires_at: int) -> bool:
         """Whether this one-time token is used for the first time."""
 
-    async def uses(self, day: int) -> dict[UseName, Use]:
-        """What was used on a day (days since 1970 UTC)."""
-
-    async def put_uses(self, day: int, uses: dict[UseName, Use]) -> None:
-        """Keeps what was used on a day, in place of what is known."""
-
-    async def forget_old(self, *, now: int, before_day: int) -> None:
-        """Forgets used tokens that have expired and the use of days before."""
-
-
-class MemoryCredentials:
-    """`CredentialStore` in dictionaries, gone with the process."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, ApiKey] = {}
-        self._shares: dict[str, Share] = {}
-        self._sessions: dict[str, tuple[str, str]] = {}
-        self._revocations: dict[str, int] = {}
-        self._used: dict[str, int] = {}
-        self._uses: dict[int, dict[UseName, Use]] = {}
-
-    async def keys(self) -> Sequence[ApiKey]:
-        return list(self._keys.values())
-
-    async def put_key(self, key: ApiKey) -> None:
-        self._keys[key.id] = key
-
-    async def put_share(self, share: Share) -> None:
-        self._shares[share.id] = share
-
-    def name_session(self, key: str, owner: str, session_id: str) -> None:
-        """Tells where a session's links lead: the reference store of sessions calls it."""
-        self._sessions[key] = (owner, session_id)
-
-    def drop_session(self, key: str) -> None:
-        """A session was deleted, and its links with it."""
-        self._sessions.pop(key, None)
-        self.drop_shares(key)
-
-    def drop_shares(self, key: str) -> None:
-        """The links to a session end."""
-        for share_id in [share.id for share in self._shares.values() if share.session_key == key]:
-            del self._shares[share_id]
-
-    async def shares(self, session_key: str) -> Sequence[Share]:
-        return [share for share in self._shares.values() if share.session_key == session_key]
-
-    async def count_shares(self, owner: str) -> int:
-        names = (self._sessions.get(share.session_key) for share in self._shares.values())
-        return sum(name is not None and name[0] == owner for name in names)
-
-    async def find_share(self, share_id: str) -> SharedSession | None:
-        share = self._shares.get(share_id)
-        named = self._sessions.get(share.session_key) if share is not None else None
-        if share is None or named is None:
-            return None
-        return SharedSession(share=share, owner=named[0], session_id=named[1])
-
-    async def delete_share(self, session_key: str, share_id: str) -> bool:
-        share = self._shares.get(share_id)
-        if share is None or share.session_key != session_key:
-            return False
-        del self._shares[share_id]
-        return True
-
-    async def revocations(self) -> dict[str, int]:
-        return dict(self._revocations)
-
-    async def revoke(self, owner: str, at: int) -> None:
-        self._revocations[owner] = at
-
-    async def use_once(self, token_id: str, *, expires_at: int) -> bool:
-        is_first = token_id not in self._used
-        self._used[token_id] = expires_at
-        return is_first
-
-    async def uses(self, day: int) -> dict[UseName, Use]:
-        return {name: msgspec.structs.replace(use) for name, use in self._uses.get(day, {}).items()}
-
-    async def put_uses(self, day: int, uses: dict[UseName, Use]) -> None:
-        kept = self._uses.setdefault(day, {})
-        kept |= {name: msgspec.structs.replace(use) for name, use in uses.items()}
-
-    async def forget_old(self, *, now: int, before_day: int) -> None:
-        self._used = {name: at for name, at in self._used.items() if at >= now}
-        self._uses = {day: uses for day, uses in self._uses.items() if day >= before_day}
+    async def forget_used(self, *, now: int) -> None:
+        """Forgets one-time tokens that have expired; nobody could use them again."""

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.apps.product_chat import facts
+from gateway.apps.product_chat.faces import open_products
 from gateway.apps.product_chat.store import ProductStore
-from gateway.apps.product_chat.store_sqlite import SqliteProducts
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.contract import SessionRecord, Store, Tombstone
-from gateway.stores.memory.store import MemoryStore
-from gateway.stores.sqlite.store import SqliteStore
+from tests.contract.engines import ENGINES
 
 
 class Sink:
@@ -48,40 +48,38 @@ class House:
 
     async def begin(self, name: str = "a", *, owner: str = "shop/~v", product: int = 1) -> Sink:
         key = f"key-{owner}-{name}"
-        await self.store.create_session(
+        await self.store.sessions.create(
             SessionRecord(
                 key=key, owner=owner, session_id=name, agent="built-in", created_at=1, last_active_at=1
             )
         )
         sink = Sink(key)
-        await self.write(sink, ev.ChatOpened(product, "Kettle", "Dana O'Neil", "d@example.com"))
+        await self.write(sink, facts.ChatOpened(product, "Kettle", "Dana O'Neil", "d@example.com"))
         return sink
 
     async def write(self, sink: Sink, *data: ev.EventData) -> None:
         for item in data:
             self._seq += 1
-            self.store.enqueue(sink, Event(self._seq, 1000 + self._seq, item), urgent=item is data[-1])
+            self.store.logs.enqueue(sink, Event(self._seq, 1000 + self._seq, item), urgent=item is data[-1])
         async with asyncio.timeout(5):
             while sink.seq < self._seq:
                 sink.done.clear()
                 await sink.done.wait()
 
 
-def post(number: int, text: str = "hi", sender: ev.PosterType = "customer", *, spam: int = 0) -> ev.ChatPost:
-    return ev.ChatPost(number, f"p{number}", sender, "Dana", text, spam_score=spam)
+def post(
+    number: int, text: str = "hi", sender: facts.PosterType = "customer", *, spam: int = 0
+) -> facts.ChatPost:
+    return facts.ChatPost(number, f"p{number}", sender, "Dana", text, spam_score=spam)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=ENGINES)
 async def house(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[House]:
-    if request.param == "memory":
-        memory = MemoryStore(max_events=1000, max_bytes=1_000_000)
-        made = House(memory, memory.products)
-    else:
-        sqlite = SqliteStore(tmp_path / "gateway.db")
-        made = House(sqlite, SqliteProducts(sqlite))
-    await made.store.open()
+    store = ENGINES[request.param].made(tmp_path)
+    made = House(store, open_products(store.tables))
+    await store.open()
     yield made
-    await made.store.close()
+    await store.close()
 
 
 async def test_a_chat_is_found_by_its_id_with_its_owner(house: House) -> None:
@@ -125,7 +123,7 @@ async def test_read_marks_count_what_the_other_side_said(house: House) -> None:
     assert list(await house.products.unread(chat.id, by_customer=True)) == [2, 3]
     assert list(await house.products.unread(chat.id, by_customer=False)) == [1]
     assert chat.unread_count == 1
-    await house.write(sink, ev.ChatRead((1, 2), "Ruth", "admin"))
+    await house.write(sink, facts.ChatRead((1, 2), "Ruth", "admin"))
     assert list(await house.products.unread(chat.id, by_customer=True)) == [3]
     assert list(await house.products.unread(chat.id, by_customer=False)) == []
 
@@ -133,7 +131,7 @@ async def test_read_marks_count_what_the_other_side_said(house: House) -> None:
 async def test_nobody_marks_the_messages_of_another_chat(house: House) -> None:
     first, second = await house.begin("a"), await house.begin("b")
     await house.write(first, post(1))
-    await house.write(second, ev.ChatRead((1,), "x", "admin"))
+    await house.write(second, facts.ChatRead((1,), "x", "admin"))
     chat = await house.products.find("a")
     assert chat is not None
     assert list(await house.products.unread(chat.id, by_customer=False)) == [1]
@@ -143,7 +141,7 @@ async def test_a_tenant_sees_its_chats_urgent_ones_first(house: House) -> None:
     first, second, third = [await house.begin(name) for name in "abc"]
     await house.begin("d", owner="other/~v")
     await house.write(first, post(1, spam=80))
-    await house.write(second, ev.ChatStatus("in_progress", "Ruth", "urgent"))
+    await house.write(second, facts.ChatStatus("in_progress", "Ruth", "urgent"))
     await house.write(third, post(2))
     chats = await house.products.sessions("shop", status=None, limit=10)
     assert [chat.session_id for chat in chats] == ["b", "c", "a"]
@@ -159,14 +157,14 @@ async def test_a_chat_goes_with_its_session_and_its_numbers_are_not_used_again(h
     sink = await house.begin()
     await house.write(sink, post(5))
     tombstone = Tombstone(owner="shop/~v", session_hash="h", last_seq=9, at=1, reason="deleted")
-    await house.store.delete_session(sink.key, tombstone)
+    await house.store.sessions.delete(sink.key, tombstone)
     assert await house.products.find("a") is None
     assert await house.products.last_message_id() == 5
 
 
 async def test_a_chat_follows_its_session_to_another_owner(house: House) -> None:
     sink = await house.begin()
-    assert await house.store.adopt(sink.key, owner="shop/dana", session_id="a2", keeps_shares=True)
+    assert await house.store.sessions.adopt(sink.key, owner="shop/dana", session_id="a2", keeps_shares=True)
     chat = await house.products.find("a")
     assert chat is not None
     assert (chat.owner, chat.record_id, chat.session_id) == ("shop/dana", "a2", "a")
@@ -174,8 +172,8 @@ async def test_a_chat_follows_its_session_to_another_owner(house: House) -> None
 
 async def test_the_tables_refuse_what_cannot_be(tmp_path: pathlib.Path) -> None:
     """The database holds its own rules, whoever writes to it."""
-    sqlite = SqliteStore(tmp_path / "gateway.db")
-    house = House(sqlite, SqliteProducts(sqlite))
+    sqlite = ENGINES["sqlite"].made(tmp_path)
+    house = House(sqlite, open_products(sqlite.tables))
     await sqlite.open()
     sink = await house.begin()
     await house.write(sink, post(1))

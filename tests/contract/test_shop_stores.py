@@ -11,26 +11,30 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
+from gateway.apps.shop.faces import open_carts
 from gateway.apps.shop.store import Bounds, Cart, Line, Moment, ShopKey, ShopStore
 from gateway.apps.shop.store_memory import MemoryShopStore
 from gateway.apps.shop.store_sqlite import SqliteShopStore
-from gateway.errors import CartFull, CartLimit, PreferencesTooLarge, SessionLimit, StoreFull
+from gateway.errors import SessionLimit, StoreFull
 from gateway.stores.sqlite.store import SqliteStore
+from tests.contract.engines import ENGINES, MIGRATIONS
 
 BOUNDS = Bounds(lines=5, conversations=1_050, preference_keys=3, preference_bytes=100, purchases=2)
 ALICE = ShopKey("t", "t/alice", "c")
 NOW = Moment(1_000, 2_000)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=ENGINES)
 async def store(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[ShopStore]:
-    if request.param == "memory":
-        yield MemoryShopStore(bounds=BOUNDS)
-        return
-    made = SqliteStore(tmp_path / "gateway.db")
+    made = ENGINES[request.param].made(tmp_path)
     await made.open()
-    yield SqliteShopStore(made, bounds=BOUNDS)
+    yield open_carts(made.tables, bounds=BOUNDS)
     await made.close()
+
+
+def in_a_file(path: pathlib.Path) -> SqliteStore:
+    return SqliteStore(path / "gateway.db", migrations=MIGRATIONS)
 
 
 def line(name: str = "a", *, price: int = 990, quantity: int = 1) -> Line:
@@ -291,7 +295,7 @@ async def _act(store: ShopStore, key: ShopKey, what: float, given: Line) -> obje
 
 
 async def test_a_full_disk_is_said_and_nothing_is_half_done(tmp_path: pathlib.Path) -> None:
-    made = SqliteStore(tmp_path / "gateway.db")
+    made = in_a_file(tmp_path)
     await made.open()
     store = SqliteShopStore(made, bounds=BOUNDS)
     try:
@@ -308,7 +312,7 @@ async def test_a_full_disk_is_said_and_nothing_is_half_done(tmp_path: pathlib.Pa
 
 async def test_everything_survives_a_restart(tmp_path: pathlib.Path) -> None:
     for quantity in (1, 2):
-        made = SqliteStore(tmp_path / "gateway.db")
+        made = in_a_file(tmp_path)
         await made.open()
         cart = await add(SqliteShopStore(made))
         assert cart.quantity == quantity
@@ -316,7 +320,7 @@ async def test_everything_survives_a_restart(tmp_path: pathlib.Path) -> None:
 
 
 async def test_every_frequent_query_uses_an_index(tmp_path: pathlib.Path) -> None:
-    made = SqliteStore(tmp_path / "gateway.db")
+    made = in_a_file(tmp_path)
     await made.open()
     await made.close()
     connection = sqlite3.connect(tmp_path / "gateway.db")

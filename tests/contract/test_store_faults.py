@@ -17,10 +17,9 @@ from gateway.errors import StoreFailed
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.sessions.log import EventLog
-from gateway.stores.sqlite import file_watch, writer
-from gateway.stores.sqlite import log as sqlite_log
+from gateway.stores.sqlite import file_watch, log_rows, writer
 from gateway.stores.sqlite.store import SqliteStore
-from tests.contract.test_stores import Collector, delta, filled, record
+from tests.contract.engines import Collector, delta, filled, record
 
 LOOK_SECONDS: Final = 0.02
 PAST_SQLITE: Final = 2**63
@@ -81,13 +80,13 @@ async def test_a_call_that_raises_undoes_only_itself(
     store: SqliteStore, act: Callable[[sqlite3.Connection], None]
 ) -> None:
     before, failed, after = await asyncio.gather(
-        store.create_session(record("a")), store.write(act), store.create_session(record("b")),
+        store.sessions.create(record("a")), store.write(act), store.sessions.create(record("b")),
         return_exceptions=True,
     )  # fmt: skip
     assert before is None
     assert isinstance(failed, StoreFailed)
     assert after is None
-    assert await store.count_sessions() == 2
+    assert await store.sessions.count() == 2
     assert await store.read(lambda c: c.execute("SELECT count(*) FROM revocations").fetchone()[0]) == 0
 
 
@@ -113,17 +112,17 @@ def notice(seq: int, text: str) -> Event:
 
 async def test_an_event_that_cannot_be_stored_is_left_out_alone(store: SqliteStore) -> None:
     assert store._writer is not None
-    store._writer.projections[ev.Notice] = spoil("poison")
+    store._writer.projections[ev.Notice] = [spoil("poison")]
     mine, other = Collector(record("a").key), Collector(record("b").key)
     for name in ("a", "b"):
-        await store.create_session(record(name))
+        await store.sessions.create(record(name))
     for event in (delta(1, "x"), notice(2, "poison"), notice(3, "fine")):
-        store.enqueue(mine, event, urgent=False)
-    store.enqueue(other, delta(1, "y"), urgent=True)
+        store.logs.enqueue(mine, event, urgent=False)
+    store.logs.enqueue(other, delta(1, "y"), urgent=True)
     await asyncio.gather(mine.until(3), other.until(1))
     assert (mine.lost, other.lost, mine.refusals, other.refusals) == ({2}, set(), [], [])
-    assert [event.seq for event in await store.read_events(mine.key, after=0, limit=9)] == [1, 3]
-    assert [event.seq for event in await store.read_events(other.key, after=0, limit=9)] == [1]
+    assert [event.seq for event in await store.logs.read_events(mine.key, after=0, limit=9)] == [1, 3]
+    assert [event.seq for event in await store.logs.read_events(other.key, after=0, limit=9)] == [1]
     await filled(store, mine, [notice(4, "poison"), delta(5, "z")])
     assert mine.lost == {2, 4}
 
@@ -137,7 +136,7 @@ class Log:
         self.visible: list[int] = []
         self.log = EventLog(
             record("a").key,
-            store=store,
+            store=store.logs,
             wall_ms=lambda: 1,
             on_visible=lambda event: self.visible.append(event.seq),
             on_refused=lambda seqs, _error: self.refused.append(seqs),
@@ -149,8 +148,8 @@ class Log:
 
 async def test_a_log_goes_on_behind_what_could_not_be_stored(store: SqliteStore) -> None:
     assert store._writer is not None
-    store._writer.projections[ev.Notice] = spoil("poison")
-    await store.create_session(record("a"))
+    store._writer.projections[ev.Notice] = [spoil("poison")]
+    await store.sessions.create(record("a"))
     mine = Log(store)
     await mine.log.load()
     poison = ev.Notice("n", "info", "c", "poison")
@@ -176,13 +175,13 @@ async def test_when_the_thread_ends_everybody_hears_of_it(
     watched: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, sink = watched.store, Collector(record().key)
-    await store.create_session(record())
+    await store.sessions.create(record())
     monkeypatch.setattr(writer.Writer, "_write_group", lambda *_: [].pop())
-    store.enqueue(sink, delta(1, "x"), urgent=False)
+    store.logs.enqueue(sink, delta(1, "x"), urgent=False)
     async with asyncio.timeout(5):
         for _ in range(2):
             with pytest.raises(StoreFailed, match="has ended"):
-                await store.update_session(record())
+                await store.sessions.update(record())
     assert "THE THREAD THAT WRITES THE DATABASE HAS ENDED" in caplog.text
     assert watched.ends == ["The thread that writes the database has ended (IndexError)."]
     assert sink.refusals
@@ -192,12 +191,12 @@ async def test_what_does_not_move_to_its_log_stays_where_it_is(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "SETTLE_ROWS", 1)
-    monkeypatch.setattr(sqlite_log, "settle", lambda _connection: [].pop())
+    monkeypatch.setattr(log_rows, "settle", lambda _connection: [].pop())
     sink = Collector(record().key)
-    await store.create_session(record())
+    await store.sessions.create(record())
     await filled(store, sink, [delta(1, "x")])
     await filled(store, sink, [delta(2, "y")])
-    assert len(await store.read_events(sink.key, after=0, limit=9)) == 2
+    assert len(await store.logs.read_events(sink.key, after=0, limit=9)) == 2
 
 
 # -- the file ---------------------------------------------------------------------------------------------
@@ -251,13 +250,13 @@ async def test_nothing_is_acknowledged_once_the_file_was_taken_away(
     watched: Watched, deed: Callable[[pathlib.Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     store, sink = watched.store, Collector(record().key)
-    await store.create_session(record())
+    await store.sessions.create(record())
     await filled(store, sink, [delta(1, "x")])
     deed(store.path)
-    store.enqueue(sink, delta(2, "y"), urgent=True)
+    store.logs.enqueue(sink, delta(2, "y"), urgent=True)
     for _ in range(2):
         with pytest.raises(StoreFailed, match=r"taken away underneath the gateway: gateway\.db"):
-            await store.update_session(record())
+            await store.sessions.update(record())
     assert (watched.troubles, sink.seq) == ([True], 1)
     assert caplog.text.count("NOTHING IS STORED ANY MORE") == 1
     assert f"/proc/{os.getpid()}/fd/" in caplog.text
@@ -267,7 +266,7 @@ async def test_nothing_is_acknowledged_once_the_file_was_taken_away(
 async def test_it_is_noticed_while_nobody_writes(
     watched: Watched, deed: Callable[[pathlib.Path], None]
 ) -> None:
-    await watched.store.create_session(record())
+    await watched.store.sessions.create(record())
     deed(watched.store.path)
     await until_troubled(watched)
 
@@ -275,7 +274,7 @@ async def test_it_is_noticed_while_nobody_writes(
 async def test_what_was_removed_can_be_saved_from_the_process(
     watched: Watched, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await watched.store.create_session(record())
+    await watched.store.sessions.create(record())
     for part in ("", "-wal", "-shm"):
         watched.store.path.with_name(f"gateway.db{part}").unlink()
     await until_troubled(watched)
@@ -287,9 +286,9 @@ async def test_what_was_removed_can_be_saved_from_the_process(
 
 async def test_a_file_that_is_moved_back_is_used_again(watched: Watched, tmp_path: pathlib.Path) -> None:
     store, sink = watched.store, Collector(record().key)
-    await store.create_session(record())
+    await store.sessions.create(record())
     store.path.rename(tmp_path / "elsewhere")
-    store.enqueue(sink, delta(1, "x"), urgent=True)
+    store.logs.enqueue(sink, delta(1, "x"), urgent=True)
     await until_troubled(watched)
     (tmp_path / "elsewhere").rename(store.path)
     await sink.until(1)
@@ -298,16 +297,16 @@ async def test_a_file_that_is_moved_back_is_used_again(watched: Watched, tmp_pat
 
 async def test_a_database_that_sqlite_made_smaller_is_no_trouble(watched: Watched) -> None:
     store = watched.store
-    await store.create_session(record())
+    await store.sessions.create(record())
     await store.write(lambda c: c.execute("CREATE TABLE waste AS SELECT randomblob(400000) AS a"))
     await store.write(lambda c: c.execute("DROP TABLE waste"))
     with contextlib.closing(sqlite3.connect(store.path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         large = store.path.stat().st_size
-        await store.update_session(record())
+        await store.sessions.update(record())
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    await store.update_session(record())
+    await store.sessions.update(record())
     assert store.path.stat().st_size < large
     assert watched.troubles == []
 
@@ -318,7 +317,7 @@ async def test_a_database_that_sqlite_made_smaller_is_no_trouble(watched: Watche
 async def used(path: pathlib.Path) -> None:
     store = SqliteStore(path)
     await store.open()
-    await store.create_session(record())
+    await store.sessions.create(record())
     await store.close()
 
 
@@ -354,7 +353,7 @@ async def test_a_database_of_before_is_given_its_mark(tmp_path: pathlib.Path) ->
     for _ in range(2):
         store = SqliteStore(path)
         await store.open()
-        assert await store.count_sessions() == 1
+        assert await store.sessions.count() == 1
         await store.close()
     assert int(file_watch.id_path(path).read_text()) > 0
     assert file_watch.id_path(path).stat().st_mode & 0o777 == 0o600

@@ -46,7 +46,8 @@ def test_the_wheel_has_the_page_the_schema_and_nothing_of_the_tests(built: pathl
     names = zipfile.ZipFile(wheel).namelist()
     assert wheel.name.startswith(f"agent_gateway-{VERSION}-")
     assert any(name.endswith("index.html") for name in names)
-    assert "gateway/stores/migrations/0001_initial.sql" in names
+    assert "gateway/stores/sqlite/migrations/0001_initial.sql" in names
+    assert "gateway/apps/shop/migrations/0003_shop.sql" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "frontend/node_modules"))]
 
 

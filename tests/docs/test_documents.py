@@ -18,7 +18,10 @@ from tests.gateways import ROOT, running_gateway
 from tests.picture import WIDTH
 
 SECONDS = 60
-RUN_ELSEWHERE = {"mcp-shop.md": "tests/acceptance/test_mcp_docs.py"}
+RUN_ELSEWHERE = {
+    "applications.md": "tests/deploy/test_notes.py",
+    "mcp-shop.md": "tests/acceptance/test_mcp_docs.py",
+}
 PORT = re.compile(r"\b(localhost|127\.0\.0\.1):(8[04]\d\d)\b|--port (8[04]\d\d)\b")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
 PROLOGUE = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n"

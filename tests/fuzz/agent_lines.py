@@ -34,14 +34,12 @@ with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else c
     from gateway.agents.connection import AgentError, AgentGone, WireError
     from gateway.agents.peer import AgentPeer
     from gateway.agents.spool import Intake
-    from gateway.agents.toolsets import Toolbox
-    from gateway.apps.shop.tools import Answer
-    from gateway.auth.quotas import Account
+    from gateway.agents.toolsets import Answer, Tool, Toolbox
+    from gateway.apps.shop.tools import TOOLS
     from gateway.config.tables import Config
     from gateway.events import facts as ev
     from gateway.events.compaction import compacted
     from gateway.events.fold import ChatState, Outside
-    from gateway.sessions.turns import Turn
     from gateway.stores.contract import SessionRecord
     from tests.handlers import Unbounded
     from worker.foreign import LARGEST
@@ -120,6 +118,9 @@ class Nobody:
 class Shop:
     """Tools that always work."""
 
+    def describe(self) -> tuple[Tool, ...]:
+        return TOOLS
+
     async def call(self, *_: object) -> Answer:
         return Answer(text="done")
 
@@ -143,7 +144,7 @@ async def play(data: bytes, *, line_bytes: int = LINE_BYTES) -> None:
     BUGS.found = None
     owner = Owner()
     config = Config()
-    toolbox = Toolbox(_any(Shop()), sets=("shop",), record=lambda: owner.record)
+    toolbox = Toolbox({"shop": _any(Shop())}, sets=("shop",), record=lambda: owner.record)
     peer = AgentPeer(
         owner,
         _any(Nobody()),
@@ -171,10 +172,9 @@ async def play(data: bytes, *, line_bytes: int = LINE_BYTES) -> None:
 
 async def _converse(peer: AgentPeer) -> None:
     """As a session does: the handshake, then one prompt."""
-    turn = Turn("hi", account=Account("o", "k"), turn_id="t", message_id="u")
     try:
         peer.started(await peer.open("/"), 1, walls="none")
-        ended = await peer.prompt(turn, [{"type": "text", "text": "hi"}])
+        ended = await peer.prompt("t", [{"type": "text", "text": "hi"}])
     except _WORDS:
         return
     ev.Event.stored(1, 1, ev.Event(1, 1, ended).body)

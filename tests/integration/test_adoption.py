@@ -11,8 +11,11 @@ import pytest
 
 from gateway.api.sessions import _jsonl
 from gateway.events import facts as ev
+from gateway.events.fold import ChatState, Outside
 from gateway.sessions.log import EventLog
-from gateway.stores.memory.store import MemoryStore
+from gateway.sessions.reader import Shelf
+from gateway.stores.contract import SessionRecord
+from gateway.stores.memory.logs import MemoryLogs
 from tests.gateways import RunningGateway
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import StreamReader, open_stream
@@ -167,7 +170,7 @@ async def test_an_answer_that_a_visitor_waits_for_is_not_the_persons(gateway: Ru
 
 
 async def test_an_export_ends_where_the_log_stood_when_it_began() -> None:
-    store = MemoryStore(max_events=100, max_bytes=100_000)
+    store = MemoryLogs(max_events=100, max_bytes=100_000)
     log = EventLog(
         "key",
         store=store,
@@ -179,7 +182,8 @@ async def test_an_export_ends_where_the_log_stood_when_it_began() -> None:
     )
     await log.load()
     log.append(ev.TextDelta("m", "t", "before"))
-    lines = _jsonl(log, log.visible_seq)
+    record = SessionRecord(key="key", owner="o", session_id="s", agent="a", created_at=1, last_active_at=1)
+    lines = _jsonl(Shelf(record, ChatState("s"), log, Outside()), log.visible_seq)
     log.append(ev.TextDelta("m", "t", "SECRET"))
     written = b"".join([part async for part in lines])
     assert b"before" in written

@@ -4,88 +4,32 @@ until then; a session's own task ends that session.
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from msgspec import Struct
 
-from gateway.app import Gateway
-from gateway.config.tables import Config
+from gateway.sessions.record import Record
+from gateway.sessions.seat import Seat
 from gateway.sessions.session import Session
+from gateway.sessions.turns import Turns
 from gateway.telemetry import tasks
 from gateway.workers.workspace import Workspaces
+from tests.asked import Inside, inside_gateway
 from tests.shared import eventually
 
 
-class Answered(Struct):
-    """What a request came to."""
-
-    status: int
-    text: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.text)
-
-
-class Inside:
-    """A gateway in this process, in which faults can be planted; asked without a socket."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
-
-    async def ask(self, method: str, path: str, body: object = None) -> Answered:
-        """One request, to the end of its answer."""
-        sent: list[dict[str, Any]] = []
-        content = b"" if body is None else json.dumps(body).encode()
-        path, _, query = path.partition("?")
-        headers = {"host": "localhost", "content-type": "application/json", "content-length": len(content)}
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": content, "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "root_path": "",
-            "headers": [(name.encode(), str(value).encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        await self.gateway.app(scope, receive, send)
-        text = b"".join(message.get("body", b"") for message in sent)
-        return Answered(sent[0]["status"], text.decode())
-
-    async def chat(self, session_id: str, message: str) -> list[str]:
-        """What was said in a session after a turn, from the oldest on."""
-        body = {"session_id": session_id, "message": message}
-        answer = await self.ask("POST", "/api/chat?wait=20", body)
-        assert answer.status == 200, answer.text
-        return [message["content"] for message in answer.json["messages"]]
-
-    async def ready(self) -> tuple[int, Any]:
-        """The status of /readyz, and what it says of the background tasks."""
-        answer = await self.ask("GET", "/readyz")
-        return answer.status, answer.json["checks"]["tasks"]
+async def ready(inside: Inside) -> tuple[int, Any]:
+    """The status of /readyz, and what it says of the background tasks."""
+    answer = await inside.ask("GET", "/readyz")
+    return answer.status, answer.json["checks"]["tasks"]
 
 
 @pytest.fixture
 async def inside(tmp_path: pathlib.Path) -> AsyncIterator[Inside]:
-    gateway = Gateway(Config(data_dir=str(tmp_path), store="memory://"))
-    async with gateway.lifespan():
-        yield Inside(gateway)
+    async with inside_gateway(tmp_path) as gateway:
+        yield gateway
 
 
 @pytest.mark.parametrize(
@@ -95,7 +39,7 @@ async def test_a_background_task_that_fails_is_down_and_starts_again(
     name: str, inside: Inside, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     background = inside.gateway.tasks
-    assert await inside.ready() == (200, {"is_well": True, "words": ""})
+    assert await ready(inside) == (200, {"is_well": True, "words": ""})
     monkeypatch.setattr(background, "_first_pause_seconds", 1.0)
     known = background._tasks[name].get_coro().cr_frame.f_locals["run"]  # type: ignore[union-attr]
     failures = iter([RuntimeError("a planted fault")])
@@ -108,7 +52,7 @@ async def test_a_background_task_that_fails_is_down_and_starts_again(
     await background.stop(name)
     background.start(name, fails_once)
     await eventually(lambda: _is(name in background.down))
-    status, check = await inside.ready()
+    status, check = await ready(inside)
     assert (status, check["is_well"]) == (503, False)
     assert name in check["words"]
     metrics = (await inside.ask("GET", "/metrics")).text
@@ -116,7 +60,7 @@ async def test_a_background_task_that_fails_is_down_and_starts_again(
     assert "a planted fault" in caplog.text
     assert (await inside.chat("a", "/echo meanwhile"))[-1] == "meanwhile"
     await eventually(lambda: _is(not background.down))
-    assert (await inside.ready())[0] == 200
+    assert (await ready(inside))[0] == 200
     metrics = (await inside.ask("GET", "/metrics")).text
     assert f'agent_gateway_background_task_up{{task="{name}"}} 1.0' in metrics
     assert f'agent_gateway_background_task_failures_total{{task="{name}"}} 1.0' in metrics
@@ -130,14 +74,14 @@ async def test_a_sessions_own_task_that_fails_ends_that_session_in_words_and_not
     inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await inside.chat("neighbour", "/echo before")
-    live = Session._with_worker
+    serve = Session._serve
 
-    async def fails(session: Session, host: Any) -> None:
-        if session.record.session_id == "a":
+    async def fails(session: Session, *arguments: Any) -> None:
+        if session.session_id == "a":
             raise RuntimeError("a planted fault")
-        await live(session, host)
+        await serve(session, *arguments)
 
-    monkeypatch.setattr(Session, "_with_worker", fails)
+    monkeypatch.setattr(Session, "_serve", fails)
     said = await inside.chat("a", "/echo lost")
     assert "Something failed inside the gateway" in said[-1]
     assert (await inside.chat("neighbour", "/echo on"))[-1] == "on"
@@ -145,22 +89,25 @@ async def test_a_sessions_own_task_that_fails_ends_that_session_in_words_and_not
     assert (await inside.chat("a", "/echo again"))[-1] == "again"
 
 
-@pytest.mark.parametrize("place", ["_cut_turn", "_keep", "_stop_worker", "_transition"])
+@pytest.mark.parametrize(
+    ("part", "place"), [(Turns, "cut"), (Record, "keep"), (Seat, "stop"), (Seat, "transition")]
+)
 async def test_a_session_whose_end_fails_leaves_no_worker_and_no_other_session_notices(
-    inside: Inside, monkeypatch: pytest.MonkeyPatch, place: str
+    inside: Inside, monkeypatch: pytest.MonkeyPatch, part: type, place: str
 ) -> None:
     await inside.chat("neighbour", "/echo before")
     await inside.chat("a", "/echo x")
-    whole = getattr(Session, place)
+    [ending] = [session for session in inside.gateway.manager.sessions() if session.session_id == "a"]
+    parts, whole = (ending._turns, ending._record, ending._seat), getattr(part, place)
     failures = iter([RuntimeError("a planted fault")])
 
-    def fails(session: Session, *arguments: Any, **named: Any) -> Any:
-        if session.record.session_id == "a" and session.close_reason is not None:
+    def fails(of: Any, *arguments: Any, **named: Any) -> Any:
+        if of in parts and ending.close_reason is not None:
             for failure in failures:
                 raise failure
-        return whole(session, *arguments, **named)
+        return whole(of, *arguments, **named)
 
-    monkeypatch.setattr(Session, place, fails)
+    monkeypatch.setattr(part, place, fails)
     answer = await inside.ask("DELETE", "/api/sessions/a")
     assert answer.status == 200
     assert [worker.request.session_key for worker in inside.gateway.spawner.workers] == [

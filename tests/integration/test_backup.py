@@ -18,7 +18,8 @@ import pytest_asyncio
 
 from gateway.config.tables import Config
 from gateway.maintenance import backup
-from gateway.stores.sqlite.store import MIGRATIONS, damage, numbered
+from gateway.stores.sqlite.file import damage
+from gateway.stores.sqlite.schema import MIGRATIONS, newest
 from gateway.workers import trees
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
@@ -373,7 +374,7 @@ async def test_a_database_of_the_first_version_goes_on_and_goes_back(tmp_path: p
         assert answer["messages"][-1]["content"] == "upgraded"
         (worker,) = gateway.workers()
         assert notes.stat().st_uid == worker.uids().real, "its files are those of its worker"
-    assert _schema(database) == numbered()[-1][0] > 1
+    assert _schema(database) == newest() > 1
 
     _set_schema(database, 999)  # as a newer program leaves it
     code, _, err = await typed("serve", "--port", "0", "--data-dir", str(tmp_path / "data"))

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 
-from gateway.stores.sqlite.store import numbered
+from gateway.stores.sqlite.schema import newest
 from tests.gateways import ROOT, running_gateway
 from tests.inside import gateway_inside
 from tests.shared import ask, eventually
@@ -232,7 +232,7 @@ async def test_the_doctor_is_content(tmp_path: pathlib.Path) -> None:
         code, out, _ = await typed("doctor", "--data-dir", str(tmp_path / "data"))
         assert code == 0, out
         assert gateway.url in out
-        assert f"schema {numbered()[-1][0]}," in out
+        assert f"schema {newest()}," in out
         assert "ok    walls: " in out
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from gateway.errors import StoreDamaged
-from gateway.stores.sqlite import log as sqlite_log
-from gateway.stores.sqlite import writer
-from gateway.stores.sqlite.store import SqliteStore, damage
-from tests.contract.test_stores import Collector, delta, filled, record
+from gateway.stores.sqlite import log_rows, writer
+from gateway.stores.sqlite.file import damage
+from gateway.stores.sqlite.store import SqliteStore
+from tests.contract.engines import Collector, delta, filled, record
 from tests.gateways import RunningGateway
 from tests.inside import gateway_inside
 from tests.integration.test_command_line import typed
@@ -25,7 +25,7 @@ MARK = b"DAMAGED-HERE-"
 
 def settle(database: pathlib.Path) -> None:
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        sqlite_log.settle(connection)
+        log_rows.settle(connection)
 
 
 def destroy_page_of(database: pathlib.Path, mark: bytes) -> None:
@@ -83,7 +83,7 @@ async def test_logs_move_past_one_that_cannot(
     await store.open()
     sinks = [Collector(record(name).key) for name in ("a", "b", "c")]
     for name in ("a", "b", "c"):
-        await store.create_session(record(name))
+        await store.sessions.create(record(name))
     await filled(store, sinks[0], [delta(1, MARK.decode() * 4_000)])
     for sink in sinks[1:]:
         await filled(store, sink, [delta(1, "one"), delta(2, "two")])
@@ -92,8 +92,8 @@ async def test_logs_move_past_one_that_cannot(
     store = SqliteStore(path)
     await store.open()
     made, *compacted = await asyncio.gather(
-        store.create_session(record("d")),
-        *(store.compact(sink.key, through=2) for sink in sinks),
+        store.sessions.create(record("d")),
+        *(store.logs.compact(sink.key, through=2) for sink in sinks),
         return_exceptions=True,
     )
     assert made is None
@@ -101,7 +101,7 @@ async def test_logs_move_past_one_that_cannot(
     assert compacted[1:] == [1, 1], "whoever shares a commit with what is damaged is not hurt"
     monkeypatch.setattr(writer, "SETTLE_ROWS", 1)
     await filled(store, sinks[1], [delta(3, "three")])
-    await store.update_session(record("d"))
-    assert await store.read(sqlite_log.unsettled) == [1]
-    assert [event.seq for event in await store.read_events(sinks[1].key, after=0, limit=9)] == [2, 3]
+    await store.sessions.update(record("d"))
+    assert await store.read(log_rows.unsettled) == [1]
+    assert [event.seq for event in await store.logs.read_events(sinks[1].key, after=0, limit=9)] == [2, 3]
     await store.close()

@@ -12,12 +12,13 @@ from typing import Any
 
 import aiohttp
 
+from gateway.agents.toolsets import Caller
 from gateway.apps.shop.cart import Shop
 from gateway.apps.shop.catalog import SHIPPED, Catalogue
+from gateway.apps.shop.settings import ShopConfig
 from gateway.apps.shop.store import ShopKey
 from gateway.apps.shop.store_memory import MemoryShopStore
-from gateway.apps.shop.tools import Caller, ShopTools
-from gateway.config.tables import ShopConfig
+from gateway.apps.shop.tools import ShopTools
 from tests.gateways import ROOT, RunningGateway
 from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT, call, post, result, said, text_of

@@ -19,13 +19,12 @@ from gateway.agents.spool import Intake
 from gateway.agents.toolsets import Toolbox
 from gateway.apps.shop.cart import Shop
 from gateway.apps.shop.catalog import SHIPPED, Catalogue
+from gateway.apps.shop.settings import ShopConfig
 from gateway.apps.shop.store import ShopKey
 from gateway.apps.shop.store_memory import MemoryShopStore
 from gateway.apps.shop.tools import ShopTools
-from gateway.auth.quotas import Account
-from gateway.config.tables import AgentConfig, Config, ModelConfig, ShopConfig
+from gateway.config.tables import AgentConfig, Config, ModelConfig
 from gateway.events.fold import ChatState
-from gateway.sessions.turns import Turn
 from gateway.stores.contract import SessionRecord
 from tests.fake_model import FakeModel, fake_model
 from tests.gateways import RunningGateway
@@ -344,7 +343,7 @@ async def test_a_hostile_worker_reaches_its_own_cart_alone_and_only_during_a_tur
     victim = ShopKey("default", "default/local", "victim")
     await shop.add(victim, RICE, 7)
     owner, pipes, broker = _Owner("thief"), _Pipes(), Broker(ModelConfig())
-    tools = Toolbox(ShopTools(shop), sets=("shop",), record=lambda: owner.record)
+    tools = Toolbox({"shop": ShopTools(shop)}, sets=("shop",), record=lambda: owner.record)
     mouth: Any = pipes
     peer = AgentPeer(owner, mouth, config=Config(), broker=broker, tools=tools, intake=Intake())
     foreign = {"sessionId": "victim", "session": "victim", "owner": "default/local", "key": "victim"}
@@ -353,7 +352,7 @@ async def test_a_hostile_worker_reaches_its_own_cart_alone_and_only_during_a_tur
         pipes.say({"id": 1, "method": "_tools/call", "params": attack})
         [early] = await pipes.hear()
         assert early["error"]["code"] == acp.INVALID_REQUEST
-        prompting = asyncio.create_task(peer.prompt(Turn("go", account=Account("default/local", "k")), []))
+        prompting = asyncio.create_task(peer.prompt("t1", []))
         await pipes.hear()
         pipes.say({"id": 2, "method": "_tools/call", "params": attack})
         [answer] = await pipes.hear()

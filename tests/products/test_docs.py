@@ -10,10 +10,10 @@ import shutil
 import sqlite3
 from typing import Final
 
-import msgspec
 import pytest
 
-from gateway.config.tables import Config
+from gateway.apps.product_chat.settings import ProductsConfig
+from gateway.config.file import load
 from tests.gateways import ROOT
 from tests.products.shop import running_shop
 
@@ -46,6 +46,7 @@ async def test_every_command_runs_and_the_query_counts(tmp_path: pathlib.Path) -
     assert count >= 3
 
 
-def test_the_configuration_is_one() -> None:
-    config = msgspec.toml.decode(blocks("toml")[0].encode(), type=Config)
-    assert "ruth" in config.products.admins
+def test_the_configuration_is_one(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(blocks("toml")[0])
+    assert "ruth" in load(file, environ={}).of(ProductsConfig).admins

@@ -10,14 +10,14 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.sessions.log import RESERVE_AHEAD, EventLog
 from gateway.stores.contract import SessionRecord, Sink
-from gateway.stores.memory.store import MemoryStore
-from gateway.stores.sqlite.log import COMPACT_BATCH
+from gateway.stores.memory.logs import MemoryLogs
+from gateway.stores.sqlite.log_rows import COMPACT_BATCH
 from gateway.stores.sqlite.store import SqliteStore
 from tests.torture.test_cursors import shown
 from tests.unit.test_chat import fold_of
 
 
-class FaultyStore(MemoryStore):
+class FaultyStore(MemoryLogs):
     """Commits nothing, or reserves nothing, while it is told so."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class FaultyStore(MemoryStore):
         await super().reserve(key, upto, gap=gap)
 
 
-async def opened(store: MemoryStore) -> EventLog:
+async def opened(store: MemoryLogs) -> EventLog:
     log = EventLog(
         "k",
         store=store,
@@ -125,13 +125,13 @@ async def test_a_turn_longer_than_a_batch_is_compacted_whole(tmp_path: pathlib.P
     store, keeper = SqliteStore(tmp_path / "x.db"), _Keeper()
     await store.open()
     record = SessionRecord(key="k", owner="o", session_id="s1", agent="a", created_at=1, last_active_at=1)
-    await store.create_session(record)
+    await store.sessions.create(record)
     turn: list[ev.EventData] = [ev.MessageAdded("u", "user", "q", "t"), ev.TurnStarted("t", "u", "r")]
     turn += [ev.TextDelta("m", "t", f"{number} ") for number in range(2 * COMPACT_BATCH)]
     log = [Event(seq, seq, data) for seq, data in enumerate((*turn, ev.TurnEnded("t", "end_turn")), 1)]
     for event in log:
-        store.enqueue(keeper, event, urgent=False)
-    assert await store.compact("k", through=log[-1].seq) == 2 * COMPACT_BATCH - 1
-    kept = await store.read_events("k", after=0, limit=100)
+        store.logs.enqueue(keeper, event, urgent=False)
+    assert await store.logs.compact("k", through=log[-1].seq) == 2 * COMPACT_BATCH - 1
+    kept = await store.logs.read_events("k", after=0, limit=100)
     assert shown(fold_of(kept)) == shown(fold_of(log))
     await store.close()

@@ -18,7 +18,6 @@ def test_a_good_pass_has_a_rate_of_its_own_and_bogus_ones_share_one() -> None:
     guard = Guard(
         cast("Any", lambda: None),
         config=unused,
-        statuses={},
         rates=unused,
         metrics=unused,
         audit=unused,

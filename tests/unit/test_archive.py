@@ -23,7 +23,7 @@ from gateway.config.tables import Config
 from gateway.maintenance import archive
 from gateway.maintenance.archive import BackupFailed, Trailer
 from gateway.maintenance.backup import back_up, read, restore, verify
-from gateway.stores.sqlite.store import prepare
+from gateway.stores.sqlite.file import prepare
 from gateway.workers import trees
 from tests.trees import in_memory, nest, write_at
 

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.applications import installed
 from gateway.events import facts as ev
 from gateway.events import fold as chat
 from gateway.events.fold import ChatState, Outside, State
 
+PARTS: Final = [one.fold for one in installed().values() if one.fold is not None]
 GOLDEN: Final = sorted((pathlib.Path(__file__).parent.parent / "golden").glob("*.json"))
 
 
@@ -29,7 +31,7 @@ def event_of(flat: dict[str, Any]) -> ev.Event:
 
 
 def fold_of(events: list[ev.Event]) -> ChatState:
-    fold = ChatState("s1")
+    fold = ChatState("s1", parts=tuple(part() for part in PARTS))
     for event in events:
         fold.apply(event)
     return fold
@@ -55,7 +57,7 @@ def test_an_event_is_the_same_after_it_was_stored(path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_history_never_shrinks_and_every_state_has_every_field(path: pathlib.Path) -> None:
-    fold = ChatState("s1")
+    fold = ChatState("s1", parts=tuple(part() for part in PARTS))
     shown: list[tuple[Any, ...]] = []
     for flat in json.loads(path.read_text())["events"]:
         fold.apply(event_of(flat))

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import pathlib
 import pwd
+from collections.abc import Iterator
+from types import NoneType
+from typing import Any, Final, get_origin
 
+import msgspec
 import pytest
 
 from gateway.agents import help as agent_help
@@ -13,9 +17,12 @@ from gateway.agents.catalogue import Agent, AgentCatalogue
 from gateway.agents.connection import AuthMethod
 from gateway.apps.product_chat import catalogue
 from gateway.apps.shop import catalog
-from gateway.config.file import ConfigError, load
+from gateway.apps.shop.settings import SHOP_AGENT
+from gateway.config import applications
+from gateway.config.file import ConfigError, is_table, load, plain, types_of
 from gateway.config.known_agents import KNOWN_AGENTS
-from gateway.config.tables import BUILT_IN, SHOP_AGENT, Config
+from gateway.config.reloading import compared
+from gateway.config.tables import BUILT_IN, AgentConfig, Config, Table, TenantConfig
 from tests.gateways import ROOT
 
 
@@ -263,3 +270,80 @@ def test_somebody_without_a_home_is_asked_for_a_directory(monkeypatch: pytest.Mo
         load(environ={}, overrides={**places, "model.key_file": ""})
     with pytest.raises(ConfigError, match=r"model\.key_file: ~/key: there is no home"):
         load(environ={}, overrides=places)
+
+
+# -- reloading --------------------------------------------------------------------------------------------
+
+OTHERS: Final = {str: "other", int: 7, float: 7.5, bool: None, tuple: ("other",), NoneType: ("x",)}
+"""Values that no setting has, by type."""
+
+
+def settings(table: type[Table] = Config, prefix: str = "") -> Iterator[str]:
+    """Every setting that is no table of several by name."""
+    for name, kind in types_of(table).items():
+        inner = plain(kind)
+        if is_table(inner):
+            yield from settings(inner, f"{prefix}{name}.")
+        elif get_origin(inner) is not dict:
+            yield prefix + name
+
+
+def own(config: Any, name: str) -> Any:
+    """A setting or a table; of an application, too."""
+    kind = applications.tables().get(name) if isinstance(config, Config) else None
+    return getattr(config, name) if kind is None else config.of(kind)
+
+
+def of(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = own(config, name)
+    return config
+
+
+def changed(config: Any, path: str) -> Any:
+    """The configuration with another value of one setting."""
+    name, _, rest = path.partition(".")
+    before = own(config, name)
+    after = changed(before, rest) if rest else OTHERS[type(before)]
+    after = not before if isinstance(before, bool) else after
+    if isinstance(config, Config) and name in applications.tables():
+        return msgspec.structs.replace(config, tables=config.tables | {name: after})
+    return msgspec.structs.replace(config, **{name: after})
+
+
+@pytest.mark.parametrize("path", list(settings()))
+def test_a_reload_takes_over_what_it_says_it_does_and_nothing_else(path: str) -> None:
+    old = Config()
+    new = changed(old, path)
+    applied, waiting, kept = compared(old, new)
+    assert applied + waiting == [path]
+    assert of(kept, path) == of(new if applied else old, path)
+    assert kept == (new if applied else old)
+
+
+def test_what_waits_for_a_restart() -> None:
+    """Where it listens, where its data is, its modes, its walls, and bounds that parts are built with."""
+    old = Config()
+    found = {path for path in settings() if compared(old, changed(old, path)).waiting}
+    workers = {path for path in settings() if path.startswith("workers.")}
+    server = {path for path in settings() if path.startswith("server.")}
+    assert found == workers | (server - {"server.hosts", "server.public_url"}) | {
+        *("applications.enabled", "data_dir", "store", "telemetry.otlp_endpoint"),
+        *("auth.modes", "auth.secret_file"),
+        *("limits.events_per_session", "limits.event_bytes_per_session", "limits.session_memory_bytes"),
+        *("limits.streams_per_owner", "limits.waiting_streams_per_owner"),
+        *("limits.session_requests_per_second", "limits.session_burst"),
+        *("limits.address_requests_per_second", "limits.address_burst"),
+        "limits.wrong_credentials_per_minute",
+    }
+
+
+def test_agents_and_tenants_are_taken_over_one_by_one() -> None:
+    old = Config(agents={"a": AgentConfig(command="x")})
+    new = Config(
+        agents={"a": AgentConfig(command="y"), "b": AgentConfig(command="z")}, tenants={"t": TenantConfig()}
+    )
+    applied, waiting, kept = compared(old, new)
+    assert "agents.a.command" in applied
+    assert not waiting
+    assert kept == new

@@ -15,10 +15,10 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.sessions.log import RESERVE_AHEAD, EventLog
 from gateway.stores.contract import READ_BYTES, Sink
-from gateway.stores.memory.store import MemoryStore
+from gateway.stores.memory.logs import MemoryLogs
 
 
-class SlowStore(MemoryStore):
+class SlowStore(MemoryLogs):
     """Commits when told to, refuses when told to."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Seen:
         self.refused |= seqs
 
 
-async def log_of(store: MemoryStore, seen: Seen, *, max_events: int = 1000, **kwargs: Any) -> EventLog:
+async def log_of(store: MemoryLogs, seen: Seen, *, max_events: int = 1000, **kwargs: Any) -> EventLog:
     log = EventLog(
         "key",
         store=store,
@@ -116,7 +116,7 @@ async def test_what_the_agent_said_is_kept_when_a_write_is_refused() -> None:
 
 
 async def test_a_reader_waits_and_is_woken() -> None:
-    log = await log_of(MemoryStore(max_events=100, max_bytes=100_000), Seen())
+    log = await log_of(MemoryLogs(max_events=100, max_bytes=100_000), Seen())
     waiting = asyncio.create_task(log.wait(0))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -138,7 +138,7 @@ async def test_closing_wakes_everybody() -> None:
 
 
 async def test_an_old_cursor_reads_from_the_store() -> None:
-    log = await log_of(MemoryStore(max_events=10_000, max_bytes=10_000_000), Seen(), max_events=10)
+    log = await log_of(MemoryLogs(max_events=10_000, max_bytes=10_000_000), Seen(), max_events=10)
     for n in range(1, 101):
         log.append(text(str(n)))
     found: list[str] = []
@@ -150,7 +150,7 @@ async def test_an_old_cursor_reads_from_the_store() -> None:
 
 
 async def test_a_cursor_before_what_is_kept_is_a_gap() -> None:
-    log = await log_of(MemoryStore(max_events=20, max_bytes=10_000_000), Seen(), max_events=10)
+    log = await log_of(MemoryLogs(max_events=20, max_bytes=10_000_000), Seen(), max_events=10)
     for n in range(1, 101):
         log.append(text(str(n)))
     assert (await log.read(5, max_bytes=9999)).is_gap
@@ -158,7 +158,7 @@ async def test_a_cursor_before_what_is_kept_is_a_gap() -> None:
 
 
 async def test_a_cursor_that_nobody_gave_out_is_a_gap() -> None:
-    log = await log_of(MemoryStore(max_events=20, max_bytes=10_000), Seen())
+    log = await log_of(MemoryLogs(max_events=20, max_bytes=10_000), Seen())
     log.append(text("a"))
     assert (await log.read(2**62, max_bytes=9999)).is_gap
 
@@ -183,7 +183,7 @@ async def test_after_a_crash_burnt_numbers_are_gaps_in_every_later_life() -> Non
 
 
 async def test_a_life_that_ended_well_leaves_no_gap() -> None:
-    store = MemoryStore(max_events=100, max_bytes=100_000)
+    store = MemoryLogs(max_events=100, max_bytes=100_000)
     log = await log_of(store, Seen())
     log.append(text("a"))
     await log.release()
@@ -196,7 +196,7 @@ async def test_a_life_that_ended_well_leaves_no_gap() -> None:
 async def test_a_log_made_anew_goes_on_after_the_deleted_one() -> None:
     log = EventLog(
         "key",
-        store=MemoryStore(max_events=10, max_bytes=10_000),
+        store=MemoryLogs(max_events=10, max_bytes=10_000),
         wall_ms=lambda: 1,
         on_visible=lambda _event: None,
         on_refused=lambda _seqs, _error: None,
@@ -214,7 +214,7 @@ async def test_time_never_goes_back() -> None:
     now = [2000]
     log = EventLog(
         "key",
-        store=MemoryStore(max_events=10, max_bytes=10_000),
+        store=MemoryLogs(max_events=10, max_bytes=10_000),
         wall_ms=lambda: now[0],
         on_visible=lambda _event: None,
         on_refused=lambda _seqs, _error: None,
@@ -229,7 +229,7 @@ async def test_time_never_goes_back() -> None:
 
 
 async def test_readers_of_a_large_event_on_disk_hold_one_copy() -> None:
-    class Copying(MemoryStore):
+    class Copying(MemoryLogs):
         async def read_events(
             self, key: str, *, after: int, limit: int, max_bytes: int = READ_BYTES
         ) -> list[Event]:
@@ -257,7 +257,7 @@ def uncollected() -> Iterator[None]:
 class Owner:
     """Holds its log and hears all that the log has to say, as a session does."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryLogs) -> None:
         self.log = EventLog(
             "key",
             store=store,
@@ -274,7 +274,7 @@ class Owner:
 
 
 async def test_a_log_that_has_ended_is_freed_without_the_collector(uncollected: None) -> None:
-    owner = Owner(MemoryStore(max_events=10, max_bytes=10_000))
+    owner = Owner(MemoryLogs(max_events=10, max_bytes=10_000))
     await owner.log.load()
     owner.log.append(text("a"))
     owner.log.close()
@@ -283,7 +283,7 @@ async def test_a_log_that_has_ended_is_freed_without_the_collector(uncollected: 
     assert left() is None
 
 
-class Counting(MemoryStore):
+class Counting(MemoryLogs):
     """Counts what is read of it."""
 
     reads = 0
@@ -316,7 +316,7 @@ async def test_readers_at_one_place_read_the_store_once_and_ahead() -> None:
 
 
 async def test_what_is_made_of_the_same_events_is_made_once() -> None:
-    log = await log_of(MemoryStore(max_events=10, max_bytes=10_000), Seen())
+    log = await log_of(MemoryLogs(max_events=10, max_bytes=10_000), Seen())
     log.append(text("a"), text("b"))
     events = (await log.read(0, max_bytes=9999)).events
     made = log.shared.get(events, lambda found: (b"".join(event.frame for event in found),))
@@ -326,7 +326,7 @@ async def test_what_is_made_of_the_same_events_is_made_once() -> None:
 
 
 async def test_a_long_text_is_kept_once_and_can_still_be_read() -> None:
-    log = await log_of(MemoryStore(max_events=10, max_bytes=10_000_000), Seen())
+    log = await log_of(MemoryLogs(max_events=10, max_bytes=10_000_000), Seen())
     log.append(text("long" * 10_000), text("short"))
     long, short = (await log.read(0, max_bytes=999_999)).events
     assert long.data is not long.data

@@ -70,10 +70,10 @@ class Idle:
 def test_the_longest_idle_worker_gives_way() -> None:
     young, old, busy = Idle(1), Idle(9), Idle(99, may_park=False)
     slots = WorkerSlots(1, lambda: [young, old, busy])
-    slots.take(young)
+    slots.take()
     with pytest.raises(WorkerLimit) as caught:
-        slots.take(Idle(0))
+        slots.take()
     assert caught.value.retry_after_seconds == 1
     assert (young.is_asked, old.is_asked, busy.is_asked) == (False, True, False)
     slots.give()
-    slots.take(Idle(0))
+    slots.take()

@@ -16,17 +16,17 @@ import pytest
 ROOT: Final = pathlib.Path(__file__).parent.parent.parent
 
 HOMES: Final[dict[str, tuple[str, ...]]] = {
-    "starlette": ("api.", "app", "apps.", "http.", "server."),
+    "starlette": ("api.", "app", "apps.", "extension", "http.", "server."),
     "sse_starlette": ("api.stream", "server.server"),
     "prometheus_client": ("telemetry.metrics",),
     "rich": ("cli.top",),
     "opentelemetry": ("telemetry.tracing",),
     "psutil": ("workers.memory", "workers.orphans"),
-    "uvloop": ("__main__", "cli."),
+    "uvloop": ("cli.serve",),
     "httptools": ("server.protocol",),
     "uvicorn": ("server.",),
     "websockets": ("server.websockets",),
-    "aiohttp": ("agents.broker", "auth.oidc", "cli.commands", "client", "egress.caller"),
+    "aiohttp": ("agents.broker", "auth.oidc", "cli.reach", "client", "egress.caller"),
     "yarl": ("agents.broker", "egress."),
     "argon2": ("apps.product_chat.staff",),
     "cryptography": ("auth.tokens",),
@@ -35,7 +35,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "sqlite3": (
         *("stores.sqlite.", "stores.database", "maintenance.backup", "maintenance.erasures"),
         *(
-            "cli.commands",
+            "cli.doctor",
             "apps.product_chat.store_sqlite",
             "apps.shop.store_sqlite",
             "apps.shopping_assistant.retrieval",
@@ -46,8 +46,8 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Where an outside library may be imported: names below the package, or how they begin."""
 ANYWHERE: Final = {"msgspec"}
-HEAVY_IN_FUNCTIONS: Final = {"__main__", "telemetry.tracing"}
-"""The command line imports inside functions, so that `--help` is quick; tracing, because it is an extra."""
+HEAVY_IN_FUNCTIONS: Final = {"cli.reach", "telemetry.tracing"}
+"""The command line imports the whole program only if no gateway runs; tracing is an extra."""
 SHARED_WITH_THE_WORKER: Final = ("worker.acp", "worker.foreign", "worker.spec")
 
 

@@ -11,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 
 from gateway.api import page
+from gateway.apps.product_chat.faces import WIDGET_HEADERS
 
 SCRIPT: Final = b"let a = 1;\n" * 500
 
@@ -34,7 +35,7 @@ def site(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Starlette:
             (tmp_path / f"{name}.gz").write_bytes(gzip.compress(SCRIPT))
             (tmp_path / f"{name}.br").write_bytes(b"not really brotli")
     monkeypatch.setattr(page, "PLACES", (tmp_path,))
-    return Starlette(routes=page.routes())
+    return Starlette(routes=page.routes({}, {"widget.js": WIDGET_HEADERS}))
 
 
 async def get(site: Starlette, path: str, **headers: str) -> Got:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.apps.product_chat import words
-from gateway.errors import InvalidInput
+from gateway.apps.product_chat.errors import InvalidInput
 
 
 @pytest.mark.parametrize(

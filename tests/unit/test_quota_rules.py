@@ -11,7 +11,7 @@ from gateway.config.tables import Config, Quota, QuotasConfig, TenantConfig
 from gateway.errors import QuotaExceeded
 from gateway.events.facts import QuotaUse
 from gateway.stores.contract import OwnerTotal
-from gateway.stores.credentials import MemoryCredentials
+from gateway.stores.memory.credentials import MemoryUsage
 
 DAY_MS = 24 * 3600 * 1000
 ALICE = Account("acme/alice", "s1")
@@ -22,11 +22,11 @@ EVE = Account("other/eve", "s3")
 class World:
     """Clocks that are set by hand, and quotas under them."""
 
-    def __init__(self, store: MemoryCredentials | None = None, **quotas: Any) -> None:
+    def __init__(self, store: MemoryUsage | None = None, **quotas: Any) -> None:
         self.seconds = 1000.0
         self.ms = 100 * DAY_MS + 1
         self.config = Config(quotas=QuotasConfig(**quotas))
-        self.store = store or MemoryCredentials()
+        self.store = store or MemoryUsage()
         self.exceeded: list[str] = []
         self.quotas = Quotas(
             lambda: self.config,

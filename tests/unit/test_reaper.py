@@ -26,12 +26,12 @@ async def purged(tmp_path: pathlib.Path, *, jump: int, expires_in: int, seconds:
         key="k", owner="o", session_id="s", agent="built-in", created_at=0, last_active_at=0,
         expires_at=wall[0] + expires_in,
     )  # fmt: skip
-    await services.store.create_session(record)
+    await services.store.sessions.create(record)
     reaper = Reaper(gateway.manager, services)
     wall[0] += jump
     monotonic[0] += seconds
     await reaper.sweep()
-    return await services.store.find_session("o", "s") is None
+    return await services.store.sessions.find("o", "s") is None
 
 
 async def test_a_clock_that_jumps_ten_years_ahead_purges_nothing(tmp_path: pathlib.Path) -> None:

@@ -21,7 +21,7 @@ from gateway.apps.shop.catalog import (
     formatted,
     number,
 )
-from gateway.errors import ProductNotFound
+from gateway.apps.shop.errors import ProductNotFound
 
 PICTURE = "<svg xmlns='http://www.w3.org/2000/svg'/>"
 

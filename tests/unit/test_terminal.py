@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from gateway.cli import commands
+from gateway.cli import reach
 from gateway.client import Refused
 from gateway.telemetry import terminal
 from gateway.telemetry.logs import JsonFormatter, LineFormatter
@@ -32,7 +32,7 @@ def test_a_refusal_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None
     async def refused() -> int:
         raise Refused(404, "not_found", HOSTILE)
 
-    assert commands._spoken(refused()) == 1
+    assert reach.spoken(refused()) == 1
     assert capsys.readouterr().err == f"agent-gateway: {terminal.plain(HOSTILE)}\n"
 
 

@@ -14,7 +14,7 @@ from gateway.auth.tickets import Tickets, read_secret
 from gateway.errors import KeyNotFound, StoreFailed
 from gateway.http import gate as auth
 from gateway.principal import Principal
-from gateway.stores.credentials import MemoryCredentials
+from gateway.stores.memory.credentials import MemoryCredentials
 
 VISITOR = Principal("default", "~abc", "visitor", frozenset({"chat", "read"}))
 

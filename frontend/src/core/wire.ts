@@ -308,6 +308,12 @@ export interface Me {
   csrf_token: string;
 }
 
+/** An application that has a part of the page of its own: `page` is the address of its module. */
+export interface ApplicationPage {
+  name: string;
+  page: string;
+}
+
 /** How one may be let in here, and who one is already. */
 export interface AuthState {
   modes: string[];
@@ -316,6 +322,8 @@ export interface AuthState {
   me: Me | null;
   /** Links to a visitor's sessions. Signing in ends them, unless `keep_shares` is said. */
   shared_links: number;
+  /** The applications that run here. */
+  applications: (string | ApplicationPage)[];
 }
 
 /** A link that makes one other browser this person, once. */

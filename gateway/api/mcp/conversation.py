@@ -1,11 +1,11 @@
 """Which conversation an MCP request belongs to.
 
 Its id may sit in several places; the first in the order below wins, and one that disagrees is logged. Ids
-route, they do not authorise: the owner is the principal's, narrowed by the end user that ChatGPT names. Where
-no id came along the call gets a fresh cart of its own, never one that somebody else may have.
+route, they do not authorise: the owner is the principal's, narrowed by the end user that ChatGPT names. If no
+id came along, the call gets a fresh conversation of its own, never one that somebody else may have.
 
-A visitor without a cookie is a new visitor at every request, as ChatGPT is. Its cart is then its end user's;
-without one, only an id that nobody can guess leads to it.
+A visitor without a cookie is a new visitor at every request, as ChatGPT is. The conversation is then its end
+user's; without one, only an id that nobody can guess leads to it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.apps.shop.store import ShopKey
-from gateway.apps.shop.tools import Caller
-from gateway.principal import Principal
+from gateway.agents.toolsets import Caller
+from gateway.auth.passes import Granted
+from gateway.principal import ConversationKey, Principal
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ HARD_TO_GUESS: Final = 24
 """Characters from which on an `openai/session` is taken for the random one that ChatGPT sends."""
 END_USERS: Final = "~openai"
 HANDLES: Final = "~handle"
-"""Subjects that no visitor has: owners of carts that an end user's name, or an unguessable id, leads to."""
+"""Subjects that no visitor has: owners of conversations that an end user's name, or an unguessable id, leads
+to.
+"""
 
 _MINTED: Final = re.compile(r"agw-[0-9a-f]{32}")
 
@@ -53,8 +55,8 @@ class Origin(Struct, frozen=True, kw_only=True):
     """What is known of a request besides its message."""
 
     principal: Principal
-    key: ShopKey | None = None
-    """The caller is the agent of a session, and this is that session's cart: nothing else is asked."""
+    granted: Granted | None = None
+    """The caller is the agent of a session, and this is what its pass opens: nothing else is asked."""
     outer_meta: Mapping[str, Any] = {}
     """The `_meta` beside `params`."""
     transport: str | None = None
@@ -87,8 +89,8 @@ def is_minted(session_id: str) -> bool:
 def caller_of(named: Named) -> Caller:
     """On whose behalf, and for which conversation, a tool is called. Raises MalformedConversation."""
     origin = named.origin
-    if origin.key is not None:
-        return Caller(key=origin.key, source=SESSION, is_agent=True, locale=_locale(named))
+    if origin.granted is not None:
+        return Caller(key=origin.granted.key, source=SESSION, is_agent=True, locale=_locale(named))
     found = list(_sources(named))
     if any(session_id != found[0][1] for _, session_id in found[1:]):
         log.warning(
@@ -101,9 +103,9 @@ def caller_of(named: Named) -> Caller:
         source, conversation = TRANSPORT, origin.transport
     else:
         source, conversation = FRESH, mint()
-        log.warning("a tool was called without a conversation's id: it got a fresh cart")
+        log.warning("a tool was called without a conversation's id: it got a fresh one")
     return Caller(
-        key=ShopKey(origin.principal.tenant, _owner(named), conversation),
+        key=ConversationKey(origin.principal.tenant, _owner(named), conversation),
         source=source,
         is_fresh=source == FRESH,
         is_private=origin.is_private,

@@ -1,9 +1,10 @@
-"""The MCP face: `POST /mcp`, streamable HTTP without state, the shop's tools inside.
+"""The MCP face: `POST /mcp`, streamable HTTP without state, the toolsets of the applications inside.
 
 Who asks is settled before the SDK sees the request: Host and Origin by the guard, credentials by the gate,
 size, depth and deadline here. A client that asks for nothing but JSON, or for nothing in particular, gets
 JSON; one that takes nothing but events gets the same as an event. An `initialize` is answered with a session
-id of the transport, which keeps no state here either: it is the cart's name, for clients that send no other.
+id of the transport, which keeps no state here either: it is the conversation's name, for clients that send no
+other.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -22,12 +23,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.agents.toolsets import Toolset
 from gateway.api.mcp.conversation import Origin, is_minted, mint
-from gateway.apps.shop.store import ShopKey
-from gateway.apps.shop.tools import ShopTools
-from gateway.auth.passes import Passes, is_pass
+from gateway.auth.passes import Granted, Passes, is_pass
 from gateway.config.tables import LimitsConfig, ServerConfig
-from gateway.errors import BadRequest, BrokenInvariant, RouteNotFound, Unauthorized
+from gateway.errors import BadRequest, BrokenInvariant, Unauthorized
 from gateway.events.facts import in_one_line
 from gateway.http.gate import bearer, is_new_visitor, principal_of
 from gateway.http.operation import Admit, json_response
@@ -39,10 +39,9 @@ log = logging.getLogger(__name__)
 PATH: Final = "/mcp"
 SCOPE: Final = "chat"
 SESSION_HEADER: Final = "mcp-session-id"
-PICTURE_SECONDS: Final = 3_600
 _OUTER_META: Final = "agent_gateway.mcp_meta"
 _SESSION: Final = "agent_gateway.mcp_session"
-"""In the ASGI scope: whose cart the pass of a session's agent opens."""
+"""In the ASGI scope: what the pass of a session's agent opens."""
 _JSON_TYPES: Final = {"application/json", "application/*", "*/*"}
 _PARSE_ERROR: Final = -32700
 _INVALID_REQUEST: Final = -32600
@@ -63,14 +62,14 @@ class McpFace:
 
     def __init__(
         self,
-        tools: ShopTools,
+        toolsets: Sequence[Toolset],
         *,
         admit: Admit,
         passes: Passes,
         server: ServerConfig,
         limits: LimitsConfig,
     ) -> None:
-        self._tools = tools
+        self._toolsets = toolsets
         self._admit = admit
         self._passes = passes
         self._server = server
@@ -80,11 +79,10 @@ class McpFace:
         self._ending = asyncio.Event()
 
     def routes(self) -> list[Route]:
-        """`/mcp` describes itself (`tools/list`), so it stands in no OpenAPI document."""
-        return [
-            Route(PATH, self._answer, methods=["POST"], name="mcp"),
-            Route("/shop/images/{store}/{name}", self._picture, methods=["GET"], name="picture"),
-        ]
+        """`/mcp` describes itself (`tools/list`), so no OpenAPI document has it. Without tools it is not
+        there.
+        """
+        return [Route(PATH, self._answer, methods=["POST"], name="mcp")] if self._toolsets else []
 
     async def close(self) -> None:
         """Ends the SDK's server."""
@@ -109,7 +107,7 @@ class McpFace:
         return _Handed(await self._ready(), body, session_id=mint() if is_first else None)
 
     async def _let_in(self, request: Request) -> None:
-        """By the pass of a session's agent, which opens that session's cart alone, or as everybody else is.
+        """By the pass of a session's agent, which opens that session alone, or as everybody else is.
 
         Raises Unauthorized for a pass that is not good any more, besides what `admit` raises.
         """
@@ -117,10 +115,10 @@ class McpFace:
         if not is_pass(given):
             await self._admit(request, SCOPE)
             return
-        key = self._passes.find(given)
-        if key is None:
+        granted = self._passes.find(given)
+        if granted is None:
             raise Unauthorized("This pass is not good any more: the agent that it was made for has ended.")
-        request.scope[_SESSION] = key
+        request.scope[_SESSION] = granted
 
     async def _ready(self) -> App:
         if self._app is None:
@@ -138,7 +136,7 @@ class McpFace:
             return
         limit = self._server.body_limit_bytes
         try:
-            async with heavy.serving(self._tools, said, body_limit_bytes=limit) as app:
+            async with heavy.serving(self._toolsets, said, body_limit_bytes=limit) as app:
                 ready.set_result(app)
                 await self._ending.wait()
         except Exception:
@@ -147,26 +145,15 @@ class McpFace:
             if not ready.done():
                 ready.set_exception(BrokenInvariant())
 
-    async def _picture(self, request: Request) -> Response:
-        catalogue = self._tools.shop.catalogue
-        await catalogue.refresh()
-        found = catalogue.picture(request.path_params["store"], request.path_params["name"])
-        if found is None:
-            raise RouteNotFound
-        return Response(
-            found,
-            media_type="image/svg+xml",
-            headers={"Cache-Control": f"public, max-age={PICTURE_SECONDS}"},
-        )
-
 
 def said(request: HTTPConnection | None) -> Origin:
     """What is known of an HTTP request besides its message (`mcp_server.Said`)."""
     assert request is not None  # noqa: S101 - over HTTP there always is one
-    key: ShopKey | None = request.scope.get(_SESSION)
-    if key is not None:
+    granted: Granted | None = request.scope.get(_SESSION)
+    if granted is not None:
+        key = granted.key
         owner = Principal(key.tenant, key.owner.partition("/")[2], scopes=frozenset({SCOPE}))
-        return Origin(principal=owner, key=key)
+        return Origin(principal=owner, granted=granted)
     session_id = request.headers.get(SESSION_HEADER, "")
     return Origin(
         principal=principal_of(request),

@@ -1,4 +1,5 @@
-"""The shop as an MCP server, built with the official SDK; imported only when the first request comes.
+"""The toolsets of the applications as one MCP server, built with the official SDK; imported only when the
+first request comes.
 
 Importing the SDK takes a third of a second and 34 MB, which a gateway that serves no MCP client never pays.
 Both protocol eras, answers in plain JSON, no state between requests.
@@ -9,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import pathlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, BinaryIO, Final, cast
 
@@ -24,56 +24,64 @@ from mcp.shared.exceptions import MCPError
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
+from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget
 from gateway.api.mcp.conversation import MAX_ID, MalformedConversation, Named, Origin, caller_of
-from gateway.apps.shop.tools import (
-    BY_NAME,
-    CART_WIDGET,
-    PRODUCTS_WIDGET,
-    TOOLS,
-    Answer,
-    ShopTools,
-    Tool,
-    bad_id,
-)
-from gateway.apps.shop.words import words_for
 from gateway.events.facts import in_one_line
 from gateway.version import VERSION
 
 logging.getLogger("mcp").setLevel(logging.WARNING)
 
-NAME: Final = "agent-gateway-shop"
+NAME: Final = "agent-gateway"
+TITLE: Final = "Agent Gateway"
 _STDOUT, _STDERR = 1, 2
 WIDGET_TYPE: Final = "text/html+skybridge"
-WIDGETS: Final = pathlib.Path(__file__).parent.parent.parent / "apps" / "shop" / "widgets"
-INSTRUCTIONS: Final = (
-    "A shop with one cart for each conversation. Search products, then add them by their id. Where a result "
-    "names a _sessionId, send it with every further call to go on with the same cart."
-)
-
-_WIDGET_WORDS: Final = {
-    PRODUCTS_WIDGET: ("Products", "A grid of products that can be put into the cart.", "products.html"),
-    CART_WIDGET: ("Cart", "The cart of this conversation.", "cart.html"),
-}
 
 Said = Callable[[HTTPConnection | None], Origin]
 """What is known of a request besides its message; over stdio there is no request."""
 
 
-def build(tools: ShopTools, said: Said) -> Server[Any]:
-    """The server over these tools."""
-    announced = types.ListToolsResult(tools=[_announced(tool) for tool in TOOLS])
-    schemas = {tool.name: tool.schema for tool in TOOLS}
-    resources = types.ListResourcesResult(resources=[_resource(uri) for uri in _WIDGET_WORDS])
+class _Tools:
+    """The tools of all toolsets by name. A session's agent sees those alone that its pass opens."""
 
-    async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
-        return announced
+    def __init__(self, toolsets: Sequence[Toolset]) -> None:
+        self.toolsets = toolsets
+        self._all = {tool.name: (tool, toolset) for toolset in toolsets for tool in toolset.describe()}
+        self._announced = {name: _announced(tool) for name, (tool, _) in self._all.items()}
+        self.schemas = {name: tool.schema for name, (tool, _) in self._all.items()}
+        self.widgets = {uri: widget for toolset in toolsets for uri, widget in toolset.widgets.items()}
+
+    def announced(self, origin: Origin) -> list[types.Tool]:
+        """The tools that the caller is told of."""
+        return [said for name, said in self._announced.items() if self._is_open(name, origin)]
+
+    def find(self, name: str, origin: Origin) -> tuple[Tool, Toolset]:
+        """The tool of this name, and whose it is. Raises MCPError."""
+        if name not in self._all or not self._is_open(name, origin):
+            raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {name}")
+        return self._all[name]
+
+    def _is_open(self, name: str, origin: Origin) -> bool:
+        granted = origin.granted
+        return granted is None or self._all[name][1].name in granted.toolsets
+
+
+def build(toolsets: Sequence[Toolset], said: Said) -> Server[Any]:
+    """The server over these toolsets. With one alone it is called after it."""
+    tools = _Tools(toolsets)
+    resources = types.ListResourcesResult(
+        resources=[_resource(uri, widget) for uri, widget in tools.widgets.items()]
+    )
+    only = toolsets[0].name if len(toolsets) == 1 else ""
+
+    async def list_tools(context: ServerRequestContext[Any, Any], _params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=tools.announced(said(context.request)))
 
     async def call_tool(
         context: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
     ) -> types.CallToolResult:
-        if params.name not in BY_NAME:
-            raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {params.name}")
-        return _result(await _call(tools, said, context, params), BY_NAME[params.name])
+        origin = said(context.request)
+        tool, toolset = tools.find(params.name, origin)
+        return _result(await _call(toolset, origin, context, params), tool)
 
     async def list_resources(_context: Any, _params: Any) -> types.ListResourcesResult:
         return resources
@@ -84,14 +92,15 @@ def build(tools: ShopTools, said: Said) -> Server[Any]:
     async def read_resource(
         _context: Any, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
-        return _read(str(params.uri))
+        return _read(str(params.uri), tools.widgets)
 
     return Server(
-        NAME,
+        f"{NAME}-{only}" if only else NAME,
         version=VERSION,
-        title="Agent Gateway shop",
-        instructions=INSTRUCTIONS,
-        get_tool_input_schema=schemas.get,
+        title=f"{TITLE} {only}" if only else TITLE,
+        instructions="\n\n".join(toolset.instructions for toolset in toolsets if toolset.instructions)
+        or None,
+        get_tool_input_schema=tools.schemas.get,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
         on_list_resources=list_resources,
@@ -101,18 +110,18 @@ def build(tools: ShopTools, said: Said) -> Server[Any]:
 
 
 async def _call(
-    tools: ShopTools,
-    said: Said,
+    toolset: Toolset,
+    origin: Origin,
     context: ServerRequestContext[Any, Any],
     params: types.CallToolRequestParams,
 ) -> Answer:
     arguments = params.arguments or {}
     meta = (context.params or {}).get("_meta") or {}
     try:
-        caller = caller_of(Named(meta=meta, arguments=arguments, origin=said(context.request)))
+        caller: Caller = caller_of(Named(meta=meta, arguments=arguments, origin=origin))
     except MalformedConversation as error:
-        return bad_id(words_for(arguments.get("locale")), source=error.source, most=MAX_ID)
-    return await tools.call(params.name, arguments, caller)
+        return toolset.refused_id(error.source, most=MAX_ID, arguments=arguments)
+    return await toolset.call(params.name, arguments, caller)
 
 
 def _result(answer: Answer, tool: Tool) -> types.CallToolResult:
@@ -151,15 +160,14 @@ def _announced(tool: Tool) -> types.Tool:
     )
 
 
-def _resource(uri: str) -> types.Resource:
-    title, description, _ = _WIDGET_WORDS[uri]
+def _resource(uri: str, widget: Widget) -> types.Resource:
     return types.Resource(
-        name=title,
-        title=title,
-        description=description,
+        name=widget.title,
+        title=widget.title,
+        description=widget.description,
         uri=uri,
         mime_type=WIDGET_TYPE,
-        _meta=_widget_meta(description),
+        _meta=_widget_meta(widget.description),
     )
 
 
@@ -171,34 +179,33 @@ def _widget_meta(description: str) -> dict[str, Any]:
     }
 
 
-def _read(uri: str) -> types.ReadResourceResult:
-    if uri not in _WIDGET_WORDS:
+def _read(uri: str, widgets: Mapping[str, Widget]) -> types.ReadResourceResult:
+    if uri not in widgets:
         raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown resource: {uri}", data={"uri": uri})
-    _, description, name = _WIDGET_WORDS[uri]
     contents = types.TextResourceContents(
         uri=uri,
         mime_type=WIDGET_TYPE,
-        text=(WIDGETS / name).read_text("utf-8"),
-        _meta=_widget_meta(description),
+        text=widgets[uri].path.read_text("utf-8"),
+        _meta=_widget_meta(widgets[uri].description),
     )
     return types.ReadResourceResult(contents=[contents])
 
 
 @asynccontextmanager
 async def serving(
-    tools: ShopTools, said: Said, *, body_limit_bytes: int
+    toolsets: Sequence[Toolset], said: Said, *, body_limit_bytes: int
 ) -> AsyncIterator[Callable[[Scope, Receive, Send], Any]]:
     """The server over streamable HTTP, as an ASGI application."""
     manager = StreamableHTTPSessionManager(
-        build(tools, said), json_response=True, stateless=True, max_request_body_size=body_limit_bytes
+        build(toolsets, said), json_response=True, stateless=True, max_request_body_size=body_limit_bytes
     )
     async with manager.run():
         yield manager.handle_request
 
 
-async def serve_stdio(tools: ShopTools, said: Said) -> None:
+async def serve_stdio(toolsets: Sequence[Toolset], said: Said) -> None:
     """The server over this process's stdin and stdout, until they end."""
-    server = build(tools, said)
+    server = build(toolsets, said)
     with _stdout() as stdout:
         async with stdio_server(stdout=cast("Any", stdout)) as (reading, writing):
             await server.run(reading, writing, server.create_initialization_options())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -10,7 +10,9 @@ from gateway.apps.product_chat import words
 from gateway.apps.product_chat.desk import Said
 from gateway.apps.product_chat.store import ProductMessage, ProductSession
 from gateway.events.facts import iso
-from gateway.http.operation import ChatId
+
+CHAT_ID_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,255}$"}
+ChatId = Annotated[str, Meta(extra_json_schema=CHAT_ID_SCHEMA)]
 
 Line = Annotated[
     str, Meta(extra_json_schema={"minLength": 1, "maxLength": words.TEXT_CHARACTERS, "pattern": r"\S"})

@@ -16,14 +16,13 @@ from typing import Final, Protocol
 import msgspec
 from msgspec import Struct
 
+from gateway.apps.product_chat.settings import SHOP_PREFIX
 from gateway.apps.shop.catalog import Catalogue, formatted
-from gateway.errors import ProductNotFound
+from gateway.apps.shop.errors import ProductNotFound
 
 log = logging.getLogger(__name__)
 
 SHIPPED: Final = pathlib.Path(__file__).parent / "data" / "products.json"
-SHOP_PREFIX: Final = "shop:"
-"""`products.catalogue = "shop:NAME"`: the store of this name in the shop."""
 CHECK_SECONDS: Final = 1.0
 """How often, at most, the file is looked at."""
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024
@@ -118,9 +117,9 @@ class ShopProducts:
         return Product(product_id, found.name, formatted(found.price), found.category)
 
 
-def products_of(setting: str, shop: Catalogue, *, monotonic: Callable[[], float]) -> Products:
-    """The products that `products.catalogue` names."""
-    if setting.startswith(SHOP_PREFIX):
+def products_of(setting: str, shop: Catalogue | None, *, monotonic: Callable[[], float]) -> Products:
+    """The products that `products.catalogue` names. Those of the shop need it to run."""
+    if setting.startswith(SHOP_PREFIX) and shop is not None:
         return ShopProducts(shop, setting.removeprefix(SHOP_PREFIX))
     path = pathlib.Path(setting).expanduser() if setting else SHIPPED
     return FileProducts(path, monotonic=monotonic)

@@ -12,36 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from gateway.apps.product_chat import words
+from gateway.apps.product_chat import facts, words
 from gateway.apps.product_chat.catalogue import Product, Products
+from gateway.apps.product_chat.errors import ChatClosed, ChatIdTaken, ChatNotFound, UnknownProduct
 from gateway.apps.product_chat.frames import ASSISTANT
 from gateway.apps.product_chat.notices import Notices
+from gateway.apps.product_chat.posting import Posting, posting_of
 from gateway.apps.product_chat.rates import Rates
+from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.apps.product_chat.store import ProductSession, ProductStore
-from gateway.auth.quotas import Account
-from gateway.buckets import MemoryBuckets
-from gateway.errors import ChatClosed, ChatIdTaken, ChatNotFound, UnknownProduct
 from gateway.events import facts as ev
 from gateway.events.facts import Event, iso
 from gateway.events.fold import Message
-from gateway.events.posting import Posting
-from gateway.principal import Principal, tenant_of
-from gateway.sessions.manager import SessionManager
-from gateway.sessions.services import Services
-from gateway.sessions.session import Session
+from gateway.extension import Account, Context, MemoryBuckets, Observer, Principal, Session, tenant_of
 
 VISITOR: Final = "Visitor"
 SYSTEM: Final = "System"
 SUPPORT: Final = "support"
 REPEATS: Final = 5
 """Messages of a visitor that a new one is compared with."""
-_SENDERS: Final[dict[str, tuple[ev.PosterType, str]]] = {
+_SENDERS: Final[dict[str, tuple[facts.PosterType, str]]] = {
     "user": ("customer", VISITOR),
     "agent": ("assistant", ASSISTANT),
     "system": ("system", SYSTEM),
@@ -67,23 +63,21 @@ class Said(Struct, frozen=True):
     """Whether cleaning changed what was typed."""
 
 
-class Desk:
+class Desk(Observer):
     """See the module."""
 
-    def __init__(
-        self, manager: SessionManager, services: Services, store: ProductStore, catalogue: Products
-    ) -> None:
+    def __init__(self, context: Context, store: ProductStore, catalogue: Callable[[], Products]) -> None:
+        """`catalogue` says what can be chatted about now."""
         self.store = store
-        self.catalogue = catalogue
+        self._catalogue = catalogue
         self.notices = Notices()
-        self.rates = Rates(lambda: services.config.products, MemoryBuckets(services.monotonic))
-        self._manager = manager
-        self._services = services
+        self.rates = Rates(lambda: context.settings(ProductsConfig), MemoryBuckets(context.monotonic))
+        self._manager = context.sessions
+        self._context = context
         self._numbers: Iterator[int] = itertools.count(1)
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pending: set[tuple[str, str]] = set()
         """Messages whose numbers are on their way into the log."""
-        services.watch = self.watch
 
     async def open(self) -> None:
         """Numbers go on after the largest that there ever was."""
@@ -93,7 +87,7 @@ class Desk:
 
     async def product(self, product_id: int) -> Product:
         """The product of this id. Raises UnknownProduct."""
-        product = await self.catalogue.find(product_id)
+        product = await self._catalogue().find(product_id)
         if product is None:
             raise UnknownProduct
         return product
@@ -112,9 +106,10 @@ class Desk:
                 if (known.owner, known.product_id) != (principal.owner, product.id):
                     raise ChatIdTaken
                 return known, True
-            agent = self._services.config.products.agent or None
+            agent = self._context.settings(ProductsConfig).agent or None
             session = await self._manager.get_or_create(principal.owner, session_id, agent=agent)
-            await session.open_chat(ev.ChatOpened(product.id, product.name, name, email))
+            opened = facts.ChatOpened(product.id, product.name, name, email)
+            await session.brief(Posting(opened).about, opened)
             made = await self.store.find(session_id)
         if made is None:
             raise ChatNotFound
@@ -137,7 +132,7 @@ class Desk:
     async def session(self, chat: ProductSession) -> Session:
         """The session that carries a chat. Raises ChatNotFound where it was deleted meanwhile."""
         session = await self._manager.find(chat.owner, chat.record_id)
-        if session is None or session.fold.posting is None:
+        if session is None or posting_of(session.fold) is None:
             raise ChatNotFound
         return session
 
@@ -179,7 +174,7 @@ class Desk:
 
     async def _writable(self, chat: ProductSession) -> tuple[Session, Posting]:
         session = await self.session(chat)
-        posting = session.fold.posting
+        posting = posting_of(session.fold)
         if posting is None:
             raise ChatNotFound
         if posting.status == "closed":
@@ -192,12 +187,12 @@ class Desk:
         draft: Draft,
         text: str,
         *,
-        sender: tuple[ev.PosterType, str],
+        sender: tuple[facts.PosterType, str],
         sender_id: str | None = None,
-    ) -> ev.ChatPost:
+    ) -> facts.ChatPost:
         number = next(self._numbers)
         mark = "sp" if sender[0] == "system" else "p"
-        return ev.ChatPost(
+        return facts.ChatPost(
             number,
             f"{mark}{number}",
             *sender,
@@ -214,9 +209,9 @@ class Desk:
     async def take_over(self, chat: ProductSession, name: str) -> None:
         """A person answers from here on, and the agent is silent."""
         session = await self.session(chat)
-        await session.take_over(ev.ChatStatus("in_progress", name, chat.priority))
+        await session.hand_over(facts.ChatStatus("in_progress", name, chat.priority))
 
-    async def set_status(self, chat: ProductSession, status: ev.ChatStand, *, name: str) -> None:
+    async def set_status(self, chat: ProductSession, status: facts.ChatStand, *, name: str) -> None:
         """Where the chat stands: `in_progress` takes over, `pending` changes nothing else, every other one
         hands back to the agent.
         """
@@ -225,15 +220,15 @@ class Desk:
             return
         session = await self.session(chat)
         person = chat.assigned_to if status == "pending" else None
-        priority: ev.ChatPriority = "normal" if status in ("resolved", "closed") else chat.priority
-        await session.note(ev.ChatStatus(status, person, priority))
+        priority: facts.ChatPriority = "normal" if status in ("resolved", "closed") else chat.priority
+        await session.note(facts.ChatStatus(status, person, priority))
         if status == "closed":
             await session.interrupt()
 
     # -- reading ----------------------------------------------------------------------------------------
 
     async def mark_read(
-        self, chat: ProductSession, message_ids: list[int] | None, *, reader: tuple[ev.PosterType, str]
+        self, chat: ProductSession, message_ids: list[int] | None, *, reader: tuple[facts.PosterType, str]
     ) -> list[int]:
         """Marks what others said as read, all of it or these; what was marked."""
         session = await self.session(chat)
@@ -241,25 +236,26 @@ class Desk:
         wanted = unread if message_ids is None else set(message_ids).intersection(unread)
         marked = sorted(wanted)
         if marked:
-            await session.note(ev.ChatRead(tuple(marked), reader[1], reader[0]))
+            await session.note(facts.ChatRead(tuple(marked), reader[1], reader[0]))
         return marked
 
     # -- what the sessions say --------------------------------------------------------------------------
 
-    def watch(self, session: Session, event: Event | None) -> None:
+    def appended(self, session: Session, event: Event | None) -> None:
         """Numbers every message that has none, and tells the staff what is new."""
-        if session.fold.posting is None:
+        posting = posting_of(session.fold)
+        if posting is None:
             return
         match event.data if event is not None else None:
-            case None | ev.MessageAdded() | ev.TurnEnded() | ev.TurnInterrupted() | ev.ChatOpened():
+            case None | ev.MessageAdded() | ev.TurnEnded() | ev.TurnInterrupted() | facts.ChatOpened():
                 asyncio.get_running_loop().call_soon(self._number, session)
-            case ev.ChatPost() as post:
+            case facts.ChatPost() as post:
                 self._pending.discard((session.record.key, post.message_id))
         if event is not None:
-            self._notify(session, session.fold.posting, event)
+            self._notify(session, posting, event)
 
     def _number(self, session: Session) -> None:
-        posting, key = session.fold.posting, session.record.key
+        posting, key = posting_of(session.fold), session.record.key
         if posting is None or session.log.is_closed:
             return
         posts = []
@@ -270,11 +266,11 @@ class Desk:
         if posts:
             session.log.append(*posts, durable=True)
 
-    def _numbered(self, session: Session, posting: Posting, message: Message) -> ev.ChatPost:
+    def _numbered(self, session: Session, posting: Posting, message: Message) -> facts.ChatPost:
         kind, name = _SENDERS[message.sender]
         text = str(message.text)
         is_customer = kind == "customer"
-        return ev.ChatPost(
+        return facts.ChatPost(
             next(self._numbers),
             message.id,
             kind,
@@ -291,7 +287,7 @@ class Desk:
             "timestamp": iso(event.at),
         }
         match event.data:
-            case ev.ChatPost(sender_type="customer") as post:
+            case facts.ChatPost(sender_type="customer") as post:
                 self.notices.put(
                     tenant,
                     {
@@ -300,7 +296,7 @@ class Desk:
                         "is_spam": post.spam_score >= words.SPAM,
                     },
                 )  # fmt: skip
-            case ev.ChatOpened() | ev.ChatStatus():
+            case facts.ChatOpened() | facts.ChatStatus():
                 status = {"status": posting.status, "priority": posting.priority}
                 self.notices.put(
                     tenant,
@@ -324,13 +320,13 @@ def _known(posting: Posting, draft: Draft) -> int | None:
     return posting.clients.get(draft.client_id) if draft.client_id is not None else None
 
 
-def _reopened(posting: Posting, *, is_urgent: bool) -> ev.ChatStatus | None:
+def _reopened(posting: Posting, *, is_urgent: bool) -> facts.ChatStatus | None:
     """The status that a visitor's message leads to; None: as it is."""
-    status: ev.ChatStand = "in_progress" if posting.person is not None else "active"
-    priority: ev.ChatPriority = "urgent" if is_urgent else posting.priority
+    status: facts.ChatStand = "in_progress" if posting.person is not None else "active"
+    priority: facts.ChatPriority = "urgent" if is_urgent else posting.priority
     if (status, priority) == (posting.status, posting.priority):
         return None
-    return ev.ChatStatus(status, posting.person, priority)
+    return facts.ChatStatus(status, posting.person, priority)
 
 
 def _spam(session: Session, text: str) -> int:

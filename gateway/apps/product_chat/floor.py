@@ -8,8 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.config.tables import ProductsConfig
-from gateway.events.facts import PosterType
+from gateway.apps.product_chat.facts import PosterType
+from gateway.apps.product_chat.settings import ProductsConfig
 
 
 class Guest(Struct, frozen=True, kw_only=True):

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.apps.product_chat import facts
 from gateway.events import facts as ev
 from gateway.events.facts import Event, iso
 
 CACHED: Final = 512
 ASSISTANT: Final = "Assistant"
-_CONNECTIONS: Final = (ev.ChatPost, ev.ChatPresence)
+_CONNECTIONS: Final = (facts.ChatPost, facts.ChatPresence)
 
 
 class Frames:
@@ -52,27 +53,27 @@ def content_of(session_id: str, event: Event, *, product_id: int | None = None) 
     """What a frame says, without its seq."""
     where = {"session_id": session_id, "timestamp": iso(event.at)}
     match event.data:
-        case ev.ChatPost() as post:
+        case facts.ChatPost() as post:
             return {
                 "type": "chat_message", **where, "message": post.text, "sender_type": post.sender_type,
                 "sender_name": post.sender_name, "sender_id": post.sender_id, "message_id": post.post_id,
                 "connection_id": post.connection_id,
                 **({"product_id": product_id} if post.connection_id is None else {}),
             }  # fmt: skip
-        case ev.ChatRead() as read:
+        case facts.ChatRead() as read:
             return {
                 "type": "message_read", **where, "message_ids": read.post_ids, "read_by": read.read_by,
                 "read_by_type": read.read_by_type,
             }  # fmt: skip
-        case ev.ChatStatus() as status:
+        case facts.ChatStatus() as status:
             return {
                 "type": "session_status", **where, "status": status.status, "assigned_to": status.person,
                 "priority": status.priority,
             }  # fmt: skip
-        case ev.ChatPresence(what="joined" | "left" as what) as presence:
+        case facts.ChatPresence(what="joined" | "left" as what) as presence:
             user = {"user_name": presence.user_name, "user_type": presence.user_type}
             return {"type": f"user_{what}", **where, **user}
-        case ev.ChatPresence() as presence:
+        case facts.ChatPresence() as presence:
             return _typing(where, presence.user_name, presence.user_type, is_typing=presence.what == "typing")
         case ev.TurnStarted():
             return _typing(where, ASSISTANT, "assistant", is_typing=True)

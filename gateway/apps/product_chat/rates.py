@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.buckets import Buckets
-from gateway.config.tables import ProductsConfig
+from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.errors import RateLimited
+from gateway.extension import MemoryBuckets
 
 
 class Rates:
     """A refusal names the limit, and takes nothing from the others."""
 
-    def __init__(self, config: Callable[[], ProductsConfig], buckets: Buckets) -> None:
+    def __init__(self, config: Callable[[], ProductsConfig], buckets: MemoryBuckets) -> None:
         self._config = config
         self._buckets = buckets
         self.refused = 0

@@ -10,8 +10,9 @@ from starlette.requests import HTTPConnection, Request
 from gateway.apps.product_chat import words
 from gateway.apps.product_chat.answers import ChatInfo, MessagePage, Pagination, row_of
 from gateway.apps.product_chat.desk import Desk
+from gateway.apps.product_chat.errors import InvalidInput
 from gateway.apps.product_chat.store import ProductSession
-from gateway.errors import InvalidField, InvalidInput
+from gateway.errors import InvalidField
 from gateway.events.facts import iso
 from gateway.http.connections import counted_address
 from gateway.http.gate import principal_of

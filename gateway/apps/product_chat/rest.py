@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.apps.product_chat import words
+from gateway.apps.product_chat import facts, words
 from gateway.apps.product_chat.answers import (
     CatalogueProduct,
     Marked,
@@ -31,6 +31,7 @@ from gateway.apps.product_chat.answers import (
 from gateway.apps.product_chat.catalogue import Product
 from gateway.apps.product_chat.desk import Desk, Draft, Said, is_staff_of
 from gateway.apps.product_chat.detail import DETAIL
+from gateway.apps.product_chat.errors import AdminNeeded, InvalidInput
 from gateway.apps.product_chat.reading import (
     LIMIT,
     OFFSET,
@@ -41,12 +42,10 @@ from gateway.apps.product_chat.reading import (
     page_of_query,
 )
 from gateway.apps.product_chat.visitors import ChatKeys
-from gateway.errors import AdminNeeded, InvalidField, InvalidInput
-from gateway.events import facts as ev
+from gateway.errors import InvalidField
+from gateway.extension import Context, Principal
 from gateway.http.operation import Operation, json_response
 from gateway.http.reading import read_body
-from gateway.principal import Principal
-from gateway.sessions.services import Services
 
 READ_AT_ONCE: Final = 100
 _BAD: Final = (400, 404)
@@ -55,10 +54,10 @@ _BAD: Final = (400, 404)
 class ProductsFace:
     """The handlers."""
 
-    def __init__(self, desk: Desk, services: Services, keys: ChatKeys) -> None:
+    def __init__(self, desk: Desk, context: Context, keys: ChatKeys) -> None:
         self._desk = desk
         self._keys = keys
-        self._services = services
+        self._context = context
 
     def operations(self) -> list[Operation]:
         """Product chat as operations."""
@@ -101,7 +100,7 @@ class ProductsFace:
         return json_response(CatalogueProduct(product.id, product.name, product.price, product.description))
 
     async def open_product_chat(self, request: Request) -> Response:
-        body = await read_body(request, OpenRequest, self._services.config)
+        body = await read_body(request, OpenRequest, self._context.config())
         product = await self._product(request)
         session_id = words.session_id(body.session_id)
         if body.product_id not in (None, product.id):
@@ -130,7 +129,7 @@ class ProductsFace:
         return json_response(SentToSockets(words_, said.message_id, session_id, said.was_changed, True))
 
     async def _send(self, request: Request) -> tuple[Said, str]:
-        body = await read_body(request, MessageRequest, self._services.config)
+        body = await read_body(request, MessageRequest, self._context.config())
         words.email(body.customer_email)
         product_id, session_id = self._names(request)
         principal = await self._keys.visitor(request, session_id)
@@ -165,7 +164,7 @@ class ProductsFace:
     async def mark_product_messages(self, request: Request) -> Response:
         kind: Any = ReadRequest | list[MessageId] | None
         body: ReadRequest | list[int] | None = await read_body(
-            request, kind, self._services.config, empty=b"null"
+            request, kind, self._context.config(), empty=b"null"
         )
         product_id, session_id = self._names(request)
         ids: list[int] | None = body.message_ids if isinstance(body, ReadRequest) else body
@@ -178,7 +177,7 @@ class ProductsFace:
             raise InvalidInput(f"Cannot mark more than {READ_AT_ONCE} messages at once")
         principal = await self._keys.visitor(request, session_id)
         chat = await self._desk.chat(principal, session_id, product_id)
-        reader: tuple[ev.PosterType, str] = ("admin", principal.subject)
+        reader: tuple[facts.PosterType, str] = ("admin", principal.subject)
         if chat.owner == principal.owner:
             reader = ("customer", chat.customer_name or "Visitor")
         marked = await self._desk.mark_read(chat, ids or None, reader=reader)

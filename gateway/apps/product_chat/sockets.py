@@ -20,27 +20,31 @@ import msgspec
 from msgspec import Struct
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gateway.apps.product_chat import words
+from gateway.apps.product_chat import facts, words
 from gateway.apps.product_chat.desk import Desk, Draft, is_staff_of
 from gateway.apps.product_chat.detail import DETAIL, words_of
 from gateway.apps.product_chat.floor import Floor, Guest
 from gateway.apps.product_chat.frames import Frames, encoded, origin
 from gateway.apps.product_chat.reading import address_of
 from gateway.apps.product_chat.reading import client_id as named
+from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.apps.product_chat.store import ProductSession
 from gateway.apps.product_chat.visitors import ChatKeys
-from gateway.buckets import MemoryBuckets
 from gateway.errors import GatewayError, RateLimited, RouteNotFound
-from gateway.events import facts as ev
-from gateway.events.facts import iso
-from gateway.http.gate import Gate, principal_of
-from gateway.http.operation import Socket
+from gateway.events.facts import Event, iso
+from gateway.extension import (
+    Context,
+    Events,
+    Gap,
+    MemoryBuckets,
+    Principal,
+    Session,
+    Socket,
+    Tenure,
+    follow,
+)
+from gateway.http.gate import principal_of
 from gateway.http.reading import cursor_in_query, mended
-from gateway.principal import Principal
-from gateway.sessions.manager import SessionManager
-from gateway.sessions.services import Services
-from gateway.sessions.session import Session
-from gateway.sessions.tenures import Tenure
 
 NORMAL: Final = 1000
 RESTART: Final = 1012
@@ -110,17 +114,15 @@ class Visit:
 class ProductSockets:
     """The three sockets."""
 
-    def __init__(
-        self, desk: Desk, manager: SessionManager, services: Services, gate: Gate, keys: ChatKeys
-    ) -> None:
+    def __init__(self, desk: Desk, context: Context, keys: ChatKeys) -> None:
         self._desk = desk
-        self._gate = gate
+        self._gate = context.gate
         self._keys = keys
-        self._manager = manager
-        self._services = services
+        self._manager = context.sessions
+        self._context = context
         self._frames = Frames()
-        self._buckets = MemoryBuckets(services.monotonic)
-        self.floor = Floor(lambda: services.config.products)
+        self._buckets = MemoryBuckets(context.monotonic)
+        self.floor = Floor(lambda: context.settings(ProductsConfig))
 
     def sockets(self) -> list[Socket]:
         """The sockets."""
@@ -162,7 +164,7 @@ class ProductSockets:
             await self._turn_away(socket, words_of(error), error.code.upper())
             return
         is_staff = chat.owner != principal.owner and is_staff_of(principal, chat)
-        kind: ev.PosterType = "admin" if is_staff else "customer"
+        kind: facts.PosterType = "admin" if is_staff else "customer"
         query = socket.query_params
         name = words.short(query.get("admin_name" if is_staff else "customer_name") or query.get("user_name"))
         default = principal.subject if is_staff else chat.customer_name or "Visitor"
@@ -246,7 +248,7 @@ class ProductSockets:
     # -- reading ----------------------------------------------------------------------------------------
 
     async def _read(self, visit: Visit, act: Callable[[Visit, Incoming], Awaitable[None]]) -> None:
-        config = self._services.config.products
+        config = self._context.settings(ProductsConfig)
         while True:
             try:
                 async with asyncio.timeout(config.socket_idle_seconds):
@@ -269,7 +271,7 @@ class ProductSockets:
             await self._take(visit, message.get("text"), act)
 
     def _may_go_on(self, visit: Visit) -> bool:
-        rate = self._services.config.products.socket_frames_per_second
+        rate = self._context.settings(ProductsConfig).socket_frames_per_second
         name, burst = visit.guest.connection_id, 3 * rate
         if self._buckets.wait(name, rate=rate, burst=burst):
             visit.strikes += 1
@@ -315,7 +317,7 @@ class ProductSockets:
                 reader, ids = (visit.guest.kind, visit.guest.name), said.message_ids[:READ_AT_ONCE]
                 marked = await self._desk.mark_read(chat, ids, reader=reader)
                 if not set(ids) <= set(marked):  # the others hear of every id; only what is there is marked
-                    self._show(chat, ev.ChatRead(tuple(ids), reader[1], reader[0]))
+                    self._show(chat, facts.ChatRead(tuple(ids), reader[1], reader[0]))
             case _:
                 await self._complain(visit, "Unknown message type")
 
@@ -389,28 +391,26 @@ class ProductSockets:
         return tenure.is_over or (session is not None and not session.log.is_closed)
 
     async def _follow_life(self, visit: Visit, session: Session, cursor: int, tenure: Tenure) -> int:
-        log, mine = session.log, visit.guest.connection_id
-        while True:
-            page = await log.read(cursor, max_bytes=PAGE_BYTES)
+        """Shows one life of the session, until it or its owner's tenure is over; the cursor then."""
+        async for item in follow(session, cursor, page_bytes=PAGE_BYTES):
             if tenure.is_over:
                 return cursor
-            if page.is_gap:
-                cursor = log.visible_seq
+            if isinstance(item, Gap):
+                cursor = item.seq
                 await visit.tell("resync", session_id=session.session_id, seq=cursor, timestamp=self._now())
-            for event in page.events:
-                if tenure.is_over:
-                    return cursor
-                guest = visit.guest
-                frame = self._frames.of(
-                    session.record.key, guest.session_id or "", event, product_id=guest.product_id
-                )
-                if frame is not None and origin(event) != mine:
-                    await visit.show(frame)
-                cursor = event.seq
-            if not page.events and not page.is_gap:
-                if log.is_closed:
-                    return cursor
-                await log.wait(cursor)
+            elif isinstance(item, Events):
+                for event in item.events:
+                    if tenure.is_over:
+                        return cursor
+                    await self._show_event(visit, session.record.key, event)
+                    cursor = event.seq
+        return cursor
+
+    async def _show_event(self, visit: Visit, key: str, event: Event) -> None:
+        guest = visit.guest
+        frame = self._frames.of(key, guest.session_id or "", event, product_id=guest.product_id)
+        if frame is not None and origin(event) != guest.connection_id:
+            await visit.show(frame)
 
     async def _follow_notices(self, visit: Visit) -> None:
         board, tenant = self._desk.notices, visit.principal.tenant
@@ -424,20 +424,20 @@ class ProductSockets:
 
     # -- inner ------------------------------------------------------------------------------------------
 
-    def _show(self, chat: ProductSession, presence: ev.ChatPresence | ev.ChatRead) -> None:
+    def _show(self, chat: ProductSession, presence: facts.ChatPresence | facts.ChatRead) -> None:
         session = self._manager.get(chat.owner, chat.record_id)
         if session is None or session.log.is_closed or self.floor.crowd(chat.session_id) > CROWD:
             return
         session.log.show(presence)
 
-    def _presence(self, guest: Guest, what: Any) -> ev.ChatPresence:
-        return ev.ChatPresence(what, guest.name, guest.kind, guest.connection_id)
+    def _presence(self, guest: Guest, what: Any) -> facts.ChatPresence:
+        return facts.ChatPresence(what, guest.name, guest.kind, guest.connection_id)
 
     def _guest(
         self,
         socket: WebSocket,
         principal: Principal,
-        kind: ev.PosterType,
+        kind: facts.PosterType,
         name: str,
         chat: ProductSession | None,
     ) -> Guest:
@@ -454,7 +454,7 @@ class ProductSockets:
         )
 
     def _now(self) -> str:
-        return iso(self._services.wall_ms())
+        return iso(self._context.wall_ms())
 
 
 def _cursor(socket: WebSocket, session: Session) -> int:

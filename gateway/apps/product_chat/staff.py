@@ -27,6 +27,7 @@ from gateway.apps.product_chat.answers import (
 )
 from gateway.apps.product_chat.desk import SUPPORT, Desk, Draft
 from gateway.apps.product_chat.detail import DETAIL
+from gateway.apps.product_chat.errors import AdminNeeded, InvalidInput, WrongPassword
 from gateway.apps.product_chat.reading import (
     LIMIT,
     OFFSET,
@@ -38,13 +39,13 @@ from gateway.apps.product_chat.reading import (
     message_page,
     page_of_query,
 )
+from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.apps.product_chat.store import ProductSession
-from gateway.buckets import MemoryBuckets
-from gateway.errors import AdminNeeded, InvalidInput, RateLimited, WrongPassword
-from gateway.http.gate import Gate, principal_of
+from gateway.errors import RateLimited
+from gateway.extension import Context, MemoryBuckets
+from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, json_response
 from gateway.http.reading import read_body
-from gateway.sessions.services import Services
 
 LOGINS_PER_SECOND: Final = 0.2
 LOGIN_BURST: Final = 10.0
@@ -63,13 +64,16 @@ _BAD: Final = (400, 404)
 class StaffFace:
     """The handlers."""
 
-    def __init__(self, desk: Desk, services: Services, gate: Gate) -> None:
+    def __init__(self, desk: Desk, context: Context) -> None:
         self._desk = desk
-        self._services = services
-        self._gate = gate
+        self._context = context
+        context.gate.add_staff(self._is_staff)
         self._hasher = argon2.PasswordHasher()
         self._checking = asyncio.Semaphore(LOGINS_AT_ONCE)
-        self._failures = MemoryBuckets(services.monotonic)
+        self._failures = MemoryBuckets(context.monotonic)
+
+    def _is_staff(self, name: str) -> bool:
+        return name in self._context.settings(ProductsConfig).admins
 
     def operations(self) -> list[Operation]:
         """What the staff may do, as operations."""
@@ -112,17 +116,18 @@ class StaffFace:
         ]  # fmt: skip
 
     async def log_in_staff(self, request: Request) -> Response:
-        body = await read_body(request, LoginRequest, self._services.config)
+        body = await read_body(request, LoginRequest, self._context.config())
         address, limits = address_of(request), {"rate": LOGINS_PER_SECOND, "burst": LOGIN_BURST}
         if seconds := self._failures.wait(address, **limits):
             raise RateLimited("Too many failed logins of one address", retry_after_seconds=seconds)
-        admins = self._services.config.products.admins
+        settings = self._context.settings(ProductsConfig)
+        admins = settings.admins
         is_long = len(body.username) > NAME_CHARACTERS or len(body.password) > PASSWORD_CHARACTERS
         known = None if is_long else admins.get(body.username)
         if not await self._is_password(known, "" if is_long else body.password):
             self._failures.spend(address, **limits)
             raise WrongPassword
-        token = self._gate.access_token(body.username)
+        token = self._context.gate.access_token(body.username, hours=settings.token_hours)
         number = sorted(admins).index(body.username) + 1
         return json_response(LoggedIn(token, "bearer", number, body.username, True))
 
@@ -151,7 +156,7 @@ class StaffFace:
         return json_response(await message_page(request, self._desk, await self._staffed(request)))
 
     async def respond_to_product_chat(self, request: Request) -> Response:
-        body = await read_body(request, RespondRequest, self._services.config)
+        body = await read_body(request, RespondRequest, self._context.config())
         chat = await self._staffed(request)
         draft = Draft(
             text=body.message_text,

@@ -11,19 +11,20 @@ from gateway.apps.product_chat import words
 from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.detail import DETAIL
 from gateway.apps.product_chat.floor import Floor
+from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.events.facts import iso
+from gateway.extension import Context
 from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, json_response
-from gateway.sessions.services import Services
 
 
 class SocketStats:
     """The handlers."""
 
-    def __init__(self, desk: Desk, floor: Floor, services: Services) -> None:
+    def __init__(self, desk: Desk, floor: Floor, context: Context) -> None:
         self._desk = desk
         self._floor = floor
-        self._services = services
+        self._context = context
 
     def operations(self) -> list[Operation]:
         """Who is there, for the staff."""
@@ -66,10 +67,10 @@ class SocketStats:
 
     async def socket_debug(self, request: Request) -> Response:
         rates, stats = self._desk.rates, self._floor.stats(principal_of(request).tenant)
-        config = self._services.config.products
+        config = self._context.settings(ProductsConfig)
         return json_response(
             {
-                "timestamp": iso(self._services.wall_ms()),
+                "timestamp": iso(self._context.wall_ms()),
                 "rate_limiter": {"stats": {"taken": rates.taken, "refused": rates.refused}},
                 "connection_pool": {
                     "refused": self._floor.refused,

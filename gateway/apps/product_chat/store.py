@@ -7,15 +7,15 @@ tests/contract/test_products.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct
 
+from gateway.apps.product_chat import facts
 from gateway.events import facts as ev
-from gateway.principal import tenant_of
-from gateway.stores.contract import SessionRecord
+from gateway.extension import MemoryTables, tenant_of
 
 
 class ProductSession(Struct, frozen=True, kw_only=True):
@@ -32,8 +32,8 @@ class ProductSession(Struct, frozen=True, kw_only=True):
     product_name: str
     customer_name: str | None
     customer_email: str | None
-    status: ev.ChatStand
-    priority: ev.ChatPriority
+    status: facts.ChatStand
+    priority: facts.ChatPriority
     assigned_to: str | None
     spam_score: int
     created_at: int
@@ -50,7 +50,7 @@ class ProductMessage(Struct, frozen=True, kw_only=True):
     id: int
     session_id: int
     seq: int
-    sender_type: ev.PosterType
+    sender_type: facts.PosterType
     sender_id: str | None
     sender_name: str
     message_text: str
@@ -61,7 +61,7 @@ class ProductMessage(Struct, frozen=True, kw_only=True):
     updated_at: int
 
 
-PROJECTED: Final = (ev.ChatOpened, ev.ChatPost, ev.ChatRead, ev.ChatStatus)
+PROJECTED: Final = (facts.ChatOpened, facts.ChatPost, facts.ChatRead, facts.ChatStatus)
 """The events that rows are made of."""
 CUSTOMER: Final = "customer"
 URGENT_FIRST: Final = {"urgent": 0, "normal": 1}
@@ -94,10 +94,11 @@ class ProductStore(Protocol):
 
 
 class MemoryProducts:
-    """`ProductStore` in dictionaries; `record_of` knows the session of a key while there is one."""
+    """`ProductStore` in dictionaries, beside the sessions in memory."""
 
-    def __init__(self, record_of: Callable[[str], SessionRecord | None]) -> None:
-        self._record_of = record_of
+    def __init__(self, tables: MemoryTables) -> None:
+        self._record_of = tables.record_of
+        tables.project(PROJECTED, self.project, drop=self.drop)
         self._chats: dict[str, ProductSession] = {}
         self._messages: dict[int, list[ProductMessage]] = {}
         self._last_chat = 0
@@ -109,7 +110,7 @@ class MemoryProducts:
         if record is None:
             return
         match event.data:
-            case ev.ChatOpened() as opened if chat is None:
+            case facts.ChatOpened() as opened if chat is None:
                 self._last_chat += 1
                 self._chats[key] = ProductSession(
                     id=self._last_chat, session_id=record.session_id, owner=record.owner,
@@ -119,14 +120,14 @@ class MemoryProducts:
                     status="active", priority="normal", assigned_to=None, spam_score=0,
                     created_at=event.at, updated_at=event.at, last_message_at=None,
                 )  # fmt: skip
-            case ev.ChatPost() as post if chat is not None:
+            case facts.ChatPost() as post if chat is not None:
                 self._post(key, chat, post, event)
-            case ev.ChatRead(post_ids=post_ids) if chat is not None:
+            case facts.ChatRead(post_ids=post_ids) if chat is not None:
                 rows = self._messages.get(chat.id, [])
                 for index, row in enumerate(rows):
                     if row.id in post_ids:
                         rows[index] = msgspec.structs.replace(row, is_read=True, updated_at=event.at)
-            case ev.ChatStatus() as status if chat is not None:
+            case facts.ChatStatus() as status if chat is not None:
                 self._chats[key] = msgspec.structs.replace(
                     chat,
                     status=status.status,
@@ -135,7 +136,7 @@ class MemoryProducts:
                     updated_at=event.at,
                 )
 
-    def _post(self, key: str, chat: ProductSession, post: ev.ChatPost, event: ev.Event) -> None:
+    def _post(self, key: str, chat: ProductSession, post: facts.ChatPost, event: ev.Event) -> None:
         self._last_message = max(self._last_message, post.post_id)
         self._messages.setdefault(chat.id, []).append(
             ProductMessage(

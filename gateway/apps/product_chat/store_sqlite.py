@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
+from gateway.apps.product_chat import facts
 from gateway.apps.product_chat.store import PROJECTED, ProductMessage, ProductSession
 from gateway.events import facts as ev
-from gateway.stores.sqlite.store import SqliteStore
+from gateway.extension import Database
 
 _CHAT: Final = (
     "c.id, c.session_id, s.owner, s.session_id AS record_id, c.tenant, c.product_id, c.product_name,"
@@ -28,9 +29,9 @@ _MESSAGE: Final = (
 class SqliteProducts:
     """See the module."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
-        store.projections |= dict.fromkeys(PROJECTED, project)
+        store.project(PROJECTED, project)
 
     async def last_message_id(self) -> int:
         query = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'product_chat_messages'"
@@ -85,7 +86,7 @@ class SqliteProducts:
 def project(connection: sqlite3.Connection, session: int, event: ev.Event) -> None:
     """Writes the rows that an event makes; `session` is the id of the session's own row."""
     match event.data:
-        case ev.ChatOpened() as opened:
+        case facts.ChatOpened() as opened:
             connection.execute(
                 "INSERT OR IGNORE INTO product_chat_sessions (session, session_id, tenant, product_id,"
                 " product_name, customer_name, customer_email, created_at, updated_at)"
@@ -96,7 +97,7 @@ def project(connection: sqlite3.Connection, session: int, event: ev.Event) -> No
                     event.at, session,
                 ),
             )  # fmt: skip
-        case ev.ChatPost() as post:
+        case facts.ChatPost() as post:
             connection.execute(
                 "INSERT OR IGNORE INTO product_chat_messages (id, session_id, seq, sender_type, sender_id,"
                 " sender_name, message_text, message_type, spam_score, created_at, updated_at)"
@@ -112,13 +113,13 @@ def project(connection: sqlite3.Connection, session: int, event: ev.Event) -> No
                 " spam_score = max(spam_score, ?2) WHERE session = ?3",
                 (event.at, post.spam_score, session),
             )
-        case ev.ChatRead(post_ids=post_ids):
+        case facts.ChatRead(post_ids=post_ids):
             connection.executemany(
                 "UPDATE product_chat_messages SET is_read = 1, updated_at = ? WHERE id = ?"
                 " AND session_id = (SELECT id FROM product_chat_sessions WHERE session = ?)",
                 [(event.at, post_id, session) for post_id in post_ids],
             )
-        case ev.ChatStatus() as status:
+        case facts.ChatStatus() as status:
             connection.execute(
                 "UPDATE product_chat_sessions SET status = ?, priority = ?, assigned_to = ?, updated_at = ?"
                 " WHERE session = ?",

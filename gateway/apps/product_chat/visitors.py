@@ -15,10 +15,9 @@ from starlette.requests import HTTPConnection
 
 from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.reading import address_of
-from gateway.buckets import MemoryBuckets
 from gateway.errors import RateLimited
+from gateway.extension import MemoryBuckets, Principal
 from gateway.http.gate import PRINCIPAL, Gate, principal_of
-from gateway.principal import Principal
 
 HARD_TO_GUESS: Final = 20
 """Characters that an id must have to be a key."""

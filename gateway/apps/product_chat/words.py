@@ -8,7 +8,8 @@ import re
 import unicodedata
 from typing import Final
 
-from gateway.errors import InvalidField, InvalidInput
+from gateway.apps.product_chat.errors import InvalidInput
+from gateway.errors import InvalidField
 
 TEXT_CHARACTERS: Final = 2_000
 NAME_CHARACTERS: Final = 100

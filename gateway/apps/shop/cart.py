@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.apps.shop.catalog import Catalogue, Product
+from gateway.apps.shop.errors import NotForSale, NotInCart
 from gateway.apps.shop.insights import SessionInsights, TenantInsights, of_session, of_tenant, words_of
+from gateway.apps.shop.settings import ShopConfig
 from gateway.apps.shop.store import Bounds, Cart, Line, Moment, Purchase, ShopKey, ShopSession, ShopStore, Use
-from gateway.config.tables import DAY_MILLISECONDS, ShopConfig
-from gateway.errors import InvalidField, NotForSale, NotInCart
+from gateway.config.tables import DAY_MILLISECONDS
+from gateway.errors import InvalidField
 
 MAX_PREFERENCE_KEY: Final = 128
 
@@ -22,21 +24,29 @@ class Shop:
     """A catalogue, and carts in a store. A conversation lives so long after its last use."""
 
     def __init__(
-        self, catalogue: Catalogue, store: ShopStore, config: ShopConfig, *, wall_ms: Callable[[], int]
+        self,
+        catalogue: Catalogue,
+        store: ShopStore,
+        config: ShopConfig,
+        *,
+        wall_ms: Callable[[], int],
+        on_change: Callable[[ShopKey, Cart], None] = lambda _key, _cart: None,
+        base_path: Callable[[], str] = lambda: "",
     ) -> None:
+        """`on_change` is called with every cart that was changed; `base_path` is what comes before the
+        gateway's paths at its public address.
+        """
         self.catalogue = catalogue
         self.store = store
         self._config = config
         self._wall_ms = wall_ms
         self.bounds = bounds_of(config)
-        self.on_change: Callable[[ShopKey, Cart], None] = lambda _key, _cart: None
-        """Hears of every cart that was changed, whoever changed it."""
-        self.base_path: Callable[[], str] = lambda: ""
-        """What comes before the gateway's paths at its public address."""
+        self._on_change = on_change
+        self._base_path = base_path
 
     def picture_address(self, image: str) -> str:
         """A product's picture as others reach it: those of the gateway are below its public path."""
-        return self.base_path() + image if image.startswith("/") else image
+        return self._base_path() + image if image.startswith("/") else image
 
     @property
     def now(self) -> int:
@@ -119,7 +129,7 @@ class Shop:
         return await self.store.purchases(key, at=self.now)
 
     def _changed(self, key: ShopKey, cart: Cart) -> Cart:
-        self.on_change(key, cart)
+        self._on_change(key, cart)
         return cart
 
     def _check_quantity(self, quantity: int) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, field
 
-from gateway.errors import ProductNotFound
+from gateway.apps.shop.errors import ProductNotFound
 
 log = logging.getLogger(__name__)
 

@@ -12,17 +12,15 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct, field
 
+from gateway.extension import ConversationKey
+
 Use = Literal["searches", "views", "adds", "removes", "clears", "checkouts"]
 """What is counted of a conversation."""
 USES: tuple[Use, ...] = ("searches", "views", "adds", "removes", "clears", "checkouts")
 
 
-class ShopKey(Struct, frozen=True):
-    """Whose conversation. The owner is decided by credentials, the conversation's id only routes."""
-
-    tenant: str
-    owner: str
-    conversation: str
+ShopKey = ConversationKey
+"""Whose cart."""
 
 
 class Moment(Struct, frozen=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
 from gateway.apps.shop.store import (
     USES,
     Bounds,
@@ -23,7 +24,7 @@ from gateway.apps.shop.store import (
     too_much,
     too_much_text,
 )
-from gateway.errors import CartFull, CartLimit, PreferencesTooLarge, SessionLimit
+from gateway.errors import SessionLimit
 
 _Name = tuple[str, str]
 

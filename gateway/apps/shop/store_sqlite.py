@@ -1,4 +1,4 @@
-"""The shop's tables in the gateway's SQLite file (migrations/0003_shop.sql)."""
+"""The shop's tables in the gateway's SQLite file (migrations/)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
 from gateway.apps.shop.store import (
     USES,
     Bounds,
@@ -24,8 +25,8 @@ from gateway.apps.shop.store import (
     too_much,
     too_much_text,
 )
-from gateway.errors import CartFull, CartLimit, PreferencesTooLarge, SessionLimit
-from gateway.stores.database import Database
+from gateway.errors import SessionLimit
+from gateway.extension import Database
 
 _ALIVE: Final = "owner = ? AND conversation = ? AND expires_at > ?"
 _COUNTS: Final = ", ".join(USES)

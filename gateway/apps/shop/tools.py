@@ -6,56 +6,26 @@ its session. Whose cart they touch is the caller's key, which no argument can ch
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import pathlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from gateway.apps.shop.cart import Shop
 from gateway.apps.shop.catalog import Catalogue, Page, Product, Query, decimals, formatted, number
-from gateway.apps.shop.store import Bounds, Cart, Line, ShopKey
+from gateway.apps.shop.errors import CartFull, CartLimit, NotForSale, NotInCart, ProductNotFound
+from gateway.apps.shop.store import Bounds, Cart, Line
 from gateway.apps.shop.words import HEBREW, Words, words_for
-from gateway.errors import (
-    CartFull,
-    CartLimit,
-    GatewayError,
-    NotForSale,
-    NotInCart,
-    ProductNotFound,
-    SessionLimit,
-)
+from gateway.errors import GatewayError, SessionLimit
+from gateway.extension import Answer, Caller, Tool, Toolset, Widget
 
 SHOWN: Final = 10
 """Products that a search names in its text; the structured content has the whole page."""
 PRODUCTS_WIDGET: Final = "ui://widget/products.html"
 CART_WIDGET: Final = "ui://widget/cart.html"
-
-
-class Caller(Struct, frozen=True, kw_only=True):
-    """On whose behalf a tool is called."""
-
-    key: ShopKey
-    source: str = ""
-    """Where the conversation's id was found."""
-    is_agent: bool = False
-    """It is a session's own agent."""
-    is_fresh: bool = False
-    """No id came along: the cart is a new one, and its id is told in the answer."""
-    is_private: bool = False
-    """The caller asked not to be counted (Global Privacy Control)."""
-    locale: str | None = None
-
-
-class Answer(Struct, frozen=True, kw_only=True):
-    """What a tool says."""
-
-    text: str
-    structured: dict[str, Any] | None = None
-    is_error: bool = False
-    pictures: dict[str, str] = field(default_factory=dict)
-    """`data:` addresses by product, for a widget alone: a model has no use for them."""
-    fresh_id: str | None = None
+WIDGETS: Final = pathlib.Path(__file__).parent / "widgets"
 
 
 Locale = Annotated[str, Meta(max_length=35, description="Language of the answer: he (default) or en")]
@@ -90,33 +60,6 @@ class _Add(_Arguments, frozen=True, kw_only=True):
 
 class _Remove(_Arguments, frozen=True, kw_only=True):
     product_id: ProductId
-
-
-class Tool(Struct, frozen=True, kw_only=True):
-    """A tool as it is announced."""
-
-    name: str
-    title: str
-    description: str
-    arguments: type[_Arguments]
-    is_read_only: bool
-    is_destructive: bool = False
-    is_idempotent: bool = False
-    widget: str | None = None
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema of its arguments, with nothing to look up elsewhere."""
-        _, components = msgspec.json.schema_components([self.arguments])
-        schema: dict[str, Any] = components[self.arguments.__name__]
-        properties = {name: _inlined(part) for name, part in schema["properties"].items()}
-        return {"type": "object", "properties": properties, "required": schema.get("required", [])}
-
-
-def _inlined(part: dict[str, Any]) -> dict[str, Any]:
-    """`T or null` as T: an argument that is not sent is not there, and models fill in null."""
-    variants = [variant for variant in part.get("anyOf", []) if variant.get("type") != "null"]
-    return variants[0] if len(variants) == 1 else part
 
 
 TOOLS: Final = (
@@ -180,24 +123,42 @@ TOOLS: Final = (
         is_idempotent=True,
     ),
 )
-BY_NAME: Final = {tool.name: tool for tool in TOOLS}
+_BY_NAME: Final = {tool.name: tool for tool in TOOLS}
 
 Run = Callable[[Caller, Any, Words], Awaitable[Answer]]
 
 
-class ShopTools:
+class ShopTools(Toolset):
     """The tools over one shop."""
+
+    name = "shop"
+    instructions = (
+        "A shop with one cart for each conversation. Search products, then add them by their id. Where a "
+        "result names a _sessionId, send it with every further call to go on with the same cart."
+    )
+    widgets = {  # noqa: RUF012 - never changed
+        PRODUCTS_WIDGET: Widget(
+            "Products", "A grid of products that can be put into the cart.", WIDGETS / "products.html"
+        ),
+        CART_WIDGET: Widget("Cart", "The cart of this conversation.", WIDGETS / "cart.html"),
+    }
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self._runs: dict[str, Run] = {tool.name: getattr(self, f"_{tool.name}") for tool in TOOLS}
 
+    def describe(self) -> Sequence[Tool]:
+        return TOOLS
+
+    def refused_id(self, source: str, *, most: int, arguments: Mapping[str, Any]) -> Answer:
+        return _refusal(words_for(arguments.get("locale")).bad_id.format(source=source, most=most))
+
     async def call(self, name: str, arguments: Mapping[str, Any], caller: Caller) -> Answer:
-        """Runs a tool that is in BY_NAME. A refusal is an answer too, that begins with ❌."""
+        """Runs a tool. A refusal is an answer too, that begins with ❌."""
         words = words_for(arguments.get("locale") or caller.locale)
         try:
             # models and proxies write numbers as they like: 2, 2.0 or "2"
-            parsed = msgspec.convert(_without_nulls(arguments), BY_NAME[name].arguments, strict=False)
+            parsed = msgspec.convert(_without_nulls(arguments), _BY_NAME[name].arguments, strict=False)
         except msgspec.ValidationError as error:
             return _refusal(_bad_argument(words, str(error), self.shop.bounds))
         try:
@@ -333,11 +294,6 @@ def described(product: Product, shop: Shop) -> dict[str, Any]:
         "has_options": product.has_options,
         "product_type": product.product_type,
     }
-
-
-def bad_id(words: Words, *, source: str, most: int) -> Answer:
-    """The refusal of a conversation's id that cannot be one."""
-    return _refusal(words.bad_id.format(source=source, most=most))
 
 
 def _without_nulls(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
+from gateway.apps.shop.cart import Shop
+from gateway.apps.shop.settings import ShopConfig
 from gateway.apps.shop.store import ShopKey
 from gateway.apps.shop.tools import described
 from gateway.apps.shopping_assistant.assistant import (
@@ -24,19 +26,12 @@ from gateway.apps.shopping_assistant.assistant import (
     stamp_of,
     window_of,
 )
+from gateway.apps.shopping_assistant.errors import AnswerDropped, AnswerFailed
 from gateway.apps.shopping_assistant.retrieval import Quality
-from gateway.auth.quotas import Account
 from gateway.config.tables import DAY_MILLISECONDS
-from gateway.errors import AnswerDropped, AnswerFailed, SessionEnded
+from gateway.errors import SessionEnded
 from gateway.events import facts as ev
-from gateway.sessions.manager import SessionManager
-from gateway.sessions.services import Services
-from gateway.sessions.session import Session
-from gateway.sessions.turns import Turn
-
-PAGE_BYTES: Final = 256 * 1024
-ENDED_RETRIES: Final = 3
-
+from gateway.extension import Account, Context, Events, Gap, Session, Turn, follow
 
 _BY_SOMEBODY = ("dropped", "session_ended")
 """Causes that are nobody's failure."""
@@ -63,40 +58,40 @@ class Asked(Struct, kw_only=True):
 class Asking:
     """See the module."""
 
-    def __init__(self, manager: SessionManager, services: Services, assistant: Assistant) -> None:
-        self._manager = manager
-        self._services = services
+    def __init__(self, context: Context, shop: Shop, assistant: Assistant) -> None:
+        self._manager = context.sessions
+        self._context = context
+        self._shop = shop
         self._assistant = assistant
 
     async def ask(self, key: ShopKey, question: str, *, key_id: str | None) -> Asked:
         """Takes a question; the session is made where there is none.
 
-        Raises what `Session.chat` and `SessionManager.get_or_create` raise.
+        Raises what `Session.chat` and `SessionManager.do` raise.
         """
-        for _ in range(ENDED_RETRIES):
-            session = await self._session(key)
-            with contextlib.suppress(SessionEnded):
-                return await self._ask(session, key, question, key_id)
-        raise SessionEnded(session_id=key.conversation)
+        agent = self._agent_for(key.tenant)
 
-    async def _session(self, key: ShopKey) -> Session:
-        session = await self._manager.get_or_create(
-            key.owner, key.conversation, agent=self._agent_for(key.tenant)
-        )
-        if not session.fold.messages and session.record.retention_days is None:
-            seconds = self._services.config.shop.conversation_seconds
-            await session.retain(seconds * 1000 / DAY_MILLISECONDS)
-        return session
+        async def ask(session: Session) -> Asked:
+            if not session.fold.messages and session.record.retention_days is None:
+                seconds = self._settings.conversation_seconds
+                await session.retain(seconds * 1000 / DAY_MILLISECONDS)
+            return await self._ask(session, key, question, key_id)
+
+        _, asked = await self._manager.do(key.owner, key.conversation, ask, agent=agent)
+        return asked
 
     def _agent_for(self, tenant: str) -> str | None:
         """The shop's agent, or the tenant's own first where it may not choose that one."""
-        config = self._services.config
-        named = config.tenant(tenant)
+        named, agent = self._context.config().tenant(tenant), self._settings.agent
         allowed = named.agents if named is not None else ()
-        return config.shop.agent if not allowed or config.shop.agent in allowed else None
+        return agent if not allowed or agent in allowed else None
+
+    @property
+    def _settings(self) -> ShopConfig:
+        return self._context.settings(ShopConfig)
 
     async def _ask(self, session: Session, key: ShopKey, question: str, key_id: str | None) -> Asked:
-        shop = self._services.shop
+        shop = self._shop
         found, earlier = await self._assistant.find(key, question)
         await shop.note(key, use="searches" if found.products else None, text=question)
         cart, preferences = await shop.peek(key), await shop.preferences(key)
@@ -107,7 +102,7 @@ class Asking:
             cart=cart,
             found=found.products,
             earlier=earlier,
-            limit=self._services.config.shop.context_tokens,
+            limit=self._settings.context_tokens,
         )
         asked = Asked(
             key=key,
@@ -130,7 +125,7 @@ class Asking:
         return asked
 
     async def _stamp(self, session: Session, key: ShopKey) -> bytes:
-        shop = self._services.shop
+        shop = self._shop
         return stamp_of(
             session.record.key, await shop.peek(key), await shop.preferences(key), shop.catalogue.version
         )
@@ -144,7 +139,7 @@ class Asking:
             return
         parts: list[str] = []
         try:
-            async with asyncio.timeout(self._services.config.shop.answer_seconds):
+            async with asyncio.timeout(self._settings.answer_seconds):
                 async for part in self._pieces(asked):
                     parts.append(part)
                     yield part
@@ -165,33 +160,28 @@ class Asking:
                 await asked.session.interrupt()
 
     async def _pieces(self, asked: Asked) -> AsyncIterator[str]:
-        turn, log, after = asked.turn, asked.session.log, asked.after
+        turn, session, speaking, seq = asked.turn, asked.session, "", asked.after
         assert turn is not None  # noqa: S101 - what is not known was asked
-        speaking = ""
-        while True:
-            page = await log.read(after, max_bytes=PAGE_BYTES)
-            if page.is_gap:
-                raise self._failed(
-                    asked, "log_gap", "The answer is in the conversation, and was not followed."
-                )
-            for event in page.events:
-                after = event.seq
-                match event.data:
-                    case ev.TextDelta(turn_id=turn.turn_id, message_id=message_id, text=text):
-                        yield ("\n\n" if speaking not in ("", message_id) else "") + text
-                        speaking = message_id
-                    case ev.TurnEnded(turn_id=turn.turn_id) | ev.TurnInterrupted(turn_id=turn.turn_id):
-                        self._check(asked, event.data)
-                        return
-            if page.events:
-                continue
-            if turn.done.done() and turn.turn_id != asked.session.fold.turn_id and not turn.is_prompted:
-                raise self._failed(asked, "dropped", "The question was dropped before its turn came.")
-            if log.is_closed:
-                raise self._failed(
-                    asked, "session_ended", "The session ended before the answer was complete."
-                )
-            await log.wait(after)
+        async for item in follow(session, seq):
+            if isinstance(item, Gap):
+                words = "The answer is in the conversation, and was not followed."
+                raise self._failed(asked, "log_gap", words)
+            for event in item.events if isinstance(item, Events) else ():
+                seq, said = event.seq, event.data
+                if isinstance(said, ev.TextDelta) and said.turn_id == turn.turn_id:
+                    yield ("\n\n" if speaking not in ("", said.message_id) else "") + said.text
+                    speaking = said.message_id
+                elif isinstance(said, ev.TurnEnded | ev.TurnInterrupted) and said.turn_id == turn.turn_id:
+                    self._check(asked, said)
+                    return
+            if seq >= session.log.visible_seq:  # else the turn's end may be in what comes next
+                self._refuse_dropped(asked, turn)
+        self._refuse_dropped(asked, turn)
+        raise self._failed(asked, "session_ended", "The session ended before the answer was complete.")
+
+    def _refuse_dropped(self, asked: Asked, turn: Turn) -> None:
+        if turn.done.done() and turn.turn_id != asked.session.fold.turn_id and not turn.is_prompted:
+            raise self._failed(asked, "dropped", "The question was dropped before its turn came.")
 
     def _check(self, asked: Asked, ended: ev.EventData) -> None:
         match ended:

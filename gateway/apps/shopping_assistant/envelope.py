@@ -8,7 +8,8 @@ from typing import Any, Final
 from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
-from gateway.errors import AnswerDropped, AnswerFailed, GatewayError
+from gateway.apps.shopping_assistant.errors import AnswerDropped, AnswerFailed
+from gateway.errors import GatewayError
 from gateway.events.facts import iso
 from gateway.http.operation import Dialect, json_response
 

@@ -6,7 +6,8 @@ the one that its agent fills. Everything is answered in an envelope (`api/envelo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -15,35 +16,25 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.api.readiness import Readiness
+from gateway.apps.shop.cart import Shop
 from gateway.apps.shop.catalog import MAX_PRICE, Query, number
+from gateway.apps.shop.errors import CartEmpty
 from gateway.apps.shop.insights import TenantInsights, top
+from gateway.apps.shop.settings import ShopConfig
 from gateway.apps.shop.store import Cart, Line, ShopKey
 from gateway.apps.shop.tools import described
+from gateway.apps.shopping_assistant.application import SHOP
 from gateway.apps.shopping_assistant.asking import Asked, Asking
 from gateway.apps.shopping_assistant.assistant import Assistant
 from gateway.apps.shopping_assistant.envelope import Envelope, dialect, good
+from gateway.apps.shopping_assistant.errors import AnswerDropped, AnswerFailed
 from gateway.apps.shopping_assistant.retrieval import FullText
-from gateway.buckets import TokenBuckets
-from gateway.errors import (
-    AnswerDropped,
-    AnswerFailed,
-    BadRequest,
-    CartEmpty,
-    Forbidden,
-    GatewayError,
-    InvalidField,
-    MessageTooLong,
-    SessionNotFound,
-)
+from gateway.errors import BadRequest, Forbidden, GatewayError, InvalidField, MessageTooLong, SessionNotFound
 from gateway.events.facts import in_one_line, iso
-from gateway.events.fold import ChatState
+from gateway.extension import Context, Faces, Scope, reach
 from gateway.http.gate import principal_of
 from gateway.http.operation import Handler, Operation, Parameter, SessionId, Spoken, json_response
 from gateway.http.reading import checked_session_id, query_int, read_body
-from gateway.principal import Scope, reach
-from gateway.sessions.manager import SessionManager
-from gateway.sessions.services import Services
 
 PREFIX: Final = "/api/v1/shopping"
 NAME_CHARACTERS: Final = 200
@@ -73,35 +64,33 @@ class RemoveRequest(Struct):
     id: str
 
 
+def open_assistant(context: Context) -> Faces:
+    """The shopping assistant over the shop of the same gateway."""
+    face = ShoppingFace(context, context.others[SHOP])
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        yield
+        face.close()
+
+    return Faces(operations=tuple(face.operations()), lifespan=lifespan)
+
+
 class ShoppingFace:
     """The handlers."""
 
-    def __init__(
-        self,
-        manager: SessionManager,
-        services: Services,
-        *,
-        health: Callable[[], Struct],
-        readiness: Readiness,
-    ) -> None:
-        self._health = health
-        self._readiness = readiness
-        self._manager = manager
-        self._services = services
-        self._shop = services.shop
-        self._limits = services.config.limits
+    def __init__(self, context: Context, shop: Shop) -> None:
+        self._context = context
+        self._manager = context.sessions
+        self._shop = shop
+        self._limits = context.config().limits
         self._assistant = Assistant(
             FullText(self._shop.catalogue),
-            monotonic=services.monotonic,
-            cache_seconds=lambda: self._services.config.shop.cache_seconds,
+            monotonic=context.monotonic,
+            cache_seconds=lambda: context.settings(ShopConfig).cache_seconds,
         )
-        self._asking = Asking(manager, services, self._assistant)
-        self._dialect = dialect(services.wall_ms)
-        self._rates = TokenBuckets(
-            rate=self._limits.session_requests_per_second,
-            burst=self._limits.session_burst,
-            monotonic=services.monotonic,
-        )
+        self._asking = Asking(context, shop, self._assistant)
+        self._dialect = dialect(context.wall_ms)
 
     def close(self) -> None:
         """Lets go of the index."""
@@ -207,7 +196,7 @@ class ShoppingFace:
         )
 
     async def _asked(self, request: Request) -> Asked:
-        body = await read_body(request, QueryRequest, self._services.config)
+        body = await read_body(request, QueryRequest, self._context.config())
         if not body.q.strip():
             raise BadRequest("q is empty: say what you are looking for.", field=("body", "q"))
         if not body.sessionId:
@@ -217,7 +206,6 @@ class ShoppingFace:
             raise MessageTooLong(f"q is {size} bytes long; {limit} are allowed.")
         key = self._key(request, body.sessionId)
         self._manager.refuse_while_draining()
-        self._rates.take(f"{key.owner}\0{key.conversation}")
         return await self._asking.ask(key, body.q, key_id=principal_of(request).key_id)
 
     async def _frames(self, asked: Asked) -> AsyncIterator[bytes]:
@@ -289,18 +277,13 @@ class ShoppingFace:
 
     async def _said(self, key: ShopKey) -> list[dict[str, str]]:
         """What was said, oldest first; nothing where that is too long ago."""
-        session = self._manager.get(key.owner, key.conversation)
-        if session is not None:
-            fold: ChatState = session.fold
-        else:
-            shelf = await self._manager.shelf(key.owner, key.conversation)
-            if shelf is None:
-                return []
-            fold = shelf.fold
+        source = await self._manager.source(key.owner, key.conversation)
         messages = [
-            message for message in fold.messages if message.text.length and message.sender != "system"
+            message
+            for message in (source.fold.messages if source is not None else ())
+            if message.text.length and message.sender != "system"
         ]
-        seconds = self._services.config.shop.conversation_seconds
+        seconds = self._context.settings(ShopConfig).conversation_seconds
         if not messages or (self._shop.now - messages[-1].at) / 1000 > seconds:
             return []
         return [
@@ -314,7 +297,7 @@ class ShoppingFace:
 
     async def shop_prefer(self, request: Request) -> Response:
         key = self._key(request)
-        changes = await read_body(request, dict[str, Any], self._services.config)
+        changes = await read_body(request, dict[str, Any], self._context.config())
         await self._refuse_unknown(key)
         await self._shop.prefer(key, changes)
         message = "Preferences updated successfully"
@@ -322,7 +305,7 @@ class ShoppingFace:
 
     async def shop_consent(self, request: Request) -> Response:
         key = self._key(request)
-        body = await read_body(request, ConsentRequest, self._services.config)
+        body = await read_body(request, ConsentRequest, self._context.config())
         await self._refuse_unknown(key)
         is_counted = body.counted and not _is_private(request)
         await self._shop.store.let_count(key, is_counted)
@@ -344,7 +327,7 @@ class ShoppingFace:
 
     async def shop_add(self, request: Request) -> Response:
         key = self._key(request)
-        body = await read_body(request, dict[str, Any], self._services.config)
+        body = await read_body(request, dict[str, Any], self._context.config())
         await self._refuse_unknown(key)
         quantity = _quantity(body)
         product_id = body.get("product_id")
@@ -363,7 +346,7 @@ class ShoppingFace:
 
     async def shop_remove(self, request: Request) -> Response:
         key = self._key(request)
-        body = await read_body(request, RemoveRequest, self._services.config)
+        body = await read_body(request, RemoveRequest, self._context.config())
         taken, cart = await self._shop.remove(key, body.id)
         return good(
             {
@@ -381,7 +364,7 @@ class ShoppingFace:
 
     async def shop_checkout(self, request: Request) -> Response:
         key = self._key(request)
-        await read_body(request, dict[str, Any], self._services.config)
+        await read_body(request, dict[str, Any], self._context.config())
         await self._refuse_unknown(key)
         purchase = await self._shop.checkout(key)
         if purchase is None:
@@ -402,7 +385,7 @@ class ShoppingFace:
         return good(self._condition("alive"))
 
     async def shop_ready(self, _request: Request) -> Response:
-        checks = await self._readiness.check()
+        checks = await self._context.readiness()
         services = [
             {"name": name, "status": "ok" if check.is_well else "failed", "detail": check.words}
             for name, check in checks.items()
@@ -413,7 +396,7 @@ class ShoppingFace:
         return json_response(Envelope(False, data), status=503)
 
     def _condition(self, status: str, **more: object) -> dict[str, object]:
-        return {**msgspec.to_builtins(self._health()), "status": status, **more}
+        return {**msgspec.to_builtins(self._context.health()), "status": status, **more}
 
     async def shop_products(self, request: Request) -> Response:
         asked = request.query_params
@@ -456,9 +439,7 @@ class ShoppingFace:
         """Raises SessionNotFound where the shop and the chat both know of no such session."""
         if await self._shop.session(key) is not None:
             return
-        if self._manager.get(key.owner, key.conversation) is not None:
-            return
-        if await self._services.store.find_session(key.owner, key.conversation) is None:
+        if not await self._manager.exists(key.owner, key.conversation):
             raise SessionNotFound(session_id=key.conversation)
 
     def _shown(self, key: ShopKey, cart: Cart) -> dict[str, Any]:

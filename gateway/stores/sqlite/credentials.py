@@ -1,39 +1,40 @@
-"""`CredentialStore` in the same SQLite file as the sessions, through the same one writer."""
+"""Credentials, and what was used, in the same SQLite file as the sessions, through the same one writer."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
 
-from gateway.stores.credentials import ApiKey, Share, SharedSession, Use, UseName
-from gateway.stores.sqlite.store import SqliteStore
+from gateway.stores.credentials import ApiKey, Share, SharedSession
+from gateway.stores.database import Database
+from gateway.stores.usage import Use, UseName
 
 _KEY = "id, hash, tenant, subject, name, scopes, created_at, expires_at, revoked_at, last_used_at"
 _SHARE = "shares.id, shares.hash, sessions.key, shares.created_at, shares.expires_at"
 
 
 class SqliteCredentials:
-    """See the module."""
+    """`CredentialStore`."""
 
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def keys(self) -> Sequence[ApiKey]:
         query = f"SELECT {_KEY} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - a literal of this module
-        return await self._store.read(lambda c: [_key(row) for row in c.execute(query)])
+        return await self._database.read(lambda c: [_key(row) for row in c.execute(query)])
 
     async def put_key(self, key: ApiKey) -> None:
         row = (
             *(key.id, key.hash, key.tenant, key.subject, key.name, " ".join(key.scopes)),
             *(key.created_at, key.expires_at, key.revoked_at, key.last_used_at),
         )
-        await self._store.write(
+        await self._database.write(
             lambda c: c.execute("INSERT OR REPLACE INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         )
 
     async def put_share(self, share: Share) -> None:
         row = (share.id, share.hash, share.created_at, share.expires_at, share.session_key)
-        await self._store.write(
+        await self._database.write(
             lambda c: c.execute(
                 "INSERT INTO shares (id, hash, created_at, expires_at, session)"
                 " SELECT ?, ?, ?, ?, id FROM sessions WHERE key = ?",
@@ -46,14 +47,14 @@ class SqliteCredentials:
             f"SELECT {_SHARE} FROM shares JOIN sessions ON sessions.id = shares.session"  # noqa: S608
             " WHERE sessions.key = ? ORDER BY shares.created_at, shares.id"
         )
-        return await self._store.read(lambda c: [_share(row) for row in c.execute(query, (session_key,))])
+        return await self._database.read(lambda c: [_share(row) for row in c.execute(query, (session_key,))])
 
     async def count_shares(self, owner: str) -> int:
         query = (
             "SELECT count(*) FROM shares JOIN sessions ON sessions.id = shares.session"
             " WHERE sessions.owner = ?"
         )
-        return await self._store.read(lambda c: int(c.execute(query, (owner,)).fetchone()[0]))
+        return await self._database.read(lambda c: int(c.execute(query, (owner,)).fetchone()[0]))
 
     async def find_share(self, share_id: str) -> SharedSession | None:
         query = (
@@ -65,7 +66,7 @@ class SqliteCredentials:
             row = connection.execute(query, (share_id,)).fetchone()
             return row and SharedSession(share=_share(row[:5]), owner=row[5], session_id=row[6])
 
-        return await self._store.read(act)
+        return await self._database.read(act)
 
     async def delete_share(self, session_key: str, share_id: str) -> bool:
         def act(connection: sqlite3.Connection) -> bool:
@@ -75,13 +76,13 @@ class SqliteCredentials:
             )
             return done.rowcount > 0
 
-        return await self._store.write(act)
+        return await self._database.write(act)
 
     async def revocations(self) -> dict[str, int]:
-        return await self._store.read(lambda c: dict(c.execute("SELECT owner, at FROM revocations")))
+        return await self._database.read(lambda c: dict(c.execute("SELECT owner, at FROM revocations")))
 
     async def revoke(self, owner: str, at: int) -> None:
-        await self._store.write(
+        await self._database.write(
             lambda c: c.execute("INSERT OR REPLACE INTO revocations (owner, at) VALUES (?, ?)", (owner, at))
         )
 
@@ -92,7 +93,19 @@ class SqliteCredentials:
             )
             return done.rowcount > 0
 
-        return await self._store.write(act)
+        return await self._database.write(act)
+
+    async def forget_used(self, *, now: int) -> None:
+        await self._database.write(
+            lambda c: c.execute("DELETE FROM used_tokens WHERE expires_at < ?", (now,))
+        )
+
+
+class SqliteUsage:
+    """`UsageStore` in one table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def uses(self, day: int) -> dict[UseName, Use]:
         def act(connection: sqlite3.Connection) -> dict[UseName, Use]:
@@ -105,23 +118,19 @@ class SqliteCredentials:
                 for row in rows
             }
 
-        return await self._store.read(act)
+        return await self._database.read(act)
 
     async def put_uses(self, day: int, uses: dict[UseName, Use]) -> None:
         rows = [
             (scope, name, day, use.messages, use.tokens, use.cpu_ms, use.memory_mb_seconds)
             for (scope, name), use in uses.items()
         ]
-        await self._store.write(
+        await self._database.write(
             lambda c: c.executemany("INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         )
 
-    async def forget_old(self, *, now: int, before_day: int) -> None:
-        def act(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM used_tokens WHERE expires_at < ?", (now,))
-            connection.execute("DELETE FROM usage WHERE day < ?", (before_day,))
-
-        await self._store.write(act)
+    async def forget(self, *, before_day: int) -> None:
+        await self._database.write(lambda c: c.execute("DELETE FROM usage WHERE day < ?", (before_day,)))
 
 
 def _key(row: tuple[str, ...]) -> ApiKey:

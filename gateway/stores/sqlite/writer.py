@@ -4,7 +4,7 @@ Whatever arrives while a commit runs goes into the next one, so a hundred writer
 nobody waits for are held back up to 50 ms, and an urgent one takes only its own log's along: what is held
 back together lies in fewer rows. The order of a log's events is kept, and a call comes after every event that
 was given before it. Events are appended in the order of commits, and move to their logs by the thousand
-(sqlite_log.py).
+(log_rows.py).
 
 Guarantees: `committed` is said only after COMMIT with synchronous=FULL, and only while the file is the one
 that was opened (file_watch.py); when a commit fails nothing of it is written, every waiting call gets the
@@ -33,8 +33,9 @@ from msgspec import Struct
 
 from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
 from gateway.events.facts import LARGE_BYTES, Event, TurnEnded, TurnInterrupted, TurnStarted
-from gateway.stores.contract import Sink
-from gateway.stores.sqlite import log as sqlite_log
+from gateway.stores.database import Projection
+from gateway.stores.logs import Sink
+from gateway.stores.sqlite import log_rows
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +53,6 @@ LOOK_SECONDS: Final = 1.0
 _TURN_EDGES: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted))
 
 Act = Callable[[sqlite3.Connection], Any]
-Projection = Callable[[sqlite3.Connection, int, Event], None]
-"""Writes what a table says of an event, in the commit of the event itself; told the session's row id."""
 
 
 class _Call:
@@ -121,7 +120,7 @@ class Writer:
         """Whether anything was."""
         self._is_stopping = False
         self._heard = threading.Event()
-        self.projections: dict[type, Projection] = {}
+        self.projections: dict[type, list[Projection]] = {}
         """Of events of these types."""
         self._row_ids: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="sqlite writer", daemon=True)
@@ -193,7 +192,7 @@ class Writer:
 
     def _work(self) -> None:
         connection = self._connect()
-        self._unsettled = sqlite_log.waiting(connection)
+        self._unsettled = log_rows.waiting(connection)
         try:
             while (group := self._next_group()) is not None:
                 self._in_hand = group
@@ -276,14 +275,14 @@ class Writer:
         if self._has_written:
             self._has_written = self._has_large_rows = False
             with contextlib.suppress(sqlite3.Error):  # what is kept is only memory
-                sqlite_log.let_go(connection)
+                log_rows.let_go(connection)
 
     def _commit_somehow(self, connection: sqlite3.Connection, group: _Group) -> None:
         """As one transaction, or, if something in the group cannot be written, without that."""
         try:
             self._commit(connection, group)
         except Exception as error:
-            if sqlite_log.is_of_the_file(error) and not (group.calls and sqlite_log.is_damage(error)):
+            if log_rows.is_of_the_file(error) and not (group.calls and log_rows.is_damage(error)):
                 raise
             self._commit_apart(connection, group)
 
@@ -306,7 +305,7 @@ class Writer:
             try:
                 self._commit(connection, _Group({}, [call]))
             except Exception as error:
-                if sqlite_log.is_of_the_file(error) and not sqlite_log.is_damage(error):
+                if log_rows.is_of_the_file(error) and not log_rows.is_damage(error):
                     raise
                 _roll_back(connection)
                 call.error = worded(error)
@@ -322,7 +321,7 @@ class Writer:
                 try:
                     self._write_events(connection, {sink: [event]})
                 except Exception as error:
-                    if sqlite_log.is_of_the_file(error):
+                    if log_rows.is_of_the_file(error):
                         raise
                     log.error("event %d of session %s cannot be stored: %s", event.seq, sink.key, error)
                     spoiled.setdefault(sink, set()).add(event.seq)
@@ -334,20 +333,20 @@ class Writer:
         """Moves rows to their logs; what cannot be moved stays where it is, and is read all the same."""
         self._unsettled = 0
         try:
-            _transact(connection, sqlite_log.settle)
+            _transact(connection, log_rows.settle)
         except Exception as error:
             log.warning("events were not moved to their logs for now: %s", error)
-            if sqlite_log.is_damage(error):
+            if log_rows.is_damage(error):
                 self._settle_apart(connection)
 
     def _settle_apart(self, connection: sqlite3.Connection) -> None:
         with contextlib.suppress(sqlite3.Error):
-            for session in sqlite_log.unsettled(connection):
+            for session in log_rows.unsettled(connection):
                 with contextlib.suppress(sqlite3.Error):
-                    _transact(connection, functools.partial(sqlite_log.settle_one, session=session))
+                    _transact(connection, functools.partial(log_rows.settle_one, session=session))
 
     def _write_events(self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]) -> None:
-        rows: list[sqlite_log.Row] = []
+        rows: list[log_rows.Row] = []
         turns: list[tuple[bool, int]] = []
         projected: list[tuple[Projection, int, Event]] = []
         watched = _TURN_EDGES | self.projections.keys()
@@ -355,16 +354,15 @@ class Writer:
             row_id = self._row_ids.get(sink.key) or self._row_id(connection, sink.key)
             if row_id is None:
                 continue
-            rows += sqlite_log.rows_of(row_id, events)
+            rows += log_rows.rows_of(row_id, events)
             for event in events:
                 kind = event.kind
                 if kind not in watched:
                     continue
                 if kind in _TURN_EDGES:
                     turns.append((kind is TurnStarted, row_id))
-                else:
-                    projected.append((self.projections[kind], row_id, event))
-        sqlite_log.append(connection, rows)
+                projected += [(project, row_id, event) for project in self.projections.get(kind, ())]
+        log_rows.append(connection, rows)
         self._unsettled += len(rows)
         self._has_large_rows = self._has_large_rows or any(len(row[3]) > LARGE_BYTES for row in rows)
         for project, row_id, event in projected:
@@ -378,7 +376,7 @@ class Writer:
         try:
             call.result = call.act(connection)
         except Exception as error:
-            if sqlite_log.is_of_the_file(error) and sqlite_log.code_of(error) != sqlite3.SQLITE_ERROR:
+            if log_rows.is_of_the_file(error) and log_rows.code_of(error) != sqlite3.SQLITE_ERROR:
                 raise
             call.error = worded(error)
         if call.error is not None:
@@ -457,11 +455,11 @@ def worded(error: Exception) -> GatewayError:
         return error
     if isinstance(error, msgspec.MsgspecError):
         return StoreFailed(f"A stored event is unreadable: {error}.")
-    if not sqlite_log.is_of_the_file(error):
+    if not log_rows.is_of_the_file(error):
         log.error("the store refused something: %s", error, exc_info=error)
         return StoreFailed(f"This cannot be stored: {error}.")
-    code = sqlite_log.code_of(error)
-    if sqlite_log.is_damage(error):
+    code = log_rows.code_of(error)
+    if log_rows.is_damage(error):
         log.critical(
             "THE DATABASE IS DAMAGED (%s). What is stored where it is not goes on. Look at the disk, make a "
             "copy of the data directory, and restore the last backup.",

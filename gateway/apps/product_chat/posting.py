@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from gateway.events import facts as ev
+from gateway.apps.product_chat.facts import ChatOpened, ChatPost, ChatPriority, ChatStand, ChatStatus
+from gateway.events.facts import EventData
+from gateway.events.fold import ChatState, FoldPart
 
 CUT_MARK = ".cut"
 """How the ids of messages end that say an answer was cut: a visitor sees who took over instead."""
@@ -37,10 +39,10 @@ M = TypeVar("M", bound=_Message)
 class Posting:
     """A product chat: what it is about, where it stands, who answers, and which messages have numbers."""
 
-    def __init__(self, opened: ev.ChatOpened) -> None:
+    def __init__(self, opened: ChatOpened) -> None:
         self.opened = opened
-        self.status: ev.ChatStand = "active"
-        self.priority: ev.ChatPriority = "normal"
+        self.status: ChatStand = "active"
+        self.priority: ChatPriority = "normal"
         self.person: str | None = None
         """Who has taken over from the agent."""
         self.clients: dict[str, int] = {}
@@ -55,9 +57,9 @@ class Posting:
         product = f"{self.opened.product_name} (product {self.opened.product_id})"
         return f"You answer a visitor of the shop who is looking at: {product}."
 
-    def apply(self, data: ev.ChatPost | ev.ChatStatus) -> None:
+    def apply(self, data: ChatPost | ChatStatus) -> None:
         """Takes a fact in."""
-        if isinstance(data, ev.ChatStatus):
+        if isinstance(data, ChatStatus):
             self.status, self.person, self.priority = data.status, data.person, data.priority
             return
         self._posted.add(data.message_id)
@@ -74,3 +76,38 @@ class Posting:
             self._done += is_prefix
             if not is_done and not message.is_streaming:
                 yield message
+
+
+class ChatPart(FoldPart):
+    """The product chat that a session carries, if it carries one."""
+
+    __slots__ = ("posting",)
+    name = "product_chat"
+
+    def __init__(self) -> None:
+        self.posting: Posting | None = None
+
+    def apply(self, data: EventData, at: int) -> None:
+        match data:
+            case ChatOpened():
+                self.posting = Posting(data)
+            case ChatPost() | ChatStatus() if self.posting is not None:
+                self.posting.apply(data)
+
+    @property
+    def person(self) -> str | None:
+        return None if self.posting is None else self.posting.person
+
+    @property
+    def is_joined(self) -> bool:
+        """A visitor's lines are one prompt, however many there are."""
+        return self.posting is not None
+
+    @property
+    def briefing(self) -> str:
+        return "" if self.posting is None else self.posting.about
+
+
+def posting_of(fold: ChatState) -> Posting | None:
+    """The product chat that a session carries."""
+    return fold.part(ChatPart).posting

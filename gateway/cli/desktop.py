@@ -1,8 +1,8 @@
-"""`agent-gateway mcp --stdio`: the shop for one desktop client, over this process's stdin and stdout.
+"""The tools of applications for one desktop client, over stdin and stdout (`agent-gateway mcp --stdio`).
 
 It opens the store itself, beside a gateway that runs or without one: SQLite takes several processes, each
-operation on a cart is one transaction, and whoever may open the file is the person at the machine. So no
-credentials are needed, no port is open, and the carts are those of the gateway. One process is one
+operation is one transaction, and whoever may open the file is the person at the machine. So no
+credentials are needed, no port is open, and the conversations are those of the gateway. One process is one
 conversation; with `--session NAME` the next process goes on with it.
 """
 
@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import asyncio
 
-from starlette.requests import HTTPConnection
-
 from gateway.api.mcp.conversation import MalformedConversation, Origin, checked_id, mint
 from gateway.api.mcp.server import serve_stdio
-from gateway.app import open_shop, open_store
-from gateway.apps.shop.tools import ShopTools
+from gateway.app import migrations_of, open_alone
 from gateway.config.tables import Config
 from gateway.errors import GatewayError, StoreFailed
 from gateway.maintenance.lock import is_held
 from gateway.principal import LOCAL
-from gateway.stores.sqlite.store import numbered, schema_version
+from gateway.stores.sqlite.schema import is_current
 from gateway.telemetry import terminal
 
 
@@ -42,13 +39,13 @@ async def _serve(config: Config, conversation: str) -> None:
     config.data_path.mkdir(parents=True, exist_ok=True)
     _check_version(config)
 
-    def said(_request: HTTPConnection | None) -> Origin:
+    def said(_request: object) -> Origin:
         return Origin(principal=LOCAL, transport=conversation)
 
-    store = open_store(config)
+    store, toolsets = open_alone(config)
     await store.open()
     try:
-        await serve_stdio(ShopTools(open_shop(config, store)), said)
+        await serve_stdio(toolsets, said)
     finally:
         await store.close()
 
@@ -56,9 +53,9 @@ async def _serve(config: Config, conversation: str) -> None:
 def _check_version(config: Config) -> None:
     """Never migrates a file under a gateway that runs."""
     path = config.database_path
-    if not is_held(config.data_path) or config.store == "memory://" or not path.exists():
+    if not is_held(config.data_path) or config.is_in_memory or not path.exists():
         return
-    if schema_version(path) != numbered()[-1][0]:
+    if not is_current(path, migrations_of(config)):
         raise StoreFailed(
             "The gateway that runs is of another version than this program: restart it, then try again."
         )

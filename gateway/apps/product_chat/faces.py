@@ -1,0 +1,89 @@
+"""What product chat adds to a gateway: its routes and sockets, the inbox of the staff, the widget and its
+page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import msgspec
+
+from gateway.apps.product_chat.answers import CHAT_ID_SCHEMA
+from gateway.apps.product_chat.catalogue import Products, products_of
+from gateway.apps.product_chat.desk import Desk
+from gateway.apps.product_chat.rest import ProductsFace
+from gateway.apps.product_chat.settings import SHOP, ProductsConfig
+from gateway.apps.product_chat.sockets import ProductSockets
+from gateway.apps.product_chat.staff import StaffFace
+from gateway.apps.product_chat.stats import SocketStats
+from gateway.apps.product_chat.store import MemoryProducts, ProductStore
+from gateway.apps.product_chat.store_sqlite import SqliteProducts
+from gateway.apps.product_chat.visitors import ChatKeys
+from gateway.extension import Context, Database, Faces, Operation, Tables
+
+PAGES: Final = {"/inbox": "inbox.html", "/demo/product": "demo.html"}
+WIDGET: Final = "widget.js"
+"""Pages of other sites include it, so it may be loaded from everywhere; it holds nothing of anybody."""
+WIDGET_HEADERS: Final = {
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Cache-Control": "public, max-age=300",
+}
+
+
+def open_chats(context: Context) -> Faces:
+    """Product chat on the sessions of this gateway."""
+    desk = Desk(context, open_products(context.tables), _catalogue(context))
+    keys = ChatKeys(desk, context.gate, monotonic=context.monotonic)
+    sockets = ProductSockets(desk, context, keys)
+
+    @contextlib.asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        await desk.open()
+        yield
+
+    return Faces(
+        operations=tuple(
+            _described(operation)
+            for operation in (
+                *ProductsFace(desk, context, keys).operations(),
+                *StaffFace(desk, context).operations(),
+                *SocketStats(desk, sockets.floor, context).operations(),
+            )
+        ),
+        sockets=tuple(sockets.sockets()),
+        pages=PAGES,
+        files={WIDGET: WIDGET_HEADERS},
+        observers=(desk,),
+        lifespan=lifespan,
+    )
+
+
+def open_products(tables: Tables) -> ProductStore:
+    """The product chats in a store."""
+    return SqliteProducts(tables) if isinstance(tables, Database) else MemoryProducts(tables)
+
+
+def _described(operation: Operation) -> Operation:
+    """The operation with what its path is made of."""
+    schemas: dict[str, Any] = {"product_id": {"type": "integer", "minimum": 1}}
+    if "/chat/sessions/" in operation.path:
+        schemas["session_id"] = CHAT_ID_SCHEMA
+    return msgspec.structs.replace(operation, path_schemas=schemas)
+
+
+def _catalogue(context: Context) -> Callable[[], Products]:
+    """What can be chatted about; another one as soon as the configuration names another."""
+    shop = context.others.get(SHOP)
+    known: dict[str, Products] = {}
+
+    def find() -> Products:
+        named = context.settings(ProductsConfig).catalogue
+        if named not in known:
+            known.clear()
+            catalogue = shop.catalogue if shop is not None else None
+            known[named] = products_of(named, catalogue, monotonic=context.monotonic)
+        return known[named]
+
+    return find

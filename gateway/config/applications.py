@@ -1,0 +1,185 @@
+"""Applications: what each of them declares, how they are found, and which of them this gateway runs.
+
+The three that come along are found without being installed; every other one, and they too, by entry points of
+the group `agent_gateway.applications`. All that are installed are known: their tables of the configuration
+may be written down, and the facts of theirs in a log are read, whether they run or not.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+import pathlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from gateway.config.tables import BUILT_IN, AgentConfig, Config, Table
+from gateway.errors import GatewayError
+from gateway.events import facts
+from gateway.events.fold import FoldPart
+
+log = logging.getLogger(__name__)
+
+GROUP: Final = "agent_gateway.applications"
+SHIPPED: Final = {
+    "shop": "gateway.apps.shop.application:APPLICATION",
+    "shopping_assistant": "gateway.apps.shopping_assistant.application:APPLICATION",
+    "product_chat": "gateway.apps.product_chat.application:APPLICATION",
+}
+"""Those that come along, and that run unless `[applications] enabled` says otherwise."""
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+class OwnAgent(Struct, frozen=True, kw_only=True):
+    """An agent that an application brings along: the built-in one, with tools of the application."""
+
+    title: str
+    config: AgentConfig
+
+
+class Outliving(Struct, frozen=True, kw_only=True):
+    """A table whose rows are a session's and outlive its row: a restore erases them for sessions that were
+    deleted after the backup.
+    """
+
+    table: str
+    owner: str = "owner"
+    session: str = "session_id"
+    """The column with the session's id."""
+    made_at: str = "created_at"
+    """The column that says when a row was made, in milliseconds since 1970."""
+
+
+class Application(Struct, frozen=True, kw_only=True):
+    """What an application declares. `open` and `keep` may be named as "module:function", to be imported only
+    by a gateway that runs.
+    """
+
+    name: str
+    open: Callable[[Any], Any] | str
+    """Makes its faces: `extension.Context` → `extension.Faces`. The store is not open yet."""
+    table: str = ""
+    """Its table of the configuration, which its `settings` describe."""
+    settings: type[Table] | None = None
+    mistakes: Callable[[Config], list[str]] = lambda _config: []
+    """Settings of the right type that cannot be, each in words. Asked only if it runs."""
+    paths: tuple[str, ...] = ()
+    """Its settings that are paths: `table.name`."""
+    secrets: tuple[str, ...] = ()
+    """Names of settings that are never shown."""
+    facts: tuple[type[facts.ApplicationFact], ...] = ()
+    fold: Callable[[], FoldPart] | None = None
+    """A new part of the fold of one log."""
+    errors: tuple[type[GatewayError], ...] = ()
+    migrations: pathlib.Path | None = None
+    """The folder with its tables: NNNN_name.sql, run in order, each once."""
+    outliving: tuple[Outliving, ...] = ()
+    keep: Callable[[Any], Any] | str | None = None
+    """An observer over its tables (`stores.database.Tables`) that moves and erases what they hold. It is
+    called even if the application is switched off, as long as it has rows.
+    """
+    tools: tuple[str, ...] = ()
+    """The names of its toolsets, which an agent's `tools` names."""
+    agents: Mapping[str, OwnAgent] = {}
+    needs: tuple[str, ...] = ()
+    """Applications that it is built on: it does not run without them."""
+
+
+class _Found(Struct, frozen=True):
+    applications: dict[str, Application]
+    broken: dict[str, str]
+    """Why an application cannot be loaded, by its name."""
+
+
+@functools.cache
+def _found() -> _Found:
+    places = dict(SHIPPED)
+    for point in importlib.metadata.entry_points(group=GROUP):
+        places.setdefault(point.name, point.value)
+    found = _Found({}, {})
+    for name, place in places.items():
+        try:
+            found.applications[name] = _checked(name, pkgutil.resolve_name(place), found.applications)
+        except Exception as error:  # an application of somebody else: whatever it raises
+            found.broken[name] = f"{type(error).__name__}: {error}"
+            log.error("the application %s cannot be loaded: %s", name, found.broken[name])
+    return found
+
+
+def _checked(name: str, application: object, others: Mapping[str, Application]) -> Application:
+    """The application, with its facts made known. Raises ValueError."""
+    if not isinstance(application, Application) or application.name != name or not _NAME.fullmatch(name):
+        raise ValueError(f"its entry point {name!r} does not name an Application that is called so")
+    tables = {*Config.__struct_fields__, *(other.table for other in others.values() if other.table)}
+    if application.table in tables:
+        raise ValueError(f"its table [{application.table}] is somebody else's")
+    facts.register(*application.facts)
+    return application
+
+
+def installed() -> Mapping[str, Application]:
+    """Every application that can be loaded, by its name."""
+    return _found().applications
+
+
+def enabled(config: Config) -> list[Application]:
+    """The applications that run, each behind those that it needs."""
+    named = SHIPPED if config.applications.enabled is None else config.applications.enabled
+    wanted = [application for name, application in installed().items() if name in named]
+    ordered: list[Application] = []
+    while ready := [one for one in wanted if one not in ordered and _is_ready(one, ordered)]:
+        ordered += ready
+    return ordered
+
+
+def _is_ready(application: Application, others: Iterable[Application]) -> bool:
+    return set(application.needs) <= {other.name for other in others}
+
+
+def own_agents(config: Config) -> dict[str, OwnAgent]:
+    """The agents that the applications which run bring along, by name."""
+    return {name: agent for one in enabled(config) for name, agent in one.agents.items()}
+
+
+def agent_names(config: Config) -> tuple[str, ...]:
+    """Every agent that there is."""
+    return (BUILT_IN, *own_agents(config), *config.agents)
+
+
+def tool_names(config: Config) -> tuple[str, ...]:
+    """The toolsets of the applications that run."""
+    return tuple(name for one in enabled(config) for name in one.tools)
+
+
+def tables() -> dict[str, type[Table]]:
+    """The tables of the configuration that applications describe."""
+    return {one.table: one.settings for one in installed().values() if one.settings is not None}
+
+
+def mistakes(config: Config) -> list[str]:
+    """What is wrong with `[applications]`, and with the tables of those that run."""
+    found = []
+    named, names = config.applications.enabled or (), ", ".join(installed())
+    for name in named:
+        if name in _found().broken:
+            found.append(f"applications.enabled: {name} cannot be loaded ({_found().broken[name]})")
+        elif name not in installed():
+            found.append(f"applications.enabled: there is no application {name!r}; there are: {names}")
+        elif one := installed()[name]:
+            found += [
+                f"applications.enabled: {name} needs {other}, which is not named"
+                for other in one.needs
+                if other not in named
+            ]
+    return found + [mistake for one in enabled(config) for mistake in one.mistakes(config)]
+
+
+def resolved(place: Callable[[Any], Any] | str) -> Callable[[Any], Any]:
+    """A function that may be named by its place."""
+    found: Callable[[Any], Any] = pkgutil.resolve_name(place) if isinstance(place, str) else place
+    return found

@@ -1,0 +1,130 @@
+"""The interface for applications: what one declares, what it is given, and what it adds to the gateway.
+
+An application is an `Application` that an entry point of the group `agent_gateway.applications` names. A
+gateway that runs it calls `open` with a `Context` and adds the `Faces` that it returns; nothing of it is
+there otherwise. What is named here stays from version to version as docs/applications.md says; everything
+else may change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from msgspec import Struct
+from starlette.routing import BaseRoute
+
+from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget
+from gateway.auth.quotas import Account
+from gateway.buckets import MemoryBuckets, TokenBuckets
+from gateway.config.applications import Application, Outliving, OwnAgent
+from gateway.config.tables import Config, Table
+from gateway.http.gate import Gate
+from gateway.http.operation import Operation, Socket
+from gateway.principal import ConversationKey, Principal, Scope, reach, tenant_of
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.observers import Observer
+from gateway.sessions.queue import Turn
+from gateway.sessions.reader import Events, Gap, follow
+from gateway.sessions.session import Session
+from gateway.sessions.tenures import Tenure
+from gateway.stores.database import Database, MemoryTables, Tables
+from gateway.telemetry.audit import Audit
+from gateway.telemetry.metrics import Metrics
+
+__all__ = [
+    "Account",
+    "Answer",
+    "Application",
+    "Caller",
+    "Context",
+    "ConversationKey",
+    "Database",
+    "Events",
+    "Faces",
+    "Gap",
+    "MemoryBuckets",
+    "MemoryTables",
+    "Observer",
+    "Operation",
+    "Outliving",
+    "OwnAgent",
+    "Principal",
+    "Scope",
+    "Session",
+    "SessionManager",
+    "Socket",
+    "Table",
+    "Tables",
+    "Tenure",
+    "TokenBuckets",
+    "Tool",
+    "Toolset",
+    "Turn",
+    "Widget",
+    "follow",
+    "reach",
+    "tenant_of",
+]
+
+T = TypeVar("T", bound=Table)
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """What a gateway gives to an application that it opens."""
+
+    config: Callable[[], Config]
+    """The configuration as it is now: a reload replaces it."""
+    sessions: SessionManager
+    """`get_or_create`, `find` and `create` a session, then use its verbs; read its `fold` and its `log`."""
+    tables: Tables
+    """For tables of its own. `Database` is the SQLite file that the sessions are in; `MemoryTables` belongs
+    to a store that keeps nothing.
+    """
+    gate: Gate
+    """Who calls; `add_staff` and `access_token` for people of its own that log in."""
+    metrics: Metrics
+    audit: Audit
+    monotonic: Callable[[], float]
+    """Seconds of a clock that is never set."""
+    wall_ms: Callable[[], int]
+    """Milliseconds since 1970 UTC."""
+    health: Callable[[], Struct]
+    """What `GET /health` answers."""
+    readiness: Callable[[], Awaitable[Mapping[str, Any]]]
+    """What must hold for this gateway to take work, by name: `is_well` and `words`."""
+    others: Mapping[str, Any]
+    """The `public` of the applications that were opened before it, by their names."""
+
+    def settings(self, kind: type[T]) -> T:
+        """Its own settings as they are now."""
+        return self.config().of(kind)
+
+
+def _nothing() -> contextlib.AbstractAsyncContextManager[Any]:
+    return contextlib.nullcontext()
+
+
+class Faces(Struct, frozen=True, kw_only=True):
+    """What an application adds to the gateway."""
+
+    operations: tuple[Operation, ...] = ()
+    sockets: tuple[Socket, ...] = ()
+    routes: tuple[BaseRoute, ...] = ()
+    """What is no operation: pictures, pages of its own. Nobody is asked for credentials there."""
+    pages: Mapping[str, str] = {}
+    """Pages that come with the gateway's: path → file name."""
+    files: Mapping[str, Mapping[str, str]] = {}
+    """Files of the same folder that any page may load: name → headers."""
+    toolsets: tuple[Toolset, ...] = ()
+    """Offered at `/mcp`, and to the agents whose `tools` name them."""
+    observers: tuple[Observer, ...] = ()
+    public: Any = None
+    """What an application that is built on this one may use."""
+    page_part: str = ""
+    """The address of the module with its part of the page, below the gateway's own; empty: the page has the
+    part, or there is none.
+    """
+    lifespan: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = _nothing
+    """Entered when the store is open and before requests come, left when they have ended."""

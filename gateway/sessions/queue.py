@@ -1,0 +1,141 @@
+"""A turn: one user message up to the agent's completion, and the queue of those that wait. Pure but for
+the future that is done when the turn has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from contextlib import ExitStack
+
+from gateway.auth.quotas import Account
+from gateway.events import facts as ev
+from gateway.telemetry import tracing
+
+
+class Turn:
+    """One user message on its way. `done` is set when the turn has ended, however it ended."""
+
+    __slots__ = (
+        *(
+            "account",
+            "began",
+            "carried",
+            "context",
+            "done",
+            "has_spoken",
+            "is_cut",
+            "is_prompted",
+            "message_id",
+        ),
+        *("reply_id", "cause", "span", "taken", "text", "turn_id"),
+    )
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        account: Account,
+        message_id: str | None = None,
+        turn_id: str | None = None,
+        context: str = "",
+    ) -> None:
+        name = secrets.token_hex(6)
+        self.turn_id = turn_id or f"t{name}"
+        self.message_id = message_id or f"u{name}"
+        self.reply_id = f"r{name}"
+        self.text = text
+        self.account = account
+        self.context = context
+        """What the agent is told with this message, and nobody is shown."""
+        self.carried: list[Turn] = []
+        """Turns that waited behind it, and are handed to the agent with it."""
+        self.is_prompted = False
+        self.is_cut = False
+        """Whether the user interrupted it."""
+        self.began = 0.0
+        """When it became the one that runs, by the clock that is never set."""
+        self.has_spoken = False
+        self.cause = tracing.current()
+        """The request that it came with."""
+        self.span: tracing.Span = tracing.NO_SPAN
+        self.taken = ExitStack()
+        """Gives back what it took to begin."""
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def prompt(self) -> str:
+        """What the agent is told."""
+        return "\n\n".join((self.text, *(turn.text for turn in self.carried)))
+
+    def started(self) -> ev.TurnStarted:
+        """The event that starts it."""
+        return ev.TurnStarted(self.turn_id, self.message_id, self.reply_id)
+
+    def finish(self) -> None:
+        """Gives back what it took, and wakes those who wait for its end."""
+        self.taken.close()
+        self.span.end()
+        if not self.done.done():
+            self.done.set_result(None)
+        for turn in self.carried:
+            turn.finish()
+
+
+class Queue:
+    """The turns that wait, in order; held after an interrupt until the user sends or drops them."""
+
+    def __init__(self) -> None:
+        self._turns: deque[Turn] = deque()
+        self.is_held = False
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def has(self, message_id: str) -> bool:
+        """Whether the message of this id waits."""
+        return any(turn.message_id == message_id for turn in self._turns)
+
+    def put(self, turn: Turn) -> None:
+        """Puts one behind the others."""
+        self._turns.append(turn)
+
+    def next(self) -> Turn | None:
+        """Takes the next one, unless they are held."""
+        return self._turns.popleft() if self._turns and not self.is_held else None
+
+    def next_with_all(self) -> Turn | None:
+        """Takes the next one, which carries all the others, unless they are held."""
+        turn = self.next()
+        if turn is not None:
+            turn.carried, self._turns = list(self._turns), deque()
+        return turn
+
+    def put_back_all(self, turn: Turn) -> None:
+        """What `next_with_all` took waits on."""
+        self._turns.extendleft(reversed((turn, *turn.carried)))
+        turn.carried = []
+
+    def hold(self) -> bool:
+        """Holds them; whether there was anything to hold."""
+        self.is_held = bool(self._turns)
+        return self.is_held
+
+    def release(self) -> None:
+        """Lets them go on."""
+        self.is_held = False
+
+    def drop(self, message_id: str | None = None) -> list[Turn]:
+        """Takes out one by its message, or all; those that were taken out."""
+        dropped = [turn for turn in self._turns if message_id in (None, turn.message_id)]
+        self._turns = deque(turn for turn in self._turns if turn not in dropped)
+        self.is_held = self.is_held and bool(self._turns)
+        for turn in dropped:
+            turn.finish()
+        return dropped
+
+    def event(self) -> ev.QueueChanged:
+        """The queue as an event."""
+        waiting = tuple(ev.WaitingMessage(turn.message_id, turn.turn_id, turn.text) for turn in self._turns)
+        return ev.QueueChanged(waiting, self.is_held)

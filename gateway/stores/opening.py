@@ -1,0 +1,78 @@
+"""Choosing an engine: by the scheme of a URL, or a path, which is a file of SQLite's.
+
+A new engine is a folder beside `memory/` and `sqlite/` and a line in `ENGINES`; its outside library is
+imported by its folder alone.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.config.file import ConfigError
+from gateway.config.tables import unknown_store
+from gateway.stores.contract import Store
+from gateway.stores.memory.store import MemoryStore
+from gateway.stores.migrations import Migrations
+from gateway.stores.sqlite.store import SqliteStore
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What a store is given; an engine takes what it needs of it."""
+
+    migrations: Sequence[Migrations] = ()
+    """Of applications, in the order in which they are applied."""
+    max_events: int = 20_000
+    """Of each session, for an engine that drops the oldest."""
+    max_bytes: int = 8 * 1024 * 1024
+    on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None
+    """Hears, in any thread, how many seconds a commit took and if it was done."""
+    on_trouble: Callable[[bool], None] = lambda _is_lost: None
+    """Hears, in any thread, when what is written may be lost (True), and when all is well again (False)."""
+    on_end: Callable[[str], None] = lambda _words: None
+    """Hears, on the loop, why nothing can be stored any more."""
+
+
+def _memory(_url: str, options: Options) -> Store:
+    return MemoryStore(max_events=options.max_events, max_bytes=options.max_bytes)
+
+
+def _sqlite(url: str, options: Options) -> Store:
+    rest = url.removeprefix("sqlite://")
+    if not rest.strip("/"):
+        raise ConfigError([f"store: {url!r} names no file: sqlite:///FILE"])
+    return _sqlite_file(pathlib.Path("/" + rest.lstrip("/")), options)
+
+
+def _sqlite_file(path: pathlib.Path, options: Options) -> Store:
+    return SqliteStore(
+        path,
+        migrations=options.migrations,
+        on_commit=options.on_commit,
+        on_trouble=options.on_trouble,
+        on_end=options.on_end,
+    )
+
+
+ENGINES: Final[dict[str, Callable[[str, Options], Store]]] = {"memory": _memory, "sqlite": _sqlite}
+"""By scheme; given the whole URL."""
+
+
+def open_store(where: str | pathlib.Path, options: Options | None = None) -> Store:
+    """The store at a URL or a path; its `open` is still to be awaited.
+
+    Raises ConfigError, which names the schemes that are known, if there is no such engine.
+    """
+    options = options or Options()
+    if isinstance(where, pathlib.Path):
+        return _sqlite_file(where, options)
+    scheme, separator, _ = where.partition(":")
+    if not separator:
+        return _sqlite_file(pathlib.Path(where), options)
+    engine = ENGINES.get(scheme)
+    if engine is None:
+        raise ConfigError([unknown_store(scheme)])
+    return engine(where, options)

@@ -1,0 +1,94 @@
+"""Session records: what is known of a session while it is not in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from gateway.stores.tombstones import Tombstone
+
+
+class SessionRecord(Struct, frozen=True, kw_only=True):
+    """What is known of a session while it is not in memory. Times are milliseconds since 1970 UTC."""
+
+    key: str
+    """The internal, random name: of rows, directories and log lines. Never the client's id."""
+    owner: str
+    session_id: str
+    agent: str
+    created_at: int
+    last_active_at: int
+    title: str | None = None
+    agent_session_id: str | None = None
+    """The agent's own ACP session id, by which it may be resumed."""
+    uid: int | None = None
+    """The user id that its workers run as; not given to another session before this one is purged."""
+    message_count: int = 0
+    retention_days: float | None = None
+    """Kept so long after its last use; None: as the configuration says."""
+    expires_at: int | None = None
+    """When it is purged unless it is used before; None: never."""
+    stored_bytes: int = 0
+    """About how large its events are."""
+
+
+class OwnerTotal(Struct, frozen=True):
+    """How much is stored of an owner."""
+
+    sessions: int
+    stored_bytes: int
+
+
+class SessionStore(Protocol):
+    """Records by their internal key, and by (owner, session id), which is unique.
+
+    A method that changes something returns when the change is durable. Every method may raise StoreFull or
+    StoreFailed.
+    """
+
+    async def create(self, record: SessionRecord) -> None:
+        """Keeps a new record. Raises SessionExists if (owner, session_id) is taken."""
+
+    async def update(self, record: SessionRecord) -> None:
+        """Replaces what may change in the record of the same key: neither the owner nor the id. Does nothing
+        if there is no such record.
+        """
+
+    async def find(self, owner: str, session_id: str) -> SessionRecord | None:
+        """The owner's session of this id."""
+
+    async def newest(self, owner: str) -> SessionRecord | None:
+        """The session that the owner created last."""
+
+    async def of_owner(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
+        """The owner's sessions, last active first."""
+
+    async def of_all(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
+        """Every owner's sessions, of a tenant or of all, last active first."""
+
+    async def expired(self, now: int, *, limit: int) -> Sequence[SessionRecord]:
+        """Sessions whose `expires_at` is before `now`, the longest expired first."""
+
+    async def with_open_turn(self) -> Sequence[SessionRecord]:
+        """Sessions whose last turn never ended: the gateway died in the middle of it."""
+
+    async def taken_uids(self) -> set[int]:
+        """The user ids of all stored sessions."""
+
+    async def count(self) -> int:
+        """How many sessions are stored."""
+
+    async def totals(self) -> dict[str, OwnerTotal]:
+        """How much is stored, owner by owner."""
+
+    async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
+        """Gives a session to another owner under this id, and ends its links unless they are kept, in one
+        transaction. False, and nothing changed, if that owner has a session of this id.
+        """
+
+    async def delete(self, key: str, tombstone: Tombstone) -> None:
+        """Erases the record, its events, links, projected rows and idempotency keys, and leaves the
+        tombstone, in one transaction. Does nothing if there is no such record.
+        """

@@ -1,0 +1,215 @@
+"""Session records as rows, and what goes with them: tombstones, idempotency keys."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.errors import SessionExists
+from gateway.stores.database import Database
+from gateway.stores.idempotency import Remembered
+from gateway.stores.sessions import OwnerTotal, SessionRecord
+from gateway.stores.tombstones import Tombstone
+
+_COLUMNS: Final = (
+    "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count,"
+    " retention_days, expires_at, stored_bytes"
+)
+
+
+class SqliteSessions:
+    """`SessionStore` in one table; what belongs to a session goes with its row, by foreign keys."""
+
+    def __init__(self, database: Database, *, on_delete: Callable[[str], None]) -> None:
+        """`on_delete` hears the key of each session that is deleted, in the thread that writes."""
+        self._database = database
+        self._on_delete = on_delete
+
+    async def create(self, record: SessionRecord) -> None:
+        def act(connection: sqlite3.Connection) -> None:
+            try:
+                connection.execute(
+                    f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    _row(record),
+                )
+            except sqlite3.IntegrityError:
+                raise SessionExists(session_id=record.session_id) from None
+
+        await self._database.write(act)
+
+    async def find(self, owner: str, session_id: str) -> SessionRecord | None:
+        return await self._one("WHERE owner = ? AND session_id = ?", owner, session_id)
+
+    async def newest(self, owner: str) -> SessionRecord | None:
+        return await self._one("WHERE owner = ? ORDER BY id DESC LIMIT 1", owner)
+
+    async def update(self, record: SessionRecord) -> None:
+        await self._database.write(
+            lambda connection: connection.execute(
+                "UPDATE sessions SET last_active_at = ?, title = ?, agent_session_id = ?, uid = ?,"
+                " message_count = ?, retention_days = ?, expires_at = ?, stored_bytes = ? WHERE key = ?",
+                (
+                    record.last_active_at,
+                    record.title,
+                    record.agent_session_id,
+                    record.uid,
+                    record.message_count,
+                    record.retention_days,
+                    record.expires_at,
+                    record.stored_bytes,
+                    record.key,
+                ),
+            )
+        )
+
+    async def of_owner(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
+        return await self._many("WHERE owner = ? ORDER BY last_active_at DESC, key LIMIT ?", owner, limit)
+
+    async def of_all(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
+        return await self._many(
+            "WHERE ?1 IS NULL OR substr(owner, 1, length(?1) + 1) = ?1 || '/' "
+            "ORDER BY last_active_at DESC, key LIMIT ?2",
+            tenant,
+            limit,
+        )
+
+    async def expired(self, now: int, *, limit: int) -> Sequence[SessionRecord]:
+        return await self._many("WHERE expires_at < ? ORDER BY expires_at LIMIT ?", now, limit)
+
+    async def with_open_turn(self) -> Sequence[SessionRecord]:
+        return await self._many("WHERE has_open_turn = 1")
+
+    async def count(self) -> int:
+        return await self._database.read(
+            lambda c: int(c.execute("SELECT count(*) FROM sessions").fetchone()[0])
+        )
+
+    async def totals(self) -> dict[str, OwnerTotal]:
+        query = "SELECT owner, count(*), sum(stored_bytes) FROM sessions GROUP BY owner"
+        return await self._database.read(
+            lambda c: {row[0]: OwnerTotal(row[1], row[2]) for row in c.execute(query)}
+        )
+
+    async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
+        def act(connection: sqlite3.Connection) -> bool:
+            done = connection.execute(
+                "UPDATE OR IGNORE sessions SET owner = ?, session_id = ? WHERE key = ?",
+                (owner, session_id, key),
+            )
+            if done.rowcount > 0 and not keeps_shares:
+                connection.execute(
+                    "DELETE FROM shares WHERE session = (SELECT id FROM sessions WHERE key = ?)", (key,)
+                )
+            return done.rowcount > 0
+
+        return await self._database.write(act)
+
+    async def taken_uids(self) -> set[int]:
+        return await self._database.read(
+            lambda c: {row[0] for row in c.execute("SELECT uid FROM sessions WHERE uid IS NOT NULL")}
+        )
+
+    async def delete(self, key: str, tombstone: Tombstone) -> None:
+        on_delete = self._on_delete
+
+        def act(connection: sqlite3.Connection) -> None:
+            found = connection.execute(
+                "SELECT owner, session_id FROM sessions WHERE key = ?", (key,)
+            ).fetchone()
+            if found is None:
+                return
+            connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
+            connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", found)
+            connection.execute(
+                "INSERT OR REPLACE INTO tombstones (owner, session_hash, last_seq, at, reason)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (tombstone.owner, tombstone.session_hash, tombstone.last_seq, tombstone.at, tombstone.reason),
+            )
+            on_delete(key)
+
+        await self._database.write(act)
+
+    async def _one(self, where: str, *values: object) -> SessionRecord | None:
+        found = await self._many(where, *values)
+        return found[0] if found else None
+
+    async def _many(self, where: str, *values: object) -> list[SessionRecord]:
+        query = f"SELECT {_COLUMNS} FROM sessions {where}"  # noqa: S608 - both are literals of this module
+        return await self._database.read(lambda c: [_record(row) for row in c.execute(query, values)])
+
+
+class SqliteTombstones:
+    """`TombstoneStore` in one table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, owner: str, session_hash: str) -> Tombstone | None:
+        def act(connection: sqlite3.Connection) -> Tombstone | None:
+            row = connection.execute(
+                "SELECT last_seq, at, reason FROM tombstones WHERE owner = ? AND session_hash = ?",
+                (owner, session_hash),
+            ).fetchone()
+            if row is None:
+                return None
+            return Tombstone(
+                owner=owner, session_hash=session_hash, last_seq=row[0], at=row[1], reason=row[2]
+            )
+
+        return await self._database.read(act)
+
+    async def drop(self, *, before: int) -> int:
+        def act(connection: sqlite3.Connection) -> int:
+            return connection.execute("DELETE FROM tombstones WHERE at < ?", (before,)).rowcount
+
+        dropped: int = await self._database.write(act)
+        return dropped
+
+
+class SqliteIdempotency:
+    """`IdempotencyStore` in one table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def recall(self, owner: str, key: str, *, since: int) -> Remembered | None:
+        return await self._database.read(lambda connection: _recalled(connection, owner, key, since))
+
+    async def remember(
+        self, owner: str, key: str, remembered: Remembered, *, at: int, since: int
+    ) -> Remembered:
+        def act(connection: sqlite3.Connection) -> Remembered:
+            known = _recalled(connection, owner, key, since)
+            if known is not None:
+                return known
+            connection.execute(
+                "INSERT OR REPLACE INTO idempotency_keys (owner, key, body_hash, session_id, at)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (owner, key, remembered.body_hash, remembered.session_id, at),
+            )
+            return remembered
+
+        return await self._database.write(act)
+
+    async def drop(self, *, before: int) -> None:
+        await self._database.write(
+            lambda c: c.execute("DELETE FROM idempotency_keys WHERE at < ?", (before,))
+        )
+
+
+def _recalled(connection: sqlite3.Connection, owner: str, key: str, since: int) -> Remembered | None:
+    row = connection.execute(
+        "SELECT body_hash, session_id FROM idempotency_keys WHERE owner = ? AND key = ? AND at >= ?",
+        (owner, key, since),
+    ).fetchone()
+    return row and Remembered(body_hash=row[0], session_id=row[1])
+
+
+def _row(record: SessionRecord) -> tuple[object, ...]:
+    return tuple(getattr(record, name.strip()) for name in _COLUMNS.split(","))
+
+
+def _record(row: tuple[object, ...]) -> SessionRecord:
+    names = [name.strip() for name in _COLUMNS.split(",")]
+    return SessionRecord(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]

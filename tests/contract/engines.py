@@ -1,0 +1,92 @@
+"""Every engine of stores, and an end of a log to write to it: a new engine is a line in `ENGINES`."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+from typing import Final, NamedTuple
+
+from gateway.app import migrations_of
+from gateway.config.tables import Config
+from gateway.errors import GatewayError
+from gateway.events import facts as ev
+from gateway.events.facts import Event
+from gateway.stores.contract import SessionRecord, Store, Tombstone
+from gateway.stores.opening import Options, open_store
+from gateway.stores.sqlite import writer
+
+MIGRATIONS: Final = migrations_of(Config())
+
+
+class Engine(NamedTuple):
+    """How a store of a kind is reached, and what is set in its modules before."""
+
+    url: str
+    """`{directory}` is one of the test's own."""
+    settings: tuple[tuple[object, str, object], ...] = ()
+
+    def made(self, directory: pathlib.Path) -> Store:
+        """The store, not yet opened."""
+        return open_store(self.url.format(directory=directory), Options(migrations=MIGRATIONS))
+
+
+ENGINES: Final = {
+    "memory": Engine("memory:"),
+    "sqlite": Engine("sqlite:///{directory}/gateway.db"),
+    "sqlite, settled at once": Engine(
+        "sqlite:///{directory}/gateway.db", settings=((writer, "SETTLE_ROWS", 1),)
+    ),
+}
+
+
+class Collector:
+    """A log's end that only notes what it is told."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.seq = 0
+        self.refusals: list[GatewayError] = []
+        self.lost: set[int] = set()
+        self._changed = asyncio.Event()
+
+    def committed(self, seq: int) -> None:
+        self.seq = seq
+        self._changed.set()
+
+    def refused(self, error: GatewayError) -> None:
+        self.refusals.append(error)
+        self._changed.set()
+
+    def spoiled(self, seqs: set[int], error: GatewayError) -> None:
+        self.lost |= seqs
+
+    async def until(self, seq: int) -> None:
+        async with asyncio.timeout(5):
+            while self.seq < seq:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+def record(name: str = "a", *, owner: str = "t/s", at: int = 1000) -> SessionRecord:
+    return SessionRecord(
+        key=f"key-{owner}-{name}",
+        owner=owner,
+        session_id=name,
+        agent="built-in",
+        created_at=at,
+        last_active_at=at,
+    )
+
+
+def delta(seq: int, text: str, *, name: str = "m") -> Event:
+    return Event(seq, 1000 + seq, ev.TextDelta(name, "t1", text))
+
+
+async def filled(store: Store, sink: Collector, events: list[Event]) -> None:
+    for event in events:
+        store.logs.enqueue(sink, event, urgent=event is events[-1])
+    await sink.until(events[-1].seq)
+
+
+def tombstone(owner: str = "t/s", *, at: int = 5) -> Tombstone:
+    return Tombstone(owner=owner, session_hash="h", last_seq=9, at=at, reason="deleted")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
@@ -21,7 +20,7 @@ from gateway import errors
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import AgentCatalogue
 from gateway.agents.spool import Intake
-from gateway.agents.toolsets import Toolset
+from gateway.agents.toolsets import by_name
 from gateway.answers import Reloaded
 from gateway.api import page
 from gateway.api.chat import ChatFace
@@ -40,15 +39,14 @@ from gateway.auth.quotas import Quotas
 from gateway.auth.tickets import Tickets, read_secret
 from gateway.auth.tokens import TokenVerifier
 from gateway.buckets import TokenBuckets
-from gateway.config.applications import Application, enabled, installed, resolved
+from gateway.config.applications import enabled
 from gateway.config.file import ConfigError
 from gateway.config.reloading import compared
 from gateway.config.tables import Config
 from gateway.egress.caller import Caller
 from gateway.egress.mcp_client import McpClient
-from gateway.events.facts import ApplicationFact
 from gateway.events.lifecycle import CloseReason
-from gateway.extension import Context, Faces
+from gateway.extension import Context, opened
 from gateway.http import slashes
 from gateway.http.gate import Gate
 from gateway.http.guard import Guard
@@ -56,18 +54,16 @@ from gateway.http.operation import json_response, openapi
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import DiskAlarm, free_bytes
 from gateway.maintenance.lock import DataLock
-from gateway.principal import ConversationKey, tenant_of
+from gateway.principal import tenant_of
 from gateway.sessions.census import Census, LoopLag
 from gateway.sessions.manager import SessionManager
+from gateway.sessions.observers import keepers
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Services
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.starts import StartQueue
-from gateway.stores import opening
-from gateway.stores.contract import Store
-from gateway.stores.database import Database
-from gateway.stores.migrations import Migrations
-from gateway.stores.sqlite import schema
+from gateway.stores.opening import configured_store
+from gateway.telemetry import clocks
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
@@ -86,10 +82,6 @@ USE_SECONDS: Final = 5.0
 """How often what was used is written down, and the disk is looked at."""
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class Gateway:
     """The parts of one gateway, built from its configuration."""
 
@@ -99,7 +91,7 @@ class Gateway:
         *,
         reread: Callable[[], Config] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
-        wall_ms: Callable[[], int] = _wall_ms,
+        wall_ms: Callable[[], int] = clocks.wall_ms,
     ) -> None:
         """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
         limits = config.limits
@@ -115,7 +107,7 @@ class Gateway:
         )
         self.failed = asyncio.Event()
         """Set when it cannot go on; whoever serves it ends it."""
-        store = open_store(
+        store = configured_store(
             config,
             on_commit=metrics.committed,
             on_trouble=metrics.store_troubled,
@@ -291,10 +283,10 @@ class Gateway:
             readiness=readiness.check,
             others={},
         )
-        self._faces = open_applications(self.config, context)
+        self._faces = opened(self.config, context)
         faces = list(self._faces.values())
         services.observers.add(*(observer for one in faces for observer in one.observers))
-        services.toolsets = toolsets_of(faces)
+        services.toolsets = by_name(toolset for one in faces for toolset in one.toolsets)
         self.identity.applications = [
             ApplicationPage(name, one.page_part) if one.page_part else name
             for name, one in self._faces.items()
@@ -384,7 +376,9 @@ class Gateway:
                 raise AgentsAreOwners(objection)
             stack.push_async_callback(self._close_brokers)
             stack.push_async_callback(self.mcp.close)
-            await self._enter_applications(stack)
+            services.observers.add(*await keepers(services.store.tables, running=self._faces))
+            for faces in self._faces.values():
+                await stack.enter_async_context(faces.lifespan())
             stack.callback(services.trimmer.close)
             await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
@@ -409,22 +403,6 @@ class Gateway:
         await self.keys.open()
         await self.quotas.open(await self.services.store.sessions.totals())
 
-    async def _enter_applications(self, stack: contextlib.AsyncExitStack) -> None:
-        """Those that run begin; of those that are switched off, what they have stored is looked after."""
-        off = [one for one in installed().values() if one.name not in self._faces and one.keep is not None]
-        for one in off:
-            if await self._has_rows(one):
-                self.services.observers.add(resolved(one.keep or "")(self.services.store.tables))
-        for faces in self._faces.values():
-            await stack.enter_async_context(faces.lifespan())
-
-    async def _has_rows(self, application: Application) -> bool:
-        """True if the tables of an application that is switched off are in the store."""
-        if not isinstance(self.services.store.tables, Database) or not application.outliving:
-            return False
-        table = application.outliving[0].table
-        return await self.services.store.tables.read(functools.partial(schema.has_table, table=table))
-
     async def _close_brokers(self) -> None:
         for broker in (*self._old_brokers, self.services.broker):
             await broker.close()
@@ -443,77 +421,6 @@ class Gateway:
         await self.quotas.keep()
         with contextlib.suppress(errors.GatewayError):  # the next time
             await self.keys.note_use()
-
-
-def open_applications(config: Config, context: Context) -> dict[str, Faces]:
-    """What the applications that run add, by their names."""
-    opened: dict[str, Faces] = {}
-    for application in enabled(config):
-        others = {name: faces.public for name, faces in opened.items()}
-        opened[application.name] = resolved(application.open)(msgspec.structs.replace(context, others=others))
-    return opened
-
-
-def toolsets_of(faces: Iterable[Faces]) -> dict[str, Toolset]:
-    """The toolsets by name. Raises ConfigError if two have a tool of one name, by which a model calls it."""
-    found: dict[str, Toolset] = {}
-    tools: set[str] = set()
-    for toolset in (toolset for one in faces for toolset in one.toolsets):
-        names = {tool.name for tool in toolset.describe()}
-        if toolset.name in found or names & tools:
-            taken = ", ".join(sorted(names & tools)) or toolset.name
-            raise ConfigError(
-                [f"applications.enabled: two applications have tools of the same name: {taken}"]
-            )
-        found[toolset.name] = toolset
-        tools |= names
-    return found
-
-
-class _Nowhere:
-    """The sessions of a program that has none in memory."""
-
-    def note_aside(self, key: ConversationKey, fact: ApplicationFact) -> None:
-        """There is no log to append it to."""
-
-
-def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
-    """The store, which is not opened yet, and the toolsets over it: for a program without sessions."""
-    store = open_store(config)
-    nothing: Any = None
-    nowhere: Any = _Nowhere()
-    context = Context(
-        config=lambda: config, sessions=nowhere, tables=store.tables, gate=nothing, metrics=nothing,
-        audit=nothing, monotonic=time.monotonic, wall_ms=_wall_ms, health=nothing, readiness=nothing,
-        others={},
-    )  # fmt: skip
-    with_tools = [one for one in enabled(config) if one.tools and not one.needs]
-    faces = [resolved(one.open)(context) for one in with_tools]
-    return store, list(toolsets_of(faces).values())
-
-
-def migrations_of(config: Config) -> list[Migrations]:
-    """Those of the applications that run, in the order in which they are applied."""
-    return [Migrations(one.name, one.migrations) for one in enabled(config) if one.migrations is not None]
-
-
-def open_store(
-    config: Config,
-    *,
-    on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
-    on_trouble: Callable[[bool], None] = lambda _is_lost: None,
-    on_end: Callable[[str], None] = lambda _words: None,
-) -> Store:
-    """The store that the configuration names; it is not opened yet."""
-    options = opening.Options(
-        migrations=migrations_of(config),
-        max_events=config.limits.events_per_session,
-        max_bytes=2 * config.limits.event_bytes_per_session,
-        on_commit=on_commit,
-        on_trouble=on_trouble,
-        on_end=on_end,
-    )
-    return opening.open_store(config.store or config.database_path, options)
 
 
 def _terminate() -> None:

@@ -12,13 +12,14 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec import Struct
 from starlette.routing import BaseRoute
 
 from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget
 from gateway.auth.quotas import Account
 from gateway.buckets import MemoryBuckets, TokenBuckets
-from gateway.config.applications import Application, Outliving, OwnAgent
+from gateway.config.applications import Application, Outliving, OwnAgent, enabled, resolved
 from gateway.config.tables import Config, Table
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation, Socket
@@ -128,3 +129,12 @@ class Faces(Struct, frozen=True, kw_only=True):
     """
     lifespan: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = _nothing
     """Entered when the store is open and before requests come, left when they have ended."""
+
+
+def opened(config: Config, context: Context) -> dict[str, Faces]:
+    """What the applications that run add, by their names."""
+    found: dict[str, Faces] = {}
+    for application in enabled(config):
+        others = {name: faces.public for name, faces in found.items()}
+        found[application.name] = resolved(application.open)(msgspec.structs.replace(context, others=others))
+    return found

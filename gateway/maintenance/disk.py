@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import pathlib
@@ -10,6 +11,8 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS: Final = 5.0
+"""Between two looks."""
 AGAIN_SECONDS: Final = 3600.0
 """How often it is said again while it lasts."""
 RELIEF: Final = 1.25
@@ -45,6 +48,12 @@ class DiskAlarm:
         self._seen = seen
         self._said_at: float | None = None
         self.is_low = False
+
+    async def look_for_ever(self) -> None:
+        """Looks now and then."""
+        while True:
+            await asyncio.to_thread(self.look)
+            await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
         """Says in the log when room becomes scarce, again every hour, and when there is enough again."""

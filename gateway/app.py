@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from gateway.agents.toolsets import by_name
 from gateway.answers import Reloaded
 from gateway.api import page
 from gateway.api.identity import ApplicationPage
@@ -19,7 +18,7 @@ from gateway.api.mcp.face import McpFace
 from gateway.api.opening import OwnFaces
 from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
-from gateway.extension import Context, Faces, opened
+from gateway.extension import Context, joined, opened
 from gateway.http.application import application, document
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
@@ -106,19 +105,19 @@ class Gateway:
             reload=self.reload,
         )
         self.applications = opened(config, self._context())
-        faces = list(self.applications.values())
-        self._add(faces)
+        self.added = joined(self.applications)
+        self._add()
         self.mcp = McpFace(
-            list(self.services.toolsets.values()),
+            self.added.toolsets,
             admit=self.gate.admit,
             passes=self.services.passes,
             server=config.server,
             limits=config.limits,
         )
-        self.operations = self.own.operations(operation for one in faces for operation in one.operations)
-        self.sockets = [socket for one in faces for socket in one.sockets]
+        self.operations = self.own.operations(self.added.operations)
+        self.sockets = self.added.sockets
         self.app = application(
-            self._routes(faces),
+            self._routes(),
             lifespan=self.lifespan,
             config=lambda: self.config,
             metrics=metrics,
@@ -162,27 +161,24 @@ class Gateway:
             others={},
         )
 
-    def _add(self, faces: list[Faces]) -> None:
+    def _add(self) -> None:
         """What applications add to the sessions and to the page."""
-        self.services.observers.add(*(observer for one in faces for observer in one.observers))
-        self.services.toolsets = by_name(toolset for one in faces for toolset in one.toolsets)
+        self.services.observers.add(*self.added.observers)
+        self.services.toolsets = {toolset.name: toolset for toolset in self.added.toolsets}
         self.own.identity.applications = [
             ApplicationPage(name, one.page_part) if one.page_part else name
             for name, one in self.applications.items()
         ]
 
-    def _routes(self, faces: list[Faces]) -> list[BaseRoute]:
+    def _routes(self) -> list[BaseRoute]:
         admit = self.gate.admit
         return [
             *(operation.route(admit) for operation in self.operations),
             *self.mcp.routes(),
             *(socket.route(admit) for socket in self.sockets),
             document(self.operations, version=VERSION),
-            *(route for one in faces for route in one.routes),
-            *page.routes(
-                {path: name for one in faces for path, name in one.pages.items()},
-                {name: headers for one in faces for name, headers in one.files.items()},
-            ),
+            *self.added.routes,
+            *page.routes(self.added.pages, self.added.files),
         ]
 
     @contextlib.asynccontextmanager
@@ -208,8 +204,7 @@ class Gateway:
             stack.push_async_callback(self.reloading.close)
             stack.push_async_callback(self.mcp.close)
             services.observers.add(*await keepers(store.tables, running=self.applications))
-            for faces in self.applications.values():
-                await stack.enter_async_context(faces.lifespan())
+            await stack.enter_async_context(self.added.lifespan())
             await stack.enter_async_context(self.sessions.running(self.tasks))
             stack.push_async_callback(self.auth.keep)
             runs = {"disk alarm": self.disk.look_for_ever, "use": self.auth.keep_for_ever}

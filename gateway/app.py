@@ -22,13 +22,14 @@ from gateway.extension import Context, joined, opened
 from gateway.http.application import application, document
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
-from gateway.maintenance.disk import DiskAlarm, free_bytes
+from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
 from gateway.stores.opening import configured_store
 from gateway.telemetry import clocks
+from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.version import VERSION
@@ -51,6 +52,7 @@ class Gateway:
         """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
         self.failed = asyncio.Event()
         """Set when it cannot go on; whoever serves it ends it."""
+        clock = Clock(monotonic, wall_ms)
         metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
         store = configured_store(
@@ -59,20 +61,12 @@ class Gateway:
             on_trouble=metrics.store_troubled,
             on_end=self._on_store_end,
         )
-        self.workers = Workers(config, metrics=metrics, tasks=self.tasks, monotonic=monotonic)
+        self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
         self.spawner, self.peers = self.workers.spawner, self.workers.peers
-        self.auth = Authentication(
-            lambda: self.config, store, metrics=metrics, monotonic=monotonic, wall_ms=wall_ms
-        )
+        self.auth = Authentication(lambda: self.config, store, metrics=metrics, clock=clock)
         self.quotas = self.auth.quotas
         self.sessions = Sessions(
-            config,
-            store=store,
-            workers=self.workers,
-            auth=self.auth,
-            metrics=metrics,
-            monotonic=monotonic,
-            wall_ms=wall_ms,
+            config, store=store, workers=self.workers, auth=self.auth, metrics=metrics, clock=clock
         )
         self.services, self.manager = self.sessions.services, self.sessions.manager
         self.reaper = self.sessions.reaper
@@ -80,13 +74,7 @@ class Gateway:
             self.manager, self.services, self.peers, reread=reread, taken_over=self._take_over
         )
         self.lock = DataLock(config.data_path)
-        self.disk = DiskAlarm(
-            config.data_path,
-            low_bytes=lambda: self.config.server.low_disk_bytes,
-            monotonic=monotonic,
-            free=lambda path: min(free_bytes(path), free_bytes(config.database_path.parent)),
-            seen=metrics.disk_seen,
-        )
+        self.disk = alarm_of(lambda: self.config, monotonic=monotonic, seen=metrics.disk_seen)
         self.gate = Gate(
             lambda: self.config,
             keys=self.auth.keys,
@@ -96,8 +84,7 @@ class Gateway:
             wall_ms=wall_ms,
         )
         self.own = OwnFaces(
-            self.manager,
-            self.services,
+            self.sessions,
             self.gate,
             auth=self.auth,
             workers=self.workers,

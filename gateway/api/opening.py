@@ -19,8 +19,7 @@ from gateway.auth.opening import Authentication
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation
 from gateway.sessions.census import Census
-from gateway.sessions.manager import SessionManager
-from gateway.sessions.services import Services
+from gateway.sessions.opening import Sessions
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.version import VERSION
 from gateway.workers.opening import Workers
@@ -31,8 +30,7 @@ class OwnFaces:
 
     def __init__(
         self,
-        manager: SessionManager,
-        services: Services,
+        sessions: Sessions,
         gate: Gate,
         *,
         auth: Authentication,
@@ -40,6 +38,7 @@ class OwnFaces:
         tasks: BackgroundTasks,
         reload: Callable[[], Reloaded],
     ) -> None:
+        manager, services = sessions.manager, sessions.services
         self._services = services
         chat = ChatFace(manager, services, gate)
         self._census = Census(manager, services, readers=chat.readers)

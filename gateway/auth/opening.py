@@ -15,6 +15,7 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.config.tables import Config
 from gateway.errors import GatewayError
 from gateway.stores.contract import Store
+from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
 
 USE_SECONDS: Final = 5.0
@@ -30,24 +31,22 @@ class Authentication:
         store: Store,
         *,
         metrics: Metrics,
-        monotonic: Callable[[], float],
-        wall_ms: Callable[[], int],
+        clock: Clock,
     ) -> None:
         """`config` gives the configuration as it is now."""
         self._config = config
         self._store = store
         self._metrics = metrics
-        self._monotonic = monotonic
-        self._wall_ms = wall_ms
+        self._clock = clock
         self._http = Http()
         self.credentials = store.credentials
-        self.keys = KeyRing(store.credentials, wall_ms=wall_ms)
-        self.tickets = Tickets(wall_ms=wall_ms)
+        self.keys = KeyRing(store.credentials, wall_ms=clock.wall_ms)
+        self.tickets = Tickets(wall_ms=clock.wall_ms)
         self.quotas = Quotas(
             config,
             store.usage,
-            monotonic=monotonic,
-            wall_ms=wall_ms,
+            monotonic=clock.monotonic,
+            wall_ms=clock.wall_ms,
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
         )
 
@@ -72,8 +71,8 @@ class Authentication:
         return verifier_of(
             config.jwt,
             self._http,
-            monotonic=self._monotonic,
-            wall_ms=self._wall_ms,
+            monotonic=self._clock.monotonic,
+            wall_ms=self._clock.wall_ms,
             on_odd=self._metrics.odd("issuer"),
         )
 
@@ -84,8 +83,8 @@ class Authentication:
         return Provider(
             config.oidc,
             self._http,
-            monotonic=self._monotonic,
-            wall_ms=self._wall_ms,
+            monotonic=self._clock.monotonic,
+            wall_ms=self._clock.wall_ms,
             on_odd=self._metrics.odd("issuer"),
         )
 

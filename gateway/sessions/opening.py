@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import AgentCatalogue
@@ -23,6 +23,7 @@ from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
+from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.telemetry.tracing import tracer
@@ -43,8 +44,7 @@ class Sessions:
         workers: Workers,
         auth: Authentication,
         metrics: Metrics,
-        monotonic: Callable[[], float],
-        wall_ms: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self.services = Services(
             config=config,
@@ -64,9 +64,9 @@ class Sessions:
             metrics=metrics,
             usage=workers.usage,
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
-            audit=Audit(config.data_path, wall_ms=wall_ms, monotonic=monotonic),
-            monotonic=monotonic,
-            wall_ms=wall_ms,
+            audit=Audit(config.data_path, wall_ms=clock.wall_ms, monotonic=clock.monotonic),
+            monotonic=clock.monotonic,
+            wall_ms=clock.wall_ms,
         )
         self.manager = SessionManager(self.services)
         self.reaper = Reaper(self.manager, self.services)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from gateway.config.tables import Config
+from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.workers import orphans
@@ -20,9 +21,7 @@ from gateway.workers.workspace import Workspaces
 class Workers:
     """Built from the configuration; `clear` comes first, then `running`."""
 
-    def __init__(
-        self, config: Config, *, metrics: Metrics, tasks: BackgroundTasks, monotonic: Callable[[], float]
-    ) -> None:
+    def __init__(self, config: Config, *, metrics: Metrics, tasks: BackgroundTasks, clock: Clock) -> None:
         self._config = config
         self._metrics = metrics
         self.spawner = WalledSpawner(
@@ -37,7 +36,7 @@ class Workers:
             is_worker_uid=self.workspaces.is_worker_uid,
             is_allowed=config.server.allow_agent_connections,
         )
-        self.usage = UsageSampler(monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s))
+        self.usage = UsageSampler(clock.monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s))
         self.trimmer = Trimmer()
 
     async def clear(self) -> None:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from gateway.answers import Reloaded
 from gateway.api import page
 from gateway.api.identity import ApplicationPage
 from gateway.api.mcp.face import McpFace
@@ -73,6 +72,7 @@ class Gateway:
         self.reloading = Reloading(
             self.manager, self.services, self.peers, reread=reread, taken_over=self._take_over
         )
+        self.reload = self.reloading.reload
         self.lock = DataLock(config.data_path)
         self.disk = alarm_of(lambda: self.config, monotonic=monotonic, seen=metrics.disk_seen)
         self.gate = Gate(
@@ -84,12 +84,7 @@ class Gateway:
             wall_ms=wall_ms,
         )
         self.own = OwnFaces(
-            self.sessions,
-            self.gate,
-            auth=self.auth,
-            workers=self.workers,
-            tasks=self.tasks,
-            reload=self.reload,
+            self.sessions, self.gate, self.auth, self.workers, tasks=self.tasks, reload=self.reload
         )
         self.applications = opened(config, self._context())
         self.added = joined(self.applications)
@@ -118,10 +113,6 @@ class Gateway:
     def config(self) -> Config:
         """The configuration as it is now."""
         return self.services.config
-
-    def reload(self) -> Reloaded:
-        """Takes over what has changed in the configuration. Raises ConfigError; then nothing has changed."""
-        return self.reloading.reload()
 
     def _take_over(self, config: Config) -> None:
         self.gate.tokens = self.auth.tokens(config)

@@ -32,9 +32,9 @@ class OwnFaces:
         self,
         sessions: Sessions,
         gate: Gate,
-        *,
         auth: Authentication,
         workers: Workers,
+        *,
         tasks: BackgroundTasks,
         reload: Callable[[], Reloaded],
     ) -> None:

@@ -68,7 +68,7 @@ class Gateway:
             config, store=store, workers=self.workers, auth=self.auth, metrics=metrics, clock=clock
         )
         self.services, self.manager = self.sessions.services, self.sessions.manager
-        self.reaper = self.sessions.reaper
+        self.reaper, self.audit = self.sessions.reaper, self.sessions.for_faces.audit
         self.reloading = Reloading(
             self.manager, self.services, self.peers, reread=reread, taken_over=self._take_over
         )
@@ -92,7 +92,7 @@ class Gateway:
         self.mcp = McpFace(
             self.added.toolsets,
             admit=self.gate.admit,
-            passes=self.services.passes,
+            passes=self.services.workers.passes,
             server=config.server,
             limits=config.limits,
         )
@@ -103,9 +103,9 @@ class Gateway:
             lifespan=self.lifespan,
             config=lambda: self.config,
             metrics=metrics,
-            audit=self.services.audit,
+            audit=self.audit,
             tracer=self.services.tracer,
-            passes=self.services.passes,
+            passes=self.services.workers.passes,
             monotonic=monotonic,
         )
 
@@ -131,7 +131,7 @@ class Gateway:
             tables=services.store.tables,
             gate=self.gate,
             metrics=services.metrics,
-            audit=services.audit,
+            audit=self.audit,
             monotonic=services.monotonic,
             wall_ms=services.wall_ms,
             health=self.own.health.now,
@@ -142,7 +142,7 @@ class Gateway:
     def _add(self) -> None:
         """What applications add to the sessions and to the page."""
         self.services.observers.add(*self.added.observers)
-        self.services.toolsets = {toolset.name: toolset for toolset in self.added.toolsets}
+        self.services.workers.toolsets = {toolset.name: toolset for toolset in self.added.toolsets}
         self.own.identity.applications = [
             ApplicationPage(name, one.page_part) if one.page_part else name
             for name, one in self.applications.items()
@@ -167,8 +167,8 @@ class Gateway:
             self.lock.take()
             stack.callback(self.lock.release)
             refuse_half_restored(self.config.data_path)
-            services.audit.open()
-            stack.callback(services.audit.close)
+            self.audit.open()
+            stack.callback(self.audit.close)
             stack.push_async_callback(asyncio.to_thread, services.tracer.close)
             await self.workers.clear()
             await store.open()

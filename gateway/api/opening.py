@@ -38,10 +38,10 @@ class OwnFaces:
         tasks: BackgroundTasks,
         reload: Callable[[], Reloaded],
     ) -> None:
-        manager, services = sessions.manager, sessions.services
+        manager, services = sessions.manager, sessions.for_faces
         self._services = services
         chat = ChatFace(manager, services, gate)
-        self._census = Census(manager, services, readers=chat.readers)
+        self._census = Census(manager, sessions.services, readers=chat.readers)
         self.readiness = Readiness(
             services,
             is_draining=lambda: manager.is_draining,

@@ -18,7 +18,7 @@ from gateway.egress.mcp_client import McpClient
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
-from gateway.sessions.services import Services
+from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import Store
@@ -46,27 +46,44 @@ class Sessions:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        self.services = Services(
+        current = Current(
             config=config,
-            store=store,
-            spawner=workers.spawner,
-            broker=Broker(config.model, on_odd=metrics.odd("model")),
             agents=AgentCatalogue(config),
-            workspaces=workers.workspaces,
-            slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
-            starts=StartQueue(),
-            quotas=auth.quotas,
-            folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
-            passes=Passes(),
-            intake=Intake(),
-            trimmer=workers.trimmer,
-            mcp=self._mcp(metrics),
+            broker=Broker(config.model, on_odd=metrics.odd("model")),
+        )
+        self.services = Services(
+            current=current,
             metrics=metrics,
-            usage=workers.usage,
-            tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
-            audit=Audit(config.data_path, wall_ms=clock.wall_ms, monotonic=clock.monotonic),
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
+            store=store,
+            quotas=auth.quotas,
+            slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
+            tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
+            trimmer=workers.trimmer,
+            folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
+            workers=WorkerServices(
+                current=current,
+                metrics=metrics,
+                monotonic=clock.monotonic,
+                wall_ms=clock.wall_ms,
+                spawner=workers.spawner,
+                workspaces=workers.workspaces,
+                starts=StartQueue(),
+                usage=workers.usage,
+                passes=Passes(),
+                intake=Intake(),
+            ),
+        )
+        self.for_faces = FaceServices(
+            current=current,
+            metrics=metrics,
+            monotonic=clock.monotonic,
+            wall_ms=clock.wall_ms,
+            store=store,
+            quotas=auth.quotas,
+            audit=Audit(config.data_path, wall_ms=clock.wall_ms, monotonic=clock.monotonic),
+            mcp=self._mcp(metrics),
         )
         self.manager = SessionManager(self.services)
         self.reaper = Reaper(self.manager, self.services)
@@ -75,7 +92,7 @@ class Sessions:
         return McpClient(
             Caller(
                 private_hosts=lambda: self.services.config.egress.private_hosts,
-                own_url=lambda: self.services.own_url,
+                own_url=lambda: self.services.workers.own_url,
             ),
             on_outcome=lambda outcome: metrics.mcp_calls.labels(outcome).inc(),
             on_odd=metrics.odd("mcp"),

@@ -47,16 +47,15 @@ class Reloading:
         """
         if self._reread is None:
             return Reloaded([], [])
-        services = self._services
-        differing, waiting, kept = compared(services.config, self._reread())
-        agents = AgentCatalogue(kept, before=services.agents)
+        services, current = self._services, self._services.current
+        differing, waiting, kept = compared(current.config, self._reread())
+        agents = AgentCatalogue(kept, before=current.agents)
         if objection := self._peers.objection(kept, agents.sharing_network()):
             raise ConfigError([objection])
         if any(name.startswith("model.") for name in differing):
-            self._old_brokers.append(services.broker)
-            services.broker = Broker(kept.model, on_odd=services.metrics.odd("model"))
-        services.agents = agents
-        services.config = kept
+            self._old_brokers.append(current.broker)
+            current.broker = Broker(kept.model, on_odd=services.metrics.odd("model"))
+        current.agents, current.config = agents, kept
         services.slots.limit = kept.limits.max_live_workers
         self._taken_over(kept)
         self._close_those_of_disabled_tenants(kept)
@@ -71,5 +70,5 @@ class Reloading:
 
     async def close(self) -> None:
         """Ends the connections to models, those of before a reload too."""
-        for broker in (*self._old_brokers, self._services.broker):
+        for broker in (*self._old_brokers, self._services.current.broker):
             await broker.close()

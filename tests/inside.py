@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import pathlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Final
 
 import aiohttp
 import psutil
@@ -24,9 +22,6 @@ from gateway.config.tables import Config
 from gateway.server.server import listen, own_url, running
 from gateway.telemetry.logs import JsonFormatter, LineFormatter
 from tests.gateways import RunningGateway, Scenario, agent_tables, processes_of_agents
-
-UMASK: Final = 0o077
-"""As `agent-gateway serve` sets it."""
 
 
 class Clock:
@@ -91,7 +86,7 @@ async def gateway_inside(
         return load(path, environ=environ or {}, overrides=given)
 
     clock, settings = Clock(), read()
-    with _logging(directory / "gateway.log", settings), _umask():
+    with _logging(directory / "gateway.log", settings):
         inner = Gateway(settings, reread=read, monotonic=clock.monotonic, wall_ms=clock.wall_ms)
         server = settings.server
         listener = listen(server.host, server.port, half_open_seconds=server.half_open_seconds)
@@ -124,12 +119,3 @@ def _logging(path: pathlib.Path, config: Config) -> Iterator[None]:
         root.setLevel(before)
         root.removeHandler(handler)
         handler.close()
-
-
-@contextlib.contextmanager
-def _umask() -> Iterator[None]:
-    before = os.umask(UMASK)
-    try:
-        yield
-    finally:
-        os.umask(before)

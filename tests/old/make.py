@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import pathlib
 import sqlite3
 import tarfile
@@ -37,8 +38,11 @@ CHAT: Final = "/api/products/1/chat/sessions"
 PRODUCT_CHAT: Final = "session_1_kept_a1b2c3d4e5"
 SHOPPING: Final = "/api/v1/shopping"
 BROWSER: Final = {"Sec-Fetch-Site": "same-origin"}
+ONCE: Final = {"session_id": "finished", "message": "/echo hello"}
+ONCE_KEY: Final = {"Idempotency-Key": "kept-1"}
+LONG_TEXT: Final = 2_000
 PASSWORD: Final = "open sesame"
-SESSIONS: Final = ("finished", "tools", "asked", "asks", "waits", "shared", "basket")
+SESSIONS: Final = ("finished", "tools", "asked", "asks", "waits", "shared", "basket", "long")
 READINGS: Final = (
     ("alice", "/api/me"),
     ("alice", "/api/agents"),
@@ -101,11 +105,13 @@ async def until(holds: Callable[[Any], bool], asker: Asker, session: str) -> Any
 
 async def use(asker: Asker) -> str:
     """What people do before the kill; the token of a shared link."""
-    await say(asker, "finished", "/echo hello")
+    await asker.done("alice", "POST", "/api/sessions", {"session_id": "long", "agent": "talker"})
+    await say(asker, "long", "tell me everything")
+    await park(asker, "talker")
+    await asker.done("alice", "POST", "/api/chat?wait=30", ONCE, headers=ONCE_KEY)
     await say(asker, "finished", "/echo שלום again 🎈")
     await asker.done("alice", "PATCH", "/api/sessions/finished", {"title": "Two finished turns"})
-    listed = await asker.done("operator", "GET", "/api/admin/sessions")
-    await asker.done("operator", "POST", f"/api/admin/sessions/{listed['sessions'][0]['key']}/park")
+    await park(asker, "built-in")
     for name, agent in (("tools", "worker"), ("waits", "sleeper")):
         await asker.done("alice", "POST", "/api/sessions", {"session_id": name, "agent": agent})
     await say(asker, "tools", "tidy up")
@@ -122,6 +128,13 @@ async def use(asker: Asker) -> str:
 async def say(asker: Asker, session: str, text: str, *, who: str = "alice") -> Any:
     """A whole turn."""
     return await asker.done(who, "POST", "/api/chat?wait=30", {"session_id": session, "message": text})
+
+
+async def park(asker: Asker, agent: str) -> None:
+    """Lets the worker of the one session of this agent go, upon which its log is compacted."""
+    listed = (await asker.done("operator", "GET", "/api/admin/sessions"))["sessions"]
+    key = next(one["key"] for one in listed if one["agent"] == agent)
+    await asker.done("operator", "POST", f"/api/admin/sessions/{key}/park")
 
 
 async def shop(asker: Asker) -> None:
@@ -190,8 +203,17 @@ async def readings(asker: Asker, share: str) -> list[Answer]:
     found = []
     for who, path in (*READINGS, ("nobody", f"/api/shared/{share}")):
         status, body = await asker.ask(who, "GET", path)
-        found.append(Answer(who, path, status, body))
+        found.append(Answer(who, path, status, shortened(body)))
     return found
+
+
+def shortened(value: Any) -> Any:
+    """A body in which a digest is in the place of each long text."""
+    if isinstance(value, str) and len(value) > LONG_TEXT:
+        return f"{len(value)} characters, SHA-256 {hashlib.sha256(value.encode()).hexdigest()}"
+    if isinstance(value, list):
+        return [shortened(one) for one in value]
+    return {name: shortened(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 async def events_of_one_more(asker: Asker, session: str) -> list[tuple[int, str]]:
@@ -203,13 +225,22 @@ async def events_of_one_more(asker: Asker, session: str) -> list[tuple[int, str]
     return [(event["seq"], event["type"]) for event in after if event["seq"] > before[-1]["seq"]]
 
 
+async def until_use_is_written(database: pathlib.Path) -> None:
+    """Returns when it is on the disk what alice has used so far, which is written every few seconds."""
+    async with asyncio.timeout(60):
+        while not _rows(database, "usage"):
+            await asyncio.sleep(0.1)
+
+
 def shop_rows(database: pathlib.Path) -> dict[str, list[list[Any]]]:
     """The rows of the shop's tables."""
+    return {table: _rows(database, table) for table in SHOP_TABLES}
+
+
+def _rows(database: pathlib.Path, table: str) -> list[list[Any]]:
     with contextlib.closing(sqlite3.connect(database)) as connection:
-        return {
-            table: [list(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")]  # noqa: S608
-            for table in SHOP_TABLES
-        }
+        rows = connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2")  # noqa: S608 - a constant
+        return [list(row) for row in rows]
 
 
 def packed(directory: pathlib.Path, target: pathlib.Path) -> None:
@@ -244,6 +275,7 @@ async def make(version: str, commit: str) -> None:
             file = str(place / "backup.tar")
             code, _, err = await old.typed("backup", file, "--config", str(place / CONFIG))
             assert code == 0, err
+            await until_use_is_written(place / "data" / "gateway.db")
             await leave_work(asker)
         killed_at = time.time_ns() // 1_000_000
         packed(place / "data", folder / "data.tar.xz")

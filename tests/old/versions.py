@@ -28,6 +28,8 @@ ROOT: Final = pathlib.Path(__file__).parent.parent.parent
 START_SECONDS: Final = 60
 PLAYS: Final = "plays"
 CONFIG: Final = "config.toml"
+LONG_WORDS: Final = 40_000
+"""Of a text that is longer than what is kept in memory at once."""
 _URL: Final = re.compile(r"http://\S+")
 _WITHHELD: Final = ("AGENT_", "OPENAI_", "PYTHON")
 
@@ -107,18 +109,20 @@ class Asker:
     def __getitem__(self, who: str) -> aiohttp.ClientSession:
         return self._who[who]
 
-    async def ask(self, who: str, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    async def ask(
+        self, who: str, method: str, path: str, body: object = None, **kwargs: Any
+    ) -> tuple[int, Any]:
         """(status, body); lines of JSON come as a list."""
-        async with self._who[who].request(method, path, json=body) as response:
+        async with self._who[who].request(method, path, json=body, **kwargs) as response:
             raw = await response.read()
             kind = response.content_type
         if kind == "application/x-ndjson":
             return response.status, [msgspec.json.decode(line) for line in raw.splitlines()]
         return response.status, msgspec.json.decode(raw) if raw else None
 
-    async def done(self, who: str, method: str, path: str, body: object = None) -> Any:
+    async def done(self, who: str, method: str, path: str, body: object = None, **kwargs: Any) -> Any:
         """The body of an answer that must be a success."""
-        status, answer = await self.ask(who, method, path, body)
+        status, answer = await self.ask(who, method, path, body, **kwargs)
         assert status < 300, f"{who} {method} {path}: {status} {answer}"
         return answer
 
@@ -147,7 +151,13 @@ def unpacked(commit: str, directory: pathlib.Path) -> Version:
 
 def lay_out(kept: pathlib.Path, place: pathlib.Path, *, python: str) -> None:
     """Puts a kept configuration, and what it names, into `place`."""
-    place.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(kept / PLAYS, place / PLAYS, dirs_exist_ok=True)
-    text = (kept / CONFIG).read_text()
-    (place / CONFIG).write_text(text.replace("{directory}", str(place)).replace("{python}", python))
+    (place / PLAYS).mkdir(parents=True, exist_ok=True)
+    values = {"{directory}": str(place), "{python}": python, "{long}": "letters " * LONG_WORDS}
+    for path in (kept / CONFIG, *(kept / PLAYS).iterdir()):
+        text = path.read_text()
+        for name, value in values.items():
+            text = text.replace(name, value)
+        written = place / path.relative_to(kept)
+        written.write_text(text)
+        written.chmod(0o644)  # whatever the umask: agents, which have uids of their own, read theirs
+    (place / PLAYS).chmod(0o755)

@@ -27,8 +27,10 @@ from tests.gateways import RunningGateway, Scenario, agent_tables, processes_of_
 class Clock:
     """Real time, which `advance` moves on; what waits in the loop waits as long as ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_ms: int | None = None) -> None:
+        """`at_ms`: the wall clock begins there, in milliseconds since 1970 UTC."""
         self._ahead = 0.0
+        self._shift_ms = 0 if at_ms is None else at_ms - time.time_ns() // 1_000_000
 
     def advance(self, seconds: float) -> None:
         """So many seconds pass at once."""
@@ -38,7 +40,7 @@ class Clock:
         return time.monotonic() + self._ahead
 
     def wall_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + round(self._ahead * 1000)
+        return time.time_ns() // 1_000_000 + self._shift_ms + round(self._ahead * 1000)
 
 
 class GatewayInside(RunningGateway):
@@ -73,10 +75,11 @@ async def gateway_inside(
     config: str = "",
     environ: Mapping[str, str] | None = None,
     agents: Mapping[str, Scenario] | None = None,
+    at_ms: int | None = None,
 ) -> AsyncIterator[GatewayInside]:
     """Opens a gateway on a free port with its data below `directory`, and ends it with the block.
 
-    `agents` are scripted ones: name → scenario.
+    `agents` are scripted ones: name → scenario. `at_ms`: what its wall clock shows at first.
     """
     path = directory / "config.toml"
     path.write_text(config + agent_tables(directory, agents or {}))
@@ -85,7 +88,7 @@ async def gateway_inside(
         given = {"data_dir": str(directory / "data"), "server.port": 0}
         return load(path, environ=environ or {}, overrides=given)
 
-    clock, settings = Clock(), read()
+    clock, settings = Clock(at_ms=at_ms), read()
     with _logging(directory / "gateway.log", settings):
         inner = Gateway(settings, reread=read, monotonic=clock.monotonic, wall_ms=clock.wall_ms)
         server = settings.server

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec import Raw
 
@@ -20,6 +20,9 @@ class Unbounded:
 
     async def written(self) -> None:
         """At once."""
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        done()
 
 
 class KeptLine:

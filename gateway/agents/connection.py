@@ -19,7 +19,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -163,6 +163,9 @@ class Handler(Protocol):
 
     async def written(self) -> None:
         """Waits until what was made of the agent's output is on disk."""
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        """Calls back once that is so, though the connection may end meanwhile."""
 
     def on_request(self, message: acp.Envelope) -> bool:
         """A request of the agent; False: not known here, and answered −32601 for you."""
@@ -372,22 +375,20 @@ class AgentConnection:
 
     async def _take_long(self, line: acp.Spooled) -> None:
         spent = 0.0
-        async with self._intake.room(line.size_bytes):
-            try:
-                if not self._refuse_more():
-                    spent = await self._handle_long(line)
-            finally:
-                line.spool.drop()
+        give = await self._intake.place(line.size_bytes)
+        try:
+            if not self._refuse_more():
+                spent = await self._handle_long(line)
+        finally:
+            line.spool.drop()
             del line
-            await self._handler.written()
+            self._handler.when_written(give)  # not before: its events are in memory although the agent ends
+        await self._handler.written()
         await asyncio.sleep(min(LONG_PAUSE_SECONDS, spent * (1 - OUTPUT_SHARE) / OUTPUT_SHARE))
 
     async def _handle_long(self, line: acp.Spooled) -> float:
         """Makes events of it; the seconds that decoding took."""
-        async with self._intake.decoding:  # one at a time, in a thread: it may take a second
-            began = time.perf_counter()
-            message = await asyncio.to_thread(line.decode)
-            spent = time.perf_counter() - began
+        message, spent = await self._intake.decode(line)
         if self._end is None:
             await self._take_decoded(message, line)
         return spent
@@ -500,6 +501,9 @@ class _Nobody:
 
     async def written(self) -> None:
         return
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        done()
 
     def on_request(self, message: acp.Envelope) -> bool:
         return False

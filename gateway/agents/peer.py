@@ -95,6 +95,9 @@ class Owner(Protocol):
     async def written(self) -> None:
         """Waits until what was appended is on disk."""
 
+    def when_written(self, done: Callable[[], None]) -> None:
+        """Calls back once what was appended is on disk, though the session may end meanwhile."""
+
     def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
         """A model call on the agent's behalf is over; `model` is empty where it is none of those on the
         list.
@@ -428,6 +431,9 @@ class AgentPeer:
 
     async def written(self) -> None:
         await self._owner.written()
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        self._owner.when_written(done)
 
     def on_request(self, message: acp.Envelope) -> bool:
         match message.method:

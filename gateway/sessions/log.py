@@ -121,6 +121,8 @@ class EventLog(Sink):
         self._committed = 0
         self._kept = 0
         """The last number that the store was given."""
+        self._owed = 0
+        """The last of those that the store must not refuse."""
         self._passing: set[int] = set()
         """Numbers that are held back and that the store is never given."""
         self._open: deque[tuple[int, int]] = deque()
@@ -142,6 +144,8 @@ class EventLog(Sink):
         self._held: deque[_Entry] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
         self._writes: list[tuple[int, asyncio.Future[None]]] = []
+        self._after: deque[tuple[int, Callable[[], None]]] = deque()
+        """Who hears that everything up to a number is on disk, also once the log is closed."""
         self._commits: list[tuple[int, asyncio.Future[None]]] = []
         self._reserving: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -254,6 +258,7 @@ class EventLog(Sink):
             size += event.size_bytes
             self._is_heavy = self._is_heavy or event.is_large
             self._kept = event.seq
+            self._owed = self._owed if rejectable else event.seq
             if durable or event.seq > self._reserved:
                 self._held.append(_Entry(event.seq, rejectable))
             self._store.enqueue(self, event, urgent=durable or event.is_large)
@@ -292,6 +297,15 @@ class EventLog(Sink):
         self._writes.append((self._kept, future))
         await future
 
+    def when_written(self, done: Callable[[], None]) -> None:
+        """Calls back once nothing that was appended so far waits for the disk, though the log may be closed
+        meanwhile.
+        """
+        if self._owed <= self._committed:
+            done()
+        else:
+            self._after.append((self._owed, done))
+
     def committed(self, seq: int) -> None:
         self._committed = max(self._committed, seq)
         while self._open and self._open[0][0] <= seq:
@@ -304,6 +318,8 @@ class EventLog(Sink):
         self._part()
         if self._is_heavy:
             self._trim()
+        while self._after and self._after[0][0] <= self._committed:
+            self._after.popleft()[1]()
 
     def refused(self, error: GatewayError) -> None:
         rejected = {entry.seq for entry in self._held if entry.is_rejectable and entry.seq > self._committed}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.errors import GatewayError
@@ -131,6 +132,10 @@ class SessionTurns(SessionCore):
     async def written(self) -> None:
         """Waits until what was appended is on disk."""
         await self.log.written()
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        """Calls back once what was appended is on disk, though the session may end meanwhile."""
+        self.log.when_written(done)
 
     def _meter(self, usage: ev.Usage) -> None:
         """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by."""

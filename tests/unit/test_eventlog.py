@@ -210,6 +210,22 @@ async def test_a_log_made_anew_goes_on_after_the_deleted_one() -> None:
     assert (await log.read(17, max_bytes=99)).is_gap
 
 
+async def test_what_waits_for_the_disk_hears_of_it_although_the_log_is_closed() -> None:
+    store, done = SlowStore(), []
+    log = await log_of(store, Seen())
+    log.when_written(lambda: done.append("nothing waited"))
+    log.append(text("a"))
+    log.when_written(lambda: done.append("a"))
+    log.append(text("refused"), durable=True, rejectable=True)
+    log.when_written(lambda: done.append("what is never written"))
+    log.close()
+    await log.written()
+    assert done == ["nothing waited"]
+    store.refuse()
+    store.commit()
+    assert done == ["nothing waited", "a", "what is never written"]
+
+
 async def test_time_never_goes_back() -> None:
     now = [2000]
     log = EventLog(

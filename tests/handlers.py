@@ -12,8 +12,8 @@ class Unbounded:
 
     backlog_bytes = 0
 
-    def on_long_update(self, update: Raw) -> Iterator[int]:
-        yield 0
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
+        yield
 
     def refusal(self) -> str | None:
         return None

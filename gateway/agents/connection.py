@@ -149,9 +149,9 @@ class Handler(Protocol):
     def on_updates(self, updates: Sequence[Raw]) -> None:
         """The `update` members of neighbouring `session/update` notifications of one read."""
 
-    def on_long_update(self, update: Raw) -> Iterator[int]:
-        """An `update` from a long line, handed on bit by bit: yields how many of its bytes are not looked at
-        again.
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
+        """An `update` from a long line, handed on bit by bit; `used` hears of how many of its first bytes
+        nothing is looked at any more.
         """
 
     def refusal(self) -> str | None:
@@ -402,11 +402,10 @@ class AgentConnection:
         except msgspec.DecodeError as error:
             self._log_garbage(f"session/update without an update: {error}")
             return
-        for used in self._handler.on_long_update(update):
-            line.spool.used(used)
+        for _ in self._handler.on_long_update(update, line.spool.used):
             if self._refuse_more():
                 return
-            if used and self._handler.backlog_bytes > BACKLOG_BYTES // 4:
+            if self._handler.backlog_bytes > BACKLOG_BYTES // 4:
                 await self._handler.written()
 
     def _collect(self, message: acp.Envelope, updates: list[Raw]) -> None:
@@ -493,7 +492,7 @@ class _Nobody:
     def on_updates(self, updates: Sequence[Raw]) -> None:
         return
 
-    def on_long_update(self, update: Raw) -> Iterator[int]:
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         return iter(())
 
     def refusal(self) -> str | None:

@@ -76,8 +76,8 @@ class Owner(Protocol):
     def agent(self) -> Agent:
         """The agent that runs."""
 
-    def on_events(self, events: list[ev.EventData]) -> None:
-        """The agent's updates as events."""
+    def on_events(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
+        """The agent's updates as events; `used` as `Event.said` has it."""
 
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         """The agent asks for permission."""
@@ -415,12 +415,13 @@ class AgentPeer:
         if events:
             self._owner.on_events(events)
 
-    def on_long_update(self, update: Raw) -> Iterator[int]:
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         if self._is_replaying:
             return
-        for events, used in self._translator.long(update):
-            self._owner.on_events(events)
-            yield used
+        for events, done in self._translator.long(update):
+            self._owner.on_events(events, used=used)
+            used(done)
+            yield
 
     def refusal(self) -> str | None:
         return self._owner.refusal()

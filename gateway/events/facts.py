@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -395,6 +396,46 @@ KEPT_FRAME_BYTES: Final = 16 * 1024
 """A longer frame is made anew for each reader."""
 
 
+OnUsed = Callable[[int], None]
+
+
+def ignored(_count: int) -> None:
+    """Nothing can be let go of."""
+
+
+def _encoded(data: EventData, used: OnUsed) -> bytes:
+    """A body. Long JSON in it is copied bit by bit: what was copied may leave the memory meanwhile."""
+    fields = {name: getattr(data, field) for field, name in _names(type(data))}
+    long = [name for name, value in fields.items() if isinstance(value, Raw) and _size(value) > LARGE_BYTES]
+    if not long:
+        return _encode(data)
+    fields = {
+        name: value if name in long else _encode(value)
+        for name, value in fields.items()
+        if value is not UNSET
+    }
+    out = io.BytesIO()
+    out.write(b'{"type":"%b"' % str(data.__struct_config__.tag).encode())
+    for name, value in fields.items():
+        out.write(b',"%b":' % name.encode())
+        rest = memoryview(value)
+        for start in range(0, rest.nbytes, LARGE_BYTES):
+            out.write(rest[start : start + LARGE_BYTES])
+            if name == long[-1]:  # all others are copied
+                used(start)
+    out.write(b"}")
+    return out.getvalue()
+
+
+@functools.cache
+def _names(kind: type[Struct]) -> tuple[tuple[str, str], ...]:
+    return tuple(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+
+
+def _size(value: Raw) -> int:
+    return memoryview(value).nbytes
+
+
 class Event:
     """One fact in a session's log.
 
@@ -414,13 +455,15 @@ class Event:
         self._frame: bytes | None = None
 
     @classmethod
-    def said(cls, seq: int, at: int, data: EventData) -> Event:
+    def said(cls, seq: int, at: int, data: EventData, *, used: OnUsed = ignored) -> Event:
         """An event that is new. It holds nothing of what its data was read from: JSON inside `data` becomes
-        a view of the event's own body, where it was one of a whole line, or of a file.
+        a view of the event's own body, where it was one of a whole line, or of a file. `used` hears, as the
+        body grows, how many of the first bytes of that are not looked at again.
         """
         event = cls(seq, at, data)
         if isinstance(data, _CARRIES_RAW):
-            event._data = _decode(event.body)
+            event._body = _encoded(data, used)
+            event._data = _decode(event._body)
         return event
 
     @property

@@ -25,7 +25,7 @@ from weakref import WeakValueDictionary
 from msgspec import Raw, Struct
 
 from gateway.errors import GatewayError, SessionEnded
-from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, at_most
+from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, OnUsed, at_most, ignored
 from gateway.events.fold import Elsewhere
 from gateway.stores.contract import Sink, Store
 from gateway.telemetry.metrics import Tally
@@ -243,17 +243,20 @@ class EventLog(Sink):
         self._advance()
         return event.seq
 
-    def append(self, *data: EventData, durable: bool = False, rejectable: bool = False) -> int:
+    def append(
+        self, *data: EventData, durable: bool = False, rejectable: bool = False, used: OnUsed = ignored
+    ) -> int:
         """Appends facts; the last one's seq.
 
         `durable` holds them back from readers until they are committed. `rejectable` ones are dropped, not
-        retried, when the store cannot write: their caller is told no.
+        retried, when the store cannot write: their caller is told no. `used` hears what of long JSON in them
+        is not looked at again (`Event.said`).
         """
         at = self._last_at = max(self._wall_ms(), self._last_at)
         size = 0
         for item in data:
             self._head += 1
-            event = Event.said(self._head, at, item)
+            event = Event.said(self._head, at, item, used=used)
             self._put(event)
             size += event.size_bytes
             self._is_heavy = self._is_heavy or event.is_large

@@ -101,13 +101,13 @@ class SessionTurns(SessionCore):
 
     # -- what the peer reports ------------------------------------------------------------------------------
 
-    def on_events(self, events: list[ev.EventData]) -> None:
-        """The agent's updates as events."""
+    def on_events(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
+        """The agent's updates as events; `used` as `Event.said` has it."""
         now = self.last_used = self._services.monotonic()
         for event in events:
             if isinstance(event, ev.Usage):
                 self._meter(event)
-        self.log.append(*events)
+        self.log.append(*events, used=used)
         turn = self._turn
         if turn is not None and not turn.has_spoken and any(isinstance(item, _WORDS) for item in events):
             turn.has_spoken = True

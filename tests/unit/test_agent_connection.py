@@ -83,9 +83,9 @@ class Slow(Clumsy):
         self.on_disk = asyncio.Event()
         self.waiting: list[Callable[[], None]] = []
 
-    def on_long_update(self, update: Raw) -> Iterator[int]:
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         self.lines += 1
-        yield 0
+        yield
 
     async def written(self) -> None:
         await self.on_disk.wait()

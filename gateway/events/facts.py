@@ -500,7 +500,7 @@ class Event:
         """The event as one SSE frame: id, event and one JSON object that repeats seq, at and type."""
         frame = self._frame
         if frame is None:
-            frame = b"".join(self._frame_parts())
+            frame = b"".join((self._frame_head, memoryview(in_one_line(self.body))[1:], b"\n\n"))
             if len(frame) <= KEPT_FRAME_BYTES:
                 self._frame = frame
         return frame
@@ -508,21 +508,17 @@ class Event:
     def json_slices(self, size: int) -> Iterator[bytes]:
         """`json` piece by piece, so that no second copy of a large event exists."""
         yield self._json_head
-        body = memoryview(in_one_line(self.body))[1:]
-        for start in range(0, len(body), size):
-            yield bytes(body[start : start + size])
+        yield from slices(memoryview(self.body)[1:], size)
 
     def frame_slices(self, size: int) -> Iterator[bytes]:
         """The frame of a large event piece by piece, so that no second copy of it exists."""
-        head, body, end = self._frame_parts()
-        yield head
-        for start in range(0, len(body), size):
-            yield bytes(body[start : start + size])
-        yield end
+        yield self._frame_head
+        yield from slices(memoryview(self.body)[1:], size)
+        yield b"\n\n"
 
-    def _frame_parts(self) -> tuple[bytes, memoryview, bytes]:
-        head = b"id: %d\nevent: %b\ndata: %b" % (self.seq, self.type.encode(), self._json_head)
-        return head, memoryview(in_one_line(self.body))[1:], b"\n\n"
+    @property
+    def _frame_head(self) -> bytes:
+        return b"id: %d\nevent: %b\ndata: %b" % (self.seq, self.type.encode(), self._json_head)
 
     @property
     def json(self) -> bytes:
@@ -542,6 +538,17 @@ class Event:
     def size_bytes(self) -> int:
         """Its share of memory and of a page of the log, about."""
         return len(self.body) + EVENT_OVERHEAD_BYTES
+
+
+def slices(json: memoryview, size: int) -> Iterator[bytes]:
+    """JSON in one line, slice by slice, none of which ends inside a character: no copy of it exists."""
+    start, end = 0, json.nbytes
+    while start < end:
+        stop = min(start + size, end)
+        while start < stop < end and json[stop] & 0xC0 == 0x80:
+            stop -= 1
+        yield in_one_line(bytes(json[start:stop]))
+        start = stop
 
 
 EVENT_OVERHEAD_BYTES: Final = 200

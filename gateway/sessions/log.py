@@ -18,14 +18,14 @@ import bisect
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
 from msgspec import Raw, Struct
 
 from gateway.errors import GatewayError, SessionEnded
-from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, OnUsed, at_most, ignored
+from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, OnUsed, at_most, ignored, slices
 from gateway.events.fold import Elsewhere
 from gateway.stores.contract import Sink, Store
 from gateway.telemetry.metrics import Tally
@@ -475,11 +475,10 @@ class EventLog(Sink):
         else:
             asyncio.get_running_loop().call_later(SHARED_SECONDS, self._pages.pop, after, None)
 
-    async def value(self, place: Elsewhere) -> bytes:
-        """JSON that the fold does not keep; `null` if it is not to be had any more."""
+    async def value(self, place: Elsewhere, *, slice_bytes: int) -> Iterator[bytes]:
+        """JSON that the fold does not keep, slice by slice; `null` if it is not to be had any more."""
         page = await self.read(place.seq - 1, max_bytes=1)
-        value = getattr(page.events[0].data, place.name, None) if page.events else None
-        return bytes(value) if isinstance(value, Raw) else b"null"
+        return _value(page.events, place.name, slice_bytes)
 
     async def oldest(self) -> int:
         """A cursor that begins with the oldest event that is kept."""
@@ -516,6 +515,12 @@ class EventLog(Sink):
                 if seq <= self._settled and not future.done():
                     future.set_result(None)
             self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
+
+
+def _value(events: list[Event], name: str, size: int) -> Iterator[bytes]:
+    """Holds the event, which every reader of a log shares, and no value of its own."""
+    value = getattr(events[0].data, name, None) if events else None
+    yield from slices(memoryview(value if isinstance(value, Raw) else b"null"), size)
 
 
 def _done(events: list[Event]) -> asyncio.Future[list[Event]]:

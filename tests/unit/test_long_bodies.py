@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from gateway.agents.translate import Translator
 from gateway.events import facts as ev
 from gateway.events.facts import LARGE_BYTES, Event
 from worker import acp
+from worker.acp import in_one_line
 
 LONG = Raw(b'["' + b"x" * (3 * LARGE_BYTES) + b'"]')
 
@@ -63,3 +65,26 @@ def test_a_line_leaves_the_memory_as_it_becomes_an_event(filling: str) -> None:
         assert msgspec.json.decode(value) == msgspec.json.decode(whole)
     assert heard == sorted(heard)
     assert heard[-1] > len(text) - 2 * LARGE_BYTES
+
+
+@pytest.mark.parametrize("size", [5, 6, 7, 8, 1000])
+def test_slices_of_a_body_are_the_body_in_one_line(size: int) -> None:
+    content = msgspec.json.encode({"text": "a\u2028\u2029b\x85\N{SNOWMAN}\U0001f642" * 20})
+    event = Event.said(1, 2, ev.ContentBlock("b", "t", Raw(content)))
+    assert b"".join(event.json_slices(size)) == event.json
+    assert b"".join(event.frame_slices(size)) == event.frame
+    assert in_one_line(event.json) == event.json
+
+
+def test_who_has_a_slice_of_a_body_with_line_ends_of_unicode_holds_no_copy_of_it() -> None:
+    content = msgspec.json.encode("\u2028" + "x" * 8 * LARGE_BYTES)
+    event = Event.said(1, 2, ev.ContentBlock("b", "t", Raw(content)))
+    tracemalloc.start()
+    try:
+        readers = [event.frame_slices(LARGE_BYTES // 8) for _ in range(10)]
+        for reader in readers:
+            assert next(reader)
+            assert next(reader)
+        assert tracemalloc.get_traced_memory()[1] < 2 * LARGE_BYTES
+    finally:
+        tracemalloc.stop()

@@ -462,7 +462,7 @@ class Event:
         """
         event = cls(seq, at, data)
         if isinstance(data, _CARRIES_RAW):
-            event._body = _encoded(data, used)
+            event._body = _encode(data) if used is ignored else _encoded(data, used)
             event._data = _decode(event._body)
         return event
 
@@ -541,12 +541,12 @@ class Event:
 
 
 def slices(json: memoryview, size: int) -> Iterator[bytes]:
-    """JSON in one line, slice by slice, none of which ends inside a character: no copy of it exists."""
+    """JSON in one line, in slices of at most `size` of its bytes, none of which ends inside a character."""
     start, end = 0, json.nbytes
     while start < end:
         stop = min(start + size, end)
-        while start < stop < end and json[stop] & 0xC0 == 0x80:
-            stop -= 1
+        for _ in range(3):  # of UTF-8 at most so many bytes continue a character
+            stop -= stop < end and json[stop] & 0xC0 == 0x80
         yield in_one_line(bytes(json[start:stop]))
         start = stop
 

@@ -176,7 +176,7 @@ async def test_over_stdio_a_message_is_one_line_to_clients_that_split_by_unicode
 ) -> None:
     about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
     call = {"name": f"no {LINE_ENDS} tool", "arguments": {}}
-    sent = [
+    sent: list[dict[str, Any]] = [
         {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": about},
         {"jsonrpc": "2.0", "method": "notifications/initialized"},
         {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},

@@ -3,7 +3,7 @@
 An event is `(seq, at, data)`. `data` is one of the Structs below, told apart on the wire by `type`. Every one
 is an upsert by id or an append to one, so that a client can draw from any state onward without history:
 absent fields of a `tool_call` mean "unchanged", lists replace. The published list with its fields stands in
-gateway/README.md, the golden files that the Python and the TypeScript fold both read in tests/golden/.
+docs/events.md, the golden files that the Python and the TypeScript fold both read in tests/golden/.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec import Raw
 
@@ -12,14 +12,17 @@ class Unbounded:
 
     backlog_bytes = 0
 
-    def on_long_update(self, update: Raw) -> Iterator[int]:
-        yield 0
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
+        yield
 
     def refusal(self) -> str | None:
         return None
 
     async def written(self) -> None:
         """At once."""
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        done()
 
 
 class KeptLine:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import pathlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Final
 
 import aiohttp
 import psutil
@@ -25,15 +23,14 @@ from gateway.server.server import listen, own_url, running
 from gateway.telemetry.logs import JsonFormatter, LineFormatter
 from tests.gateways import RunningGateway, Scenario, agent_tables, processes_of_agents
 
-UMASK: Final = 0o077
-"""As `agent-gateway serve` sets it."""
-
 
 class Clock:
     """Real time, which `advance` moves on; what waits in the loop waits as long as ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_ms: int | None = None) -> None:
+        """`at_ms`: the wall clock begins there, in milliseconds since 1970 UTC."""
         self._ahead = 0.0
+        self._shift_ms = 0 if at_ms is None else at_ms - time.time_ns() // 1_000_000
 
     def advance(self, seconds: float) -> None:
         """So many seconds pass at once."""
@@ -43,7 +40,7 @@ class Clock:
         return time.monotonic() + self._ahead
 
     def wall_ms(self) -> int:
-        return time.time_ns() // 1_000_000 + round(self._ahead * 1000)
+        return time.time_ns() // 1_000_000 + self._shift_ms + round(self._ahead * 1000)
 
 
 class GatewayInside(RunningGateway):
@@ -78,10 +75,11 @@ async def gateway_inside(
     config: str = "",
     environ: Mapping[str, str] | None = None,
     agents: Mapping[str, Scenario] | None = None,
+    at_ms: int | None = None,
 ) -> AsyncIterator[GatewayInside]:
     """Opens a gateway on a free port with its data below `directory`, and ends it with the block.
 
-    `agents` are scripted ones: name → scenario.
+    `agents` are scripted ones: name → scenario. `at_ms`: what its wall clock shows at first.
     """
     path = directory / "config.toml"
     path.write_text(config + agent_tables(directory, agents or {}))
@@ -90,8 +88,8 @@ async def gateway_inside(
         given = {"data_dir": str(directory / "data"), "server.port": 0}
         return load(path, environ=environ or {}, overrides=given)
 
-    clock, settings = Clock(), read()
-    with _logging(directory / "gateway.log", settings), _umask():
+    clock, settings = Clock(at_ms=at_ms), read()
+    with _logging(directory / "gateway.log", settings):
         inner = Gateway(settings, reread=read, monotonic=clock.monotonic, wall_ms=clock.wall_ms)
         server = settings.server
         listener = listen(server.host, server.port, half_open_seconds=server.half_open_seconds)
@@ -124,12 +122,3 @@ def _logging(path: pathlib.Path, config: Config) -> Iterator[None]:
         root.setLevel(before)
         root.removeHandler(handler)
         handler.close()
-
-
-@contextlib.contextmanager
-def _umask() -> Iterator[None]:
-    before = os.umask(UMASK)
-    try:
-        yield
-    finally:
-        os.umask(before)

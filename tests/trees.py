@@ -26,6 +26,14 @@ def in_memory() -> Iterator[pathlib.Path]:
         trees.remove(path)
 
 
+def own(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A test's directory, and those above it that pytest made; what is above them is everybody's."""
+    for place in (directory, *directory.parents):
+        yield place
+        if place.name.startswith("pytest-of-"):
+            return
+
+
 def nest(
     top: pathlib.Path, depth: int, name: str = "d", *, at_the_end: Callable[[int], None] = os.close
 ) -> None:

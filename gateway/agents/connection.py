@@ -19,7 +19,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -149,9 +149,9 @@ class Handler(Protocol):
     def on_updates(self, updates: Sequence[Raw]) -> None:
         """The `update` members of neighbouring `session/update` notifications of one read."""
 
-    def on_long_update(self, update: Raw) -> Iterator[int]:
-        """An `update` from a long line, handed on bit by bit: yields how many of its bytes are not looked at
-        again.
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
+        """An `update` from a long line, handed on bit by bit; `used` hears of how many of its first bytes
+        nothing is looked at any more.
         """
 
     def refusal(self) -> str | None:
@@ -163,6 +163,9 @@ class Handler(Protocol):
 
     async def written(self) -> None:
         """Waits until what was made of the agent's output is on disk."""
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        """Calls back once that is so, though the connection may end meanwhile."""
 
     def on_request(self, message: acp.Envelope) -> bool:
         """A request of the agent; False: not known here, and answered −32601 for you."""
@@ -372,22 +375,20 @@ class AgentConnection:
 
     async def _take_long(self, line: acp.Spooled) -> None:
         spent = 0.0
-        async with self._intake.room(line.size_bytes):
-            try:
-                if not self._refuse_more():
-                    spent = await self._handle_long(line)
-            finally:
-                line.spool.drop()
+        give = await self._intake.place(line.size_bytes)
+        try:
+            if not self._refuse_more():
+                spent = await self._handle_long(line)
+        finally:
+            line.spool.drop()
             del line
-            await self._handler.written()
+            self._handler.when_written(give)  # not before: its events are in memory although the agent ends
+        await self._handler.written()
         await asyncio.sleep(min(LONG_PAUSE_SECONDS, spent * (1 - OUTPUT_SHARE) / OUTPUT_SHARE))
 
     async def _handle_long(self, line: acp.Spooled) -> float:
         """Makes events of it; the seconds that decoding took."""
-        async with self._intake.decoding:  # one at a time, in a thread: it may take a second
-            began = time.perf_counter()
-            message = await asyncio.to_thread(line.decode)
-            spent = time.perf_counter() - began
+        message, spent = await self._intake.decode(line)
         if self._end is None:
             await self._take_decoded(message, line)
         return spent
@@ -401,11 +402,10 @@ class AgentConnection:
         except msgspec.DecodeError as error:
             self._log_garbage(f"session/update without an update: {error}")
             return
-        for used in self._handler.on_long_update(update):
-            line.spool.used(used)
+        for _ in self._handler.on_long_update(update, line.spool.used):
             if self._refuse_more():
                 return
-            if used and self._handler.backlog_bytes > BACKLOG_BYTES // 4:
+            if self._handler.backlog_bytes > BACKLOG_BYTES // 4:
                 await self._handler.written()
 
     def _collect(self, message: acp.Envelope, updates: list[Raw]) -> None:
@@ -492,7 +492,7 @@ class _Nobody:
     def on_updates(self, updates: Sequence[Raw]) -> None:
         return
 
-    def on_long_update(self, update: Raw) -> Iterator[int]:
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         return iter(())
 
     def refusal(self) -> str | None:
@@ -500,6 +500,9 @@ class _Nobody:
 
     async def written(self) -> None:
         return
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        done()
 
     def on_request(self, message: acp.Envelope) -> bool:
         return False

@@ -80,8 +80,8 @@ class Owner(Protocol):
     def agent(self) -> Agent:
         """The agent that runs."""
 
-    def on_events(self, events: list[ev.EventData]) -> None:
-        """The agent's updates as events."""
+    def on_events(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
+        """The agent's updates as events; `used` as `Event.said` has it."""
 
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         """The agent asks for permission."""
@@ -98,6 +98,9 @@ class Owner(Protocol):
 
     async def written(self) -> None:
         """Waits until what was appended is on disk."""
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        """Calls back once what was appended is on disk, though the session may end meanwhile."""
 
     def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
         """A model call on the agent's behalf is over; `model` is empty where it is none of those on the
@@ -416,12 +419,13 @@ class AgentPeer:
         if events:
             self._owner.on_events(events)
 
-    def on_long_update(self, update: Raw) -> Iterator[int]:
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         if self._is_replaying:
             return
-        for events, used in self._translator.long(update):
-            self._owner.on_events(events)
-            yield used
+        for events, done in self._translator.long(update):
+            self._owner.on_events(events, used=used)
+            used(done)
+            yield
 
     def refusal(self) -> str | None:
         return self._owner.refusal()
@@ -432,6 +436,9 @@ class AgentPeer:
 
     async def written(self) -> None:
         await self._owner.written()
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        self._owner.when_written(done)
 
     def on_request(self, message: acp.Envelope) -> bool:
         match message.method:

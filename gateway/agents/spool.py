@@ -4,19 +4,22 @@
 
 Guarantees: a line takes no memory before it is decoded, and its file is gone when nothing looks at it any
 more; `Intake` lets only so many bytes of long lines be in memory at once, over all agents, first come first
-served, and an agent that must wait is not read meanwhile.
+served, until their events are on disk, and an agent that must wait is not read meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import mmap
 import os
 import tempfile
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from typing import IO, Any, Final
+
+from worker import acp
 
 INTAKE_BYTES: Final = 32 * 1024 * 1024
 """Of long lines whose events are not on disk yet, over all agents."""
@@ -81,20 +84,34 @@ class Intake:
     def __init__(self, total_bytes: int = INTAKE_BYTES) -> None:
         self._left = total_bytes
         self._total = total_bytes
-        self.decoding = asyncio.Lock()
-        """Held while a long line is decoded."""
+        self._decoding = asyncio.Lock()
+        self._decodings: set[asyncio.Task[Any]] = set()
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    @contextlib.asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[None]:
-        """Waits until a line of this size may be in memory, and holds its place."""
+    async def place(self, size: int) -> Callable[[], None]:
+        """Waits until a line of this size may be in memory; what gives its place back, to be called once."""
         size = min(size, self._total)
         await self._take(size)
-        try:
-            yield
-        finally:
-            self._left += size
-            self._admit()
+        return functools.partial(self._give, size)
+
+    def _give(self, size: int) -> None:
+        self._left += size
+        self._admit()
+
+    async def decode(self, line: acp.Spooled) -> tuple[acp.Message, float]:
+        """The message, and how many seconds it took: one line at a time, to its end although nobody waits for
+        it any more.
+        """
+        decoding = asyncio.create_task(self._decode(line), name="a long line of an agent's")
+        self._decodings.add(decoding)
+        decoding.add_done_callback(self._decodings.discard)
+        return await asyncio.shield(decoding)
+
+    async def _decode(self, line: acp.Spooled) -> tuple[acp.Message, float]:
+        async with self._decoding:
+            began = time.perf_counter()
+            message = await asyncio.to_thread(line.decode)
+            return message, time.perf_counter() - began
 
     async def _take(self, size: int) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

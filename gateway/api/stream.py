@@ -267,7 +267,9 @@ async def _resync(source: Source, seq: int) -> AsyncIterator[bytes]:
     yield head
     for part in _joined(parts):
         if isinstance(part, Elsewhere):
-            part = await source.log.value(part)
+            for piece in await source.log.value(part, slice_bytes=SLICE_BYTES):
+                yield piece
+            continue
         for value in (part,) if isinstance(part, bytes) else part:
             for piece in _slices(in_one_line(value)):
                 yield piece

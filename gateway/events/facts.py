@@ -3,15 +3,16 @@
 An event is `(seq, at, data)`. `data` is one of the Structs below, told apart on the wire by `type`. Every one
 is an upsert by id or an append to one, so that a client can draw from any state onward without history:
 absent fields of a `tool_call` mean "unchanged", lists replace. The published list with its fields stands in
-gateway/README.md, the golden files that the Python and the TypeScript fold both read in tests/golden/.
+docs/events.md, the golden files that the Python and the TypeScript fold both read in tests/golden/.
 """
 
 from __future__ import annotations
 
 import datetime
 import functools
+import io
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, get_args
 
 import msgspec
@@ -376,6 +377,46 @@ KEPT_FRAME_BYTES: Final = 16 * 1024
 """A longer frame is made anew for each reader."""
 
 
+OnUsed = Callable[[int], None]
+
+
+def ignored(_count: int) -> None:
+    """Nothing can be let go of."""
+
+
+def _encoded(data: EventData, used: OnUsed) -> bytes:
+    """A body. Long JSON in it is copied bit by bit: what was copied may leave the memory meanwhile."""
+    fields = {name: getattr(data, field) for field, name in _names(type(data))}
+    long = [name for name, value in fields.items() if isinstance(value, Raw) and _size(value) > LARGE_BYTES]
+    if not long:
+        return _encode(data)
+    fields = {
+        name: value if name in long else _encode(value)
+        for name, value in fields.items()
+        if value is not UNSET
+    }
+    out = io.BytesIO()
+    out.write(b'{"type":"%b"' % str(data.__struct_config__.tag).encode())
+    for name, value in fields.items():
+        out.write(b',"%b":' % name.encode())
+        rest = memoryview(value)
+        for start in range(0, rest.nbytes, LARGE_BYTES):
+            out.write(rest[start : start + LARGE_BYTES])
+            if name == long[-1]:  # all others are copied
+                used(start)
+    out.write(b"}")
+    return out.getvalue()
+
+
+@functools.cache
+def _names(kind: type[Struct]) -> tuple[tuple[str, str], ...]:
+    return tuple(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+
+
+def _size(value: Raw) -> int:
+    return memoryview(value).nbytes
+
+
 class Event:
     """One fact in a session's log.
 
@@ -395,13 +436,15 @@ class Event:
         self._frame: bytes | None = None
 
     @classmethod
-    def said(cls, seq: int, at: int, data: EventData) -> Event:
+    def said(cls, seq: int, at: int, data: EventData, *, used: OnUsed = ignored) -> Event:
         """An event that is new. It holds nothing of what its data was read from: JSON inside `data` becomes
-        a view of the event's own body, where it was one of a whole line, or of a file.
+        a view of the event's own body, where it was one of a whole line, or of a file. `used` hears, as the
+        body grows, how many of the first bytes of that are not looked at again.
         """
         event = cls(seq, at, data)
         if isinstance(data, _CARRIES_RAW):
-            event._data = _decode(event.body)
+            event._body = _encode(data) if used is ignored else _encoded(data, used)
+            event._data = _decode(event._body)
         return event
 
     @property
@@ -440,7 +483,7 @@ class Event:
         """The event as one SSE frame: id, event and one JSON object that repeats seq, at and type."""
         frame = self._frame
         if frame is None:
-            frame = b"".join(self._frame_parts())
+            frame = b"".join((self._frame_head, memoryview(in_one_line(self.body))[1:], b"\n\n"))
             if len(frame) <= KEPT_FRAME_BYTES:
                 self._frame = frame
         return frame
@@ -448,21 +491,17 @@ class Event:
     def json_slices(self, size: int) -> Iterator[bytes]:
         """`json` piece by piece, so that no second copy of a large event exists."""
         yield self._json_head
-        body = memoryview(in_one_line(self.body))[1:]
-        for start in range(0, len(body), size):
-            yield bytes(body[start : start + size])
+        yield from slices(memoryview(self.body)[1:], size)
 
     def frame_slices(self, size: int) -> Iterator[bytes]:
         """The frame of a large event piece by piece, so that no second copy of it exists."""
-        head, body, end = self._frame_parts()
-        yield head
-        for start in range(0, len(body), size):
-            yield bytes(body[start : start + size])
-        yield end
+        yield self._frame_head
+        yield from slices(memoryview(self.body)[1:], size)
+        yield b"\n\n"
 
-    def _frame_parts(self) -> tuple[bytes, memoryview, bytes]:
-        head = b"id: %d\nevent: %b\ndata: %b" % (self.seq, self.type.encode(), self._json_head)
-        return head, memoryview(in_one_line(self.body))[1:], b"\n\n"
+    @property
+    def _frame_head(self) -> bytes:
+        return b"id: %d\nevent: %b\ndata: %b" % (self.seq, self.type.encode(), self._json_head)
 
     @property
     def json(self) -> bytes:
@@ -482,6 +521,17 @@ class Event:
     def size_bytes(self) -> int:
         """Its share of memory and of a page of the log, about."""
         return len(self.body) + EVENT_OVERHEAD_BYTES
+
+
+def slices(json: memoryview, size: int) -> Iterator[bytes]:
+    """JSON in one line, in slices of at most `size` of its bytes, none of which ends inside a character."""
+    start, end = 0, json.nbytes
+    while start < end:
+        stop = min(start + size, end)
+        for _ in range(3):  # of UTF-8 at most so many bytes continue a character
+            stop -= stop < end and json[stop] & 0xC0 == 0x80
+        yield in_one_line(bytes(json[start:stop]))
+        start = stop
 
 
 EVENT_OVERHEAD_BYTES: Final = 200

@@ -150,6 +150,14 @@ class WorkerHost:
         """Resident memory of the worker's processes; 0 without one."""
         return self._worker.memory_bytes() if self._worker is not None else 0
 
+    def _last_bytes(self) -> int:
+        """The same of a worker that may be dying: what cannot be read does not keep it from being ended."""
+        try:
+            return self.memory_bytes()
+        except Exception:
+            log.exception("session %s: its worker's memory could not be read", self._owner.record.key)
+            return 0
+
     @property
     def running(self) -> Running | None:
         """Its worker, for those who measure; None while there is none."""
@@ -171,7 +179,7 @@ class WorkerHost:
         none.
         """
         peer, worker, running = self.peer, self._worker, self.running
-        held = self.memory_bytes()  # before the end of its input makes it leave
+        held = self._last_bytes()  # before the end of its input makes it leave
         self.peer = self._worker = None
         if self._pass is not None:
             self._services.passes.revoke(self._pass)

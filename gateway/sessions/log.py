@@ -18,14 +18,14 @@ import bisect
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
 from msgspec import Raw, Struct
 
 from gateway.errors import GatewayError, SessionEnded
-from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, at_most
+from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, OnUsed, at_most, ignored, slices
 from gateway.events.fold import Elsewhere
 from gateway.stores.logs import LogStore, Sink
 from gateway.telemetry.metrics import Tally
@@ -121,6 +121,8 @@ class EventLog(Sink):
         self._committed = 0
         self._kept = 0
         """The last number that the store was given."""
+        self._owed = 0
+        """The last of those that the store must not refuse."""
         self._passing: set[int] = set()
         """Numbers that are held back and that the store is never given."""
         self._open: deque[tuple[int, int]] = deque()
@@ -142,6 +144,8 @@ class EventLog(Sink):
         self._held: deque[_Entry] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
         self._writes: list[tuple[int, asyncio.Future[None]]] = []
+        self._after: deque[tuple[int, Callable[[], None]]] = deque()
+        """Who hears that everything up to a number is on disk, also once the log is closed."""
         self._commits: list[tuple[int, asyncio.Future[None]]] = []
         self._reserving: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -241,21 +245,25 @@ class EventLog(Sink):
         self._advance()
         return event.seq
 
-    def append(self, *data: EventData, durable: bool = False, rejectable: bool = False) -> int:
+    def append(
+        self, *data: EventData, durable: bool = False, rejectable: bool = False, used: OnUsed = ignored
+    ) -> int:
         """Appends facts; the last one's seq.
 
         `durable` holds them back from readers until they are committed. `rejectable` ones are dropped, not
-        retried, when the store cannot write: their caller is told no.
+        retried, when the store cannot write: their caller is told no. `used` hears what of long JSON in them
+        is not looked at again (`Event.said`).
         """
         at = self._last_at = max(self._wall_ms(), self._last_at)
         size = 0
         for item in data:
             self._head += 1
-            event = Event.said(self._head, at, item)
+            event = Event.said(self._head, at, item, used=used)
             self._put(event)
             size += event.size_bytes
             self._is_heavy = self._is_heavy or event.is_large
             self._kept = event.seq
+            self._owed = self._owed if rejectable else event.seq
             if durable or event.seq > self._reserved:
                 self._held.append(_Entry(event.seq, rejectable))
             self._store.enqueue(self, event, urgent=durable or event.is_large)
@@ -301,6 +309,15 @@ class EventLog(Sink):
         self._writes.append((self._kept, future))
         await future
 
+    def when_written(self, done: Callable[[], None]) -> None:
+        """Calls back once nothing that was appended so far waits for the disk, though the log may be closed
+        meanwhile.
+        """
+        if self._owed <= self._committed:
+            done()
+        else:
+            self._after.append((self._owed, done))
+
     def committed(self, seq: int) -> None:
         self._committed = max(self._committed, seq)
         while self._open and self._open[0][0] <= seq:
@@ -313,6 +330,8 @@ class EventLog(Sink):
         self._part()
         if self._is_heavy:
             self._trim()
+        while self._after and self._after[0][0] <= self._committed:
+            self._after.popleft()[1]()
 
     def refused(self, error: GatewayError) -> None:
         rejected = {entry.seq for entry in self._held if entry.is_rejectable and entry.seq > self._committed}
@@ -465,11 +484,10 @@ class EventLog(Sink):
         else:
             asyncio.get_running_loop().call_later(SHARED_SECONDS, self._pages.pop, after, None)
 
-    async def value(self, place: Elsewhere) -> bytes:
-        """JSON that the fold does not keep; `null` if it is not to be had any more."""
+    async def value(self, place: Elsewhere, *, slice_bytes: int) -> Iterator[bytes]:
+        """JSON that the fold does not keep, slice by slice; `null` if it is not to be had any more."""
         page = await self.read(place.seq - 1, max_bytes=1)
-        value = getattr(page.events[0].data, place.name, None) if page.events else None
-        return bytes(value) if isinstance(value, Raw) else b"null"
+        return _value(page.events, place.name, slice_bytes)
 
     async def oldest(self) -> int:
         """A cursor that begins with the oldest event that is kept."""
@@ -506,6 +524,12 @@ class EventLog(Sink):
                 if seq <= self._settled and not future.done():
                     future.set_result(None)
             self._commits = [(seq, future) for seq, future in self._commits if not future.done()]
+
+
+def _value(events: list[Event], name: str, size: int) -> Iterator[bytes]:
+    """Holds the event, which every reader of a log shares, and no value of its own."""
+    value = getattr(events[0].data, name, None) if events else None
+    yield from slices(memoryview(value if isinstance(value, Raw) else b"null"), size)
 
 
 def _done(events: list[Event]) -> asyncio.Future[list[Event]]:

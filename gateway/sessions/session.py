@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -551,10 +551,10 @@ class Session:
 
     # -- what its agent says (`agents.peer.Owner`) ----------------------------------------------------------
 
-    def on_events(self, events: list[ev.EventData]) -> None:
-        """The agent's updates as events."""
+    def on_events(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
+        """The agent's updates as events; `used` as `Event.said` has it."""
         self._record.use()
-        self._turns.heard(events)
+        self._turns.heard(events, used=used)
 
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         """The agent asks for permission."""
@@ -583,6 +583,10 @@ class Session:
     async def written(self) -> None:
         """Waits until what was appended is on disk."""
         await self.log.written()
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        """Calls back once what was appended is on disk, though the session may end meanwhile."""
+        self.log.when_written(done)
 
     # -- what its log says ----------------------------------------------------------------------------------
 

@@ -287,12 +287,12 @@ class Turns:
 
     # -- what the agent says ----------------------------------------------------------------------------
 
-    def heard(self, events: list[ev.EventData]) -> None:
-        """Appends the agent's updates, and counts what they say of tokens."""
+    def heard(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
+        """Appends the agent's updates, and counts what they say of tokens; `used` as `Event.said` has it."""
         for event in events:
             if isinstance(event, ev.Usage):
                 self._meter(event)
-        self._log.append(*events)
+        self._log.append(*events, used=used)
         turn = self.current
         if turn is not None and not turn.has_spoken and any(isinstance(item, _WORDS) for item in events):
             turn.has_spoken = True

@@ -344,6 +344,21 @@ async def test_another_database_is_not_taken_for_the_one_that_was(tmp_path: path
         await SqliteStore(path).open()
 
 
+async def test_a_database_that_an_earlier_version_put_back_is_taken(tmp_path: pathlib.Path) -> None:
+    """Its restore knows nothing of marks, and leaves that of the database which it replaced."""
+    path = tmp_path / "gateway.db"
+    await used(path)
+    mark = file_watch.id_path(path).read_text()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DROP TABLE large; PRAGMA user_version = 5; PRAGMA application_id = 0")
+    store = SqliteStore(path)
+    await store.open()
+    await store.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM sessions").fetchone() == (1,)
+    assert file_watch.id_path(path).read_text() not in {mark, "0\n"}
+
+
 async def test_a_database_of_before_is_given_its_mark(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "gateway.db"
     await used(path)

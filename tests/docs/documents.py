@@ -20,7 +20,9 @@ DOCUMENTS: Final = [
     ROOT / "tests" / "README.md",
     ROOT / "SECURITY.md",
 ]
-MAPS: Final = [ROOT / name / "README.md" for name in ("gateway", "worker", "frontend", "benchmarks")]
+MAPS: Final = [
+    ROOT / name / "README.md" for name in ("gateway", "gateway/apps", "worker", "frontend", "benchmarks")
+]
 """For who works on it: links and drawings are checked, commands are not run."""
 _FENCE: Final = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _REASON: Final = re.compile(r"# not run here: (.+)\n")

@@ -66,7 +66,7 @@ class Owner(Unbounded):
         self.agent = Agent(name="built-in", title="", argv=(), env={}, is_built_in=True, tools=("shop",))
         self.log: list[ev.Event] = []
 
-    def on_events(self, events: list[ev.EventData]) -> None:
+    def on_events(self, events: list[ev.EventData], *, used: object = None) -> None:
         for data in events:
             self._keep(data)
 

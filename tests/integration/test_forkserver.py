@@ -126,10 +126,10 @@ async def test_a_start_in_the_moment_of_its_loss_fails_at_once() -> None:
         link = here.spawner._link
         assert link is not None
         os.kill(link.pid, signal.SIGKILL)
-        await asyncio.wait_for(asyncio.shield(link.lost), 5)
+        await asyncio.wait_for(asyncio.shield(link.lost), 5 * crowding())
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(StartFailed, match=r"fork server (ended|is down)"):
-            await asyncio.wait_for(here.spawn(), 5)
+            await asyncio.wait_for(here.spawn(), 5 * crowding())
         assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -211,6 +211,7 @@ async def test_what_a_workers_group_holds_is_held_for_who_tries(profile: Profile
     assert await try_limits(profile, "root", "auto") == set()
 
 
+@pytest.mark.alone
 async def test_the_probe_of_limits_passes_them_where_nothing_holds() -> None:
     assert await try_limits("none", USERS[0], "off") == {"processes", "memory"}
 

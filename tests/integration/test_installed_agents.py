@@ -12,6 +12,7 @@ import pytest
 
 from gateway.agents.catalogue import Agent
 from tests.gateways import running_gateway
+from tests.trees import own
 from tests.walls import USERS, User, yard
 from worker.spec import Profile
 
@@ -100,8 +101,8 @@ async def test_an_agent_starts_however_it_was_installed(profile: Profile, user: 
 async def test_an_agent_that_its_walls_still_keep_from_starting_names_the_path_and_the_setting(
     tmp_path: pathlib.Path,
 ) -> None:
-    for path in (tmp_path, *list(tmp_path.parents)[:2]):  # the tests' own; what is above is everybody's
-        path.chmod(path.stat().st_mode | 0o055)
+    for place in own(tmp_path):
+        place.chmod(place.stat().st_mode | 0o055)
     hidden = file(tmp_path / "data-of-mine" / "words.txt", "x")
     reads = file(tmp_path / "reads" / "agent", f"#!/bin/sh\ncat {hidden} || exit 4\n")
     unrun = file(tmp_path / "unrun" / "agent", "#!/usr/bin/env no-such-interpreter\n")

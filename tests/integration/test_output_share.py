@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -47,9 +47,9 @@ class Counting(Unbounded):
             numbers = {msgspec.json.decode(update)["n"] for _ in range(DEAR)}
             self.numbers += numbers
 
-    def on_long_update(self, update: msgspec.Raw) -> Iterator[int]:
+    def on_long_update(self, update: msgspec.Raw, used: Callable[[int], None]) -> Iterator[None]:
         self.on_updates([update])
-        yield 0
+        yield
 
     def on_request(self, message: acp.Envelope) -> bool:
         return False

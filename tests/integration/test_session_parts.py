@@ -16,6 +16,7 @@ from gateway.errors import QuotaExceeded, WorkerLimit
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason
 from gateway.sessions import record, seat, session, turns
+from gateway.sessions.host import WorkerHost
 from gateway.sessions.log import EventLog
 from gateway.sessions.record import Record
 from gateway.sessions.seat import Seat, Wish
@@ -118,6 +119,24 @@ async def test_an_answer_is_given_back_to_those_whose_message_began_it(tmp_path:
         quotas = inside.gateway.quotas
         answers = {name: held.running for name, held in quotas._held.items() if held.running}
         assert answers == {}
+
+
+async def test_a_worker_whose_memory_cannot_be_read_is_ended_all_the_same(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with inside_gateway(tmp_path) as inside:
+        await inside.chat("a", "/echo before")
+        [one] = inside.gateway.manager.sessions()
+
+        def fails(_host: WorkerHost) -> int:
+            raise ValueError("a planted fault")
+
+        monkeypatch.setattr(WorkerHost, "memory_bytes", fails)
+        assert await one.park()
+        monkeypatch.undo()
+        assert list(inside.gateway.spawner.workers) == []
+        assert (await inside.chat("a", "/echo after"))[-1] == "after"
+        assert inside.gateway.manager.sessions() == [one], "it is the same life"
 
 
 async def test_a_session_that_a_quota_refuses_gives_its_uid_back(tmp_path: pathlib.Path) -> None:

@@ -304,7 +304,7 @@ class _Owner(Unbounded):
         self.fold = ChatState(name)
         self.agent = AgentCatalogue(Config(agents={"shop": AgentConfig(tools=("shop",))})).get("shop")
 
-    def on_events(self, events: list[Any]) -> None:
+    def on_events(self, events: list[Any], *, used: object = None) -> None:
         return None
 
     def on_asked(self, asked: Any) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
 from msgspec import Raw
 
-from gateway.agents.connection import AgentConnection, WireError, _Reader
+from gateway.agents.connection import AgentConnection, Handler, WireError, _Reader
 from gateway.agents.spool import Intake
-from tests.handlers import Unbounded
+from tests.handlers import KeptLine, Unbounded
 from worker import acp
+from worker.acp import SPOOL_ABOVE_BYTES, Spooled
 from worker.foreign import OnOdd, ignored
 
 
@@ -33,15 +36,23 @@ class Nobody:
     pid = stdin = stdout = -1
 
 
-def connected(*, on_odd: OnOdd = ignored) -> AgentConnection:
+def connected(
+    handler: Handler | None = None, *, intake: Intake | None = None, on_odd: OnOdd = ignored
+) -> AgentConnection:
     return AgentConnection(
         cast("Any", Nobody()),
-        Clumsy(),
-        line_bytes=1_000,
+        handler or Clumsy(),
+        line_bytes=1_000_000,
         spool_dir=tempfile.gettempdir(),
-        intake=Intake(),
+        intake=intake or Intake(),
         on_odd=on_odd,
     )
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.001)
 
 
 async def test_a_bug_with_what_an_agent_says_ends_its_connection_in_words(
@@ -62,3 +73,63 @@ async def test_odd_values_are_counted_and_only_the_first_are_logged(caplog: pyte
         connection.feed(b'{"id":99,"error":{"code":"x","message":"no"}}\n')
     assert odd == ["error.code"] * 100
     assert caplog.text.count("error.code") == 20
+
+
+class Slow(Clumsy):
+    """A handler whose events are not on disk before the test says so."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.on_disk = asyncio.Event()
+        self.waiting: list[Callable[[], None]] = []
+
+    def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
+        self.lines += 1
+        yield
+
+    async def written(self) -> None:
+        await self.on_disk.wait()
+
+    def when_written(self, done: Callable[[], None]) -> None:
+        self.waiting.append(done)
+
+
+async def test_an_agent_that_ends_keeps_its_place_until_what_it_said_is_on_disk() -> None:
+    intake, handlers = Intake(SPOOL_ABOVE_BYTES * 2), (Slow(), Slow())
+    first, second = (connected(handler, intake=intake) for handler in handlers)
+    line = acp.notification("session/update", {"update": {"x": "x" * SPOOL_ABOVE_BYTES}})
+    first.feed(line)
+    await until(lambda: handlers[0].lines == 1)
+    second.feed(line)
+    first.broken("It said too much.")
+    await first.__aexit__()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert handlers[1].lines == 0
+    [done] = handlers[0].waiting
+    done()
+    await until(lambda: handlers[1].lines == 1)
+    await second.__aexit__()
+
+
+async def test_one_long_line_is_decoded_at_a_time_although_its_agent_ends() -> None:
+    begun: list[threading.Event] = []
+    may_end = threading.Event()
+
+    class Line(Spooled, frozen=True):
+        def decode(self) -> acp.Garbage:
+            begun.append(may_end)
+            may_end.wait(10)
+            return acp.Garbage("")
+
+    intake = Intake()
+    first, second = (asyncio.create_task(intake.decode(Line(KeptLine(), 1))) for _ in range(2))
+    await until(lambda: len(begun) == 1)
+    first.cancel()
+    await asyncio.wait([first])
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(begun) == 1
+    may_end.set()
+    await second
+    assert len(begun) == 2

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from gateway.errors import GatewayError, SessionEnded, StoreFull
 from gateway.events import facts as ev
 from gateway.events.facts import Event
+from gateway.events.fold import Elsewhere
 from gateway.sessions.log import RESERVE_AHEAD, EventLog
 from gateway.stores.contract import READ_BYTES, Sink
 from gateway.stores.memory.logs import MemoryLogs
@@ -210,6 +212,22 @@ async def test_a_log_made_anew_goes_on_after_the_deleted_one() -> None:
     assert (await log.read(17, max_bytes=99)).is_gap
 
 
+async def test_what_waits_for_the_disk_hears_of_it_although_the_log_is_closed() -> None:
+    store, done = SlowStore(), []
+    log = await log_of(store, Seen())
+    log.when_written(lambda: done.append("nothing waited"))
+    log.append(text("a"))
+    log.when_written(lambda: done.append("a"))
+    log.append(text("refused"), durable=True, rejectable=True)
+    log.when_written(lambda: done.append("what is never written"))
+    log.close()
+    await log.written()
+    assert done == ["nothing waited"]
+    store.refuse()
+    store.commit()
+    assert done == ["nothing waited", "a", "what is never written"]
+
+
 async def test_time_never_goes_back() -> None:
     now = [2000]
     log = EventLog(
@@ -243,6 +261,32 @@ async def test_readers_of_a_large_event_on_disk_hold_one_copy() -> None:
     log._pages.clear()  # as time does
     pages += [await log.read(0, max_bytes=100_000) for _ in range(3)]
     assert all(page.events[0] is pages[0].events[0] for page in pages)
+
+
+async def test_readers_of_a_value_on_disk_hold_one_event() -> None:
+    class Counting(MemoryLogs):
+        reads = -1  # the log is loaded once
+
+        async def read_events(
+            self, key: str, *, after: int, limit: int, max_bytes: int = READ_BYTES
+        ) -> list[Event]:
+            self.reads += 1
+            found = await super().read_events(key, after=after, limit=limit, max_bytes=max_bytes)
+            return [Event.stored(event.seq, event.at, bytes(bytearray(event.body))) for event in found]
+
+    store = Counting(max_events=10_000, max_bytes=100_000_000)
+    log = await log_of(store, Seen(), max_events=2)
+    picture = b'["' + b"x" * 2_000_000 + b'"]'
+    log.append(ev.ContentBlock("b", "t", Raw(picture)), *[text("y")] * 5)
+    values = []
+    for _ in range(3):
+        values.append(await log.value(Elsewhere(1, "content"), slice_bytes=32_768))
+        assert next(values[-1]) == picture[:32_768]
+        await asyncio.sleep(0)
+        log._pages.clear()  # as time does
+    assert store.reads == 1
+    assert b"".join(values[0]) == picture[32_768:]
+    assert list(await log.value(Elsewhere(99, "content"), slice_bytes=32_768)) == [b"null"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.workers import trees
-from tests.trees import in_memory, nest, write_at
+from tests.trees import in_memory, nest, own, write_at
 
 LONG = "n" * 255
 NOBODY = 61_234
@@ -88,9 +88,8 @@ def test_odd_things_are_counted_and_removed_and_no_link_is_followed(tmp_path: pa
 def test_directories_without_permissions_are_removed_and_counted_by_an_ordinary_user(
     tmp_path: pathlib.Path,
 ) -> None:
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:2]:  # the tests' own; what is above is everybody's
-        parent.chmod(parent.stat().st_mode | 0o011)
+    for place in own(tmp_path):
+        place.chmod(place.stat().st_mode | 0o055)
     top = tmp_path / "top"
     for mode in (0o000, 0o200, 0o400, 0o500):
         below = top / f"{mode:o}" / "below"

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 ID_SUFFIX: Final = ".id"
 MAGIC: Final = b"SQLite format 3\x00"
+FIRST_MARKED_SCHEMA: Final = 6
+"""Every version that brings a database to this schema gives it a mark, too."""
 BUSY_SECONDS: Final = 0.02
 BUSY_TRIES: Final = 50
 _HEADER_BYTES: Final = 100
@@ -179,7 +181,9 @@ def refuse_missing(path: pathlib.Path) -> None:
 def refuse_another(path: pathlib.Path, connection: sqlite3.Connection) -> None:
     """Raises StoreFailed where the database is not the one that the directory has had."""
     remembered, mark = _remembered(path), _mark_of(connection)
-    if remembered is not None and mark != remembered:
+    if remembered is not None and not mark and _is_from_before_marks(connection):
+        log.warning("%s was put there by an earlier version, which goes by no mark; it is taken", path)
+    elif remembered is not None and mark != remembered:
         raise StoreFailed(
             f"{path} is not the database that this directory has had. Put that one back, or restore a backup "
             f"with agent-gateway restore. If this one is meant, remove {id_path(path)}."
@@ -211,6 +215,13 @@ def _remembered(path: pathlib.Path) -> int | None:
         return int(id_path(path).read_text())
     except (OSError, ValueError):
         return None
+
+
+def _is_from_before_marks(connection: sqlite3.Connection) -> bool:
+    """Whether a version wrote it that knows no marks. If it ran here after a newer one, it has restored a
+    backup, and left the mark of the database that this replaced.
+    """
+    return 0 < int(connection.execute("PRAGMA user_version").fetchone()[0]) < FIRST_MARKED_SCHEMA
 
 
 def _mark_of(connection: sqlite3.Connection) -> int:

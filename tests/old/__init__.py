@@ -1,0 +1,1 @@
+"""What earlier versions wrote, kept small, and opened by the present one."""

@@ -9,16 +9,17 @@ else may change.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec import Struct
 from starlette.routing import BaseRoute
 
-from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget
+from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget, by_name
 from gateway.auth.quotas import Account
 from gateway.buckets import MemoryBuckets, TokenBuckets
-from gateway.config.applications import Application, Outliving, OwnAgent
+from gateway.config.applications import Application, Outliving, OwnAgent, enabled, resolved
 from gateway.config.tables import Config, Table
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation, Socket
@@ -128,3 +129,35 @@ class Faces(Struct, frozen=True, kw_only=True):
     """
     lifespan: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = _nothing
     """Entered when the store is open and before requests come, left when they have ended."""
+
+
+def opened(config: Config, context: Context) -> dict[str, Faces]:
+    """What the applications that run add, by their names."""
+    found: dict[str, Faces] = {}
+    for application in enabled(config):
+        others = {name: faces.public for name, faces in found.items()}
+        found[application.name] = resolved(application.open)(msgspec.structs.replace(context, others=others))
+    return found
+
+
+def joined(opened: Mapping[str, Faces]) -> Faces:
+    """What several applications add, as one. Raises ConfigError if two have a tool of one name."""
+    faces = list(opened.values())
+    return Faces(
+        operations=tuple(operation for one in faces for operation in one.operations),
+        sockets=tuple(socket for one in faces for socket in one.sockets),
+        routes=tuple(route for one in faces for route in one.routes),
+        pages={path: name for one in faces for path, name in one.pages.items()},
+        files={name: headers for one in faces for name, headers in one.files.items()},
+        toolsets=tuple(by_name(toolset for one in faces for toolset in one.toolsets).values()),
+        observers=tuple(observer for one in faces for observer in one.observers),
+        lifespan=lambda: _all_of(faces),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _all_of(faces: Iterable[Faces]) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as stack:
+        for one in faces:
+            await stack.enter_async_context(one.lifespan())
+        yield

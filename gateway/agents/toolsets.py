@@ -8,12 +8,13 @@ change: the session's own key is looked up when a tool is called.
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct, field
 
+from gateway.config.file import ConfigError
 from gateway.principal import ConversationKey, tenant_of
 from gateway.stores.contract import SessionRecord
 
@@ -166,3 +167,21 @@ def _described(tool: Tool) -> dict[str, Any]:
         "kind": "search" if tool.is_read_only else "other",
         "parameters": {**schema, "properties": properties, "additionalProperties": False},
     }
+
+
+def by_name(toolsets: Iterable[Toolset]) -> dict[str, Toolset]:
+    """The toolsets of every application. Raises ConfigError if two have a tool of one name, by which a model
+    calls it.
+    """
+    found: dict[str, Toolset] = {}
+    tools: set[str] = set()
+    for toolset in toolsets:
+        names = {tool.name for tool in toolset.describe()}
+        if toolset.name in found or names & tools:
+            taken = ", ".join(sorted(names & tools)) or toolset.name
+            raise ConfigError(
+                [f"applications.enabled: two applications have tools of the same name: {taken}"]
+            )
+        found[toolset.name] = toolset
+        tools |= names
+    return found

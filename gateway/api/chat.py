@@ -48,7 +48,7 @@ from gateway.sessions import servers
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager, new_session_id
 from gateway.sessions.queue import Turn
-from gateway.sessions.services import Services
+from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
 from gateway.telemetry.metrics import Readers
 
@@ -94,7 +94,7 @@ class SystemAnswer(State, frozen=True, kw_only=True):
 class ChatFace:
     """The handlers of the six verbs."""
 
-    def __init__(self, manager: SessionManager, services: Services, gate: Gate) -> None:
+    def __init__(self, manager: SessionManager, services: FaceServices, gate: Gate) -> None:
         self._manager = manager
         self._gate = gate
         self._services = services

@@ -22,7 +22,7 @@ from gateway.http.gate import Gate, principal_of
 from gateway.http.operation import Operation, Spoken, json_response
 from gateway.http.reading import read_body
 from gateway.principal import IMPLIED, Principal, is_subject, reach, with_implied
-from gateway.sessions.services import Services
+from gateway.sessions.services import FaceServices
 from gateway.stores.credentials import ApiKey, CredentialStore
 
 _HARMLESS: Final = frozenset({"chat", "read"})
@@ -73,7 +73,7 @@ class CredentialsFace:
         keys: KeyRing,
         gate: Gate,
         credentials: CredentialStore,
-        services: Services,
+        services: FaceServices,
         *,
         reload: Callable[[], Reloaded],
     ) -> None:

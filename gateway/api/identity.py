@@ -21,7 +21,7 @@ from gateway.http.operation import Operation, Parameter, json_response
 from gateway.http.reading import public_base, read_body
 from gateway.principal import Principal
 from gateway.sessions.manager import SessionManager
-from gateway.sessions.services import Services
+from gateway.sessions.services import FaceServices
 from gateway.stores.credentials import CredentialStore
 
 SIGN_IN_SECONDS: Final = 600
@@ -93,7 +93,7 @@ class IdentityFace:
     def __init__(
         self,
         manager: SessionManager,
-        services: Services,
+        services: FaceServices,
         *,
         gate: Gate,
         credentials: CredentialStore,

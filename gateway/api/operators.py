@@ -24,7 +24,7 @@ from gateway.http.reading import query_int
 from gateway.principal import reach
 from gateway.sessions.census import Census
 from gateway.sessions.manager import SessionManager
-from gateway.sessions.services import Services
+from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
 from gateway.sights import Acted, DrainBegun, Overview, OwnedSession, OwnedSessions, WatchedSessions
 from gateway.stores.contract import SessionRecord
@@ -36,7 +36,7 @@ class AdminFace:
     """The handlers. `drain` asks the server to end as SIGTERM does."""
 
     def __init__(
-        self, manager: SessionManager, services: Services, census: Census, *, drain: Callable[[], None]
+        self, manager: SessionManager, services: FaceServices, census: Census, *, drain: Callable[[], None]
     ) -> None:
         self._manager = manager
         self._services = services

@@ -16,7 +16,7 @@ from msgspec import Struct
 from gateway.config.tables import Config
 from gateway.errors import GatewayError, StoreFull
 from gateway.maintenance.disk import free_bytes
-from gateway.sessions.services import Services
+from gateway.sessions.services import FaceServices
 from gateway.stores.contract import Remembered
 
 STORE_SECONDS: Final = 2.0
@@ -37,7 +37,7 @@ class Readiness:
 
     def __init__(
         self,
-        services: Services,
+        services: FaceServices,
         *,
         is_draining: Callable[[], bool],
         has_forkserver: Callable[[], bool],

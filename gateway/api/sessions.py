@@ -33,7 +33,7 @@ from gateway.http.reading import checked_session_id, query_int, read_body
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reader import Events, Source, follow
-from gateway.sessions.services import Services
+from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
 from gateway.stores.contract import SessionRecord
 
@@ -93,7 +93,7 @@ class AgentList(Struct, frozen=True):
 class SessionsFace:
     """The handlers."""
 
-    def __init__(self, manager: SessionManager, services: Services) -> None:
+    def __init__(self, manager: SessionManager, services: FaceServices) -> None:
         self._manager = manager
         self._services = services
 

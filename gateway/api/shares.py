@@ -27,7 +27,7 @@ from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, json_response
 from gateway.http.reading import checked_session_id, cursor_of, public_base, query_view, read_body
 from gateway.sessions.manager import SessionManager
-from gateway.sessions.services import Services
+from gateway.sessions.services import FaceServices
 from gateway.stores.contract import SessionRecord
 from gateway.stores.credentials import CredentialStore, Share, SharedSession
 
@@ -79,7 +79,7 @@ class Unshared(Struct, frozen=True):
 class SharesFace:
     """The handlers."""
 
-    def __init__(self, manager: SessionManager, services: Services, credentials: CredentialStore) -> None:
+    def __init__(self, manager: SessionManager, services: FaceServices, credentials: CredentialStore) -> None:
         self._manager = manager
         self._services = services
         self._credentials = credentials

@@ -9,16 +9,24 @@ conversation; with `--session NAME` the next process goes on with it.
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
+from gateway.agents.toolsets import Toolset, by_name
 from gateway.api.mcp.conversation import MalformedConversation, Origin, checked_id, mint
 from gateway.api.mcp.server import serve_stdio
-from gateway.app import migrations_of, open_alone
+from gateway.config.applications import enabled, resolved
 from gateway.config.tables import Config
 from gateway.errors import GatewayError, StoreFailed
+from gateway.events.facts import ApplicationFact
+from gateway.extension import Context
 from gateway.maintenance.lock import is_held
-from gateway.principal import LOCAL
+from gateway.principal import LOCAL, ConversationKey
+from gateway.stores.contract import Store
+from gateway.stores.opening import configured_store, migrations_of
 from gateway.stores.sqlite.schema import is_current
 from gateway.telemetry import terminal
+from gateway.telemetry.clocks import wall_ms
 
 
 def run(config: Config, *, session: str | None) -> int:
@@ -48,6 +56,28 @@ async def _serve(config: Config, conversation: str) -> None:
         await serve_stdio(toolsets, said)
     finally:
         await store.close()
+
+
+class _Nowhere:
+    """The sessions of a program that has none in memory."""
+
+    def note_aside(self, key: ConversationKey, fact: ApplicationFact) -> None:
+        """There is no log to append it to."""
+
+
+def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
+    """The store, which is not opened yet, and the toolsets over it: for a program without sessions."""
+    store = configured_store(config)
+    nothing: Any = None
+    nowhere: Any = _Nowhere()
+    context = Context(
+        config=lambda: config, sessions=nowhere, tables=store.tables, gate=nothing, metrics=nothing,
+        audit=nothing, monotonic=time.monotonic, wall_ms=wall_ms, health=nothing, readiness=nothing,
+        others={},
+    )  # fmt: skip
+    with_tools = [one for one in enabled(config) if one.tools and not one.needs]
+    faces = [resolved(one.open)(context) for one in with_tools]
+    return store, list(by_name(toolset for one in faces for toolset in one.toolsets).values())
 
 
 def _check_version(config: Config) -> None:

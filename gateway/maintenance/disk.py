@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import pathlib
 from collections.abc import Callable
 from typing import Final
 
+from gateway.config.tables import Config
+
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS: Final = 5.0
+"""Between two looks."""
 AGAIN_SECONDS: Final = 3600.0
 """How often it is said again while it lasts."""
 RELIEF: Final = 1.25
@@ -46,6 +51,12 @@ class DiskAlarm:
         self._said_at: float | None = None
         self.is_low = False
 
+    async def look_for_ever(self) -> None:
+        """Looks now and then."""
+        while True:
+            await asyncio.to_thread(self.look)
+            await asyncio.sleep(LOOK_SECONDS)
+
     def look(self) -> None:
         """Says in the log when room becomes scarce, again every hour, and when there is enough again."""
         try:
@@ -69,3 +80,17 @@ class DiskAlarm:
         elif not self.is_low and self._said_at is not None:
             self._said_at = None
             log.info("the disk of %s has room again: %d MiB", self._path, free // 1024**2)
+
+
+def alarm_of(
+    config: Callable[[], Config], *, monotonic: Callable[[], float], seen: Callable[[int, int], None]
+) -> DiskAlarm:
+    """The alarm for the disks of the data directory and of the database."""
+    data_path, database_path = config().data_path, config().database_path
+    return DiskAlarm(
+        data_path,
+        low_bytes=lambda: config().server.low_disk_bytes,
+        monotonic=monotonic,
+        free=lambda path: min(free_bytes(path), free_bytes(database_path.parent)),
+        seen=seen,
+    )

@@ -193,7 +193,7 @@ async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[Se
         try:
             while not server.started and not serving.done():
                 await asyncio.sleep(STARTED_POLL_SECONDS)
-            gateway.services.own_url = own_url(listener)
+            gateway.services.workers.own_url = own_url(listener)
             async with _operators_door(gateway, server, connections):
                 yield server
         finally:

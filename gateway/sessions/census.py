@@ -140,7 +140,7 @@ class Census:
     async def _usages(self) -> dict[str, Usage]:
         """Internal key → usage, of every session with a worker."""
         running = [worker for session in self._manager.sessions() if (worker := session.running) is not None]
-        return await self._services.usage.sample(running)
+        return await self._services.workers.usage.sample(running)
 
 
 def _count(standing: Standing, session: Session, usage: Usage | None) -> None:

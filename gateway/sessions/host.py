@@ -19,7 +19,7 @@ from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.lifecycle import WorkerEnd
 from gateway.principal import tenant_of
-from gateway.sessions.services import Services
+from gateway.sessions.services import WorkerServices
 from gateway.workers.spawner import StartFailed, Worker, base_environment, why_ended
 from gateway.workers.usage import Running
 from worker.acp import AUTH_REQUIRED
@@ -52,7 +52,7 @@ class Used(Struct, frozen=True):
 class WorkerHost:
     """See the module. `open`, then talk to `peer`, then `stop`; each once."""
 
-    def __init__(self, owner: Owner, services: Services) -> None:
+    def __init__(self, owner: Owner, services: WorkerServices) -> None:
         self._owner = owner
         self._services = services
         self._worker: Worker | None = None
@@ -86,7 +86,7 @@ class WorkerHost:
             self._owner,
             worker,
             config=self._services.config,
-            broker=self._services.broker,
+            broker=self._services.current.broker,
             tools=tools,
             intake=self._services.intake,
             mcp_servers=self._mcp_servers(tools),

@@ -284,7 +284,7 @@ class SessionManager:
                 return None
             self.refuse_while_draining()
             record = await self._created(owner, session_id, self._services.agent_for(owner, agent).name)
-        elif record.uid is None and (uid := self._services.workspaces.take_uid()) is not None:
+        elif record.uid is None and (uid := self._services.workers.workspaces.take_uid()) is not None:
             record = await self._given(record, uid)
         tombstone = await self.tombstone(owner, session_id)
         session = Session(record, self._services)
@@ -297,7 +297,7 @@ class SessionManager:
         """A session that a gateway without uids of its own made: from now on it has one, and so have its
         files.
         """
-        await self._services.workspaces.give(record.key, uid)
+        await self._services.workers.workspaces.give(record.key, uid)
         record = msgspec.structs.replace(record, uid=uid)
         await self._services.store.sessions.update(record)
         return record
@@ -311,8 +311,8 @@ class SessionManager:
         with contextlib.ExitStack() as taken:
             services.quotas.add_session(owner)
             taken.callback(services.quotas.drop_session, owner, 0)
-            uid = services.workspaces.take_uid()
-            taken.callback(services.workspaces.give_back_uid, uid)
+            uid = services.workers.workspaces.take_uid()
+            taken.callback(services.workers.workspaces.give_back_uid, uid)
             record = services.dated(_new_record(owner, session_id, agent, at=now, uid=uid), used_at=now)
             await services.store.sessions.create(record)
             taken.pop_all()
@@ -466,11 +466,11 @@ class SessionManager:
             at=self._services.wall_ms(),
             reason=reason,
         )
-        await self._services.workspaces.remove(record.key)
+        await self._services.workers.workspaces.remove(record.key)
         await self._services.store.sessions.delete(record.key, tombstone)
         key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
         await self._services.observers.erased(key, reason=reason)
-        self._services.workspaces.give_back_uid(record.uid)
+        self._services.workers.workspaces.give_back_uid(record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
 

@@ -4,12 +4,17 @@ they were added; one that fails is logged and delays no other.
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
+from gateway.config.applications import Application, installed, resolved
 from gateway.errors import GatewayError
 from gateway.events.facts import Event
 from gateway.principal import ConversationKey
+from gateway.stores.database import Database, Tables
+from gateway.stores.sqlite import schema
 
 if TYPE_CHECKING:
     from gateway.sessions.session import Session
@@ -77,3 +82,16 @@ class Observers:
                 log.exception("an application failed when a session was %s", what)
         if failure is not None:
             raise failure
+
+
+async def keepers(tables: Tables, *, running: Container[str]) -> list[Observer]:
+    """Those who look after what applications have stored that are switched off. The store is open."""
+    off = [one for one in installed().values() if one.name not in running and one.keep is not None]
+    return [resolved(one.keep or "")(tables) for one in off if await _has_rows(one, tables)]
+
+
+async def _has_rows(application: Application, tables: Tables) -> bool:
+    """True if the tables of an application that is switched off are in the store."""
+    if not isinstance(tables, Database) or not application.outliving:
+        return False
+    return await tables.read(functools.partial(schema.has_table, table=application.outliving[0].table))

@@ -241,7 +241,7 @@ class Seat:
             self.wish = Wish.STAY
         self._killed = None
         self.transition(SessionState.STARTING)
-        self.host = WorkerHost(owner, self._services)
+        self.host = WorkerHost(owner, self._services.workers)
         try:
             started = await self._open(self.host)
             if started is not None and self.host.peer is not None:

@@ -1,4 +1,4 @@
-"""What every session of a gateway shares: the configuration, the store, the spawner and the clocks."""
+"""What is shared: by workers, by sessions, and by the faces in front of them."""
 
 from __future__ import annotations
 
@@ -31,41 +31,79 @@ from gateway.workers.usage import UsageSampler
 from gateway.workers.workspace import Workspaces
 
 
-class Services(Struct, kw_only=True):
-    """What every session of a gateway shares. A reload replaces `config`, `agents` and `broker`; everything
-    else stays.
-    """
+class Current(Struct, kw_only=True):
+    """What a reload replaces."""
 
     config: Config
-    store: Store
-    spawner: Spawner
-    broker: Broker
     agents: AgentCatalogue
-    workspaces: Workspaces
-    slots: WorkerSlots
-    starts: StartQueue
-    quotas: Quotas
+    broker: Broker
+
+
+class Common(Struct, kw_only=True):
+    """What each of the three below has."""
+
+    current: Current
     metrics: Metrics
-    usage: UsageSampler
-    audit: Audit
-    tracer: Tracer
-    passes: Passes
-    intake: Intake
-    trimmer: Trimmer
-    mcp: McpClient
-    """Asks the MCP servers that people add to their sessions."""
-    own_url: str = ""
-    """Where this gateway's own processes reach it; empty before it listens."""
-    observers: Observers = field(default_factory=Observers)
-    """The applications that hear of what happens to sessions."""
-    toolsets: dict[str, Toolset] = field(default_factory=dict)
-    """What applications offer to agents, by name."""
-    folds: tuple[Callable[[], FoldPart], ...] = ()
-    """What applications fold of each log."""
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]
     """Milliseconds since 1970 UTC: what people read."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it is now."""
+        return self.current.config
+
+    @property
+    def agents(self) -> AgentCatalogue:
+        """The agents that there are now."""
+        return self.current.agents
+
+    def agent_for(self, owner: str, name: str | None) -> Agent:
+        """The agent that a session of this owner gets. Raises UnknownAgent, naming those it may choose."""
+        tenant = self.config.tenant(tenant_of(owner))
+        allowed = tenant.agents if tenant is not None else ()
+        if not allowed:
+            return self.agents.get(name)
+        if name is not None and name not in allowed:
+            raise UnknownAgent(f"There is no agent {name!r}. There are: {', '.join(allowed)}.")
+        return self.agents.get(name or allowed[0])
+
+    def outside(self, agent: str | None) -> Outside:
+        """What State shows beside the log, for a session of this agent (None: of the default one)."""
+        name = agent or self.agents.default
+        is_offline = self.agents.is_built_in(name) and not self.current.broker.is_configured
+        return Outside(missing_api_key=is_offline)
+
+
+class WorkerServices(Common, kw_only=True):
+    """What a worker needs beside its session."""
+
+    spawner: Spawner
+    workspaces: Workspaces
+    starts: StartQueue
+    usage: UsageSampler
+    passes: Passes
+    intake: Intake
+    own_url: str = ""
+    """Where this gateway's own processes reach it; empty before it listens."""
+    toolsets: dict[str, Toolset] = field(default_factory=dict)
+    """What applications offer to agents, by name."""
+
+
+class Services(Common, kw_only=True):
+    """What every session of a gateway shares."""
+
+    store: Store
+    quotas: Quotas
+    slots: WorkerSlots
+    tracer: Tracer
+    trimmer: Trimmer
+    workers: WorkerServices
+    observers: Observers = field(default_factory=Observers)
+    """The applications that hear of what happens to sessions."""
+    folds: tuple[Callable[[], FoldPart], ...] = ()
+    """What applications fold of each log."""
 
     def fold(self, session_id: str, *, overflow: Overflow | None = None) -> ChatState:
         """The empty fold of a log, with the parts of the applications that run."""
@@ -84,18 +122,12 @@ class Services(Struct, kw_only=True):
         days = tenant.retention_days if tenant is not None else None
         return self.config.sessions.retention_days if days is None else days
 
-    def agent_for(self, owner: str, name: str | None) -> Agent:
-        """The agent that a session of this owner gets. Raises UnknownAgent, naming those it may choose."""
-        tenant = self.config.tenant(tenant_of(owner))
-        allowed = tenant.agents if tenant is not None else ()
-        if not allowed:
-            return self.agents.get(name)
-        if name is not None and name not in allowed:
-            raise UnknownAgent(f"There is no agent {name!r}. There are: {', '.join(allowed)}.")
-        return self.agents.get(name or allowed[0])
 
-    def outside(self, agent: str | None) -> Outside:
-        """What State shows beside the log, for a session of this agent (None: of the default one)."""
-        name = agent or self.agents.default
-        is_offline = self.agents.is_built_in(name) and not self.broker.is_configured
-        return Outside(missing_api_key=is_offline)
+class FaceServices(Common, kw_only=True):
+    """What the faces need beside the sessions."""
+
+    store: Store
+    quotas: Quotas
+    audit: Audit
+    mcp: McpClient
+    """Asks the MCP servers that people add to their sessions."""

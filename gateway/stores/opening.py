@@ -12,8 +12,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.config.applications import enabled
 from gateway.config.file import ConfigError
-from gateway.config.tables import unknown_store
+from gateway.config.tables import Config, unknown_store
 from gateway.stores.contract import Store
 from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
@@ -76,3 +77,27 @@ def open_store(where: str | pathlib.Path, options: Options | None = None) -> Sto
     if engine is None:
         raise ConfigError([unknown_store(scheme)])
     return engine(where, options)
+
+
+def migrations_of(config: Config) -> list[Migrations]:
+    """Those of the applications that run, in the order in which they are applied."""
+    return [Migrations(one.name, one.migrations) for one in enabled(config) if one.migrations is not None]
+
+
+def configured_store(
+    config: Config,
+    *,
+    on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
+    on_trouble: Callable[[bool], None] = lambda _is_lost: None,
+    on_end: Callable[[str], None] = lambda _words: None,
+) -> Store:
+    """The store that the configuration names; it is not opened yet. Who listens: see `Options`."""
+    options = Options(
+        migrations=migrations_of(config),
+        max_events=config.limits.events_per_session,
+        max_bytes=2 * config.limits.event_bytes_per_session,
+        on_commit=on_commit,
+        on_trouble=on_trouble,
+        on_end=on_end,
+    )
+    return open_store(config.store or config.database_path, options)

@@ -7,9 +7,10 @@ while it keeps failing; until then it is known as down; no other task and no req
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,15 @@ class BackgroundTasks:
             task.cancel()
             await asyncio.wait([task])
         self._down.discard(name)
+
+    @contextlib.asynccontextmanager
+    async def running(self, runs: Mapping[str, Run]) -> AsyncIterator[None]:
+        """Starts tasks, by name; leaving ends them, the last one first."""
+        async with contextlib.AsyncExitStack() as stack:
+            for name, run in runs.items():
+                self.start(name, run)
+                stack.push_async_callback(self.stop, name)
+            yield
 
     @property
     def down(self) -> list[str]:

@@ -6,13 +6,12 @@ import asyncio
 import pathlib
 from typing import Final, NamedTuple
 
-from gateway.app import migrations_of
 from gateway.config.tables import Config
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.contract import SessionRecord, Store, Tombstone
-from gateway.stores.opening import Options, open_store
+from gateway.stores.opening import Options, migrations_of, open_store
 from gateway.stores.sqlite import writer
 
 MIGRATIONS: Final = migrations_of(Config())

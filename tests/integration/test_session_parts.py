@@ -142,7 +142,7 @@ async def test_a_worker_whose_memory_cannot_be_read_is_ended_all_the_same(
 async def test_a_session_that_a_quota_refuses_gives_its_uid_back(tmp_path: pathlib.Path) -> None:
     quotas = QuotasConfig(subject=Quota(sessions_stored=1))
     async with inside_gateway(tmp_path, quotas=quotas) as inside:
-        workspaces = inside.gateway.services.workspaces
+        workspaces = inside.gateway.services.workers.workspaces
         assert (await inside.ask("POST", "/api/sessions", {"session_id": "a"})).status == 201
         taken = len(workspaces._taken)
         if not taken:

@@ -19,7 +19,6 @@ from msgspec import Struct
 from gateway.agents.toolsets import Answer, Caller, CallTool, Tool, Toolbox, Toolset, UnknownTool
 from gateway.api.mcp.conversation import Origin
 from gateway.api.mcp.server import _Tools
-from gateway.app import migrations_of
 from gateway.auth.passes import Granted
 from gateway.config import applications
 from gateway.config.applications import SHIPPED, enabled, installed, own_agents
@@ -33,6 +32,7 @@ from gateway.events.fold import ChatState, FoldPart
 from gateway.principal import LOCAL, ConversationKey
 from gateway.sessions.observers import Observer, Observers
 from gateway.stores.contract import SessionRecord
+from gateway.stores.opening import migrations_of
 from gateway.stores.sqlite.schema import has_table, schema_version
 from gateway.stores.sqlite.store import SqliteStore
 

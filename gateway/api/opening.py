@@ -1,0 +1,86 @@
+"""The faces of the gateway itself: built once, beside those that applications add."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterable
+
+from gateway.answers import Reloaded
+from gateway.api.chat import ChatFace
+from gateway.api.credentials import CredentialsFace
+from gateway.api.health import OpsFace
+from gateway.api.identity import IdentityFace
+from gateway.api.operators import AdminFace
+from gateway.api.readiness import Readiness
+from gateway.api.sessions import SessionsFace
+from gateway.api.shares import SharesFace
+from gateway.auth.opening import Authentication
+from gateway.http.gate import Gate
+from gateway.http.operation import Operation
+from gateway.sessions.census import Census
+from gateway.sessions.opening import Sessions
+from gateway.telemetry.tasks import BackgroundTasks
+from gateway.version import VERSION
+from gateway.workers.opening import Workers
+
+
+class OwnFaces:
+    """What the gateway offers without any application."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        gate: Gate,
+        auth: Authentication,
+        workers: Workers,
+        *,
+        tasks: BackgroundTasks,
+        reload: Callable[[], Reloaded],
+    ) -> None:
+        manager, services = sessions.manager, sessions.for_faces
+        self._services = services
+        chat = ChatFace(manager, services, gate)
+        self._census = Census(manager, sessions.services, readers=chat.readers)
+        self.readiness = Readiness(
+            services,
+            is_draining=lambda: manager.is_draining,
+            has_forkserver=lambda: workers.spawner.is_ready,
+            tasks_down=lambda: tasks.down,
+        )
+        self.health = OpsFace(
+            version=VERSION,
+            is_draining=lambda: manager.is_draining,
+            monotonic=services.monotonic,
+            wall_ms=services.wall_ms,
+            readiness=self.readiness,
+            scrape=self._scrape,
+        )
+        self.identity = IdentityFace(
+            manager,
+            services,
+            gate=gate,
+            credentials=auth.credentials,
+            provider=auth.provider(services.config),
+        )
+        self._operations = [
+            *chat.operations(),
+            *SessionsFace(manager, services).operations(),
+            *AdminFace(manager, services, self._census, drain=_terminate).operations(),
+            *self.identity.operations(),
+            *SharesFace(manager, services, auth.credentials).operations(),
+            *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
+        ]
+
+    def operations(self, added: Iterable[Operation]) -> list[Operation]:
+        """All of them, with those that applications add."""
+        return [*self._operations, *added, *self.health.operations()]
+
+    async def _scrape(self) -> bytes:
+        standing = await self._census.standing()
+        return await asyncio.to_thread(self._services.metrics.exposition, standing)
+
+
+def _terminate() -> None:
+    """Asks this process to end, as a service manager does."""
+    signal.raise_signal(signal.SIGTERM)

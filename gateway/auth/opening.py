@@ -1,0 +1,101 @@
+"""What knows callers and what they may use, built from the configuration, opened and closed as one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+from gateway.auth.keys import KeyRing
+from gateway.auth.oidc import Http, Provider, verifier_of
+from gateway.auth.quotas import Quotas
+from gateway.auth.tickets import Tickets, read_secret
+from gateway.auth.tokens import TokenVerifier
+from gateway.config.tables import Config
+from gateway.errors import GatewayError
+from gateway.stores.contract import Store
+from gateway.telemetry.clocks import Clock
+from gateway.telemetry.metrics import Metrics
+
+USE_SECONDS: Final = 5.0
+"""How often what was used is written down."""
+
+
+class Authentication:
+    """Keys, tickets, tokens, the provider for signing in, quotas."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        store: Store,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        """`config` gives the configuration as it is now."""
+        self._config = config
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._http = Http()
+        self.credentials = store.credentials
+        self.keys = KeyRing(store.credentials, wall_ms=clock.wall_ms)
+        self.tickets = Tickets(wall_ms=clock.wall_ms)
+        self.quotas = Quotas(
+            config,
+            store.usage,
+            monotonic=clock.monotonic,
+            wall_ms=clock.wall_ms,
+            on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
+        )
+
+    async def open(self) -> None:
+        """Reads the secret that cookies are signed with, keys, revocations, and what was used. The store is
+        open. Raises StoreFailed.
+        """
+        config = self._config()
+        self.tickets.open(read_secret(config.auth.secret_file, config.data_path))
+        self.tickets.revoked = await self.credentials.revocations()
+        await self.keys.open()
+        await self.quotas.open(await self._store.sessions.totals())
+
+    async def close(self) -> None:
+        """Ends the connections to issuers and providers."""
+        await self._http.close()
+
+    def tokens(self, config: Config) -> TokenVerifier | None:
+        """The verifier of JWTs; None if they let nobody in."""
+        if "jwt" not in config.auth.modes:
+            return None
+        return verifier_of(
+            config.jwt,
+            self._http,
+            monotonic=self._clock.monotonic,
+            wall_ms=self._clock.wall_ms,
+            on_odd=self._metrics.odd("issuer"),
+        )
+
+    def provider(self, config: Config) -> Provider | None:
+        """The provider that people sign in with; None if there is none."""
+        if "oidc" not in config.auth.modes:
+            return None
+        return Provider(
+            config.oidc,
+            self._http,
+            monotonic=self._clock.monotonic,
+            wall_ms=self._clock.wall_ms,
+            on_odd=self._metrics.odd("issuer"),
+        )
+
+    async def keep_for_ever(self) -> None:
+        """Writes down now and then what was used."""
+        while True:
+            await asyncio.sleep(USE_SECONDS)
+            await self.keep()
+
+    async def keep(self) -> None:
+        """Writes down what was used since the last time."""
+        await self.quotas.keep()
+        with contextlib.suppress(GatewayError):  # the next time
+            await self.keys.note_use()

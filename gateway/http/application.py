@@ -1,0 +1,56 @@
+"""The ASGI application: routes behind the guard, described by a document."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from gateway.auth.passes import Passes
+from gateway.buckets import TokenBuckets
+from gateway.config.tables import Config
+from gateway.http import slashes
+from gateway.http.guard import Guard
+from gateway.http.operation import Operation, json_response, openapi
+from gateway.telemetry.audit import Audit
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Tracer
+
+
+def document(operations: Sequence[Operation], *, version: str) -> Route:
+    """`GET /openapi.json`, which describes these operations."""
+    text = msgspec.json.encode(openapi(operations, version=version))
+
+    async def describe(_request: Request) -> Response:
+        return json_response(text)
+
+    return Route("/openapi.json", describe, methods=["GET"])
+
+
+def application(
+    routes: Sequence[BaseRoute],
+    *,
+    lifespan: Callable[[], contextlib.AbstractAsyncContextManager[None]],
+    config: Callable[[], Config],
+    metrics: Metrics,
+    audit: Audit,
+    tracer: Tracer,
+    passes: Passes,
+    monotonic: Callable[[], float],
+) -> Starlette:
+    """The routes, the first that fits before the others, behind the guard."""
+    app = Starlette(routes=routes, lifespan=lambda _app: lifespan())
+    slashes.redirect(app.router)
+    limits = config().limits
+    rates = TokenBuckets(
+        rate=limits.address_requests_per_second, burst=limits.address_burst, monotonic=monotonic
+    )
+    app.add_middleware(
+        Guard, config=config, rates=rates, metrics=metrics, audit=audit, tracer=tracer, passes=passes
+    )
+    return app

@@ -1,0 +1,74 @@
+"""Taking over a changed configuration while the gateway runs; no stream ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from gateway.agents.broker import Broker
+from gateway.agents.catalogue import AgentCatalogue
+from gateway.answers import Reloaded
+from gateway.config.file import ConfigError
+from gateway.config.reloading import compared
+from gateway.config.tables import Config
+from gateway.events.lifecycle import CloseReason
+from gateway.principal import tenant_of
+from gateway.sessions.manager import SessionManager
+from gateway.sessions.services import Services
+from gateway.workers.peer_identity import PeerIdentity
+
+log = logging.getLogger(__name__)
+
+
+class Reloading:
+    """`reload` when somebody asks for it; `close` at the end."""
+
+    def __init__(
+        self,
+        manager: SessionManager,
+        services: Services,
+        peers: PeerIdentity,
+        *,
+        reread: Callable[[], Config] | None,
+        taken_over: Callable[[Config], None],
+    ) -> None:
+        """`reread` reads the configuration anew; `taken_over` hears which one holds from now on."""
+        self._manager = manager
+        self._services = services
+        self._peers = peers
+        self._reread = reread
+        self._taken_over = taken_over
+        self._old_brokers: list[Broker] = []
+
+    def reload(self) -> Reloaded:
+        """Reads the configuration again and takes over what can change while it runs.
+
+        Raises ConfigError, and then nothing has changed.
+        """
+        if self._reread is None:
+            return Reloaded([], [])
+        services, current = self._services, self._services.current
+        differing, waiting, kept = compared(current.config, self._reread())
+        agents = AgentCatalogue(kept, before=current.agents)
+        if objection := self._peers.objection(kept, agents.sharing_network()):
+            raise ConfigError([objection])
+        if any(name.startswith("model.") for name in differing):
+            self._old_brokers.append(current.broker)
+            current.broker = Broker(kept.model, on_odd=services.metrics.odd("model"))
+        current.agents, current.config = agents, kept
+        services.slots.limit = kept.limits.max_live_workers
+        self._taken_over(kept)
+        self._close_those_of_disabled_tenants(kept)
+        log.info("reloaded; changed: %s; after a restart: %s", differing or "nothing", waiting or "nothing")
+        return Reloaded(differing, waiting)
+
+    def _close_those_of_disabled_tenants(self, config: Config) -> None:
+        for session in self._manager.sessions():
+            tenant = config.tenant(tenant_of(session.record.owner))
+            if tenant is None or tenant.is_disabled:
+                session.ask_to_close(CloseReason.TENANT_DISABLED)
+
+    async def close(self) -> None:
+        """Ends the connections to models, those of before a reload too."""
+        for broker in (*self._old_brokers, self._services.current.broker):
+            await broker.close()

@@ -1,0 +1,64 @@
+"""The worker processes of one gateway: what starts them, keeps their files and tells them from callers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from gateway.config.tables import Config
+from gateway.telemetry.clocks import Clock
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tasks import BackgroundTasks
+from gateway.workers import orphans
+from gateway.workers.memory import Trimmer
+from gateway.workers.peer_identity import AgentsAreOwners, PeerIdentity
+from gateway.workers.usage import UsageSampler
+from gateway.workers.walls import WalledSpawner
+from gateway.workers.workspace import Workspaces
+
+
+class Workers:
+    """Built from the configuration; `clear` comes first, then `running`."""
+
+    def __init__(self, config: Config, *, metrics: Metrics, tasks: BackgroundTasks, clock: Clock) -> None:
+        self._config = config
+        self._metrics = metrics
+        self.spawner = WalledSpawner(
+            config.workers,
+            directory=config.data_path / "sessions",
+            on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
+            tasks=tasks,
+        )
+        self.workspaces = Workspaces(config.data_path, config.workers)
+        self.peers = PeerIdentity(
+            self.spawner,
+            is_worker_uid=self.workspaces.is_worker_uid,
+            is_allowed=config.server.allow_agent_connections,
+        )
+        self.usage = UsageSampler(clock.monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s))
+        self.trimmer = Trimmer()
+
+    async def clear(self) -> None:
+        """Ends what a gateway before has left, and makes the directory of the sessions. Raises OSError."""
+        self._metrics.orphans.inc(await asyncio.to_thread(orphans.sweep, self._config.data_path))
+        self.workspaces.open()
+
+    @contextlib.asynccontextmanager
+    async def running(
+        self, config: Config, *, taken_uids: set[int], sharing_network: Sequence[str]
+    ) -> AsyncIterator[None]:
+        """Workers may be started from now on; leaving ends them. `taken_uids` are those of stored sessions,
+        `sharing_network` the agents that are not kept from the machine's network. Raises WallsMissing,
+        AgentsAreOwners.
+        """
+        self.workspaces.claim_uids(taken_uids)
+        async with contextlib.AsyncExitStack() as stack:
+            await self.spawner.open()
+            stack.push_async_callback(self.spawner.close)
+            self.peers.open()
+            stack.push_async_callback(self.peers.close)
+            if objection := self.peers.objection(config, sharing_network):
+                raise AgentsAreOwners(objection)
+            stack.callback(self.trimmer.close)
+            yield

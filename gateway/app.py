@@ -30,7 +30,7 @@ from gateway.api.health import OpsFace
 from gateway.api.identity import ApplicationPage, IdentityFace
 from gateway.api.mcp.face import McpFace
 from gateway.api.operators import AdminFace
-from gateway.api.readiness import Readiness
+from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
 from gateway.auth.keys import KeyRing
@@ -44,7 +44,7 @@ from gateway.config.applications import Application, enabled, installed, resolve
 from gateway.config.file import ConfigError
 from gateway.config.reloading import compared
 from gateway.config.tables import Config
-from gateway.egress.caller import Caller
+from gateway.egress.caller import HttpCaller
 from gateway.egress.mcp_client import McpClient
 from gateway.events.facts import ApplicationFact
 from gateway.events.lifecycle import CloseReason
@@ -147,7 +147,7 @@ class Gateway:
             intake=Intake(),
             trimmer=Trimmer(),
             mcp=McpClient(
-                Caller(
+                HttpCaller(
                     private_hosts=lambda: self.config.egress.private_hosts,
                     own_url=lambda: self.services.own_url,
                 ),
@@ -264,7 +264,7 @@ class Gateway:
         async def scrape() -> bytes:
             return await asyncio.to_thread(metrics.exposition, await census.standing())
 
-        readiness = Readiness(
+        readiness = ReadinessChecks(
             services,
             is_draining=lambda: self.manager.is_draining,
             has_forkserver=lambda: self.spawner.is_ready,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.api.mcp.conversation import MalformedConversation, Origin, checked_id, mint
+from gateway.api.mcp.conversation import CallOrigin, MalformedConversation, checked_id, mint
 from gateway.api.mcp.server import serve_stdio
 from gateway.app import migrations_of, open_alone
 from gateway.config.tables import Config
@@ -39,8 +39,8 @@ async def _serve(config: Config, conversation: str) -> None:
     config.data_path.mkdir(parents=True, exist_ok=True)
     _check_version(config)
 
-    def said(_request: object) -> Origin:
-        return Origin(principal=LOCAL, transport=conversation)
+    def said(_request: object) -> CallOrigin:
+        return CallOrigin(principal=LOCAL, transport=conversation)
 
     store, toolsets = open_alone(config)
     await store.open()

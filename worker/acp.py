@@ -141,7 +141,7 @@ class Spooled(msgspec.Struct, frozen=True):
             return Unspoolable(error.strerror or str(error))
 
 
-Message = Envelope | Garbage | Oversize | Spooled | Unspoolable
+AcpMessage = Envelope | Garbage | Oversize | Spooled | Unspoolable
 
 
 class _Long(msgspec.Struct, frozen=True):
@@ -187,10 +187,10 @@ class Lines:
         """Bytes of the unfinished line, in memory or in the spool; never more than the limit."""
         return self._held
 
-    def feed(self, chunk: bytes) -> list[Message]:
+    def feed(self, chunk: bytes) -> list[AcpMessage]:
         """The messages that this chunk completes, in order."""
         *finished, rest = chunk.split(b"\n")
-        messages: list[Message] = []
+        messages: list[AcpMessage] = []
         for part in finished:
             self._hold(part, messages)
             self._finish(messages)
@@ -201,7 +201,7 @@ class Lines:
         """Forgets the unfinished line."""
         self._drop()
 
-    def _hold(self, part: bytes, messages: list[Message]) -> None:
+    def _hold(self, part: bytes, messages: list[AcpMessage]) -> None:
         if self._skipping or not part:
             return
         if self._held + len(part) > self._limit:
@@ -226,13 +226,13 @@ class Lines:
             part = self._mending.decode(part).encode()
         self._spool.write(part)
 
-    def _skip(self, instead: Message, messages: list[Message]) -> None:
+    def _skip(self, instead: AcpMessage, messages: list[AcpMessage]) -> None:
         """The rest of this line is not kept."""
         self._drop()
         self._skipping = True
         messages.append(instead)
 
-    def _finish(self, messages: list[Message]) -> None:
+    def _finish(self, messages: list[AcpMessage]) -> None:
         if self._skipping:
             self._skipping = False
             return
@@ -245,7 +245,7 @@ class Lines:
             return
         messages.append(decode(line, self._on_odd))
 
-    def _finish_spool(self, spool: Spool, messages: list[Message]) -> None:
+    def _finish_spool(self, spool: Spool, messages: list[AcpMessage]) -> None:
         try:
             spool.write(self._mending.decode(b"", final=True).encode())
         except OSError as error:
@@ -265,7 +265,7 @@ class Lines:
             self._spool = None
 
 
-def decode(line: bytes, on_odd: OnOdd = foreign.ignored) -> Message:
+def decode(line: bytes, on_odd: OnOdd = foreign.ignored) -> AcpMessage:
     """One line as a message; anything that is not JSON-RPC is `Garbage`."""
     if not line.startswith(b"{") and not line.lstrip(_BEFORE_AN_OBJECT).startswith(b"{"):
         return _garbage(line)

@@ -230,7 +230,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
     words: str
 
 
-class Ended(Struct, frozen=True, kw_only=True, tag="ended"):
+class ProcessEnded(Struct, frozen=True, kw_only=True, tag="ended"):
     """The worker's first process is reaped and nothing of it lives, but for `survivors`."""
 
     id: int
@@ -244,7 +244,7 @@ class Pong(Struct, frozen=True, kw_only=True, tag="pong"):
 
 
 ToForkServer = Spawn | Stop | Ping
-FromForkServer = Ready | Started | Failed | Ended | Pong
+FromForkServer = Ready | Started | Failed | ProcessEnded | Pong
 
 decode_order: Final = msgspec.json.Decoder(ToForkServer).decode
 decode_report: Final = msgspec.json.Decoder(FromForkServer).decode

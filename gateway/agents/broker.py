@@ -27,7 +27,7 @@ from msgspec import Raw
 from yarl import URL
 
 from gateway.agents.completion import (
-    Answer,
+    ModelAnswer,
     ModelDelta,
     ModelError,
     ModelRequest,
@@ -191,7 +191,7 @@ class Broker:
     async def _receive(
         self, response: ClientResponse, deliver: Callable[[ModelDelta], Awaitable[None]]
     ) -> ModelResult | ModelError:
-        answer = Answer(self._on_odd)
+        answer = ModelAnswer(self._on_odd)
         while not answer.is_over:
             chunk = await self._read(response, TRAILER_SECONDS if answer.finish_reason else None)
             if isinstance(chunk, ModelError):

@@ -99,7 +99,7 @@ class _Chunk(Struct):
     error: Any = None
 
 
-class Answer:
+class ModelAnswer:
     """An answer as it comes in, whatever its spelling: bytes in, deltas out. Pure, and nothing raises."""
 
     def __init__(self, on_odd: OnOdd = foreign.ignored) -> None:

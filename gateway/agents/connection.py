@@ -143,7 +143,7 @@ class Prompted(Struct, frozen=True, rename="camel"):
     stop_reason: str = "end_turn"
 
 
-class Handler(Protocol):
+class AgentListener(Protocol):
     """Whoever hears what the agent says: the session. Called on the loop, in the order of the wire."""
 
     def on_updates(self, updates: Sequence[Raw]) -> None:
@@ -178,13 +178,13 @@ class _UpdateParams(Struct, rename="camel"):
     update: Raw
 
 
-class AgentConnection:
+class AcpConnection:
     """One worker's ACP peer. `async with` connects the pipes; leaving closes them."""
 
     def __init__(
         self,
         worker: Worker,
-        handler: Handler,
+        handler: AgentListener,
         *,
         line_bytes: int,
         spool_dir: str,
@@ -202,7 +202,7 @@ class AgentConnection:
             limit_bytes=line_bytes, spool=lambda: FileSpool(spool_dir), on_odd=self.on_odd
         )
         self._intake = intake
-        self._todo: deque[acp.Message] = deque()
+        self._todo: deque[acp.AcpMessage] = deque()
         """What has been read and waits behind a long line."""
         self._holding: asyncio.Task[None] | None = None
         """While it runs, the agent is not read."""
@@ -216,7 +216,7 @@ class AgentConnection:
         self._writing: asyncio.WriteTransport | None = None
         self._writer = _Writer()
 
-    async def __aenter__(self) -> AgentConnection:
+    async def __aenter__(self) -> AcpConnection:
         loop = asyncio.get_running_loop()
         out, into = os.fdopen(self._worker.stdout, "rb", 0), os.fdopen(self._worker.stdin, "wb", 0)
         self._reading, _ = await loop.connect_read_pipe(lambda: self._reader, out)
@@ -393,7 +393,7 @@ class AgentConnection:
             await self._take_decoded(message, line)
         return spent
 
-    async def _take_decoded(self, message: acp.Message, line: acp.Spooled) -> None:
+    async def _take_decoded(self, message: acp.AcpMessage, line: acp.Spooled) -> None:
         if not isinstance(message, acp.Envelope) or message.method != "session/update":
             self._take(message)
             return
@@ -414,7 +414,7 @@ class AgentConnection:
         except msgspec.DecodeError as error:
             self._log_garbage(f"session/update without an update: {error}")
 
-    def _take(self, message: acp.Message) -> None:
+    def _take(self, message: acp.AcpMessage) -> None:
         match message:
             case acp.Garbage(text=text):
                 self._log_garbage(text)
@@ -522,7 +522,7 @@ class _Reader(asyncio.Protocol):
     does.
     """
 
-    def __init__(self, connection: AgentConnection) -> None:
+    def __init__(self, connection: AcpConnection) -> None:
         self._connection = connection
         self._spent = 0.0
         self._since = 0.0

@@ -20,7 +20,7 @@ from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelDelta, ModelError, ModelRequest, ModelResult
 from gateway.agents.connection import (
-    AgentConnection,
+    AcpConnection,
     AgentError,
     AgentGone,
     AuthMethod,
@@ -165,7 +165,7 @@ class AgentPeer:
         self._tools = tools
         self._mcp_servers = list(mcp_servers)
         self._tool_calls: set[asyncio.Task[None]] = set()
-        self.connection = AgentConnection(
+        self.connection = AcpConnection(
             worker,
             self,
             line_bytes=config.limits.line_bytes,

@@ -98,7 +98,7 @@ class Intake:
         self._left += size
         self._admit()
 
-    async def decode(self, line: acp.Spooled) -> tuple[acp.Message, float]:
+    async def decode(self, line: acp.Spooled) -> tuple[acp.AcpMessage, float]:
         """The message, and how many seconds it took: one line at a time, to its end although nobody waits for
         it any more.
         """
@@ -107,7 +107,7 @@ class Intake:
         decoding.add_done_callback(self._decodings.discard)
         return await asyncio.shield(decoding)
 
-    async def _decode(self, line: acp.Spooled) -> tuple[acp.Message, float]:
+    async def _decode(self, line: acp.Spooled) -> tuple[acp.AcpMessage, float]:
         async with self._decoding:
             began = time.perf_counter()
             message = await asyncio.to_thread(line.decode)

@@ -8,7 +8,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from gateway.api.readiness import Check, Readiness
+from gateway.api.readiness import Check, ReadinessChecks
 from gateway.events.facts import iso
 from gateway.http.operation import Operation, json_response
 from gateway.telemetry.metrics import CONTENT_TYPE
@@ -29,7 +29,7 @@ class Alive(Struct, frozen=True):
     status: str = "ok"
 
 
-class Ready(Struct, frozen=True):
+class ReadyAnswer(Struct, frozen=True):
     """`status` is ok (200) or unready (503); each check says whether it holds, and what does not."""
 
     status: str
@@ -46,7 +46,7 @@ class OpsFace:
         is_draining: Callable[[], bool],
         monotonic: Callable[[], float],
         wall_ms: Callable[[], int],
-        readiness: Readiness,
+        readiness: ReadinessChecks,
         scrape: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._version = version
@@ -75,7 +75,7 @@ class OpsFace:
             ),
             Operation(
                 method="GET", scope="", path="/readyz", handler=self.readyz,
-                summary="Whether it can take work", answer=Ready,
+                summary="Whether it can take work", answer=ReadyAnswer,
             ),
             Operation(
                 method="GET", scope="", path="/health/live", handler=self.live,
@@ -116,7 +116,9 @@ class OpsFace:
     async def readyz(self, request: Request) -> Response:
         checks = await self._readiness.check()
         is_ready = all(check.is_well for check in checks.values())
-        return json_response(Ready("ok" if is_ready else "unready", checks), status=200 if is_ready else 503)
+        return json_response(
+            ReadyAnswer("ok" if is_ready else "unready", checks), status=200 if is_ready else 503
+        )
 
     async def metrics(self, request: Request) -> Response:
         return Response(await self._scrape(), headers={"Content-Type": CONTENT_TYPE})

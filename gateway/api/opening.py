@@ -12,7 +12,7 @@ from gateway.api.credentials import CredentialsFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
-from gateway.api.readiness import Readiness
+from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
 from gateway.auth.opening import Authentication
@@ -42,7 +42,7 @@ class OwnFaces:
         self._services = services
         chat = ChatFace(manager, services, gate)
         self._census = Census(manager, sessions.services, readers=chat.readers)
-        self.readiness = Readiness(
+        self.readiness = ReadinessChecks(
             services,
             is_draining=lambda: manager.is_draining,
             has_forkserver=lambda: workers.spawner.is_ready,

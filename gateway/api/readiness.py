@@ -32,7 +32,7 @@ class Check(Struct, frozen=True):
     words: str = ""
 
 
-class Readiness:
+class ReadinessChecks:
     """`check` it."""
 
     def __init__(

@@ -276,10 +276,10 @@ async def _resync(source: Source, seq: int) -> AsyncIterator[bytes]:
     yield b"\n\n"
 
 
-Part = bytes | Elsewhere | Iterator[bytes]
+FramePart = bytes | Elsewhere | Iterator[bytes]
 
 
-def _joined(parts: list[Part]) -> Iterator[Part]:
+def _joined(parts: list[FramePart]) -> Iterator[FramePart]:
     """The same with neighbouring bytes made one."""
     for is_here, run in itertools.groupby(parts, key=lambda part: isinstance(part, bytes)):
         if is_here:

@@ -19,7 +19,7 @@ from gateway.errors import GatewayError, QuotaExceeded
 from gateway.events.facts import QuotaUse
 from gateway.principal import tenant_of
 from gateway.stores.sessions import OwnerTotal
-from gateway.stores.usage import UsageStore, Use, UseName
+from gateway.stores.usage import DayUse, UsageStore, UseName
 from worker.foreign import clamped
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class Quotas:
         self._minutes: Buckets = MemoryBuckets(monotonic)
         self._held: dict[UseName, Held] = {}
         self._day = self._today()
-        self._uses: dict[UseName, Use] = {}
+        self._uses: dict[UseName, DayUse] = {}
         self._changed: set[UseName] = set()
         self._told: set[tuple[UseName, str]] = set()
 
@@ -195,7 +195,7 @@ class Quotas:
             if seconds:
                 allowed = quota.turns_per_minute
                 raise self._exceeded(name, "turns_per_minute", allowed, allowed, seconds)
-        use, held = self._uses.get(name) or Use(), self._held.get(name) or Held()
+        use, held = self._uses.get(name) or DayUse(), self._held.get(name) or Held()
         stored = session_bytes if name[0] == "session" else held.stored_bytes
         midnight = self._seconds_to_midnight()
         used = {
@@ -240,10 +240,10 @@ class Quotas:
         """Every tenant that has or has used something."""
         return {name for kind, name in (*self._held, *self._uses) if kind == "tenant"}
 
-    def of_tenant(self, name: str) -> tuple[Use, Held]:
+    def of_tenant(self, name: str) -> tuple[DayUse, Held]:
         """What a tenant has used today, and what it has."""
         self._turn_day()
-        return self._uses.get(("tenant", name)) or Use(), self._held.get(("tenant", name)) or Held()
+        return self._uses.get(("tenant", name)) or DayUse(), self._held.get(("tenant", name)) or Held()
 
     # -- inner ------------------------------------------------------------------------------------------
 
@@ -296,10 +296,10 @@ class Quotas:
         if self._held.get(name) == _NOTHING:
             del self._held[name]
 
-    def _use(self, name: UseName) -> Use:
+    def _use(self, name: UseName) -> DayUse:
         use = self._uses.get(name)
         if use is None:
-            use = self._uses[name] = Use()
+            use = self._uses[name] = DayUse()
         self._changed.add(name)
         return use
 

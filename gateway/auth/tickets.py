@@ -30,7 +30,7 @@ SECRET_NAME: Final = "cookies.key"  # noqa: S105 - a file name
 KNOWN_TICKETS: Final = 20_000
 """Verified ones that are remembered, so that a request costs a look-up and no HMAC."""
 
-Use = Literal["visitor", "user", "token", "handover", "state", "access"]
+TicketUse = Literal["visitor", "user", "token", "handover", "state", "access"]
 
 
 class Ticket(Struct, frozen=True, array_like=True):
@@ -65,7 +65,7 @@ class Tickets:
 
     def issue(
         self,
-        use: Use,
+        use: TicketUse,
         *,
         seconds: float,
         principal: Principal | None = None,
@@ -80,7 +80,7 @@ class Tickets:
         body = base64.urlsafe_b64encode(msgspec.json.encode(ticket)).rstrip(b"=")
         return self._signer(use).sign(body).decode()
 
-    def read(self, use: Use, text: str) -> Ticket | None:
+    def read(self, use: TicketUse, text: str) -> Ticket | None:
         """The ticket, if it was signed here for this use and is still good."""
         ticket = self._known.get((use, text)) or self._verified(use, text)
         return ticket if ticket is not None and self.is_standing(ticket) else None
@@ -90,7 +90,7 @@ class Tickets:
         owner = ticket.principal.owner if ticket.principal is not None else ""
         return self._wall_ms() < ticket.expires_at and ticket.issued_at > self.revoked.get(owner, -1)
 
-    def is_own(self, use: Use, text: str) -> bool:
+    def is_own(self, use: TicketUse, text: str) -> bool:
         """Whether this was signed here for this use, however long ago."""
         return (use, text) in self._known or self._verified(use, text) is not None
 
@@ -106,7 +106,7 @@ class Tickets:
         """Whether this is the owner's, in constant time."""
         return hmac.compare_digest(self.csrf(owner).encode(), given.encode("utf-8", "replace"))
 
-    def _verified(self, use: Use, text: str) -> Ticket | None:
+    def _verified(self, use: TicketUse, text: str) -> Ticket | None:
         try:
             body = self._signer(use).unsign(text.encode("ascii"))
             ticket = msgspec.json.decode(

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from gateway.agents.toolsets import Toolset, by_name
-from gateway.api.mcp.conversation import MalformedConversation, Origin, checked_id, mint
+from gateway.api.mcp.conversation import CallOrigin, MalformedConversation, checked_id, mint
 from gateway.api.mcp.server import serve_stdio
 from gateway.config.applications import enabled, resolved
 from gateway.config.tables import Config
@@ -47,8 +47,8 @@ async def _serve(config: Config, conversation: str) -> None:
     config.data_path.mkdir(parents=True, exist_ok=True)
     _check_version(config)
 
-    def said(_request: object) -> Origin:
-        return Origin(principal=LOCAL, transport=conversation)
+    def said(_request: object) -> CallOrigin:
+        return CallOrigin(principal=LOCAL, transport=conversation)
 
     store, toolsets = open_alone(config)
     await store.open()

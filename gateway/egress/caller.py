@@ -52,7 +52,7 @@ class CallRefused(CallFailed):
     """The call is not made: the rules forbid the address, or too many run; the text says what to do."""
 
 
-class Answer(Struct, frozen=True):
+class HttpAnswer(Struct, frozen=True):
     """An answer whose body is still to be read."""
 
     status: int
@@ -71,7 +71,7 @@ class Answer(Struct, frozen=True):
             yield chunk
 
 
-class Caller:
+class HttpCaller:
     """The one way out for addresses that people name; see the module."""
 
     def __init__(
@@ -196,14 +196,14 @@ class Calls:
         headers: Mapping[str, str],
         *,
         secrets: Mapping[str, str],
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[HttpAnswer]:
         """One request; leaving the block lets go of what is not read. `secrets` are headers that only the
         origin of `url` gets. Raises CallFailed.
         """
         try:
             response = await self._follow(method, url, body, headers, secrets)
             try:
-                yield Answer(response.status, response.headers, response.url, response.content)
+                yield HttpAnswer(response.status, response.headers, response.url, response.content)
             finally:
                 if response.content.at_eof():
                     response.release()

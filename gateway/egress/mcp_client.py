@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from yarl import URL
 
-from gateway.egress.caller import Answer, Caller, CallFailed, CallRefused, Calls
+from gateway.egress.caller import CallFailed, CallRefused, Calls, HttpAnswer, HttpCaller
 from gateway.egress.mcp_wire import EventStream, Reply, Unreadable, reply
 from gateway.version import VERSION
 from worker import foreign
@@ -35,7 +35,7 @@ class McpClient:
 
     def __init__(
         self,
-        caller: Caller,
+        caller: HttpCaller,
         on_outcome: Callable[[str], None] = lambda _outcome: None,
         on_odd: OnOdd = foreign.ignored,
     ) -> None:
@@ -125,17 +125,17 @@ class _Server:
             async with asyncio.timeout(LEAVE_SECONDS), self._send("DELETE", b""):
                 pass
 
-    def _note_session(self, answer: Answer) -> None:
+    def _note_session(self, answer: HttpAnswer) -> None:
         """The server's own session, and where it really is."""
         self._url = answer.url
         session = answer.headers.get("Mcp-Session-Id", "")
         if _SESSION_ID.fullmatch(session):
             self._session = session
 
-    def _post(self, message: object) -> contextlib.AbstractAsyncContextManager[Answer]:
+    def _post(self, message: object) -> contextlib.AbstractAsyncContextManager[HttpAnswer]:
         return self._send("POST", msgspec.json.encode(message))
 
-    def _send(self, method: str, body: bytes) -> contextlib.AbstractAsyncContextManager[Answer]:
+    def _send(self, method: str, body: bytes) -> contextlib.AbstractAsyncContextManager[HttpAnswer]:
         headers = {
             "Accept": "application/json, text/event-stream",
             "Accept-Encoding": "identity",
@@ -147,7 +147,7 @@ class _Server:
         return self._calls.send(method, self._url, body, headers, secrets=secrets)
 
 
-async def _reply(answer: Answer, request_id: int, on_odd: OnOdd) -> Reply | None:
+async def _reply(answer: HttpAnswer, request_id: int, on_odd: OnOdd) -> Reply | None:
     """The answer to a request out of a body, which is read no further than to it. Raises Unreadable."""
     if not answer.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
         body = b"".join([chunk async for chunk in answer.chunks()])

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from gateway.buckets import Gauge
 from gateway.config.addresses import is_within
 from gateway.config.tables import ServerConfig
-from gateway.workers.peer_identity import ELSEWHERE, Origin
+from gateway.workers.peer_identity import ELSEWHERE, PeerOrigin
 
 LINGERING_REFUSED: Final = 64
 """Connections above the limit that are let go gently at once; the others are reset."""
@@ -63,7 +63,7 @@ class Connection(Protocol):
 
     transport: asyncio.Transport
     client: tuple[str, int] | None
-    origin: Origin
+    origin: PeerOrigin
     reader: Reader
     made_at: float
     has_spoken: bool
@@ -77,7 +77,7 @@ class Connections:
         config: ServerConfig,
         *,
         capacity: int,
-        origin: Callable[[asyncio.Transport], Origin] = lambda _: ELSEWHERE,
+        origin: Callable[[asyncio.Transport], PeerOrigin] = lambda _: ELSEWHERE,
     ) -> None:
         """`capacity`: connections that this process has files for. `origin` says where one comes from."""
         self.config = config

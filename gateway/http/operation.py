@@ -126,10 +126,10 @@ def json_response(content: object, *, status: int = 200, headers: dict[str, str]
     )
 
 
-Part = TypeVar("Part", str, bytes)
+TextOrBytes = TypeVar("TextOrBytes", str, bytes)
 
 
-async def one_by_one(parts: Iterator[Part]) -> AsyncIterator[Part]:
+async def one_by_one(parts: Iterator[TextOrBytes]) -> AsyncIterator[TextOrBytes]:
     """The parts of an answer on the loop, each when it is wanted: Starlette would make them in threads."""
     for part in parts:
         yield part

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from gateway.errors import GatewayError
 from gateway.principal import Principal
-from gateway.workers.peer_identity import ELSEWHERE, Origin
+from gateway.workers.peer_identity import ELSEWHERE, PeerOrigin
 
 _KEY: Final = "agent_gateway"
 
@@ -17,7 +17,7 @@ _KEY: Final = "agent_gateway"
 class Carried(Struct, kw_only=True):
     """See the module; `carried` finds it."""
 
-    origin: Origin = ELSEWHERE
+    origin: PeerOrigin = ELSEWHERE
     """Whether an agent made the connection."""
     operator: str | None = None
     """Of what came through the operator's socket: the token that its caller must show."""

@@ -18,7 +18,7 @@ from gateway.errors import StoreFailed
 LOCK_NAME: Final = "gateway.lock"
 
 
-class Holder(Struct, frozen=True):
+class LockHolder(Struct, frozen=True):
     """Who holds a data directory."""
 
     pid: int
@@ -59,7 +59,7 @@ class DataLock:
     def inform(self, url: str) -> None:
         """Writes who holds it, for those who find it taken."""
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, msgspec.json.encode(Holder(os.getpid(), url)), 0)
+        os.pwrite(self._fd, msgspec.json.encode(LockHolder(os.getpid(), url)), 0)
 
     def release(self) -> None:
         """Lets others have it."""
@@ -68,10 +68,10 @@ class DataLock:
             self._fd = -1
 
 
-def holder(data_path: pathlib.Path) -> Holder | None:
+def holder(data_path: pathlib.Path) -> LockHolder | None:
     """Who says that they hold a directory; None where nobody does, or where the file says nothing."""
     try:
-        return msgspec.json.decode((data_path / LOCK_NAME).read_bytes(), type=Holder)
+        return msgspec.json.decode((data_path / LOCK_NAME).read_bytes(), type=LockHolder)
     except (OSError, msgspec.DecodeError):
         return None
 

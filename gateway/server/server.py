@@ -140,7 +140,7 @@ def _find_half_open(listener: socket.socket, *, seconds: float) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-class Gateway(Protocol):
+class Servable(Protocol):
     """What is served: the composition of a gateway (`gateway.app.Gateway`)."""
 
     services: Services
@@ -177,7 +177,7 @@ def connection_capacity(server: ServerConfig, limits: LimitsConfig) -> int:
 
 
 @contextlib.asynccontextmanager
-async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[Server]:
+async def running(gateway: Servable, listener: socket.socket) -> AsyncIterator[Server]:
     """A gateway that takes requests; leaving ends its server, then its sessions.
 
     Raises StoreFailed where the data directory cannot be used.
@@ -202,7 +202,7 @@ async def running(gateway: Gateway, listener: socket.socket) -> AsyncIterator[Se
 
 
 @contextlib.asynccontextmanager
-async def _operators_door(gateway: Gateway, server: Server, connections: Connections) -> AsyncIterator[None]:
+async def _operators_door(gateway: Servable, server: Server, connections: Connections) -> AsyncIterator[None]:
     """The same application over the socket in the data directory, for the command line."""
     data_path = gateway.config.data_path
     config = _uvicorn(Door(gateway.app, make_token(data_path)), gateway.config, connections)
@@ -240,7 +240,9 @@ def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.
     )
 
 
-async def serve(gateway: Gateway, listener: socket.socket, *, url: str, on_ready: Callable[[], None]) -> None:
+async def serve(
+    gateway: Servable, listener: socket.socket, *, url: str, on_ready: Callable[[], None]
+) -> None:
     """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used, or not
     any more. Once it drains, the process ends in a bounded time whatever happens.
     """
@@ -298,7 +300,7 @@ def _signals(stop: Callable[[], None], reload: Callable[[], None]) -> Iterator[N
             loop.remove_signal_handler(number)
 
 
-def _reload(gateway: Gateway) -> None:
+def _reload(gateway: Servable) -> None:
     try:
         gateway.reload()
     except ConfigError as error:
@@ -306,7 +308,7 @@ def _reload(gateway: Gateway) -> None:
             log.error("not reloaded: %s", mistake)
 
 
-async def _drain(gateway: Gateway, hurrying: asyncio.Event) -> None:
+async def _drain(gateway: Servable, hurrying: asyncio.Event) -> None:
     log.info("draining: no new work, running turns have %g s", gateway.config.server.drain_seconds)
     draining = asyncio.create_task(
         gateway.manager.drain(grace_seconds=gateway.config.server.drain_seconds), name="drain"

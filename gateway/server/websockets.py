@@ -29,7 +29,7 @@ from websockets.server import ServerProtocol
 from gateway.http.connections import Connections, Reader
 from gateway.http.scope import carried
 from gateway.server.refusals import MALFORMED, answer
-from gateway.workers.peer_identity import Origin
+from gateway.workers.peer_identity import PeerOrigin
 
 PREFIX: Final = "/ws/"
 """Below this path, and nowhere else, connections become WebSockets."""
@@ -51,7 +51,7 @@ _silent.setLevel(logging.CRITICAL + 1)
 class SocketProtocol(WebSocketsSansIOProtocol):
     """One connection that was upgraded; see the module."""
 
-    def __init__(self, *args: Any, connections: Connections, origin: Origin, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, connections: Connections, origin: PeerOrigin, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._hub = connections
         self.origin = origin

@@ -20,7 +20,7 @@ from gateway.sights import Overview, TenantNumbers, WatchedSession, WatchedSessi
 from gateway.telemetry.metrics import Readers, Standing
 from gateway.version import VERSION
 from gateway.workers.memory import process_bytes
-from gateway.workers.usage import Usage
+from gateway.workers.usage import WorkerUsage
 
 SLICE_SESSIONS: Final = 1_000
 """Looked at in one go, about a millisecond."""
@@ -98,7 +98,7 @@ class Census:
             tenants=self._tenants(usages),
         )
 
-    def _tenants(self, usages: dict[str, Usage]) -> list[TenantNumbers]:
+    def _tenants(self, usages: dict[str, WorkerUsage]) -> list[TenantNumbers]:
         metrics = self._services.metrics
         sessions: Counter[str] = Counter()
         workers: Counter[str] = Counter()
@@ -121,7 +121,7 @@ class Census:
             for tenant in sorted({*sessions, *turns, *tokens})
         ]
 
-    def _row(self, session: Session, usage: Usage | None) -> WatchedSession:
+    def _row(self, session: Session, usage: WorkerUsage | None) -> WatchedSession:
         record, idle = session.record, session.idle_seconds
         return WatchedSession(
             key=record.key,
@@ -137,13 +137,13 @@ class Census:
             queued=session.waiting_count,
         )
 
-    async def _usages(self) -> dict[str, Usage]:
+    async def _usages(self) -> dict[str, WorkerUsage]:
         """Internal key → usage, of every session with a worker."""
         running = [worker for session in self._manager.sessions() if (worker := session.running) is not None]
         return await self._services.workers.usage.sample(running)
 
 
-def _count(standing: Standing, session: Session, usage: Usage | None) -> None:
+def _count(standing: Standing, session: Session, usage: WorkerUsage | None) -> None:
     agent = session.record.agent
     key = (str(session.state), agent)
     standing.sessions[key] = standing.sessions.get(key, 0) + 1

@@ -45,7 +45,7 @@ PAGE_EVENTS: Final = 2_000
 """Events read from the store at a time."""
 
 
-class Page(Struct, frozen=True):
+class LogPage(Struct, frozen=True):
     """What a cursor gets: the next events, or word that they cannot be had and the fold must be taken
     instead.
     """
@@ -438,21 +438,21 @@ class EventLog(Sink):
 
     # -- reading ----------------------------------------------------------------------------------------
 
-    async def read(self, after: int, *, max_bytes: int, ahead_bytes: int = 0) -> Page:
+    async def read(self, after: int, *, max_bytes: int, ahead_bytes: int = 0) -> LogPage:
         """The next visible events above a cursor, at most about `max_bytes` of them; empty where there are
         none yet. Of a store, `ahead_bytes` are read at once, and kept for a moment.
         """
         if self._is_lost(after):
-            return Page([], is_gap=True)
+            return LogPage([], is_gap=True)
         if (large := self._large.get(after)) is not None:
-            return Page([large])
+            return LogPage([large])
         if after not in self._pages:
             if after >= self._floor:
                 start = bisect.bisect_right(self._seqs, after)
                 stop = bisect.bisect_right(self._seqs, self._visible)
-                return Page(at_most(self._tail[start:stop], max_bytes))
+                return LogPage(at_most(self._tail[start:stop], max_bytes))
             if after < await self._store.oldest_seq(self.key):
-                return Page([], is_gap=True)
+                return LogPage([], is_gap=True)
         events = await self._stored(after, max(max_bytes, ahead_bytes))
         due = at_most(events, max_bytes)
         if len(due) < len(events) and due[-1].seq not in self._pages:
@@ -460,7 +460,7 @@ class EventLog(Sink):
         seen = [event for event in due if event.seq <= self._visible]
         if seen and seen[0].is_large:
             self._large[after] = seen[0]
-        return Page(seen)
+        return LogPage(seen)
 
     async def _stored(self, after: int, max_bytes: int) -> list[Event]:
         """A page of the store; readers who come to the same place within a short time hold one copy of it."""

@@ -45,7 +45,7 @@ from worker.spec import Receipt
 
 log = logging.getLogger(__name__)
 
-Name = tuple[str, str]
+SessionKey = tuple[str, str]
 """(owner, session id)."""
 
 T = TypeVar("T")
@@ -66,10 +66,10 @@ class SessionManager:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._lock = threading.Lock()
-        self._sessions: dict[Name, Session] = {}
-        self._opening: dict[Name, asyncio.Future[Session]] = {}
+        self._sessions: dict[SessionKey, Session] = {}
+        self._opening: dict[SessionKey, asyncio.Future[Session]] = {}
         self._newest: dict[str, str] = {}
-        self._arrivals: dict[Name, set[asyncio.Future[None]]] = {}
+        self._arrivals: dict[SessionKey, set[asyncio.Future[None]]] = {}
         self._tasks = asyncio.TaskGroup()
         limits = services.config.limits
         self._rates = TokenBuckets(
@@ -122,7 +122,7 @@ class SessionManager:
         live = sum(session.is_live for session in sessions)
         return Counts(len(sessions), live, len(sessions) - live)
 
-    def _reserve(self, name: Name) -> Session | asyncio.Future[Session] | None:
+    def _reserve(self, name: SessionKey) -> Session | asyncio.Future[Session] | None:
         """The session of this name, the future of whoever opens it, or None: it is the caller's to open."""
         with self._lock:
             known = self._sessions.get(name) or self._opening.get(name)
@@ -133,16 +133,16 @@ class SessionManager:
             self._opening[name] = asyncio.get_running_loop().create_future()
             return None
 
-    def _publish(self, name: Name, session: Session) -> asyncio.Future[Session]:
+    def _publish(self, name: SessionKey, session: Session) -> asyncio.Future[Session]:
         with self._lock:
             self._sessions[name] = session
             return self._opening.pop(name)
 
-    def _withdraw(self, name: Name) -> asyncio.Future[Session]:
+    def _withdraw(self, name: SessionKey) -> asyncio.Future[Session]:
         with self._lock:
             return self._opening.pop(name)
 
-    def _remove(self, name: Name) -> None:
+    def _remove(self, name: SessionKey) -> None:
         with self._lock:
             self._sessions.pop(name, None)
 
@@ -245,7 +245,7 @@ class SessionManager:
         if await self.exists(owner, session_id):
             raise SessionExists(session_id=session_id)
 
-    async def _obtain(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
+    async def _obtain(self, name: SessionKey, *, agent: str | None, is_making: bool) -> Session | None:
         while True:
             known = self._reserve(name)
             if known is None:
@@ -259,7 +259,7 @@ class SessionManager:
             elif not is_making:
                 return None
 
-    async def _open(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
+    async def _open(self, name: SessionKey, *, agent: str | None, is_making: bool) -> Session | None:
         """Loads or makes the session whose slot was reserved."""
         try:
             session = await self._load_or_make(name, agent=agent, is_making=is_making)
@@ -276,7 +276,7 @@ class SessionManager:
         self._ring(name)
         return session
 
-    async def _load_or_make(self, name: Name, *, agent: str | None, is_making: bool) -> Session | None:
+    async def _load_or_make(self, name: SessionKey, *, agent: str | None, is_making: bool) -> Session | None:
         owner, session_id = name
         record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
@@ -508,7 +508,7 @@ class SessionManager:
         for name in list(self._arrivals):
             self._ring(name)
 
-    def _ring(self, name: Name) -> None:
+    def _ring(self, name: SessionKey) -> None:
         for wanted in (name, (name[0], "")):
             for future in self._arrivals.get(wanted, ()):
                 if not future.done():

@@ -13,7 +13,7 @@ from gateway.auth.opening import Authentication
 from gateway.auth.passes import Passes
 from gateway.config.applications import enabled
 from gateway.config.tables import Config
-from gateway.egress.caller import Caller
+from gateway.egress.caller import HttpCaller
 from gateway.egress.mcp_client import McpClient
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
@@ -90,7 +90,7 @@ class Sessions:
 
     def _mcp(self, metrics: Metrics) -> McpClient:
         return McpClient(
-            Caller(
+            HttpCaller(
                 private_hosts=lambda: self.services.config.egress.private_hosts,
                 own_url=lambda: self.services.workers.own_url,
             ),

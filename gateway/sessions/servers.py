@@ -22,7 +22,7 @@ MAX_SERVERS: Final = 16
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
-class Operation(Struct, frozen=True):
+class McpMethod(Struct, frozen=True):
     """A command that asks a server: MCP's method, the arguments that it needs, where the list is."""
 
     method: str
@@ -31,12 +31,12 @@ class Operation(Struct, frozen=True):
 
 
 OPERATIONS: Final = {
-    "list_tools": Operation("tools/list", listed="tools"),
-    "call_tool": Operation("tools/call", ("name",)),
-    "list_resources": Operation("resources/list", listed="resources"),
-    "read_resource": Operation("resources/read", ("uri",)),
-    "list_prompts": Operation("prompts/list", listed="prompts"),
-    "get_prompt": Operation("prompts/get", ("name",)),
+    "list_tools": McpMethod("tools/list", listed="tools"),
+    "call_tool": McpMethod("tools/call", ("name",)),
+    "list_resources": McpMethod("resources/list", listed="resources"),
+    "read_resource": McpMethod("resources/read", ("uri",)),
+    "list_prompts": McpMethod("prompts/list", listed="prompts"),
+    "get_prompt": McpMethod("prompts/get", ("name",)),
 }
 COMMANDS: Final = ("list_servers", "add_server", "remove_server", *OPERATIONS)
 
@@ -120,7 +120,7 @@ async def _ask(session: Session, command: str, args: dict[str, Any], client: Mcp
     return _said(command, operation, result)
 
 
-def _said(command: str, operation: Operation, result: Any) -> CommandAnswer:
+def _said(command: str, operation: McpMethod, result: Any) -> CommandAnswer:
     fields = result if isinstance(result, dict) else {}
     if operation.listed:
         listed = fields.get(operation.listed)

@@ -8,7 +8,7 @@ from typing import Protocol
 from gateway.errors import WorkerLimit
 
 
-class Holder(Protocol):
+class SlotHolder(Protocol):
     """Somebody with a worker."""
 
     def may_park(self) -> bool:
@@ -25,7 +25,7 @@ class Holder(Protocol):
 class WorkerSlots:
     """`take` one before a worker is started, `give` it back when the worker is gone."""
 
-    def __init__(self, limit: int, holders: Callable[[], Iterable[Holder]]) -> None:
+    def __init__(self, limit: int, holders: Callable[[], Iterable[SlotHolder]]) -> None:
         self.limit = limit
         self._holders = holders
         self.taken = 0

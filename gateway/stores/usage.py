@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 
-class Use(Struct, kw_only=True):
+class DayUse(Struct, kw_only=True):
     """What somebody used on one day."""
 
     messages: int = 0
@@ -23,10 +23,10 @@ UseName = tuple[str, str]
 class UsageStore(Protocol):
     """Sums by day (days since 1970 UTC) and name. Every method may raise StoreFull or StoreFailed."""
 
-    async def uses(self, day: int) -> dict[UseName, Use]:
+    async def uses(self, day: int) -> dict[UseName, DayUse]:
         """What was used on a day."""
 
-    async def put_uses(self, day: int, uses: dict[UseName, Use]) -> None:
+    async def put_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
         """Keeps what was used on a day, in place of what is known of the same names."""
 
     async def forget(self, *, before_day: int) -> None:

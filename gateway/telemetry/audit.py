@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 _said = logging.getLogger("audit")
 
 
-class Line(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AuditLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One act."""
 
     at: str
@@ -93,7 +93,7 @@ class Audit:
         detail: str | None = None,
     ) -> None:
         """One act: a slug (`session.deleted`), on what (an internal key), and what came of it."""
-        line = Line(
+        line = AuditLine(
             at=iso(self._wall_ms()),
             action=action,
             outcome=outcome,

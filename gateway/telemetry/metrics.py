@@ -33,7 +33,7 @@ STOP_REASONS: Final = frozenset(
     {"end_turn", "max_tokens", "max_turn_requests", "refusal", "cancelled", "error"}
 )
 """ACP's, and ours for a turn that failed."""
-Source = Literal["agent", "model", "mcp", "issuer"]
+OddSource = Literal["agent", "model", "mcp", "issuer"]
 """Whose words are read: agents over ACP, the model's endpoint, MCP servers of sessions, who signs tokens and
 signs people in."""
 _MILLISECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -131,7 +131,7 @@ class Metrics:
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)
         )
-        for source in get_args(Source):
+        for source in get_args(OddSource):
             self.odd_values.labels(source)
         self.errors = counter("errors", "Error answers, by their code.", ("code",))
         self.requests = counter("http_requests", "Answers, by operation and status class.", _BY_STATUS)
@@ -187,7 +187,7 @@ class Metrics:
         """The database was taken away underneath, or is back; called in the writer's thread."""
         self.store_lost.set(is_lost)
 
-    def odd(self, source: Source) -> Callable[[str], None]:
+    def odd(self, source: OddSource) -> Callable[[str], None]:
         """Counts values that were left out of what others said (worker/foreign.py)."""
         count = self.odd_values.labels(source)
         return lambda _path: count.inc()

@@ -19,7 +19,7 @@ FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """A task that ran for longer than this begins again with the first pause."""
 
-Run = Callable[[], Awaitable[None]]
+TaskRun = Callable[[], Awaitable[None]]
 
 
 class BackgroundTasks:
@@ -37,7 +37,7 @@ class BackgroundTasks:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._down: set[str] = set()
 
-    def start(self, name: str, run: Run) -> None:
+    def start(self, name: str, run: TaskRun) -> None:
         """Runs `run()` from now on, again and again."""
         self._tasks[name] = asyncio.create_task(self._keep_running(name, run), name=name)
 
@@ -50,7 +50,7 @@ class BackgroundTasks:
         self._down.discard(name)
 
     @contextlib.asynccontextmanager
-    async def running(self, runs: Mapping[str, Run]) -> AsyncIterator[None]:
+    async def running(self, runs: Mapping[str, TaskRun]) -> AsyncIterator[None]:
         """Starts tasks, by name; leaving ends them, the last one first."""
         async with contextlib.AsyncExitStack() as stack:
             for name, run in runs.items():
@@ -63,7 +63,7 @@ class BackgroundTasks:
         """The names of those that have failed and wait for their next start."""
         return sorted(self._down)
 
-    async def _keep_running(self, name: str, run: Run) -> None:
+    async def _keep_running(self, name: str, run: TaskRun) -> None:
         pause = self._first_pause_seconds
         while True:
             began = time.monotonic()

@@ -30,11 +30,11 @@ from gateway.workers.spawner import PASSED_VARIABLES, StartFailed, StderrTail
 from worker import spec
 from worker.spec import (
     EndCause,
-    Ended,
     Exit,
     Failed,
     Ping,
     Pong,
+    ProcessEnded,
     Ready,
     Receipt,
     Spawn,
@@ -132,7 +132,7 @@ class ForkWorker:
         """From here on its CPU time is nobody's."""
         self.turn = 0
 
-    def hear(self, report: Started | Failed | Ended) -> None:
+    def hear(self, report: Started | Failed | ProcessEnded) -> None:
         """What the fork server says of it."""
         match report:
             case Started():
@@ -143,7 +143,7 @@ class ForkWorker:
                 _settle(self.started, None)
             case Failed():
                 _refuse(self.started, StartFailed(report.words))
-            case Ended():
+            case ProcessEnded():
                 self._processes, self._survivors = report.processes, report.survivors
                 if not report.survivors:
                     self._server.group_ids.discard(self.group_id)

@@ -30,7 +30,7 @@ from gateway.config.addresses import is_within
 from gateway.config.tables import Config
 from gateway.workers.forks import ForkWorker
 from gateway.workers.holders import Holders, children_of, descends, find_all, holds, parent_of
-from gateway.workers.sockdiag import Address, Peer, SockDiag
+from gateway.workers.sockdiag import Address, SockDiag, SocketPeer
 from worker.spec import Counting
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ _COOKIE_BYTES: Final = 8
 _ANY_PORT: Final = 0
 
 
-class Origin:
+class PeerOrigin:
     """Where a connection comes from."""
 
     __slots__ = ("_verdict", "refusal")
@@ -78,9 +78,9 @@ class Origin:
         return self._verdict
 
 
-ELSEWHERE: Final = Origin(False)
-AGENT: Final = Origin(True, FROM_AGENT)
-UNKNOWN: Final = Origin(True, FROM_UNKNOWN)
+ELSEWHERE: Final = PeerOrigin(False)
+AGENT: Final = PeerOrigin(True, FROM_AGENT)
+UNKNOWN: Final = PeerOrigin(True, FROM_UNKNOWN)
 
 
 class Family(Protocol):
@@ -169,7 +169,7 @@ class PeerIdentity:
             self._diag = None
         log.warning("connections of agents CANNOT be told from others: %s", words)
 
-    def _own_connection(self, diag: SockDiag) -> tuple[Peer, int] | None:
+    def _own_connection(self, diag: SockDiag) -> tuple[SocketPeer, int] | None:
         """What the kernel says of a connection of this process's own, and its inode."""
         with contextlib.ExitStack() as stack:
             listener, client = _loopback(stack)
@@ -181,7 +181,7 @@ class PeerIdentity:
                 return None
             return peer, len(holds(os.getpid(), {inode}))
 
-    def _find_method(self, found: tuple[Peer, int]) -> Method:
+    def _find_method(self, found: tuple[SocketPeer, int]) -> Method:
         peer, held = found
         if self._uid == 0:
             return "uid"
@@ -203,7 +203,7 @@ class PeerIdentity:
 
     # -- decisions --------------------------------------------------------------------------------------
 
-    def origin(self, transport: asyncio.Transport) -> Origin:
+    def origin(self, transport: asyncio.Transport) -> PeerOrigin:
         """Where a connection that was just accepted comes from."""
         if self._is_allowed:
             return ELSEWHERE
@@ -220,7 +220,7 @@ class PeerIdentity:
             log.debug("a peer could not be told: %s", error)
             return UNKNOWN
 
-    def _unix(self, sock: Any) -> Origin:
+    def _unix(self, sock: Any) -> PeerOrigin:
         """By what the kernel kept of the process that connected (unix(7), SO_PEERCRED)."""
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _SO_PEERCRED.size)
         pid, uid, _ = _SO_PEERCRED.unpack(credentials)
@@ -232,7 +232,7 @@ class PeerIdentity:
         is_one = server and descends(pid, server, if_hidden=False)
         return (AGENT if parent_of(pid) is not None else UNKNOWN) if is_one else ELSEWHERE
 
-    def _tcp(self, peer: Address, own: Address) -> Origin:
+    def _tcp(self, peer: Address, own: Address) -> PeerOrigin:
         assert self._diag is not None  # noqa: S101 - there is a method
         found = self._diag.find(peer, own)
         if found is None:
@@ -243,7 +243,7 @@ class PeerIdentity:
             return AGENT if found.group in self._family.group_ids else ELSEWHERE
         return self._by_process(found)
 
-    def _by_uid(self, uid: int) -> Origin | None:
+    def _by_uid(self, uid: int) -> PeerOrigin | None:
         """None where the uid does not settle it: there are workers that run as the gateway's own user."""
         if self._is_worker_uid(uid):
             return AGENT
@@ -252,7 +252,7 @@ class PeerIdentity:
         have_their_own = self._uid == 0 and all(worker.request.uid for worker in self._family.workers)
         return ELSEWHERE if have_their_own else None
 
-    def _by_process(self, found: Peer) -> Origin:
+    def _by_process(self, found: SocketPeer) -> PeerOrigin:
         server = self._family.server_pid
         if not self._has_suspects(server):
             return ELSEWHERE
@@ -260,7 +260,7 @@ class PeerIdentity:
             return ELSEWHERE
         if self._finds_quickly(found.inode, server):
             return ELSEWHERE
-        return Origin(self._search_for(found.inode), FROM_UNKNOWN)
+        return PeerOrigin(self._search_for(found.inode), FROM_UNKNOWN)
 
     def _finds_quickly(self, inode: int, server: int) -> bool:
         """Looks where a person's client usually is; after a miss, not again before some time has passed."""
@@ -282,7 +282,7 @@ class PeerIdentity:
         workers = {worker.pid for worker in self._family.workers}
         return not workers.issuperset(children_of(server) if server else ())
 
-    def _is_of_another_group(self, found: Peer, server: int) -> bool:
+    def _is_of_another_group(self, found: SocketPeer, server: int) -> bool:
         """Whether the socket was made in another control group of version 2 than workers are in, who have
         none of their own here and cannot leave it.
         """

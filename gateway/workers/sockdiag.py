@@ -49,7 +49,7 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 """As `getpeername` says it."""
 
 
-class Peer(Struct, frozen=True):
+class SocketPeer(Struct, frozen=True):
     """The other end of a TCP connection."""
 
     uid: int
@@ -77,7 +77,7 @@ class SockDiag:
         self._diag.close()
         self._routes.close()
 
-    def find(self, peer: Address, own: Address) -> Peer | None:
+    def find(self, peer: Address, own: Address) -> SocketPeer | None:
         """The socket of this machine that is bound to `peer` and connected to `own`, if there is one.
 
         Raises OSError.
@@ -98,7 +98,7 @@ class SockDiag:
         is_listening = answer[_found_at + 1] == _TCP_LISTEN
         if is_listening or not inode or _ports.unpack_from(answer, _found_at + 4) != (peer[1], own[1]):
             return None  # a listener at that port, or one that its process has closed
-        return Peer(uid, inode, _group(answer))
+        return SocketPeer(uid, inode, _group(answer))
 
     def is_own(self, address: Address) -> bool:
         """Whether an address is one of this machine's. Raises OSError."""

@@ -31,7 +31,7 @@ class Running(Struct, frozen=True):
     """In which its control group counts CPU time; empty without one."""
 
 
-class Usage(Struct, frozen=True):
+class WorkerUsage(Struct, frozen=True):
     """Of one worker and everything below it."""
 
     memory_bytes: int
@@ -45,13 +45,13 @@ class UsageSampler:
     def __init__(self, monotonic: Callable[[], float], on_cpu: Callable[[str, float], None]) -> None:
         self._monotonic = monotonic
         self._on_cpu = on_cpu
-        self._known: dict[Running, Usage] = {}
+        self._known: dict[Running, WorkerUsage] = {}
         self._due: set[Running] = set()
         """Those that are being measured and have not ended meanwhile."""
         self._at: float | None = None
         self._lock = asyncio.Lock()
 
-    async def sample(self, workers: Sequence[Running]) -> dict[str, Usage]:
+    async def sample(self, workers: Sequence[Running]) -> dict[str, WorkerUsage]:
         """Session key → usage, for those workers that were measured at least once."""
         async with self._lock:
             if self._at is None or self._monotonic() - self._at >= FRESH_SECONDS:
@@ -83,12 +83,12 @@ class UsageSampler:
             self._on_cpu(worker.agent, grown)
 
 
-def _measured(workers: Sequence[Running], monotonic: Callable[[], float]) -> dict[Running, Usage]:
+def _measured(workers: Sequence[Running], monotonic: Callable[[], float]) -> dict[Running, WorkerUsage]:
     until = time.monotonic() + ROUND_SECONDS
     found = {}
     for worker in workers:
         if size := tree_bytes(worker.pid):
-            found[worker] = Usage(size, cpu_seconds(worker.cpu_file, worker.pid), monotonic())
+            found[worker] = WorkerUsage(size, cpu_seconds(worker.cpu_file, worker.pid), monotonic())
         if time.monotonic() > until:
             break
     return found

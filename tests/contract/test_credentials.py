@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.stores.contract import SessionRecord, Store, Tombstone
 from gateway.stores.credentials import ApiKey, Share
-from gateway.stores.usage import Use
+from gateway.stores.usage import DayUse
 
 
 def key(name: str = "k") -> ApiKey:
@@ -117,13 +117,13 @@ async def test_a_one_time_token_is_used_once(store: Store) -> None:
 
 async def test_use_is_kept_by_day(store: Store) -> None:
     mine = {
-        ("tenant", "t"): Use(messages=1, tokens=2, cpu_ms=3, memory_mb_seconds=4),
-        ("key", "k"): Use(messages=9),
+        ("tenant", "t"): DayUse(messages=1, tokens=2, cpu_ms=3, memory_mb_seconds=4),
+        ("key", "k"): DayUse(messages=9),
     }
     await store.usage.put_uses(7, mine)
-    await store.usage.put_uses(8, {("tenant", "t"): Use(messages=50)})
-    await store.usage.put_uses(7, {("key", "k"): Use(messages=10)})
-    assert await store.usage.uses(7) == mine | {("key", "k"): Use(messages=10)}
+    await store.usage.put_uses(8, {("tenant", "t"): DayUse(messages=50)})
+    await store.usage.put_uses(7, {("key", "k"): DayUse(messages=10)})
+    assert await store.usage.uses(7) == mine | {("key", "k"): DayUse(messages=10)}
     await store.usage.forget(before_day=8)
     assert await store.usage.uses(7) == {}
-    assert await store.usage.uses(8) == {("tenant", "t"): Use(messages=50)}
+    assert await store.usage.uses(8) == {("tenant", "t"): DayUse(messages=50)}

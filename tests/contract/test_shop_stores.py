@@ -13,7 +13,7 @@ import pytest
 
 from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
 from gateway.apps.shop.faces import open_carts
-from gateway.apps.shop.store import Bounds, Cart, Line, Moment, ShopKey, ShopStore
+from gateway.apps.shop.store import Bounds, Cart, CartLine, Moment, ShopKey, ShopStore
 from gateway.apps.shop.store_memory import MemoryShopStore
 from gateway.apps.shop.store_sqlite import SqliteShopStore
 from gateway.errors import SessionLimit, StoreFull
@@ -37,8 +37,8 @@ def in_a_file(path: pathlib.Path) -> SqliteStore:
     return SqliteStore(path / "gateway.db", migrations=MIGRATIONS)
 
 
-def line(name: str = "a", *, price: int = 990, quantity: int = 1) -> Line:
-    return Line(
+def line(name: str = "a", *, price: int = 990, quantity: int = 1) -> CartLine:
+    return CartLine(
         line=name, name=f"product {name}", price=price, quantity=quantity, image="i", extra={"x": [1]}
     )
 
@@ -279,7 +279,7 @@ async def test_random_operations_match_the_reference(store: ShopStore) -> None:
     await asyncio.gather(*(converse(number) for number in range(1_000)))
 
 
-async def _act(store: ShopStore, key: ShopKey, what: float, given: Line) -> object:
+async def _act(store: ShopStore, key: ShopKey, what: float, given: CartLine) -> object:
     try:
         if what < 0.6:
             return await store.add(key, given, NOW, bounds=BOUNDS)
@@ -338,4 +338,4 @@ async def test_every_frequent_query_uses_an_index(tmp_path: pathlib.Path) -> Non
 
 
 def test_a_line_is_what_was_stored() -> None:
-    assert msgspec.json.decode(msgspec.json.encode(line()), type=Line) == line()
+    assert msgspec.json.decode(msgspec.json.encode(line()), type=CartLine) == line()

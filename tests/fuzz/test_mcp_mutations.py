@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from gateway.egress.caller import Caller, CallFailed
+from gateway.egress.caller import CallFailed, HttpCaller
 from gateway.egress.lookup import Lookup
 from gateway.egress.mcp_client import McpClient
 from tests.fuzz import mutations
@@ -68,7 +68,7 @@ async def server() -> AsyncIterator[OddServer]:
 
 
 def client_of(odd: list[str]) -> McpClient:
-    caller = Caller(
+    caller = HttpCaller(
         private_hosts=lambda: ("127.0.0.1",), own_url=lambda: "", lookup=Lookup(), seconds=SECONDS
     )
     return McpClient(caller, on_odd=odd.append)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from gateway.agents.completion import Answer, ModelError, error_words, plain_json
+from gateway.agents.completion import ModelAnswer, ModelError, error_words, plain_json
 from tests.fuzz import mutations
 from worker.agent.loop import RequestFailed
 from worker.agent.model import Delta, Finish, _read_stream
@@ -49,7 +49,7 @@ def test_a_plain_answer_is_one_or_words() -> None:
 
 
 def read(name: str, body: bytes) -> None:
-    answer = Answer()
+    answer = ModelAnswer()
     try:
         msgspec.json.encode([*answer.feed(body), *answer.end()])
         result = answer.result()

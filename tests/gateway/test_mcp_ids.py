@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.api.mcp.conversation import MalformedConversation, Named, Origin, caller_of
+from gateway.api.mcp.conversation import CallOrigin, MalformedConversation, Named, caller_of
 from gateway.apps.shop.store import ShopKey
 from gateway.principal import Principal
 from tests.gateways import RunningGateway
@@ -165,7 +165,7 @@ async def test_the_end_user_behind_chatgpt_narrows_the_owner(gateway: RunningGat
 
 def key_of(conversation: str, principal: Principal, *, is_nobody: bool = False, subject: str = "") -> ShopKey:
     meta = {"sessionId": conversation} | ({"openai/subject": subject} if subject else {})
-    origin = Origin(principal=principal, is_nobody=is_nobody)
+    origin = CallOrigin(principal=principal, is_nobody=is_nobody)
     return caller_of(Named(meta=meta, arguments={}, origin=origin)).key
 
 

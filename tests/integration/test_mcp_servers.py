@@ -22,9 +22,9 @@ from gateway.egress.caller import (
     CALLS_OF_ALL,
     CALLS_OF_OWNER,
     CALLS_OF_SESSION,
-    Caller,
     CallFailed,
     CallRefused,
+    HttpCaller,
 )
 from gateway.egress.lookup import LOOKUPS, Lookup, system_addresses
 from gateway.egress.mcp_client import McpClient
@@ -45,7 +45,7 @@ def client_of(
     seconds: float = 10,
 ) -> McpClient:
     return McpClient(
-        Caller(
+        HttpCaller(
             private_hosts=lambda: private_hosts,
             own_url=lambda: own_url,
             lookup=Lookup(resolve),
@@ -517,7 +517,9 @@ async def test_names_whose_servers_are_silent_hold_nobody_up(server: OddServer) 
         return ["127.0.0.1"]
 
     lookup = Lookup(resolve)
-    caller = Caller(private_hosts=lambda: ("localhost", "127.0.0.1"), lookup=lookup, seconds=QUICK_SECONDS)
+    caller = HttpCaller(
+        private_hosts=lambda: ("localhost", "127.0.0.1"), lookup=lookup, seconds=QUICK_SECONDS
+    )
     client = McpClient(caller)
     try:
         for _ in range(LOOKUPS // CALLS_OF_ALL):

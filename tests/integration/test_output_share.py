@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from gateway.agents import connection as agent
-from gateway.agents.connection import AgentConnection
+from gateway.agents.connection import AcpConnection
 from gateway.agents.spool import Intake
 from gateway.workers.spawner import Worker
 from tests.handlers import Unbounded
@@ -59,7 +59,7 @@ class Counting(Unbounded):
 
 
 @asynccontextmanager
-async def agent_of(program: str, *arguments: str) -> AsyncIterator[tuple[AgentConnection, Counting]]:
+async def agent_of(program: str, *arguments: str) -> AsyncIterator[tuple[AcpConnection, Counting]]:
     """A real process on real pipes, with a connection to it."""
     (stdin, ours), (theirs, stdout) = os.pipe(), os.pipe()
     process = await asyncio.create_subprocess_exec(
@@ -70,7 +70,7 @@ async def agent_of(program: str, *arguments: str) -> AsyncIterator[tuple[AgentCo
     counting = Counting()
     worker = cast("Worker", SimpleNamespace(pid=process.pid, stdin=ours, stdout=theirs))
     try:
-        async with AgentConnection(
+        async with AcpConnection(
             worker, counting, line_bytes=1 << 20, spool_dir=tempfile.gettempdir(), intake=Intake()
         ) as connection:
             yield connection, counting

@@ -24,8 +24,8 @@ from gateway.workers.peer_identity import (
     UNKNOWN,
     Family,
     Method,
-    Origin,
     PeerIdentity,
+    PeerOrigin,
     own_addresses,
 )
 from gateway.workers.sockdiag import SockDiag
@@ -64,7 +64,7 @@ class Accepted:
         return self._sock
 
 
-def origin_of(peers: PeerIdentity, sock: socket.socket) -> Origin:
+def origin_of(peers: PeerIdentity, sock: socket.socket) -> PeerOrigin:
     return peers.origin(cast("asyncio.Transport", Accepted(sock)))
 
 

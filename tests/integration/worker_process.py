@@ -35,7 +35,7 @@ class TurnLog:
     """What arrived from a prompt to its response."""
 
     updates: list[Params] = field(default_factory=list)
-    messages: list[acp.Message] = field(default_factory=list)
+    messages: list[acp.AcpMessage] = field(default_factory=list)
     result: Params = field(default_factory=dict)
     error: acp.RpcError | None = None
 
@@ -65,7 +65,7 @@ class AgentProcess:
             bufsize=0,
         )
         self._lines = acp.Lines()
-        self._arrived: list[acp.Message] = []
+        self._arrived: list[acp.AcpMessage] = []
         self._next_id = 0
         self.on: dict[str, Callable[[acp.Envelope, Params], None]] = {}
         """Called for requests and notifications of the agent, besides being logged."""
@@ -114,7 +114,7 @@ class AgentProcess:
         self.send(acp.request(request_id, method, params))
         return request_id
 
-    def receive(self) -> acp.Message | None:
+    def receive(self) -> acp.AcpMessage | None:
         """The next message; None at the end of stdout."""
         assert self.process.stdout is not None
         end = monotonic() + PATIENCE_SECONDS

@@ -28,8 +28,8 @@ def line_of(size: int) -> bytes:
     return PREFIX + b"x" * (size - len(PREFIX) - len(SUFFIX)) + SUFFIX
 
 
-def feed_in(lines: acp.Lines, data: bytes, cuts: list[int]) -> list[acp.Message]:
-    messages: list[acp.Message] = []
+def feed_in(lines: acp.Lines, data: bytes, cuts: list[int]) -> list[acp.AcpMessage]:
+    messages: list[acp.AcpMessage] = []
     at = 0
     for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
         messages += lines.feed(data[at:cut])
@@ -37,7 +37,7 @@ def feed_in(lines: acp.Lines, data: bytes, cuts: list[int]) -> list[acp.Message]
     return messages
 
 
-def describe(message: acp.Message) -> Any:
+def describe(message: acp.AcpMessage) -> Any:
     if not isinstance(message, acp.Envelope):
         return message
     return (message.id, message.method, bytes(acp.raw(message.params)), bytes(acp.raw(message.result)))
@@ -80,7 +80,7 @@ def test_a_line_at_the_limit_passes_and_one_byte_more_does_not(size: int) -> Non
 
 def test_an_oversize_line_is_told_once_not_held_and_reading_goes_on() -> None:
     lines = acp.Lines(limit_bytes=100)
-    messages: list[acp.Message] = []
+    messages: list[acp.AcpMessage] = []
     for _ in range(50):
         messages += lines.feed(b"x" * 30)
         assert lines.held_bytes <= 100

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from msgspec import Raw
 
-from gateway.agents.connection import AgentConnection, Handler, WireError, _Reader
+from gateway.agents.connection import AcpConnection, AgentListener, WireError, _Reader
 from gateway.agents.spool import Intake
 from tests.handlers import KeptLine, Unbounded
 from worker import acp
@@ -37,9 +37,9 @@ class Nobody:
 
 
 def connected(
-    handler: Handler | None = None, *, intake: Intake | None = None, on_odd: OnOdd = ignored
-) -> AgentConnection:
-    return AgentConnection(
+    handler: AgentListener | None = None, *, intake: Intake | None = None, on_odd: OnOdd = ignored
+) -> AcpConnection:
+    return AcpConnection(
         cast("Any", Nobody()),
         handler or Clumsy(),
         line_bytes=1_000_000,

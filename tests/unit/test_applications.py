@@ -17,7 +17,7 @@ import pytest
 from msgspec import Struct
 
 from gateway.agents.toolsets import Answer, Caller, CallTool, Tool, Toolbox, Toolset, UnknownTool
-from gateway.api.mcp.conversation import Origin
+from gateway.api.mcp.conversation import CallOrigin
 from gateway.api.mcp.server import _Tools
 from gateway.auth.passes import Granted
 from gateway.config import applications
@@ -268,7 +268,7 @@ async def test_a_sessions_agent_has_the_toolsets_that_it_names_and_no_others() -
 def test_a_pass_opens_the_toolsets_of_its_agent_over_mcp_and_no_others() -> None:
     tools = _Tools([_Set("one"), _Set("two")])
     key = ConversationKey("default", "default/local", "s")
-    anybody, agent = Origin(principal=LOCAL), Origin(principal=LOCAL, granted=Granted(key, ("two",)))
+    anybody, agent = CallOrigin(principal=LOCAL), CallOrigin(principal=LOCAL, granted=Granted(key, ("two",)))
     assert [tool.name for tool in tools.announced(anybody)] == ["one_do", "two_do"]
     assert [tool.name for tool in tools.announced(agent)] == ["two_do"]
     assert tools.find("one_do", anybody)[1].name == "one"

@@ -116,7 +116,7 @@ class Full(KeptLine):
         raise OSError(28, "No space left on device")
 
 
-def decoded(messages: list[acp.Message]) -> list[Any]:
+def decoded(messages: list[acp.AcpMessage]) -> list[Any]:
     whole = [m.decode() if isinstance(m, acp.Spooled) else m for m in messages]
     return [
         (m.id, m.method, bytes(acp.raw(m.params)), bytes(acp.raw(m.result)), m.error)
@@ -148,7 +148,7 @@ def test_spooled_lines_are_the_messages_that_lines_in_memory_are(lines: list[byt
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(acp, "SPOOL_ABOVE_BYTES", 10)
         spooled = acp.Lines(spool=KeptLine)
-        found: list[acp.Message] = []
+        found: list[acp.AcpMessage] = []
         at = 0
         for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
             found += spooled.feed(data[at:cut])

@@ -117,3 +117,13 @@ def test_every_module_and_every_package_says_what_it_is() -> None:
 def test_the_top_of_the_package_is_small() -> None:
     files = [path for path in (ROOT / "gateway").iterdir() if path.is_file()]
     assert len(files) <= 12, sorted(path.name for path in files)
+
+
+def test_a_public_class_name_has_one_meaning() -> None:
+    homes: dict[str, set[str]] = {}
+    for top in ("gateway", "worker"):
+        for path in (ROOT / top).rglob("*.py"):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
+    assert not {name: sorted(where) for name, where in homes.items() if len(where) > 1}

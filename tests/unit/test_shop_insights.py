@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gateway.apps.shop.insights import duration, of_session, of_tenant, top, words_of
-from gateway.apps.shop.store import Cart, Line, ShopSession, Tally
+from gateway.apps.shop.store import Cart, CartLine, ConversationTally, ShopSession
 
 
-def tally(*, adds: int = 0, words: tuple[str, ...] = (), total: int = 0) -> Tally:
-    return Tally(seconds=60, counts={"adds": adds}, words=dict.fromkeys(words, 9), quantity=2, total=total)
+def tally(*, adds: int = 0, words: tuple[str, ...] = (), total: int = 0) -> ConversationTally:
+    return ConversationTally(
+        seconds=60, counts={"adds": adds}, words=dict.fromkeys(words, 9), quantity=2, total=total
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,9 @@ def test_a_conversation_is_described_to_its_owner() -> None:
     session = ShopSession(
         created_at=1_000, last_used_at=4_501_000, expires_at=0, counts={"adds": 2}, words={"rice": 1}
     )
-    cart = Cart((Line(line="a", name="a", price=1650, quantity=2), Line(line="b", name="b", price=990)))
+    cart = Cart(
+        (CartLine(line="a", name="a", price=1650, quantity=2), CartLine(line="b", name="b", price=990))
+    )
     found = of_session(session, cart)
     assert (found.duration, found.duration_seconds) == ("1h 15m", 4_500)
     assert (found.cart_lines, found.cart_items, found.cart_total) == (2, 3, 42.9)

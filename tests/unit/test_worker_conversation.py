@@ -13,21 +13,21 @@ from worker.agent.conversation import (
     HISTORY_MESSAGES,
     HISTORY_TOKENS,
     History,
-    Message,
+    ModelMessage,
     read_prompt,
 )
 
 HISTORY_CHARACTERS = HISTORY_TOKENS * CHARACTERS_PER_TOKEN
 
 
-def user(text: str) -> Message:
+def user(text: str) -> ModelMessage:
     return {"role": "user", "content": text}
 
 
-def tool_round(call_id: str, output: str) -> list[Message]:
+def tool_round(call_id: str, output: str) -> list[ModelMessage]:
     function = {"name": "calculate", "arguments": "{}"}
     calls = [{"id": call_id, "type": "function", "function": function}]
-    called: Message = {"role": "assistant", "content": None, "tool_calls": calls}
+    called: ModelMessage = {"role": "assistant", "content": None, "tool_calls": calls}
     return [called, {"role": "tool", "tool_call_id": call_id, "content": output}]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from worker.agent.shopping import Step, Wish, next_step, products_in, read
+from worker.agent.shopping import ShoppingStep, ShoppingWish, next_step, products_in, read
 
 LISTED = (
     "Found 2 products:\n\n• White quinoa\n  Price: 19.90 ₪\n  Category: Grains\n  Id: s:1"
@@ -36,28 +36,28 @@ def called(name: str, said: str, **arguments: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("said", "wish"),
     [
-        ("show me quinoa", Wish("find", "quinoa")),
-        ("Do you have any lentils?", Wish("find", "lentils")),
-        ("add two of the first", Wish("add", count=2, place=1)),
-        ("add the last one, please", Wish("add", place=-1)),
-        ("add 3 quinoa to my cart, please", Wish("add", "quinoa", 3)),
-        ("add two", Wish("add", count=2, place=1)),
-        ("add nitzat-haduvdevan:3", Wish("add", "nitzat-haduvdevan:3")),
-        ("what is in my cart", Wish("view")),
-        ("remove the rice", Wish("remove", "rice")),
-        ("remove the second", Wish("remove", place=2)),
-        ("empty my cart", Wish("clear")),
-        ("which stores are there?", Wish("stores")),
-        ("תראה לי קינואה", Wish("find", "קינואה", locale="he")),
-        ("תוסיף שתיים מהראשון", Wish("add", count=2, place=1, locale="he")),
-        ("תוסיף 3 קינואה לעגלה", Wish("add", "קינואה", 3, locale="he")),
-        ("מה יש לי בעגלה?", Wish("view", locale="he")),
-        ("תסיר את האורז", Wish("remove", "האורז", locale="he")),
-        ("רוקן את העגלה", Wish("clear", locale="he")),
-        ("אילו חנויות יש", Wish("stores", locale="he")),
+        ("show me quinoa", ShoppingWish("find", "quinoa")),
+        ("Do you have any lentils?", ShoppingWish("find", "lentils")),
+        ("add two of the first", ShoppingWish("add", count=2, place=1)),
+        ("add the last one, please", ShoppingWish("add", place=-1)),
+        ("add 3 quinoa to my cart, please", ShoppingWish("add", "quinoa", 3)),
+        ("add two", ShoppingWish("add", count=2, place=1)),
+        ("add nitzat-haduvdevan:3", ShoppingWish("add", "nitzat-haduvdevan:3")),
+        ("what is in my cart", ShoppingWish("view")),
+        ("remove the rice", ShoppingWish("remove", "rice")),
+        ("remove the second", ShoppingWish("remove", place=2)),
+        ("empty my cart", ShoppingWish("clear")),
+        ("which stores are there?", ShoppingWish("stores")),
+        ("תראה לי קינואה", ShoppingWish("find", "קינואה", locale="he")),
+        ("תוסיף שתיים מהראשון", ShoppingWish("add", count=2, place=1, locale="he")),
+        ("תוסיף 3 קינואה לעגלה", ShoppingWish("add", "קינואה", 3, locale="he")),
+        ("מה יש לי בעגלה?", ShoppingWish("view", locale="he")),
+        ("תסיר את האורז", ShoppingWish("remove", "האורז", locale="he")),
+        ("רוקן את העגלה", ShoppingWish("clear", locale="he")),
+        ("אילו חנויות יש", ShoppingWish("stores", locale="he")),
     ],
 )
-def test_a_sentence_is_understood(said: str, wish: Wish) -> None:
+def test_a_sentence_is_understood(said: str, wish: ShoppingWish) -> None:
     assert read(said) == wish
 
 
@@ -71,19 +71,19 @@ def test_other_sentences_are_not_the_shops(said: str) -> None:
 
 def test_a_search_is_one_call_and_its_words() -> None:
     asked = [user("show me quinoa")]
-    assert next_step(asked) == Step("search_products", {"search": "quinoa", "locale": "en"})
+    assert next_step(asked) == ShoppingStep("search_products", {"search": "quinoa", "locale": "en"})
     assert next_step([*asked, *called("search_products", LISTED)]) == LISTED
 
 
 def test_a_plural_that_finds_nothing_is_tried_in_the_singular_once() -> None:
     asked = [user("show me almonds"), *called("search_products", NOTHING)]
-    assert next_step(asked) == Step("search_products", {"search": "almond", "locale": "en"})
+    assert next_step(asked) == ShoppingStep("search_products", {"search": "almond", "locale": "en"})
     assert next_step([*asked, *called("search_products", NOTHING)]) == NOTHING
 
 
 def test_the_first_is_the_first_of_what_was_last_shown() -> None:
     messages = [user("show me quinoa"), *called("search_products", LISTED), user("add two of the first")]
-    put = Step("add_to_cart", {"product_id": "s:1", "quantity": 2, "locale": "en"})
+    put = ShoppingStep("add_to_cart", {"product_id": "s:1", "quantity": 2, "locale": "en"})
     assert next_step(messages) == put
     told = [user("show me quinoa"), {"role": "assistant", "content": LISTED}, user("add two of the first")]
     assert next_step(told) == put, "a revived conversation has no tool messages"
@@ -98,17 +98,19 @@ def test_a_place_without_products_is_said() -> None:
 
 def test_what_is_named_is_found_and_then_added() -> None:
     asked = [user("add 2 red quinoa")]
-    assert next_step(asked) == Step("search_products", {"search": "red quinoa", "locale": "en"})
+    assert next_step(asked) == ShoppingStep("search_products", {"search": "red quinoa", "locale": "en"})
     found = [*asked, *called("search_products", LISTED.replace("s:1", "s:9"))]
-    assert next_step(found) == Step("add_to_cart", {"product_id": "s:9", "quantity": 2, "locale": "en"})
+    assert next_step(found) == ShoppingStep(
+        "add_to_cart", {"product_id": "s:9", "quantity": 2, "locale": "en"}
+    )
 
 
 @pytest.mark.parametrize(("said", "chosen"), [("remove the rice", "s:3"), ("remove the last one", "s:2")])
 def test_what_is_removed_is_looked_up_in_the_cart(said: str, chosen: str) -> None:
     asked = [user(said)]
-    assert next_step(asked) == Step("view_cart", {"locale": "en"})
+    assert next_step(asked) == ShoppingStep("view_cart", {"locale": "en"})
     viewed = [*asked, *called("view_cart", CART)]
-    assert next_step(viewed) == Step("remove_from_cart", {"product_id": chosen, "locale": "en"})
+    assert next_step(viewed) == ShoppingStep("remove_from_cart", {"product_id": chosen, "locale": "en"})
 
 
 def test_what_is_not_in_the_cart_is_not_removed() -> None:

@@ -26,7 +26,7 @@ from worker.agent.loop import Cancelled, Loop, RequestFailed, Task, log
 from worker.agent.model import BrokerModel, Model
 from worker.agent.offline import OfflineModel
 from worker.agent.remote import RemoteTools
-from worker.agent.turn import Session, Turn
+from worker.agent.turn import BuiltInSession, BuiltInTurn
 from worker.agent.updates import Updates
 
 AGENT_VERSION: Final = "0.1.0"
@@ -72,7 +72,7 @@ class Terminated(SystemExit):
     code: int
 
 
-class Agent:
+class BuiltInAgent:
     """The ACP side of the built-in agent."""
 
     def __init__(self, loop: Loop, *, endpoint: Model | None = None) -> None:
@@ -80,7 +80,7 @@ class Agent:
         self._model: Model = endpoint or OfflineModel(loop)
         self._broker: BrokerModel | None = None
         self._remote = RemoteTools(loop)
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, BuiltInSession] = {}
         self._turn: tuple[str, Task] | None = None
         self._requests: dict[str, Callable[[acp.Envelope], None]] = {
             "initialize": self._initialize,
@@ -126,7 +126,7 @@ class Agent:
             self._fail(message, acp.INVALID_PARAMS, f"cwd is not an absolute path: {cwd}")
             return
         history = History(context_tokens=self._model.context_tokens or 0)
-        session = Session("sess_" + os.urandom(8).hex(), cwd, history)
+        session = BuiltInSession("sess_" + os.urandom(8).hex(), cwd, history)
         self._sessions[session.id] = session
         self._respond(message, {"sessionId": session.id})
         Updates(self._loop, session.id).send(
@@ -142,7 +142,7 @@ class Agent:
         if self._turn is not None:
             self._fail(message, acp.INVALID_REQUEST, "A turn is running; cancel it or wait for its end.")
             return
-        turn = Turn(self._loop, session, self._model, self._remote)
+        turn = BuiltInTurn(self._loop, session, self._model, self._remote)
         task = Task(self._serve(message, turn, read_prompt(params.prompt)))
         self._turn = (session.id, task)
         task.step()
@@ -156,7 +156,7 @@ class Agent:
         if self._broker is not None:
             self._broker.deliver(message.params)
 
-    async def _serve(self, message: acp.Envelope, turn: Turn, prompt: Prompt) -> None:
+    async def _serve(self, message: acp.Envelope, turn: BuiltInTurn, prompt: Prompt) -> None:
         """One turn, from the prompt to its response, whatever happens in between."""
         try:
             result = turn.result(await _run(turn, prompt))
@@ -181,7 +181,7 @@ class Agent:
         self._loop.fail(_id(message), code, text, data)
 
 
-async def _run(turn: Turn, prompt: Prompt) -> str:
+async def _run(turn: BuiltInTurn, prompt: Prompt) -> str:
     """Does what the prompt says; returns the stop reason."""
     history = turn.session.history
     if prompt.transcript is not None:
@@ -211,7 +211,7 @@ def main(stdin_fd: int, stdout_fd: int) -> int:
 
             return standalone.serve(stdin_fd, stdout_fd)
         loop = Loop(stdin_fd, stdout_fd)
-        loop.run(Agent(loop))
+        loop.run(BuiltInAgent(loop))
     except Terminated as ended:
         return ended.code
     return 0
@@ -233,7 +233,7 @@ def _play(capabilities: dict[str, Any], play: Callable[[Loop, Feed, str], None])
     stdin_fd, feed_fd = os.pipe()
     nowhere_fd = os.open(os.devnull, os.O_WRONLY)
     loop = Loop(stdin_fd, nowhere_fd)
-    agent = Agent(loop)
+    agent = BuiltInAgent(loop)
 
     def feed(*lines: bytes) -> None:
         os.write(feed_fd, b"".join(lines))

@@ -14,7 +14,7 @@ import msgspec
 
 from worker.agent.loop import Cancelled, RequestFailed
 from worker.agent.tools import TOOLS
-from worker.agent.turn import Turn
+from worker.agent.turn import BuiltInTurn
 from worker.agent.updates import new_call_id
 
 COUNT_LIMIT: Final = 100_000
@@ -29,13 +29,13 @@ _COMMAND: Final = re.compile(r"\s*/([A-Za-z][\w-]*)(?:\s|$)")
 _WORDS: Final = re.compile(r"\S+\s*|\s+")
 
 
-class Command(msgspec.Struct, frozen=True):
+class SlashCommand(msgspec.Struct, frozen=True):
     """One slash command; `hint` names its argument, empty where it takes none."""
 
     name: str
     hint: str
     description: str
-    run: Callable[[Turn, str], Awaitable[None]]
+    run: Callable[[BuiltInTurn, str], Awaitable[None]]
 
 
 def find(text: str) -> tuple[str, str] | None:
@@ -52,11 +52,11 @@ def available() -> list[dict[str, Any]]:
     ]
 
 
-async def unknown(turn: Turn, name: str) -> None:
+async def unknown(turn: BuiltInTurn, name: str) -> None:
     turn.updates.say(f"There is no command /{name}. /help lists the commands.")
 
 
-async def _echo(turn: Turn, text: str) -> None:
+async def _echo(turn: BuiltInTurn, text: str) -> None:
     if not text:
         turn.updates.say("Nothing to echo. Usage: /echo TEXT")
     for word in _WORDS.findall(text):
@@ -64,7 +64,7 @@ async def _echo(turn: Turn, text: str) -> None:
         await turn.io.sleep(0)
 
 
-async def _count(turn: Turn, text: str) -> None:
+async def _count(turn: BuiltInTurn, text: str) -> None:
     numbers = [int(word) for word in text.split() if word.isdecimal() and len(word) < 10]
     if len(numbers) != len(text.split()) or len(numbers) not in (1, 2) or numbers[0] > COUNT_LIMIT:
         turn.updates.say(f"Usage: /count N [MS], with N from 0 to {COUNT_LIMIT}.")
@@ -76,14 +76,14 @@ async def _count(turn: Turn, text: str) -> None:
             await turn.io.sleep(pause)
 
 
-async def _think(turn: Turn, text: str) -> None:
+async def _think(turn: BuiltInTurn, text: str) -> None:
     for word in _WORDS.findall(text or "The user wants to see me think. I am thinking."):
         turn.updates.think(word)
         await turn.io.sleep(0)
     turn.updates.say("I have thought about it.")
 
 
-async def _plan(turn: Turn, text: str) -> None:
+async def _plan(turn: BuiltInTurn, text: str) -> None:
     steps = ["Read the request", "Do the work", "Report the result"]
     for done in range(len(steps) + 1):
         for current in ("pending", "in_progress") if done < len(steps) else ("",):
@@ -93,7 +93,7 @@ async def _plan(turn: Turn, text: str) -> None:
     turn.updates.say("The plan is done.")
 
 
-async def _tool(turn: Turn, text: str) -> None:
+async def _tool(turn: BuiltInTurn, text: str) -> None:
     name, argument = (*text.split(maxsplit=1), "", "")[:2]
     offered = {*TOOLS, *await turn.remote.all()}
     if name not in offered:
@@ -107,7 +107,7 @@ async def _tool(turn: Turn, text: str) -> None:
     turn.updates.say(await turn.run_tool(name, arguments))
 
 
-async def _permission(turn: Turn, text: str) -> None:
+async def _permission(turn: BuiltInTurn, text: str) -> None:
     title = text.strip() or "May I?"
     tool_call = {"toolCallId": new_call_id(), "title": title, "kind": "other", "status": "pending"}
     try:
@@ -120,7 +120,7 @@ async def _permission(turn: Turn, text: str) -> None:
         raise Cancelled
 
 
-async def _big(turn: Turn, text: str) -> None:
+async def _big(turn: BuiltInTurn, text: str) -> None:
     size = text.strip()
     if not size.isdecimal() or len(size) > 12 or not 0 < int(size) <= BIG_LIMIT_BYTES:
         turn.updates.say(f"Usage: /big BYTES, with BYTES from 1 to {BIG_LIMIT_BYTES}.")
@@ -129,7 +129,7 @@ async def _big(turn: Turn, text: str) -> None:
     await turn.io.sleep(0)
 
 
-async def _wallet(turn: Turn, text: str) -> None:
+async def _wallet(turn: BuiltInTurn, text: str) -> None:
     transaction = _json_object(text)
     if transaction is None:
         turn.updates.say('That is not a transaction. Usage: /wallet {"to": "…", "value": "…"}')
@@ -138,7 +138,7 @@ async def _wallet(turn: Turn, text: str) -> None:
     turn.updates.say("I sent the transaction to your wallet and wait for its result.")
 
 
-async def _help(turn: Turn, text: str) -> None:
+async def _help(turn: BuiltInTurn, text: str) -> None:
     lines = [f"- `/{f'{c.name} {c.hint}'.strip()}`: {c.description}" for c in COMMANDS.values()]
     turn.updates.say("Commands of the built-in agent:\n\n" + "\n".join(lines))
 
@@ -158,17 +158,17 @@ _CHOICES: Final = {
     "cancelled": "The question was cancelled.",
 }
 
-COMMANDS: Final[dict[str, Command]] = {
+COMMANDS: Final[dict[str, SlashCommand]] = {
     command.name: command
     for command in (
-        Command("help", "", "lists the commands", _help),
-        Command("echo", "TEXT", "streams TEXT back, word by word", _echo),
-        Command("count", "N [MS]", "counts to N, a number every MS milliseconds", _count),
-        Command("think", "[TEXT]", "thinks aloud, then answers", _think),
-        Command("plan", "", "shows a plan and works through it", _plan),
-        Command("tool", "NAME JSON", f"runs a tool: {', '.join(TOOLS)}", _tool),
-        Command("permission", "QUESTION", "asks for your permission and tells your choice", _permission),
-        Command("big", "BYTES", "answers with one message of BYTES bytes", _big),
-        Command("wallet", "JSON", "sends a transaction to your wallet", _wallet),
+        SlashCommand("help", "", "lists the commands", _help),
+        SlashCommand("echo", "TEXT", "streams TEXT back, word by word", _echo),
+        SlashCommand("count", "N [MS]", "counts to N, a number every MS milliseconds", _count),
+        SlashCommand("think", "[TEXT]", "thinks aloud, then answers", _think),
+        SlashCommand("plan", "", "shows a plan and works through it", _plan),
+        SlashCommand("tool", "NAME JSON", f"runs a tool: {', '.join(TOOLS)}", _tool),
+        SlashCommand("permission", "QUESTION", "asks for your permission and tells your choice", _permission),
+        SlashCommand("big", "BYTES", "answers with one message of BYTES bytes", _big),
+        SlashCommand("wallet", "JSON", "sends a transaction to your wallet", _wallet),
     )
 }

@@ -22,7 +22,7 @@ CHARACTERS_PER_TOKEN: Final = 4
 META_KEY: Final = "agent-gateway"
 """Our corner of ACP's `_meta`."""
 
-Message = dict[str, Any]
+ModelMessage = dict[str, Any]
 """One message in the shape of OpenAI's chat completions."""
 
 
@@ -105,7 +105,7 @@ class History:
 
     def __init__(self, *, context_tokens: int = 0) -> None:
         """`context_tokens`: how much the model reads at once; 0: not known."""
-        self.messages: list[Message] = []
+        self.messages: list[ModelMessage] = []
         self.forgotten = 0
         """How many messages no longer fitted."""
         self._limit = int(context_tokens * HISTORY_SHARE) or HISTORY_TOKENS
@@ -115,12 +115,12 @@ class History:
         self.messages = [{"role": said.role, "content": said.content} for said in transcript]
         self._trim()
 
-    def add(self, *messages: Message) -> None:
+    def add(self, *messages: ModelMessage) -> None:
         """Appends messages that belong together: a call of tools comes with all their answers."""
         self.messages += messages
         self._trim(newest=len(messages))
 
-    def settle(self, user_message: Message, answer: str, *, keep_question: bool = True) -> None:
+    def settle(self, user_message: ModelMessage, answer: str, *, keep_question: bool = True) -> None:
         """Ends a turn that was cut: what came after its user message becomes `answer`, the text shown."""
         at = next((i for i, message in enumerate(self.messages) if message is user_message), None)
         if at is None:
@@ -150,7 +150,7 @@ class History:
         return next((i for i in free if self.messages[i]["role"] != "system"), free[0] if free else None)
 
 
-def _size(message: Message) -> int:
+def _size(message: ModelMessage) -> int:
     calls = message.get("tool_calls") or ()
     arguments = sum(len(call["function"]["arguments"]) for call in calls)
     text = message.get("content") or ""

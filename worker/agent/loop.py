@@ -254,7 +254,7 @@ class Loop:
     def _milliseconds_to_next(self) -> float | None:
         return max(0.0, self._timers[0][0] - monotonic()) * 1000 if self._timers else None
 
-    def _dispatch(self, message: acp.Message, peer: Peer) -> None:
+    def _dispatch(self, message: acp.AcpMessage, peer: Peer) -> None:
         if not isinstance(message, acp.Envelope):
             kind = "too long" if isinstance(message, acp.Oversize) else "not JSON-RPC"
             self.fail(None, acp.PARSE_ERROR, f"A line was {kind} and was skipped.")

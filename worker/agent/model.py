@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from worker import acp, foreign
-from worker.agent.conversation import Message
+from worker.agent.conversation import ModelMessage
 from worker.agent.loop import Call, Cancelled, Io, RequestFailed, Wait, parse_result
 from worker.foreign import Count, Integer, Name
 
@@ -53,7 +53,7 @@ class BrokerDelta(Delta, frozen=True, rename="camel"):
     request_id: Integer | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, rename="camel"):
+class TokenUsage(msgspec.Struct, frozen=True, rename="camel"):
     """Tokens of one model call; 0 where nobody says."""
 
     input_tokens: Count = 0
@@ -64,14 +64,14 @@ class Finish(msgspec.Struct, frozen=True, rename="camel"):
     """How an answer ended; `finish_reason` in the endpoint's words."""
 
     finish_reason: str | None = None
-    usage: Usage | None = None
+    usage: TokenUsage | None = None
 
 
-class ModelRequest(msgspec.Struct, frozen=True):
+class EndpointRequest(msgspec.Struct, frozen=True):
     """One call of a model, in the shapes of OpenAI's chat completions."""
 
     session_id: str
-    messages: list[Message]
+    messages: list[ModelMessage]
     tools: list[dict[str, Any]]
 
 
@@ -85,7 +85,7 @@ class Model(Protocol):
     context_tokens: int | None
     """Size of its context; 0 where the broker did not say, None where usage is not reported."""
 
-    async def stream(self, request: ModelRequest, on_delta: OnDelta) -> Finish:
+    async def stream(self, request: EndpointRequest, on_delta: OnDelta) -> Finish:
         """Answers by calling `on_delta`; raises RequestFailed."""
 
 
@@ -101,7 +101,7 @@ class BrokerModel:
         self._call: Call | None = None
         self._on_delta: OnDelta | None = None
 
-    async def stream(self, request: ModelRequest, on_delta: OnDelta) -> Finish:
+    async def stream(self, request: EndpointRequest, on_delta: OnDelta) -> Finish:
         params = {
             "sessionId": request.session_id,
             "model": self._name,
@@ -151,7 +151,7 @@ class EndpointModel:
             context_tokens=int(context) if context.isdecimal() else None,
         )
 
-    async def stream(self, request: ModelRequest, on_delta: OnDelta) -> Finish:
+    async def stream(self, request: EndpointRequest, on_delta: OnDelta) -> Finish:
         import asyncio  # only an agent that was started by itself pays for it
 
         wait = Wait()
@@ -164,7 +164,7 @@ class EndpointModel:
             raise
         return finish
 
-    async def _answer(self, request: ModelRequest, on_delta: OnDelta) -> Finish:
+    async def _answer(self, request: EndpointRequest, on_delta: OnDelta) -> Finish:
         import asyncio
 
         import aiohttp
@@ -207,7 +207,7 @@ def _settle(wait: Wait, task: Any) -> None:
 async def _read_stream(chunks: AsyncIterator[bytes], on_delta: OnDelta) -> Finish:
     """Server-sent events of a chat completion. Raises RequestFailed where the stream ends too early."""
     finish_reason: str | None = None
-    usage: Usage | None = None
+    usage: TokenUsage | None = None
     rest = b""
     numbering = _Numbering()
     async for chunk in chunks:
@@ -329,8 +329,8 @@ def _deliver(event: _Event, numbering: _Numbering, on_delta: OnDelta) -> str | N
     return None
 
 
-def _usage(figures: _Figures | None) -> Usage | None:
-    return Usage(figures.prompt_tokens, figures.completion_tokens) if figures else None
+def _usage(figures: _Figures | None) -> TokenUsage | None:
+    return TokenUsage(figures.prompt_tokens, figures.completion_tokens) if figures else None
 
 
 def _refusal(status: int, text: str) -> RequestFailed:

@@ -16,10 +16,10 @@ from typing import Final
 import msgspec
 
 from worker.agent.arithmetic import NotArithmetic, evaluate
-from worker.agent.conversation import Message
+from worker.agent.conversation import ModelMessage
 from worker.agent.loop import Io
-from worker.agent.model import Delta, Finish, ModelRequest, OnDelta, ToolFragment
-from worker.agent.shopping import Step, next_step
+from worker.agent.model import Delta, EndpointRequest, Finish, OnDelta, ToolFragment
+from worker.agent.shopping import ShoppingStep, next_step
 
 WORD_SECONDS: Final = 0.004
 """Slow enough to look like a stream, fast enough for nobody to wait."""
@@ -46,7 +46,7 @@ _EXPRESSION: Final = re.compile(
     r"(?:what(?:'s| is)|calculate|compute|how much is)?\s*([-+*/%().\d\s]+?)\s*[=?]*"
 )
 
-Rule = Callable[[str, list[Message]], str]
+Rule = Callable[[str, list[ModelMessage]], str]
 
 
 class OfflineModel:
@@ -58,9 +58,9 @@ class OfflineModel:
     def __init__(self, io: Io) -> None:
         self._io = io
 
-    async def stream(self, request: ModelRequest, on_delta: OnDelta) -> Finish:
+    async def stream(self, request: EndpointRequest, on_delta: OnDelta) -> Finish:
         step = next_step(request.messages) if request.tools else None
-        if isinstance(step, Step):
+        if isinstance(step, ShoppingStep):
             arguments = msgspec.json.encode(step.arguments).decode()
             on_delta(Delta(tool_calls=(ToolFragment(0, None, step.name, arguments),)))
             return Finish("tool_calls")
@@ -70,7 +70,7 @@ class OfflineModel:
         return Finish("stop")
 
 
-def answer(messages: list[Message]) -> str:
+def answer(messages: list[ModelMessage]) -> str:
     """The answer to the last user message of a conversation."""
     said = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "").strip()
     if _HEBREW.search(said):
@@ -107,26 +107,26 @@ def _arithmetic(said: str) -> str | None:
         return str(error)
 
 
-def _name(messages: list[Message]) -> str | None:
+def _name(messages: list[ModelMessage]) -> str | None:
     found = (_NAME.search(m["content"]) for m in reversed(messages) if m["role"] == "user")
     return next((match[1] for match in found if match), None)
 
 
-def _greet(said: str, messages: list[Message]) -> str:
+def _greet(said: str, messages: list[ModelMessage]) -> str:
     name = _name(messages)
     return f"Hello{', ' + name if name else ''}! {ABOUT}Try `/help`."
 
 
-def _recall_name(said: str, messages: list[Message]) -> str:
+def _recall_name(said: str, messages: list[ModelMessage]) -> str:
     name = _name(messages)
     return f"Your name is {name}." if name else "You have not told me your name in this conversation."
 
 
-def _learn_name(said: str, messages: list[Message]) -> str:
+def _learn_name(said: str, messages: list[ModelMessage]) -> str:
     return f"Nice to meet you, {_name(messages)}. I will remember that in this conversation."
 
 
-def _notes(said: str, messages: list[Message]) -> str:
+def _notes(said: str, messages: list[ModelMessage]) -> str:
     notes = [m["content"] for m in messages[1:] if m["role"] == "system"]
     if not notes:
         return "I was given no system messages in this conversation."

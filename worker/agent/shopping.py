@@ -12,17 +12,17 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.agent.conversation import Message
+from worker.agent.conversation import ModelMessage
 
 
-class Step(msgspec.Struct, frozen=True):
+class ShoppingStep(msgspec.Struct, frozen=True):
     """The next call of a tool."""
 
     name: str
     arguments: dict[str, Any]
 
 
-class Wish(msgspec.Struct, frozen=True):
+class ShoppingWish(msgspec.Struct, frozen=True):
     """What a sentence asks for. `place`: the first is 1, the last is -1; None: it is named by `what`."""
 
     verb: str
@@ -43,7 +43,7 @@ Offered = list[tuple[str, str]]
 """(product's id, name) of what was shown, in its order."""
 
 
-def next_step(messages: Sequence[Message]) -> Step | str | None:
+def next_step(messages: Sequence[ModelMessage]) -> ShoppingStep | str | None:
     """What comes next for the last user message: a call, the answer, or None: it is not about shopping."""
     at = next((i for i in reversed(range(len(messages))) if messages[i]["role"] == "user"), None)
     if at is None:
@@ -54,7 +54,7 @@ def next_step(messages: Sequence[Message]) -> Step | str | None:
     return _STEPS[wish.verb](wish, list(_done(messages[at + 1 :])), _last_shown(messages[:at]))
 
 
-def _done(messages: Sequence[Message]) -> list[_Done]:
+def _done(messages: Sequence[ModelMessage]) -> list[_Done]:
     names = {
         call["id"]: call["function"]["name"]
         for message in messages
@@ -67,7 +67,7 @@ def _done(messages: Sequence[Message]) -> list[_Done]:
     ]
 
 
-def _last_shown(messages: Sequence[Message]) -> Offered:
+def _last_shown(messages: Sequence[ModelMessage]) -> Offered:
     for message in reversed(messages):
         if message["role"] in ("assistant", "tool") and (shown := products_in(message.get("content") or "")):
             return shown
@@ -90,7 +90,7 @@ def products_in(text: str) -> Offered:
 # -- steps ------------------------------------------------------------------------------------------------
 
 
-def _find(wish: Wish, done: list[_Done], _shown: Offered) -> Step | str:
+def _find(wish: ShoppingWish, done: list[_Done], _shown: Offered) -> ShoppingStep | str:
     if not done:
         return _search(wish, wish.what)
     if len(done) == 1 and not products_in(done[0].said) and (other := _otherwise(wish.what)) is not None:
@@ -98,7 +98,7 @@ def _find(wish: Wish, done: list[_Done], _shown: Offered) -> Step | str:
     return done[-1].said
 
 
-def _add(wish: Wish, done: list[_Done], shown: Offered) -> Step | str:
+def _add(wish: ShoppingWish, done: list[_Done], shown: Offered) -> ShoppingStep | str:
     if done and done[-1].name == "add_to_cart":
         return done[-1].said
     if _PRODUCT_ID.fullmatch(wish.what):
@@ -107,32 +107,32 @@ def _add(wish: Wish, done: list[_Done], shown: Offered) -> Step | str:
         chosen = _at(shown, wish.place)
         return _SHOWN_NOTHING[wish.locale] if chosen is None else _put(wish, chosen)
     found = _find(wish, done, shown)
-    if isinstance(found, Step):
+    if isinstance(found, ShoppingStep):
         return found
     offered = products_in(found)
     return _put(wish, offered[0][0]) if offered else found
 
 
-def _remove(wish: Wish, done: list[_Done], _shown: Offered) -> Step | str:
+def _remove(wish: ShoppingWish, done: list[_Done], _shown: Offered) -> ShoppingStep | str:
     if not done:
-        return Step("view_cart", {"locale": wish.locale})
+        return ShoppingStep("view_cart", {"locale": wish.locale})
     if done[-1].name != "view_cart":
         return done[-1].said
     cart = products_in(done[-1].said)
     chosen = _at(cart, wish.place) if wish.place is not None else _named(cart, wish.what)
     if chosen is None:
         return _NOT_IN_CART[wish.locale].format(what=wish.what) if cart else done[-1].said
-    return Step("remove_from_cart", {"product_id": chosen, "locale": wish.locale})
+    return ShoppingStep("remove_from_cart", {"product_id": chosen, "locale": wish.locale})
 
 
-def _once(tool: str) -> Callable[[Wish, list[_Done], Offered], Step | str]:
-    def step(wish: Wish, done: list[_Done], _shown: Offered) -> Step | str:
-        return done[-1].said if done else Step(tool, {"locale": wish.locale})
+def _once(tool: str) -> Callable[[ShoppingWish, list[_Done], Offered], ShoppingStep | str]:
+    def step(wish: ShoppingWish, done: list[_Done], _shown: Offered) -> ShoppingStep | str:
+        return done[-1].said if done else ShoppingStep(tool, {"locale": wish.locale})
 
     return step
 
 
-_STEPS: Final[dict[str, Callable[[Wish, list[_Done], Offered], Step | str]]] = {
+_STEPS: Final[dict[str, Callable[[ShoppingWish, list[_Done], Offered], ShoppingStep | str]]] = {
     "find": _find,
     "add": _add,
     "remove": _remove,
@@ -142,12 +142,14 @@ _STEPS: Final[dict[str, Callable[[Wish, list[_Done], Offered], Step | str]]] = {
 }
 
 
-def _search(wish: Wish, text: str) -> Step:
-    return Step("search_products", {"search": text[:200], "locale": wish.locale})
+def _search(wish: ShoppingWish, text: str) -> ShoppingStep:
+    return ShoppingStep("search_products", {"search": text[:200], "locale": wish.locale})
 
 
-def _put(wish: Wish, product_id: str) -> Step:
-    return Step("add_to_cart", {"product_id": product_id, "quantity": wish.count, "locale": wish.locale})
+def _put(wish: ShoppingWish, product_id: str) -> ShoppingStep:
+    return ShoppingStep(
+        "add_to_cart", {"product_id": product_id, "quantity": wish.count, "locale": wish.locale}
+    )
 
 
 def _otherwise(what: str) -> str | None:
@@ -180,7 +182,7 @@ def _is_in(word: str, name: str) -> bool:
 # -- reading ----------------------------------------------------------------------------------------------
 
 
-def read(said: str) -> Wish | None:
+def read(said: str) -> ShoppingWish | None:
     """What a sentence asks the shop for; None where it asks for something else."""
     line = " ".join(said.split())
     locale = "he" if _HEBREW.search(line) else "en"
@@ -196,13 +198,13 @@ def read(said: str) -> Wish | None:
     return None
 
 
-def _wish(verb: str, about: str, locale: str) -> Wish:
+def _wish(verb: str, about: str, locale: str) -> ShoppingWish:
     text = _TAIL.sub("", about.strip()).strip(" \t.,!?:;\"'“”")
     count, text = _counted(text)
     place = _PLACES.get(_ARTICLE.sub("", text).casefold())
     if not text and count is not None:
         place = 1
-    return Wish(verb, "" if place is not None else _ARTICLE.sub("", text), count or 1, place, locale)
+    return ShoppingWish(verb, "" if place is not None else _ARTICLE.sub("", text), count or 1, place, locale)
 
 
 def _counted(text: str) -> tuple[int | None, str]:

@@ -11,7 +11,7 @@ import os
 import selectors
 from typing import Final
 
-from worker.agent.agent import Agent
+from worker.agent.agent import BuiltInAgent
 from worker.agent.loop import Loop, Peer, Wait
 from worker.agent.model import EndpointModel
 
@@ -59,7 +59,7 @@ class AsyncioLoop(Loop):
 def serve(stdin_fd: int, stdout_fd: int) -> int:
     """Serves ACP with the model that the environment names; returns the exit code."""
     loop = AsyncioLoop(stdin_fd, stdout_fd)
-    agent = Agent(loop, endpoint=EndpointModel.from_environment(os.environ))
+    agent = BuiltInAgent(loop, endpoint=EndpointModel.from_environment(os.environ))
     # poll, because epoll takes no regular file: `python -m worker < prompts.jsonl` is a fair way to try it.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.PollSelector())) as runner:
         runner.run(loop.serve(agent))

@@ -30,7 +30,7 @@ class ToolRefused(Exception):
     """The tool cannot do that; the message says why."""
 
 
-class Tool(msgspec.Struct, frozen=True):
+class BuiltInTool(msgspec.Struct, frozen=True):
     """One tool: what the model is told (`parameters` is a JSON schema), what the user sees, what runs."""
 
     name: str
@@ -169,10 +169,10 @@ def _object(required: tuple[str, ...] = (), **properties: str) -> dict[str, Any]
     return {"type": "object", "properties": fields, "required": list(required), "additionalProperties": False}
 
 
-TOOLS: Final[dict[str, Tool]] = {
+TOOLS: Final[dict[str, BuiltInTool]] = {
     tool.name: tool
     for tool in (
-        Tool(
+        BuiltInTool(
             "list_files",
             f"List a directory of the session, at most {LIST_LIMIT_ENTRIES} entries.",
             "search",
@@ -180,7 +180,7 @@ TOOLS: Final[dict[str, Tool]] = {
             _list_files,
             lambda arguments: f"List {arguments.get('path', '.')}",
         ),
-        Tool(
+        BuiltInTool(
             "read_file",
             f"Read a text file of the session, at most {READ_LIMIT_BYTES // 1024} KiB.",
             "read",
@@ -188,7 +188,7 @@ TOOLS: Final[dict[str, Tool]] = {
             _read_file,
             lambda arguments: f"Read {arguments.get('path', 'a file')}",
         ),
-        Tool(
+        BuiltInTool(
             "write_file",
             "Write a text file of the session, replacing what it held. The user is asked first.",
             "edit",
@@ -201,7 +201,7 @@ TOOLS: Final[dict[str, Tool]] = {
             lambda arguments: f"Write {arguments.get('path', 'a file')}",
             asks=True,
         ),
-        Tool(
+        BuiltInTool(
             "calculate",
             "Evaluate arithmetic: + - * / // % ** and parentheses.",
             "think",
@@ -209,7 +209,7 @@ TOOLS: Final[dict[str, Tool]] = {
             _calculate,
             lambda arguments: f"Calculate {arguments.get('expression', '')}",
         ),
-        Tool(
+        BuiltInTool(
             "current_time",
             "The date and the time now, here and in UTC.",
             "other",

@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.agent.conversation import META_KEY, History, Message
+from worker.agent.conversation import META_KEY, History, ModelMessage
 from worker.agent.loop import Cancelled, Io, RequestFailed
-from worker.agent.model import Delta, Finish, Model, ModelRequest, Usage
+from worker.agent.model import Delta, EndpointRequest, Finish, Model, TokenUsage
 from worker.agent.remote import RemoteTool, RemoteTools
 from worker.agent.tools import (
     TOOLS,
     Arguments,
-    Tool,
+    BuiltInTool,
     ToolRefused,
     old_text,
     printable,
@@ -36,7 +36,7 @@ _STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
 
 
 @dataclass
-class Session:
+class BuiltInSession:
     """One conversation of the agent; files are reached under `cwd` only."""
 
     id: str
@@ -59,7 +59,7 @@ class ToolRequest:
         return {"id": self.id, "type": "function", "function": function}
 
 
-class Reply:
+class ModelReply:
     """What the model said in one round, shown as it comes."""
 
     def __init__(self, updates: Updates) -> None:
@@ -90,24 +90,26 @@ class Reply:
         return requests
 
 
-class Turn:
+class BuiltInTurn:
     """One prompt of a session on its way to an answer."""
 
-    def __init__(self, io: Io, session: Session, model: Model, remote: RemoteTools | None = None) -> None:
+    def __init__(
+        self, io: Io, session: BuiltInSession, model: Model, remote: RemoteTools | None = None
+    ) -> None:
         self.remote = remote or RemoteTools(io)
         self.io = io
         self.session = session
         self.model = model
         self.updates = Updates(io, session.id)
-        self._used: Usage | None = None
+        self._used: TokenUsage | None = None
 
     async def answer(self, text: str, *, context: str = "") -> str:
         """Lets the model answer, told of a `context` that only this turn knows; returns the stop reason.
         Raises RequestFailed and Cancelled.
         """
-        question: Message = {"role": "user", "content": text}
+        question: ModelMessage = {"role": "user", "content": text}
         self.session.history.add(question)
-        replies: list[Reply] = []
+        replies: list[ModelReply] = []
         try:
             return await self._rounds(replies, context)
         except Cancelled:
@@ -133,16 +135,16 @@ class Turn:
             self.io.notify("_session/forgot", params)
             history.forgotten = 0
 
-    async def _rounds(self, replies: list[Reply], context: str) -> str:
+    async def _rounds(self, replies: list[ModelReply], context: str) -> str:
         history = self.session.history
         tools = [tool.schema() for tool in TOOLS.values()] if self.model.understands_language else []
         tools += [tool.schema() for tool in (await self.remote.all()).values()]
         for _ in range(ROUNDS):
-            reply = Reply(self.updates)
+            reply = ModelReply(self.updates)
             replies.append(reply)
             self._tell_what_was_forgotten()
             messages = [_instructions(self.session.cwd, context), *history.messages]
-            finish = await self.model.stream(ModelRequest(self.session.id, messages, tools), reply.take)
+            finish = await self.model.stream(EndpointRequest(self.session.id, messages, tools), reply.take)
             self._count(finish)
             requests = reply.tool_requests()
             if not requests:
@@ -152,8 +154,8 @@ class Turn:
             history.add(*await self._call_tools(reply.text, requests))
         return "max_turn_requests"
 
-    async def _call_tools(self, text: str, requests: list[ToolRequest]) -> list[Message]:
-        called: Message = {"role": "assistant", "content": text or None}
+    async def _call_tools(self, text: str, requests: list[ToolRequest]) -> list[ModelMessage]:
+        called: ModelMessage = {"role": "assistant", "content": text or None}
         called["tool_calls"] = [request.message_part() for request in requests]
         messages = [called]
         for request in requests:
@@ -187,9 +189,9 @@ class Turn:
         self._end_tool(call_id, status, output, content)
         return output
 
-    async def _run(self, tool: Tool | RemoteTool | None, name: str, arguments: Arguments) -> str:
+    async def _run(self, tool: BuiltInTool | RemoteTool | None, name: str, arguments: Arguments) -> str:
         match tool:
-            case Tool():
+            case BuiltInTool():
                 return tool.run(self.session.cwd, arguments)
             case RemoteTool():
                 return await self.remote.call(name, arguments)
@@ -206,7 +208,7 @@ class Turn:
         )
 
     def _describe(
-        self, tool: Tool | RemoteTool | None, name: str, arguments: Arguments | str
+        self, tool: BuiltInTool | RemoteTool | None, name: str, arguments: Arguments | str
     ) -> dict[str, Any]:
         if tool is None or isinstance(arguments, str):
             return {"title": name or "Unnamed tool", "kind": "other"}
@@ -226,7 +228,7 @@ class Turn:
         target = resolve(self.session.cwd, path)
         return diff_content(printable(target), old_text(self.session.cwd, path), new)
 
-    async def _permit(self, tool: Tool, tool_call: dict[str, Any]) -> None:
+    async def _permit(self, tool: BuiltInTool, tool_call: dict[str, Any]) -> None:
         """Returns when the user allows the call; raises ToolRefused or Cancelled."""
         allowed = self.session.always.get(tool.name)
         if allowed is None:
@@ -246,8 +248,8 @@ class Turn:
         usage = finish.usage
         if usage is None:
             return
-        before = self._used or Usage()
-        self._used = Usage(
+        before = self._used or TokenUsage()
+        self._used = TokenUsage(
             clamped(before.input_tokens + usage.input_tokens),
             clamped(before.output_tokens + usage.output_tokens),
         )
@@ -256,7 +258,7 @@ class Turn:
             self.updates.send("usage_update", used=used, size=self.model.context_tokens)
 
 
-def _instructions(cwd: str, context: str) -> Message:
+def _instructions(cwd: str, context: str) -> ModelMessage:
     return {
         "role": "system",
         "content": (

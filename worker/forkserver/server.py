@@ -37,7 +37,7 @@ from worker.forkserver import init, tree
 from worker.forkserver.groups import Group, Groups
 from worker.sandbox import kernel
 from worker.sandbox import walls as sandbox
-from worker.spec import EndCause, Ended, Exit, Failed, Ping, Pong, Profile, Ready, Spawn, Started, Stop
+from worker.spec import EndCause, Exit, Failed, Ping, Pong, ProcessEnded, Profile, Ready, Spawn, Started, Stop
 
 DATAGRAM_BYTES: Final = 256 * 1024
 """One request, environment included; what the kernel's default socket buffer lets through."""
@@ -423,13 +423,13 @@ def _is_empty(child: Child) -> bool:
     return False
 
 
-def _receipt(child: Child, end: Exit) -> Ended:
+def _receipt(child: Child, end: Exit) -> ProcessEnded:
     """What lived when the worker was killed, and what of it lives now: by pid and start time."""
     survivors = sum(1 for pid, start in child.tree if tree.is_alive(pid) and tree.start_time(pid) == start)
     if child.group is not None and not child.group.remove():
         survivors = max(survivors, len(child.group.members()))
     processes = max(1, 1 + len(child.tree) - child.has_init)
-    return Ended(id=child.id, exit=end, processes=processes, survivors=survivors)
+    return ProcessEnded(id=child.id, exit=end, processes=processes, survivors=survivors)
 
 
 def _last_signal(child: Child) -> signal.Signals:

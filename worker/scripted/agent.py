@@ -47,12 +47,12 @@ import msgspec
 from worker import acp
 from worker.agent.conversation import read_prompt
 from worker.agent.loop import Cancelled, Loop, RequestFailed, Task
-from worker.scripted.steps import STEPS, Ended, Scene, Step
+from worker.scripted.steps import STEPS, PlayEnded, Scene, Step
 
 BAD_SCENARIO: Final = 2
 
 
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ScriptedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one request is answered."""
 
     steps: list[Step] = []
@@ -65,11 +65,11 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     about: str = ""
     start: list[Step] = []
-    initialize: Answer = Answer()
-    new: Answer = Answer()
-    load: Answer | None = None
-    resume: Answer | None = None
-    authenticate: Answer | None = None
+    initialize: ScriptedAnswer = ScriptedAnswer()
+    new: ScriptedAnswer = ScriptedAnswer()
+    load: ScriptedAnswer | None = None
+    resume: ScriptedAnswer | None = None
+    authenticate: ScriptedAnswer | None = None
     turns: list[list[Step]] = []
     locked: bool = False
     repeat: bool = False
@@ -134,7 +134,7 @@ class Player:
     async def _reply(self, request_id: acp.Id, scene: Scene, answering: Awaitable[object]) -> None:
         try:
             result = await answering
-        except Ended as ended:
+        except PlayEnded as ended:
             result = {"stopReason": str(ended)}
         except Cancelled:
             result = {"stopReason": "cancelled"}
@@ -154,7 +154,7 @@ class Player:
         return {"stopReason": "end_turn"}
 
 
-async def _answer(scene: Scene, answer: Answer, result: dict[str, Any]) -> dict[str, Any]:
+async def _answer(scene: Scene, answer: ScriptedAnswer, result: dict[str, Any]) -> dict[str, Any]:
     await scene.play(answer.steps)
     if answer.fail is not None:
         raise RequestFailed(answer.fail.code, answer.fail.message, answer.fail.data)

@@ -33,7 +33,7 @@ class Speech(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delay_ms: float = 0
 
 
-class Ended(Exception):
+class PlayEnded(Exception):
     """The step `end`."""
 
 
@@ -206,7 +206,7 @@ async def _fail(scene: Scene, value: Any) -> None:
 
 
 async def _end(scene: Scene, value: Any) -> None:
-    raise Ended(value)
+    raise PlayEnded(value)
 
 
 STEPS: Final[dict[str, Callable[[Scene, Any], Awaitable[None]]]] = {

@@ -51,7 +51,7 @@ class MalformedConversation(Exception):
         super().__init__(source)
 
 
-class Origin(Struct, frozen=True, kw_only=True):
+class CallOrigin(Struct, frozen=True, kw_only=True):
     """What is known of a request besides its message."""
 
     principal: Principal
@@ -73,7 +73,7 @@ class Named(Struct, frozen=True, kw_only=True):
     meta: Mapping[str, Any]
     """`params._meta`."""
     arguments: Mapping[str, Any]
-    origin: Origin
+    origin: CallOrigin
 
 
 def mint() -> str:

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.agents.toolsets import Toolset
-from gateway.api.mcp.conversation import Origin, is_minted, mint
+from gateway.api.mcp.conversation import CallOrigin, is_minted, mint
 from gateway.auth.passes import Granted, Passes, is_pass
 from gateway.config.tables import LimitsConfig, ServerConfig
 from gateway.errors import BadRequest, BrokenInvariant, Unauthorized
@@ -146,16 +146,16 @@ class McpFace:
                 ready.set_exception(BrokenInvariant())
 
 
-def said(request: HTTPConnection | None) -> Origin:
+def said(request: HTTPConnection | None) -> CallOrigin:
     """What is known of an HTTP request besides its message (`mcp_server.Said`)."""
     assert request is not None  # noqa: S101 - over HTTP there always is one
     granted: Granted | None = request.scope.get(_SESSION)
     if granted is not None:
         key = granted.key
         owner = Principal(key.tenant, key.owner.partition("/")[2], scopes=frozenset({SCOPE}))
-        return Origin(principal=owner, granted=granted)
+        return CallOrigin(principal=owner, granted=granted)
     session_id = request.headers.get(SESSION_HEADER, "")
-    return Origin(
+    return CallOrigin(
         principal=principal_of(request),
         outer_meta=request.scope.get(_OUTER_META, {}),
         transport=session_id if is_minted(session_id) else None,

@@ -25,7 +25,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget
-from gateway.api.mcp.conversation import MAX_ID, MalformedConversation, Named, Origin, caller_of
+from gateway.api.mcp.conversation import MAX_ID, CallOrigin, MalformedConversation, Named, caller_of
 from gateway.events.facts import in_one_line
 from gateway.version import VERSION
 
@@ -36,7 +36,7 @@ TITLE: Final = "Agent Gateway"
 _STDOUT, _STDERR = 1, 2
 WIDGET_TYPE: Final = "text/html+skybridge"
 
-Said = Callable[[HTTPConnection | None], Origin]
+OriginOf = Callable[[HTTPConnection | None], CallOrigin]
 """What is known of a request besides its message; over stdio there is no request."""
 
 
@@ -50,22 +50,22 @@ class _Tools:
         self.schemas = {name: tool.schema for name, (tool, _) in self._all.items()}
         self.widgets = {uri: widget for toolset in toolsets for uri, widget in toolset.widgets.items()}
 
-    def announced(self, origin: Origin) -> list[types.Tool]:
+    def announced(self, origin: CallOrigin) -> list[types.Tool]:
         """The tools that the caller is told of."""
         return [said for name, said in self._announced.items() if self._is_open(name, origin)]
 
-    def find(self, name: str, origin: Origin) -> tuple[Tool, Toolset]:
+    def find(self, name: str, origin: CallOrigin) -> tuple[Tool, Toolset]:
         """The tool of this name, and whose it is. Raises MCPError."""
         if name not in self._all or not self._is_open(name, origin):
             raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {name}")
         return self._all[name]
 
-    def _is_open(self, name: str, origin: Origin) -> bool:
+    def _is_open(self, name: str, origin: CallOrigin) -> bool:
         granted = origin.granted
         return granted is None or self._all[name][1].name in granted.toolsets
 
 
-def build(toolsets: Sequence[Toolset], said: Said) -> Server[Any]:
+def build(toolsets: Sequence[Toolset], said: OriginOf) -> Server[Any]:
     """The server over these toolsets. With one alone it is called after it."""
     tools = _Tools(toolsets)
     resources = types.ListResourcesResult(
@@ -111,7 +111,7 @@ def build(toolsets: Sequence[Toolset], said: Said) -> Server[Any]:
 
 async def _call(
     toolset: Toolset,
-    origin: Origin,
+    origin: CallOrigin,
     context: ServerRequestContext[Any, Any],
     params: types.CallToolRequestParams,
 ) -> Answer:
@@ -193,7 +193,7 @@ def _read(uri: str, widgets: Mapping[str, Widget]) -> types.ReadResourceResult:
 
 @asynccontextmanager
 async def serving(
-    toolsets: Sequence[Toolset], said: Said, *, body_limit_bytes: int
+    toolsets: Sequence[Toolset], said: OriginOf, *, body_limit_bytes: int
 ) -> AsyncIterator[Callable[[Scope, Receive, Send], Any]]:
     """The server over streamable HTTP, as an ASGI application."""
     manager = StreamableHTTPSessionManager(
@@ -203,7 +203,7 @@ async def serving(
         yield manager.handle_request
 
 
-async def serve_stdio(toolsets: Sequence[Toolset], said: Said) -> None:
+async def serve_stdio(toolsets: Sequence[Toolset], said: OriginOf) -> None:
     """The server over this process's stdin and stdout, until they end."""
     server = build(toolsets, said)
     with _stdout() as stdout:

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from gateway.apps.product_chat import words
-from gateway.apps.product_chat.desk import Said
+from gateway.apps.product_chat.desk import PostedMessage
 from gateway.apps.product_chat.store import ProductMessage, ProductSession
 from gateway.events.facts import iso
 
 CHAT_ID_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,255}$"}
 ChatId = Annotated[str, Meta(extra_json_schema=CHAT_ID_SCHEMA)]
 
-Line = Annotated[
+TextLine = Annotated[
     str, Meta(extra_json_schema={"minLength": 1, "maxLength": words.TEXT_CHARACTERS, "pattern": r"\S"})
 ]
 
@@ -43,7 +43,7 @@ class MessageRequest(Struct):
     is sent.
     """
 
-    message_text: Line
+    message_text: TextLine
     session_id: str | None = None
     sender_type: Literal["customer", "admin", "system"] = "customer"
     sender_name: str | None = None
@@ -179,7 +179,7 @@ class AdminChats(Struct, frozen=True):
 class RespondRequest(Struct):
     """`POST /api/admin/chat/sessions/{sid}/respond`."""
 
-    message_text: Line
+    message_text: TextLine
     sender_name: str | None = None
     admin_name: str | None = None
     message_type: str = "text"
@@ -225,6 +225,6 @@ def admin_chat_of(chat: ProductSession) -> AdminChat:
     )  # fmt: skip
 
 
-def sent(said: Said, session_id: str, words_: str = "Message sent successfully") -> Sent:
+def sent(said: PostedMessage, session_id: str, words_: str = "Message sent successfully") -> Sent:
     """The answer to a message."""
     return Sent(words_, said.message_id, session_id, said.was_changed)

@@ -28,7 +28,7 @@ CHECK_SECONDS: Final = 1.0
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024
 
 
-class Product(Struct, frozen=True):
+class ChatProduct(Struct, frozen=True):
     """A product as its visitors see it; the price is a decimal as text."""
 
     id: int
@@ -40,12 +40,12 @@ class Product(Struct, frozen=True):
 class Products(Protocol):
     """Where products are looked up."""
 
-    async def find(self, product_id: int) -> Product | None:
+    async def find(self, product_id: int) -> ChatProduct | None:
         """The product of this id."""
 
 
 class _File(Struct):
-    products: list[Product]
+    products: list[ChatProduct]
 
 
 class FileProducts:
@@ -58,10 +58,10 @@ class FileProducts:
         self._monotonic = monotonic
         self._checked_at: float | None = None
         self._stamp: tuple[int, int, int] | None = None
-        self._products: dict[int, Product] = {}
+        self._products: dict[int, ChatProduct] = {}
         self._looking = asyncio.Lock()
 
-    async def find(self, product_id: int) -> Product | None:
+    async def find(self, product_id: int) -> ChatProduct | None:
         async with self._looking:
             now = self._monotonic()
             if self._checked_at is None or now - self._checked_at >= CHECK_SECONDS:
@@ -88,7 +88,7 @@ class FileProducts:
         log.info("%s has %d products to chat about", self._path, len(self._products))
 
 
-def read(path: pathlib.Path) -> dict[int, Product]:
+def read(path: pathlib.Path) -> dict[int, ChatProduct]:
     """The products of a file, by id. Raises OSError, ValueError, MsgspecError."""
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
@@ -108,13 +108,13 @@ class ShopProducts:
         self._catalogue = catalogue
         self._store = store
 
-    async def find(self, product_id: int) -> Product | None:
+    async def find(self, product_id: int) -> ChatProduct | None:
         await self._catalogue.refresh()
         try:
             found = self._catalogue.product(f"{self._store}:{product_id - 1}")
         except ProductNotFound:
             return None
-        return Product(product_id, found.name, formatted(found.price), found.category)
+        return ChatProduct(product_id, found.name, formatted(found.price), found.category)
 
 
 def products_of(setting: str, shop: Catalogue | None, *, monotonic: Callable[[], float]) -> Products:

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 from msgspec import Struct
 
 from gateway.apps.product_chat import facts, words
-from gateway.apps.product_chat.catalogue import Product, Products
+from gateway.apps.product_chat.catalogue import ChatProduct, Products
 from gateway.apps.product_chat.errors import ChatClosed, ChatIdTaken, ChatNotFound, UnknownProduct
 from gateway.apps.product_chat.frames import ASSISTANT
 from gateway.apps.product_chat.notices import Notices
@@ -55,7 +55,7 @@ class Draft(Struct, frozen=True, kw_only=True):
     connection_id: str | None = None
 
 
-class Said(Struct, frozen=True):
+class PostedMessage(Struct, frozen=True):
     """A message that stands."""
 
     message_id: int
@@ -85,7 +85,7 @@ class Desk(Observer):
 
     # -- chats ------------------------------------------------------------------------------------------
 
-    async def product(self, product_id: int) -> Product:
+    async def product(self, product_id: int) -> ChatProduct:
         """The product of this id. Raises UnknownProduct."""
         product = await self._catalogue().find(product_id)
         if product is None:
@@ -93,7 +93,13 @@ class Desk(Observer):
         return product
 
     async def open_chat(
-        self, principal: Principal, product: Product, session_id: str, *, name: str | None, email: str | None
+        self,
+        principal: Principal,
+        product: ChatProduct,
+        session_id: str,
+        *,
+        name: str | None,
+        email: str | None,
     ) -> tuple[ProductSession, bool]:
         """The visitor's chat of this id about the product, and whether it was there already.
 
@@ -138,39 +144,43 @@ class Desk(Observer):
 
     # -- saying -----------------------------------------------------------------------------------------
 
-    async def say_as_customer(self, chat: ProductSession, draft: Draft, *, key_id: str | None) -> Said:
+    async def say_as_customer(
+        self, chat: ProductSession, draft: Draft, *, key_id: str | None
+    ) -> PostedMessage:
         """A visitor's message; the agent answers unless a person has taken over. Raises ChatClosed."""
         text = words.message_text(draft.text)
         session, posting = await self._writable(chat)
         if (known := _known(posting, draft)) is not None:
-            return Said(known, text != draft.text)
+            return PostedMessage(known, text != draft.text)
         post = self._post(session, draft, text, sender=("customer", draft.name or _customer(posting)))
         status = _reopened(posting, is_urgent=words.asks_for_person(text))
         also: list[ev.EventData] = [post] if status is None else [status, post]
         account = Account(chat.owner, session.record.key, key_id)
         await session.chat(text, account=account, message_id=post.message_id, also=also)
-        return Said(post.post_id, text != draft.text)
+        return PostedMessage(post.post_id, text != draft.text)
 
-    async def say_as_staff(self, chat: ProductSession, draft: Draft, *, principal: Principal) -> Said:
+    async def say_as_staff(
+        self, chat: ProductSession, draft: Draft, *, principal: Principal
+    ) -> PostedMessage:
         """A person's answer; whoever answers has taken over. Raises ChatClosed."""
         text = words.message_text(draft.text)
         session, posting = await self._writable(chat)
         if (known := _known(posting, draft)) is not None:
-            return Said(known, text != draft.text)
+            return PostedMessage(known, text != draft.text)
         name = draft.name or principal.subject
         if posting.person is None:
             await self.take_over(chat, name)
         post = self._post(session, draft, text, sender=("admin", name), sender_id=principal.subject)
         await session.answer_as_person(post.message_id, text, post)
-        return Said(post.post_id, text != draft.text)
+        return PostedMessage(post.post_id, text != draft.text)
 
-    async def say_as_system(self, chat: ProductSession, draft: Draft) -> Said:
+    async def say_as_system(self, chat: ProductSession, draft: Draft) -> PostedMessage:
         """A notice to everybody in the chat."""
         text = words.message_text(draft.text)
         session, _ = await self._writable(chat)
         post = self._post(session, draft, text, sender=("system", draft.name or SYSTEM))
         await session.note(ev.MessageAdded(post.message_id, "system", text), post)
-        return Said(post.post_id, text != draft.text)
+        return PostedMessage(post.post_id, text != draft.text)
 
     async def _writable(self, chat: ProductSession) -> tuple[Session, Posting]:
         session = await self.session(chat)

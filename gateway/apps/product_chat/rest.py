@@ -28,8 +28,8 @@ from gateway.apps.product_chat.answers import (
     row_of,
     sent,
 )
-from gateway.apps.product_chat.catalogue import Product
-from gateway.apps.product_chat.desk import Desk, Draft, Said, is_staff_of
+from gateway.apps.product_chat.catalogue import ChatProduct
+from gateway.apps.product_chat.desk import Desk, Draft, PostedMessage, is_staff_of
 from gateway.apps.product_chat.detail import DETAIL
 from gateway.apps.product_chat.errors import AdminNeeded, InvalidInput
 from gateway.apps.product_chat.reading import (
@@ -128,7 +128,7 @@ class ProductsFace:
         words_ = "Message sent successfully"
         return json_response(SentToSockets(words_, said.message_id, session_id, said.was_changed, True))
 
-    async def _send(self, request: Request) -> tuple[Said, str]:
+    async def _send(self, request: Request) -> tuple[PostedMessage, str]:
         body = await read_body(request, MessageRequest, self._context.config())
         words.email(body.customer_email)
         product_id, session_id = self._names(request)
@@ -189,7 +189,7 @@ class ProductsFace:
         path = request.path_params
         return words.product_id(path["product_id"]), words.session_id(path["session_id"])
 
-    async def _product(self, request: Request) -> Product:
+    async def _product(self, request: Request) -> ChatProduct:
         return await self._desk.product(words.product_id(request.path_params["product_id"]))
 
     def _take(self, request: Request, principal: Principal, product_id: int, session_id: str) -> None:

@@ -13,7 +13,17 @@ from gateway.apps.shop.catalog import Catalogue, Product
 from gateway.apps.shop.errors import NotForSale, NotInCart
 from gateway.apps.shop.insights import SessionInsights, TenantInsights, of_session, of_tenant, words_of
 from gateway.apps.shop.settings import ShopConfig
-from gateway.apps.shop.store import Bounds, Cart, Line, Moment, Purchase, ShopKey, ShopSession, ShopStore, Use
+from gateway.apps.shop.store import (
+    Bounds,
+    Cart,
+    CartLine,
+    Moment,
+    Purchase,
+    ShopKey,
+    ShopSession,
+    ShopStore,
+    ShopUse,
+)
 from gateway.config.tables import DAY_MILLISECONDS
 from gateway.errors import InvalidField
 
@@ -67,7 +77,7 @@ class Shop:
         self._check_quantity(quantity)
         if not (product.is_in_stock and product.is_purchasable):
             raise NotForSale
-        line = Line(
+        line = CartLine(
             line=product.id,
             name=product.name,
             price=product.price,
@@ -81,11 +91,11 @@ class Shop:
 
     async def add_free(
         self, key: ShopKey, *, name: str, price: int, quantity: int = 1, extra: Mapping[str, Any]
-    ) -> tuple[Line, Cart]:
+    ) -> tuple[CartLine, Cart]:
         """Adds something that is in no catalogue, as a line of its own; `price` is in agorot."""
         self._check_quantity(quantity)
         moment = self._moment()
-        line = Line(
+        line = CartLine(
             line=f"free-{secrets.token_hex(8)}",
             name=name,
             price=price,
@@ -103,7 +113,7 @@ class Shop:
         """The cart; nothing is noted."""
         return await self.store.cart(key, at=self.now)
 
-    async def remove(self, key: ShopKey, product_id: str) -> tuple[Line, Cart]:
+    async def remove(self, key: ShopKey, product_id: str) -> tuple[CartLine, Cart]:
         """Takes a line out. Raises NotInCart."""
         taken, cart = await self.store.remove(key, product_id, self._moment())
         if taken is None:
@@ -139,7 +149,7 @@ class Shop:
     # -- the conversation ---------------------------------------------------------------------------------
 
     async def note(
-        self, key: ShopKey, *, use: Use | None = None, text: str = "", may_create: bool = True
+        self, key: ShopKey, *, use: ShopUse | None = None, text: str = "", may_create: bool = True
     ) -> None:
         """Counts a use, and the words of what was asked."""
         words: Sequence[str] = words_of(text)[: self.bounds.words]

@@ -71,7 +71,7 @@ class Query(Struct, frozen=True, kw_only=True):
     page_size: int = 12
 
 
-class Page(Struct, frozen=True, kw_only=True):
+class ProductPage(Struct, frozen=True, kw_only=True):
     """One page of what was found."""
 
     products: tuple[Product, ...]
@@ -184,11 +184,11 @@ class Catalogue:
         """Every product, store by store."""
         return [product for _, products in sorted(self._stores.items()) for product in products]
 
-    def search(self, query: Query) -> Page:
+    def search(self, query: Query) -> ProductPage:
         """What fits, in the catalogue's order: the text in either name, in whatever case."""
         found = [product for product in self.all() if _fits(product, query)]
         start = (query.page - 1) * query.page_size
-        return Page(
+        return ProductPage(
             products=tuple(found[start : start + query.page_size]),
             total=len(found),
             page=query.page,

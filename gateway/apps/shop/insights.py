@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.apps.shop.store import USES, Cart, ShopSession, Tally
+from gateway.apps.shop.store import USES, Cart, ConversationTally, ShopSession
 
 SMALLEST_CELL: Final = 5
 TOP: Final = 5
@@ -92,7 +92,7 @@ def of_session(session: ShopSession, cart: Cart) -> SessionInsights:
     )
 
 
-def of_tenant(tallies: Sequence[Tally]) -> TenantInsights:
+def of_tenant(tallies: Sequence[ConversationTally]) -> TenantInsights:
     """What an operator is told."""
     count = len(tallies)
     if count < SMALLEST_CELL:

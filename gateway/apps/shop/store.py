@@ -14,9 +14,9 @@ from msgspec import Struct, field
 
 from gateway.extension import ConversationKey
 
-Use = Literal["searches", "views", "adds", "removes", "clears", "checkouts"]
+ShopUse = Literal["searches", "views", "adds", "removes", "clears", "checkouts"]
 """What is counted of a conversation."""
-USES: tuple[Use, ...] = ("searches", "views", "adds", "removes", "clears", "checkouts")
+USES: tuple[ShopUse, ...] = ("searches", "views", "adds", "removes", "clears", "checkouts")
 
 
 ShopKey = ConversationKey
@@ -46,7 +46,7 @@ class Bounds(Struct, frozen=True, kw_only=True):
     """Of one conversation; the oldest is dropped."""
 
 
-class Line(Struct, frozen=True, kw_only=True):
+class CartLine(Struct, frozen=True, kw_only=True):
     """One line of a cart. `price` is that of one piece, in agorot, as it was when last added."""
 
     line: str
@@ -68,7 +68,7 @@ class Line(Struct, frozen=True, kw_only=True):
 class Cart(Struct, frozen=True):
     """A conversation's lines, in the order in which they were added."""
 
-    lines: tuple[Line, ...] = ()
+    lines: tuple[CartLine, ...] = ()
 
     @property
     def total(self) -> int:
@@ -86,7 +86,7 @@ class Purchase(Struct, frozen=True):
 
     at: int
     total: int
-    lines: tuple[Line, ...]
+    lines: tuple[CartLine, ...]
 
 
 class ShopSession(Struct, frozen=True, kw_only=True):
@@ -102,7 +102,7 @@ class ShopSession(Struct, frozen=True, kw_only=True):
     """Words that were searched or asked for, and how often."""
 
 
-class Tally(Struct, frozen=True, kw_only=True):
+class ConversationTally(Struct, frozen=True, kw_only=True):
     """One conversation as a row of a tenant's statistics: no id, no owner."""
 
     seconds: int
@@ -122,7 +122,7 @@ class ShopStore(Protocol):
         key: ShopKey,
         moment: Moment,
         *,
-        use: Use | None = None,
+        use: ShopUse | None = None,
         words: Sequence[str] = (),
         may_create: bool = True,
     ) -> Cart:
@@ -134,12 +134,12 @@ class ShopStore(Protocol):
     async def session(self, key: ShopKey, *, at: int) -> ShopSession | None:
         """What is known of a conversation; nothing is noted."""
 
-    async def add(self, key: ShopKey, line: Line, moment: Moment, *, bounds: Bounds) -> Cart:
+    async def add(self, key: ShopKey, line: CartLine, moment: Moment, *, bounds: Bounds) -> Cart:
         """Adds a line, or its quantity to the line that is there, at the line's price. Raises CartLimit,
         CartFull.
         """
 
-    async def remove(self, key: ShopKey, line: str, moment: Moment) -> tuple[Line | None, Cart]:
+    async def remove(self, key: ShopKey, line: str, moment: Moment) -> tuple[CartLine | None, Cart]:
         """Takes a whole line out: (the line, what is left); None where it was not there."""
 
     async def clear(self, key: ShopKey, moment: Moment) -> Cart:
@@ -167,7 +167,7 @@ class ShopStore(Protocol):
     async def count(self, tenant: str, *, at: int) -> int:
         """How many conversations of a tenant are alive."""
 
-    async def tallies(self, tenant: str, *, at: int) -> list[Tally]:
+    async def tallies(self, tenant: str, *, at: int) -> list[ConversationTally]:
         """A tenant's living conversations that may be counted, in no order."""
 
     async def erase(self, key: ShopKey) -> None:

@@ -12,13 +12,13 @@ from gateway.apps.shop.store import (
     USES,
     Bounds,
     Cart,
-    Line,
+    CartLine,
+    ConversationTally,
     Moment,
     Purchase,
     ShopKey,
     ShopSession,
-    Tally,
-    Use,
+    ShopUse,
     too_many_keys,
     too_many_lines,
     too_much,
@@ -40,10 +40,10 @@ class _Conversation:
             expires_at=moment.expires_at,
             counts=dict.fromkeys(USES, 0),
         )
-        self.lines: dict[str, Line] = {}
+        self.lines: dict[str, CartLine] = {}
         self.preferences: dict[str, Any] = {}
 
-    def used(self, moment: Moment, use: Use | None) -> None:
+    def used(self, moment: Moment, use: ShopUse | None) -> None:
         session = self.session
         if use is not None:
             session.counts[use] += 1
@@ -71,7 +71,7 @@ class MemoryShopStore:
         key: ShopKey,
         moment: Moment,
         *,
-        use: Use | None = None,
+        use: ShopUse | None = None,
         words: Sequence[str] = (),
         may_create: bool = True,
     ) -> Cart:
@@ -96,7 +96,7 @@ class MemoryShopStore:
         session = found.session
         return msgspec.structs.replace(session, counts=dict(session.counts), words=dict(session.words))
 
-    async def add(self, key: ShopKey, line: Line, moment: Moment, *, bounds: Bounds) -> Cart:
+    async def add(self, key: ShopKey, line: CartLine, moment: Moment, *, bounds: Bounds) -> Cart:
         found = self._alive(key, moment.at)
         lines = {} if found is None else found.lines
         known = lines.get(line.line)
@@ -118,7 +118,7 @@ class MemoryShopStore:
         )
         return found.cart
 
-    async def remove(self, key: ShopKey, line: str, moment: Moment) -> tuple[Line | None, Cart]:
+    async def remove(self, key: ShopKey, line: str, moment: Moment) -> tuple[CartLine | None, Cart]:
         found = self._alive(key, moment.at)
         if found is None:
             return None, Cart()
@@ -180,9 +180,9 @@ class MemoryShopStore:
     async def count(self, tenant: str, *, at: int) -> int:
         return len(self._living(tenant, at))
 
-    async def tallies(self, tenant: str, *, at: int) -> list[Tally]:
+    async def tallies(self, tenant: str, *, at: int) -> list[ConversationTally]:
         return [
-            Tally(
+            ConversationTally(
                 seconds=(found.session.last_used_at - found.session.created_at) // 1000,
                 counts=dict(found.session.counts),
                 words=dict(found.session.words),

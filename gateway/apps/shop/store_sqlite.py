@@ -13,13 +13,13 @@ from gateway.apps.shop.store import (
     USES,
     Bounds,
     Cart,
-    Line,
+    CartLine,
+    ConversationTally,
     Moment,
     Purchase,
     ShopKey,
     ShopSession,
-    Tally,
-    Use,
+    ShopUse,
     too_many_keys,
     too_many_lines,
     too_much,
@@ -46,7 +46,7 @@ class SqliteShopStore:
         key: ShopKey,
         moment: Moment,
         *,
-        use: Use | None = None,
+        use: ShopUse | None = None,
         words: Sequence[str] = (),
         may_create: bool = True,
     ) -> Cart:
@@ -88,7 +88,7 @@ class SqliteShopStore:
 
         return await self._database.read(act)
 
-    async def add(self, key: ShopKey, line: Line, moment: Moment, *, bounds: Bounds) -> Cart:
+    async def add(self, key: ShopKey, line: CartLine, moment: Moment, *, bounds: Bounds) -> Cart:
         def act(connection: sqlite3.Connection) -> Cart:
             row = self._made(connection, key, moment, use="adds")
             if line.quantity > bounds.quantity:
@@ -114,8 +114,8 @@ class SqliteShopStore:
         cart: Cart = await self._database.write(act)
         return cart
 
-    async def remove(self, key: ShopKey, line: str, moment: Moment) -> tuple[Line | None, Cart]:
-        def act(connection: sqlite3.Connection) -> tuple[Line | None, Cart]:
+    async def remove(self, key: ShopKey, line: str, moment: Moment) -> tuple[CartLine | None, Cart]:
+        def act(connection: sqlite3.Connection) -> tuple[CartLine | None, Cart]:
             row = _alive(connection, key, moment.at)
             if row is None:
                 return None, Cart()
@@ -125,7 +125,7 @@ class SqliteShopStore:
                 self._used(connection, key, moment, use="removes")
             return taken, _cart(connection, row)
 
-        taken: tuple[Line | None, Cart] = await self._database.write(act)
+        taken: tuple[CartLine | None, Cart] = await self._database.write(act)
         return taken
 
     async def clear(self, key: ShopKey, moment: Moment) -> Cart:
@@ -178,7 +178,7 @@ class SqliteShopStore:
                 (key.owner, key.conversation, at),
             )
             return [
-                Purchase(bought_at, total, msgspec.json.decode(items, type=tuple[Line, ...]))
+                Purchase(bought_at, total, msgspec.json.decode(items, type=tuple[CartLine, ...]))
                 for bought_at, total, items in rows
             ]
 
@@ -228,8 +228,8 @@ class SqliteShopStore:
             )
         )
 
-    async def tallies(self, tenant: str, *, at: int) -> list[Tally]:
-        def act(connection: sqlite3.Connection) -> list[Tally]:
+    async def tallies(self, tenant: str, *, at: int) -> list[ConversationTally]:
+        def act(connection: sqlite3.Connection) -> list[ConversationTally]:
             rows = connection.execute(
                 f"SELECT id, last_used_at - created_at, {_COUNTS} FROM shop_sessions"  # noqa: S608
                 " WHERE tenant = ? AND expires_at > ? AND may_count = 1",
@@ -289,7 +289,7 @@ class SqliteShopStore:
         return purged
 
     def _made(
-        self, connection: sqlite3.Connection, key: ShopKey, moment: Moment, *, use: Use | None = None
+        self, connection: sqlite3.Connection, key: ShopKey, moment: Moment, *, use: ShopUse | None = None
     ) -> int:
         row = self._used(connection, key, moment, use=use)
         assert row is not None  # noqa: S101 - it may be made, so it is
@@ -301,7 +301,7 @@ class SqliteShopStore:
         key: ShopKey,
         moment: Moment,
         *,
-        use: Use | None = None,
+        use: ShopUse | None = None,
         may_create: bool = True,
     ) -> int | None:
         """The row of a conversation that is used now; a dead one is begun anew."""
@@ -348,7 +348,7 @@ def _cart(connection: sqlite3.Connection, row: int) -> Cart:
     )
     return Cart(
         tuple(
-            Line(
+            CartLine(
                 line=line,
                 name=name,
                 price=price,
@@ -383,9 +383,9 @@ def _count_words(connection: sqlite3.Connection, row: int, words: Sequence[str])
     )
 
 
-def _tally(connection: sqlite3.Connection, row: int, milliseconds: int, *counts: int) -> Tally:
+def _tally(connection: sqlite3.Connection, row: int, milliseconds: int, *counts: int) -> ConversationTally:
     cart = _cart(connection, row)
-    return Tally(
+    return ConversationTally(
         seconds=milliseconds // 1000,
         counts=dict(zip(USES, counts, strict=True)),
         words=_words(connection, row),

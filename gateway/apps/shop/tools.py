@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.apps.shop.cart import Shop
-from gateway.apps.shop.catalog import Catalogue, Page, Product, Query, decimals, formatted, number
+from gateway.apps.shop.catalog import Catalogue, Product, ProductPage, Query, decimals, formatted, number
 from gateway.apps.shop.errors import CartFull, CartLimit, NotForSale, NotInCart, ProductNotFound
-from gateway.apps.shop.store import Bounds, Cart, Line
+from gateway.apps.shop.store import Bounds, Cart, CartLine
 from gateway.apps.shop.words import HEBREW, Words, words_for
 from gateway.errors import GatewayError, SessionLimit
 from gateway.extension import Answer, Caller, Tool, Toolset, Widget
@@ -29,7 +29,7 @@ WIDGETS: Final = pathlib.Path(__file__).parent / "widgets"
 
 
 Locale = Annotated[str, Meta(max_length=35, description="Language of the answer: he (default) or en")]
-SessionId = Annotated[
+ConversationId = Annotated[
     str, Meta(description="The conversation's id, where the client has no other place to send it")
 ]
 ProductId = Annotated[str, Meta(max_length=128, description="A product's id, store:index")]
@@ -37,7 +37,7 @@ ProductId = Annotated[str, Meta(max_length=128, description="A product's id, sto
 
 class _Arguments(Struct, frozen=True, kw_only=True):
     locale: Locale | None = None
-    _sessionId: SessionId | None = None
+    _sessionId: ConversationId | None = None
 
 
 class _Search(_Arguments, frozen=True, kw_only=True):
@@ -125,7 +125,7 @@ TOOLS: Final = (
 )
 _BY_NAME: Final = {tool.name: tool for tool in TOOLS}
 
-Run = Callable[[Caller, Any, Words], Awaitable[Answer]]
+ToolRun = Callable[[Caller, Any, Words], Awaitable[Answer]]
 
 
 class ShopTools(Toolset):
@@ -145,7 +145,7 @@ class ShopTools(Toolset):
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
-        self._runs: dict[str, Run] = {tool.name: getattr(self, f"_{tool.name}") for tool in TOOLS}
+        self._runs: dict[str, ToolRun] = {tool.name: getattr(self, f"_{tool.name}") for tool in TOOLS}
 
     def describe(self) -> Sequence[Tool]:
         return TOOLS
@@ -304,7 +304,7 @@ def _agorot(price: float | None) -> int | None:
     return None if price is None else round(price * 100)
 
 
-def _found(words: Words, page: Page) -> str:
+def _found(words: Words, page: ProductPage) -> str:
     if not page.total:
         return words.nothing_found
     is_hebrew = words is HEBREW
@@ -336,7 +336,7 @@ def _cart_text(words: Words, cart: Cart) -> str:
     return words.cart + "".join(lines) + words.cart_total.format(total=decimals(cart.total))
 
 
-def _name(line: Line, words: Words) -> str:
+def _name(line: CartLine, words: Words) -> str:
     english = line.extra.get("name_en")
     return english if words is not HEBREW and isinstance(english, str) else line.name
 

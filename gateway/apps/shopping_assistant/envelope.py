@@ -33,7 +33,7 @@ class FieldError(Struct, frozen=True):
     type: str
 
 
-class Envelope(Struct, frozen=True):
+class AssistantEnvelope(Struct, frozen=True):
     """Round every answer; `error` is null where it succeeded, else `data` is."""
 
     success: bool
@@ -58,7 +58,7 @@ _INTERNAL: Final = ("internal_error", 1007)
 
 def good(data: object, *, meta: object = None) -> Response:
     """A success."""
-    return json_response(Envelope(True, data, meta))
+    return json_response(AssistantEnvelope(True, data, meta))
 
 
 def _field_error(error: GatewayError) -> FieldError:
@@ -69,7 +69,7 @@ def _field_error(error: GatewayError) -> FieldError:
 def dialect(wall_ms: Callable[[], int]) -> Dialect:
     """How this face says errors."""
 
-    def render(error: GatewayError, status: int) -> Envelope:
+    def render(error: GatewayError, status: int) -> AssistantEnvelope:
         code, number = _CODES.get(status) or (_INTERNAL if status >= 500 else _INVALID)
         details: dict[str, Any] = {"reason": error.code}
         if error.session_id is not None:
@@ -81,6 +81,6 @@ def dialect(wall_ms: Callable[[], int]) -> Dialect:
         if error.field:
             details["field"] = error.field[-1]
         told = EnvelopeError(code, error.message, details, number, status, iso(wall_ms()))
-        return Envelope(False, error=told, detail=[_field_error(error)] if status == 422 else UNSET)
+        return AssistantEnvelope(False, error=told, detail=[_field_error(error)] if status == 422 else UNSET)
 
-    return Dialect(body=Envelope, render=render)
+    return Dialect(body=AssistantEnvelope, render=render)

@@ -21,12 +21,12 @@ from gateway.apps.shop.catalog import MAX_PRICE, Query, number
 from gateway.apps.shop.errors import CartEmpty
 from gateway.apps.shop.insights import TenantInsights, top
 from gateway.apps.shop.settings import ShopConfig
-from gateway.apps.shop.store import Cart, Line, ShopKey
+from gateway.apps.shop.store import Cart, CartLine, ShopKey
 from gateway.apps.shop.tools import described
 from gateway.apps.shopping_assistant.application import SHOP
 from gateway.apps.shopping_assistant.asking import Asked, Asking
 from gateway.apps.shopping_assistant.assistant import Assistant
-from gateway.apps.shopping_assistant.envelope import Envelope, dialect, good
+from gateway.apps.shopping_assistant.envelope import AssistantEnvelope, dialect, good
 from gateway.apps.shopping_assistant.errors import AnswerDropped, AnswerFailed
 from gateway.apps.shopping_assistant.retrieval import FullText
 from gateway.errors import BadRequest, Forbidden, GatewayError, InvalidField, MessageTooLong, SessionNotFound
@@ -175,7 +175,7 @@ class ShoppingFace:
             handler=handler,
             summary=summary,
             scope=scope,
-            answer=None if is_stream else Envelope,
+            answer=None if is_stream else AssistantEnvelope,
             media_type="text/plain" if is_stream else "application/json",
             dialect=self._dialect,
             **more,
@@ -393,7 +393,7 @@ class ShoppingFace:
         if all(check.is_well for check in checks.values()):
             return good(self._condition("ready", services=services))
         data = self._condition("not_ready", services=services)
-        return json_response(Envelope(False, data), status=503)
+        return json_response(AssistantEnvelope(False, data), status=503)
 
     def _condition(self, status: str, **more: object) -> dict[str, object]:
         return {**msgspec.to_builtins(self._context.health()), "status": status, **more}
@@ -450,7 +450,7 @@ class ShoppingFace:
             "total": number(cart.total),
         }
 
-    def _item(self, line: Line) -> dict[str, Any]:
+    def _item(self, line: CartLine) -> dict[str, Any]:
         return {
             **line.extra,
             "id": line.line,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.stores.credentials import ApiKey, Share, SharedSession
-from gateway.stores.usage import Use, UseName
+from gateway.stores.usage import DayUse, UseName
 
 
 class MemoryCredentials:
@@ -83,12 +83,12 @@ class MemoryUsage:
     """`UsageStore` in dictionaries, gone with the process."""
 
     def __init__(self) -> None:
-        self._uses: dict[int, dict[UseName, Use]] = {}
+        self._uses: dict[int, dict[UseName, DayUse]] = {}
 
-    async def uses(self, day: int) -> dict[UseName, Use]:
+    async def uses(self, day: int) -> dict[UseName, DayUse]:
         return {name: msgspec.structs.replace(use) for name, use in self._uses.get(day, {}).items()}
 
-    async def put_uses(self, day: int, uses: dict[UseName, Use]) -> None:
+    async def put_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
         kept = self._uses.setdefault(day, {})
         kept |= {name: msgspec.structs.replace(use) for name, use in uses.items()}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gateway.stores.credentials import ApiKey, Share, SharedSession
 from gateway.stores.database import Database
-from gateway.stores.usage import Use, UseName
+from gateway.stores.usage import DayUse, UseName
 
 _KEY = "id, hash, tenant, subject, name, scopes, created_at, expires_at, revoked_at, last_used_at"
 _SHARE = "shares.id, shares.hash, sessions.key, shares.created_at, shares.expires_at"
@@ -107,20 +107,22 @@ class SqliteUsage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def uses(self, day: int) -> dict[UseName, Use]:
-        def act(connection: sqlite3.Connection) -> dict[UseName, Use]:
+    async def uses(self, day: int) -> dict[UseName, DayUse]:
+        def act(connection: sqlite3.Connection) -> dict[UseName, DayUse]:
             rows = connection.execute(
                 "SELECT scope, name, messages, tokens, cpu_ms, memory_mb_seconds FROM usage WHERE day = ?",
                 (day,),
             )
             return {
-                (row[0], row[1]): Use(messages=row[2], tokens=row[3], cpu_ms=row[4], memory_mb_seconds=row[5])
+                (row[0], row[1]): DayUse(
+                    messages=row[2], tokens=row[3], cpu_ms=row[4], memory_mb_seconds=row[5]
+                )
                 for row in rows
             }
 
         return await self._database.read(act)
 
-    async def put_uses(self, day: int, uses: dict[UseName, Use]) -> None:
+    async def put_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
         rows = [
             (scope, name, day, use.messages, use.tokens, use.cpu_ms, use.memory_mb_seconds)
             for (scope, name), use in uses.items()

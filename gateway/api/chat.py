@@ -24,7 +24,7 @@ from gateway.buckets import Gauge
 from gateway.errors import InvalidField, MessageTooLong, SessionEnded, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
 from gateway.http import cookies
-from gateway.http.gate import ANSWER_HEADERS, Gate, is_by_https, principal_of
+from gateway.http.gate import Gate, is_by_https, principal_of
 from gateway.http.operation import (
     IDEMPOTENCY_KEY,
     SESSION_ID_HEADER,
@@ -44,6 +44,7 @@ from gateway.http.reading import (
     read_body,
     session_cookie_name,
 )
+from gateway.http.scope import carried
 from gateway.sessions import servers
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager, new_session_id
@@ -357,7 +358,7 @@ class ChatFace:
             headers["Set-Cookie"] = cookies.header(name, session_id, is_secure=is_secure)
             # Scripts look for the old name, too; if another gateway sets it, the new one goes before it.
             old = cookies.header(cookies.SESSION, session_id, is_secure=is_secure)
-            request.scope.setdefault(ANSWER_HEADERS, []).append(("Set-Cookie", old))
+            carried(request.scope).answer_headers.append(("Set-Cookie", old))
         return headers
 
 

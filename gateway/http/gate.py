@@ -22,25 +22,12 @@ from gateway.auth.tokens import TokenRefused, TokenVerifier
 from gateway.buckets import TokenBuckets
 from gateway.config.addresses import is_listed, is_within
 from gateway.config.tables import Config, ServerConfig
-from gateway.errors import CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
+from gateway.errors import BrokenInvariant, CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
 from gateway.http import cookies
+from gateway.http.scope import carried
 from gateway.principal import ALL_SCOPES, LOCAL, VISITOR_MARK, Principal, is_subject, with_implied
 from gateway.stores.credentials import CredentialStore
 
-PRINCIPAL: Final = "agent_gateway.principal"
-"""Where a request's ASGI scope carries its principal, once it was admitted."""
-PEER: Final = "agent_gateway.peer"
-"""In the ASGI scope: the address that the connection comes from; `client` is who calls through a proxy."""
-FORWARDED_HOST: Final = "agent_gateway.forwarded_host"
-"""In the ASGI scope: the Host that a trusted proxy in front was asked for, if it says so."""
-OPERATOR: Final = "agent_gateway.operator"
-"""In the ASGI scope of what came through the operator's socket: the token that its caller must show."""
-ANSWER_HEADERS: Final = "agent_gateway.answer_headers"
-"""In the ASGI scope: headers that the answer carries, a renewed cookie for instance."""
-STANDS: Final = "agent_gateway.stands"
-"""In the ASGI scope: whether the credential that let somebody in is still good."""
-IS_NEW_VISITOR: Final = "agent_gateway.is_new_visitor"
-"""In the ASGI scope: nothing said who the caller is, so it was made a visitor by this request."""
 VISITOR_PREFIX: Final = "agv_"
 ACCESS_PREFIX: Final = "aga_"
 """How the tokens of `POST /api/login` begin."""
@@ -68,7 +55,7 @@ _DAY_SECONDS: Final = 86_400
 
 def is_at_machine(connection: HTTPConnection) -> bool:
     """Whether it came through the operator's socket, whose token was shown if it was admitted."""
-    return OPERATOR in connection.scope
+    return carried(connection.scope).operator is not None
 
 
 class Gate:
@@ -115,12 +102,12 @@ class Gate:
         principal = await self._found(connection)
         if principal is not None:
             self.check_tenant(principal)
-            connection.scope[PRINCIPAL] = principal
+            carried(connection.scope).principal = principal
         return principal
 
     def standing(self, connection: HTTPConnection) -> Callable[[], bool]:
         """Asks, later on, whether who was admitted would still be: for what stays open."""
-        principal, is_good = principal_of(connection), connection.scope.get(STANDS)
+        principal, is_good = principal_of(connection), carried(connection.scope).is_standing
 
         def stands() -> bool:
             tenant = self._config().tenant(principal.tenant)
@@ -145,8 +132,8 @@ class Gate:
         config = self._config()
         if is_pass(bearer(connection) or ""):
             raise Unauthorized("The pass of a session's agent opens /mcp and nothing else.")
-        if OPERATOR in connection.scope:
-            return self._operator(connection)
+        if (token := carried(connection.scope).operator) is not None:
+            return self._operator(connection, token)
         if config.auth.modes == ("open",):
             return LOCAL
         if (given := bearer(connection)) is not None:
@@ -174,9 +161,9 @@ class Gate:
 
     # -- at the machine ---------------------------------------------------------------------------------
 
-    def _operator(self, connection: HTTPConnection) -> Principal:
+    def _operator(self, connection: HTTPConnection, token: str) -> Principal:
         given = bearer(connection) or ""
-        if not hmac.compare_digest(given.encode(), connection.scope[OPERATOR].encode()):
+        if not hmac.compare_digest(given.encode(), token.encode()):
             raise Unauthorized("The operator's token is missing; the command line reads it for you.")
         named = connection.headers.get(ON_BEHALF_OF)
         if named is None:
@@ -194,7 +181,7 @@ class Gate:
             principal = self.by_key(bearer)
             if principal is None:
                 raise Unauthorized("This API key is not valid; it may have been revoked or have expired.")
-            connection.scope[STANDS] = lambda: self._has_good_key(principal)
+            carried(connection.scope).is_standing = lambda: self._has_good_key(principal)
             return principal
         if bearer.startswith(VISITOR_PREFIX) and "anonymous" in modes:
             return self._by_visitor_token(bearer, connection)
@@ -209,7 +196,9 @@ class Gate:
         principal = ticket.principal if ticket is not None else None
         if ticket is None or principal is None or not self._is_staff(principal):
             raise Unauthorized("This token is not valid any more; log in again.")
-        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket) and self._is_staff(principal)
+        carried(connection.scope).is_standing = lambda: (
+            self.tickets.is_standing(ticket) and self._is_staff(principal)
+        )
         return principal
 
     def _is_staff(self, principal: Principal) -> bool:
@@ -252,7 +241,7 @@ class Gate:
         except TokenRefused as error:
             raise Unauthorized(f"This token is not accepted: {error}.") from None
         ends = (float(claims["exp"]) + config.leeway_seconds) * 1000
-        connection.scope[STANDS] = lambda: self._wall_ms() < ends
+        carried(connection.scope).is_standing = lambda: self._wall_ms() < ends
         scopes: Any = claims.get(config.scopes_claim) if config.scopes_claim else None
         return principal_from(
             claims,
@@ -271,7 +260,7 @@ class Gate:
             raise Unauthorized("This visitor token is not valid any more; ask without it for a new one.")
         if connection.headers.get("origin") != ticket.extra.get("origin"):
             raise Unauthorized("This visitor token belongs to another site.")
-        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket)
+        carried(connection.scope).is_standing = lambda: self.tickets.is_standing(ticket)
         return ticket.principal
 
     def _by_visitor(self, connection: HTTPConnection) -> Principal | None:
@@ -283,7 +272,7 @@ class Gate:
         ticket = self.cookie(connection, "visitor")
         if ticket is None or ticket.principal is None:
             return None
-        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket)
+        carried(connection.scope).is_standing = lambda: self.tickets.is_standing(ticket)
         if self._is_due(connection, "visitor", ticket):
             self.set_visitor(connection, ticket.principal)
         return ticket.principal
@@ -292,7 +281,7 @@ class Gate:
         config = self._config().visitors
         subject = VISITOR_MARK + secrets.token_urlsafe(18) + self._mark_of_page(connection)
         principal = Principal(config.tenant, subject, "visitor", VISITOR_SCOPES)
-        connection.scope[IS_NEW_VISITOR] = True
+        carried(connection.scope).is_new_visitor = True
         origin = connection.headers.get("origin")
         if origin is not None and is_listed(origin, config.origins) and not _is_same_site(connection):
             text = self.tickets.issue(
@@ -351,7 +340,9 @@ class Gate:
             return None
         if not self._has_good_key(principal):
             return None
-        connection.scope[STANDS] = lambda: self.tickets.is_standing(ticket) and self._has_good_key(principal)
+        carried(connection.scope).is_standing = lambda: (
+            self.tickets.is_standing(ticket) and self._has_good_key(principal)
+        )
         if self._is_due(connection, "user", ticket):
             self.set_user(connection, principal)
         return principal
@@ -438,7 +429,7 @@ class Gate:
     def _by_proxy(self, connection: HTTPConnection) -> Principal | None:
         config = self._config().proxy
         if "proxy" not in self._config().auth.modes or not is_within(
-            connection.scope.get(PEER, ""), config.peers
+            carried(connection.scope).peer, config.peers
         ):
             return None
         subject = connection.headers.get(config.user_header, "")
@@ -460,7 +451,9 @@ class Gate:
 
 def principal_of(connection: HTTPConnection) -> Principal:
     """On whose behalf a request is made; it was admitted before."""
-    principal: Principal = connection.scope[PRINCIPAL]
+    principal = carried(connection.scope).principal
+    if principal is None:
+        raise BrokenInvariant
     return principal
 
 
@@ -471,7 +464,7 @@ def is_by_https(connection: HTTPConnection, server: ServerConfig) -> bool:
 
 def is_new_visitor(connection: HTTPConnection) -> bool:
     """Whether a request came without anything that says who asks; the next one like it is somebody else's."""
-    return IS_NEW_VISITOR in connection.scope
+    return carried(connection.scope).is_new_visitor
 
 
 def principal_from(
@@ -522,4 +515,4 @@ def _address(connection: HTTPConnection) -> str:
 
 
 def _add_header(connection: HTTPConnection, name: str, value: str) -> None:
-    connection.scope.setdefault(ANSWER_HEADERS, []).append((name, value))
+    carried(connection.scope).answer_headers.append((name, value))

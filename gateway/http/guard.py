@@ -53,13 +53,13 @@ from gateway.errors import (
     WorkerLimit,
 )
 from gateway.http.connections import AGENTS
-from gateway.http.gate import ANSWER_HEADERS, FORWARDED_HOST, PEER, PRINCIPAL, bearer
-from gateway.http.operation import DIALECT, OPERATION, json_response
+from gateway.http.gate import bearer
+from gateway.http.operation import json_response
+from gateway.http.scope import carried
 from gateway.sessions.host import MCP_PATH
 from gateway.telemetry import logs, tracing
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
-from gateway.workers.peer_identity import ELSEWHERE, ORIGIN
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        origin_of = scope.get(ORIGIN, ELSEWHERE)
+        origin_of = carried(scope).origin
         is_agent = await origin_of.is_agent()
         self._place(scope, headers, is_agent=is_agent)
         request_id = _request_id(headers)
@@ -164,7 +164,7 @@ class Guard:
             await self._refuse(BrokenInvariant(), sender, scope, receive)
         finally:
             if sender.has_started:
-                operation, method = scope.get(OPERATION, _NO_OPERATION), scope.get("method", "GET")
+                operation, method = carried(scope).operation or _NO_OPERATION, scope.get("method", "GET")
                 self._metrics.answered(operation, sender.status, sender.started_at - began)
                 span.end(
                     name=f"{method} {operation}",
@@ -184,9 +184,8 @@ class Guard:
         if is_agent:
             scope["client"] = (self._agent(scope), 0)
         if is_agent or client is None:
-            scope[PEER] = ""
             return
-        peer = scope[PEER] = plain_address(client[0])
+        peer = carried(scope).peer = plain_address(client[0])
         if not is_within(peer, trusted):
             scope["client"] = (peer, client[1])
             self._name_untrusted(peer, headers)
@@ -196,7 +195,7 @@ class Guard:
         if way.scheme == "https":
             scope["scheme"] = "https"
         if way.host:
-            scope[FORWARDED_HOST] = way.host
+            carried(scope).forwarded_host = way.host
 
     def _agent(self, scope: Scope) -> str:
         """Whose rate an agent counts against: its own if it shows a good pass, else that of all agents."""
@@ -220,7 +219,7 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_own_host(host):
             raise ForbiddenHost
-        if (forwarded := scope.get(FORWARDED_HOST)) is not None:
+        if (forwarded := carried(scope).forwarded_host) is not None:
             if not self._is_own_host(forwarded):
                 raise ForbiddenHost
             host = forwarded
@@ -289,7 +288,7 @@ class Guard:
             detail = ErrorDetail(
                 error.code, error.message, None, error.limit, round(error.used, 3), error.allowed
             )
-        render = scope.get(DIALECT)
+        render = carried(scope).render
         body = ErrorBody(detail, sender.request_id) if render is None else render(error, status)
         response = json_response(body, status=status, headers=headers)
         await response(scope, receive, sender)
@@ -300,7 +299,8 @@ class Guard:
         if (limit := LIMITS.get(type(error))) is not None:
             self._metrics.rejections.labels(limit).inc()
         if status in _REFUSALS:
-            self._audit.refused(scope.get(PRINCIPAL), scope.get(OPERATION, _NO_OPERATION), code=error.code)
+            found = carried(scope)
+            self._audit.refused(found.principal, found.operation or _NO_OPERATION, code=error.code)
 
 
 _STARTS: Final = ("http.response.start", "websocket.http.response.start", "websocket.accept")
@@ -329,7 +329,7 @@ class _Sender:
             raw += [header for header in PLAIN_HEADERS if header[0] not in said]
             headers = MutableHeaders(raw=raw)
             headers["X-Request-Id"] = self.request_id
-            for name, value in self._scope.get(ANSWER_HEADERS, ()):
+            for name, value in carried(self._scope).answer_headers:
                 headers.append(name, value)
             if self._origin is not None and self.is_origin_allowed:
                 headers["Access-Control-Allow-Origin"] = self._origin

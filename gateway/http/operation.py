@@ -6,7 +6,7 @@ The routes and the OpenAPI document are both made from these, so they cannot dis
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from gateway.answers import ErrorBody
 from gateway.errors import Forbidden, GatewayError
+from gateway.http.scope import carried
 from gateway.principal import Principal, Scope, reach
 from gateway.telemetry import logs
 
@@ -24,10 +25,6 @@ Handler = Callable[[Request], Awaitable[Response]]
 SocketHandler = Callable[[WebSocket], Awaitable[None]]
 Admit = Callable[[HTTPConnection, str], Awaitable[Principal | None]]
 """Lets a request with this scope in, or raises Unauthorized or Forbidden (`gateway.http.gate.Gate.admit`)."""
-
-
-OPERATION: Final = "agent_gateway.operation"
-"""Where a request's ASGI scope carries the name of its operation."""
 
 
 class Parameter(Struct, frozen=True, kw_only=True):
@@ -46,10 +43,6 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """The Struct of it, for the description."""
     render: Callable[[GatewayError, int], Any]
     """The body of an error that is answered with this status."""
-
-
-DIALECT: Final = "agent_gateway.dialect"
-"""In the ASGI scope: `Dialect.render` of the operation that was called."""
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -80,9 +73,9 @@ class Operation(Struct, frozen=True, kw_only=True):
         """The operation as a Starlette route."""
 
         async def handle(request: Request) -> Response:
-            request.scope[OPERATION] = self.handler.__name__
-            if self.dialect is not None:
-                request.scope[DIALECT] = self.dialect.render
+            found = carried(request.scope)
+            found.operation = self.handler.__name__
+            found.render = self.dialect.render if self.dialect is not None else None
             if (principal := await admit(request, self.scope)) is not None:
                 logs.bind(tenant=principal.tenant)
                 if self.is_gateway_wide and reach(principal) is not None:
@@ -105,9 +98,9 @@ class Socket(Struct, frozen=True, kw_only=True):
         """The socket as a Starlette route. The caller is admitted before the handshake is answered."""
 
         async def handle(socket: WebSocket) -> None:
-            socket.scope[OPERATION] = self.handler.__name__
-            if self.dialect is not None:
-                socket.scope[DIALECT] = self.dialect.render
+            found = carried(socket.scope)
+            found.operation = self.handler.__name__
+            found.render = self.dialect.render if self.dialect is not None else None
             if (principal := await admit(socket, self.scope)) is not None:
                 logs.bind(tenant=principal.tenant)
             await self.handler(socket)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.http.gate import OPERATOR
+from gateway.http.scope import carried
 
 
 class Door:
@@ -15,5 +15,5 @@ class Door:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[OPERATOR] = self._token
+        carried(scope).operator = self._token
         await self._app(scope, receive, send)

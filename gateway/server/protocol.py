@@ -27,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api.stream import WATCHED
 from gateway.http.connections import Connections, Reader
+from gateway.http.scope import carried
 from gateway.server.cycle import Cycle, Outlet
 from gateway.server.refusals import (
     BAD_TARGET,
@@ -50,7 +51,7 @@ from gateway.server.refusals import (
     unparsable,
 )
 from gateway.server.websockets import PREFIX, SocketProtocol
-from gateway.workers.peer_identity import ELSEWHERE, ORIGIN
+from gateway.workers.peer_identity import ELSEWHERE
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +267,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._has_host = self._has_coding = self._has_length = False
         self._offered = None
         self.scope["extensions"] = _EXTENSIONS
-        self.scope[ORIGIN] = self.origin  # type: ignore[typeddict-unknown-key]
+        carried(cast("dict[str, Any]", self.scope)).origin = self.origin
 
     def on_url(self, url: bytes) -> None:
         self.url += url

@@ -27,8 +27,9 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from gateway.http.connections import Connections, Reader
+from gateway.http.scope import carried
 from gateway.server.refusals import MALFORMED, answer
-from gateway.workers.peer_identity import ORIGIN, PeerOrigin
+from gateway.workers.peer_identity import PeerOrigin
 
 PREFIX: Final = "/ws/"
 """Below this path, and nowhere else, connections become WebSockets."""
@@ -137,7 +138,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code == SWITCHED:
-            self.scope[ORIGIN] = self.origin  # type: ignore[typeddict-unknown-key]
+            carried(cast("dict[str, Any]", self.scope)).origin = self.origin
 
     def handle_cont(self, event: Frame) -> None:
         if len(self.frames) < FRAGMENTS:

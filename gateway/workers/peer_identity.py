@@ -35,8 +35,6 @@ from worker.spec import Counting
 
 log = logging.getLogger(__name__)
 
-ORIGIN: Final = "agent_gateway.origin"
-"""Where the ASGI scope carries the `Origin` of its connection."""
 Method = Literal["", "uid", "control group", "process"]
 
 FROM_AGENT: Final = (

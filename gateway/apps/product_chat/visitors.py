@@ -17,7 +17,8 @@ from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.reading import address_of
 from gateway.errors import RateLimited
 from gateway.extension import MemoryBuckets, Principal
-from gateway.http.gate import PRINCIPAL, Gate, principal_of
+from gateway.http.gate import Gate, principal_of
+from gateway.http.scope import carried
 
 HARD_TO_GUESS: Final = 20
 """Characters that an id must have to be a key."""
@@ -56,5 +57,5 @@ class ChatKeys:
             self._misses.spend(address, rate=MISSES_PER_SECOND, burst=MISS_BURST)
             return principal
         self._gate.check_tenant(visitor)
-        connection.scope[PRINCIPAL] = visitor
+        carried(connection.scope).principal = visitor
         return visitor

@@ -43,6 +43,7 @@ async def test_without_a_key_nobody_gets_in_and_is_told_how(gateway: RunningGate
             "sign_in": ["key"],
             "me": None,
             "shared_links": 0,
+            "applications": ["shop", "product_chat", "shopping_assistant"],
         }
 
 

@@ -217,11 +217,22 @@ class AcpConnection:
         self._writer = _Writer()
 
     async def __aenter__(self) -> AcpConnection:
+        connecting = asyncio.ensure_future(self._connect())
+        try:
+            await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # A session that is deleted while its agent starts. Connecting takes one round of the loop. If it is
+            # cancelled, uvloop closes a descriptor that the file closes again, when it may be another's.
+            await asyncio.wait([connecting])
+            await self.__aexit__()
+            raise
+        return self
+
+    async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         out, into = os.fdopen(self._worker.stdout, "rb", 0), os.fdopen(self._worker.stdin, "wb", 0)
         self._reading, _ = await loop.connect_read_pipe(lambda: self._reader, out)
         self._writing, _ = await loop.connect_write_pipe(lambda: self._writer, into)
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         self.close_stdin()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
+import uvloop
 from msgspec import Raw
 
 from gateway.agents.connection import AcpConnection, AgentListener, WireError, _Reader
@@ -36,11 +39,29 @@ class Nobody:
     pid = stdin = stdout = -1
 
 
+class Piped:
+    """A worker whose pipes are there, and nobody at their other ends."""
+
+    pid = -1
+
+    def __init__(self) -> None:
+        self.stdout, self._into = os.pipe()
+        self._out, self.stdin = os.pipe()
+
+    def close(self) -> None:
+        os.close(self._into)
+        os.close(self._out)
+
+
 def connected(
-    handler: AgentListener | None = None, *, intake: Intake | None = None, on_odd: OnOdd = ignored
+    handler: AgentListener | None = None,
+    *,
+    intake: Intake | None = None,
+    on_odd: OnOdd = ignored,
+    worker: Nobody | Piped | None = None,
 ) -> AcpConnection:
     return AcpConnection(
-        cast("Any", Nobody()),
+        cast("Any", worker or Nobody()),
         handler or Clumsy(),
         line_bytes=1_000_000,
         spool_dir=tempfile.gettempdir(),
@@ -133,3 +154,34 @@ async def test_one_long_line_is_decoded_at_a_time_although_its_agent_ends() -> N
     may_end.set()
     await second
     assert len(begun) == 2
+
+
+@pytest.mark.parametrize("rounds", range(5))
+def test_a_connection_that_is_cancelled_while_it_is_made_closes_each_pipe_once(rounds: int) -> None:
+    async def make() -> None:
+        worker = Piped()
+        ours = (worker.stdin, worker.stdout)
+
+        async def enter() -> None:
+            async with connected(worker=worker):
+                await asyncio.Event().wait()
+
+        entering = asyncio.create_task(enter())
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        entering.cancel()
+        await asyncio.wait([entering])
+        await asyncio.sleep(0.01)
+        if rounds:
+            assert not [fd for fd in ours if os.path.exists(f"/proc/self/fd/{fd}")]
+            others = [os.open(os.devnull, os.O_RDONLY) for _ in ours]  # they get the numbers that are free
+            gc.collect()
+            for fd in others:
+                os.close(fd)
+        else:
+            for fd in ours:
+                os.close(fd)
+        worker.close()
+
+    for run in (asyncio.run, uvloop.run):
+        run(make())

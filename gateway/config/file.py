@@ -242,7 +242,9 @@ def _parts(table: type[Table], prefix: str, value: dict[str, Any], mistakes: lis
         if key in types:
             parts[key] = _convert_item(types[key], prefix + key, item, mistakes)
         else:
-            mistakes.append(f"{prefix}{key}: no such setting")
+            is_top_table = not prefix and isinstance(item, dict)
+            unknown = "table, and no application that can be loaded has it" if is_top_table else "setting"
+            mistakes.append(f"{prefix}{key}: no such {unknown}")
     return parts
 
 

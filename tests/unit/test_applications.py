@@ -159,7 +159,8 @@ def test_those_that_come_along_run_unless_others_are_named(tmp_path: pathlib.Pat
             "the application shop is switched off",
         ),
         ("[products]\nvisitor_rates = 1\n", "products.visitor_rates: no such setting"),
-        ("[tables]\nshop = 1\n", "tables: no such setting"),
+        ("[tables]\nshop = 1\n", "tables: no such table, and no application that can be loaded has it"),
+        ("table = 1\n", "table: no such setting"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: pathlib.Path, text: str, words: str) -> None:

@@ -221,8 +221,8 @@ class AcpConnection:
         try:
             await asyncio.shield(connecting)
         except asyncio.CancelledError:
-            # A session that is deleted while its agent starts. Connecting takes one round of the loop. If it is
-            # cancelled, uvloop closes a descriptor that the file closes again, when it may be another's.
+            # A session that is deleted while its agent starts. Connecting takes one round of the loop.
+            # Cancelled in it, uvloop closes a descriptor that the file closes again, when it is another's.
             await asyncio.wait([connecting])
             await self.__aexit__()
             raise

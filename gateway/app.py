@@ -17,7 +17,7 @@ from gateway.api.mcp.face import McpFace
 from gateway.api.opening import OwnFaces
 from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
-from gateway.extension import Context, joined, opened
+from gateway.extension import Context, joined, opened, refuse_taken
 from gateway.http.application import application, document
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
@@ -97,6 +97,7 @@ class Gateway:
             limits=config.limits,
         )
         self.operations = self.own.operations(self.added.operations)
+        refuse_taken(self.operations)
         self.sockets = self.added.sockets
         self.app = application(
             self._routes(),

@@ -20,6 +20,7 @@ from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget, by_na
 from gateway.auth.quotas import Account
 from gateway.buckets import MemoryBuckets, TokenBuckets
 from gateway.config.applications import Application, Outliving, OwnAgent, enabled, resolved
+from gateway.config.file import ConfigError
 from gateway.config.tables import Config, Table
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation, Socket
@@ -153,6 +154,16 @@ def joined(opened: Mapping[str, Faces]) -> Faces:
         observers=tuple(observer for one in faces for observer in one.observers),
         lifespan=lambda: _all_of(faces),
     )
+
+
+def refuse_taken(operations: Iterable[Operation]) -> None:
+    """Raises ConfigError if two operations have one method and path, or handlers of one name."""
+    seen: set[str] = set()
+    for operation in operations:
+        for what in (f"{operation.method} {operation.path}", f"the name {operation.handler.__name__}"):
+            if what in seen:
+                raise ConfigError([f"[applications] enabled: two operations have {what}; leave one out"])
+            seen.add(what)
 
 
 @contextlib.asynccontextmanager

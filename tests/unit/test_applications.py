@@ -15,6 +15,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway.agents.toolsets import Answer, Caller, CallTool, Tool, Toolbox, Toolset, UnknownTool
 from gateway.api.mcp.conversation import CallOrigin
@@ -29,6 +31,8 @@ from gateway.errors import StoreFailed
 from gateway.events import facts as ev
 from gateway.events.compaction import compacted
 from gateway.events.fold import ChatState, FoldPart
+from gateway.extension import refuse_taken
+from gateway.http.operation import Handler, Operation
 from gateway.principal import LOCAL, ConversationKey
 from gateway.sessions.observers import Observer, Observers
 from gateway.stores.contract import SessionRecord
@@ -41,6 +45,34 @@ RECORD: Final = SessionRecord(
     key="k", owner="default/local", session_id="s", agent="a", created_at=0, last_active_at=0
 )
 BODY: Final = '{"type":"never_heard_of","n":1,"deep":{"a":[1,2.50]},"text":"×"}'.encode()
+
+
+# -- operations -------------------------------------------------------------------------------------------
+
+
+async def hello(_request: Request) -> Response:
+    raise NotImplementedError
+
+
+async def hello_again(_request: Request) -> Response:
+    raise NotImplementedError
+
+
+def operation(path: str, handler: Handler) -> Operation:
+    return Operation(method="GET", path=path, handler=handler, summary="Hello", scope="read")
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (operation("/api/hello", hello_again), "two operations have GET /api/hello"),
+        (operation("/api/other", hello), "two operations have the name hello"),
+    ],
+)
+def test_an_operation_that_is_taken_is_refused(second: Operation, words: str) -> None:
+    refuse_taken([operation("/api/hello", hello), operation("/api/other", hello_again)])
+    with pytest.raises(ConfigError, match=words):
+        refuse_taken([operation("/api/hello", hello), second])
 
 
 # -- facts ------------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Gateway:
             tasks=self.tasks,
         )
         self.failed = asyncio.Event()
-        """Set when it cannot go on; whoever serves it ends it."""
+        """Set when it cannot continue; the server then ends it."""
         store = open_store(
             config,
             on_commit=metrics.committed,

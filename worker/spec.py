@@ -169,11 +169,11 @@ class Spawn(Struct, frozen=True, kw_only=True, tag="spawn"):
     """Whether the worker is a command under the tiny init."""
     memory_bytes: int = 0
     processes: int = 0
-    """What its control group holds it to, where there are control groups; 0 is no limit."""
+    """The limits of its control group, if there are control groups; 0 is no limit."""
 
 
 class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
-    """Asks for a worker's end: SIGTERM where it is gentle, else SIGKILL to all that it started."""
+    """Asks for a worker's end: SIGTERM if it is gentle, else SIGKILL to all that it started."""
 
     id: int
     is_gentle: bool = False

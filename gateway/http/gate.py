@@ -38,7 +38,7 @@ OPERATOR: Final = "agent_gateway.operator"
 ANSWER_HEADERS: Final = "agent_gateway.answer_headers"
 """In the ASGI scope: headers that the answer carries, a renewed cookie for instance."""
 STANDS: Final = "agent_gateway.stands"
-"""In the ASGI scope: whether the credential that let somebody in is still good."""
+"""In the ASGI scope: whether the caller's credential is still valid."""
 IS_NEW_VISITOR: Final = "agent_gateway.is_new_visitor"
 """In the ASGI scope: nothing said who the caller is, so it was made a visitor by this request."""
 VISITOR_PREFIX: Final = "agv_"
@@ -119,7 +119,7 @@ class Gate:
         return principal
 
     def standing(self, connection: HTTPConnection) -> Callable[[], bool]:
-        """Asks, later on, whether who was admitted would still be: for what stays open."""
+        """A check, for connections that stay open, of whether the caller would still be admitted."""
         principal, is_good = principal_of(connection), connection.scope.get(STANDS)
 
         def stands() -> bool:
@@ -130,7 +130,7 @@ class Gate:
         return stands
 
     def check_tenant(self, principal: Principal) -> None:
-        """Raises TenantDisabled where its tenant is not, or no longer, one of this gateway."""
+        """Raises TenantDisabled if its tenant is disabled or not configured."""
         tenant = self._config().tenant(principal.tenant)
         if tenant is None or tenant.is_disabled:
             raise TenantDisabled
@@ -226,14 +226,14 @@ class Gate:
         return ACCESS_PREFIX + self.tickets.issue("access", seconds=hours * 3600, principal=principal)
 
     def by_key(self, text: str) -> Principal | None:
-        """Whom an API key stands for."""
+        """The principal of an API key; None if the key is not valid."""
         key = self._keys.check(text)
         if key is None:
             return None
         return Principal(key.tenant, key.subject, "key", with_implied(frozenset(key.scopes)), key.id)
 
     def by_pasted_key(self, connection: HTTPConnection, text: str) -> Principal:
-        """Whom an API key that a person typed stands for. Raises SignInFailed, RateLimited."""
+        """The principal of an API key that a person typed. Raises SignInFailed, RateLimited."""
         principal = self.by_key(text)
         if principal is None:
             self._failures.take(_address(connection))
@@ -483,7 +483,7 @@ def principal_from(
     subject_claim: str,
     scopes: tuple[str, ...],
 ) -> Principal:
-    """Who the claims of a token or a provider speak of. Raises Unauthorized where they name nobody."""
+    """The principal that the claims of a token or a provider name. Raises Unauthorized if they name none."""
     subject = claims.get(subject_claim)
     named = claims.get(tenant_claim) if tenant_claim else tenant
     if not isinstance(subject, str) or not is_subject(subject):

@@ -40,7 +40,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """How a face says errors, where it has to say them otherwise than the gateway does."""
+    """How a face formats errors, if its clients expect another format than the gateway's."""
 
     body: Any
     """The Struct of it, for the description."""

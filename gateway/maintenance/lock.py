@@ -33,7 +33,7 @@ class DataLock:
         self._fd = -1
 
     def take(self) -> None:
-        """Raises StoreFailed, naming the holder, where another gateway has the directory, or where it
+        """Raises StoreFailed, naming the holder, if another gateway has the directory, or if it
         cannot be used.
         """
         try:

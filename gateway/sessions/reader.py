@@ -146,7 +146,7 @@ async def follow(
 
 
 async def changes(source: Source, *, beat_seconds: float) -> AsyncIterator[Events | Beat]:
-    """Where a log is, at once and whenever it has grown, for views that show the fold: no event is read."""
+    """A log's position, at once and whenever it has grown, for views that show the fold: no event is read."""
     log, shown = source.log, -1
     while True:
         if log.visible_seq > shown:

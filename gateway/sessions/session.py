@@ -86,7 +86,7 @@ class Session:
         self.receipt: Receipt | None = None
         """That of its last worker."""
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when it has left the map, and, where it was deleted, when it is erased."""
+        """Done when it has left the map and, if it was deleted, is erased."""
         self.mcp_servers: dict[str, McpServer] = {}
         """MCP servers that its people added, by name; forgotten when it leaves the memory."""
         self._failure: str | None = None

@@ -38,8 +38,8 @@ class Recent:
         self._kept().append(_Entry(self._monotonic(), value, sys.intern(tenant)))
 
     def per_minute(self) -> float:
-        """The sum of the values (how many, where each is 1) a minute, over the window or what of it was
-        lived.
+        """The sum of the values per minute (a count, if each is 1), over the window, or since the start if
+        that is shorter.
         """
         total = sum(entry.value for entry in self._kept())
         return total / self._minutes()

@@ -213,7 +213,7 @@ def descends(pid: int, ancestor: int, *, if_hidden: bool) -> bool:
 
 
 def parent_of(pid: int) -> int | None:
-    """A process's parent, 0 for the first one; None where it is gone, or not shown."""
+    """A process's parent, 0 for the first one; None if it is gone, or not shown."""
     try:
         return int(_read(f"/proc/{pid}/stat").rpartition(b") ")[2].split(None, 2)[1])
     except (OSError, IndexError, ValueError):

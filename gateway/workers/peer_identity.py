@@ -66,7 +66,7 @@ class PeerOrigin:
     def __init__(self, verdict: bool | asyncio.Future[bool], refusal: str = "") -> None:
         self._verdict = verdict
         self.refusal = refusal
-        """What its caller is told if it is refused."""
+        """The error that its caller gets if it is refused."""
 
     @property
     def may_be_agent(self) -> bool:

@@ -63,7 +63,7 @@ class SockDiag:
     """Asks the kernel; `close` it."""
 
     def __init__(self) -> None:
-        """Raises OSError where such questions are not allowed."""
+        """Raises OSError if such questions are not allowed."""
         self._sequence = 0
         self._diag = _netlink(NETLINK_SOCK_DIAG)
         try:

@@ -3,7 +3,7 @@
 Guarantees:
 - every request is answered: unknown ones with -32601, broken ones with -32602, a second prompt during a turn
   with -32600; unknown notifications are ignored;
-- `session/cancel` ends the turn where it stands and its prompt is answered `cancelled`;
+- `session/cancel` ends the turn at once and its prompt is answered `cancelled`;
 - the process ends within 50 ms of the end of stdin, and on SIGTERM;
 - without AGENT_MODEL_URL nothing is imported after this module: a forked child shares all of it with its
   parent.

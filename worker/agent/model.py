@@ -205,7 +205,7 @@ def _settle(wait: Wait, task: Any) -> None:
 
 
 async def _read_stream(chunks: AsyncIterator[bytes], on_delta: OnDelta) -> Finish:
-    """Server-sent events of a chat completion. Raises RequestFailed where the stream ends too early."""
+    """Server-sent events of a chat completion. Raises RequestFailed if the stream ends too early."""
     finish_reason: str | None = None
     usage: TokenUsage | None = None
     rest = b""
@@ -297,7 +297,7 @@ class _Numbering:
 
     def __init__(self) -> None:
         self._latest: dict[int | None, _Begun] = {}
-        """The endpoint's index → the call that it stands for now."""
+        """The endpoint's index → the call that it currently means."""
         self._count = 0
 
     def fragment(self, call: _ToolCall) -> ToolFragment:

@@ -55,7 +55,7 @@ class RemoteTools:
         self._known: dict[str, RemoteTool] | None = None if is_offered else {}
 
     async def all(self) -> dict[str, RemoteTool]:
-        """The tools by name. Where the list cannot be had there are none, and the next turn asks again."""
+        """The tools by name. If the list is not available, there are none, and the next turn asks again."""
         if self._known is None:
             try:
                 listed = await self._io.call("_tools/list", {}, _Listed)

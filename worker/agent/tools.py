@@ -31,7 +31,7 @@ class ToolRefused(Exception):
 
 
 class BuiltInTool(msgspec.Struct, frozen=True):
-    """One tool: what the model is told (`parameters` is a JSON schema), what the user sees, what runs."""
+    """One tool: its description for the model (`parameters` is a JSON schema), its title, its function."""
 
     name: str
     description: str

@@ -1,6 +1,6 @@
-"""The shop's verbs: what a conversation can do with its cart, whoever asks for it.
+"""The shop's verbs: what a conversation can do with its cart.
 
-Tools, the shopping assistant and the page all come through here, so they cannot disagree.
+Tools, the shopping assistant and the page all use these verbs, so they cannot disagree.
 """
 
 from __future__ import annotations

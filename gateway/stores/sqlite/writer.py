@@ -330,7 +330,7 @@ class Writer:
         return spoiled
 
     def _settle(self, connection: sqlite3.Connection) -> None:
-        """Moves rows to their logs; what cannot be moved stays where it is, and is read all the same."""
+        """Moves rows to their logs. A row that cannot be moved is kept in `tail` and still read."""
         self._unsettled = 0
         try:
             _transact(connection, log_rows.settle)

@@ -46,7 +46,7 @@ class Refused(Exception):
 
 
 class GatewayClient:
-    """See the module. Every method raises Refused, or aiohttp.ClientError where nobody answers."""
+    """See the module. Every method raises Refused, or aiohttp.ClientError if nobody answers."""
 
     def __init__(
         self,

@@ -127,7 +127,7 @@ class Exit(Struct, frozen=True, kw_only=True):
     signal: int | None = None
     cpu_seconds: float = 0.0
     cause: EndCause = ""
-    """The limit that it passed, or the loss of its parent; empty where it ended by itself."""
+    """The limit that it passed, or the loss of its parent; empty if it ended by itself."""
 
     def __str__(self) -> str:
         return f"signal {self.signal}" if self.signal else f"exit code {self.code}"
@@ -218,9 +218,9 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
     pid: int
     memory_events: str = ""
     processes_events: str = ""
-    """Files in which the kernel counts what the limits refused; empty where it does not hold them."""
+    """Files in which the kernel counts what the limits refused; empty if it does not hold them."""
     cpu_file: str = ""
-    """In which it counts CPU time; empty where it does not."""
+    """In which it counts CPU time; empty if it does not."""
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):

@@ -594,7 +594,7 @@ class Config(Table, frozen=True, kw_only=True):
         return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
 
     def tenant(self, name: str) -> TenantConfig | None:
-        """The tenant of this name; None where there is none."""
+        """The tenant of this name; None if there is none."""
         return self.tenants.get(name) or (TenantConfig() if name == DEFAULT_TENANT else None)
 
     @property

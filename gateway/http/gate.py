@@ -96,7 +96,7 @@ class Gate:
     # -- letting in -------------------------------------------------------------------------------------
 
     async def admit(self, connection: HTTPConnection, scope: str) -> Principal | None:
-        """The caller, who may do what needs this scope; None where nothing is needed.
+        """The caller, who may do what needs this scope; None if nothing is needed.
 
         Raises Unauthorized (401), Forbidden, TenantDisabled, CsrfMissing (403), RateLimited (429) after many
         wrong credentials.
@@ -111,7 +111,7 @@ class Gate:
         return principal
 
     async def identify(self, connection: HTTPConnection) -> Principal | None:
-        """The caller; None where nothing says who it is. Raises what `admit` raises."""
+        """The caller; None if nothing says who it is. Raises what `admit` raises."""
         principal = await self._found(connection)
         if principal is not None:
             self.check_tenant(principal)
@@ -364,7 +364,7 @@ class Gate:
     # -- cookies ----------------------------------------------------------------------------------------
 
     def clear_cookies(self, connection: HTTPConnection) -> None:
-        """Makes a browser nobody."""
+        """Drops a browser's user and visitor cookies."""
         for use in ("user", "visitor"):
             self.drop_cookie(connection, use)
 

@@ -205,7 +205,7 @@ class Guard:
         return f"{AGENTS} {hashlib.sha256(given.encode()).hexdigest()[:16]}" if is_good else AGENTS
 
     def _name_untrusted(self, peer: str, headers: Headers) -> None:
-        """Says once that a proxy is not trusted: else nobody finds out why all its callers are one."""
+        """Logs once that a proxy is not trusted, which explains why all its callers count as one."""
         sent = next((name for name in SENT_BY_PROXIES if name in headers), None)
         if sent is None or peer in self._untrusted or len(self._untrusted) >= UNTRUSTED_TOLD:
             return

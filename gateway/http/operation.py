@@ -116,7 +116,7 @@ class Socket(Struct, frozen=True, kw_only=True):
 
 
 def json_response(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Any Struct or plain value as a JSON response that nobody caches; JSON in parts leaves as it comes."""
+    """Any Struct or plain value as a JSON response that is not cached; JSON in parts is sent as it comes."""
     if isinstance(content, Iterator):
         return StreamingResponse(
             one_by_one(content),

@@ -93,7 +93,7 @@ class Restored(Struct, frozen=True, kw_only=True):
 
     manifest: Manifest
     aside: pathlib.Path | None
-    """Where what it replaced is kept; None where there was nothing."""
+    """Where what it replaced is kept; None if there was nothing."""
     ended: EndedAgain
     is_forgotten: bool
     """Whether it is older than tombstones are kept: then not every erasure since is known."""
@@ -333,7 +333,7 @@ def _forget_the_time_between(database: pathlib.Path) -> None:
 
 
 def _set_aside(config: Config) -> pathlib.Path | None:
-    """Moves what a gateway left in the directory to a place of its own; None where there was nothing."""
+    """Moves what a gateway left in the directory to a place of its own; None if there was nothing."""
     database, data = config.database_path, config.data_path
     found = [
         path

@@ -431,7 +431,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._refuse_if_due()
 
     def _take_back(self) -> bool:
-        """Takes the request that turned out bad from its handler; False where that has begun to answer."""
+        """Takes the request that turned out bad from its handler; False if that has begun to answer."""
         cycle = self.cycle
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()

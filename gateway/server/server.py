@@ -3,7 +3,7 @@
 Stock uvicorn refuses connections as soon as SIGTERM arrives and exits 143. Here the listener stays open while
 the gateway drains: new work is answered 503, running turns get their grace, and streams end with an event.
 Then the process exits 0. A second signal ends the grace. During the drain every answer closes its connection,
-and new connections are served first. If a service manager holds the listener, no connection is cut or refused.
+and new connections are served first. With a listener that a service manager holds, none is cut or refused.
 
 The number of connections is limited by the files that the process may open. Some files are reserved for
 workers, so a flood of connections stops no session from starting.

@@ -170,7 +170,7 @@ class WorkerHost:
             self._worker.begin_turn()
 
     def end_turn(self) -> None:
-        """From here on it is nobody's."""
+        """Ends the turn of its worker, so that CPU time no longer counts for the turn."""
         if self._worker is not None:
             self._worker.end_turn()
 

@@ -104,7 +104,7 @@ class EventLog(Sink):
         self._on_visible = on_visible
         self._on_refused = on_refused
         self._on_spoiled = on_spoiled
-        """Hears that something which nobody waited for cannot be stored."""
+        """Called when an event that no caller waits for cannot be stored."""
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._tally = tally or Tally()
@@ -285,7 +285,7 @@ class EventLog(Sink):
     async def commit(self, seq: int) -> None:
         """Waits until everything up to `seq` is durable and visible.
 
-        Raises StoreFull or StoreFailed where the store refused it, SessionEnded where the log was closed
+        Raises StoreFull or StoreFailed if the store refused it, SessionEnded if the log was closed
         first.
         """
         if self._settled >= seq:
@@ -439,7 +439,7 @@ class EventLog(Sink):
     # -- reading ----------------------------------------------------------------------------------------
 
     async def read(self, after: int, *, max_bytes: int, ahead_bytes: int = 0) -> LogPage:
-        """The next visible events above a cursor, at most about `max_bytes` of them; empty where there are
+        """The next visible events above a cursor, at most about `max_bytes` of them; empty if there are
         none yet. Of a store, `ahead_bytes` are read at once, and kept for a moment.
         """
         if self._is_lost(after):

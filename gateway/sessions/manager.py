@@ -210,7 +210,7 @@ class SessionManager:
         return session
 
     async def find(self, owner: str, session_id: str) -> Session | None:
-        """The session of this name, revived from the store where it was reaped; None where there is none."""
+        """The session of this name, revived from the store if it was reaped; None if there is none."""
         known = self.get(owner, session_id) or await self._services.store.sessions.find(owner, session_id)
         if known is None:
             return None
@@ -444,7 +444,7 @@ class SessionManager:
     async def close(self, session: Session, reason: CloseReason) -> Receipt:
         """Ends a session and waits until it has left; the receipt of its worker.
 
-        Raises StoreFull or StoreFailed where it was to be deleted and the store cannot write; before anything
+        Raises StoreFull or StoreFailed if it was to be deleted and the store cannot write; before anything
         is ended, if that is known by then.
         """
         store, record = self._services.store, session.record
@@ -532,7 +532,7 @@ class SessionManager:
 
 
 async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
-    """The session that somebody else opens; None where that came to nothing."""
+    """The session that another task opens; None if opening failed."""
     await asyncio.wait([opening])
     return None if opening.cancelled() else opening.result()
 
@@ -550,5 +550,5 @@ def _new_record(owner: str, session_id: str, agent: str, *, at: int, uid: int | 
 
 
 def new_session_id() -> str:
-    """An id that nobody guesses."""
+    """An id that cannot be guessed."""
     return secrets.token_urlsafe(18)

@@ -51,7 +51,7 @@ Item = Events | Gap | Beat
 
 
 class Source(Protocol):
-    """Where a session is read from: its life in memory, or the store. A stored one's log is closed."""
+    """A session to read: in memory or from the store. The log of a stored one is closed."""
 
     @property
     def record(self) -> SessionRecord:

@@ -386,7 +386,7 @@ class Session:
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
-        `context` the agent hears with the message, and nobody else. If its messages are joined
+        `context` goes to the agent with the message and is not shown. If its messages are joined
         (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
         messages past the queue's bound are told to the agent with the prompt after them.
 

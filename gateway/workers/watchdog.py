@@ -146,7 +146,7 @@ def _passed(worker: ForkWorker, *, does_count_disk: bool) -> EndCause:
 
 
 def _count(path: str, name: str) -> int:
-    """A number of a control group's `name number` lines; 0 where the group is gone."""
+    """A number of a control group's `name number` lines; 0 if the group is gone."""
     with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
         for line in file:
             word, _, number = line.partition(" ")

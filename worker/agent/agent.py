@@ -273,7 +273,7 @@ def _id(message: acp.Envelope) -> acp.Id:
 
 
 def _at(value: object, *keys: str) -> object:
-    """The value under nested keys; None where something on the way is missing."""
+    """The value under nested keys; None if something on the way is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value

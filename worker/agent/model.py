@@ -54,7 +54,7 @@ class BrokerDelta(Delta, frozen=True, rename="camel"):
 
 
 class TokenUsage(msgspec.Struct, frozen=True, rename="camel"):
-    """Tokens of one model call; 0 where nobody says."""
+    """Tokens of one model call; 0 if the endpoint reports none."""
 
     input_tokens: Count = 0
     output_tokens: Count = 0
@@ -83,7 +83,7 @@ class Model(Protocol):
 
     understands_language: bool
     context_tokens: int | None
-    """Size of its context; 0 where the broker did not say, None where usage is not reported."""
+    """Size of its context; 0 if the broker did not say, None if usage is not reported."""
 
     async def stream(self, request: EndpointRequest, on_delta: OnDelta) -> Finish:
         """Answers by calling `on_delta`; raises RequestFailed."""

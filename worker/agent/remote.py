@@ -48,7 +48,7 @@ class _Result(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RemoteTools:
-    """The client's tools; none where it announced none."""
+    """The client's tools; none if it announced none."""
 
     def __init__(self, io: Io, *, is_offered: bool = False) -> None:
         self._io = io

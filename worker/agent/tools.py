@@ -71,7 +71,7 @@ def printable(path: str) -> str:
 
 
 def old_text(root: str, path: str) -> str | None:
-    """What a write would replace; None where there is no such file yet."""
+    """What a write would replace; None if there is no such file yet."""
     target = resolve(root, path)
     return _read(target, path) if os.path.lexists(target) else None
 

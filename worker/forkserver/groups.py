@@ -107,7 +107,7 @@ class Group:
         )
 
     def cpu_file(self) -> str:
-        """The file with its CPU time; empty if the kernel does not count it. Version 2 does in every group."""
+        """The file with its CPU time; empty if the kernel counts none. Version 2 does in every group."""
         for version, controllers, path in self._places:
             if version == 2 or "cpuacct" in controllers:
                 return f"{path}/{'cpu.stat' if version == 2 else 'cpuacct.usage'}"
@@ -210,7 +210,7 @@ class Groups:
         )
 
     def make(self, worker_id: int, *, memory_bytes: int, processes: int) -> Group | None:
-        """A worker's group with its limits; None where there are none. Raises OSError."""
+        """A worker's group with its limits; None if there are none. Raises OSError."""
         if not self._found:
             return None
         group = self._group(str(worker_id), self._found)

@@ -126,7 +126,7 @@ def members(path: str) -> set[int]:
 
 
 def read(path: str) -> str:
-    """A file's text; empty where it cannot be read."""
+    """A file's text; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read().decode()

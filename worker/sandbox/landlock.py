@@ -53,7 +53,7 @@ class _Below(ctypes.Structure):
 
 
 def version() -> int:
-    """The kernel's Landlock ABI; 0 where there is none."""
+    """The kernel's Landlock ABI; 0 if there is none."""
     try:
         return kernel.call(_CREATE, None, ctypes.c_size_t(0), _GET_VERSION, what="landlock")
     except OSError:

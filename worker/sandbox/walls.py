@@ -1,9 +1,9 @@
 """The walls that a child builds round itself between fork and run.
 
 `none`: a session and process group of its own, its own environment and directories, closed descriptors,
-rlimits. `basic`: in addition, a uid of its own if the fork server is root, no capabilities, no new privileges,
-not dumpable, Landlock and seccomp. It needs no privilege and gives no private view: see docs/isolation for
-what it cannot enforce. `strict`: in addition, namespaces of its own (user, mount, pid, ipc, uts, and net if
+rlimits. `basic`: also a uid of its own if the fork server is root, no capabilities, no new privileges, not
+dumpable, Landlock and seccomp. It needs no privilege and gives no private view: see docs/isolation for what
+it cannot enforce. `strict`: in addition, namespaces of its own (user, mount, pid, ipc, uts, and net if
 it has no network), a private root (`worker.sandbox.root`), no nested user namespaces.
 
 Guarantees: the walls are complete before any code of the agent runs; a wall that cannot be built is an
@@ -108,8 +108,8 @@ def lock(request: SpawnRequest, *, parent: int, death_signal: int = signal.SIGKI
 
 _score = str(OOM_SCORE)
 _server_uid, _server_gid = os.geteuid(), os.getegid()
-"""The fork server's own ids. A child in a new user namespace cannot ask for them: until it has mapped its ids,
-the kernel returns the overflow id.
+"""The fork server's own ids. A child in a new user namespace cannot ask for them: until it has mapped its
+ids, the kernel returns the overflow id.
 """
 
 

@@ -27,7 +27,7 @@ class Frames:
         self._known: OrderedDict[tuple[str, int], str | None] = OrderedDict()
 
     def of(self, key: str, session_id: str, event: Event, *, product_id: int | None = None) -> str | None:
-        """The frame of an event; None where sockets are not told of it. `product_id` is the chat's."""
+        """The frame of an event; None if sockets are not told of it. `product_id` is the chat's."""
         name = (key, event.seq)
         if name in self._known:
             return self._known[name]

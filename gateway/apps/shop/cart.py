@@ -127,7 +127,7 @@ class Shop:
         return emptied
 
     async def checkout(self, key: ShopKey) -> Purchase | None:
-        """Buys what is in the cart; None where nothing is."""
+        """Buys what is in the cart; None if nothing is."""
         kept_until = self.now + round(self._config.purchase_days * DAY_MILLISECONDS)
         purchase = await self.store.checkout(key, self._moment(), kept_until=kept_until, bounds=self.bounds)
         if purchase is not None:

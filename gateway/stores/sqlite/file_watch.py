@@ -162,7 +162,7 @@ def _mark_in(fd: int) -> int:
 
 
 def id_path(path: pathlib.Path) -> pathlib.Path:
-    """Where a database's mark is written beside it."""
+    """The path of the file beside a database that holds its mark."""
     return path.with_name(path.name + ID_SUFFIX)
 
 

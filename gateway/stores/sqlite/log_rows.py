@@ -215,7 +215,7 @@ def _above(after: int, rows: Iterable[tuple[int, int, bytes]]) -> Iterator[Event
 
 
 def last_seq(connection: sqlite3.Connection, session: int) -> int:
-    """The last number that is kept; 0 where nothing is."""
+    """The last number that is kept; 0 if nothing is."""
     return int(connection.execute(_LAST, (session,)).fetchone()[0])
 
 

@@ -1,5 +1,5 @@
 """Notices for the staff: a bounded board per tenant. Each reader is a cursor. A reader that falls too far
-behind gets a gap and must fetch the list again; a slow reader delays no one.
+behind learns that it lost notices and must fetch the list again; a slow reader delays no one.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class Buckets(Protocol):
     """Buckets by name: what a store that several gateways share would have to do."""
 
     def wait(self, name: str, *, rate: float, burst: float) -> float:
-        """Seconds until the bucket of this name holds a token; 0 where it does."""
+        """Seconds until the bucket of this name holds a token; 0 if it does."""
 
     def spend(self, name: str, *, rate: float, burst: float) -> None:
         """Takes a token that `wait` said is there."""
@@ -84,7 +84,7 @@ class Gauge:
         self._held: dict[str, int] = {}
 
     def take(self, name: str) -> bool:
-        """Takes one more; False where the limit is reached."""
+        """Takes one more; False if the limit is reached."""
         held = self._held.get(name, 0)
         if held >= self._limit:
             return False

@@ -46,7 +46,7 @@ class Refused(Exception):
 
 
 class GatewayClient:
-    """See the module. Every method raises Refused, or aiohttp.ClientError where nobody answers."""
+    """See the module. Every method raises Refused, or aiohttp.ClientError if nobody answers."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class GatewayClient:
         scopes: Sequence[str] = ("chat",),
         days: float | None = None,
     ) -> MintedKey:
-        """A new API key, whose text is told this once."""
+        """Creates an API key; only this answer contains its text."""
         body = {"name": name, "tenant": tenant, "subject": subject, "scopes": scopes, "days": days}
         return await self._json("POST", "/api/admin/keys", MintedKey, body=body)
 

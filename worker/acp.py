@@ -77,7 +77,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
     @property
     def id_or_none(self) -> Id:
-        """The id, None where the member is absent."""
+        """The id, None if the member is absent."""
         return None if isinstance(self.id, msgspec.UnsetType) else self.id
 
     @property

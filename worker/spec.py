@@ -127,7 +127,7 @@ class Exit(Struct, frozen=True, kw_only=True):
     signal: int | None = None
     cpu_seconds: float = 0.0
     cause: EndCause = ""
-    """The limit that it passed, or the loss of its parent; empty where it ended by itself."""
+    """The limit that it passed, or the loss of its parent; empty if it ended by itself."""
 
     def __str__(self) -> str:
         return f"signal {self.signal}" if self.signal else f"exit code {self.code}"
@@ -169,11 +169,11 @@ class Spawn(Struct, frozen=True, kw_only=True, tag="spawn"):
     """Whether the worker is a command under the tiny init."""
     memory_bytes: int = 0
     processes: int = 0
-    """What its control group holds it to, where there are control groups; 0 is no limit."""
+    """The limits of its control group, if there are control groups; 0 is no limit."""
 
 
 class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
-    """Asks for a worker's end: SIGTERM where it is gentle, else SIGKILL to all that it started."""
+    """Asks for a worker's end: SIGTERM if it is gentle, else SIGKILL to all that it started."""
 
     id: int
     is_gentle: bool = False
@@ -218,9 +218,9 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
     pid: int
     memory_events: str = ""
     processes_events: str = ""
-    """Files in which the kernel counts what the limits refused; empty where it does not hold them."""
+    """Files in which the kernel counts what the limits refused; empty if it does not hold them."""
     cpu_file: str = ""
-    """In which it counts CPU time; empty where it does not."""
+    """In which it counts CPU time; empty if it does not."""
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):

@@ -139,8 +139,8 @@ class AgentCatalogue:
 
 
 def _placed(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """A command whose program is named by a relative path, or by one below HOME, where it really is: a worker
-    has another directory and another HOME.
+    """A command with the absolute path of its program, if that was relative or below HOME: a worker has
+    another directory and another HOME.
     """
     if not argv or "/" not in argv[0]:
         return argv

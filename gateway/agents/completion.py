@@ -45,7 +45,7 @@ class ModelRequest(Struct, frozen=True):
 
 
 class ModelResult(Struct, frozen=True):
-    """How a call ended and what it cost; None where the endpoint does not say."""
+    """How a call ended and what it cost; None if the endpoint does not say."""
 
     finish_reason: str
     input_tokens: int | None = None

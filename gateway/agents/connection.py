@@ -491,7 +491,7 @@ class AcpConnection:
 
     @property
     def end(self) -> Exception | None:
-        """Why the connection ended; None while it stands."""
+        """Why the connection ended; None while it is open."""
         return self._end
 
 
@@ -528,9 +528,8 @@ _NOBODY: Final = _Nobody()
 class _Reader(asyncio.Protocol):
     """Bytes from the worker's stdout into the connection, at most at a share of the loop's time.
 
-    What counts is the time that handling takes, not bytes: a flood of two-byte lines costs more than a
-    picture. An agent past its share is not read for a while; its pipe fills and it waits, and nobody else
-    does.
+    The share is of the time that handling takes, not of bytes: a flood of two-byte lines costs more than a
+    picture. An agent over its share is not read for a while: its pipe fills and only this agent waits.
     """
 
     def __init__(self, connection: AcpConnection) -> None:

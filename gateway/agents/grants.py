@@ -97,8 +97,8 @@ def _hops(path: str) -> list[str]:
 
 
 def _installation(program: str) -> set[str]:
-    """A program and what is installed with it, where it lies in a directory of programs; the system's are
-    there anyway.
+    """A program and, if it is in a directory of programs, the files installed with it. The system's own are
+    readable anyway.
     """
     directory = os.path.dirname(program)
     prefix = os.path.dirname(directory)

@@ -80,7 +80,7 @@ content = msgspec.json.Decoder(Content).decode
 
 def pieces(text: Raw) -> Iterator[tuple[str, int]]:
     """A JSON string in pieces, each with how many bytes of the string are done after it. Raises
-    msgspec.DecodeError where it is not well formed.
+    msgspec.DecodeError if it is not well formed.
     """
     body = memoryview(text)
     start, end = 1, body.nbytes - 1

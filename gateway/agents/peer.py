@@ -103,9 +103,7 @@ class Owner(Protocol):
         """Calls back once what was appended is on disk, though the session may end meanwhile."""
 
     def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
-        """A model call on the agent's behalf is over; `model` is empty where it is none of those on the
-        list.
-        """
+        """A model call on the agent's behalf is over; `model` is empty if the list does not have it."""
 
 
 class _Option(Struct, rename="camel"):
@@ -229,7 +227,7 @@ class AgentPeer:
         return self._initialized.auth_methods or ()
 
     async def _come_back(self, params: dict[str, object]) -> str | None:
-        """Resumes or loads the agent's own session, where there is one and the agent can."""
+        """Resumes or loads the agent's own session, if there is one and the agent supports it."""
         known = self._owner.record.agent_session_id
         if known is None or not (self._initialized.can_resume or self._initialized.can_load):
             return None

@@ -1,7 +1,7 @@
-"""What the agent is told with a prompt. Pure.
+"""The text blocks that the gateway adds to a prompt. Pure.
 
-ACP delivers text only by a turn, so system messages wait for the next prompt and go before it, as text blocks
-of their own; an agent that lost its conversation with its process gets it back the same way, bounded.
+ACP delivers text only with a prompt, so system messages wait for the next prompt and precede it as separate
+text blocks. An agent whose process lost its conversation gets it back the same way, up to a limit.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
 
 
 def retold(sender: ev.Sender, text: str) -> str:
-    """What was said while a person had taken over, as the agent is told of it."""
+    """The text that tells the agent of a message sent while a person had taken over."""
     who = "The visitor wrote" if sender == "user" else "A member of the staff answered the visitor"
     return f"{who}: {text}"
 

@@ -32,7 +32,7 @@ class Caller(Struct, frozen=True, kw_only=True):
     is_agent: bool = False
     """It is a session's own agent."""
     is_fresh: bool = False
-    """No id came along: the conversation is a new one, and its id is told in the answer."""
+    """The caller sent no id: the conversation is new, and the answer contains its id."""
     is_private: bool = False
     """The caller asked not to be counted (Global Privacy Control)."""
     locale: str | None = None
@@ -139,7 +139,7 @@ class Toolbox:
         return ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
 
     def described(self) -> list[dict[str, Any]]:
-        """The tools as the agent is told of them."""
+        """The tools' descriptions for the agent."""
         return [_described(tool) for tool, _ in self._tools.values()]
 
     async def call(self, request: CallTool) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 view is for clients that know only State: unnamed events, each a whole State, the first at once, then on every
 change, merged to about ten a second; only the first words of an answer wait for nothing.
 
-Guarantees: no gap and no repeat, by cursor (`Last-Event-ID`, also as `?lastEventId=`, or `?after=`); where a
+Guarantees: no gap and no repeat, by cursor (`Last-Event-ID`, also as `?lastEventId=`, or `?after=`); if a
 cursor cannot be served, one `resync` frame carries State and the whole fold; a comment at least every ten
 seconds; frames leave in slices of at most 64 KiB; a stream of an id that does not exist yet, or whose session
 is reaped, stays open and goes on with the session's next life; slowness merges deltas and never ends a
@@ -323,7 +323,7 @@ def _slices(data: bytes) -> Iterator[bytes]:
 
 
 async def while_good(frames: AsyncIterator[bytes], is_good: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The frames, until whoever reads them may not any more: nothing is shown after that."""
+    """The frames, until the reader loses access: nothing is sent after that."""
     async for frame in frames:
         if not is_good():
             return

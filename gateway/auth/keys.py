@@ -62,7 +62,7 @@ class KeyRing:
         scopes: tuple[str, ...],
         expires_at: int | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key, and its text, which nobody can be told again."""
+        """Creates a key; returns it and its text, which cannot be read again."""
         key_id = "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
         text = f"{PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
         key = ApiKey(

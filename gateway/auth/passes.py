@@ -1,7 +1,7 @@
-"""Passes: what an agent's process shows at the gateway's own MCP server to act for its session.
+"""Passes: the credentials with which an agent's process calls the gateway's own MCP server for its session.
 
-A pass is random, lives as long as the worker it was made for, and stands for one session with the toolsets of
-its agent, nothing else: no other route takes it. What is kept is its hash.
+A pass is random, is valid as long as its worker runs, and gives access only to the toolsets of its agent in
+one session: no other route accepts it. Only its hash is kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Passes:
         return len(self._granted)
 
     def issue(self, key: Callable[[], ConversationKey], *, toolsets: tuple[str, ...] = ()) -> str:
-        """A new pass; `key` says which session it stands for, asked at each use: a session may move."""
+        """A new pass. `key` returns its session, and is called at each use, because a session may move."""
         text = PREFIX + secrets.token_urlsafe(32)
         self._granted[_hash(text)] = lambda: Granted(key(), toolsets)
         return text

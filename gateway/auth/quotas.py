@@ -97,7 +97,7 @@ class Quotas:
         self._told: set[tuple[UseName, str]] = set()
 
     async def open(self, totals: Mapping[str, OwnerTotal]) -> None:
-        """Takes up what is stored and what was used today. Raises StoreFailed."""
+        """Restores the stored totals and today's usage. Raises StoreFailed."""
         for owner, total in totals.items():
             for name in (("tenant", tenant_of(owner)), ("subject", owner)):
                 held = self._of(name)

@@ -1,9 +1,9 @@
 """The tools of applications for one desktop client, over stdin and stdout (`agent-gateway mcp --stdio`).
 
-It opens the store itself, beside a gateway that runs or without one: SQLite takes several processes, each
-operation is one transaction, and whoever may open the file is the person at the machine. So no
-credentials are needed, no port is open, and the conversations are those of the gateway. One process is one
-conversation; with `--session NAME` the next process goes on with it.
+It opens the store itself, whether or not a gateway runs: SQLite supports several processes, each operation is
+one transaction, and a user who may open the file is the person at the machine. So it needs no credentials,
+opens no port, and has the gateway's conversations. One process is one conversation; with `--session NAME` the
+next process continues it.
 """
 
 from __future__ import annotations

@@ -12,6 +12,6 @@ from gateway.server.server import listen, running
 
 @contextlib.asynccontextmanager
 async def own_gateway(config: Config) -> AsyncIterator[None]:
-    """Runs one on the data directory, on a port that nobody is told."""
+    """Runs a gateway on the data directory, on a random port that is not published."""
     async with running(Gateway(config), listen("127.0.0.1", 0)):
         yield

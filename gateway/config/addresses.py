@@ -186,8 +186,8 @@ def _forwarded_host(headers: Headers) -> str:
 def caller(peer: str, forwarded_for: Sequence[str], trusted: tuple[str, ...]) -> str:
     """The address that a request comes from: the last one that no trusted proxy has.
 
-    Each proxy appends whom it heard (RFC 7239, 5.2), so only what trusted ones appended counts; what a caller
-    wrote itself stands further left.
+    Each proxy appends its caller's address (RFC 7239, 5.2), so only what trusted proxies appended counts;
+    what a caller wrote itself is further left.
     """
     if not is_within(peer, trusted):
         return plain_address(peer)

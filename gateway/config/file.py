@@ -149,7 +149,7 @@ _MODEL_VARIABLES: Final = {
 
 
 def _setting(table: type[Table], words: str) -> tuple[list[str], Any] | None:
-    """The path and the type of the setting that a variable's name means; None where there is none."""
+    """The path and the type of the setting that a variable's name means; None if there is none."""
     for name, kind in _types(table).items():
         if words == name and not is_table(kind) and get_origin(kind) is not dict:
             return [name], kind

@@ -1,8 +1,8 @@
-"""Which addresses the gateway may call on somebody else's behalf. Pure.
+"""Which addresses the gateway may call on behalf of its users. Pure.
 
-An address is public, private or never to be called. Private ones are called only for hosts that the
-configuration names (`[egress] private_hosts`). Never called, whoever names them: the services of clouds that
-tell a machine its credentials, addresses that mean "this machine" or "everybody", and reserved ones.
+An address is public, private or forbidden. Private ones are called only for hosts that the configuration
+names (`[egress] private_hosts`). Forbidden ones are never called, even if the configuration names them: the
+metadata services of clouds, addresses that mean "this machine" or "everybody", and reserved ones.
 
 The tables are written out here and not taken from `ipaddress.is_global`, whose answers differ between
 versions of Python (IANA, IPv4 and IPv6 Special-Purpose Address Registries). IPv6 that carries an IPv4 address

@@ -58,10 +58,10 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     host: AtStart[str] = "127.0.0.1"
     port: AtStart[int] = 8080
     allow_remote: AtStart[bool] = False
-    """Bind another address than loopback in `open` mode: everybody who reaches it may use it."""
+    """Bind another address than loopback in `open` mode: every caller who can connect may use it."""
     allow_agent_connections: AtStart[bool] = False
     """Serve connections that come from agents' processes like any other. In `open` mode each agent is then
-    the owner; if a proxy on this machine is trusted, an agent is whoever it says it is.
+    the owner; if a proxy on this machine is trusted, an agent can claim to be any user.
     """
     public_url: str = ""
     """How people reach it through a proxy: https://chat.example. Its pages may always call, and cookies are
@@ -310,13 +310,13 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     turn_cpu_seconds: int = _LIMITS.turn_cpu_seconds
     """CPU time of all of a worker's processes in one turn; past it the turn is ended, and the worker."""
     nice: int = 5
-    """0 to 19: how much workers give way to the gateway, and to others, where CPU time is short (nice(2))."""
+    """0 to 19: the workers' nice value, which lowers their priority when CPU time is short (nice(2))."""
     file_bytes: int = _LIMITS.file_bytes
     disk_bytes: int = _LIMITS.disk_bytes
     """Files of a session on the disk; their sizes, with all holes, may add up to eight times as much."""
     temporary_bytes: int = _LIMITS.temporary_bytes
     first_uid: int = 200_000
-    """Where the gateway runs as root, each session's worker gets a uid of its own from here on."""
+    """If the gateway runs as root, each session's worker gets a uid of its own, starting with this one."""
     uid_count: int = 100_000
 
     def contradictions(self, config: Config) -> Iterator[str]:
@@ -492,7 +492,7 @@ class QuotasConfig(Table, frozen=True, kw_only=True):
     session: Quota = Quota()
     """Of a session: turns_per_minute, messages_per_day, tokens_per_day, stored_bytes."""
     soft_percent: int = 80
-    """From here on a session is told how much is used."""
+    """From this percentage on, the session shows how much is used."""
 
     def contradictions(self, config: Config) -> Iterator[str]:
         for scope, limits in _UNCOUNTED.items():
@@ -594,7 +594,7 @@ class Config(Table, frozen=True, kw_only=True):
         return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
 
     def tenant(self, name: str) -> TenantConfig | None:
-        """The tenant of this name; None where there is none."""
+        """The tenant of this name; None if there is none."""
         return self.tenants.get(name) or (TenantConfig() if name == DEFAULT_TENANT else None)
 
     @property

@@ -62,7 +62,7 @@ class HttpAnswer(Struct, frozen=True):
     content: aiohttp.StreamReader
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises CallFailed where it is too long."""
+        """The body as it comes. Raises CallFailed if it is too long."""
         size = 0
         async for chunk in self.content.iter_any():
             size += len(chunk)
@@ -141,7 +141,7 @@ class HttpCaller:
         return found
 
     def _allow(self, host: str, port: int, address: str) -> None:
-        """Raises CallRefused where the address may not be called for this host."""
+        """Raises CallRefused if the address may not be called for this host."""
         where = reach(address)
         if where == "never":
             raise CallRefused(f"{host} leads to an address that this gateway never calls.")

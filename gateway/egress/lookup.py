@@ -61,7 +61,7 @@ class Lookup:
                 found: list[str] | Exception = self._resolve(host, port)
             except Exception as error:  # whatever it is, who asked must hear of it
                 found = error
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever asked
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the caller
                 loop.call_soon_threadsafe(tell, found)
 
         try:

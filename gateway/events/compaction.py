@@ -1,8 +1,8 @@
 """Old turns made small. Pure: a stretch of a log in, its compact form out.
 
-A run of neighbouring deltas of one message (nothing between them) becomes the message as it stands after the
-run, under the run's last seq: it *replaces*, so a cursor inside the run gets the whole again and nothing
-twice. Runs of changes to one tool call become one change. Everything else stays as it is, in its place, so
+A run of adjacent deltas of one message becomes the message as it is after the run, under the run's last seq.
+It *replaces* the message, so a reader with a cursor inside the run gets the whole message and no text twice.
+Runs of changes to one tool call become one change. All other events are kept unchanged and in order, so
 the fold of the compact log is the fold of the log.
 """
 
@@ -137,7 +137,7 @@ def _length(event: ev.Event) -> int:
 
 
 def _one_change(run: list[ev.Event]) -> ev.ToolCall:
-    """Several changes of one tool call as one: what came last stands."""
+    """Merges several changes of one tool call; the last value of each field wins."""
     changes = [event.data for event in run if isinstance(event.data, ev.ToolCall)]
     merged = changes[0]
     for change in changes[1:]:

@@ -16,7 +16,7 @@ from typing import Final
 
 
 class SessionState(enum.StrEnum):
-    """Where a session stands."""
+    """The state of a session."""
 
     PARKED = "parked"
     STARTING = "starting"

@@ -1,7 +1,7 @@
 """The connections of a server: how many each address may hold, and which of their readers stand still.
 
-An address holds only its share, three quarters at most, so the rest is there for others; past its share, or
-past what the process has files for, a connection is refused and nobody else notices.
+An address may hold only its share, three quarters at most, so the rest is free for others. Over its share, or
+when the process has no more files, a connection is refused; others are not affected.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Connections:
         """Whether every answer is the last of its connection: the gateway is about to end."""
 
     def admit(self, connection: Connection) -> bool:
-        """Counts a connection; False where there are too many."""
+        """Counts a connection; False if there are too many."""
         name = self._counted_as(connection)
         if len(self._admitted) < self._capacity and (name is None or self._held.take(name)):
             self._admitted[connection] = name
@@ -146,7 +146,7 @@ def counted_address(host: str) -> str:
 
 
 def _in_kernel(transport: asyncio.Transport) -> int:
-    """Bytes that the peer's kernel has not acknowledged; 0 where the socket is gone."""
+    """Bytes that the peer's kernel has not acknowledged; 0 if the socket is gone."""
     sock = transport.get_extra_info("socket")
     try:
         answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, _OUTQ.pack(0))

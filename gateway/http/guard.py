@@ -177,8 +177,8 @@ class Guard:
                 )
 
     def _place(self, scope: Scope, headers: Headers, *, is_agent: bool) -> None:
-        """Says who calls, and how, where a trusted proxy stands between. An agent is no proxy, and shares no
-        rate with the people whose address it has.
+        """Takes the caller's address and scheme from a trusted proxy's headers. An agent is never a proxy,
+        and does not share a rate with the people at its address.
         """
         client, trusted = scope.get("client"), self._config().server.trusted_proxies
         if is_agent:
@@ -204,7 +204,7 @@ class Guard:
         return f"{AGENTS} {hashlib.sha256(given.encode()).hexdigest()[:16]}" if is_good else AGENTS
 
     def _name_untrusted(self, peer: str, headers: Headers) -> None:
-        """Says once that a proxy is not trusted: else nobody finds out why all its callers are one."""
+        """Logs once that a proxy is not trusted, which explains why all its callers count as one."""
         sent = next((name for name in SENT_BY_PROXIES if name in headers), None)
         if sent is None or peer in self._untrusted or len(self._untrusted) >= UNTRUSTED_TOLD:
             return
@@ -358,7 +358,7 @@ def _shows_pass(scope: Scope) -> bool:
 
 
 def _request_id(headers: Headers) -> str:
-    """The caller's, where it is one that may stand in a log; else a new one."""
+    """The caller's request id if it is safe to log; otherwise a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 

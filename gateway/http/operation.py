@@ -37,7 +37,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """How a face says errors, where it has to say them otherwise than the gateway does."""
+    """How a face formats errors, if its clients expect another format than the gateway's."""
 
     body: Any
     """The Struct of it, for the description."""
@@ -109,7 +109,7 @@ class Socket(Struct, frozen=True, kw_only=True):
 
 
 def json_response(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Any Struct or plain value as a JSON response that nobody caches; JSON in parts leaves as it comes."""
+    """Any Struct or plain value as a JSON response that is not cached; JSON in parts is sent as it comes."""
     if isinstance(content, Iterator):
         return StreamingResponse(
             one_by_one(content),

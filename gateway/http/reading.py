@@ -144,7 +144,7 @@ def checked_session_id(session_id: str, *, field: tuple[str, ...] = ()) -> str:
 
 
 def named_session_id(request: Request, in_body: str | None = None) -> str | None:
-    """The id that a request names: in the body, the query or the header; None where it names none.
+    """The id that a request names: in the body, the query or the header; None if it names none.
 
     An empty one counts as none. Raises MalformedSessionId (422).
     """

@@ -312,7 +312,7 @@ class Head(tarfile.TarInfo):
 
 
 def taken_apart(file: IO[bytes], target: pathlib.Path) -> tuple[Trailer | None, Trailer]:
-    """The trailer that stands in a backup, and what it should be. Raises BackupFailed, and what tarfile
+    """The trailer in a backup, and the one that it should have. Raises BackupFailed, and what tarfile
     raises.
     """
     digest, members = hashlib.sha256(), 0
@@ -427,7 +427,7 @@ class _Unpacking:
         self._fd = below
 
     def _link(self, info: tarfile.TarInfo, parts: list[str]) -> None:
-        """Another name for a file that stands before it, in the same session."""
+        """Another name for an earlier file of the same session."""
         first = info.linkname.split("/")
         if not _is_ours(first) or first[:2] != parts[:2] or len(first) < 3:
             raise BackupFailed(f"{_short(info.name)} is a link to what is not its session's.")

@@ -1,9 +1,9 @@
 """Backups: the store and the sessions' files as one tar file, made while the gateway runs.
 
-What is in it: the database as of one moment (SQLite's own backup), the secret that cookies are signed with
-where the gateway made it, and the files of every session that the database names. Not in it: the
-configuration, and what only the running process needs (lock, operator's socket and token). Files are read
-after the database, each as it stands at that moment.
+It contains the database as of one moment (SQLite's own backup), the secret that signs cookies if the gateway
+generated it, and the files of every session that the database names. It does not contain the configuration,
+or what only the running process needs (lock, operator's socket and token). Files are read after the database,
+each as it is at that moment.
 
 Guarantees: a file is a backup only once its last member is written, which counts and digests the others;
 nothing outside a session's directory is ever read, whatever links its agent makes; a restore touches what is
@@ -60,7 +60,7 @@ UNFINISHED_NAME: Final = "restore.unfinished"
 """In the data directory while a restore moves things; no gateway starts beside it."""
 SKIPPED_SEQS: Final = 10_000_000
 """Numbers that clients may have seen between a backup and its restore: they are never used again, and a
-cursor among them is told to start anew.
+reader with a cursor among them must start again.
 """
 
 
@@ -93,7 +93,7 @@ class Restored(Struct, frozen=True, kw_only=True):
 
     manifest: Manifest
     aside: pathlib.Path | None
-    """Where what it replaced is kept; None where there was nothing."""
+    """Where what it replaced is kept; None if there was nothing."""
     ended: EndedAgain
     is_forgotten: bool
     """Whether it is older than tombstones are kept: then not every erasure since is known."""
@@ -149,7 +149,7 @@ def _check_source(source: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _created(path: pathlib.Path) -> Iterator[IO[bytes]]:
-    """A new file that only this user may read: whoever has a backup has every conversation in it."""
+    """A new file that only this user may read, because a backup contains every conversation."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         yield file
 
@@ -205,8 +205,8 @@ def _write(
 def restore(config: Config, source: pathlib.Path, *, is_replacing: bool = False) -> Restored:
     """Puts a backup into the data directory, but for what was ended since.
 
-    Raises StoreFailed where a gateway runs there, BackupFailed where the backup is not whole or the
-    directory is in use and `is_replacing` is not said; nothing has changed then.
+    Raises StoreFailed if a gateway runs there, BackupFailed if the backup is not whole or the
+    directory is in use and `is_replacing` is not set; then nothing has changed.
     """
     _check_store(config)
     _check_source(source)
@@ -257,7 +257,7 @@ def _known(config: Config, manifest: Manifest) -> list[pathlib.Path]:
 
 
 def refuse_half_restored(data_path: pathlib.Path) -> None:
-    """Raises StoreFailed where a restore was cut in the middle."""
+    """Raises StoreFailed if a restore was cut in the middle."""
     if (data_path / UNFINISHED_NAME).exists():
         raise StoreFailed(f"A restore into {data_path} was cut short: run agent-gateway restore again.")
 
@@ -333,7 +333,7 @@ def _forget_the_time_between(database: pathlib.Path) -> None:
 
 
 def _set_aside(config: Config) -> pathlib.Path | None:
-    """Moves what a gateway left in the directory to a place of its own; None where there was nothing."""
+    """Moves what a gateway left in the directory to a place of its own; None if there was nothing."""
     database, data = config.database_path, config.data_path
     found = [
         path

@@ -33,7 +33,7 @@ class DataLock:
         self._fd = -1
 
     def take(self) -> None:
-        """Raises StoreFailed, naming the holder, where another gateway has the directory, or where it
+        """Raises StoreFailed, naming the holder, if another gateway has the directory, or if it
         cannot be used.
         """
         try:
@@ -69,7 +69,7 @@ class DataLock:
 
 
 def holder(data_path: pathlib.Path) -> LockHolder | None:
-    """Who says that they hold a directory; None where nobody does, or where the file says nothing."""
+    """Who says that they hold a directory; None if no process does, or if the file is empty."""
     try:
         return msgspec.json.decode((data_path / LOCK_NAME).read_bytes(), type=LockHolder)
     except (OSError, msgspec.DecodeError):

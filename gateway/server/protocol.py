@@ -9,7 +9,7 @@ Guarantees, whatever arrives on the socket:
   the client: the connection lingers for a moment instead of being reset over what is still arriving.
 - A reader is cut when it takes nothing for the stall deadline, never because it is slow; what it has not
   taken is bounded, since a response waits above 16 KiB.
-- An address holds only its share of the connections; one more is told 503, and nobody else notices.
+- An address may hold only its share of the connections; one more is answered 503. Others are not affected.
 - Below `/ws/` a connection may become a WebSocket (sockets.py), nowhere else. Other offers to
   upgrade are ignored, as HTTP allows (RFC 9110, 7.8): the request is answered as if it made none.
 """
@@ -432,7 +432,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._refuse_if_due()
 
     def _take_back(self) -> bool:
-        """Takes the request that turned out bad from its handler; False where that has begun to answer."""
+        """Takes the request that turned out bad from its handler; False if that has begun to answer."""
         cycle = self.cycle
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()

@@ -1,12 +1,12 @@
 """The HTTP server: uvicorn, with the gateway owning the signals.
 
 Stock uvicorn refuses connections as soon as SIGTERM arrives and exits 143. Here the listener stays open while
-the gateway drains: new work is told 503, running turns get their grace, streams end with an event; then it
-exits 0. A second signal ends the grace. Meanwhile every answer is the last of its connection, and whoever has
-just connected is heard first: with a listener that a service manager holds nobody is cut or refused.
+the gateway drains: new work is answered 503, running turns get their grace, and streams end with an event.
+Then the process exits 0. A second signal ends the grace. During the drain every answer closes its connection,
+and new connections are served first. With a listener that a service manager holds, none is cut or refused.
 
-Connections are held to what the process may open: files are kept back for workers, so that a flood of
-connections stops no session from starting.
+The number of connections is limited by the files that the process may open. Some files are reserved for
+workers, so a flood of connections stops no session from starting.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def connection_capacity(server: ServerConfig, limits: LimitsConfig) -> int:
 async def running(gateway: Servable, listener: socket.socket) -> AsyncIterator[Server]:
     """A gateway that takes requests; leaving ends its server, then its sessions.
 
-    Raises StoreFailed where the data directory cannot be used.
+    Raises StoreFailed if the data directory cannot be used.
     """
     blocking = ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="blocking")
     asyncio.get_running_loop().set_default_executor(blocking)
@@ -243,8 +243,8 @@ def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.
 async def serve(
     gateway: Servable, listener: socket.socket, *, url: str, on_ready: Callable[[], None]
 ) -> None:
-    """Serves until a signal, then drains. Raises StoreFailed where the data directory cannot be used, or not
-    any more. Once it drains, the process ends in a bounded time whatever happens.
+    """Serves until a signal, then drains. Raises StoreFailed if the data directory cannot be used, or stops
+    being usable. Once it drains, the process always ends in a bounded time.
     """
     stopping, hurrying = asyncio.Event(), asyncio.Event()
     with _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set(), lambda: _reload(gateway)):

@@ -15,10 +15,10 @@ FIRST_FD: Final = 3
 
 
 def passed_listener() -> socket.socket | None:
-    """The listening socket that was passed to this process; None where none was. Its variables are taken
-    away, so that no child takes it for its own.
+    """The listening socket that was passed to this process; None if none was. Removes its environment
+    variables, so that no child mistakes the socket for its own.
 
-    Raises OSError where what was passed is no TCP socket that listens, or more than one.
+    Raises OSError if it was passed something other than one listening TCP socket.
     """
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)

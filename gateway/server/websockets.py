@@ -175,7 +175,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         return message
 
     def keepalive_timeout(self) -> None:
-        if self._is_clogged:  # the ping stands behind what the client has not taken
+        if self._is_clogged:  # the ping waits behind what the client has not read
             self.pong_timer = None
             self.schedule_ping()
             return

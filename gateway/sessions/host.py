@@ -129,7 +129,7 @@ class WorkerHost:
         )
 
     def _limits(self) -> Limits:
-        """What this worker may use: its agent's limits, and the stricter ones of whoever it works for."""
+        """What this worker may use: the stricter of its agent's limits and its tenant's."""
         tenant = self._services.config.tenant(tenant_of(self._owner.record.owner))
         return self._owner.agent.limits.within(tenant.limits if tenant is not None else {})
 
@@ -170,7 +170,7 @@ class WorkerHost:
             self._worker.begin_turn()
 
     def end_turn(self) -> None:
-        """From here on it is nobody's."""
+        """Ends the turn of its worker, so that CPU time no longer counts for the turn."""
         if self._worker is not None:
             self._worker.end_turn()
 

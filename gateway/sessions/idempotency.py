@@ -1,8 +1,7 @@
 """Exactly once: the same Idempotency-Key and body within 24 hours never runs a second turn.
 
-The key is kept before the turn begins, with the id of the message that it will make. A request that comes
-again finds the message in the session's log, or, where the gateway died in between, does not, and runs the
-turn then.
+The key is stored before the turn begins, with the id of the message that it will create. A repeated request
+finds the message in the session's log. If the gateway died in between, it does not find it and runs the turn.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@ Guarantees:
 - `seq` only grows, with gaps; a number is never used for two facts, across crashes too (numbers are reserved
   ahead);
 - readers hold one integer and no queue, so a slow reader costs no memory;
-- what is only shown (`show`) has a number and a place, and is gone with the memory;
-- an event appended as durable, and everything after it, is invisible until it is committed: nothing is seen
-  that a full disk then denies;
-- a reader never gets a gap: where events are no longer kept, or a cursor points into numbers that a crash
-  burnt, it is told so (`Page.is_gap`) and starts again from the fold.
+- what is only shown (`show`) has a number and a place, and is lost with the memory;
+- an event appended as durable, and everything after it, is invisible until it is committed, so readers see
+  nothing that a full disk then rejects;
+- a reader never gets a gap: if events are no longer kept, or a cursor points into numbers that a crash
+  skipped, `Page.is_gap` is set and the reader starts again from the fold.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class EventLog(Sink):
         self._on_visible = on_visible
         self._on_refused = on_refused
         self._on_spoiled = on_spoiled
-        """Hears that something which nobody waited for cannot be stored."""
+        """Called when an event that no caller waits for cannot be stored."""
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._tally = tally or Tally()
@@ -130,7 +130,7 @@ class EventLog(Sink):
         self.appended_bytes = 0
         """How much was appended in this life."""
         self.open_bytes = 0
-        """How much of this log is not on disk yet: whoever appends faster than the disk writes must wait."""
+        """How much of this log is not on disk yet: a writer that is faster than the disk must wait."""
         self._is_heavy = False
         """Whether the tail holds a large event, which leaves as soon as it is committed."""
         self._last_at = 0
@@ -153,9 +153,9 @@ class EventLog(Sink):
     # -- life -------------------------------------------------------------------------------------------
 
     async def load(self, *, is_reading_only: bool = False) -> None:
-        """Takes up where the store stands, folding every kept event through `on_visible`.
+        """Restores the log from the store, folding every kept event through `on_visible`.
 
-        A log that is only read reserves nothing, must not be appended to, and is closed: nothing will come.
+        A log loaded only for reading reserves no numbers, must not be appended to, and is closed.
         Raises StoreFull or StoreFailed.
         """
         stand = await self._store.stand(self.key)
@@ -250,9 +250,9 @@ class EventLog(Sink):
     ) -> int:
         """Appends facts; the last one's seq.
 
-        `durable` holds them back from readers until they are committed. `rejectable` ones are dropped, not
-        retried, when the store cannot write: their caller is told no. `used` hears what of long JSON in them
-        is not looked at again (`Event.said`).
+        `durable` hides them from readers until they are committed. If the store cannot write, `rejectable`
+        ones are dropped, not retried, and their caller gets an error. `used` is called with long JSON in them
+        that is not read again (`Event.said`).
         """
         at = self._last_at = max(self._wall_ms(), self._last_at)
         size = 0
@@ -285,7 +285,7 @@ class EventLog(Sink):
     async def commit(self, seq: int) -> None:
         """Waits until everything up to `seq` is durable and visible.
 
-        Raises StoreFull or StoreFailed where the store refused it, SessionEnded where the log was closed
+        Raises StoreFull or StoreFailed if the store refused it, SessionEnded if the log was closed
         first.
         """
         if self._settled >= seq:
@@ -364,7 +364,7 @@ class EventLog(Sink):
     def _advance(self) -> None:
         """Moves the visible head up to the first event that must still be committed.
 
-        It stands at an event always, never at a number that nobody uses: a reader below it finds something.
+        The head is always the seq of an event, never an unused number, so a reader below it finds an event.
         """
         while self._held and self._may_be_seen(self._held[0].seq):
             self._passing.discard(self._held.popleft().seq)
@@ -439,7 +439,7 @@ class EventLog(Sink):
     # -- reading ----------------------------------------------------------------------------------------
 
     async def read(self, after: int, *, max_bytes: int, ahead_bytes: int = 0) -> LogPage:
-        """The next visible events above a cursor, at most about `max_bytes` of them; empty where there are
+        """The next visible events above a cursor, at most about `max_bytes` of them; empty if there are
         none yet. Of a store, `ahead_bytes` are read at once, and kept for a moment.
         """
         if self._is_lost(after):

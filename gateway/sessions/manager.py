@@ -102,7 +102,7 @@ class SessionManager:
             return self._sessions.get((owner, session_id))
 
     def by_key(self, key: str) -> Session | None:
-        """The session in the map with this internal key, whoever owns it."""
+        """The session in the map with this internal key, for any owner."""
         return next((session for session in self.sessions() if session.record.key == key), None)
 
     def get_active_session_count(self) -> int:
@@ -123,7 +123,7 @@ class SessionManager:
         return Counts(len(sessions), live, len(sessions) - live)
 
     def _reserve(self, name: SessionKey) -> Session | asyncio.Future[Session] | None:
-        """The session of this name, the future of whoever opens it, or None: it is the caller's to open."""
+        """The session of this name, the future of a task that opens it, or None: the caller must open it."""
         with self._lock:
             known = self._sessions.get(name) or self._opening.get(name)
             if known is not None:
@@ -195,7 +195,7 @@ class SessionManager:
     # -- finding and making -----------------------------------------------------------------------------
 
     def refuse_while_draining(self) -> None:
-        """Raises Draining where new work is not taken any more."""
+        """Raises Draining if the gateway no longer accepts new work."""
         if self.is_draining:
             raise Draining(retry_after_seconds=RETRY_SECONDS)
 
@@ -210,7 +210,7 @@ class SessionManager:
         return session
 
     async def find(self, owner: str, session_id: str) -> Session | None:
-        """The session of this name, revived from the store where it was reaped; None where there is none."""
+        """The session of this name, revived from the store if it was reaped; None if there is none."""
         known = self.get(owner, session_id) or await self._services.store.sessions.find(owner, session_id)
         if known is None:
             return None
@@ -241,7 +241,7 @@ class SessionManager:
         return await self._services.store.sessions.find(owner, session_id) is not None
 
     async def _refuse_existing(self, owner: str, session_id: str) -> None:
-        """Raises SessionExists where the owner has a session of this id."""
+        """Raises SessionExists if the owner has a session of this id."""
         if await self.exists(owner, session_id):
             raise SessionExists(session_id=session_id)
 
@@ -444,7 +444,7 @@ class SessionManager:
     async def close(self, session: Session, reason: CloseReason) -> Receipt:
         """Ends a session and waits until it has left; the receipt of its worker.
 
-        Raises StoreFull or StoreFailed where it was to be deleted and the store cannot write; before anything
+        Raises StoreFull or StoreFailed if it was to be deleted and the store cannot write; before anything
         is ended, if that is known by then.
         """
         store, record = self._services.store, session.record
@@ -532,7 +532,7 @@ class SessionManager:
 
 
 async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
-    """The session that somebody else opens; None where that came to nothing."""
+    """The session that another task opens; None if opening failed."""
     await asyncio.wait([opening])
     return None if opening.cancelled() else opening.result()
 
@@ -550,5 +550,5 @@ def _new_record(owner: str, session_id: str, agent: str, *, at: int, uid: int | 
 
 
 def new_session_id() -> str:
-    """An id that nobody guesses."""
+    """An id that cannot be guessed."""
     return secrets.token_urlsafe(18)

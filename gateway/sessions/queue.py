@@ -48,7 +48,7 @@ class Turn:
         self.text = text
         self.account = account
         self.context = context
-        """What the agent is told with this message, and nobody is shown."""
+        """Text that the agent gets with this message, and that is not shown."""
         self.carried: list[Turn] = []
         """Turns that waited behind it, and are handed to the agent with it."""
         self.is_prompted = False
@@ -66,7 +66,7 @@ class Turn:
 
     @property
     def prompt(self) -> str:
-        """What the agent is told."""
+        """The text of the prompt."""
         return "\n\n".join((self.text, *(turn.text for turn in self.carried)))
 
     def started(self) -> ev.TurnStarted:

@@ -51,7 +51,7 @@ Item = Events | Gap | Beat
 
 
 class Source(Protocol):
-    """Where a session is read from: its life in memory, or the store. A stored one's log is closed."""
+    """A session to read: in memory or from the store. The log of a stored one is closed."""
 
     @property
     def record(self) -> SessionRecord:
@@ -146,7 +146,7 @@ async def follow(
 
 
 async def changes(source: Source, *, beat_seconds: float) -> AsyncIterator[Events | Beat]:
-    """Where a log is, at once and whenever it has grown, for views that show the fold: no event is read."""
+    """A log's position, at once and whenever it has grown, for views that show the fold: no event is read."""
     log, shown = source.log, -1
     while True:
         if log.visible_seq > shown:

@@ -86,7 +86,7 @@ class Session:
         self.receipt: Receipt | None = None
         """That of its last worker."""
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when it has left the map, and, where it was deleted, when it is erased."""
+        """Done when it has left the map and, if it was deleted, is erased."""
         self.mcp_servers: dict[str, McpServer] = {}
         """MCP servers that its people added, by name; forgotten when it leaves the memory."""
         self._failure: str | None = None
@@ -386,7 +386,7 @@ class Session:
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
-        `context` the agent hears with the message, and nobody else. If its messages are joined
+        `context` goes to the agent with the message and is not shown. If its messages are joined
         (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
         messages past the queue's bound are told to the agent with the prompt after them.
 

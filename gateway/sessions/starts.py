@@ -1,6 +1,6 @@
-"""Who starts a worker next, when many want to: the tenants in turn, each one's sessions in order.
+"""Which session starts a worker next: the tenants take turns, and each tenant's sessions start in order.
 
-So a tenant's burst of five hundred stands in its own queue, and another's first session waits for a few
+So a tenant's burst of five hundred waits in its own queue, and another's first session waits for a few
 starts at most.
 """
 

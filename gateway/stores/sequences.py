@@ -1,4 +1,4 @@
-"""Numbers that nobody else is given: for rows that are numbered before they are written."""
+"""Unique numbers, for rows that are numbered before they are written."""
 
 from __future__ import annotations
 

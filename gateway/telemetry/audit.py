@@ -135,5 +135,5 @@ class _File(logging.handlers.RotatingFileHandler):
         self.handle(logging.LogRecord("audit", logging.INFO, "", 0, text, None, None))
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A line that could not be written stands in the log at least."""
+        """Logs a line that could not be written to the audit file."""
         log.error("the audit log cannot be written: %s", record.getMessage(), exc_info=False)

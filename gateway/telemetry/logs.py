@@ -1,8 +1,8 @@
 """Logging: text for people, one JSON object a line for machines. Never a secret, never prompt text.
 
-Every line says whose it is, where that is known: `request_id`, `tenant`, `session` (the internal key, never
-the client's id) and `turn`. They are bound to the context in which a request or a session runs, so no call
-passes them along.
+Every line carries the ids that are known: `request_id`, `tenant`, `session` (the internal key, never the
+client's id) and `turn`. They are bound to the context in which a request or a session runs, so no call passes
+them along.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _ids: Final[contextvars.ContextVar[Ids | None]] = contextvars.ContextVar("agent_
 
 
 def begin(**ids: str) -> Ids:
-    """Binds these ids, and no others, to the current context. What is returned may be changed later: whoever
-    runs in a context that descends from this one says so from then on.
+    """Binds these ids, and no others, to the current context. The caller may change the returned ids later;
+    log lines of this context and its descendants then carry the changed ids.
     """
     bound = dict(ids)
     _ids.set(bound)

@@ -34,12 +34,12 @@ class Recent:
         self._entries: deque[_Entry] = deque(maxlen=KEPT)
 
     def note(self, value: float, tenant: str = "") -> None:
-        """Counts one, and forgets what is too old: nobody may ever read the others."""
+        """Counts one and drops old entries, because the others may never be read."""
         self._kept().append(_Entry(self._monotonic(), value, sys.intern(tenant)))
 
     def per_minute(self) -> float:
-        """The sum of the values (how many, where each is 1) a minute, over the window or what of it was
-        lived.
+        """The sum of the values per minute (a count, if each is 1), over the window, or since the start if
+        that is shorter.
         """
         total = sum(entry.value for entry in self._kept())
         return total / self._minutes()
@@ -56,7 +56,7 @@ class Recent:
         return {tenant: total / self._minutes() for tenant, total in totals.items()}
 
     def quantile(self, share: float) -> float | None:
-        """The value below which this share of them lies (nearest rank); None where there are none."""
+        """The value below which this share of them lies (nearest rank); None if there are none."""
         values = sorted(entry.value for entry in self._kept())
         return values[max(0, math.ceil(share * len(values)) - 1)] if values else None
 

@@ -1,8 +1,8 @@
 """Traces for OpenTelemetry, an extra: a request, below it its turn, below that the agent's start and every
 model call, by the names and attributes of the GenAI semantic conventions.
 
-Guarantees: no text of a prompt or an answer, no client's session id and no path is in a span; where no
-endpoint is configured nothing of OpenTelemetry is imported, and a span costs a call that does nothing.
+Guarantees: no text of a prompt or an answer, no client's session id and no path is in a span; if no
+endpoint is configured, OpenTelemetry is not imported, and a span costs a call that does nothing.
 """
 
 from __future__ import annotations

@@ -87,9 +87,9 @@ class ForkWorker:
         self._exited: asyncio.Future[Exit] = loop.create_future()
         self.started: asyncio.Future[None] = loop.create_future()
         self.memory_events = self.processes_events = ""
-        """Files of its control group; empty where it has none."""
+        """Files of its control group; empty if it has none."""
         self.group_id = 0
-        """The number of its control group of version 2; 0 where it has none."""
+        """The number of its control group of version 2; 0 if it has none."""
         self.cpu_file = ""
         self.turn = 0
         """The number of the turn that runs; 0 between turns."""
@@ -280,7 +280,7 @@ class ForkServerLink:
         self._workers.pop(worker_id, None)
 
     def note_group(self, started: Started) -> int:
-        """The number of a worker's control group of version 2, remembered; 0 where it has none."""
+        """The number of a worker's control group of version 2, remembered; 0 if it has none."""
         counting = self.ready.result().counting
         files = ((counting.memory, started.memory_events), (counting.processes, started.processes_events))
         for mechanism, file in files:

@@ -96,7 +96,7 @@ class Outsiders:
             self._kept.popitem()[1].close()
 
     def has(self, pid: int, *, ancestor: int) -> bool:
-        """Whether a process lives and does not descend from `ancestor`; False where that is not seen."""
+        """Whether a process lives and does not descend from `ancestor`; False if that is not seen."""
         if ancestor != self._ancestor:
             self.close()
             self._ancestor = ancestor
@@ -118,7 +118,7 @@ class Outsiders:
         return process is not None and not process.is_alive()
 
     def _walk(self, pid: int, line: dict[int, _Process]) -> bool | None:
-        """Whether a line of parents ends elsewhere than at the ancestor; None where it breaks off.
+        """Whether a line of parents ends elsewhere than at the ancestor; None if it breaks off.
 
         A parent is looked up among those that are kept after its number was read, so that it was alive then;
         any other is opened before its own parent is read, so that what is kept is what was looked at.
@@ -172,7 +172,7 @@ class _Process:
 
 
 def holds(pid: int, inodes: Collection[int], *, at_most: int | None = None) -> set[int]:
-    """Those of the sockets that a process has open; none where it cannot be read."""
+    """Those of the sockets that a process has open; none if it cannot be read."""
     names = {f"socket:[{inode}]": inode for inode in inodes}
     directory = f"/proc/{pid}/fd"
     try:
@@ -213,7 +213,7 @@ def descends(pid: int, ancestor: int, *, if_hidden: bool) -> bool:
 
 
 def parent_of(pid: int) -> int | None:
-    """A process's parent, 0 for the first one; None where it is gone, or not shown."""
+    """A process's parent, 0 for the first one; None if it is gone, or not shown."""
     try:
         return int(_read(f"/proc/{pid}/stat").rpartition(b") ")[2].split(None, 2)[1])
     except (OSError, IndexError, ValueError):

@@ -103,7 +103,7 @@ _ARENAS: Final = 2
 
 
 def return_large_blocks() -> None:
-    """Has the allocator give memory back, where it is glibc's; called once, before the work begins."""
+    """Makes glibc's allocator, if it is used, return memory; called once, before the work begins."""
     libc = ctypes.CDLL(None)
     with contextlib.suppress(AttributeError):
         libc.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)

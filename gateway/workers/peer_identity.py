@@ -64,7 +64,7 @@ class PeerOrigin:
     def __init__(self, verdict: bool | asyncio.Future[bool], refusal: str = "") -> None:
         self._verdict = verdict
         self.refusal = refusal
-        """What its caller is told if it is refused."""
+        """The error that its caller gets if it is refused."""
 
     @property
     def may_be_agent(self) -> bool:
@@ -244,7 +244,7 @@ class PeerIdentity:
         return self._by_process(found)
 
     def _by_uid(self, uid: int) -> PeerOrigin | None:
-        """None where the uid does not settle it: there are workers that run as the gateway's own user."""
+        """None if the uid does not settle it: there are workers that run as the gateway's own user."""
         if self._is_worker_uid(uid):
             return AGENT
         if uid != self._uid:
@@ -320,7 +320,7 @@ class PeerIdentity:
     # -- whether to serve at all --------------------------------------------------------------------------
 
     def objection(self, config: Config, sharing: Sequence[str]) -> str:
-        """Why a gateway of this configuration must not serve; empty where it may. `sharing` are the names of
+        """Why a gateway of this configuration must not serve; empty if it may. `sharing` are the names of
         the agents that share the machine's network.
         """
         if self.method or self._is_allowed or not sharing:

@@ -56,14 +56,14 @@ class SocketPeer(Struct, frozen=True):
     """Of the process that made the socket, as this process's user namespace counts."""
     inode: int
     group: int | None = None
-    """Its control group of version 2; None where the kernel does not say."""
+    """Its control group of version 2; None if the kernel does not say."""
 
 
 class SockDiag:
     """Asks the kernel; `close` it."""
 
     def __init__(self) -> None:
-        """Raises OSError where such questions are not allowed."""
+        """Raises OSError if such questions are not allowed."""
         self._sequence = 0
         self._diag = _netlink(NETLINK_SOCK_DIAG)
         try:
@@ -113,7 +113,7 @@ class SockDiag:
         )
 
     def _ask(self, channel: socket.socket, kind: int, body: bytes) -> bytes | None:
-        """The answer; None where there is no such thing. The kernel answers before `send` returns."""
+        """The answer; None if there is no such thing. The kernel answers before `send` returns."""
         self._sequence = (self._sequence + 1) & _ANY
         channel.send(_header.pack(_header.size + len(body), kind, _NLM_F_REQUEST, self._sequence, 0) + body)
         while True:

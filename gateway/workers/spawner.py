@@ -34,7 +34,7 @@ class Worker(Protocol):
     stdin: int
     stdout: int
     cpu_file: str
-    """In which the kernel counts its CPU time; empty where it does not."""
+    """In which the kernel counts its CPU time; empty if it does not."""
 
     @property
     def cwd(self) -> str:
@@ -131,7 +131,7 @@ _MEGABYTE: Final = 1_000_000
 
 
 def why_ended(end: Exit, limits: Limits) -> tuple[WorkerEnd, str] | None:
-    """The words for an end that was not the agent's own doing; None where it was."""
+    """The words for an end that was not the agent's own doing; None if it was."""
     sizes = {
         "memory": limits.memory_bytes,
         "disk": limits.disk_bytes,

@@ -1,7 +1,7 @@
 """How much memory and CPU time the workers use: measured in a thread, no oftener than every few seconds.
 
-Reading the memory of a thousand process trees takes the better part of a second. So a round has a bound of
-time; whoever it did not come to keeps the figures of the last round and comes first in the next.
+Reading the memory of a thousand process trees takes most of a second. So a round has a time limit; workers
+that it did not reach keep the figures of the last round and come first in the next.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class WorkerUsage(Struct, frozen=True):
 
 
 class UsageSampler:
-    """`sample` the workers that there are. CPU time is told to `on_cpu` (agent, seconds) as it grows."""
+    """`sample` measures the running workers and reports CPU time to `on_cpu` (agent, seconds) as it grows."""
 
     def __init__(self, monotonic: Callable[[], float], on_cpu: Callable[[str, float], None]) -> None:
         self._monotonic = monotonic

@@ -1,10 +1,10 @@
 """WalledSpawner: workers from the fork server, behind the strictest walls that this machine can build.
 
-Which walls those are is found out at start by building them, once, round a real worker; it is said in the log
-and in each session's record. Where a profile is required and cannot be built, the gateway does not start.
+At start it finds these walls by building them once for a real worker. The log and each session's record say
+which they are. If a required profile cannot be built, the gateway does not start.
 
-Guarantees: a worker that `spawn` returns stands behind its walls; a fork server that dies is started again,
-and not in a circle; limits that the kernel does not hold are watched (`gateway.workers.watchdog`).
+Guarantees: a worker that `spawn` returns is behind its walls; a fork server that dies is started again, but
+not in a loop; limits that the kernel does not enforce are watched (`gateway.workers.watchdog`).
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Limits that the kernel does not hold, or holds without ending anybody: the memory of a worker's whole tree,
-its processes, the disk that its files take, and the CPU time of one turn.
+"""Limits that the kernel does not enforce, or enforces without ending the worker: the memory of a worker's
+whole tree, its processes, the disk that its files take, and the CPU time of one turn.
 
-Where a worker has a control group, the kernel refuses memory and processes and counts that it did; the counts
-are read here, so that a worker that lost a part of itself, or tries without end, is ended with words.
-Elsewhere RLIMIT_DATA and RLIMIT_FSIZE hold each process and each file at once, and what many of them add up
-to is measured. Only workers that run a command are looked at: the built-in agent is one process and writes
-where a person allowed it. For the CPU time of a turn every worker is looked at that has one.
+If a worker has a control group, the kernel refuses memory and processes and counts the refusals. The counts
+are read here, so that a worker that lost a process, or retries without end, is ended with a reason. Without
+a group, RLIMIT_DATA and RLIMIT_FSIZE limit each process and each file at once, and their sum is measured.
+Only workers that run a command are measured: the built-in agent is one process and writes where a person
+allowed it. For the CPU time of a turn, every worker that runs one is measured.
 
 Guarantees: measuring happens in a thread, one worker after another, and costs nothing while there is nothing
-to measure; a worker past a limit is killed with the cause in its `Exit`, so that the user is told.
+to measure; a worker over a limit is killed with the cause in its `Exit`, which the user sees.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _passed(worker: ForkWorker, *, does_count_disk: bool) -> EndCause:
 
 
 def _count(path: str, name: str) -> int:
-    """A number of a control group's `name number` lines; 0 where the group is gone."""
+    """A number of a control group's `name number` lines; 0 if the group is gone."""
     with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
         for line in file:
             word, _, number = line.partition(" ")

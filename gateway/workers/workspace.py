@@ -80,7 +80,7 @@ class Workspaces:
         await asyncio.get_running_loop().run_in_executor(self._threads, act, *arguments)
 
     def take_uid(self) -> int | None:
-        """A uid that no stored session has; None where the gateway is no root, or where all are taken."""
+        """A uid that no stored session has; None if the gateway is not root, or if all are taken."""
         if not self._has_uids:
             return None
         for _ in range(self._workers.uid_count):
@@ -92,7 +92,7 @@ class Workspaces:
         return None
 
     def worker_uid(self, uid: int | None) -> int | None:
-        """The uid that a worker can be given here: none where the gateway is no root, whatever is stored."""
+        """The uid that a worker can be given here: none if the gateway is not root, whatever is stored."""
         return uid if self._has_uids else None
 
     def is_worker_uid(self, uid: int) -> bool:

@@ -3,7 +3,7 @@
 Guarantees:
 - every request is answered: unknown ones with -32601, broken ones with -32602, a second prompt during a turn
   with -32600; unknown notifications are ignored;
-- `session/cancel` ends the turn where it stands and its prompt is answered `cancelled`;
+- `session/cancel` ends the turn at once and its prompt is answered `cancelled`;
 - the process ends within 50 ms of the end of stdin, and on SIGTERM;
 - without AGENT_MODEL_URL nothing is imported after this module: a forked child shares all of it with its
   parent.
@@ -273,7 +273,7 @@ def _id(message: acp.Envelope) -> acp.Id:
 
 
 def _at(value: object, *keys: str) -> object:
-    """The value under nested keys; None where something on the way is missing."""
+    """The value under nested keys; None if something on the way is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value

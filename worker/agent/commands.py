@@ -30,7 +30,7 @@ _WORDS: Final = re.compile(r"\S+\s*|\s+")
 
 
 class SlashCommand(msgspec.Struct, frozen=True):
-    """One slash command; `hint` names its argument, empty where it takes none."""
+    """One slash command; `hint` names its argument, empty if it takes none."""
 
     name: str
     hint: str
@@ -39,7 +39,7 @@ class SlashCommand(msgspec.Struct, frozen=True):
 
 
 def find(text: str) -> tuple[str, str] | None:
-    """A command's name and its argument, exactly as typed; None where `text` is no command."""
+    """A command's name and its argument, exactly as typed; None if `text` is no command."""
     match = _COMMAND.match(text)
     return (match[1], text[match.end() :]) if match else None
 

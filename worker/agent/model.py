@@ -54,7 +54,7 @@ class BrokerDelta(Delta, frozen=True, rename="camel"):
 
 
 class TokenUsage(msgspec.Struct, frozen=True, rename="camel"):
-    """Tokens of one model call; 0 where nobody says."""
+    """Tokens of one model call; 0 if the endpoint reports none."""
 
     input_tokens: Count = 0
     output_tokens: Count = 0
@@ -83,7 +83,7 @@ class Model(Protocol):
 
     understands_language: bool
     context_tokens: int | None
-    """Size of its context; 0 where the broker did not say, None where usage is not reported."""
+    """Size of its context; 0 if the broker did not say, None if usage is not reported."""
 
     async def stream(self, request: EndpointRequest, on_delta: OnDelta) -> Finish:
         """Answers by calling `on_delta`; raises RequestFailed."""
@@ -205,7 +205,7 @@ def _settle(wait: Wait, task: Any) -> None:
 
 
 async def _read_stream(chunks: AsyncIterator[bytes], on_delta: OnDelta) -> Finish:
-    """Server-sent events of a chat completion. Raises RequestFailed where the stream ends too early."""
+    """Server-sent events of a chat completion. Raises RequestFailed if the stream ends too early."""
     finish_reason: str | None = None
     usage: TokenUsage | None = None
     rest = b""
@@ -297,7 +297,7 @@ class _Numbering:
 
     def __init__(self) -> None:
         self._latest: dict[int | None, _Begun] = {}
-        """The endpoint's index → the call that it stands for now."""
+        """The endpoint's index → the call that it currently means."""
         self._count = 0
 
     def fragment(self, call: _ToolCall) -> ToolFragment:

@@ -2,7 +2,7 @@
 
 Guarantees: it never pretends to be a language model; it answers without a network and in the shape of every
 other model, a stream of deltas; a word takes at most `WORD_SECONDS`. What it remembers, it reads from the
-conversation, so it survives a revival. Where it is given the shop's tools it understands shopping sentences
+conversation, so it survives a revival. If it has the shop's tools, it understands shopping sentences
 (`worker.agent.shopping`).
 """
 

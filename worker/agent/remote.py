@@ -48,14 +48,14 @@ class _Result(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RemoteTools:
-    """The client's tools; none where it announced none."""
+    """The client's tools; none if it announced none."""
 
     def __init__(self, io: Io, *, is_offered: bool = False) -> None:
         self._io = io
         self._known: dict[str, RemoteTool] | None = None if is_offered else {}
 
     async def all(self) -> dict[str, RemoteTool]:
-        """The tools by name. Where the list cannot be had there are none, and the next turn asks again."""
+        """The tools by name. If the list is not available, there are none, and the next turn asks again."""
         if self._known is None:
             try:
                 listed = await self._io.call("_tools/list", {}, _Listed)

@@ -183,7 +183,7 @@ def _is_in(word: str, name: str) -> bool:
 
 
 def read(said: str) -> ShoppingWish | None:
-    """What a sentence asks the shop for; None where it asks for something else."""
+    """What a sentence asks the shop for; None if it asks for something else."""
     line = " ".join(said.split())
     locale = "he" if _HEBREW.search(line) else "en"
     for pattern, verb in _VERBS[locale]:

@@ -31,7 +31,7 @@ class ToolRefused(Exception):
 
 
 class BuiltInTool(msgspec.Struct, frozen=True):
-    """One tool: what the model is told (`parameters` is a JSON schema), what the user sees, what runs."""
+    """One tool: its description for the model (`parameters` is a JSON schema), its title, its function."""
 
     name: str
     description: str
@@ -71,7 +71,7 @@ def printable(path: str) -> str:
 
 
 def old_text(root: str, path: str) -> str | None:
-    """What a write would replace; None where there is no such file yet."""
+    """What a write would replace; None if there is no such file yet."""
     target = resolve(root, path)
     return _read(target, path) if os.path.lexists(target) else None
 

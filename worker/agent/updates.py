@@ -59,7 +59,7 @@ class Updates:
         )
 
     async def ask(self, tool_call: dict[str, Any]) -> Choice:
-        """Asks the user's permission; raises RequestFailed where the client cannot ask."""
+        """Asks the user's permission; raises RequestFailed if the client cannot ask."""
         params = {"sessionId": self._session_id, "toolCall": tool_call, "options": PERMISSION_OPTIONS}
         result = await self._io.call("session/request_permission", params, _PermissionResult)
         if result.outcome.outcome != "selected":

@@ -1,10 +1,10 @@
-"""Control groups: one for each worker, so that the kernel counts and holds the memory and the processes of
-everything that the worker starts, counts its CPU time and shares out what there is of it (cgroups(7)).
+"""Control groups: one for each worker, so that the kernel counts and limits the memory and the processes of
+everything that the worker starts, counts its CPU time and distributes the available CPU time (cgroups(7)).
 
-Which groups can be made is found out at start by making one, putting a process in and reading it back; each
-controller where it is, in version 2 or 1 (`worker.forkserver.hierarchies`).
+At start the fork server finds out which groups it can create by creating one, moving a process into it and
+reading it back, for each controller in version 2 or 1 (`worker.forkserver.hierarchies`).
 
-Guarantees: what gateways left that were killed is removed at the next start; a worker is in its group, under
+Guarantees: groups of killed gateways are removed at the next start; a worker is in its group, under
 its limits, before it does anything; a group is removed when nothing lives in it, and what still lives in it
 can be named and ended; nothing is left when `close` returns.
 
@@ -107,7 +107,7 @@ class Group:
         )
 
     def cpu_file(self) -> str:
-        """Where the kernel counts its CPU time; empty where it does not. Version 2 does in every group."""
+        """The file with its CPU time; empty if the kernel counts none. Version 2 does in every group."""
         for version, controllers, path in self._places:
             if version == 2 or "cpuacct" in controllers:
                 return f"{path}/{'cpu.stat' if version == 2 else 'cpuacct.usage'}"
@@ -119,7 +119,7 @@ class Group:
         return counted_cpu_seconds(read(path)) if path else 0.0
 
     def events_file(self, controller: str) -> str:
-        """Where the kernel counts what a limit refused; empty where it is not held here."""
+        """The file that counts what a limit refused; empty if the group has no such limit."""
         for version, controllers, path in self._places:
             if controller in controllers:
                 return f"{path}/{_EVENT_FILES.get((controller, version), 'pids.events')}"
@@ -193,7 +193,7 @@ class Groups:
         return True
 
     def counting(self) -> Counting:
-        """What the gateway is told."""
+        """The report to the gateway."""
         held: dict[str, Mechanism] = {
             controller: "cgroup v2" if hierarchy.version == 2 else "cgroup v1"
             for hierarchy in self._found
@@ -210,7 +210,7 @@ class Groups:
         )
 
     def make(self, worker_id: int, *, memory_bytes: int, processes: int) -> Group | None:
-        """A worker's group with its limits; None where there are none. Raises OSError."""
+        """A worker's group with its limits; None if there are none. Raises OSError."""
         if not self._found:
             return None
         group = self._group(str(worker_id), self._found)

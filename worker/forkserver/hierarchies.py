@@ -80,7 +80,7 @@ def _mount(mounts: str, listed: str) -> tuple[str, str] | None:
 
 
 def _below(root: str, point: str, path: str) -> str | None:
-    """Where a group lies in the file system; None where the mount does not show it."""
+    """A group's path in the file system; None if the mount does not show it."""
     if path != root and not path.startswith(root.rstrip("/") + "/"):
         return None
     return (point + "/" + path[len(root.rstrip("/")) :].strip("/")).rstrip("/")
@@ -121,12 +121,12 @@ def enable(path: str, controllers: tuple[str, ...]) -> None:
 
 
 def members(path: str) -> set[int]:
-    """The processes in a group; none where it is gone."""
+    """The processes in a group; none if it is gone."""
     return set(map(int, read(f"{path}/{PROCS}").split()))
 
 
 def read(path: str) -> str:
-    """A file's text; empty where it cannot be read."""
+    """A file's text; empty if it cannot be read."""
     try:
         with open(path, "rb") as file:
             return file.read().decode()

@@ -334,7 +334,7 @@ def _no_process(order: Spawn, error: OSError) -> str:
 
 
 def _clone(order: Spawn, group: Group | None) -> int:
-    """The worker's process, where it belongs; twice, like a fork."""
+    """Clones the worker's process into its group. Returns twice, like fork."""
     flags = sandbox.clone_flags(order.profile, order.network)
     if group is None:
         return kernel.clone(flags)
@@ -410,7 +410,7 @@ def _started(child: Child) -> Started:
 
 
 def _counted(child: Child, code: int) -> EndCause:
-    """The limit of its group that ended a worker, where it neither ended well nor passed another one."""
+    """The limit of its group that ended a worker, if it neither ended well nor exceeded another limit."""
     is_its = child.group is not None and code and child.cause in ("", "memory", "processes")
     return child.group.cause() if child.group is not None and is_its else ""
 
@@ -424,7 +424,7 @@ def _is_empty(child: Child) -> bool:
 
 
 def _receipt(child: Child, end: Exit) -> ProcessEnded:
-    """What lived when the worker was killed, and what of it lives now: by pid and start time."""
+    """Which processes lived when the worker was killed, and which still live, by pid and start time."""
     survivors = sum(1 for pid, start in child.tree if tree.is_alive(pid) and tree.start_time(pid) == start)
     if child.group is not None and not child.group.remove():
         survivors = max(survivors, len(child.group.members()))

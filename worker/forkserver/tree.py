@@ -36,7 +36,7 @@ def is_alive(pid: int) -> bool:
 
 
 def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot: with its pid, who it is. 0 where it is gone."""
+    """When a process started, in clock ticks since boot; with the pid it identifies it. 0 if it is gone."""
     words = _stat(pid)
     return int(words[19]) if words else 0
 

@@ -1,7 +1,7 @@
 """What of the file system a worker reaches, held by Landlock (landlock(7)): no privilege needed, Linux 5.13
 or later.
 
-Guarantees: what is not named is neither read, written, listed nor executed; where the kernel knows how (Linux
+Guarantees: what is not named is neither read, written, listed nor executed; if the kernel supports it (Linux
 6.12), no signal and no abstract socket leaves the domain; processes outside cannot be traced, nor their
 memory, environment and descriptors read through /proc.
 """
@@ -53,7 +53,7 @@ class _Below(ctypes.Structure):
 
 
 def version() -> int:
-    """The kernel's Landlock ABI; 0 where there is none."""
+    """The kernel's Landlock ABI; 0 if there is none."""
     try:
         return kernel.call(_CREATE, None, ctypes.c_size_t(0), _GET_VERSION, what="landlock")
     except OSError:

@@ -104,7 +104,7 @@ def _bind_writable(path: str, inner: str) -> None:
 
 
 def _make_point(path: str) -> bool:
-    """An empty directory or file to mount upon; False where there is nothing to mount."""
+    """An empty directory or file to mount upon; False if there is nothing to mount."""
     if not os.path.exists(path):
         return False
     point = _AT + path

@@ -6,12 +6,12 @@ A list of what is refused, not of what is allowed: agents are any program. Refus
 io_uring, userfaultfd, modules, keys), and memory that no limit of a process counts (memfd, System V segments
 and queues).
 
-Where a worker sees processes of others (`basic`), it has no `pidfd_open` either, since a filter cannot tell
-whose process a number means. Runtimes that use the call for their children do without it, as on kernels
-before 5.3.
+If a worker sees other workers' processes (`basic`), it has no `pidfd_open` either, because a filter cannot
+tell whose process a pid names. Runtimes that use the call for their children fall back, as on kernels before
+5.3.
 
 Guarantees: a call of another architecture's table ends the process; a refused call answers EPERM, or ENOSYS
-where the C library and runtimes know how to do without; a filter is never built in a child.
+if the C library and runtimes have a fallback; a filter is never built in a child.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """The walls that a child builds round itself between fork and run.
 
 `none`: a session and process group of its own, its own environment and directories, closed descriptors,
-rlimits. `basic`: besides, a uid of its own where the fork server is root, no capabilities, no new privileges,
-not dumpable, Landlock and seccomp. It needs no privilege and gives no private view: see docs/isolation for
-what it cannot hold. `strict`: besides, namespaces of its own (user, mount, pid, ipc, uts, and net where it is
-to have no network), a private root (`worker.sandbox.root`), no nested user namespaces.
+rlimits. `basic`: also a uid of its own if the fork server is root, no capabilities, no new privileges, not
+dumpable, Landlock and seccomp. It needs no privilege and gives no private view: see docs/isolation for what
+it cannot enforce. `strict`: in addition, namespaces of its own (user, mount, pid, ipc, uts, and net if
+it has no network), a private root (`worker.sandbox.root`), no nested user namespaces.
 
-Guarantees: the walls stand before a byte of the agent's runs; a wall that cannot be built is an OSError,
-never a gap; in `basic` and `strict` nothing runs as uid 0 of the machine; the parent-death signal is set
-after the last change of user, and that the parent still lives is then seen by a pipe to it.
+Guarantees: the walls are complete before any code of the agent runs; a wall that cannot be built is an
+OSError, never a gap; in `basic` and `strict` nothing runs as uid 0 of the machine; the parent-death signal is
+set after the last change of user, and a pipe to the parent then shows whether it is still alive.
 
 Order, and why: namespaces at the clone; the root while there are capabilities; the uid after the root, so
 that a directory only root may enter (a virtual environment below /root) can still be bound; the user
-namespace after the uid where the fork server is root, at the clone where it is not; Landlock and seccomp
+namespace after the uid if the fork server is root, at the clone if it is not; Landlock and seccomp
 last.
 """
 
@@ -36,12 +36,12 @@ OOM_SCORE: Final = 800
 """At the memory wall workers die, not the gateway (proc(5), oom_score_adj; 1000 is always first)."""
 COMMAND_DATA_SLACK: Final = 4
 """RLIMIT_DATA of a command is so many times its memory limit: runtimes map far more than they use, and Bun,
-seeing a limit near its need, collects garbage without end. The watchdog holds the limit itself; this holds a
-runaway until then. Where a control group holds the memory, a command has no such limit.
+seeing a limit near its need, collects garbage without end. The watchdog enforces the limit itself; this stops
+a runaway until then. If a control group limits the memory, a command has no such limit.
 """
 PROCESSES_SLACK: Final = 64
-"""Where a control group counts processes, RLIMIT_NPROC is so much above it: a second lock, which a program
-can read (getrlimit(2)), and which leaves it to the group to refuse, since what the group refuses is counted.
+"""If a control group counts processes, RLIMIT_NPROC is higher by this number: a second limit, which a program
+can read (getrlimit(2)). The group's limit is reached first, because the group counts what it refuses.
 """
 _NAMESPACES: Final = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
 _HOSTNAME: Final = "agent"
@@ -91,8 +91,8 @@ def enter(request: SpawnRequest, *, counted: Collection[str] = ()) -> None:
 
 
 def lock(request: SpawnRequest, *, parent: int, death_signal: int = signal.SIGKILL) -> None:
-    """The last walls, from which there is no way back. `parent` is a pipe to whoever must outlive this
-    process.
+    """Builds the last walls, which cannot be undone. `parent` is a pipe to the process that must outlive
+    this one.
     """
     if request.sandbox.profile != "none":
         kernel.drop_capabilities()
@@ -108,8 +108,8 @@ def lock(request: SpawnRequest, *, parent: int, death_signal: int = signal.SIGKI
 
 _score = str(OOM_SCORE)
 _server_uid, _server_gid = os.geteuid(), os.getegid()
-"""The fork server's own. A child that is born into a user namespace cannot ask: until it has mapped its ids
-it is told the one that stands for none.
+"""The fork server's own ids. A child in a new user namespace cannot ask for them: until it has mapped its
+ids, the kernel returns the overflow id.
 """
 
 

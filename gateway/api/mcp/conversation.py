@@ -77,7 +77,7 @@ class Named(Struct, frozen=True, kw_only=True):
 
 
 def mint() -> str:
-    """A new id, that nobody can guess."""
+    """A new id that cannot be guessed."""
     return f"agw-{secrets.token_hex(16)}"
 
 

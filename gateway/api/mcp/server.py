@@ -51,7 +51,7 @@ class _Tools:
         self.widgets = {uri: widget for toolset in toolsets for uri, widget in toolset.widgets.items()}
 
     def announced(self, origin: CallOrigin) -> list[types.Tool]:
-        """The tools that the caller is told of."""
+        """The tools that the caller may see."""
         return [said for name, said in self._announced.items() if self._is_open(name, origin)]
 
     def find(self, name: str, origin: CallOrigin) -> tuple[Tool, Toolset]:

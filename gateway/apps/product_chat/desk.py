@@ -51,12 +51,12 @@ class Draft(Struct, frozen=True, kw_only=True):
     name: str | None = None
     message_type: str = "text"
     client_id: str | None = None
-    """What the sender calls it: the same one never stands twice."""
+    """The sender's own id of the message: messages with the same id are stored once."""
     connection_id: str | None = None
 
 
 class PostedMessage(Struct, frozen=True):
-    """A message that stands."""
+    """A stored message."""
 
     message_id: int
     was_changed: bool
@@ -103,7 +103,7 @@ class Desk(Observer):
     ) -> tuple[ProductSession, bool]:
         """The visitor's chat of this id about the product, and whether it was there already.
 
-        Raises ChatIdTaken where the id is another product's or another visitor's.
+        Raises ChatIdTaken if the id is another product's or another visitor's.
         """
         lock = self._opening.setdefault(session_id, asyncio.Lock())
         async with lock:
@@ -136,7 +136,7 @@ class Desk(Observer):
         raise ChatNotFound
 
     async def session(self, chat: ProductSession) -> Session:
-        """The session that carries a chat. Raises ChatNotFound where it was deleted meanwhile."""
+        """The session that carries a chat. Raises ChatNotFound if it was deleted meanwhile."""
         session = await self._manager.find(chat.owner, chat.record_id)
         if session is None or posting_of(session.fold) is None:
             raise ChatNotFound
@@ -162,7 +162,7 @@ class Desk(Observer):
     async def say_as_staff(
         self, chat: ProductSession, draft: Draft, *, principal: Principal
     ) -> PostedMessage:
-        """A person's answer; whoever answers has taken over. Raises ChatClosed."""
+        """Stores a person's answer; answering takes the chat over. Raises ChatClosed."""
         text = words.message_text(draft.text)
         session, posting = await self._writable(chat)
         if (known := _known(posting, draft)) is not None:
@@ -222,7 +222,7 @@ class Desk(Observer):
         await session.hand_over(facts.ChatStatus("in_progress", name, chat.priority))
 
     async def set_status(self, chat: ProductSession, status: facts.ChatStand, *, name: str) -> None:
-        """Where the chat stands: `in_progress` takes over, `pending` changes nothing else, every other one
+        """Sets the chat's status: `in_progress` takes over, `pending` changes nothing else, every other one
         hands back to the agent.
         """
         if status == "in_progress":

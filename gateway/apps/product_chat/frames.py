@@ -1,7 +1,7 @@
-"""Events of a product chat as the frames of its sockets: encoded once, whoever reads them.
+"""Events of a product chat as the frames of its sockets: encoded once for all readers.
 
-Every frame that follows from an event carries the `seq` it stands at; a client that connects again with
-`?after=` gets what came after it, in the same order, nothing twice.
+Every frame that follows from an event carries the event's `seq`. A client that connects again with `?after=`
+gets the later frames in the same order, and none twice.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Frames:
         self._known: OrderedDict[tuple[str, int], str | None] = OrderedDict()
 
     def of(self, key: str, session_id: str, event: Event, *, product_id: int | None = None) -> str | None:
-        """The frame of an event; None where sockets are not told of it. `product_id` is the chat's."""
+        """The frame of an event; None if sockets are not told of it. `product_id` is the chat's."""
         name = (key, event.seq)
         if name in self._known:
             return self._known[name]

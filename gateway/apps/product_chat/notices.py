@@ -1,5 +1,5 @@
-"""What the staff hears of: a bounded board per tenant. Readers are cursors here too: one who falls too far
-behind is told so and asks for the list again; nobody waits for it.
+"""Notices for the staff: a bounded board per tenant. Each reader is a cursor. A reader that falls too far
+behind learns that it lost notices and must fetch the list again; a slow reader delays no one.
 """
 
 from __future__ import annotations

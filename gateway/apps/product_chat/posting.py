@@ -1,8 +1,8 @@
 """What a session's fold knows of the product chat that it carries, if it carries one. Pure.
 
-In a product chat every message has a number: `chat_post` gives it, whoever said the message and on whatever
-way it came. `unposted` names the messages that have none yet, so that a crash between a message and its
-number is made good when the session comes into memory again.
+In a product chat, `chat_post` assigns every message a number, for every sender and every way to send it.
+`unposted` lists the messages that have no number yet, so that after a crash between a message and its number,
+the number is assigned when the session is loaded again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ M = TypeVar("M", bound=_Message)
 
 
 class Posting:
-    """A product chat: what it is about, where it stands, who answers, and which messages have numbers."""
+    """A product chat: its product, its status, who answers, and which messages have numbers."""
 
     def __init__(self, opened: ChatOpened) -> None:
         self.opened = opened
@@ -53,7 +53,7 @@ class Posting:
 
     @property
     def about(self) -> str:
-        """What the agent is told before anything else."""
+        """The text that the agent gets before the first prompt."""
         product = f"{self.opened.product_name} (product {self.opened.product_id})"
         return f"You answer a visitor of the shop who is looking at: {product}."
 

@@ -1,10 +1,10 @@
 """Product chat over WebSockets: each socket is a cursor on its session's log.
 
-Guarantees: everybody in a chat is shown the same things in one order; what came by a socket is not echoed to
-it; a slow or dead socket delays nobody and keeps nothing but its own integer; `?after=SEQ` goes on without
-loss or repeat; a visitor's sockets end (1012) when somebody signs in and takes the chat along, before they
-show more of it; what cannot be read is answered with an error and the socket stays open, but for floods
-(1008); past a bound on connections that one socket is told `CONNECTION_LIMIT_EXCEEDED` and closed (1008).
+Guarantees: all participants of a chat see the same messages in the same order; a socket gets no echo of its
+own frames; a slow or dead socket delays no other and keeps only its own integer; `?after=SEQ` continues
+without loss or repeat; a visitor's sockets end (1012) when the chat moves to a signed-in user, before they
+show more of it; a frame that cannot be read is answered with an error and the socket stays open, except for
+floods (1008); a socket over a connection limit gets `CONNECTION_LIMIT_EXCEEDED` and is closed (1008).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ STRIKES: Final = 100
 """Frames too many, in a row, after which a socket is closed."""
 READ_AT_ONCE: Final = 100
 CROWD: Final = 100
-"""In a chat with more sockets nobody is told who comes, goes and types: n sockets would make n² frames."""
+"""A chat with more sockets sends no frames on joining, leaving and typing: n sockets would make n² frames."""
 LIMIT_CODE: Final = "CONNECTION_LIMIT_EXCEEDED"
 
 
@@ -94,7 +94,7 @@ class Visit:
     ) -> None:
         self.socket = socket
         self.is_good = is_good
-        """Whether the credential that opened it still stands."""
+        """Whether the credential that opened it is still valid."""
         self.principal = principal
         self.guest = guest
         self.strikes = 0

@@ -1,7 +1,7 @@
-"""What the staff of a shop asks for: a token, the tenant's chats, answering as a person, where a chat stands.
+"""Operations for a shop's staff: get a token, list the tenant's chats, answer a chat, set its status.
 
-The scope is `support`, which comes with `admin` and with `POST /api/login`, and which reaches the caller's
-own tenant only.
+They need the scope `support`, which `admin` and `POST /api/login` include, and which gives access only to the
+caller's own tenant.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The contract of product chats as relations: rows that are read here, and written by nobody but the log.
+"""The contract of product chats as relations: rows that are read here, and written only from the log.
 
 `project` turns an event of a session's log into rows, in the event's own commit, so that the tables can say
 nothing that the log does not. `MemoryProducts` is the reference; every implementation is held to

@@ -51,7 +51,7 @@ def message_text(text: str) -> str:
 
 
 def short(text: str | None, *, most: int = NAME_CHARACTERS) -> str | None:
-    """A name or address on one line; None where nothing is left of it."""
+    """A name or address on one line; None if nothing is left of it."""
     if text is None:
         return None
     return " ".join(clean(text[: 4 * most]).split())[:most] or None

@@ -1,6 +1,6 @@
-"""The shop's verbs: what a conversation can do with its cart, whoever asks for it.
+"""The shop's verbs: what a conversation can do with its cart.
 
-Tools, the shopping assistant and the page all come through here, so they cannot disagree.
+Tools, the shopping assistant and the page all use these verbs, so they cannot disagree.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Shop:
         return emptied
 
     async def checkout(self, key: ShopKey) -> Purchase | None:
-        """Buys what is in the cart; None where nothing is."""
+        """Buys what is in the cart; None if nothing is."""
         kept_until = self.now + round(self._config.purchase_days * DAY_MILLISECONDS)
         purchase = await self.store.checkout(key, self._moment(), kept_until=kept_until, bounds=self.bounds)
         if purchase is not None:

@@ -81,7 +81,7 @@ class ProductPage(Struct, frozen=True, kw_only=True):
 
     @property
     def pages(self) -> int:
-        """How many pages there are; none where nothing was found."""
+        """How many pages there are; none if nothing was found."""
         return -(-self.total // self.page_size)
 
 

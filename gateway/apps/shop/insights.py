@@ -79,7 +79,7 @@ def duration(seconds: int) -> str:
 
 
 def of_session(session: ShopSession, cart: Cart) -> SessionInsights:
-    """What the owner of a conversation is told of it."""
+    """The figures that the owner of a conversation may see."""
     seconds = (session.last_used_at - session.created_at) // 1000
     return SessionInsights(
         duration=duration(seconds),
@@ -93,7 +93,7 @@ def of_session(session: ShopSession, cart: Cart) -> SessionInsights:
 
 
 def of_tenant(tallies: Sequence[ConversationTally]) -> TenantInsights:
-    """What an operator is told."""
+    """The figures that an operator may see."""
     count = len(tallies)
     if count < SMALLEST_CELL:
         return TenantInsights(sessions=None)
@@ -113,6 +113,6 @@ def of_tenant(tallies: Sequence[ConversationTally]) -> TenantInsights:
 
 
 def _cell(part: int, whole: int) -> int | None:
-    """A count that stands for at least five, and leaves none or at least five."""
+    """A count, if it is of at least five and leaves none or at least five; else None."""
     is_small = 0 < part < SMALLEST_CELL or 0 < whole - part < SMALLEST_CELL
     return None if is_small else part

@@ -140,7 +140,7 @@ class ShopStore(Protocol):
         """
 
     async def remove(self, key: ShopKey, line: str, moment: Moment) -> tuple[CartLine | None, Cart]:
-        """Takes a whole line out: (the line, what is left); None where it was not there."""
+        """Takes a whole line out: (the line, what is left); None if it was not there."""
 
     async def clear(self, key: ShopKey, moment: Moment) -> Cart:
         """Empties the cart; what was in it."""
@@ -148,7 +148,7 @@ class ShopStore(Protocol):
     async def checkout(
         self, key: ShopKey, moment: Moment, *, kept_until: int, bounds: Bounds
     ) -> Purchase | None:
-        """Empties the cart into the purchases, at once; None where it was empty."""
+        """Empties the cart into the purchases, at once; None if it was empty."""
 
     async def purchases(self, key: ShopKey, *, at: int) -> list[Purchase]:
         """What a conversation bought, the newest first."""

@@ -360,7 +360,7 @@ def _with_id(
     structured: dict[str, Any] | None = None,
     pictures: dict[str, str] | None = None,
 ) -> Answer:
-    """The answer; where the cart is a new one, with the id that leads back to it."""
+    """The answer; if the cart is new, with its id."""
     told = words.fresh.format(id=caller.key.conversation) if caller.is_fresh else ""
     return Answer(
         text=text + told,

@@ -1,7 +1,7 @@
-"""A question to the shopping assistant: a turn of its session's agent, told what the shop found for it.
+"""A question to the shopping assistant: a turn of its session's agent, with what the shop found for it.
 
-The answer is text of the session's own log, so it is stored however it is followed, and whoever goes away
-meanwhile loses nothing. An answer that is given again is said in the log too.
+The answer is text of the session's own log, so it is stored even if its reader disconnects. A cached answer
+is appended to the log too.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Asking:
     # -- the answer -------------------------------------------------------------------------------------
 
     async def answer(self, asked: Asked) -> AsyncIterator[str]:
-        """The answer, piece by piece. Raises AnswerFailed where the agent fails or takes too long."""
+        """The answer, piece by piece. Raises AnswerFailed if the agent fails or takes too long."""
         if asked.known is not None:
             yield asked.known.text
             return

@@ -1,7 +1,7 @@
-"""The shopping assistant's head: what a question is about, what the agent is told with it, what is kept.
+"""The shopping assistant's logic: a question's intent, the context that the agent gets with it, what is kept.
 
-Pure but for the retriever. What was found stays for follow-up questions; an answer is given again to an equal
-question while nothing that it depends on has changed. Both are bounded and forgotten with the process.
+Pure except for the retriever. Found products are kept for follow-up questions. An equal question gets the
+earlier answer while nothing that it depends on has changed. Both are bounded and end with the process.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def intent_of(question: str, quality: Quality = "none") -> Intent:
 
 
 class Window(Struct, frozen=True):
-    """What the agent is told with a question, and how much of what there was had to be left out."""
+    """The context that the agent gets with a question, and how much had to be left out."""
 
     text: str
     tokens: int
@@ -192,7 +192,7 @@ def stamp_of(conversation: str, cart: Cart, preferences: Mapping[str, Any], vers
     return msgspec.json.encode((conversation, lines, sorted(preferences.items()), version))
 
 
-# -- what the agent is told -------------------------------------------------------------------------------
+# -- the agent's context ----------------------------------------------------------------------------------
 
 
 def tokens_of(text: str) -> int:
@@ -210,8 +210,8 @@ def window_of(
     earlier: Sequence[Product],
     limit: int,
 ) -> Window:
-    """The best of what there is that fits into so many tokens: preferences and cart, what was found, what was
-    found before. What does not fit is counted, and the agent is told of it.
+    """The context that fits into so many tokens, the most useful first: preferences and cart, products found
+    now, products found before. The rest is counted, and the context says how much was left out.
     """
     lines = [f"intent: {intent}"]
     if preferences:

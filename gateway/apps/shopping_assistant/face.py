@@ -436,7 +436,7 @@ class ShoppingFace:
         return ShopKey(principal.tenant, principal.owner, session_id)
 
     async def _refuse_unknown(self, key: ShopKey) -> None:
-        """Raises SessionNotFound where the shop and the chat both know of no such session."""
+        """Raises SessionNotFound if the shop and the chat both know of no such session."""
         if await self._shop.session(key) is not None:
             return
         if not await self._manager.exists(key.owner, key.conversation):

@@ -162,12 +162,12 @@ def _mark_in(fd: int) -> int:
 
 
 def id_path(path: pathlib.Path) -> pathlib.Path:
-    """Where a database's mark is written beside it."""
+    """The path of the file beside a database that holds its mark."""
     return path.with_name(path.name + ID_SUFFIX)
 
 
 def refuse_missing(path: pathlib.Path) -> None:
-    """Raises StoreFailed where there is no database, or an empty file, and there was one."""
+    """Raises StoreFailed if there is no database, or an empty file, and there was one."""
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size:
             return
@@ -179,7 +179,7 @@ def refuse_missing(path: pathlib.Path) -> None:
 
 
 def refuse_another(path: pathlib.Path, connection: sqlite3.Connection) -> None:
-    """Raises StoreFailed where the database is not the one that the directory has had."""
+    """Raises StoreFailed if the database is not the one that the directory has had."""
     remembered, mark = _remembered(path), _mark_of(connection)
     if remembered is not None and not mark and _is_from_before_marks(connection):
         log.warning("%s was put there by an earlier version, which goes by no mark; it is taken", path)

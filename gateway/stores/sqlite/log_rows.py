@@ -5,7 +5,7 @@ A commit appends to `tail`, a row for the neighbours of each log in it; `settle`
 to `events`, where a log's rows lie together. A row is named by the last seq in it, so that a cursor inside it
 finds it.
 
-An event too large to be copied stays where it is written, in `large`, and is written bit by bit.
+An event too large to be copied is written to `large` in pieces and is never moved.
 
 Guarantees: a log reads the same from any table, and while its rows move; a row that was written twice, by
 a try that was thought to have failed, is read once.
@@ -59,7 +59,7 @@ _PAGE: Final = (
 )
 _LARGE_ONES: Final = "SELECT seq FROM large WHERE session = ? AND seq > ? ORDER BY seq"
 _DELTAS: Final = (b"text_delta", b"thought_delta"[:10])
-"""What stands behind `{"type":"` in the body of a delta, up to the tenth byte."""
+"""What follows `{"type":"` in the body of a delta, up to the tenth byte."""
 """A page of rows, without the bodies of large ones that are no deltas: nothing of them is made small."""
 _LAST: Final = (
     "SELECT max(coalesce((SELECT max(seq) FROM events WHERE session = ?1), 0),"
@@ -116,7 +116,7 @@ def _row(session: int, run: Sequence[Event]) -> Row:
 
 
 def _events_of(seq: int, at: int, body: bytes) -> list[Event]:
-    """A row's events. Raises msgspec.MsgspecError where it cannot be read."""
+    """A row's events. Raises msgspec.MsgspecError if it cannot be read."""
     if not body.startswith(b"["):
         return [Event.stored(seq, at, body)]
     return [Event.stored(number, when, bytes(raw)) for number, when, raw in _neighbours(body)]
@@ -215,7 +215,7 @@ def _above(after: int, rows: Iterable[tuple[int, int, bytes]]) -> Iterator[Event
 
 
 def last_seq(connection: sqlite3.Connection, session: int) -> int:
-    """The last number that is kept; 0 where nothing is."""
+    """The last number that is kept; 0 if nothing is."""
     return int(connection.execute(_LAST, (session,)).fetchone()[0])
 
 

@@ -40,7 +40,7 @@ from gateway.stores.sqlite import log_rows
 log = logging.getLogger(__name__)
 
 GROUP_SECONDS: Final = 0.05
-"""How long an event that nobody waits for may be held back for its group."""
+"""How long an event that no caller waits for may be held back for its group."""
 SETTLE_ROWS: Final = 4_000
 """So many rows move to their logs at a time: one to three megabytes, some 10 ms of the thread."""
 RETRY_SECONDS: Final = 0.5
@@ -330,7 +330,7 @@ class Writer:
         return spoiled
 
     def _settle(self, connection: sqlite3.Connection) -> None:
-        """Moves rows to their logs; what cannot be moved stays where it is, and is read all the same."""
+        """Moves rows to their logs. A row that cannot be moved is kept in `tail` and still read."""
         self._unsettled = 0
         try:
             _transact(connection, log_rows.settle)

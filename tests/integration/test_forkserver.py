@@ -14,7 +14,7 @@ import msgspec
 import psutil
 import pytest
 
-from gateway.workers import forks
+from gateway.workers import forks, walls
 from gateway.workers.spawner import StartFailed
 from tests.gateways import is_running
 from tests.shared import crowding
@@ -121,7 +121,10 @@ async def test_when_it_is_killed_its_workers_die_and_the_next_start_works(profil
                 pass
 
 
-async def test_a_start_in_the_moment_of_its_loss_fails_at_once() -> None:
+async def test_a_start_after_its_loss_fails_in_words_if_no_other_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(walls, "RESTART_SECONDS", 0.5)  # nothing in here starts another
     async with yard("strict") as here:
         link = here.spawner._link
         assert link is not None

@@ -420,10 +420,14 @@ class EventLog(Sink):
             self._reserving = asyncio.create_task(self._reserve_at_last(), name=f"reserve {self.key}")
 
     async def _reserve_at_last(self) -> None:
-        """Until it succeeds: what was appended past the reserved numbers is invisible before that."""
+        """Until it succeeds and is ahead again: what is past the reserved numbers is invisible before that.
+        More may be appended while the store reserves.
+        """
         while not self._is_closed:
             try:
-                return await self._reserve()
+                await self._reserve()
+                if self._head <= self._reserved - RESERVE_LOW_WATER:
+                    return
             except GatewayError:
                 await asyncio.sleep(RESERVE_RETRY_SECONDS)
             except Exception:

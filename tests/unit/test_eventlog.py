@@ -184,6 +184,27 @@ async def test_after_a_crash_burnt_numbers_are_gaps_in_every_later_life() -> Non
     assert log.visible_seq > 2 * RESERVE_AHEAD
 
 
+async def test_what_is_appended_while_numbers_are_reserved_gets_its_numbers_too() -> None:
+    class Reserving(MemoryLogs):
+        may = asyncio.Event()
+
+        async def reserve(self, key: str, upto: int, *, gap: tuple[int, int] | None = None) -> None:
+            await self.may.wait()
+            await super().reserve(key, upto, gap=gap)
+
+    store = Reserving(max_events=100_000, max_bytes=100_000_000)
+    store.may.set()
+    log = await log_of(store, Seen(), max_events=100_000)
+    store.may.clear()
+    for _ in range(4):
+        log.append(*[text("a")] * RESERVE_AHEAD)
+        await asyncio.sleep(0)
+    store.may.set()
+    async with asyncio.timeout(5):
+        await log.commit(log.last_seq)
+    assert log.visible_seq == 4 * RESERVE_AHEAD
+
+
 async def test_a_life_that_ended_well_leaves_no_gap() -> None:
     store = MemoryLogs(max_events=100, max_bytes=100_000)
     log = await log_of(store, Seen())

@@ -11,7 +11,7 @@ import pytest
 
 from tests.gateways import RunningGateway
 from tests.inside import gateway_inside
-from tests.shared import SHARED, fresh_id, shared_gateway
+from tests.shared import SHARED, eventually, fresh_id, shared_gateway
 from tests.streams import open_stream
 
 pytestmark = SHARED
@@ -165,6 +165,11 @@ async def test_the_other_verbs_without_id_use_the_newest_session(gateway: Runnin
         frame = await stream.next()
         assert frame is not None
         assert frame.data["session_id"] == session_id
+
+    async def is_closed() -> bool:  # until then a chat without an id is about what the stream shows
+        return (await gateway.post("/api/chat", {"message": "/echo hi"}))["session_id"] != session_id
+
+    await eventually(is_closed)
 
 
 async def test_on_a_gateway_without_sessions_the_verbs_without_id_show_an_empty_one(tmp_path: Any) -> None:

@@ -167,7 +167,7 @@ async def test_the_other_verbs_without_id_use_the_newest_session(gateway: Runnin
         assert frame.data["session_id"] == session_id
 
     async def is_closed() -> bool:  # until then a chat without an id is about what the stream shows
-        return (await gateway.post("/api/chat", {"message": "/echo hi"}))["session_id"] != session_id
+        return bool((await gateway.post("/api/chat", {"message": "/echo hi"}))["session_id"] != session_id)
 
     await eventually(is_closed)
 

@@ -6,7 +6,7 @@ change, merged to about ten a second; only the first words of an answer wait for
 
 Guarantees: no gap and no repeat, by cursor (`Last-Event-ID`, also as `?lastEventId=`, or `?after=`); if a
 cursor cannot be served, one `resync` frame carries State and the whole fold; a comment at least every ten
-seconds; frames leave in slices of at most 64 KiB; a stream of an id that does not exist yet, or whose session
+seconds; frames leave in slices of at most 32 KiB; a stream of an id that does not exist yet, or whose session
 is reaped, stays open and goes on with the session's next life; slowness merges deltas and never ends a
 stream, taking nothing at all for 60 seconds does.
 """
@@ -22,7 +22,7 @@ from typing import Final
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 
-from gateway.events.facts import Event, in_one_line, merged
+from gateway.events.facts import Event, in_one_line, merged, slices
 from gateway.events.fold import ChatState, Elsewhere, Outside
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
@@ -167,7 +167,7 @@ class Stream:
                 yield _HEARTBEAT
                 continue
             until, answered = clock() + STATE_INTERVAL_SECONDS, _answered(fold)
-            for piece in _state_pieces(_state_json(source), fold.seq):
+            for piece in _state_pieces(source.state_json(), fold.seq):
                 self.position = source.log.visible_seq
                 yield piece
             if answered == fold.turn_id:  # no first word is due
@@ -238,8 +238,8 @@ def _frames(log: EventLog, events: list[Event]) -> Iterable[bytes]:
 
 
 def _sliced_frames(events: list[Event]) -> tuple[bytes, ...]:
-    if len(events) == 1:
-        return tuple(_slices(events[0].frame))
+    if len(events) == 1 and events[0].size_bytes > SLICE_BYTES:
+        return tuple(events[0].frame_slices(SLICE_BYTES))
     due = merged(events) if len(events) > MERGE_ABOVE_EVENTS else events
     return (b"".join([event.frame for event in due]),)
 
@@ -255,15 +255,10 @@ def _has_answered(fold: ChatState, before: str | None) -> bool:
     return _answered(fold) != before
 
 
-def _state_json(source: Source) -> bytes | Iterator[bytes]:
-    state = source.state_json()
-    return in_one_line(state) if isinstance(state, bytes) else map(in_one_line, state)
-
-
 async def _resync(source: Source, seq: int) -> AsyncIterator[bytes]:
     """State and the whole fold as they are now; long values are fetched one by one as their turn comes."""
     head = b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq)
-    parts = [_state_json(source), b',"chat":', *source.fold.snapshot_parts(), b"}"]
+    parts = [source.state_json(), b',"chat":', *source.fold.snapshot_parts(), b"}"]
     yield head
     for part in _joined(parts):
         if isinstance(part, Elsewhere):
@@ -271,7 +266,7 @@ async def _resync(source: Source, seq: int) -> AsyncIterator[bytes]:
                 yield piece
             continue
         for value in (part,) if isinstance(part, bytes) else part:
-            for piece in _slices(in_one_line(value)):
+            for piece in slices(memoryview(value), SLICE_BYTES):
                 yield piece
     yield b"\n\n"
 
@@ -305,21 +300,12 @@ async def absent_state(manager: SessionManager, owner: str, session_id: str, out
 def _state_pieces(state: bytes | Iterator[bytes], seq: int) -> Iterator[bytes]:
     """A State frame; a large State is not copied for each of its readers."""
     if isinstance(state, bytes) and len(state) <= SLICE_BYTES:
-        yield state_frame(state, seq)
+        yield state_frame(in_one_line(state), seq)
         return
     yield b"id: %d\ndata: " % seq
     for part in (state,) if isinstance(state, bytes) else state:
-        yield from _slices(part)
+        yield from slices(memoryview(part), SLICE_BYTES)
     yield b"\n\n"
-
-
-def _slices(data: bytes) -> Iterator[bytes]:
-    """One slice at a time: what is not sent yet exists once."""
-    if len(data) <= SLICE_BYTES:
-        yield data
-        return
-    for start in range(0, len(data), SLICE_BYTES):
-        yield data[start : start + SLICE_BYTES]
 
 
 async def while_good(frames: AsyncIterator[bytes], is_good: Callable[[], bool]) -> AsyncIterator[bytes]:

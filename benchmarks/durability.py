@@ -97,8 +97,6 @@ async def opened(store: Store) -> AsyncIterator[list[EventLog]]:
             f"k{number}",
             store=store.logs,
             wall_ms=lambda: time.time_ns() // 1_000_000,
-            on_visible=lambda _event: None,
-            on_refused=lambda _seqs, _error: None,
             max_events=20_000,
             max_bytes=8 << 20,
         )

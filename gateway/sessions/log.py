@@ -45,6 +45,10 @@ PAGE_EVENTS: Final = 2_000
 """Events read from the store at a time."""
 
 
+def _nothing(*_: object) -> None:
+    """Nobody is to be told."""
+
+
 class LogPage(Struct, frozen=True):
     """What a cursor gets: the next events, or word that they cannot be had and the fold must be taken
     instead.
@@ -91,9 +95,9 @@ class EventLog(Sink):
         *,
         store: LogStore,
         wall_ms: Callable[[], int],
-        on_visible: Callable[[Event], None],
-        on_refused: Callable[[set[int], GatewayError], None],
-        on_spoiled: Callable[[GatewayError], None] = lambda _error: None,
+        on_visible: Callable[[Event], None] = _nothing,
+        on_refused: Callable[[set[int], GatewayError], None] = _nothing,
+        on_spoiled: Callable[[GatewayError], None] = _nothing,
         max_events: int,
         max_bytes: int,
         tally: Tally | None = None,
@@ -540,10 +544,6 @@ def _done(events: list[Event]) -> asyncio.Future[list[Event]]:
     future: asyncio.Future[list[Event]] = asyncio.get_running_loop().create_future()
     future.set_result(events)
     return future
-
-
-def _nothing(*_: object) -> None:
-    """Nobody is left to be told."""
 
 
 def _wake(future: asyncio.Future[None]) -> None:

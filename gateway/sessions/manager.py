@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from gateway.agents.spool import FileOverflow
 from gateway.answers import Counts
 from gateway.buckets import TokenBuckets
 from gateway.errors import (
@@ -211,8 +210,7 @@ class SessionManager:
 
     async def find(self, owner: str, session_id: str) -> Session | None:
         """The session of this name, revived from the store if it was reaped; None if there is none."""
-        known = self.get(owner, session_id) or await self._services.store.sessions.find(owner, session_id)
-        if known is None:
+        if not await self.exists(owner, session_id):
             return None
         return await self._obtain((owner, session_id), agent=None, is_making=False)
 
@@ -350,13 +348,12 @@ class SessionManager:
         record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
             return None
-        fold = self._services.fold(session_id, overflow=FileOverflow(self._services.config.data_path))
+        fold = self._services.fold(session_id)
         events = EventLog(
             record.key,
             store=self._services.store.logs,
             wall_ms=self._services.wall_ms,
             on_visible=fold.apply,
-            on_refused=lambda _seqs, _error: None,
             max_events=0,
             max_bytes=0,
         )

@@ -9,14 +9,14 @@ from msgspec import Struct, field
 
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent, AgentCatalogue
-from gateway.agents.spool import Intake
+from gateway.agents.spool import FileOverflow, Intake
 from gateway.agents.toolsets import Toolset
 from gateway.auth.passes import Passes
 from gateway.auth.quotas import Quotas
 from gateway.config.tables import DAY_MILLISECONDS, Config
 from gateway.egress.mcp_client import McpClient
 from gateway.errors import UnknownAgent
-from gateway.events.fold import ChatState, FoldPart, Outside, Overflow
+from gateway.events.fold import ChatState, FoldPart, Outside
 from gateway.principal import tenant_of
 from gateway.sessions.observers import Observers
 from gateway.sessions.slots import WorkerSlots
@@ -105,8 +105,9 @@ class Services(Common, kw_only=True):
     folds: tuple[Callable[[], FoldPart], ...] = ()
     """What applications fold of each log."""
 
-    def fold(self, session_id: str, *, overflow: Overflow | None = None) -> ChatState:
-        """The empty fold of a log, with the parts of the applications that run."""
+    def fold(self, session_id: str) -> ChatState:
+        """The empty fold of a log, with the parts of the applications that run; long texts go to a file."""
+        overflow = FileOverflow(self.config.data_path)
         return ChatState(session_id, overflow=overflow, parts=tuple(part() for part in self.folds))
 
     def dated(self, record: SessionRecord, *, used_at: int) -> SessionRecord:

@@ -24,7 +24,6 @@ from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard
-from gateway.agents.spool import FileOverflow
 from gateway.auth.quotas import Account
 from gateway.errors import ConversationFull, GatewayError, PermissionNotPending, QueueFull, SessionBusy
 from gateway.events import facts as ev
@@ -68,7 +67,7 @@ class Session:
     def __init__(self, record: SessionRecord, services: Services) -> None:
         limits = services.config.limits
         self._services = services
-        self.fold = services.fold(record.session_id, overflow=FileOverflow(services.config.data_path))
+        self.fold = services.fold(record.session_id)
         self.log = EventLog(
             record.key,
             store=services.store.logs,

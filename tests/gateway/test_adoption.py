@@ -175,8 +175,6 @@ async def test_an_export_ends_where_the_log_stood_when_it_began() -> None:
         "key",
         store=store,
         wall_ms=lambda: 1,
-        on_visible=lambda _event: None,
-        on_refused=lambda _seqs, _error: None,
         max_events=100,
         max_bytes=100_000,
     )

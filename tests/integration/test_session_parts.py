@@ -44,7 +44,6 @@ def seat_of(services: Services, key: str = "k") -> Seat:
         store=services.store.logs,
         wall_ms=lambda: 1,
         on_visible=fold.apply,
-        on_refused=lambda _seqs, _error: None,
         max_events=100,
         max_bytes=100_000,
     )

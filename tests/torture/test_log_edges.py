@@ -40,8 +40,6 @@ async def opened(store: MemoryLogs) -> EventLog:
         "k",
         store=store,
         wall_ms=lambda: 1,
-        on_visible=lambda _event: None,
-        on_refused=lambda _seqs, _error: None,
         max_events=10_000,
         max_bytes=10_000_000,
     )

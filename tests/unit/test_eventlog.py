@@ -221,8 +221,6 @@ async def test_a_log_made_anew_goes_on_after_the_deleted_one() -> None:
         "key",
         store=MemoryLogs(max_events=10, max_bytes=10_000),
         wall_ms=lambda: 1,
-        on_visible=lambda _event: None,
-        on_refused=lambda _seqs, _error: None,
         max_events=10,
         max_bytes=10_000,
     )
@@ -255,8 +253,6 @@ async def test_time_never_goes_back() -> None:
         "key",
         store=MemoryLogs(max_events=10, max_bytes=10_000),
         wall_ms=lambda: now[0],
-        on_visible=lambda _event: None,
-        on_refused=lambda _seqs, _error: None,
         max_events=10,
         max_bytes=10_000,
     )

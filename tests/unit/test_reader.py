@@ -27,7 +27,6 @@ async def source_of(store: MemoryLogs | None = None, *, max_events: int = 1000, 
         store=store or MemoryLogs(max_events=10_000, max_bytes=10_000_000),
         wall_ms=lambda: 1,
         on_visible=fold.apply,
-        on_refused=lambda _seqs, _error: None,
         max_events=max_events,
         max_bytes=10_000_000,
     )

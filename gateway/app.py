@@ -26,7 +26,7 @@ from gateway.maintenance.lock import DataLock
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
-from gateway.stores.opening import configured_store
+from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
@@ -54,12 +54,10 @@ class Gateway:
         clock = Clock(monotonic, wall_ms)
         metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
-        store = configured_store(
-            config,
-            on_commit=metrics.committed,
-            on_trouble=metrics.store_troubled,
-            on_end=self._on_store_end,
+        listeners = Options(
+            on_commit=metrics.committed, on_trouble=metrics.store_troubled, on_end=self._on_store_end
         )
+        store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
         self.spawner, self.peers = self.workers.spawner, self.workers.peers
         self.auth = Authentication(lambda: self.config, store, metrics=metrics, clock=clock)

@@ -4,7 +4,6 @@ they were added; one that fails is logged and delays no other.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Container
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ from gateway.errors import GatewayError
 from gateway.events.facts import Event
 from gateway.principal import ConversationKey
 from gateway.stores.database import Database, Tables
-from gateway.stores.sqlite import schema
 
 if TYPE_CHECKING:
     from gateway.sessions.session import Session
@@ -94,4 +92,4 @@ async def _has_rows(application: Application, tables: Tables) -> bool:
     """True if the tables of an application that is switched off are in the store."""
     if not isinstance(tables, Database) or not application.outliving:
         return False
-    return await tables.read(functools.partial(schema.has_table, table=application.outliving[0].table))
+    return await tables.has_table(application.outliving[0].table)

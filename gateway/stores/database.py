@@ -32,6 +32,9 @@ class Database(Protocol):
     def write(self, act: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
         """In the thread that writes; nothing else writes meanwhile."""
 
+    def has_table(self, name: str) -> Awaitable[bool]:
+        """True if the store has a table of this name."""
+
     def project(self, kinds: Iterable[type], act: Projection) -> None:
         """Has rows made of events whose data is of these types; called before the store is opened."""
 

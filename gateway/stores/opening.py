@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from gateway.config.applications import enabled
@@ -84,20 +85,14 @@ def migrations_of(config: Config) -> list[Migrations]:
     return [Migrations(one.name, one.migrations) for one in enabled(config) if one.migrations is not None]
 
 
-def configured_store(
-    config: Config,
-    *,
-    on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
-    on_trouble: Callable[[bool], None] = lambda _is_lost: None,
-    on_end: Callable[[str], None] = lambda _words: None,
-) -> Store:
-    """The store that the configuration names; it is not opened yet. Who listens: see `Options`."""
-    options = Options(
+def configured_store(config: Config, options: Options | None = None) -> Store:
+    """The store that the configuration names, with its bounds and the migrations of its applications; it is
+    not opened yet.
+    """
+    configured = msgspec.structs.replace(
+        options or Options(),
         migrations=migrations_of(config),
         max_events=config.limits.events_per_session,
         max_bytes=2 * config.limits.event_bytes_per_session,
-        on_commit=on_commit,
-        on_trouble=on_trouble,
-        on_end=on_end,
     )
-    return open_store(config.store or config.database_path, options)
+    return open_store(config.store or config.database_path, configured)

@@ -111,8 +111,7 @@ def _pending(
 
 def _noted(connection: sqlite3.Connection, package: str) -> set[int]:
     """The numbers of a package's migrations that are noted as applied."""
-    query = "SELECT count(*) FROM sqlite_schema WHERE name = 'package_migrations'"
-    if not connection.execute(query).fetchone()[0]:
+    if not has_table(connection, "package_migrations"):
         return set()
     rows = connection.execute("SELECT number FROM package_migrations WHERE package = ?", (package,))
     return {number for (number,) in rows}

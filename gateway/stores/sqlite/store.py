@@ -16,6 +16,7 @@ from typing import TypeVar
 from gateway.errors import StoreFailed
 from gateway.stores.database import Database, Projection
 from gateway.stores.migrations import Migrations
+from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
 from gateway.stores.sqlite.file import connect, prepare
 from gateway.stores.sqlite.file_watch import FileWatch
@@ -110,6 +111,9 @@ class SqliteStore:
             return await self._in_reader(lambda: act(reader))
         except (sqlite3.Error, OverflowError) as error:
             raise worded(error) from error
+
+    async def has_table(self, name: str) -> bool:
+        return await self.read(lambda connection: schema.has_table(connection, name))
 
     async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `act` inside the writer's next group commit; for others in the same file, too."""

@@ -191,6 +191,11 @@ def decode(text: bytes | memoryview | Raw, kind: type[T], on_odd: OnOdd = ignore
     return decoder.decode(_mended(bytes(text), kind, on_odd))
 
 
+def read(text: bytes, kind: type[T], on_odd: OnOdd = ignored) -> T:
+    """What somebody else says in JSON text, which may be broken: `tidied`, then `decode`. Raises as that."""
+    return decode(tidied(text, on_odd), kind, on_odd)
+
+
 def fitted(value: object, kind: type[T], on_odd: OnOdd = ignored) -> T | None:
     """A decoded value as `kind`, read by the same rule; None if nothing fits."""
     try:

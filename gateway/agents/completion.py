@@ -272,7 +272,7 @@ def _texts(content: Any) -> tuple[str, str]:
 def _decode(data: bytes, on_odd: OnOdd = foreign.ignored) -> _Chunk | None:
     """A chunk, also one with broken UTF-8 or half an emoji's escape (both U+FFFD); None if it is none."""
     try:
-        return foreign.decode(foreign.tidied(data, on_odd), _Chunk, on_odd)
+        return foreign.read(data, _Chunk, on_odd)
     except msgspec.DecodeError:
         return None
 
@@ -280,7 +280,7 @@ def _decode(data: bytes, on_odd: OnOdd = foreign.ignored) -> _Chunk | None:
 def plain_json(data: bytes) -> Any:
     """Any JSON; None if it is none."""
     try:
-        return foreign.decode(foreign.tidied(data), cast("Any", object))
+        return foreign.read(data, cast("Any", object))
     except msgspec.DecodeError:
         return None
 

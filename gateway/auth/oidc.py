@@ -236,7 +236,7 @@ class Provider:
         return self._known
 
     def _read(self, body: bytes, kind: type[T]) -> T:
-        return foreign.decode(foreign.tidied(body, self._on_odd), kind, self._on_odd)
+        return foreign.read(body, kind, self._on_odd)
 
 
 def _is_url(text: str) -> bool:

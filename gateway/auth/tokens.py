@@ -135,7 +135,7 @@ class UrlKeys:
 
 def _parsed(body: bytes, on_odd: OnOdd) -> list[_Jwk]:
     """The keys of a JWKS that check signatures. Raises ValueError if there is none."""
-    found = foreign.decode(foreign.tidied(body, on_odd), _JwkSet, on_odd).keys
+    found = foreign.read(body, _JwkSet, on_odd).keys
     usable = []
     for key in found:
         if key.use == "enc" or key.kty not in _PUBLIC_KINDS:
@@ -265,7 +265,7 @@ class TokenVerifier:
 
 def _read(payload: bytes, on_odd: OnOdd) -> dict[str, Any]:
     """The claims, without those that cannot be held. Raises ValueError if they are no object."""
-    members = foreign.decode(foreign.tidied(payload, on_odd), dict[str, Raw], on_odd)
+    members = foreign.read(payload, dict[str, Raw], on_odd)
     claims: dict[str, Any] = {}
     for name, text in members.items():
         try:

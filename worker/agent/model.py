@@ -266,7 +266,7 @@ class _Event(msgspec.Struct):
 
 def _event(data: bytes) -> _Event:
     try:
-        event = foreign.decode(foreign.tidied(data), _Event)
+        event = foreign.read(data, _Event)
     except msgspec.DecodeError:
         raise _failure("model_failed", "The model's endpoint sent something that is not JSON.") from None
     if event.error is not None:

@@ -172,13 +172,26 @@ async def running_gateway(
             stderr=stream,
             pass_fds=kept,
         )
+    async with serving(process, log, data) as gateway:
+        await _until_healthy(gateway)
+        yield gateway
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    process: asyncio.subprocess.Process,
+    log: pathlib.Path,
+    data: pathlib.Path,
+    *,
+    start_seconds: float = START_SECONDS,
+) -> AsyncIterator[RunningGateway]:
+    """The gateway that this process becomes, which says its URL on stdout; ended however the block ends."""
     try:
         assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), START_SECONDS)).decode()
+        line = (await asyncio.wait_for(process.stdout.readline(), start_seconds)).decode()
         found = _URL.search(line)
         assert found, f"the gateway did not start: {line!r} {log.read_text()}"
         gateway = RunningGateway(process, found[0], log, data)
-        await _until_healthy(gateway)
         try:
             yield gateway
         finally:

@@ -1,5 +1,4 @@
-"""The six verbs: chat, state, stream, interrupt, system, mcp-command. Their clients exist; see `wire.md` in
-docs.
+"""The six verbs: chat, state, stream, interrupt, system, mcp-command.
 
 Unknown, foreign and fresh ids behave alike (200): an id routes, it never authorises. GETs have no side
 effect.

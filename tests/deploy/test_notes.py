@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import sqlite3
 import sys
 import sysconfig
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 import pytest
 
+from tests import gateways
 from tests.deploy.tools import run
 from tests.docs.documents import blocks
 from tests.gateways import ROOT, RunningGateway
@@ -61,20 +61,8 @@ async def serving(
             stdout=asyncio.subprocess.PIPE,
             stderr=stream,
         )
-    try:
-        assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), 60)).decode()
-        found = re.search(r"http://\S+", line)
-        assert found, log.read_text()
-        gateway = RunningGateway(process, found[0], log, directory / "data")
-        try:
-            yield gateway
-        finally:
-            await gateway.stop()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    async with gateways.serving(process, log, directory / "data", start_seconds=60) as gateway:
+        yield gateway
 
 
 async def take(gateway: RunningGateway, text: str, session_id: str) -> Any:

@@ -63,7 +63,16 @@ class MemoryBuckets:
 class TokenBuckets:
     """A bucket of the same size for each name."""
 
-    def __init__(self, *, rate: float, burst: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        rate: float,
+        burst: int,
+        monotonic: Callable[[], float],
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_refused` hears of each token that is not there."""
+        self._on_refused = on_refused
         self._rate = rate
         self._burst = float(burst)
         self._buckets = MemoryBuckets(monotonic)
@@ -72,6 +81,7 @@ class TokenBuckets:
         """Takes a token. Raises RateLimited, with the seconds until there is one."""
         seconds = self._buckets.wait(name, rate=self._rate, burst=self._burst)
         if seconds:
+            self._on_refused()
             raise RateLimited(retry_after_seconds=seconds)
         self._buckets.spend(name, rate=self._rate, burst=self._burst)
 

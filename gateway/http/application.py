@@ -48,7 +48,10 @@ def application(
     slashes.redirect(app.router)
     limits = config().limits
     rates = TokenBuckets(
-        rate=limits.address_requests_per_second, burst=limits.address_burst, monotonic=monotonic
+        rate=limits.address_requests_per_second,
+        burst=limits.address_burst,
+        monotonic=monotonic,
+        on_refused=lambda: metrics.rejections.labels("address_requests_per_second").inc(),
     )
     app.add_middleware(
         Guard, config=config, rates=rates, metrics=metrics, audit=audit, tracer=tracer, passes=passes

@@ -46,7 +46,6 @@ from gateway.errors import (
     MethodNotAllowed,
     QueueFull,
     QuotaExceeded,
-    RateLimited,
     RouteNotFound,
     SessionLimit,
     TooManyStreams,
@@ -232,11 +231,7 @@ class Guard:
         client = scope.get("client")
         if scope["path"] in UNCOUNTED:
             return
-        try:
-            self._rates.take(client[0] if client else "")
-        except RateLimited:
-            self._metrics.rejections.labels("address_requests_per_second").inc()
-            raise
+        self._rates.take(client[0] if client else "")
 
     def _is_own_host(self, host: str) -> bool:
         name, server = host_name(host), self._config().server

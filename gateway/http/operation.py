@@ -73,13 +73,9 @@ class Operation(Struct, frozen=True, kw_only=True):
         """The operation as a Starlette route."""
 
         async def handle(request: Request) -> Response:
-            found = carried(request.scope)
-            found.operation = self.handler.__name__
-            found.render = self.dialect.render if self.dialect is not None else None
-            if (principal := await admit(request, self.scope)) is not None:
-                logs.bind(tenant=principal.tenant)
-                if self.is_gateway_wide and reach(principal) is not None:
-                    raise Forbidden("Only those of the gateway's own tenant may do this.")
+            principal = await _admitted(request, self, admit)
+            if principal is not None and self.is_gateway_wide and reach(principal) is not None:
+                raise Forbidden("Only those of the gateway's own tenant may do this.")
             return await self.handler(request)
 
         return Route(self.path, handle, methods=[self.method], name=self.handler.__name__)
@@ -98,14 +94,21 @@ class Socket(Struct, frozen=True, kw_only=True):
         """The socket as a Starlette route. The caller is admitted before the handshake is answered."""
 
         async def handle(socket: WebSocket) -> None:
-            found = carried(socket.scope)
-            found.operation = self.handler.__name__
-            found.render = self.dialect.render if self.dialect is not None else None
-            if (principal := await admit(socket, self.scope)) is not None:
-                logs.bind(tenant=principal.tenant)
+            await _admitted(socket, self, admit)
             await self.handler(socket)
 
         return WebSocketRoute(self.path, handle, name=self.handler.__name__)
+
+
+async def _admitted(connection: HTTPConnection, what: Operation | Socket, admit: Admit) -> Principal | None:
+    """The caller, once it may do this; from here on the connection carries what it is for."""
+    found = carried(connection.scope)
+    found.operation = what.handler.__name__
+    found.render = what.dialect.render if what.dialect is not None else None
+    principal = await admit(connection, what.scope)
+    if principal is not None:
+        logs.bind(tenant=principal.tenant)
+    return principal
 
 
 def json_response(content: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -22,7 +22,6 @@ from gateway.buckets import TokenBuckets
 from gateway.errors import (
     Draining,
     GatewayError,
-    RateLimited,
     SessionEnded,
     SessionExists,
     SessionLimit,
@@ -72,7 +71,10 @@ class SessionManager:
         self._tasks = asyncio.TaskGroup()
         limits = services.config.limits
         self._rates = TokenBuckets(
-            rate=limits.session_requests_per_second, burst=limits.session_burst, monotonic=services.monotonic
+            rate=limits.session_requests_per_second,
+            burst=limits.session_burst,
+            monotonic=services.monotonic,
+            on_refused=lambda: services.metrics.rejections.labels("session_requests_per_second").inc(),
         )
         self.idempotency = Idempotency(services.store.idempotency, wall_ms=services.wall_ms)
         self.tenures = Tenures()
@@ -181,11 +183,7 @@ class SessionManager:
 
     def count_request(self, owner: str, session_id: str) -> None:
         """Counts a request against the rate of its session. Raises RateLimited, which is counted too."""
-        try:
-            self._rates.take(f"{owner}\0{session_id}")
-        except RateLimited:
-            self._services.metrics.rejections.labels("session_requests_per_second").inc()
-            raise
+        self._rates.take(f"{owner}\0{session_id}")
 
     async def source(self, owner: str, session_id: str) -> Source | None:
         """Where the session of this name is read from; None if there is none. Reading starts nothing."""

@@ -17,14 +17,13 @@ from msgspec import Struct
 from starlette.routing import BaseRoute
 
 from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget, by_name
-from gateway.auth.quotas import Account
 from gateway.buckets import MemoryBuckets, TokenBuckets
 from gateway.config.applications import Application, Outliving, OwnAgent, enabled, resolved
 from gateway.config.file import ConfigError
 from gateway.config.tables import Config, Table
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation, Socket
-from gateway.principal import ConversationKey, Principal, Scope, reach, tenant_of
+from gateway.principal import Account, ConversationKey, Principal, Scope, reach, tenant_of
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.observers import Observer
 from gateway.sessions.queue import Turn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -59,6 +60,24 @@ class Principal(Struct, frozen=True):
     def owner(self) -> str:
         """The owner of what this principal makes: sessions are keyed by (owner, id)."""
         return f"{self.tenant}/{self.subject}"
+
+
+class Account(Struct, frozen=True):
+    """Who pays for something."""
+
+    owner: str
+    session_key: str
+    key_id: str | None = None
+    agent: str = ""
+    """The agent that uses it, by its name in the catalogue; empty if no agent does."""
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Everybody who pays, as (kind, name): these are `stores.usage.UseName`s."""
+        yield "tenant", tenant_of(self.owner)
+        yield "subject", self.owner
+        yield "session", self.session_key
+        if self.key_id is not None:
+            yield "key", self.key_id
 
 
 LOCAL: Final = Principal("default", "local")

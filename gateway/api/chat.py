@@ -18,7 +18,6 @@ from starlette.responses import Response
 
 from gateway.answers import CommandAnswer
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
-from gateway.auth.quotas import Account
 from gateway.buckets import Gauge
 from gateway.errors import InvalidField, MessageTooLong, SessionEnded, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
@@ -44,6 +43,7 @@ from gateway.http.reading import (
     session_cookie_name,
 )
 from gateway.http.scope import carried
+from gateway.principal import Account
 from gateway.sessions import servers
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager, new_session_id

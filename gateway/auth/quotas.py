@@ -8,7 +8,7 @@ Sums of what agents say are clamped: each of them can be kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from gateway.buckets import Buckets, MemoryBuckets
 from gateway.config.tables import DAY_MILLISECONDS, Config, Quota
 from gateway.errors import GatewayError, QuotaExceeded
 from gateway.events.facts import QuotaUse
-from gateway.principal import tenant_of
+from gateway.principal import Account, tenant_of
 from gateway.stores.sessions import OwnerTotal
 from gateway.stores.usage import DayUse, UsageStore, UseName
 from worker.foreign import clamped
@@ -46,22 +46,6 @@ _WORDS: Final = {
 
 Nearly = tuple[str, QuotaUse]
 """What is nearly used up, in words and in figures."""
-
-
-class Account(Struct, frozen=True):
-    """Who pays for something."""
-
-    owner: str
-    session_key: str
-    key_id: str | None = None
-
-    def names(self) -> Iterator[UseName]:
-        """Everybody who pays."""
-        yield "tenant", tenant_of(self.owner)
-        yield "subject", self.owner
-        yield "session", self.session_key
-        if self.key_id is not None:
-            yield "key", self.key_id
 
 
 class Held(Struct):

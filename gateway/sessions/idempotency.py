@@ -12,8 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.auth.quotas import Account
 from gateway.errors import IdempotencyMismatch, InvalidField
+from gateway.principal import Account
 from gateway.sessions.queue import Turn
 from gateway.sessions.session import Session
 from gateway.stores.idempotency import IdempotencyStore, Remembered

@@ -9,8 +9,8 @@ import secrets
 from collections import deque
 from contextlib import ExitStack
 
-from gateway.auth.quotas import Account
 from gateway.events import facts as ev
+from gateway.principal import Account
 from gateway.telemetry import tracing
 
 

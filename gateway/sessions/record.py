@@ -10,10 +10,9 @@ import logging
 import msgspec
 
 from gateway.agents.catalogue import Agent
-from gateway.auth.quotas import Account
 from gateway.errors import GatewayError, SessionEnded
 from gateway.events.fold import ChatState
-from gateway.principal import tenant_of
+from gateway.principal import Account, tenant_of
 from gateway.sessions.services import Services
 from gateway.stores.contract import SessionRecord
 

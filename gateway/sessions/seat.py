@@ -15,11 +15,11 @@ from contextlib import ExitStack
 from typing import Final
 
 from gateway.agents.peer import AgentPeer, Owner
-from gateway.auth.quotas import Account
 from gateway.config.tables import SessionsConfig
 from gateway.errors import BrokenInvariant
 from gateway.events import facts as ev
 from gateway.events.lifecycle import LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
+from gateway.principal import Account
 from gateway.sessions.host import WorkerFailed, WorkerHost
 from gateway.sessions.log import EventLog
 from gateway.sessions.record import Record

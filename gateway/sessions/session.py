@@ -24,10 +24,10 @@ from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard
-from gateway.auth.quotas import Account
 from gateway.errors import ConversationFull, GatewayError, PermissionNotPending, QueueFull, SessionBusy
 from gateway.events import facts as ev
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
+from gateway.principal import Account
 from gateway.sessions.host import WorkerHost
 from gateway.sessions.log import EventLog
 from gateway.sessions.queue import Turn

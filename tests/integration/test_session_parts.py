@@ -10,11 +10,11 @@ import pytest
 
 from gateway.app import Gateway
 from gateway.apps.product_chat.facts import ChatOpened
-from gateway.auth.quotas import Account
 from gateway.config.tables import Config, LimitsConfig, Quota, QuotasConfig
 from gateway.errors import QuotaExceeded, WorkerLimit
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason
+from gateway.principal import Account
 from gateway.sessions import record, seat, session, turns
 from gateway.sessions.host import WorkerHost
 from gateway.sessions.log import EventLog

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.auth.quotas import Account, Nearly, Quotas
+from gateway.auth.quotas import Nearly, Quotas
 from gateway.config.tables import Config, Quota, QuotasConfig, TenantConfig
 from gateway.errors import QuotaExceeded
 from gateway.events.facts import QuotaUse
+from gateway.principal import Account
 from gateway.stores.contract import OwnerTotal
 from gateway.stores.memory.credentials import MemoryUsage
 

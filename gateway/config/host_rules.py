@@ -97,7 +97,7 @@ def is_numeric(text: str) -> bool:
     `[::1]`, `1.2.3.4.`.
     """
     plain = text.lower()
-    if plain.startswith("[") or ":" in plain:
+    if plain.startswith("[") or plain.count(":") > 1:
         return True
     labels = plain.rstrip(".").split(".")
     return _NUMBER.fullmatch(labels[-1]) is not None

@@ -28,7 +28,7 @@ from yarl import URL
 
 from gateway.config.hosts import is_address, is_host, plain_host
 from gateway.egress.addresses import AddressRefused, AddressRules
-from gateway.egress.lookup import Lookup, LookupFailed
+from gateway.egress.lookup import LookupFailed
 
 ANSWER_BYTES: Final = 1024 * 1024
 CALL_SECONDS: Final = 15.0
@@ -74,15 +74,8 @@ class HttpAnswer(Struct, frozen=True):
 class HttpCaller:
     """The one way out for addresses that people name; see the module."""
 
-    def __init__(
-        self,
-        *,
-        private_hosts: Callable[[], tuple[str, ...]],
-        own_url: Callable[[], str] = lambda: "",
-        lookup: Lookup | None = None,
-        seconds: float = CALL_SECONDS,
-    ) -> None:
-        self._addresses = AddressRules(private_hosts=private_hosts, own_url=own_url, lookup=lookup)
+    def __init__(self, addresses: AddressRules, *, seconds: float = CALL_SECONDS) -> None:
+        self._addresses = addresses
         self._seconds = seconds
         self._running: Counter[tuple[str, str]] = Counter()
         self._trust: ssl.SSLContext | None = None

@@ -61,9 +61,9 @@ class HostLists(Struct, frozen=True):
         return all(any(one.rule.covers(rule, port) for one in self.allowed) for port in rule.ports)
 
     @property
-    def texts(self) -> list[str]:
+    def texts(self) -> tuple[str, ...]:
         """What is allowed, as entries, each once."""
-        return list(dict.fromkeys(listed.rule.text for listed in self.allowed))
+        return tuple(dict.fromkeys(listed.rule.text for listed in self.allowed))
 
     @property
     def ports(self) -> frozenset[int]:

@@ -315,7 +315,7 @@ class State(Struct, frozen=True):
     queued: int
     start_position: int | None
     ended: Ended | None
-    egress: EgressState | None = None
+    egress: EgressState | None
     """None for readers who are not the owner."""
 
 
@@ -387,6 +387,11 @@ class EgressFold:
                 "answers": answers,
             }
         }
+
+
+def for_guests(outside: Outside) -> Outside:
+    """The same without what only the owner sees."""
+    return msgspec.structs.replace(outside, network="", hosts=())
 
 
 class FoldPart:

@@ -234,7 +234,7 @@ def test_registries_stand_for_what_this_machine_uses(tmp_path: pathlib.Path) -> 
     config = configured(tmp_path, '[egress]\nhosts = ["registries"]')
     lists = host_lists(config, agent="a", tenant="t", registries=lambda: ("index.example:443",))
     assert lists.decide("index.example", 443).by is not None
-    assert lists.texts == ["index.example:443"]
+    assert lists.texts == ("index.example:443",)
     with pytest.raises(ConfigError):
         configured(tmp_path, '[egress]\ndenied = ["registries"]')
 

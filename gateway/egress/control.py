@@ -4,10 +4,13 @@ approved, and those who must hear when any of it changes.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 import pathlib
 from collections.abc import Callable
 
+from gateway.config.egress_warnings import warnings
 from gateway.config.host_rules import HostRule
 from gateway.config.tables import Config, EgressConfig
 from gateway.egress.addresses import AddressRules
@@ -66,6 +69,8 @@ class EgressControl:
     async def open(self) -> None:
         """Reads what the lists need beside the configuration."""
         self.approvals.read()
+        for words in await asyncio.to_thread(warnings, self._config(), os.environ):
+            log.warning("%s", words)
         await self.read_registries()
 
     async def read_registries(self) -> None:

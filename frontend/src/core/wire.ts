@@ -579,6 +579,24 @@ export interface DrainBegun {
   grace_seconds: number;
 }
 
+/** A host that workers of an agent were refused in the last day. */
+export interface RefusedHostRow {
+  agent: string;
+  tenant: string;
+  host: string;
+  port: number;
+  why: string;
+  count: number;
+  last_at: string;
+  /** The lines that would allow it, to be added to the configuration; empty if no list can. */
+  toml: string;
+}
+
+/** All of them, the last one first. */
+export interface RefusedHostTable {
+  hosts: RefusedHostRow[];
+}
+
 /** Every event of the core, by its type. */
 export interface Events {
   session_created: SessionCreated;

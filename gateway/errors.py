@@ -157,6 +157,20 @@ class PermissionNotPending(GatewayError):
     status = 409
 
 
+class EgressNotAsked(GatewayError):
+    """This question about a host is not waiting for an answer; it was answered, or nobody waits any more."""
+
+    code = "egress_not_asked"
+    status = 409
+
+
+class EgressNotNarrower(GatewayError):
+    """A session may only narrow the hosts that its agent's lists allow."""
+
+    code = "egress_not_narrower"
+    status = 422
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 

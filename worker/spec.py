@@ -16,7 +16,7 @@ Profile = Literal["none", "basic", "strict"]
 """`none`: a process group and closed fds. `basic`: needs no privilege. `strict`: a private root and
 namespaces.
 """
-Network = Literal["shared", "none"]
+Network = Literal["shared", "none", "broker"]
 PROFILES: Final[tuple[Profile, ...]] = ("none", "basic", "strict")
 """From the weakest to the strictest."""
 

@@ -23,6 +23,7 @@ from gateway.telemetry import logs, terminal
 from gateway.workers.peer_identity import PeerIdentity
 from gateway.workers.walls import WalledSpawner, counting_words
 from gateway.workers.workspace import Workspaces
+from worker.spec import Network, Profile
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -110,7 +111,27 @@ async def _walls(config: Config) -> list[tuple[bool, str]]:
     why = "; ".join(f"not {stricter}: {words}" for stricter, words in missing.items())
     is_walled = profile != "none" or workers.sandbox == "none"
     walls = f"walls: {profile}" + (f" ({why})" if why else "")
-    return [(is_walled, walls), (True, f"limits of a whole worker: {counting_words(counting)}"), told]
+    counted = (True, f"limits of a whole worker: {counting_words(counting)}")
+    return [(is_walled, walls), counted, told, *_networks(config, profile)]
+
+
+def _networks(config: Config, profile: Profile) -> list[tuple[bool, str]]:
+    """What holds the networks of workers, by the mode that agents have."""
+    agents: dict[Network, list[str]] = {}
+    for agent in AgentCatalogue(config).all():
+        agents.setdefault(agent.sandbox.network, []).append(agent.name)
+    return [_network(mode, ", ".join(names), profile) for mode, names in agents.items()]
+
+
+def _network(mode: Network, names: str, profile: Profile) -> tuple[bool, str]:
+    match mode:
+        case "broker" if profile == "strict":
+            return (True, f"network broker: {names} reach the hosts of their lists, through the gateway")
+        case "broker":
+            return (False, f"network broker: {names} will not start: strict walls hold it, not {profile}")
+        case "none":
+            return (True, f"network none: {names} reach no host")
+    return (True, f"network shared: {names} reach whatever this machine reaches; no list holds")
 
 
 def _told_apart(config: Config, spawner: WalledSpawner) -> tuple[bool, str]:

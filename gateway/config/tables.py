@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct, field
 
 from gateway.config.addresses import is_network
-from gateway.config.hosts import private_host
+from gateway.config.host_rules import mistakes as rule_mistakes
+from gateway.config.hosts import is_proxy, private_host
 from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
 
@@ -261,10 +262,13 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Paths that the agent may read, besides the system's, its program's and its session's."""
     writable: tuple[str, ...] = ()
     """Paths that the agent may write, besides its session's; every session of this agent shares them."""
-    network: Literal["", "shared", "none"] = ""
-    """`none`: no network at all. Empty: what `workers.network` says; if that is empty too, `shared` for a
+    network: Literal["", "shared", "none", "broker"] = ""
+    """`none`: no network at all. `broker`: only the hosts of the lists (`egress.hosts`, `hosts` here and of
+    the tenant), through the gateway. Empty: what `workers.network` says; if that is empty too, `shared` for a
     command and `none` for the built-in agent, which needs no network.
     """
+    hosts: tuple[str, ...] = ()
+    """Hosts that its workers may reach besides those of `egress.hosts`, if their network is `broker`."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
@@ -297,7 +301,7 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     """The gateway does not start where it cannot build at least these walls. Empty: it takes what there is
     and says so.
     """
-    network: Literal["", "shared", "none"] = ""
+    network: Literal["", "shared", "none", "broker"] = ""
     """Of every agent that does not say its own. Empty: `none` for the built-in agents, whose model calls and
     MCP servers go through the gateway, and `shared` for agents that are commands.
     """
@@ -327,7 +331,28 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
 
 
 class EgressConfig(Table, frozen=True, kw_only=True):
-    """What the gateway calls on a session's behalf: the MCP servers that people add to it."""
+    """What is reached on a session's behalf: by its worker, if its network is `broker`, and by the gateway,
+    which calls the MCP servers that people add.
+    """
+
+    hosts: tuple[str, ...] = ()
+    """Hosts that every worker behind the broker may reach: `host` (ports 443 and 80), `host:22`, `*.host` for
+    the names below it, and `registries` for those of this machine's own pip, npm and git settings.
+    """
+    denied: tuple[str, ...] = ()
+    """Hosts that no worker reaches, whatever another list says; without a port, on none."""
+    unlisted: Literal["deny", "ask"] = "deny"
+    """What becomes of a connection to a host that no list names. `ask`: it waits at most 30 seconds for the
+    person, who allows it once or for the session; an operator, for good.
+    """
+    proxy: str = ""
+    """A company's proxy for all connections of workers, but those to `private_hosts`: http://HOST:PORT. The
+    proxy then looks names up, so that private addresses are refused by name only.
+    """
+    connections: int = 256
+    """Connections of one session at a time."""
+    bytes_per_day: int = 0
+    """Bytes that one session may send and receive in a day of UTC (0: no limit)."""
 
     private_hosts: tuple[str, ...] = ()
     """Hosts that may lead to private addresses: `localhost`, `tools.corp.example:8931`, `10.0.0.7`. Every
@@ -338,6 +363,12 @@ class EgressConfig(Table, frozen=True, kw_only=True):
         for text in self.private_hosts:
             if private_host(text) is None:
                 yield f'private_hosts: {text!r} is no host; write "localhost", "localhost:8931" or "10.0.0.7"'
+        yield from (f"hosts: {words}" for words in rule_mistakes(self.hosts))
+        yield from (f"denied: {words}" for words in rule_mistakes(self.denied, is_denial=True))
+        if self.proxy and not is_proxy(self.proxy):
+            yield "proxy: write http://HOST:PORT"
+        if not self.connections:
+            yield "connections: must be more than 0"
 
 
 Mode = Literal["open", "anonymous", "keys", "jwt", "oidc", "proxy"]
@@ -524,6 +555,10 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Of each of its people."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
+    hosts: tuple[str, ...] = ()
+    """Hosts that its workers behind the broker may reach besides `egress.hosts` and those of their agent."""
+    denied_hosts: tuple[str, ...] = ()
+    """Hosts that none of its workers reaches, whatever another list says."""
 
 
 class ApplicationsConfig(Table, frozen=True, kw_only=True):

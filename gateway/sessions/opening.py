@@ -13,7 +13,9 @@ from gateway.auth.opening import Authentication
 from gateway.auth.passes import Passes
 from gateway.config.applications import enabled
 from gateway.config.tables import Config
+from gateway.egress.addresses import AddressRules
 from gateway.egress.caller import HttpCaller
+from gateway.egress.control import EgressControl
 from gateway.egress.mcp_client import McpClient
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
@@ -51,9 +53,20 @@ class Sessions:
             agents=AgentCatalogue(config),
             broker=Broker(config.model, on_odd=metrics.odd("model")),
         )
+        egress = EgressControl(
+            config=lambda: current.config,
+            addresses=AddressRules(
+                private_hosts=lambda: current.config.egress.private_hosts,
+                own_url=lambda: self.services.workers.own_url,
+            ),
+            metrics=metrics,
+            wall_ms=clock.wall_ms,
+            directory=None if config.is_in_memory else config.data_path,
+        )
         self.services = Services(
             current=current,
             metrics=metrics,
+            egress=egress,
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             store=store,
@@ -65,6 +78,7 @@ class Sessions:
             workers=WorkerServices(
                 current=current,
                 metrics=metrics,
+                egress=egress,
                 monotonic=clock.monotonic,
                 wall_ms=clock.wall_ms,
                 spawner=workers.spawner,
@@ -78,6 +92,7 @@ class Sessions:
         self.for_faces = FaceServices(
             current=current,
             metrics=metrics,
+            egress=egress,
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             store=store,
@@ -90,10 +105,7 @@ class Sessions:
 
     def _mcp(self, metrics: Metrics) -> McpClient:
         return McpClient(
-            HttpCaller(
-                private_hosts=lambda: self.services.config.egress.private_hosts,
-                own_url=lambda: self.services.workers.own_url,
-            ),
+            HttpCaller(self.services.egress.addresses),
             on_outcome=lambda outcome: metrics.mcp_calls.labels(outcome).inc(),
             on_odd=metrics.odd("mcp"),
         )
@@ -101,6 +113,7 @@ class Sessions:
     @contextlib.asynccontextmanager
     async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
+        await self.services.egress.open()
         async with self.manager:
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)

@@ -99,18 +99,30 @@ async def _walls(config: Config) -> list[tuple[bool, str]]:
     """Builds the walls round a real worker, as the gateway does at its start."""
     workers = config.workers
     with tempfile.TemporaryDirectory() as directory:
-        spawner = WalledSpawner(workers, directory=pathlib.Path(directory))
+        spawner = WalledSpawner(
+            workers, directory=pathlib.Path(directory), has_broker_agents=config.has_broker_agents
+        )
         try:
             await spawner.open()
         except OSError as error:
             return [(False, f"walls: {error}")]
         profile, missing, counting = spawner.profile, spawner.missing, spawner.counting
         told = _told_apart(config, spawner)
+        broker = _broker(config, spawner)
         await spawner.close()
     why = "; ".join(f"not {stricter}: {words}" for stricter, words in missing.items())
     is_walled = profile != "none" or workers.sandbox == "none"
     walls = f"walls: {profile}" + (f" ({why})" if why else "")
-    return [(is_walled, walls), (True, f"limits of a whole worker: {counting_words(counting)}"), told]
+    limits = (True, f"limits of a whole worker: {counting_words(counting)}")
+    return [(is_walled, walls), *broker, limits, told]
+
+
+def _broker(config: Config, spawner: WalledSpawner) -> list[tuple[bool, str]]:
+    """Whether the network `broker` is held, if an agent has it."""
+    if not config.has_broker_agents:
+        return []
+    held = "held: nothing leaves a worker but through the gateway"
+    return [(not spawner.broker_lacks, f"network broker: {spawner.broker_lacks or held}")]
 
 
 def _told_apart(config: Config, spawner: WalledSpawner) -> tuple[bool, str]:

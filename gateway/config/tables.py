@@ -261,8 +261,9 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Paths that the agent may read, besides the system's, its program's and its session's."""
     writable: tuple[str, ...] = ()
     """Paths that the agent may write, besides its session's; every session of this agent shares them."""
-    network: Literal["", "shared", "none"] = ""
-    """`none`: no network at all. Empty: what `workers.network` says; if that is empty too, `shared` for a
+    network: Literal["", "shared", "none", "broker"] = ""
+    """`none`: no network at all. `broker`: every connection is made by the gateway, to the hosts that are
+    listed; strict walls only. Empty: what `workers.network` says; if that is empty too, `shared` for a
     command and `none` for the built-in agent, which needs no network.
     """
     limits: dict[str, int] = field(default_factory=dict)
@@ -297,7 +298,7 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     """The gateway does not start where it cannot build at least these walls. Empty: it takes what there is
     and says so.
     """
-    network: Literal["", "shared", "none"] = ""
+    network: Literal["", "shared", "none", "broker"] = ""
     """Of every agent that does not say its own. Empty: `none` for the built-in agents, whose model calls and
     MCP servers go through the gateway, and `shared` for agents that are commands.
     """
@@ -592,6 +593,11 @@ class Config(Table, frozen=True, kw_only=True):
     def network(self, agent: AgentConfig) -> Network:
         """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
         return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+
+    @property
+    def has_broker_agents(self) -> bool:
+        """Whether the network `broker` is anybody's."""
+        return "broker" in (self.workers.network, *(agent.network for agent in self.agents.values()))
 
     def tenant(self, name: str) -> TenantConfig | None:
         """The tenant of this name; None if there is none."""

@@ -18,12 +18,12 @@ from gateway.agents.toolsets import Toolbox
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.lifecycle import WorkerEnd
-from gateway.principal import tenant_of
+from gateway.principal import Account, tenant_of
 from gateway.sessions.services import WorkerServices
 from gateway.workers.spawner import StartFailed, Worker, base_environment, why_ended
 from gateway.workers.usage import Running
 from worker.acp import AUTH_REQUIRED
-from worker.spec import Limits, Receipt, SpawnRequest
+from worker.spec import Limits, Receipt, Sandbox, SpawnRequest
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class WorkerHost:
         try:
             async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
                 worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
+            self._open_doors(worker)
             peer = self.peer = self._peer_of(worker)
             await peer.connection.__aenter__()
             how = await peer.open(worker.cwd)
@@ -79,6 +80,15 @@ class WorkerHost:
             raise await self._why_not_started(error) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
         return peer.started(how, milliseconds, walls=worker.profile)
+
+    def _open_doors(self, worker: Worker) -> None:
+        """From here on the connections of a worker with the network `broker` are answered."""
+        if worker.doors is not None:
+            self._services.doors.open(worker.doors, self._account())
+
+    def _account(self) -> Account:
+        record = self._owner.record
+        return Account(owner=record.owner, session_key=record.key, agent=self._owner.agent.name)
 
     def _peer_of(self, worker: Worker) -> AgentPeer:
         tools = self._toolbox()
@@ -123,10 +133,17 @@ class WorkerHost:
             session_key=record.key,
             uid=uid,
             is_built_in=agent.is_built_in,
-            sandbox=agent.walls(),
+            sandbox=self._sandbox(),
             limits=self._limits(),
             nice=self._services.config.workers.nice,
         )
+
+    def _sandbox(self) -> Sandbox:
+        """The walls of its agent, with doors at the ports that its rules name."""
+        walls = self._owner.agent.walls()
+        if walls.network != "broker":
+            return walls
+        return msgspec.structs.replace(walls, ports=self._services.doors.ports(self._account()))
 
     def _limits(self) -> Limits:
         """What this worker may use: the stricter of its agent's limits and its tenant's."""

@@ -14,6 +14,7 @@ from gateway.auth.passes import Passes
 from gateway.config.applications import enabled
 from gateway.config.tables import Config
 from gateway.egress.caller import HttpCaller
+from gateway.egress.door import DoorKeeper, NothingAdmitted
 from gateway.egress.mcp_client import McpClient
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
@@ -73,6 +74,7 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
+                doors=DoorKeeper(admission=lambda _account: NothingAdmitted()),
             ),
         )
         self.for_faces = FaceServices(

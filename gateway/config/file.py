@@ -411,10 +411,10 @@ def _tools(config: Config) -> list[str]:
             for tool in agent.tools
             if tool not in known
         ]
-        if agent.tools and agent.argv and config.network(agent) == "none":
-            mistakes.append(
-                f"agents.{name}.tools: are reached over the network, which this agent has none of"
-            )
+        network = config.network(agent)
+        if agent.tools and agent.argv and network != "shared":
+            why = "this agent has none of" if network == "none" else "an agent with `broker` does not share"
+            mistakes.append(f"agents.{name}.tools: are reached over the network, which {why}")
     return mistakes
 
 

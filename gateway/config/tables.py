@@ -263,8 +263,9 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     writable: tuple[str, ...] = ()
     """Paths that the agent may write, besides its session's; every session of this agent shares them."""
     network: Literal["", "shared", "none", "broker"] = ""
-    """`none`: no network at all. `broker`: only the hosts of the lists (`egress.hosts`, `hosts` here and of
-    the tenant), through the gateway. Empty: what `workers.network` says; if that is empty too, `shared` for a
+    """`none`: no network at all. `broker`: every connection is made by the gateway, to the hosts of the lists
+    (`egress.hosts`, `hosts` here and of the tenant); strict walls only. Empty: what `workers.network` says;
+    if that is empty too, `shared` for a
     command and `none` for the built-in agent, which needs no network.
     """
     hosts: tuple[str, ...] = ()
@@ -627,6 +628,11 @@ class Config(Table, frozen=True, kw_only=True):
     def network(self, agent: AgentConfig) -> Network:
         """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
         return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+
+    @property
+    def has_broker_agents(self) -> bool:
+        """Whether the network `broker` is anybody's."""
+        return "broker" in (self.workers.network, *(agent.network for agent in self.agents.values()))
 
     def tenant(self, name: str) -> TenantConfig | None:
         """The tenant of this name; None if there is none."""

@@ -16,6 +16,7 @@ from gateway.config.tables import Config
 from gateway.egress.addresses import AddressRules
 from gateway.egress.caller import HttpCaller
 from gateway.egress.control import EgressControl
+from gateway.egress.door import DoorKeeper
 from gateway.egress.mcp_client import McpClient
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
@@ -87,6 +88,7 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
+                doors=DoorKeeper(connections=lambda: current.config.egress.connections),
             ),
         )
         self.for_faces = FaceServices(

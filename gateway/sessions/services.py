@@ -15,6 +15,7 @@ from gateway.auth.passes import Passes
 from gateway.auth.quotas import Quotas
 from gateway.config.tables import DAY_MILLISECONDS, Config
 from gateway.egress.control import EgressControl
+from gateway.egress.door import DoorKeeper
 from gateway.egress.mcp_client import McpClient
 from gateway.errors import UnknownAgent
 from gateway.events.fold import ChatState, FoldPart, Outside
@@ -96,6 +97,7 @@ class WorkerServices(Common, kw_only=True):
     usage: UsageSampler
     passes: Passes
     intake: Intake
+    doors: DoorKeeper
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
     toolsets: dict[str, Toolset] = field(default_factory=dict)

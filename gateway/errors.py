@@ -269,6 +269,29 @@ class QuotaExceeded(GatewayError):
         self.allowed = allowed
 
 
+class BudgetReached(GatewayError):
+    """The budget for models is used up. The administrator of this gateway can raise it."""
+
+    code = "budget_reached"
+    status = 402
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        limit: str = "",
+        used: float = 0,
+        allowed: float = 0,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.limit = limit
+        """Whose, and which: `subject.cost_per_day`."""
+        self.used = used
+        """In dollars, or in tokens; what calls in flight may still cost is within."""
+        self.allowed = allowed
+
+
 class TooManyStreams(GatewayError):
     """Too many open streams."""
 

@@ -14,6 +14,7 @@ from gateway.auth.tickets import Tickets, read_secret
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.tables import Config
 from gateway.errors import GatewayError
+from gateway.models.budgets import Budgets
 from gateway.stores.contract import Store
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
@@ -30,6 +31,7 @@ class Authentication:
         config: Callable[[], Config],
         store: Store,
         *,
+        budgets: Budgets,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -45,6 +47,7 @@ class Authentication:
         self.quotas = Quotas(
             config,
             store.usage,
+            budgets=budgets,
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),

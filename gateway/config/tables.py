@@ -1,7 +1,7 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
-[oidc] [proxy] [quotas] [applications] [agents.NAME] [tenants.NAME]`, and those that applications declare.
+[oidc] [proxy] [quotas] [usage] [applications] [agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -205,6 +205,28 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     json_depth: int = 64
 
 
+class Budget(Table, frozen=True, kw_only=True):
+    """What models may cost, and how many tokens; 0: no limit. Days and months are those of UTC."""
+
+    cost_per_day: float = 0
+    """Dollars, by the prices of the models (docs/costs.md)."""
+    cost_per_month: float = 0
+    tokens_per_day: int = 0
+    """Input and output, as providers count them; of an agent with a model of its own, as it says."""
+    tokens_per_month: int = 0
+
+
+class PriceConfig(Table, frozen=True, kw_only=True):
+    """What a model costs, in dollars per million tokens. A model that costs nothing has a price of 0."""
+
+    input: float
+    output: float
+    """Also of what a model thinks."""
+    cache_read: float | None = None
+    """Absent: as `input`."""
+    cache_write: float | None = None
+
+
 class ModelConfig(Table, frozen=True, kw_only=True):
     """The OpenAI-compatible endpoint behind the built-in agent; the key never leaves the gateway."""
 
@@ -223,6 +245,8 @@ class ModelConfig(Table, frozen=True, kw_only=True):
     """Without a byte from the endpoint for so long, the call fails."""
     retries: int = 2
     """Tries again after a passing failure, before the first token only."""
+    prices: dict[str, PriceConfig] = field(default_factory=dict)
+    """By model; these come before the prices that the gateway knows."""
 
     def __repr__(self) -> str:
         """Without the key: configurations end up in logs."""
@@ -274,6 +298,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
     """Toolsets of applications that its sessions get, by name."""
+    budget: Budget | None = None
+    """Of all its sessions together, in place of `quotas.agent`."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -497,7 +523,7 @@ class ProxyConfig(Table, frozen=True, kw_only=True):
         yield from _no_tenant(self.tenant, config)
 
 
-class Quota(Table, frozen=True, kw_only=True):
+class Quota(Budget, frozen=True, kw_only=True):
     """How much may be used; 0: no limit. Days are those of UTC."""
 
     sessions_live: int = 0
@@ -506,8 +532,6 @@ class Quota(Table, frozen=True, kw_only=True):
     turns_per_minute: int = 0
     concurrent_turns: int = 0
     messages_per_day: int = 0
-    tokens_per_day: int = 0
-    """Input and output, as the broker meters and agents report."""
     cpu_seconds_per_day: int = 0
     """Of workers; counted when a worker ends."""
     memory_gb_seconds_per_day: int = 0
@@ -522,7 +546,13 @@ class QuotasConfig(Table, frozen=True, kw_only=True):
     key: Quota = Quota()
     subject: Quota = Quota()
     session: Quota = Quota()
-    """Of a session: turns_per_minute, messages_per_day, tokens_per_day, stored_bytes."""
+    """Of a session: turns_per_minute, messages_per_day, stored_bytes, and a budget."""
+    agent: Budget = Budget()
+    """Of each agent, in all sessions together."""
+    gateway: Budget = Budget()
+    """Of everybody together."""
+    unpriced: Literal["refuse", "allow"] = "refuse"
+    """What becomes of calls under a budget in money if their model has no price."""
     soft_percent: int = 80
     """From this percentage on, the session shows how much is used."""
 
@@ -562,6 +592,21 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Hosts that none of its workers reaches, whatever another list says."""
 
 
+class UsageConfig(Table, frozen=True, kw_only=True):
+    """How long it is known what was used (docs/costs.md)."""
+
+    call_days: int = 40
+    """Each model call, and which session used how much."""
+    sum_days: int = 400
+    """Sums by day of people, agents, providers and models."""
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        if self.call_days < 32:  # a month's budgets are restored from it
+            yield "call_days: 32 or more"
+        if self.sum_days < self.call_days:
+            yield "sum_days: not less than call_days"
+
+
 class ApplicationsConfig(Table, frozen=True, kw_only=True):
     """Which applications run."""
 
@@ -591,6 +636,7 @@ class Config(Table, frozen=True, kw_only=True):
     oidc: OidcConfig = OidcConfig()
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
+    usage: UsageConfig = UsageConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)

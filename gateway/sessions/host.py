@@ -49,6 +49,8 @@ class Used(Struct, frozen=True):
     cpu_seconds: float = 0.0
     memory_mb_seconds: float = 0.0
     """Megabytes at its end times the seconds of its life."""
+    seconds: float = 0.0
+    """Its life."""
 
 
 class HostOwner(Owner, Protocol):
@@ -107,6 +109,7 @@ class WorkerHost:
             worker,
             config=self._services.config,
             broker=self._services.current.broker,
+            meter=self._services.meter,
             tools=tools,
             intake=self._services.intake,
             mcp_servers=self._mcp_servers(tools),
@@ -231,7 +234,7 @@ class WorkerHost:
         self._services.usage.ended(running, cpu_seconds)
         if receipt.survivors:
             log.error("session %s: %d processes survived", self._owner.record.key, receipt.survivors)
-        return receipt, Used(cpu_seconds, receipt.bytes_freed / 1e6 * seconds)
+        return receipt, Used(cpu_seconds, receipt.bytes_freed / 1e6 * seconds, seconds)
 
     # -- the words of a failure -------------------------------------------------------------------------
 

@@ -289,9 +289,11 @@ class Seat:
         is_quick = self._killed is not None or self.close_reason is CloseReason.DELETED
         grace = 0.0 if is_quick else self._config.stop_grace_seconds
         receipt, used = await host.stop(grace_seconds=grace)
-        self._services.quotas.meter(
-            self._payer or self._record.account,
-            cpu_ms=round(used.cpu_seconds * 1000),
-            memory_mb_seconds=round(used.memory_mb_seconds),
-        )
+        payer = self._payer or self._record.account
+        amounts = {
+            "cpu_ms": round(used.cpu_seconds * 1000),
+            "memory_mb_seconds": round(used.memory_mb_seconds),
+        }
+        self._services.quotas.meter(payer, **amounts)
+        self._services.ledger.use(payer, **amounts, wall_ms=round(used.seconds * 1000))
         return receipt

@@ -1,7 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
-[oidc] [proxy] [quotas] [applications] [agents.NAME] [tenants.NAME]`, and those that applications declare.
+[oidc] [proxy] [quotas] [applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those that
+applications declare.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -12,13 +13,16 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from msgspec import Meta, Struct, field
+from msgspec import field
 
 from gateway.config.addresses import is_network
+from gateway.config.credentials import CredentialConfig
 from gateway.config.hosts import private_host
+from gateway.config.table import AtStart as AtStart
+from gateway.config.table import Table as Table
 from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
 
@@ -37,19 +41,6 @@ NICEST: Final = 19
 """nice(2)."""
 STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
 """What `store` may begin with, and how it is written."""
-
-
-T = TypeVar("T")
-AtStart = Annotated[T, Meta(extra={"is_reloaded": False})]
-"""A setting, or a table of them, that a running gateway does not take over: it waits for a restart."""
-
-
-class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the TOML file. A field says with `AtStart` that a reload does not apply it."""
-
-    def contradictions(self, config: Config) -> Iterator[str]:
-        """Values of the right type that still cannot be, as `setting: words`, inside the whole `config`."""
-        yield from ()
 
 
 class ServerConfig(Table, frozen=True, kw_only=True):
@@ -265,6 +256,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """`none`: no network at all. Empty: what `workers.network` says; if that is empty too, `shared` for a
     command and `none` for the built-in agent, which needs no network.
     """
+    credentials: tuple[str, ...] = ()
+    """Credentials that the gateway adds to requests of its workers, by name: `[credentials.NAME]`."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
@@ -353,10 +346,17 @@ class AuthConfig(Table, frozen=True, kw_only=True):
     """
     secret_file: str = ""
     """What cookies are signed with, 32 bytes or more; empty: a file that the first start makes in the data
-    directory.
+    directory. The keys and credentials of tenants and people are encrypted with a key made from it.
+    """
+    old_secret_files: tuple[str, ...] = ()
+    """Secrets that were in use before `secret_file`: keys and credentials that one of them encrypted can be
+    read, and are encrypted anew at the next start. Then the old secret can go.
     """
 
     def contradictions(self, config: Config) -> Iterator[str]:
+        for path in self.old_secret_files:
+            if not os.access(os.path.expanduser(path), os.R_OK):
+                yield f"old_secret_files: {path} cannot be read"
         if not self.modes:
             yield "modes: name at least one of open, anonymous, keys, jwt, oidc, proxy"
         if "open" in self.modes and len(self.modes) > 1:
@@ -524,6 +524,12 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Of each of its people."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
+    credentials: tuple[str, ...] = ()
+    """Credentials for its workers besides those of their agent, by name; for the same host, these hold."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Its keys for model providers: the provider's name, and a file that holds the key. A key that its
+    administrators set over the interface holds instead.
+    """
 
 
 class ApplicationsConfig(Table, frozen=True, kw_only=True):
@@ -556,6 +562,7 @@ class Config(Table, frozen=True, kw_only=True):
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
+    credentials: dict[str, CredentialConfig] = field(default_factory=dict)
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN

@@ -126,6 +126,7 @@ class Gateway:
     def _take_over(self, config: Config) -> None:
         self.gate.tokens = self.auth.tokens(config)
         self.own.identity.provider = self.auth.provider(config)
+        self.auth.own_keys.read_files(config)
 
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)

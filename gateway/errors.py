@@ -206,6 +206,13 @@ class KeyNotFound(GatewayError):
     status = 404
 
 
+class OwnKeyMissing(GatewayError):
+    """This provider needs a key of your own; set one in the page, or with PUT /api/me/keys/NAME."""
+
+    code = "own_key_missing"
+    status = 409
+
+
 class ShareNotFound(GatewayError):
     """There is no such link; it may have been revoked or have expired."""
 

@@ -1,7 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
-[oidc] [proxy] [quotas] [usage] [applications] [agents.NAME] [tenants.NAME]`, and those of applications.
+[oidc] [proxy] [quotas] [usage] [applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of
+applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -12,14 +13,17 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from msgspec import Meta, Struct, field
+from msgspec import field
 
 from gateway.config.addresses import is_network
+from gateway.config.credentials import CredentialConfig
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
+from gateway.config.table import AtStart as AtStart
+from gateway.config.table import Table as Table
 from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
 
@@ -38,19 +42,6 @@ NICEST: Final = 19
 """nice(2)."""
 STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
 """What `store` may begin with, and how it is written."""
-
-
-T = TypeVar("T")
-AtStart = Annotated[T, Meta(extra={"is_reloaded": False})]
-"""A setting, or a table of them, that a running gateway does not take over: it waits for a restart."""
-
-
-class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the TOML file. A field says with `AtStart` that a reload does not apply it."""
-
-    def contradictions(self, config: Config) -> Iterator[str]:
-        """Values of the right type that still cannot be, as `setting: words`, inside the whole `config`."""
-        yield from ()
 
 
 class ServerConfig(Table, frozen=True, kw_only=True):
@@ -294,6 +285,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """
     hosts: tuple[str, ...] = ()
     """Hosts that its workers may reach besides those of `egress.hosts`, if their network is `broker`."""
+    credentials: tuple[str, ...] = ()
+    """Credentials that the gateway adds to requests of its workers, by name: `[credentials.NAME]`."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
@@ -411,10 +404,17 @@ class AuthConfig(Table, frozen=True, kw_only=True):
     """
     secret_file: str = ""
     """What cookies are signed with, 32 bytes or more; empty: a file that the first start makes in the data
-    directory.
+    directory. The keys and credentials of tenants and people are encrypted with a key made from it.
+    """
+    old_secret_files: tuple[str, ...] = ()
+    """Secrets that were in use before `secret_file`: keys and credentials that one of them encrypted can be
+    read, and are encrypted anew at the next start. Then the old secret can go.
     """
 
     def contradictions(self, config: Config) -> Iterator[str]:
+        for path in self.old_secret_files:
+            if not os.access(os.path.expanduser(path), os.R_OK):
+                yield f"old_secret_files: {path} cannot be read"
         if not self.modes:
             yield "modes: name at least one of open, anonymous, keys, jwt, oidc, proxy"
         if "open" in self.modes and len(self.modes) > 1:
@@ -586,6 +586,12 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Of each of its people."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
+    credentials: tuple[str, ...] = ()
+    """Credentials for its workers besides those of their agent, by name; for the same host, these hold."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Its keys for model providers: the provider's name, and a file that holds the key. A key that its
+    administrators set over the interface holds instead.
+    """
     hosts: tuple[str, ...] = ()
     """Hosts that its workers behind the broker may reach besides `egress.hosts` and those of their agent."""
     denied_hosts: tuple[str, ...] = ()
@@ -638,6 +644,7 @@ class Config(Table, frozen=True, kw_only=True):
     quotas: QuotasConfig = QuotasConfig()
     usage: UsageConfig = UsageConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
+    credentials: dict[str, CredentialConfig] = field(default_factory=dict)
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN

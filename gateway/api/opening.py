@@ -13,6 +13,7 @@ from gateway.api.egress import EgressFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
+from gateway.api.own_keys import OwnKeysFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
@@ -70,6 +71,7 @@ class OwnFaces:
             *EgressFace(manager, services).operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *self.identity.operations(),
+            *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
             *SharesFace(manager, services, auth.credentials).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]

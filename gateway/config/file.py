@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, get_args, get_origin
 import msgspec
 
 from gateway.config import applications
+from gateway.config.credentials import credential_mistakes
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import (
@@ -358,6 +359,7 @@ def _contradictions(config: Config) -> list[str]:
         mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
     mistakes += applications.mistakes(config) + _tools(config)
     mistakes += _of_agents(config) + _tenants(config) + _negatives(config) + _of_tables(config)
+    mistakes += credential_mistakes(config)
     return mistakes
 
 
@@ -411,10 +413,10 @@ def _tools(config: Config) -> list[str]:
             for tool in agent.tools
             if tool not in known
         ]
-        if agent.tools and agent.argv and config.network(agent) == "none":
-            mistakes.append(
-                f"agents.{name}.tools: are reached over the network, which this agent has none of"
-            )
+        network = config.network(agent)
+        if agent.tools and agent.argv and network != "shared":
+            why = "this agent has none of" if network == "none" else "an agent with `broker` does not share"
+            mistakes.append(f"agents.{name}.tools: are reached over the network, which {why}")
     return mistakes
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.events import facts as ev
 from gateway.events.facts import iso
@@ -300,7 +300,7 @@ class StateMessage(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer (every field is always present)."""
+    """What the six verbs answer (every field is always present, but for `cost`)."""
 
     session_id: str
     seq: int
@@ -317,6 +317,8 @@ class State(Struct, frozen=True):
     ended: Ended | None
     egress: EgressState | None
     """None for readers who are not the owner."""
+    cost: ev.Spending | UnsetType = UNSET
+    """What its model calls have cost; absent: it has made none that the gateway counts."""
 
 
 class Outside(Struct, frozen=True):
@@ -555,6 +557,8 @@ class ChatState:
 
     def _state_ends(self, outside: Outside) -> tuple[bytes, bytes]:
         """What State says before and after its messages."""
+        spending = self.usage.get("spending")
+        cost = {"cost": spending} if spending is not None else {}
         rest = _encode(
             {
                 "is_processing": self.is_processing,
@@ -569,6 +573,7 @@ class ChatState:
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
             }
+            | cost
         )
         head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
         return head, b"]," + rest[1:]
@@ -675,8 +680,21 @@ class ChatState:
                 self._block("notice", fields.pop("notice_id"), at, fields)
             case ev.EgressDenied() | ev.EgressAsked() | ev.EgressAnswered() | ev.EgressNarrowed():
                 self._egress(data, at)
+            case ev.BudgetNear() | ev.BudgetSpent():
+                self._budget(data, at)
             case _:
                 self._facts(data, at)
+
+    def _budget(self, data: ev.BudgetNear | ev.BudgetSpent, at: int) -> None:
+        """Shown as a notice."""
+        is_near = isinstance(data, ev.BudgetNear)
+        fields = {
+            "level": "warning" if is_near else "error",
+            "code": "budget_near" if is_near else "budget_reached",
+            "text": data.text,
+            "quota": ev.QuotaUse(data.limit, data.used, data.allowed),
+        }
+        self._block("notice", data.notice_id, at, fields)
 
     def _facts(self, data: ev.EventData, at: int) -> None:
         match data:

@@ -16,12 +16,15 @@ from gateway.config.tables import Config
 from gateway.egress.addresses import AddressRules
 from gateway.egress.caller import HttpCaller
 from gateway.egress.control import EgressControl
+from gateway.egress.door import DoorKeeper
 from gateway.egress.mcp_client import McpClient
+from gateway.models.ledger import Ledger
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
 from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
@@ -45,9 +48,11 @@ class Sessions:
         store: Store,
         workers: Workers,
         auth: Authentication,
+        ledger: Ledger,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        spending = ledger.listener = SpendingNews()
         current = Current(
             config=config,
             agents=AgentCatalogue(config),
@@ -71,6 +76,8 @@ class Sessions:
             wall_ms=clock.wall_ms,
             store=store,
             quotas=auth.quotas,
+            ledger=ledger,
+            spending=spending,
             slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
@@ -87,6 +94,8 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
+                doors=DoorKeeper(connections=lambda: current.config.egress.connections),
+                meter=ledger,
             ),
         )
         self.for_faces = FaceServices(
@@ -97,6 +106,7 @@ class Sessions:
             wall_ms=clock.wall_ms,
             store=store,
             quotas=auth.quotas,
+            ledger=ledger,
             audit=Audit(config.data_path, wall_ms=clock.wall_ms, monotonic=clock.monotonic),
             mcp=self._mcp(metrics),
         )

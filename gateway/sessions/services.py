@@ -15,12 +15,16 @@ from gateway.auth.passes import Passes
 from gateway.auth.quotas import Quotas
 from gateway.config.tables import DAY_MILLISECONDS, Config
 from gateway.egress.control import EgressControl
+from gateway.egress.door import DoorKeeper
 from gateway.egress.mcp_client import McpClient
 from gateway.errors import UnknownAgent
 from gateway.events.fold import ChatState, FoldPart, Outside
+from gateway.models.ledger import Ledger
+from gateway.models.meter import Meter
 from gateway.principal import tenant_of
 from gateway.sessions.observers import Observers
 from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import SessionRecord, Store
 from gateway.telemetry.audit import Audit
@@ -96,6 +100,9 @@ class WorkerServices(Common, kw_only=True):
     usage: UsageSampler
     passes: Passes
     intake: Intake
+    doors: DoorKeeper
+    meter: Meter
+    """Counts model calls."""
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
     toolsets: dict[str, Toolset] = field(default_factory=dict)
@@ -107,6 +114,8 @@ class Services(Common, kw_only=True):
 
     store: Store
     quotas: Quotas
+    ledger: Ledger
+    spending: SpendingNews
     slots: WorkerSlots
     tracer: Tracer
     trimmer: Trimmer
@@ -140,6 +149,7 @@ class FaceServices(Common, kw_only=True):
 
     store: Store
     quotas: Quotas
+    ledger: Ledger
     audit: Audit
     mcp: McpClient
     """Asks the MCP servers that people add to their sessions."""

@@ -27,6 +27,7 @@ from gateway.agents.prompt import retold, unheard
 from gateway.config.host_rules import HostRule
 from gateway.egress.session_admission import Choice, SessionAdmission
 from gateway.errors import (
+    BudgetReached,
     ConversationFull,
     EgressNotAsked,
     GatewayError,
@@ -36,6 +37,7 @@ from gateway.errors import (
 )
 from gateway.events import facts as ev
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
+from gateway.models.budgets import Near
 from gateway.principal import Account, Principal
 from gateway.sessions.egress import WorkerEgress
 from gateway.sessions.host import WorkerHost
@@ -47,6 +49,7 @@ from gateway.sessions.seat import Seat
 from gateway.sessions.services import Services
 from gateway.sessions.turns import Turns
 from gateway.stores.contract import SessionRecord
+from gateway.stores.ledger import LedgerCall
 from gateway.telemetry import logs, tracing
 from gateway.workers.usage import Running
 from worker.spec import Receipt
@@ -89,6 +92,7 @@ class Session:
             max_bytes=limits.event_bytes_per_session,
             tally=services.metrics.events,
         )
+        services.spending.sessions[record.key] = self
         self._record = Record(record, self.fold, services)
         self._seat = Seat(self._record, self.log, services)
         self._turns = Turns(self._record, self._seat, self.log, self.fold, services)
@@ -218,6 +222,7 @@ class Session:
         self._is_loaded = True
         self._services.observers.appended(self, None)
         self._turns.unheard = unheard(self.fold)
+        self._turns.spending = self.fold.usage.get("spending") or ev.Spending(0)
         self._turns.restore()
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
@@ -412,13 +417,13 @@ class Session:
         (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
         messages past the queue's bound are told to the agent with the prompt after them.
 
-        `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, SessionEnded,
-        StoreFull, StoreFailed.
+        `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, BudgetReached,
+        SessionEnded, StoreFull, StoreFailed.
         """
         self.touch()
         if (words := self._turns.full_words()) is not None:
             raise ConversationFull(words, session_id=self.session_id)
-        turn = Turn(text, account=account or self._record.account, message_id=message_id, context=context)
+        turn = Turn(text, account=self._record.paid_by(account), message_id=message_id, context=context)
         title: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(text))]
         most = self._services.config.limits.queued_messages
         is_too_many = self._turns.is_busy and self.waiting_count >= most
@@ -439,7 +444,7 @@ class Session:
         Raises QuotaExceeded, SessionEnded, StoreFull, StoreFailed.
         """
         self.touch()
-        turn = Turn(text, account=account)
+        turn = Turn(text, account=self._record.paid_by(account))
         self._turns.count(turn)
         turn.finish()
         await self.log.say(
@@ -605,9 +610,31 @@ class Session:
         """The agent prepared a transaction for the user's wallet."""
         self.log.append(ev.WalletChanged(pending), durable=True)
 
+    @property
+    def account(self) -> Account:
+        """Who pays for what its agent does now."""
+        return self._turns.payer
+
     def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
         """A model call on the agent's behalf is over."""
         self._turns.model_called(model, seconds, outcome)
+
+    # -- what the ledger says -------------------------------------------------------------------------------
+
+    def on_settled(self, call: LedgerCall, seconds: float) -> None:
+        """A model call of its agent is counted."""
+        if self.state is not SessionState.CLOSED:
+            self._turns.settled(call, seconds)
+
+    def on_budget_near(self, near: Near) -> None:
+        """Most of a budget is used."""
+        if self.state is not SessionState.CLOSED:
+            self._turns.budget_near(near)
+
+    def on_budget_reached(self, error: BudgetReached) -> None:
+        """A model call of its agent was refused."""
+        if self.state is not SessionState.CLOSED:
+            self._turns.budget_reached(error)
 
     def refusal(self) -> str | None:
         """Why no more of the agent's output is kept, in words for the user."""

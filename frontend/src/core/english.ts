@@ -66,7 +66,7 @@ export const en = {
   permissionGiven: "Answered: {option}",
   permissionCancelled: "Not answered; the turn ended first",
   egressDenied: "was refused ({why}).",
-  egressOthersDenied: "Further hosts were refused: {n}.",
+  egressOthersDenied: "Further connections were refused: {n} ({why}).",
   egressWhy_unlisted: "not on this agent’s list",
   egressWhy_denied: "denied here",
   egressWhy_address: "an address, not a name",

@@ -67,7 +67,7 @@ export const he: Record<Key, string> = {
   permissionGiven: "התשובה: {option}",
   permissionCancelled: "לא נענה: התור הסתיים קודם",
   egressDenied: "נחסם ({why}).",
-  egressOthersDenied: "שרתים נוספים שנחסמו: {n}.",
+  egressOthersDenied: "חיבורים נוספים שנחסמו: {n} ({why}).",
   egressWhy_unlisted: "אינו ברשימה של הסוכן",
   egressWhy_denied: "אסור כאן",
   egressWhy_address: "כתובת ולא שם",

@@ -16,7 +16,7 @@ function hostOf({ host, port }: { host: string; port: number }): string {
 export function EgressDeniedView({ item }: { item: EgressDeniedItem }) {
   const key = `egressWhy_${item.why}`;
   const why = isKey(key) ? t(key) : item.why;
-  const words = item.host === "" ? t("egressOthersDenied", { n: item.count }) : t("egressDenied", { why });
+  const words = item.host === "" ? t("egressOthersDenied", { n: item.count, why }) : t("egressDenied", { why });
   return (
     <p class="notice notice-warning" data-testid="egress-denied" data-why={item.why} role="note">
       <Icon name="warn" />

@@ -55,7 +55,7 @@ function question(fields: Partial<EgressAskedItem>, { scopes = ["chat"], isReadO
 it("says which host was refused, and why", () => {
   expect(refusal({})).toContain("evil.example was refused (not on this agent’s list).");
   expect(refusal({ port: 22, count: 178 })).toContain("evil.example:22 was refused (not on this agent’s list). ×178");
-  expect(refusal({ host: "", port: 0, count: 40 })).toContain("Further hosts were refused: 40.");
+  expect(refusal({ host: "", port: 0, count: 40 })).toContain("Further connections were refused: 40 (not on this agent’s list).");
   expect(refusal({ why: "of tomorrow" })).toContain("of tomorrow");
 });
 

@@ -12,6 +12,7 @@ from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.logs import READ_BYTES, LogStore, Sink, StoredLog
+from gateway.stores.people import PeopleStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import OwnerTotal, SessionRecord, SessionStore
 from gateway.stores.tombstones import Tombstone, TombstoneStore
@@ -61,6 +62,10 @@ class Store(Protocol):
     @property
     def credentials(self) -> CredentialStore:
         """API keys, shared links, revocations, one-time tokens."""
+
+    @property
+    def people(self) -> PeopleStore:
+        """Who is disabled."""
 
     @property
     def usage(self) -> UsageStore:

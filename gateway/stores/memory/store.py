@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.stores.database import MemoryTables
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
 from gateway.stores.memory.logs import MemoryLogs
+from gateway.stores.memory.people import MemoryPeople
 from gateway.stores.memory.sessions import MemoryIdempotency, MemorySessions, MemoryTombstones
 
 
@@ -17,6 +18,7 @@ class MemoryStore:
         self.tombstones = MemoryTombstones()
         self.idempotency = MemoryIdempotency()
         self.credentials = MemoryCredentials()
+        self.people = MemoryPeople()
         self.usage = MemoryUsage()
         self.sequences = MemorySequences()
         self.sessions = MemorySessions(

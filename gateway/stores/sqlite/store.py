@@ -21,6 +21,7 @@ from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
 from gateway.stores.sqlite.file import connect, prepare
 from gateway.stores.sqlite.file_watch import FileWatch
 from gateway.stores.sqlite.logs import SqliteLogs
+from gateway.stores.sqlite.people import SqlitePeople
 from gateway.stores.sqlite.sequences import SqliteSequences
 from gateway.stores.sqlite.sessions import SqliteIdempotency, SqliteSessions, SqliteTombstones
 from gateway.stores.sqlite.writer import Writer, worded
@@ -60,6 +61,7 @@ class SqliteStore:
         self.tombstones = SqliteTombstones(self)
         self.idempotency = SqliteIdempotency(self)
         self.credentials = SqliteCredentials(self)
+        self.people = SqlitePeople(self)
         self.usage = SqliteUsage(self)
         self.sequences = SqliteSequences(self)
 

@@ -12,6 +12,7 @@ from gateway.api.credentials import CredentialsFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
+from gateway.api.people import PeopleFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
@@ -68,7 +69,8 @@ class OwnFaces:
             *SessionsFace(manager, services).operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *self.identity.operations(),
-            *SharesFace(manager, services, auth.credentials).operations(),
+            *SharesFace(manager, services, auth.credentials, gate).operations(),
+            *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]
 

@@ -9,6 +9,8 @@ from typing import Final
 
 from gateway.auth.keys import KeyRing
 from gateway.auth.oidc import Http, Provider, verifier_of
+from gateway.auth.people import People
+from gateway.auth.permits import Permits
 from gateway.auth.quotas import Quotas
 from gateway.auth.tickets import Tickets, read_secret
 from gateway.auth.tokens import TokenVerifier
@@ -41,6 +43,8 @@ class Authentication:
         self._http = Http()
         self.credentials = store.credentials
         self.keys = KeyRing(store.credentials, wall_ms=clock.wall_ms)
+        self.people = People(store.people, wall_ms=clock.wall_ms)
+        self.permits = Permits()
         self.tickets = Tickets(wall_ms=clock.wall_ms)
         self.quotas = Quotas(
             config,
@@ -51,13 +55,15 @@ class Authentication:
         )
 
     async def open(self) -> None:
-        """Reads the secret that cookies are signed with, keys, revocations, and what was used. The store is
+        """Reads the secret that cookies are signed with, keys, who is disabled, revocations, and what was
+        used. The store is
         open. Raises StoreFailed.
         """
         config = self._config()
         self.tickets.open(read_secret(config.auth.secret_file, config.data_path))
         self.tickets.revoked = await self.credentials.revocations()
         await self.keys.open()
+        await self.people.open()
         await self.quotas.open(await self._store.sessions.totals())
 
     async def close(self) -> None:

@@ -1,7 +1,8 @@
 """What was ended after a backup was made, ended again in the backup before a restore shows it.
 
 The database that a restore replaces tells it: the tombstones of erased sessions, keys and sign-ins that were
-revoked, one-time tokens that were used, shared links that are gone from sessions which are still there. What
+revoked, one-time tokens that were used, shared links that are gone from sessions which are still there,
+people who were disabled. What
 it has of these and the backup has not came after the backup; no clock is asked for that. A clock is asked for
 one thing: a tombstone erases nothing of its name that was made after it.
 
@@ -34,6 +35,8 @@ class EndedAgain(Struct, frozen=True, kw_only=True):
     keys: int = 0
     sign_ins: int = 0
     links: int = 0
+    people: int = 0
+    """Who was disabled."""
     told_by: int = 0
     unread: tuple[str, ...] = ()
 
@@ -48,6 +51,7 @@ class _Told(Struct, frozen=True, kw_only=True):
     keys: list[Any]
     revocations: list[Any]
     used_tokens: list[Any]
+    disabled_people: list[Any]
 
 
 def end_again(
@@ -90,6 +94,7 @@ def _told(path: pathlib.Path) -> _Told:
             keys=_rows(connection, "api_keys", "id, hash, expires_at, revoked_at"),
             revocations=_rows(connection, "revocations", "owner, at"),
             used_tokens=_rows(connection, "used_tokens", "id, expires_at"),
+            disabled_people=_rows(connection, "disabled_people", "owner, at"),
         )
 
 
@@ -145,6 +150,7 @@ class _Ending:
             keys=self._keys(),
             sign_ins=self._revocations(),
             links=self._shares(),
+            people=self._people(),
             told_by=1,
         )
 
@@ -210,6 +216,14 @@ class _Ending:
             "INSERT INTO revocations (owner, at) VALUES (?, ?)"
             " ON CONFLICT DO UPDATE SET at = excluded.at WHERE excluded.at > at",
             self._told.revocations,
+        ).rowcount
+
+    def _people(self) -> int:
+        """Who was disabled after the backup was made."""
+        if not _has(self._connection, "disabled_people"):
+            return 0
+        return self._connection.executemany(
+            "INSERT OR IGNORE INTO disabled_people (owner, at) VALUES (?, ?)", self._told.disabled_people
         ).rowcount
 
     def _shares(self) -> int:

@@ -57,6 +57,7 @@ class Sessions:
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             store=store,
+            people=auth.people,
             quotas=auth.quotas,
             slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),

@@ -65,6 +65,8 @@ BODIES: Final[dict[str, object]] = {
     "mint_key": {"name": "foreign", "tenant": "acme"},
     "rotate_key": {},
     "revoke_browsers": {"tenant": "acme", "subject": "victim"},
+    "disable_person": {"tenant": "acme", "subject": "victim"},
+    "enable_person": {"tenant": "acme", "subject": "victim"},
     "reload_config": {},
     "open_product_chat": {"session_id": VICTIM},
     "send_product_message": {"message_text": "foreign"},
@@ -92,6 +94,7 @@ LIKE_UNUSED: Final = {
 NOT_ABOUT_A_SESSION: Final = {
     *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config"),
+    *("list_people", "disable_person", "enable_person"),
     *(
         "metrics",
         "show_overview",

@@ -396,7 +396,7 @@ export interface State {
   queued: number;
   start_position: number | null;
   ended: Ended | null;
-  /** None for readers who are not the owner. */
+  /** None for readers who are not the owner, and before there is a session. */
   egress: EgressState | null;
   /** What its model calls have cost; absent: it has made none that the gateway counts. */
   cost?: Spending;

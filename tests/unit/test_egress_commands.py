@@ -53,6 +53,11 @@ def test_a_configuration_without_doubts_is_not_warned_of(tmp_path: pathlib.Path)
         ('[tenants.t]\nhosts = ["*.example.com:22"]', "tenants.t.hosts"),
         (f'{BROKER}hosts = ["*.example.com"]', "agents.a.hosts"),
         ('[agents.a]\ncommand = "a"\nhosts = ["a.example"]', "agents.a.hosts: has no effect"),
+        (
+            f"{BROKER}hosts = {[f'a.example:{n}' for n in range(1, 6)]}\n[tenants.t]\n"
+            f"hosts = {[f'b.example:{n}' for n in range(5, 10)]}",
+            "agents.a.hosts: its lists name 9 ports",
+        ),
         (f'[workers]\nsandbox = "basic"\n{BROKER}', "agents.a.network: 'broker' needs strict walls"),
         (
             f'{BROKER}pass_env = ["SOME_API_KEY", "LANG", "UNSET_TOKEN"]',

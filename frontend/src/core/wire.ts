@@ -631,7 +631,7 @@ export interface RefusedHostRow {
   toml: string;
 }
 
-/** All of them, the last one first. */
+/** The last 200, the last one first. */
 export interface RefusedHostTable {
   hosts: RefusedHostRow[];
 }

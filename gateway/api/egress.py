@@ -23,7 +23,6 @@ from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
 from gateway.sights import RefusedHostRow, RefusedHostTable
 
-
 REFUSED_HOSTS: Final = 200
 """The last ones: a page asks for them every other second."""
 

@@ -58,4 +58,5 @@ class RefusedHosts:
             for one in hosts.values()
             if one.last_at > since and tenant in (None, whose)
         ]
-        return sorted(reversed(found), key=lambda one: -one.last_at)
+        found.reverse()
+        return sorted(found, key=lambda one: -one.last_at)

@@ -63,6 +63,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     sights.WatchedSessions,
     sights.Acted,
     sights.DrainBegun,
+    sights.RefusedHostTable,
 )
 """What the core of the page reads besides events."""
 

@@ -43,6 +43,8 @@ from gateway.stores.contract import SessionRecord
 TITLE_CHARACTERS = 200
 EXPORT_SLICE_BYTES = 64 * 1024
 MAX_RETENTION_DAYS = 3650
+NARROWED_HOSTS: Final = 200
+"""They are in each State of the session."""
 
 
 _DAYS: Final = {"minimum": 0, "maximum": MAX_RETENTION_DAYS}
@@ -303,6 +305,8 @@ class SessionsFace:
         if agent.sandbox.network != "broker":
             network = agent.sandbox.network
             raise EgressNotNarrower(f"The network of {agent.name} is {network!r}: it has no list of hosts.")
+        if len(wanted.hosts) > NARROWED_HOSTS:
+            raise InvalidField(f"A session names at most {NARROWED_HOSTS} hosts - at `$.egress.hosts`.")
         lists = egress.lists(agent=agent.name, tenant=tenant_of(owner))
         try:
             return narrowed(lists, wanted.hosts, registries=egress.registries.entries)

@@ -10,8 +10,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from gateway.config.host_rules import REGISTRIES, host_rule, is_broad
+from gateway.config.host_rules import REGISTRIES, WEB_PORTS, host_rule, is_broad
 from gateway.config.tables import AgentConfig, Config
+from worker.spec import FURTHER_DOORS
 
 _SECRET: Final = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|PAT)(_|$)|APIKEY")
 FILES_LOOKED_AT: Final = 10_000
@@ -56,6 +57,25 @@ def _of_agent(config: Config, name: str, environ: Mapping[str, str]) -> Iterator
                 "any connection to a host of the lists"
             )
     yield from _sockets(name, agent)
+    yield from _ports(config, name, agent)
+
+
+def _ports(config: Config, name: str, agent: AgentConfig) -> Iterator[str]:
+    """Further ports are bound when a worker starts, and there is a bound on them."""
+    own = _further(*config.egress.hosts, *agent.hosts)
+    of_tenants = [own | _further(*tenant.hosts) for tenant in config.tenants.values()]
+    ports = max([own, *of_tenants], key=len)
+    if len(ports) > FURTHER_DOORS:
+        yield (
+            f"agents.{name}.hosts: its lists name {len(ports)} ports besides 443 and 80, and a worker has "
+            f"doors for {FURTHER_DOORS}: the highest ones are not reached"
+        )
+
+
+def _further(*entries: str) -> set[int]:
+    """The ports of entries, but those of the web."""
+    rules = [host_rule(entry) for entry in entries if entry != REGISTRIES]
+    return {port for rule in rules for port in rule.ports - WEB_PORTS}
 
 
 def _sockets(name: str, agent: AgentConfig) -> Iterator[str]:

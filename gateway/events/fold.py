@@ -316,7 +316,7 @@ class State(Struct, frozen=True):
     start_position: int | None
     ended: Ended | None
     egress: EgressState | None
-    """None for readers who are not the owner."""
+    """None for readers who are not the owner, and before there is a session."""
     cost: ev.Spending | UnsetType = UNSET
     """What its model calls have cost; absent: it has made none that the gateway counts."""
 

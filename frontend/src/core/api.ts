@@ -24,6 +24,7 @@ import type {
   ShareList,
   ShareSummary,
   State,
+  RefusedHostTable,
   WatchedSessions,
 } from "./wire.ts";
 
@@ -111,6 +112,10 @@ export class Api {
     });
   }
 
+  answerEgress(sessionId: string, askId: string, answer: string): Promise<unknown> {
+    return this.#post(`${sessionPath(sessionId)}/egress/${encodeURIComponent(askId)}`, { answer });
+  }
+
   queue(sessionId: string, action: "send" | "drop", messageId?: string): Promise<unknown> {
     const body = messageId === undefined ? { action } : { action, message_id: messageId };
     return this.#post(`${sessionPath(sessionId)}/queue`, body);
@@ -193,6 +198,10 @@ export class Api {
 
   watchedSessions(): Promise<WatchedSessions> {
     return this.#request("GET", "/api/admin/sessions?limit=200");
+  }
+
+  refusedHosts(): Promise<RefusedHostTable> {
+    return this.#request("GET", "/api/admin/egress");
   }
 
   /** Stops an idle session's worker, or ends it whatever it does; `key` is the internal one. */

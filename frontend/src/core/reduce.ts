@@ -8,10 +8,11 @@
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
  */
 
-import { type EgressEvent, type EgressSnapshot, egressAfter, egressState, isEgress } from "./egress.ts";
+import { type EgressEvent, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
   EgressAskedItem,
+  EgressSnapshot,
   Ended,
   EventOf,
   Failure,

@@ -396,7 +396,7 @@ export interface State {
   queued: number;
   start_position: number | null;
   ended: Ended | null;
-  /** None for readers who are not the owner. */
+  /** None for readers who are not the owner, and before there is a session. */
   egress: EgressState | null;
   /** What its model calls have cost; absent: it has made none that the gateway counts. */
   cost?: Spending;
@@ -616,6 +616,24 @@ export interface Acted {
 /** The gateway takes no new work, gives turns their grace, and ends. */
 export interface DrainBegun {
   grace_seconds: number;
+}
+
+/** A host that workers of an agent were refused in the last day. */
+export interface RefusedHostRow {
+  agent: string;
+  tenant: string;
+  host: string;
+  port: number;
+  why: string;
+  count: number;
+  last_at: string;
+  /** The lines that would allow it, to be added to the configuration; empty if no list can. */
+  toml: string;
+}
+
+/** The last 200, the last one first. */
+export interface RefusedHostTable {
+  hosts: RefusedHostRow[];
 }
 
 /** Every event of the core, by its type. */

@@ -4,7 +4,7 @@ import { Api, ApiError, type Overview, systemClock, wordsOf } from "../core/inde
 import { Dialog, language, DisplaySettings, t } from "../page/index.ts";
 import { Chart } from "./Chart.tsx";
 import { Monitor } from "./monitor.ts";
-import { type Deed, SessionTable, TenantTable } from "./Tables.tsx";
+import { type Deed, RefusedTable, SessionTable, TenantTable } from "./Tables.tsx";
 import { w } from "./words.ts";
 
 /** What operators watch, and the few things that they may do. */
@@ -56,6 +56,7 @@ export function Operations() {
               />
             </div>
             <SessionTable rows={watch.sessions} total={watch.total} ask={ask} />
+            <RefusedTable rows={watch.refused} />
             <TenantTable rows={overview.tenants} />
           </>
         )}

@@ -18,11 +18,12 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from gateway.config.hosts import plain_host
 from gateway.egress.admission import Admission, Admitted, NotAdmitted, Why
-from gateway.egress.front import OWN_HOSTS, Asked, DoorTimes, Front, last_answer
+from gateway.egress.front import OWN_HOSTS, DoorTimes, Front, TunnelRequest, last_answer
 from gateway.egress.hello import NotTls, is_tls
 from gateway.egress.names import Names, NameServer
 from gateway.egress.routes import RouteHandler
@@ -58,7 +59,7 @@ _TLS_PORT: Final = 443
 Serve = Callable[[socket.socket], Coroutine[Any, Any, None]]
 
 
-class Door:
+class WorkerDoor:
     """See the module. Opened at once; closed with the worker's sockets."""
 
     def __init__(
@@ -87,11 +88,11 @@ class Door:
         self._names = Names()
         self._name_server = NameServer(sockets.names, self._names, on_full=self._names_are_full)
         self._is_open = True
-        self._listeners = [
+        self._listeners: list[tuple[socket.socket, Serve]] = [
             (sockets.own, self._serve_own),
             (sockets.tls, self._serve_tls),
             (sockets.http, self._serve_http),
-            *((further, self._serve_further) for further in sockets.further.values()),
+            *((further, partial(self._serve_further, port)) for port, further in sockets.further.items()),
         ]
         for listener, serve in self._listeners:
             self._loop.add_reader(listener.fileno(), self._accept, listener, serve)
@@ -207,7 +208,7 @@ class Door:
         name = self._names.name_of(client.getsockname()[0])
         await self._front(client, Front(self, is_own=False, name=name))
 
-    async def _front(self, client: socket.socket, front: Front) -> Asked | None:
+    async def _front(self, client: socket.socket, front: Front) -> TunnelRequest | None:
         """Serves HTTP on a connection until its end, or until it asks for a tunnel."""
         try:
             await self._loop.connect_accepted_socket(lambda: front, client)
@@ -219,12 +220,12 @@ class Door:
             front.abort()
 
     async def _serve_tls(self, client: socket.socket) -> None:
-        address, port = client.getsockname()
+        address = client.getsockname()[0]
         expected = self._names.name_of(address)
-        name = await self._server_name(client, expected or address, port, expected=expected)
+        name = await self._server_name(client, expected or address, _TLS_PORT, expected=expected)
         if name is None:
             return
-        found = await self._admission.admit(name, port)
+        found = await self._admission.admit(name, _TLS_PORT)
         if isinstance(found, NotAdmitted):
             say_last(client, ACCESS_DENIED)
         else:
@@ -245,8 +246,8 @@ class Door:
             return None
         return name
 
-    async def _serve_further(self, client: socket.socket) -> None:
-        address, port = client.getsockname()
+    async def _serve_further(self, port: int, client: socket.socket) -> None:
+        address = client.getsockname()[0]
         name = self._names.name_of(address)
         found = (
             await self._admission.admit(name, port)
@@ -285,7 +286,7 @@ class Door:
         nobody names a host, and in some it is the other side that speaks first.
         """
         first = await readable(client, upstream)
-        if first is upstream or not is_tls(client.recv(1, socket.MSG_PEEK)):
+        if first is upstream or not is_tls(_first_byte(client)):
             return True
         name = await self._server_name(client, found.host, found.port, expected=found.host)
         return name is not None
@@ -303,7 +304,7 @@ class Door:
             upstream = await dial(found)
         except Unreachable:
             self._admission.refuse(found.host, found.port, "unreachable")
-            if found.port == _TLS_PORT:
+            if is_tls(_first_byte(client)):
                 say_last(client, CANNOT)
             else:
                 _reset(client)
@@ -319,6 +320,14 @@ class Door:
 
     def _names_are_full(self) -> None:
         self._admission.refuse("", 53, "limit")
+
+
+def _first_byte(client: socket.socket) -> bytes:
+    """What a client begins with; empty if it has said nothing yet."""
+    try:
+        return client.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return b""
 
 
 def _reset(client: socket.socket) -> None:
@@ -348,9 +357,9 @@ class DoorKeeper:
         """At which further ports a worker needs doors."""
         return self._ports(account)
 
-    def open(self, sockets: DoorSockets, account: Account) -> Door:
+    def open(self, sockets: DoorSockets, account: Account) -> WorkerDoor:
         """Serves a worker's doors until they are closed."""
-        return Door(
+        return WorkerDoor(
             sockets,
             account=account,
             admission=self._admission(account),

@@ -28,7 +28,7 @@ from msgspec import Struct
 
 from gateway.egress.admission import Admission, Admitted, NotAdmitted
 from gateway.egress.routes import RouteHandler, RouteRequest
-from gateway.egress.tunnel import REPORTED_BYTES, UNSENT_BYTES, Tally, Unreachable, dial
+from gateway.egress.tunnel import REPORTED_BYTES, UNSENT_BYTES, TransferCount, Unreachable, dial
 from worker.spec import DOOR_PORT, MIB
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ _REASONS: Final = {
 }
 
 
-class Asked(Struct, frozen=True):
+class TunnelRequest(Struct, frozen=True):
     """A client asked for a tunnel; its socket was taken from the loop, with nothing unread in it."""
 
     client: socket.socket
@@ -122,7 +122,7 @@ class _Refusal(Exception):
         super().__init__(words)
 
 
-class Phase(enum.Enum):
+class FrontPhase(enum.Enum):
     """What the next byte of a connection belongs to."""
 
     IDLE = "idle"
@@ -170,7 +170,7 @@ class Front(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
-        self._phase = Phase.IDLE
+        self._phase = FrontPhase.IDLE
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._early = bytearray()
@@ -180,7 +180,7 @@ class Front(asyncio.Protocol):
         self._can_write = asyncio.Event()
         self._can_write.set()
         self._upstream: _Upstream | None = None
-        self.ended: asyncio.Future[Asked | None] = self._loop.create_future()
+        self.ended: asyncio.Future[TunnelRequest | None] = self._loop.create_future()
         self._begin()
 
     def _begin(self) -> None:
@@ -201,7 +201,7 @@ class Front(asyncio.Protocol):
         self._rest()
 
     def _rest(self) -> None:
-        self._phase = Phase.IDLE
+        self._phase = FrontPhase.IDLE
         self._arm(self._house.times.idle, self.abort)
         self._house.rests(self)
 
@@ -216,7 +216,7 @@ class Front(asyncio.Protocol):
             self._upstream.abort()
         self._end(None)
 
-    def _end(self, asked: Asked | None) -> None:
+    def _end(self, asked: TunnelRequest | None) -> None:
         if not self.ended.done():
             self.ended.set_result(asked)
         elif asked is not None:
@@ -255,13 +255,13 @@ class Front(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         match self._phase:
-            case Phase.TALKING:
+            case FrontPhase.TALKING:
                 self._pass_on(data)
-            case Phase.ANSWERING:
+            case FrontPhase.ANSWERING:
                 self._keep(data)
-            case Phase.FORWARDING if self._is_complete:
+            case FrontPhase.FORWARDING if self._is_complete:
                 self._is_last = True
-            case Phase.DEAF:
+            case FrontPhase.DEAF:
                 pass
             case _:
                 self._feed(data)
@@ -273,7 +273,7 @@ class Front(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _feed(self, data: bytes) -> None:
-        if self._phase in (Phase.IDLE, Phase.HEAD):
+        if self._phase in (FrontPhase.IDLE, FrontPhase.HEAD):
             self._arrived += len(data)
         try:
             self._parser.feed_data(data)
@@ -285,16 +285,16 @@ class Front(asyncio.Protocol):
             elif not self._is_complete:
                 self._refuse(400, "This is no HTTP/1.1 request that can be read in one way only.")
         else:
-            if self._phase is Phase.HEAD and self._arrived > HEAD_BYTES:
+            if self._phase is FrontPhase.HEAD and self._arrived > HEAD_BYTES:
                 self._refuse(431, "The head of the request is too large.")
-        if self._is_complete and self._phase is Phase.BODY:
+        if self._is_complete and self._phase is FrontPhase.BODY:
             self._handle()
 
     def on_message_begin(self) -> None:
-        if self._phase is not Phase.IDLE:
+        if self._phase is not FrontPhase.IDLE:
             self._is_last = True  # what was sent in the same breath is never read
             raise _Refusal(400, "One request at a time.")
-        self._phase = Phase.HEAD
+        self._phase = FrontPhase.HEAD
         self._house.works(self)
         self._arm(self._house.times.head, self.abort)
 
@@ -399,7 +399,7 @@ class Front(asyncio.Protocol):
         if lengths and int(lengths[0]) > BODY_BYTES:
             self._stop(413, "The body of the request is too large.")
         self._handler, self._route = handler, (method, target)
-        self._phase = Phase.BODY
+        self._phase = FrontPhase.BODY
         self._arm(self._house.times.body, self.abort)
         self._continue()
 
@@ -420,13 +420,13 @@ class Front(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._is_complete = True
-        if self._phase is Phase.FORWARDING and self._upstream is not None:
+        if self._phase is FrontPhase.FORWARDING and self._upstream is not None:
             self._upstream.send(b"0\r\n\r\n" if self._is_chunked else b"")
 
     def _handle(self) -> None:
         """The request is whole: its handler runs."""
         self._disarm()
-        self._phase = Phase.ANSWERING
+        self._phase = FrontPhase.ANSWERING
         method, target = self._route
         headers = tuple((name, value.decode("latin-1")) for name, value in self._headers)
         request = RouteRequest(method=method, target=target, headers=headers, body=b"".join(self._body))
@@ -499,9 +499,9 @@ class Front(asyncio.Protocol):
 
     def _refuse(self, status: int, words: str) -> None:
         """The last answer; what still arrives is thrown away for a moment, so that it is read."""
-        if self._phase is Phase.DEAF or self._transport is None:
+        if self._phase is FrontPhase.DEAF or self._transport is None:
             return
-        self._phase = Phase.DEAF
+        self._phase = FrontPhase.DEAF
         self._house.works(self)
         self._drop_body()
         self._write(last_answer(status, words))
@@ -517,8 +517,10 @@ class Front(asyncio.Protocol):
         """The parser has come to the end of HTTP."""
         if self._tunnel is not None:
             self._detach(*self._tunnel, rest)
-        elif self._phase is Phase.FORWARDING and self._upstream is not None and self._upstream.is_upgraded:
-            self._phase = Phase.TALKING
+        elif (
+            self._phase is FrontPhase.FORWARDING and self._upstream is not None and self._upstream.is_upgraded
+        ):
+            self._phase = FrontPhase.TALKING
             if rest:
                 self._pass_on(rest)
         else:
@@ -534,14 +536,14 @@ class Front(asyncio.Protocol):
         held = self._transport.get_extra_info("socket")
         client = socket.socket(fileno=os.dup(held.fileno()))
         client.setblocking(False)
-        self._phase = Phase.DEAF
-        self._end(Asked(client, host, port))
+        self._phase = FrontPhase.DEAF
+        self._end(TunnelRequest(client, host, port))
         self._transport.abort()
 
     # -- requests to others -----------------------------------------------------------------------------
 
     def _begin_forward(self, method: str, host: str, port: int, path: str) -> None:
-        self._phase = Phase.FORWARDING
+        self._phase = FrontPhase.FORWARDING
         self._is_last = True
         self._is_chunked = bool(self._values("transfer-encoding"))
         is_websocket = any(value.lower() == b"websocket" for value in self._values("upgrade"))
@@ -605,17 +607,17 @@ class Front(asyncio.Protocol):
 
     def answered(self, data: bytes) -> None:
         """Bytes of the other host's answer."""
-        if self._phase is not Phase.DEAF:
+        if self._phase is not FrontPhase.DEAF:
             self._write(data)
 
     def upstream_lost(self, *, is_clean: bool, has_answered: bool) -> None:
         """The other host has closed the connection."""
-        if self._transport is None or self._phase is Phase.DEAF:
+        if self._transport is None or self._phase is FrontPhase.DEAF:
             return
         if not has_answered:
             self._refuse(502, "The host closed the connection without an answer.")
         elif is_clean:
-            self._phase = Phase.DEAF
+            self._phase = FrontPhase.DEAF
             self._transport.close()
             self._arm(self._house.times.forwarded, self.abort)
         else:
@@ -638,13 +640,13 @@ class _Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
-        self._tally: Tally | None = None
+        self._tally: TransferCount | None = None
         self._has_answered = self._has_moved = False
         self._is_aborted = False
 
     async def take(self, made: socket.socket, head: bytes, admission: Admission) -> None:
         """Sends the request over a connection. Raises OSError."""
-        self._tally = Tally(admission, on_spent=self._front.abort)
+        self._tally = TransferCount(admission, on_spent=self._front.abort)
         self._unsent.insert(0, head)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, made)

@@ -182,7 +182,7 @@ def say_last(client: socket.socket, data: bytes) -> None:
 # -- two ends, one connection ----------------------------------------------------------------------------
 
 
-class Tally:
+class TransferCount:
     """Counts what passes on one connection."""
 
     def __init__(self, admission: Admission, *, on_spent: Callable[[], None]) -> None:
@@ -296,7 +296,7 @@ class Splice:
 
     def __init__(self, admission: Admission) -> None:
         self._loop = asyncio.get_running_loop()
-        self._tally = Tally(admission, on_spent=self._spend)
+        self._tally = TransferCount(admission, on_spent=self._spend)
         self._open = 2
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.is_spent = False

@@ -27,6 +27,8 @@ from gateway.workers.spawner import StartFailed
 from gateway.workers.walls import WalledSpawner, WallsMissing
 from tests.doors import LISTED, OTHER, Hosts, Rules, serve, spawn
 from tests.hostile.requests import ATTACKS
+from tests.inside import gateway_inside
+from tests.shared import eventually
 from tests.walls import PYTHON, USERS, User, yard
 from worker.spec import Profile
 
@@ -299,3 +301,28 @@ async def test_where_it_is_held_that_is_found_out_at_the_start(place: pathlib.Pa
     await spawner.open()
     assert (spawner.profile, spawner.broker_lacks) == ("strict", "")
     await spawner.close()
+
+
+async def test_a_session_of_a_gateway_gets_its_doors_and_its_built_in_agent_works_behind_them(
+    place: pathlib.Path,
+) -> None:
+    fetch = f"{PYTHON} - > $HOME/.answer 2>&1 <<'END'; mv $HOME/.answer $HOME/answer\n"
+    fetch += "import urllib.request as u, urllib.error as e\n"
+    fetch += f"try: u.urlopen('http://{OTHER}/', timeout=10)\nexcept e.HTTPError as error: "
+    fetch += "print(error.code, error.read().decode())\nEND\n"
+    agents: dict[str, Any] = {"fetches": {"turns": [[{"spawn": ["/bin/sh", "-c", fetch]}, {"say": "begun"}]]}}
+    config = '[workers]\nnetwork = "broker"\nsandbox = "strict"\n'
+    async with gateway_inside(place, config=config, agents=agents) as gateway:
+        await gateway.post("/api/sessions", {"session_id": "a", "agent": "fetches"}, status=201)
+        await gateway.send("a", "go")
+        homes = place / "data" / "sessions"
+
+        async def is_answered() -> bool:
+            return any(homes.glob("*/home/answer"))
+
+        await eventually(is_answered)
+        (answer,) = homes.glob("*/home/answer")
+        assert answer.read_text().startswith(f"403 {OTHER}:80 is refused")
+        await gateway.post("/api/sessions", {"session_id": "b"}, status=201)
+        await gateway.send("b", "hello")
+        assert {worker.request.sandbox.network for worker in gateway.inner.spawner.workers} == {"broker"}

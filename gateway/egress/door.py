@@ -26,6 +26,7 @@ from gateway.egress.admission import Admission, Admitted, NotAdmitted, Why
 from gateway.egress.front import OWN_HOSTS, DoorTimes, Front, TunnelRequest, last_answer
 from gateway.egress.hello import NotTls, is_tls
 from gateway.egress.names import Names, NameServer
+from gateway.egress.pace import CONNECTION_SECONDS, LoopShare
 from gateway.egress.routes import RouteHandler
 from gateway.egress.tunnel import (
     ACCESS_DENIED,
@@ -52,6 +53,8 @@ BASE_URL: Final = f"http://127.0.0.1:{DOOR_PORT}/llm"
 """Where a worker finds the gateway's model routes."""
 _ACCEPTED: Final = 32
 """In one go, before others have their turn."""
+_SHORT_SECONDS: Final = 0.05
+"""Without a file for a connection, it is tried again after so long."""
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 _TLS_PORT: Final = 443
@@ -85,8 +88,11 @@ class WorkerDoor:
         self._resting: dict[Front, None] = {}
         """Without a request, the longest first."""
         self._bytes = 0
+        self._share = LoopShare()
         self._names = Names()
-        self._name_server = NameServer(sockets.names, self._names, on_full=self._names_are_full)
+        self._name_server = NameServer(
+            sockets.names, self._names, share=self._share, on_full=self._names_are_full
+        )
         self._is_open = True
         self._listeners: list[tuple[socket.socket, Serve]] = [
             (sockets.own, self._serve_own),
@@ -95,7 +101,7 @@ class WorkerDoor:
             *((further, partial(self._serve_further, port)) for port, further in sockets.further.items()),
         ]
         for listener, serve in self._listeners:
-            self._loop.add_reader(listener.fileno(), self._accept, listener, serve)
+            self._listen(listener, serve)
         self._name_server.open()
         sockets.when_closed(self.close)
 
@@ -130,6 +136,11 @@ class WorkerDoor:
         return self._routes
 
     @property
+    def share(self) -> LoopShare:
+        """What is left to it of the loop's time."""
+        return self._share
+
+    @property
     def times(self) -> DoorTimes:
         """How long it waits."""
         return self._times
@@ -155,20 +166,37 @@ class WorkerDoor:
 
     # -- connections ------------------------------------------------------------------------------------
 
+    def _listen(self, listener: socket.socket, serve: Serve) -> None:
+        if self._is_open:
+            self._loop.add_reader(listener.fileno(), self._accept, listener, serve)
+
     def _accept(self, listener: socket.socket, serve: Serve) -> None:
+        """Takes those that wait. Past its share of time, or without a file for them, they wait on."""
+        is_short = False
         for _ in range(_ACCEPTED):
             try:
                 client, _ = listener.accept()
-            except OSError:  # nobody is there; or there is no file for it, and it is tried again
-                return
-            client.setblocking(False)
-            if len(self._tasks) >= self._limit and not self._make_room():
-                self._turn_away(client)
-                continue
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = self._loop.create_task(self._serve(client, serve), name="door connection")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            except BlockingIOError:
+                break
+            except OSError:
+                is_short = True
+                break
+            self._take(client, serve)
+        pause = self._share.spend(0)
+        if is_short or pause:
+            self._loop.remove_reader(listener.fileno())
+            self._loop.call_later(max(pause, _SHORT_SECONDS), self._listen, listener, serve)
+
+    def _take(self, client: socket.socket, serve: Serve) -> None:
+        self._share.spend(CONNECTION_SECONDS)
+        client.setblocking(False)
+        if len(self._tasks) >= self._limit and not self._make_room():
+            self._turn_away(client)
+            return
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = self._loop.create_task(self._serve(client, serve), name="door connection")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _make_room(self) -> bool:
         """Ends the connection that waits longest for a request."""
@@ -313,13 +341,13 @@ class WorkerDoor:
             await self._join(client, upstream, found)
 
     async def _join(self, client: socket.socket, upstream: socket.socket, found: Admitted) -> None:
-        splice = Splice(self._admission)
+        splice = Splice(self._admission, share=self._share)
         await splice.run(client, upstream)
         if splice.is_spent:
             self._admission.refuse(found.host, found.port, "limit")
 
     def _names_are_full(self) -> None:
-        self._admission.refuse("", 53, "limit")
+        self._admission.refuse(self._names.refused, 53, "limit")
 
 
 def _first_byte(client: socket.socket) -> bytes:

@@ -27,6 +27,7 @@ import httptools
 from msgspec import Struct
 
 from gateway.egress.admission import Admission, Admitted, NotAdmitted
+from gateway.egress.pace import LoopShare, Tap
 from gateway.egress.routes import RouteHandler, RouteRequest
 from gateway.egress.tunnel import REPORTED_BYTES, UNSENT_BYTES, TransferCount, Unreachable, dial
 from worker.spec import DOOR_PORT, MIB
@@ -100,6 +101,9 @@ class House(Protocol):
     @property
     def times(self) -> DoorTimes: ...
 
+    @property
+    def share(self) -> LoopShare: ...
+
     def rests(self, front: Front) -> None:
         """It waits for a request: if there are too many connections, it may be ended."""
 
@@ -169,6 +173,7 @@ class Front(asyncio.Protocol):
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self.tap = Tap(house.share)
         self._parser = httptools.HttpRequestParser(self)
         self._phase = FrontPhase.IDLE
         self._timer: asyncio.TimerHandle | None = None
@@ -197,6 +202,7 @@ class Front(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        self.tap.attach(transport)
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._rest()
 
@@ -235,12 +241,12 @@ class Front(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._can_write.clear()
         if self._upstream is not None:
-            self._upstream.pause()
+            self._upstream.tap.hold("slow")
 
     def resume_writing(self) -> None:
         self._can_write.set()
         if self._upstream is not None:
-            self._upstream.go_on()
+            self._upstream.tap.release("slow")
 
     def _arm(self, seconds: float, act: Callable[[], None]) -> None:
         self._disarm()
@@ -254,6 +260,7 @@ class Front(asyncio.Protocol):
     # -- what arrives -----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        self.tap.passed(len(data))
         match self._phase:
             case FrontPhase.TALKING:
                 self._pass_on(data)
@@ -269,8 +276,8 @@ class Front(asyncio.Protocol):
     def _keep(self, data: bytes) -> None:
         """The next request, before this one's answer is whole."""
         self._early += data
-        if len(self._early) > EARLY_BYTES and self._transport is not None:
-            self._transport.pause_reading()
+        if len(self._early) > EARLY_BYTES:
+            self.tap.hold("early")
 
     def _feed(self, data: bytes) -> None:
         if self._phase in (FrontPhase.IDLE, FrontPhase.HEAD):
@@ -465,7 +472,7 @@ class Front(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._rest()
         early, self._early = bytes(self._early), bytearray()
-        self._transport.resume_reading()
+        self.tap.release("early")
         if early:
             self._feed(early)
 
@@ -508,7 +515,8 @@ class Front(asyncio.Protocol):
         if not self._transport.is_closing():
             with contextlib.suppress(OSError, RuntimeError):
                 self._transport.write_eof()
-            self._transport.resume_reading()
+            self.tap.release("early")
+            self.tap.release("slow")
         self._arm(LINGER_SECONDS, self.abort)
 
     # -- tunnels and other protocols --------------------------------------------------------------------
@@ -547,7 +555,9 @@ class Front(asyncio.Protocol):
         self._is_last = True
         self._is_chunked = bool(self._values("transfer-encoding"))
         is_websocket = any(value.lower() == b"websocket" for value in self._values("upgrade"))
-        upstream = _Upstream(self, is_upgraded=is_websocket and self._parser.should_upgrade())
+        upstream = _Upstream(
+            self, share=self._house.share, is_upgraded=is_websocket and self._parser.should_upgrade()
+        )
         self._upstream = upstream
         self._arm(self._house.times.forwarded, self._look_whether_it_moves)
         self._continue()
@@ -595,16 +605,6 @@ class Front(asyncio.Protocol):
         if self._upstream is not None:
             self._upstream.send(data)
 
-    def pause(self) -> None:
-        """The other host is slow."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def go_on(self) -> None:
-        """It has caught up."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
     def answered(self, data: bytes) -> None:
         """Bytes of the other host's answer."""
         if self._phase is not FrontPhase.DEAF:
@@ -633,7 +633,8 @@ class Front(asyncio.Protocol):
 class _Upstream(asyncio.Protocol):
     """The connection out of one request that is passed on."""
 
-    def __init__(self, front: Front, *, is_upgraded: bool) -> None:
+    def __init__(self, front: Front, *, share: LoopShare, is_upgraded: bool) -> None:
+        self.tap = Tap(share)
         self.is_upgraded = is_upgraded
         """Whether another protocol follows the request."""
         self._front = front
@@ -656,13 +657,13 @@ class _Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        self.tap.attach(transport)
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         if self._is_aborted:
             transport.abort()
             return
         unsent, self._unsent = self._unsent, []
-        if self._unsent_bytes > REPORTED_BYTES:
-            self._front.go_on()
+        self._front.tap.release("slow")
         for data in unsent:
             self.send(data)
 
@@ -673,7 +674,7 @@ class _Upstream(asyncio.Protocol):
             self._unsent.append(data)
             self._unsent_bytes += len(data)
             if self._unsent_bytes > REPORTED_BYTES:
-                self._front.pause()
+                self._front.tap.hold("slow")
         elif data and not self._transport.is_closing():
             self._transport.write(data)
             if self._tally is not None:
@@ -682,6 +683,7 @@ class _Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._has_answered = self._has_moved = True
         self._front.answered(data)
+        self.tap.passed(len(data))
         if self._tally is not None:
             self._tally.received(len(data))
 
@@ -690,21 +692,11 @@ class _Upstream(asyncio.Protocol):
         moved, self._has_moved = self._has_moved, False
         return moved
 
-    def pause(self) -> None:
-        """The client is slow."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def go_on(self) -> None:
-        """It has caught up."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
     def pause_writing(self) -> None:
-        self._front.pause()
+        self._front.tap.hold("slow")
 
     def resume_writing(self) -> None:
-        self._front.go_on()
+        self._front.tap.release("slow")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._tally is not None:

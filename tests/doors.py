@@ -12,7 +12,7 @@ import contextlib
 import pathlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +21,7 @@ from gateway.config.hosts import is_address, plain_host
 from gateway.egress.admission import Admitted, NotAdmitted, Why
 from gateway.egress.door import WorkerDoor
 from gateway.egress.front import DoorTimes
-from gateway.egress.routes import RouteHandler
+from gateway.egress.routes import RouteAnswer, RouteHandler, RouteRequest
 from gateway.principal import Account
 from gateway.workers.doors import DoorSockets
 from tests.certificates import Authority
@@ -31,6 +31,13 @@ LISTED: Final = "files.invented.test"
 OTHER: Final = "other.invented.test"
 """Not listed."""
 ACCOUNT: Final = Account("default/local", "0" * 32)
+
+
+async def echo(request: RouteRequest, answer: RouteAnswer) -> None:
+    """A route of the gateway, below /llm/, that says what it was asked."""
+    answer.start(200 if request.target.startswith("/llm/") else 404, [("content-type", "text/plain")])
+    await answer.write(f"{request.method} {request.target} ".encode())
+    await answer.write(request.body)
 
 
 class Rules:
@@ -43,6 +50,7 @@ class Rules:
         self.credentials: dict[str, str] = {}
         self.sent = self.received = 0
         self.allowance = 1 << 40
+        self.watchers: list[Callable[[], None]] = []
 
     def allow(self, host: str, port: int, *, at: int, addresses: tuple[str, ...] = ("127.0.0.1",)) -> None:
         """Lists a host."""
@@ -62,6 +70,21 @@ class Rules:
         """See Admission."""
         self.refused.append((host, port, why))
         return NotAdmitted(why=why, words=f"{host}:{port} is refused: {why}.")
+
+    def may_go_on(self, host: str, port: int) -> bool:
+        """See Admission; ports are those of this test."""
+        return any(host == name for name, _ in self.hosts)
+
+    def on_changed(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """See Admission."""
+        self.watchers.append(watcher)
+        return lambda: self.watchers.remove(watcher)
+
+    def deny(self, host: str) -> None:
+        """Takes a host off the lists."""
+        self.hosts = {key: where for key, where in self.hosts.items() if key[0] != host}
+        for watcher in list(self.watchers):
+            watcher()
 
     def transferred(self, *, sent: int, received: int) -> bool:
         """See Admission."""

@@ -17,12 +17,12 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from gateway.config.hosts import plain_host
-from gateway.egress.admission import Admission, Admitted, NotAdmitted, Why
+from gateway.egress.admission import Admission, Admitted, NotAdmitted
 from gateway.egress.front import OWN_HOSTS, DoorTimes, Front, TunnelRequest, last_answer
 from gateway.egress.hello import NotTls, is_tls
 from gateway.egress.names import Names, NameServer
@@ -94,6 +94,10 @@ class WorkerDoor:
             sockets.names, self._names, share=self._share, on_full=self._names_are_full
         )
         self._is_open = True
+        self._forwarding: dict[Front, Admitted] = {}
+        self._passing: dict[asyncio.Task[Any], Admitted] = {}
+        """Connections to hosts: they end when the rules no longer allow them."""
+        self._unwatch = admission.on_changed(self._end_disallowed)
         self._listeners: list[tuple[socket.socket, Serve]] = [
             (sockets.own, self._serve_own),
             (sockets.tls, self._serve_tls),
@@ -110,6 +114,7 @@ class WorkerDoor:
         if not self._is_open:
             return
         self._is_open = False
+        self._unwatch()
         for listener, _ in self._listeners:
             self._loop.remove_reader(listener.fileno())
         self._name_server.close()
@@ -117,6 +122,15 @@ class WorkerDoor:
             front.abort()
         for task in self._tasks:
             task.cancel()
+
+    def _end_disallowed(self) -> None:
+        """The rules are other ones."""
+        for task, found in self._passing.items():
+            if not self._admission.may_go_on(found.host, found.port):
+                task.cancel()
+        for front, found in list(self._forwarding.items()):
+            if not self._admission.may_go_on(found.host, found.port):
+                front.abort()
 
     @property
     def connections(self) -> int:
@@ -152,6 +166,12 @@ class WorkerDoor:
     def works(self, front: Front) -> None:
         """See House."""
         self._resting.pop(front, None)
+
+    def passes(self, front: Front, found: Admitted | None) -> None:
+        """See House."""
+        self._forwarding.pop(front, None)
+        if found is not None:
+            self._forwarding[front] = found
 
     def take_bytes(self, size: int) -> bool:
         """See House."""
@@ -307,7 +327,8 @@ class WorkerDoor:
         with upstream:
             await self._loop.sock_sendall(client, _ESTABLISHED)
             if await self._is_as_it_said(client, upstream, found):
-                await self._join(client, upstream, found)
+                with self._watched(found):
+                    await self._join(client, upstream, found)
 
     async def _is_as_it_said(self, client: socket.socket, upstream: socket.socket, found: Admitted) -> bool:
         """Whether a tunnel to any port leads to the host that was asked for: TLS names it. In other protocols
@@ -321,6 +342,20 @@ class WorkerDoor:
 
     async def _pass(self, client: socket.socket, found: Admitted) -> None:
         """Serves a connection that was admitted: through the credential's interceptor, or unread."""
+        with self._watched(found):
+            await self._pass_watched(client, found)
+
+    @contextlib.contextmanager
+    def _watched(self, found: Admitted) -> Iterator[None]:
+        """Meanwhile this task is one that a change of the rules ends."""
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._passing[task] = found
+        try:
+            yield
+        finally:
+            del self._passing[task]
+
+    async def _pass_watched(self, client: socket.socket, found: Admitted) -> None:
         if found.credential:
             if self._interceptor is None:
                 self._admission.refuse(found.host, found.port, "credential")
@@ -365,48 +400,27 @@ def _reset(client: socket.socket) -> None:
 
 
 class DoorKeeper:
-    """Opens the doors of workers: the one place where rules and routes meet them."""
+    """Opens the doors of workers: the one place where routes and credentials meet them."""
 
     def __init__(
         self,
         *,
-        admission: Callable[[Account], Admission],
         routes: Callable[[Account], RouteHandler | None] = lambda _account: None,
-        ports: Callable[[Account], tuple[int, ...]] = lambda _account: (),
+        connections: Callable[[], int] = lambda: CONNECTIONS,
         interceptor: Interceptor | None = None,
     ) -> None:
-        """`ports` are those besides 80 and 443 at which a worker's connections are taken."""
-        self._admission = admission
+        """`connections` is how many a worker may have at a time."""
         self._routes = routes
-        self._ports = ports
+        self._connections = connections
         self._interceptor = interceptor
 
-    def ports(self, account: Account) -> tuple[int, ...]:
-        """At which further ports a worker needs doors."""
-        return self._ports(account)
-
-    def open(self, sockets: DoorSockets, account: Account) -> WorkerDoor:
-        """Serves a worker's doors until they are closed."""
+    def open(self, sockets: DoorSockets, account: Account, admission: Admission) -> WorkerDoor:
+        """Serves a worker's doors until they are closed, by the rules of its session."""
         return WorkerDoor(
             sockets,
             account=account,
-            admission=self._admission(account),
+            admission=admission,
             routes=self._routes(account),
             interceptor=self._interceptor,
+            connections=self._connections(),
         )
-
-
-class NothingAdmitted:
-    """Rules that admit nothing, as long as no host is listed."""
-
-    async def admit(self, host: str, port: int) -> NotAdmitted:
-        """See Admission."""
-        return self.refuse(host, port, "unlisted")
-
-    def refuse(self, host: str, port: int, why: Why) -> NotAdmitted:
-        """See Admission."""
-        return NotAdmitted(why=why, words=f"{host}:{port} is refused ({why}): this agent may reach no host.")
-
-    def transferred(self, *, sent: int, received: int) -> bool:
-        """See Admission."""
-        return True

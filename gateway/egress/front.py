@@ -42,7 +42,6 @@ EARLY_BYTES: Final = 64 * 1024
 """Kept of the next request while the last answer is still being written."""
 LINGER_SECONDS: Final = 2.0
 OWN_HOSTS: Final = frozenset({"127.0.0.1", "localhost"})
-_ROUTES: Final = "/llm/"
 _AUTHORITY: Final = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,255}))(?::([0-9]{1,5}))?", re.ASCII
 )
@@ -109,6 +108,9 @@ class House(Protocol):
 
     def works(self, front: Front) -> None:
         """It has one."""
+
+    def passes(self, front: Front, found: Admitted | None) -> None:
+        """Its request goes to this host, and no longer if the rules change so; None: nowhere any more."""
 
     def take_bytes(self, size: int) -> bool:
         """Holds memory for a body; False if the session holds too much."""
@@ -214,6 +216,7 @@ class Front(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._house.works(self)
+        self._house.passes(self, None)
         self._drop_body()
         self._can_write.set()
         if self._task is not None:
@@ -398,8 +401,8 @@ class Front(asyncio.Protocol):
 
     def _begin_route(self, method: str, target: str) -> None:
         handler = self._house.routes
-        if handler is None or not target.startswith(_ROUTES):
-            self._stop(404, "There is nothing here: the gateway's model routes begin with /llm/.")
+        if handler is None:
+            self._stop(404, "The gateway answers nothing here.")
         if any(b"websocket" in value.lower() for value in self._values("upgrade")):
             self._stop(426, "This is spoken over HTTP/1.1, without a WebSocket.")
         lengths = self._values("content-length")
@@ -581,6 +584,7 @@ class Front(asyncio.Protocol):
             except Unreachable:
                 self._refuse(502, admission.refuse(found.host, port, "unreachable").words)
                 return
+            self._house.passes(self, found)
             await upstream.take(made, self._head(method, found.host, port, path), admission)
         except (OSError, RuntimeError):
             self.abort()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +15,7 @@ from gateway.agents import help as agent_help
 from gateway.agents.connection import AgentError, AgentGone, OutputLimit, WireError
 from gateway.agents.peer import AgentPeer, Owner
 from gateway.agents.toolsets import Toolbox
+from gateway.egress.admission import Admission
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.lifecycle import WorkerEnd
@@ -23,11 +24,12 @@ from gateway.sessions.services import WorkerServices
 from gateway.workers.spawner import StartFailed, Worker, base_environment, why_ended
 from gateway.workers.usage import Running
 from worker.acp import AUTH_REQUIRED
-from worker.spec import Limits, Receipt, Sandbox, SpawnRequest
+from worker.spec import FURTHER_DOORS, Limits, Receipt, Sandbox, SpawnRequest
 
 log = logging.getLogger(__name__)
 
 MCP_PATH: Final = "/mcp"
+_DOORS_OF_ALL: Final = frozenset((80, 443))
 LAST_WORDS_SECONDS: Final = 0.5
 """How long a dying process's exit and stderr are waited for, to tell the user more."""
 
@@ -47,12 +49,22 @@ class Used(Struct, frozen=True):
     cpu_seconds: float = 0.0
     memory_mb_seconds: float = 0.0
     """Megabytes at its end times the seconds of its life."""
+    seconds: float = 0.0
+    """Its life."""
+
+
+class HostOwner(Owner, Protocol):
+    """The session, as its host sees it."""
+
+    @property
+    def admission(self) -> Admission:
+        """The rules for the connections of its worker."""
 
 
 class WorkerHost:
     """See the module. `open`, then talk to `peer`, then `stop`; each once."""
 
-    def __init__(self, owner: Owner, services: WorkerServices) -> None:
+    def __init__(self, owner: HostOwner, services: WorkerServices) -> None:
         self._owner = owner
         self._services = services
         self._worker: Worker | None = None
@@ -84,7 +96,7 @@ class WorkerHost:
     def _open_doors(self, worker: Worker) -> None:
         """From here on the connections of a worker with the network `broker` are answered."""
         if worker.doors is not None:
-            self._services.doors.open(worker.doors, self._account())
+            self._services.doors.open(worker.doors, self._account(), self._owner.admission)
 
     def _account(self) -> Account:
         record = self._owner.record
@@ -97,6 +109,7 @@ class WorkerHost:
             worker,
             config=self._services.config,
             broker=self._services.current.broker,
+            meter=self._services.meter,
             tools=tools,
             intake=self._services.intake,
             mcp_servers=self._mcp_servers(tools),
@@ -143,7 +156,11 @@ class WorkerHost:
         walls = self._owner.agent.walls()
         if walls.network != "broker":
             return walls
-        return msgspec.structs.replace(walls, ports=self._services.doors.ports(self._account()))
+        lists = self._services.egress.lists(
+            agent=self._owner.agent.name, tenant=tenant_of(self._owner.record.owner)
+        )
+        further = sorted(lists.ports - _DOORS_OF_ALL)
+        return msgspec.structs.replace(walls, ports=tuple(further[:FURTHER_DOORS]))
 
     def _limits(self) -> Limits:
         """What this worker may use: the stricter of its agent's limits and its tenant's."""
@@ -217,7 +234,7 @@ class WorkerHost:
         self._services.usage.ended(running, cpu_seconds)
         if receipt.survivors:
             log.error("session %s: %d processes survived", self._owner.record.key, receipt.survivors)
-        return receipt, Used(cpu_seconds, receipt.bytes_freed / 1e6 * seconds)
+        return receipt, Used(cpu_seconds, receipt.bytes_freed / 1e6 * seconds, seconds)
 
     # -- the words of a failure -------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from gateway.egress.admission import Admission, Admitted
 from gateway.egress.routes import RouteAnswer, RouteRequest
 from gateway.egress.tunnel import ACCESS_DENIED
 from gateway.workers.doors import DoorSockets
-from tests.doors import LISTED, OTHER, QUICK, Hosts, Rules, door_here
+from tests.doors import LISTED, OTHER, QUICK, Hosts, Rules, door_here, echo
 from tests.hostile.requests import ATTACKS, Attack
 from worker.spec import DOOR_PORT, MIB
 
@@ -31,12 +31,6 @@ from worker.spec import DOOR_PORT, MIB
 async def hosts(tmp_path: pathlib.Path) -> AsyncIterator[Hosts]:
     async with Hosts.running(tmp_path) as running:
         yield running
-
-
-async def echo(request: RouteRequest, answer: RouteAnswer) -> None:
-    answer.start(200, [("content-type", "text/plain")])
-    await answer.write(f"{request.method} {request.target} ".encode())
-    await answer.write(request.body)
 
 
 async def connected(listener: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -478,6 +472,40 @@ async def test_the_gateways_own_door_in_the_form_of_a_proxy_is_the_door() -> Non
             assert await reader.readuntil(b"\r\n\r\n")
         writer.write(b"GET /llm/inside HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b"GET /llm/inside" in await reader.read()
+        writer.close()
+
+
+async def test_connections_that_the_rules_no_longer_allow_are_ended(hosts: Hosts) -> None:
+    rules = hosts.rules()
+    async with door_here(rules) as (door, sockets):
+        _, reader, writer = await tunnel(sockets, LISTED, 5432)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        upgrade = f"GET / HTTP/1.1\r\nHost: {LISTED}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        socket_reader, socket_writer = await connected(sockets.http)
+        socket_writer.write(upgrade.encode())
+        await socket_reader.readuntil(b"\r\n\r\n")
+        rules.deny(OTHER)
+        assert door.connections == 2
+        rules.deny(LISTED)
+        for each in (reader, socket_reader):
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(each.read(), 5) == b""
+        for each_writer in (writer, socket_writer):
+            each_writer.close()
+
+
+async def test_a_flood_is_read_at_its_share_of_the_loop_and_comes_through_whole(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.egress.pace.READ_SECONDS", 0.01)
+    async with door_here(hosts.rules()) as (_, sockets):
+        began = time.monotonic()
+        _, reader, writer = await tunnel(sockets, LISTED, 5432)
+        writer.write(b"x" * 6 * MIB)
+        writer.write_eof()
+        assert len(await reader.read()) == 6 * MIB
+        assert time.monotonic() - began > 0.5, "24 reads of 10 ms each way, at a fifth of the time"
         writer.close()
 
 

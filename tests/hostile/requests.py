@@ -94,7 +94,7 @@ ATTACKS: Final = [
     _own("a URL with a fragment", f"GET http://{LISTED}/#x HTTP/1.1\nHost: x\n\n", rb"HTTP/1.1 400 "),
     _own("a URL of nothing", "GET http:///x HTTP/1.1\nHost: x\n\n", rb"HTTP/1.1 400 "),
     _own("an asterisk", "OPTIONS * HTTP/1.1\nHost: x\n\n", rb"HTTP/1.1 400 "),
-    _own("no route", "GET /api/sessions HTTP/1.1\nHost: x\n\n", rb"HTTP/1.1 404 "),
+    _own("no route", "GET /api/sessions HTTP/1.1\nHost: x\nConnection: close\n\n", rb"HTTP/1.1 404 "),
     _own("a WebSocket at a route",
          "GET /llm/x HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: websocket\n\n", rb"HTTP/1.1 426 "),
     # -- what can be read in two ways

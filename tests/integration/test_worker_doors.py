@@ -25,7 +25,7 @@ from gateway.config.tables import WorkersConfig
 from gateway.egress.routes import RouteAnswer, RouteHandler, RouteRequest
 from gateway.workers.spawner import StartFailed
 from gateway.workers.walls import WalledSpawner, WallsMissing
-from tests.doors import LISTED, OTHER, Hosts, Rules, serve, spawn
+from tests.doors import LISTED, OTHER, Hosts, Rules, echo, serve, spawn
 from tests.hostile.requests import ATTACKS
 from tests.inside import gateway_inside
 from tests.shared import eventually
@@ -88,12 +88,6 @@ async def hosts() -> AsyncIterator[Hosts]:
         directory.chmod(0o755)
         async with Hosts.running(directory) as running:
             yield running
-
-
-async def echo(request: RouteRequest, answer: RouteAnswer) -> None:
-    answer.start(200, [("content-type", "text/plain")])
-    await answer.write(f"{request.method} {request.target} ".encode())
-    await answer.write(request.body)
 
 
 @pytest.mark.parametrize("user", USERS)
@@ -322,7 +316,7 @@ async def test_a_session_of_a_gateway_gets_its_doors_and_its_built_in_agent_work
 
         await eventually(is_answered)
         (answer,) = homes.glob("*/home/answer")
-        assert answer.read_text().startswith(f"403 {OTHER}:80 is refused")
+        assert answer.read_text().startswith(f"403 {OTHER} is not on this agent's list")
         await gateway.post("/api/sessions", {"session_id": "b"}, status=201)
         await gateway.send("b", "hello")
         assert {worker.request.sandbox.network for worker in gateway.inner.spawner.workers} == {"broker"}

@@ -29,7 +29,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "aiohttp": ("agents.broker", "auth.oidc", "cli.reach", "client", "egress.caller"),
     "yarl": ("agents.broker", "egress."),
     "argon2": ("apps.product_chat.staff",),
-    "cryptography": ("auth.tokens",),
+    "cryptography": ("auth.tokens", "egress.authority", "egress.vault"),
     "jwt": ("auth.tokens",),
     "itsdangerous": ("auth.tickets",),
     "sqlite3": (

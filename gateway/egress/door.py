@@ -19,7 +19,7 @@ import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from gateway.config.hosts import plain_host
 from gateway.egress.admission import Admission, Admitted, NotAdmitted
@@ -59,6 +59,7 @@ _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 _TLS_PORT: Final = 443
 
+DoorName = Literal["gateway", "https", "http", "further"]
 Serve = Callable[[socket.socket], Coroutine[Any, Any, None]]
 
 
@@ -75,7 +76,9 @@ class WorkerDoor:
         interceptor: Interceptor | None = None,
         connections: int = CONNECTIONS,
         times: DoorTimes | None = None,
+        on_connection: Callable[[DoorName], None] = lambda _door: None,
     ) -> None:
+        self._on_connection = on_connection
         self.account = account
         self._sockets = sockets
         self._admission = admission
@@ -98,14 +101,15 @@ class WorkerDoor:
         self._passing: dict[asyncio.Task[Any], Admitted] = {}
         """Connections to hosts: they end when the rules no longer allow them."""
         self._unwatch = admission.on_changed(self._end_disallowed)
-        self._listeners: list[tuple[socket.socket, Serve]] = [
-            (sockets.own, self._serve_own),
-            (sockets.tls, self._serve_tls),
-            (sockets.http, self._serve_http),
-            *((further, partial(self._serve_further, port)) for port, further in sockets.further.items()),
+        self._listeners: list[tuple[socket.socket, DoorName, Serve]] = [
+            (sockets.own, "gateway", self._serve_own),
+            (sockets.tls, "https", self._serve_tls),
+            (sockets.http, "http", self._serve_http),
         ]
-        for listener, serve in self._listeners:
-            self._listen(listener, serve)
+        for port, further in sockets.further.items():
+            self._listeners.append((further, "further", partial(self._serve_further, port)))
+        for one in self._listeners:
+            self._listen(*one)
         self._name_server.open()
         sockets.when_closed(self.close)
 
@@ -115,7 +119,7 @@ class WorkerDoor:
             return
         self._is_open = False
         self._unwatch()
-        for listener, _ in self._listeners:
+        for listener, *_ in self._listeners:
             self._loop.remove_reader(listener.fileno())
         self._name_server.close()
         for front in list(self._resting):
@@ -186,11 +190,11 @@ class WorkerDoor:
 
     # -- connections ------------------------------------------------------------------------------------
 
-    def _listen(self, listener: socket.socket, serve: Serve) -> None:
+    def _listen(self, listener: socket.socket, name: DoorName, serve: Serve) -> None:
         if self._is_open:
-            self._loop.add_reader(listener.fileno(), self._accept, listener, serve)
+            self._loop.add_reader(listener.fileno(), self._accept, listener, name, serve)
 
-    def _accept(self, listener: socket.socket, serve: Serve) -> None:
+    def _accept(self, listener: socket.socket, name: DoorName, serve: Serve) -> None:
         """Takes those that wait. Past its share of time, or without a file for them, they wait on."""
         is_short = False
         for _ in range(_ACCEPTED):
@@ -201,11 +205,12 @@ class WorkerDoor:
             except OSError:
                 is_short = True
                 break
+            self._on_connection(name)
             self._take(client, serve)
         pause = self._share.spend(0)
         if is_short or pause:
             self._loop.remove_reader(listener.fileno())
-            self._loop.call_later(max(pause, _SHORT_SECONDS), self._listen, listener, serve)
+            self._loop.call_later(max(pause, _SHORT_SECONDS), self._listen, listener, name, serve)
 
     def _take(self, client: socket.socket, serve: Serve) -> None:
         self._share.spend(CONNECTION_SECONDS)
@@ -408,8 +413,10 @@ class DoorKeeper:
         routes: Callable[[Account], RouteHandler | None] = lambda _account: None,
         connections: Callable[[], int] = lambda: CONNECTIONS,
         interceptor: Interceptor | None = None,
+        on_connection: Callable[[DoorName], None] = lambda _door: None,
     ) -> None:
-        """`connections` is how many a worker may have at a time."""
+        """`connections` is how many a worker may have at a time; `on_connection` hears of each."""
+        self._on_connection = on_connection
         self._routes = routes
         self._connections = connections
         self._interceptor = interceptor
@@ -423,4 +430,5 @@ class DoorKeeper:
             routes=self._routes(account),
             interceptor=self._interceptor,
             connections=self._connections(),
+            on_connection=self._on_connection,
         )

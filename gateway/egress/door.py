@@ -210,7 +210,8 @@ class WorkerDoor:
         pause = self._share.spend(0)
         if is_short or pause:
             self._loop.remove_reader(listener.fileno())
-            self._loop.call_later(max(pause, _SHORT_SECONDS), self._listen, listener, name, serve)
+            pause = max(pause, _SHORT_SECONDS) if is_short else pause
+            self._loop.call_later(pause, self._listen, listener, name, serve)
 
     def _take(self, client: socket.socket, serve: Serve) -> None:
         self._share.spend(CONNECTION_SECONDS)

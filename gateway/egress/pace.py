@@ -25,6 +25,10 @@ BYTE_SECONDS: Final = 0.5e-9
 """What a byte costs: it is copied in and out."""
 
 
+TURN_BYTES: Final = 64 * 1024
+"""After a read of that size others have their turn: uvloop reads a full socket 32 times in one go."""
+
+
 class LoopShare:
     """The time that one worker's doors have left."""
 
@@ -69,7 +73,10 @@ class Tap:
 
     def passed(self, size: int) -> None:
         """So many bytes were read and handled: past the share, the next wait."""
-        pause = self._share.spend(READ_SECONDS + size * BYTE_SECONDS)
-        if pause:
+        loop = asyncio.get_running_loop()
+        if pause := self._share.spend(READ_SECONDS + size * BYTE_SECONDS):
             self.hold("share")
-            asyncio.get_running_loop().call_later(pause, self.release, "share")
+            loop.call_later(pause, self.release, "share")
+        elif size >= TURN_BYTES:
+            self.hold("turn")
+            loop.call_soon(self.release, "turn")

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
@@ -320,3 +321,38 @@ async def test_a_session_of_a_gateway_gets_its_doors_and_its_built_in_agent_work
         await gateway.post("/api/sessions", {"session_id": "b"}, status=201)
         await gateway.send("b", "hello")
         assert {worker.request.sandbox.network for worker in gateway.inner.spawner.workers} == {"broker"}
+
+
+FLOODS: Final = {
+    "connections": "s = socket.socket(); s.settimeout(2); s.connect(('127.0.0.1', 3128)); s.close()",
+    "refused requests": "s = socket.create_connection(('9.9.9.9', 80)); s.send(ASK); s.recv(99); s.close()",
+    "names": "u.sendto(NAME, ('8.8.8.8', 53))",
+    "bytes": "t.send(bytes(262144)); t.recv(262144)",
+}
+FLOOD: Final = f"""
+import socket, time
+ASK = b'GET / HTTP/1.1\\r\\nHost: {OTHER}\\r\\n\\r\\n'
+NAME = b'\\0\\7\\1\\0\\0\\1' + bytes(6) + b'\\1a\\4test\\0\\0\\1\\0\\1'
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+t = socket.create_connection(('{LISTED}', 5432))
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    try:
+        DO
+    except OSError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_worker_that_floods_its_doors_takes_a_share_of_the_time(flood: str, hosts: Hosts) -> None:
+    rules = hosts.rules()
+    program = FLOOD.replace("DO", FLOODS[flood])
+    async with yard("strict") as here:
+        async with await spawn(here, PYTHON, "-S", "-c", program, ports=FURTHER) as inmate:
+            serve(inmate, rules)
+            used, began = time.process_time(), time.monotonic()
+            await inmate.read_all()
+            used, passed = time.process_time() - used, time.monotonic() - began
+    # A burst, a fifth of the time, as much for the host of this test, which is in this process, and a margin.
+    assert used < 0.25 + 0.6 * passed

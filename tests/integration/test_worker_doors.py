@@ -20,11 +20,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import msgspec
+import psutil
 import pytest
 
 from gateway.config.tables import WorkersConfig
 from gateway.egress.names import answer
 from gateway.egress.routes import RouteAnswer, RouteHandler, RouteRequest
+from gateway.workers import walls
 from gateway.workers.spawner import StartFailed
 from gateway.workers.walls import WalledSpawner, WallsMissing
 from tests.doors import LISTED, OTHER, Hosts, Rules, echo, serve, spawn
@@ -32,7 +34,7 @@ from tests.hostile.requests import ATTACKS
 from tests.inside import gateway_inside
 from tests.shared import eventually
 from tests.walls import PYTHON, USERS, User, yard
-from worker.spec import Profile
+from worker.spec import Profile, Spawn
 
 INSIDER: Final = str(pathlib.Path(__file__).parent.parent / "hostile" / "insider.py")
 FURTHER: Final = (22, 5432)
@@ -256,6 +258,48 @@ async def test_fifty_lives_leave_no_descriptor(user: User, hosts: Hosts) -> None
                 await asyncio.wait(list(door._tasks), timeout=5)
             files[life] = len(os.listdir("/proc/self/fd"))
         assert set(files.values()) == {files[0]}
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 2, 5, 50])
+async def test_a_cancelled_start_leaves_no_door(ticks: int) -> None:
+    async with yard("strict") as here:
+        server = psutil.Process(here.spawner.server_pid)
+        before, theirs = len(os.listdir("/proc/self/fd")), server.num_fds()
+        starting = asyncio.create_task(spawn(here, "/bin/sleep", "600"))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+
+        async def is_gone() -> bool:
+            return not server.children(recursive=True) and server.num_fds() == theirs
+
+        await eventually(is_gone)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_an_order_has_a_channel_if_and_only_if_its_network_has_doors() -> None:
+    async with yard("strict") as here:
+        link = here.spawner._link
+        assert link is not None
+        before = len(os.listdir("/proc/self/fd"))
+        for number, (network, further) in enumerate([("broker", 0), ("shared", 1), ("none", 1)]):
+            order = Spawn(id=1_000 + number, profile="strict", network=network)  # type: ignore[arg-type]
+            files = [os.open(os.devnull, os.O_RDONLY) for _ in range(further)]
+            with pytest.raises(StartFailed, match="was not complete"):
+                await walls._started(link, order, here.request("/bin/true"), *files)
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert psutil.Process(here.spawner.server_pid).num_fds() < 16
+
+
+async def test_doors_that_cannot_be_opened_are_named() -> None:
+    async with yard("strict") as here:
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(StartFailed, match=r"Address already in use.*door at port 443"):
+            await spawn(here, "/bin/true", ports=(443,))
+        with pytest.raises(StartFailed, match=r"doors of the agent's network did not come: 1\d doors came"):
+            await spawn(here, "/bin/true", ports=tuple(range(5_000, 5_020)))
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 # -- where it cannot be held ------------------------------------------------------------------------------

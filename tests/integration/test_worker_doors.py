@@ -150,6 +150,15 @@ def feed(fd: int, data: bytes) -> None:
     os.open(os.devnull, os.O_RDONLY)  # the number is closed once more at the end
 
 
+async def test_names_of_the_machine_are_not_those_of_a_worker_with_its_own_network() -> None:
+    async with yard("strict") as here:
+        said = await here.run("/bin/sh", "-c", "cat /etc/hosts /etc/resolv.conf", network="broker")
+        assert said == (
+            "127.0.0.1 localhost agent\n::1 localhost\nnameserver 127.0.0.1\noptions timeout:2 attempts:2\n"
+        )
+        assert await here.run("/bin/sh", "-c", "cat /etc/hosts") == pathlib.Path("/etc/hosts").read_text()
+
+
 @pytest.mark.parametrize("user", USERS)
 async def test_curl_reaches_listed_hosts_with_and_without_a_proxy_and_hears_of_others_in_words(
     user: User, hosts: Hosts

@@ -26,7 +26,7 @@ from gateway.egress.admission import Admission, Admitted, NotAdmitted
 from gateway.egress.front import OWN_HOSTS, DoorTimes, Front, TunnelRequest, last_answer
 from gateway.egress.hello import NotTls, is_tls
 from gateway.egress.names import Names, NameServer
-from gateway.egress.pace import CONNECTION_SECONDS, LoopShare
+from gateway.egress.pace import CONNECTION_SECONDS, LoopShare, Stalled
 from gateway.egress.routes import RouteHandler
 from gateway.egress.tunnel import (
     ACCESS_DENIED,
@@ -92,6 +92,7 @@ class WorkerDoor:
         """Without a request, the longest first."""
         self._bytes = 0
         self._share = LoopShare()
+        self._stalled = Stalled()
         self._names = Names()
         self._name_server = NameServer(
             sockets.names, self._names, share=self._share, on_full=self._names_are_full
@@ -157,6 +158,11 @@ class WorkerDoor:
     def share(self) -> LoopShare:
         """What is left to it of the loop's time."""
         return self._share
+
+    @property
+    def stalled(self) -> Stalled:
+        """What is kept for slow readers."""
+        return self._stalled
 
     @property
     def times(self) -> DoorTimes:
@@ -382,7 +388,7 @@ class WorkerDoor:
             await self._join(client, upstream, found)
 
     async def _join(self, client: socket.socket, upstream: socket.socket, found: Admitted) -> None:
-        splice = Splice(self._admission, share=self._share)
+        splice = Splice(self._admission, share=self._share, stalled=self._stalled)
         await splice.run(client, upstream)
         if splice.is_spent:
             self._admission.refuse(found.host, found.port, "limit")

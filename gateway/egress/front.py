@@ -27,9 +27,9 @@ import httptools
 from msgspec import Struct
 
 from gateway.egress.admission import Admission, Admitted, NotAdmitted
-from gateway.egress.pace import LoopShare, Tap
+from gateway.egress.pace import UNSENT_BYTES, Drain, LoopShare, Stalled, Tap
 from gateway.egress.routes import RouteHandler, RouteRequest
-from gateway.egress.tunnel import REPORTED_BYTES, UNSENT_BYTES, TransferCount, Unreachable, dial
+from gateway.egress.tunnel import REPORTED_BYTES, TransferCount, Unreachable, dial
 from worker.spec import DOOR_PORT, MIB
 
 log = logging.getLogger(__name__)
@@ -102,6 +102,9 @@ class House(Protocol):
 
     @property
     def share(self) -> LoopShare: ...
+
+    @property
+    def stalled(self) -> Stalled: ...
 
     def rests(self, front: Front) -> None:
         """It waits for a request: if there are too many connections, it may be ended."""
@@ -176,6 +179,7 @@ class Front(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self.tap = Tap(house.share)
+        self._drain = Drain(house.stalled)
         self._parser = httptools.HttpRequestParser(self)
         self._phase = FrontPhase.IDLE
         self._timer: asyncio.TimerHandle | None = None
@@ -217,6 +221,7 @@ class Front(asyncio.Protocol):
         self._disarm()
         self._house.works(self)
         self._house.passes(self, None)
+        self._drain.is_done()
         self._drop_body()
         self._can_write.set()
         if self._task is not None:
@@ -243,10 +248,13 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._can_write.clear()
+        if self._transport is not None:
+            self._drain.is_slow(self._transport)
         if self._upstream is not None:
             self._upstream.tap.hold("slow")
 
     def resume_writing(self) -> None:
+        self._drain.is_done()
         self._can_write.set()
         if self._upstream is not None:
             self._upstream.tap.release("slow")
@@ -514,6 +522,8 @@ class Front(asyncio.Protocol):
         self._phase = FrontPhase.DEAF
         self._house.works(self)
         self._drop_body()
+        if self._upstream is not None:
+            self._upstream.abort()
         self._write(last_answer(status, words))
         if not self._transport.is_closing():
             with contextlib.suppress(OSError, RuntimeError):
@@ -558,9 +568,8 @@ class Front(asyncio.Protocol):
         self._is_last = True
         self._is_chunked = bool(self._values("transfer-encoding"))
         is_websocket = any(value.lower() == b"websocket" for value in self._values("upgrade"))
-        upstream = _Upstream(
-            self, share=self._house.share, is_upgraded=is_websocket and self._parser.should_upgrade()
-        )
+        is_upgraded = is_websocket and self._parser.should_upgrade()
+        upstream = _Upstream(self, house=self._house, is_upgraded=is_upgraded)
         self._upstream = upstream
         self._arm(self._house.times.forwarded, self._look_whether_it_moves)
         self._continue()
@@ -637,8 +646,9 @@ class Front(asyncio.Protocol):
 class _Upstream(asyncio.Protocol):
     """The connection out of one request that is passed on."""
 
-    def __init__(self, front: Front, *, share: LoopShare, is_upgraded: bool) -> None:
-        self.tap = Tap(share)
+    def __init__(self, front: Front, *, house: House, is_upgraded: bool) -> None:
+        self.tap = Tap(house.share)
+        self._drain = Drain(house.stalled)
         self.is_upgraded = is_upgraded
         """Whether another protocol follows the request."""
         self._front = front
@@ -697,12 +707,16 @@ class _Upstream(asyncio.Protocol):
         return moved
 
     def pause_writing(self) -> None:
+        if self._transport is not None:
+            self._drain.is_slow(self._transport)
         self._front.tap.hold("slow")
 
     def resume_writing(self) -> None:
+        self._drain.is_done()
         self._front.tap.release("slow")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._drain.is_done()
         if self._tally is not None:
             self._tally.report()
         self._front.upstream_lost(is_clean=exc is None, has_answered=self._has_answered)

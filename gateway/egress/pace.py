@@ -1,7 +1,8 @@
-"""How much of the event loop's time the doors of one worker may take.
+"""How much of the event loop's time and of the gateway's memory the doors of one worker may take.
 
-Guarantee: a worker that floods its doors (connections, names, requests, bytes) is read more slowly, and other
-sessions are not: what it sends waits in the kernel, at its own side.
+Guarantees: a worker that floods its doors (connections, names, requests, bytes) is read more slowly, and
+other sessions are not: what it sends waits in the kernel, at its own side; what is kept for readers that
+stand still is bounded for all connections of a worker together.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ BYTE_SECONDS: Final = 0.5e-9
 
 TURN_BYTES: Final = 64 * 1024
 """After a read of that size others have their turn: uvloop reads a full socket 32 times in one go."""
+
+
+UNSENT_BYTES: Final = 64 * 1024
+"""Of one connection: above it, the writer at its other end is held up. One read more may be in hand."""
+STALLED_BYTES: Final = 16 * 1024 * 1024
+"""Of all connections of a worker that are held up so: one more is cut."""
 
 
 class LoopShare:
@@ -80,3 +87,42 @@ class Tap:
         elif size >= TURN_BYTES:
             self.hold("turn")
             loop.call_soon(self.release, "turn")
+
+
+class Stalled:
+    """What is kept for those of a worker's connections whose readers are slow."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def take(self, size: int) -> bool:
+        """Keeps so much more; False if it is too much."""
+        if self._bytes + size > STALLED_BYTES:
+            return False
+        self._bytes += size
+        return True
+
+    def give(self, size: int) -> None:
+        """So much was sent, or is lost."""
+        self._bytes -= size
+
+
+class Drain:
+    """What one transport has not sent yet, once that is too much."""
+
+    def __init__(self, stalled: Stalled) -> None:
+        self._stalled = stalled
+        self._kept = 0
+
+    def is_slow(self, transport: asyncio.Transport) -> None:
+        """Its reader is: what is unsent counts from here on; past what a worker may have, it is cut."""
+        size = transport.get_write_buffer_size()
+        if self._stalled.take(size):
+            self._kept += size
+        else:
+            transport.abort()
+
+    def is_done(self) -> None:
+        """Its reader has caught up, or is gone."""
+        self._stalled.give(self._kept)
+        self._kept = 0

@@ -24,6 +24,7 @@ from gateway.egress.tunnel import ACCESS_DENIED
 from gateway.workers.doors import DoorSockets
 from tests.doors import LISTED, OTHER, QUICK, Hosts, Rules, door_here, echo
 from tests.hostile.requests import ATTACKS, Attack
+from tests.shared import eventually
 from worker.spec import DOOR_PORT, MIB
 
 
@@ -181,6 +182,42 @@ async def test_a_reader_that_stands_still_holds_up_its_handler_and_no_memory() -
             await asyncio.sleep(0.1)
         assert 0 < written < 12 * MIB
         writer.transport.abort()
+
+
+@pytest.mark.parametrize("way", ["tunnel", "port 80", "route"])
+async def test_what_is_kept_for_readers_that_stand_still_is_bounded_together(
+    way: str, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.egress.pace.STALLED_BYTES", 1 * MIB)
+
+    async def much(_request: RouteRequest, answer: RouteAnswer) -> None:
+        answer.start(200)
+        for _ in range(1_000):
+            await answer.write(bytes(64 * 1024))
+
+    rules = hosts.rules()
+    rules.allow(LISTED, 9000, at=hosts.ports["http"])
+    target = {"tunnel": "/large/40000000", "port 80": "/large/40000000", "route": "/llm/x"}[way]
+    async with door_here(rules, routes=much) as (door, sockets):
+        writers = []
+        for _ in range(40):
+            if way == "tunnel":
+                _, _, writer = await tunnel(sockets, LISTED, 9000)
+            else:
+                _, writer = await connected(sockets.http if way == "port 80" else sockets.own)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: {LISTED}\r\n\r\n".encode())
+            writers.append(writer)
+
+        async def is_cut() -> bool:
+            return 0 < door.connections < 30 and door.stalled._bytes > MIB // 4
+
+        await eventually(is_cut)
+        for writer in writers:
+            writer.transport.abort()
+        tasks = list(door._tasks)
+        await asyncio.wait(tasks, timeout=5)
+        assert door.stalled._bytes == 0
 
 
 @pytest.mark.parametrize("size", ["said", "chunked"])

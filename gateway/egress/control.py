@@ -107,6 +107,11 @@ class EgressControl:
         if is_first:
             log.info("session %s, agent %s: %s:%d was refused (%s)", session, agent, host, port, why)
 
+    def note_transferred(self, *, sent: int, received: int) -> None:
+        """Counts bytes that passed."""
+        self._metrics.egress_bytes.labels("sent").inc(sent)
+        self._metrics.egress_bytes.labels("received").inc(received)
+
     def note_answered(self, answer: EgressAnswer) -> None:
         """Counts an answer."""
         self._metrics.egress_answers.labels(answer).inc()

@@ -168,6 +168,7 @@ class SessionAdmission:
         if today != self._day:
             self._day, self._bytes = today, 0
         self._bytes += sent + received
+        self._control.note_transferred(sent=sent, received=received)
         return not self._is_used_up
 
     def end(self) -> None:

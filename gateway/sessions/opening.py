@@ -95,7 +95,10 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
-                doors=DoorKeeper(connections=lambda: current.config.egress.connections),
+                doors=DoorKeeper(
+                    connections=lambda: current.config.egress.connections,
+                    on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
+                ),
                 meter=ledger,
             ),
         )

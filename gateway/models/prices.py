@@ -82,7 +82,7 @@ class PriceLike(Protocol):
         """None: as input."""
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class PriceSource(Struct, frozen=True, kw_only=True):
     """A provider of the configuration, as far as prices go."""
 
     url: str = ""
@@ -94,7 +94,7 @@ class Source(Struct, frozen=True, kw_only=True):
 class Prices:
     """See the module."""
 
-    def __init__(self, sources: Callable[[], Mapping[str, Source]]) -> None:
+    def __init__(self, sources: Callable[[], Mapping[str, PriceSource]]) -> None:
         """`sources` gives the providers as they are configured now, by the names of their tables."""
         self._sources = sources
 

@@ -8,6 +8,7 @@
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
  */
 
+import type { Spending } from "./wire.ts";
 import type {
   AcpCommand,
   Ended,
@@ -148,6 +149,7 @@ export class ChatState {
       queued: this.waiting.length,
       start_position: outside.start_position,
       ended: this.ended,
+      ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
     };
   }
 
@@ -201,6 +203,11 @@ export class ChatState {
       case "notice": {
         const { notice_id, level, code, text, quota, at } = event;
         return this.#upsert({ kind: "notice", id: notice_id, level, code, text, ...(quota && { quota }), at });
+      }
+      case "budget_near": {
+        const { notice_id, type, text, limit, used, allowed, at } = event;
+        const quota = { limit, used, allowed };
+        return this.#upsert({ kind: "notice", id: notice_id, level: "warning", code: type, text, quota, at });
       }
       default:
         return this.#facts(event);

@@ -8,7 +8,7 @@ async with GatewayClient("http://127.0.0.1:8080") as gateway:
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -27,6 +27,7 @@ from gateway.answers import (
     SessionSummary,
     TenantList,
     TenantSummary,
+    UsageReport,
 )
 from gateway.sights import Acted, DrainBegun, Overview, OwnedSessions, WatchedSessions
 
@@ -155,6 +156,17 @@ class GatewayClient:
     async def tenants(self) -> list[TenantSummary]:
         """The tenants and what they use."""
         return (await self._json("GET", "/api/admin/tenants", TenantList)).tenants
+
+    async def usage(self, query: Mapping[str, str]) -> UsageReport:
+        """What everybody used, by `by`, between `from` and `to`, of a `tenant`, at most `limit` rows."""
+        return await self._json("GET", f"/api/admin/usage?{urllib.parse.urlencode(query)}", UsageReport)
+
+    async def usage_table(self, query: Mapping[str, str]) -> str:
+        """The same as CSV."""
+        words = urllib.parse.urlencode({**query, "format": "csv"})
+        async with self._client.get(f"/api/admin/usage?{words}") as response:
+            await _check(response)
+            return await response.text()
 
     async def reload(self) -> Reloaded:
         """Reads the configuration again."""

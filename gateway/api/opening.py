@@ -15,6 +15,7 @@ from gateway.api.operators import AdminFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
+from gateway.api.usage import UsageFace
 from gateway.auth.opening import Authentication
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation
@@ -67,6 +68,7 @@ class OwnFaces:
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
+            *UsageFace(services).operations(),
             *self.identity.operations(),
             *SharesFace(manager, services, auth.credentials).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),

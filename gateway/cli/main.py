@@ -1,5 +1,5 @@
-"""The command line: `agent-gateway serve | sessions | keys | tenants | config | top | mcp | doctor | backup |
-restore | drain`.
+"""The command line: `agent-gateway serve | sessions | keys | tenants | usage | config | top | mcp | doctor |
+backup | restore | drain`.
 
 Each command has a module, which is imported only if its command is asked for: `--version` and `--help` import
 none of them, `keys` no server.
@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "sessions": Command("sessions", "list, show, export and erase sessions"),
     "keys": Command("keys", "make, list, rotate and revoke API keys of the running gateway"),
     "tenants": Command("tenants", "what the tenants of the running gateway use"),
+    "usage": Command("usage", "what was used and what it cost, by day, model, agent, person, …"),
     "config": Command("config", "check, show and reload the configuration"),
     "top": Command("top", "watch the running gateway: sessions, memory, rates, tenants"),
     "doctor": Command("doctor", "look at what a gateway needs"),

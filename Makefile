@@ -50,8 +50,9 @@ campaign: .venv/.tests
 	  kills)   exec $(BIN)/python -m tests.torture --kills 200 --sessions 12 --seconds 900 $(ARGS) ;; \
 	  hostile) exec $(BIN)/python -m tests.hostile --seconds 600 $(ARGS) ;; \
 	  fuzz)    exec $(BIN)/python -m tests.fuzz.agent_lines --seconds 3600 $(ARGS) ;; \
+	  ledger)  exec $(BIN)/python -m tests.ledger --turns 1000 --seconds 900 $(ARGS) ;; \
 	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
-	  *) echo "make campaign NAME=kills, hostile, fuzz or churn (ARGS='--seconds 60')" >&2; exit 2 ;; \
+	  *) echo "make campaign NAME=kills, hostile, fuzz, ledger or churn (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
 
 bench: .venv/.tests

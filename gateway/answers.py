@@ -150,6 +150,12 @@ class UsageReport(Struct, frozen=True, kw_only=True):
     """Rows are left out."""
 
 
+class Forgotten(Struct, frozen=True):
+    """What came of forgetting a person."""
+
+    was_known: bool
+
+
 class Reloaded(Struct, frozen=True):
     """What a reload came to: the settings that changed at once, and those that want a restart."""
 

@@ -19,6 +19,7 @@ from gateway.answers import (
     Counts,
     Deleted,
     ErrorBody,
+    Forgotten,
     KeyList,
     KeySummary,
     MintedKey,
@@ -167,6 +168,10 @@ class GatewayClient:
         async with self._client.get(f"/api/admin/usage?{words}") as response:
             await _check(response)
             return await response.text()
+
+    async def forget_usage(self, owner: str) -> Forgotten:
+        """Takes a person out of what was used; the sums stay."""
+        return await self._json("POST", "/api/admin/usage/forget", Forgotten, body={"owner": owner})
 
     async def reload(self) -> Reloaded:
         """Reads the configuration again."""

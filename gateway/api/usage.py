@@ -13,15 +13,16 @@ import io
 from collections.abc import Sequence
 from typing import Final, get_args
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.answers import UsageReport, UsageRow
-from gateway.errors import InvalidField
+from gateway.answers import Forgotten, UsageReport, UsageRow
+from gateway.errors import Forbidden, InvalidField
 from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, Parameter, json_response
-from gateway.http.reading import query_int
-from gateway.principal import reach
+from gateway.http.reading import query_int, read_body
+from gateway.principal import reach, tenant_of
 from gateway.sessions.services import FaceServices
 from gateway.stores.ledger import Chosen, Dimension, SumRow, UsageSum, day_of
 
@@ -33,6 +34,12 @@ ALL: Final[tuple[Dimension, ...]] = get_args(Dimension)
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a table calculation takes for a formula at the beginning of a cell."""
 EPOCH: Final = datetime.date(1970, 1, 1)
+
+
+class ForgetRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose name is taken out of what was used: TENANT/SUBJECT."""
+
+    owner: str
 
 
 class UsageFace:
@@ -57,6 +64,11 @@ class UsageFace:
                     Parameter(name="tenant", schema={"type": "string"}, description="Only of this tenant."),
                 ),
             ),
+            Operation(
+                method="POST", scope="admin", path="/api/admin/usage/forget", handler=self.forget_usage,
+                summary="Take a person out of what was used; the sums stay", body=ForgetRequest,
+                answer=Forgotten,
+            ),
         ]  # fmt: skip
 
     async def own_usage(self, request: Request) -> Response:
@@ -70,9 +82,18 @@ class UsageFace:
     async def all_usage(self, request: Request) -> Response:
         limit_to, asked = reach(principal_of(request)), request.query_params.get("tenant") or None
         if asked is not None and limit_to not in (None, asked):
-            raise InvalidField("Only your own tenant's usage can be seen.", field=("query", "tenant"))
+            raise Forbidden("Only your own tenant's usage can be seen.")
         by = _dimensions(request, ALL)
         return _written(request, await self._report(request, by, tenant=limit_to or asked))
+
+    async def forget_usage(self, request: Request) -> Response:
+        principal = principal_of(request)
+        asked = await read_body(request, ForgetRequest, self._services.config)
+        if reach(principal) not in (None, tenant_of(asked.owner)):
+            raise Forbidden("Only people of your own tenant can be forgotten.")
+        was_known = await self._services.store.ledger.forget_person(asked.owner)
+        self._services.audit.note(principal, "usage.forgotten", target=asked.owner)
+        return json_response(Forgotten(was_known=was_known))
 
     async def _report(
         self,

@@ -30,10 +30,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant", metavar="TENANT", help="only of this tenant")
     parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help=f"so many rows ({ROWS})")
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    parser.add_argument(
+        "--forget",
+        metavar="TENANT/SUBJECT",
+        help="take a person out of what was used; the sums stay, of nobody",
+    )
     run_by(parser, _usage)
 
 
 def _usage(options: argparse.Namespace) -> int:
+    if options.forget:
+        return _forget(options)
     query = {"by": options.by, "limit": str(max(1, options.rows))}
     given = {"from": options.from_day, "to": options.to_day, "tenant": options.tenant}
     query |= {name: value for name, value in given.items() if value}
@@ -56,6 +63,15 @@ def _usage(options: argparse.Namespace) -> int:
                 f"{report.total.unpriced_calls:,} calls are of models without a price, and not in the cost: "
                 "name their prices in the configuration (docs/costs.md)"
             )
+
+    return asked(configured(options), act)
+
+
+def _forget(options: argparse.Namespace) -> int:
+    async def act(client: GatewayClient) -> None:
+        forgotten = await client.forget_usage(options.forget)
+        words = "is forgotten" if forgotten.was_known else "has used nothing that is known"
+        terminal.say(f"{options.forget} {words}")
 
     return asked(configured(options), act)
 

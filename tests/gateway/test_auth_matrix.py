@@ -62,6 +62,7 @@ BODIES: Final[dict[str, object]] = {
     "share_session": {},
     "sign_out": {},
     "hand_over": {},
+    "forget_usage": {"owner": "acme/nobody"},
     "mint_key": {"name": "foreign", "tenant": "acme"},
     "rotate_key": {},
     "revoke_browsers": {"tenant": "acme", "subject": "victim"},
@@ -92,6 +93,7 @@ LIKE_UNUSED: Final = {
 NOT_ABOUT_A_SESSION: Final = {
     *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config"),
+    *("own_usage", "all_usage", "forget_usage"),
     *(
         "metrics",
         "show_overview",

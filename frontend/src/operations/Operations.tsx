@@ -3,6 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { Api, ApiError, type Overview, systemClock, wordsOf } from "../core/index.ts";
 import { Dialog, language, DisplaySettings, t } from "../page/index.ts";
 import { Chart } from "./Chart.tsx";
+import { Costs } from "./Costs.tsx";
 import { Monitor } from "./monitor.ts";
 import { type Deed, SessionTable, TenantTable } from "./Tables.tsx";
 import { w } from "./words.ts";
@@ -57,6 +58,7 @@ export function Operations() {
             </div>
             <SessionTable rows={watch.sessions} total={watch.total} ask={ask} />
             <TenantTable rows={overview.tenants} />
+            <Costs api={api} />
           </>
         )}
       </main>

@@ -157,6 +157,20 @@ class PermissionNotPending(GatewayError):
     status = 409
 
 
+class EgressNotAsked(GatewayError):
+    """This question about a host is not waiting for an answer; it was answered, or nobody waits any more."""
+
+    code = "egress_not_asked"
+    status = 409
+
+
+class EgressNotNarrower(GatewayError):
+    """A session may only narrow the hosts that its agent's lists allow."""
+
+    code = "egress_not_narrower"
+    status = 422
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 
@@ -185,11 +199,25 @@ class TenantDisabled(GatewayError):
     status = 403
 
 
+class PersonDisabled(GatewayError):
+    """This account is disabled. The people who run this gateway can enable it again."""
+
+    code = "person_disabled"
+    status = 403
+
+
 class KeyNotFound(GatewayError):
     """There is no such key."""
 
     code = "key_not_found"
     status = 404
+
+
+class OwnKeyMissing(GatewayError):
+    """This provider needs a key of your own; set one in the page, or with PUT /api/me/keys/NAME."""
+
+    code = "own_key_missing"
+    status = 409
 
 
 class ShareNotFound(GatewayError):

@@ -301,6 +301,45 @@ class NetworkChanged(Struct, frozen=True, tag="network"):
     network: str
 
 
+EgressAnswer = Literal["once", "session", "always", "deny", "timeout", "cancelled"]
+
+
+class EgressNarrowed(Struct, frozen=True, tag="egress_narrowed"):
+    """The session's worker reaches no more than these of the hosts that its lists allow."""
+
+    hosts: tuple[str, ...]
+
+
+class EgressDenied(Struct, frozen=True, tag="egress_denied"):
+    """A connection of the worker was refused, `count` times so far in this turn: the first time is said at
+    once, later ones together. Without a host: that of any further host.
+    """
+
+    host: str
+    port: int
+    why: str
+    count: int = 1
+    turn_id: str | None = None
+
+
+class EgressAsked(Struct, frozen=True, tag="egress_asked"):
+    """A connection to a host that no list names waits for the person; answered by
+    POST /api/sessions/{id}/egress/{ask_id}.
+    """
+
+    ask_id: str
+    host: str
+    port: int
+    turn_id: str | None = None
+
+
+class EgressAnswered(Struct, frozen=True, tag="egress_answered"):
+    """The answer: what the person chose, `timeout` if nobody did, `cancelled` if the worker ended first."""
+
+    ask_id: str
+    answer: EgressAnswer
+
+
 class WorkerEnded(Struct, frozen=True, tag="worker_ended"):
     """A worker's end and its receipt; `survivors` must be 0."""
 
@@ -358,6 +397,10 @@ CoreData = (
     | QueueChanged
     | WalletChanged
     | NetworkChanged
+    | EgressNarrowed
+    | EgressDenied
+    | EgressAsked
+    | EgressAnswered
     | WorkerEnded
     | SessionClosed
 )

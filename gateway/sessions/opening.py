@@ -13,7 +13,10 @@ from gateway.auth.opening import Authentication
 from gateway.auth.passes import Passes
 from gateway.config.applications import enabled
 from gateway.config.tables import Config
+from gateway.egress.addresses import AddressRules
 from gateway.egress.caller import HttpCaller
+from gateway.egress.control import EgressControl
+from gateway.egress.door import DoorKeeper
 from gateway.egress.mcp_client import McpClient
 from gateway.models.ledger import Ledger
 from gateway.sessions.census import LoopLag
@@ -55,12 +58,24 @@ class Sessions:
             agents=AgentCatalogue(config),
             broker=Broker(config.model, on_odd=metrics.odd("model")),
         )
+        egress = EgressControl(
+            config=lambda: current.config,
+            addresses=AddressRules(
+                private_hosts=lambda: current.config.egress.private_hosts,
+                own_url=lambda: self.services.workers.own_url,
+            ),
+            metrics=metrics,
+            wall_ms=clock.wall_ms,
+            directory=None if config.is_in_memory else config.data_path,
+        )
         self.services = Services(
             current=current,
             metrics=metrics,
+            egress=egress,
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             store=store,
+            people=auth.people,
             quotas=auth.quotas,
             ledger=ledger,
             spending=spending,
@@ -71,6 +86,7 @@ class Sessions:
             workers=WorkerServices(
                 current=current,
                 metrics=metrics,
+                egress=egress,
                 monotonic=clock.monotonic,
                 wall_ms=clock.wall_ms,
                 spawner=workers.spawner,
@@ -79,12 +95,14 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
+                doors=DoorKeeper(connections=lambda: current.config.egress.connections),
                 meter=ledger,
             ),
         )
         self.for_faces = FaceServices(
             current=current,
             metrics=metrics,
+            egress=egress,
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             store=store,
@@ -98,10 +116,7 @@ class Sessions:
 
     def _mcp(self, metrics: Metrics) -> McpClient:
         return McpClient(
-            HttpCaller(
-                private_hosts=lambda: self.services.config.egress.private_hosts,
-                own_url=lambda: self.services.workers.own_url,
-            ),
+            HttpCaller(self.services.egress.addresses),
             on_outcome=lambda outcome: metrics.mcp_calls.labels(outcome).inc(),
             on_odd=metrics.odd("mcp"),
         )
@@ -109,6 +124,7 @@ class Sessions:
     @contextlib.asynccontextmanager
     async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
+        await self.services.egress.open()
         async with self.manager:
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)

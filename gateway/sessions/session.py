@@ -24,9 +24,12 @@ from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard
+from gateway.config.host_rules import HostRule
+from gateway.egress.session_admission import Choice, SessionAdmission
 from gateway.errors import (
     BudgetReached,
     ConversationFull,
+    EgressNotAsked,
     GatewayError,
     PermissionNotPending,
     QueueFull,
@@ -35,7 +38,8 @@ from gateway.errors import (
 from gateway.events import facts as ev
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
 from gateway.models.budgets import Near
-from gateway.principal import Account
+from gateway.principal import Account, Principal
+from gateway.sessions.egress import WorkerEgress
 from gateway.sessions.host import WorkerHost
 from gateway.sessions.log import EventLog
 from gateway.sessions.queue import Turn
@@ -98,6 +102,7 @@ class Session:
         """Done when it has left the map and, if it was deleted, is erased."""
         self.mcp_servers: dict[str, McpServer] = {}
         """MCP servers that its people added, by name; forgotten when it leaves the memory."""
+        self._admission: SessionAdmission | None = None
         self._failure: str | None = None
         """What its user reads if its own task failed."""
         self._is_loaded = False
@@ -159,9 +164,18 @@ class Session:
         """Its worker, for those who measure; None without one."""
         return self._seat.host.running if self._seat.host is not None else None
 
-    def state_json(self) -> bytes | Iterator[bytes]:
+    def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
         """State as JSON, encoded once however many ask; of a long conversation part by part."""
-        return self._encoded.json(self._services.outside(self.record.agent))
+        owner = None if is_guest else self.record.owner
+        return self._encoded.json(self._services.outside(self.record.agent, owner=owner))
+
+    @property
+    def admission(self) -> SessionAdmission:
+        """The rules for the connections of its worker."""
+        if self._admission is None:
+            subject = WorkerEgress(lambda: self.record, self.fold, self.log)
+            self._admission = SessionAdmission(subject, self._services.egress)
+        return self._admission
 
     def has_message(self, message_id: str) -> bool:
         """Whether a user's message of this id is in the conversation, or on its way into it."""
@@ -202,7 +216,7 @@ class Session:
         self.log.begin_above(above)
         await self.log.load()
         self.fold.session_id = self.session_id  # of an adopted session it may be another
-        self._end_lost_permissions()
+        self._end_lost_questions()
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._is_loaded = True
@@ -213,11 +227,12 @@ class Session:
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
 
-    def _end_lost_permissions(self) -> None:
+    def _end_lost_questions(self) -> None:
         """The agent that asked is gone with the gateway: nobody waits for these answers any more."""
-        answers = [
+        answers: list[ev.EventData] = [
             ev.PermissionAnswered(permission_id, "cancelled") for permission_id in self.fold.permissions
         ]
+        answers += [ev.EgressAnswered(ask_id, "cancelled") for ask_id in self.fold.egress.asked]
         if answers:
             self.log.append(*answers, durable=True)
 
@@ -344,6 +359,8 @@ class Session:
 
     async def _stop_worker(self) -> Receipt:
         receipt = await self._seat.stop()
+        if self._admission is not None:
+            self._admission.end()
         if receipt is not None:
             self.receipt = receipt
         return receipt or Receipt()
@@ -503,6 +520,22 @@ class Session:
         peer.answer(permission_id, option_id)
         if self.state is SessionState.WAITING and not peer.is_asking:
             self._seat.transition(SessionState.RUNNING)
+
+    async def answer_egress(self, ask_id: str, choice: Choice, *, principal: Principal) -> HostRule:
+        """Answers a question about a host; which host and port. Raises EgressNotAsked, StoreFull,
+        StoreFailed.
+        """
+        self.touch()
+        if self._admission is None:
+            raise EgressNotAsked(session_id=self.session_id)
+        rule = self._admission.answer(ask_id, choice, principal=principal)
+        await self.log.commit(self.log.last_seq)
+        return rule
+
+    async def narrow_egress(self, hosts: tuple[str, ...]) -> None:
+        """Lets its workers reach no more than these hosts, of those that its lists allow."""
+        if self.fold.egress.narrowed != hosts:
+            await self.note(ev.EgressNarrowed(hosts))
 
     async def release_queue(self) -> None:
         """Sends the messages that an interrupt held."""

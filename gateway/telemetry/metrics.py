@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from gateway.events.facts import EgressAnswer
 from gateway.telemetry.recent import Recent
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -129,6 +130,14 @@ class Metrics:
         self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
         for outcome in MCP_OUTCOMES:
             self.mcp_calls.labels(outcome)
+        self.egress_denied = counter(
+            "egress_denied", "Connections of workers behind the broker that were refused.", ("why",)
+        )
+        self.egress_answers = counter(
+            "egress_answers", "Answers to questions about hosts that no list names.", ("answer",)
+        )
+        for answer in get_args(EgressAnswer):
+            self.egress_answers.labels(answer)
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)

@@ -6,8 +6,6 @@ import argparse
 from typing import Final
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from gateway.answers import UsageReport, UsageRow
 from gateway.cli.options import add_common, configured, run_by
@@ -54,8 +52,8 @@ def _usage(options: argparse.Namespace) -> int:
         if options.format == "json":
             terminal.say_json(msgspec.json.encode(report).decode())
             return
-        with terminal.printing():
-            Console().print(drawn(report))
+        for line in drawn(report):
+            terminal.say(line)
         if report.has_more:
             terminal.complain(f"there are more rows: say --rows {2 * len(report.rows)}")
         if report.total.unpriced_calls:
@@ -76,18 +74,21 @@ def _forget(options: argparse.Namespace) -> int:
     return asked(configured(options), act)
 
 
-def drawn(report: UsageReport) -> Table:
-    """The report for a terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in report.by:
-        table.add_column(name.upper())
-    for head in ("CALLS", "TOKENS", "COST", "CPU", "STORED"):
-        table.add_column(head, justify="right")
-    for row in report.rows:
-        table.add_row(*(row.names[name] or "-" for name in report.by), *_cells(row))
+def drawn(report: UsageReport) -> list[str]:
+    """The report as the lines of a table."""
+    head = [*(name.upper() for name in report.by), "CALLS", "TOKENS", "COST", "CPU", "STORED"]
+    table = [head, *([*(row.names[name] or "-" for name in report.by), *_cells(row)] for row in report.rows)]
     if len(report.rows) != 1:
-        table.add_row("total", *[""] * (len(report.by) - 1), *_cells(report.total), style="bold")
-    return table
+        table.append(["total", *[""] * (len(report.by) - 1), *_cells(report.total)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    names = len(report.by)
+    return [
+        "  ".join(
+            cell.ljust(width) if index < names else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
 
 
 def _cells(row: UsageRow) -> tuple[str, ...]:

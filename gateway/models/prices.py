@@ -155,10 +155,19 @@ def known_prices() -> KnownPrices:
 def known_price(provider: str, url: str, model: str) -> Price | None:
     """The price that comes along, of a provider that is found by its address or, without one, by its name."""
     for known in known_prices().providers:
-        if re.match(known.url, url) if url else known.id == provider:
+        if _is_at(url, known.url) if url else known.id == provider:
             name = model.lower()
             return next((row.rates for row in known.models if is_called(name, row.match)), None)
     return None
+
+
+def _is_at(url: str, pattern: str) -> bool:
+    """Whether an address is one of a provider's: another host may begin as one of theirs."""
+    found = re.match(pattern, url)
+    if found is None:
+        return False
+    rest = url[found.end() :]
+    return rest[:1] in ("", "/", ":", "?") or found[0].endswith(("/", "."))
 
 
 def is_called(name: str, match: dict[str, Any]) -> bool:

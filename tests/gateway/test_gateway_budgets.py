@@ -140,6 +140,42 @@ async def test_a_cancelled_call_counts_what_is_known(gateway: GatewayInside, mod
     await eventually(is_settled)
 
 
+class Spans:
+    """A tracer that only notes the spans that are recorded."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[str, Any, str]] = []
+
+    def record(self, name: str, *, attributes: Any, error: str, **_: object) -> None:
+        self.recorded.append((name, attributes, error))
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+async def test_what_an_agent_says_of_its_own_model_is_counted_as_that(tmp_path: pathlib.Path) -> None:
+    """And no more once its calls go through the gateway, which counts them itself."""
+    update = {"sessionUpdate": "usage_update", "used": 120, "size": 1000}
+    scenario = {"turns": [[{"update": update}]], "repeat": True}
+    config = 'default_agent = "talker"\n'
+    async with gateway_inside(tmp_path, config=config, agents={"talker": scenario}) as gateway:
+        await gateway.chat("own", "hello")
+        ledger = gateway.inner.ledger
+        name = ("subject", "default/local")
+        assert ledger.budgets.tokens_today(name) == 120
+        [session] = gateway.inner.manager.sessions()
+        call = ModelCall(
+            id="a", account=session.account, provider="p", model="m", dialect="messages", input_tokens=5
+        )
+        ledger.reserve(call).settle(CallUsage(input=20), status=200)
+        await gateway.chat("own", "hello again")
+        assert ledger.budgets.tokens_today(name) == 140
+        await ledger.close()
+        report = await gateway.get("/api/usage", by="agent")
+        [row] = report["rows"]
+        assert (row["names"], row["told_tokens"], row["input_tokens"]) == ({"agent": "talker"}, 120, 20)
+
+
 async def test_an_agent_that_does_not_stop_is_cancelled_after_two_seconds(tmp_path: pathlib.Path) -> None:
     """An agent with a command, whose calls come to the gateway: here the test makes one in its stead."""
     config = 'default_agent = "talker"\n[quotas.session]\ntokens_per_day = 10\n'
@@ -155,7 +191,14 @@ async def test_an_agent_that_does_not_stop_is_cancelled_after_two_seconds(tmp_pa
         call = ModelCall(
             id="a", account=session.account, provider="p", model="m", dialect="messages", input_tokens=5
         )
-        ledger.reserve(call).settle(CallUsage(input=20, output=3), status=200)
+        spans: Any = Spans()
+        gateway.inner.services.tracer = spans
+        ledger.reserve(call).settle(CallUsage(input=20, output=3), status=200, model="m-1")
+        [(name, said, error)] = spans.recorded
+        assert (name, error) == ("chat m", "")
+        assert said["gen_ai.provider.name"] == "p"
+        assert (said["gen_ai.request.model"], said["gen_ai.response.model"]) == ("m", "m-1")
+        assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (20, 3)
         began = time.monotonic()
         for name in ("b", "c"):
             try:

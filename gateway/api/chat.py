@@ -126,7 +126,7 @@ class ChatFace:
         return [
             Operation(
                 method="POST", scope="chat", path="/api/chat", handler=self.chat, summary="Send a message",
-                body=ChatRequest, answer=State, parameters=(*named, wait, IDEMPOTENCY_KEY),
+                body=ChatRequest, answer=State, parameters=(*named, wait, IDEMPOTENCY_KEY), errors=(402,),
             ),
             Operation(
                 method="GET", scope="read", path="/api/state", handler=self.state,

@@ -227,9 +227,8 @@ class BudgetNear(Struct, frozen=True, tag="budget_near"):
 
 
 class BudgetSpent(Struct, frozen=True, tag="budget_reached"):
-    """A budget for models is used up: the next call was refused."""
+    """A budget for models is used up: a call was refused. The end of its turn says so to people."""
 
-    notice_id: str
     text: str
     limit: str
     used: float

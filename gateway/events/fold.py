@@ -680,17 +680,16 @@ class ChatState:
                 self._block("notice", fields.pop("notice_id"), at, fields)
             case ev.EgressDenied() | ev.EgressAsked() | ev.EgressAnswered() | ev.EgressNarrowed():
                 self._egress(data, at)
-            case ev.BudgetNear() | ev.BudgetSpent():
+            case ev.BudgetNear():
                 self._budget(data, at)
             case _:
                 self._facts(data, at)
 
-    def _budget(self, data: ev.BudgetNear | ev.BudgetSpent, at: int) -> None:
+    def _budget(self, data: ev.BudgetNear, at: int) -> None:
         """Shown as a notice."""
-        is_near = isinstance(data, ev.BudgetNear)
         fields = {
-            "level": "warning" if is_near else "error",
-            "code": "budget_near" if is_near else "budget_reached",
+            "level": "warning",
+            "code": "budget_near",
             "text": data.text,
             "quota": ev.QuotaUse(data.limit, data.used, data.allowed),
         }

@@ -40,6 +40,7 @@ from gateway.errors import (
     AgentConnection,
     BadRequest,
     BrokenInvariant,
+    BudgetReached,
     ForbiddenHost,
     ForbiddenOrigin,
     GatewayError,
@@ -279,7 +280,7 @@ class Guard:
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         detail = ErrorDetail(error.code, error.message, error.session_id)
-        if isinstance(error, QuotaExceeded):
+        if isinstance(error, QuotaExceeded | BudgetReached):
             detail = ErrorDetail(
                 error.code, error.message, None, error.limit, round(error.used, 3), error.allowed
             )

@@ -326,8 +326,7 @@ class Turns:
         told = (error.limit, turn.turn_id if turn is not None else "")
         if told != self._told_budget:
             self._told_budget = told
-            notice_id = f"n{self._log.last_seq + 1}"
-            spent = ev.BudgetSpent(notice_id, error.message, error.limit, error.used, error.allowed)
+            spent = ev.BudgetSpent(error.message, error.limit, error.used, error.allowed)
             self._log.append(spent, durable=True)
         if turn is not None and turn.is_prompted and not turn.budget:
             turn.budget = error.message

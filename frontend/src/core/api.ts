@@ -25,6 +25,7 @@ import type {
   ShareSummary,
   State,
   RefusedHostTable,
+  UsageReport,
   WatchedSessions,
 } from "./wire.ts";
 
@@ -191,6 +192,21 @@ export class Api {
   }
 
   // -- watching -----------------------------------------------------------------------------------------------
+
+  /** What one's own sessions used in the last thirty days, by `day`, `session`, `agent`, `provider`, `model`. */
+  usage(by: string): Promise<UsageReport> {
+    return this.#request("GET", `/api/usage?by=${encodeURIComponent(by)}`);
+  }
+
+  /** What everybody used. */
+  allUsage(by: string): Promise<UsageReport> {
+    return this.#request("GET", `/api/admin/usage?by=${encodeURIComponent(by)}`);
+  }
+
+  /** The same as a table, for a browser to download. */
+  usageTableUrl(by: string): string {
+    return `${this.#config.baseUrl}/api/admin/usage?${new URLSearchParams({ by, format: "csv" })}`;
+  }
 
   overview(): Promise<Overview> {
     return this.#request("GET", "/api/admin/overview");

@@ -8,6 +8,7 @@
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
  */
 
+import type { Spending } from "./wire.ts";
 import { type EgressEvent, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
@@ -154,6 +155,7 @@ export class ChatState {
       queued: this.waiting.length,
       start_position: outside.start_position,
       ended: this.ended,
+      ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       egress: egressState(this.egress, outside),
     };
   }
@@ -209,6 +211,11 @@ export class ChatState {
       case "notice": {
         const { notice_id, level, code, text, quota, at } = event;
         return this.#upsert({ kind: "notice", id: notice_id, level, code, text, ...(quota && { quota }), at });
+      }
+      case "budget_near": {
+        const { notice_id, type, text, limit, used, allowed, at } = event;
+        const quota = { limit, used, allowed };
+        return this.#upsert({ kind: "notice", id: notice_id, level: "warning", code: type, text, quota, at });
       }
       default:
         return isEgress(event) ? this.#egress(event) : this.#facts(event);

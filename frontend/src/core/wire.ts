@@ -180,10 +180,9 @@ export interface BudgetNear {
   allowed: number;
 }
 
-/** A budget for models is used up: the next call was refused. */
+/** A budget for models is used up: a call was refused. The end of its turn says so to people. */
 export interface BudgetSpent {
   type: "budget_reached";
-  notice_id: string;
   text: string;
   limit: string;
   used: number;
@@ -541,6 +540,47 @@ export interface NewShare {
   token: string;
   url: string;
   expires_at: string | null;
+}
+
+/** What was used, and what it cost by the prices that the gateway knows. */
+export interface UsageRow {
+  /** What it is of, by what the report tells apart. An empty name: it is nobody's, or not known any more. */
+  names: Record<string, string>;
+  calls: number;
+  /** Without those from and to a cache. */
+  input_tokens: number;
+  cache_read_tokens: number;
+  cache_write_tokens: number;
+  /** Without those of thoughts. */
+  output_tokens: number;
+  reasoning_tokens: number;
+  /** Of agents with models of their own, as they say. */
+  told_tokens: number;
+  /** All of them. */
+  tokens: number;
+  cost_usd: number;
+  /** Calls of models without a price, which are not in the cost. */
+  unpriced_calls: number;
+  /** Calls that were cut, or whose provider did not say: their tokens are an estimate. */
+  estimated_calls: number;
+  cpu_seconds: number;
+  memory_gb_seconds: number;
+  /** How long workers lived. */
+  wall_seconds: number;
+  /** So much more is stored than before; less than 0: so much less. */
+  stored_bytes: number;
+}
+
+/** Sums of what was used between two days, both within; the latest and the dearest come first. */
+export interface UsageReport {
+  from_day: string;
+  to_day: string;
+  by: string[];
+  rows: UsageRow[];
+  /** Of all rows, those that are left out as well. */
+  total: UsageRow;
+  /** Rows are left out. */
+  has_more: boolean;
 }
 
 /** One tenant's share. */

@@ -3,6 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { Api, ApiError, type Overview, systemClock, wordsOf } from "../core/index.ts";
 import { Dialog, language, DisplaySettings, t } from "../page/index.ts";
 import { Chart } from "./Chart.tsx";
+import { Costs } from "./Costs.tsx";
 import { Monitor } from "./monitor.ts";
 import { type Deed, RefusedTable, SessionTable, TenantTable } from "./Tables.tsx";
 import { w } from "./words.ts";
@@ -58,6 +59,7 @@ export function Operations() {
             <SessionTable rows={watch.sessions} total={watch.total} ask={ask} />
             <RefusedTable rows={watch.refused} />
             <TenantTable rows={overview.tenants} />
+            <Costs api={api} />
           </>
         )}
       </main>

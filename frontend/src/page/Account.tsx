@@ -4,6 +4,7 @@ import { Icon } from "./icons.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { t } from "./preferences.ts";
+import { UsageDialog } from "./Usage.tsx";
 
 /** The tenant of a gateway that has only one; it is not shown. */
 const ONLY_TENANT = "default";
@@ -13,10 +14,12 @@ export function AccountMenu() {
   const page = usePage();
   const identity = useIdentity();
   const [isMoving, setMoving] = useState(false);
+  const [isLooking, setLooking] = useState(false);
   const { me, ways } = identity;
   if (me === null || identity.isLocal) return null;
   const isGuest = me.kind === "visitor";
   const canSignOut = me.kind === "user" && ways.length > 0;
+  const canLook = me.scopes.includes("read") && !isGuest;
   const canMove = me.scopes.includes("chat") && (isGuest || canSignOut);
   const who = isGuest ? t("guest") : me.subject;
   const shown = (
@@ -29,7 +32,7 @@ export function AccountMenu() {
       <Icon name="more" />
     </>
   );
-  if (!canMove && !canSignOut) return <p class="account">{shown}</p>;
+  if (!canMove && !canSignOut && !canLook) return <p class="account">{shown}</p>;
   return (
     <>
       <Menu
@@ -47,6 +50,9 @@ export function AccountMenu() {
             }}
           />
         )}
+        {canLook && (
+          <MenuItem icon="list" label={t("usageMine")} testId="usage-mine" run={() => setLooking(true)} />
+        )}
         {canMove && <MenuItem icon="move" label={t("handover")} testId="handover" run={() => setMoving(true)} />}
         {canSignOut && (
           <MenuItem icon="leave" label={t("signOut")} testId="sign-out" run={() => void page.signOut(false)} />
@@ -61,6 +67,7 @@ export function AccountMenu() {
           />
         )}
       </Menu>
+      {isLooking && <UsageDialog close={() => setLooking(false)} />}
       {isMoving && <HandoverDialog close={() => setMoving(false)} />}
     </>
   );

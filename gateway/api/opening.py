@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from gateway.answers import Reloaded
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
+from gateway.api.egress import EgressFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
@@ -67,6 +68,7 @@ class OwnFaces:
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
+            *EgressFace(manager, services).operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),

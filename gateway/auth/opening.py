@@ -16,6 +16,7 @@ from gateway.config.tables import Config
 from gateway.egress.own_keys import OwnKeys
 from gateway.egress.vault import Vault
 from gateway.errors import GatewayError
+from gateway.models.budgets import Budgets
 from gateway.stores.contract import Store
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
@@ -32,6 +33,7 @@ class Authentication:
         config: Callable[[], Config],
         store: Store,
         *,
+        budgets: Budgets,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -49,6 +51,7 @@ class Authentication:
         self.quotas = Quotas(
             config,
             store.usage,
+            budgets=budgets,
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),

@@ -23,6 +23,7 @@ from msgspec import Struct
 from gateway.config.applications import Outliving
 from gateway.principal import is_visitor, session_hash
 from gateway.stores.contract import Tombstone
+from gateway.stores.sqlite import ledger
 from gateway.workers import trees
 
 
@@ -165,6 +166,8 @@ class _Ending:
                 kept.add((owner, session_id))
                 continue
             self._connection.execute("DELETE FROM sessions WHERE id = ?", (row_id,))
+            if _has(self._connection, "ledger_calls"):
+                ledger.forget_session(self._connection, key)
             name = (owner, session_id)
             self._connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", name)
             trees.remove(self._files / key)

@@ -11,6 +11,7 @@ from typing import Protocol
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
 from gateway.stores.idempotency import IdempotencyStore, Remembered
+from gateway.stores.ledger import LedgerStore
 from gateway.stores.logs import READ_BYTES, LogStore, Sink, StoredLog
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
@@ -70,6 +71,10 @@ class Store(Protocol):
     @property
     def usage(self) -> UsageStore:
         """What was used on each day."""
+
+    @property
+    def ledger(self) -> LedgerStore:
+        """Model calls, and what was used and what it cost."""
 
     @property
     def sequences(self) -> SequenceStore:

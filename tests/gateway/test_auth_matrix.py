@@ -66,6 +66,7 @@ BODIES: Final[dict[str, object]] = {
     "mcp_command": {"session_id": VICTIM, "command": "set_network", "args": {"network": "foreign"}},
     "create_session": {"session_id": "somebody-elses"},
     "rename_session": {"title": "foreign"},
+    "answer_egress": {"answer": "always"},
     "answer_permission": {"permission_id": "p", "option_id": "o"},
     "edit_queue": {"action": "drop"},
     "share_session": {},
@@ -104,7 +105,7 @@ NOT_ABOUT_A_SESSION: Final = {
     *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
     *("list_own_keys", "set_own_key", "erase_own_keys"),
     *("list_tenant_keys", "set_tenant_key", "remove_tenant_key"),
-    *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config"),
+    *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config", "list_refused_hosts"),
     *(
         "metrics",
         "show_overview",
@@ -122,7 +123,7 @@ ENDS_THE_GATEWAY: Final = "drain_gateway"
 IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
 BODYLESS: Final = {"restart_session", "park_session", "kill_session", ENDS_THE_GATEWAY}
-NOT_THERE: Final = {"answer_permission"}
+NOT_THERE: Final = {"answer_permission", "answer_egress"}
 """Routes that answer 409 to their owner in this state; to others they must still be a 404."""
 
 
@@ -166,7 +167,7 @@ class World(Struct):
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
         parts |= {"tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
-        path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere")
+        path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere", ask_id="a")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 

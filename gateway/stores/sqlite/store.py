@@ -20,6 +20,7 @@ from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
 from gateway.stores.sqlite.file import connect, prepare
 from gateway.stores.sqlite.file_watch import FileWatch
+from gateway.stores.sqlite.ledger import SqliteLedger
 from gateway.stores.sqlite.logs import SqliteLogs
 from gateway.stores.sqlite.secrets import SqliteSecrets
 from gateway.stores.sqlite.sequences import SqliteSequences
@@ -63,6 +64,7 @@ class SqliteStore:
         self.credentials = SqliteCredentials(self)
         self.secrets = SqliteSecrets(self)
         self.usage = SqliteUsage(self)
+        self.ledger = SqliteLedger(self)
         self.sequences = SqliteSequences(self)
 
     @property

@@ -360,12 +360,12 @@ class DoorKeeper:
         *,
         routes: Callable[[Account], RouteHandler | None] = lambda _account: None,
         connections: Callable[[], int] = lambda: CONNECTIONS,
-        interceptor: Interceptor | None = None,
+        interceptors: Callable[[Account], Interceptor | None] = lambda _account: None,
     ) -> None:
-        """`connections` is how many a worker may have at a time."""
+        """`connections` is how many a worker may have at a time; `interceptors` add credentials for hosts."""
         self._routes = routes
         self._connections = connections
-        self._interceptor = interceptor
+        self._interceptors = interceptors
 
     def open(self, sockets: DoorSockets, account: Account, admission: Admission) -> Door:
         """Serves a worker's doors until they are closed, by the rules of its session."""
@@ -374,6 +374,6 @@ class DoorKeeper:
             account=account,
             admission=admission,
             routes=self._routes(account),
-            interceptor=self._interceptor,
+            interceptor=self._interceptors(account),
             connections=self._connections(),
         )

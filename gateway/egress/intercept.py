@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import pathlib
 import socket
 import ssl
 from collections import deque
@@ -21,7 +22,7 @@ from typing import Any, Final, Literal
 import httptools
 from msgspec import Struct
 
-from gateway.config.credentials import CredentialConfig
+from gateway.config.credentials import CredentialConfig, hosts_with_credentials
 from gateway.config.tables import Config
 from gateway.egress import request_rules
 from gateway.egress.admission import Admission, Admitted
@@ -99,6 +100,13 @@ class Interception:
     def of(self, account: Account) -> AccountInterceptor:
         """For the worker of one account."""
         return AccountInterceptor(self, account)
+
+    def trusted(self, *, agent: str, tenant: str) -> pathlib.Path | None:
+        """The file of authorities that an agent's worker must trust; None if it has no credential. Raises
+        OSError.
+        """
+        hosts = hosts_with_credentials(self._config(), agent=agent, tenant=tenant)
+        return self.authority.bundle(hosts) if hosts else None
 
     def credential(self, name: str) -> CredentialConfig | None:
         """As the configuration is now."""

@@ -9,6 +9,7 @@ import pathlib
 import ssl
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -17,10 +18,14 @@ import pytest
 import uvloop
 
 from gateway.egress import intercept
+from gateway.egress.lookup import Lookup
 from gateway.principal import Account
 from gateway.stores.secrets import SecretName
 from tests.certificates import Authority
-from tests.credential_host import HOST, TOKEN, place
+from tests.credential_host import HOST, TOKEN, Place, place
+from tests.inside import gateway_inside
+from tests.shared import ask, eventually
+from tests.walls import PYTHON
 
 BEARER: Final = f"Bearer {TOKEN}"
 OWN: Final = ("-H", "Authorization: Bearer the-workers-own")
@@ -486,6 +491,79 @@ async def test_a_program_that_does_not_trust_the_authority_sends_nothing(tmp_pat
             "/a", "--cacert", "/etc/ssl/certs/ca-certificates.crt", ok=False
         )
         assert here.seen == []
+
+
+# -- in the product ---------------------------------------------------------------------------------------
+
+SCRIPT: Final = """
+cd $HOME
+curl -sS -m 20 https://{host}/a -H 'Authorization: own' > curl 2>&1
+{python} -c "import urllib.request as u; print(u.urlopen('https://{host}/b').read().decode())" > python 2>&1
+curl -sS -m 20 -X DELETE https://{host}/c > refused 2>&1
+(echo x >> $SSL_CERT_FILE) 2> written
+env > environ
+mv written done
+"""
+
+
+async def test_a_worker_uses_a_credential_that_it_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="credential-") as name:
+        directory = pathlib.Path(name)
+        directory.chmod(0o755)
+        async with place(directory) as here:
+            await _check_worker(directory, here, monkeypatch)
+
+
+async def _check_worker(directory: pathlib.Path, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = SCRIPT.format(host=HOST, python=PYTHON)
+    scenario = {"turns": [[{"spawn": ["/bin/sh", "-c", script]}, {"say": "begun"}]]}
+    config = f"""
+    [workers]
+    network = "broker"
+    sandbox = "strict"
+    [egress]
+    hosts = ["{HOST}"]
+    private_hosts = ["{HOST}"]
+    [credentials.forge]
+    hosts = ["{HOST}"]
+    methods = ["GET"]
+    value_file = "{directory / "value"}"
+    ca_file = "{directory / "company-root.pem"}"
+    [tenants.default]
+    credentials = ["forge"]
+    """
+    async with gateway_inside(directory, config=config, agents={"fetches": scenario}) as gateway:
+        services = gateway.inner.services
+        monkeypatch.setattr(services.egress.addresses, "_lookup", Lookup(lambda _host, _port: ["127.0.0.1"]))
+        services.workers.interception.dial = here.interception.dial
+        await gateway.post("/api/sessions", {"session_id": "a", "agent": "fetches"}, status=201)
+        await gateway.send("a", "go")
+        homes = gateway.data_path / "sessions"
+
+        async def is_done() -> bool:
+            return any(homes.glob("*/home/done"))
+
+        await eventually(is_done, seconds=40)
+        (home,) = homes.glob("*/home")
+        said = {path.name: path.read_text() for path in home.iterdir() if path.is_file()}
+        assert json.loads(said["curl"])["authorization"] == masked(BEARER)
+        assert json.loads(said["python"])["authorization"] == masked(BEARER)
+        assert "The method DELETE is not allowed here: GET." in said["refused"]
+        assert "Read-only" in said["done"] or "denied" in said["done"] or "Permission" in said["done"]
+        assert [seen.headers["authorization"] for seen in here.seen] == [BEARER, BEARER]
+        environ = dict(line.split("=", 1) for line in said["environ"].splitlines() if "=" in line)
+        assert environ["NODE_EXTRA_CA_CERTS"] == environ["SSL_CERT_FILE"]
+        held = [path for path in home.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()]
+        assert held == []
+        assert TOKEN not in said["environ"] + gateway.log() + str(await gateway.state("a"))
+        (denied,) = (await gateway.state("a"))["egress"]["denied"]
+        assert (denied["host"], denied["why"]) == (HOST, "credential")
+        scraped = await ask(gateway.http, "GET", "/metrics")
+        for outcome, count in (("sent", 2), ("refused", 1)):
+            line = (
+                f'agent_gateway_credential_requests_total{{credential="forge",outcome="{outcome}"}} {count}'
+            )
+            assert line in scraped.body
 
 
 # -- the product's loop -----------------------------------------------------------------------------------

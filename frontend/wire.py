@@ -59,6 +59,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     answers.ErrorBody,
     shares.ShareList,
     shares.NewShare,
+    answers.OwnKeyList,
     sights.Overview,
     sights.WatchedSessions,
     sights.Acted,

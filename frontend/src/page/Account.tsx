@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { HandoverDialog } from "./Handover.tsx";
 import { Icon } from "./icons.tsx";
+import { KeysDialog, useOwnKeys } from "./Keys.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { t } from "./preferences.ts";
@@ -13,8 +14,23 @@ export function AccountMenu() {
   const page = usePage();
   const identity = useIdentity();
   const [isMoving, setMoving] = useState(false);
+  const [isSettingKeys, setSettingKeys] = useState(false);
+  const hasKeys = useOwnKeys().length > 0;
   const { me, ways } = identity;
-  if (me === null || identity.isLocal) return null;
+  const dialog = isSettingKeys && <KeysDialog close={() => setSettingKeys(false)} />;
+  if (me === null) return null;
+  if (identity.isLocal) {
+    if (!hasKeys) return null;
+    return (
+      <>
+        <button type="button" class="account" data-testid="account-keys" onClick={() => setSettingKeys(true)}>
+          <Icon name="key" />
+          <span class="account-who">{t("ownKeys")}</span>
+        </button>
+        {dialog}
+      </>
+    );
+  }
   const isGuest = me.kind === "visitor";
   const canSignOut = me.kind === "user" && ways.length > 0;
   const canMove = me.scopes.includes("chat") && (isGuest || canSignOut);
@@ -29,7 +45,7 @@ export function AccountMenu() {
       <Icon name="more" />
     </>
   );
-  if (!canMove && !canSignOut) return <p class="account">{shown}</p>;
+  if (!canMove && !canSignOut && !hasKeys) return <p class="account">{shown}</p>;
   return (
     <>
       <Menu
@@ -47,6 +63,9 @@ export function AccountMenu() {
             }}
           />
         )}
+        {hasKeys && (
+          <MenuItem icon="key" label={t("ownKeys")} testId="account-keys" run={() => setSettingKeys(true)} />
+        )}
         {canMove && <MenuItem icon="move" label={t("handover")} testId="handover" run={() => setMoving(true)} />}
         {canSignOut && (
           <MenuItem icon="leave" label={t("signOut")} testId="sign-out" run={() => void page.signOut(false)} />
@@ -61,6 +80,7 @@ export function AccountMenu() {
           />
         )}
       </Menu>
+      {dialog}
       {isMoving && <HandoverDialog close={() => setMoving(false)} />}
     </>
   );

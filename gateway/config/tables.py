@@ -283,10 +283,10 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     if that is empty too, `shared` for a
     command and `none` for the built-in agent, which needs no network.
     """
-    credentials: tuple[str, ...] = ()
-    """Credentials that the gateway adds to requests of its workers, by name: `[credentials.NAME]`."""
     hosts: tuple[str, ...] = ()
     """Hosts that its workers may reach besides those of `egress.hosts`, if their network is `broker`."""
+    credentials: tuple[str, ...] = ()
+    """Credentials that the gateway adds to requests of its workers, by name: `[credentials.NAME]`."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from aiohttp import web
 from msgspec import Struct, field
 
 from gateway.config.credentials import CredentialConfig
-from gateway.config.tables import Config
+from gateway.config.tables import AgentConfig, Config
 from gateway.egress.admission import Admitted, NotAdmitted, Why
 from gateway.egress.authority import Authority as WorkerAuthority
 from gateway.egress.authority import variables
@@ -32,7 +32,7 @@ from tests.certificates import Authority
 
 HOST: Final = "git.example.test"
 TOKEN: Final = "ghp_canary-0123456789"
-ANN: Final = Account("acme/ann", "session-1")
+ANN: Final = Account("acme/ann", "session-1", agent="coder")
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -82,6 +82,8 @@ class Place(Struct):
     vault: Vault
     rules: Rules
     interception: Interception
+    configs: list[Config]
+    """The last one holds."""
     seen: list[Seen] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     dialled: list[Admitted] = field(default_factory=list)
@@ -152,10 +154,14 @@ async def place(
     value_file = directory / "value"
     value_file.write_text(f"{TOKEN}\n")
     source: dict[str, Any] = {} if {"command", "per"} & settings.keys() else {"value_file": str(value_file)}
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    port = listener.getsockname()[1]
     credential = CredentialConfig(
-        hosts=(HOST,), ca_file=str(issuer.root_file), **source, **settings
-    )  # ports: what was admitted says it
-    config = Config(credentials={"forge": credential})
+        hosts=(f"{HOST}:{port}",), ca_file=str(issuer.root_file), **source, **settings
+    )
+    coder = AgentConfig(command="true", credentials=("forge",))
+    configs = [Config(credentials={"forge": credential}, agents={"coder": coder})]
     vault = Vault(MemorySecrets(), wall_ms=lambda: 1)
     await vault.open(b"s" * 32)
     authority = WorkerAuthority(directory / "trust")
@@ -170,17 +176,15 @@ async def place(
         return made
 
     interception = Interception(
-        lambda: config,
+        lambda: configs[-1],
         authority=authority,
         values=CredentialValues(vault, monotonic=asyncio.get_running_loop().time),
         dial=dial,
         on_outcome=lambda _name, outcome: outcomes.append(outcome),
     )
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
     found = Place(
-        listener.getsockname()[1], authority.bundle((HOST,)), vault, Rules(), interception,
-        outcomes=outcomes, dialled=dialled,
+        port, authority.bundle((HOST,)), vault, Rules(), interception,
+        configs=configs, outcomes=outcomes, dialled=dialled,
     )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:
         context = issuer.server(certificate)

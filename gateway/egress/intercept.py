@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import pathlib
 import socket
 import ssl
@@ -22,14 +23,14 @@ from typing import Any, Final, Literal
 import httptools
 from msgspec import Struct
 
-from gateway.config.credentials import CredentialConfig, hosts_with_credentials
+from gateway.config.credentials import CredentialConfig, credential_for, hosts_with_credentials
 from gateway.config.tables import Config
 from gateway.egress import request_rules
 from gateway.egress.admission import Admission, Admitted
 from gateway.egress.authority import Authority
 from gateway.egress.credential_values import CredentialValues, HeaderValue, ValueMissing
 from gateway.egress.request_rules import Header, Mask
-from gateway.principal import Account
+from gateway.principal import Account, tenant_of
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,8 @@ EARLY_ANSWERS: Final = 16
 """1xx, before the one that counts."""
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 """They may be sent twice (RFC 9110, 9.2.1)."""
-LINGER_BYTES: Final = 4 * 1024 * 1024
-"""Read, and dropped, of a request that was refused: closing over it would reset the connection, and the words
-with it.
-"""
+LINGER_BYTES: Final = 16 * 1024 * 1024
+"""Read, and dropped, of a request that was refused or answered early."""
 Dial = Callable[[Admitted], Awaitable[socket.socket]]
 """A connection to what was admitted; raises an exception if there is none."""
 Outcome = Literal["sent", "refused", "failed"]
@@ -95,7 +94,8 @@ class Interception:
         self.values = values
         self.dial = dial
         self.on_outcome = on_outcome
-        self._clients: dict[str, ssl.SSLContext] = {}
+        self._clients: dict[tuple[str, int], ssl.SSLContext] = {}
+        """By the file of authorities, and when that was changed."""
 
     def of(self, account: Account) -> AccountInterceptor:
         """For the worker of one account."""
@@ -108,19 +108,25 @@ class Interception:
         hosts = hosts_with_credentials(self._config(), agent=agent, tenant=tenant)
         return self.authority.bundle(hosts) if hosts else None
 
-    def credential(self, name: str) -> CredentialConfig | None:
-        """As the configuration is now."""
-        return self._config().credentials.get(name)
+    def credential(self, admitted: Admitted, account: Account) -> CredentialConfig | None:
+        """As the configuration is now; None if the account's worker has this credential no longer."""
+        config, tenant = self._config(), tenant_of(account.owner)
+        name = credential_for(
+            config, agent=account.agent, tenant=tenant, host=admitted.host, port=admitted.port
+        )
+        return config.credentials[name] if name and name == admitted.credential else None
 
     def trust(self, ca_file: str) -> ssl.SSLContext:
-        """What hosts are verified by. Raises OSError, ssl.SSLError."""
-        context = self._clients.get(ca_file)
+        """What hosts are verified by. Raises OSError: ssl.SSLError is one."""
+        changed_at = os.stat(ca_file).st_mtime_ns if ca_file else 0
+        context = self._clients.get((ca_file, changed_at))
         if context is None:
+            self._clients = {key: known for key, known in self._clients.items() if key[0] != ca_file}
             context = ssl.create_default_context()
             context.set_alpn_protocols(["http/1.1"])
             if ca_file:
                 context.load_verify_locations(ca_file)
-            self._clients[ca_file] = context
+            self._clients[ca_file, changed_at] = context
         return context
 
 
@@ -395,6 +401,8 @@ class _Conversation:
         self._upstream: _Upstream | None = None
         self._is_answered = False
         """Whether the head of the answer went to the worker."""
+        self._is_unread = False
+        """Whether a request was answered before all of it was there."""
         self._moved = 0.0
         """When a piece of the request went out last."""
 
@@ -403,6 +411,8 @@ class _Conversation:
         try:
             while await self._one():
                 pass
+            if self._is_unread:
+                await self._linger()
         except (OSError, _Cut):
             self._writer.transport.abort()
         finally:
@@ -469,9 +479,9 @@ class _Conversation:
     async def _exchanged(self, head: _Head) -> bool:
         """Sends a request on and the answer back; whether another request may follow."""
         name = self._admitted.credential
-        credential = self._shared.credential(name)
+        credential = self._shared.credential(self._admitted, self._account)
         if credential is None:
-            raise _Refused(403, f"The credential {name} is not configured any more.", is_noted=True)
+            raise _Refused(403, f"The credential {name} is not for this session any more.", is_noted=True)
         self._check(head, credential)
         try:
             value = await self._shared.values.header(name, credential, self._account)
@@ -484,7 +494,10 @@ class _Conversation:
 
     async def _once(self, head: _Head, credential: CredentialConfig, value: HeaderValue) -> bool:
         """Raises _Stale if the connection of before was closed meanwhile, and it may be tried again."""
-        upstream = await self._connected(credential, is_safe=head.first in SAFE_METHODS)
+        has_body = bool(head.all(b"transfer-encoding") or head.all(b"content-length"))
+        is_safe = head.first in SAFE_METHODS and not has_body
+        upstream = await self._connected(credential, is_safe=is_safe)
+        self._is_unread = False
         upstream.is_good = False
         self._moved = asyncio.get_running_loop().time()
         sending = asyncio.ensure_future(self._send(upstream, head, credential, value))
@@ -495,6 +508,7 @@ class _Conversation:
             sending.cancel()
             await asyncio.wait([sending])
             if sending.cancelled() or sending.exception() is not None or not is_sent:
+                self._is_unread = True
                 self._drop_upstream()
 
     async def _connected(self, credential: CredentialConfig, *, is_safe: bool) -> _Upstream:
@@ -507,13 +521,18 @@ class _Conversation:
         self._drop_upstream()
         host = self._admitted.host
         try:
+            trust = self._shared.trust(credential.ca_file)
+        except OSError:
+            log.error("credentials.%s.ca_file: cannot be read", self._admitted.credential)
+            raise _Refused(502, f"The gateway cannot verify {host} now; its log says why.") from None
+        try:
             made = await self._shared.dial(self._admitted)
         except Exception:  # whatever it is, there is no connection
             raise _Refused(502, f"{host} cannot be reached.") from None
         try:
             reader, writer = await asyncio.open_connection(
                 sock=made,
-                ssl=self._shared.trust(credential.ca_file),
+                ssl=trust,
                 server_hostname=host,
                 limit=READ_BYTES,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
@@ -720,7 +739,13 @@ class _Conversation:
         self._writer.write(
             _joined(f"HTTP/1.1 {refused.status} {_REASONS[refused.status]}".encode(), lines) + text
         )
-        left = LINGER_BYTES if not self._requests.parts.is_complete else 0
+        self._is_unread = not self._requests.parts.is_complete
+
+    async def _linger(self) -> None:
+        """Reads what is still coming, and drops it: closing over it would reset the connection, and what was
+        said last with it.
+        """
+        left = LINGER_BYTES
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._writer.drain()

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+import msgspec
 import pytest
 import uvloop
 
@@ -357,12 +358,38 @@ async def test_a_persons_value_is_theirs_alone(tmp_path: pathlib.Path) -> None:
 
 
 async def test_a_tenants_value_is_its_own(tmp_path: pathlib.Path) -> None:
-    async with place(tmp_path, per="tenant", account=Account("beta/ann", "s")) as here:
+    async with place(tmp_path, per="tenant", account=Account("beta/ann", "s", agent="coder")) as here:
         await here.vault.set(SecretName("credential", "acme", "forge"), "of-acme-0123456")
         assert "PUT /api/admin/tenants/beta/keys/forge" in await here.curl("/a")
         await here.vault.set(SecretName("credential", "beta", "forge"), "of-beta-0123456")
         await here.curl("/a")
         assert [seen.headers["authorization"] for seen in here.seen] == ["Bearer of-beta-0123456"]
+
+
+async def test_a_credential_that_a_reload_takes_away_ends_at_the_next_request(tmp_path: pathlib.Path) -> None:
+    async with place(tmp_path) as here:
+        context = ssl.create_default_context(cafile=str(here.bundle))
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", here.port, ssl=context, server_hostname=HOST
+        )
+        request = f"GET /a HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+        writer.write(request)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        here.configs.append(msgspec.structs.replace(here.configs[0], agents={}))
+        writer.write(request)
+        assert b"is not for this session any more" in await reader.read(-1)
+        writer.close()
+        assert len(here.seen) == 1
+
+
+async def test_a_companys_certificates_that_are_gone_are_said(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with place(tmp_path) as here:
+        (tmp_path / "company-root.pem").unlink()
+        assert "its log says why" in await here.curl("/a")
+        assert "credentials.forge.ca_file" in caplog.text
+        assert here.dialled == []
 
 
 # -- bodies, and bad days ---------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import pathlib
 import socket
 import ssl
 from collections import deque
@@ -101,12 +100,9 @@ class Interception:
         """For the worker of one account."""
         return AccountInterceptor(self, account)
 
-    def trusted(self, *, agent: str, tenant: str) -> pathlib.Path | None:
-        """The file of authorities that an agent's worker must trust; None if it has no credential. Raises
-        OSError.
-        """
-        hosts = hosts_with_credentials(self._config(), agent=agent, tenant=tenant)
-        return self.authority.bundle(hosts) if hosts else None
+    def hosts(self, *, agent: str, tenant: str) -> tuple[str, ...]:
+        """The hosts whose TLS ends here, for an agent's worker that starts now."""
+        return hosts_with_credentials(self._config(), agent=agent, tenant=tenant)
 
     def credential(self, admitted: Admitted, account: Account) -> CredentialConfig | None:
         """As the configuration is now; None if the account's worker has this credential no longer."""

@@ -73,6 +73,8 @@ class WorkerHost:
         self._pass: str | None = None
         self._began = services.monotonic()
         self.peer: AgentPeer | None = None
+        self.trusted_hosts: tuple[str, ...] = ()
+        """Those for which its programs trust the gateway: credentials are added for these."""
         self.stopped = asyncio.Event()
         """Set when `stop` is done."""
 
@@ -172,8 +174,9 @@ class WorkerHost:
         """
         if walls.network != "broker":
             return None
-        tenant = tenant_of(self._owner.record.owner)
-        return self._services.interception.trusted(agent=self._owner.agent.name, tenant=tenant)
+        interception, tenant = self._services.interception, tenant_of(self._owner.record.owner)
+        self.trusted_hosts = interception.hosts(agent=self._owner.agent.name, tenant=tenant)
+        return interception.authority.bundle(self.trusted_hosts) if self.trusted_hosts else None
 
     def _limits(self) -> Limits:
         """What this worker may use: the stricter of its agent's limits and its tenant's."""

@@ -181,7 +181,11 @@ class Session:
         return self._admission
 
     def _credential_of(self, host: str, port: int) -> str:
-        """The credential that is added to its worker's requests for a host."""
+        """The credential that is added to its worker's requests for a host. A worker that started before
+        there was one does not trust the gateway for it, and goes on without.
+        """
+        if self._seat.host is None or host not in self._seat.host.trusted_hosts:
+            return ""
         return credential_for(
             self._services.config, agent=self.record.agent, tenant=self.tenant, host=host, port=port
         )

@@ -585,6 +585,16 @@ async def _check_worker(directory: pathlib.Path, here: Place, monkeypatch: pytes
         assert TOKEN not in said["environ"] + gateway.log() + str(await gateway.state("a"))
         (denied,) = (await gateway.state("a"))["egress"]["denied"]
         assert (denied["host"], denied["why"]) == (HOST, "credential")
+        (session,) = gateway.inner.manager.sessions()
+        new = '[credentials.new]\nhosts = ["new.example.test"]\ncommand = "true"\n'
+        (directory / "config.toml").write_text(
+            new + (directory / "config.toml").read_text().replace('["forge"]', '["forge", "new"]')
+        )
+        assert "credentials.new.hosts" in gateway.inner.reload().changed
+        assert session._credential_of(HOST, 443) == "forge"
+        assert session._credential_of("new.example.test", 443) == "", (
+            "its agent does not trust the gateway for it"
+        )
         scraped = await ask(gateway.http, "GET", "/metrics")
         for outcome, count in (("sent", 2), ("refused", 1)):
             line = (

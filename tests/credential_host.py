@@ -39,13 +39,17 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 class Rules:
     """What the rules hear of a worker's connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
+        self._port = port
         self.refusals: list[tuple[str, int, Why]] = []
         self.sent = self.received = 0
         self.limit: int | None = None
 
     async def admit(self, host: str, port: int) -> Admitted | NotAdmitted:
-        raise AssertionError("it was admitted already")
+        """At a worker's own door, where the host has the usual port."""
+        if (host, port) != (HOST, 443):
+            return self.refuse(host, port, "unlisted")
+        return Admitted(host=HOST, port=self._port, addresses=("127.0.0.1",), credential="forge")
 
     def refuse(self, host: str, port: int, why: Why) -> NotAdmitted:
         self.refusals.append((host, port, why))
@@ -183,7 +187,7 @@ async def place(
         on_outcome=lambda _name, outcome: outcomes.append(outcome),
     )
     found = Place(
-        port, authority.bundle((HOST,)), vault, Rules(), interception,
+        port, authority.bundle((HOST,)), vault, Rules(port), interception,
         configs=configs, outcomes=outcomes, dialled=dialled,
     )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import pathlib
@@ -19,14 +20,16 @@ import pytest
 import uvloop
 
 from gateway.egress import intercept
+from gateway.egress.authority import variables
+from gateway.egress.door import DoorKeeper
 from gateway.egress.lookup import Lookup
 from gateway.principal import Account
 from gateway.stores.secrets import SecretName
 from tests.certificates import Authority
-from tests.credential_host import HOST, TOKEN, Place, place
+from tests.credential_host import ANN, HOST, TOKEN, Place, place
 from tests.inside import gateway_inside
 from tests.shared import ask, eventually
-from tests.walls import PYTHON
+from tests.walls import PYTHON, USERS, Inmate, User, yard
 
 BEARER: Final = f"Bearer {TOKEN}"
 OWN: Final = ("-H", "Authorization: Bearer the-workers-own")
@@ -531,6 +534,51 @@ curl -sS -m 20 -X DELETE https://{host}/c > refused 2>&1
 env > environ
 mv written done
 """
+
+
+TOOLS: Final = """
+cd $HOME
+git clone -q https://{host}/git/acme.git work 2>&1 && echo cloned
+cd work && echo x > file && git add file && git -c user.name=a -c user.email=a@a commit -qm x
+git push -q origin HEAD 2>&1 && echo pushed
+curl -sS https://{host}/curl
+node -e 'fetch("https://{host}/node").then(answer => answer.text()).then(text => console.log(text))'
+{python} -c "import urllib.request as u; print(u.urlopen('https://{host}/python').read().decode())"
+"""
+
+
+@pytest.mark.parametrize("user", USERS)
+async def test_git_curl_node_and_python_in_a_worker_know_no_credential(user: User) -> None:
+    with tempfile.TemporaryDirectory(prefix="credential-") as name:
+        directory = pathlib.Path(name)
+        directory.chmod(0o755)
+        made_bare(directory / "git" / "acme.git")
+        (directory / "secret").write_text(f"x:{TOKEN}")
+        command = ("cat", str(directory / "secret"))
+        async with (
+            place(directory, scheme="Basic", command=command) as here,
+            yard("strict", user=user) as walls,
+        ):
+            request = walls.request("/bin/sh", "-c", TOOLS.format(host=HOST, python=PYTHON), network="broker")
+            sandbox = request.sandbox
+            request = msgspec.structs.replace(
+                request,
+                env=request.env | variables(here.bundle),
+                sandbox=msgspec.structs.replace(sandbox, readable=(*sandbox.readable, str(here.bundle))),
+            )
+            async with Inmate(await walls.spawner.spawn(request)) as inmate:
+                assert inmate.worker.doors is not None
+                keeper = DoorKeeper(interceptors=here.interception.of)
+                keeper.open(inmate.worker.doors, ANN, here.rules)
+                said = await inmate.read_all() + inmate.worker.stderr_tail()
+        pair = base64.b64encode(f"x:{TOKEN}".encode()).decode()
+        assert "cloned" in said, said
+        assert "pushed" in said, said
+        pages = [seen for seen in here.seen if not seen.target.startswith("/git/")]
+        assert [seen.target for seen in pages] == ["/curl", "/node", "/python"], said
+        assert all(seen.headers["authorization"] == f"Basic {pair}" for seen in here.seen)
+        assert TOKEN not in said
+        assert pair not in said
 
 
 async def test_a_worker_uses_a_credential_that_it_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:

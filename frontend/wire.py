@@ -60,6 +60,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     shares.ShareList,
     shares.NewShare,
     answers.UsageReport,
+    answers.OwnKeyList,
     sights.Overview,
     sights.WatchedSessions,
     sights.Acted,

@@ -42,8 +42,11 @@ def _of_agent(config: Config, name: str, environ: Mapping[str, str]) -> Iterator
     network = config.network(agent)
     if agent.hosts and network != "broker":
         yield f"agents.{name}.hosts: has no effect, as the network of this agent is {network!r}"
+    if agent.credentials and network != "broker":
+        yield f"agents.{name}.credentials: has no effect, as the network of this agent is {network!r}"
     if network != "broker":
         return
+    yield from _unreached(config, name)
     if config.workers.sandbox in ("none", "basic"):
         yield (
             f"agents.{name}.network: 'broker' needs strict walls, and workers.sandbox is "
@@ -76,6 +79,20 @@ def _further(*entries: str) -> set[int]:
     """The ports of entries, but those of the web."""
     rules = [host_rule(entry) for entry in entries if entry != REGISTRIES]
     return {port for rule in rules for port in rule.ports - WEB_PORTS}
+
+
+def _unreached(config: Config, name: str) -> Iterator[str]:
+    """Hosts of an agent's credentials that no list lets it reach."""
+    agent = config.agents[name]
+    entries = [*config.egress.hosts, *agent.hosts]
+    rules = [host_rule(entry) for entry in entries if entry != REGISTRIES]
+    for each in agent.credentials:
+        for host, port in config.credentials[each].places if REGISTRIES not in entries else ():
+            if not any(rule.matches(host, port) for rule in rules):
+                yield (
+                    f"agents.{name}.credentials: {each} is for {host}:{port}, which is on no list of this "
+                    "agent; add it to its hosts"
+                )
 
 
 def _sockets(name: str, agent: AgentConfig) -> Iterator[str]:

@@ -17,6 +17,7 @@ from gateway.auth.quotas import Quotas
 from gateway.config.tables import DAY_MILLISECONDS, Config
 from gateway.egress.control import EgressControl
 from gateway.egress.door import DoorKeeper
+from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
 from gateway.errors import UnknownAgent
 from gateway.events.fold import ChatState, FoldPart, Outside
@@ -102,6 +103,7 @@ class WorkerServices(Common, kw_only=True):
     passes: Passes
     intake: Intake
     doors: DoorKeeper
+    interception: Interception
     meter: Meter
     """Counts model calls."""
     own_url: str = ""

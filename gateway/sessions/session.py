@@ -24,6 +24,7 @@ from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard
+from gateway.config.credentials import credential_for
 from gateway.config.host_rules import HostRule
 from gateway.egress.session_admission import Choice, SessionAdmission
 from gateway.errors import (
@@ -174,8 +175,20 @@ class Session:
         """The rules for the connections of its worker."""
         if self._admission is None:
             subject = WorkerEgress(lambda: self.record, self.fold, self.log)
-            self._admission = SessionAdmission(subject, self._services.egress)
+            self._admission = SessionAdmission(
+                subject, self._services.egress, credential_of=self._credential_of
+            )
         return self._admission
+
+    def _credential_of(self, host: str, port: int) -> str:
+        """The credential that is added to its worker's requests for a host. A worker that started before
+        there was one does not trust the gateway for it, and goes on without.
+        """
+        if self._seat.host is None or host not in self._seat.host.trusted_hosts:
+            return ""
+        return credential_for(
+            self._services.config, agent=self.record.agent, tenant=self.tenant, host=host, port=port
+        )
 
     def has_message(self, message_id: str) -> bool:
         """Whether a user's message of this id is in the conversation, or on its way into it."""

@@ -19,6 +19,8 @@ import type {
   Me,
   NewShare,
   Overview,
+  OwnKeyList,
+  OwnKeySummary,
   SessionList,
   SessionSummary,
   ShareList,
@@ -167,6 +169,21 @@ export class Api {
 
   claim(token: string, keepShares = false): Promise<Me> {
     return this.#post("/api/auth/handover/claim", { token, ...(keepShares && { keep_shares: true }) });
+  }
+
+  // -- keys of one's own ---------------------------------------------------------------------------------------
+
+  /** Which may be set, and which are; never the keys. */
+  async ownKeys(): Promise<OwnKeySummary[]> {
+    return (await this.#request<OwnKeyList>("GET", "/api/me/keys")).keys;
+  }
+
+  setOwnKey(name: string, key: string): Promise<OwnKeySummary> {
+    return this.#request("PUT", `/api/me/keys/${encodeURIComponent(name)}`, { key });
+  }
+
+  removeOwnKey(name: string): Promise<OwnKeySummary> {
+    return this.#request("DELETE", `/api/me/keys/${encodeURIComponent(name)}`);
   }
 
   // -- links for reading --------------------------------------------------------------------------------------

@@ -583,6 +583,24 @@ export interface UsageReport {
   has_more: boolean;
 }
 
+/** A key of a person or tenant, for a provider or for the hosts of a credential; never the key itself. */
+export interface OwnKeySummary {
+  name: string;
+  kind: "credential" | "provider";
+  /** `unused`: nothing in the configuration takes it any more. */
+  need: "allowed" | "required" | "unused";
+  /** `lost`: it was encrypted with a secret that the gateway does not have any more; set it again. */
+  state: "lost" | "not_set" | "set";
+  set_at: string | null;
+  /** The tenant has a key that is used if the person sets none. */
+  has_fallback: boolean;
+}
+
+/** Every key that may be set, and those that are. */
+export interface OwnKeyList {
+  keys: OwnKeySummary[];
+}
+
 /** One tenant's share. */
 export interface TenantNumbers {
   tenant: string;

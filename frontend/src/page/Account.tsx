@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { HandoverDialog } from "./Handover.tsx";
 import { Icon } from "./icons.tsx";
+import { KeysDialog, useOwnKeys } from "./Keys.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { t } from "./preferences.ts";
@@ -15,8 +16,23 @@ export function AccountMenu() {
   const identity = useIdentity();
   const [isMoving, setMoving] = useState(false);
   const [isLooking, setLooking] = useState(false);
+  const [isSettingKeys, setSettingKeys] = useState(false);
+  const hasKeys = useOwnKeys().length > 0;
   const { me, ways } = identity;
-  if (me === null || identity.isLocal) return null;
+  const dialog = isSettingKeys && <KeysDialog close={() => setSettingKeys(false)} />;
+  if (me === null) return null;
+  if (identity.isLocal) {
+    if (!hasKeys) return null;
+    return (
+      <>
+        <button type="button" class="account" data-testid="account-keys" onClick={() => setSettingKeys(true)}>
+          <Icon name="key" />
+          <span class="account-who">{t("ownKeys")}</span>
+        </button>
+        {dialog}
+      </>
+    );
+  }
   const isGuest = me.kind === "visitor";
   const canSignOut = me.kind === "user" && ways.length > 0;
   const canLook = me.scopes.includes("read") && !isGuest;
@@ -32,7 +48,7 @@ export function AccountMenu() {
       <Icon name="more" />
     </>
   );
-  if (!canMove && !canSignOut && !canLook) return <p class="account">{shown}</p>;
+  if (!canMove && !canSignOut && !canLook && !hasKeys) return <p class="account">{shown}</p>;
   return (
     <>
       <Menu
@@ -53,6 +69,9 @@ export function AccountMenu() {
         {canLook && (
           <MenuItem icon="list" label={t("usageMine")} testId="usage-mine" run={() => setLooking(true)} />
         )}
+        {hasKeys && (
+          <MenuItem icon="key" label={t("ownKeys")} testId="account-keys" run={() => setSettingKeys(true)} />
+        )}
         {canMove && <MenuItem icon="move" label={t("handover")} testId="handover" run={() => setMoving(true)} />}
         {canSignOut && (
           <MenuItem icon="leave" label={t("signOut")} testId="sign-out" run={() => void page.signOut(false)} />
@@ -68,6 +87,7 @@ export function AccountMenu() {
         )}
       </Menu>
       {isLooking && <UsageDialog close={() => setLooking(false)} />}
+      {dialog}
       {isMoving && <HandoverDialog close={() => setMoving(false)} />}
     </>
   );

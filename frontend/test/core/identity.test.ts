@@ -124,3 +124,14 @@ it("knows a token in an address by its name", () => {
   expect(tokenIn("#shared=", "shared")).toBeNull();
   expect(tokenIn("#s=x", "handover")).toBeNull();
 });
+
+it("sets and removes keys of one's own and is told no more than their state", async () => {
+  const key = { name: "a/b", kind: "provider", need: "allowed", state: "not_set", set_at: null, has_fallback: false };
+  server.answers["GET /api/me/keys"] = () => json({ keys: [key] });
+  server.answers["PUT /api/me/keys/a%2Fb"] = () => json({ ...key, state: "set" });
+  server.answers["DELETE /api/me/keys/a%2Fb"] = () => json(key);
+  expect(await api.ownKeys()).toEqual([key]);
+  expect((await api.setOwnKey("a/b", "sk-1")).state).toBe("set");
+  expect(server.requests.at(-1)?.body).toEqual({ key: "sk-1" });
+  expect((await api.removeOwnKey("a/b")).state).toBe("not_set");
+});

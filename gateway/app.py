@@ -80,6 +80,7 @@ class Gateway:
             tokens=self.auth.tokens(config),
             people=self.auth.people,
             permits=self.auth.permits,
+            sign_ins=self.auth.sign_ins,
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
@@ -188,7 +189,11 @@ class Gateway:
             await stack.enter_async_context(self.added.lifespan())
             await stack.enter_async_context(self.sessions.running(self.tasks))
             stack.push_async_callback(self.auth.keep)
-            runs = {"disk alarm": self.disk.look_for_ever, "use": self.auth.keep_for_ever}
+            runs = {
+                "disk alarm": self.disk.look_for_ever,
+                "use": self.auth.keep_for_ever,
+                "sign-ins": self.auth.sign_ins.confirm_for_ever,
+            }
             await stack.enter_async_context(self.tasks.running(runs))
             yield
 

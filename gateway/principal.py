@@ -55,6 +55,8 @@ class Principal(Struct, frozen=True):
     scopes: frozenset[str] = ALL_SCOPES
     key_id: str | None = None
     """The public part of the API key, which limits of a key count by."""
+    agents: tuple[str, ...] = ()
+    """The agents that it may choose, the first by default; empty: all."""
 
     @property
     def owner(self) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+from gateway.auth.claims import principal_from
 from gateway.auth.keys import KeyRing
 from gateway.auth.oidc import Http, Provider, verifier_of
 from gateway.auth.people import People
 from gateway.auth.permits import Permits
 from gateway.auth.quotas import Quotas
+from gateway.auth.sign_ins import SignIns
 from gateway.auth.tickets import Tickets, read_secret
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.tables import Config
 from gateway.errors import GatewayError
+from gateway.principal import Principal
 from gateway.stores.contract import Store
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
@@ -45,6 +48,14 @@ class Authentication:
         self.keys = KeyRing(store.credentials, wall_ms=clock.wall_ms)
         self.people = People(store.people, wall_ms=clock.wall_ms)
         self.permits = Permits()
+        self._provider: Provider | None = None
+        self.sign_ins = SignIns(
+            provider=lambda: self._provider,
+            principal_of=self.signed_in,
+            permits=self.permits,
+            lasts_seconds=lambda: self._config().oidc.hours * 3600,
+            wall_ms=clock.wall_ms,
+        )
         self.tickets = Tickets(wall_ms=clock.wall_ms)
         self.quotas = Quotas(
             config,
@@ -83,15 +94,31 @@ class Authentication:
         )
 
     def provider(self, config: Config) -> Provider | None:
-        """The provider that people sign in with; None if there is none."""
-        if "oidc" not in config.auth.modes:
-            return None
-        return Provider(
-            config.oidc,
-            self._http,
-            monotonic=self._clock.monotonic,
-            wall_ms=self._clock.wall_ms,
-            on_odd=self._metrics.odd("issuer"),
+        """The provider that people sign in with from now on; None if there is none."""
+        self._provider = None
+        if "oidc" in config.auth.modes:
+            self._provider = Provider(
+                config.oidc,
+                self._http,
+                monotonic=self._clock.monotonic,
+                wall_ms=self._clock.wall_ms,
+                on_odd=self._metrics.odd("issuer"),
+            )
+        return self._provider
+
+    def signed_in(self, claims: dict[str, Any]) -> Principal:
+        """Who the provider's claims speak of. Raises Unauthorized, NoGroup."""
+        config = self._config().oidc
+        return principal_from(
+            claims,
+            kind="user",
+            tenant=config.tenant,
+            tenant_claim=config.tenant_claim,
+            subject_claim=config.subject_claim,
+            scopes=config.scopes,
+            groups=config.groups,
+            groups_claim=config.groups_claim,
+            without_group=config.without_group,
         )
 
     async def keep_for_ever(self) -> None:

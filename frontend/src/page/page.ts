@@ -107,7 +107,12 @@ export class Page {
 
   /** Lets the provider confirm the sign-in; of several tabs the one that is seen, which asks again when it is. */
   #confirm(): void {
-    if (!visibility.isHidden()) location.assign(this.api.confirmUrl(here()));
+    if (visibility.isHidden()) return;
+    const { sessionId, outgoing } = this.conversation.value;
+    // What was refused is written again when the person comes back: it is not lost with this page.
+    for (const message of [...outgoing].reverse())
+      if (message.error !== null) this.store.takeBack(sessionId, message.text);
+    location.assign(this.api.confirmUrl(here()));
   }
 
   /** In another tab this guest has signed in. */

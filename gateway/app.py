@@ -50,7 +50,7 @@ class Gateway:
     ) -> None:
         """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
         self.failed = asyncio.Event()
-        """Set when it cannot go on; whoever serves it ends it."""
+        """Set when it cannot go on; the server then ends it."""
         clock = Clock(monotonic, wall_ms)
         metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)

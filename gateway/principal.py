@@ -28,7 +28,7 @@ IMPLIED: Final[dict[str, frozenset[str]]] = {
 ALL_SCOPES: Final = frozenset(IMPLIED)
 
 VISITOR_MARK: Final = "~"
-"""What the subject of an anonymous visitor begins with; nobody else's does."""
+"""What the subject of an anonymous visitor begins with; no other subject does."""
 
 SUBJECT_CHARACTERS: Final = 255
 

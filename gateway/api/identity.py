@@ -317,7 +317,7 @@ class IdentityFace:
 
 
 def _path(text: str) -> str:
-    """A path of this gateway, whatever was asked for: a sign-in leads nobody to another site."""
+    """A path of this gateway, whatever was asked for: a sign-in never leads to another site."""
     parts = urllib.parse.urlsplit(text)
     is_ours = not parts.scheme and not parts.netloc and text.startswith("/") and text[1:2] not in ("/", "\\")
     return text if is_ours and text.isprintable() else "/"

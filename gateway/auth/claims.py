@@ -28,7 +28,7 @@ def principal_from(
 ) -> Principal:
     """Who the claims speak of. `tenant` and `scopes` hold if no group and no claim says otherwise.
 
-    Raises Unauthorized if they name nobody, NoGroup if none of their groups is let in.
+    Raises Unauthorized if they name no person, NoGroup if none of their groups is let in.
     """
     subject = claims.get(subject_claim)
     if not isinstance(subject, str) or not is_subject(subject):

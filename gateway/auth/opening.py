@@ -82,7 +82,7 @@ class Authentication:
         await self._http.close()
 
     def tokens(self, config: Config) -> TokenVerifier | None:
-        """The verifier of JWTs; None if they let nobody in."""
+        """The verifier of JWTs; None if tokens are not accepted."""
         if "jwt" not in config.auth.modes:
             return None
         return verifier_of(

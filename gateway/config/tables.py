@@ -334,7 +334,7 @@ class EgressConfig(Table, frozen=True, kw_only=True):
 
     private_hosts: tuple[str, ...] = ()
     """Hosts that may lead to private addresses: `localhost`, `tools.corp.example:8931`, `10.0.0.7`. Every
-    other must be public. Whoever may use this gateway may then call these through it.
+    other must be public. Everyone who may use this gateway may then call these through it.
     """
 
     def contradictions(self, config: Config) -> Iterator[str]:

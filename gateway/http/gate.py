@@ -475,7 +475,7 @@ class Gate:
     # -- cookies ----------------------------------------------------------------------------------------
 
     def clear_cookies(self, connection: HTTPConnection) -> None:
-        """Makes a browser nobody."""
+        """Takes back every cookie that says who a browser is."""
         for use in ("user", "visitor"):
             self.drop_cookie(connection, use)
 

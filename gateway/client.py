@@ -51,7 +51,7 @@ class Refused(Exception):
 
 
 class GatewayClient:
-    """See the module. Every method raises Refused, or aiohttp.ClientError if nobody answers."""
+    """See the module. Every method raises Refused, or aiohttp.ClientError if no gateway answers."""
 
     def __init__(
         self,

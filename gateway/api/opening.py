@@ -66,6 +66,7 @@ class OwnFaces:
             gate=gate,
             credentials=auth.credentials,
             provider=auth.provider(services.config),
+            signed_in=auth.signed_in,
         )
         self._operations = [
             *chat.operations(),

@@ -188,17 +188,19 @@ class SessionsFace:
         return json_response(self._manager.counts(principal_of(request)))
 
     async def list_agents(self, request: Request) -> Response:
-        agents = self._services.agents
+        services, principal = self._services, principal_of(request)
+        agents = [agent for agent in services.agents.all() if services.may_choose(principal, agent.name)]
+        first = services.agent_of(principal, None) if agents else ""
         return json_response(
             AgentList(
                 [
                     AgentSummary(
                         agent.name,
                         agent.title,
-                        agent.name == agents.default,
-                        self._services.outside(agent.name).missing_api_key,
+                        agent.name == first,
+                        services.outside(agent.name).missing_api_key,
                     )
-                    for agent in agents.all()
+                    for agent in agents
                 ]
             )
         )
@@ -241,9 +243,10 @@ class SessionsFace:
         key = request.headers.get("idempotency-key")
         asked = f"create {msgspec.json.encode(body)!r}"
         once = None if key is None else Once(key, asked, is_unnamed=body.session_id is None)
-        owner = principal_of(request).owner
-        hosts = self._narrowed(owner, body.agent, body.egress) if body.egress else None
-        session = await self._manager.create(owner, body.session_id, agent=body.agent, once=once)
+        principal = principal_of(request)
+        owner, agent = principal.owner, self._services.agent_of(principal, body.agent)
+        hosts = self._narrowed(owner, agent, body.egress) if body.egress else None
+        session = await self._manager.create(owner, body.session_id, agent=agent, once=once)
         if hosts is not None:
             await session.narrow_egress(hosts)
         if body.title:

@@ -120,7 +120,7 @@ class Quotas:
             self._of(name).stored += 1
 
     def forget_session(self, key: str) -> None:
-        """A session is erased, and what it has used today is nobody's to ask for."""
+        """A session is erased, and with it what it has used today."""
         self._budgets.forget_session(key)
         self._uses.pop(("session", key), None)
         self._changed.discard(("session", key))

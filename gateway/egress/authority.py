@@ -3,7 +3,7 @@ credential is added for.
 
 Its key is made at start and kept in memory only: workers never outlive their gateway, so nothing is gained by
 keeping it, and what is on no disk is in no backup. Its certificates are for the listed hosts and the names
-below them, by critical name constraints: whoever stole the key could read no connection to any other.
+below them, by critical name constraints: a thief of the key could read no connection to any other.
 
 Guarantees: a worker trusts it only if a credential is added for it, and only for the hosts of its own
 credentials; after a reload, processes that run keep their certificate, which the same key stands behind.

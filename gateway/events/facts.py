@@ -362,7 +362,7 @@ class ApplicationFact(Struct, frozen=True):
 
 
 class Unknown(Struct, frozen=True):
-    """A fact of a type that nobody registered: its application is switched off, or not installed. It is kept
+    """A fact of a type that is not registered: its application is switched off, or not installed. It is kept
     and streamed as it was stored.
     """
 
@@ -502,7 +502,7 @@ class Event:
     """One fact in a session's log.
 
     `seq` is a positive int that only grows within a session (with gaps) and is the SSE id; `at` is the wall
-    clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once, whoever reads them.
+    clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once for all readers.
     """
 
     __slots__ = ("__weakref__", "_body", "_data", "_frame", "at", "kind", "seq")

@@ -163,6 +163,11 @@ export class Api {
     return `${this.#config.baseUrl}/api/auth/oidc/start?${query}`;
   }
 
+  /** The same for a person whose sign-in has to be confirmed: the provider asks them nothing. */
+  confirmUrl(next: string): string {
+    return `${this.providerUrl(next)}&silent=true`;
+  }
+
   handOver(): Promise<Handover> {
     return this.#post("/api/auth/handover", {});
   }

@@ -301,7 +301,7 @@ export class ChatState {
     const { message_id: id, turn_id, sender, content: text, at, is_streaming } = event;
     let key = keyOf("message", id);
     let known = this.#get(key);
-    if (!known && sender === "agent") {
+    if (!known && sender !== "user") {
       const placeholder = this.#placeholderOf(turn_id);
       if (placeholder) [key, known] = [keyOf("message", placeholder.id), placeholder];
     }
@@ -310,7 +310,7 @@ export class ChatState {
       return;
     }
     if (known.is_placeholder) {
-      known = this.#settle(known, id);
+      known = { ...this.#settle(known, id), sender };
       key = keyOf("message", id);
     }
     this.#replace(key, { ...known, text, is_streaming });

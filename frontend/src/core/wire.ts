@@ -436,6 +436,11 @@ export interface AuthState {
   shared_links: number;
   /** The applications that run here. */
   applications: (string | ApplicationPage)[];
+  /**
+   * True if this browser's sign-in ended because its provider has to confirm it: send the browser to GET
+   * /api/auth/oidc/start?silent=true, which asks nothing of a person who is signed in there.
+   */
+  signs_in_again?: boolean;
 }
 
 /** A link that makes one other browser this person, once. */

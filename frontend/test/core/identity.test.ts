@@ -1,4 +1,4 @@
-import { beforeEach, expect, it } from "vitest";
+import { beforeEach, expect, it, vi } from "vitest";
 import { Api } from "../../src/core/api.ts";
 import type { Me } from "../../src/core/events.ts";
 import { Identity, isVisitor, tokenIn } from "../../src/core/identity.ts";
@@ -82,6 +82,24 @@ it("is out as soon as anything answers 401", async () => {
   server.answers["GET /api/sessions"] = () => refused("unauthorized");
   await expect(api.sessions()).rejects.toThrow();
   expect([identity.phase, identity.me, identity.wasInside]).toEqual(["outside", null, true]);
+});
+
+it("lets the provider confirm a sign-in that ended, and asks for one if that does not help", async () => {
+  const sent: string[] = [];
+  identity = new Identity({ api, clock, confirm: () => sent.push(api.confirmUrl("/x")) });
+  const isSaidOf = (me: Me | null, more: object): void => {
+    server.answers["GET /api/auth"] = () => json({ modes: ["oidc"], sign_in: ["oidc"], me, ...more });
+  };
+  isSaidOf(dora, {});
+  await identity.start();
+  expect(sent).toEqual([]);
+  isSaidOf(null, { signs_in_again: true });
+  server.answers["GET /api/sessions"] = () => refused("sign_in_stale");
+  await expect(api.sessions()).rejects.toThrow();
+  await vi.waitFor(() => expect(sent).toEqual([expect.stringMatching(/next=%2Fx&silent=true$/)]));
+  isSaidOf(null, {});
+  await identity.check();
+  expect([sent.length, identity.phase, identity.wasInside]).toEqual([1, "outside", true]);
 });
 
 it("is not out because a link to claim is used up", async () => {

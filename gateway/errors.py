@@ -255,6 +255,13 @@ class QuotaExceeded(GatewayError):
         self.allowed = allowed
 
 
+class BudgetReached(GatewayError):
+    """The budget for models is spent; whoever runs this gateway can raise it."""
+
+    code = "budget_reached"
+    status = 402
+
+
 class TooManyStreams(GatewayError):
     """Too many open streams."""
 

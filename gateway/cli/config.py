@@ -10,6 +10,7 @@ from gateway.cli.options import add_common, configured, run_by
 from gateway.cli.reach import asked
 from gateway.client import GatewayClient
 from gateway.config.file import shown
+from gateway.config.models import provider_warnings
 from gateway.config.tables import Config
 from gateway.maintenance.lock import is_held
 from gateway.telemetry import terminal
@@ -33,7 +34,7 @@ def _config(options: argparse.Namespace) -> int:
     match options.action:
         case "check":
             missing = programs_not_found(AgentCatalogue(config))
-            for words in missing:
+            for words in (*missing, *provider_warnings(config)):
                 terminal.complain(f"agent-gateway: {words}")
             found = f"; programs that are not found here: {len(missing)}" if missing else ""
             terminal.say(f"the configuration has no mistakes{found}")

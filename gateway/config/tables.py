@@ -1,7 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
-[oidc] [proxy] [quotas] [applications] [agents.NAME] [tenants.NAME]`, and those that applications declare.
+Tables: `[server] [cors] [sessions] [limits] [model] [providers.NAME] [workers] [egress] [telemetry] [auth]
+[visitors] [jwt] [oidc] [proxy] [quotas] [applications] [agents.NAME] [tenants.NAME]`, and those that
+applications declare.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -12,13 +13,16 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from msgspec import Meta, Struct, field
+from msgspec import field
 
 from gateway.config.addresses import is_network
 from gateway.config.hosts import private_host
+from gateway.config.models import DEFAULT_PROVIDER, ProviderConfig
+from gateway.config.table import AtStart as AtStart
+from gateway.config.table import Table as Table
 from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
 
@@ -37,19 +41,6 @@ NICEST: Final = 19
 """nice(2)."""
 STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
 """What `store` may begin with, and how it is written."""
-
-
-T = TypeVar("T")
-AtStart = Annotated[T, Meta(extra={"is_reloaded": False})]
-"""A setting, or a table of them, that a running gateway does not take over: it waits for a restart."""
-
-
-class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the TOML file. A field says with `AtStart` that a reload does not apply it."""
-
-    def contradictions(self, config: Config) -> Iterator[str]:
-        """Values of the right type that still cannot be, as `setting: words`, inside the whole `config`."""
-        yield from ()
 
 
 class ServerConfig(Table, frozen=True, kw_only=True):
@@ -237,6 +228,20 @@ class ModelConfig(Table, frozen=True, kw_only=True):
         """Every model that may be asked for, the default first."""
         return tuple(dict.fromkeys((self.name, *self.names)))
 
+    @property
+    def as_provider(self) -> ProviderConfig:
+        """The same as a table of `[providers]`."""
+        return ProviderConfig(
+            dialect="chat",
+            url=self.url,
+            key=self.key,
+            key_file=self.key_file,
+            models=self.models,
+            connect_timeout_seconds=self.connect_timeout_seconds,
+            silence_timeout_seconds=self.silence_timeout_seconds,
+            retries=self.retries,
+        )
+
 
 class AgentConfig(Table, frozen=True, kw_only=True):
     """An ACP agent that sessions may choose."""
@@ -269,6 +274,16 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
     """Toolsets of applications that its sessions get, by name."""
+    provider: str = ""
+    """Whose models it calls, `[providers.NAME]`: it gets an address of the gateway's (`{base}`) and a token
+    (`{token}`) for one worker instead of a key.
+    """
+    home_files: dict[str, str] = field(default_factory=dict)
+    """Files written into a session's HOME before its agent starts: path → content. With a provider, `{base}`,
+    `{token}` and `{model}` in them, and in `env`, are filled in.
+    """
+    credentials: tuple[str, ...] = ()
+    """Credentials for hosts that its connections get, by name."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -556,6 +571,7 @@ class Config(Table, frozen=True, kw_only=True):
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
+    providers: dict[str, ProviderConfig] = field(default_factory=dict)
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN
@@ -592,6 +608,12 @@ class Config(Table, frozen=True, kw_only=True):
     def network(self, agent: AgentConfig) -> Network:
         """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
         return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+
+    @property
+    def every_provider(self) -> dict[str, ProviderConfig]:
+        """The providers by name; `[model]` is the default one."""
+        default = {DEFAULT_PROVIDER: self.model.as_provider} if self.model.is_configured else {}
+        return default | self.providers
 
     def tenant(self, name: str) -> TenantConfig | None:
         """The tenant of this name; None if there is none."""

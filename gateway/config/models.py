@@ -29,7 +29,7 @@ pictures and files that the provider fetches; `other`: tools that this gateway d
 _WILD: Final = ("*", "?", "[")
 
 
-class Price(Table, frozen=True, kw_only=True):
+class ModelPrice(Table, frozen=True, kw_only=True):
     """What a million tokens of a model cost, in US dollars."""
 
     input: float | None = None
@@ -58,7 +58,7 @@ class ProviderConfig(Table, frozen=True, kw_only=True):
     """What the provider may do by itself: `web_search`, `code_execution`, `urls` …; everything else of that
     kind is taken out of requests.
     """
-    prices: dict[str, Price] = field(default_factory=dict)
+    prices: dict[str, ModelPrice] = field(default_factory=dict)
     """By model; they replace those that come along."""
     connect_timeout_seconds: float = 10
     silence_timeout_seconds: float = 60

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from gateway.api import page
 from gateway.api.identity import ApplicationPage
 from gateway.api.mcp.face import McpFace
+from gateway.api.models import ModelPort
 from gateway.api.opening import OwnFaces
 from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
@@ -94,6 +95,7 @@ class Gateway:
             server=config.server,
             limits=config.limits,
         )
+        self.model_port = ModelPort(self.services.workers.models.routes)
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
@@ -105,6 +107,7 @@ class Gateway:
             audit=self.audit,
             tracer=self.services.tracer,
             passes=self.services.workers.passes,
+            tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
         )
 
@@ -152,6 +155,7 @@ class Gateway:
         return [
             *(operation.route(admit) for operation in self.operations),
             *self.mcp.routes(),
+            *self.model_port.routes(),
             *(socket.route(admit) for socket in self.sockets),
             document(self.operations, version=VERSION),
             *self.added.routes,

@@ -35,6 +35,7 @@ from gateway.config.tables import Config
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.fold import Block, ChatState
+from gateway.principal import Account
 from gateway.stores.contract import SessionRecord
 from gateway.workers.spawner import Worker
 from worker import acp, foreign
@@ -79,6 +80,10 @@ class Owner(Protocol):
     @property
     def agent(self) -> Agent:
         """The agent that runs."""
+
+    @property
+    def account(self) -> Account:
+        """Who pays for what the agent does now."""
 
     def on_events(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
         """The agent's updates as events; `used` as `Event.said` has it."""
@@ -550,7 +555,7 @@ class AgentPeer:
                 self._fail_model(request_id, outcome)
 
         try:
-            result = await self._broker.stream(request, on_delta)
+            result = await self._broker.stream(request, on_delta, account=self._owner.account)
         except ModelError as error:
             over(error)
             return

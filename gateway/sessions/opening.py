@@ -15,6 +15,9 @@ from gateway.config.applications import enabled
 from gateway.config.tables import Config
 from gateway.egress.caller import HttpCaller
 from gateway.egress.mcp_client import McpClient
+from gateway.models.counting import CountingMeter
+from gateway.models.opening import Models
+from gateway.principal import Account
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
@@ -29,6 +32,7 @@ from gateway.telemetry.tasks import BackgroundTasks
 from gateway.telemetry.tracing import tracer
 from gateway.version import VERSION
 from gateway.workers.opening import Workers
+from worker.foreign import clamped
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +50,16 @@ class Sessions:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        models = Models(
+            config,
+            meter=CountingMeter(self._count_tokens),
+            metrics=metrics,
+            monotonic=clock.monotonic,
+        )
         current = Current(
             config=config,
             agents=AgentCatalogue(config),
-            broker=Broker(config.model, on_odd=metrics.odd("model")),
+            broker=Broker(config.model, providers=models.providers, on_odd=metrics.odd("model")),
         )
         self.services = Services(
             current=current,
@@ -73,6 +83,7 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
+                models=models,
             ),
         )
         self.for_faces = FaceServices(
@@ -87,6 +98,11 @@ class Sessions:
         )
         self.manager = SessionManager(self.services)
         self.reaper = Reaper(self.manager, self.services)
+
+    def _count_tokens(self, account: Account, tokens: int) -> None:
+        """Those of the built-in agent are counted by its events (`Turns`)."""
+        if not self.services.agents.is_built_in(account.agent):
+            self.services.quotas.meter(account, tokens=clamped(tokens))
 
     def _mcp(self, metrics: Metrics) -> McpClient:
         return McpClient(

@@ -17,6 +17,7 @@ from gateway.config.tables import DAY_MILLISECONDS, Config
 from gateway.egress.mcp_client import McpClient
 from gateway.errors import UnknownAgent
 from gateway.events.fold import ChatState, FoldPart, Outside
+from gateway.models.opening import Models
 from gateway.principal import tenant_of
 from gateway.sessions.observers import Observers
 from gateway.sessions.slots import WorkerSlots
@@ -85,6 +86,7 @@ class WorkerServices(Common, kw_only=True):
     usage: UsageSampler
     passes: Passes
     intake: Intake
+    models: Models
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
     toolsets: dict[str, Toolset] = field(default_factory=dict)

@@ -108,6 +108,11 @@ class Session:
         return self._record.agent
 
     @property
+    def account(self) -> Account:
+        """Who pays for what its agent does now."""
+        return self._turns.account
+
+    @property
     def state(self) -> SessionState:
         return self._seat.state
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
+import msgspec
+
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.connection import AgentGone, WireError
 from gateway.agents.peer import AgentPeer
@@ -20,6 +22,7 @@ from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import SessionState, WorkerEnd
+from gateway.principal import Account
 from gateway.sessions.host import WorkerHost, output_failed
 from gateway.sessions.log import EventLog
 from gateway.sessions.queue import Queue, Turn
@@ -64,6 +67,12 @@ class Turns:
     def is_busy(self) -> bool:
         """Whether a turn runs, or waits to run."""
         return self.current is not None or (len(self.queue) > 0 and not self.queue.is_held)
+
+    @property
+    def account(self) -> Account:
+        """Who pays for what the agent does now: the turn's sender, or else the session's owner."""
+        account = self.current.account if self.current is not None else self._record.account
+        return msgspec.structs.replace(account, agent=self._record.kept.agent)
 
     def has_message(self, message_id: str) -> bool:
         """Whether a user's message of this id is in the conversation, or on its way into it."""
@@ -273,6 +282,8 @@ class Turns:
                 if seat.state is not SessionState.INTERRUPTING:
                     seat.transition(SessionState.INTERRUPTING)
                 seat.peer.cancel()
+                if seat.host is not None:
+                    seat.host.cut_calls()
                 seat.deadline.move(self._services.config.sessions.interrupt_timeout_seconds)
             elif self._fold.turn_id == turn.turn_id:
                 self.end_if_cut()
@@ -299,13 +310,16 @@ class Turns:
             self._services.metrics.first_token(self._record.last_used - turn.began)
 
     def _meter(self, usage: ev.Usage) -> None:
-        """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by."""
+        """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by.
+        Those of an agent with a provider were counted when it called.
+        """
+        if self._record.agent.provider:
+            return
         tokens = clamped((usage.input_tokens or 0) + (usage.output_tokens or 0))
         if not tokens and usage.used is not None:
             tokens = max(0, usage.used - self._context_tokens)
             self._context_tokens = usage.used
-        account = self.current.account if self.current is not None else self._record.account
-        self._services.quotas.meter(account, tokens=tokens)
+        self._services.quotas.meter(self.account, tokens=tokens)
 
     def refusal(self) -> str | None:
         """Why no more of the agent's output is kept, in words for the user."""

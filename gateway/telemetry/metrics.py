@@ -44,6 +44,10 @@ _TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 
 """The buckets that the GenAI semantic conventions recommend, as the row above."""
 
 
+_MODEL_STATUSES: Final = frozenset({0, 200, 400, 401, 403, 404, 429, 499, 500, 502, 503, 529})
+"""Statuses of model calls that have a series of their own: 0 is no answer, 499 a call that was given up."""
+
+
 class Readers(Struct):
     """Open streams of one view."""
 
@@ -152,6 +156,24 @@ class Metrics:
             registry=registry,
             buckets=_TOKENS,
         )
+        self.model_requests = counter(
+            "model_requests", "Calls to providers of models.", ("provider", "model", "dialect", "status")
+        )
+        self.model_first_byte = histogram(
+            "model_first_byte_seconds", "From a call to the first byte of its answer.", ("provider",)
+        )
+        self.model_estimated = counter(
+            "model_estimated", "Calls whose provider did not say what they used.", ("provider",)
+        )
+        self.model_dropped = counter(
+            "model_dropped", "Tools of providers that were taken out of calls.", ("tool",)
+        )
+        self.model_breaker_open = Gauge(
+            PREFIX + "model_breaker_open",
+            "1 while a provider is not called because it failed.",
+            ("provider",),
+            registry=registry,
+        )
         self.store_lost = Gauge(
             PREFIX + "store_lost", "1 while the database is not the file that was opened.", registry=registry
         )
@@ -224,6 +246,24 @@ class Metrics:
     def model_called(self, model: str, seconds: float, *, error: str = "") -> None:
         """A model call is over; `error` is the slug of its failure."""
         self.model_seconds.labels("chat", model, error).observe(seconds)
+
+    def model_answered(
+        self,
+        provider: str,
+        model: str,
+        dialect: str,
+        *,
+        status: int,
+        first_byte_seconds: float | None,
+        is_estimated: bool,
+    ) -> None:
+        """A call to a provider is settled; `status` as `models.meter.Reservation.settle` has it."""
+        label = str(status) if status in _MODEL_STATUSES else f"{status // 100}xx"
+        self.model_requests.labels(provider, model, dialect, label).inc()
+        if first_byte_seconds is not None:
+            self.model_first_byte.labels(provider).observe(first_byte_seconds)
+        if is_estimated:
+            self.model_estimated.labels(provider).inc()
 
     def tokens_used(self, model: str, *, input_tokens: int, output_tokens: int, tenant: str) -> None:
         """What a model call, or an agent, says that it used."""

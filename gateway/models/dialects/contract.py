@@ -16,7 +16,7 @@ from gateway.models.dialects.usage import UsageReader
 from gateway.models.meter import Dialect
 
 
-class CallRefused(Exception):
+class ModelCallRefused(Exception):
     """A call that is not made, in words for the agent."""
 
     def __init__(self, status: int, code: str, words: str) -> None:
@@ -38,7 +38,7 @@ class CallRules(Struct, frozen=True, kw_only=True):
 Operation = Literal["generate", "count", "models"]
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class AskedCall(Struct, frozen=True, kw_only=True):
     """A call, as its dialect has read it."""
 
     operation: Operation
@@ -65,13 +65,13 @@ class Tongue(Protocol):
     def takes(self, method: str, path: str) -> bool:
         """Whether this method and path, below its family's, are one of its calls."""
 
-    def read(self, path: str, query: Mapping[str, str], body: bytes, rules: CallRules) -> Asked:
-        """Reads a call that it takes. Raises CallRefused."""
+    def read(self, path: str, query: Mapping[str, str], body: bytes, rules: CallRules) -> AskedCall:
+        """Reads a call that it takes. Raises ModelCallRefused."""
 
-    def address(self, base: str, asked: Asked) -> str:
+    def address(self, base: str, asked: AskedCall) -> str:
         """Where it is sent."""
 
-    def encoded(self, asked: Asked, *, asks_usage: bool) -> bytes:
+    def encoded(self, asked: AskedCall, *, asks_usage: bool) -> bytes:
         """The body that is sent; `asks_usage`: also asks what it used, if the dialect must be asked."""
 
     def credentials(self, headers: Mapping[str, str], query: Mapping[str, str]) -> list[str]:
@@ -82,7 +82,7 @@ class Tongue(Protocol):
         what is allowed.
         """
 
-    def usage(self, asked: Asked) -> UsageReader:
+    def usage(self, asked: AskedCall) -> UsageReader:
         """Reads what its answer says that it used."""
 
     def error(self, status: int, code: str, words: str) -> bytes:

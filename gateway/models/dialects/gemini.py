@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gateway.models.dialects.contract import Asked, CallRefused, CallRules, Operation
+from gateway.models.dialects.contract import AskedCall, CallRules, ModelCallRefused, Operation
 from gateway.models.dialects.parts import (
     BYTES_A_TOKEN,
     Stripped,
@@ -107,13 +107,13 @@ class Gemini:
             return _CALL.fullmatch(below) is not None
         return method == "GET" and (below == "models" or (below.startswith("models/") and ":" not in below))
 
-    def read(self, path: str, query: Mapping[str, str], body: bytes, rules: CallRules) -> Asked:
-        """Reads a call that it takes. Raises CallRefused."""
+    def read(self, path: str, query: Mapping[str, str], body: bytes, rules: CallRules) -> AskedCall:
+        """Reads a call that it takes. Raises ModelCallRefused."""
         below = versioned(path, _BELOW) or ""
         version = path.split("/", 2)[1]
         match = _CALL.fullmatch(below)
         if match is None:
-            return Asked(operation="models", path=f"{version}/{below}")
+            return AskedCall(operation="models", path=f"{version}/{below}")
         fields = members(body, _GUARDED)
         refuse_fetched(body, rules)
         stripped = Stripped(rules)
@@ -128,10 +128,10 @@ class Gemini:
             fields["model"] = raw(f"models/{model}")
         for name in ("generateContentRequest", "generate_content_request"):
             if name in fields:
-                raise CallRefused(400, "invalid_request", f"Send contents instead of {name}.")
+                raise ModelCallRefused(400, "invalid_request", f"Send contents instead of {name}.")
         operation: Operation = "count" if match[2] == "countTokens" else "generate"
         suffix = "?alt=sse" if query.get("alt") == "sse" else ""
-        return Asked(
+        return AskedCall(
             operation=operation,
             path=f"{version}/models/{model}:{match[2]}{suffix}",
             model=model,
@@ -142,14 +142,14 @@ class Gemini:
             dropped=tuple(stripped.names),
         )
 
-    def address(self, base: str, asked: Asked) -> str:
+    def address(self, base: str, asked: AskedCall) -> str:
         """Below the base, with or without its version."""
         bare = base.strip().rstrip("/")
         for version in _BELOW:
             bare = bare.removesuffix(f"/{version}")
         return f"{bare}/{asked.path}"
 
-    def encoded(self, asked: Asked, *, asks_usage: bool) -> bytes:
+    def encoded(self, asked: AskedCall, *, asks_usage: bool) -> bytes:
         """The body; what it used is said unasked."""
         return encoded(asked.fields or {})
 
@@ -161,7 +161,7 @@ class Gemini:
         """The key alone."""
         return {"x-goog-api-key": key} if key else {}
 
-    def usage(self, asked: Asked) -> UsageReader:
+    def usage(self, asked: AskedCall) -> UsageReader:
         """Reads the last `usageMetadata`."""
         return UsageReader(_take, text=_TEXT, marks=(b'"usageMetadata"',), input_tokens=asked.input_tokens)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gateway.models.dialects.contract import Asked, CallRules
+from gateway.models.dialects.contract import AskedCall, CallRules
 from gateway.models.dialects.parts import (
     BYTES_A_TOKEN,
     Stripped,
@@ -122,11 +122,11 @@ class Messages:
             return below in _PATHS
         return method == "GET" and below is not None and (below == "models" or below.startswith("models/"))
 
-    def read(self, path: str, _query: Mapping[str, str], body: bytes, rules: CallRules) -> Asked:
-        """Reads a call that it takes. Raises CallRefused."""
+    def read(self, path: str, _query: Mapping[str, str], body: bytes, rules: CallRules) -> AskedCall:
+        """Reads a call that it takes. Raises ModelCallRefused."""
         below = versioned(path, _BELOW) or ""
         if below not in _PATHS:
-            return Asked(operation="models", path=below)
+            return AskedCall(operation="models", path=below)
         fields = members(body, _GUARDED)
         refuse_fetched(body, rules)
         stripped = Stripped(rules)
@@ -136,7 +136,7 @@ class Messages:
             self._strip_tools(fields, given, stripped)
         model = chosen_model(value_of(fields, "model"), rules)
         fields["model"] = raw(model)
-        return Asked(
+        return AskedCall(
             operation="generate" if below == "messages" else "count",
             path=below,
             model=model,
@@ -158,11 +158,11 @@ class Messages:
         if isinstance(choice, dict) and "name" in choice and choice["name"] not in names:
             del fields["tool_choice"]
 
-    def address(self, base: str, asked: Asked) -> str:
+    def address(self, base: str, asked: AskedCall) -> str:
         """Below the base, with or without its version."""
         return f"{base.strip().rstrip('/').removesuffix('/v1')}/v1/{asked.path}"
 
-    def encoded(self, asked: Asked, *, asks_usage: bool) -> bytes:
+    def encoded(self, asked: AskedCall, *, asks_usage: bool) -> bytes:
         """The body; what it used is said unasked."""
         return encoded(asked.fields or {})
 
@@ -179,7 +179,7 @@ class Messages:
         kept = [name for name in betas if _BETA.fullmatch(name) and not _is_off(name, rules)]
         return found | ({"anthropic-beta": ",".join(kept)} if kept else {})
 
-    def usage(self, asked: Asked) -> UsageReader:
+    def usage(self, asked: AskedCall) -> UsageReader:
         """Reads `message_start` and the last `message_delta`, or the whole answer."""
         return UsageReader(_take, text=_TEXT, marks=(b'"usage"',), input_tokens=asked.input_tokens)
 

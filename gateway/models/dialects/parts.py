@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from gateway.models.dialects.contract import CallRefused, CallRules
+from gateway.models.dialects.contract import CallRules, ModelCallRefused
 
 BYTES_A_TOKEN: Final = 4
 NAME_CHARACTERS: Final = 256
@@ -22,24 +22,24 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def members(body: bytes, guarded: Collection[str]) -> dict[str, Raw]:
     """The members of a body; of two of one name the last, as JSON readers have it. A member whose name is
-    one of `guarded` but for its case is left out: some providers read it as that. Raises CallRefused.
+    one of `guarded` but for its case is left out: some providers read it as that. Raises ModelCallRefused.
     """
     try:
         found = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise CallRefused(400, "invalid_request", "The body is no JSON object.") from None
+        raise ModelCallRefused(400, "invalid_request", "The body is no JSON object.") from None
     lower = {name.lower(): name for name in guarded}
     return {name: value for name, value in found.items() if lower.get(name.lower(), name) == name}
 
 
 def value_of(fields: Mapping[str, Raw], name: str) -> Any:
-    """A member's value; None if it is not there. Raises CallRefused."""
+    """A member's value; None if it is not there. Raises ModelCallRefused."""
     if name not in fields:
         return None
     try:
         return msgspec.json.decode(fields[name])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise CallRefused(400, "invalid_request", f"{name} cannot be read.") from None
+        raise ModelCallRefused(400, "invalid_request", f"{name} cannot be read.") from None
 
 
 def raw(value: Any) -> Raw:
@@ -62,28 +62,28 @@ def count_of(fields: Mapping[str, Raw], *names: str) -> int:
 
 
 def chosen_model(name: Any, rules: CallRules) -> str:
-    """The model to ask for: the one that is named, or the default one. Raises CallRefused."""
+    """The model to ask for: the one that is named, or the default one. Raises ModelCallRefused."""
     if name is None and rules.default_model:
         return rules.default_model
     if not isinstance(name, str) or not MODEL.fullmatch(name) or _DOTS.search(name):
-        raise CallRefused(404, "model_not_found", "Name a model: none of that name may be used here.")
+        raise ModelCallRefused(404, "model_not_found", "Name a model: none of that name may be used here.")
     if not rules.has_model(name):
-        raise CallRefused(404, "model_not_found", f"The model {name} may not be used here.")
+        raise ModelCallRefused(404, "model_not_found", f"The model {name} may not be used here.")
     return name
 
 
 def refuse_fetched(body: bytes, rules: CallRules) -> None:
-    """Refuses pictures and files that the provider would fetch from an address. Raises CallRefused."""
+    """Refuses pictures and files that the provider would fetch from an address. Raises ModelCallRefused."""
     if "urls" in rules.tools or not any(sign in body for sign in _FETCHED):
         return
     try:
         whole = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise CallRefused(400, "invalid_request", "The body is no JSON object.") from None
+        raise ModelCallRefused(400, "invalid_request", "The body is no JSON object.") from None
     for address in _addresses(whole):
         if address.lstrip().lower().startswith(_SCHEMES):
             words = "The provider may not fetch addresses here (provider_tools: urls); send the data itself."
-            raise CallRefused(400, "provider_tool_off", words)
+            raise ModelCallRefused(400, "provider_tool_off", words)
 
 
 _SCHEMES: Final = ("http:", "https:", "ftp:", "gs:", "s3:", "//")
@@ -147,7 +147,7 @@ class Stripped:
             raise off(name, member)
 
     def tools(self, given: list[Any], kept: Sequence[Any]) -> None:
-        """Refuses a call of whose tools none is left. Raises CallRefused."""
+        """Refuses a call of whose tools none is left. Raises ModelCallRefused."""
         if given and not kept and self.names:
             raise off(self.names[0], "tools")
 
@@ -155,10 +155,10 @@ class Stripped:
 _EMPTY: Final = (b"null", b"false", b"[]", b"{}", b'""')
 
 
-def off(name: str, member: str) -> CallRefused:
+def off(name: str, member: str) -> ModelCallRefused:
     """The refusal of something that the provider would do by itself."""
     words = f"{member}: the provider may not do this by itself here (provider_tools: {name})."
-    return CallRefused(400, "provider_tool_off", words)
+    return ModelCallRefused(400, "provider_tool_off", words)
 
 
 def versioned(path: str, versions: tuple[str, ...]) -> str | None:

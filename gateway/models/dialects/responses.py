@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from gateway.config.models import based
 from gateway.models.dialects import openai
-from gateway.models.dialects.contract import Asked, CallRules
+from gateway.models.dialects.contract import AskedCall, CallRules
 from gateway.models.dialects.parts import (
     BYTES_A_TOKEN,
     Stripped,
@@ -94,11 +94,11 @@ class Responses:
             return below == _PATH
         return method == "GET" and below is not None and (below == "models" or below.startswith("models/"))
 
-    def read(self, path: str, _query: Mapping[str, str], body: bytes, rules: CallRules) -> Asked:
-        """Reads a call that it takes. Raises CallRefused."""
+    def read(self, path: str, _query: Mapping[str, str], body: bytes, rules: CallRules) -> AskedCall:
+        """Reads a call that it takes. Raises ModelCallRefused."""
         below = versioned(path, openai.BELOW) or ""
         if below != _PATH:
-            return Asked(operation="models", path=below)
+            return AskedCall(operation="models", path=below)
         fields = members(body, _GUARDED)
         refuse_fetched(body, rules)
         stripped = Stripped(rules)
@@ -116,7 +116,7 @@ class Responses:
                 del fields["tool_choice"]
         model = chosen_model(value_of(fields, "model"), rules)
         fields["model"] = raw(model)
-        return Asked(
+        return AskedCall(
             operation="generate",
             path=_PATH,
             model=model,
@@ -127,15 +127,15 @@ class Responses:
             dropped=tuple(stripped.names),
         )
 
-    def address(self, base: str, asked: Asked) -> str:
+    def address(self, base: str, asked: AskedCall) -> str:
         """Below the base, which has its version."""
         return f"{based(base)}/{asked.path}"
 
-    def encoded(self, asked: Asked, *, asks_usage: bool) -> bytes:
+    def encoded(self, asked: AskedCall, *, asks_usage: bool) -> bytes:
         """The body; what it used is said unasked."""
         return encoded(asked.fields or {})
 
-    def usage(self, asked: Asked) -> UsageReader:
+    def usage(self, asked: AskedCall) -> UsageReader:
         """Reads `response.completed` and its like, or the whole answer."""
         return UsageReader(_take, text=_TEXT, marks=(b'"usage"',), input_tokens=asked.input_tokens)
 

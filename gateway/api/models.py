@@ -7,7 +7,6 @@ is not even read.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import MutableMapping, Sequence
 from typing import Any, Final
 
@@ -60,9 +59,16 @@ class ModelPort:
             await asyncio.wait({calling, leaving})
         if calling.cancelled():
             raise ClientDisconnect
-        with contextlib.suppress(ConnectionError):
+        try:
             calling.result()
-            await answer.finish()
+        except ConnectionError as error:
+            if (
+                answer.has_started
+            ):  # an answer that is not finished is how its caller hears that it is not whole
+                return
+            answer.start(503, (("content-type", "application/json"), ("x-should-retry", "false")))
+            await answer.write(self._routes.spelled(target, 503, "call_ended", str(error)))
+        await answer.finish()
 
 
 class _Answer:
@@ -71,6 +77,7 @@ class _Answer:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._start: Message | None = None
+        self.has_started = False
 
     def start(self, status: int, headers: Sequence[tuple[str, str]] = ()) -> None:
         """Sent with the first bytes."""
@@ -90,6 +97,7 @@ class _Answer:
     async def _begin(self) -> None:
         start, self._start = self._start, None
         if start is not None:
+            self.has_started = True
             await self._send(start)
 
 

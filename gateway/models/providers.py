@@ -29,7 +29,7 @@ from aiohttp import ClientResponse, ClientTimeout
 from msgspec import Struct
 from yarl import URL
 
-from gateway.config.models import ProviderConfig
+from gateway.config.models import PROVIDER_TOOLS, ProviderConfig
 from gateway.egress.routes import RouteAnswer
 from gateway.models.breaker import Breaker
 from gateway.models.counting import CountingMeter, uncounted
@@ -244,12 +244,13 @@ class Providers:
     def configure(self, tables: Mapping[str, ProviderConfig]) -> None:
         """Takes over changed tables: the next call goes by them, those in flight go on."""
         before = self._providers
-        self._providers = {
-            name: before[name]
-            if name in before and before[name].config == config
-            else ModelProvider(name, config)
-            for name, config in tables.items()
-        }
+        self._providers = {}
+        for name, config in tables.items():
+            known = before.get(name)
+            is_same = known is not None and known.config == config
+            self._providers[name] = known if known is not None and is_same else ModelProvider(name, config)
+        if self._metrics is not None:
+            self._metrics.know_providers(self._providers, tools=PROVIDER_TOOLS)
 
     def get(self, name: str) -> ModelProvider | None:
         """The provider of this name; None if there is none."""
@@ -327,8 +328,10 @@ class Providers:
         """A provider failed; `status` 401 opens its breaker at once, 403 that of the model: the key may be
         good for others.
         """
-        self.breaker(provider, key).abandoned()
         of = self.breaker(provider, key, model if status == 403 else "")
+        for one in self._known_breakers(provider, key, model):
+            if one is not of:
+                one.abandoned()
         if of.failed(why, at_once=status in _UNAUTHORIZED):
             log.error("provider %s is not called for a while: %s", provider.name, why)
             self._show_breakers(provider)

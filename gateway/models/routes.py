@@ -163,7 +163,7 @@ def _family(path: str) -> tuple[str, str]:
     if not path.startswith(ROOT) or not _PATH.fullmatch(path) or _DOTS.search(path):
         return "", ""
     family, _, below = path.removeprefix(ROOT).partition("/")
-    return family, f"/{below}"
+    return (family, f"/{below}") if family in BY_FAMILY else ("", "")
 
 
 def shown_token(headers: Mapping[str, str], query: Mapping[str, str]) -> str:

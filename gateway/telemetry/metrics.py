@@ -8,7 +8,7 @@ family means; a test holds the table, the alert rules and the dashboard to what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct, field
@@ -246,6 +246,14 @@ class Metrics:
     def model_called(self, model: str, seconds: float, *, error: str = "") -> None:
         """A model call is over; `error` is the slug of its failure."""
         self.model_seconds.labels("chat", model, error).observe(seconds)
+
+    def know_providers(self, providers: Iterable[str], *, tools: Iterable[str]) -> None:
+        """Begins the series of these, so that they are there before anything happens."""
+        for name in providers:
+            self.model_estimated.labels(name)
+            self.model_breaker_open.labels(name)
+        for tool in tools:
+            self.model_dropped.labels(tool)
 
     def model_answered(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -83,6 +83,32 @@ class MintedKey(Struct, frozen=True):
 
     key: str
     summary: KeySummary
+
+
+class OwnKeySummary(Struct, frozen=True, kw_only=True):
+    """A key of a person or tenant, for a provider or for the hosts of a credential; never the key itself."""
+
+    name: str
+    kind: Literal["provider", "credential"]
+    need: Literal["allowed", "required", "unused"]
+    """`unused`: nothing in the configuration takes it any more."""
+    state: Literal["set", "not_set", "lost"]
+    """`lost`: it was encrypted with a secret that the gateway does not have any more; set it again."""
+    set_at: str | None
+    has_fallback: bool
+    """The tenant has a key that is used if the person sets none."""
+
+
+class OwnKeyList(Struct, frozen=True):
+    """Every key that may be set, and those that are."""
+
+    keys: list[OwnKeySummary]
+
+
+class OwnKeysErased(Struct, frozen=True):
+    """How many keys were removed."""
+
+    removed: int
 
 
 class TenantSummary(Struct, frozen=True, kw_only=True):

@@ -20,10 +20,13 @@ from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
 from gateway.extension import Context, joined, opened, refuse_taken
 from gateway.http.application import application, document
+from gateway.http.door_routes import through
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock
+from gateway.models.ledger import ledger_of
+from gateway.sessions.host import MCP_PATH
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
@@ -61,10 +64,19 @@ class Gateway:
         store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
         self.spawner, self.peers = self.workers.spawner, self.workers.peers
-        self.auth = Authentication(lambda: self.config, store, metrics=metrics, clock=clock)
+        self.ledger = ledger_of(lambda: self.config, store.ledger, metrics=metrics, clock=clock)
+        self.auth = Authentication(
+            lambda: self.config, store, budgets=self.ledger.budgets, metrics=metrics, clock=clock
+        )
         self.quotas = self.auth.quotas
         self.sessions = Sessions(
-            config, store=store, workers=self.workers, auth=self.auth, metrics=metrics, clock=clock
+            config,
+            store=store,
+            workers=self.workers,
+            auth=self.auth,
+            ledger=self.ledger,
+            metrics=metrics,
+            clock=clock,
         )
         self.services, self.manager = self.sessions.services, self.sessions.manager
         self.reaper, self.audit = self.sessions.reaper, self.sessions.for_faces.audit
@@ -110,6 +122,7 @@ class Gateway:
             tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
         )
+        self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
     @property
     def config(self) -> Config:
@@ -119,6 +132,7 @@ class Gateway:
     def _take_over(self, config: Config) -> None:
         self.gate.tokens = self.auth.tokens(config)
         self.own.identity.provider = self.auth.provider(config)
+        self.auth.own_keys.read_files(config)
 
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
@@ -176,6 +190,8 @@ class Gateway:
             await self.workers.clear()
             await store.open()
             stack.push_async_callback(store.close)
+            await self.ledger.open()
+            stack.push_async_callback(self.ledger.close)
             await self.auth.open()
             stack.push_async_callback(self.auth.close)
             taken, sharing = await store.sessions.taken_uids(), services.agents.sharing_network()
@@ -189,6 +205,7 @@ class Gateway:
             await stack.enter_async_context(self.sessions.running(self.tasks))
             stack.push_async_callback(self.auth.keep)
             runs = {"disk alarm": self.disk.look_for_ever, "use": self.auth.keep_for_ever}
+            runs["ledger"] = self.ledger.keep_for_ever
             await stack.enter_async_context(self.tasks.running(runs))
             yield
 

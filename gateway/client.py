@@ -22,6 +22,7 @@ from gateway.answers import (
     KeyList,
     KeySummary,
     MintedKey,
+    OwnKeysErased,
     Reloaded,
     SessionList,
     SessionSummary,
@@ -151,6 +152,10 @@ class GatewayClient:
     async def revoke_key(self, key_id: str) -> KeySummary:
         """Ends a key at once."""
         return await self._json("DELETE", f"/api/admin/keys/{key_id}", KeySummary)
+
+    async def erase_own_keys(self) -> int:
+        """Removes every key of the caller's own, for providers and hosts; how many."""
+        return (await self._json("DELETE", "/api/me/keys", OwnKeysErased)).removed
 
     async def tenants(self) -> list[TenantSummary]:
         """The tenants and what they use."""

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -29,9 +29,11 @@ from gateway.agents.completion import (
 )
 from gateway.config.models import DEFAULT_PROVIDER
 from gateway.config.tables import ModelConfig
-from gateway.errors import BudgetReached
+from gateway.egress.own_keys import CallKey
+from gateway.errors import BudgetReached, OwnKeyMissing
 from gateway.models.dialects.chat import CHAT
 from gateway.models.dialects.contract import AskedCall
+from gateway.models.dialects.parts import BYTES_A_TOKEN
 from gateway.models.providers import (
     TRAILER_SECONDS,
     Broken,
@@ -52,6 +54,14 @@ DRAIN_SECONDS: Final = 0.05
 _NOBODY: Final = Account(LOCAL.owner, "")
 
 _log = logging.getLogger(__name__)
+
+
+class _Call(NamedTuple):
+    """A call that is under way."""
+
+    asked: AskedCall
+    key: CallKey
+    metering: Metering
 
 
 class Broker:
@@ -88,19 +98,17 @@ class Broker:
 
         Raises ModelError, after the retries, if there is no (whole) answer.
         """
-        self._check(request)
-        asked = self._asked(request)
-        refusal = None
+        self.check(request)
+        asked, refusal = self._asked(request), None
         try:
-            with self.providers.metered(self._provider, self._provider.key, asked, CHAT, account) as metering:
-                return await self._tries(asked, on_delta, metering)
-        except BudgetReached as reached:
-            refusal = ModelError(reached.code, reached.message)
+            key = self.providers.key_for(self._provider, account)
+            async with self.providers.metered(self._provider, key, asked, CHAT, account) as metering:
+                return await self._tries(_Call(asked, key, metering), on_delta)
+        except (BudgetReached, OwnKeyMissing) as error:
+            refusal = ModelError(error.code, error.message)
         raise refusal
 
-    async def _tries(
-        self, asked: AskedCall, on_delta: Callable[[ModelDelta], Awaitable[None]], metering: Metering
-    ) -> ModelResult:
+    async def _tries(self, call: _Call, on_delta: Callable[[ModelDelta], Awaitable[None]]) -> ModelResult:
         is_begun = False
 
         async def deliver(delta: ModelDelta) -> None:
@@ -110,7 +118,7 @@ class Broker:
 
         tries = 0
         while True:
-            outcome = await self._once(asked, deliver, metering)
+            outcome = await self._once(call, deliver)
             if isinstance(outcome, ModelResult):
                 return outcome
             _log.warning("model call failed (try %d): %s", tries + 1, outcome.code)
@@ -124,7 +132,8 @@ class Broker:
         """Closes every connection; further calls fail."""
         await self.providers.close()
 
-    def _check(self, request: ModelRequest) -> None:
+    def check(self, request: ModelRequest) -> None:
+        """Raises ModelError for a call that can not be made here."""
         if not self.is_configured:
             raise ModelError("model_not_configured", "No model is configured on this gateway.")
         if request.model and request.model not in self.models:
@@ -144,81 +153,82 @@ class Broker:
             model=model,
             fields=raw,
             is_stream=True,
-            input_tokens=sum(map(len, map(bytes, raw.values()))) // 4,
+            input_tokens=-(-sum(len(bytes(value)) for value in raw.values()) // BYTES_A_TOKEN),
         )
 
     async def _once(
-        self, asked: AskedCall, deliver: Callable[[ModelDelta], Awaitable[None]], metering: Metering
+        self, call: _Call, deliver: Callable[[ModelDelta], Awaitable[None]]
     ) -> ModelResult | ModelError:
         """One try. Failures are returned: an aiohttp error as the context would drag our headers along."""
         providers, provider = self.providers, self._provider
-        if (blocking := providers.blocked(provider, provider.key, asked.model)) is not None:
+        if (blocking := providers.blocked(provider, call.key, call.asked.model)) is not None:
             seconds = blocking.seconds_left
             text = f"The model endpoint is not called for {seconds:.0f} s, because {blocking.why}."
             return ModelError("model_unavailable", text, retryable=True, retry_after_seconds=seconds or 1.0)
         outcome: ModelResult | ModelError | None = None
         try:
-            outcome = await self._called(asked, deliver, metering)
+            outcome = await self._called(call, deliver)
         finally:
             if outcome is None:
-                providers.abandon(provider, provider.key, asked.model)
+                providers.abandon(provider, call.key, call.asked.model)
         return outcome
 
     async def _called(
-        self, asked: AskedCall, deliver: Callable[[ModelDelta], Awaitable[None]], metering: Metering
+        self, call: _Call, deliver: Callable[[ModelDelta], Awaitable[None]]
     ) -> ModelResult | ModelError:
-        asks_usage = self._provider.asks_usage
-        response = await self._post(asked, asks_usage, metering)
+        asks_usage, metering = self._provider.asks_usage, call.metering
+        response = await self._post(call, asks_usage)
         if isinstance(response, Broken):
-            return self._broken(response, asked)
+            return self._broken(response, call)
         metering.status = response.status
         try:
             if response.is_compressed:
                 text = "The model endpoint answers compressed, although it was asked not to."
-                return self._noted(ModelError("model_bad_answer", text), asked)
+                return self._noted(ModelError("model_bad_answer", text), call)
             if response.status == 200:
-                outcome = await self._receive(response, deliver, metering)
-                return self._noted(outcome, asked)
+                outcome = await self._receive(response, deliver, call)
+                return self._noted(outcome, call)
             metering.is_sent = False
             refusal = await self._refusal(response)
         finally:
             response.close()
         if asks_usage and response.status in (400, 422) and "stream_options" in refusal:
             self._provider.asks_usage = False
-            return await self._called(asked, deliver, metering)
-        judged = self._judge(response.status, refusal, response.retry_after)
-        return self._noted(judged, asked, status=response.status)
+            return await self._called(call, deliver)
+        judged = self._judge(response.status, refusal, call.key, response.retry_after)
+        return self._noted(judged, call, status=response.status)
 
     def _noted(
-        self, outcome: ModelResult | ModelError, asked: AskedCall, *, status: int = 200
+        self, outcome: ModelResult | ModelError, call: _Call, *, status: int = 200
     ) -> ModelResult | ModelError:
         """Tells the breaker of an outcome."""
-        provider, key = self._provider, self._provider.key
+        provider, key, model = self._provider, call.key, call.asked.model
         if isinstance(outcome, ModelResult) or outcome.code in _ANSWERED:
-            self.providers.note_answer(provider, key, asked.model)
+            self.providers.note_answer(provider, key, model)
         else:
             why = outcome.message.removesuffix(".")
             why = f"it does not accept the key ({status})" if status in (401, 403) else why
-            self.providers.note_failure(provider, key, asked.model, why, status=status)
+            self.providers.note_failure(provider, key, model, why, status=status)
         return outcome
 
-    async def _post(self, asked: AskedCall, asks_usage: bool, metering: Metering) -> Upstream | Broken:
+    async def _post(self, call: _Call, asks_usage: bool) -> Upstream | Broken:
         url = self._config.url.strip().rstrip("/") + "/chat/completions"
-        headers = CHAT.headers(self._provider.key.value, {}, self._provider.rules)
-        metering.is_sent = True
+        headers = CHAT.headers(call.key.value, {}, self._provider.rules)
+        call.metering.is_sent = True
         response = await self.providers.attempt(
-            self._provider, url, CHAT.encoded(asked, asks_usage=asks_usage), headers
+            self._provider, url, CHAT.encoded(call.asked, asks_usage=asks_usage), headers
         )
         if isinstance(response, Broken):
-            metering.is_sent = response.kind in ("silent", "cut")
+            call.metering.is_sent = response.kind in ("silent", "cut")
         return response
 
     async def _receive(
         self,
         response: Upstream,
         deliver: Callable[[ModelDelta], Awaitable[None]],
-        metering: Metering,
+        call: _Call,
     ) -> ModelResult | ModelError:
+        metering = call.metering
         answer = ModelAnswer(self._on_odd)
         while not answer.is_over:
             chunk = await response.read(TRAILER_SECONDS if answer.finish_reason else None)
@@ -231,7 +241,7 @@ class Broker:
                 await deliver(delta)
         if answer.error is not None:
             status, words = error_words(answer.error)
-            return self._judge(status, words)
+            return self._judge(status, words, call.key)
         metering.is_whole = True
         if not response.at_eof:
             with contextlib.suppress(TimeoutError):
@@ -243,9 +253,9 @@ class Broker:
         body = await response.refusal()
         return error_words(plain_json(body) or body.decode("utf-8", "replace"))[1]
 
-    def _broken(self, broken: Broken, asked: AskedCall) -> ModelError:
+    def _broken(self, broken: Broken, call: _Call) -> ModelError:
         if broken.kind != "closed":
-            self.providers.note_failure(self._provider, self._provider.key, asked.model, broken.words)
+            self.providers.note_failure(self._provider, call.key, call.asked.model, broken.words)
         return self._error_of(broken)
 
     def _error_of(self, broken: Broken) -> ModelError:
@@ -273,11 +283,10 @@ class Broker:
                 text = "The connection to the model endpoint broke."
                 return ModelError("model_cut", text, retryable=True)
 
-    def _judge(self, status: int, words: str, retry_after: float | None = None) -> ModelError:
+    def _judge(self, status: int, words: str, key: CallKey, retry_after: float | None = None) -> ModelError:
         """The error for a status and the endpoint's words, which never repeat the key."""
-        key = self._provider.key.value
-        if key:  # some endpoints quote it, or its beginning
-            start = key[:8] if len(key) >= 16 else key
+        if key.value:  # some endpoints quote it, or its beginning
+            start = key.value[:8] if len(key.value) >= 16 else key.value
             words = re.sub(re.escape(start) + r"\S*", "…", words)
         said = f" It says: {words[:WORDS_LIMIT]}" if words else f" (status {status})"
         if status in (401, 403):  # and here its end as well

@@ -81,10 +81,6 @@ class Owner(Protocol):
     def agent(self) -> Agent:
         """The agent that runs."""
 
-    @property
-    def account(self) -> Account:
-        """Who pays for what the agent does now."""
-
     def on_events(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
         """The agent's updates as events; `used` as `Event.said` has it."""
 
@@ -106,6 +102,10 @@ class Owner(Protocol):
 
     def when_written(self, done: Callable[[], None]) -> None:
         """Calls back once what was appended is on disk, though the session may end meanwhile."""
+
+    @property
+    def account(self) -> Account:
+        """Who pays for what the agent does now."""
 
     def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
         """A model call on the agent's behalf is over; `model` is empty if the list does not have it."""
@@ -569,9 +569,6 @@ class AgentPeer:
         over(result)
         figures = {"inputTokens": result.input_tokens, "outputTokens": result.output_tokens}
         usage = {name: count for name, count in figures.items() if count is not None}
-        self._owner.on_events(
-            [ev.Usage(input_tokens=result.input_tokens, output_tokens=result.output_tokens)]
-        )
         self.connection.respond(request_id, {"finishReason": result.finish_reason, "usage": usage})
 
     def _fail_model(self, request_id: acp.Id, error: ModelError) -> None:

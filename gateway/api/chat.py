@@ -203,7 +203,7 @@ class ChatFace:
                 return Response(status_code=204)
             agent = record.agent if record is not None else None
         waits = session_id is not None and agent is None
-        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent))
+        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent, owner))
         release = self._admit(owner, follower, view, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
@@ -226,7 +226,7 @@ class ChatFace:
         source = await self._manager.source(owner, session_id)
         if source is not None:
             return json_response(source.state_json())
-        return json_response(await absent_state(self._manager, owner, session_id, self._outside(None)))
+        return json_response(await absent_state(self._manager, owner, session_id, self._outside(None, owner)))
 
     async def system(self, request: Request) -> Response:
         body = await read_body(request, SystemRequest, self._services.config)
@@ -311,8 +311,8 @@ class ChatFace:
             self._manager.refuse_while_draining()
         return known or new_session_id(), known is None
 
-    def _outside(self, agent: str | None) -> Outside:
-        return self._services.outside(agent)
+    def _outside(self, agent: str | None, owner: str) -> Outside:
+        return self._services.outside(agent, owner=owner)
 
     async def _is_over(self, owner: str, session_id: str, cursor: int) -> bool:
         """Whether a client that has seen this much has seen the end of a deleted session."""

@@ -161,7 +161,7 @@ class SharesFace:
         shared = await self._shared(request)
         source = await self._manager.source(shared.owner, shared.session_id)
         if source is not None and source.record.key == shared.share.session_key:
-            return json_response(source.state_json())
+            return json_response(source.state_json(is_guest=True))
         outside = self._services.outside(None)
         return json_response(await absent_state(self._manager, shared.owner, shared.session_id, outside))
 
@@ -175,7 +175,12 @@ class SharesFace:
         outside = self._services.outside(record.agent)
         if not self._streams.take(shared.share.id):
             raise TooManyStreams(retry_after_seconds=5)
-        stream = Stream(self._manager, shared.owner, shared.session_id, outside=outside, tenure=tenure)
+        stream = Stream(
+            *(self._manager, shared.owner, shared.session_id),
+            outside=outside,
+            tenure=tenure,
+            is_guest=True,
+        )
         frames = stream.events(cursor) if view == "events" else stream.states()
         return response(
             while_good(frames, lambda: self._is_good(shared.share)),

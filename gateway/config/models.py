@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import field
 
+from gateway.config.credentials import OwnKeysPolicy
 from gateway.config.known_agents import KNOWN_AGENTS, SpokenDialect, started_by
 from gateway.config.table import Table
 
@@ -29,13 +30,15 @@ pictures and files that the provider fetches; `other`: tools that this gateway d
 _WILD: Final = ("*", "?", "[")
 
 
-class ModelPrice(Table, frozen=True, kw_only=True):
-    """What a million tokens of a model cost, in US dollars."""
+class PriceConfig(Table, frozen=True, kw_only=True):
+    """What a model costs, in dollars per million tokens. A model that costs nothing has a price of 0."""
 
-    input: float | None = None
+    input: float
+    output: float
+    """Also of what a model thinks."""
     cache_read: float | None = None
+    """Absent: as `input`."""
     cache_write: float | None = None
-    output: float | None = None
 
 
 class ProviderConfig(Table, frozen=True, kw_only=True):
@@ -50,7 +53,7 @@ class ProviderConfig(Table, frozen=True, kw_only=True):
     """A file that holds the key, instead of `key`."""
     models: tuple[str, ...] = ()
     """Those that may be asked for, `claude-haiku-*` is possible; empty: all. The first is the default."""
-    own_keys: Literal["no", "allowed", "required"] = "no"
+    own_keys: OwnKeysPolicy = "no"
     """Whether tenants and people may bring keys of their own, which are used before this one."""
     fallback: str = ""
     """The provider that is called instead while this one fails, before the first byte of an answer."""
@@ -58,7 +61,7 @@ class ProviderConfig(Table, frozen=True, kw_only=True):
     """What the provider may do by itself: `web_search`, `code_execution`, `urls` …; everything else of that
     kind is taken out of requests.
     """
-    prices: dict[str, ModelPrice] = field(default_factory=dict)
+    prices: dict[str, PriceConfig] = field(default_factory=dict)
     """By model; they replace those that come along."""
     connect_timeout_seconds: float = 10
     silence_timeout_seconds: float = 60
@@ -157,21 +160,6 @@ def _file_mistakes(files: dict[str, str]) -> Iterator[str]:
             yield f'{path!r} is no path inside HOME; write ".codex/config.toml"'
 
 
-def provider_warnings(config: Config) -> list[str]:
-    """What is allowed and still leaves less protected than it looks."""
-    warnings = []
-    for name, agent in config.agents.items():
-        if str(config.network(agent)) != "broker":
-            continue
-        given = [*agent.pass_env, *agent.env_files]
-        if given:
-            warnings.append(
-                f"agents.{name}: {', '.join(given)} are given to the agent itself, although its network is "
-                "`broker`; a provider ([providers.NAME], provider = NAME) keeps the key outside"
-            )
-    return warnings
-
-
 def with_default_provider(config: Config) -> Config:
     """The configuration in which `[providers.default]` is the model of the built-in agent, if that is how it
     is written.
@@ -190,6 +178,7 @@ def with_default_provider(config: Config) -> Config:
         connect_timeout_seconds=provider.connect_timeout_seconds,
         silence_timeout_seconds=provider.silence_timeout_seconds,
         retries=provider.retries,
+        prices=provider.prices,
     )
     return msgspec.structs.replace(config, model=model)
 

@@ -7,15 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.config.tables import Config
-from gateway.models.keys import ProviderKeys
+from gateway.egress.door import BASE_URL
+from gateway.egress.own_keys import OwnKeys
 from gateway.models.meter import Meter
 from gateway.models.providers import Providers
 from gateway.models.routes import ROOT, ModelRoutes
 from gateway.models.tokens import ModelAccess, ModelTokens
 from gateway.telemetry.metrics import Metrics
-
-DOOR_URL: Final = "http://127.0.0.1:3128"
-"""Where a worker with a network of its own reaches its door."""
 
 
 class Models:
@@ -26,12 +24,12 @@ class Models:
         config: Config,
         *,
         meter: Meter | None = None,
-        keys: ProviderKeys | None = None,
+        own_keys: OwnKeys | None = None,
         metrics: Metrics | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.providers = Providers(
-            config.every_provider, meter=meter, keys=keys, metrics=metrics, monotonic=monotonic
+            config.every_provider, meter=meter, own_keys=own_keys, metrics=metrics, monotonic=monotonic
         )
         self.tokens = ModelTokens()
         self.routes = ModelRoutes(self.providers, self.tokens, metrics=metrics)
@@ -54,7 +52,7 @@ class Placeholders:
         named = provider.config.named_models if provider is not None else ()
         self.token = models.tokens.issue(access)
         self._values = {
-            "{base}": (DOOR_URL if access.has_door else own_url) + ROOT.rstrip("/"),
+            "{base}": BASE_URL if access.has_door else own_url + ROOT.rstrip("/"),
             "{token}": self.token,
             "{model}": next(iter(named), ""),
             "{small_model}": next((name for name in named if _is_small(name)), next(iter(named), "")),

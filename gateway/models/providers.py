@@ -21,7 +21,7 @@ import secrets
 import time
 import urllib.request
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 import aiohttp
@@ -30,13 +30,13 @@ from msgspec import Struct
 from yarl import URL
 
 from gateway.config.models import PROVIDER_TOOLS, ProviderConfig
+from gateway.egress.own_keys import CallKey, OwnKeys
 from gateway.egress.routes import RouteAnswer
+from gateway.errors import OwnKeyMissing
 from gateway.models.breaker import Breaker
-from gateway.models.counting import CountingMeter, uncounted
 from gateway.models.dialects.contract import AskedCall, CallRules, Tongue
 from gateway.models.dialects.usage import UsageReader
-from gateway.models.keys import NoOwnKeys, ProviderKey, ProviderKeys
-from gateway.models.meter import CallUsage, Meter, ModelCall
+from gateway.models.meter import CallUsage, Meter, ModelCall, Reservation
 from gateway.models.redaction import Redactor
 from gateway.principal import Account
 from gateway.telemetry.metrics import OTHER, Metrics
@@ -142,7 +142,6 @@ class ModelProvider:
         )
         self.asks_usage = True
         """False once it has refused `stream_options`."""
-        self.key = ProviderKey(config.key.strip())
 
     @property
     def timeout(self) -> ClientTimeout:
@@ -225,13 +224,13 @@ class Providers:
         tables: Mapping[str, ProviderConfig],
         *,
         meter: Meter | None = None,
-        keys: ProviderKeys | None = None,
+        own_keys: OwnKeys | None = None,
         metrics: Metrics | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.meter: Meter = meter or CountingMeter(uncounted)
-        self.keys: ProviderKeys = keys or NoOwnKeys()
+        self.meter: Meter = meter or _Uncounted()
+        self._own_keys = own_keys
         self.sleep = sleep
         self._metrics = metrics
         self._monotonic = monotonic
@@ -305,7 +304,7 @@ class Providers:
 
     # -- breakers ---------------------------------------------------------------------------------------
 
-    def breaker(self, provider: ModelProvider, key: ProviderKey, model: str = "") -> Breaker:
+    def breaker(self, provider: ModelProvider, key: CallKey, model: str = "") -> Breaker:
         """That of a provider and a key; with a model, of that model alone."""
         name = _breaker_name(provider, key, model)
         found = self._breakers.get(name)
@@ -316,14 +315,14 @@ class Providers:
         self._breakers.move_to_end(name)
         return found
 
-    def note_answer(self, provider: ModelProvider, key: ProviderKey, model: str) -> None:
+    def note_answer(self, provider: ModelProvider, key: CallKey, model: str) -> None:
         """A provider answered."""
         for one in self._known_breakers(provider, key, model):
             if one.succeeded():
                 self._show_breakers(provider)
 
     def note_failure(
-        self, provider: ModelProvider, key: ProviderKey, model: str, why: str, status: int = 0
+        self, provider: ModelProvider, key: CallKey, model: str, why: str, status: int = 0
     ) -> None:
         """A provider failed; `status` 401 opens its breaker at once, 403 that of the model: the key may be
         good for others.
@@ -336,7 +335,7 @@ class Providers:
             log.error("provider %s is not called for a while: %s", provider.name, why)
             self._show_breakers(provider)
 
-    def blocked(self, provider: ModelProvider, key: ProviderKey, model: str) -> Breaker | None:
+    def blocked(self, provider: ModelProvider, key: CallKey, model: str) -> Breaker | None:
         """The breaker that does not let a call through; None if it may be made."""
         let_through: list[Breaker] = []
         for one in self._known_breakers(provider, key, model):
@@ -347,12 +346,12 @@ class Providers:
             let_through.append(one)
         return None
 
-    def abandon(self, provider: ModelProvider, key: ProviderKey, model: str) -> None:
+    def abandon(self, provider: ModelProvider, key: CallKey, model: str) -> None:
         """A call ended without an answer, by its caller's will."""
         for one in self._known_breakers(provider, key, model):
             one.abandoned()
 
-    def _known_breakers(self, provider: ModelProvider, key: ProviderKey, model: str) -> list[Breaker]:
+    def _known_breakers(self, provider: ModelProvider, key: CallKey, model: str) -> list[Breaker]:
         """That of the provider and that of the model, if this failed before."""
         names = dict.fromkeys((model, ""))
         found = [self._breakers.get(_breaker_name(provider, key, name)) for name in names]
@@ -365,10 +364,10 @@ class Providers:
 
     # -- figures ----------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def metered(
-        self, provider: ModelProvider, key: ProviderKey, asked: AskedCall, tongue: Tongue, account: Account
-    ) -> Iterator[Metering]:
+    @contextlib.asynccontextmanager
+    async def metered(
+        self, provider: ModelProvider, key: CallKey, asked: AskedCall, tongue: Tongue, account: Account
+    ) -> AsyncIterator[Metering]:
         """Reserves a call, and settles it with the block's end. Raises BudgetReached."""
         call = ModelCall(
             id=secrets.token_hex(16),
@@ -398,11 +397,11 @@ class Providers:
                     tongue.name,
                     status=status,
                     first_byte_seconds=waited,
-                    is_estimated=usage.is_estimated,
                 )
 
         metering = Metering(asked, tongue, settle, self._monotonic)
         try:
+            await reservation.kept()
             yield metering
         except (asyncio.CancelledError, ConnectionError):
             metering.status = GONE
@@ -410,12 +409,13 @@ class Providers:
         finally:
             metering.settle()
 
-    async def key_for(self, provider: ModelProvider, account: Account) -> ProviderKey | None:
-        """The key of a call; None if the account must bring one and has none."""
-        if provider.config.own_keys == "no":
-            return provider.key
-        own = await self.keys.own_key(provider.name, account)
-        return own or (None if provider.config.own_keys == "required" else provider.key)
+    def key_for(self, provider: ModelProvider, account: Account) -> CallKey:
+        """The key of a call: a person's, a tenant's or the gateway's. Raises OwnKeyMissing."""
+        key = provider.config.key.strip()
+        if self._own_keys is None:
+            return CallKey(key, "gateway")
+        policy = provider.config.own_keys
+        return self._own_keys.for_call(provider.name, account, own_keys=policy, gateway_key=key)
 
     # -- a whole call -----------------------------------------------------------------------------------
 
@@ -446,21 +446,21 @@ class Providers:
     async def _through(self, provider: ModelProvider, call: Forwarded, out: RouteAnswer) -> Trouble | None:
         """A call to one provider, with its tries; None if it was answered."""
         asked, tongue = call.asked, call.tongue
-        key = await self.key_for(provider, call.account)
-        if key is None:
-            words = f"Bring a key of your own for {provider.name}: this gateway has none for you."
-            return Trouble(status=402, code="own_key_required", words=words, may_fall_back=False)
+        try:
+            key = self.key_for(provider, call.account)
+        except OwnKeyMissing as missing:
+            return Trouble(status=402, code=missing.code, words=missing.message, may_fall_back=False)
         if (blocking := self.blocked(provider, key, asked.model)) is not None:
             return _unavailable(provider, blocking.why, seconds=blocking.seconds_left)
         try:
-            with self.metered(provider, key, asked, tongue, call.account) as metering:
+            async with self.metered(provider, key, asked, tongue, call.account) as metering:
                 return await self._tries(provider, key, call, out, metering)
         except BaseException:
             self.abandon(provider, key, asked.model)
             raise
 
     async def _tries(
-        self, provider: ModelProvider, key: ProviderKey, call: Forwarded, out: RouteAnswer, metering: Metering
+        self, provider: ModelProvider, key: CallKey, call: Forwarded, out: RouteAnswer, metering: Metering
     ) -> Trouble | None:
         tries = 0
         while True:
@@ -478,7 +478,7 @@ class Providers:
             await self.sleep(pause)
 
     async def _try(
-        self, provider: ModelProvider, key: ProviderKey, call: Forwarded, out: RouteAnswer, metering: Metering
+        self, provider: ModelProvider, key: CallKey, call: Forwarded, out: RouteAnswer, metering: Metering
     ) -> FailedTry | None:
         """One try; None if it was answered."""
         asked, tongue = call.asked, call.tongue
@@ -511,7 +511,7 @@ class Providers:
     async def _pipe(
         self,
         provider: ModelProvider,
-        key: ProviderKey,
+        key: CallKey,
         call: Forwarded,
         upstream: Upstream,
         out: RouteAnswer,
@@ -549,13 +549,13 @@ class Providers:
         await out.write(b"\n\nevent: error\ndata: " + error + b"\n\n")
 
     def _failed(
-        self, provider: ModelProvider, key: ProviderKey, call: Forwarded, why: str, *, passing: bool = False
+        self, provider: ModelProvider, key: CallKey, call: Forwarded, why: str, *, passing: bool = False
     ) -> FailedTry:
         self.note_failure(provider, key, call.asked.model, why)
         return FailedTry(_unavailable(provider, why), is_passing=passing)
 
     def _refused(
-        self, provider: ModelProvider, key: ProviderKey, call: Forwarded, upstream: Upstream, body: bytes
+        self, provider: ModelProvider, key: CallKey, call: Forwarded, upstream: Upstream, body: bytes
     ) -> FailedTry:
         """What an answer that is none means."""
         status = upstream.status
@@ -592,7 +592,7 @@ def _unavailable(provider: ModelProvider, why: str, *, seconds: float = 0.0) -> 
 Settle = Callable[[CallUsage, int, str, float | None], None]
 
 
-def _breaker_name(provider: ModelProvider, key: ProviderKey, model: str) -> tuple[str, bytes, str]:
+def _breaker_name(provider: ModelProvider, key: CallKey, model: str) -> tuple[str, bytes, str]:
     return provider.name, hashlib.sha256(key.value.encode()).digest(), model
 
 
@@ -628,6 +628,21 @@ class Metering:
         if self._asked.operation == "generate" and (self.is_sent or self.reader.has_begun):
             used = self.reader.usage(is_whole=self.is_whole)
         self._settle(used, self.status, self.reader.model, self._first_byte_at)
+
+
+class _Uncounted:
+    """A meter, and its reservations, where nothing is counted."""
+
+    def reserve(self, call: ModelCall) -> Reservation:
+        return self
+
+    async def kept(self) -> None:
+        """At once."""
+
+    def settle(
+        self, usage: CallUsage, *, status: int, model: str = "", first_byte_milliseconds: int | None = None
+    ) -> None:
+        """Nothing to do."""
 
 
 async def _say(trouble: Trouble, tongue: Tongue, out: RouteAnswer) -> None:

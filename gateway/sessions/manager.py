@@ -357,7 +357,7 @@ class SessionManager:
         )
         await events.load(is_reading_only=True)
         fold.session_id = session_id
-        return Shelf(record, fold, events, self._services.outside(record.agent))
+        return Shelf(record, fold, events, self._services.outside(record.agent, owner=owner))
 
     async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
         """What is left of a deleted session of this name."""

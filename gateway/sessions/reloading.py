@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -38,6 +39,8 @@ class Reloading:
         self._peers = peers
         self._reread = reread
         self._taken_over = taken_over
+        self._reading: asyncio.Future[None] | None = None
+        """Of the registries that a list names anew."""
 
     def reload(self) -> Reloaded:
         """Reads the configuration again and takes over what can change while it runs.
@@ -58,6 +61,8 @@ class Reloading:
             current.broker = Broker(kept.model, providers=models.providers, on_odd=on_odd)
         current.agents, current.config = agents, kept
         services.slots.limit = kept.limits.max_live_workers
+        services.egress.changed()
+        self._reading = asyncio.ensure_future(services.egress.read_registries())
         self._taken_over(kept)
         self._close_those_of_disabled_tenants(kept)
         log.info("reloaded; changed: %s; after a restart: %s", differing or "nothing", waiting or "nothing")
@@ -71,4 +76,6 @@ class Reloading:
 
     async def close(self) -> None:
         """Ends the connections to models."""
+        if self._reading is not None:
+            self._reading.cancel()
         await self._services.workers.models.close()

@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
-from gateway.agents.peer import AgentPeer, Owner
+from gateway.agents.peer import AgentPeer
 from gateway.config.tables import SessionsConfig
 from gateway.errors import BrokenInvariant
 from gateway.events import facts as ev
 from gateway.events.lifecycle import LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
 from gateway.principal import Account
-from gateway.sessions.host import WorkerFailed, WorkerHost
+from gateway.sessions.host import HostOwner, WorkerFailed, WorkerHost
 from gateway.sessions.log import EventLog
 from gateway.sessions.record import Record
 from gateway.sessions.services import Services
@@ -232,7 +232,7 @@ class Seat:
     # -- a worker's life --------------------------------------------------------------------------------
 
     async def occupy(
-        self, owner: Owner, serve: Callable[[WorkerHost, AgentPeer, ev.AgentStarted], Awaitable[None]]
+        self, owner: HostOwner, serve: Callable[[WorkerHost, AgentPeer, ev.AgentStarted], Awaitable[None]]
     ) -> tuple[WorkerEnd, str | None]:
         """Brings a worker up and serves until the worker ends or is asked to; why it ended, and the words for
         the user if that was a failure. `stop` comes after it.
@@ -289,9 +289,11 @@ class Seat:
         is_quick = self._killed is not None or self.close_reason is CloseReason.DELETED
         grace = 0.0 if is_quick else self._config.stop_grace_seconds
         receipt, used = await host.stop(grace_seconds=grace)
-        self._services.quotas.meter(
-            self._payer or self._record.account,
-            cpu_ms=round(used.cpu_seconds * 1000),
-            memory_mb_seconds=round(used.memory_mb_seconds),
-        )
+        payer = self._payer or self._record.account
+        amounts = {
+            "cpu_ms": round(used.cpu_seconds * 1000),
+            "memory_mb_seconds": round(used.memory_mb_seconds),
+        }
+        self._services.quotas.meter(payer, **amounts)
+        self._services.ledger.use(payer, **amounts, wall_ms=round(used.seconds * 1000))
         return receipt

@@ -40,6 +40,7 @@ with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else c
     from gateway.events import facts as ev
     from gateway.events.compaction import compacted
     from gateway.events.fold import ChatState, Outside
+    from gateway.principal import Account
     from gateway.stores.contract import SessionRecord
     from tests.handlers import Unbounded
     from worker.foreign import LARGEST
@@ -64,6 +65,7 @@ class Owner(Unbounded):
         )
         self.fold = ChatState("s")
         self.agent = Agent(name="built-in", title="", argv=(), env={}, is_built_in=True, tools=("shop",))
+        self.account = Account("o", "k", agent="built-in")
         self.log: list[ev.Event] = []
 
     def on_events(self, events: list[ev.EventData], *, used: object = None) -> None:

@@ -100,6 +100,9 @@ class _Reserved:
         self._meter = meter
         self._call = call
 
+    async def kept(self) -> None:
+        """At once."""
+
     def settle(
         self, usage: CallUsage, *, status: int, model: str = "", first_byte_milliseconds: int | None = None
     ) -> None:

@@ -25,6 +25,7 @@ from gateway.apps.shop.store_memory import MemoryShopStore
 from gateway.apps.shop.tools import ShopTools
 from gateway.config.tables import AgentConfig, Config, ModelConfig
 from gateway.events.fold import ChatState
+from gateway.principal import Account
 from gateway.stores.contract import SessionRecord
 from tests.fake_model import FakeModel, fake_model
 from tests.gateways import RunningGateway
@@ -302,6 +303,7 @@ class _Owner(Unbounded):
             key="k", owner="default/local", session_id=name, agent="shop", created_at=0, last_active_at=0
         )
         self.fold = ChatState(name)
+        self.account = Account("default/local", "k", agent="shop")
         self.agent = AgentCatalogue(Config(agents={"shop": AgentConfig(tools=("shop",))})).get("shop")
 
     def on_events(self, events: list[Any], *, used: object = None) -> None:

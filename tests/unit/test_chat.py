@@ -22,6 +22,9 @@ from gateway.events.fold import ChatState, Outside, State
 PARTS: Final = [one.fold for one in installed().values() if one.fold is not None]
 GOLDEN: Final = sorted((pathlib.Path(__file__).parent.parent / "golden").glob("*.json"))
 
+NEW: Final = {"egress": None}
+"""Fields of State that are younger than some golden files, as these would have them."""
+
 
 def event_of(flat: dict[str, Any]) -> ev.Event:
     """An event from its flat JSON form."""
@@ -45,7 +48,7 @@ def test_there_are_golden_logs() -> None:
 def test_a_golden_log_folds_to_its_state(path: pathlib.Path) -> None:
     golden = json.loads(path.read_text())
     fold = fold_of([event_of(flat) for flat in golden["events"]])
-    assert json.loads(fold.state_json(Outside())) == golden["state"]
+    assert json.loads(fold.state_json(Outside(**golden.get("outside", {})))) == NEW | golden["state"]
     assert json.loads(msgspec.json.encode(fold.snapshot())) == golden["snapshot"]
 
 

@@ -230,6 +230,44 @@ export interface NetworkChanged {
   network: string;
 }
 
+/** The session's worker reaches no more than these of the hosts that its lists allow. */
+export interface EgressNarrowed {
+  type: "egress_narrowed";
+  hosts: string[];
+}
+
+/**
+ * A connection of the worker was refused, `count` times so far in this turn: the first time is said at once,
+ * later ones together. Without a host: that of any further host.
+ */
+export interface EgressDenied {
+  type: "egress_denied";
+  host: string;
+  port: number;
+  why: string;
+  count: number;
+  turn_id: string | null;
+}
+
+/**
+ * A connection to a host that no list names waits for the person; answered by POST
+ * /api/sessions/{id}/egress/{ask_id}.
+ */
+export interface EgressAsked {
+  type: "egress_asked";
+  ask_id: string;
+  host: string;
+  port: number;
+  turn_id: string | null;
+}
+
+/** The answer: what the person chose, `timeout` if nobody did, `cancelled` if the worker ended first. */
+export interface EgressAnswered {
+  type: "egress_answered";
+  ask_id: string;
+  answer: "always" | "cancelled" | "deny" | "once" | "session" | "timeout";
+}
+
 /** A worker's end and its receipt; `survivors` must be 0. */
 export interface WorkerEnded {
   type: "worker_ended";
@@ -276,6 +314,36 @@ export interface Ended {
   reason: string;
 }
 
+/** Connections to one host that were refused, for one reason. */
+export interface DeniedHost {
+  /** Empty: further hosts, each of which is not told. */
+  host: string;
+  port: number;
+  why: string;
+  count: number;
+  /** The last time that it was said. */
+  at: string;
+}
+
+/** A connection that waits for the person. */
+export interface AskedHost {
+  ask_id: string;
+  host: string;
+  port: number;
+  at: string;
+}
+
+/**
+ * What the session's worker may reach, and what was refused. `mode` is the worker's network: `shared`, `none` or
+ * `broker`; `hosts` are the entries that hold, if it is `broker`.
+ */
+export interface EgressState {
+  mode: string;
+  hosts: string[];
+  denied: DeniedHost[];
+  asked: AskedHost[];
+}
+
 /** What the six verbs answer (every field is always present). */
 export interface State {
   session_id: string;
@@ -291,12 +359,18 @@ export interface State {
   queued: number;
   start_position: number | null;
   ended: Ended | null;
+  /** None for readers who are not the owner. */
+  egress: EgressState | null;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
 export interface Outside {
   missing_api_key: boolean;
   start_position: number | null;
+  /** That of the session's workers; empty: it is not told. */
+  network: string;
+  /** Entries of the lists that allow hosts. */
+  hosts: string[];
 }
 
 /** Who asks. `csrf_token` goes into X-CSRF-Token where no Origin is sent. */
@@ -531,6 +605,10 @@ export interface Events {
   queue: QueueChanged;
   wallet: WalletChanged;
   network: NetworkChanged;
+  egress_narrowed: EgressNarrowed;
+  egress_denied: EgressDenied;
+  egress_asked: EgressAsked;
+  egress_answered: EgressAnswered;
   worker_ended: WorkerEnded;
   session_closed: SessionClosed;
 }

@@ -58,13 +58,17 @@ class _Said(Struct):
 def _take(text: bytes, figures: Figures) -> None:
     said = read(text, _Said)
     figures.model = said.model or figures.model
-    if (usage := said.usage) is None or usage.prompt_tokens is None:
+    if (usage := said.usage) is None:
         return
     cached = (usage.prompt_tokens_details or _NONE).cached_tokens
     thought = (usage.completion_tokens_details or _NONE).reasoning_tokens
-    figures.input, figures.cache_read = less(usage.prompt_tokens, cached), cached or 0
-    figures.output, figures.reasoning = less(usage.completion_tokens, thought), thought or 0
-    figures.has_input = figures.is_final = True
+    figures.is_final = True
+    if usage.prompt_tokens is not None:
+        figures.input, figures.cache_read = less(usage.prompt_tokens, cached), cached or 0
+        figures.has_input = True
+    if usage.completion_tokens is not None:
+        figures.output, figures.reasoning = less(usage.completion_tokens, thought), thought or 0
+        figures.has_output = True
 
 
 _TEXT: Final = words_of("content", "reasoning_content", "reasoning", "arguments")

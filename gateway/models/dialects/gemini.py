@@ -85,7 +85,8 @@ def _take(text: bytes, figures: Figures) -> None:
         figures.cache_read = cached or 0
         figures.output = usage.candidates_token_count or 0
         figures.reasoning = usage.thoughts_token_count or 0
-        figures.has_input = True
+        figures.has_input = usage.prompt_token_count is not None
+        figures.has_output = usage.candidates_token_count is not None
         figures.is_final = any(candidate.finish_reason for candidate in answer.candidates or ())
 
 

@@ -102,8 +102,8 @@ def _take(text: bytes, figures: Figures) -> None:
     if usage.cache_read_input_tokens is not None:
         figures.cache_read = usage.cache_read_input_tokens
     if usage.output_tokens is not None:
-        figures.output = usage.output_tokens
-    figures.is_final = event.type in ("message_delta", "message") and figures.has_input
+        figures.output, figures.has_output = usage.output_tokens, True
+    figures.is_final = event.type in ("message_delta", "message")
 
 
 _TEXT: Final = words_of("text", "partial_json", "thinking")

@@ -65,13 +65,17 @@ def _take(text: bytes, figures: Figures) -> None:
     event = read(text, _Event)
     said = event.response or event
     figures.model = said.model or figures.model
-    if (usage := said.usage) is None or usage.input_tokens is None:
+    if (usage := said.usage) is None:
         return
     cached = (usage.input_tokens_details or _NONE).cached_tokens
     thought = (usage.output_tokens_details or _NONE).reasoning_tokens
-    figures.input, figures.cache_read = less(usage.input_tokens, cached), cached or 0
-    figures.output, figures.reasoning = less(usage.output_tokens, thought), thought or 0
-    figures.has_input = figures.is_final = True
+    figures.is_final = True
+    if usage.input_tokens is not None:
+        figures.input, figures.cache_read = less(usage.input_tokens, cached), cached or 0
+        figures.has_input = True
+    if usage.output_tokens is not None:
+        figures.output, figures.reasoning = less(usage.output_tokens, thought), thought or 0
+        figures.has_output = True
 
 
 _TEXT: Final = words_of("delta")

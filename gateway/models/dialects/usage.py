@@ -33,6 +33,7 @@ class Figures(Struct):
     reasoning: int = 0
     model: str = ""
     has_input: bool = False
+    has_output: bool = False
     is_final: bool = False
     """Whether the figures are those of the whole answer."""
 
@@ -113,17 +114,15 @@ class UsageReader:
         """What the call came to; `is_whole`: the answer was heard to its end."""
         self._end()
         found = self._figures
-        if found.is_final or (is_whole and found.has_input):
-            return _counted(found)
-        known_input = found.input if found.has_input else self._estimate
-        guessed = self._characters // CHARACTERS_A_TOKEN
+        is_told = found.has_output and (found.is_final or is_whole)
+        guessed = -(-self._characters // CHARACTERS_A_TOKEN)
         return CallUsage(
-            input=known_input,
+            input=found.input if found.has_input else self._estimate,
             cache_read=found.cache_read,
             cache_write=found.cache_write,
-            output=max(found.output, guessed),
+            output=found.output if is_told else max(found.output, guessed),
             reasoning=found.reasoning,
-            is_estimated=True,
+            is_estimated=not (is_told and found.has_input),
         )
 
     def _end(self) -> None:
@@ -134,16 +133,6 @@ class UsageReader:
         elif rest:
             self._characters += sum(map(len, self._text.findall(rest)))
             self._document(rest)
-
-
-def _counted(found: Figures) -> CallUsage:
-    return CallUsage(
-        input=found.input,
-        cache_read=found.cache_read,
-        cache_write=found.cache_write,
-        output=found.output,
-        reasoning=found.reasoning,
-    )
 
 
 def words_of(*names: str) -> re.Pattern[bytes]:

@@ -10,6 +10,7 @@ from gateway.errors import SessionExists
 from gateway.stores.database import Database
 from gateway.stores.idempotency import Remembered
 from gateway.stores.sessions import OwnerTotal, SessionRecord
+from gateway.stores.sqlite import ledger
 from gateway.stores.tombstones import Tombstone
 
 _COLUMNS: Final = (
@@ -120,6 +121,7 @@ class SqliteSessions:
             if found is None:
                 return
             connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
+            ledger.forget_session(connection, key)
             connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", found)
             connection.execute(
                 "INSERT OR REPLACE INTO tombstones (owner, session_hash, last_seq, at, reason)"

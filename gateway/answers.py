@@ -133,6 +133,33 @@ class TenantList(Struct, frozen=True):
     tenants: list[TenantSummary]
 
 
+class PersonSummary(Struct, frozen=True, kw_only=True):
+    """A person: what they have, and what they have used today. Times are ISO 8601."""
+
+    tenant: str
+    subject: str
+    is_disabled: bool
+    disabled_at: str | None
+    sessions_live: int
+    """With an agent that runs."""
+    sessions_stored: int
+    stored_bytes: int
+    keys: int
+    """API keys that are good."""
+    messages: int
+    tokens: int
+    last_used_at: str | None
+    """When one of the sessions or keys was last used."""
+
+
+class PeopleList(Struct, frozen=True):
+    """People, last used first."""
+
+    people: list[PersonSummary]
+    has_more: bool
+    """True if there are more than were asked for."""
+
+
 class Reloaded(Struct, frozen=True):
     """What a reload came to: the settings that changed at once, and those that want a restart."""
 

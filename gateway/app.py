@@ -91,6 +91,8 @@ class Gateway:
             keys=self.auth.keys,
             tickets=self.auth.tickets,
             tokens=self.auth.tokens(config),
+            people=self.auth.people,
+            permits=self.auth.permits,
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
@@ -103,6 +105,7 @@ class Gateway:
         self.mcp = McpFace(
             self.added.toolsets,
             admit=self.gate.admit,
+            check=self.auth.people.check,
             passes=self.services.workers.passes,
             server=config.server,
             limits=config.limits,
@@ -133,6 +136,7 @@ class Gateway:
         self.gate.tokens = self.auth.tokens(config)
         self.own.identity.provider = self.auth.provider(config)
         self.auth.own_keys.read_files(config)
+        self.gate.look_again()
 
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)

@@ -199,6 +199,13 @@ class TenantDisabled(GatewayError):
     status = 403
 
 
+class PersonDisabled(GatewayError):
+    """This account is disabled. The people who run this gateway can enable it again."""
+
+    code = "person_disabled"
+    status = 403
+
+
 class KeyNotFound(GatewayError):
     """There is no such key."""
 

@@ -181,6 +181,7 @@ class ChatFace:
         if wait and turn is not None:
             await asyncio.wait([turn.done], timeout=wait)
             await session.log.commit(session.log.last_seq)
+            self._gate.check_served(principal)
         if session.record.owner != owner:  # somebody signed in meanwhile, and it is theirs
             return await self._state_of(owner, session_id)
         return self._answer(request, session, is_new=is_new)
@@ -207,7 +208,7 @@ class ChatFace:
         release = self._admit(owner, follower, view, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
-        frames = while_good(frames, self._gate.standing(request))
+        frames = while_good(frames, self._gate.permit(request))
         return response(frames, headers=headers, on_end=BackgroundTask(release))
 
     async def interrupt(self, request: Request) -> Response:

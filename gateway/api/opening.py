@@ -14,6 +14,7 @@ from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
 from gateway.api.own_keys import OwnKeysFace
+from gateway.api.people import PeopleFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
@@ -72,7 +73,8 @@ class OwnFaces:
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
-            *SharesFace(manager, services, auth.credentials).operations(),
+            *SharesFace(manager, services, auth.credentials, gate).operations(),
+            *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]
 

@@ -22,6 +22,7 @@ from typing import Final
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 
+from gateway.auth.permits import Permit
 from gateway.events.facts import Event, in_one_line, merged, slices
 from gateway.events.fold import ChatState, Elsewhere, Outside
 from gateway.http.operation import Parameter
@@ -312,10 +313,17 @@ def _state_pieces(state: bytes | Iterator[bytes], seq: int) -> Iterator[bytes]:
     yield b"\n\n"
 
 
-async def while_good(frames: AsyncIterator[bytes], is_good: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The frames, until the reader loses access: nothing is sent after that."""
-    async for frame in frames:
-        if not is_good():
+async def while_good(frames: AsyncIterator[bytes], is_good: Permit) -> AsyncIterator[bytes]:
+    """The frames, until the reader loses access: nothing is sent after that, and nothing is waited for."""
+    while True:
+        try:
+            async with is_good.timeout():
+                frame = await anext(frames, None)
+        except TimeoutError:
+            if is_good():  # it was not the permit's
+                raise
+            return
+        if frame is None or not is_good():
             return
         yield frame
 

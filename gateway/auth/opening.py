@@ -9,6 +9,8 @@ from typing import Final
 
 from gateway.auth.keys import KeyRing
 from gateway.auth.oidc import Http, Provider, verifier_of
+from gateway.auth.people import People
+from gateway.auth.permits import Permits
 from gateway.auth.quotas import Quotas
 from gateway.auth.tickets import Tickets, read_old_secrets, read_secret
 from gateway.auth.tokens import TokenVerifier
@@ -45,6 +47,8 @@ class Authentication:
         self._http = Http()
         self.credentials = store.credentials
         self.keys = KeyRing(store.credentials, wall_ms=clock.wall_ms)
+        self.people = People(store.people, wall_ms=clock.wall_ms)
+        self.permits = Permits()
         self.tickets = Tickets(wall_ms=clock.wall_ms)
         self.vault = Vault(store.secrets, wall_ms=clock.wall_ms)
         self.own_keys = OwnKeys(self.vault)
@@ -58,8 +62,8 @@ class Authentication:
         )
 
     async def open(self) -> None:
-        """Reads the secret that cookies are signed with, keys, revocations, the encrypted values of people
-        and tenants, and what was used. The store is open. Raises StoreFailed.
+        """Reads the secret that cookies are signed with, keys, who is disabled, revocations, the encrypted
+        values of people and tenants, and what was used. The store is open. Raises StoreFailed.
         """
         config = self._config()
         secret = read_secret(config.auth.secret_file, config.data_path)
@@ -68,6 +72,7 @@ class Authentication:
         self.own_keys.read_files(config)
         self.tickets.revoked = await self.credentials.revocations()
         await self.keys.open()
+        await self.people.open()
         await self.quotas.open(await self._store.sessions.totals())
 
     async def close(self) -> None:

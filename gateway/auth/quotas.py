@@ -238,6 +238,16 @@ class Quotas:
         tokens = self._budgets.tokens_today(("tenant", name))
         return msgspec.structs.replace(use, tokens=tokens), self._held.get(("tenant", name)) or Held()
 
+    def subjects(self) -> set[str]:
+        """Every owner that has something, or has used something today."""
+        self._turn_day()
+        return {name for kind, name in (*self._held, *self._uses) if kind == "subject"}
+
+    def of_subject(self, owner: str) -> tuple[DayUse, Held]:
+        """What an owner has used today, and what they have."""
+        self._turn_day()
+        return self._uses.get(("subject", owner)) or DayUse(), self._held.get(("subject", owner)) or Held()
+
     # -- inner ------------------------------------------------------------------------------------------
 
     def _quota(self, name: UseName) -> Quota:

@@ -2,7 +2,7 @@
 
 The database that a restore replaces tells it: the tombstones of erased sessions, keys and sign-ins that were
 revoked, one-time tokens that were used, keys and credentials that people and tenants removed, shared links
-that are gone from sessions which are still there. What
+that are gone from sessions which are still there, people who were disabled. What
 it has of these and the backup has not came after the backup; no clock is asked for that. A clock is asked for
 one thing: a tombstone erases nothing of its name that was made after it.
 
@@ -38,6 +38,8 @@ class EndedAgain(Struct, frozen=True, kw_only=True):
     links: int = 0
     secrets: int = 0
     """Keys and credentials of people and tenants."""
+    people: int = 0
+    """Who was disabled."""
     told_by: int = 0
     unread: tuple[str, ...] = ()
 
@@ -53,6 +55,7 @@ class _Told(Struct, frozen=True, kw_only=True):
     revocations: list[Any]
     used_tokens: list[Any]
     removed_secrets: list[Any]
+    disabled_people: list[Any]
 
 
 def end_again(
@@ -96,6 +99,7 @@ def _told(path: pathlib.Path) -> _Told:
             revocations=_rows(connection, "revocations", "owner, at"),
             used_tokens=_rows(connection, "used_tokens", "id, expires_at"),
             removed_secrets=_rows(connection, "removed_secrets", "kind, owner, name, removed_at"),
+            disabled_people=_rows(connection, "disabled_people", "owner, at"),
         )
 
 
@@ -152,6 +156,7 @@ class _Ending:
             sign_ins=self._revocations(),
             links=self._shares(),
             secrets=self._secrets(),
+            people=self._people(),
             told_by=1,
         )
 
@@ -233,6 +238,14 @@ class _Ending:
         return self._connection.executemany(
             "DELETE FROM secrets WHERE kind = ? AND owner = ? AND name = ? AND set_at <= ?",
             self._told.removed_secrets,
+        ).rowcount
+
+    def _people(self) -> int:
+        """Who was disabled after the backup was made."""
+        if not _has(self._connection, "disabled_people"):
+            return 0
+        return self._connection.executemany(
+            "INSERT OR IGNORE INTO disabled_people (owner, at) VALUES (?, ?)", self._told.disabled_people
         ).rowcount
 
     def _shares(self) -> int:

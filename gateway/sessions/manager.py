@@ -452,6 +452,15 @@ class SessionManager:
             raise StoreFailed("The session has ended but is not erased yet; delete it again.")
         return session.receipt or Receipt()
 
+    async def close_all(self, owner: str, reason: CloseReason) -> int:
+        """Ends what is in memory of an owner and waits until it has left; how many sessions that were."""
+        sessions = [session for session in self.sessions() if session.record.owner == owner]
+        for session in sessions:
+            session.ask_to_close(reason)
+        if sessions:
+            await asyncio.wait([session.left for session in sessions])
+        return len(sessions)
+
     async def erase(self, record: SessionRecord, last_seq: int, *, reason: str) -> None:
         """Erases what is stored of a session and leaves a tombstone without content."""
         tombstone = Tombstone(

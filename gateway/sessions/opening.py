@@ -79,6 +79,7 @@ class Sessions:
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             store=store,
+            people=auth.people,
             quotas=auth.quotas,
             ledger=ledger,
             spending=spending,

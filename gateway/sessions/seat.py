@@ -28,6 +28,8 @@ from worker.spec import Receipt
 
 _NOT_ITS_FAULT: Final = (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST)
 """Ends of a worker that say nothing of the next one."""
+_AT_ONCE: Final = (CloseReason.DELETED, CloseReason.PERSON_DISABLED)
+"""Ends of a session whose worker is given no time to leave by itself."""
 
 
 class Wish(enum.IntEnum):
@@ -200,8 +202,9 @@ class Seat:
         """Takes what a turn needs to begin: one of the account's answers, and a place for a worker, if the
         session has none. All is given back when the block ends, unless the block keeps it (`pop_all`).
 
-        Raises WorkerLimit, QuotaExceeded.
+        Raises PersonDisabled, WorkerLimit, QuotaExceeded.
         """
+        self._services.people.check(self._record.kept.owner)
         with ExitStack() as taken:
             self._services.quotas.begin_turn(account)
             taken.callback(self._services.quotas.end_turn, account)
@@ -286,7 +289,7 @@ class Seat:
         host, self.host = self.host, None
         if host is None:
             return None
-        is_quick = self._killed is not None or self.close_reason is CloseReason.DELETED
+        is_quick = self._killed is not None or self.close_reason in _AT_ONCE
         grace = 0.0 if is_quick else self._config.stop_grace_seconds
         receipt, used = await host.stop(grace_seconds=grace)
         payer = self._payer or self._record.account

@@ -12,6 +12,7 @@ from gateway.agents.catalogue import Agent, AgentCatalogue
 from gateway.agents.spool import FileOverflow, Intake
 from gateway.agents.toolsets import Toolset
 from gateway.auth.passes import Passes
+from gateway.auth.people import People
 from gateway.auth.quotas import Quotas
 from gateway.config.tables import DAY_MILLISECONDS, Config
 from gateway.egress.control import EgressControl
@@ -115,6 +116,7 @@ class Services(Common, kw_only=True):
     """What every session of a gateway shares."""
 
     store: Store
+    people: People
     quotas: Quotas
     ledger: Ledger
     spending: SpendingNews

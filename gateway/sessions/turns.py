@@ -19,7 +19,7 @@ from gateway.agents.prompt import prompt_blocks
 from gateway.errors import BudgetReached, GatewayError
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState
-from gateway.events.lifecycle import SessionState, WorkerEnd
+from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
 from gateway.models.budgets import MICRO, Near
 from gateway.principal import Account
 from gateway.sessions.host import WorkerHost, output_failed
@@ -269,7 +269,7 @@ class Turns:
             return
         if self._seat.peer is not None:
             self._seat.peer.end_turn()
-        words = message or "The session ended before the answer was complete."
+        words = message or _closed_words(self._seat.close_reason)
         self._end(turn, ev.TurnInterrupted(turn.turn_id, str(end), words))
 
     def crash_loop(self, words: str) -> None:
@@ -465,6 +465,11 @@ def _by_budget(turn: Turn, ended: ev.TurnEnded) -> ev.TurnEnded:
 
 _WORDS: Final = (ev.TextDelta, ev.ContentBlock)
 """What a user sees first of an answer."""
+
+
+def _closed_words(reason: CloseReason | None) -> str:
+    what = "This account was disabled" if reason is CloseReason.PERSON_DISABLED else "The session ended"
+    return f"{what} before the answer was complete."
 
 
 def _outcome(ended: ev.EventData) -> str:

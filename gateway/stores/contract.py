@@ -13,6 +13,7 @@ from gateway.stores.database import Tables
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.ledger import LedgerStore
 from gateway.stores.logs import READ_BYTES, LogStore, Sink, StoredLog
+from gateway.stores.people import PeopleStore
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import OwnerTotal, SessionRecord, SessionStore
@@ -67,6 +68,10 @@ class Store(Protocol):
     @property
     def secrets(self) -> SecretStore:
         """Keys and credentials of people and tenants, encrypted."""
+
+    @property
+    def people(self) -> PeopleStore:
+        """Who is disabled."""
 
     @property
     def usage(self) -> UsageStore:

@@ -75,6 +75,8 @@ BODIES: Final[dict[str, object]] = {
     "mint_key": {"name": "foreign", "tenant": "acme"},
     "rotate_key": {},
     "revoke_browsers": {"tenant": "acme", "subject": "victim"},
+    "disable_person": {"tenant": "acme", "subject": "victim"},
+    "enable_person": {"tenant": "acme", "subject": "victim"},
     "reload_config": {},
     "set_own_key": {"key": "foreign"},
     "set_tenant_key": {"key": "foreign"},
@@ -106,6 +108,7 @@ NOT_ABOUT_A_SESSION: Final = {
     *("list_own_keys", "set_own_key", "erase_own_keys"),
     *("list_tenant_keys", "set_tenant_key", "remove_tenant_key"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config", "list_refused_hosts"),
+    *("list_people", "disable_person", "enable_person"),
     *(
         "metrics",
         "show_overview",

@@ -143,7 +143,20 @@ export interface PermissionAnswered {
   option_id: string | null;
 }
 
-/** Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last turn. */
+/** What the model calls of a session have cost so far, by the gateway's own ledger. */
+export interface Spending {
+  spent: number;
+  currency: string;
+  /** What they may cost in a day, if the session has such a budget. */
+  limit: number | null;
+  /** Of some calls only an estimate is known, or no price. */
+  is_estimated: boolean;
+}
+
+/**
+ * Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last model call.
+ * `cost` is what an agent with a model of its own says; `spending` is what the gateway has counted.
+ */
 export interface Usage {
   type: "usage";
   used: number | null;
@@ -151,6 +164,30 @@ export interface Usage {
   input_tokens: number | null;
   output_tokens: number | null;
   cost?: unknown;
+  provider?: string;
+  model?: string;
+  spending?: Spending;
+}
+
+/** Most of a budget for models is used, in words and in figures: dollars or tokens. */
+export interface BudgetNear {
+  type: "budget_near";
+  notice_id: string;
+  text: string;
+  /** Whose, and which: `subject.cost_per_day`. */
+  limit: string;
+  used: number;
+  allowed: number;
+}
+
+/** A budget for models is used up: the next call was refused. */
+export interface BudgetSpent {
+  type: "budget_reached";
+  notice_id: string;
+  text: string;
+  limit: string;
+  used: number;
+  allowed: number;
 }
 
 /** How much of a quota is used; `limit` names it with whose it is: `subject.messages_per_day`. */
@@ -344,7 +381,7 @@ export interface EgressState {
   asked: AskedHost[];
 }
 
-/** What the six verbs answer (every field is always present). */
+/** What the six verbs answer (every field is always present, but for `cost`). */
 export interface State {
   session_id: string;
   seq: number;
@@ -361,6 +398,8 @@ export interface State {
   ended: Ended | null;
   /** None for readers who are not the owner. */
   egress: EgressState | null;
+  /** What its model calls have cost; absent: it has made none that the gateway counts. */
+  cost?: Spending;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -598,6 +637,8 @@ export interface Events {
   permission_asked: PermissionAsked;
   permission_answered: PermissionAnswered;
   usage: Usage;
+  budget_near: BudgetNear;
+  budget_reached: BudgetSpent;
   notice: Notice;
   turn_started: TurnStarted;
   turn_ended: TurnEnded;

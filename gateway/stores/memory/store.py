@@ -6,6 +6,7 @@ from gateway.stores.database import MemoryTables
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
 from gateway.stores.memory.ledger import MemoryLedger
 from gateway.stores.memory.logs import MemoryLogs
+from gateway.stores.memory.people import MemoryPeople
 from gateway.stores.memory.secrets import MemorySecrets
 from gateway.stores.memory.sessions import MemoryIdempotency, MemorySessions, MemoryTombstones
 
@@ -20,6 +21,7 @@ class MemoryStore:
         self.idempotency = MemoryIdempotency()
         self.credentials = MemoryCredentials()
         self.secrets = MemorySecrets()
+        self.people = MemoryPeople()
         self.usage = MemoryUsage()
         self.ledger = MemoryLedger()
         self.sequences = MemorySequences()

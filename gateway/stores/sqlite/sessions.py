@@ -87,10 +87,8 @@ class SqliteSessions:
         )
 
     async def totals(self) -> dict[str, OwnerTotal]:
-        query = "SELECT owner, count(*), sum(stored_bytes) FROM sessions GROUP BY owner"
-        return await self._database.read(
-            lambda c: {row[0]: OwnerTotal(row[1], row[2]) for row in c.execute(query)}
-        )
+        query = "SELECT owner, count(*), sum(stored_bytes), max(last_active_at) FROM sessions GROUP BY owner"
+        return await self._database.read(lambda c: {row[0]: OwnerTotal(*row[1:]) for row in c.execute(query)})
 
     async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
         def act(connection: sqlite3.Connection) -> bool:

@@ -43,7 +43,7 @@ models = ["gemini-2.5-flash"]
 preset = "{preset}"
 provider = "{provider}"
 command = {command}
-network = "shared"
+network = "{network}"
 readable = {readable}
 [agents.real.env]
 INITIAL_AGENT_MODE = "agent-full-access"  # of Codex, whose usual mode has a model decide about tools
@@ -68,17 +68,19 @@ async def launched(install: Callable[[str], Launch]) -> Launch:
         pytest.skip(f"NOT TESTED, {install.__name__} cannot be had: {error}")
 
 
-def config_of(launch: Launch, model: FakeModel, *, preset: str, provider: str) -> str:
+def config_of(launch: Launch, model: FakeModel, *, preset: str, provider: str, network: str) -> str:
     return PROVIDERS.format(
         base=model.url.removesuffix("/v1"),
         key=KEY,
         preset=preset,
         provider=provider,
+        network=network,
         command=json.dumps([word for word in launch.command if word not in _SHELL and "$" not in word]),
         readable=json.dumps([str(path) for path in launch.readable]),
     )
 
 
+@pytest.mark.parametrize("network", ["shared", "broker"])
 @pytest.mark.parametrize(
     ("install", "preset", "provider", "tool"),
     [
@@ -95,11 +97,12 @@ async def test_a_real_agent_finishes_a_turn_with_a_tool_and_never_sees_the_key(
     preset: str,
     provider: str,
     tool: str,
+    network: str,
     tmp_path: pathlib.Path,
 ) -> None:
     launch = await launched(install)
     async with fake_model() as model:
-        config = config_of(launch, model, preset=preset, provider=provider)
+        config = config_of(launch, model, preset=preset, provider=provider, network=network)
         async with running_gateway(tmp_path, config=config) as gateway:
             await gateway.post("/api/sessions", {"agent": "real", "session_id": "r"}, status=201)
             state = await gateway.chat("r", "hello there", wait=TURN_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
+from gateway.egress.routes import RouteRequest
 from gateway.errors import BudgetReached
 from gateway.models.breaker import OPEN_SECONDS
 from gateway.models.meter import CallUsage, ModelCall, Reservation
@@ -286,6 +287,39 @@ async def test_without_a_good_token_nothing_is_called(
 
 def caller_access(provider: str, *, has_door: bool = False) -> ModelAccess:
     return ModelAccess(account=lambda: Account("o", "k"), provider=provider, has_door=has_door)
+
+
+class Answer:
+    """What a door writes."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.body = b""
+
+    def start(self, status: int, headers: Sequence[tuple[str, str]] = ()) -> None:
+        self.status = status
+
+    async def write(self, data: bytes) -> None:
+        self.body += data
+
+
+async def test_at_a_door_only_the_token_of_its_worker_is_good(model: FakeModel, caller: Caller) -> None:
+    path, body = CALLS["chat"]
+    mine, other = caller_access("openai", has_door=True), caller_access("openai", has_door=True)
+    tokens = [caller.models.tokens.issue(one) for one in (mine, other)]
+    tokens += [caller.token("openai"), ""]
+    door = caller.models.routes.at_door(mine)
+    found = []
+    for token in tokens:
+        answer = Answer()
+        headers = (("authorization", f"Bearer {token}"),)
+        raw = json.dumps(body).encode()
+        await door(RouteRequest(method="POST", target=path, headers=headers, body=raw), answer)
+        found.append(answer.status)
+    assert found == [200, 401, 401, 401]
+    assert len(model.requests) == 1
+    for token in tokens[:2]:
+        caller.models.tokens.revoke(token)
 
 
 async def test_a_token_in_the_query_is_taken_and_goes_no_further(

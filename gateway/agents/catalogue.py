@@ -37,6 +37,12 @@ class Agent(Struct, frozen=True, kw_only=True):
     """Tools of the gateway's own that its sessions get."""
     auth_method: str = ""
     """The method of ACP's `authenticate` to ask it for; empty: it is not asked."""
+    provider: str = ""
+    """Whose models it calls through the gateway; empty: it has keys of its own, or none."""
+    home_files: dict[str, str] = {}
+    """Files written into HOME before it starts."""
+    credentials: tuple[str, ...] = ()
+    """Credentials for hosts that its connections get, by name."""
     known: KnownAgent | None = None
     """What is known of it beyond this configuration."""
 
@@ -99,6 +105,9 @@ class AgentCatalogue:
                 limits=_limits(config, agent.limits),
                 tools=agent.tools,
                 auth_method=_auth_method(agent, env),
+                provider=agent.provider,
+                home_files=agent.home_files,
+                credentials=agent.credentials,
                 known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
             )
 

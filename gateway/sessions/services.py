@@ -19,10 +19,11 @@ from gateway.egress.control import EgressControl
 from gateway.egress.door import DoorKeeper
 from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
+from gateway.egress.routes import RouteHandler
 from gateway.errors import UnknownAgent
 from gateway.events.fold import ChatState, FoldPart, Outside
 from gateway.models.ledger import Ledger
-from gateway.models.meter import Meter
+from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
 from gateway.sessions.observers import Observers
 from gateway.sessions.slots import WorkerSlots
@@ -122,12 +123,13 @@ class WorkerServices(Common, kw_only=True):
     usage: UsageSampler
     passes: Passes
     intake: Intake
+    models: Models
     doors: DoorKeeper
     interception: Interception
-    meter: Meter
-    """Counts model calls."""
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
+    door_routes: dict[str, RouteHandler] = field(default_factory=dict)
+    """What workers may ask the gateway for through their doors, besides models, by the start of its path."""
     toolsets: dict[str, Toolset] = field(default_factory=dict)
     """What applications offer to agents, by name."""
 

@@ -360,6 +360,8 @@ class Turns:
             self._seat.transition(SessionState.INTERRUPTING)
         if self._seat.peer is not None:
             self._seat.peer.cancel()
+        if self._seat.host is not None:
+            self._seat.host.cut_calls()
         self._seat.deadline.move(self._services.config.sessions.interrupt_timeout_seconds)
 
     def _notice(self, level: str, code: str, text: str) -> ev.Notice:
@@ -382,12 +384,14 @@ class Turns:
             self._services.metrics.first_token(self._record.last_used - turn.began)
 
     def _meter(self, usage: ev.Usage) -> None:
-        """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by."""
+        """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by.
+        Those of an agent with a provider were counted when it called.
+        """
         tokens = clamped((usage.input_tokens or 0) + (usage.output_tokens or 0))
         if not tokens and usage.used is not None:
             tokens = max(0, usage.used - self._context_tokens)
             self._context_tokens = usage.used
-        if tokens > 0 and not self._has_calls:
+        if tokens > 0 and not self._has_calls and not self._record.agent.provider:
             self._services.ledger.use(self.payer, told_tokens=tokens)
 
     def refusal(self) -> str | None:

@@ -157,6 +157,13 @@ class PermissionNotPending(GatewayError):
     status = 409
 
 
+class RuleNotFound(GatewayError):
+    """This session has no such rule; it may have been revoked."""
+
+    code = "rule_not_found"
+    status = 404
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 

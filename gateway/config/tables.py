@@ -1,7 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
-[oidc] [proxy] [quotas] [applications] [agents.NAME] [tenants.NAME]`, and those that applications declare.
+[oidc] [proxy] [quotas] [permissions] [approvals] [applications] [agents.NAME] [tenants.NAME]`, and those that
+applications declare.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -19,6 +20,7 @@ from msgspec import Meta, Struct, field
 
 from gateway.config.addresses import is_network
 from gateway.config.hosts import private_host
+from gateway.config.permissions import RULES, RuleConfig
 from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
 
@@ -238,6 +240,32 @@ class ModelConfig(Table, frozen=True, kw_only=True):
         return tuple(dict.fromkeys((self.name, *self.names)))
 
 
+class PermissionsConfig(Table, frozen=True, kw_only=True):
+    """Which permission requests of agents are answered without a person. Deny wins over ask, ask over allow;
+    what no rule matches, a person answers.
+    """
+
+    allow: tuple[RuleConfig, ...] = ()
+    ask: tuple[RuleConfig, ...] = ()
+    """A person is asked although another rule allows it."""
+    deny: tuple[RuleConfig, ...] = ()
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        for action in ("allow", "ask", "deny"):
+            rules: tuple[RuleConfig, ...] = getattr(self, action)
+            if len(rules) > RULES:
+                yield f"{action}: at most {RULES} rules"
+            for number, rule in enumerate(rules, 1):
+                yield from (f"{action}.{number}: {mistake}" for mistake in rule.mistakes())
+
+
+class ApprovalsConfig(Table, frozen=True, kw_only=True):
+    """Who may answer agents' permission requests."""
+
+    require_scope: bool = False
+    """Answering needs the scope `approve`, which `chat` includes otherwise."""
+
+
 class AgentConfig(Table, frozen=True, kw_only=True):
     """An ACP agent that sessions may choose."""
 
@@ -269,6 +297,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
     """Toolsets of applications that its sessions get, by name."""
+    permissions: PermissionsConfig = PermissionsConfig()
+    """Rules for this agent's permission requests, beside those of everybody."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -524,6 +554,8 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Of each of its people."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
+    permissions: PermissionsConfig = PermissionsConfig()
+    """Rules for its sessions' permission requests, beside those of everybody."""
 
 
 class ApplicationsConfig(Table, frozen=True, kw_only=True):
@@ -555,6 +587,8 @@ class Config(Table, frozen=True, kw_only=True):
     oidc: OidcConfig = OidcConfig()
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
+    permissions: PermissionsConfig = PermissionsConfig()
+    approvals: ApprovalsConfig = ApprovalsConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)

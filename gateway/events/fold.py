@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.events import facts as ev
 from gateway.events.facts import iso
@@ -253,6 +253,7 @@ class PendingPermission(Struct, frozen=True):
     options: tuple[ev.PermissionOption, ...]
     turn_id: str
     tool_call_id: str | None
+    always: ev.PermissionRule | UnsetType = UNSET
 
 
 class StateMessage(Struct, frozen=True):
@@ -265,7 +266,7 @@ class StateMessage(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer (every field is always present)."""
+    """What the six verbs answer (every field is always present, but `rules`: only if there are any)."""
 
     session_id: str
     seq: int
@@ -280,6 +281,8 @@ class State(Struct, frozen=True):
     queued: int
     start_position: int | None
     ended: Ended | None
+    rules: list[ev.NamedRule] | UnsetType = UNSET
+    """The session's own permission rules."""
 
 
 class Outside(Struct, frozen=True):
@@ -353,6 +356,8 @@ class ChatState:
         """Of text that was said, thoughts included."""
         self.items: list[Message | Thought | Block] = []
         self.permissions: dict[str, ev.PermissionAsked] = {}
+        self.rules: dict[str, ev.NamedRule] = {}
+        """The session's own permission rules, by their ids."""
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
         self._open: Message | Thought | None = None
@@ -405,7 +410,8 @@ class ChatState:
     def pending_permission(self) -> PendingPermission | None:
         for asked in self.permissions.values():
             return PendingPermission(
-                asked.permission_id, asked.title, asked.options, asked.turn_id, asked.tool_call_id
+                *(asked.permission_id, asked.title, asked.options, asked.turn_id, asked.tool_call_id),
+                always=asked.always,
             )
         return None
 
@@ -461,6 +467,7 @@ class ChatState:
                 "queued": len(self.waiting),
                 "start_position": outside.start_position,
                 "ended": self.ended,
+                **self._own_rules(),
             }
         )
         head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
@@ -505,7 +512,11 @@ class ChatState:
             "commands": self.commands,
             "options": self.options,
             "usage": self.usage,
+            **self._own_rules(),
         }
+
+    def _own_rules(self) -> dict[str, list[ev.NamedRule]]:
+        return {"rules": list(self.rules.values())} if self.rules else {}
 
     def _of_parts(self) -> dict[str, Any]:
         values = ((part.name, part.snapshot()) for part in self.parts)
@@ -592,6 +603,10 @@ class ChatState:
             case ev.QueueChanged(waiting=waiting, is_held=is_held):
                 self.waiting = waiting
                 self.is_held = is_held
+            case ev.RuleAdded(rule_id=rule_id, rule=rule):
+                self.rules[rule_id] = ev.NamedRule(rule_id, rule)
+            case ev.RuleRemoved(rule_id=rule_id):
+                self.rules.pop(rule_id, None)
             case ev.WalletChanged(pending=pending):
                 self.wallet = pending
             case ev.NetworkChanged(network=network):
@@ -729,8 +744,9 @@ class ChatState:
             )
             return
         self.permissions.pop(data.permission_id, None)
-        fields = {"outcome": data.outcome, "option_id": data.option_id}
-        self._block("permission", data.permission_id, at, fields)
+        answer = {"outcome": data.outcome, "option_id": data.option_id, "rule": data.rule}
+        given = {name: value for name, value in answer.items() if value is not UNSET}
+        self._block("permission", data.permission_id, at, given)
 
     def _block(self, kind: str, block_id: str, at: int, fields: dict[str, Any]) -> None:
         fields = {name: self._kept(name, value) for name, value in fields.items()}

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent, AgentCatalogue
+from gateway.agents.permission_rules import operator_rules
 from gateway.agents.spool import FileOverflow, Intake
 from gateway.agents.toolsets import Toolset
 from gateway.auth.passes import Passes
@@ -16,6 +17,7 @@ from gateway.auth.quotas import Quotas
 from gateway.config.tables import DAY_MILLISECONDS, Config
 from gateway.egress.mcp_client import McpClient
 from gateway.errors import UnknownAgent
+from gateway.events.facts import NamedRule
 from gateway.events.fold import ChatState, FoldPart, Outside
 from gateway.principal import tenant_of
 from gateway.sessions.observers import Observers
@@ -68,6 +70,10 @@ class Common(Struct, kw_only=True):
         if name is not None and name not in allowed:
             raise UnknownAgent(f"There is no agent {name!r}. There are: {', '.join(allowed)}.")
         return self.agents.get(name or allowed[0])
+
+    def operator_rules(self, record: SessionRecord) -> tuple[NamedRule, ...]:
+        """The operator's permission rules for a session."""
+        return tuple(operator_rules(self.config, tenant=tenant_of(record.owner), agent=record.agent))
 
     def outside(self, agent: str | None) -> Outside:
         """What State shows beside the log, for a session of this agent (None: of the default one)."""

@@ -23,6 +23,8 @@ pytestmark = SHARED
 CONFIG = """
 [auth]
 modes = ["keys"]
+[approvals]
+require_scope = true
 [limits]
 wrong_credentials_per_minute = 100_000
 [tenants.acme]
@@ -150,6 +152,7 @@ class World(Struct):
     def path(self, route: Route) -> str:
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
+        parts["rule_id"] = "r1"
         path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path

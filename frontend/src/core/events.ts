@@ -6,9 +6,11 @@ import type {
   Events,
   Failure,
   MessageAdded,
+  NamedRule,
   Notice,
   PermissionAnswered,
   PermissionOption,
+  PermissionRule,
   QuotaUse,
   State,
   ToolCall,
@@ -81,8 +83,12 @@ export interface PermissionItem {
   title: string;
   options: PermissionOption[];
   tool_call_id: string | null;
+  /** The rule that an answer for always would make. */
+  always?: PermissionRule;
   outcome: PermissionAnswered["outcome"] | null;
   option_id: string | null;
+  /** The rule that answered instead of a person. */
+  rule?: NamedRule;
   at: string;
 }
 
@@ -125,6 +131,7 @@ export interface Snapshot {
   commands: AcpCommand[];
   options: Record<string, unknown>;
   usage: Record<string, unknown>;
+  rules?: NamedRule[];
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;

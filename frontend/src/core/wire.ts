@@ -125,7 +125,26 @@ export interface PermissionOption {
   kind: string;
 }
 
-/** The agent asks before it acts; answered by POST /api/sessions/{id}/permission, by nobody else. */
+/** A rule that answers permission requests: it matches a call that fits every field that is there. Absent: any. */
+export interface PermissionRule {
+  action: "allow" | "ask" | "deny";
+  /** ACP's kind of tool call. */
+  kind?: string;
+  tool?: string;
+  /** The first words of a command; with `is_exact` all of them. */
+  command?: string[];
+  is_exact?: boolean;
+  /** Globs; with `is_exact` paths as they are. */
+  path?: string[];
+  mcp_server?: string;
+  /** The digest of one exact input. */
+  input?: string;
+}
+
+/**
+ * The agent asks before it acts; answered by POST /api/sessions/{id}/permission, or by a rule. `always` is the
+ * rule that an answer for always would make; absent: it counts for this request only.
+ */
 export interface PermissionAsked {
   type: "permission_asked";
   permission_id: string;
@@ -133,14 +152,38 @@ export interface PermissionAsked {
   title: string;
   options: PermissionOption[];
   tool_call_id: string | null;
+  always?: PermissionRule;
 }
 
-/** The answer: `selected` with the option, or `cancelled` because the turn ended first. */
+/** A rule with its name: `r12` for one of the session, `permissions.deny.1` for one of the operator. */
+export interface NamedRule {
+  rule_id: string;
+  rule: PermissionRule;
+}
+
+/**
+ * The answer: `selected` with the option, or `cancelled` because the turn ended first. `rule` is the rule that
+ * answered instead of a person.
+ */
 export interface PermissionAnswered {
   type: "permission_answered";
   permission_id: string;
   outcome: "cancelled" | "selected";
   option_id: string | null;
+  rule?: NamedRule;
+}
+
+/** A person answered for always: from here on this rule answers in this session, until it is removed. */
+export interface RuleAdded {
+  type: "rule_added";
+  rule_id: string;
+  rule: PermissionRule;
+}
+
+/** A rule of the session answers no longer. */
+export interface RuleRemoved {
+  type: "rule_removed";
+  rule_id: string;
 }
 
 /** Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last turn. */
@@ -268,6 +311,7 @@ export interface PendingPermission {
   options: PermissionOption[];
   turn_id: string;
   tool_call_id: string | null;
+  always?: PermissionRule;
 }
 
 /** When and why a session ended. */
@@ -276,7 +320,7 @@ export interface Ended {
   reason: string;
 }
 
-/** What the six verbs answer (every field is always present). */
+/** What the six verbs answer (every field is always present, but `rules`: only if there are any). */
 export interface State {
   session_id: string;
   seq: number;
@@ -291,6 +335,8 @@ export interface State {
   queued: number;
   start_position: number | null;
   ended: Ended | null;
+  /** The session's own permission rules. */
+  rules?: NamedRule[];
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -523,6 +569,8 @@ export interface Events {
   plan: Plan;
   permission_asked: PermissionAsked;
   permission_answered: PermissionAnswered;
+  rule_added: RuleAdded;
+  rule_removed: RuleRemoved;
   usage: Usage;
   notice: Notice;
   turn_started: TurnStarted;

@@ -19,6 +19,7 @@ import type {
   Me,
   NewShare,
   Overview,
+  RuleList,
   SessionList,
   SessionSummary,
   ShareList,
@@ -109,6 +110,15 @@ export class Api {
       permission_id: permissionId,
       option_id: optionId,
     });
+  }
+
+  /** The permission rules that hold for a session: its own and the operator's. */
+  rules(sessionId: string): Promise<RuleList> {
+    return this.#request("GET", `${sessionPath(sessionId)}/rules`);
+  }
+
+  revokeRule(sessionId: string, ruleId: string): Promise<unknown> {
+    return this.#request("DELETE", `${sessionPath(sessionId)}/rules/${encodeURIComponent(ruleId)}`);
   }
 
   queue(sessionId: string, action: "send" | "drop", messageId?: string): Promise<unknown> {

@@ -392,6 +392,12 @@ export interface AgentList {
   agents: AgentSummary[];
 }
 
+/** The permission rules that hold for a session: its own, which can be revoked, and the operator's. */
+export interface RuleList {
+  rules: NamedRule[];
+  operator: NamedRule[];
+}
+
 /** A session in a list; times are ISO 8601. */
 export interface SessionSummary {
   session_id: string;

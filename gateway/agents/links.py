@@ -10,13 +10,15 @@ PARTS: Final = 100
 """A path with more parts is not looked at, and counts as one with a link."""
 
 
-def has_link(path: str, *, below: str = "/") -> bool:
-    """Whether an absolute path without `..` leads through a symbolic link, not counting those on the way to
-    the directory `below`. Its agent can put one there a moment later: only walls keep it inside.
+def has_link(path: str, *, inside: str, outside: str) -> bool:
+    """Whether an absolute path without `..`, as an agent writes it, leads through a symbolic link. Its
+    working directory is `inside` for itself and `outside` for us; its home lies beside that. The agent can put
+    a link there a moment later: only walls keep it inside.
     """
-    base = below.rstrip("/")
-    at = base if path.startswith(base + "/") else ""
-    parts = path.removeprefix(at).split("/")[1:]
+    near, here = os.path.dirname(inside), os.path.dirname(outside)
+    is_near = bool(inside) and bool(outside) and path.startswith(near.rstrip("/") + "/")
+    at, rest = (here, path.removeprefix(near)) if is_near else ("", path)
+    parts = rest.split("/")[1:]
     if len(parts) > PARTS:
         return True
     for part in parts:

@@ -184,10 +184,12 @@ class AgentPeer:
         tools: Toolbox,
         intake: Intake,
         mcp_servers: Sequence[dict[str, Any]] = (),
+        work_dir: str = "",
         on_odd: OnOdd = foreign.ignored,
     ) -> None:
-        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe. `on_odd`
-        hears of every value of the agent's that was left out.
+        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe. `work_dir`:
+        where the agent's working directory is outside its walls. `on_odd` hears of every value of the agent's
+        that was left out.
         """
         self._owner = owner
         self._broker = broker
@@ -212,6 +214,7 @@ class AgentPeer:
         self._asked = 0
         self._has_refused = False
         self._cwd = ""
+        self._work_dir = work_dir
         self._forgotten = 0
         self._turn_id = ""
         self._model_call: asyncio.Task[None] | None = None
@@ -462,7 +465,7 @@ class AgentPeer:
             call,
             cwd=self._cwd,
             agent=known.name if known is not None else "",
-            has_link=lambda path: has_link(path, below=self._cwd),
+            has_link=lambda path: has_link(path, inside=self._cwd, outside=self._work_dir),
         )
 
     def _why_not_asked(self, options: Sequence[_Option]) -> str | None:

@@ -58,6 +58,13 @@ gateway = shared_gateway(
         "hidden": scenario(runs("git status; rm -rf /")),
         "removes": scenario(runs("bash -c 'rm -rf /'")),
         "edits": scenario(asks(kind="edit", title="Edit", rawInput={"file_path": "src/a.py"})),
+        "links": {
+            "about": "A link that leads out of what a rule allows.",
+            "turns": [
+                [{"spawn": ["ln", "-s", "/etc", "src"]}],
+                [asks(kind="edit", rawInput={"path": "src/a"})],
+            ],
+        },
         "tests": scenario(runs("npm test")),
         "twice": scenario(runs("npm test"), runs("npm test")),
         "unsaid": scenario(asks(title="Delete everything?", kind="other")),
@@ -164,6 +171,16 @@ async def test_a_rule_never_says_yes_for_always(gateway: RunningGateway) -> None
     session_id, pending = await waiting(gateway, "only_ever")
     await answer(gateway, session_id, pending, "ever")
     assert await done(gateway, session_id) == "chosen: ever"
+
+
+async def test_a_link_that_the_agent_made_is_asked_about(gateway: RunningGateway) -> None:
+    session_id = await begun(gateway, "links")
+    await done(gateway, session_id)
+    while not any(path.is_symlink() for path in gateway.data_path.glob("sessions/*/work/src")):
+        await asyncio.sleep(0.01)
+    session_id, pending = await waiting(gateway, "links", session_id=session_id)
+    assert "always" not in pending
+    await answer(gateway, session_id, pending, "no")
 
 
 # -- a session's own rules --------------------------------------------------------------------------------

@@ -344,14 +344,20 @@ def test_every_path_must_fit(more: dict[str, Any]) -> None:
 
 
 def test_a_symbolic_link_that_is_seen_is_asked_about(tmp_path: pathlib.Path) -> None:
-    work = tmp_path / "work"
+    work = tmp_path / "key" / "work"
     (work / "src").mkdir(parents=True)
     (work / "src" / "out").symlink_to("/etc")
     (work / "src" / "a").write_text("x")
-    assert has_link(f"{work}/src/out/passwd", below=str(work))
-    assert not has_link(f"{work}/src/a", below=str(work))
-    assert not has_link(f"{work}/src/new/file", below=str(work))
-    assert has_link(str(work) + "/x" * 1_000, below=str(work))
+    (tmp_path / "key" / "home").symlink_to("/etc")
+    for inside in ("/session/work", str(work)):
+        seen = {
+            name: has_link(f"{inside}/{name}", inside=inside, outside=str(work))
+            for name in ("src/a", "src/new/file", "src/out/passwd", "src/out", "x" + "/x" * 1_000)
+        }
+        assert list(seen.values()) == [False, False, True, True, True], seen
+        near = inside.removesuffix("/work")
+        assert has_link(f"{near}/home/.bashrc", inside=inside, outside=str(work))
+    assert has_link("/proc/self/exe", inside="/session/work", outside=str(work))
     linked = Claim(kind="edit", paths=(f"{CWD}/src/a",), is_clear=False)
     assert decided(linked, ALLOW_SRC) == "ask"
 

@@ -11,9 +11,10 @@ PARTS: Final = 100
 
 
 def has_link(path: str, *, inside: str, outside: str) -> bool:
-    """Whether an absolute path without `..`, as an agent writes it, leads through a symbolic link. Its
-    working directory is `inside` for itself and `outside` for us; its home lies beside that. The agent can put
-    a link there a moment later: only walls keep it inside.
+    """Whether an absolute path without `..`, as an agent writes it, leads through a symbolic link.
+
+    Its working directory is `inside` for itself and `outside` for us; its home lies beside that. It can put a
+    link there a moment later: only walls keep it inside.
     """
     near, here = os.path.dirname(inside), os.path.dirname(outside)
     is_near = bool(inside) and bool(outside) and path.startswith(near.rstrip("/") + "/")

@@ -8,8 +8,10 @@
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
  */
 
+import { type EgressEvent, type EgressSnapshot, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
+  EgressAskedItem,
   Ended,
   EventOf,
   Failure,
@@ -70,6 +72,8 @@ export class ChatState {
   is_held = false;
   wallet: string | null = null;
   network: string | null = null;
+  /** Of the worker's connections; null if the log says nothing of them. */
+  egress: EgressSnapshot | null = null;
   ended: Ended | null = null;
   commands: AcpCommand[] = [];
   options: Record<string, unknown> = {};
@@ -95,6 +99,7 @@ export class ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
     chat.rules = snapshot.rules ?? [];
+    chat.egress = snapshot.egress ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
     chat.#messages = chat.#items.filter((item) => item.kind === "message").length;
@@ -137,7 +142,7 @@ export class ChatState {
       .map((m) => ({ sender: m.sender, content: m.text, timestamp: m.at, is_streaming: m.is_streaming }));
   }
 
-  stateOf(outside: Outside = { missing_api_key: false, start_position: null }): State {
+  stateOf(outside: Outside = { missing_api_key: false, start_position: null, network: "", hosts: [] }): State {
     return {
       session_id: this.session_id,
       seq: this.seq,
@@ -153,6 +158,7 @@ export class ChatState {
       start_position: outside.start_position,
       ended: this.ended,
       ...this.#ownRules(),
+      egress: egressState(this.egress, outside),
     };
   }
 
@@ -164,7 +170,8 @@ export class ChatState {
   snapshot(): Snapshot {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
-    return { ...values, ...facts, ...this.#ownRules(), items: this.#items.slice() } as Snapshot;
+    const egress = this.egress && { egress: this.egress };
+    return { ...values, ...facts, ...egress, ...this.#ownRules(), items: this.#items.slice() } as Snapshot;
   }
 
   /** They are in State and the snapshot if there are any. */
@@ -213,7 +220,27 @@ export class ChatState {
         return this.#upsert({ kind: "notice", id: notice_id, level, code, text, ...(quota && { quota }), at });
       }
       default:
-        return this.#facts(event);
+        return isEgress(event) ? this.#egress(event) : this.#facts(event);
+    }
+  }
+
+  #egress(event: EgressEvent): void {
+    this.egress = egressAfter(this.egress, event);
+    switch (event.type) {
+      case "egress_denied": {
+        const { host, port, why, count, turn_id, at } = event;
+        const id = `${turn_id ?? ""} ${host}:${port} ${why}`;
+        return this.#upsert({ kind: "egress_denied", id, host, port, why, count, turn_id, at });
+      }
+      case "egress_asked": {
+        const { ask_id: id, host, port, turn_id, at } = event;
+        return this.#upsert({ kind: "egress_asked", id, host, port, turn_id, answer: null, at });
+      }
+      case "egress_answered": {
+        const { ask_id: id, answer, at } = event;
+        if (!this.#get(keyOf("egress_asked", id))) this.#add({ kind: "egress_asked", id, at } as EgressAskedItem);
+        return this.#patch<EgressAskedItem>("egress_asked", id, { answer });
+      }
     }
   }
 

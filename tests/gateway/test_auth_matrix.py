@@ -171,9 +171,7 @@ class World(Struct):
     def path(self, route: Route) -> str:
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
-        parts["rule_id"] = "r1"
-        path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere")
-        parts |= {"tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
+        parts |= {"rule_id": "r1", "tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
         path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere", ask_id="a")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path

@@ -157,6 +157,13 @@ class PermissionNotPending(GatewayError):
     status = 409
 
 
+class RuleNotFound(GatewayError):
+    """This session has no such rule; it may have been revoked."""
+
+    code = "rule_not_found"
+    status = 404
+
+
 class EgressNotAsked(GatewayError):
     """This question about a host is not waiting for an answer; it was answered, or nobody waits any more."""
 

@@ -10,14 +10,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from gateway.agents import help as agent_help
+from gateway.agents import permission_rules
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent
+from gateway.agents.claims import Claim
 from gateway.agents.completion import ModelDelta, ModelError, ModelRequest, ModelResult
 from gateway.agents.connection import (
     AcpConnection,
@@ -27,6 +29,7 @@ from gateway.agents.connection import (
     Initialized,
     WireError,
 )
+from gateway.agents.links import has_link
 from gateway.agents.prompt import transcript
 from gateway.agents.spool import Intake
 from gateway.agents.toolsets import CallTool, Toolbox, UnknownTool
@@ -84,8 +87,15 @@ class Owner(Protocol):
     def on_events(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
         """The agent's updates as events; `used` as `Event.said` has it."""
 
+    @property
+    def rules(self) -> Sequence[ev.NamedRule]:
+        """The permission rules that hold for it, the operator's and its own."""
+
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         """The agent asks for permission."""
+
+    def on_ruled(self, asked: ev.PermissionAsked, answered: ev.PermissionAnswered) -> None:
+        """The agent asks for permission, and a rule answers."""
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction."""
@@ -136,7 +146,29 @@ class _Forgot(Struct):
 
 class _Pending(Struct):
     request_id: acp.Id
-    option_ids: frozenset[str]
+    options: tuple[ev.PermissionOption, ...]
+    always: ev.PermissionRule | None
+    kind: str
+    answer: str | None = None
+    """What the agent is told as soon as the answer is on disk; None: nobody has answered. Empty: no option of
+    its says so, and it is told that the question is cancelled.
+    """
+
+
+def _options(options: Sequence[_Option]) -> tuple[ev.PermissionOption, ...]:
+    return tuple(
+        ev.PermissionOption(
+            o.option_id, (o.name or o.option_id)[:OPTION_CHARACTERS], o.kind[:OPTION_CHARACTERS]
+        )
+        for o in options
+    )
+
+
+class PermissionChoice(Struct, frozen=True):
+    """A person's answer: the option, and the rule that it makes."""
+
+    option_id: str
+    rule: ev.PermissionRule | None
 
 
 class _PromptFailure(Struct):
@@ -157,10 +189,12 @@ class AgentPeer:
         tools: Toolbox,
         intake: Intake,
         mcp_servers: Sequence[dict[str, Any]] = (),
+        work_dir: str = "",
         on_odd: OnOdd = foreign.ignored,
     ) -> None:
-        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe. `on_odd`
-        hears of every value of the agent's that was left out.
+        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe. `work_dir`:
+        where the agent's working directory is outside its walls. `on_odd` hears of every value of the agent's
+        that was left out.
         """
         self._owner = owner
         self._broker = broker
@@ -183,6 +217,9 @@ class AgentPeer:
         self._needs_transcript = False
         self._pending: dict[str, _Pending] = {}
         self._asked = 0
+        self._has_refused = False
+        self._cwd = ""
+        self._work_dir = work_dir
         self._forgotten = 0
         self._turn_id = ""
         self._model_call: asyncio.Task[None] | None = None
@@ -195,6 +232,7 @@ class AgentPeer:
 
         Raises AgentError, AgentGone, WireError.
         """
+        self._cwd = cwd
         self._initialized = await self.connection.initialize(self._meta())
         await self._authenticate()
         params: dict[str, object] = {"cwd": cwd, "mcpServers": self._mcp_servers}
@@ -296,6 +334,7 @@ class AgentPeer:
     async def prompt(self, turn_id: str, blocks: list[dict[str, Any]]) -> ev.TurnEnded:
         """Runs one prompt turn; the events of the agent carry `turn_id`. Raises AgentGone, WireError."""
         self._turn_id = turn_id
+        self._has_refused = False
         self._translator.begin_turn(turn_id)
         try:
             prompted = await self.connection.prompt(self.agent_session_id, blocks)
@@ -338,17 +377,39 @@ class AgentPeer:
         """Whether a permission request waits."""
         return bool(self._pending)
 
-    def may_answer(self, permission_id: str, option_id: str) -> bool:
-        """Whether this request waits and offers this option."""
+    def choose(self, permission_id: str, option_id: str) -> PermissionChoice | None:
+        """Takes a person's answer, which no second one can change; None if no such request waits for one, or
+        it does not offer this. The agent hears it with `answer`.
+        """
         pending = self._pending.get(permission_id)
-        return pending is not None and option_id in pending.option_ids
+        if pending is None or pending.answer is not None:
+            return None
+        chosen = next((option for option in pending.options if option.option_id == option_id), None)
+        if chosen is None:
+            return None
+        is_mode = pending.kind == "switch_mode"  # there, each option is another answer
+        is_for_always = chosen.kind.endswith("_always") and not is_mode
+        pending.answer = permission_rules.once(chosen, pending.options) if is_for_always else option_id
+        rule = pending.always if is_for_always else None
+        if rule is not None and chosen.kind.startswith("reject"):
+            rule = msgspec.structs.replace(rule, action="deny")
+        return PermissionChoice(option_id, rule)
 
-    def answer(self, permission_id: str, option_id: str) -> None:
-        """Hands the user's choice to the agent."""
+    def unchoose(self, permission_id: str) -> None:
+        """The answer could not be kept: the request waits again."""
+        if (pending := self._pending.get(permission_id)) is not None:
+            pending.answer = None
+
+    def answer(self, permission_id: str) -> bool:
+        """Hands the answer that was chosen to the agent; False if the request was cancelled meanwhile."""
         pending = self._pending.pop(permission_id, None)
-        if pending is not None:
-            outcome = {"outcome": "selected", "optionId": option_id}
-            self.connection.respond(pending.request_id, {"outcome": outcome})
+        if pending is None:
+            return False
+        outcome = {"outcome": "selected", "optionId": pending.answer}
+        if not pending.answer:
+            outcome = {"outcome": "cancelled"}
+        self.connection.respond(pending.request_id, {"outcome": outcome})
+        return True
 
     def _cancel_permissions(self) -> None:
         answered: list[ev.EventData] = []
@@ -363,31 +424,82 @@ class AgentPeer:
         try:
             ask = self._parsed(message, _Ask, limit_bytes=ASK_BYTES)
         except msgspec.DecodeError as error:
-            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
+            self._refuse_to_ask(message, str(error))
             return
         if not self._turn_id or not ask.options:
             self.connection.respond(message.id_or_none, {"outcome": {"outcome": "cancelled"}})
             return
-        if len(ask.options) > OPTIONS or len(self._pending) >= PENDING:
-            words = (
-                f"A request offers at most {OPTIONS} options, and at most {PENDING} requests wait at once."
-            )
-            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, words)
+        if (words := self._why_not_asked(ask.options)) is not None:
+            self._refuse_to_ask(message, words)
             return
         self._asked += 1
         permission_id = f"{self._turn_id}.p{self._asked}"
-        options = tuple(
-            ev.PermissionOption(
-                o.option_id, (o.name or o.option_id)[:OPTION_CHARACTERS], o.kind[:OPTION_CHARACTERS]
-            )
-            for o in ask.options
-        )
-        self._pending[permission_id] = _Pending(message.id_or_none, frozenset(o.option_id for o in options))
+        claim = self._claim(ask.tool_call)
         call_id = self._show_asked(ask.tool_call, permission_id)
         title = ask.tool_call.title or self._title_of(call_id) or "The agent asks for permission."
-        self._owner.on_asked(
-            ev.PermissionAsked(permission_id, self._turn_id, title[:TITLE_CHARACTERS], options, call_id)
+        decided = permission_rules.decide(claim, self._owner.rules, cwd=self._cwd)
+        always = self._always(claim, decided)
+        asked = ev.PermissionAsked(
+            *(permission_id, self._turn_id, title[:TITLE_CHARACTERS], _options(ask.options), call_id),
+            always=UNSET if always is None else always,
         )
+        self._pending[permission_id] = _Pending(message.id_or_none, asked.options, always, claim.kind)
+        option_id = None
+        if decided is not None:
+            option_id = permission_rules.answer_of(decided.rule.action, asked.options)
+        if decided is None or option_id is None:
+            self._owner.on_asked(asked)
+        else:
+            self._answer_by_rule(asked, decided, option_id)
+
+    def _answer_by_rule(self, asked: ev.PermissionAsked, decided: ev.NamedRule, option_id: str) -> None:
+        """The agent hears the answer when that and the rule's name are on disk."""
+        permission_id = asked.permission_id
+        self._pending[permission_id].answer = option_id
+        outcome: Literal["selected", "cancelled"] = "selected" if option_id else "cancelled"
+        answered = ev.PermissionAnswered(permission_id, outcome, option_id or None, rule=decided)
+        self._owner.on_ruled(asked, answered)
+        self._owner.when_written(lambda: self._tell(permission_id))
+
+    def _tell(self, permission_id: str) -> None:
+        self.answer(permission_id)
+
+    def _claim(self, call: AskedToolCall) -> Claim:
+        known = self._owner.agent.known
+        return self._translator.claim(
+            call,
+            cwd=self._cwd,
+            agent=known.name if known is not None else "",
+            has_link=lambda path: has_link(path, inside=self._cwd, outside=self._work_dir),
+        )
+
+    def _why_not_asked(self, options: Sequence[_Option]) -> str | None:
+        """Why a request cannot be shown to anyone, in words; None: it can."""
+        if len(options) > OPTIONS or len(self._pending) >= PENDING:
+            return f"A request offers at most {OPTIONS} options, and at most {PENDING} requests wait at once."
+        if len({option.option_id for option in options}) < len(options):
+            return "Two options of a request have the same id: nobody could tell which one was meant."
+        return None
+
+    def _refuse_to_ask(self, message: acp.Envelope, words: str) -> None:
+        """Tells the agent why nobody was asked, and the user, once in a turn."""
+        self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, words)
+        if self._turn_id and not self._has_refused:
+            self._has_refused = True
+            shown = (
+                "The agent asked for permission in a way that cannot be shown, and was refused. "
+                f"{words[:FAILURE_CHARACTERS]}"
+            )
+            notice = ev.Notice(f"{self._turn_id}.refused", "warning", "permission_refused", shown)
+            self._owner.on_events([notice])
+
+    def _always(self, claim: Claim, decided: ev.NamedRule | None) -> ev.PermissionRule | None:
+        """The rule that an answer for always would make; None if it would change nothing, as the operator
+        wants a person to be asked each time.
+        """
+        has_room = len(self._owner.fold.rules) < permission_rules.SESSION_RULES
+        is_asked_always = decided is not None and decided.rule.action == "ask"
+        return permission_rules.rule_for(claim) if has_room and not is_asked_always else None
 
     def _show_asked(self, call: AskedToolCall, permission_id: str) -> str | None:
         """Puts what the request says of its tool call into the log, so that nobody answers blind; its id."""

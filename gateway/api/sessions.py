@@ -18,7 +18,7 @@ from gateway.answers import Counts, Deleted, SessionList, SessionSummary
 from gateway.config.host_rules import NoRule
 from gateway.egress.rules import narrowed
 from gateway.errors import EgressNotNarrower, GatewayError, InvalidField, SessionNotFound
-from gateway.events.facts import iso
+from gateway.events.facts import NamedRule, iso
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState
 from gateway.http.gate import principal_of
@@ -104,6 +104,20 @@ class AgentList(Struct, frozen=True):
     agents: list[AgentSummary]
 
 
+class RuleList(Struct, frozen=True):
+    """The permission rules that hold for a session: its own, which can be revoked, and the operator's."""
+
+    rules: list[NamedRule]
+    operator: list[NamedRule]
+
+
+class RuleRevoked(Struct, frozen=True):
+    """A rule that answers no longer."""
+
+    rule_id: str
+    revoked: bool
+
+
 class SessionsFace:
     """The handlers."""
 
@@ -158,9 +172,17 @@ class SessionsFace:
                 answer=Deleted, errors=(404,),
             ),
             Operation(
-                method="POST", scope="chat", path=one + "/permission", handler=self.answer_permission,
+                method="POST", scope="approve", path=one + "/permission", handler=self.answer_permission,
                 summary="Answer a permission request", body=PermissionRequest, answer=SessionSummary,
                 errors=(404, 409),
+            ),
+            Operation(
+                method="GET", scope="read", path=one + "/rules", handler=self.list_rules,
+                summary="The permission rules that hold for a session", answer=RuleList, errors=(404,),
+            ),
+            Operation(
+                method="DELETE", scope="approve", path=one + "/rules/{rule_id}", handler=self.revoke_rule,
+                summary="Revoke a permission rule of a session", answer=RuleRevoked, errors=(404,),
             ),
             Operation(
                 method="POST", scope="chat", path=one + "/queue", handler=self.edit_queue,
@@ -282,6 +304,18 @@ class SessionsFace:
         body = await read_body(request, PermissionRequest, self._services.config)
         chosen = body.permission_id, body.option_id
         return await self._done(request, lambda session: session.answer_permission(*chosen))
+
+    async def list_rules(self, request: Request) -> Response:
+        source = await self._manager.source(principal_of(request).owner, self._path_id(request))
+        if source is None:
+            raise SessionNotFound(session_id=self._path_id(request))
+        operators = list(self._services.operator_rules(source.record))
+        return json_response(RuleList(list(source.fold.rules.values()), operators))
+
+    async def revoke_rule(self, request: Request) -> Response:
+        rule_id = request.path_params["rule_id"]
+        await self._done(request, lambda session: session.remove_rule(rule_id))
+        return json_response(RuleRevoked(rule_id, True))
 
     async def edit_queue(self, request: Request) -> Response:
         body = await read_body(request, QueueRequest, self._services.config)

@@ -33,6 +33,32 @@ class PermissionOption(Struct, frozen=True):
     kind: str
 
 
+class PermissionRule(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A rule that answers permission requests: it matches a call that fits every field that is there. Absent:
+    any.
+    """
+
+    action: Literal["allow", "ask", "deny"]
+    kind: str = ""
+    """ACP's kind of tool call."""
+    tool: str = ""
+    command: tuple[str, ...] = ()
+    """The first words of a command; with `is_exact` all of them."""
+    is_exact: bool = False
+    path: tuple[str, ...] = ()
+    """Globs; with `is_exact` paths as they are."""
+    mcp_server: str = ""
+    input: str = ""
+    """The digest of one exact input."""
+
+
+class NamedRule(Struct, frozen=True):
+    """A rule with its name: `r12` for one of the session, `permissions.deny.1` for one of the operator."""
+
+    rule_id: str
+    rule: PermissionRule
+
+
 class WaitingMessage(Struct, frozen=True):
     """A user's message that waits for its turn."""
 
@@ -172,21 +198,40 @@ class Plan(Struct, frozen=True, tag="plan"):
 
 
 class PermissionAsked(Struct, frozen=True, tag="permission_asked"):
-    """The agent asks before it acts; answered by POST /api/sessions/{id}/permission, by nobody else."""
+    """The agent asks before it acts; answered by POST /api/sessions/{id}/permission, or by a rule. `always`
+    is the rule that an answer for always would make; absent: it counts for this request only.
+    """
 
     permission_id: str
     turn_id: str
     title: str
     options: tuple[PermissionOption, ...]
     tool_call_id: str | None = None
+    always: PermissionRule | UnsetType = UNSET
 
 
 class PermissionAnswered(Struct, frozen=True, tag="permission_answered"):
-    """The answer: `selected` with the option, or `cancelled` because the turn ended first."""
+    """The answer: `selected` with the option, or `cancelled` because the turn ended first. `rule` is the rule
+    that answered instead of a person.
+    """
 
     permission_id: str
     outcome: Literal["selected", "cancelled"]
     option_id: str | None = None
+    rule: NamedRule | UnsetType = UNSET
+
+
+class RuleAdded(Struct, frozen=True, tag="rule_added"):
+    """A person answered for always: from here on this rule answers in this session, until it is removed."""
+
+    rule_id: str
+    rule: PermissionRule
+
+
+class RuleRemoved(Struct, frozen=True, tag="rule_removed"):
+    """A rule of the session answers no longer."""
+
+    rule_id: str
 
 
 class Spending(Struct, frozen=True):
@@ -387,6 +432,8 @@ CoreData = (
     | Plan
     | PermissionAsked
     | PermissionAnswered
+    | RuleAdded
+    | RuleRemoved
     | Usage
     | BudgetNear
     | BudgetSpent

@@ -289,6 +289,7 @@ class PendingPermission(Struct, frozen=True):
     options: tuple[ev.PermissionOption, ...]
     turn_id: str
     tool_call_id: str | None
+    always: ev.PermissionRule | UnsetType = UNSET
 
 
 class StateMessage(Struct, frozen=True):
@@ -301,7 +302,7 @@ class StateMessage(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer (every field is always present, but for `cost`)."""
+    """What the six verbs answer (every field is always present, but for `cost` and `rules`)."""
 
     session_id: str
     seq: int
@@ -320,6 +321,8 @@ class State(Struct, frozen=True):
     """None for readers who are not the owner, and before there is a session."""
     cost: ev.Spending | UnsetType = UNSET
     """What its model calls have cost; absent: it has made none that the gateway counts."""
+    rules: list[ev.NamedRule] | UnsetType = UNSET
+    """The session's own permission rules."""
 
 
 class Outside(Struct, frozen=True):
@@ -462,6 +465,8 @@ class ChatState:
         """Of text that was said, thoughts included."""
         self.items: list[Message | Thought | Block] = []
         self.permissions: dict[str, ev.PermissionAsked] = {}
+        self.rules: dict[str, ev.NamedRule] = {}
+        """The session's own permission rules, by their ids."""
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
         self._open: Message | Thought | None = None
@@ -514,7 +519,8 @@ class ChatState:
     def pending_permission(self) -> PendingPermission | None:
         for asked in self.permissions.values():
             return PendingPermission(
-                asked.permission_id, asked.title, asked.options, asked.turn_id, asked.tool_call_id
+                *(asked.permission_id, asked.title, asked.options, asked.turn_id, asked.tool_call_id),
+                always=asked.always,
             )
         return None
 
@@ -573,6 +579,7 @@ class ChatState:
                 "start_position": outside.start_position,
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
+                **self._own_rules(),
             }
             | cost
         )
@@ -619,7 +626,11 @@ class ChatState:
             "commands": self.commands,
             "options": self.options,
             "usage": self.usage,
+            **self._own_rules(),
         }
+
+    def _own_rules(self) -> dict[str, list[ev.NamedRule]]:
+        return {"rules": list(self.rules.values())} if self.rules else {}
 
     def _of_parts(self) -> dict[str, Any]:
         values = ((part.name, part.snapshot()) for part in self.parts)
@@ -720,6 +731,10 @@ class ChatState:
             case ev.QueueChanged(waiting=waiting, is_held=is_held):
                 self.waiting = waiting
                 self.is_held = is_held
+            case ev.RuleAdded(rule_id=rule_id, rule=rule):
+                self.rules[rule_id] = ev.NamedRule(rule_id, rule)
+            case ev.RuleRemoved(rule_id=rule_id):
+                self.rules.pop(rule_id, None)
             case ev.WalletChanged(pending=pending):
                 self.wallet = pending
             case ev.NetworkChanged(network=network):
@@ -862,8 +877,9 @@ class ChatState:
             )
             return
         self.permissions.pop(data.permission_id, None)
-        fields = {"outcome": data.outcome, "option_id": data.option_id}
-        self._block("permission", data.permission_id, at, fields)
+        answer = {"outcome": data.outcome, "option_id": data.option_id, "rule": data.rule}
+        given = {name: value for name, value in answer.items() if value is not UNSET}
+        self._block("permission", data.permission_id, at, given)
 
     def _egress(
         self, data: ev.EgressDenied | ev.EgressAsked | ev.EgressAnswered | ev.EgressNarrowed, at: int

@@ -6,8 +6,8 @@ serves, and lets it go. Everybody else only asks: a verb queues a turn, the reap
 parking or closing, and only `run()`'s `finally` closes.
 
 Guarantees: what a verb acknowledged is committed first; a turn that began ends with an event, whatever ends
-it; a worker's end is not the session's; permission requests are answered by a person or cancelled, never
-approved here.
+it; a worker's end is not the session's; permission requests are answered by a person, by a rule that the
+answer names, or cancelled.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from gateway.errors import (
     GatewayError,
     PermissionNotPending,
     QueueFull,
+    RuleNotFound,
     SessionBusy,
 )
 from gateway.events import facts as ev
@@ -515,15 +516,38 @@ class Session:
         await self._turns.interrupt()
 
     async def answer_permission(self, permission_id: str, option_id: str) -> None:
-        """Answers a permission request. Raises PermissionNotPending if none has this id and option."""
+        """Answers a permission request; for always, with a rule of this session. The first answer counts.
+
+        Raises PermissionNotPending if no request of this id waits for an answer and offers this one.
+        """
         self.touch()
         peer = self._seat.peer
-        if peer is None or not peer.may_answer(permission_id, option_id):
+        choice = peer.choose(permission_id, option_id) if peer is not None else None
+        if peer is None or choice is None:
             raise PermissionNotPending(session_id=self.session_id)
-        await self.log.say(ev.PermissionAnswered(permission_id, "selected", option_id))
-        peer.answer(permission_id, option_id)
+        try:
+            await self.log.say(
+                ev.PermissionAnswered(permission_id, "selected", option_id), *self._new_rule(choice.rule)
+            )
+        except GatewayError:
+            peer.unchoose(permission_id)
+            raise
+        if not peer.answer(permission_id):
+            raise PermissionNotPending(session_id=self.session_id)
         if self.state is SessionState.WAITING and not peer.is_asking:
             self._seat.transition(SessionState.RUNNING)
+
+    def _new_rule(self, rule: ev.PermissionRule | None) -> list[ev.EventData]:
+        if rule is None or any(known.rule == rule for known in self.fold.rules.values()):
+            return []
+        return [ev.RuleAdded(f"r{self.log.last_seq + 2}", rule)]  # its own number: the answer comes before it
+
+    async def remove_rule(self, rule_id: str) -> None:
+        """Revokes a rule of this session. Raises RuleNotFound."""
+        self.touch()
+        if rule_id not in self.fold.rules:
+            raise RuleNotFound(session_id=self.session_id)
+        await self.log.say(ev.RuleRemoved(rule_id))
 
     async def answer_egress(self, ask_id: str, choice: Choice, *, principal: Principal) -> HostRule:
         """Answers a question about a host; which host and port. Raises EgressNotAsked, StoreFull,
@@ -609,6 +633,16 @@ class Session:
         self.log.append(asked, durable=True)
         if self.state is SessionState.RUNNING:
             self._seat.transition(SessionState.WAITING)
+
+    def on_ruled(self, asked: ev.PermissionAsked, answered: ev.PermissionAnswered) -> None:
+        """The agent asks for permission, and a rule answers."""
+        self._record.use()
+        self.log.append(asked, answered, durable=True)
+
+    @property
+    def rules(self) -> tuple[ev.NamedRule, ...]:
+        """The permission rules that hold for it, the operator's and its own."""
+        return (*self._services.operator_rules(self.record), *self.fold.rules.values())
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction for the user's wallet."""

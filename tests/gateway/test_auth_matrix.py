@@ -26,6 +26,8 @@ pytestmark = SHARED
 CONFIG = """
 [auth]
 modes = ["keys"]
+[approvals]
+require_scope = true
 [limits]
 wrong_credentials_per_minute = 100_000
 [credentials.git]
@@ -171,7 +173,7 @@ class World(Struct):
     def path(self, route: Route) -> str:
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
-        parts |= {"tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
+        parts |= {"rule_id": "r1", "tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
         path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere", ask_id="a")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path

@@ -313,6 +313,10 @@ class _Owner(Unbounded):
         return None
 
     on_wallet = on_asked
+    rules = ()
+
+    def on_ruled(self, asked: Any, answered: Any) -> None:
+        return None
 
     def on_model_called(self, model: str, seconds: float, outcome: Any) -> None:
         return None

@@ -21,6 +21,7 @@ import type {
   Overview,
   OwnKeyList,
   OwnKeySummary,
+  RuleList,
   SessionList,
   SessionSummary,
   ShareList,
@@ -117,6 +118,15 @@ export class Api {
 
   answerEgress(sessionId: string, askId: string, answer: string): Promise<unknown> {
     return this.#post(`${sessionPath(sessionId)}/egress/${encodeURIComponent(askId)}`, { answer });
+  }
+
+  /** The permission rules that hold for a session: its own and the operator's. */
+  rules(sessionId: string): Promise<RuleList> {
+    return this.#request("GET", `${sessionPath(sessionId)}/rules`);
+  }
+
+  revokeRule(sessionId: string, ruleId: string): Promise<unknown> {
+    return this.#request("DELETE", `${sessionPath(sessionId)}/rules/${encodeURIComponent(ruleId)}`);
   }
 
   queue(sessionId: string, action: "send" | "drop", messageId?: string): Promise<unknown> {

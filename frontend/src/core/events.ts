@@ -11,9 +11,11 @@ import type {
   Events,
   Failure,
   MessageAdded,
+  NamedRule,
   Notice,
   PermissionAnswered,
   PermissionOption,
+  PermissionRule,
   QuotaUse,
   State,
   ToolCall,
@@ -86,8 +88,12 @@ export interface PermissionItem {
   title: string;
   options: PermissionOption[];
   tool_call_id: string | null;
+  /** The rule that an answer for always would make. */
+  always?: PermissionRule;
   outcome: PermissionAnswered["outcome"] | null;
   option_id: string | null;
+  /** The rule that answered instead of a person. */
+  rule?: NamedRule;
   at: string;
 }
 
@@ -165,6 +171,7 @@ export interface Snapshot {
   commands: AcpCommand[];
   options: Record<string, unknown>;
   usage: Record<string, unknown>;
+  rules?: NamedRule[];
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;

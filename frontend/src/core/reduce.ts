@@ -21,6 +21,7 @@ import type {
   Item,
   LogEvent,
   MessageItem,
+  NamedRule,
   Outside,
   PendingPermission,
   PermissionItem,
@@ -79,6 +80,8 @@ export class ChatState {
   commands: AcpCommand[] = [];
   options: Record<string, unknown> = {};
   usage: Record<string, unknown> = {};
+  /** The session's own permission rules. */
+  rules: NamedRule[] = [];
 
   #items: Item[] = [];
   /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
@@ -97,6 +100,7 @@ export class ChatState {
   static restore(snapshot: Snapshot, folds: readonly Fold[] = []): ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
+    chat.rules = snapshot.rules ?? [];
     chat.egress = snapshot.egress ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
@@ -129,8 +133,8 @@ export class ChatState {
   get pending_permission(): PendingPermission | null {
     const asked = this.#items.find((i): i is PermissionItem => i.kind === "permission" && i.outcome === null);
     if (!asked) return null;
-    const { id, title, options, turn_id, tool_call_id } = asked;
-    return { permission_id: id, title, options, turn_id, tool_call_id };
+    const { id, title, options, turn_id, tool_call_id, always } = asked;
+    return { permission_id: id, title, options, turn_id, tool_call_id, ...(always && { always }) };
   }
 
   get messages(): StateMessage[] {
@@ -156,6 +160,7 @@ export class ChatState {
       start_position: outside.start_position,
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
+      ...this.#ownRules(),
       egress: egressState(this.egress, outside),
     };
   }
@@ -169,7 +174,12 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
-    return { ...values, ...facts, ...egress, items: this.#items.slice() } as Snapshot;
+    return { ...values, ...facts, ...egress, ...this.#ownRules(), items: this.#items.slice() } as Snapshot;
+  }
+
+  /** They are in State and the snapshot if there are any. */
+  #ownRules(): { rules?: NamedRule[] } {
+    return this.rules.length > 0 ? { rules: this.rules } : {};
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
@@ -285,6 +295,16 @@ export class ChatState {
         this.waiting = event.waiting;
         this.is_held = event.is_held;
         return;
+      case "rule_added": {
+        const added = { rule_id: event.rule_id, rule: event.rule };
+        const isKnown = this.rules.some((one) => one.rule_id === added.rule_id);
+        const changed = this.rules.map((one) => (one.rule_id === added.rule_id ? added : one));
+        this.rules = isKnown ? changed : [...changed, added];
+        return;
+      }
+      case "rule_removed":
+        this.rules = this.rules.filter((known) => known.rule_id !== event.rule_id);
+        return;
       case "wallet":
         this.wallet = event.pending;
         return;
@@ -393,7 +413,7 @@ export class ChatState {
   }
 
   #permissionAsked(event: EventOf<"permission_asked">): void {
-    const { permission_id: id, turn_id, title, options, tool_call_id, at } = event;
+    const { permission_id: id, turn_id, title, options, tool_call_id, always, at } = event;
     this.#upsert({
       kind: "permission",
       id,
@@ -401,6 +421,7 @@ export class ChatState {
       title,
       options,
       tool_call_id,
+      ...(always && { always }),
       outcome: null,
       option_id: null,
       at,
@@ -408,9 +429,9 @@ export class ChatState {
   }
 
   #permissionAnswered(event: EventOf<"permission_answered">): void {
-    const { permission_id: id, outcome, option_id, at } = event;
+    const { permission_id: id, outcome, option_id, rule, at } = event;
     if (!this.#get(keyOf("permission", id))) this.#add({ kind: "permission", id, at } as PermissionItem);
-    this.#patch<PermissionItem>("permission", id, { outcome, option_id });
+    this.#patch<PermissionItem>("permission", id, { outcome, option_id, ...(rule && { rule }) });
   }
 
   // -- items --------------------------------------------------------------------------------------------------

@@ -125,7 +125,26 @@ export interface PermissionOption {
   kind: string;
 }
 
-/** The agent asks before it acts; answered by POST /api/sessions/{id}/permission, by nobody else. */
+/** A rule that answers permission requests: it matches a call that fits every field that is there. Absent: any. */
+export interface PermissionRule {
+  action: "allow" | "ask" | "deny";
+  /** ACP's kind of tool call. */
+  kind?: string;
+  tool?: string;
+  /** The first words of a command; with `is_exact` all of them. */
+  command?: string[];
+  is_exact?: boolean;
+  /** Globs; with `is_exact` paths as they are. */
+  path?: string[];
+  mcp_server?: string;
+  /** The digest of one exact input. */
+  input?: string;
+}
+
+/**
+ * The agent asks before it acts; answered by POST /api/sessions/{id}/permission, or by a rule. `always` is the
+ * rule that an answer for always would make; absent: it counts for this request only.
+ */
 export interface PermissionAsked {
   type: "permission_asked";
   permission_id: string;
@@ -133,14 +152,38 @@ export interface PermissionAsked {
   title: string;
   options: PermissionOption[];
   tool_call_id: string | null;
+  always?: PermissionRule;
 }
 
-/** The answer: `selected` with the option, or `cancelled` because the turn ended first. */
+/** A rule with its name: `r12` for one of the session, `permissions.deny.1` for one of the operator. */
+export interface NamedRule {
+  rule_id: string;
+  rule: PermissionRule;
+}
+
+/**
+ * The answer: `selected` with the option, or `cancelled` because the turn ended first. `rule` is the rule that
+ * answered instead of a person.
+ */
 export interface PermissionAnswered {
   type: "permission_answered";
   permission_id: string;
   outcome: "cancelled" | "selected";
   option_id: string | null;
+  rule?: NamedRule;
+}
+
+/** A person answered for always: from here on this rule answers in this session, until it is removed. */
+export interface RuleAdded {
+  type: "rule_added";
+  rule_id: string;
+  rule: PermissionRule;
+}
+
+/** A rule of the session answers no longer. */
+export interface RuleRemoved {
+  type: "rule_removed";
+  rule_id: string;
 }
 
 /** What the model calls of a session have cost so far, by the gateway's own ledger. */
@@ -342,6 +385,7 @@ export interface PendingPermission {
   options: PermissionOption[];
   turn_id: string;
   tool_call_id: string | null;
+  always?: PermissionRule;
 }
 
 /** When and why a session ended. */
@@ -380,7 +424,7 @@ export interface EgressState {
   asked: AskedHost[];
 }
 
-/** What the six verbs answer (every field is always present, but for `cost`). */
+/** What the six verbs answer (every field is always present, but for `cost` and `rules`). */
 export interface State {
   session_id: string;
   seq: number;
@@ -399,6 +443,8 @@ export interface State {
   egress: EgressState | null;
   /** What its model calls have cost; absent: it has made none that the gateway counts. */
   cost?: Spending;
+  /** The session's own permission rules. */
+  rules?: NamedRule[];
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -461,6 +507,12 @@ export interface AgentSummary {
 /** The agents of this gateway. */
 export interface AgentList {
   agents: AgentSummary[];
+}
+
+/** The permission rules that hold for a session: its own, which can be revoked, and the operator's. */
+export interface RuleList {
+  rules: NamedRule[];
+  operator: NamedRule[];
 }
 
 /** A session in a list; times are ISO 8601. */
@@ -717,6 +769,8 @@ export interface Events {
   plan: Plan;
   permission_asked: PermissionAsked;
   permission_answered: PermissionAnswered;
+  rule_added: RuleAdded;
+  rule_removed: RuleRemoved;
   usage: Usage;
   budget_near: BudgetNear;
   budget_reached: BudgetSpent;

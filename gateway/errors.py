@@ -157,6 +157,20 @@ class PermissionNotPending(GatewayError):
     status = 409
 
 
+class QuestionNotFound(GatewayError):
+    """There is no such question in this session."""
+
+    code = "question_not_found"
+    status = 404
+
+
+class QuestionClosed(GatewayError):
+    """This question is not waiting for an answer; it was answered, or its turn is over."""
+
+    code = "question_closed"
+    status = 409
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 

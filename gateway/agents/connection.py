@@ -284,12 +284,13 @@ class AcpConnection:
         await self._writer.drained()
 
     async def initialize(self, meta: object) -> Initialized:
-        """ACP `initialize`; no file system and no terminal are offered."""
+        """ACP `initialize`: questions are taken; no file system and no terminal are offered."""
         params = {
             "protocolVersion": acp.PROTOCOL_VERSION,
             "clientCapabilities": {
                 "fs": {"readTextFile": False, "writeTextFile": False},
                 "terminal": False,
+                "elicitation": {"form": {}, "url": {}},
                 "_meta": {EXTENSION: meta},
             },
             "clientInfo": {"name": EXTENSION, "title": "Agent Gateway", "version": "1"},

@@ -27,6 +27,7 @@ from gateway.agents.connection import (
     Initialized,
     WireError,
 )
+from gateway.agents.elicitation import Elicitations
 from gateway.agents.prompt import transcript
 from gateway.agents.spool import Intake
 from gateway.agents.toolsets import CallTool, Toolbox, UnknownTool
@@ -85,6 +86,9 @@ class Owner(Protocol):
 
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         """The agent asks for permission."""
+
+    def on_question(self, asked: ev.QuestionAsked) -> None:
+        """The agent asks its user something."""
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction."""
@@ -172,6 +176,7 @@ class AgentPeer:
             on_odd=on_odd,
         )
         self._translator = Translator(self.connection.on_odd)
+        self.questions = Elicitations(owner, self.connection, self._translator.tool_call_id)
         self.agent_session_id = ""
         self._initialized = Initialized()
         self._is_replaying = False
@@ -315,12 +320,16 @@ class AgentPeer:
     def cancel(self) -> None:
         """Asks the agent to stop; what it asked is answered with `cancelled`."""
         self._cancel_permissions()
+        self.questions.cancel()
         self.connection.cancel(self.agent_session_id)
 
-    def end_turn(self) -> None:
-        """The turn is over: nothing that it asked for goes on."""
+    def end_turn(self, *, keeps_questions: bool = False) -> None:
+        """The turn is over: nothing that it asked for goes on. `keeps_questions`: its questions stay open,
+        and are answered in the session's next life.
+        """
         self._turn_id = ""
         self._cancel_permissions()
+        self.questions.cancel(is_kept=keeps_questions)
         if self._model_call is not None:
             self._model_call.cancel()
         for call in self._tool_calls:
@@ -330,8 +339,8 @@ class AgentPeer:
 
     @property
     def is_asking(self) -> bool:
-        """Whether a permission request waits."""
-        return bool(self._pending)
+        """Whether a permission request or a question waits."""
+        return bool(self._pending) or bool(self.questions)
 
     def may_answer(self, permission_id: str, option_id: str) -> bool:
         """Whether this request waits and offers this option."""
@@ -442,6 +451,8 @@ class AgentPeer:
         match message.method:
             case "session/request_permission":
                 self._ask(message)
+            case "elicitation/create":
+                self.questions.ask(message, self._turn_id)
             case "_model/stream" if self._owner.agent.is_built_in:
                 self._call_model(message)
             case "_tools/list" if self._has_tools:
@@ -457,6 +468,8 @@ class AgentPeer:
             "_model/cancel": self._cancel_model,
             "_session/wallet": self._wallet,
             "_session/forgot": self._forgot,
+            "elicitation/complete": self.questions.on_completed,
+            "$/cancel_request": self.questions.on_taken_back,
         }
         handler = handlers.get(message.method)
         if handler is None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Annotated, Final
+from typing import Annotated, Final, cast, get_args
 
 import msgspec
 from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.agents.questions import Action
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
 from gateway.errors import GatewayError, InvalidField, SessionNotFound
 from gateway.events.facts import iso
@@ -30,6 +31,7 @@ from gateway.http.operation import (
     one_by_one,
 )
 from gateway.http.reading import checked_session_id, query_int, read_body
+from gateway.principal import Account
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reader import Events, Source, follow
@@ -42,6 +44,7 @@ EXPORT_SLICE_BYTES = 64 * 1024
 MAX_RETENTION_DAYS = 3650
 
 
+QUESTION_ID: Final = {"type": "string", "maxLength": 200}
 _DAYS: Final = {"minimum": 0, "maximum": MAX_RETENTION_DAYS}
 
 
@@ -66,6 +69,13 @@ class PermissionRequest(Struct):
 
     permission_id: str
     option_id: str
+
+
+class AnswerRequest(Struct):
+    """`POST /api/sessions/{id}/questions/{question_id}`: `content` of an accepted form."""
+
+    action: Annotated[str, Meta(extra_json_schema={"enum": ["accept", "decline", "cancel"]})]
+    content: dict[str, str | int | float | bool | list[str] | None] | None = None
 
 
 class QueueRequest(Struct):
@@ -147,6 +157,11 @@ class SessionsFace:
                 method="POST", scope="chat", path=one + "/permission", handler=self.answer_permission,
                 summary="Answer a permission request", body=PermissionRequest, answer=SessionSummary,
                 errors=(404, 409),
+            ),
+            Operation(
+                method="POST", scope="chat", path=one + "/questions/{question_id}",
+                handler=self.answer_question, summary="Answer a question of the agent", body=AnswerRequest,
+                answer=SessionSummary, errors=(404, 409), path_schemas={"question_id": QUESTION_ID},
             ),
             Operation(
                 method="POST", scope="chat", path=one + "/queue", handler=self.edit_queue,
@@ -262,6 +277,21 @@ class SessionsFace:
         body = await read_body(request, PermissionRequest, self._services.config)
         chosen = body.permission_id, body.option_id
         return await self._done(request, lambda session: session.answer_permission(*chosen))
+
+    async def answer_question(self, request: Request) -> Response:
+        body = await read_body(request, AnswerRequest, self._services.config)
+        if body.action not in get_args(Action):
+            raise InvalidField(
+                f"action is one of {', '.join(get_args(Action))} - at `$.action`.", field=("body", "action")
+            )
+        principal, question_id = principal_of(request), request.path_params["question_id"]
+        action = cast("Action", body.action)
+
+        async def answer(session: Session) -> None:
+            account = Account(principal.owner, session.record.key, principal.key_id)
+            await session.answer_question(question_id, action, body.content, account=account)
+
+        return await self._done(request, answer)
 
     async def edit_queue(self, request: Request) -> Response:
         body = await read_body(request, QueueRequest, self._services.config)

@@ -189,6 +189,61 @@ class PermissionAnswered(Struct, frozen=True, tag="permission_answered"):
     option_id: str | None = None
 
 
+FieldKind = Literal["text", "number", "integer", "boolean", "choice", "choices"]
+AnswerValue = str | int | float | bool | list[str]
+
+
+class QuestionChoice(Struct, frozen=True):
+    """One value that a field offers."""
+
+    value: str
+    title: str
+    description: str = ""
+
+
+class QuestionField(Struct, frozen=True):
+    """A field of a question's form. `minimum` and `maximum` bound a number, the characters of a text, or how
+    many are chosen; `pattern` is what the agent wants of a text, which the gateway does not check.
+    """
+
+    name: str
+    kind: FieldKind
+    title: str
+    description: str = ""
+    is_required: bool = False
+    choices: tuple[QuestionChoice, ...] = ()
+    format: str = ""
+    pattern: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    default: AnswerValue | None = None
+
+
+class QuestionAsked(Struct, frozen=True, tag="question_asked"):
+    """The agent asks its user: a form, or an address (`url`) that the user may open. It is answered by
+    POST /api/sessions/{id}/questions/{question_id}.
+    """
+
+    question_id: str
+    turn_id: str
+    mode: Literal["form", "url"]
+    message: str
+    fields: tuple[QuestionField, ...] = ()
+    url: str | None = None
+    host: str | None = None
+    tool_call_id: str | None = None
+
+
+class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
+    """The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn
+    ended first), or `complete`: the agent saw that what the address was for is done.
+    """
+
+    question_id: str
+    outcome: Literal["accept", "decline", "cancel", "complete"]
+    content: dict[str, AnswerValue] | None = None
+
+
 class Usage(Struct, frozen=True, tag="usage"):
     """Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last turn."""
 
@@ -312,6 +367,8 @@ CoreData = (
     | Plan
     | PermissionAsked
     | PermissionAnswered
+    | QuestionAsked
+    | QuestionAnswered
     | Usage
     | Notice
     | TurnStarted

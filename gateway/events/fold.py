@@ -255,6 +255,19 @@ class PendingPermission(Struct, frozen=True):
     tool_call_id: str | None
 
 
+class PendingQuestion(Struct, frozen=True):
+    """A question that waits for the user's answer."""
+
+    question_id: str
+    turn_id: str
+    mode: Literal["form", "url"]
+    message: str
+    fields: tuple[ev.QuestionField, ...]
+    url: str | None
+    host: str | None
+    tool_call_id: str | None
+
+
 class StateMessage(Struct, frozen=True):
     """A message as the six verbs show it; `timestamp` never changes."""
 
@@ -277,6 +290,7 @@ class State(Struct, frozen=True):
     readiness: Readiness
     pending_wallet_tx: str | None
     pending_permission: PendingPermission | None
+    questions: list[PendingQuestion]
     queued: int
     start_position: int | None
     ended: Ended | None
@@ -353,6 +367,8 @@ class ChatState:
         """Of text that was said, thoughts included."""
         self.items: list[Message | Thought | Block] = []
         self.permissions: dict[str, ev.PermissionAsked] = {}
+        self.questions: dict[str, ev.QuestionAsked] = {}
+        """Those that wait for an answer."""
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
         self._open: Message | Thought | None = None
@@ -410,6 +426,17 @@ class ChatState:
         return None
 
     @property
+    def pending_questions(self) -> list[PendingQuestion]:
+        return [
+            PendingQuestion(*(getattr(asked, name) for name in PendingQuestion.__struct_fields__))
+            for asked in self.questions.values()
+        ]
+
+    def has_question(self, question_id: str) -> bool:
+        """Whether a question of this id was ever asked."""
+        return ("question", question_id) in self._by_id
+
+    @property
     def is_long(self) -> bool:
         """Whether a part of it is not in memory: then State is better had part by part."""
         return self._is_long
@@ -458,6 +485,7 @@ class ChatState:
                 "readiness": self.readiness,
                 "pending_wallet_tx": self.wallet,
                 "pending_permission": self.pending_permission,
+                "questions": self.pending_questions,
                 "queued": len(self.waiting),
                 "start_position": outside.start_position,
                 "ended": self.ended,
@@ -557,6 +585,8 @@ class ChatState:
                 self._turn(data, at)
             case ev.PermissionAsked() | ev.PermissionAnswered():
                 self._permission(data, at)
+            case ev.QuestionAsked() | ev.QuestionAnswered():
+                self._question(data, at)
             case ev.Plan(turn_id=turn_id, entries=entries):
                 self._block("plan", turn_id, at, {"turn_id": turn_id, "entries": entries})
             case ev.ContentBlock(block_id=block_id, turn_id=turn_id, content=content):
@@ -731,6 +761,17 @@ class ChatState:
         self.permissions.pop(data.permission_id, None)
         fields = {"outcome": data.outcome, "option_id": data.option_id}
         self._block("permission", data.permission_id, at, fields)
+
+    def _question(self, data: ev.QuestionAsked | ev.QuestionAnswered, at: int) -> None:
+        """What may be long of it is kept as JSON, which is counted and may leave the memory."""
+        if isinstance(data, ev.QuestionAsked):
+            self.questions[data.question_id] = data
+            fields = _given(data) | {"fields": Raw(_encode(data.fields)), "outcome": None, "content": None}
+            self._block("question", fields.pop("question_id"), at, fields)
+            return
+        self.questions.pop(data.question_id, None)
+        content = None if data.content is None else Raw(_encode(data.content))
+        self._block("question", data.question_id, at, {"outcome": data.outcome, "content": content})
 
     def _block(self, kind: str, block_id: str, at: int, fields: dict[str, Any]) -> None:
         fields = {name: self._kept(name, value) for name, value in fields.items()}

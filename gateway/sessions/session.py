@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -24,8 +24,18 @@ from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard
-from gateway.errors import ConversationFull, GatewayError, PermissionNotPending, QueueFull, SessionBusy
+from gateway.agents.questions import Action, KnownAnswer, checked_content, retold_answers
+from gateway.errors import (
+    ConversationFull,
+    GatewayError,
+    PermissionNotPending,
+    QuestionClosed,
+    QuestionNotFound,
+    QueueFull,
+    SessionBusy,
+)
 from gateway.events import facts as ev
+from gateway.events.fold import Block
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
 from gateway.principal import Account
 from gateway.sessions.host import WorkerHost
@@ -51,6 +61,7 @@ FAILED_WORDS: Final = (
 )
 
 
+_FIELDS: Final = tuple[ev.QuestionField, ...]
 _DID_TOO_MUCH: Final = (WorkerEnd.LIMIT_EXCEEDED, WorkerEnd.WIRE_ERROR)
 
 
@@ -193,6 +204,7 @@ class Session:
         await self.log.load()
         self.fold.session_id = self.session_id  # of an adopted session it may be another
         self._end_lost_permissions()
+        self._keep_lost_questions()
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._is_loaded = True
@@ -209,6 +221,16 @@ class Session:
         ]
         if answers:
             self.log.append(*answers, durable=True)
+
+    def _keep_lost_questions(self) -> None:
+        """A form can still be answered: the agent hears of it as a message. An address cannot: nobody waits
+        for what happens there.
+        """
+        lost = self.fold.questions.values()
+        self._turns.lost_questions = {asked.question_id for asked in lost if asked.mode == "form"}
+        ended = [ev.QuestionAnswered(asked.question_id, "cancel") for asked in lost if asked.mode == "url"]
+        if ended:
+            self.log.append(*ended, durable=True)
 
     def _end_lost_turn(self, turn_id: str) -> None:
         """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
@@ -493,6 +515,82 @@ class Session:
         if self.state is SessionState.WAITING and not peer.is_asking:
             self._seat.transition(SessionState.RUNNING)
 
+    async def answer_question(
+        self,
+        question_id: str,
+        action: Action,
+        content: Mapping[str, Any] | None,
+        *,
+        account: Account | None = None,
+    ) -> None:
+        """Answers a question of the agent; of several answers at once the first counts. One that was left by
+        an earlier gateway is answered with a message, whose turn `account` pays for.
+
+        Raises QuestionNotFound, QuestionClosed, InvalidField, and for such a message what `chat` raises: then
+        the question is still open.
+        """
+        self.touch()
+        asked, peer = self.fold.questions.get(question_id), self._seat.peer
+        if asked is None and not self.fold.has_question(question_id):
+            raise QuestionNotFound(session_id=self.session_id)
+        if asked is None or not (
+            question_id in self._turns.lost_questions or (peer is not None and question_id in peer.questions)
+        ):
+            raise QuestionClosed(session_id=self.session_id)
+        checked = checked_content(asked, action, content)
+        answered = ev.QuestionAnswered(question_id, action, checked)
+        if question_id in self._turns.lost_questions:
+            await self._answer_lost(asked, answered, account)
+        elif peer is not None:
+            await self._answer_peer(peer, answered)
+
+    async def _answer_peer(self, peer: AgentPeer, answered: ev.QuestionAnswered) -> None:
+        """The question is taken before the answer is committed, so that another answer comes too late."""
+        waiting = peer.questions.take(answered.question_id)
+        if waiting is None:
+            raise QuestionClosed(session_id=self.session_id)
+        try:
+            await self.log.say(answered)
+        except GatewayError:
+            peer.questions.put_back(answered.question_id, waiting)
+            raise
+        except asyncio.CancelledError:  # the person has left; the answer is on its way to the disk
+            peer.questions.answer(waiting, answered.outcome, answered.content)
+            raise
+        peer.questions.answer(waiting, answered.outcome, answered.content)
+        if self.state is SessionState.WAITING and not peer.is_asking:
+            self._seat.transition(SessionState.RUNNING)
+
+    async def _answer_lost(
+        self, asked: ev.QuestionAsked, answered: ev.QuestionAnswered, account: Account | None
+    ) -> None:
+        """With the last of the questions that were left, the agent hears of all that were accepted."""
+        lost = self._turns.lost_questions
+        lost.discard(asked.question_id)
+        answers = self._accepted_before(asked.turn_id)
+        if answered.content is not None:
+            answers.append((asked.message, asked.fields, answered.content))
+        try:
+            if lost or not answers:
+                await self.log.say(answered)
+            else:
+                await self.chat(retold_answers(answers), account=account, also=[answered])
+        except GatewayError:
+            lost.add(asked.question_id)
+            raise
+
+    def _accepted_before(self, turn_id: str) -> list[KnownAnswer]:
+        """The answers of a turn that was lost, as far as they are in memory."""
+        found: list[KnownAnswer] = []
+        for item in self.fold.items:
+            if not isinstance(item, Block) or item.kind != "question" or item.fields["turn_id"] != turn_id:
+                continue
+            fields, content = item.fields["fields"], item.fields["content"]
+            if isinstance(content, msgspec.Raw):
+                known = msgspec.json.decode(fields, type=_FIELDS) if isinstance(fields, msgspec.Raw) else ()
+                found.append((item.fields["message"], known, msgspec.json.decode(content)))
+        return found
+
     async def release_queue(self) -> None:
         """Sends the messages that an interrupt held."""
         self.touch()
@@ -557,6 +655,13 @@ class Session:
 
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         """The agent asks for permission."""
+        self._on_waits(asked)
+
+    def on_question(self, asked: ev.QuestionAsked) -> None:
+        """The agent asks its user something."""
+        self._on_waits(asked)
+
+    def _on_waits(self, asked: ev.EventData) -> None:
         self._record.use()
         self.log.append(asked, durable=True)
         if self.state is SessionState.RUNNING:

@@ -19,7 +19,7 @@ from gateway.agents.prompt import prompt_blocks
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState
-from gateway.events.lifecycle import SessionState, WorkerEnd
+from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
 from gateway.sessions.host import WorkerHost, output_failed
 from gateway.sessions.log import EventLog
 from gateway.sessions.queue import Queue, Turn
@@ -50,6 +50,10 @@ class Turns:
         """What the agent hears with its next prompt."""
         self.ended_seq = 0
         """Up to here every turn has ended and waits to be compacted; 0: nothing waits."""
+        self.lost_questions: set[str] = set()
+        """Those of a turn that an earlier gateway ended in, which may be answered until the next turn
+        begins.
+        """
         self.ids: logs.Ids = {}
         self._began_at = (0, 0)
         """The bytes of the log and the characters of the fold when the current turn began."""
@@ -91,11 +95,12 @@ class Turns:
                 if self._fold.is_joined:  # no other message sends what is held
                     lead = self._with_held(turn)
                 self._begin(lead, taken)
-            follow = [lead.started()] if lead is turn else [lead.started(), self.queue.event()]
+            follow = self._starting(lead) + ([] if lead is turn else [self.queue.event()])
         message = ev.MessageAdded(turn.message_id, "user", turn.text, turn.turn_id)
         try:
             await self._log.say(*before, message, *follow, *soft, *also)
         except GatewayError:
+            self._restore_lost(follow)
             if lead is not turn:
                 self.queue.put_back_all(lead)
                 self.queue.hold()
@@ -145,7 +150,17 @@ class Turns:
             notice = self._notice("error", error.code, error.message)
             self._log.append(self.queue.event(), notice, durable=True)
             return
-        self._log.append(turn.started(), self.queue.event(), durable=True)
+        self._log.append(*self._starting(turn), self.queue.event(), durable=True)
+
+    def _starting(self, turn: Turn) -> list[ev.EventData]:
+        """A turn's beginning, which ends the questions that were left open."""
+        left = [ev.QuestionAnswered(question_id, "cancel") for question_id in sorted(self.lost_questions)]
+        self.lost_questions.clear()
+        return [*left, turn.started()]
+
+    def _restore_lost(self, events: Sequence[ev.EventData]) -> None:
+        """The store did not take these."""
+        self.lost_questions |= {one.question_id for one in events if isinstance(one, ev.QuestionAnswered)}
 
     def restore(self) -> None:
         """Messages that waited when the last life ended are held: the user sends or drops them."""
@@ -199,7 +214,7 @@ class Turns:
             raise output_failed(error) from error
         finally:
             host.end_turn()
-            peer.end_turn()
+            peer.end_turn(keeps_questions=self._is_drained)
         del self.unheard[:heard]
         if ended is not None:
             self._end(turn, ended)
@@ -255,9 +270,14 @@ class Turns:
         if turn is None or (end is WorkerEnd.PARKED and message is None):
             return
         if self._seat.peer is not None:
-            self._seat.peer.end_turn()
+            self._seat.peer.end_turn(keeps_questions=self._is_drained)
         words = message or "The session ended before the answer was complete."
         self._end(turn, ev.TurnInterrupted(turn.turn_id, str(end), words))
+
+    @property
+    def _is_drained(self) -> bool:
+        """Whether the session ends with the gateway, and goes on in the next one."""
+        return self._seat.close_reason is CloseReason.DRAINED
 
     def crash_loop(self, words: str) -> None:
         """Ends the turn that gets no worker, because too many died lately."""

@@ -73,6 +73,9 @@ class Owner(Unbounded):
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         self._keep(asked)
 
+    def on_question(self, asked: ev.QuestionAsked) -> None:
+        self._keep(asked)
+
     def on_wallet(self, pending: str | None) -> None:
         self._keep(ev.WalletChanged(pending))
 

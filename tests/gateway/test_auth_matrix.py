@@ -58,6 +58,7 @@ BODIES: Final[dict[str, object]] = {
     "create_session": {"session_id": "somebody-elses"},
     "rename_session": {"title": "foreign"},
     "answer_permission": {"permission_id": "p", "option_id": "o"},
+    "answer_question": {"action": "decline"},
     "edit_queue": {"action": "drop"},
     "share_session": {},
     "sign_out": {},
@@ -107,7 +108,7 @@ ENDS_THE_GATEWAY: Final = "drain_gateway"
 IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
 BODYLESS: Final = {"restart_session", "park_session", "kill_session", ENDS_THE_GATEWAY}
-NOT_THERE: Final = {"answer_permission"}
+NOT_THERE: Final = {"answer_permission", "answer_question"}
 """Routes that answer 409 to their owner in this state; to others they must still be a 404."""
 
 
@@ -150,7 +151,7 @@ class World(Struct):
     def path(self, route: Route) -> str:
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
-        path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere")
+        path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere", question_id="t.q1")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 

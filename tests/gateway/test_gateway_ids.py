@@ -33,6 +33,7 @@ EMPTY = {
     "readiness": {"phase": "ready", "detail": None},
     "pending_wallet_tx": None,
     "pending_permission": None,
+    "questions": [],
     "queued": 0,
     "start_position": None,
     "ended": None,

@@ -310,7 +310,7 @@ class _Owner(Unbounded):
     def on_asked(self, asked: Any) -> None:
         return None
 
-    on_wallet = on_asked
+    on_wallet = on_question = on_asked
 
     def on_model_called(self, model: str, seconds: float, outcome: Any) -> None:
         return None

@@ -20,6 +20,8 @@ A step is an object with one key:
     plan          ["step", …] worked through | [{content, priority, status}, …] shown once
     ask           {title, toolCall, options, then: {OPTION_ID | "cancelled": steps}}; without `then` it says
                   the choice
+    ask_question  {message, requestedSchema | mode: "url", url, elicitationId, then: {"accept" | "decline" |
+                  "cancel": steps}}; without `then` it says the answer
     update        an update object of any kind         notify   {method, params}
     raw           a line as it is                      request  {method, params}: says what was answered
     sleep         milliseconds                         hang     true: waits for ever, or for a cancel
@@ -193,8 +195,8 @@ def _check(steps: list[Step]) -> None:
         name = next(iter(step), None)
         if len(step) != 1 or name not in STEPS:
             raise ValueError(f"A step is one of {', '.join(STEPS)}, not {step}.")
-        if name == "ask":
-            for branch in step["ask"].get("then", {}).values():
+        if name in ("ask", "ask_question"):
+            for branch in step[name].get("then", {}).values():
                 _check(branch)
 
 

@@ -119,6 +119,21 @@ async def _ask(scene: Scene, value: Any) -> None:
     await scene.play(value.get("then", {}).get(choice, []))
 
 
+async def _ask_question(scene: Scene, value: Any) -> None:
+    params = {"sessionId": scene.session_id, "mode": "form", "message": value.get("message", "What now?")}
+    params |= {name: part for name, part in value.items() if name != "then"}
+    try:
+        result = await scene.loop.call("elicitation/create", params, dict[str, Any])
+    except RequestFailed as error:
+        scene.updates.say(f"refused: {error.message}")
+        return
+    action = str(result.get("action"))
+    if "then" not in value:
+        content = result.get("content")
+        scene.updates.say(action if content is None else f"{action} {msgspec.json.encode(content).decode()}")
+    await scene.play(value.get("then", {}).get(action, []))
+
+
 async def _update(scene: Scene, value: Any) -> None:
     scene.loop.notify("session/update", {"sessionId": scene.session_id, "update": value})
 
@@ -216,6 +231,7 @@ STEPS: Final[dict[str, Callable[[Scene, Any], Awaitable[None]]]] = {
     "tool": _tool,
     "plan": _plan,
     "ask": _ask,
+    "ask_question": _ask_question,
     "update": _update,
     "notify": _notify,
     "request": _request,

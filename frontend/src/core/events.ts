@@ -9,6 +9,8 @@ import type {
   Notice,
   PermissionAnswered,
   PermissionOption,
+  QuestionAnswered,
+  QuestionAsked,
   QuotaUse,
   State,
   ToolCall,
@@ -86,6 +88,14 @@ export interface PermissionItem {
   at: string;
 }
 
+export interface QuestionItem extends Omit<QuestionAsked, "type" | "question_id"> {
+  kind: "question";
+  id: string;
+  outcome: QuestionAnswered["outcome"] | null;
+  content: QuestionAnswered["content"];
+  at: string;
+}
+
 export interface NoticeItem {
   kind: "notice";
   id: string;
@@ -104,7 +114,15 @@ export interface ContentItem {
   at: string;
 }
 
-export type Item = MessageItem | ThoughtItem | ToolCallItem | PlanItem | PermissionItem | NoticeItem | ContentItem;
+export type Item =
+  | MessageItem
+  | ThoughtItem
+  | ToolCallItem
+  | PlanItem
+  | PermissionItem
+  | QuestionItem
+  | NoticeItem
+  | ContentItem;
 
 /** The whole fold as JSON, what a `resync` frame carries under `chat`. */
 export interface Snapshot {

@@ -19,7 +19,9 @@ import type {
   MessageItem,
   Outside,
   PendingPermission,
+  PendingQuestion,
   PermissionItem,
+  QuestionItem,
   Readiness,
   Snapshot,
   State,
@@ -126,6 +128,15 @@ export class ChatState {
     return { permission_id: id, title, options, turn_id, tool_call_id };
   }
 
+  /** The questions that wait for an answer. */
+  get questions(): PendingQuestion[] {
+    return this.#items
+      .filter((item): item is QuestionItem => item.kind === "question" && item.outcome === null)
+      .map(({ id: question_id, turn_id, mode, message, fields, url, host, tool_call_id }) => ({
+        ...{ question_id, turn_id, mode, message, fields, url, host, tool_call_id },
+      }));
+  }
+
   get messages(): StateMessage[] {
     return this.#items
       .filter((item): item is MessageItem => item.kind === "message")
@@ -145,6 +156,7 @@ export class ChatState {
       readiness: this.readiness,
       pending_wallet_tx: this.wallet,
       pending_permission: this.pending_permission,
+      questions: this.questions,
       queued: this.waiting.length,
       start_position: outside.start_position,
       ended: this.ended,
@@ -189,6 +201,15 @@ export class ChatState {
         return this.#permissionAsked(event);
       case "permission_answered":
         return this.#permissionAnswered(event);
+      case "question_asked": {
+        const { type: _type, seq: _seq, question_id: id, at, ...asked } = event;
+        return this.#upsert({ kind: "question", id, ...asked, outcome: null, content: null, at });
+      }
+      case "question_answered": {
+        const { question_id: id, outcome, content, at } = event;
+        if (!this.#get(keyOf("question", id))) this.#add({ kind: "question", id, at } as QuestionItem);
+        return this.#patch<QuestionItem>("question", id, { outcome, content });
+      }
       case "plan": {
         const { turn_id, entries, at } = event;
         return this.#upsert({ kind: "plan", id: turn_id, turn_id, entries, at });

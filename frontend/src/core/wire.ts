@@ -143,6 +143,58 @@ export interface PermissionAnswered {
   option_id: string | null;
 }
 
+/** One value that a field offers. */
+export interface QuestionChoice {
+  value: string;
+  title: string;
+  description: string;
+}
+
+/**
+ * A field of a question's form. `minimum` and `maximum` bound a number, the characters of a text, or how many are
+ * chosen; `pattern` is what the agent wants of a text, which the gateway does not check.
+ */
+export interface QuestionField {
+  name: string;
+  kind: "boolean" | "choice" | "choices" | "integer" | "number" | "text";
+  title: string;
+  description: string;
+  is_required: boolean;
+  choices: QuestionChoice[];
+  format: string;
+  pattern: string;
+  minimum: number | null;
+  maximum: number | null;
+  default: string | number | number | boolean | string[] | null;
+}
+
+/**
+ * The agent asks its user: a form, or an address (`url`) that the user may open. It is answered by POST
+ * /api/sessions/{id}/questions/{question_id}.
+ */
+export interface QuestionAsked {
+  type: "question_asked";
+  question_id: string;
+  turn_id: string;
+  mode: "form" | "url";
+  message: string;
+  fields: QuestionField[];
+  url: string | null;
+  host: string | null;
+  tool_call_id: string | null;
+}
+
+/**
+ * The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn ended
+ * first), or `complete`: the agent saw that what the address was for is done.
+ */
+export interface QuestionAnswered {
+  type: "question_answered";
+  question_id: string;
+  outcome: "accept" | "cancel" | "complete" | "decline";
+  content: Record<string, string | number | number | boolean | string[]> | null;
+}
+
 /** Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last turn. */
 export interface Usage {
   type: "usage";
@@ -270,6 +322,18 @@ export interface PendingPermission {
   tool_call_id: string | null;
 }
 
+/** A question that waits for the user's answer. */
+export interface PendingQuestion {
+  question_id: string;
+  turn_id: string;
+  mode: "form" | "url";
+  message: string;
+  fields: QuestionField[];
+  url: string | null;
+  host: string | null;
+  tool_call_id: string | null;
+}
+
 /** When and why a session ended. */
 export interface Ended {
   at: string;
@@ -288,6 +352,7 @@ export interface State {
   readiness: Readiness;
   pending_wallet_tx: string | null;
   pending_permission: PendingPermission | null;
+  questions: PendingQuestion[];
   queued: number;
   start_position: number | null;
   ended: Ended | null;
@@ -523,6 +588,8 @@ export interface Events {
   plan: Plan;
   permission_asked: PermissionAsked;
   permission_answered: PermissionAnswered;
+  question_asked: QuestionAsked;
+  question_answered: QuestionAnswered;
   usage: Usage;
   notice: Notice;
   turn_started: TurnStarted;

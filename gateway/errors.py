@@ -171,6 +171,20 @@ class QuestionClosed(GatewayError):
     status = 409
 
 
+class OptionRefused(GatewayError):
+    """The agent did not take this choice."""
+
+    code = "option_refused"
+    status = 409
+
+
+class OptionLocked(GatewayError):
+    """The operator of this gateway has fixed this option."""
+
+    code = "option_locked"
+    status = 403
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 

@@ -177,6 +177,7 @@ export function stateOf(fields: Record<string, unknown> = {}): Record<string, un
     pending_wallet_tx: null,
     pending_permission: null,
     questions: [],
+    options: {},
     queued: 0,
     start_position: null,
     ended: null,

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from gateway.agents.questions import Action
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
 from gateway.errors import GatewayError, InvalidField, SessionNotFound
-from gateway.events.facts import iso
+from gateway.events.facts import SessionOption, iso
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState
 from gateway.http.gate import principal_of
@@ -76,6 +76,19 @@ class AnswerRequest(Struct):
 
     action: Annotated[str, Meta(extra_json_schema={"enum": ["accept", "decline", "cancel"]})]
     content: dict[str, str | int | float | bool | list[str] | None] | None = None
+
+
+class OptionRequest(Struct):
+    """`POST /api/sessions/{id}/options`: a value for an option of the agent."""
+
+    option_id: str
+    value: str | bool
+
+
+class OptionList(Struct, frozen=True):
+    """What can be chosen of a session's agent; empty until the agent has said it."""
+
+    options: list[SessionOption]
 
 
 class QueueRequest(Struct):
@@ -162,6 +175,16 @@ class SessionsFace:
                 method="POST", scope="chat", path=one + "/questions/{question_id}",
                 handler=self.answer_question, summary="Answer a question of the agent", body=AnswerRequest,
                 answer=SessionSummary, errors=(404, 409), path_schemas={"question_id": QUESTION_ID},
+            ),
+            Operation(
+                method="GET", scope="read", path=one + "/options", handler=self.list_options,
+                summary="What can be chosen of the agent: its mode, its model, its own options",
+                answer=OptionList, errors=(404,),
+            ),
+            Operation(
+                method="POST", scope="chat", path=one + "/options", handler=self.choose_option,
+                summary="Choose a mode, a model or an option of the agent", body=OptionRequest,
+                answer=OptionList, errors=(404, 409),
             ),
             Operation(
                 method="POST", scope="chat", path=one + "/queue", handler=self.edit_queue,
@@ -292,6 +315,21 @@ class SessionsFace:
             await session.answer_question(question_id, action, body.content, account=account)
 
         return await self._done(request, answer)
+
+    async def list_options(self, request: Request) -> Response:
+        session_id = self._path_id(request)
+        source = await self._manager.source(principal_of(request).owner, session_id)
+        if source is None:
+            raise SessionNotFound(session_id=session_id)
+        return json_response(OptionList(source.fold.listed_options))
+
+    async def choose_option(self, request: Request) -> Response:
+        body = await read_body(request, OptionRequest, self._services.config)
+        owner, session_id = principal_of(request).owner, self._path_id(request)
+        session, _ = await self._manager.do(
+            owner, session_id, lambda one: one.choose_option(body.option_id, body.value), is_making=False
+        )
+        return json_response(OptionList(session.fold.listed_options))
 
     async def edit_queue(self, request: Request) -> Response:
         body = await read_body(request, QueueRequest, self._services.config)

@@ -97,6 +97,45 @@ class AgentOptions(Struct, frozen=True, tag="agent_options"):
     modes: Raw | UnsetType = UNSET
     current_mode_id: str | UnsetType = UNSET
     config_options: Raw | UnsetType = UNSET
+    models: Raw | UnsetType = UNSET
+
+
+OptionValue = str | bool
+
+
+class OptionChoice(Struct, frozen=True):
+    """A value that an option may have; `group` is the name of those that belong together."""
+
+    value: str
+    name: str
+    description: str = ""
+    group: str = ""
+
+
+class SessionOption(Struct, frozen=True):
+    """Something that can be chosen of the agent: its mode, its model, or an option of its own."""
+
+    option_id: str
+    name: str
+    kind: Literal["choice", "boolean"]
+    value: OptionValue
+    choices: tuple[OptionChoice, ...] = ()
+    category: str = ""
+    description: str = ""
+    is_locked: bool = False
+
+
+class SessionOptions(Struct, frozen=True, tag="session_options"):
+    """What can be chosen of the agent, with the values of now; the whole list each time."""
+
+    options: tuple[SessionOption, ...]
+
+
+class OptionChosen(Struct, frozen=True, tag="option_chosen"):
+    """A person chose a value; without a worker, the agent hears of it when it starts."""
+
+    option_id: str
+    value: OptionValue
 
 
 class AgentUpdate(Struct, frozen=True, tag="agent_update"):
@@ -357,6 +396,8 @@ CoreData = (
     | AgentStarted
     | AgentCommands
     | AgentOptions
+    | SessionOptions
+    | OptionChosen
     | AgentUpdate
     | MessageAdded
     | TextDelta

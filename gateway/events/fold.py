@@ -36,6 +36,7 @@ CACHED_JSON_BYTES: Final = 2 * 1024 * 1024
 
 _EMPTY_LIST: Final = Raw(b"[]")
 _encode = msgspec.json.Encoder().encode
+_decode_options = msgspec.json.Decoder(list[ev.SessionOption]).decode
 
 
 class Overflow(Protocol):
@@ -291,6 +292,7 @@ class State(Struct, frozen=True):
     pending_wallet_tx: str | None
     pending_permission: PendingPermission | None
     questions: list[PendingQuestion]
+    options: dict[str, ev.OptionValue]
     queued: int
     start_position: int | None
     ended: Ended | None
@@ -361,6 +363,11 @@ class ChatState:
         self.ended: Ended | None = None
         self.commands: Raw = _EMPTY_LIST
         self.options: dict[str, Any] = {}
+        self.session_options: Raw = _EMPTY_LIST
+        """What can be chosen, as the last `session_options` said and `option_chosen` changed it."""
+        self.option_values: dict[str, ev.OptionValue] = {}
+        self.chosen: dict[str, ev.OptionValue] = {}
+        """What people chose, as it is now: an agent's own change of it counts."""
         self.usage: dict[str, Any] = {}
         self.messages: list[Message] = []
         self.characters = 0
@@ -486,6 +493,7 @@ class ChatState:
                 "pending_wallet_tx": self.wallet,
                 "pending_permission": self.pending_permission,
                 "questions": self.pending_questions,
+                "options": self.option_values,
                 "queued": len(self.waiting),
                 "start_position": outside.start_position,
                 "ended": self.ended,
@@ -532,6 +540,8 @@ class ChatState:
             "ended": self.ended,
             "commands": self.commands,
             "options": self.options,
+            "session_options": self.session_options,
+            "option_values": self.option_values,
             "usage": self.usage,
         }
 
@@ -616,6 +626,14 @@ class ChatState:
                 self.commands = commands.copy()
             case ev.AgentOptions():
                 self.options |= _apart(_given(data))
+            case ev.SessionOptions(options=options):
+                self.session_options = Raw(_encode(options))
+                self.option_values = {option.option_id: option.value for option in options}
+                self.chosen |= {
+                    name: self.option_values[name] for name in self.chosen.keys() & self.option_values
+                }
+            case ev.OptionChosen(option_id=option_id, value=value):
+                self._choose(option_id, value)
             case ev.Usage():
                 given = {name: value for name, value in _given(data).items() if value is not None}
                 self.usage |= _apart(given)
@@ -632,6 +650,20 @@ class ChatState:
             case ev.SessionClosed(reason=reason):
                 self.ended = Ended(iso(at), reason)
                 self.state = SessionState.CLOSED
+
+    def _choose(self, option_id: str, value: ev.OptionValue) -> None:
+        self.chosen[option_id] = value
+        self.option_values = self.option_values | {option_id: value}
+        options = [
+            msgspec.structs.replace(option, value=value) if option.option_id == option_id else option
+            for option in self.listed_options
+        ]
+        self.session_options = Raw(_encode(options))
+
+    @property
+    def listed_options(self) -> list[ev.SessionOption]:
+        """What can be chosen."""
+        return _decode_options(self.session_options)
 
     def _message(self, data: ev.MessageAdded, at: int) -> None:
         message = self._by_id.get(("message", data.message_id))

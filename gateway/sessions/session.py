@@ -22,6 +22,8 @@ import msgspec
 
 from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
+from gateway.agents.connection import AgentGone, WireError
+from gateway.agents.options import check_choice
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard
 from gateway.agents.questions import Action, KnownAnswer, checked_content, retold_answers
@@ -102,6 +104,9 @@ class Session:
         self._failure: str | None = None
         """What its user reads if its own task failed."""
         self._is_loaded = False
+        self._remembered: dict[str, ev.OptionValue] = {}
+        """What its owner chose of its agent in other sessions."""
+        self._choosing = asyncio.Lock()
         self._encoded = Encoded(self.fold)
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -278,6 +283,7 @@ class Session:
     async def _live(self) -> None:
         """One worker's life, from spawn to receipt."""
         seat, turns, services = self._seat, self._turns, self._services
+        await self._remember_options()
         end, message = await seat.occupy(self, self._serve)
         if turns.current is None:
             self._say_why_ended(end, message)
@@ -591,6 +597,44 @@ class Session:
                 found.append((item.fields["message"], known, msgspec.json.decode(content)))
         return found
 
+    async def choose_option(self, option_id: str, value: ev.OptionValue) -> None:
+        """Changes an option of the agent; without a worker, the agent hears of it when it starts. The owner's
+        next sessions with this agent begin with it.
+
+        Raises InvalidField, OptionLocked, OptionRefused.
+        """
+        self.touch()
+        async with self._choosing:
+            check_choice(self.fold.listed_options, self.agent.options, option_id, value)
+            await self._tell_option(option_id, value)
+            await self.log.say(ev.OptionChosen(option_id, value))
+            await self._tell_option(option_id, value)  # to an agent that came up meanwhile
+        record = self.record
+        try:
+            await self._services.store.options.choose(record.owner, record.agent, option_id, value)
+        except GatewayError as error:
+            log.warning("session %s: a choice is not remembered: %s", record.key, error)
+
+    async def _tell_option(self, option_id: str, value: ev.OptionValue) -> None:
+        """Raises OptionRefused."""
+        peer = self._seat.peer
+        if peer is None or not peer.has_options or peer.option(option_id) == value:
+            return
+        try:
+            await peer.set_option(option_id, value)
+        except (AgentGone, WireError):
+            return  # the next one hears of it when it starts
+
+    async def _remember_options(self) -> None:
+        """Before a worker starts: what its owner chose of this agent before."""
+        if self.agent.is_built_in:
+            return
+        record = self.record
+        try:
+            self._remembered = await self._services.store.options.chosen(record.owner, record.agent)
+        except GatewayError as error:
+            log.warning("session %s: earlier choices are not known: %s", record.key, error)
+
     async def release_queue(self) -> None:
         """Sends the messages that an interrupt held."""
         self.touch()
@@ -666,6 +710,10 @@ class Session:
         self.log.append(asked, durable=True)
         if self.state is SessionState.RUNNING:
             self._seat.transition(SessionState.WAITING)
+
+    def wanted_options(self) -> dict[str, ev.OptionValue]:
+        """What the options of its agent are to be, as far as somebody chose."""
+        return self.agent.options.wanted(self._remembered, self.fold.chosen)
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction for the user's wallet."""

@@ -12,6 +12,7 @@ from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.logs import READ_BYTES, LogStore, Sink, StoredLog
+from gateway.stores.options import OptionStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import OwnerTotal, SessionRecord, SessionStore
 from gateway.stores.tombstones import Tombstone, TombstoneStore
@@ -65,6 +66,10 @@ class Store(Protocol):
     @property
     def usage(self) -> UsageStore:
         """What was used on each day."""
+
+    @property
+    def options(self) -> OptionStore:
+        """What people chose of the options of agents."""
 
     @property
     def sequences(self) -> SequenceStore:

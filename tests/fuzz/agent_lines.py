@@ -73,6 +73,9 @@ class Owner(Unbounded):
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         self._keep(asked)
 
+    def wanted_options(self) -> dict[str, ev.OptionValue]:
+        return {}
+
     def on_question(self, asked: ev.QuestionAsked) -> None:
         self._keep(asked)
 

@@ -59,6 +59,7 @@ BODIES: Final[dict[str, object]] = {
     "rename_session": {"title": "foreign"},
     "answer_permission": {"permission_id": "p", "option_id": "o"},
     "answer_question": {"action": "decline"},
+    "choose_option": {"option_id": "mode", "value": "plan"},
     "edit_queue": {"action": "drop"},
     "share_session": {},
     "sign_out": {},

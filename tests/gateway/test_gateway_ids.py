@@ -34,6 +34,7 @@ EMPTY = {
     "pending_wallet_tx": None,
     "pending_permission": None,
     "questions": [],
+    "options": {},
     "queued": 0,
     "start_position": None,
     "ended": None,

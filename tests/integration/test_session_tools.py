@@ -312,6 +312,9 @@ class _Owner(Unbounded):
 
     on_wallet = on_question = on_asked
 
+    def wanted_options(self) -> dict[str, Any]:
+        return {}
+
     def on_model_called(self, model: str, seconds: float, outcome: Any) -> None:
         return None
 

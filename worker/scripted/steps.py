@@ -47,6 +47,7 @@ class Scene:
         self.prompt = prompt
         self.ignores_cancel = False
         self.unlocks = False
+        self.options: dict[str, Any] = {}
         self.task: Task | None = None
 
     async def play(self, steps: list[Step]) -> None:
@@ -72,7 +73,9 @@ async def _speak(scene: Scene, value: Any, show: Callable[[str], None]) -> None:
     chunks = [*([] if speech.text is None else [speech.text]), *speech.chunks]
     for number in range(1, speech.times + 1):
         for chunk in chunks:
-            show(chunk.replace("$PROMPT", scene.prompt).replace("$N", str(number)))
+            options = msgspec.json.encode(scene.options, order="sorted").decode()
+            shown = chunk.replace("$PROMPT", scene.prompt).replace("$N", str(number))
+            show(shown.replace("$OPTIONS", options))
             await scene.loop.sleep(speech.delay_ms / 1000)
 
 

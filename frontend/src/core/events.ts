@@ -12,6 +12,7 @@ import type {
   QuestionAnswered,
   QuestionAsked,
   QuotaUse,
+  SessionOption,
   State,
   ToolCall,
   WaitingMessage,
@@ -142,6 +143,8 @@ export interface Snapshot {
   ended: Ended | null;
   commands: AcpCommand[];
   options: Record<string, unknown>;
+  session_options?: SessionOption[];
+  option_values?: Record<string, string | boolean>;
   usage: Record<string, unknown>;
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */

@@ -23,6 +23,7 @@ import type {
   PermissionItem,
   QuestionItem,
   Readiness,
+  SessionOption,
   Snapshot,
   State,
   StateMessage,
@@ -52,6 +53,8 @@ const FACTS = [
   "ended",
   "commands",
   "options",
+  "session_options",
+  "option_values",
   "usage",
 ] as const;
 
@@ -74,6 +77,8 @@ export class ChatState {
   ended: Ended | null = null;
   commands: AcpCommand[] = [];
   options: Record<string, unknown> = {};
+  session_options: SessionOption[] = [];
+  option_values: Record<string, string | boolean> = {};
   usage: Record<string, unknown> = {};
 
   #items: Item[] = [];
@@ -157,6 +162,7 @@ export class ChatState {
       pending_wallet_tx: this.wallet,
       pending_permission: this.pending_permission,
       questions: this.questions,
+      options: this.option_values,
       queued: this.waiting.length,
       start_position: outside.start_position,
       ended: this.ended,
@@ -264,6 +270,18 @@ export class ChatState {
       case "agent_options":
         this.options = { ...this.options, ...bodyOf(event) };
         return;
+      case "session_options":
+        this.session_options = event.options;
+        this.option_values = Object.fromEntries(event.options.map((option) => [option.option_id, option.value]));
+        return;
+      case "option_chosen": {
+        const { option_id, value } = event;
+        this.option_values = { ...this.option_values, [option_id]: value };
+        this.session_options = this.session_options.map((option) =>
+          option.option_id === option_id ? { ...option, value } : option,
+        );
+        return;
+      }
       case "usage":
         this.usage = { ...this.usage, ...bodyOf(event, (value) => value !== null) };
         return;

@@ -46,6 +46,40 @@ export interface AgentOptions {
   modes?: unknown;
   current_mode_id?: string;
   config_options?: unknown;
+  models?: unknown;
+}
+
+/** A value that an option may have; `group` is the name of those that belong together. */
+export interface OptionChoice {
+  value: string;
+  name: string;
+  description: string;
+  group: string;
+}
+
+/** Something that can be chosen of the agent: its mode, its model, or an option of its own. */
+export interface SessionOption {
+  option_id: string;
+  name: string;
+  kind: "boolean" | "choice";
+  value: string | boolean;
+  choices: OptionChoice[];
+  category: string;
+  description: string;
+  is_locked: boolean;
+}
+
+/** What can be chosen of the agent, with the values of now; the whole list each time. */
+export interface SessionOptions {
+  type: "session_options";
+  options: SessionOption[];
+}
+
+/** A person chose a value; without a worker, the agent hears of it when it starts. */
+export interface OptionChosen {
+  type: "option_chosen";
+  option_id: string;
+  value: string | boolean;
 }
 
 /** An update of a kind that this gateway does not know, as the agent sent it. */
@@ -353,6 +387,7 @@ export interface State {
   pending_wallet_tx: string | null;
   pending_permission: PendingPermission | null;
   questions: PendingQuestion[];
+  options: Record<string, string | boolean>;
   queued: number;
   start_position: number | null;
   ended: Ended | null;
@@ -578,6 +613,8 @@ export interface Events {
   agent_started: AgentStarted;
   agent_commands: AgentCommands;
   agent_options: AgentOptions;
+  session_options: SessionOptions;
+  option_chosen: OptionChosen;
   agent_update: AgentUpdate;
   message: MessageAdded;
   text_delta: TextDelta;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.stores.database import MemoryTables
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
 from gateway.stores.memory.logs import MemoryLogs
-from gateway.stores.memory.sessions import MemoryIdempotency, MemorySessions, MemoryTombstones
+from gateway.stores.memory.sessions import MemoryIdempotency, MemoryOptions, MemorySessions, MemoryTombstones
 
 
 class MemoryStore:
@@ -18,13 +18,16 @@ class MemoryStore:
         self.idempotency = MemoryIdempotency()
         self.credentials = MemoryCredentials()
         self.usage = MemoryUsage()
+        self.options = MemoryOptions()
         self.sequences = MemorySequences()
         self.sessions = MemorySessions(
             logs=self.logs,
             tombstones=self.tombstones,
             idempotency=self.idempotency,
             credentials=self.credentials,
+            options=self.options,
         )
+        self.options.has_sessions = self.sessions.has_any
         self.tables = MemoryTables(self.sessions.of_key)
         self.logs.on_append = self.tables.appended
         self.sessions.on_delete = self.tables.dropped

@@ -21,6 +21,7 @@ from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
 from gateway.stores.sqlite.file import connect, prepare
 from gateway.stores.sqlite.file_watch import FileWatch
 from gateway.stores.sqlite.logs import SqliteLogs
+from gateway.stores.sqlite.options import SqliteOptions
 from gateway.stores.sqlite.sequences import SqliteSequences
 from gateway.stores.sqlite.sessions import SqliteIdempotency, SqliteSessions, SqliteTombstones
 from gateway.stores.sqlite.writer import Writer, worded
@@ -61,6 +62,7 @@ class SqliteStore:
         self.idempotency = SqliteIdempotency(self)
         self.credentials = SqliteCredentials(self)
         self.usage = SqliteUsage(self)
+        self.options = SqliteOptions(self)
         self.sequences = SqliteSequences(self)
 
     @property

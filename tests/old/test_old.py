@@ -288,5 +288,6 @@ def _said(answer: Answer) -> object:
     """An answer, but for the numbers that a restore skips."""
     body = answer.body
     if isinstance(body, dict):
-        return {name: one for name, one in body.items() if name not in {"seq", "request_id"}}
+        later = LATER if "readiness" in body else ()
+        return {name: one for name, one in body.items() if name not in {"seq", "request_id", *later}}
     return body

@@ -22,6 +22,7 @@ import { usePage } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
+import { QuestionView } from "./Question.tsx";
 import { Content, Substance, ToolCallView } from "./ToolCall.tsx";
 
 /** `call`: what a permission is asked for. */
@@ -37,6 +38,8 @@ export function ItemView({ item, call }: { item: Item; call?: ToolCallItem | und
       return <PlanView item={item} />;
     case "permission":
       return <PermissionView item={item} call={call} />;
+    case "question":
+      return <QuestionView item={item} />;
     case "notice":
       return <NoticeView item={item} />;
     case "content":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -85,6 +85,32 @@ class MintedKey(Struct, frozen=True):
     summary: KeySummary
 
 
+class OwnKeySummary(Struct, frozen=True, kw_only=True):
+    """A key of a person or tenant, for a provider or for the hosts of a credential; never the key itself."""
+
+    name: str
+    kind: Literal["provider", "credential"]
+    need: Literal["allowed", "required", "unused"]
+    """`unused`: nothing in the configuration takes it any more."""
+    state: Literal["set", "not_set", "lost"]
+    """`lost`: it was encrypted with a secret that the gateway does not have any more; set it again."""
+    set_at: str | None
+    has_fallback: bool
+    """The tenant has a key that is used if the person sets none."""
+
+
+class OwnKeyList(Struct, frozen=True):
+    """Every key that may be set, and those that are."""
+
+    keys: list[OwnKeySummary]
+
+
+class OwnKeysErased(Struct, frozen=True):
+    """How many keys were removed."""
+
+    removed: int
+
+
 class TenantSummary(Struct, frozen=True, kw_only=True):
     """What a tenant has and has used today."""
 
@@ -105,6 +131,33 @@ class TenantList(Struct, frozen=True):
     """Every tenant."""
 
     tenants: list[TenantSummary]
+
+
+class PersonSummary(Struct, frozen=True, kw_only=True):
+    """A person: what they have, and what they have used today. Times are ISO 8601."""
+
+    tenant: str
+    subject: str
+    is_disabled: bool
+    disabled_at: str | None
+    sessions_live: int
+    """With an agent that runs."""
+    sessions_stored: int
+    stored_bytes: int
+    keys: int
+    """API keys that are good."""
+    messages: int
+    tokens: int
+    last_used_at: str | None
+    """When one of the sessions or keys was last used."""
+
+
+class PeopleList(Struct, frozen=True):
+    """People, last used first."""
+
+    people: list[PersonSummary]
+    has_more: bool
+    """True if there are more than were asked for."""
 
 
 class Reloaded(Struct, frozen=True):

@@ -23,6 +23,7 @@ from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock
+from gateway.models.ledger import ledger_of
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
@@ -60,10 +61,19 @@ class Gateway:
         store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
         self.spawner, self.peers = self.workers.spawner, self.workers.peers
-        self.auth = Authentication(lambda: self.config, store, metrics=metrics, clock=clock)
+        self.ledger = ledger_of(lambda: self.config, store.ledger, metrics=metrics, clock=clock)
+        self.auth = Authentication(
+            lambda: self.config, store, budgets=self.ledger.budgets, metrics=metrics, clock=clock
+        )
         self.quotas = self.auth.quotas
         self.sessions = Sessions(
-            config, store=store, workers=self.workers, auth=self.auth, metrics=metrics, clock=clock
+            config,
+            store=store,
+            workers=self.workers,
+            auth=self.auth,
+            ledger=self.ledger,
+            metrics=metrics,
+            clock=clock,
         )
         self.services, self.manager = self.sessions.services, self.sessions.manager
         self.reaper, self.audit = self.sessions.reaper, self.sessions.for_faces.audit
@@ -78,6 +88,8 @@ class Gateway:
             keys=self.auth.keys,
             tickets=self.auth.tickets,
             tokens=self.auth.tokens(config),
+            people=self.auth.people,
+            permits=self.auth.permits,
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
@@ -90,6 +102,7 @@ class Gateway:
         self.mcp = McpFace(
             self.added.toolsets,
             admit=self.gate.admit,
+            check=self.auth.people.check,
             passes=self.services.workers.passes,
             server=config.server,
             limits=config.limits,
@@ -116,6 +129,8 @@ class Gateway:
     def _take_over(self, config: Config) -> None:
         self.gate.tokens = self.auth.tokens(config)
         self.own.identity.provider = self.auth.provider(config)
+        self.auth.own_keys.read_files(config)
+        self.gate.look_again()
 
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
@@ -172,6 +187,8 @@ class Gateway:
             await self.workers.clear()
             await store.open()
             stack.push_async_callback(store.close)
+            await self.ledger.open()
+            stack.push_async_callback(self.ledger.close)
             await self.auth.open()
             stack.push_async_callback(self.auth.close)
             taken, sharing = await store.sessions.taken_uids(), services.agents.sharing_network()
@@ -185,6 +202,7 @@ class Gateway:
             await stack.enter_async_context(self.sessions.running(self.tasks))
             stack.push_async_callback(self.auth.keep)
             runs = {"disk alarm": self.disk.look_for_ever, "use": self.auth.keep_for_ever}
+            runs["ledger"] = self.ledger.keep_for_ever
             await stack.enter_async_context(self.tasks.running(runs))
             yield
 

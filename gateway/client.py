@@ -22,6 +22,9 @@ from gateway.answers import (
     KeyList,
     KeySummary,
     MintedKey,
+    OwnKeysErased,
+    PeopleList,
+    PersonSummary,
     Reloaded,
     SessionList,
     SessionSummary,
@@ -152,9 +155,28 @@ class GatewayClient:
         """Ends a key at once."""
         return await self._json("DELETE", f"/api/admin/keys/{key_id}", KeySummary)
 
+    async def erase_own_keys(self) -> int:
+        """Removes every key of the caller's own, for providers and hosts; how many."""
+        return (await self._json("DELETE", "/api/me/keys", OwnKeysErased)).removed
+
     async def tenants(self) -> list[TenantSummary]:
         """The tenants and what they use."""
         return (await self._json("GET", "/api/admin/tenants", TenantList)).tenants
+
+    async def people(self, *, tenant: str | None = None, visitors: bool = False) -> PeopleList:
+        """People with what they have and use, last used first; anonymous visitors too if asked for."""
+        query = {"limit": "10000", "visitors": str(visitors).lower()} | ({"tenant": tenant} if tenant else {})
+        return await self._json("GET", f"/api/admin/people?{urllib.parse.urlencode(query)}", PeopleList)
+
+    async def disable_person(self, tenant: str, subject: str) -> PersonSummary:
+        """Refuses a person's requests and ends what runs for them; all that is theirs stays."""
+        body = {"tenant": tenant, "subject": subject}
+        return await self._json("POST", "/api/admin/people/disable", PersonSummary, body=body)
+
+    async def enable_person(self, tenant: str, subject: str) -> PersonSummary:
+        """Serves a person again who was disabled."""
+        body = {"tenant": tenant, "subject": subject}
+        return await self._json("POST", "/api/admin/people/enable", PersonSummary, body=body)
 
     async def reload(self) -> Reloaded:
         """Reads the configuration again."""

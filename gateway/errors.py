@@ -185,6 +185,20 @@ class OptionLocked(GatewayError):
     status = 403
 
 
+class EgressNotAsked(GatewayError):
+    """This question about a host is not waiting for an answer; it was answered, or nobody waits any more."""
+
+    code = "egress_not_asked"
+    status = 409
+
+
+class EgressNotNarrower(GatewayError):
+    """A session may only narrow the hosts that its agent's lists allow."""
+
+    code = "egress_not_narrower"
+    status = 422
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 
@@ -213,11 +227,25 @@ class TenantDisabled(GatewayError):
     status = 403
 
 
+class PersonDisabled(GatewayError):
+    """This account is disabled. The people who run this gateway can enable it again."""
+
+    code = "person_disabled"
+    status = 403
+
+
 class KeyNotFound(GatewayError):
     """There is no such key."""
 
     code = "key_not_found"
     status = 404
+
+
+class OwnKeyMissing(GatewayError):
+    """This provider needs a key of your own; set one in the page, or with PUT /api/me/keys/NAME."""
+
+    code = "own_key_missing"
+    status = 409
 
 
 class ShareNotFound(GatewayError):
@@ -280,6 +308,29 @@ class QuotaExceeded(GatewayError):
         super().__init__(message, retry_after_seconds=retry_after_seconds)
         self.limit = limit
         self.used = used
+        self.allowed = allowed
+
+
+class BudgetReached(GatewayError):
+    """The budget for models is used up. The administrator of this gateway can raise it."""
+
+    code = "budget_reached"
+    status = 402
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        limit: str = "",
+        used: float = 0,
+        allowed: float = 0,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.limit = limit
+        """Whose, and which: `subject.cost_per_day`."""
+        self.used = used
+        """In dollars, or in tokens; what calls in flight may still cost is within."""
         self.allowed = allowed
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from starlette.routing import BaseRoute
 
 from gateway.agents.toolsets import Answer, Caller, Tool, Toolset, Widget, by_name
+from gateway.auth.permits import Permit
 from gateway.buckets import MemoryBuckets, TokenBuckets
 from gateway.config.applications import Application, Outliving, OwnAgent, enabled, resolved
 from gateway.config.file import ConfigError
@@ -51,6 +52,7 @@ __all__ = [
     "Operation",
     "Outliving",
     "OwnAgent",
+    "Permit",
     "Principal",
     "Scope",
     "Session",

@@ -106,3 +106,23 @@ class DrainBegun(Struct, frozen=True, kw_only=True):
     """The gateway takes no new work, gives turns their grace, and ends."""
 
     grace_seconds: float
+
+
+class RefusedHostRow(Struct, frozen=True, kw_only=True):
+    """A host that workers of an agent were refused in the last day."""
+
+    agent: str
+    tenant: str
+    host: str
+    port: int
+    why: str
+    count: int
+    last_at: str
+    toml: str
+    """The lines that would allow it, to be added to the configuration; empty if no list can."""
+
+
+class RefusedHostTable(Struct, frozen=True):
+    """All of them, the last one first."""
+
+    hosts: list[RefusedHostRow]

@@ -14,6 +14,8 @@ Each expects a HOME of its own, which the session gives it. What each does in it
   permission have no title; it repeats the user's message as an update.
 - gemini (Node ≥ 20, a true Node program) speaks Google's dialect to its model; it wants to trust the folder
   that it works in, and starts itself a second time unless it is told not to.
+- claude and codex (Node ≥ 22, which is installed with them) speak Anthropic's messages and OpenAI's responses
+  to their model; without credentials they refuse to start a session.
 - fast-agent (Python ≥ 3.13) runs its `bash` without asking, and that call stays `pending`; it keeps its
   history in the working directory.
 """
@@ -44,6 +46,9 @@ _MARK: Final = "installed"
 _OPENCODE: Final = "1.18.33"
 _VIBE: Final = "mistral-vibe==2.20.0"
 _GEMINI: Final = "@google/gemini-cli@0.61.0"
+_CLAUDE: Final = "@agentclientprotocol/claude-agent-acp@0.101.0"
+_CODEX: Final = "@agentclientprotocol/codex-acp@2.6.0"
+_NODE: Final = "22.23.5"
 _FAST_AGENT: Final = "fast-agent-mcp==0.10.39"
 """Not `fast-agent-acp`: its wheel holds no module of its own and breaks the command of the same name."""
 
@@ -136,7 +141,7 @@ def gemini(model_url: str) -> Launch:
         command=(str(node), str(program), "--acp", "--model", "gemini-2.5-flash"),
         env={
             "GEMINI_API_KEY": "none",
-            "GOOGLE_GEMINI_BASE_URL": model_url.removesuffix("/v1"),
+            "GOOGLE_GEMINI_BASE_URL": _without_v1(model_url),
             "GEMINI_CLI_NO_RELAUNCH": "true",
             "GEMINI_CLI_TRUST_WORKSPACE": "true",
         },
@@ -144,7 +149,37 @@ def gemini(model_url: str) -> Launch:
     )
 
 
+def claude(model_url: str) -> Launch:
+    """The adapter of Claude, run by a Node of its own; installed if need be. Raises AgentUnavailable."""
+    return _on_newer_node(
+        "claude", _CLAUDE, "claude-agent-acp", {"ANTHROPIC_BASE_URL": _without_v1(model_url)}
+    )
+
+
+def codex(model_url: str) -> Launch:
+    """The adapter of Codex, run by a Node of its own; installed if need be. Raises AgentUnavailable."""
+    return _on_newer_node("codex", _CODEX, "codex-acp", {"OPENAI_BASE_URL": model_url})
+
+
+def _without_v1(model_url: str) -> str:
+    return model_url.removesuffix("/v1")
+
+
+def _on_newer_node(name: str, pin: str, package: str, env: dict[str, str]) -> Launch:
+    """An adapter that wants Node 22, which comes from the registry, too."""
+    machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
+    if sys.platform != "linux" or machine is None:
+        raise AgentUnavailable(f"{pin}: there is no Node for {sys.platform} on {platform.machine()}")
+    node = f"node-linux-{machine}"
+    folder = installed(name, f"{pin} {node}@{_NODE}", by_npm)
+    modules = folder / "node_modules"
+    program = (modules / ".bin" / package).resolve()
+    return Launch(command=(str(modules / node / "bin" / "node"), str(program)), env=env, readable=(folder,))
+
+
 AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
+    "claude": claude,
+    "codex": codex,
     "opencode": opencode,
     "gemini": gemini,
     "vibe": vibe,
@@ -172,7 +207,7 @@ def by_npm(folder: Path, pin: str) -> None:
     if npm is None:
         raise AgentUnavailable(f"{pin}: there is no npm")
     quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-    _run((npm, "install", "--prefix", str(folder), *quiet, pin), pin)
+    _run((npm, "install", "--prefix", str(folder), *quiet, *pin.split()), pin)
 
 
 def _node(least: tuple[int, int], pin: str) -> Path:

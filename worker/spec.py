@@ -16,7 +16,14 @@ Profile = Literal["none", "basic", "strict"]
 """`none`: a process group and closed fds. `basic`: needs no privilege. `strict`: a private root and
 namespaces.
 """
-Network = Literal["shared", "none"]
+Network = Literal["shared", "none", "broker"]
+"""`shared`: the machine's. `none`: none. `broker`: one of the worker's own, whose every connection and name
+look-up ends in the gateway (`worker.sandbox.doors`); behind strict walls only.
+"""
+DOOR_PORT: Final = 3128
+"""On 127.0.0.1 in a worker's own network: where the gateway itself is reached, and a proxy."""
+FURTHER_DOORS: Final = 8
+"""So many ports may be listed besides 80 and 443: each is one descriptor of the gateway a worker."""
 PROFILES: Final[tuple[Profile, ...]] = ("none", "basic", "strict")
 """From the weakest to the strictest."""
 
@@ -40,6 +47,10 @@ class Sandbox(Struct, frozen=True, kw_only=True):
     """Paths besides the system's and the interpreter's that may be read and executed."""
     writable: tuple[str, ...] = ()
     """Paths besides HOME and the working directory that may be written."""
+    ports: tuple[int, ...] = ()
+    """With the network `broker`: ports besides 80 and 443 at which connections are taken, `FURTHER_DOORS` at
+    most.
+    """
 
 
 APPARENT_FACTOR: Final = 8
@@ -156,7 +167,8 @@ def counted_cpu_seconds(text: str) -> float:
 
 
 class Spawn(Struct, frozen=True, kw_only=True, tag="spawn"):
-    """Asks for a worker. Three descriptors come along: its stdin, stdout and stderr.
+    """Asks for a worker. Three descriptors come along: its stdin, stdout and stderr; a fourth with the
+    network `broker`: the socket to which its doors are sent.
 
     The SpawnRequest follows this head on the next line of the same datagram: the fork server never decodes
     it, so that no worker inherits what was said for another.

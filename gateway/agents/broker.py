@@ -86,7 +86,7 @@ class Broker:
 
         Raises ModelError, after the retries, if there is no (whole) answer.
         """
-        self._check(request)
+        self.check(request)
         is_begun = False
 
         async def deliver(delta: ModelDelta) -> None:
@@ -112,7 +112,8 @@ class Broker:
         if self._client is not None:
             await self._client.close()
 
-    def _check(self, request: ModelRequest) -> None:
+    def check(self, request: ModelRequest) -> None:
+        """Raises ModelError for a call that can not be made here."""
         if not self.is_configured:
             raise ModelError("model_not_configured", "No model is configured on this gateway.")
         if request.model and request.model not in self.models:

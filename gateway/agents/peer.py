@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from gateway.agents import help as agent_help
 from gateway.agents.broker import Broker
@@ -36,9 +36,13 @@ from gateway.agents.spool import Intake
 from gateway.agents.toolsets import CallTool, Toolbox, UnknownTool
 from gateway.agents.translate import AskedToolCall, Translator
 from gateway.config.tables import Config
-from gateway.errors import GatewayError, OptionRefused
+from gateway.errors import BudgetReached, GatewayError, OptionRefused
 from gateway.events import facts as ev
 from gateway.events.fold import Block, ChatState
+from gateway.models.ledger import DEFAULT_PROVIDER
+from gateway.models.meter import CallUsage, Meter, ModelCall
+from gateway.models.metering import TOKEN_BYTES, Metered, call_id, estimated, metered
+from gateway.principal import Account
 from gateway.stores.contract import SessionRecord
 from gateway.workers.spawner import Worker
 from worker import acp, foreign
@@ -117,6 +121,10 @@ class Owner(Protocol):
     def when_written(self, done: Callable[[], None]) -> None:
         """Calls back once what was appended is on disk, though the session may end meanwhile."""
 
+    @property
+    def account(self) -> Account:
+        """Who pays for what the agent does now."""
+
     def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
         """A model call on the agent's behalf is over; `model` is empty if the list does not have it."""
 
@@ -164,6 +172,7 @@ class AgentPeer:
         *,
         config: Config,
         broker: Broker,
+        meter: Meter,
         tools: Toolbox,
         intake: Intake,
         mcp_servers: Sequence[dict[str, Any]] = (),
@@ -174,6 +183,7 @@ class AgentPeer:
         """
         self._owner = owner
         self._broker = broker
+        self._meter = meter
         self._context_tokens = config.model.context_tokens
         self._tools = tools
         self._mcp_servers = list(mcp_servers)
@@ -687,7 +697,10 @@ class AgentPeer:
                 self._fail_model(request_id, outcome)
 
         try:
-            result = await self._broker.stream(request, on_delta)
+            result = await self._metered(request, on_delta)
+        except BudgetReached as error:
+            over(ModelError(error.code, error.message))
+            return
         except ModelError as error:
             over(error)
             return
@@ -701,10 +714,41 @@ class AgentPeer:
         over(result)
         figures = {"inputTokens": result.input_tokens, "outputTokens": result.output_tokens}
         usage = {name: count for name, count in figures.items() if count is not None}
-        self._owner.on_events(
-            [ev.Usage(input_tokens=result.input_tokens, output_tokens=result.output_tokens)]
-        )
         self.connection.respond(request_id, {"finishReason": result.finish_reason, "usage": usage})
+
+    async def _metered(
+        self, request: ModelRequest, on_delta: Callable[[ModelDelta], Awaitable[None]]
+    ) -> ModelResult:
+        """Calls the model under the meter. Raises BudgetReached, ModelError."""
+        self._broker.check(request)
+        call_made = self._metered_call(request)
+        async with metered(self._meter, call_made) as call:
+
+            async def counted(delta: ModelDelta) -> None:
+                call.characters += _characters(delta)
+                await on_delta(delta)
+
+            try:
+                result = await self._broker.stream(request, counted)
+            except ModelError as error:
+                call.status = _STATUS.get(error.code, 0)
+                if error.code in _UNSENT:
+                    call.usage = CallUsage()
+                raise
+            call.status = 200
+            call.usage = _usage(result, call_made, call)
+            return result
+
+    def _metered_call(self, request: ModelRequest) -> ModelCall:
+        length = _length(request.messages) + _length(request.tools)
+        return ModelCall(
+            id=call_id(),
+            account=self._owner.account,
+            provider=DEFAULT_PROVIDER,
+            model=request.model or self._broker.models[0],
+            dialect="chat",
+            input_tokens=-(-length // TOKEN_BYTES),
+        )
 
     def _fail_model(self, request_id: acp.Id, error: ModelError) -> None:
         data = {"code": error.code, "retryable": error.retryable}
@@ -714,3 +758,39 @@ class AgentPeer:
         cancelled = self._parsed(message, _Cancel).request_id
         if self._model_call is not None and cancelled == self._model_request:
             self._model_call.cancel()
+
+
+_STATUS: Final = {
+    "model_unauthorized": 401,
+    "model_rate_limited": 429,
+    "model_unavailable": 503,
+    "model_bad_request": 400,
+    "context_too_long": 400,
+    "model_bad_answer": 502,
+}
+"""Of what an endpoint answered; every other failure is no answer."""
+_UNSENT: Final = ("model_refused",)
+"""No endpoint has heard of these calls."""
+
+
+def _length(value: Raw | list[Any] | None) -> int:
+    """The bytes of a part of a request."""
+    return memoryview(value).nbytes if isinstance(value, Raw) else len(msgspec.json.encode(value))
+
+
+def _characters(delta: ModelDelta) -> int:
+    """Of what a model said."""
+    calls = delta.toolCalls or ()
+    said = sum(len(text) for text in (delta.text, delta.thought) if text is not UNSET)
+    return said + sum(len(str(call.get("arguments") or "")) for call in calls)
+
+
+def _usage(result: ModelResult, call: ModelCall, so_far: Metered) -> CallUsage:
+    """What the endpoint says that a call used; what it does not say is estimated."""
+    guess = estimated(call, so_far)
+    is_told = result.input_tokens is not None and result.output_tokens is not None
+    return CallUsage(
+        input=guess.input if result.input_tokens is None else result.input_tokens,
+        output=guess.output if result.output_tokens is None else result.output_tokens,
+        is_estimated=not is_told,
+    )

@@ -181,6 +181,7 @@ class ChatFace:
         if wait and turn is not None:
             await asyncio.wait([turn.done], timeout=wait)
             await session.log.commit(session.log.last_seq)
+            self._gate.check_served(principal)
         if session.record.owner != owner:  # somebody signed in meanwhile, and it is theirs
             return await self._state_of(owner, session_id)
         return self._answer(request, session, is_new=is_new)
@@ -203,11 +204,11 @@ class ChatFace:
                 return Response(status_code=204)
             agent = record.agent if record is not None else None
         waits = session_id is not None and agent is None
-        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent))
+        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent, owner))
         release = self._admit(owner, follower, view, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
-        frames = while_good(frames, self._gate.standing(request))
+        frames = while_good(frames, self._gate.permit(request))
         return response(frames, headers=headers, on_end=BackgroundTask(release))
 
     async def interrupt(self, request: Request) -> Response:
@@ -226,7 +227,7 @@ class ChatFace:
         source = await self._manager.source(owner, session_id)
         if source is not None:
             return json_response(source.state_json())
-        return json_response(await absent_state(self._manager, owner, session_id, self._outside(None)))
+        return json_response(await absent_state(self._manager, owner, session_id, self._outside(None, owner)))
 
     async def system(self, request: Request) -> Response:
         body = await read_body(request, SystemRequest, self._services.config)
@@ -311,8 +312,8 @@ class ChatFace:
             self._manager.refuse_while_draining()
         return known or new_session_id(), known is None
 
-    def _outside(self, agent: str | None) -> Outside:
-        return self._services.outside(agent)
+    def _outside(self, agent: str | None, owner: str) -> Outside:
+        return self._services.outside(agent, owner=owner)
 
     async def _is_over(self, owner: str, session_id: str, cursor: int) -> bool:
         """Whether a client that has seen this much has seen the end of a deleted session."""

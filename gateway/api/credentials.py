@@ -171,6 +171,7 @@ class CredentialsFace:
 
     async def revoke_key(self, request: Request) -> Response:
         key = await self._keys.revoke(self._own_key(request).id)
+        self._gate.look_again(f"{key.tenant}/{key.subject}")
         self._services.audit.note(principal_of(request), "key.revoked", target=key.id)
         return json_response(self._summary(key))
 

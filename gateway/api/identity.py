@@ -236,7 +236,7 @@ class IdentityFace:
             subject_claim=config.subject_claim,
             scopes=config.scopes,
         )
-        self._gate.check_tenant(principal)
+        self._gate.check_served(principal)
         keeps_shares = ticket.extra.get("keep_shares", "").lower() in _YES
         await self._become(request, principal, keeps_shares=keeps_shares)
         return RedirectResponse(ticket.extra["next"], status_code=302)
@@ -255,7 +255,9 @@ class IdentityFace:
 
     async def _take_along(self, request: Request, principal: Principal, *, keeps_shares: bool) -> None:
         visitor = self._gate.visitor_of(request)
-        if visitor is not None and visitor.owner != principal.owner:
+        if visitor is None or self._gate.people.is_disabled(visitor.owner):
+            return  # a disabled visitor does not go on as somebody else
+        if visitor.owner != principal.owner:
             await self._manager.adopt(visitor.owner, principal.owner, keeps_shares=keeps_shares)
 
     # -- another browser --------------------------------------------------------------------------------
@@ -277,7 +279,7 @@ class IdentityFace:
         if not await self._credentials.use_once(ticket.nonce, expires_at=ticket.expires_at):
             raise SignInFailed("This link was used already; make a new one.")
         principal = ticket.principal
-        self._gate.check_tenant(principal)
+        self._gate.check_served(principal)
         self._services.audit.note(principal, "handover.claimed")
         await self._take_along(request, principal, keeps_shares=body.keep_shares)
         self._gate.clear_cookies(request)

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterable
 from gateway.answers import Reloaded
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
+from gateway.api.egress import EgressFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
+from gateway.api.own_keys import OwnKeysFace
+from gateway.api.people import PeopleFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
@@ -66,9 +69,12 @@ class OwnFaces:
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
+            *EgressFace(manager, services).operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *self.identity.operations(),
-            *SharesFace(manager, services, auth.credentials).operations(),
+            *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
+            *SharesFace(manager, services, auth.credentials, gate).operations(),
+            *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]
 

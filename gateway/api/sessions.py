@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from typing import Annotated, Final, cast, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from gateway.agents.questions import Action
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
-from gateway.errors import GatewayError, InvalidField, SessionNotFound
+from gateway.config.host_rules import NoRule
+from gateway.egress.rules import narrowed
+from gateway.errors import EgressNotNarrower, GatewayError, InvalidField, SessionNotFound
 from gateway.events.facts import SessionOption, iso
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState
@@ -31,7 +33,7 @@ from gateway.http.operation import (
     one_by_one,
 )
 from gateway.http.reading import checked_session_id, query_int, read_body
-from gateway.principal import Account
+from gateway.principal import Account, tenant_of
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reader import Events, Source, follow
@@ -56,6 +58,15 @@ class CreateRequest(Struct):
     title: Spoken | None = None
     retention_days: Annotated[float, Meta(extra_json_schema=_DAYS)] | None = None
     """Kept so long after its last use; 0: for ever; absent: as the configuration says."""
+    egress: EgressWanted | UnsetType | None = UNSET
+    """Absent: all that the lists of its agent allow."""
+
+
+class EgressWanted(Struct):
+    """What a new session's worker may reach at most."""
+
+    hosts: list[str]
+    """Entries as in `egress.hosts`, each within what the lists of its agent allow; none: no host at all."""
 
 
 class RenameRequest(Struct):
@@ -266,7 +277,10 @@ class SessionsFace:
         asked = f"create {msgspec.json.encode(body)!r}"
         once = None if key is None else Once(key, asked, is_unnamed=body.session_id is None)
         owner = principal_of(request).owner
+        hosts = self._narrowed(owner, body.agent, body.egress) if body.egress else None
         session = await self._manager.create(owner, body.session_id, agent=body.agent, once=once)
+        if hosts is not None:
+            await session.narrow_egress(hosts)
         if body.title:
             await session.rename(_title(body.title))
         if body.retention_days is not None:
@@ -349,6 +363,22 @@ class SessionsFace:
         return await self._done(request, Session.restart)
 
     # -- inner ------------------------------------------------------------------------------------------
+
+    def _narrowed(self, owner: str, name: str | None, wanted: EgressWanted) -> tuple[str, ...]:
+        """What a new session keeps to. Raises EgressNotNarrower, InvalidField, UnknownAgent."""
+        agent, egress = self._services.agent_for(owner, name), self._services.egress
+        if agent.sandbox.network != "broker":
+            network = agent.sandbox.network
+            raise EgressNotNarrower(f"The network of {agent.name} is {network!r}: it has no list of hosts.")
+        lists = egress.lists(agent=agent.name, tenant=tenant_of(owner))
+        try:
+            return narrowed(lists, wanted.hosts, registries=egress.registries.entries)
+        except NoRule as error:
+            raise InvalidField(f"{error} - at `$.egress.hosts`.") from None
+        except LookupError as error:
+            raise EgressNotNarrower(
+                f"{error} is not within the hosts that this agent's lists allow - at `$.egress.hosts`."
+            ) from None
 
     def _path_id(self, request: Request) -> str:
         return checked_session_id(request.path_params["session_id"])

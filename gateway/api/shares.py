@@ -20,12 +20,20 @@ from starlette.responses import Response
 
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
 from gateway.buckets import Gauge
-from gateway.errors import InvalidField, SessionNotFound, ShareNotFound, TooManyStreams
+from gateway.errors import (
+    InvalidField,
+    PersonDisabled,
+    SessionNotFound,
+    ShareNotFound,
+    TenantDisabled,
+    TooManyStreams,
+)
 from gateway.events.facts import iso
 from gateway.events.fold import State
-from gateway.http.gate import principal_of
+from gateway.http.gate import Gate, principal_of
 from gateway.http.operation import Operation, json_response
 from gateway.http.reading import checked_session_id, cursor_of, public_base, query_view, read_body
+from gateway.principal import tenant_of
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
 from gateway.stores.contract import SessionRecord
@@ -79,10 +87,13 @@ class Unshared(Struct, frozen=True):
 class SharesFace:
     """The handlers."""
 
-    def __init__(self, manager: SessionManager, services: FaceServices, credentials: CredentialStore) -> None:
+    def __init__(
+        self, manager: SessionManager, services: FaceServices, credentials: CredentialStore, gate: Gate
+    ) -> None:
         self._manager = manager
         self._services = services
         self._credentials = credentials
+        self._gate = gate
         self._streams = Gauge(STREAMS_PER_SHARE)
         self._revoked: set[str] = set()
 
@@ -152,6 +163,7 @@ class SharesFace:
         if not await self._credentials.delete_share(record.key, share_id):
             raise ShareNotFound
         self._revoked.add(share_id)
+        self._gate.look_again(principal_of(request).owner)
         self._services.audit.note(principal_of(request), "share.revoked", target=record.key, detail=share_id)
         return json_response(Unshared(share_id, True))
 
@@ -161,7 +173,7 @@ class SharesFace:
         shared = await self._shared(request)
         source = await self._manager.source(shared.owner, shared.session_id)
         if source is not None and source.record.key == shared.share.session_key:
-            return json_response(source.state_json())
+            return json_response(source.state_json(is_guest=True))
         outside = self._services.outside(None)
         return json_response(await absent_state(self._manager, shared.owner, shared.session_id, outside))
 
@@ -175,10 +187,16 @@ class SharesFace:
         outside = self._services.outside(record.agent)
         if not self._streams.take(shared.share.id):
             raise TooManyStreams(retry_after_seconds=5)
-        stream = Stream(self._manager, shared.owner, shared.session_id, outside=outside, tenure=tenure)
+        stream = Stream(
+            *(self._manager, shared.owner, shared.session_id),
+            outside=outside,
+            tenure=tenure,
+            is_guest=True,
+        )
         frames = stream.events(cursor) if view == "events" else stream.states()
+        permit = self._gate.permit_of(shared.owner, lambda: self._is_good(shared.share))
         return response(
-            while_good(frames, lambda: self._is_good(shared.share)),
+            while_good(frames, permit),
             headers={},
             on_end=BackgroundTask(self._release(shared.share.id)),
         )
@@ -194,13 +212,19 @@ class SharesFace:
         return not is_over and share.id not in self._revoked
 
     async def _shared(self, request: Request) -> SharedSession:
-        """Where the link leads. Raises ShareNotFound: unknown, revoked and expired ones look alike."""
+        """Where the link leads. Raises ShareNotFound: unknown, revoked and expired ones look alike; of a good
+        one PersonDisabled or TenantDisabled, if what it leads to is not served.
+        """
         match = _TOKEN.fullmatch(request.path_params["token"])
         found = await self._credentials.find_share(match[1]) if match else None
         given = _hash(match[2] if match else "")
         is_right = hmac.compare_digest(given, found.share.hash if found else _hash("no link"))
         if found is None or not is_right or not self._is_good(found.share):
             raise ShareNotFound
+        if self._gate.people.is_disabled(found.owner):
+            raise PersonDisabled("The account that made this link is disabled.")
+        if not self._gate.is_served(tenant_of(found.owner)):
+            raise TenantDisabled
         return found
 
     # -- inner ------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from typing import Final
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 
+from gateway.auth.permits import Permit
 from gateway.events.facts import Event, in_one_line, merged, slices
 from gateway.events.fold import ChatState, Elsewhere, Outside
 from gateway.http.operation import Parameter
@@ -80,8 +81,12 @@ class Stream:
         *,
         outside: Outside,
         tenure: Tenure | None = None,
+        is_guest: bool = False,
     ) -> None:
-        """`tenure` is the owner's, if it was asked for before what leads here was read."""
+        """`tenure` is the owner's, if it was asked for before what leads here was read. `is_guest`: the
+        reader is somebody with a link.
+        """
+        self._is_guest = is_guest
         self._manager = manager
         self._owner = owner
         self._session_id = session_id
@@ -152,7 +157,7 @@ class Stream:
                 continue
             self._cursor = item.seq
             if isinstance(item, Gap):
-                async for piece in _resync(source, item.seq):
+                async for piece in _resync(source, item.seq, is_guest=self._is_guest):
                     yield piece
                     self.position = item.seq
             else:
@@ -167,7 +172,7 @@ class Stream:
                 yield _HEARTBEAT
                 continue
             until, answered = clock() + STATE_INTERVAL_SECONDS, _answered(fold)
-            for piece in _state_pieces(source.state_json(), fold.seq):
+            for piece in _state_pieces(source.state_json(is_guest=self._is_guest), fold.seq):
                 self.position = source.log.visible_seq
                 yield piece
             if answered == fold.turn_id:  # no first word is due
@@ -255,10 +260,10 @@ def _has_answered(fold: ChatState, before: str | None) -> bool:
     return _answered(fold) != before
 
 
-async def _resync(source: Source, seq: int) -> AsyncIterator[bytes]:
+async def _resync(source: Source, seq: int, *, is_guest: bool) -> AsyncIterator[bytes]:
     """State and the whole fold as they are now; long values are fetched one by one as their turn comes."""
     head = b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq)
-    parts = [source.state_json(), b',"chat":', *source.fold.snapshot_parts(), b"}"]
+    parts = [source.state_json(is_guest=is_guest), b',"chat":', *source.fold.snapshot_parts(), b"}"]
     yield head
     for part in _joined(parts):
         if isinstance(part, Elsewhere):
@@ -308,10 +313,17 @@ def _state_pieces(state: bytes | Iterator[bytes], seq: int) -> Iterator[bytes]:
     yield b"\n\n"
 
 
-async def while_good(frames: AsyncIterator[bytes], is_good: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The frames, until the reader loses access: nothing is sent after that."""
-    async for frame in frames:
-        if not is_good():
+async def while_good(frames: AsyncIterator[bytes], is_good: Permit) -> AsyncIterator[bytes]:
+    """The frames, until the reader loses access: nothing is sent after that, and nothing is waited for."""
+    while True:
+        try:
+            async with is_good.timeout():
+                frame = await anext(frames, None)
+        except TimeoutError:
+            if is_good():  # it was not the permit's
+                raise
+            return
+        if frame is None or not is_good():
             return
         yield frame
 

@@ -9,11 +9,16 @@ from typing import Final
 
 from gateway.auth.keys import KeyRing
 from gateway.auth.oidc import Http, Provider, verifier_of
+from gateway.auth.people import People
+from gateway.auth.permits import Permits
 from gateway.auth.quotas import Quotas
-from gateway.auth.tickets import Tickets, read_secret
+from gateway.auth.tickets import Tickets, read_old_secrets, read_secret
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.tables import Config
+from gateway.egress.own_keys import OwnKeys
+from gateway.egress.vault import Vault
 from gateway.errors import GatewayError
+from gateway.models.budgets import Budgets
 from gateway.stores.contract import Store
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
@@ -30,6 +35,7 @@ class Authentication:
         config: Callable[[], Config],
         store: Store,
         *,
+        budgets: Budgets,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -41,23 +47,32 @@ class Authentication:
         self._http = Http()
         self.credentials = store.credentials
         self.keys = KeyRing(store.credentials, wall_ms=clock.wall_ms)
+        self.people = People(store.people, wall_ms=clock.wall_ms)
+        self.permits = Permits()
         self.tickets = Tickets(wall_ms=clock.wall_ms)
+        self.vault = Vault(store.secrets, wall_ms=clock.wall_ms)
+        self.own_keys = OwnKeys(self.vault)
         self.quotas = Quotas(
             config,
             store.usage,
+            budgets=budgets,
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
         )
 
     async def open(self) -> None:
-        """Reads the secret that cookies are signed with, keys, revocations, and what was used. The store is
-        open. Raises StoreFailed.
+        """Reads the secret that cookies are signed with, keys, who is disabled, revocations, the encrypted
+        values of people and tenants, and what was used. The store is open. Raises StoreFailed.
         """
         config = self._config()
-        self.tickets.open(read_secret(config.auth.secret_file, config.data_path))
+        secret = read_secret(config.auth.secret_file, config.data_path)
+        self.tickets.open(secret)
+        await self.vault.open(secret, old=read_old_secrets(config.auth.old_secret_files))
+        self.own_keys.read_files(config)
         self.tickets.revoked = await self.credentials.revocations()
         await self.keys.open()
+        await self.people.open()
         await self.quotas.open(await self._store.sessions.totals())
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 Every check is one plain `def`, so a hundred requests at once against a quota of ten let in exactly ten. What
 is used by the day is kept in the store every few seconds; what is stored is counted by owner at the start.
+Tokens, and what they cost, are the ledger's to count (`models.budgets`): they are only read here.
 Sums of what agents say are clamped: each of them can be kept.
 """
 
@@ -11,12 +12,14 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from gateway.buckets import Buckets, MemoryBuckets
 from gateway.config.tables import DAY_MILLISECONDS, Config, Quota
 from gateway.errors import GatewayError, QuotaExceeded
 from gateway.events.facts import QuotaUse
+from gateway.models.budgets import Budgets, Spent
 from gateway.principal import Account, tenant_of
 from gateway.stores.sessions import OwnerTotal
 from gateway.stores.usage import DayUse, UsageStore, UseName
@@ -65,12 +68,14 @@ class Quotas:
         config: Callable[[], Config],
         store: UsageStore,
         *,
+        budgets: Budgets,
         monotonic: Callable[[], float],
         wall_ms: Callable[[], int],
         on_exceeded: Callable[[str], None] = lambda _limit: None,
     ) -> None:
         self._config = config
         self._store = store
+        self._budgets = budgets
         self._wall_ms = wall_ms
         self._on_exceeded = on_exceeded
         self._minutes: Buckets = MemoryBuckets(monotonic)
@@ -88,6 +93,8 @@ class Quotas:
                 held.stored += total.sessions
                 held.stored_bytes += total.stored_bytes
         self._uses = await self._store.uses(self._day)
+        told = {name: Spent(tokens=use.tokens) for name, use in self._uses.items() if use.tokens}
+        self._budgets.days.at_least(self._day, told)  # counted here, on the day of an upgrade
 
     async def keep(self) -> None:
         """Writes what was used since the last time."""
@@ -114,6 +121,7 @@ class Quotas:
 
     def forget_session(self, key: str) -> None:
         """A session is erased, and what it has used today is nobody's to ask for."""
+        self._budgets.forget_session(key)
         self._uses.pop(("session", key), None)
         self._changed.discard(("session", key))
 
@@ -155,7 +163,7 @@ class Quotas:
     def take_message(self, account: Account, *, session_bytes: int) -> list[Nearly]:
         """A message comes: checks every limit on messages and counts it; words for what is nearly used up.
 
-        Raises QuotaExceeded, and then nothing is counted.
+        Raises QuotaExceeded or BudgetReached, and then nothing is counted.
         """
         self._turn_day()
         soft: list[Nearly] = []
@@ -163,6 +171,7 @@ class Quotas:
             quota = self._quota(name)
             if quota != _UNLIMITED:
                 soft += self._check_message(name, quota, session_bytes)
+        self._budgets.check(account)
         for name in account.names():
             quota = self._quota(name)
             if quota.turns_per_minute:
@@ -184,13 +193,14 @@ class Quotas:
         midnight = self._seconds_to_midnight()
         used = {
             "messages_per_day": (use.messages, midnight),
-            "tokens_per_day": (use.tokens, midnight),
+            "tokens_per_day": (self._budgets.tokens_today(name), midnight),
             "cpu_seconds_per_day": (use.cpu_ms / 1000, midnight),
             "memory_gb_seconds_per_day": (use.memory_mb_seconds / 1000, midnight),
             "stored_bytes": (stored, STORED_RETRY_SECONDS),
         }
         for limit, (amount, retry) in used.items():
             self._check(name, limit, amount, retry=retry)
+        del used["tokens_per_day"]  # of which the ledger tells when it happens
         return [near for limit, (amount, _) in used.items() if (near := self._soft(name, limit, amount))]
 
     def begin_turn(self, account: Account) -> None:
@@ -207,14 +217,11 @@ class Quotas:
             self._of(name).running -= 1
             self._tidy(name)
 
-    def meter(
-        self, account: Account, *, tokens: int = 0, cpu_ms: int = 0, memory_mb_seconds: int = 0
-    ) -> None:
-        """Something was used."""
+    def meter(self, account: Account, *, cpu_ms: int = 0, memory_mb_seconds: int = 0) -> None:
+        """A worker used something."""
         self._turn_day()
         for name in account.names():
             use = self._use(name)
-            use.tokens = clamped(use.tokens + tokens)
             use.cpu_ms = clamped(use.cpu_ms + cpu_ms)
             use.memory_mb_seconds = clamped(use.memory_mb_seconds + memory_mb_seconds)
 
@@ -227,7 +234,19 @@ class Quotas:
     def of_tenant(self, name: str) -> tuple[DayUse, Held]:
         """What a tenant has used today, and what it has."""
         self._turn_day()
-        return self._uses.get(("tenant", name)) or DayUse(), self._held.get(("tenant", name)) or Held()
+        use = self._uses.get(("tenant", name)) or DayUse()
+        tokens = self._budgets.tokens_today(("tenant", name))
+        return msgspec.structs.replace(use, tokens=tokens), self._held.get(("tenant", name)) or Held()
+
+    def subjects(self) -> set[str]:
+        """Every owner that has something, or has used something today."""
+        self._turn_day()
+        return {name for kind, name in (*self._held, *self._uses) if kind == "subject"}
+
+    def of_subject(self, owner: str) -> tuple[DayUse, Held]:
+        """What an owner has used today, and what they have."""
+        self._turn_day()
+        return self._uses.get(("subject", owner)) or DayUse(), self._held.get(("subject", owner)) or Held()
 
     # -- inner ------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import os
 import pathlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -139,12 +139,21 @@ def read_secret(named: str, data_path: pathlib.Path) -> bytes:
     if not named:
         with contextlib.suppress(FileExistsError), _created(path) as file:
             file.write(secrets.token_bytes(SECRET_BYTES))
+    return _secret_in(path, "auth.secret_file")
+
+
+def read_old_secrets(named: Sequence[str]) -> list[bytes]:
+    """Secrets that were in use before. Raises StoreFailed, with what to do."""
+    return [_secret_in(pathlib.Path(name).expanduser(), "auth.old_secret_files") for name in named]
+
+
+def _secret_in(path: pathlib.Path, setting: str) -> bytes:
     try:
         secret = path.read_bytes()
     except OSError as error:
-        raise StoreFailed(f"auth.secret_file: {path} cannot be read: {error.strerror}.") from error
+        raise StoreFailed(f"{setting}: {path} cannot be read: {error.strerror}.") from error
     if len(secret) < SECRET_BYTES:
-        raise StoreFailed(f"auth.secret_file: {path} holds fewer than {SECRET_BYTES} bytes; make a new one.")
+        raise StoreFailed(f"{setting}: {path} holds fewer than {SECRET_BYTES} bytes; make a new one.")
     return secret
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from gateway.agents.catalogue import AgentCatalogue
 from gateway.agents.help import programs_not_found
 from gateway.cli.options import add_common, configured, run_by
 from gateway.cli.reach import asked
 from gateway.client import GatewayClient
+from gateway.config.egress_warnings import warnings
 from gateway.config.file import shown
 from gateway.config.tables import Config
 from gateway.maintenance.lock import is_held
@@ -35,7 +37,11 @@ def _config(options: argparse.Namespace) -> int:
             missing = programs_not_found(AgentCatalogue(config))
             for words in missing:
                 terminal.complain(f"agent-gateway: {words}")
+            warned = warnings(config, os.environ)
+            for words in warned:
+                terminal.complain(f"agent-gateway: warning: {words}")
             found = f"; programs that are not found here: {len(missing)}" if missing else ""
+            found += f"; warnings: {len(warned)}" if warned else ""
             terminal.say(f"the configuration has no mistakes{found}")
         case "show":
             for line in shown(config).split("\n"):

@@ -23,6 +23,7 @@ from gateway.telemetry import logs, terminal
 from gateway.workers.peer_identity import PeerIdentity
 from gateway.workers.walls import WalledSpawner, counting_words
 from gateway.workers.workspace import Workspaces
+from worker.spec import Network
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -99,18 +100,41 @@ async def _walls(config: Config) -> list[tuple[bool, str]]:
     """Builds the walls round a real worker, as the gateway does at its start."""
     workers = config.workers
     with tempfile.TemporaryDirectory() as directory:
-        spawner = WalledSpawner(workers, directory=pathlib.Path(directory))
+        spawner = WalledSpawner(
+            workers, directory=pathlib.Path(directory), has_broker_agents=config.has_broker_agents
+        )
         try:
             await spawner.open()
         except OSError as error:
             return [(False, f"walls: {error}")]
         profile, missing, counting = spawner.profile, spawner.missing, spawner.counting
         told = _told_apart(config, spawner)
+        lacks = spawner.broker_lacks
         await spawner.close()
     why = "; ".join(f"not {stricter}: {words}" for stricter, words in missing.items())
     is_walled = profile != "none" or workers.sandbox == "none"
     walls = f"walls: {profile}" + (f" ({why})" if why else "")
-    return [(is_walled, walls), (True, f"limits of a whole worker: {counting_words(counting)}"), told]
+    counted = (True, f"limits of a whole worker: {counting_words(counting)}")
+    return [(is_walled, walls), counted, told, *_networks(config, lacks)]
+
+
+def _networks(config: Config, lacks: str) -> list[tuple[bool, str]]:
+    """What holds the networks of workers, by the mode that agents have."""
+    agents: dict[Network, list[str]] = {}
+    for agent in AgentCatalogue(config).all():
+        agents.setdefault(agent.sandbox.network, []).append(agent.name)
+    return [_network(mode, ", ".join(names), lacks) for mode, names in agents.items()]
+
+
+def _network(mode: Network, names: str, lacks: str) -> tuple[bool, str]:
+    match mode:
+        case "broker" if lacks:
+            return (False, f"network broker: {names} will not start: {lacks}")
+        case "broker":
+            return (True, f"network broker: {names} reach the hosts of their lists, through the gateway")
+        case "none":
+            return (True, f"network none: {names} reach no host")
+    return (True, f"network shared: {names} reach whatever this machine reaches; no list holds")
 
 
 def _told_apart(config: Config, spawner: WalledSpawner) -> tuple[bool, str]:

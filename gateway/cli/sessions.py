@@ -75,6 +75,8 @@ async def _acted(
         names = [session.session_id for session in await client.sessions()] if is_all else ids
         for session_id in names:
             await _one(client, action, session_id, form=form)
+        if action == "rm" and is_all and owner and (removed := await client.erase_own_keys()):
+            terminal.say(f"{owner}: {removed} keys of their own erased")
     return 0
 
 

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Final, get_args, get_origin
 import msgspec
 
 from gateway.config import applications
+from gateway.config.credentials import credential_mistakes
+from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import (
     BUILT_IN,
@@ -104,6 +106,7 @@ def _shown(name: str, value: Any) -> str:
     parts = name.split(".")
     secrets = {secret for one in applications.installed().values() for secret in one.secrets}
     is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1] or bool(secrets.intersection(parts[:-1]))
+    is_secret = is_secret or (name == "egress.proxy" and "@" in value)
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
 
 
@@ -357,6 +360,7 @@ def _contradictions(config: Config) -> list[str]:
         mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
     mistakes += applications.mistakes(config) + _tools(config)
     mistakes += _of_agents(config) + _tenants(config) + _negatives(config) + _of_tables(config)
+    mistakes += credential_mistakes(config)
     return mistakes
 
 
@@ -392,6 +396,7 @@ def _of_agents(config: Config) -> list[str]:
             if not os.path.isabs(path)
         ]
         mistakes += _no_such_limit(f"agents.{name}", agent.limits)
+        mistakes += [f"agents.{name}.hosts: {words}" for words in rule_mistakes(agent.hosts)]
         mistakes += [
             f"agents.{name}.env_files.{variable}: {path} cannot be read"
             for variable, path in agent.env_files.items()
@@ -409,10 +414,10 @@ def _tools(config: Config) -> list[str]:
             for tool in agent.tools
             if tool not in known
         ]
-        if agent.tools and agent.argv and config.network(agent) == "none":
-            mistakes.append(
-                f"agents.{name}.tools: are reached over the network, which this agent has none of"
-            )
+        network = config.network(agent)
+        if agent.tools and agent.argv and network != "shared":
+            why = "this agent has none of" if network == "none" else "an agent with `broker` does not share"
+            mistakes.append(f"agents.{name}.tools: are reached over the network, which {why}")
     return mistakes
 
 
@@ -430,4 +435,7 @@ def _tenants(config: Config) -> list[str]:
             if agent not in known
         ]
         mistakes += _no_such_limit(f"tenants.{name}", tenant.limits)
+        mistakes += [f"tenants.{name}.hosts: {words}" for words in rule_mistakes(tenant.hosts)]
+        denied = rule_mistakes(tenant.denied_hosts, is_denial=True)
+        mistakes += [f"tenants.{name}.denied_hosts: {words}" for words in denied]
     return mistakes

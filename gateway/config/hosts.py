@@ -16,6 +16,7 @@ import re
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -172,6 +173,15 @@ def is_named(host: str, port: int, entries: tuple[str, ...]) -> bool:
     """Whether the configuration names a plain host as one that may lead to private addresses."""
     named = map(private_host, entries)
     return any(entry is not None and entry.host == host and entry.port in (None, port) for entry in named)
+
+
+def is_proxy(url: str) -> bool:
+    """True if this is the URL of a proxy: scheme, host and port, perhaps with a name and a password."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and bool(parts.hostname and parts.port) and parts.path in ("", "/")
+    except ValueError:
+        return False
 
 
 def line_to_add(host: str) -> str:

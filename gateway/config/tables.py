@@ -1,7 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
-[oidc] [proxy] [quotas] [applications] [agents.NAME] [tenants.NAME]`, and those that applications declare.
+[oidc] [proxy] [quotas] [usage] [applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of
+applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -12,13 +13,17 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from msgspec import Meta, Struct, field
+from msgspec import field
 
 from gateway.config.addresses import is_network
-from gateway.config.hosts import private_host
+from gateway.config.credentials import CredentialConfig
+from gateway.config.host_rules import mistakes as rule_mistakes
+from gateway.config.hosts import is_proxy, private_host
+from gateway.config.table import AtStart as AtStart
+from gateway.config.table import Table as Table
 from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
 
@@ -37,19 +42,6 @@ NICEST: Final = 19
 """nice(2)."""
 STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
 """What `store` may begin with, and how it is written."""
-
-
-T = TypeVar("T")
-AtStart = Annotated[T, Meta(extra={"is_reloaded": False})]
-"""A setting, or a table of them, that a running gateway does not take over: it waits for a restart."""
-
-
-class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the TOML file. A field says with `AtStart` that a reload does not apply it."""
-
-    def contradictions(self, config: Config) -> Iterator[str]:
-        """Values of the right type that still cannot be, as `setting: words`, inside the whole `config`."""
-        yield from ()
 
 
 class ServerConfig(Table, frozen=True, kw_only=True):
@@ -204,6 +196,28 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
     json_depth: int = 64
 
 
+class Budget(Table, frozen=True, kw_only=True):
+    """What models may cost, and how many tokens; 0: no limit. Days and months are those of UTC."""
+
+    cost_per_day: float = 0
+    """Dollars, by the prices of the models (docs/costs.md)."""
+    cost_per_month: float = 0
+    tokens_per_day: int = 0
+    """Input and output, as providers count them; of an agent with a model of its own, as it says."""
+    tokens_per_month: int = 0
+
+
+class PriceConfig(Table, frozen=True, kw_only=True):
+    """What a model costs, in dollars per million tokens. A model that costs nothing has a price of 0."""
+
+    input: float
+    output: float
+    """Also of what a model thinks."""
+    cache_read: float | None = None
+    """Absent: as `input`."""
+    cache_write: float | None = None
+
+
 class ModelConfig(Table, frozen=True, kw_only=True):
     """The OpenAI-compatible endpoint behind the built-in agent; the key never leaves the gateway."""
 
@@ -222,6 +236,8 @@ class ModelConfig(Table, frozen=True, kw_only=True):
     """Without a byte from the endpoint for so long, the call fails."""
     retries: int = 2
     """Tries again after a passing failure, before the first token only."""
+    prices: dict[str, PriceConfig] = field(default_factory=dict)
+    """By model; these come before the prices that the gateway knows."""
 
     def __repr__(self) -> str:
         """Without the key: configurations end up in logs."""
@@ -261,10 +277,16 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Paths that the agent may read, besides the system's, its program's and its session's."""
     writable: tuple[str, ...] = ()
     """Paths that the agent may write, besides its session's; every session of this agent shares them."""
-    network: Literal["", "shared", "none"] = ""
-    """`none`: no network at all. Empty: what `workers.network` says; if that is empty too, `shared` for a
+    network: Literal["", "shared", "none", "broker"] = ""
+    """`none`: no network at all. `broker`: every connection is made by the gateway, to the hosts of the lists
+    (`egress.hosts`, `hosts` here and of the tenant); strict walls only. Empty: what `workers.network` says;
+    if that is empty too, `shared` for a
     command and `none` for the built-in agent, which needs no network.
     """
+    hosts: tuple[str, ...] = ()
+    """Hosts that its workers may reach besides those of `egress.hosts`, if their network is `broker`."""
+    credentials: tuple[str, ...] = ()
+    """Credentials that the gateway adds to requests of its workers, by name: `[credentials.NAME]`."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
@@ -277,6 +299,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """The ids of options that people may not change; `*`: none may be. One that has a value in `options`
     keeps it: an agent that does not take it is not started.
     """
+    budget: Budget | None = None
+    """Of all its sessions together, in place of `quotas.agent`."""
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -305,7 +329,7 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     """The gateway does not start where it cannot build at least these walls. Empty: it takes what there is
     and says so.
     """
-    network: Literal["", "shared", "none"] = ""
+    network: Literal["", "shared", "none", "broker"] = ""
     """Of every agent that does not say its own. Empty: `none` for the built-in agents, whose model calls and
     MCP servers go through the gateway, and `shared` for agents that are commands.
     """
@@ -335,7 +359,28 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
 
 
 class EgressConfig(Table, frozen=True, kw_only=True):
-    """What the gateway calls on a session's behalf: the MCP servers that people add to it."""
+    """What is reached on a session's behalf: by its worker, if its network is `broker`, and by the gateway,
+    which calls the MCP servers that people add.
+    """
+
+    hosts: tuple[str, ...] = ()
+    """Hosts that every worker behind the broker may reach: `host` (ports 443 and 80), `host:22`, `*.host` for
+    the names below it, and `registries` for those of this machine's own pip, npm and git settings.
+    """
+    denied: tuple[str, ...] = ()
+    """Hosts that no worker reaches, whatever another list says; without a port, on none."""
+    unlisted: Literal["deny", "ask"] = "deny"
+    """What becomes of a connection to a host that no list names. `ask`: it waits at most 30 seconds for the
+    person, who allows it once or for the session; an operator, for good.
+    """
+    proxy: str = ""
+    """A company's proxy for all connections of workers, but those to `private_hosts`: http://HOST:PORT. The
+    proxy then looks names up, so that private addresses are refused by name only.
+    """
+    connections: int = 256
+    """Connections of one session at a time."""
+    bytes_per_day: int = 0
+    """Bytes that one session may send and receive in a day of UTC (0: no limit)."""
 
     private_hosts: tuple[str, ...] = ()
     """Hosts that may lead to private addresses: `localhost`, `tools.corp.example:8931`, `10.0.0.7`. Every
@@ -346,6 +391,12 @@ class EgressConfig(Table, frozen=True, kw_only=True):
         for text in self.private_hosts:
             if private_host(text) is None:
                 yield f'private_hosts: {text!r} is no host; write "localhost", "localhost:8931" or "10.0.0.7"'
+        yield from (f"hosts: {words}" for words in rule_mistakes(self.hosts))
+        yield from (f"denied: {words}" for words in rule_mistakes(self.denied, is_denial=True))
+        if self.proxy and not is_proxy(self.proxy):
+            yield "proxy: write http://HOST:PORT"
+        if not self.connections:
+            yield "connections: must be more than 0"
 
 
 Mode = Literal["open", "anonymous", "keys", "jwt", "oidc", "proxy"]
@@ -361,10 +412,17 @@ class AuthConfig(Table, frozen=True, kw_only=True):
     """
     secret_file: str = ""
     """What cookies are signed with, 32 bytes or more; empty: a file that the first start makes in the data
-    directory.
+    directory. The keys and credentials of tenants and people are encrypted with a key made from it.
+    """
+    old_secret_files: tuple[str, ...] = ()
+    """Secrets that were in use before `secret_file`: keys and credentials that one of them encrypted can be
+    read, and are encrypted anew at the next start. Then the old secret can go.
     """
 
     def contradictions(self, config: Config) -> Iterator[str]:
+        for path in self.old_secret_files:
+            if not os.access(os.path.expanduser(path), os.R_OK):
+                yield f"old_secret_files: {path} cannot be read"
         if not self.modes:
             yield "modes: name at least one of open, anonymous, keys, jwt, oidc, proxy"
         if "open" in self.modes and len(self.modes) > 1:
@@ -473,7 +531,7 @@ class ProxyConfig(Table, frozen=True, kw_only=True):
         yield from _no_tenant(self.tenant, config)
 
 
-class Quota(Table, frozen=True, kw_only=True):
+class Quota(Budget, frozen=True, kw_only=True):
     """How much may be used; 0: no limit. Days are those of UTC."""
 
     sessions_live: int = 0
@@ -482,8 +540,6 @@ class Quota(Table, frozen=True, kw_only=True):
     turns_per_minute: int = 0
     concurrent_turns: int = 0
     messages_per_day: int = 0
-    tokens_per_day: int = 0
-    """Input and output, as the broker meters and agents report."""
     cpu_seconds_per_day: int = 0
     """Of workers; counted when a worker ends."""
     memory_gb_seconds_per_day: int = 0
@@ -498,7 +554,13 @@ class QuotasConfig(Table, frozen=True, kw_only=True):
     key: Quota = Quota()
     subject: Quota = Quota()
     session: Quota = Quota()
-    """Of a session: turns_per_minute, messages_per_day, tokens_per_day, stored_bytes."""
+    """Of a session: turns_per_minute, messages_per_day, stored_bytes, and a budget."""
+    agent: Budget = Budget()
+    """Of each agent, in all sessions together."""
+    gateway: Budget = Budget()
+    """Of everybody together."""
+    unpriced: Literal["refuse", "allow"] = "refuse"
+    """What becomes of calls under a budget in money if their model has no price."""
     soft_percent: int = 80
     """From this percentage on, the session shows how much is used."""
 
@@ -532,6 +594,31 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Of each of its people."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of its workers, by the names of `workers`; the stricter of these and the agent's hold."""
+    credentials: tuple[str, ...] = ()
+    """Credentials for its workers besides those of their agent, by name; for the same host, these hold."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Its keys for model providers: the provider's name, and a file that holds the key. A key that its
+    administrators set over the interface holds instead.
+    """
+    hosts: tuple[str, ...] = ()
+    """Hosts that its workers behind the broker may reach besides `egress.hosts` and those of their agent."""
+    denied_hosts: tuple[str, ...] = ()
+    """Hosts that none of its workers reaches, whatever another list says."""
+
+
+class UsageConfig(Table, frozen=True, kw_only=True):
+    """How long it is known what was used (docs/costs.md)."""
+
+    call_days: int = 40
+    """Each model call, and which session used how much."""
+    sum_days: int = 400
+    """Sums by day of people, agents, providers and models."""
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        if self.call_days < 32:  # a month's budgets are restored from it
+            yield "call_days: 32 or more"
+        if self.sum_days < self.call_days:
+            yield "sum_days: not less than call_days"
 
 
 class ApplicationsConfig(Table, frozen=True, kw_only=True):
@@ -563,7 +650,9 @@ class Config(Table, frozen=True, kw_only=True):
     oidc: OidcConfig = OidcConfig()
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
+    usage: UsageConfig = UsageConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
+    credentials: dict[str, CredentialConfig] = field(default_factory=dict)
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN
@@ -600,6 +689,11 @@ class Config(Table, frozen=True, kw_only=True):
     def network(self, agent: AgentConfig) -> Network:
         """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
         return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+
+    @property
+    def has_broker_agents(self) -> bool:
+        """Whether the network `broker` is anybody's."""
+        return "broker" in (self.workers.network, *(agent.network for agent in self.agents.values()))
 
     def tenant(self, name: str) -> TenantConfig | None:
         """The tenant of this name; None if there is none."""

@@ -5,6 +5,7 @@ Guarantee: what is admitted was resolved once, and these addresses are what is d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -51,6 +52,12 @@ class Admission(Protocol):
         """Decides. A refusal is noted (event, metric, audit) by whoever implements this; it may wait for the
         person's answer, 30 s at most.
         """
+
+    def may_go_on(self, host: str, port: int) -> bool:
+        """Whether a connection that was admitted is still allowed: asked again after `on_changed`."""
+
+    def on_changed(self, watcher: Callable[[], None]) -> Callable[[], None]:
+        """Calls `watcher` whenever the rules may be other ones; what is returned ends that."""
 
     def refuse(self, host: str, port: int, why: Why) -> NotAdmitted:
         """Notes a refusal that a door decided by itself, and says it in words."""

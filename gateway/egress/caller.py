@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import socket
 import ssl
 from collections import Counter
@@ -27,8 +26,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec import Struct
 from yarl import URL
 
-from gateway.config.hosts import is_address, is_host, is_local_name, is_named, line_to_add, plain_host, reach
-from gateway.egress.lookup import Lookup, LookupFailed
+from gateway.config.hosts import is_address, is_host, plain_host
+from gateway.egress.addresses import AddressRefused, AddressRules
+from gateway.egress.lookup import LookupFailed
 
 ANSWER_BYTES: Final = 1024 * 1024
 CALL_SECONDS: Final = 15.0
@@ -74,17 +74,8 @@ class HttpAnswer(Struct, frozen=True):
 class HttpCaller:
     """The one way out for addresses that people name; see the module."""
 
-    def __init__(
-        self,
-        *,
-        private_hosts: Callable[[], tuple[str, ...]],
-        own_url: Callable[[], str] = lambda: "",
-        lookup: Lookup | None = None,
-        seconds: float = CALL_SECONDS,
-    ) -> None:
-        self._private_hosts = private_hosts
-        self._own_url = own_url
-        self._lookup = lookup or Lookup()
+    def __init__(self, addresses: AddressRules, *, seconds: float = CALL_SECONDS) -> None:
+        self._addresses = addresses
         self._seconds = seconds
         self._running: Counter[tuple[str, str]] = Counter()
         self._trust: ssl.SSLContext | None = None
@@ -95,11 +86,11 @@ class HttpCaller:
         What a name leads to is seen when it is called.
         """
         url = _parsed(text)
-        host, port = _host(url), url.port or 0
-        if is_address(host):
-            self._allow(host, port, host)
-        elif is_local_name(host) and not is_named(host, port, self._private_hosts()):
-            raise CallRefused(_private_words(host))
+        host, port, rules = _host(url), url.port or 0, self._addresses
+        is_literal = is_address(host)
+        objection = rules.objection(host, port, host) if is_literal else rules.objection_to_name(host, port)
+        if objection is not None:
+            raise CallRefused(objection.words)
         return url
 
     @contextlib.asynccontextmanager
@@ -131,24 +122,12 @@ class HttpCaller:
 
     async def _checked(self, url: URL) -> list[str]:
         """The addresses that a URL may be called at. Raises CallFailed."""
-        host, port = _host(url), url.port or 0
         try:
-            found = [host] if is_address(host) else await self._lookup.addresses(host, port)
+            return await self._addresses.resolve(_host(url), url.port or 0)
+        except AddressRefused as refused:
+            raise CallRefused(str(refused)) from None
         except LookupFailed as error:
             raise CallFailed(str(error)) from None
-        for address in found:
-            self._allow(host, port, address)
-        return found
-
-    def _allow(self, host: str, port: int, address: str) -> None:
-        """Raises CallRefused if the address may not be called for this host."""
-        where = reach(address)
-        if where == "never":
-            raise CallRefused(f"{host} leads to an address that this gateway never calls.")
-        if port == URL(self._own_url()).port and _is_of_this_machine(address):
-            raise CallRefused(f"{host}:{port} is this gateway itself, which does not call itself.")
-        if where == "private" and not is_named(host, port, self._private_hosts()):
-            raise CallRefused(_private_words(host))
 
     async def _trusted(self) -> ssl.SSLContext:
         """Whom TLS trusts, read once: hundreds of certificates take a moment."""
@@ -301,31 +280,10 @@ def _parsed(text: str) -> URL:
         raise CallRefused("This is no URL.") from None
 
 
-def _is_of_this_machine(address: str) -> bool:
-    """Whether packets to an address come back to this machine: only then a socket can be bound to it."""
-    plain = address.partition("%")[0]
-    if ipaddress.ip_address(plain).is_loopback:
-        return True
-    family = socket.AF_INET6 if ":" in plain else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((plain, 0))
-    except OSError:
-        return False
-    return True
-
-
 def _context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def _private_words(host: str) -> str:
-    return (
-        f"{host} is a private address, and this gateway calls only public ones for a session. Whoever runs "
-        f"it can allow this one with a line in its configuration: {line_to_add(host)}"
-    )
 
 
 def _broken(error: Exception, host: str) -> str:

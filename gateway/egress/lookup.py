@@ -76,3 +76,7 @@ class Lookup:
         if not found:
             raise LookupFailed(f"{host} cannot be found: no address is known for this name.")
         return found
+
+
+system_lookup: Final = Lookup()
+"""What the operator named is looked up by this one: a proxy in front."""

@@ -283,14 +283,51 @@ class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
     content: dict[str, AnswerValue] | None = None
 
 
+class Spending(Struct, frozen=True):
+    """What the model calls of a session have cost so far, by the gateway's own ledger."""
+
+    spent: float
+    currency: str = "USD"
+    limit: float | None = None
+    """What they may cost in a day, if the session has such a budget."""
+    is_estimated: bool = False
+    """Of some calls only an estimate is known, or no price."""
+
+
 class Usage(Struct, frozen=True, tag="usage"):
-    """Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last turn."""
+    """Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last model
+    call. `cost` is what an agent with a model of its own says; `spending` is what the gateway has counted.
+    """
 
     used: int | None = None
     size: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost: Raw | UnsetType = UNSET
+    provider: str | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    spending: Spending | UnsetType = UNSET
+
+
+class BudgetNear(Struct, frozen=True, tag="budget_near"):
+    """Most of a budget for models is used, in words and in figures: dollars or tokens."""
+
+    notice_id: str
+    text: str
+    limit: str
+    """Whose, and which: `subject.cost_per_day`."""
+    used: float
+    allowed: float
+
+
+class BudgetSpent(Struct, frozen=True, tag="budget_reached"):
+    """A budget for models is used up: the next call was refused."""
+
+    notice_id: str
+    text: str
+    limit: str
+    used: float
+    allowed: float
 
 
 class QuotaUse(Struct, frozen=True):
@@ -359,6 +396,45 @@ class NetworkChanged(Struct, frozen=True, tag="network"):
     network: str
 
 
+EgressAnswer = Literal["once", "session", "always", "deny", "timeout", "cancelled"]
+
+
+class EgressNarrowed(Struct, frozen=True, tag="egress_narrowed"):
+    """The session's worker reaches no more than these of the hosts that its lists allow."""
+
+    hosts: tuple[str, ...]
+
+
+class EgressDenied(Struct, frozen=True, tag="egress_denied"):
+    """A connection of the worker was refused, `count` times so far in this turn: the first time is said at
+    once, later ones together. Without a host: that of any further host.
+    """
+
+    host: str
+    port: int
+    why: str
+    count: int = 1
+    turn_id: str | None = None
+
+
+class EgressAsked(Struct, frozen=True, tag="egress_asked"):
+    """A connection to a host that no list names waits for the person; answered by
+    POST /api/sessions/{id}/egress/{ask_id}.
+    """
+
+    ask_id: str
+    host: str
+    port: int
+    turn_id: str | None = None
+
+
+class EgressAnswered(Struct, frozen=True, tag="egress_answered"):
+    """The answer: what the person chose, `timeout` if nobody did, `cancelled` if the worker ended first."""
+
+    ask_id: str
+    answer: EgressAnswer
+
+
 class WorkerEnded(Struct, frozen=True, tag="worker_ended"):
     """A worker's end and its receipt; `survivors` must be 0."""
 
@@ -411,6 +487,8 @@ CoreData = (
     | QuestionAsked
     | QuestionAnswered
     | Usage
+    | BudgetNear
+    | BudgetSpent
     | Notice
     | TurnStarted
     | TurnEnded
@@ -418,6 +496,10 @@ CoreData = (
     | QueueChanged
     | WalletChanged
     | NetworkChanged
+    | EgressNarrowed
+    | EgressDenied
+    | EgressAsked
+    | EgressAnswered
     | WorkerEnded
     | SessionClosed
 )

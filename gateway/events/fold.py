@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.events import facts as ev
 from gateway.events.facts import iso
@@ -33,6 +33,9 @@ ITEM_BYTES: Final = 800
 """What an item costs beside its text and fields in CPython 3.11, about."""
 CACHED_JSON_BYTES: Final = 2 * 1024 * 1024
 """So much of a conversation's encoded form is kept beside it; the rest is encoded each time."""
+
+DENIED_HOSTS: Final = 100
+"""So many refused hosts are in State, the last ones."""
 
 _EMPTY_LIST: Final = Raw(b"[]")
 _encode = msgspec.json.Encoder().encode
@@ -232,6 +235,38 @@ class Block:
         return {"kind": self.kind, "id": self.id, **self.fields, "at": iso(self.at)}
 
 
+class DeniedHost(Struct, frozen=True):
+    """Connections to one host that were refused, for one reason."""
+
+    host: str
+    """Empty: further hosts, each of which is not told."""
+    port: int
+    why: str
+    count: int
+    at: str
+    """The last time that it was said."""
+
+
+class AskedHost(Struct, frozen=True):
+    """A connection that waits for the person."""
+
+    ask_id: str
+    host: str
+    port: int
+    at: str
+
+
+class EgressState(Struct, frozen=True):
+    """What the session's worker may reach, and what was refused. `mode` is the worker's network: `shared`,
+    `none` or `broker`; `hosts` are the entries that hold, if it is `broker`.
+    """
+
+    mode: str
+    hosts: tuple[str, ...]
+    denied: list[DeniedHost]
+    asked: list[AskedHost]
+
+
 class Ended(Struct, frozen=True):
     """When and why a session ended."""
 
@@ -279,7 +314,7 @@ class StateMessage(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer (every field is always present)."""
+    """What the six verbs answer (every field is always present, but for `cost`)."""
 
     session_id: str
     seq: int
@@ -296,6 +331,10 @@ class State(Struct, frozen=True):
     queued: int
     start_position: int | None
     ended: Ended | None
+    egress: EgressState | None
+    """None for readers who are not the owner."""
+    cost: ev.Spending | UnsetType = UNSET
+    """What its model calls have cost; absent: it has made none that the gateway counts."""
 
 
 class Outside(Struct, frozen=True):
@@ -303,6 +342,74 @@ class Outside(Struct, frozen=True):
 
     missing_api_key: bool = False
     start_position: int | None = None
+    network: str = ""
+    """That of the session's workers; empty: it is not told."""
+    hosts: tuple[str, ...] = ()
+    """Entries of the lists that allow hosts."""
+
+
+class EgressFold:
+    """What a log says of the worker's connections."""
+
+    __slots__ = ("answers", "asked", "denied", "narrowed")
+
+    def __init__(self) -> None:
+        self.narrowed: tuple[str, ...] | None = None
+        """The entries that the session keeps to; None: it has not narrowed its lists."""
+        self.denied: dict[tuple[str, int, str], DeniedHost] = {}
+        """The last to be refused is the last."""
+        self.asked: dict[str, AskedHost] = {}
+        """What waits for the person, by the id of the question."""
+        self.answers: dict[tuple[str, int], bool] = {}
+        """Hosts that the person allowed for the session, or refused."""
+
+    def apply(
+        self, data: ev.EgressDenied | ev.EgressAsked | ev.EgressAnswered | ev.EgressNarrowed, at: int
+    ) -> None:
+        """Takes one fact in."""
+        match data:
+            case ev.EgressNarrowed(hosts=hosts):
+                self.narrowed = hosts
+            case ev.EgressDenied():
+                self._deny(data, at)
+            case ev.EgressAsked(ask_id=ask_id, host=host, port=port):
+                self.asked[ask_id] = AskedHost(ask_id, host, port, iso(at))
+            case ev.EgressAnswered(ask_id=ask_id, answer=answer):
+                asked = self.asked.pop(ask_id, None)
+                if asked is not None and answer in ("session", "deny"):
+                    self.answers[asked.host, asked.port] = answer == "session"
+
+    def _deny(self, data: ev.EgressDenied, at: int) -> None:
+        key = data.host, data.port, data.why
+        self.denied.pop(key, None)
+        self.denied[key] = DeniedHost(*key, data.count, iso(at))
+        if len(self.denied) > DENIED_HOSTS:
+            del self.denied[next(iter(self.denied))]
+
+    def state(self, outside: Outside) -> EgressState:
+        """What State shows of it."""
+        lists = outside.hosts if self.narrowed is None else self.narrowed
+        hosts = lists if outside.network == "broker" else ()
+        return EgressState(outside.network, hosts, list(self.denied.values()), list(self.asked.values()))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Its field of the snapshot, if there is anything to tell."""
+        if self.narrowed is None and not (self.denied or self.asked or self.answers):
+            return {}
+        answers = [[host, port, is_allowed] for (host, port), is_allowed in self.answers.items()]
+        return {
+            "egress": {
+                "narrowed": self.narrowed,
+                "denied": list(self.denied.values()),
+                "asked": list(self.asked.values()),
+                "answers": answers,
+            }
+        }
+
+
+def for_guests(outside: Outside) -> Outside:
+    """The same without what only the owner sees."""
+    return msgspec.structs.replace(outside, network="", hosts=())
 
 
 class FoldPart:
@@ -360,6 +467,7 @@ class ChatState:
         self.is_held = False
         self.wallet: str | None = None
         self.network: str | None = None
+        self.egress = EgressFold()
         self.ended: Ended | None = None
         self.commands: Raw = _EMPTY_LIST
         self.options: dict[str, Any] = {}
@@ -483,6 +591,8 @@ class ChatState:
 
     def _state_ends(self, outside: Outside) -> tuple[bytes, bytes]:
         """What State says before and after its messages."""
+        spending = self.usage.get("spending")
+        cost = {"cost": spending} if spending is not None else {}
         rest = _encode(
             {
                 "is_processing": self.is_processing,
@@ -497,7 +607,9 @@ class ChatState:
                 "queued": len(self.waiting),
                 "start_position": outside.start_position,
                 "ended": self.ended,
+                "egress": self.egress.state(outside) if outside.network else None,
             }
+            | cost
         )
         head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
         return head, b"]," + rest[1:]
@@ -536,6 +648,7 @@ class ChatState:
             "is_held": self.is_held,
             "wallet": self.wallet,
             "network": self.network,
+            **self.egress.snapshot(),
             **self._of_parts(),
             "ended": self.ended,
             "commands": self.commands,
@@ -605,8 +718,23 @@ class ChatState:
             case ev.Notice():
                 fields = _given(data)
                 self._block("notice", fields.pop("notice_id"), at, fields)
+            case ev.EgressDenied() | ev.EgressAsked() | ev.EgressAnswered() | ev.EgressNarrowed():
+                self._egress(data, at)
+            case ev.BudgetNear() | ev.BudgetSpent():
+                self._budget(data, at)
             case _:
                 self._facts(data, at)
+
+    def _budget(self, data: ev.BudgetNear | ev.BudgetSpent, at: int) -> None:
+        """Shown as a notice."""
+        is_near = isinstance(data, ev.BudgetNear)
+        fields = {
+            "level": "warning" if is_near else "error",
+            "code": "budget_near" if is_near else "budget_reached",
+            "text": data.text,
+            "quota": ev.QuotaUse(data.limit, data.used, data.allowed),
+        }
+        self._block("notice", data.notice_id, at, fields)
 
     def _facts(self, data: ev.EventData, at: int) -> None:
         match data:
@@ -804,6 +932,20 @@ class ChatState:
         self.questions.pop(data.question_id, None)
         content = None if data.content is None else Raw(_encode(data.content))
         self._block("question", data.question_id, at, {"outcome": data.outcome, "content": content})
+
+    def _egress(
+        self, data: ev.EgressDenied | ev.EgressAsked | ev.EgressAnswered | ev.EgressNarrowed, at: int
+    ) -> None:
+        self.egress.apply(data, at)
+        match data:
+            case ev.EgressDenied():
+                item_id = f"{data.turn_id or ''} {data.host}:{data.port} {data.why}"
+                self._block("egress_denied", item_id, at, _given(data))
+            case ev.EgressAsked():
+                fields = _given(data)
+                self._block("egress_asked", fields.pop("ask_id"), at, {**fields, "answer": None})
+            case ev.EgressAnswered(ask_id=ask_id, answer=answer):
+                self._block("egress_asked", ask_id, at, {"answer": answer})
 
     def _block(self, kind: str, block_id: str, at: int, fields: dict[str, Any]) -> None:
         fields = {name: self._kept(name, value) for name, value in fields.items()}

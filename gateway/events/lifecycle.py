@@ -36,6 +36,7 @@ class CloseReason(enum.StrEnum):
     DRAINED = "drained"
     STORE_FAILED = "store_failed"
     TENANT_DISABLED = "tenant_disabled"
+    PERSON_DISABLED = "person_disabled"
     FAILED = "failed"
 
 

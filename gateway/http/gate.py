@@ -17,6 +17,8 @@ from starlette.requests import HTTPConnection
 
 from gateway.auth.keys import PREFIX, KeyRing
 from gateway.auth.passes import is_pass
+from gateway.auth.people import People
+from gateway.auth.permits import Permit, Permits
 from gateway.auth.tickets import Ticket, Tickets
 from gateway.auth.tokens import TokenRefused, TokenVerifier
 from gateway.buckets import TokenBuckets
@@ -25,7 +27,15 @@ from gateway.config.tables import Config, ServerConfig
 from gateway.errors import BrokenInvariant, CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
 from gateway.http import cookies
 from gateway.http.scope import carried
-from gateway.principal import ALL_SCOPES, LOCAL, VISITOR_MARK, Principal, is_subject, with_implied
+from gateway.principal import (
+    ALL_SCOPES,
+    LOCAL,
+    VISITOR_MARK,
+    Principal,
+    is_subject,
+    tenant_of,
+    with_implied,
+)
 from gateway.stores.credentials import CredentialStore
 
 VISITOR_PREFIX: Final = "agv_"
@@ -68,11 +78,15 @@ class Gate:
         keys: KeyRing,
         tickets: Tickets,
         tokens: TokenVerifier | None,
+        people: People,
+        permits: Permits,
         monotonic: Callable[[], float],
         wall_ms: Callable[[], int],
     ) -> None:
         self._config = config
         self._keys = keys
+        self.people = people
+        self._permits = permits
         self.tokens = tokens
         self._wall_ms = wall_ms
         self.tickets = tickets
@@ -85,8 +99,8 @@ class Gate:
     async def admit(self, connection: HTTPConnection, scope: str) -> Principal | None:
         """The caller, who may do what needs this scope; None where nothing is needed.
 
-        Raises Unauthorized (401), Forbidden, TenantDisabled, CsrfMissing (403), RateLimited (429) after many
-        wrong credentials.
+        Raises Unauthorized (401), Forbidden, TenantDisabled, PersonDisabled, CsrfMissing (403), RateLimited
+        (429) after many wrong credentials.
         """
         if not scope:
             return None
@@ -102,24 +116,50 @@ class Gate:
         principal = await self._found(connection)
         if principal is not None:
             self.check_tenant(principal)
+            if not is_at_machine(connection):  # the operator looks after what a disabled person has
+                self.people.check(principal.owner)
             carried(connection.scope).principal = principal
         return principal
 
-    def standing(self, connection: HTTPConnection) -> Callable[[], bool]:
+    def permit(self, connection: HTTPConnection) -> Permit:
         """Asks, later on, whether who was admitted would still be: for what stays open."""
         principal, is_good = principal_of(connection), carried(connection.scope).is_standing
+        is_operators = is_at_machine(connection)
 
         def stands() -> bool:
-            tenant = self._config().tenant(principal.tenant)
-            is_served = tenant is not None and not tenant.is_disabled
+            is_served = self.is_served(principal.tenant) and (
+                is_operators or not self.people.is_disabled(principal.owner)
+            )
             return is_served and (is_good is None or is_good())
 
-        return stands
+        return self._permits.issue(principal.owner, stands)
+
+    def permit_of(self, owner: str, is_good: Callable[[], bool]) -> Permit:
+        """The same of something that shows what an owner has to others, by a credential of its own."""
+
+        def stands() -> bool:
+            is_served = self.is_served(tenant_of(owner)) and not self.people.is_disabled(owner)
+            return is_served and is_good()
+
+        return self._permits.issue(owner, stands)
+
+    def look_again(self, owner: str | None = None) -> None:
+        """Ends what is open on behalf of an owner (None: of anyone) and may not be any more."""
+        self._permits.look_again(owner)
+
+    def is_served(self, tenant: str) -> bool:
+        """True if the tenant is one of this gateway and not disabled."""
+        known = self._config().tenant(tenant)
+        return known is not None and not known.is_disabled
+
+    def check_served(self, principal: Principal) -> None:
+        """For who is about to be let in: raises TenantDisabled, PersonDisabled."""
+        self.check_tenant(principal)
+        self.people.check(principal.owner)
 
     def check_tenant(self, principal: Principal) -> None:
         """Raises TenantDisabled where its tenant is not, or no longer, one of this gateway."""
-        tenant = self._config().tenant(principal.tenant)
-        if tenant is None or tenant.is_disabled:
+        if not self.is_served(principal.tenant):
             raise TenantDisabled
 
     async def revoke(self, owner: str, store: CredentialStore) -> None:
@@ -127,6 +167,7 @@ class Gate:
         at = self.tickets.revocation_ms(owner)
         await store.revoke(owner, at)
         self.tickets.revoked[owner] = at
+        self.look_again(owner)
 
     async def _found(self, connection: HTTPConnection) -> Principal | None:
         config = self._config()
@@ -209,9 +250,12 @@ class Gate:
         self._staff.append(is_member)
 
     def access_token(self, name: str, *, hours: float) -> str:
-        """A Bearer for a member of the staff, who has shown the password."""
+        """A Bearer for a member of the staff, who has shown the password. Raises TenantDisabled,
+        PersonDisabled.
+        """
         tenant = self._config().visitors.tenant
         principal = Principal(tenant, name, "user", with_implied(frozenset({"support"})))
+        self.check_served(principal)
         return ACCESS_PREFIX + self.tickets.issue("access", seconds=hours * 3600, principal=principal)
 
     def by_key(self, text: str) -> Principal | None:
@@ -227,7 +271,7 @@ class Gate:
         if principal is None:
             self._failures.take(_address(connection))
             raise SignInFailed("This API key is not valid; it may have been revoked or have expired.")
-        self.check_tenant(principal)
+        self.check_served(principal)
         return principal
 
     def _has_good_key(self, principal: Principal) -> bool:

@@ -1,7 +1,8 @@
 """What was ended after a backup was made, ended again in the backup before a restore shows it.
 
 The database that a restore replaces tells it: the tombstones of erased sessions, keys and sign-ins that were
-revoked, one-time tokens that were used, shared links that are gone from sessions which are still there. What
+revoked, one-time tokens that were used, keys and credentials that people and tenants removed, shared links
+that are gone from sessions which are still there, people who were disabled. What
 it has of these and the backup has not came after the backup; no clock is asked for that. A clock is asked for
 one thing: a tombstone erases nothing of its name that was made after it.
 
@@ -22,6 +23,8 @@ from msgspec import Struct
 from gateway.config.applications import Outliving
 from gateway.principal import is_visitor, session_hash
 from gateway.stores.contract import Tombstone
+from gateway.stores.sqlite import ledger
+from gateway.stores.sqlite.options import forget_options
 from gateway.workers import trees
 
 
@@ -34,6 +37,10 @@ class EndedAgain(Struct, frozen=True, kw_only=True):
     keys: int = 0
     sign_ins: int = 0
     links: int = 0
+    secrets: int = 0
+    """Keys and credentials of people and tenants."""
+    people: int = 0
+    """Who was disabled."""
     told_by: int = 0
     unread: tuple[str, ...] = ()
 
@@ -48,6 +55,8 @@ class _Told(Struct, frozen=True, kw_only=True):
     keys: list[Any]
     revocations: list[Any]
     used_tokens: list[Any]
+    removed_secrets: list[Any]
+    disabled_people: list[Any]
 
 
 def end_again(
@@ -90,6 +99,8 @@ def _told(path: pathlib.Path) -> _Told:
             keys=_rows(connection, "api_keys", "id, hash, expires_at, revoked_at"),
             revocations=_rows(connection, "revocations", "owner, at"),
             used_tokens=_rows(connection, "used_tokens", "id, expires_at"),
+            removed_secrets=_rows(connection, "removed_secrets", "kind, owner, name, removed_at"),
+            disabled_people=_rows(connection, "disabled_people", "owner, at"),
         )
 
 
@@ -145,6 +156,8 @@ class _Ending:
             keys=self._keys(),
             sign_ins=self._revocations(),
             links=self._shares(),
+            secrets=self._secrets(),
+            people=self._people(),
             told_by=1,
         )
 
@@ -159,8 +172,12 @@ class _Ending:
                 kept.add((owner, session_id))
                 continue
             self._connection.execute("DELETE FROM sessions WHERE id = ?", (row_id,))
+            if _has(self._connection, "ledger_calls"):
+                ledger.forget_session(self._connection, key)
             name = (owner, session_id)
             self._connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", name)
+            if _has(self._connection, "chosen_options"):
+                forget_options(self._connection, owner)
             trees.remove(self._files / key)
             erased += 1
         self._outlive(kept)
@@ -210,6 +227,28 @@ class _Ending:
             "INSERT INTO revocations (owner, at) VALUES (?, ?)"
             " ON CONFLICT DO UPDATE SET at = excluded.at WHERE excluded.at > at",
             self._told.revocations,
+        ).rowcount
+
+    def _secrets(self) -> int:
+        """Keys and credentials that were removed after the backup has them."""
+        if not _has(self._connection, "secrets"):
+            return 0
+        self._connection.executemany(
+            "INSERT INTO removed_secrets (kind, owner, name, removed_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET removed_at = max(removed_at, excluded.removed_at)",
+            self._told.removed_secrets,
+        )
+        return self._connection.executemany(
+            "DELETE FROM secrets WHERE kind = ? AND owner = ? AND name = ? AND set_at <= ?",
+            self._told.removed_secrets,
+        ).rowcount
+
+    def _people(self) -> int:
+        """Who was disabled after the backup was made."""
+        if not _has(self._connection, "disabled_people"):
+            return 0
+        return self._connection.executemany(
+            "INSERT OR IGNORE INTO disabled_people (owner, at) VALUES (?, ?)", self._told.disabled_people
         ).rowcount
 
     def _shares(self) -> int:

@@ -59,6 +59,11 @@ class ModelCall(Struct, frozen=True, kw_only=True):
 class Reservation(Protocol):
     """What is held back for one call until it is settled."""
 
+    async def kept(self) -> None:
+        """Returns when the reservation is durable; awaited before the call's first byte leaves, so that a
+        call that is cut by the gateway's own death counts as well. Never raises.
+        """
+
     def settle(
         self, usage: CallUsage, *, status: int, model: str = "", first_byte_milliseconds: int | None = None
     ) -> None:

@@ -58,8 +58,10 @@ STARTED_POLL_SECONDS: Final = 0.005
 KEEP_ALIVE_PROBES: Final = 3
 OWN_FILES: Final = 64
 """Store, log, listener, event loop, model calls."""
-FILES_PER_WORKER: Final = 5
-"""Three pipes, a pidfd, and one more while it starts."""
+FILES_PER_WORKER: Final = 9 + 8
+"""Three pipes, a pidfd, one more while it starts, and four doors of its network; four connections through
+these, two files each.
+"""
 LAST_SECONDS: Final = 20.0
 """After the grace of running turns: for their workers to end, for the last commits."""
 HUNG_STATUS: Final = 70

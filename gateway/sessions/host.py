@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -15,19 +15,21 @@ from gateway.agents import help as agent_help
 from gateway.agents.connection import AgentError, AgentGone, OutputLimit, WireError
 from gateway.agents.peer import AgentPeer, Owner
 from gateway.agents.toolsets import Toolbox
+from gateway.egress.admission import Admission
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.lifecycle import WorkerEnd
-from gateway.principal import tenant_of
+from gateway.principal import Account, tenant_of
 from gateway.sessions.services import WorkerServices
 from gateway.workers.spawner import StartFailed, Worker, base_environment, why_ended
 from gateway.workers.usage import Running
 from worker.acp import AUTH_REQUIRED
-from worker.spec import Limits, Receipt, SpawnRequest
+from worker.spec import FURTHER_DOORS, Limits, Receipt, Sandbox, SpawnRequest
 
 log = logging.getLogger(__name__)
 
 MCP_PATH: Final = "/mcp"
+_DOORS_OF_ALL: Final = frozenset((80, 443))
 LAST_WORDS_SECONDS: Final = 0.5
 """How long a dying process's exit and stderr are waited for, to tell the user more."""
 
@@ -47,12 +49,22 @@ class Used(Struct, frozen=True):
     cpu_seconds: float = 0.0
     memory_mb_seconds: float = 0.0
     """Megabytes at its end times the seconds of its life."""
+    seconds: float = 0.0
+    """Its life."""
+
+
+class HostOwner(Owner, Protocol):
+    """The session, as its host sees it."""
+
+    @property
+    def admission(self) -> Admission:
+        """The rules for the connections of its worker."""
 
 
 class WorkerHost:
     """See the module. `open`, then talk to `peer`, then `stop`; each once."""
 
-    def __init__(self, owner: Owner, services: WorkerServices) -> None:
+    def __init__(self, owner: HostOwner, services: WorkerServices) -> None:
         self._owner = owner
         self._services = services
         self._worker: Worker | None = None
@@ -70,6 +82,7 @@ class WorkerHost:
         try:
             async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
                 worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
+            self._open_doors(worker)
             peer = self.peer = self._peer_of(worker)
             await peer.connection.__aenter__()
             how = await peer.open(worker.cwd)
@@ -80,6 +93,15 @@ class WorkerHost:
         milliseconds = round((self._services.monotonic() - began) * 1000)
         return peer.started(how, milliseconds, walls=worker.profile)
 
+    def _open_doors(self, worker: Worker) -> None:
+        """From here on the connections of a worker with the network `broker` are answered."""
+        if worker.doors is not None:
+            self._services.doors.open(worker.doors, self._account(), self._owner.admission)
+
+    def _account(self) -> Account:
+        record = self._owner.record
+        return Account(owner=record.owner, session_key=record.key, agent=self._owner.agent.name)
+
     def _peer_of(self, worker: Worker) -> AgentPeer:
         tools = self._toolbox()
         return AgentPeer(
@@ -87,6 +109,7 @@ class WorkerHost:
             worker,
             config=self._services.config,
             broker=self._services.current.broker,
+            meter=self._services.meter,
             tools=tools,
             intake=self._services.intake,
             mcp_servers=self._mcp_servers(tools),
@@ -123,10 +146,21 @@ class WorkerHost:
             session_key=record.key,
             uid=uid,
             is_built_in=agent.is_built_in,
-            sandbox=agent.walls(),
+            sandbox=self._sandbox(),
             limits=self._limits(),
             nice=self._services.config.workers.nice,
         )
+
+    def _sandbox(self) -> Sandbox:
+        """The walls of its agent, with doors at the ports that its rules name."""
+        walls = self._owner.agent.walls()
+        if walls.network != "broker":
+            return walls
+        lists = self._services.egress.lists(
+            agent=self._owner.agent.name, tenant=tenant_of(self._owner.record.owner)
+        )
+        further = sorted(lists.ports - _DOORS_OF_ALL)
+        return msgspec.structs.replace(walls, ports=tuple(further[:FURTHER_DOORS]))
 
     def _limits(self) -> Limits:
         """What this worker may use: the stricter of its agent's limits and its tenant's."""
@@ -200,7 +234,7 @@ class WorkerHost:
         self._services.usage.ended(running, cpu_seconds)
         if receipt.survivors:
             log.error("session %s: %d processes survived", self._owner.record.key, receipt.survivors)
-        return receipt, Used(cpu_seconds, receipt.bytes_freed / 1e6 * seconds)
+        return receipt, Used(cpu_seconds, receipt.bytes_freed / 1e6 * seconds, seconds)
 
     # -- the words of a failure -------------------------------------------------------------------------
 

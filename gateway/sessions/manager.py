@@ -357,7 +357,7 @@ class SessionManager:
         )
         await events.load(is_reading_only=True)
         fold.session_id = session_id
-        return Shelf(record, fold, events, self._services.outside(record.agent))
+        return Shelf(record, fold, events, self._services.outside(record.agent, owner=owner))
 
     async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
         """What is left of a deleted session of this name."""
@@ -451,6 +451,15 @@ class SessionManager:
         if session.close_reason is CloseReason.DELETED and kept is not None and kept.key == record.key:
             raise StoreFailed("The session has ended but is not erased yet; delete it again.")
         return session.receipt or Receipt()
+
+    async def close_all(self, owner: str, reason: CloseReason) -> int:
+        """Ends what is in memory of an owner and waits until it has left; how many sessions that were."""
+        sessions = [session for session in self.sessions() if session.record.owner == owner]
+        for session in sessions:
+            session.ask_to_close(reason)
+        if sessions:
+            await asyncio.wait([session.left for session in sessions])
+        return len(sessions)
 
     async def erase(self, record: SessionRecord, last_seq: int, *, reason: str) -> None:
         """Erases what is stored of a session and leaves a tombstone without content."""

@@ -13,13 +13,18 @@ from gateway.auth.opening import Authentication
 from gateway.auth.passes import Passes
 from gateway.config.applications import enabled
 from gateway.config.tables import Config
+from gateway.egress.addresses import AddressRules
 from gateway.egress.caller import HttpCaller
+from gateway.egress.control import EgressControl
+from gateway.egress.door import DoorKeeper
 from gateway.egress.mcp_client import McpClient
+from gateway.models.ledger import Ledger
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
 from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
@@ -43,21 +48,37 @@ class Sessions:
         store: Store,
         workers: Workers,
         auth: Authentication,
+        ledger: Ledger,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        spending = ledger.listener = SpendingNews()
         current = Current(
             config=config,
             agents=AgentCatalogue(config),
             broker=Broker(config.model, on_odd=metrics.odd("model")),
         )
+        egress = EgressControl(
+            config=lambda: current.config,
+            addresses=AddressRules(
+                private_hosts=lambda: current.config.egress.private_hosts,
+                own_url=lambda: self.services.workers.own_url,
+            ),
+            metrics=metrics,
+            wall_ms=clock.wall_ms,
+            directory=None if config.is_in_memory else config.data_path,
+        )
         self.services = Services(
             current=current,
             metrics=metrics,
+            egress=egress,
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             store=store,
+            people=auth.people,
             quotas=auth.quotas,
+            ledger=ledger,
+            spending=spending,
             slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
@@ -65,6 +86,7 @@ class Sessions:
             workers=WorkerServices(
                 current=current,
                 metrics=metrics,
+                egress=egress,
                 monotonic=clock.monotonic,
                 wall_ms=clock.wall_ms,
                 spawner=workers.spawner,
@@ -73,15 +95,19 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
+                doors=DoorKeeper(connections=lambda: current.config.egress.connections),
+                meter=ledger,
             ),
         )
         self.for_faces = FaceServices(
             current=current,
             metrics=metrics,
+            egress=egress,
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             store=store,
             quotas=auth.quotas,
+            ledger=ledger,
             audit=Audit(config.data_path, wall_ms=clock.wall_ms, monotonic=clock.monotonic),
             mcp=self._mcp(metrics),
         )
@@ -90,10 +116,7 @@ class Sessions:
 
     def _mcp(self, metrics: Metrics) -> McpClient:
         return McpClient(
-            HttpCaller(
-                private_hosts=lambda: self.services.config.egress.private_hosts,
-                own_url=lambda: self.services.workers.own_url,
-            ),
+            HttpCaller(self.services.egress.addresses),
             on_outcome=lambda outcome: metrics.mcp_calls.labels(outcome).inc(),
             on_odd=metrics.odd("mcp"),
         )
@@ -101,6 +124,7 @@ class Sessions:
     @contextlib.asynccontextmanager
     async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
+        await self.services.egress.open()
         async with self.manager:
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)

@@ -21,6 +21,7 @@ class Turn:
         *(
             "account",
             "began",
+            "budget",
             "carried",
             "context",
             "done",
@@ -54,6 +55,8 @@ class Turn:
         self.is_prompted = False
         self.is_cut = False
         """Whether the user interrupted it."""
+        self.budget = ""
+        """Why a budget ends it, in words; empty: none does."""
         self.began = 0.0
         """When it became the one that runs, by the clock that is never set."""
         self.has_spoken = False

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from gateway.events.facts import Event
-from gateway.events.fold import ChatState, Outside
+from gateway.events.fold import ChatState, Outside, for_guests
 from gateway.sessions.log import EventLog
 from gateway.stores.sessions import SessionRecord
 
@@ -65,8 +65,10 @@ class Source(Protocol):
     def log(self) -> EventLog:
         """Its log."""
 
-    def state_json(self) -> bytes | Iterator[bytes]:
-        """State as JSON; of a long conversation part by part."""
+    def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
+        """State as JSON; of a long conversation part by part. A guest, who has a link to it, is not shown
+        which hosts its worker may reach.
+        """
 
 
 class Encoded:
@@ -101,16 +103,22 @@ class Shelf:
     worker.
     """
 
-    def __init__(self, record: SessionRecord, fold: ChatState, events: EventLog, outside: Outside) -> None:
+    def __init__(
+        self,
+        record: SessionRecord,
+        fold: ChatState,
+        events: EventLog,
+        outside: Outside,
+    ) -> None:
         self.record = record
         self.fold = fold
         self.log = events
         self._outside = outside
         self._encoded = Encoded(fold)
 
-    def state_json(self) -> bytes | Iterator[bytes]:
+    def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
         """State as JSON; of a long conversation part by part."""
-        return self._encoded.json(self._outside)
+        return self._encoded.json(for_guests(self._outside) if is_guest else self._outside)
 
 
 async def follow(

@@ -111,6 +111,8 @@ class Reaper:
                 await self._purge_one(record, now)
             except Exception:  # of this session: the others are purged all the same
                 log.exception("session %s was not purged", record.key)
-        await store.tombstones.drop(before=now - round(self._config.tombstone_days * DAY_MILLISECONDS))
+        forgotten = now - round(self._config.tombstone_days * DAY_MILLISECONDS)
+        await store.tombstones.drop(before=forgotten)
+        await store.secrets.forget_removed(before=forgotten)
         await store.idempotency.drop(before=now - DAY_MILLISECONDS)
         await store.credentials.forget_used(now=now)

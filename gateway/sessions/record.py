@@ -45,7 +45,11 @@ class Record:
     @property
     def account(self) -> Account:
         """Who pays for what the session does by itself."""
-        return Account(self.kept.owner, self.kept.key)
+        return Account(self.kept.owner, self.kept.key, agent=self.kept.agent)
+
+    def paid_by(self, account: Account | None) -> Account:
+        """Who pays for a turn that somebody asks for; None: the session's owner."""
+        return msgspec.structs.replace(account, agent=self.kept.agent) if account else self.account
 
     @property
     def agent(self) -> Agent:
@@ -79,7 +83,9 @@ class Record:
         """
         self.kept = msgspec.structs.replace(self.kept, **changes)
         self.kept = self.fresh()  # after the changes: when it expires follows from them
-        self._services.quotas.add_bytes(self.kept.owner, self.size_bytes - self._counted_bytes)
+        if grown := self.size_bytes - self._counted_bytes:
+            self._services.quotas.add_bytes(self.kept.owner, grown)
+            self._services.ledger.use(self.account, stored_bytes=grown)
         self._counted_bytes = self.size_bytes
         try:
             await self._services.store.sessions.update(self.kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -39,6 +40,8 @@ class Reloading:
         self._reread = reread
         self._taken_over = taken_over
         self._old_brokers: list[Broker] = []
+        self._reading: asyncio.Future[None] | None = None
+        """Of the registries that a list names anew."""
 
     def reload(self) -> Reloaded:
         """Reads the configuration again and takes over what can change while it runs.
@@ -57,6 +60,8 @@ class Reloading:
             current.broker = Broker(kept.model, on_odd=services.metrics.odd("model"))
         current.agents, current.config = agents, kept
         services.slots.limit = kept.limits.max_live_workers
+        services.egress.changed()
+        self._reading = asyncio.ensure_future(services.egress.read_registries())
         self._taken_over(kept)
         self._close_those_of_disabled_tenants(kept)
         log.info("reloaded; changed: %s; after a restart: %s", differing or "nothing", waiting or "nothing")
@@ -70,5 +75,7 @@ class Reloading:
 
     async def close(self) -> None:
         """Ends the connections to models, those of before a reload too."""
+        if self._reading is not None:
+            self._reading.cancel()
         for broker in (*self._old_brokers, self._services.current.broker):
             await broker.close()

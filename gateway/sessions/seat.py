@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
-from gateway.agents.peer import AgentPeer, Owner
+from gateway.agents.peer import AgentPeer
 from gateway.config.tables import SessionsConfig
 from gateway.errors import BrokenInvariant
 from gateway.events import facts as ev
 from gateway.events.lifecycle import LIVE, CloseReason, SessionState, WorkerEnd, is_allowed
 from gateway.principal import Account
-from gateway.sessions.host import WorkerFailed, WorkerHost
+from gateway.sessions.host import HostOwner, WorkerFailed, WorkerHost
 from gateway.sessions.log import EventLog
 from gateway.sessions.record import Record
 from gateway.sessions.services import Services
@@ -28,6 +28,8 @@ from worker.spec import Receipt
 
 _NOT_ITS_FAULT: Final = (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST)
 """Ends of a worker that say nothing of the next one."""
+_AT_ONCE: Final = (CloseReason.DELETED, CloseReason.PERSON_DISABLED)
+"""Ends of a session whose worker is given no time to leave by itself."""
 
 
 class Wish(enum.IntEnum):
@@ -200,8 +202,9 @@ class Seat:
         """Takes what a turn needs to begin: one of the account's answers, and a place for a worker, if the
         session has none. All is given back when the block ends, unless the block keeps it (`pop_all`).
 
-        Raises WorkerLimit, QuotaExceeded.
+        Raises PersonDisabled, WorkerLimit, QuotaExceeded.
         """
+        self._services.people.check(self._record.kept.owner)
         with ExitStack() as taken:
             self._services.quotas.begin_turn(account)
             taken.callback(self._services.quotas.end_turn, account)
@@ -232,7 +235,7 @@ class Seat:
     # -- a worker's life --------------------------------------------------------------------------------
 
     async def occupy(
-        self, owner: Owner, serve: Callable[[WorkerHost, AgentPeer, ev.AgentStarted], Awaitable[None]]
+        self, owner: HostOwner, serve: Callable[[WorkerHost, AgentPeer, ev.AgentStarted], Awaitable[None]]
     ) -> tuple[WorkerEnd, str | None]:
         """Brings a worker up and serves until the worker ends or is asked to; why it ended, and the words for
         the user if that was a failure. `stop` comes after it.
@@ -286,12 +289,14 @@ class Seat:
         host, self.host = self.host, None
         if host is None:
             return None
-        is_quick = self._killed is not None or self.close_reason is CloseReason.DELETED
+        is_quick = self._killed is not None or self.close_reason in _AT_ONCE
         grace = 0.0 if is_quick else self._config.stop_grace_seconds
         receipt, used = await host.stop(grace_seconds=grace)
-        self._services.quotas.meter(
-            self._payer or self._record.account,
-            cpu_ms=round(used.cpu_seconds * 1000),
-            memory_mb_seconds=round(used.memory_mb_seconds),
-        )
+        payer = self._payer or self._record.account
+        amounts = {
+            "cpu_ms": round(used.cpu_seconds * 1000),
+            "memory_mb_seconds": round(used.memory_mb_seconds),
+        }
+        self._services.quotas.meter(payer, **amounts)
+        self._services.ledger.use(payer, **amounts, wall_ms=round(used.seconds * 1000))
         return receipt

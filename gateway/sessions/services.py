@@ -12,14 +12,20 @@ from gateway.agents.catalogue import Agent, AgentCatalogue
 from gateway.agents.spool import FileOverflow, Intake
 from gateway.agents.toolsets import Toolset
 from gateway.auth.passes import Passes
+from gateway.auth.people import People
 from gateway.auth.quotas import Quotas
 from gateway.config.tables import DAY_MILLISECONDS, Config
+from gateway.egress.control import EgressControl
+from gateway.egress.door import DoorKeeper
 from gateway.egress.mcp_client import McpClient
 from gateway.errors import UnknownAgent
 from gateway.events.fold import ChatState, FoldPart, Outside
+from gateway.models.ledger import Ledger
+from gateway.models.meter import Meter
 from gateway.principal import tenant_of
 from gateway.sessions.observers import Observers
 from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import SessionRecord, Store
 from gateway.telemetry.audit import Audit
@@ -44,6 +50,8 @@ class Common(Struct, kw_only=True):
 
     current: Current
     metrics: Metrics
+    egress: EgressControl
+    """Which hosts workers may reach."""
     monotonic: Callable[[], float]
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]
@@ -69,11 +77,19 @@ class Common(Struct, kw_only=True):
             raise UnknownAgent(f"There is no agent {name!r}. There are: {', '.join(allowed)}.")
         return self.agents.get(name or allowed[0])
 
-    def outside(self, agent: str | None) -> Outside:
-        """What State shows beside the log, for a session of this agent (None: of the default one)."""
+    def outside(self, agent: str | None, *, owner: str | None = None) -> Outside:
+        """What State shows beside the log, for a session of this agent (None: of the default one). Only its
+        `owner` sees which hosts it may reach.
+        """
         name = agent or self.agents.default
         is_offline = self.agents.is_built_in(name) and not self.current.broker.is_configured
-        return Outside(missing_api_key=is_offline)
+        if owner is None:
+            return Outside(missing_api_key=is_offline)
+        known = self.agents.known.get(name)
+        network = known.sandbox.network if known is not None else ""
+        is_listed = network == "broker"
+        hosts = self.egress.lists(agent=name, tenant=tenant_of(owner)).texts if is_listed else ()
+        return Outside(missing_api_key=is_offline, network=network, hosts=hosts)
 
 
 class WorkerServices(Common, kw_only=True):
@@ -85,6 +101,9 @@ class WorkerServices(Common, kw_only=True):
     usage: UsageSampler
     passes: Passes
     intake: Intake
+    doors: DoorKeeper
+    meter: Meter
+    """Counts model calls."""
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
     toolsets: dict[str, Toolset] = field(default_factory=dict)
@@ -95,7 +114,10 @@ class Services(Common, kw_only=True):
     """What every session of a gateway shares."""
 
     store: Store
+    people: People
     quotas: Quotas
+    ledger: Ledger
+    spending: SpendingNews
     slots: WorkerSlots
     tracer: Tracer
     trimmer: Trimmer
@@ -129,6 +151,7 @@ class FaceServices(Common, kw_only=True):
 
     store: Store
     quotas: Quotas
+    ledger: Ledger
     audit: Audit
     mcp: McpClient
     """Asks the MCP servers that people add to their sessions."""

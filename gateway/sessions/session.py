@@ -27,8 +27,12 @@ from gateway.agents.options import check_choice
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard
 from gateway.agents.questions import Action, KnownAnswer, checked_content, retold_answers
+from gateway.config.host_rules import HostRule
+from gateway.egress.session_admission import Choice, SessionAdmission
 from gateway.errors import (
+    BudgetReached,
     ConversationFull,
+    EgressNotAsked,
     GatewayError,
     PermissionNotPending,
     QuestionClosed,
@@ -39,7 +43,9 @@ from gateway.errors import (
 from gateway.events import facts as ev
 from gateway.events.fold import Block
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
-from gateway.principal import Account
+from gateway.models.budgets import Near
+from gateway.principal import Account, Principal
+from gateway.sessions.egress import WorkerEgress
 from gateway.sessions.host import WorkerHost
 from gateway.sessions.log import EventLog
 from gateway.sessions.queue import Turn
@@ -49,6 +55,7 @@ from gateway.sessions.seat import Seat
 from gateway.sessions.services import Services
 from gateway.sessions.turns import Turns
 from gateway.stores.contract import SessionRecord
+from gateway.stores.ledger import LedgerCall
 from gateway.telemetry import logs, tracing
 from gateway.workers.usage import Running
 from worker.spec import Receipt
@@ -92,6 +99,7 @@ class Session:
             max_bytes=limits.event_bytes_per_session,
             tally=services.metrics.events,
         )
+        services.spending.sessions[record.key] = self
         self._record = Record(record, self.fold, services)
         self._seat = Seat(self._record, self.log, services)
         self._turns = Turns(self._record, self._seat, self.log, self.fold, services)
@@ -101,6 +109,7 @@ class Session:
         """Done when it has left the map and, if it was deleted, is erased."""
         self.mcp_servers: dict[str, McpServer] = {}
         """MCP servers that its people added, by name; forgotten when it leaves the memory."""
+        self._admission: SessionAdmission | None = None
         self._failure: str | None = None
         """What its user reads if its own task failed."""
         self._is_loaded = False
@@ -165,9 +174,18 @@ class Session:
         """Its worker, for those who measure; None without one."""
         return self._seat.host.running if self._seat.host is not None else None
 
-    def state_json(self) -> bytes | Iterator[bytes]:
+    def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
         """State as JSON, encoded once however many ask; of a long conversation part by part."""
-        return self._encoded.json(self._services.outside(self.record.agent))
+        owner = None if is_guest else self.record.owner
+        return self._encoded.json(self._services.outside(self.record.agent, owner=owner))
+
+    @property
+    def admission(self) -> SessionAdmission:
+        """The rules for the connections of its worker."""
+        if self._admission is None:
+            subject = WorkerEgress(lambda: self.record, self.fold, self.log)
+            self._admission = SessionAdmission(subject, self._services.egress)
+        return self._admission
 
     def has_message(self, message_id: str) -> bool:
         """Whether a user's message of this id is in the conversation, or on its way into it."""
@@ -208,22 +226,24 @@ class Session:
         self.log.begin_above(above)
         await self.log.load()
         self.fold.session_id = self.session_id  # of an adopted session it may be another
-        self._end_lost_permissions()
+        self._end_lost_questions()
         self._keep_lost_questions()
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
         self._is_loaded = True
         self._services.observers.appended(self, None)
         self._turns.unheard = unheard(self.fold)
+        self._turns.spending = self.fold.usage.get("spending") or ev.Spending(0)
         self._turns.restore()
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
 
-    def _end_lost_permissions(self) -> None:
+    def _end_lost_questions(self) -> None:
         """The agent that asked is gone with the gateway: nobody waits for these answers any more."""
-        answers = [
+        answers: list[ev.EventData] = [
             ev.PermissionAnswered(permission_id, "cancelled") for permission_id in self.fold.permissions
         ]
+        answers += [ev.EgressAnswered(ask_id, "cancelled") for ask_id in self.fold.egress.asked]
         if answers:
             self.log.append(*answers, durable=True)
 
@@ -361,6 +381,8 @@ class Session:
 
     async def _stop_worker(self) -> Receipt:
         receipt = await self._seat.stop()
+        if self._admission is not None:
+            self._admission.end()
         if receipt is not None:
             self.receipt = receipt
         return receipt or Receipt()
@@ -417,13 +439,13 @@ class Session:
         (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
         messages past the queue's bound are told to the agent with the prompt after them.
 
-        `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, SessionEnded,
-        StoreFull, StoreFailed.
+        `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, BudgetReached,
+        SessionEnded, StoreFull, StoreFailed.
         """
         self.touch()
         if (words := self._turns.full_words()) is not None:
             raise ConversationFull(words, session_id=self.session_id)
-        turn = Turn(text, account=account or self._record.account, message_id=message_id, context=context)
+        turn = Turn(text, account=self._record.paid_by(account), message_id=message_id, context=context)
         title: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(text))]
         most = self._services.config.limits.queued_messages
         is_too_many = self._turns.is_busy and self.waiting_count >= most
@@ -444,7 +466,7 @@ class Session:
         Raises QuotaExceeded, SessionEnded, StoreFull, StoreFailed.
         """
         self.touch()
-        turn = Turn(text, account=account)
+        turn = Turn(text, account=self._record.paid_by(account))
         self._turns.count(turn)
         turn.finish()
         await self.log.say(
@@ -635,6 +657,22 @@ class Session:
         except GatewayError as error:
             log.warning("session %s: earlier choices are not known: %s", record.key, error)
 
+    async def answer_egress(self, ask_id: str, choice: Choice, *, principal: Principal) -> HostRule:
+        """Answers a question about a host; which host and port. Raises EgressNotAsked, StoreFull,
+        StoreFailed.
+        """
+        self.touch()
+        if self._admission is None:
+            raise EgressNotAsked(session_id=self.session_id)
+        rule = self._admission.answer(ask_id, choice, principal=principal)
+        await self.log.commit(self.log.last_seq)
+        return rule
+
+    async def narrow_egress(self, hosts: tuple[str, ...]) -> None:
+        """Lets its workers reach no more than these hosts, of those that its lists allow."""
+        if self.fold.egress.narrowed != hosts:
+            await self.note(ev.EgressNarrowed(hosts))
+
     async def release_queue(self) -> None:
         """Sends the messages that an interrupt held."""
         self.touch()
@@ -719,9 +757,31 @@ class Session:
         """The agent prepared a transaction for the user's wallet."""
         self.log.append(ev.WalletChanged(pending), durable=True)
 
+    @property
+    def account(self) -> Account:
+        """Who pays for what its agent does now."""
+        return self._turns.payer
+
     def on_model_called(self, model: str, seconds: float, outcome: ModelResult | ModelError) -> None:
         """A model call on the agent's behalf is over."""
         self._turns.model_called(model, seconds, outcome)
+
+    # -- what the ledger says -------------------------------------------------------------------------------
+
+    def on_settled(self, call: LedgerCall, seconds: float) -> None:
+        """A model call of its agent is counted."""
+        if self.state is not SessionState.CLOSED:
+            self._turns.settled(call, seconds)
+
+    def on_budget_near(self, near: Near) -> None:
+        """Most of a budget is used."""
+        if self.state is not SessionState.CLOSED:
+            self._turns.budget_near(near)
+
+    def on_budget_reached(self, error: BudgetReached) -> None:
+        """A model call of its agent was refused."""
+        if self.state is not SessionState.CLOSED:
+            self._turns.budget_reached(error)
 
     def refusal(self) -> str | None:
         """Why no more of the agent's output is kept, in words for the user."""

@@ -16,21 +16,26 @@ from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.connection import AgentGone, WireError
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import prompt_blocks
-from gateway.errors import GatewayError
+from gateway.errors import BudgetReached, GatewayError
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
+from gateway.models.budgets import MICRO, Near
+from gateway.principal import Account
 from gateway.sessions.host import WorkerHost, output_failed
 from gateway.sessions.log import EventLog
 from gateway.sessions.queue import Queue, Turn
 from gateway.sessions.record import Record
 from gateway.sessions.seat import Seat
 from gateway.sessions.services import Services
+from gateway.stores.ledger import LedgerCall
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import OTHER, STOP_REASONS
 from worker.foreign import clamped
 
 MEGABYTE: Final = 1024 * 1024
+BUDGET_SECONDS: Final = 2.0
+"""How long an agent has to end a turn by itself after a model call was refused for a budget."""
 
 
 class Turns:
@@ -58,6 +63,12 @@ class Turns:
         self._began_at = (0, 0)
         """The bytes of the log and the characters of the fold when the current turn began."""
         self._context_tokens = 0
+        self._has_calls = False
+        """Whether its agent calls models through the gateway: then what it says of tokens is not counted."""
+        self.spending = ev.Spending(0)
+        """What its model calls have cost so far."""
+        self._told_budget: tuple[str, str] | None = None
+        """Of which budget, in which turn, it was said last that it is used up."""
 
     @property
     def is_due(self) -> bool:
@@ -82,7 +93,7 @@ class Turns:
     ) -> None:
         """Takes a user's message: its turn begins, or waits behind others; returns when that is committed.
 
-        Raises WorkerLimit, QuotaExceeded, StoreFull, StoreFailed, SessionEnded.
+        Raises WorkerLimit, QuotaExceeded, BudgetReached, StoreFull, StoreFailed, SessionEnded.
         """
         lead = turn
         if self.is_busy:
@@ -109,7 +120,9 @@ class Turns:
             raise
 
     def count(self, turn: Turn) -> list[ev.EventData]:
-        """Counts a message against the quotas; notices of what is nearly used up. Raises QuotaExceeded."""
+        """Counts a message against the quotas; notices of what is nearly used up. Raises QuotaExceeded,
+        BudgetReached.
+        """
         soft = self._services.quotas.take_message(turn.account, session_bytes=self._record.size_bytes)
         return [
             ev.Notice(f"n{turn.turn_id}.{number}", "warning", "quota", words, quota)
@@ -217,7 +230,7 @@ class Turns:
             peer.end_turn(keeps_questions=self._is_drained)
         del self.unheard[:heard]
         if ended is not None:
-            self._end(turn, ended)
+            self._end(turn, _by_budget(turn, ended))
             seat.transition(SessionState.IDLE)
             self.next()
             await self._record.keep()
@@ -271,7 +284,7 @@ class Turns:
             return
         if self._seat.peer is not None:
             self._seat.peer.end_turn(keeps_questions=self._is_drained)
-        words = message or "The session ended before the answer was complete."
+        words = message or _closed_words(self._seat.close_reason)
         self._end(turn, ev.TurnInterrupted(turn.turn_id, str(end), words))
 
     @property
@@ -290,14 +303,68 @@ class Turns:
         if turn is not None:
             turn.is_cut = True
             if seat.peer is not None and turn.is_prompted:
-                if seat.state is not SessionState.INTERRUPTING:
-                    seat.transition(SessionState.INTERRUPTING)
-                seat.peer.cancel()
-                seat.deadline.move(self._services.config.sessions.interrupt_timeout_seconds)
+                self._cancel()
             elif self._fold.turn_id == turn.turn_id:
                 self.end_if_cut()
             await asyncio.wait([turn.done])
         await self._log.commit(self._log.last_seq)
+
+    @property
+    def payer(self) -> Account:
+        """Who pays for what the agent does now."""
+        return self.current.account if self.current is not None else self._record.account
+
+    # -- what its models cost ---------------------------------------------------------------------------
+
+    def settled(self, call: LedgerCall, seconds: float) -> None:
+        """A model call of its agent is counted: says what all of them cost."""
+        self._has_calls = True
+        budget = self._services.ledger.budgets.limits_of(("session", self._record.key))
+        self.spending = ev.Spending(
+            spent=round(self.spending.spent + (call.cost or 0) / MICRO, 6),
+            limit=budget.cost_per_day or None,
+            is_estimated=self.spending.is_estimated or call.is_estimated or call.cost is None,
+        )
+        self._log.append(
+            ev.Usage(
+                input_tokens=call.input + call.cache_read + call.cache_write,
+                output_tokens=call.output + call.reasoning,
+                provider=call.provider, model=call.model, spending=self.spending,
+            )
+        )  # fmt: skip
+        if not self._record.agent.is_built_in:
+            self._trace_call(call, seconds)
+
+    def budget_near(self, near: Near) -> None:
+        """Most of a budget is used: says so."""
+        notice_id = f"n{self._log.last_seq + 1}"
+        self._log.append(ev.BudgetNear(notice_id, near.words, near.limit, near.used, near.allowed))
+
+    def budget_reached(self, error: BudgetReached) -> None:
+        """A call was refused: says so once in a turn, and ends the turn if the agent does not."""
+        turn = self.current
+        told = (error.limit, turn.turn_id if turn is not None else "")
+        if told != self._told_budget:
+            self._told_budget = told
+            notice_id = f"n{self._log.last_seq + 1}"
+            spent = ev.BudgetSpent(notice_id, error.message, error.limit, error.used, error.allowed)
+            self._log.append(spent, durable=True)
+        if turn is not None and turn.is_prompted and not turn.budget:
+            turn.budget = error.message
+            asyncio.get_running_loop().call_later(BUDGET_SECONDS, self._stop_for_budget, turn)
+
+    def _stop_for_budget(self, turn: Turn) -> None:
+        """The agent had time to end the turn by itself."""
+        if self.current is turn and self._seat.state in (SessionState.RUNNING, SessionState.WAITING):
+            self._cancel()
+
+    def _cancel(self) -> None:
+        """Asks the agent to stop, and gives it time to."""
+        if self._seat.state is not SessionState.INTERRUPTING:
+            self._seat.transition(SessionState.INTERRUPTING)
+        if self._seat.peer is not None:
+            self._seat.peer.cancel()
+        self._seat.deadline.move(self._services.config.sessions.interrupt_timeout_seconds)
 
     def _notice(self, level: str, code: str, text: str) -> ev.Notice:
         return ev.Notice(f"n{self._log.last_seq + 1}", level, code, text)  # type: ignore[arg-type]
@@ -324,8 +391,8 @@ class Turns:
         if not tokens and usage.used is not None:
             tokens = max(0, usage.used - self._context_tokens)
             self._context_tokens = usage.used
-        account = self.current.account if self.current is not None else self._record.account
-        self._services.quotas.meter(account, tokens=tokens)
+        if tokens > 0 and not self._has_calls:
+            self._services.ledger.use(self.payer, told_tokens=tokens)
 
     def refusal(self) -> str | None:
         """Why no more of the agent's output is kept, in words for the user."""
@@ -367,6 +434,21 @@ class Turns:
         figures = {f"gen_ai.usage.{name}": count for name, count in used.items()}
         self.record_span("chat", model, seconds, attributes | figures, error)
 
+    def _trace_call(self, call: LedgerCall, seconds: float) -> None:
+        """Notes the span of a call that an agent with a command made."""
+        attributes: dict[str, str | int] = {
+            "gen_ai.request.model": call.model,
+            "gen_ai.provider.name": call.provider,
+            "gen_ai.usage.input_tokens": call.input + call.cache_read + call.cache_write,
+            "gen_ai.usage.output_tokens": call.output + call.reasoning,
+            "gen_ai.usage.cache_read.input_tokens": call.cache_read,
+            "gen_ai.usage.cache_creation.input_tokens": call.cache_write,
+        }
+        if call.model_answered:
+            attributes["gen_ai.response.model"] = call.model_answered
+        error = "" if call.status is not None and 200 <= call.status < 400 else str(call.status)
+        self.record_span("chat", call.model, seconds, attributes, error)
+
     def traced(self, operation: str) -> dict[str, str | int]:
         """What every span of this session says."""
         return {
@@ -390,8 +472,20 @@ class Turns:
         )
 
 
+def _by_budget(turn: Turn, ended: ev.TurnEnded) -> ev.TurnEnded:
+    """How a turn ended of which a model call was refused, whatever its agent made of that."""
+    if not turn.budget or turn.is_cut:
+        return ended
+    return ev.TurnEnded(turn.turn_id, "budget_reached", ev.Failure("budget_reached", turn.budget, False))
+
+
 _WORDS: Final = (ev.TextDelta, ev.ContentBlock)
 """What a user sees first of an answer."""
+
+
+def _closed_words(reason: CloseReason | None) -> str:
+    what = "This account was disabled" if reason is CloseReason.PERSON_DISABLED else "The session ended"
+    return f"{what} before the answer was complete."
 
 
 def _outcome(ended: ev.EventData) -> str:

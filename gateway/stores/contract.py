@@ -11,8 +11,11 @@ from typing import Protocol
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
 from gateway.stores.idempotency import IdempotencyStore, Remembered
+from gateway.stores.ledger import LedgerStore
 from gateway.stores.logs import READ_BYTES, LogStore, Sink, StoredLog
 from gateway.stores.options import OptionStore
+from gateway.stores.people import PeopleStore
+from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import OwnerTotal, SessionRecord, SessionStore
 from gateway.stores.tombstones import Tombstone, TombstoneStore
@@ -64,12 +67,24 @@ class Store(Protocol):
         """API keys, shared links, revocations, one-time tokens."""
 
     @property
+    def secrets(self) -> SecretStore:
+        """Keys and credentials of people and tenants, encrypted."""
+
+    @property
+    def people(self) -> PeopleStore:
+        """Who is disabled."""
+
+    @property
     def usage(self) -> UsageStore:
         """What was used on each day."""
 
     @property
     def options(self) -> OptionStore:
         """What people chose of the options of agents."""
+
+    @property
+    def ledger(self) -> LedgerStore:
+        """Model calls, and what was used and what it cost."""
 
     @property
     def sequences(self) -> SequenceStore:

@@ -39,6 +39,8 @@ class OwnerTotal(Struct, frozen=True):
 
     sessions: int
     stored_bytes: int
+    last_active_at: int = 0
+    """When one of its sessions was last used, in milliseconds since 1970 UTC."""
 
 
 class SessionStore(Protocol):

@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from gateway.events.facts import EgressAnswer
 from gateway.telemetry.recent import Recent
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -30,9 +31,11 @@ OTHER: Final = "other"
 """The label of a value that is on no list: an agent must not invent series."""
 
 STOP_REASONS: Final = frozenset(
-    {"end_turn", "max_tokens", "max_turn_requests", "refusal", "cancelled", "error"}
+    {"end_turn", "max_tokens", "max_turn_requests", "refusal", "cancelled", "error", "budget_reached"}
 )
-"""ACP's, and ours for a turn that failed."""
+"""ACP's, and ours for a turn that failed or that a budget ended."""
+MOST_MODELS: Final = 200
+"""So many models have series of their own; providers are those of the configuration."""
 OddSource = Literal["agent", "model", "mcp", "issuer"]
 """Whose words are read: agents over ACP, the model's endpoint, MCP servers of sessions, who signs tokens and
 signs people in."""
@@ -127,6 +130,14 @@ class Metrics:
         self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
         for outcome in MCP_OUTCOMES:
             self.mcp_calls.labels(outcome)
+        self.egress_denied = counter(
+            "egress_denied", "Connections of workers behind the broker that were refused.", ("why",)
+        )
+        self.egress_answers = counter(
+            "egress_answers", "Answers to questions about hosts that no list names.", ("answer",)
+        )
+        for answer in get_args(EgressAnswer):
+            self.egress_answers.labels(answer)
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)
@@ -152,6 +163,12 @@ class Metrics:
             registry=registry,
             buckets=_TOKENS,
         )
+        by_model = ("provider", "model")
+        self.model_cost = counter("model_cost_usd", "What model calls cost, in dollars.", by_model)
+        self.model_used = counter("model_tokens", "Tokens of model calls, by kind.", (*by_model, "kind"))
+        self.model_estimated = counter("model_estimated", "Calls whose tokens are an estimate.", by_model)
+        self.model_unpriced = counter("model_unpriced", "Calls of models without a price.", by_model)
+        self._models: set[tuple[str, str]] = set()
         self.store_lost = Gauge(
             PREFIX + "store_lost", "1 while the database is not the file that was opened.", registry=registry
         )
@@ -230,6 +247,25 @@ class Metrics:
         self.model_tokens.labels("chat", model, "input").observe(input_tokens)
         self.model_tokens.labels("chat", model, "output").observe(output_tokens)
         self.tokens_lately.note(input_tokens + output_tokens, tenant)
+
+    def model_settled(
+        self, provider: str, model: str, *, tokens: Mapping[str, int], cost: int | None, is_estimated: bool
+    ) -> None:
+        """A model call is counted; `cost` in millionths of a dollar, None if it is not known."""
+        names = (provider, model)
+        if names not in self._models:
+            if len(self._models) >= MOST_MODELS:
+                names = (provider, OTHER)
+            self._models.add(names)
+        for kind, count in tokens.items():
+            if count:
+                self.model_used.labels(*names, kind).inc(count)
+        if cost is None:
+            self.model_unpriced.labels(*names).inc()
+        else:
+            self.model_cost.labels(*names).inc(cost / 1_000_000)
+        if is_estimated:
+            self.model_estimated.labels(*names).inc()
 
     def answered(self, operation: str, status: int, seconds: float) -> None:
         """The head of an answer was sent."""

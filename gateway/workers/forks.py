@@ -25,6 +25,7 @@ import msgspec
 
 import worker
 from gateway.workers import orphans
+from gateway.workers.doors import DoorSockets
 from gateway.workers.memory import cpu_seconds, is_at_work, tree_bytes
 from gateway.workers.spawner import PASSED_VARIABLES, StartFailed, StderrTail
 from worker import spec
@@ -86,6 +87,8 @@ class ForkWorker:
         self._stderr = StderrTail(stderr, loop)
         self._exited: asyncio.Future[Exit] = loop.create_future()
         self.started: asyncio.Future[None] = loop.create_future()
+        self.doors: DoorSockets | None = None
+        """Of its own network; None if it has none, or shares the machine's. Closed at its end."""
         self.memory_events = self.processes_events = ""
         """Files of its control group; empty if it has none."""
         self.group_id = 0
@@ -145,6 +148,7 @@ class ForkWorker:
                 _refuse(self.started, StartFailed(report.words))
             case ProcessEnded():
                 self._processes, self._survivors = report.processes, report.survivors
+                self._close_doors()
                 if not report.survivors:
                     self._server.group_ids.discard(self.group_id)
                 used = max(report.exit.cpu_seconds, self._cpu_seconds)
@@ -153,6 +157,7 @@ class ForkWorker:
     def lose(self, swept: asyncio.Future[None] | None = None) -> None:
         """The fork server died, and the worker with it; or it hung, and they are killed until `swept`."""
         self._swept = swept
+        self._close_doors()
         _refuse(self.started, StartFailed("The fork server ended while the agent was started."))
         _settle(self._exited, Exit(signal=9, cause="forkserver_lost"))
 
@@ -163,9 +168,21 @@ class ForkWorker:
     def let_go(self) -> None:
         """Closes what belongs to it; for a worker that never ran, its pipes too."""
         self._stderr.close()
+        self._close_doors()
         if not self.pid:
             os.close(self.stdin)
             os.close(self.stdout)
+
+    def take_doors(self, doors: DoorSockets) -> None:
+        """Its doors have come; if it has ended meanwhile they are of no use."""
+        self.doors = doors
+        if self._exited.done():
+            self._close_doors()
+
+    def _close_doors(self) -> None:
+        """Before anybody hears of its end: what it still had open leads nowhere from here on."""
+        if self.doors is not None:
+            self.doors.close()
 
     async def stop(self, *, grace_seconds: float) -> Receipt:
         """Ends it and everything it started; see the module."""
@@ -183,6 +200,7 @@ class ForkWorker:
             if not await self._is_ended():
                 log.error("worker %d did not end", self.pid)
                 self._survivors = max(1, self._survivors)
+        self._close_doors()
         if self._swept is not None:
             await asyncio.wait([self._swept], timeout=KILL_SECONDS)
         self._stderr.close()

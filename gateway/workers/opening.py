@@ -29,6 +29,7 @@ class Workers:
             directory=config.data_path / "sessions",
             on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
             tasks=tasks,
+            has_broker_agents=config.has_broker_agents,
         )
         self.workspaces = Workspaces(config.data_path, config.workers)
         self.peers = PeerIdentity(

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Final, Protocol
 
 from gateway.events.lifecycle import WorkerEnd
+from gateway.workers.doors import DoorSockets
 from worker.spec import APPARENT_FACTOR, FILES, Exit, Limits, Receipt, SpawnRequest
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Worker(Protocol):
     stdout: int
     cpu_file: str
     """In which the kernel counts its CPU time; empty if it does not."""
+    doors: DoorSockets | None
+    """Of its own network, if it has one that leads to the gateway."""
 
     @property
     def cwd(self) -> str:

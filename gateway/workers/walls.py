@@ -27,11 +27,12 @@ import msgspec
 
 from gateway.config.tables import WorkersConfig, default_network
 from gateway.telemetry.tasks import BackgroundTasks
-from gateway.workers.forks import ForkServerLink, ForkWorker, make_pipes
+from gateway.workers import doors
+from gateway.workers.forks import ForkServerLink, ForkWorker, close_all, make_pipes
 from gateway.workers.spawner import StartFailed, base_environment
 from gateway.workers.watchdog import Watchdog
 from worker import spec
-from worker.spec import Counting, Profile, Sandbox, Spawn, SpawnRequest, Stop
+from worker.spec import Counting, Network, Profile, Sandbox, Spawn, SpawnRequest, Stop
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,15 @@ class WalledSpawner:
         directory: pathlib.Path,
         on_server: Callable[[int, Counting], None] = lambda _pid, _counting: None,
         tasks: BackgroundTasks | None = None,
+        has_broker_agents: bool = False,
     ) -> None:
         """`on_server` hears of every fork server that is ready: its pid, and which limits its groups hold.
-        `tasks` run what looks after it and after the workers' limits.
+        `tasks` run what looks after it and after the workers' limits. `has_broker_agents`: whether an agent
+        has the network `broker`, so that it is tried at the start.
         """
+        self._has_broker_agents = has_broker_agents or workers.network == "broker"
+        self.broker_lacks = ""
+        """Why no worker can have the network `broker` here; empty if nobody asked, or if it can."""
         self._config = workers
         self._on_server = on_server
         self._directory = directory
@@ -93,6 +99,7 @@ class WalledSpawner:
         self._tasks.start("fork server", self._keep_alive)
         try:
             self.profile = await self._find_profile()
+            await self._find_broker()
         except BaseException:
             await self.close()
             raise
@@ -173,6 +180,8 @@ class WalledSpawner:
     async def spawn(self, request: SpawnRequest) -> ForkWorker:
         """A worker whose walls stand, the strictest that there are. Raises StartFailed."""
         sandbox = msgspec.structs.replace(request.sandbox, profile=self.profile)
+        if sandbox.network == "broker" and self.profile != "strict":
+            raise StartFailed(self._no_broker())
         return await self._spawn(msgspec.structs.replace(request, sandbox=sandbox))
 
     async def _spawn(self, request: SpawnRequest) -> ForkWorker:
@@ -208,17 +217,21 @@ class WalledSpawner:
             memory_bytes=request.limits.memory_bytes,
             processes=request.limits.processes,
         )
-        ours, theirs = make_pipes()
-        worker = ForkWorker(link, order.id, request, ours)
-        link.spawn(order, worker, theirs)
+        if request.sandbox.network != "broker":
+            return await _started(link, order, request)
         try:
-            await worker.started
-        except BaseException as error:
-            if not isinstance(error, StartFailed):
-                link.send(Stop(id=order.id))
-            worker.let_go()
-            link.forget(order.id)
-            raise
+            channel, far = doors.channel()
+        except OSError as error:
+            raise StartFailed(f"No socket could be made: {error.strerror}.") from error
+        with channel:
+            worker = await _started(link, order, request, far)
+            try:
+                worker.take_doors(doors.receive(channel, request.sandbox.ports))
+            except (OSError, ValueError) as error:
+                await worker.stop(grace_seconds=0)
+                close_all((worker.stdin, worker.stdout))
+                words = f"The doors of the agent's network did not come: {error}."
+                raise StartFailed(words) from error
         return worker
 
     # -- finding the walls ------------------------------------------------------------------------------
@@ -240,8 +253,35 @@ class WalledSpawner:
         lacking = "; ".join(f"{profile}: {words}" for profile, words in self.missing.items())
         raise WallsMissing(f"The walls that workers.require asks for cannot be built here. {lacking}")
 
-    async def _try(self, profile: Profile) -> str | None:
-        """Builds the walls of a profile round a worker; why it failed, or None."""
+    async def _find_broker(self) -> None:
+        """Whether workers can have a network of their own that leads to the gateway, if any wants it. Raises
+        WallsMissing if all want it.
+        """
+        if not self._has_broker_agents:
+            return
+        if self.profile == "strict":
+            self.broker_lacks = await self._try("strict", network="broker") or ""
+        else:
+            self.broker_lacks = self._no_broker()
+        if not self.broker_lacks:
+            log.info("the network `broker` is held here: nothing leaves a worker but through the gateway")
+        elif self._config.network == "broker":
+            raise WallsMissing(f"workers.network is `broker`, which cannot be held here. {self.broker_lacks}")
+        else:
+            log.warning("the network `broker` cannot be held here: %s", self.broker_lacks)
+
+    def _no_broker(self) -> str:
+        """Why these walls do not hold the network `broker`, and what to do."""
+        why = self.missing.get("strict") or f"workers.sandbox is {self._config.sandbox!r}."
+        return (
+            f"The network `broker` needs strict walls, and workers run behind {self.profile} ones here: {why}"
+            ' Make strict walls possible (docs/isolation.md), or give the agent network = "none" or "shared".'
+        )
+
+    async def _try(self, profile: Profile, *, network: Network | None = None) -> str | None:
+        """Builds the walls of a profile round a worker, with the network that workers have here or the one
+        that is named; why it failed, or None.
+        """
         place = self._directory / f".probe-{os.getpid()}"
         uid = self._config.first_uid + self._config.uid_count if os.geteuid() == 0 else None
         try:
@@ -260,8 +300,8 @@ class WalledSpawner:
             )
             async with asyncio.timeout(PROBE_SECONDS):
                 for is_built_in in (True, False):
-                    network = self._config.network or default_network(is_built_in=is_built_in)
-                    sandbox = Sandbox(profile=profile, network=network)
+                    usual = self._config.network or default_network(is_built_in=is_built_in)
+                    sandbox = Sandbox(profile=profile, network=network or usual)
                     probe = msgspec.structs.replace(request, is_built_in=is_built_in, sandbox=sandbox)
                     worker = await self._spawn(probe)
                     os.close(worker.stdin)
@@ -280,6 +320,28 @@ def _probe() -> tuple[str, ...]:
     """A command that does nothing, whatever the gateway's PATH."""
     program = shutil.which("true", path=os.pathsep.join((os.environ.get("PATH", ""), "/bin", "/usr/bin")))
     return (program,) if program is not None else (sys.executable, "-I", "-S", "-c", "")
+
+
+async def _started(link: ForkServerLink, order: Spawn, request: SpawnRequest, *further: int) -> ForkWorker:
+    """A worker that runs. `further` are descriptors that come after its pipes, and are closed in any case.
+    Raises StartFailed.
+    """
+    try:
+        ours, theirs = make_pipes()
+    except StartFailed:
+        close_all(further)
+        raise
+    worker = ForkWorker(link, order.id, request, ours)
+    link.spawn(order, worker, (*theirs, *further))
+    try:
+        await worker.started
+    except BaseException as error:
+        if not isinstance(error, StartFailed):
+            link.send(Stop(id=order.id))
+        worker.let_go()
+        link.forget(order.id)
+        raise
+    return worker
 
 
 def counting_words(counting: Counting) -> str:

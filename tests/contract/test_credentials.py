@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.stores.contract import SessionRecord, Store, Tombstone
 from gateway.stores.credentials import ApiKey, Share
+from gateway.stores.secrets import SecretName, StoredSecret
 from gateway.stores.usage import DayUse
 
 
@@ -127,3 +128,40 @@ async def test_use_is_kept_by_day(store: Store) -> None:
     await store.usage.forget(before_day=8)
     assert await store.usage.uses(7) == {}
     assert await store.usage.uses(8) == {("tenant", "t"): DayUse(messages=50)}
+
+
+def secret(
+    name: str = "anthropic", *, owner: str = "acme/ann", value: bytes = b"c", at: int = 5
+) -> StoredSecret:
+    named = SecretName("provider", owner, name)
+    return StoredSecret(name=named, ciphertext=value, key_id="k1", set_at=at)
+
+
+async def test_secrets_are_kept_and_replaced_by_kind_owner_and_name(store: Store) -> None:
+    other_kind = msgspec.structs.replace(secret(), name=SecretName("credential", "acme/ann", "anthropic"))
+    kept = [secret(owner="acme"), secret(owner=""), secret("other"), other_kind]
+    for one in (*kept, secret()):
+        await store.secrets.put(one)
+    replaced = secret(value=b"\0new", at=6)
+    await store.secrets.put(replaced)
+    found = {one.name: one for one in await store.secrets.all()}
+    assert found == {one.name: one for one in (*kept, replaced)}
+
+
+async def test_a_secret_that_was_removed_is_gone(store: Store) -> None:
+    await store.secrets.put(secret())
+    await store.secrets.put(secret("other"))
+    assert await store.secrets.remove(secret().name, at=7)
+    assert not await store.secrets.remove(secret().name, at=8)
+    assert list(await store.secrets.all()) == [secret("other")]
+    await store.secrets.forget_removed(before=100)
+    await store.secrets.put(secret())
+    assert len(await store.secrets.all()) == 2
+
+
+async def test_erasing_a_person_removes_their_secrets_and_nobody_elses(store: Store) -> None:
+    for one in (secret(), secret("other"), secret(owner="acme"), secret(owner="acme/anna")):
+        await store.secrets.put(one)
+    assert await store.secrets.erase("acme/ann", at=9) == 2
+    assert await store.secrets.erase("acme/ann", at=9) == 0
+    assert {one.name.owner for one in await store.secrets.all()} == {"acme", "acme/anna"}

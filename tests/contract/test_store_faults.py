@@ -350,9 +350,7 @@ async def test_a_database_that_an_earlier_version_put_back_is_taken(tmp_path: pa
     await used(path)
     mark = file_watch.id_path(path).read_text()
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.executescript(
-            "DROP TABLE large; DROP TABLE chosen_options; PRAGMA user_version = 5; PRAGMA application_id = 0"
-        )
+        connection.executescript("DROP TABLE large; PRAGMA user_version = 5; PRAGMA application_id = 0")
     store = SqliteStore(path)
     await store.open()
     await store.close()

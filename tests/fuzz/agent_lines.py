@@ -40,8 +40,10 @@ with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else c
     from gateway.events import facts as ev
     from gateway.events.compaction import compacted
     from gateway.events.fold import ChatState, Outside
+    from gateway.principal import Account
     from gateway.stores.contract import SessionRecord
     from tests.handlers import Unbounded
+    from tests.meters import FreeMeter
     from worker.foreign import LARGEST
 
 CORPUS: Final = pathlib.Path(__file__).parent / "corpus" / "agent_lines"
@@ -64,6 +66,7 @@ class Owner(Unbounded):
         )
         self.fold = ChatState("s")
         self.agent = Agent(name="built-in", title="", argv=(), env={}, is_built_in=True, tools=("shop",))
+        self.account = Account("o", "k", agent="built-in")
         self.log: list[ev.Event] = []
 
     def on_events(self, events: list[ev.EventData], *, used: object = None) -> None:
@@ -156,6 +159,7 @@ async def play(data: bytes, *, line_bytes: int = LINE_BYTES) -> None:
         _any(Nobody()),
         config=_with_lines(config, line_bytes),
         broker=Broker(config.model),
+        meter=FreeMeter(),
         tools=toolbox,
         intake=Intake(),
     )

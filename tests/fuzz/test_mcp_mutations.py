@@ -15,8 +15,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from gateway.egress.addresses import AddressRules
 from gateway.egress.caller import CallFailed, HttpCaller
-from gateway.egress.lookup import Lookup
 from gateway.egress.mcp_client import McpClient
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Mutation
@@ -68,9 +68,7 @@ async def server() -> AsyncIterator[OddServer]:
 
 
 def client_of(odd: list[str]) -> McpClient:
-    caller = HttpCaller(
-        private_hosts=lambda: ("127.0.0.1",), own_url=lambda: "", lookup=Lookup(), seconds=SECONDS
-    )
+    caller = HttpCaller(AddressRules(private_hosts=lambda: ("127.0.0.1",)), seconds=SECONDS)
     return McpClient(caller, on_odd=odd.append)
 
 

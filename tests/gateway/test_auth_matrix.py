@@ -11,10 +11,13 @@ import pytest
 import pytest_asyncio
 from msgspec import Struct
 
+from gateway.answers import OwnKeySummary
 from gateway.app import Gateway
 from gateway.config.tables import Config
 from gateway.principal import IMPLIED
+from gateway.stores.secrets import SecretName
 from tests.gateways import RunningGateway
+from tests.inside import GatewayInside
 from tests.issuer import Issuer
 from tests.shared import SHARED, Answer, ask, shared_gateway
 
@@ -25,6 +28,12 @@ CONFIG = """
 modes = ["keys"]
 [limits]
 wrong_credentials_per_minute = 100_000
+[credentials.git]
+hosts = ["git.example.test"]
+per = "person"
+[credentials.jira]
+hosts = ["jira.example.test"]
+per = "tenant"
 [tenants.acme]
 [tenants.beta]
 """
@@ -57,6 +66,7 @@ BODIES: Final[dict[str, object]] = {
     "mcp_command": {"session_id": VICTIM, "command": "set_network", "args": {"network": "foreign"}},
     "create_session": {"session_id": "somebody-elses"},
     "rename_session": {"title": "foreign"},
+    "answer_egress": {"answer": "always"},
     "answer_permission": {"permission_id": "p", "option_id": "o"},
     "answer_question": {"action": "decline"},
     "choose_option": {"option_id": "mode", "value": "plan"},
@@ -67,7 +77,11 @@ BODIES: Final[dict[str, object]] = {
     "mint_key": {"name": "foreign", "tenant": "acme"},
     "rotate_key": {},
     "revoke_browsers": {"tenant": "acme", "subject": "victim"},
+    "disable_person": {"tenant": "acme", "subject": "victim"},
+    "enable_person": {"tenant": "acme", "subject": "victim"},
     "reload_config": {},
+    "set_own_key": {"key": "foreign"},
+    "set_tenant_key": {"key": "foreign"},
     "open_product_chat": {"session_id": VICTIM},
     "send_product_message": {"message_text": "foreign"},
     "broadcast_product_message": {"message_text": "foreign"},
@@ -93,7 +107,10 @@ LIKE_UNUSED: Final = {
 """The six verbs, and the shopping assistant's: on them a foreign id is simply a new id of one's own."""
 NOT_ABOUT_A_SESSION: Final = {
     *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
-    *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config"),
+    *("list_own_keys", "set_own_key", "erase_own_keys"),
+    *("list_tenant_keys", "set_tenant_key", "remove_tenant_key"),
+    *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config", "list_refused_hosts"),
+    *("list_people", "disable_person", "enable_person"),
     *(
         "metrics",
         "show_overview",
@@ -104,12 +121,14 @@ NOT_ABOUT_A_SESSION: Final = {
     ),
     *("list_product_chats", "socket_stats", "socket_debug"),
 }
+ONES_OWN: Final = "remove_own_key"
+"""It is there if the same caller has set it before."""
 ENDS_THE_GATEWAY: Final = "drain_gateway"
 """Whoever may operate may do it: the tests call it as nobody else but those who may not."""
 IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
 BODYLESS: Final = {"restart_session", "park_session", "kill_session", ENDS_THE_GATEWAY}
-NOT_THERE: Final = {"answer_permission", "answer_question"}
+NOT_THERE: Final = {"answer_permission", "answer_question", "answer_egress"}
 """Routes that answer 409 to their owner in this state; to others they must still be a 404."""
 
 
@@ -152,7 +171,9 @@ class World(Struct):
     def path(self, route: Route) -> str:
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
-        path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere", question_id="t.q1")
+        parts |= {"tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
+        asked = {"ask_id": "a", "question_id": "t.q1"}
+        path = route.path.format(**parts, **asked, product_id=1, admin_id=1, path="nowhere")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 
@@ -164,6 +185,9 @@ async def world(gateway: RunningGateway) -> AsyncIterator[World]:
         await ask(victim, "POST", "/api/chat?wait=20", {"session_id": VICTIM, "message": f"/echo {CANARY}"})
         await ask(victim, "POST", "/api/products/1/chat/sessions", {"session_id": VICTIM})
         share = (await ask(victim, "POST", f"/api/sessions/{VICTIM}/shares", {})).body
+        await ask(victim, "PUT", "/api/me/keys/git", {"key": CANARY})
+    async with gateway.operator() as operator:
+        await operator._json("PUT", "/api/admin/tenants/acme/keys/jira", OwnKeySummary, body={"key": CANARY})
     revoked = await gateway.mint("revoked", tenant="acme", scopes=("chat", "admin"))
     expired = await gateway.mint("expired", tenant="acme", scopes=("chat", "admin"), days=1e-8)
     async with gateway.operator() as operator:
@@ -242,6 +266,8 @@ async def test_another_tenant_finds_nothing_of_the_victims(
         assert answer.status == 200
     elif route.name in IN_USE:
         assert answer.status == 409, answer.body
+    elif route.name == ONES_OWN:
+        assert answer.status in (200, 404), answer.body
     elif route.name in NOT_ABOUT_A_SESSION:
         assert answer.status in (200, 201, 204, 403), answer.body
     else:
@@ -273,13 +299,19 @@ async def test_a_socket_opens_to_nobody_else(gateway: RunningGateway, world: Wor
         assert await knock(gateway, path, world.stranger) == 1008
 
 
-async def test_after_all_that_the_victim_has_what_it_had(gateway: RunningGateway, world: World) -> None:
+async def test_after_all_that_the_victim_has_what_it_had(gateway: GatewayInside, world: World) -> None:
     async with gateway.caller(world.key) as victim:
         state = (await ask(victim, "GET", f"/api/state?session_id={VICTIM}")).body
         assert [message["content"] for message in state["messages"]] == [f"/echo {CANARY}", CANARY]
         assert state["ended"] is None
         shares = (await ask(victim, "GET", f"/api/sessions/{VICTIM}/shares")).body["shares"]
         assert [share["share_id"] for share in shares] == [world.share_id]
+    values = {name: gateway.inner.auth.vault.get(name) for name in gateway.inner.auth.vault._secrets}
+    mine = {name: value for name, value in values.items() if name.owner in ("acme/victim", "acme")}
+    assert mine == {
+        SecretName("credential", "acme/victim", "git"): CANARY,
+        SecretName("credential", "acme", "jira"): CANARY,
+    }
 
 
 async def test_not_yours_and_not_there_take_the_same_time(gateway: RunningGateway, world: World) -> None:

@@ -97,8 +97,10 @@ async def test_a_model_that_does_not_say_what_it_used_is_heard_and_its_tools_are
     assert "The tool said: 42" in said(state)
     async with open_stream(gateway.http, session_id, after=0) as events:
         told = await events.until_event("usage")
-    figures = {name: told.data[name] for name in ("input_tokens", "output_tokens") if told.data[name]}
-    assert figures == known
+    assert {name: told.data[name] for name in known} == known
+    assert told.data["input_tokens"] > 0, "what it does not say is estimated"
+    assert told.data["output_tokens"] > 0
+    assert told.data["spending"]["is_estimated"]
 
 
 async def test_commands_work_beside_a_model_and_do_not_ask_it(

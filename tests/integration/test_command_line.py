@@ -126,6 +126,8 @@ ASKING = (
     ("sessions", "rm", "--all"),
     ("keys", "create", "ann"),
     ("keys", "ls"),
+    ("people", "ls"),
+    ("people", "disable", "ann"),
     ("tenants", "ls"),
     ("config", "reload"),
     ("backup", "kept.tar"),

@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 
 from gateway.egress import caller as calling
+from gateway.egress.addresses import AddressRules
 from gateway.egress.caller import (
     CALLS_OF_ALL,
     CALLS_OF_OWNER,
@@ -46,9 +47,9 @@ def client_of(
 ) -> McpClient:
     return McpClient(
         HttpCaller(
-            private_hosts=lambda: private_hosts,
-            own_url=lambda: own_url,
-            lookup=Lookup(resolve),
+            AddressRules(
+                private_hosts=lambda: private_hosts, own_url=lambda: own_url, lookup=Lookup(resolve)
+            ),
             seconds=seconds,
         )
     )
@@ -518,7 +519,7 @@ async def test_names_whose_servers_are_silent_hold_nobody_up(server: OddServer) 
 
     lookup = Lookup(resolve)
     caller = HttpCaller(
-        private_hosts=lambda: ("localhost", "127.0.0.1"), lookup=lookup, seconds=QUICK_SECONDS
+        AddressRules(private_hosts=lambda: ("localhost", "127.0.0.1"), lookup=lookup), seconds=QUICK_SECONDS
     )
     client = McpClient(caller)
     try:

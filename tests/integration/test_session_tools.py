@@ -25,12 +25,14 @@ from gateway.apps.shop.store_memory import MemoryShopStore
 from gateway.apps.shop.tools import ShopTools
 from gateway.config.tables import AgentConfig, Config, ModelConfig
 from gateway.events.fold import ChatState
+from gateway.principal import Account
 from gateway.stores.contract import SessionRecord
 from tests.fake_model import FakeModel, fake_model
 from tests.gateways import RunningGateway
 from tests.handlers import Unbounded
 from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT, call, cart, post, said
+from tests.meters import FreeMeter
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import open_stream
 from worker import acp
@@ -302,6 +304,7 @@ class _Owner(Unbounded):
             key="k", owner="default/local", session_id=name, agent="shop", created_at=0, last_active_at=0
         )
         self.fold = ChatState(name)
+        self.account = Account("default/local", "k", agent="shop")
         self.agent = AgentCatalogue(Config(agents={"shop": AgentConfig(tools=("shop",))})).get("shop")
 
     def on_events(self, events: list[Any], *, used: object = None) -> None:
@@ -348,7 +351,9 @@ async def test_a_hostile_worker_reaches_its_own_cart_alone_and_only_during_a_tur
     owner, pipes, broker = _Owner("thief"), _Pipes(), Broker(ModelConfig())
     tools = Toolbox({"shop": ShopTools(shop)}, sets=("shop",), record=lambda: owner.record)
     mouth: Any = pipes
-    peer = AgentPeer(owner, mouth, config=Config(), broker=broker, tools=tools, intake=Intake())
+    peer = AgentPeer(
+        owner, mouth, config=Config(), broker=broker, meter=FreeMeter(), tools=tools, intake=Intake()
+    )
     foreign = {"sessionId": "victim", "session": "victim", "owner": "default/local", "key": "victim"}
     attack = {"name": "clear_cart", "arguments": {"_sessionId": "victim"}, **foreign, "_meta": foreign}
     async with peer.connection:

@@ -102,6 +102,10 @@ def opened(version: str, all_opened: dict[str, Opened]) -> Opened:
     return all_opened[version]
 
 
+NEW: Final = frozenset(("egress", "cost", "questions", "options"))
+"""Fields of State that are younger than these versions."""
+
+
 def known(value: Any, until: str) -> Any:
     """A body without what is later than `until`, and without what differs each time."""
     if isinstance(value, list):
@@ -119,15 +123,11 @@ def _is_later(one: Any, until: str) -> bool:
     return isinstance(one, dict) and (one.get("at") or one.get("timestamp") or "") > until
 
 
-LATER: Final = frozenset({"questions", "options"})
-"""Fields of State that came after the oldest version here."""
-
-
 def comparable(answer: Answer, until: str) -> Answer:
     """An answer without what depends on how, and when, a version said that a turn was cut."""
     body = known(answer.body, until)
-    if isinstance(body, dict) and "readiness" in body:
-        body = {name: one for name, one in body.items() if name not in LATER}
+    if isinstance(body, dict):
+        body = {name: one for name, one in body.items() if name not in NEW}
     if (
         answer.path == "/api/sessions"
     ):  # the last used come first, and all that were cut are used at the start
@@ -288,6 +288,5 @@ def _said(answer: Answer) -> object:
     """An answer, but for the numbers that a restore skips."""
     body = answer.body
     if isinstance(body, dict):
-        later = LATER if "readiness" in body else ()
-        return {name: one for name, one in body.items() if name not in {"seq", "request_id", *later}}
+        return {name: one for name, one in body.items() if name not in {"seq", "request_id"}}
     return body

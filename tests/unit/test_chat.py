@@ -26,6 +26,9 @@ GOLDEN: Final = sorted(FOLDER.glob("*.json"))
 LATER: Final = json.loads((FOLDER / "later" / "fields.json").read_text())
 """Fields that were added after most of the files were written, as they are where nothing was said of them."""
 
+NEW: Final = {"egress": None}
+"""Fields of State that are younger than some golden files, as these would have them."""
+
 
 def event_of(flat: dict[str, Any]) -> ev.Event:
     """An event from its flat JSON form."""
@@ -49,7 +52,8 @@ def test_there_are_golden_logs() -> None:
 def test_a_golden_log_folds_to_its_state(path: pathlib.Path) -> None:
     golden = json.loads(path.read_text())
     fold = fold_of([event_of(flat) for flat in golden["events"]])
-    assert json.loads(fold.state_json(Outside())) == LATER["state"] | golden["state"]
+    state = json.loads(fold.state_json(Outside(**golden.get("outside", {}))))
+    assert state == LATER["state"] | NEW | golden["state"]
     assert json.loads(msgspec.json.encode(fold.snapshot())) == LATER["snapshot"] | golden["snapshot"]
 
 

@@ -329,7 +329,7 @@ def test_what_waits_for_a_restart() -> None:
     server = {path for path in settings() if path.startswith("server.")}
     assert found == workers | (server - {"server.hosts", "server.public_url"}) | {
         *("applications.enabled", "data_dir", "store", "telemetry.otlp_endpoint"),
-        *("auth.modes", "auth.secret_file"),
+        *("auth.modes", "auth.secret_file", "auth.old_secret_files"),
         *("limits.events_per_session", "limits.event_bytes_per_session", "limits.session_memory_bytes"),
         *("limits.streams_per_owner", "limits.waiting_streams_per_owner"),
         *("limits.session_requests_per_second", "limits.session_burst"),

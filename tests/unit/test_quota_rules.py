@@ -8,11 +8,14 @@ import pytest
 
 from gateway.auth.quotas import Nearly, Quotas
 from gateway.config.tables import Config, Quota, QuotasConfig, TenantConfig
-from gateway.errors import QuotaExceeded
+from gateway.errors import BudgetReached, QuotaExceeded
 from gateway.events.facts import QuotaUse
+from gateway.models.budgets import Amount
 from gateway.principal import Account
 from gateway.stores.contract import OwnerTotal
 from gateway.stores.memory.credentials import MemoryUsage
+from gateway.stores.usage import DayUse
+from tests.meters import budgets_of
 
 DAY_MS = 24 * 3600 * 1000
 ALICE = Account("acme/alice", "s1")
@@ -29,9 +32,11 @@ class World:
         self.config = Config(quotas=QuotasConfig(**quotas))
         self.store = store or MemoryUsage()
         self.exceeded: list[str] = []
+        self.budgets = budgets_of(lambda: self.config, wall_ms=lambda: self.ms)
         self.quotas = Quotas(
             lambda: self.config,
             self.store,
+            budgets=self.budgets,
             monotonic=lambda: self.seconds,
             wall_ms=lambda: self.ms,
             on_exceeded=self.exceeded.append,
@@ -98,7 +103,7 @@ def test_a_tenant_of_the_configuration_has_its_own() -> None:
 def test_a_new_day_begins_anew() -> None:
     world = World(session=Quota(messages_per_day=1, tokens_per_day=10))
     world.message(ALICE)
-    world.quotas.meter(ALICE, tokens=11)
+    world.budgets.add(ALICE, Amount(0, 11), at=world.ms)
     with pytest.raises(QuotaExceeded):
         world.message(ALICE)
     world.ms += DAY_MS
@@ -108,7 +113,6 @@ def test_a_new_day_begins_anew() -> None:
 @pytest.mark.parametrize(
     ("quota", "used"),
     [
-        (Quota(tokens_per_day=100), {"tokens": 100}),
         (Quota(cpu_seconds_per_day=3), {"cpu_ms": 3000}),
         (Quota(memory_gb_seconds_per_day=2), {"memory_mb_seconds": 2000}),
     ],
@@ -197,7 +201,37 @@ async def test_what_was_used_today_survives_a_restart() -> None:
 async def test_sums_of_what_agents_say_can_always_be_kept() -> None:
     world = World()
     for _ in range(3):
-        world.quotas.meter(ALICE, tokens=2**62, cpu_ms=2**62, memory_mb_seconds=2**62)
+        world.quotas.meter(ALICE, cpu_ms=2**62, memory_mb_seconds=2**62)
     await world.quotas.keep()
     [use, *_] = (await world.store.uses(100)).values()
-    assert use.tokens == use.cpu_ms == use.memory_mb_seconds == 2**53
+    assert use.cpu_ms == use.memory_mb_seconds == 2**53
+
+
+def test_tokens_are_the_ledgers_to_count() -> None:
+    """Messages go by what it has counted, and nothing counts them beside it."""
+    world = World(tenant=Quota(tokens_per_day=100))
+    world.message(ALICE)
+    world.budgets.add(BOB, Amount(0, 100), at=world.ms)
+    with pytest.raises(QuotaExceeded) as caught:
+        world.message(ALICE)
+    assert (caught.value.limit, caught.value.used) == ("tenant.tokens_per_day", 100)
+    world.message(EVE)
+    assert world.quotas.of_tenant("acme")[0].tokens == 100
+
+
+async def test_tokens_that_an_earlier_version_counted_today_still_count() -> None:
+    world = World(subject=Quota(tokens_per_day=100))
+    await world.store.put_uses(100, {("subject", "acme/alice"): DayUse(tokens=100)})
+    await world.quotas.open({})
+    with pytest.raises(QuotaExceeded):
+        world.message(ALICE)
+
+
+def test_a_budget_in_money_refuses_the_next_message() -> None:
+    world = World(subject=Quota(cost_per_day=0.01))
+    world.message(ALICE)
+    world.budgets.add(ALICE, Amount(10_000, 5), at=world.ms)
+    with pytest.raises(BudgetReached, match=r"This account may use 0.01\d* USD of models a day") as caught:
+        world.message(ALICE)
+    assert (caught.value.limit, caught.value.status) == ("subject.cost_per_day", 402)
+    world.message(BOB)

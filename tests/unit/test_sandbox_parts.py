@@ -114,7 +114,7 @@ async def test_the_strictest_walls_that_work_are_taken_and_required_ones_insiste
     require: str, works: set[Profile], found: Profile | None, tmp_path: pathlib.Path
 ) -> None:
     class Trying(WalledSpawner):
-        async def _try(self, profile: Profile) -> str | None:
+        async def _try(self, profile: Profile, *, network: Network | None = None) -> str | None:
             return None if profile in works else "not here"
 
     spawner = Trying(WorkersConfig(require=require), directory=tmp_path)  # type: ignore[arg-type]

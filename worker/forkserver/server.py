@@ -50,6 +50,8 @@ _NAMESPACES_REFUSED: Final = (errno.ENOSPC, errno.ENOSYS, errno.EPERM, errno.EUS
 filter says that there is no such call.
 """
 _REPORT_FD: Final = 3
+_CHANNEL_FD: Final = 4
+"""To which a worker's doors are sent; closed before the agent runs."""
 _FAILED: Final = 70
 _ZEROS: Final = bytes(DATAGRAM_BYTES)
 
@@ -166,7 +168,7 @@ class ForkServer:
             self._send(Pong())
         elif isinstance(order, Stop):
             self._stop(order)
-        elif len(fds) != 3 or order.id in self._children or end < 0:
+        elif len(fds) != _descriptors(order) or order.id in self._children or end < 0:
             self._send(Failed(id=order.id, words="The order for this worker was not complete."))
         else:
             self._spawn(order, memoryview(self._buffer)[end + 1 : size], fds)
@@ -326,6 +328,11 @@ class ForkServer:
             _drain(self._woken)
 
 
+def _descriptors(order: Spawn) -> int:
+    """How many come with an order; not more than four are taken from the socket."""
+    return 4 if order.network == "broker" else 3
+
+
 def _no_process(order: Spawn, error: OSError) -> str:
     """Why not even the process could be made."""
     if order.profile == "strict" and error.errno in _NAMESPACES_REFUSED:
@@ -359,7 +366,8 @@ def _become_worker(body: memoryview, fds: list[int], report: int, group: Group |
         report = _take_descriptors(fds, report)
         os.setsid()
         request = spec.decode_request(body)
-        sandbox.enter(request, counted=group.controllers if group is not None else ())
+        counted = group.controllers if group is not None else ()
+        sandbox.enter(request, counted=counted, channel=_CHANNEL_FD)
         if request.is_built_in:
             sandbox.lock(request, parent=report)
             os.write(report, b"+")
@@ -381,19 +389,20 @@ def _become_worker(body: memoryview, fds: list[int], report: int, group: Group |
 
 
 def _take_descriptors(fds: list[int], report: int) -> int:
-    """stdin, stdout, stderr and the report pipe; every other descriptor is closed."""
-    high = [_high_copy(fd) for fd in (*fds, report)]
-    for target, fd in enumerate(high[:3]):
-        os.dup2(fd, target)
-    os.dup2(high[3], _REPORT_FD, inheritable=False)
-    kernel.close_from(_REPORT_FD + 1)
+    """stdin, stdout, stderr, the report pipe and, if it came, the channel of the doors; every other
+    descriptor is closed.
+    """
+    high = [_high_copy(fd) for fd in (*fds[:3], report, *fds[3:])]
+    for target, fd in enumerate(high):
+        os.dup2(fd, target, inheritable=target < _REPORT_FD)
+    kernel.close_from(len(high))
     return _REPORT_FD
 
 
 def _high_copy(fd: int) -> int:
     """A copy above the standard descriptors, so that none is overwritten before it is moved."""
     copy = os.dup(fd)
-    return copy if copy > _REPORT_FD else _high_copy(fd)
+    return copy if copy > _CHANNEL_FD else _high_copy(fd)
 
 
 def _started(child: Child) -> Started:

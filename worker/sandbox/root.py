@@ -34,18 +34,22 @@ _PASSWD: Final = (
     f"root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:{_INNER_ID}:{_INNER_ID}:agent:{INNER_HOME}:/bin/sh\n"
 ).encode()
 _GROUP: Final = f"root:x:0:\nagent:x:{_INNER_ID}:\n".encode()
+_RESOLVER: Final = "/etc/resolv.conf"
+_RESOLVER_TEXT: Final = b"nameserver 127.0.0.1\noptions timeout:2 attempts:2\n"
 INNER_ID: Final = _INNER_ID
 """The user and group that every strict worker sees itself as."""
 
 
 def build(sandbox: Sandbox, limits: Limits, *, home: str, work: str, is_command: bool) -> None:
     """Builds the root and enters it. Needs a mount namespace and CAP_SYS_ADMIN in it. Raises OSError."""
+    has_own_names = sandbox.network == "broker"
     kernel.mount("", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     options = f"size={limits.temporary_bytes or '50%'},nr_inodes={_INODES},mode=755"
     kernel.mount("tmpfs", _AT, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
-    _lay_out(is_command=is_command)
+    _lay_out(is_command=is_command, has_own_names=has_own_names)
     for path in paths.CODE + paths.DEVICES + (paths.ETC if is_command else ()):
-        _bind(path)
+        if not (has_own_names and path == _RESOLVER):
+            _bind(path)
     for path in sandbox.readable:
         _bind(path)
     for path in sandbox.writable:
@@ -67,8 +71,8 @@ def build(sandbox: Sandbox, limits: Limits, *, home: str, work: str, is_command:
     kernel.enter_root(_AT)
 
 
-def _lay_out(*, is_command: bool) -> None:
-    """Directories, links and the two files of accounts."""
+def _lay_out(*, is_command: bool, has_own_names: bool) -> None:
+    """Directories, links, the two files of accounts, and the one that says who knows names."""
     for path in _DIRECTORIES:
         os.mkdir(_AT + path, 0o755)
     for path in _TEMPORARY:
@@ -79,7 +83,10 @@ def _lay_out(*, is_command: bool) -> None:
         return
     os.mkdir(_AT + "/dev/pts", 0o755)
     os.symlink("pts/ptmx", _AT + "/dev/ptmx")
-    for path, content in (("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)):
+    files = [("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)]
+    if has_own_names:
+        files.append((_RESOLVER, _RESOLVER_TEXT))
+    for path, content in files:
         fd = os.open(_AT + path, os.O_WRONLY | os.O_CREAT, 0o644)
         os.write(fd, content)
         os.close(fd)

@@ -3,8 +3,8 @@
 `none`: a session and process group of its own, its own environment and directories, closed descriptors,
 rlimits. `basic`: also a uid of its own if the fork server is root, no capabilities, no new privileges, not
 dumpable, Landlock and seccomp. It needs no privilege and gives no private view: see docs/isolation for what
-it cannot enforce. `strict`: in addition, namespaces of its own (user, mount, pid, ipc, uts, and net if
-it has no network), a private root (`worker.sandbox.root`), no nested user namespaces.
+it cannot enforce. `strict`: in addition, namespaces of its own (user, mount, pid, ipc, uts, and net
+unless it shares the machine's network), a private root (`worker.sandbox.root`), no nested user namespaces.
 
 Guarantees: the walls are complete before any code of the agent runs; a wall that cannot be built is an
 OSError, never a gap; in `basic` and `strict` nothing runs as uid 0 of the machine; the parent-death signal is
@@ -28,7 +28,7 @@ import struct
 from collections.abc import Collection
 from typing import Final
 
-from worker.sandbox import kernel, landlock, paths, root
+from worker.sandbox import doors, kernel, landlock, paths, root
 from worker.sandbox.seccomp import Filter
 from worker.spec import INNER_HOME, INNER_WORK, Network, Profile, SpawnRequest
 
@@ -52,6 +52,7 @@ _FILTERS: Final[dict[tuple[Profile, Network], Filter]] = {
     for profile in ("basic", "strict")
     for network in ("shared", "none")
 }
+_FILTERS["strict", "broker"] = _FILTERS["strict", "shared"]
 
 
 class WallMissing(OSError):
@@ -62,21 +63,24 @@ def clone_flags(profile: Profile, network: Network) -> int:
     """The namespaces that a worker is born into."""
     if profile != "strict":
         return 0
-    flags = _NAMESPACES | (kernel.CLONE_NEWNET if network == "none" else 0)
+    flags = _NAMESPACES | (kernel.CLONE_NEWNET if network != "shared" else 0)
     return flags if os.geteuid() == 0 else flags | kernel.CLONE_NEWUSER
 
 
-def enter(request: SpawnRequest, *, counted: Collection[str] = ()) -> None:
+def enter(request: SpawnRequest, *, counted: Collection[str] = (), channel: int = -1) -> None:
     """Everything but the last lock: what an init needs to be let do is still possible. Raises OSError.
 
-    `counted` are the controllers of its control group: what those hold needs no rlimit.
+    `counted` are the controllers of its control group: what those hold needs no rlimit. `channel` is where
+    the doors of its own network go.
     """
+    if request.sandbox.network == "broker" and request.sandbox.profile != "strict":
+        raise WallMissing(1, "the network `broker` needs strict walls")
     if request.sandbox.profile != "none" and os.geteuid() == 0 and not request.uid:
         raise WallMissing(1, "a worker must not run as root, and no other uid was given")
     _write("/proc/self/oom_score_adj", _score)
     if request.sandbox.profile == "strict":
         os.umask(0o022)
-        _enter_strict(request)
+        _enter_strict(request, channel)
         os.chdir(INNER_WORK)
     else:
         os.chdir(request.cwd)
@@ -127,7 +131,7 @@ def touch() -> None:
         raise WallMissing(38, f"no table of system calls for {kernel.MACHINE}")
 
 
-def _enter_strict(request: SpawnRequest) -> None:
+def _enter_strict(request: SpawnRequest, channel: int) -> None:
     is_root = os.geteuid() == 0
     if not is_root:
         _map_ids(_server_uid, _server_gid)
@@ -139,8 +143,10 @@ def _enter_strict(request: SpawnRequest) -> None:
         is_command=not request.is_built_in,
     )
     kernel.set_hostname(_HOSTNAME)
-    if request.sandbox.network == "none":
+    if request.sandbox.network != "shared":
         _raise_loopback()
+    if request.sandbox.network == "broker":
+        doors.open_doors(channel, request.sandbox.ports)
     if is_root and request.uid is not None:
         _become(request.uid)
         kernel.set_dumpable(True)

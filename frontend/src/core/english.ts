@@ -178,6 +178,7 @@ export const en = {
   errorBusy: "Too many requests.",
   errorForbidden: "You are not allowed to do this.",
   errorTenant: "Your organisation’s access is switched off.",
+  errorPerson: "Your account is disabled. The people who run this service can enable it again.",
   again: "Try again {when}.",
   quotaNear: "{whose}: {used} of {allowed} {what} used.",
   quotaOver: "Limit reached. {whose}: {used} of {allowed} {what}.",

@@ -26,6 +26,7 @@ const KEYS: Partial<Record<string, Key>> = {
   too_many_streams: "errorBusy",
   forbidden: "errorForbidden",
   tenant_disabled: "errorTenant",
+  person_disabled: "errorPerson",
   share_not_found: "sharedGone",
 };
 

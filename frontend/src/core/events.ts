@@ -1,7 +1,11 @@
 /** A session's log and what it folds to: events, items, snapshot. Types only; those of the wire are in wire.ts. */
 
 import type { AcpCommand, AcpContent, AcpPlanEntry } from "./acp.ts";
+import type { EgressSnapshot } from "./egress.ts";
 import type {
+  EgressAnswered,
+  EgressAsked,
+  EgressDenied,
   Ended,
   Events,
   Failure,
@@ -115,6 +119,21 @@ export interface ContentItem {
   at: string;
 }
 
+/** Connections of the worker to one host that were refused. */
+export interface EgressDeniedItem extends Omit<EgressDenied, "type"> {
+  kind: "egress_denied";
+  id: string;
+  at: string;
+}
+
+/** A connection that waits for the person, until there is an answer. */
+export interface EgressAskedItem extends Omit<EgressAsked, "type" | "ask_id"> {
+  kind: "egress_asked";
+  id: string;
+  answer: EgressAnswered["answer"] | null;
+  at: string;
+}
+
 export type Item =
   | MessageItem
   | ThoughtItem
@@ -123,7 +142,9 @@ export type Item =
   | PermissionItem
   | QuestionItem
   | NoticeItem
-  | ContentItem;
+  | ContentItem
+  | EgressDeniedItem
+  | EgressAskedItem;
 
 /** The whole fold as JSON, what a `resync` frame carries under `chat`. */
 export interface Snapshot {
@@ -140,6 +161,7 @@ export interface Snapshot {
   is_held: boolean;
   wallet: string | null;
   network: string | null;
+  egress?: EgressSnapshot;
   ended: Ended | null;
   commands: AcpCommand[];
   options: Record<string, unknown>;

@@ -179,6 +179,7 @@ export const he: Record<Key, string> = {
   errorBusy: "יותר מדי בקשות.",
   errorForbidden: "אין לך הרשאה לזה.",
   errorTenant: "הגישה של הארגון שלך הושבתה.",
+  errorPerson: "החשבון שלך הושבת. מי שמפעיל את השירות יכול להפעיל אותו מחדש.",
   again: "אפשר לנסות שוב {when}.",
   quotaNear: "{whose}: נוצלו {used} מתוך {allowed} {what}.",
   quotaOver: "המכסה נוצלה. {whose}: {used} מתוך {allowed} {what}.",

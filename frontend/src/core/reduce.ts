@@ -8,8 +8,10 @@
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
  */
 
+import { type EgressEvent, type EgressSnapshot, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
+  EgressAskedItem,
   Ended,
   EventOf,
   Failure,
@@ -74,6 +76,8 @@ export class ChatState {
   is_held = false;
   wallet: string | null = null;
   network: string | null = null;
+  /** Of the worker's connections; null if the log says nothing of them. */
+  egress: EgressSnapshot | null = null;
   ended: Ended | null = null;
   commands: AcpCommand[] = [];
   options: Record<string, unknown> = {};
@@ -98,6 +102,7 @@ export class ChatState {
   static restore(snapshot: Snapshot, folds: readonly Fold[] = []): ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
+    chat.egress = snapshot.egress ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
     chat.#messages = chat.#items.filter((item) => item.kind === "message").length;
@@ -149,7 +154,7 @@ export class ChatState {
       .map((m) => ({ sender: m.sender, content: m.text, timestamp: m.at, is_streaming: m.is_streaming }));
   }
 
-  stateOf(outside: Outside = { missing_api_key: false, start_position: null }): State {
+  stateOf(outside: Outside = { missing_api_key: false, start_position: null, network: "", hosts: [] }): State {
     return {
       session_id: this.session_id,
       seq: this.seq,
@@ -166,6 +171,7 @@ export class ChatState {
       queued: this.waiting.length,
       start_position: outside.start_position,
       ended: this.ended,
+      egress: egressState(this.egress, outside),
     };
   }
 
@@ -177,7 +183,8 @@ export class ChatState {
   snapshot(): Snapshot {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
-    return { ...values, ...facts, items: this.#items.slice() } as Snapshot;
+    const egress = this.egress && { egress: this.egress };
+    return { ...values, ...facts, ...egress, items: this.#items.slice() } as Snapshot;
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
@@ -230,7 +237,27 @@ export class ChatState {
         return this.#upsert({ kind: "notice", id: notice_id, level, code, text, ...(quota && { quota }), at });
       }
       default:
-        return this.#facts(event);
+        return isEgress(event) ? this.#egress(event) : this.#facts(event);
+    }
+  }
+
+  #egress(event: EgressEvent): void {
+    this.egress = egressAfter(this.egress, event);
+    switch (event.type) {
+      case "egress_denied": {
+        const { host, port, why, count, turn_id, at } = event;
+        const id = `${turn_id ?? ""} ${host}:${port} ${why}`;
+        return this.#upsert({ kind: "egress_denied", id, host, port, why, count, turn_id, at });
+      }
+      case "egress_asked": {
+        const { ask_id: id, host, port, turn_id, at } = event;
+        return this.#upsert({ kind: "egress_asked", id, host, port, turn_id, answer: null, at });
+      }
+      case "egress_answered": {
+        const { ask_id: id, answer, at } = event;
+        if (!this.#get(keyOf("egress_asked", id))) this.#add({ kind: "egress_asked", id, at } as EgressAskedItem);
+        return this.#patch<EgressAskedItem>("egress_asked", id, { answer });
+      }
     }
   }
 

@@ -229,7 +229,20 @@ export interface QuestionAnswered {
   content: Record<string, string | number | number | boolean | string[]> | null;
 }
 
-/** Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last turn. */
+/** What the model calls of a session have cost so far, by the gateway's own ledger. */
+export interface Spending {
+  spent: number;
+  currency: string;
+  /** What they may cost in a day, if the session has such a budget. */
+  limit: number | null;
+  /** Of some calls only an estimate is known, or no price. */
+  is_estimated: boolean;
+}
+
+/**
+ * Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last model call.
+ * `cost` is what an agent with a model of its own says; `spending` is what the gateway has counted.
+ */
 export interface Usage {
   type: "usage";
   used: number | null;
@@ -237,6 +250,30 @@ export interface Usage {
   input_tokens: number | null;
   output_tokens: number | null;
   cost?: unknown;
+  provider?: string;
+  model?: string;
+  spending?: Spending;
+}
+
+/** Most of a budget for models is used, in words and in figures: dollars or tokens. */
+export interface BudgetNear {
+  type: "budget_near";
+  notice_id: string;
+  text: string;
+  /** Whose, and which: `subject.cost_per_day`. */
+  limit: string;
+  used: number;
+  allowed: number;
+}
+
+/** A budget for models is used up: the next call was refused. */
+export interface BudgetSpent {
+  type: "budget_reached";
+  notice_id: string;
+  text: string;
+  limit: string;
+  used: number;
+  allowed: number;
 }
 
 /** How much of a quota is used; `limit` names it with whose it is: `subject.messages_per_day`. */
@@ -316,6 +353,44 @@ export interface NetworkChanged {
   network: string;
 }
 
+/** The session's worker reaches no more than these of the hosts that its lists allow. */
+export interface EgressNarrowed {
+  type: "egress_narrowed";
+  hosts: string[];
+}
+
+/**
+ * A connection of the worker was refused, `count` times so far in this turn: the first time is said at once,
+ * later ones together. Without a host: that of any further host.
+ */
+export interface EgressDenied {
+  type: "egress_denied";
+  host: string;
+  port: number;
+  why: string;
+  count: number;
+  turn_id: string | null;
+}
+
+/**
+ * A connection to a host that no list names waits for the person; answered by POST
+ * /api/sessions/{id}/egress/{ask_id}.
+ */
+export interface EgressAsked {
+  type: "egress_asked";
+  ask_id: string;
+  host: string;
+  port: number;
+  turn_id: string | null;
+}
+
+/** The answer: what the person chose, `timeout` if nobody did, `cancelled` if the worker ended first. */
+export interface EgressAnswered {
+  type: "egress_answered";
+  ask_id: string;
+  answer: "always" | "cancelled" | "deny" | "once" | "session" | "timeout";
+}
+
 /** A worker's end and its receipt; `survivors` must be 0. */
 export interface WorkerEnded {
   type: "worker_ended";
@@ -374,7 +449,37 @@ export interface Ended {
   reason: string;
 }
 
-/** What the six verbs answer (every field is always present). */
+/** Connections to one host that were refused, for one reason. */
+export interface DeniedHost {
+  /** Empty: further hosts, each of which is not told. */
+  host: string;
+  port: number;
+  why: string;
+  count: number;
+  /** The last time that it was said. */
+  at: string;
+}
+
+/** A connection that waits for the person. */
+export interface AskedHost {
+  ask_id: string;
+  host: string;
+  port: number;
+  at: string;
+}
+
+/**
+ * What the session's worker may reach, and what was refused. `mode` is the worker's network: `shared`, `none` or
+ * `broker`; `hosts` are the entries that hold, if it is `broker`.
+ */
+export interface EgressState {
+  mode: string;
+  hosts: string[];
+  denied: DeniedHost[];
+  asked: AskedHost[];
+}
+
+/** What the six verbs answer (every field is always present, but for `cost`). */
 export interface State {
   session_id: string;
   seq: number;
@@ -391,12 +496,20 @@ export interface State {
   queued: number;
   start_position: number | null;
   ended: Ended | null;
+  /** None for readers who are not the owner. */
+  egress: EgressState | null;
+  /** What its model calls have cost; absent: it has made none that the gateway counts. */
+  cost?: Spending;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
 export interface Outside {
   missing_api_key: boolean;
   start_position: number | null;
+  /** That of the session's workers; empty: it is not told. */
+  network: string;
+  /** Entries of the lists that allow hosts. */
+  hosts: string[];
 }
 
 /** Who asks. `csrf_token` goes into X-CSRF-Token where no Origin is sent. */
@@ -628,6 +741,8 @@ export interface Events {
   question_asked: QuestionAsked;
   question_answered: QuestionAnswered;
   usage: Usage;
+  budget_near: BudgetNear;
+  budget_reached: BudgetSpent;
   notice: Notice;
   turn_started: TurnStarted;
   turn_ended: TurnEnded;
@@ -635,6 +750,10 @@ export interface Events {
   queue: QueueChanged;
   wallet: WalletChanged;
   network: NetworkChanged;
+  egress_narrowed: EgressNarrowed;
+  egress_denied: EgressDenied;
+  egress_asked: EgressAsked;
+  egress_answered: EgressAnswered;
   worker_ended: WorkerEnded;
   session_closed: SessionClosed;
 }

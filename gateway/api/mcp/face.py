@@ -65,11 +65,14 @@ class McpFace:
         toolsets: Sequence[Toolset],
         *,
         admit: Admit,
+        check: Callable[[str], None],
         passes: Passes,
         server: ServerConfig,
         limits: LimitsConfig,
     ) -> None:
+        """`check` raises PersonDisabled if the owner of a session is disabled."""
         self._toolsets = toolsets
+        self._check = check
         self._admit = admit
         self._passes = passes
         self._server = server
@@ -109,7 +112,7 @@ class McpFace:
     async def _let_in(self, request: Request) -> None:
         """By the pass of a session's agent, which opens that session alone, or as everybody else is.
 
-        Raises Unauthorized for a pass that is not good any more, besides what `admit` raises.
+        Raises Unauthorized for a pass that is not good any more, PersonDisabled, and what `admit` raises.
         """
         given = bearer(request) or ""
         if not is_pass(given):
@@ -118,6 +121,7 @@ class McpFace:
         granted = self._passes.find(given)
         if granted is None:
             raise Unauthorized("This pass is not good any more: the agent that it was made for has ended.")
+        self._check(granted.key.owner)
         request.scope[_SESSION] = granted
 
     async def _ready(self) -> App:

@@ -37,6 +37,7 @@ from gateway.extension import (
     Events,
     Gap,
     MemoryBuckets,
+    Permit,
     Principal,
     Session,
     Socket,
@@ -59,6 +60,7 @@ READ_AT_ONCE: Final = 100
 CROWD: Final = 100
 """A chat with more sockets sends no frames on joining, leaving and typing: n sockets would make n² frames."""
 LIMIT_CODE: Final = "CONNECTION_LIMIT_EXCEEDED"
+CREDENTIAL_ENDED: Final = "the credential does not stand any more"
 
 
 class Incoming(Struct):
@@ -89,9 +91,7 @@ class Place:
 class Visit:
     """One open socket and what is known of its holder."""
 
-    def __init__(
-        self, socket: WebSocket, principal: Principal, guest: Guest, *, is_good: Callable[[], bool]
-    ) -> None:
+    def __init__(self, socket: WebSocket, principal: Principal, guest: Guest, *, is_good: Permit) -> None:
         self.socket = socket
         self.is_good = is_good
         """Whether the credential that opened it is still valid."""
@@ -106,7 +106,7 @@ class Visit:
     async def show(self, frame: str) -> None:
         """Sends a frame, unless its holder may not be here any more: then nothing is shown after that."""
         if not self.is_good():
-            await self.socket.close(POLICY, "the credential does not stand any more")
+            await self.socket.close(POLICY, CREDENTIAL_ENDED)
             raise WebSocketDisconnect(POLICY)
         await self.socket.send_text(frame)
 
@@ -213,7 +213,7 @@ class ProductSockets:
         if (bound := self.floor.enter(guest)) is not None:
             await self._turn_away(socket, f"Too many connections of one {bound}", LIMIT_CODE)
             return
-        visit = Visit(socket, principal, guest, is_good=self._gate.standing(socket))
+        visit = Visit(socket, principal, guest, is_good=self._gate.permit(socket))
         try:
             await socket.accept()
             on_open()
@@ -251,15 +251,18 @@ class ProductSockets:
         config = self._context.settings(ProductsConfig)
         while True:
             try:
-                async with asyncio.timeout(config.socket_idle_seconds):
+                async with visit.is_good.timeout(config.socket_idle_seconds):
                     message = await visit.socket.receive()
             except TimeoutError:
-                await visit.socket.close(NORMAL, "idle")
+                if visit.is_good():
+                    await visit.socket.close(NORMAL, "idle")
+                else:
+                    await visit.socket.close(POLICY, CREDENTIAL_ENDED)
                 return
             if message["type"] != "websocket.receive":
                 return
             if not visit.is_good():
-                await visit.socket.close(POLICY, "the credential does not stand any more")
+                await visit.socket.close(POLICY, CREDENTIAL_ENDED)
                 return
             if not self._may_go_on(visit):
                 if visit.strikes > STRIKES:

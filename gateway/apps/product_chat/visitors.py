@@ -56,6 +56,6 @@ class ChatKeys:
         if visitor is None:
             self._misses.spend(address, rate=MISSES_PER_SECOND, burst=MISS_BURST)
             return principal
-        self._gate.check_tenant(visitor)
+        self._gate.check_served(visitor)
         carried(connection.scope).principal = visitor
         return visitor

@@ -157,10 +157,7 @@ class MemorySessions:
         return len(self._records)
 
     async def totals(self) -> dict[str, OwnerTotal]:
-        return {
-            owner: OwnerTotal(len(keys), sum(self._records[key].stored_bytes for key in keys))
-            for owner, keys in self._by_owner.items()
-        }
+        return {owner: _total([self._records[key] for key in keys]) for owner, keys in self._by_owner.items()}
 
     async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
         record = self._records.get(key)
@@ -199,6 +196,14 @@ class MemorySessions:
         if not self.has_any(record.owner):
             self._options.drop_owner(record.owner)
         self._tombstones.put(tombstone)
+
+
+def _total(records: Sequence[SessionRecord]) -> OwnerTotal:
+    return OwnerTotal(
+        len(records),
+        sum(record.stored_bytes for record in records),
+        max(record.last_active_at for record in records),
+    )
 
 
 def _last_active_first(records: Iterable[SessionRecord]) -> list[SessionRecord]:

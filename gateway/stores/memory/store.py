@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from gateway.stores.database import MemoryTables
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
+from gateway.stores.memory.ledger import MemoryLedger
 from gateway.stores.memory.logs import MemoryLogs
+from gateway.stores.memory.people import MemoryPeople
+from gateway.stores.memory.secrets import MemorySecrets
 from gateway.stores.memory.sessions import MemoryIdempotency, MemoryOptions, MemorySessions, MemoryTombstones
 
 
@@ -17,8 +20,11 @@ class MemoryStore:
         self.tombstones = MemoryTombstones()
         self.idempotency = MemoryIdempotency()
         self.credentials = MemoryCredentials()
+        self.secrets = MemorySecrets()
+        self.people = MemoryPeople()
         self.usage = MemoryUsage()
         self.options = MemoryOptions()
+        self.ledger = MemoryLedger()
         self.sequences = MemorySequences()
         self.sessions = MemorySessions(
             logs=self.logs,
@@ -30,7 +36,11 @@ class MemoryStore:
         self.options.has_sessions = self.sessions.has_any
         self.tables = MemoryTables(self.sessions.of_key)
         self.logs.on_append = self.tables.appended
-        self.sessions.on_delete = self.tables.dropped
+        self.sessions.on_delete = self._deleted
+
+    def _deleted(self, key: str) -> None:
+        self.ledger.forget_session(key)
+        self.tables.dropped(key)
 
     async def open(self) -> None:
         """Nothing to do."""

@@ -4,6 +4,9 @@
 noted in `package_migrations`. Until packages had their own there was one numbering for all: on a file of that
 time a package's migration counts as applied if the numbering had reached it and its tables are there.
 
+Tables that an earlier program can do without are a package of the core's (`OWN`), beside its
+numbering: a program without them still opens the file, and the way back is open.
+
 Guarantees: each migration is one transaction together with the note of it; the core's come before those of
 packages, which may refer to the core's tables.
 """
@@ -21,6 +24,7 @@ from gateway.stores import migrations as files
 from gateway.stores.migrations import Migrations
 
 MIGRATIONS: Final = pathlib.Path(__file__).parent / "migrations"
+OWN: Final = tuple(Migrations(name, MIGRATIONS / name) for name in ("ledger", "options", "people", "secrets"))
 _RECORD: Final = (
     "CREATE TABLE IF NOT EXISTS package_migrations (package TEXT NOT NULL, number INTEGER NOT NULL,"
     " PRIMARY KEY (package, number)) STRICT, WITHOUT ROWID;"
@@ -55,7 +59,7 @@ def is_current(path: pathlib.Path, packages: Sequence[Migrations]) -> bool:
     connection = _read_only(path)
     try:
         version = _version(connection)
-        return version == newest() and not any(_pending(connection, packages, version))
+        return version == newest() and not any(_pending(connection, (*OWN, *packages), version))
     finally:
         connection.close()
 
@@ -74,6 +78,7 @@ def migrate(connection: sqlite3.Connection, path: pathlib.Path, packages: Sequen
             f"The database {path} is of schema {version}, this program knows up to {newest()}: "
             "run the newer program, or restore a backup of before the upgrade."
         )
+    packages = (*OWN, *packages)
     _refuse_newer(connection, path, packages)
     for number, script in numbered():
         if number > version:

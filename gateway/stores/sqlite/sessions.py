@@ -10,6 +10,7 @@ from gateway.errors import SessionExists
 from gateway.stores.database import Database
 from gateway.stores.idempotency import Remembered
 from gateway.stores.sessions import OwnerTotal, SessionRecord
+from gateway.stores.sqlite import ledger
 from gateway.stores.sqlite.options import forget_options
 from gateway.stores.tombstones import Tombstone
 
@@ -87,10 +88,8 @@ class SqliteSessions:
         )
 
     async def totals(self) -> dict[str, OwnerTotal]:
-        query = "SELECT owner, count(*), sum(stored_bytes) FROM sessions GROUP BY owner"
-        return await self._database.read(
-            lambda c: {row[0]: OwnerTotal(row[1], row[2]) for row in c.execute(query)}
-        )
+        query = "SELECT owner, count(*), sum(stored_bytes), max(last_active_at) FROM sessions GROUP BY owner"
+        return await self._database.read(lambda c: {row[0]: OwnerTotal(*row[1:]) for row in c.execute(query)})
 
     async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
         def act(connection: sqlite3.Connection) -> bool:
@@ -121,6 +120,7 @@ class SqliteSessions:
             if found is None:
                 return
             connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
+            ledger.forget_session(connection, key)
             connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", found)
             forget_options(connection, found[0])
             connection.execute(

@@ -20,8 +20,11 @@ from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
 from gateway.stores.sqlite.file import connect, prepare
 from gateway.stores.sqlite.file_watch import FileWatch
+from gateway.stores.sqlite.ledger import SqliteLedger
 from gateway.stores.sqlite.logs import SqliteLogs
 from gateway.stores.sqlite.options import SqliteOptions
+from gateway.stores.sqlite.people import SqlitePeople
+from gateway.stores.sqlite.secrets import SqliteSecrets
 from gateway.stores.sqlite.sequences import SqliteSequences
 from gateway.stores.sqlite.sessions import SqliteIdempotency, SqliteSessions, SqliteTombstones
 from gateway.stores.sqlite.writer import Writer, worded
@@ -61,8 +64,11 @@ class SqliteStore:
         self.tombstones = SqliteTombstones(self)
         self.idempotency = SqliteIdempotency(self)
         self.credentials = SqliteCredentials(self)
+        self.secrets = SqliteSecrets(self)
+        self.people = SqlitePeople(self)
         self.usage = SqliteUsage(self)
         self.options = SqliteOptions(self)
+        self.ledger = SqliteLedger(self)
         self.sequences = SqliteSequences(self)
 
     @property

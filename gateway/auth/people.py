@@ -1,0 +1,50 @@
+"""People who are disabled: nothing of theirs is served, nothing runs for them, and all they have is kept.
+
+Guarantees: who is disabled stays so over a restart, however the gateway ended; enabling brings everything
+back, because nothing was revoked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.errors import PersonDisabled
+from gateway.stores.people import PeopleStore
+
+
+class People:
+    """Everyone who is disabled, in memory and in the store; one gateway holds the data directory."""
+
+    def __init__(self, store: PeopleStore, *, wall_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._wall_ms = wall_ms
+        self._disabled: dict[str, int] = {}
+
+    async def open(self) -> None:
+        """Reads who is disabled. Raises StoreFailed."""
+        self._disabled = await self._store.disabled()
+
+    @property
+    def disabled(self) -> Mapping[str, int]:
+        """Owner → since when, in milliseconds since 1970 UTC."""
+        return self._disabled
+
+    def is_disabled(self, owner: str) -> bool:
+        """True if the owner (`TENANT/SUBJECT`) is disabled."""
+        return owner in self._disabled
+
+    def check(self, owner: str) -> None:
+        """Raises PersonDisabled if the owner is disabled."""
+        if owner in self._disabled:
+            raise PersonDisabled
+
+    async def disable(self, owner: str) -> None:
+        """Disables an owner, once that is on disk. Raises StoreFull, StoreFailed."""
+        at = self._wall_ms()
+        await self._store.disable(owner, at)
+        self._disabled.setdefault(owner, at)
+
+    async def enable(self, owner: str) -> None:
+        """Enables an owner, once that is on disk. Raises StoreFull, StoreFailed."""
+        await self._store.enable(owner)
+        self._disabled.pop(owner, None)

@@ -1,0 +1,368 @@
+"""The ledger: what model calls and workers used, counted once, under one name, as it happens.
+
+A call is reserved before its first byte leaves and settled when it is over, whatever ended it. Both are put
+down in the store in groups; a reservation is durable when `Reservation.kept` returns. If the gateway is
+killed, the next one finds what was not settled, and settles it with what was reserved, as an estimate. So a
+call counts once: with the provider's own figures if it was over when the gateway ended, else as estimated.
+
+Guarantees: `reserve` is one plain `def`; `settle` never raises, and counts once however often it is called;
+what the store refuses is kept and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from gateway.config.tables import Config
+from gateway.errors import BudgetReached, GatewayError
+from gateway.models.budgets import (
+    GATEWAY,
+    Amount,
+    Budgets,
+    HeldBack,
+    Near,
+    Spent,
+    day_of,
+    first_day_of_month,
+    month_of,
+)
+from gateway.models.meter import CallUsage, ModelCall
+from gateway.models.prices import MOST_TOKENS, Prices, Source, cost
+from gateway.principal import Account
+from gateway.stores.ledger import Chosen, Dimension, LedgerCall, LedgerEntry, LedgerStore, LedgerUse
+from gateway.stores.usage import UseName
+from gateway.telemetry.clocks import Clock
+from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+ASSUMED_OUTPUT: Final = 4096
+"""What is held back for the answer of a call that names no limit of its own."""
+RETRY_SECONDS: Final = 1.0
+"""After the store refused."""
+KEEP_SECONDS: Final = 3600.0
+"""How often what is too old is dropped."""
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether the clock has jumped to a day of which nothing is known here."""
+CUT: Final = 0
+"""The status of a call that no answer came to."""
+MOST_NAMES: Final = 1_000_000
+_BY: Final[dict[Dimension, str]] = {
+    "tenant": "tenant",
+    "person": "subject",
+    "key": "key",
+    "session": "session",
+    "agent": "agent",
+}
+"""What is restored at the start, by the names that budgets have for it."""
+
+
+class Listener(Protocol):
+    """Hears of what concerns a session."""
+
+    def settled(self, call: LedgerCall, seconds: float) -> None:
+        """A call is over."""
+
+    def near(self, session_key: str, near: Near) -> None:
+        """Most of a budget is used."""
+
+    def reached(self, session_key: str, error: BudgetReached) -> None:
+        """A call of this session was refused."""
+
+
+class Silent:
+    """Nobody listens."""
+
+    def settled(self, call: LedgerCall, seconds: float) -> None:
+        pass
+
+    def near(self, session_key: str, near: Near) -> None:
+        pass
+
+    def reached(self, session_key: str, error: BudgetReached) -> None:
+        pass
+
+
+class Ledger:
+    """See the module; it is a `Meter`."""
+
+    def __init__(
+        self,
+        store: LedgerStore,
+        budgets: Budgets,
+        prices: Prices,
+        *,
+        wall_ms: Callable[[], int],
+        monotonic: Callable[[], float],
+        on_settled: Callable[[LedgerCall], None] = lambda _call: None,
+        keeps_days: Callable[[], tuple[int, int]] = lambda: (40, 400),
+    ) -> None:
+        """`on_settled` counts for the metrics; `keeps_days`: of calls, of sums."""
+        self._store = store
+        self.budgets = budgets
+        self.prices = prices
+        self.wall_ms = wall_ms
+        self.monotonic = monotonic
+        self._on_settled = on_settled
+        self._keeps_days = keeps_days
+        self.listener: Listener = Silent()
+        self._next = Group()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._is_refused = False
+        """Whether the store took nothing lately: the next try is due."""
+
+    # -- its life ---------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Settles what a gateway that was killed left in flight, and restores what the budgets say. The store
+        is open. Raises StoreFailed.
+        """
+        cut = [
+            msgspec.structs.replace(call, status=CUT, is_estimated=True)
+            for call in await self._store.in_flight()
+        ]
+        if cut:
+            await self._store.put(cut)
+            log.warning("%d model calls were cut by the end of the last gateway: estimated", len(cut))
+        await self._restore(self.wall_ms())
+
+    async def _restore(self, at: int) -> None:
+        today, month = day_of(at), month_of(at)
+        days = await self._spent(today, today)
+        months = await self._spent(first_day_of_month(at), today)
+        self.budgets.days.at_least(today, days)
+        self.budgets.months.at_least(month, months)
+
+    async def _spent(self, from_day: int, to_day: int) -> dict[UseName, Spent]:
+        found: dict[UseName, Spent] = {}
+        chosen = Chosen(from_day=from_day, to_day=to_day)
+        for row in await self._store.sums((), chosen, limit=1):
+            found[GATEWAY] = Spent(row.total.cost, row.total.tokens)
+        for dimension, kind in _BY.items():
+            for row in await self._store.sums((dimension,), chosen, limit=MOST_NAMES):
+                if name := row.names[dimension]:
+                    found[kind, name] = Spent(row.total.cost, row.total.tokens)
+        return found
+
+    async def keep_for_ever(self) -> None:
+        """Drops what is too old, and follows a clock that jumps."""
+        dropped_at = -KEEP_SECONDS
+        while True:
+            at = self.wall_ms()
+            if not self.budgets.knows(at):
+                await self._quietly(self._restore(at))
+            if self.monotonic() - dropped_at >= KEEP_SECONDS:
+                dropped_at = self.monotonic()
+                await self._quietly(self._drop(at))
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _quietly(self, act: object) -> None:
+        try:
+            await act  # type: ignore[misc]
+        except GatewayError as error:
+            log.warning("the ledger is not looked after for now: %s", error)
+
+    async def _drop(self, at: int) -> None:
+        calls, sums = self._keeps_days()
+        today = day_of(at)
+        await self._store.forget(calls_before_day=today - calls, sums_before_day=today - sums)
+
+    async def close(self) -> None:
+        """Writes what waits, once more."""
+        self._retry()
+        while self._writing:
+            await asyncio.wait(self._writing)
+        if self._next.entries:
+            log.critical("%d entries of the ledger were not written", len(self._next.entries))
+
+    # -- calls ------------------------------------------------------------------------------------------
+
+    def reserve(self, call: ModelCall) -> CallReservation:
+        """Checks every budget and holds back what the call may cost, in one step. Raises BudgetReached."""
+        price = self.prices.of(call.provider, call.model)
+        usage = CallUsage(
+            input=_count(call.input_tokens), output=_count(call.max_output_tokens) or ASSUMED_OUTPUT
+        )
+        entry = LedgerCall(
+            id=call.id, at=self.wall_ms(), owner=call.account.owner, session_key=call.account.session_key,
+            key_id=call.account.key_id or "", agent=call.account.agent, provider=call.provider,
+            model=call.model, dialect=call.dialect, key_owner=call.key_owner, input=usage.input,
+            output=usage.output, cost=None if price is None else cost(price, usage), is_estimated=True,
+        )  # fmt: skip
+        try:
+            held = self.budgets.hold(call.account, Amount(entry.cost, entry.tokens), what=call.model)
+        except BudgetReached as error:
+            self.listener.reached(entry.session_key, error)
+            raise
+        return CallReservation(self, call, entry, held, self.put(entry))
+
+    def settle(self, reservation: CallReservation, entry: LedgerCall) -> None:
+        """A call is over, with these figures."""
+        account = reservation.call.account
+        self.budgets.release(reservation.held)
+        nearly = self.budgets.add(account, Amount(entry.cost, entry.tokens), at=entry.at)
+        self.put(entry)
+        self._on_settled(entry)
+        self.listener.settled(entry, self.monotonic() - reservation.began)
+        for near in nearly:
+            self.listener.near(entry.session_key, near)
+
+    def use(self, account: Account, **used: int) -> None:
+        """Something else was used (`LedgerUse`): CPU time, memory, room, or tokens that an agent with a model
+        of its own tells of.
+        """
+        at = self.wall_ms()
+        self.put(
+            LedgerUse(
+                at=at, owner=account.owner, session_key=account.session_key, key_id=account.key_id or "",
+                agent=account.agent, **used,
+            )
+        )  # fmt: skip
+        if tokens := used.get("told_tokens", 0):
+            for near in self.budgets.add(account, Amount(0, tokens), at=at):
+                self.listener.near(account.session_key, near)
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    def put(self, entry: LedgerEntry) -> Group:
+        """Takes an entry for the next group, which is it. What comes in one turn of the loop is one group,
+        and a group goes to the store at once, in front of what the session says after it.
+        """
+        if not self._next.entries and not self._is_refused:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._next.entries.append(entry)
+        return self._next
+
+    def _send(self) -> None:
+        group = self._next
+        if group.entries:
+            self._next = Group()
+            task = asyncio.get_running_loop().create_task(self._write(group), name="ledger")
+            self._writing.add(task)
+            task.add_done_callback(self._writing.discard)
+
+    async def _write(self, group: Group) -> None:
+        try:
+            await self._store.put(group.entries)
+            if self._is_refused:
+                self._is_refused = False
+                log.warning("the ledger is written again")
+        except GatewayError as error:
+            self._refuse(group, error)
+        finally:
+            group.heard.set()
+
+    def _refuse(self, group: Group, error: GatewayError) -> None:
+        """What was not written waits for the next try; put down twice, it still counts once."""
+        if not self._is_refused:
+            log.warning("%d entries of the ledger wait: %s", len(group.entries), error)
+            self._is_refused = True
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry)
+        self._next.entries[:0] = group.entries
+
+    def _retry(self) -> None:
+        self._is_refused = False
+        self._send()
+
+
+class Group:
+    """Entries that are written together."""
+
+    __slots__ = ("entries", "heard")
+
+    def __init__(self) -> None:
+        self.entries: list[LedgerEntry] = []
+        self.heard = asyncio.Event()
+        """Set when they are durable, or the store has refused them for now."""
+
+
+class CallReservation:
+    """`Reservation` in the ledger."""
+
+    def __init__(
+        self, ledger: Ledger, call: ModelCall, entry: LedgerCall, held: HeldBack, group: Group
+    ) -> None:
+        self.call = call
+        self.held = held
+        self.began = ledger.monotonic()
+        self._ledger = ledger
+        self._entry = entry
+        self._group = group
+        self._is_settled = False
+
+    async def kept(self) -> None:
+        """Returns when the reservation is durable."""
+        await self._group.heard.wait()
+
+    def settle(
+        self, usage: CallUsage, *, status: int, model: str = "", first_byte_milliseconds: int | None = None
+    ) -> None:
+        """What the call came to. Once; never raises."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        try:
+            price = self._ledger.prices.of(self.call.provider, self.call.model)
+            usage = _counts(usage)
+            self._ledger.settle(
+                self,
+                msgspec.structs.replace(
+                    self._entry,
+                    model_answered=model, status=status, first_byte_ms=first_byte_milliseconds,
+                    input=usage.input, cache_read=usage.cache_read, cache_write=usage.cache_write,
+                    output=usage.output, reasoning=usage.reasoning, is_estimated=usage.is_estimated,
+                    cost=None if price is None else cost(price, usage),
+                ),
+            )  # fmt: skip
+        except Exception:
+            log.exception("a model call could not be settled")
+
+
+def _count(value: int) -> int:
+    return max(0, min(value, MOST_TOKENS))
+
+
+def _counts(usage: CallUsage) -> CallUsage:
+    """Figures of others, inside what can be."""
+    names = ("input", "cache_read", "cache_write", "output", "reasoning")
+    return msgspec.structs.replace(usage, **{name: _count(getattr(usage, name)) for name in names})
+
+
+def ledger_of(config: Callable[[], Config], store: LedgerStore, *, metrics: Metrics, clock: Clock) -> Ledger:
+    """The ledger of a gateway, with its budgets and prices; `config` gives the configuration as it is now."""
+    budgets = Budgets(
+        config, wall_ms=clock.wall_ms, on_reached=lambda limit: metrics.rejections.labels(limit).inc()
+    )
+    return Ledger(
+        store,
+        budgets,
+        Prices(lambda: sources_of(config())),
+        wall_ms=clock.wall_ms,
+        monotonic=clock.monotonic,
+        on_settled=lambda call: _count_for(metrics, call),
+        keeps_days=lambda: (config().usage.call_days, config().usage.sum_days),
+    )
+
+
+DEFAULT_PROVIDER: Final = "default"
+"""The name that calls to the endpoint of `[model]` are counted by."""
+
+
+def sources_of(config: Config) -> dict[str, Source]:
+    """Where each provider's prices are found."""
+    return {DEFAULT_PROVIDER: Source(url=config.model.url, prices=config.model.prices)}
+
+
+def _count_for(metrics: Metrics, call: LedgerCall) -> None:
+    tokens = {
+        "input": call.input, "cache_read": call.cache_read, "cache_write": call.cache_write,
+        "output": call.output, "reasoning": call.reasoning,
+    }  # fmt: skip
+    metrics.model_settled(
+        call.provider, call.model, tokens=tokens, cost=call.cost, is_estimated=call.is_estimated
+    )

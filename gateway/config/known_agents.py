@@ -57,6 +57,7 @@ _ROWS: Final = (
         options=("ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"),
         files=("~/.claude/settings.json", "~/.claude/.credentials.json"),
         env={"DISABLE_AUTOUPDATER": "1"},
+        choices={"mode": "default"},
         login="`claude setup-token` prints a token of a subscription for CLAUDE_CODE_OAUTH_TOKEN.",
     ),
     KnownAgent(

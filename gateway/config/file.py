@@ -280,7 +280,7 @@ def _convert_named(kind: type[Table], name: str, value: Any, mistakes: list[str]
         return {}
     tables = {}
     for key, table in value.items():
-        if _NAME.fullmatch(key):
+        if _NAME.fullmatch(key) or (kind.names_are_free and key.isprintable()):
             tables[key] = _convert_table(kind, f"{name}.{key}", table, mistakes)
         else:
             mistakes.append(f"{name}.{key}: a name is lower-case letters, digits, _ . -")
@@ -358,7 +358,8 @@ def _contradictions(config: Config) -> list[str]:
     if config.default_agent not in applications.agent_names(config):
         mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
     mistakes += applications.mistakes(config) + _tools(config)
-    mistakes += _of_agents(config) + _tenants(config) + _negatives(config) + _of_tables(config)
+    mistakes += _of_agents(config) + _tenants(config) + _groups(config)
+    mistakes += _negatives(config) + _of_tables(config)
     mistakes += credential_mistakes(config)
     return mistakes
 
@@ -438,3 +439,15 @@ def _tenants(config: Config) -> list[str]:
         denied = rule_mistakes(tenant.denied_hosts, is_denial=True)
         mistakes += [f"tenants.{name}.denied_hosts: {words}" for words in denied]
     return mistakes
+
+
+def _groups(config: Config) -> list[str]:
+    """Agents of groups that there are not."""
+    known = applications.agent_names(config)
+    return [
+        f"{kind}.groups.{name}.agents: there is no agent {agent!r}"
+        for kind, table in (("jwt", config.jwt), ("oidc", config.oidc), ("proxy", config.proxy))
+        for name, group in table.groups.items()
+        for agent in group.agents
+        if agent not in known
+    ]

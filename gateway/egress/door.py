@@ -422,14 +422,16 @@ class DoorKeeper:
         *,
         routes: Callable[[Account], RouteHandler | None] = lambda _account: None,
         connections: Callable[[], int] = lambda: CONNECTIONS,
-        interceptor: Interceptor | None = None,
+        interceptors: Callable[[Account], Interceptor | None] = lambda _account: None,
         on_connection: Callable[[DoorName], None] = lambda _door: None,
     ) -> None:
-        """`connections` is how many a worker may have at a time; `on_connection` hears of each."""
+        """`connections` is how many a worker may have at a time; `interceptors` add credentials for hosts;
+        `on_connection` hears of each connection.
+        """
         self._on_connection = on_connection
         self._routes = routes
         self._connections = connections
-        self._interceptor = interceptor
+        self._interceptors = interceptors
 
     def open(self, sockets: DoorSockets, account: Account, admission: Admission) -> WorkerDoor:
         """Serves a worker's doors until they are closed, by the rules of its session."""
@@ -438,7 +440,7 @@ class DoorKeeper:
             account=account,
             admission=admission,
             routes=self._routes(account),
-            interceptor=self._interceptor,
+            interceptor=self._interceptors(account),
             connections=self._connections(),
             on_connection=self._on_connection,
         )

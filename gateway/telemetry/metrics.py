@@ -150,6 +150,11 @@ class Metrics:
         )
         for answer in get_args(EgressAnswer):
             self.egress_answers.labels(answer)
+        self.credential_requests = counter(
+            "credential_requests",
+            "Requests of workers to hosts that a credential is added for.",
+            ("credential", "outcome"),
+        )
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)

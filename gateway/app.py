@@ -14,16 +14,19 @@ from starlette.routing import BaseRoute
 from gateway.api import page
 from gateway.api.identity import ApplicationPage
 from gateway.api.mcp.face import McpFace
+from gateway.api.models import ModelPort
 from gateway.api.opening import OwnFaces
 from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
 from gateway.extension import Context, joined, opened, refuse_taken
 from gateway.http.application import application, document
+from gateway.http.door_routes import through
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock
 from gateway.models.ledger import ledger_of
+from gateway.sessions.host import MCP_PATH
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
@@ -108,6 +111,7 @@ class Gateway:
             server=config.server,
             limits=config.limits,
         )
+        self.model_port = ModelPort(self.services.workers.models.routes)
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
@@ -119,8 +123,10 @@ class Gateway:
             audit=self.audit,
             tracer=self.services.tracer,
             passes=self.services.workers.passes,
+            tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
         )
+        self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
     @property
     def config(self) -> Config:
@@ -168,6 +174,7 @@ class Gateway:
         return [
             *(operation.route(admit) for operation in self.operations),
             *self.mcp.routes(),
+            *self.model_port.routes(),
             *(socket.route(admit) for socket in self.sockets),
             document(self.operations, version=VERSION),
             *self.added.routes,

@@ -197,4 +197,4 @@ def own_values(config: Config, *, level: Literal["tenant", "person"]) -> dict[st
 
 def _policies(config: Config) -> dict[str, OwnKeysPolicy]:
     """What each provider says of own keys."""
-    return {name: provider.own_keys for name, provider in getattr(config, "providers", {}).items()}
+    return {name: provider.own_keys for name, provider in config.providers.items()}

@@ -1,8 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
-[oidc] [proxy] [quotas] [usage] [applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of
-applications.
+Tables: `[server] [cors] [sessions] [limits] [model] [providers.NAME] [workers] [egress] [telemetry] [auth]
+[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [applications] [credentials.NAME]
+[agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -22,6 +22,8 @@ from gateway.config.addresses import is_network
 from gateway.config.credentials import CredentialConfig
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
+from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
+from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table
 from gateway.principal import IMPLIED
@@ -207,17 +209,6 @@ class Budget(Table, frozen=True, kw_only=True):
     tokens_per_month: int = 0
 
 
-class PriceConfig(Table, frozen=True, kw_only=True):
-    """What a model costs, in dollars per million tokens. A model that costs nothing has a price of 0."""
-
-    input: float
-    output: float
-    """Also of what a model thinks."""
-    cache_read: float | None = None
-    """Absent: as `input`."""
-    cache_write: float | None = None
-
-
 class ModelConfig(Table, frozen=True, kw_only=True):
     """The OpenAI-compatible endpoint behind the built-in agent; the key never leaves the gateway."""
 
@@ -252,6 +243,47 @@ class ModelConfig(Table, frozen=True, kw_only=True):
     def models(self) -> tuple[str, ...]:
         """Every model that may be asked for, the default first."""
         return tuple(dict.fromkeys((self.name, *self.names)))
+
+    @property
+    def as_provider(self) -> ProviderConfig:
+        """The same as a table of `[providers]`."""
+        return ProviderConfig(
+            dialect="chat",
+            url=self.url,
+            key=self.key,
+            key_file=self.key_file,
+            models=self.models,
+            connect_timeout_seconds=self.connect_timeout_seconds,
+            silence_timeout_seconds=self.silence_timeout_seconds,
+            retries=self.retries,
+            prices=self.prices,
+        )
+
+
+class PermissionsConfig(Table, frozen=True, kw_only=True):
+    """Which permission requests of agents are answered without a person. Deny wins over ask, ask over allow;
+    what no rule matches, a person answers.
+    """
+
+    allow: tuple[RuleConfig, ...] = ()
+    ask: tuple[RuleConfig, ...] = ()
+    """A person is asked although another rule allows it."""
+    deny: tuple[RuleConfig, ...] = ()
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        for action in ("allow", "ask", "deny"):
+            rules: tuple[RuleConfig, ...] = getattr(self, action)
+            if len(rules) > RULES:
+                yield f"{action}: at most {RULES} rules"
+            for number, rule in enumerate(rules, 1):
+                yield from (f"{action}.{number}: {mistake}" for mistake in rule.mistakes())
+
+
+class ApprovalsConfig(Table, frozen=True, kw_only=True):
+    """Who may answer agents' permission requests."""
+
+    require_scope: bool = False
+    """Answering needs the scope `approve`, which `chat` includes otherwise."""
 
 
 class AgentConfig(Table, frozen=True, kw_only=True):
@@ -291,6 +323,24 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
     """Toolsets of applications that its sessions get, by name."""
+    provider: str = ""
+    """Whose models it calls, `[providers.NAME]`: it gets an address of the gateway's (`{base}`) and a token
+    (`{token}`) for one worker instead of a key.
+    """
+    home_files: dict[str, str] = field(default_factory=dict)
+    """Files written into a session's HOME before its agent starts: path → content. With a provider, `{base}`,
+    `{token}` and `{model}` in them, and in `env`, are filled in.
+    """
+    permissions: PermissionsConfig = PermissionsConfig()
+    """Rules for this agent's permission requests, beside those of everybody."""
+    options: dict[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
+    """Of the agent's own options (its `mode`, its `model`, …), by id: the value that a session begins with,
+    or a list of those that it may have, the first of which it begins with.
+    """
+    locked_options: tuple[str, ...] = ()
+    """The ids of options that people may not change; `*`: none may be. One that has a value in `options`
+    keeps it: an agent that does not take it is not started.
+    """
     budget: Budget | None = None
     """Of all its sessions together, in place of `quotas.agent`."""
 
@@ -648,6 +698,8 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Hosts that its workers behind the broker may reach besides `egress.hosts` and those of their agent."""
     denied_hosts: tuple[str, ...] = ()
     """Hosts that none of its workers reaches, whatever another list says."""
+    permissions: PermissionsConfig = PermissionsConfig()
+    """Rules for its sessions' permission requests, beside those of everybody."""
 
 
 class UsageConfig(Table, frozen=True, kw_only=True):
@@ -694,8 +746,11 @@ class Config(Table, frozen=True, kw_only=True):
     oidc: OidcConfig = OidcConfig()
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
+    permissions: PermissionsConfig = PermissionsConfig()
+    approvals: ApprovalsConfig = ApprovalsConfig()
     usage: UsageConfig = UsageConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
+    providers: dict[str, ProviderConfig] = field(default_factory=dict)
     credentials: dict[str, CredentialConfig] = field(default_factory=dict)
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
@@ -733,6 +788,12 @@ class Config(Table, frozen=True, kw_only=True):
     def network(self, agent: AgentConfig) -> Network:
         """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
         return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+
+    @property
+    def every_provider(self) -> dict[str, ProviderConfig]:
+        """The providers by name; `[model]` is the default one."""
+        default = {DEFAULT_PROVIDER: self.model.as_provider} if self.model.is_configured else {}
+        return default | self.providers
 
     @property
     def has_broker_agents(self) -> bool:

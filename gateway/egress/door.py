@@ -433,13 +433,22 @@ class DoorKeeper:
         self._connections = connections
         self._interceptors = interceptors
 
-    def open(self, sockets: DoorSockets, account: Account, admission: Admission) -> WorkerDoor:
-        """Serves a worker's doors until they are closed, by the rules of its session."""
+    def open(
+        self,
+        sockets: DoorSockets,
+        account: Account,
+        admission: Admission,
+        *,
+        routes: RouteHandler | None = None,
+    ) -> WorkerDoor:
+        """Serves a worker's doors until they are closed, by the rules of its session; `routes` are those of
+        this worker, in place of everybody's.
+        """
         return WorkerDoor(
             sockets,
             account=account,
             admission=admission,
-            routes=self._routes(account),
+            routes=routes or self._routes(account),
             interceptor=self._interceptors(account),
             connections=self._connections(),
             on_connection=self._on_connection,

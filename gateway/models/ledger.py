@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from gateway.config.models import DEFAULT_PROVIDER
 from gateway.config.tables import Config
 from gateway.errors import BudgetReached, GatewayError
 from gateway.models.budgets import (
@@ -349,13 +350,10 @@ def ledger_of(config: Callable[[], Config], store: LedgerStore, *, metrics: Metr
     )
 
 
-DEFAULT_PROVIDER: Final = "default"
-"""The name that calls to the endpoint of `[model]` are counted by."""
-
-
 def sources_of(config: Config) -> dict[str, PriceSource]:
     """Where each provider's prices are found."""
-    return {DEFAULT_PROVIDER: PriceSource(url=config.model.url, prices=config.model.prices)}
+    own = {DEFAULT_PROVIDER: config.model.as_provider} | config.providers
+    return {name: PriceSource(url=provider.url, prices=provider.prices) for name, provider in own.items()}
 
 
 def _count_for(metrics: Metrics, call: LedgerCall) -> None:

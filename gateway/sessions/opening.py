@@ -23,6 +23,7 @@ from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
 from gateway.egress.tunnel import dial
 from gateway.models.ledger import Ledger
+from gateway.models.opening import Models
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
@@ -56,11 +57,14 @@ class Sessions:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        models = Models(
+            config, meter=ledger, own_keys=auth.own_keys, metrics=metrics, monotonic=clock.monotonic
+        )
         spending = ledger.listener = SpendingNews()
         current = Current(
             config=config,
             agents=AgentCatalogue(config),
-            broker=Broker(config.model, on_odd=metrics.odd("model")),
+            broker=Broker(config.model, providers=models.providers, on_odd=metrics.odd("model")),
         )
         egress = EgressControl(
             config=lambda: current.config,
@@ -112,7 +116,7 @@ class Sessions:
                     on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
                 ),
                 interception=interception,
-                meter=ledger,
+                models=models,
             ),
         )
         self.for_faces = FaceServices(

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent, AgentCatalogue
+from gateway.agents.permission_rules import operator_rules
 from gateway.agents.spool import FileOverflow, Intake
 from gateway.agents.toolsets import Toolset
 from gateway.auth.passes import Passes
@@ -19,10 +20,12 @@ from gateway.egress.control import EgressControl
 from gateway.egress.door import DoorKeeper
 from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
+from gateway.egress.routes import RouteHandler
 from gateway.errors import UnknownAgent
+from gateway.events.facts import NamedRule
 from gateway.events.fold import ChatState, FoldPart, Outside
 from gateway.models.ledger import Ledger
-from gateway.models.meter import Meter
+from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
 from gateway.sessions.observers import Observers
 from gateway.sessions.slots import WorkerSlots
@@ -98,6 +101,10 @@ class Common(Struct, kw_only=True):
             return tuple(agent for agent in among if agent in allowed)
         return allowed or among or None
 
+    def operator_rules(self, record: SessionRecord) -> tuple[NamedRule, ...]:
+        """The operator's permission rules for a session."""
+        return tuple(operator_rules(self.config, tenant=tenant_of(record.owner), agent=record.agent))
+
     def outside(self, agent: str | None, *, owner: str | None = None) -> Outside:
         """What State shows beside the log, for a session of this agent (None: of the default one). Only its
         `owner` sees which hosts it may reach.
@@ -122,12 +129,13 @@ class WorkerServices(Common, kw_only=True):
     usage: UsageSampler
     passes: Passes
     intake: Intake
+    models: Models
     doors: DoorKeeper
     interception: Interception
-    meter: Meter
-    """Counts model calls."""
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
+    door_routes: dict[str, RouteHandler] = field(default_factory=dict)
+    """What workers may ask the gateway for through their doors, besides models, by the start of its path."""
     toolsets: dict[str, Toolset] = field(default_factory=dict)
     """What applications offer to agents, by name."""
 

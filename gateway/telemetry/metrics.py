@@ -8,7 +8,7 @@ family means; a test holds the table, the alert rules and the dashboard to what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct, field
@@ -45,6 +45,10 @@ _TURNS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 180
 _MODEL: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 """The buckets that the GenAI semantic conventions recommend, as the row above."""
+
+
+_MODEL_STATUSES: Final = frozenset({0, 200, 400, 401, 403, 404, 429, 499, 500, 502, 503, 529})
+"""Statuses of model calls that have a series of their own: 0 is no answer, 499 a call that was given up."""
 
 
 class Readers(Struct):
@@ -180,6 +184,21 @@ class Metrics:
             registry=registry,
             buckets=_TOKENS,
         )
+        self.model_requests = counter(
+            "model_requests", "Calls to providers of models.", ("provider", "model", "dialect", "status")
+        )
+        self.model_first_byte = histogram(
+            "model_first_byte_seconds", "From a call to the first byte of its answer.", ("provider",)
+        )
+        self.model_dropped = counter(
+            "model_dropped", "Tools of providers that were taken out of calls.", ("tool",)
+        )
+        self.model_breaker_open = Gauge(
+            PREFIX + "model_breaker_open",
+            "1 while a provider is not called because it failed.",
+            ("provider",),
+            registry=registry,
+        )
         by_model = ("provider", "model")
         self.model_cost = counter("model_cost_usd", "What model calls cost, in dollars.", by_model)
         self.model_used = counter("model_tokens", "Tokens of model calls, by kind.", (*by_model, "kind"))
@@ -258,6 +277,28 @@ class Metrics:
     def model_called(self, model: str, seconds: float, *, error: str = "") -> None:
         """A model call is over; `error` is the slug of its failure."""
         self.model_seconds.labels("chat", model, error).observe(seconds)
+
+    def know_providers(self, providers: Iterable[str], *, tools: Iterable[str]) -> None:
+        """Begins the series of these, so that they are there before anything happens."""
+        for name in providers:
+            self.model_breaker_open.labels(name)
+        for tool in tools:
+            self.model_dropped.labels(tool)
+
+    def model_answered(
+        self,
+        provider: str,
+        model: str,
+        dialect: str,
+        *,
+        status: int,
+        first_byte_seconds: float | None,
+    ) -> None:
+        """A call to a provider is settled; `status` as `models.meter.Reservation.settle` has it."""
+        label = str(status) if status in _MODEL_STATUSES else f"{status // 100}xx"
+        self.model_requests.labels(provider, model, dialect, label).inc()
+        if first_byte_seconds is not None:
+            self.model_first_byte.labels(provider).observe(first_byte_seconds)
 
     def tokens_used(self, model: str, *, input_tokens: int, output_tokens: int, tenant: str) -> None:
         """What a model call, or an agent, says that it used."""

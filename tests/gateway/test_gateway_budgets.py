@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest_asyncio
 
+from gateway.config.models import DEFAULT_PROVIDER
 from gateway.config.tables import Config, Quota
 from gateway.errors import BudgetReached
-from gateway.models.ledger import DEFAULT_PROVIDER
 from gateway.models.meter import CallUsage, ModelCall
 from tests.fake_model import Behaviour, FakeModel, fake_model
 from tests.inside import GatewayInside, gateway_inside

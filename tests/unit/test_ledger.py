@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.config.tables import Config, ModelConfig, PriceConfig, Quota, QuotasConfig
+from gateway.config.models import DEFAULT_PROVIDER, PriceConfig
+from gateway.config.tables import Config, ModelConfig, Quota, QuotasConfig
 from gateway.errors import BudgetReached, StoreFull
 from gateway.models.budgets import Near
-from gateway.models.ledger import ASSUMED_OUTPUT, DEFAULT_PROVIDER, ledger_of
+from gateway.models.ledger import ASSUMED_OUTPUT, ledger_of
 from gateway.models.meter import CallUsage, ModelCall
 from gateway.principal import Account
 from gateway.stores.ledger import Chosen, LedgerCall, LedgerEntry, UsageSum

@@ -194,7 +194,8 @@ class Ledger:
             id=call.id, at=self.wall_ms(), owner=call.account.owner, session_key=call.account.session_key,
             key_id=call.account.key_id or "", agent=call.account.agent, provider=call.provider,
             model=call.model[:NAME_CHARACTERS], dialect=call.dialect, key_owner=call.key_owner,
-            input=usage.input, output=usage.output, cost=None if price is None else cost(price, usage), is_estimated=True,
+            input=usage.input, output=usage.output, is_estimated=True,
+            cost=None if price is None else cost(price, usage),
         )  # fmt: skip
         try:
             held = self.budgets.hold(call.account, Amount(entry.cost, entry.tokens), what=call.model)

@@ -54,7 +54,7 @@ class Gateway:
     ) -> None:
         """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
         self.failed = asyncio.Event()
-        """Set when it cannot go on; whoever serves it ends it."""
+        """Set when it cannot go on; the server then ends it."""
         clock = Clock(monotonic, wall_ms)
         metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
@@ -93,6 +93,7 @@ class Gateway:
             tokens=self.auth.tokens(config),
             people=self.auth.people,
             permits=self.auth.permits,
+            sign_ins=self.auth.sign_ins,
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
@@ -208,8 +209,12 @@ class Gateway:
             await stack.enter_async_context(self.added.lifespan())
             await stack.enter_async_context(self.sessions.running(self.tasks))
             stack.push_async_callback(self.auth.keep)
-            runs = {"disk alarm": self.disk.look_for_ever, "use": self.auth.keep_for_ever}
-            runs["ledger"] = self.ledger.keep_for_ever
+            runs = {
+                "disk alarm": self.disk.look_for_ever,
+                "use": self.auth.keep_for_ever,
+                "ledger": self.ledger.keep_for_ever,
+                "sign-ins": self.auth.sign_ins.confirm_for_ever,
+            }
             await stack.enter_async_context(self.tasks.running(runs))
             yield
 

@@ -206,6 +206,20 @@ class PersonDisabled(GatewayError):
     status = 403
 
 
+class NoGroup(GatewayError):
+    """None of your groups may use this gateway. Ask the people who run it."""
+
+    code = "no_group"
+    status = 403
+
+
+class SignInStale(GatewayError):
+    """Your sign-in has to be confirmed by the provider: open the page again, or sign in again."""
+
+    code = "sign_in_stale"
+    status = 401
+
+
 class KeyNotFound(GatewayError):
     """There is no such key."""
 

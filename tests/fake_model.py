@@ -313,9 +313,9 @@ def _cut(request: web.Request) -> None:
 
 
 @contextlib.asynccontextmanager
-async def fake_model(*, port: int = 0) -> AsyncIterator[FakeModel]:
+async def fake_model(*, port: int = 0, model: FakeModel | None = None) -> AsyncIterator[FakeModel]:
     """Serves on loopback until the end of the block; clients that still read are cut off then."""
-    model = FakeModel()
+    model = model or FakeModel()
     runner = web.AppRunner(model.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0)
     await runner.setup()
     try:

@@ -2,7 +2,7 @@
 
 Guarantees (each learnt from a real agent):
 - messages are handed on in the order of the wire, all of one read together;
-- every request that nobody here answers gets −32601, so that no agent stalls;
+- every request that has no answer here gets −32601, so that no agent stalls;
 - a line past the limit ends the connection with words, at no more memory than the limit; a long line is
   spooled, waits for its turn among those of all agents, and becomes events bit by bit;
 - an agent is not read while it is ahead of what the disk has taken, and is ended with words once its handler
@@ -144,7 +144,7 @@ class Prompted(Struct, frozen=True, rename="camel"):
 
 
 class AgentListener(Protocol):
-    """Whoever hears what the agent says: the session. Called on the loop, in the order of the wire."""
+    """What hears what the agent says: the session. Called on the loop, in the order of the wire."""
 
     def on_updates(self, updates: Sequence[Raw]) -> None:
         """The `update` members of neighbouring `session/update` notifications of one read."""

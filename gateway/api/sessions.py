@@ -43,6 +43,8 @@ from gateway.stores.contract import SessionRecord
 TITLE_CHARACTERS = 200
 EXPORT_SLICE_BYTES = 64 * 1024
 MAX_RETENTION_DAYS = 3650
+NARROWED_HOSTS: Final = 200
+"""They are in each State of the session."""
 
 
 _DAYS: Final = {"minimum": 0, "maximum": MAX_RETENTION_DAYS}
@@ -186,17 +188,19 @@ class SessionsFace:
         return json_response(self._manager.counts(principal_of(request)))
 
     async def list_agents(self, request: Request) -> Response:
-        agents = self._services.agents
+        services, principal = self._services, principal_of(request)
+        agents = [agent for agent in services.agents.all() if services.may_choose(principal, agent.name)]
+        first = services.agent_of(principal, None) if agents else ""
         return json_response(
             AgentList(
                 [
                     AgentSummary(
                         agent.name,
                         agent.title,
-                        agent.name == agents.default,
-                        self._services.outside(agent.name).missing_api_key,
+                        agent.name == first,
+                        services.outside(agent.name).missing_api_key,
                     )
-                    for agent in agents.all()
+                    for agent in agents
                 ]
             )
         )
@@ -239,9 +243,10 @@ class SessionsFace:
         key = request.headers.get("idempotency-key")
         asked = f"create {msgspec.json.encode(body)!r}"
         once = None if key is None else Once(key, asked, is_unnamed=body.session_id is None)
-        owner = principal_of(request).owner
-        hosts = self._narrowed(owner, body.agent, body.egress) if body.egress else None
-        session = await self._manager.create(owner, body.session_id, agent=body.agent, once=once)
+        principal = principal_of(request)
+        owner, agent = principal.owner, self._services.agent_of(principal, body.agent)
+        hosts = self._narrowed(owner, agent, body.egress) if body.egress else None
+        session = await self._manager.create(owner, body.session_id, agent=agent, once=once)
         if hosts is not None:
             await session.narrow_egress(hosts)
         if body.title:
@@ -303,6 +308,8 @@ class SessionsFace:
         if agent.sandbox.network != "broker":
             network = agent.sandbox.network
             raise EgressNotNarrower(f"The network of {agent.name} is {network!r}: it has no list of hosts.")
+        if len(wanted.hosts) > NARROWED_HOSTS:
+            raise InvalidField(f"A session names at most {NARROWED_HOSTS} hosts - at `$.egress.hosts`.")
         lists = egress.lists(agent=agent.name, tenant=tenant_of(owner))
         try:
             return narrowed(lists, wanted.hosts, registries=egress.registries.entries)

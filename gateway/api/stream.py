@@ -44,7 +44,7 @@ MERGE_ABOVE_EVENTS: Final = 8
 STALLED_SECONDS: Final = 60.0
 """For servers that do not look after readers who take nothing."""
 WATCHED: Final = "agent_gateway.watched"
-"""The ASGI extension of the server that does: it cuts nobody who still takes a byte now and then."""
+"""The ASGI extension of the server that does: it cuts no reader that still takes a byte now and then."""
 RETRY_MILLISECONDS: Final = 2_000
 
 CURSOR_PARAMETERS: Final = (

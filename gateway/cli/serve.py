@@ -58,7 +58,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-remote",
         action="store_true",
-        help="listen beyond this machine although in open mode whoever reaches it may use it",
+        help="listen beyond this machine, although in open mode everyone who reaches it may use it",
     )
     run_by(parser, _serve)
 

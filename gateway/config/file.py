@@ -300,15 +300,12 @@ def _convert_named(kind: type[Table], name: str, value: Any, mistakes: list[str]
         return {}
     tables = {}
     for key, table in value.items():
-        if _NAME.fullmatch(key) or (name.endswith(_BY_MODEL) and key.isprintable()):
+        if _NAME.fullmatch(key) or (kind.names_are_free and key.isprintable()):
             tables[key] = _convert_table(kind, f"{name}.{key}", table, mistakes)
         else:
             mistakes.append(f"{name}.{key}: a name is lower-case letters, digits, _ . -")
     return tables
 
-
-_BY_MODEL: Final = ".prices"
-"""Tables whose names are those of models, which providers choose."""
 
 # -- agents that are known --------------------------------------------------------------------------------
 
@@ -396,7 +393,8 @@ def _contradictions(config: Config) -> list[str]:
     if config.default_agent not in applications.agent_names(config):
         mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
     mistakes += applications.mistakes(config) + _tools(config)
-    mistakes += _of_agents(config) + _tenants(config) + _negatives(config) + _of_tables(config)
+    mistakes += _of_agents(config) + _tenants(config) + _groups(config)
+    mistakes += _negatives(config) + _of_tables(config)
     mistakes += credential_mistakes(config) + provider_mistakes(config)
     return mistakes
 
@@ -476,3 +474,15 @@ def _tenants(config: Config) -> list[str]:
         denied = rule_mistakes(tenant.denied_hosts, is_denial=True)
         mistakes += [f"tenants.{name}.denied_hosts: {words}" for words in denied]
     return mistakes
+
+
+def _groups(config: Config) -> list[str]:
+    """Agents of groups that there are not."""
+    known = applications.agent_names(config)
+    return [
+        f"{kind}.groups.{name}.agents: there is no agent {agent!r}"
+        for kind, table in (("jwt", config.jwt), ("oidc", config.oidc), ("proxy", config.proxy))
+        for name, group in table.groups.items()
+        for agent in group.agents
+        if agent not in known
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +32,8 @@ _WILD: Final = ("*", "?", "[")
 
 class PriceConfig(Table, frozen=True, kw_only=True):
     """What a model costs, in dollars per million tokens. A model that costs nothing has a price of 0."""
+
+    names_are_free: ClassVar[bool] = True  # models are called as their providers like
 
     input: float
     output: float

@@ -13,7 +13,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Final, Literal, TypeVar
+from typing import ClassVar, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec import field
@@ -22,7 +22,8 @@ from gateway.config.addresses import is_network
 from gateway.config.credentials import CredentialConfig
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
-from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
+from gateway.config.models import DEFAULT_PROVIDER, ProviderConfig
+from gateway.config.models import PriceConfig as PriceConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table
 from gateway.principal import IMPLIED
@@ -389,7 +390,7 @@ class EgressConfig(Table, frozen=True, kw_only=True):
 
     private_hosts: tuple[str, ...] = ()
     """Hosts that may lead to private addresses: `localhost`, `tools.corp.example:8931`, `10.0.0.7`. Every
-    other must be public. Whoever may use this gateway may then call these through it.
+    other must be public. Everyone who may use this gateway may then call these through it.
     """
 
     def contradictions(self, config: Config) -> Iterator[str]:
@@ -447,6 +448,31 @@ class VisitorsConfig(Table, frozen=True, kw_only=True):
         yield from _no_tenant(self.tenant, config)
 
 
+WithoutGroup = Literal["refuse", "default"]
+
+
+class GroupConfig(Table, frozen=True, kw_only=True):
+    """What the members of a group get: of a token's, of a sign-in's, or of those that a proxy names. What
+    several groups give is added up.
+    """
+
+    names_are_free: ClassVar[bool] = True
+    tenant: str = ""
+    """Of several groups the first in the file's order that names one counts. Empty: as without groups."""
+    scopes: tuple[str, ...] = ()
+    """Empty: this group adds none. If no group of a person adds any, `scopes` of the table hold."""
+    agents: tuple[str, ...] = ()
+    """The agents that its members may choose for their sessions. Empty: this group adds none. If no group of
+    a person adds any, they may choose every agent of their tenant.
+    """
+
+
+def _of_groups(groups: dict[str, GroupConfig], config: Config) -> Iterator[str]:
+    for name, group in groups.items():
+        wrong = [*_no_scopes(group.scopes), *(_no_tenant(group.tenant, config) if group.tenant else ())]
+        yield from (f"groups.{name}.{words}" for words in wrong)
+
+
 class JwtConfig(Table, frozen=True, kw_only=True):
     """Tokens that somebody else signs (`jwt` mode)."""
 
@@ -464,6 +490,12 @@ class JwtConfig(Table, frozen=True, kw_only=True):
     scopes_claim: str = ""
     """The claim that names scopes, as a list or words; empty: `scopes` for all."""
     scopes: tuple[str, ...] = ("chat",)
+    groups_claim: str = "groups"
+    """The claim that names groups, as a list, or one as a text; read if there are `groups`."""
+    groups: dict[str, GroupConfig] = field(default_factory=dict)
+    """What the members of each group get. A token's groups hold as long as the token."""
+    without_group: WithoutGroup = "refuse"
+    """Who is in none of `groups`: is refused, or gets what is set in this table."""
     leeway_seconds: float = 30
 
     def contradictions(self, config: Config) -> Iterator[str]:
@@ -478,6 +510,7 @@ class JwtConfig(Table, frozen=True, kw_only=True):
                     yield f"algorithms: {name} is not a signature that is checked with a public key"
         yield from _no_scopes(self.scopes)
         yield from _no_tenant(self.tenant, config)
+        yield from _of_groups(self.groups, config)
 
 
 _ALGORITHMS: Final = (
@@ -506,6 +539,14 @@ class OidcConfig(Table, frozen=True, kw_only=True):
     tenant_claim: str = ""
     subject_claim: str = "sub"
     scopes: tuple[str, ...] = ("chat",)
+    groups_claim: str = "groups"
+    """The claim that names groups, as a list, or one as a text; read if there are `groups`."""
+    groups: dict[str, GroupConfig] = field(default_factory=dict)
+    """What the members of each group get. With groups, a sign-in is confirmed every 15 minutes."""
+    without_group: WithoutGroup = "refuse"
+    """Who is in none of `groups`: is refused, or gets what is set in this table."""
+    request_scopes: tuple[str, ...] = ("openid", "profile")
+    """What the provider is asked for. Some give groups for `groups`, a refresh token for `offline_access`."""
     hours: float = 12
     """How long a sign-in lasts without use."""
 
@@ -514,8 +555,11 @@ class OidcConfig(Table, frozen=True, kw_only=True):
             for key in ("issuer", "client_id", "redirect_url"):
                 if not getattr(self, key):
                     yield f"{key}: is needed for mode oidc"
+        if "openid" not in self.request_scopes:
+            yield "request_scopes: openid is needed"
         yield from _no_scopes(self.scopes)
         yield from _no_tenant(self.tenant, config)
+        yield from _of_groups(self.groups, config)
 
 
 class ProxyConfig(Table, frozen=True, kw_only=True):
@@ -527,13 +571,22 @@ class ProxyConfig(Table, frozen=True, kw_only=True):
     tenant_header: str = ""
     tenant: str = DEFAULT_TENANT
     scopes: tuple[str, ...] = ("chat",)
+    groups_header: str = ""
+    """The header that names groups, with commas between them; is needed if there are `groups`."""
+    groups: dict[str, GroupConfig] = field(default_factory=dict)
+    """What the members of each group get."""
+    without_group: WithoutGroup = "refuse"
+    """Who is in none of `groups`: is refused, or gets what is set in this table."""
 
     def contradictions(self, config: Config) -> Iterator[str]:
         if "proxy" in config.auth.modes and not self.peers:
             yield "peers: name the addresses that the header is believed from"
+        if self.groups and not self.groups_header:
+            yield "groups_header: name the header that says which groups a person is in"
         yield from _no_addresses("peers", self.peers)
         yield from _no_scopes(self.scopes)
         yield from _no_tenant(self.tenant, config)
+        yield from _of_groups(self.groups, config)
 
 
 class Quota(Budget, frozen=True, kw_only=True):

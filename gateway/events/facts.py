@@ -227,9 +227,8 @@ class BudgetNear(Struct, frozen=True, tag="budget_near"):
 
 
 class BudgetSpent(Struct, frozen=True, tag="budget_reached"):
-    """A budget for models is used up: the next call was refused."""
+    """A budget for models is used up: a call was refused. The end of its turn says so to people."""
 
-    notice_id: str
     text: str
     limit: str
     used: float
@@ -363,7 +362,7 @@ class ApplicationFact(Struct, frozen=True):
 
 
 class Unknown(Struct, frozen=True):
-    """A fact of a type that nobody registered: its application is switched off, or not installed. It is kept
+    """A fact of a type that is not registered: its application is switched off, or not installed. It is kept
     and streamed as it was stored.
     """
 
@@ -503,7 +502,7 @@ class Event:
     """One fact in a session's log.
 
     `seq` is a positive int that only grows within a session (with gaps) and is the SSE id; `at` is the wall
-    clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once, whoever reads them.
+    clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once for all readers.
     """
 
     __slots__ = ("__weakref__", "_body", "_data", "_frame", "at", "kind", "seq")

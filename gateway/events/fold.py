@@ -7,7 +7,8 @@ draws on.
 An agent's answer begins as an empty streaming message (`turn_started.reply_id`), so that State shows at once
 that somebody is typing. The turn's first text takes that message over, whatever id it carries: State keeps
 the message's place, `items` (the order a page draws in) moves it behind the tool calls that came before the
-text.
+text. If the turn fails without a word, the system's message that says why takes it over, if it names the
+turn: so no empty message is left, and none disappears.
 """
 
 from __future__ import annotations
@@ -316,7 +317,7 @@ class State(Struct, frozen=True):
     start_position: int | None
     ended: Ended | None
     egress: EgressState | None
-    """None for readers who are not the owner."""
+    """None for readers who are not the owner, and before there is a session."""
     cost: ev.Spending | UnsetType = UNSET
     """What its model calls have cost; absent: it has made none that the gateway counts."""
 
@@ -680,17 +681,16 @@ class ChatState:
                 self._block("notice", fields.pop("notice_id"), at, fields)
             case ev.EgressDenied() | ev.EgressAsked() | ev.EgressAnswered() | ev.EgressNarrowed():
                 self._egress(data, at)
-            case ev.BudgetNear() | ev.BudgetSpent():
+            case ev.BudgetNear():
                 self._budget(data, at)
             case _:
                 self._facts(data, at)
 
-    def _budget(self, data: ev.BudgetNear | ev.BudgetSpent, at: int) -> None:
+    def _budget(self, data: ev.BudgetNear, at: int) -> None:
         """Shown as a notice."""
-        is_near = isinstance(data, ev.BudgetNear)
         fields = {
-            "level": "warning" if is_near else "error",
-            "code": "budget_near" if is_near else "budget_reached",
+            "level": "warning",
+            "code": "budget_near",
             "text": data.text,
             "quota": ev.QuotaUse(data.limit, data.used, data.allowed),
         }
@@ -733,7 +733,7 @@ class ChatState:
 
     def _message(self, data: ev.MessageAdded, at: int) -> None:
         message = self._by_id.get(("message", data.message_id))
-        if message is None and data.sender == "agent":
+        if message is None and data.sender != "user":
             message = self._take_placeholder(data.turn_id)
         if message is None:
             self._add_message(data, at)
@@ -741,6 +741,7 @@ class ChatState:
         assert isinstance(message, Message)  # noqa: S101 - the key says so
         if message.is_placeholder:
             self._settle(message, data.message_id)
+            message.sender = data.sender
         self.held_bytes -= message.text.size_bytes
         message.text = self._new_text(data.content)
         self.held_bytes += message.text.size_bytes
@@ -783,6 +784,10 @@ class ChatState:
     def _take_placeholder(self, turn_id: str | None) -> Message | None:
         placeholder = self._placeholder
         return placeholder if placeholder is not None and placeholder.turn_id == turn_id else None
+
+    def is_wordless(self, turn_id: str) -> bool:
+        """True if the answer of this turn is still empty."""
+        return self._take_placeholder(turn_id) is not None
 
     def _settle(self, message: Message, message_id: str) -> None:
         """Gives the empty answer its id and its place behind what the turn did before it said something."""

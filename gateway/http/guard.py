@@ -40,6 +40,7 @@ from gateway.errors import (
     AgentConnection,
     BadRequest,
     BrokenInvariant,
+    BudgetReached,
     ForbiddenHost,
     ForbiddenOrigin,
     GatewayError,
@@ -78,7 +79,7 @@ PLAIN_HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
-"""On every answer that says nothing else: kept by nobody, run as no page, embedded by no other site."""
+"""On every answer that says nothing else: not to be kept, run as a page, or embedded by another site."""
 SWITCHED: Final = 101
 INTERNAL_ERROR: Final = 1011
 """How a WebSocket is closed after a mistake of ours."""
@@ -288,7 +289,7 @@ class Guard:
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         detail = ErrorDetail(error.code, error.message, error.session_id)
-        if isinstance(error, QuotaExceeded):
+        if isinstance(error, QuotaExceeded | BudgetReached):
             detail = ErrorDetail(
                 error.code, error.message, None, error.limit, round(error.used, 3), error.allowed
             )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pathlib
 from typing import Final, Protocol
 
 import msgspec
@@ -16,6 +17,7 @@ from gateway.agents.connection import AgentError, AgentGone, OutputLimit, WireEr
 from gateway.agents.peer import AgentPeer, Owner
 from gateway.agents.toolsets import Toolbox
 from gateway.egress.admission import Admission
+from gateway.egress.authority import variables
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.lifecycle import WorkerEnd
@@ -78,6 +80,8 @@ class WorkerHost:
         self._token = ""
         self._began = services.monotonic()
         self.peer: AgentPeer | None = None
+        self.trusted_hosts: tuple[str, ...] = ()
+        """Those for which its programs trust the gateway: credentials are added for these."""
         self.stopped = asyncio.Event()
         """Set when `stop` is done."""
 
@@ -149,7 +153,10 @@ class WorkerHost:
         uid = workspaces.worker_uid(record.uid)
         workspaces.make(record.key, uid)
         home = workspaces.home(record.key)
-        env, files = self._settings(agent.environment(base_environment(home)))
+        sandbox = self._sandbox()
+        trusted = self._trusted(sandbox)
+        base = base_environment(home) | (variables(trusted) if trusted else {})
+        env, files = self._settings(agent.environment(base))
         write_files(home, files, uid=uid)
         return SpawnRequest(
             argv=agent.argv,
@@ -159,7 +166,7 @@ class WorkerHost:
             session_key=record.key,
             uid=uid,
             is_built_in=agent.is_built_in,
-            sandbox=self._sandbox(),
+            sandbox=_that_reads(sandbox, trusted),
             limits=self._limits(),
             nice=self._services.config.workers.nice,
         )
@@ -201,6 +208,16 @@ class WorkerHost:
         )
         further = sorted(lists.ports - _DOORS_OF_ALL)
         return msgspec.structs.replace(walls, ports=tuple(further[:FURTHER_DOORS]))
+
+    def _trusted(self, walls: Sandbox) -> pathlib.Path | None:
+        """The file of authorities that its programs must trust, if credentials are added to its requests.
+        Raises OSError.
+        """
+        if walls.network != "broker":
+            return None
+        interception, tenant = self._services.interception, tenant_of(self._owner.record.owner)
+        self.trusted_hosts = interception.hosts(agent=self._owner.agent.name, tenant=tenant)
+        return interception.authority.bundle(self.trusted_hosts) if self.trusted_hosts else None
 
     def _limits(self) -> Limits:
         """What this worker may use: the stricter of its agent's limits and its tenant's."""
@@ -316,6 +333,13 @@ class WorkerHost:
         tail = self._stderr()
         last = f"Its last words: {tail}" if tail else ""
         return agent_help.joined((f"{words.removesuffix('.')}{how}.", advice, last))
+
+
+def _that_reads(walls: Sandbox, file: pathlib.Path | None) -> Sandbox:
+    """Walls through which a file can be read."""
+    if file is None:
+        return walls
+    return msgspec.structs.replace(walls, readable=(*walls.readable, str(file)))
 
 
 def output_failed(error: WireError) -> WorkerFailed:

@@ -46,7 +46,7 @@ PAGE_EVENTS: Final = 2_000
 
 
 def _nothing(*_: object) -> None:
-    """Nobody is to be told."""
+    """There is no one to tell."""
 
 
 class LogPage(Struct, frozen=True):

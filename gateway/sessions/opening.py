@@ -14,10 +14,14 @@ from gateway.auth.passes import Passes
 from gateway.config.applications import enabled
 from gateway.config.tables import Config
 from gateway.egress.addresses import AddressRules
+from gateway.egress.authority import DIRECTORY, Authority
 from gateway.egress.caller import HttpCaller
 from gateway.egress.control import EgressControl
+from gateway.egress.credential_values import CredentialValues
 from gateway.egress.door import DoorKeeper
+from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
+from gateway.egress.tunnel import dial
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.sessions.census import LoopLag
@@ -72,6 +76,13 @@ class Sessions:
             wall_ms=clock.wall_ms,
             directory=None if config.is_in_memory else config.data_path,
         )
+        interception = Interception(
+            lambda: current.config,
+            authority=Authority(config.data_path / DIRECTORY),
+            values=CredentialValues(auth.vault, monotonic=clock.monotonic),
+            dial=dial,
+            on_outcome=lambda name, outcome: metrics.credential_requests.labels(name, outcome).inc(),
+        )
         self.services = Services(
             current=current,
             metrics=metrics,
@@ -100,7 +111,12 @@ class Sessions:
                 passes=Passes(),
                 intake=Intake(),
                 models=models,
-                doors=DoorKeeper(connections=lambda: current.config.egress.connections),
+                doors=DoorKeeper(
+                    connections=lambda: current.config.egress.connections,
+                    interceptors=interception.of,
+                    on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
+                ),
+                interception=interception,
             ),
         )
         self.for_faces = FaceServices(

@@ -24,6 +24,7 @@ from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard
+from gateway.config.credentials import credential_for
 from gateway.config.host_rules import HostRule
 from gateway.egress.session_admission import Choice, SessionAdmission
 from gateway.errors import (
@@ -174,8 +175,20 @@ class Session:
         """The rules for the connections of its worker."""
         if self._admission is None:
             subject = WorkerEgress(lambda: self.record, self.fold, self.log)
-            self._admission = SessionAdmission(subject, self._services.egress)
+            self._admission = SessionAdmission(
+                subject, self._services.egress, credential_of=self._credential_of
+            )
         return self._admission
+
+    def _credential_of(self, host: str, port: int) -> str:
+        """The credential that is added to its worker's requests for a host. A worker that started before
+        there was one does not trust the gateway for it, and goes on without.
+        """
+        if self._seat.host is None or host not in self._seat.host.trusted_hosts:
+            return ""
+        return credential_for(
+            self._services.config, agent=self.record.agent, tenant=self.tenant, host=host, port=port
+        )
 
     def has_message(self, message_id: str) -> bool:
         """Whether a user's message of this id is in the conversation, or on its way into it."""
@@ -218,7 +231,7 @@ class Session:
         self.fold.session_id = self.session_id  # of an adopted session it may be another
         self._end_lost_questions()
         if self.fold.turn_id is not None:
-            self._end_lost_turn(self.fold.turn_id)
+            self._turns.end_lost(self.fold.turn_id)
         self._is_loaded = True
         self._services.observers.appended(self, None)
         self._turns.unheard = unheard(self.fold)
@@ -235,15 +248,6 @@ class Session:
         answers += [ev.EgressAnswered(ask_id, "cancelled") for ask_id in self.fold.egress.asked]
         if answers:
             self.log.append(*answers, durable=True)
-
-    def _end_lost_turn(self, turn_id: str) -> None:
-        """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
-        words = "The gateway was restarted before the answer was complete."
-        self.log.append(
-            ev.TurnInterrupted(turn_id, "gateway_restarted", words),
-            ev.MessageAdded(f"{turn_id}.error", "system", words),
-            durable=True,
-        )
 
     # -- its life -------------------------------------------------------------------------------------------
 

@@ -76,6 +76,8 @@ class Standing(Struct, kw_only=True):
     is_draining: bool = False
 
 
+DOORS: Final = ("gateway", "https", "http", "further")
+"""At which door of its own network a worker connects: each has a series from the start."""
 MCP_OUTCOMES: Final = ("answered", "failed", "refused")
 """How a request to an MCP server ends; each has a series from the start."""
 
@@ -137,11 +139,26 @@ class Metrics:
         self.egress_denied = counter(
             "egress_denied", "Connections of workers behind the broker that were refused.", ("why",)
         )
+        self.egress_connections = counter(
+            "egress_connections", "Connections that workers behind the broker made, by door.", ("door",)
+        )
+        for door in DOORS:
+            self.egress_connections.labels(door)
+        self.egress_bytes = counter(
+            "egress_bytes", "Bytes between workers behind the broker and hosts.", ("direction",)
+        )
+        for direction in ("sent", "received"):
+            self.egress_bytes.labels(direction)
         self.egress_answers = counter(
             "egress_answers", "Answers to questions about hosts that no list names.", ("answer",)
         )
         for answer in get_args(EgressAnswer):
             self.egress_answers.labels(answer)
+        self.credential_requests = counter(
+            "credential_requests",
+            "Requests of workers to hosts that a credential is added for.",
+            ("credential", "outcome"),
+        )
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)

@@ -72,6 +72,7 @@ BODIES: Final[dict[str, object]] = {
     "share_session": {},
     "sign_out": {},
     "hand_over": {},
+    "forget_usage": {"owner": "acme/nobody"},
     "mint_key": {"name": "foreign", "tenant": "acme"},
     "rotate_key": {},
     "revoke_browsers": {"tenant": "acme", "subject": "victim"},
@@ -109,6 +110,7 @@ NOT_ABOUT_A_SESSION: Final = {
     *("list_tenant_keys", "set_tenant_key", "remove_tenant_key"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config", "list_refused_hosts"),
     *("list_people", "disable_person", "enable_person"),
+    *("own_usage", "all_usage", "forget_usage"),
     *(
         "metrics",
         "show_overview",

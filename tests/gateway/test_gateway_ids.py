@@ -36,6 +36,7 @@ EMPTY = {
     "queued": 0,
     "start_position": None,
     "ended": None,
+    "egress": None,
 }
 
 

@@ -80,7 +80,12 @@ class World:
 
 
 def call(name: str = "c", **fields: Any) -> ModelCall:
-    values = {"account": ALICE, "provider": DEFAULT_PROVIDER, "model": "m", "dialect": "chat"} | fields
+    values: dict[str, Any] = {
+        "account": ALICE,
+        "provider": DEFAULT_PROVIDER,
+        "model": "m",
+        "dialect": "chat",
+    } | fields
     return ModelCall(id=name, input_tokens=500, **values)
 
 

@@ -23,7 +23,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "opentelemetry": ("telemetry.tracing",),
     "psutil": ("workers.memory", "workers.orphans"),
     "uvloop": ("cli.serve",),
-    "httptools": ("egress.front", "server.protocol"),
+    "httptools": ("egress.front", "egress.intercept", "server.protocol"),
     "uvicorn": ("server.",),
     "websockets": ("server.websockets",),
     "aiohttp": ("auth.oidc", "cli.reach", "client", "egress.caller", "models.providers"),

@@ -167,6 +167,10 @@ export class Conversation extends Subscribable {
     return this.#try(() => this.#api.answerPermission(this.sessionId, permissionId, optionId));
   }
 
+  answerEgress(askId: string, answer: string): Promise<boolean> {
+    return this.#try(() => this.#api.answerEgress(this.sessionId, askId, answer));
+  }
+
   queue(action: "send" | "drop", messageId?: string): Promise<boolean> {
     return this.#try(() => this.#api.queue(this.sessionId, action, messageId));
   }

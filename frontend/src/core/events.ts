@@ -1,8 +1,9 @@
 /** A session's log and what it folds to: events, items, snapshot. Types only; those of the wire are in wire.ts. */
 
 import type { AcpCommand, AcpContent, AcpPlanEntry } from "./acp.ts";
-import type { EgressSnapshot } from "./egress.ts";
 import type {
+  AskedHost,
+  DeniedHost,
   EgressAnswered,
   EgressAsked,
   EgressDenied,
@@ -133,6 +134,16 @@ export type Item =
   | ContentItem
   | EgressDeniedItem
   | EgressAskedItem;
+
+/** What a log says of the worker's connections. */
+export interface EgressSnapshot {
+  /** The entries that the session keeps to; null: it has not narrowed its lists. */
+  narrowed: string[] | null;
+  denied: DeniedHost[];
+  asked: AskedHost[];
+  /** Hosts that the person allowed for the session (true), or refused. */
+  answers: [string, number, boolean][];
+}
 
 /** The whole fold as JSON, what a `resync` frame carries under `chat`. */
 export interface Snapshot {

@@ -8,10 +8,12 @@
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
  */
 
-import { type EgressEvent, type EgressSnapshot, egressAfter, egressState, isEgress } from "./egress.ts";
+import type { Spending } from "./wire.ts";
+import { type EgressEvent, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
   EgressAskedItem,
+  EgressSnapshot,
   Ended,
   EventOf,
   Failure,
@@ -153,6 +155,7 @@ export class ChatState {
       queued: this.waiting.length,
       start_position: outside.start_position,
       ended: this.ended,
+      ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       egress: egressState(this.egress, outside),
     };
   }
@@ -208,6 +211,11 @@ export class ChatState {
       case "notice": {
         const { notice_id, level, code, text, quota, at } = event;
         return this.#upsert({ kind: "notice", id: notice_id, level, code, text, ...(quota && { quota }), at });
+      }
+      case "budget_near": {
+        const { notice_id, type, text, limit, used, allowed, at } = event;
+        const quota = { limit, used, allowed };
+        return this.#upsert({ kind: "notice", id: notice_id, level: "warning", code: type, text, quota, at });
       }
       default:
         return isEgress(event) ? this.#egress(event) : this.#facts(event);
@@ -293,7 +301,7 @@ export class ChatState {
     const { message_id: id, turn_id, sender, content: text, at, is_streaming } = event;
     let key = keyOf("message", id);
     let known = this.#get(key);
-    if (!known && sender === "agent") {
+    if (!known && sender !== "user") {
       const placeholder = this.#placeholderOf(turn_id);
       if (placeholder) [key, known] = [keyOf("message", placeholder.id), placeholder];
     }
@@ -302,7 +310,7 @@ export class ChatState {
       return;
     }
     if (known.is_placeholder) {
-      known = this.#settle(known, id);
+      known = { ...this.#settle(known, id), sender };
       key = keyOf("message", id);
     }
     this.#replace(key, { ...known, text, is_streaming });

@@ -180,10 +180,9 @@ export interface BudgetNear {
   allowed: number;
 }
 
-/** A budget for models is used up: the next call was refused. */
+/** A budget for models is used up: a call was refused. The end of its turn says so to people. */
 export interface BudgetSpent {
   type: "budget_reached";
-  notice_id: string;
   text: string;
   limit: string;
   used: number;
@@ -396,7 +395,7 @@ export interface State {
   queued: number;
   start_position: number | null;
   ended: Ended | null;
-  /** None for readers who are not the owner. */
+  /** None for readers who are not the owner, and before there is a session. */
   egress: EgressState | null;
   /** What its model calls have cost; absent: it has made none that the gateway counts. */
   cost?: Spending;
@@ -437,6 +436,11 @@ export interface AuthState {
   shared_links: number;
   /** The applications that run here. */
   applications: (string | ApplicationPage)[];
+  /**
+   * True if this browser's sign-in ended because its provider has to confirm it: send the browser to GET
+   * /api/auth/oidc/start?silent=true, which asks nothing of a person who is signed in there.
+   */
+  signs_in_again?: boolean;
 }
 
 /** A link that makes one other browser this person, once. */
@@ -543,6 +547,65 @@ export interface NewShare {
   expires_at: string | null;
 }
 
+/** What was used, and what it cost by the prices that the gateway knows. */
+export interface UsageRow {
+  /** What it is of, by what the report tells apart. An empty name: it is nobody's, or not known any more. */
+  names: Record<string, string>;
+  calls: number;
+  /** Without those from and to a cache. */
+  input_tokens: number;
+  cache_read_tokens: number;
+  cache_write_tokens: number;
+  /** Without those of thoughts. */
+  output_tokens: number;
+  reasoning_tokens: number;
+  /** Of agents with models of their own, as they say. */
+  told_tokens: number;
+  /** All of them. */
+  tokens: number;
+  cost_usd: number;
+  /** Calls of models without a price, which are not in the cost. */
+  unpriced_calls: number;
+  /** Calls that were cut, or whose provider did not say: their tokens are an estimate. */
+  estimated_calls: number;
+  cpu_seconds: number;
+  memory_gb_seconds: number;
+  /** How long workers lived. */
+  wall_seconds: number;
+  /** So much more is stored than before; less than 0: so much less. */
+  stored_bytes: number;
+}
+
+/** Sums of what was used between two days, both within; the latest and the dearest come first. */
+export interface UsageReport {
+  from_day: string;
+  to_day: string;
+  by: string[];
+  rows: UsageRow[];
+  /** Of all rows, those that are left out as well. */
+  total: UsageRow;
+  /** Rows are left out. */
+  has_more: boolean;
+}
+
+/** A key of a person or tenant, for a provider or for the hosts of a credential; never the key itself. */
+export interface OwnKeySummary {
+  name: string;
+  kind: "credential" | "provider";
+  /** `unused`: nothing in the configuration takes it any more. */
+  need: "allowed" | "required" | "unused";
+  /** `lost`: it was encrypted with a secret that the gateway does not have any more; set it again. */
+  state: "lost" | "not_set" | "set";
+  set_at: string | null;
+  /** The tenant has a key that is used if the person sets none. */
+  has_fallback: boolean;
+}
+
+/** Every key that may be set, and those that are. */
+export interface OwnKeyList {
+  keys: OwnKeySummary[];
+}
+
 /** One tenant's share. */
 export interface TenantNumbers {
   tenant: string;
@@ -616,6 +679,24 @@ export interface Acted {
 /** The gateway takes no new work, gives turns their grace, and ends. */
 export interface DrainBegun {
   grace_seconds: number;
+}
+
+/** A host that workers of an agent were refused in the last day. */
+export interface RefusedHostRow {
+  agent: string;
+  tenant: string;
+  host: string;
+  port: number;
+  why: string;
+  count: number;
+  last_at: string;
+  /** The lines that would allow it, to be added to the configuration; empty if no list can. */
+  toml: string;
+}
+
+/** The last 200, the last one first. */
+export interface RefusedHostTable {
+  hosts: RefusedHostRow[];
 }
 
 /** Every event of the core, by its type. */

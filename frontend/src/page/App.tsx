@@ -3,6 +3,7 @@ import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
 import { Claim } from "./Handover.tsx";
 import { ContextMeter, Header } from "./Header.tsx";
+import { CostButton } from "./Usage.tsx";
 import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
@@ -59,6 +60,7 @@ function ChatView() {
       <div class="page">
         <Header before={<DrawerButton />}>
           <ContextMeter />
+          <CostButton />
           <HeaderParts />
         </Header>
         <Banners />

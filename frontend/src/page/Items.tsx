@@ -16,6 +16,7 @@ import {
   type ToolCallItem,
   wordsOf,
 } from "../core/index.ts";
+import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
 import { usePage } from "./page.ts";
@@ -39,6 +40,10 @@ export function ItemView({ item, call }: { item: Item; call?: ToolCallItem | und
       return <PermissionView item={item} call={call} />;
     case "notice":
       return <NoticeView item={item} />;
+    case "egress_denied":
+      return <EgressDeniedView item={item} />;
+    case "egress_asked":
+      return <EgressAskedView item={item} />;
     case "content":
       return <Content content={item.content} />;
   }

@@ -342,6 +342,7 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
         pass_env=tuple(dict.fromkeys((*agent.pass_env, *passed))),
         env=known.env | agent.env,
         limits=known.limits | agent.limits,
+        options=known.choices | agent.options,
     )
 
 

@@ -333,6 +333,14 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """
     permissions: PermissionsConfig = PermissionsConfig()
     """Rules for this agent's permission requests, beside those of everybody."""
+    options: dict[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
+    """Of the agent's own options (its `mode`, its `model`, …), by id: the value that a session begins with,
+    or a list of those that it may have, the first of which it begins with.
+    """
+    locked_options: tuple[str, ...] = ()
+    """The ids of options that people may not change; `*`: none may be. One that has a value in `options`
+    keeps it: an agent that does not take it is not started.
+    """
     budget: Budget | None = None
     """Of all its sessions together, in place of `quotas.agent`."""
 

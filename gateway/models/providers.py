@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import email.utils
 import hashlib
+import io
 import logging
 import random
 import secrets
@@ -44,6 +45,8 @@ from gateway.telemetry.metrics import OTHER, Metrics
 READ_BUFFER_BYTES: Final = 64 * 1024
 """What waits in memory for a slow caller, twice at most; then the endpoint is left waiting by TCP."""
 REFUSAL_READ_BYTES: Final = 64 * 1024
+ONE_WRITE_BYTES: Final = 1024 * 1024
+"""A longer body is sent piece by piece, so that others have their turn."""
 BACKOFF_SECONDS: Final = 0.5
 """Before the first new try; doubled for each further one, with jitter: sessions must not return in step."""
 BACKOFF_LIMIT_SECONDS: Final = 8.0
@@ -280,7 +283,7 @@ class Providers:
             response = await self._session().request(
                 "GET" if body is None else "POST",
                 URL(url, encoded=True),
-                data=body,
+                data=io.BytesIO(body) if body is not None and len(body) > ONE_WRITE_BYTES else body,
                 headers=sent,
                 allow_redirects=False,
                 timeout=provider.timeout,
@@ -375,11 +378,12 @@ class Providers:
             provider=provider.name,
             model=asked.model,
             dialect=tongue.name,
-            input_tokens=asked.input_tokens if asked.operation == "generate" else 0,
+            input_tokens=asked.input_tokens,
             max_output_tokens=asked.max_output_tokens,
             key_owner=key.owner,
         )
-        reservation = self.meter.reserve(call)
+        is_free = asked.operation != "generate"
+        reservation = _Uncounted().reserve(call) if is_free else self.meter.reserve(call)
         began = self._monotonic()
 
         def settle(usage: CallUsage, status: int, model: str, first_byte_at: float | None) -> None:

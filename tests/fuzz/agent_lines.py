@@ -84,6 +84,12 @@ class Owner(Unbounded):
         self._keep(asked)
         self._keep(answered)
 
+    async def wanted_options(self) -> dict[str, ev.OptionValue]:
+        return {}
+
+    def on_question(self, asked: ev.QuestionAsked) -> None:
+        self._keep(asked)
+
     def on_wallet(self, pending: str | None) -> None:
         self._keep(ev.WalletChanged(pending))
 

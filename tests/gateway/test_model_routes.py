@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
@@ -148,7 +149,7 @@ class Caller:
         body = {name: value for name, value in {**body, **changes}.items() if value is not None}
         async with self.gateway.http.post(
             URL(self.gateway.url + (path or known), encoded=True),
-            data=raw if raw is not None else json.dumps(body).encode(),
+            data=io.BytesIO(raw if raw is not None else json.dumps(body).encode()),
             headers=self.headers(dialect, provider),
         ) as answer:
             text = await answer.text()
@@ -259,6 +260,12 @@ async def test_a_chat_stream_says_what_it_used_although_nobody_asked(
     assert ["stream_options" in request.body for request in model.requests] == [True, False]
     assert caller.meter.calls[0][1].is_estimated
     caller.models.providers._providers["openai"].asks_usage = True
+
+
+async def test_a_long_conversation_goes_out_whole(model: FakeModel, caller: Caller) -> None:
+    text = "word " * 1_000_000
+    status, answer, _ = await caller.call("chat", messages=[{"role": "user", "content": text}])
+    assert (status, len(model.requests[0].raw) > len(text)) == (200, True), answer
 
 
 # -- who may call -------------------------------------------------------------------------------------------
@@ -405,7 +412,7 @@ async def test_models_are_listed_from_the_configuration(model: FakeModel, caller
     headers = caller.headers("chat", "open")
     async with caller.gateway.http.get("/llm/openai/v1/models", headers=headers) as answer:
         assert "fake-model" in await answer.text(), "with no list of its own it is the provider's"
-    assert caller.meter.calls[-1][1] == CallUsage()
+    assert caller.meter.calls == [], "it costs nothing"
 
 
 async def test_a_websocket_is_refused_so_that_its_client_uses_plain_http(
@@ -448,6 +455,8 @@ async def test_a_model_that_is_not_listed_is_not_found(
         (b"", 400),
         (b"{", 400),
         (b"[" * 100_000, 400),
+        (b'{"model":"gpt-fake","messages":' + b"[" * 5_000 + b"]" * 5_000 + b"}", 400),
+        (b'{"model":"gpt-fake","messages":[' + b"[]," * 1_000_000 + b"[]]}", 413),
     ],
 )
 async def test_the_model_that_is_checked_is_the_one_that_is_sent(
@@ -566,6 +575,15 @@ async def test_what_the_provider_would_do_by_itself_is_taken_out(
             },
         ),
         ("gemini", {"contents": [{"parts": [{"fileData": {"fileUri": "https://x/y"}}]}]}),
+        (
+            "messages",
+            {
+                "messages": [
+                    {"content": [{"type": "tool_result", "content": [{"source": {"url": "http://x"}}]}]}
+                ]
+            },
+        ),
+        ("responses", {"input": ["text", {"type": "x_call_output", "output": [{"file_url": "//x/y"}]}]}),
     ],
 )
 async def test_what_means_nothing_without_it_is_refused_in_words(
@@ -586,6 +604,16 @@ async def test_nothing_is_stored_at_the_provider_and_data_pictures_pass(
     await caller.call("responses")
     await caller.call("responses", store=True)
     assert [request.body.get("store") for request in model.requests] == [None, False, False]
+    used = {"type": "tool_use", "id": "1", "name": "look", "input": {"image_url": "https://example.org"}}
+    status, answer, _ = await caller.call("messages", messages=[{"role": "user", "content": [used, words]}])
+    assert status == 200, answer
+
+
+async def test_an_address_whose_name_is_escaped_is_found(model: FakeModel, caller: Caller) -> None:
+    part = rb'{"type":"image_url","image\u005furl":{"\u0075rl":"\u0068ttps:\/\/x"}}'
+    raw = b'{"model":"gpt-fake","messages":[{"role":"user","content":[' + part + b"]}]}"
+    status, answer, _ = await caller.call("chat", raw=raw)
+    assert (status, model.requests) == (400, []), answer
 
 
 async def test_what_is_named_in_provider_tools_goes_out(model: FakeModel, caller: Caller) -> None:

@@ -129,6 +129,15 @@ export class Api {
     return this.#request("DELETE", `${sessionPath(sessionId)}/rules/${encodeURIComponent(ruleId)}`);
   }
 
+  answerQuestion(sessionId: string, questionId: string, action: string, content?: unknown): Promise<unknown> {
+    const path = `${sessionPath(sessionId)}/questions/${encodeURIComponent(questionId)}`;
+    return this.#post(path, content === undefined ? { action } : { action, content });
+  }
+
+  chooseOption(sessionId: string, optionId: string, value: string | boolean): Promise<unknown> {
+    return this.#post(`${sessionPath(sessionId)}/options`, { option_id: optionId, value });
+  }
+
   queue(sessionId: string, action: "send" | "drop", messageId?: string): Promise<unknown> {
     const body = messageId === undefined ? { action } : { action, message_id: messageId };
     return this.#post(`${sessionPath(sessionId)}/queue`, body);

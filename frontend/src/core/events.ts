@@ -16,7 +16,10 @@ import type {
   PermissionAnswered,
   PermissionOption,
   PermissionRule,
+  QuestionAnswered,
+  QuestionAsked,
   QuotaUse,
+  SessionOption,
   State,
   ToolCall,
   WaitingMessage,
@@ -97,6 +100,14 @@ export interface PermissionItem {
   at: string;
 }
 
+export interface QuestionItem extends Omit<QuestionAsked, "type" | "question_id"> {
+  kind: "question";
+  id: string;
+  outcome: QuestionAnswered["outcome"] | null;
+  content: QuestionAnswered["content"];
+  at: string;
+}
+
 export interface NoticeItem {
   kind: "notice";
   id: string;
@@ -136,6 +147,7 @@ export type Item =
   | ToolCallItem
   | PlanItem
   | PermissionItem
+  | QuestionItem
   | NoticeItem
   | ContentItem
   | EgressDeniedItem
@@ -170,6 +182,8 @@ export interface Snapshot {
   ended: Ended | null;
   commands: AcpCommand[];
   options: Record<string, unknown>;
+  session_options?: SessionOption[];
+  option_values?: Record<string, string | boolean>;
   usage: Record<string, unknown>;
   rules?: NamedRule[];
   items: Item[];

@@ -46,6 +46,40 @@ export interface AgentOptions {
   modes?: unknown;
   current_mode_id?: string;
   config_options?: unknown;
+  models?: unknown;
+}
+
+/** A value that an option may have; `group` is the name of those that belong together. */
+export interface OptionChoice {
+  value: string;
+  name: string;
+  description: string;
+  group: string;
+}
+
+/** Something that can be chosen of the agent: its mode, its model, or an option of its own. */
+export interface SessionOption {
+  option_id: string;
+  name: string;
+  kind: "boolean" | "choice";
+  value: string | boolean;
+  choices: OptionChoice[];
+  category: string;
+  description: string;
+  is_locked: boolean;
+}
+
+/** What can be chosen of the agent, with the values of now; the whole list each time. */
+export interface SessionOptions {
+  type: "session_options";
+  options: SessionOption[];
+}
+
+/** A person chose a value; without a worker, the agent hears of it when it starts. */
+export interface OptionChosen {
+  type: "option_chosen";
+  option_id: string;
+  value: string | boolean;
 }
 
 /** An update of a kind that this gateway does not know, as the agent sent it. */
@@ -184,6 +218,58 @@ export interface RuleAdded {
 export interface RuleRemoved {
   type: "rule_removed";
   rule_id: string;
+}
+
+/** One value that a field offers. */
+export interface QuestionChoice {
+  value: string;
+  title: string;
+  description: string;
+}
+
+/**
+ * A field of a question's form. `minimum` and `maximum` bound a number, the characters of a text, or how many are
+ * chosen; `pattern` is what the agent wants of a text, which the gateway does not check.
+ */
+export interface QuestionField {
+  name: string;
+  kind: "boolean" | "choice" | "choices" | "integer" | "number" | "text";
+  title: string;
+  description: string;
+  is_required: boolean;
+  choices: QuestionChoice[];
+  format: string;
+  pattern: string;
+  minimum: number | null;
+  maximum: number | null;
+  default: string | number | number | boolean | string[] | null;
+}
+
+/**
+ * The agent asks its user: a form, or an address (`url`) that the user may open. It is answered by POST
+ * /api/sessions/{id}/questions/{question_id}.
+ */
+export interface QuestionAsked {
+  type: "question_asked";
+  question_id: string;
+  turn_id: string;
+  mode: "form" | "url";
+  message: string;
+  fields: QuestionField[];
+  url: string | null;
+  host: string | null;
+  tool_call_id: string | null;
+}
+
+/**
+ * The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn ended
+ * first), or `complete`: the agent saw that what the address was for is done.
+ */
+export interface QuestionAnswered {
+  type: "question_answered";
+  question_id: string;
+  outcome: "accept" | "cancel" | "complete" | "decline";
+  content: Record<string, string | number | number | boolean | string[]> | null;
 }
 
 /** What the model calls of a session have cost so far, by the gateway's own ledger. */
@@ -388,6 +474,18 @@ export interface PendingPermission {
   always?: PermissionRule;
 }
 
+/** A question that waits for the user's answer. */
+export interface PendingQuestion {
+  question_id: string;
+  turn_id: string;
+  mode: "form" | "url";
+  message: string;
+  fields: QuestionField[];
+  url: string | null;
+  host: string | null;
+  tool_call_id: string | null;
+}
+
 /** When and why a session ended. */
 export interface Ended {
   at: string;
@@ -436,6 +534,8 @@ export interface State {
   readiness: Readiness;
   pending_wallet_tx: string | null;
   pending_permission: PendingPermission | null;
+  questions: PendingQuestion[];
+  options: Record<string, string | boolean>;
   queued: number;
   start_position: number | null;
   ended: Ended | null;
@@ -759,6 +859,8 @@ export interface Events {
   agent_started: AgentStarted;
   agent_commands: AgentCommands;
   agent_options: AgentOptions;
+  session_options: SessionOptions;
+  option_chosen: OptionChosen;
   agent_update: AgentUpdate;
   message: MessageAdded;
   text_delta: TextDelta;
@@ -771,6 +873,8 @@ export interface Events {
   permission_answered: PermissionAnswered;
   rule_added: RuleAdded;
   rule_removed: RuleRemoved;
+  question_asked: QuestionAsked;
+  question_answered: QuestionAnswered;
   usage: Usage;
   budget_near: BudgetNear;
   budget_reached: BudgetSpent;

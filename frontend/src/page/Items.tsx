@@ -23,6 +23,7 @@ import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 import { PermissionView } from "./Permission.tsx";
+import { QuestionView } from "./Question.tsx";
 import { Content, ToolCallView } from "./ToolCall.tsx";
 
 interface ItemProps {
@@ -45,6 +46,8 @@ export function ItemView({ item, call, answer }: ItemProps) {
       return <PlanView item={item} />;
     case "permission":
       return <PermissionView item={item} call={call} />;
+    case "question":
+      return <QuestionView item={item} />;
     case "notice":
       return <NoticeView item={item} />;
     case "egress_denied":

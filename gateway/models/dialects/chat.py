@@ -97,7 +97,7 @@ class Chat:
         if below != _PATH:
             return AskedCall(operation="models", path=below)
         fields = members(body, _GUARDED)
-        refuse_fetched(body, rules)
+        refuse_fetched(fields, ("messages",), rules)
         stripped = Stripped(rules)
         for member in _SEARCHES:
             stripped.member(fields, member, "web_search")

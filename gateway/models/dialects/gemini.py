@@ -116,7 +116,7 @@ class Gemini:
         if match is None:
             return AskedCall(operation="models", path=f"{version}/{below}")
         fields = members(body, _GUARDED)
-        refuse_fetched(body, rules)
+        refuse_fetched(fields, ("contents", "systemInstruction", "system_instruction"), rules)
         stripped = Stripped(rules)
         stripped.refuse(fields, "cachedContent", "store")
         stripped.refuse(fields, "cached_content", "store")

@@ -128,7 +128,7 @@ class Messages:
         if below not in _PATHS:
             return AskedCall(operation="models", path=below)
         fields = members(body, _GUARDED)
-        refuse_fetched(body, rules)
+        refuse_fetched(fields, ("messages", "system"), rules)
         stripped = Stripped(rules)
         stripped.member(fields, "mcp_servers", "mcp")
         stripped.member(fields, "container", "code_execution")

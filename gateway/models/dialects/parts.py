@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from gateway.models.dialects.contract import CallRules, ModelCallRefused
 
+T = TypeVar("T")
+
 BYTES_A_TOKEN: Final = 4
-NAME_CHARACTERS: Final = 256
+MOST_BRACKETS: Final = 1_000_000
+"""A request of more lists and objects would hold up everybody else while it is read."""
 MODEL: Final = re.compile(r"[\w.:@/+-]{1,256}", re.ASCII)
 _DOTS: Final = re.compile(r"(^|/)\.{1,2}(/|$)|//|^/|/$")
-_FETCHED: Final = (b"image_url", b"file_url", b"fileUri", b"file_uri", b'"url"', b"\\u", b"video_url")
+_NOTHING: Final = Raw()
 _decode: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -24,6 +27,8 @@ def members(body: bytes, guarded: Collection[str]) -> dict[str, Raw]:
     """The members of a body; of two of one name the last, as JSON readers have it. A member whose name is
     one of `guarded` but for its case is left out: some providers read it as that. Raises ModelCallRefused.
     """
+    if body.count(b"{") + body.count(b"[") > MOST_BRACKETS:
+        raise ModelCallRefused(413, "too_large", "The request has more parts than the gateway reads.")
     try:
         found = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -72,53 +77,98 @@ def chosen_model(name: Any, rules: CallRules) -> str:
     return name
 
 
-def refuse_fetched(body: bytes, rules: CallRules) -> None:
-    """Refuses pictures and files that the provider would fetch from an address. Raises ModelCallRefused."""
-    if "urls" in rules.tools or not any(sign in body for sign in _FETCHED):
+def refuse_fetched(fields: Mapping[str, Raw], names: Sequence[str], rules: CallRules) -> None:
+    """Refuses pictures and files, in the conversation of these members, that the provider would fetch from an
+    address. What tools are called with is fetched by nobody, and not looked at. Raises ModelCallRefused.
+    """
+    if "urls" in rules.tools:
         return
-    try:
-        whole = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ModelCallRefused(400, "invalid_request", "The body is no JSON object.") from None
-    for address in _addresses(whole):
-        if address.lstrip().lower().startswith(_SCHEMES):
+    for name in names:
+        value = bytes(fields.get(name, b""))
+        if not any(sign in value for sign in _SIGNS):
+            continue
+        if any(map(_is_fetched, _addresses(value, 0))):
             words = "The provider may not fetch addresses here (provider_tools: urls); send the data itself."
             raise ModelCallRefused(400, "provider_tool_off", words)
 
 
+_SIGNS: Final = (b"_url", b"_uri", b"fileUri", b"source", b"\\u00")
+"""Without one of these there is no address, whatever is escaped."""
 _SCHEMES: Final = ("http:", "https:", "ftp:", "gs:", "s3:", "//")
-_ADDRESS_NAMES: Final = frozenset({"image_url", "file_url", "video_url", "fileuri", "file_uri"})
+_DEEP: Final = 8
+_BLANKS: Final = 64
 
 
-def _addresses(value: Any) -> Iterator[str]:
-    """Every address in a value that a provider would fetch. Tools are described by schemas and called with
-    arguments; what these name is fetched by nobody.
-    """
-    waiting: list[Any] = [value]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, list):
-            waiting += found
-        if not isinstance(found, dict):
-            continue
-        for name, inner in found.items():
-            if name in _NOT_READ:
-                continue
-            if name.lower() in _ADDRESS_NAMES:
-                yield from _text_or_url(inner)
-            if name == "source" and isinstance(inner, dict) and inner.get("type") == "url":
-                yield from _text_or_url(inner)
-            waiting.append(inner)
+class _Place(Struct):
+    """What holds an address, in one or another dialect."""
+
+    url: Any = None
+    fileUri: Any = None
+    file_uri: Any = None
 
 
-_NOT_READ: Final = ("tools", "input_schema", "parameters", "args", "arguments", "response")
+class _Part(Struct):
+    """A part of a conversation: what may hold an address, and what may hold further parts."""
+
+    image_url: Raw = _NOTHING
+    file_url: Raw = _NOTHING
+    video_url: Raw = _NOTHING
+    source: Raw = _NOTHING
+    fileData: Raw = _NOTHING
+    file_data: Raw = _NOTHING
+    content: Raw = _NOTHING
+    output: Raw = _NOTHING
+    parts: Raw = _NOTHING
+    functionResponse: Raw = _NOTHING
+    function_response: Raw = _NOTHING
 
 
-def _text_or_url(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        value = value.get("url")
-    if isinstance(value, str):
-        yield value
+def _addresses(value: bytes | Raw, depth: int) -> Iterator[str]:
+    """Every address in a part, or in a list of parts."""
+    for part in _parts(value):
+        for place in (part.image_url, part.file_url, part.video_url, part.source, part.fileData):
+            yield from _in_place(place)
+        yield from _in_place(part.file_data)
+        if depth < _DEEP:
+            for inner in (part.content, part.output, part.parts):
+                yield from _addresses(inner, depth + 1)
+            for inner in (part.functionResponse, part.function_response):
+                yield from _addresses(inner, depth + 1)
+
+
+def _parts(value: bytes | Raw) -> Iterator[_Part]:
+    """The objects of a list, or the one object that this is."""
+    start = _start(value)
+    if start == b"{" and (part := _read(value, _Part)) is not None:
+        yield part
+    if start == b"[":
+        for item in _read(value, list[Raw]) or ():
+            if _start(item) == b"{" and (part := _read(item, _Part)) is not None:
+                yield part
+
+
+def _start(value: bytes | Raw) -> bytes:
+    """The first byte that says something."""
+    return bytes(memoryview(value)[:_BLANKS]).lstrip()[:1]
+
+
+def _in_place(value: Raw) -> Iterator[str]:
+    start = _start(value)
+    if start == b'"' and (text := _read(value, str)) is not None:
+        yield text
+    if start == b"{" and (place := _read(value, _Place)) is not None:
+        yield from (found for found in (place.url, place.fileUri, place.file_uri) if isinstance(found, str))
+
+
+def _read(value: bytes | Raw, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _is_fetched(address: str) -> bool:
+    return address.strip().lower().startswith(_SCHEMES)
 
 
 class Stripped:
@@ -138,7 +188,7 @@ class Stripped:
 
     def member(self, fields: dict[str, Raw], member: str, name: str) -> None:
         """Takes a member out if this is off."""
-        if member in fields and fields[member] not in _EMPTY and self.takes_out(name):
+        if member in fields and bytes(fields[member]).strip() not in _EMPTY and self.takes_out(name):
             del fields[member]
 
     def refuse(self, fields: Mapping[str, Raw], member: str, name: str) -> None:
@@ -152,7 +202,7 @@ class Stripped:
             raise off(self.names[0], "tools")
 
 
-_EMPTY: Final = (b"null", b"false", b"[]", b"{}", b'""')
+_EMPTY: Final = (b"null", b"false", b"[]", b'""')
 
 
 def off(name: str, member: str) -> ModelCallRefused:

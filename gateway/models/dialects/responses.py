@@ -104,7 +104,7 @@ class Responses:
         if below != _PATH:
             return AskedCall(operation="models", path=below)
         fields = members(body, _GUARDED)
-        refuse_fetched(body, rules)
+        refuse_fetched(fields, ("input",), rules)
         stripped = Stripped(rules)
         stripped.refuse(fields, "background", "background")
         for member in _STORED:

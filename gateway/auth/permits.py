@@ -35,7 +35,8 @@ class Permit:
 
     def waits(self, task: asyncio.Task[object] | None) -> None:
         """From here on this task waits (None: none does), and is cancelled when the permit is lost: what
-        `timeout` does, at a third of the cost, for waits as many as frames. The holder takes the cancellation back.
+        `timeout` does, at a third of the cost, for as many waits as frames. The holder takes the
+        cancellation back.
         """
         self._task = task
 

@@ -175,6 +175,30 @@ is "an unknown mcp-command fails and is named" "False True" \
   "$(post /api/mcp-command "{\"session_id\": \"$A\", \"command\": \"no_such_thing\", \"args\": {}}" |
     pick "d['success'], 'no_such_thing' in d['message'], sep=' '")"
 
+# -- a question of the agent ----------------------------------------------------------------------------------
+
+Q="$RUN-q"
+post /api/chat "{\"session_id\": \"$Q\", \"agent\": \"built-in\", \"message\": \"/question Which colour?\"}" >/dev/null
+for _ in $(seq 100); do
+  QUESTION=$(state "$Q" | pick "d['questions'][0]['question_id']")
+  [[ -n "$QUESTION" ]] && break
+  sleep 0.05
+done
+is "a question of the agent is shown" "Which colour?" "$(state "$Q" | pick "d['questions'][0]['message']")"
+# answer BODY: answers the question
+answer() { post "/api/sessions/$Q/questions/$QUESTION" "$1" "${@:2}"; }
+has "an answer that does not fit names its field" "'answer' must be answered" "$(answer '{"action": "accept"}')"
+is "an answer is taken once" "200 409" "$(
+  for _ in 1 2; do answer '{"action": "accept", "content": {"answer": "blue"}}' -o /dev/null -w '%{http_code} '; done |
+    sed 's/ $//'
+)"
+for _ in $(seq 100); do
+  [[ "$(state "$Q" | pick "d['is_processing']")" == False ]] && break
+  sleep 0.05
+done
+is "and reaches the agent" "You answered: blue" "$(state "$Q" | said)"
+delete "$Q" >/dev/null
+
 # -- a stream that breaks and is resumed ----------------------------------------------------------------------
 
 C="$RUN-c"
@@ -192,6 +216,39 @@ import sys
 ids = [int(word) for word in sys.stdin.read().split()]
 print(len(ids) > 5 and ids == sorted(set(ids)))')"
 
+# -- a permission, and the rule that an answer for always makes -----------------------------------------------
+
+P="$RUN-p"
+# write TEXT: asks the agent to write a file, for which it needs permission
+write() {
+  post /api/chat "{\"session_id\": \"$P\", \"agent\": \"built-in\", \"message\": \"/tool write_file {\\\"path\\\": \\\"note.txt\\\", \\\"content\\\": \\\"$1\\\"}\"}" >/dev/null
+}
+# asked: State once the agent asks or the turn is over
+asked() {
+  for _ in $(seq 100); do
+    state "$P" >"$WORK/asked"
+    [ "$(pick "d['pending_permission'] is not None or not d['is_processing']" <"$WORK/asked")" = True ] && break
+    sleep 0.1
+  done
+  cat "$WORK/asked"
+}
+# answer OPTION: answers what is asked
+answer() {
+  post "/api/sessions/$P/permission" "{\"permission_id\": \"$(asked | pick "d['pending_permission']['permission_id']")\", \"option_id\": \"$1\"}" \
+    -o /dev/null -w '%{http_code}'
+}
+write one
+is "a permission is asked, with the rule that always would make" "allow edit" \
+  "$(asked | pick "d['pending_permission']['always']['action'], d['pending_permission']['always']['kind'], sep=' '")"
+is "the answer for always is taken" 200 "$(answer allow_always)"
+RULE=$(asked | pick "d['rules'][0]['rule_id']")
+is "it is a rule of the session" "${RULE:-none}" "$(get "/api/sessions/$P/rules" | pick "d['rules'][0]['rule_id']")"
+write two
+is "the rule answers the next request" None "$(asked | pick "d['pending_permission']")"
+is "a rule is revoked" True "$(get "/api/sessions/$P/rules/$RULE" -X DELETE | pick "d['revoked']")"
+write three
+is "and the next request waits for a person again" 200 "$(answer reject_once)"
+
 # -- counting and deleting ------------------------------------------------------------------------------------
 
 D="$RUN-d"
@@ -202,7 +259,7 @@ is "a deletion leaves no process" "True 0" "$(delete "$D" | pick "d['deleted'], 
 is "and the count goes down" "$BEFORE" "$(count)"
 is "a deleted session is empty" "0" "$(state "$D" | pick "len(d['messages'])")"
 
-for id in "$A" "$B" "$C" ${NEW:+"$NEW"}; do delete "$id" >/dev/null; done
+for id in "$A" "$B" "$C" "$P" ${NEW:+"$NEW"}; do delete "$id" >/dev/null; done
 
 # -- two tenants in one gateway, each with a key --------------------------------------------------------------
 

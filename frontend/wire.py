@@ -52,6 +52,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     identity.AuthState,
     identity.Handover,
     sessions.AgentList,
+    sessions.RuleList,
     answers.SessionList,
     answers.Deleted,
     answers.Counts,

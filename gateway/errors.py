@@ -157,6 +157,41 @@ class PermissionNotPending(GatewayError):
     status = 409
 
 
+class RuleNotFound(GatewayError):
+    """This session has no such rule; it may have been revoked."""
+
+    code = "rule_not_found"
+    status = 404
+
+
+class QuestionNotFound(GatewayError):
+    """There is no such question in this session."""
+
+    code = "question_not_found"
+    status = 404
+
+
+class QuestionClosed(GatewayError):
+    """This question is not waiting for an answer; it was answered, or its turn is over."""
+
+    code = "question_closed"
+    status = 409
+
+
+class OptionRefused(GatewayError):
+    """The agent did not take this choice."""
+
+    code = "option_refused"
+    status = 409
+
+
+class OptionLocked(GatewayError):
+    """The operator of this gateway has fixed this option."""
+
+    code = "option_locked"
+    status = 403
+
+
 class EgressNotAsked(GatewayError):
     """This question about a host is not waiting for an answer; it was answered, or nobody waits any more."""
 

@@ -8,10 +8,11 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-Scope = Literal["", "read", "chat", "support", "operate", "admin"]
+Scope = Literal["", "read", "chat", "approve", "support", "operate", "admin"]
 """What an operation asks of its caller. Empty: nothing, it is public.
 
-`read` sees one's own sessions, `chat` uses them, `operate` watches and ends everybody's without seeing their
+`read` sees one's own sessions, `chat` uses them, `approve` answers their permission requests (which `chat`
+may too, unless `approvals.require_scope` is set), `operate` watches and ends everybody's without seeing their
 content, `support` answers its tenant's visitors as a person, `admin` makes keys and may
 do what `operate` and `support` may.
 """
@@ -19,6 +20,7 @@ do what `operate` and `support` may.
 IMPLIED: Final[dict[str, frozenset[str]]] = {
     "read": frozenset({"read"}),
     "chat": frozenset({"chat", "read"}),
+    "approve": frozenset({"approve", "read"}),
     "support": frozenset({"support", "chat", "read"}),
     "operate": frozenset({"operate"}),
     "admin": frozenset({"admin", "operate", "support"}),

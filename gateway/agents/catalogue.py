@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.agents import grants
+from gateway.agents.options import OptionRules
 from gateway.config.applications import own_agents
 from gateway.config.known_agents import KNOWN_AGENTS, KnownAgent, started_by
 from gateway.config.tables import BUILT_IN, AgentConfig, Config, builtin_argv
@@ -43,6 +44,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     """Files written into HOME before it starts."""
     credentials: tuple[str, ...] = ()
     """Credentials for hosts that its connections get, by name."""
+    options: OptionRules = OptionRules()
+    """What the operator says of the options that it offers to people."""
     known: KnownAgent | None = None
     """What is known of it beyond this configuration."""
 
@@ -108,6 +111,7 @@ class AgentCatalogue:
                 provider=agent.provider,
                 home_files=agent.home_files,
                 credentials=agent.credentials,
+                options=OptionRules(agent.options, frozenset(agent.locked_options)),
                 known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
             )
 

@@ -7,32 +7,39 @@ turn.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from gateway.agents import help as agent_help
+from gateway.agents import permission_rules
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent
+from gateway.agents.claims import Claim
 from gateway.agents.completion import ModelDelta, ModelError, ModelRequest, ModelResult
 from gateway.agents.connection import (
     AcpConnection,
     AgentError,
     AgentGone,
+    AgentSession,
     AuthMethod,
     Initialized,
     WireError,
 )
+from gateway.agents.elicitation import Elicitations
+from gateway.agents.links import has_link
+from gateway.agents.options import AgentChoices, listed_names
 from gateway.agents.prompt import transcript
 from gateway.agents.spool import Intake
 from gateway.agents.toolsets import CallTool, Toolbox, UnknownTool
 from gateway.agents.translate import AskedToolCall, Translator
 from gateway.config.tables import Config
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, OptionRefused
 from gateway.events import facts as ev
 from gateway.events.fold import Block, ChatState
 from gateway.principal import Account
@@ -62,6 +69,11 @@ SESSION_ID_CHARACTERS: Final = 1_024
 FAILURE_CHARACTERS: Final = 4_000
 """An agent's own words for a failure are shown up to here."""
 WALLET_BYTES: Final = 64 * 1024
+OPTION_SECONDS: Final = 15.0
+"""How long an agent may take to change an option."""
+RESTORE_ROUNDS: Final = 3
+CORRECTIONS: Final = 10
+"""How often an agent may leave what its operator fixed before it is ended."""
 MODEL_ERROR: Final = -32010
 """The JSON-RPC code of a failed model call; `data` carries the slug and whether trying again may help."""
 
@@ -84,8 +96,21 @@ class Owner(Protocol):
     def on_events(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
         """The agent's updates as events; `used` as `Event.said` has it."""
 
+    @property
+    def rules(self) -> Sequence[ev.NamedRule]:
+        """The permission rules that hold for it, the operator's and its own."""
+
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         """The agent asks for permission."""
+
+    def on_ruled(self, asked: ev.PermissionAsked, answered: ev.PermissionAnswered) -> None:
+        """The agent asks for permission, and a rule answers."""
+
+    def on_question(self, asked: ev.QuestionAsked) -> None:
+        """The agent asks its user something."""
+
+    def wanted_options(self) -> dict[str, ev.OptionValue]:
+        """What the options of its agent are to be, as far as somebody chose."""
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction."""
@@ -136,7 +161,29 @@ class _Forgot(Struct):
 
 class _Pending(Struct):
     request_id: acp.Id
-    option_ids: frozenset[str]
+    options: tuple[ev.PermissionOption, ...]
+    always: ev.PermissionRule | None
+    kind: str
+    answer: str | None = None
+    """What the agent is told as soon as the answer is on disk; None: nobody has answered. Empty: no option of
+    its says so, and it is told that the question is cancelled.
+    """
+
+
+def _options(options: Sequence[_Option]) -> tuple[ev.PermissionOption, ...]:
+    return tuple(
+        ev.PermissionOption(
+            o.option_id, (o.name or o.option_id)[:OPTION_CHARACTERS], o.kind[:OPTION_CHARACTERS]
+        )
+        for o in options
+    )
+
+
+class PermissionChoice(Struct, frozen=True):
+    """A person's answer: the option, and the rule that it makes."""
+
+    option_id: str
+    rule: ev.PermissionRule | None
 
 
 class _PromptFailure(Struct):
@@ -157,10 +204,12 @@ class AgentPeer:
         tools: Toolbox,
         intake: Intake,
         mcp_servers: Sequence[dict[str, Any]] = (),
+        work_dir: str = "",
         on_odd: OnOdd = foreign.ignored,
     ) -> None:
-        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe. `on_odd`
-        hears of every value of the agent's that was left out.
+        """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe. `work_dir`:
+        where the agent's working directory is outside its walls. `on_odd` hears of every value of the agent's
+        that was left out.
         """
         self._owner = owner
         self._broker = broker
@@ -177,12 +226,21 @@ class AgentPeer:
             on_odd=on_odd,
         )
         self._translator = Translator(self.connection.on_odd)
+        self.questions = Elicitations(owner, self.connection, self._translator.tool_call_id)
+        self._choices = AgentChoices(owner.agent.options, self.connection.on_odd)
+        self._corrections = 0
+        self._correcting: asyncio.Task[None] | None = None
+        self.has_options = False
+        """Whether its options are as they were wanted, and followed from now on."""
         self.agent_session_id = ""
         self._initialized = Initialized()
         self._is_replaying = False
         self._needs_transcript = False
         self._pending: dict[str, _Pending] = {}
         self._asked = 0
+        self._has_refused = False
+        self._cwd = ""
+        self._work_dir = work_dir
         self._forgotten = 0
         self._turn_id = ""
         self._model_call: asyncio.Task[None] | None = None
@@ -195,6 +253,7 @@ class AgentPeer:
 
         Raises AgentError, AgentGone, WireError.
         """
+        self._cwd = cwd
         self._initialized = await self.connection.initialize(self._meta())
         await self._authenticate()
         params: dict[str, object] = {"cwd": cwd, "mcpServers": self._mcp_servers}
@@ -206,9 +265,10 @@ class AgentPeer:
             if len(opened.session_id) > SESSION_ID_CHARACTERS:
                 raise AgentGone(f"The agent's session id has more than {SESSION_ID_CHARACTERS} characters.")
             self.agent_session_id = opened.session_id
-            self._options(opened.modes, opened.config_options)
+            self._options(opened)
             self._needs_transcript = self._has_history()
             how = "transcript" if self._needs_transcript else "new"
+        await self._restore_options()
         return how
 
     async def _authenticate(self) -> None:
@@ -246,7 +306,7 @@ class AgentPeer:
         finally:
             self._is_replaying = False
         self.agent_session_id = known
-        self._options(opened.modes, opened.config_options)
+        self._options(opened)
         return "resumed" if self._initialized.can_resume else "loaded"
 
     def _meta(self) -> dict[str, Any]:
@@ -263,14 +323,16 @@ class AgentPeer:
     def _has_history(self) -> bool:
         return any(message.sender == "agent" and message.text.length for message in self._owner.fold.messages)
 
-    def _options(self, modes: Any, config_options: Any) -> None:
+    def _options(self, opened: AgentSession) -> None:
         given: dict[str, Any] = {
             name: value
-            for name, value in (("modes", modes), ("config_options", config_options))
-            if isinstance(value, Raw) and bytes(value) != b"null"
+            for name in ("modes", "config_options", "models")
+            if isinstance(value := getattr(opened, name), Raw) and bytes(value) != b"null"
         }
         if given:
-            self._owner.on_events([ev.AgentOptions(**given)])
+            said = ev.AgentOptions(**given)
+            self._choices.take(said)
+            self._owner.on_events([said])
 
     @property
     def can_come_back(self) -> bool:
@@ -284,6 +346,106 @@ class AgentPeer:
         version = info.version if info is not None else None
         return ev.AgentStarted(self._owner.record.agent, name, version, how, milliseconds, walls)
 
+    # -- options ----------------------------------------------------------------------------------------
+
+    async def set_option(self, option_id: str, value: ev.OptionValue) -> None:
+        """Has the agent change an option. Raises OptionRefused, with the agent's words, AgentGone and
+        WireError.
+        """
+        try:
+            async with asyncio.timeout(OPTION_SECONDS):
+                has_changed = await self._set_option(option_id, value)
+        except AgentError as error:
+            said = error.error.message[:FAILURE_CHARACTERS]
+            raise OptionRefused(f"The agent did not take this choice: {said}") from None
+        except TimeoutError:
+            raise OptionRefused(f"The agent did not answer within {OPTION_SECONDS:g} seconds.") from None
+        if has_changed and self.has_options:
+            self._show_options()
+
+    async def _set_option(self, option_id: str, value: ev.OptionValue) -> bool:
+        """Whether that changed the list. Raises AgentError, AgentGone, WireError, OptionRefused."""
+        session_id = self.agent_session_id
+        match self._choices.source(option_id):
+            case "config":
+                config = (await self.connection.set_config(session_id, option_id, value)).config_options
+                said = ev.AgentOptions(config_options=config)
+                if not isinstance(config, Raw) or bytes(config) == b"null":
+                    return False
+                self._owner.on_events([said])
+                return self._choices.take(said)
+            case "mode":
+                await self.connection.call("session/set_mode", {"sessionId": session_id, "modeId": value})
+                self._owner.on_events([ev.AgentOptions(current_mode_id=str(value))])
+            case "model":
+                await self.connection.call("session/set_model", {"sessionId": session_id, "modelId": value})
+            case None:
+                names = listed_names(option.option_id for option in self._choices.listed)
+                raise OptionRefused(f"The agent has no option {option_id!r}. There are: {names}.")
+        return self._choices.has_become(option_id, value)
+
+    def option(self, option_id: str) -> ev.OptionValue | None:
+        """The value of an option now; None: there is none."""
+        return self._choices.value(option_id)
+
+    async def _restore_options(self) -> None:
+        """Makes the agent's options what they are to be. Raises WireError if one that the operator fixed is
+        not.
+        """
+        rules, failed = self._owner.agent.options, dict[str, str]()
+        for _ in range(RESTORE_ROUNDS):  # one option may change what another may be
+            todo = {
+                name: value
+                for name, value in self._owner.wanted_options().items()
+                if name not in failed and self._choices.value(name) != value
+            }
+            if not todo:
+                break
+            for name, value in todo.items():
+                try:
+                    await self.set_option(name, value)
+                except OptionRefused as error:
+                    failed[name] = error.message
+        if (words := self._broken_rule()) is not None:
+            raise WireError(words)
+        self.has_options = True
+        self._show_options()
+        for name, words in failed.items():
+            if name in rules.presets:
+                log.warning("session %s: options.%s: %s", self._owner.record.key, name, words)
+            else:
+                said = f"Your choice of {name!r} could not be restored. {words}"
+                self._owner.on_events([ev.Notice(f"options.{name}", "warning", "option_refused", said)])
+
+    def _broken_rule(self) -> str | None:
+        """What the operator fixed and the agent has otherwise, in words; None: nothing."""
+        rules = self._owner.agent.options
+        for name in rules.binding:
+            value = self._choices.value(name)
+            if value is None or not rules.allows(name, value):
+                agent = self._owner.agent.name
+                return (
+                    f"The agent's option {name!r} is {value!r}; agents.{agent}.options does not allow that."
+                )
+        return None
+
+    def _show_options(self) -> None:
+        if self._choices.listed:
+            self._owner.on_events([ev.SessionOptions(self._choices.listed)])
+        if self._broken_rule() is not None and (self._correcting is None or self._correcting.done()):
+            self._corrections += 1
+            if self._corrections <= CORRECTIONS:
+                self._correcting = asyncio.create_task(self._correct(), name="options")
+
+    async def _correct(self) -> None:
+        """The agent left what the operator fixed: puts it back."""
+        rules = self._owner.agent.options
+        for name in rules.binding:
+            first, value = rules.first(name), self._choices.value(name)
+            if first is not None and (value is None or not rules.allows(name, value)):
+                with contextlib.suppress(OptionRefused, AgentGone, WireError):
+                    await self.set_option(name, first)
+
     # -- turns ------------------------------------------------------------------------------------------
 
     def transcript_before(self, message_id: str) -> list[bytes]:
@@ -296,6 +458,7 @@ class AgentPeer:
     async def prompt(self, turn_id: str, blocks: list[dict[str, Any]]) -> ev.TurnEnded:
         """Runs one prompt turn; the events of the agent carry `turn_id`. Raises AgentGone, WireError."""
         self._turn_id = turn_id
+        self._has_refused = False
         self._translator.begin_turn(turn_id)
         try:
             prompted = await self.connection.prompt(self.agent_session_id, blocks)
@@ -320,12 +483,16 @@ class AgentPeer:
     def cancel(self) -> None:
         """Asks the agent to stop; what it asked is answered with `cancelled`."""
         self._cancel_permissions()
+        self.questions.cancel()
         self.connection.cancel(self.agent_session_id)
 
-    def end_turn(self) -> None:
-        """The turn is over: nothing that it asked for goes on."""
+    def end_turn(self, *, keeps_questions: bool = False) -> None:
+        """The turn is over: nothing that it asked for goes on. `keeps_questions`: its questions stay open,
+        and are answered in the session's next life.
+        """
         self._turn_id = ""
         self._cancel_permissions()
+        self.questions.cancel(is_kept=keeps_questions)
         if self._model_call is not None:
             self._model_call.cancel()
         for call in self._tool_calls:
@@ -335,20 +502,42 @@ class AgentPeer:
 
     @property
     def is_asking(self) -> bool:
-        """Whether a permission request waits."""
-        return bool(self._pending)
+        """Whether a permission request or a question waits."""
+        return bool(self._pending) or bool(self.questions)
 
-    def may_answer(self, permission_id: str, option_id: str) -> bool:
-        """Whether this request waits and offers this option."""
+    def choose(self, permission_id: str, option_id: str) -> PermissionChoice | None:
+        """Takes a person's answer, which no second one can change; None if no such request waits for one, or
+        it does not offer this. The agent hears it with `answer`.
+        """
         pending = self._pending.get(permission_id)
-        return pending is not None and option_id in pending.option_ids
+        if pending is None or pending.answer is not None:
+            return None
+        chosen = next((option for option in pending.options if option.option_id == option_id), None)
+        if chosen is None:
+            return None
+        is_mode = pending.kind == "switch_mode"  # there, each option is another answer
+        is_for_always = chosen.kind.endswith("_always") and not is_mode
+        pending.answer = permission_rules.once(chosen, pending.options) if is_for_always else option_id
+        rule = pending.always if is_for_always else None
+        if rule is not None and chosen.kind.startswith("reject"):
+            rule = msgspec.structs.replace(rule, action="deny")
+        return PermissionChoice(option_id, rule)
 
-    def answer(self, permission_id: str, option_id: str) -> None:
-        """Hands the user's choice to the agent."""
+    def unchoose(self, permission_id: str) -> None:
+        """The answer could not be kept: the request waits again."""
+        if (pending := self._pending.get(permission_id)) is not None:
+            pending.answer = None
+
+    def answer(self, permission_id: str) -> bool:
+        """Hands the answer that was chosen to the agent; False if the request was cancelled meanwhile."""
         pending = self._pending.pop(permission_id, None)
-        if pending is not None:
-            outcome = {"outcome": "selected", "optionId": option_id}
-            self.connection.respond(pending.request_id, {"outcome": outcome})
+        if pending is None:
+            return False
+        outcome = {"outcome": "selected", "optionId": pending.answer}
+        if not pending.answer:
+            outcome = {"outcome": "cancelled"}
+        self.connection.respond(pending.request_id, {"outcome": outcome})
+        return True
 
     def _cancel_permissions(self) -> None:
         answered: list[ev.EventData] = []
@@ -363,31 +552,82 @@ class AgentPeer:
         try:
             ask = self._parsed(message, _Ask, limit_bytes=ASK_BYTES)
         except msgspec.DecodeError as error:
-            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, str(error))
+            self._refuse_to_ask(message, str(error))
             return
         if not self._turn_id or not ask.options:
             self.connection.respond(message.id_or_none, {"outcome": {"outcome": "cancelled"}})
             return
-        if len(ask.options) > OPTIONS or len(self._pending) >= PENDING:
-            words = (
-                f"A request offers at most {OPTIONS} options, and at most {PENDING} requests wait at once."
-            )
-            self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, words)
+        if (words := self._why_not_asked(ask.options)) is not None:
+            self._refuse_to_ask(message, words)
             return
         self._asked += 1
         permission_id = f"{self._turn_id}.p{self._asked}"
-        options = tuple(
-            ev.PermissionOption(
-                o.option_id, (o.name or o.option_id)[:OPTION_CHARACTERS], o.kind[:OPTION_CHARACTERS]
-            )
-            for o in ask.options
-        )
-        self._pending[permission_id] = _Pending(message.id_or_none, frozenset(o.option_id for o in options))
+        claim = self._claim(ask.tool_call)
         call_id = self._show_asked(ask.tool_call, permission_id)
         title = ask.tool_call.title or self._title_of(call_id) or "The agent asks for permission."
-        self._owner.on_asked(
-            ev.PermissionAsked(permission_id, self._turn_id, title[:TITLE_CHARACTERS], options, call_id)
+        decided = permission_rules.decide(claim, self._owner.rules, cwd=self._cwd)
+        always = self._always(claim, decided)
+        asked = ev.PermissionAsked(
+            *(permission_id, self._turn_id, title[:TITLE_CHARACTERS], _options(ask.options), call_id),
+            always=UNSET if always is None else always,
         )
+        self._pending[permission_id] = _Pending(message.id_or_none, asked.options, always, claim.kind)
+        option_id = None
+        if decided is not None:
+            option_id = permission_rules.answer_of(decided.rule.action, asked.options)
+        if decided is None or option_id is None:
+            self._owner.on_asked(asked)
+        else:
+            self._answer_by_rule(asked, decided, option_id)
+
+    def _answer_by_rule(self, asked: ev.PermissionAsked, decided: ev.NamedRule, option_id: str) -> None:
+        """The agent hears the answer when that and the rule's name are on disk."""
+        permission_id = asked.permission_id
+        self._pending[permission_id].answer = option_id
+        outcome: Literal["selected", "cancelled"] = "selected" if option_id else "cancelled"
+        answered = ev.PermissionAnswered(permission_id, outcome, option_id or None, rule=decided)
+        self._owner.on_ruled(asked, answered)
+        self._owner.when_written(lambda: self._tell(permission_id))
+
+    def _tell(self, permission_id: str) -> None:
+        self.answer(permission_id)
+
+    def _claim(self, call: AskedToolCall) -> Claim:
+        known = self._owner.agent.known
+        return self._translator.claim(
+            call,
+            cwd=self._cwd,
+            agent=known.name if known is not None else "",
+            has_link=lambda path: has_link(path, inside=self._cwd, outside=self._work_dir),
+        )
+
+    def _why_not_asked(self, options: Sequence[_Option]) -> str | None:
+        """Why a request cannot be shown to anyone, in words; None: it can."""
+        if len(options) > OPTIONS or len(self._pending) >= PENDING:
+            return f"A request offers at most {OPTIONS} options, and at most {PENDING} requests wait at once."
+        if len({option.option_id for option in options}) < len(options):
+            return "Two options of a request have the same id: nobody could tell which one was meant."
+        return None
+
+    def _refuse_to_ask(self, message: acp.Envelope, words: str) -> None:
+        """Tells the agent why nobody was asked, and the user, once in a turn."""
+        self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, words)
+        if self._turn_id and not self._has_refused:
+            self._has_refused = True
+            shown = (
+                "The agent asked for permission in a way that cannot be shown, and was refused. "
+                f"{words[:FAILURE_CHARACTERS]}"
+            )
+            notice = ev.Notice(f"{self._turn_id}.refused", "warning", "permission_refused", shown)
+            self._owner.on_events([notice])
+
+    def _always(self, claim: Claim, decided: ev.NamedRule | None) -> ev.PermissionRule | None:
+        """The rule that an answer for always would make; None if it would change nothing, as the operator
+        wants a person to be asked each time.
+        """
+        has_room = len(self._owner.fold.rules) < permission_rules.SESSION_RULES
+        is_asked_always = decided is not None and decided.rule.action == "ask"
+        return permission_rules.rule_for(claim) if has_room and not is_asked_always else None
 
     def _show_asked(self, call: AskedToolCall, permission_id: str) -> str | None:
         """Puts what the request says of its tool call into the log, so that nobody answers blind; its id."""
@@ -421,6 +661,9 @@ class AgentPeer:
             events = self._translator.events(updates)
         if events:
             self._owner.on_events(events)
+            taken = [self._choices.take(event) for event in events if isinstance(event, ev.AgentOptions)]
+            if any(taken) and self.has_options:
+                self._show_options()
 
     def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         if self._is_replaying:
@@ -431,6 +674,8 @@ class AgentPeer:
             yield
 
     def refusal(self) -> str | None:
+        if self._corrections > CORRECTIONS:
+            return self._broken_rule() or self._owner.refusal()
         return self._owner.refusal()
 
     @property
@@ -447,6 +692,8 @@ class AgentPeer:
         match message.method:
             case "session/request_permission":
                 self._ask(message)
+            case "elicitation/create":
+                self.questions.ask(message, self._turn_id)
             case "_model/stream" if self._owner.agent.is_built_in:
                 self._call_model(message)
             case "_tools/list" if self._has_tools:
@@ -462,6 +709,8 @@ class AgentPeer:
             "_model/cancel": self._cancel_model,
             "_session/wallet": self._wallet,
             "_session/forgot": self._forgot,
+            "elicitation/complete": self.questions.on_completed,
+            "$/cancel_request": self.questions.on_taken_back,
         }
         handler = handlers.get(message.method)
         if handler is None:

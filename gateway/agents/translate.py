@@ -8,13 +8,13 @@ that is odd counts as absent (worker/foreign.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from gateway.agents import long_updates
+from gateway.agents import claims, long_updates
 from gateway.events import facts as ev
 from worker import foreign
 from worker.foreign import Amount, Count, Name, OnOdd
@@ -59,6 +59,8 @@ class _ToolCallFields(_Update, rename="camel"):
     locations: Raw | UnsetType = UNSET
     raw_input: Raw | UnsetType = UNSET
     raw_output: Raw | UnsetType = UNSET
+    tool_name: str | None = msgspec.field(default=None, name="name")
+    meta: Raw | UnsetType = msgspec.field(default=UNSET, name="_meta")
 
 
 class _ToolCall(_ToolCallFields, tag="tool_call", rename="camel"):
@@ -80,6 +82,8 @@ class AskedToolCall(Struct, rename="camel"):
     locations: Raw | UnsetType = UNSET
     raw_input: Raw | UnsetType = UNSET
     raw_output: Raw | UnsetType = UNSET
+    tool_name: str | None = msgspec.field(default=None, name="name")
+    meta: Raw | UnsetType = msgspec.field(default=UNSET, name="_meta")
 
     @property
     def says_what(self) -> bool:
@@ -151,12 +155,21 @@ class Translator:
         self._open_kind = ""
         self._open_agent_id: str | None = None
         self._tool_calls: dict[str, tuple[str, str]] = {}
+        self._claims = claims.Claims()
 
     def begin_turn(self, turn_id: str) -> None:
         """What comes now belongs to this turn."""
         self._turn_id = turn_id
         self._count = 0
         self._end_message()
+        self._claims.forget()
+
+    def claim(
+        self, call: AskedToolCall, *, cwd: str, agent: str, has_link: Callable[[str], bool]
+    ) -> claims.Claim:
+        """What the agent says that a call would do which it asks about: in the request, and before."""
+        said = self._claims.asked(call.tool_call_id or "", self._turn_id, _members(call))
+        return claims.read(said, cwd=cwd, agent=agent, has_link=has_link)
 
     def tool_call_id(self, agent_id: str) -> str:
         """The log's id for an agent's tool call id."""
@@ -283,6 +296,7 @@ class Translator:
         return self._open_id
 
     def _tool_call(self, update: _ToolCall | _ToolCallUpdate) -> ev.ToolCall:
+        self._claims.take(update.tool_call_id, self._turn_id, _members(update))
         known = self._tool_calls.get(update.tool_call_id)
         is_new = known is None or (isinstance(update, _ToolCall) and known[0] != self._turn_id)
         if is_new:
@@ -308,6 +322,17 @@ class Translator:
     def _new_id(self, kind: str) -> str:
         self._count += 1
         return f"{self._turn_id}.{kind}{self._count}"
+
+
+def _members(call: _ToolCallFields | AskedToolCall) -> claims.CallMembers:
+    """What a permission rule reads of it."""
+    return claims.CallMembers(
+        kind=call.kind or None,
+        tool=claims.tool_of_meta(call.meta) or call.tool_name,
+        content=_not_null(call.content),
+        locations=_not_null(call.locations),
+        raw_input=_not_null(call.raw_input),
+    )
 
 
 def _or_unset(value: str | None, *, default: str | UnsetType = UNSET) -> str | UnsetType:

@@ -25,7 +25,7 @@ from gateway.principal import IMPLIED, Principal, is_subject, reach, with_implie
 from gateway.sessions.services import FaceServices
 from gateway.stores.credentials import ApiKey, CredentialStore
 
-_HARMLESS: Final = frozenset({"chat", "read"})
+_HARMLESS: Final = frozenset({"chat", "approve", "read"})
 """Scopes that an administrator gives without having them."""
 MAX_DAYS: Final = 3650
 MAX_OVERLAP_HOURS: Final = 24 * 30

@@ -187,7 +187,10 @@ class IdentityFace:
 
     def _me(self, principal: Principal) -> Me:
         csrf = self._gate.tickets.csrf(principal.owner)
-        return Me(principal.tenant, principal.subject, principal.kind, sorted(principal.scopes), csrf)
+        scopes = set(principal.scopes)
+        if self._gate.may(principal, "approve"):
+            scopes.add("approve")
+        return Me(principal.tenant, principal.subject, principal.kind, sorted(scopes), csrf)
 
     # -- signing in -------------------------------------------------------------------------------------
 

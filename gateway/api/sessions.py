@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Annotated, Final
+from typing import Annotated, Final, cast, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.agents.questions import Action
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
 from gateway.config.host_rules import NoRule
 from gateway.egress.rules import narrowed
 from gateway.errors import EgressNotNarrower, GatewayError, InvalidField, SessionNotFound
-from gateway.events.facts import iso
+from gateway.events.facts import NamedRule, SessionOption, iso
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState
 from gateway.http.gate import principal_of
@@ -32,7 +33,7 @@ from gateway.http.operation import (
     one_by_one,
 )
 from gateway.http.reading import checked_session_id, query_int, read_body
-from gateway.principal import tenant_of
+from gateway.principal import Account, tenant_of
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reader import Events, Source, follow
@@ -47,6 +48,7 @@ NARROWED_HOSTS: Final = 200
 """They are in each State of the session."""
 
 
+QUESTION_ID: Final = {"type": "string", "maxLength": 200}
 _DAYS: Final = {"minimum": 0, "maximum": MAX_RETENTION_DAYS}
 
 
@@ -82,6 +84,26 @@ class PermissionRequest(Struct):
     option_id: str
 
 
+class AnswerRequest(Struct):
+    """`POST /api/sessions/{id}/questions/{question_id}`: `content` of an accepted form."""
+
+    action: Annotated[str, Meta(extra_json_schema={"enum": ["accept", "decline", "cancel"]})]
+    content: dict[str, str | int | float | bool | list[str] | None] | None = None
+
+
+class OptionRequest(Struct):
+    """`POST /api/sessions/{id}/options`: a value for an option of the agent."""
+
+    option_id: str
+    value: str | bool
+
+
+class OptionList(Struct, frozen=True):
+    """What can be chosen of a session's agent; empty until the agent has said it."""
+
+    options: list[SessionOption]
+
+
 class QueueRequest(Struct):
     """`POST /api/sessions/{id}/queue`: send or drop what an interrupt held; drop takes one message or all."""
 
@@ -102,6 +124,20 @@ class AgentList(Struct, frozen=True):
     """The agents of this gateway."""
 
     agents: list[AgentSummary]
+
+
+class RuleList(Struct, frozen=True):
+    """The permission rules that hold for a session: its own, which can be revoked, and the operator's."""
+
+    rules: list[NamedRule]
+    operator: list[NamedRule]
+
+
+class RuleRevoked(Struct, frozen=True):
+    """A rule that answers no longer."""
+
+    rule_id: str
+    revoked: bool
 
 
 class SessionsFace:
@@ -158,9 +194,32 @@ class SessionsFace:
                 answer=Deleted, errors=(404,),
             ),
             Operation(
-                method="POST", scope="chat", path=one + "/permission", handler=self.answer_permission,
+                method="POST", scope="approve", path=one + "/permission", handler=self.answer_permission,
                 summary="Answer a permission request", body=PermissionRequest, answer=SessionSummary,
                 errors=(404, 409),
+            ),
+            Operation(
+                method="GET", scope="read", path=one + "/rules", handler=self.list_rules,
+                summary="The permission rules that hold for a session", answer=RuleList, errors=(404,),
+            ),
+            Operation(
+                method="DELETE", scope="approve", path=one + "/rules/{rule_id}", handler=self.revoke_rule,
+                summary="Revoke a permission rule of a session", answer=RuleRevoked, errors=(404,),
+            ),
+            Operation(
+                method="POST", scope="chat", path=one + "/questions/{question_id}",
+                handler=self.answer_question, summary="Answer a question of the agent", body=AnswerRequest,
+                answer=SessionSummary, errors=(404, 409), path_schemas={"question_id": QUESTION_ID},
+            ),
+            Operation(
+                method="GET", scope="read", path=one + "/options", handler=self.list_options,
+                summary="What can be chosen of the agent: its mode, its model, its own options",
+                answer=OptionList, errors=(404,),
+            ),
+            Operation(
+                method="POST", scope="chat", path=one + "/options", handler=self.choose_option,
+                summary="Choose a mode, a model or an option of the agent", body=OptionRequest,
+                answer=OptionList, errors=(404, 409),
             ),
             Operation(
                 method="POST", scope="chat", path=one + "/queue", handler=self.edit_queue,
@@ -282,6 +341,48 @@ class SessionsFace:
         body = await read_body(request, PermissionRequest, self._services.config)
         chosen = body.permission_id, body.option_id
         return await self._done(request, lambda session: session.answer_permission(*chosen))
+
+    async def list_rules(self, request: Request) -> Response:
+        source = await self._manager.source(principal_of(request).owner, self._path_id(request))
+        if source is None:
+            raise SessionNotFound(session_id=self._path_id(request))
+        operators = list(self._services.operator_rules(source.record))
+        return json_response(RuleList(list(source.fold.rules.values()), operators))
+
+    async def revoke_rule(self, request: Request) -> Response:
+        rule_id = request.path_params["rule_id"]
+        await self._done(request, lambda session: session.remove_rule(rule_id))
+        return json_response(RuleRevoked(rule_id, True))
+
+    async def answer_question(self, request: Request) -> Response:
+        body = await read_body(request, AnswerRequest, self._services.config)
+        if body.action not in get_args(Action):
+            raise InvalidField(
+                f"action is one of {', '.join(get_args(Action))} - at `$.action`.", field=("body", "action")
+            )
+        principal, question_id = principal_of(request), request.path_params["question_id"]
+        action = cast("Action", body.action)
+
+        async def answer(session: Session) -> None:
+            account = Account(principal.owner, session.record.key, principal.key_id)
+            await session.answer_question(question_id, action, body.content, account=account)
+
+        return await self._done(request, answer)
+
+    async def list_options(self, request: Request) -> Response:
+        session_id = self._path_id(request)
+        source = await self._manager.source(principal_of(request).owner, session_id)
+        if source is None:
+            raise SessionNotFound(session_id=session_id)
+        return json_response(OptionList(source.fold.listed_options))
+
+    async def choose_option(self, request: Request) -> Response:
+        body = await read_body(request, OptionRequest, self._services.config)
+        owner, session_id = principal_of(request).owner, self._path_id(request)
+        session, _ = await self._manager.do(
+            owner, session_id, lambda one: one.choose_option(body.option_id, body.value), is_making=False
+        )
+        return json_response(OptionList(session.fold.listed_options))
 
     async def edit_queue(self, request: Request) -> Response:
         body = await read_body(request, QueueRequest, self._services.config)

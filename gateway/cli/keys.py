@@ -36,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     create.add_argument("--tenant", default=DEFAULT_TENANT)
     create.add_argument("--subject", help="on whose behalf it acts (its name)")
-    scopes = "of read, chat, support, operate, admin; with commas"
+    scopes = "of read, chat, approve, support, operate, admin; with commas"
     create.add_argument("--scopes", default="chat", help=scopes)
     create.add_argument("--days", type=float, help="until it expires")
     rotate = actions.add_parser("rotate", help="make a key of the same rights in place of one")

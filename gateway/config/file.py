@@ -25,6 +25,7 @@ from gateway.config.tables import (
     BUILT_IN,
     AgentConfig,
     Config,
+    PermissionsConfig,
     Table,
 )
 from worker.spec import Limits
@@ -341,6 +342,7 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
         pass_env=tuple(dict.fromkeys((*agent.pass_env, *passed))),
         env=known.env | agent.env,
         limits=known.limits | agent.limits,
+        options=known.choices | agent.options,
     )
 
 
@@ -431,6 +433,7 @@ def _of_agents(config: Config) -> list[str]:
             if not os.path.isabs(path)
         ]
         mistakes += _no_such_limit(f"agents.{name}", agent.limits)
+        mistakes += _of_permissions(f"agents.{name}", agent.permissions, config)
         mistakes += [f"agents.{name}.hosts: {words}" for words in rule_mistakes(agent.hosts)]
         mistakes += [
             f"agents.{name}.env_files.{variable}: {path} cannot be read"
@@ -460,6 +463,10 @@ def _no_such_limit(prefix: str, limits: dict[str, int]) -> list[str]:
     return [f"{prefix}.limits.{key}: no such limit" for key in limits if key not in Limits.__struct_fields__]
 
 
+def _of_permissions(prefix: str, permissions: PermissionsConfig, config: Config) -> list[str]:
+    return [f"{prefix}.permissions.{mistake}" for mistake in permissions.contradictions(config)]
+
+
 def _tenants(config: Config) -> list[str]:
     mistakes = []
     for name, tenant in config.tenants.items():
@@ -470,6 +477,7 @@ def _tenants(config: Config) -> list[str]:
             if agent not in known
         ]
         mistakes += _no_such_limit(f"tenants.{name}", tenant.limits)
+        mistakes += _of_permissions(f"tenants.{name}", tenant.permissions, config)
         mistakes += [f"tenants.{name}.hosts: {words}" for words in rule_mistakes(tenant.hosts)]
         denied = rule_mistakes(tenant.denied_hosts, is_denial=True)
         mistakes += [f"tenants.{name}.denied_hosts: {words}" for words in denied]

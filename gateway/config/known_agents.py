@@ -56,6 +56,8 @@ class KnownAgent(Struct, frozen=True, kw_only=True):
     env: dict[str, str] = field(default_factory=dict)
     """What is set for it, so that it runs unattended."""
     limits: dict[str, int] = field(default_factory=dict)
+    choices: dict[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
+    """`agents.X.options` that are safe, if its own are not: a person approves, not a model."""
     auth_method: str = ""
     """The method of ACP's `authenticate` that takes its variable; empty: it needs none."""
     login: str = ""
@@ -149,6 +151,7 @@ _ROWS: Final = (
         options=("ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"),
         files=("~/.claude/settings.json", "~/.claude/.credentials.json"),
         env={"DISABLE_AUTOUPDATER": "1"},
+        choices={"mode": "default"},
         login="`claude setup-token` prints a token of a subscription for CLAUDE_CODE_OAUTH_TOKEN.",
         dialects=("messages",),
         maker="anthropic",
@@ -170,6 +173,7 @@ _ROWS: Final = (
         options=("CODEX_CONFIG", "MODEL_PROVIDER", "INITIAL_AGENT_MODE"),
         files=("~/.codex/config.toml", "~/.codex/auth.json"),
         env={"NO_BROWSER": "1"},
+        choices={"mode": "read-only"},
         auth_method="api-key",
         dialects=("responses",),
         maker="openai",

@@ -1,8 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [model] [providers.NAME] [workers] [egress] [telemetry] [auth]
-[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [applications] [credentials.NAME] [agents.NAME]
-[tenants.NAME]`, and those of applications.
+[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [applications] [credentials.NAME]
+[agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -24,6 +24,7 @@ from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
 from gateway.config.models import DEFAULT_PROVIDER, ProviderConfig
 from gateway.config.models import PriceConfig as PriceConfig
+from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table
 from gateway.principal import IMPLIED
@@ -260,6 +261,32 @@ class ModelConfig(Table, frozen=True, kw_only=True):
         )
 
 
+class PermissionsConfig(Table, frozen=True, kw_only=True):
+    """Which permission requests of agents are answered without a person. Deny wins over ask, ask over allow;
+    what no rule matches, a person answers.
+    """
+
+    allow: tuple[RuleConfig, ...] = ()
+    ask: tuple[RuleConfig, ...] = ()
+    """A person is asked although another rule allows it."""
+    deny: tuple[RuleConfig, ...] = ()
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        for action in ("allow", "ask", "deny"):
+            rules: tuple[RuleConfig, ...] = getattr(self, action)
+            if len(rules) > RULES:
+                yield f"{action}: at most {RULES} rules"
+            for number, rule in enumerate(rules, 1):
+                yield from (f"{action}.{number}: {mistake}" for mistake in rule.mistakes())
+
+
+class ApprovalsConfig(Table, frozen=True, kw_only=True):
+    """Who may answer agents' permission requests."""
+
+    require_scope: bool = False
+    """Answering needs the scope `approve`, which `chat` includes otherwise."""
+
+
 class AgentConfig(Table, frozen=True, kw_only=True):
     """An ACP agent that sessions may choose."""
 
@@ -304,6 +331,16 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     home_files: dict[str, str] = field(default_factory=dict)
     """Files written into a session's HOME before its agent starts: path → content. With a provider, `{base}`,
     `{token}` and `{model}` in them, and in `env`, are filled in.
+    """
+    permissions: PermissionsConfig = PermissionsConfig()
+    """Rules for this agent's permission requests, beside those of everybody."""
+    options: dict[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
+    """Of the agent's own options (its `mode`, its `model`, …), by id: the value that a session begins with,
+    or a list of those that it may have, the first of which it begins with.
+    """
+    locked_options: tuple[str, ...] = ()
+    """The ids of options that people may not change; `*`: none may be. One that has a value in `options`
+    keeps it: an agent that does not take it is not started.
     """
     budget: Budget | None = None
     """Of all its sessions together, in place of `quotas.agent`."""
@@ -662,6 +699,8 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Hosts that its workers behind the broker may reach besides `egress.hosts` and those of their agent."""
     denied_hosts: tuple[str, ...] = ()
     """Hosts that none of its workers reaches, whatever another list says."""
+    permissions: PermissionsConfig = PermissionsConfig()
+    """Rules for its sessions' permission requests, beside those of everybody."""
 
 
 class UsageConfig(Table, frozen=True, kw_only=True):
@@ -708,6 +747,8 @@ class Config(Table, frozen=True, kw_only=True):
     oidc: OidcConfig = OidcConfig()
     proxy: ProxyConfig = ProxyConfig()
     quotas: QuotasConfig = QuotasConfig()
+    permissions: PermissionsConfig = PermissionsConfig()
+    approvals: ApprovalsConfig = ApprovalsConfig()
     usage: UsageConfig = UsageConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     providers: dict[str, ProviderConfig] = field(default_factory=dict)

@@ -33,6 +33,32 @@ class PermissionOption(Struct, frozen=True):
     kind: str
 
 
+class PermissionRule(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A rule that answers permission requests: it matches a call that fits every field that is there. Absent:
+    any.
+    """
+
+    action: Literal["allow", "ask", "deny"]
+    kind: str = ""
+    """ACP's kind of tool call."""
+    tool: str = ""
+    command: tuple[str, ...] = ()
+    """The first words of a command; with `is_exact` all of them."""
+    is_exact: bool = False
+    path: tuple[str, ...] = ()
+    """Globs; with `is_exact` paths as they are."""
+    mcp_server: str = ""
+    input: str = ""
+    """The digest of one exact input."""
+
+
+class NamedRule(Struct, frozen=True):
+    """A rule with its name: `r12` for one of the session, `permissions.deny.1` for one of the operator."""
+
+    rule_id: str
+    rule: PermissionRule
+
+
 class WaitingMessage(Struct, frozen=True):
     """A user's message that waits for its turn."""
 
@@ -97,6 +123,45 @@ class AgentOptions(Struct, frozen=True, tag="agent_options"):
     modes: Raw | UnsetType = UNSET
     current_mode_id: str | UnsetType = UNSET
     config_options: Raw | UnsetType = UNSET
+    models: Raw | UnsetType = UNSET
+
+
+OptionValue = str | bool
+
+
+class OptionChoice(Struct, frozen=True):
+    """A value that an option may have; `group` is the name of those that belong together."""
+
+    value: str
+    name: str
+    description: str = ""
+    group: str = ""
+
+
+class SessionOption(Struct, frozen=True):
+    """Something that can be chosen of the agent: its mode, its model, or an option of its own."""
+
+    option_id: str
+    name: str
+    kind: Literal["choice", "boolean"]
+    value: OptionValue
+    choices: tuple[OptionChoice, ...] = ()
+    category: str = ""
+    description: str = ""
+    is_locked: bool = False
+
+
+class SessionOptions(Struct, frozen=True, tag="session_options"):
+    """What can be chosen of the agent, with the values of now; the whole list each time."""
+
+    options: tuple[SessionOption, ...]
+
+
+class OptionChosen(Struct, frozen=True, tag="option_chosen"):
+    """A person chose a value; without a worker, the agent hears of it when it starts."""
+
+    option_id: str
+    value: OptionValue
 
 
 class AgentUpdate(Struct, frozen=True, tag="agent_update"):
@@ -172,21 +237,95 @@ class Plan(Struct, frozen=True, tag="plan"):
 
 
 class PermissionAsked(Struct, frozen=True, tag="permission_asked"):
-    """The agent asks before it acts; answered by POST /api/sessions/{id}/permission, by nobody else."""
+    """The agent asks before it acts; answered by POST /api/sessions/{id}/permission, or by a rule. `always`
+    is the rule that an answer for always would make; absent: it counts for this request only.
+    """
 
     permission_id: str
     turn_id: str
     title: str
     options: tuple[PermissionOption, ...]
     tool_call_id: str | None = None
+    always: PermissionRule | UnsetType = UNSET
 
 
 class PermissionAnswered(Struct, frozen=True, tag="permission_answered"):
-    """The answer: `selected` with the option, or `cancelled` because the turn ended first."""
+    """The answer: `selected` with the option, or `cancelled` because the turn ended first. `rule` is the rule
+    that answered instead of a person.
+    """
 
     permission_id: str
     outcome: Literal["selected", "cancelled"]
     option_id: str | None = None
+    rule: NamedRule | UnsetType = UNSET
+
+
+class RuleAdded(Struct, frozen=True, tag="rule_added"):
+    """A person answered for always: from here on this rule answers in this session, until it is removed."""
+
+    rule_id: str
+    rule: PermissionRule
+
+
+class RuleRemoved(Struct, frozen=True, tag="rule_removed"):
+    """A rule of the session answers no longer."""
+
+    rule_id: str
+
+
+FieldKind = Literal["text", "number", "integer", "boolean", "choice", "choices"]
+AnswerValue = str | int | float | bool | list[str]
+
+
+class QuestionChoice(Struct, frozen=True):
+    """One value that a field offers."""
+
+    value: str
+    title: str
+    description: str = ""
+
+
+class QuestionField(Struct, frozen=True):
+    """A field of a question's form. `minimum` and `maximum` bound a number, the characters of a text, or how
+    many are chosen; `pattern` is what the agent wants of a text, which the gateway does not check.
+    """
+
+    name: str
+    kind: FieldKind
+    title: str
+    description: str = ""
+    is_required: bool = False
+    choices: tuple[QuestionChoice, ...] = ()
+    format: str = ""
+    pattern: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    default: AnswerValue | None = None
+
+
+class QuestionAsked(Struct, frozen=True, tag="question_asked"):
+    """The agent asks its user: a form, or an address (`url`) that the user may open. It is answered by
+    POST /api/sessions/{id}/questions/{question_id}.
+    """
+
+    question_id: str
+    turn_id: str
+    mode: Literal["form", "url"]
+    message: str
+    fields: tuple[QuestionField, ...] = ()
+    url: str | None = None
+    host: str | None = None
+    tool_call_id: str | None = None
+
+
+class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
+    """The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn
+    ended first), or `complete`: the agent saw that what the address was for is done.
+    """
+
+    question_id: str
+    outcome: Literal["accept", "decline", "cancel", "complete"]
+    content: dict[str, AnswerValue] | None = None
 
 
 class Spending(Struct, frozen=True):
@@ -377,6 +516,8 @@ CoreData = (
     | AgentStarted
     | AgentCommands
     | AgentOptions
+    | SessionOptions
+    | OptionChosen
     | AgentUpdate
     | MessageAdded
     | TextDelta
@@ -387,6 +528,10 @@ CoreData = (
     | Plan
     | PermissionAsked
     | PermissionAnswered
+    | RuleAdded
+    | RuleRemoved
+    | QuestionAsked
+    | QuestionAnswered
     | Usage
     | BudgetNear
     | BudgetSpent

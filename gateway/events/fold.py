@@ -40,6 +40,7 @@ DENIED_HOSTS: Final = 100
 
 _EMPTY_LIST: Final = Raw(b"[]")
 _encode = msgspec.json.Encoder().encode
+_decode_options = msgspec.json.Decoder(list[ev.SessionOption]).decode
 
 
 class Overflow(Protocol):
@@ -289,6 +290,20 @@ class PendingPermission(Struct, frozen=True):
     options: tuple[ev.PermissionOption, ...]
     turn_id: str
     tool_call_id: str | None
+    always: ev.PermissionRule | UnsetType = UNSET
+
+
+class PendingQuestion(Struct, frozen=True):
+    """A question that waits for the user's answer."""
+
+    question_id: str
+    turn_id: str
+    mode: Literal["form", "url"]
+    message: str
+    fields: tuple[ev.QuestionField, ...]
+    url: str | None
+    host: str | None
+    tool_call_id: str | None
 
 
 class StateMessage(Struct, frozen=True):
@@ -301,7 +316,7 @@ class StateMessage(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer (every field is always present, but for `cost`)."""
+    """What the six verbs answer (every field is always present, but for `cost` and `rules`)."""
 
     session_id: str
     seq: int
@@ -313,6 +328,8 @@ class State(Struct, frozen=True):
     readiness: Readiness
     pending_wallet_tx: str | None
     pending_permission: PendingPermission | None
+    questions: list[PendingQuestion]
+    options: dict[str, ev.OptionValue]
     queued: int
     start_position: int | None
     ended: Ended | None
@@ -320,6 +337,8 @@ class State(Struct, frozen=True):
     """None for readers who are not the owner, and before there is a session."""
     cost: ev.Spending | UnsetType = UNSET
     """What its model calls have cost; absent: it has made none that the gateway counts."""
+    rules: list[ev.NamedRule] | UnsetType = UNSET
+    """The session's own permission rules."""
 
 
 class Outside(Struct, frozen=True):
@@ -456,12 +475,21 @@ class ChatState:
         self.ended: Ended | None = None
         self.commands: Raw = _EMPTY_LIST
         self.options: dict[str, Any] = {}
+        self.session_options: Raw = _EMPTY_LIST
+        """What can be chosen, as the last `session_options` said and `option_chosen` changed it."""
+        self.option_values: dict[str, ev.OptionValue] = {}
+        self.chosen: dict[str, ev.OptionValue] = {}
+        """What people chose, as it is now: an agent's own change of it counts."""
         self.usage: dict[str, Any] = {}
         self.messages: list[Message] = []
         self.characters = 0
         """Of text that was said, thoughts included."""
         self.items: list[Message | Thought | Block] = []
         self.permissions: dict[str, ev.PermissionAsked] = {}
+        self.rules: dict[str, ev.NamedRule] = {}
+        """The session's own permission rules, by their ids."""
+        self.questions: dict[str, ev.QuestionAsked] = {}
+        """Those that wait for an answer."""
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
         self._open: Message | Thought | None = None
@@ -514,9 +542,21 @@ class ChatState:
     def pending_permission(self) -> PendingPermission | None:
         for asked in self.permissions.values():
             return PendingPermission(
-                asked.permission_id, asked.title, asked.options, asked.turn_id, asked.tool_call_id
+                *(asked.permission_id, asked.title, asked.options, asked.turn_id, asked.tool_call_id),
+                always=asked.always,
             )
         return None
+
+    @property
+    def pending_questions(self) -> list[PendingQuestion]:
+        return [
+            PendingQuestion(*(getattr(asked, name) for name in PendingQuestion.__struct_fields__))
+            for asked in self.questions.values()
+        ]
+
+    def has_question(self, question_id: str) -> bool:
+        """Whether a question of this id was ever asked."""
+        return ("question", question_id) in self._by_id
 
     @property
     def is_long(self) -> bool:
@@ -569,10 +609,13 @@ class ChatState:
                 "readiness": self.readiness,
                 "pending_wallet_tx": self.wallet,
                 "pending_permission": self.pending_permission,
+                "questions": self.pending_questions,
+                "options": self.option_values,
                 "queued": len(self.waiting),
                 "start_position": outside.start_position,
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
+                **self._own_rules(),
             }
             | cost
         )
@@ -618,8 +661,14 @@ class ChatState:
             "ended": self.ended,
             "commands": self.commands,
             "options": self.options,
+            "session_options": self.session_options,
+            "option_values": self.option_values,
             "usage": self.usage,
+            **self._own_rules(),
         }
+
+    def _own_rules(self) -> dict[str, list[ev.NamedRule]]:
+        return {"rules": list(self.rules.values())} if self.rules else {}
 
     def _of_parts(self) -> dict[str, Any]:
         values = ((part.name, part.snapshot()) for part in self.parts)
@@ -671,6 +720,8 @@ class ChatState:
                 self._turn(data, at)
             case ev.PermissionAsked() | ev.PermissionAnswered():
                 self._permission(data, at)
+            case ev.QuestionAsked() | ev.QuestionAnswered():
+                self._question(data, at)
             case ev.Plan(turn_id=turn_id, entries=entries):
                 self._block("plan", turn_id, at, {"turn_id": turn_id, "entries": entries})
             case ev.ContentBlock(block_id=block_id, turn_id=turn_id, content=content):
@@ -714,12 +765,24 @@ class ChatState:
                 self.commands = commands.copy()
             case ev.AgentOptions():
                 self.options |= _apart(_given(data))
+            case ev.SessionOptions(options=options):
+                self.session_options = Raw(_encode(options))
+                self.option_values = {option.option_id: option.value for option in options}
+                self.chosen |= {
+                    name: self.option_values[name] for name in self.chosen.keys() & self.option_values
+                }
+            case ev.OptionChosen(option_id=option_id, value=value):
+                self._choose(option_id, value)
             case ev.Usage():
                 given = {name: value for name, value in _given(data).items() if value is not None}
                 self.usage |= _apart(given)
             case ev.QueueChanged(waiting=waiting, is_held=is_held):
                 self.waiting = waiting
                 self.is_held = is_held
+            case ev.RuleAdded(rule_id=rule_id, rule=rule):
+                self.rules[rule_id] = ev.NamedRule(rule_id, rule)
+            case ev.RuleRemoved(rule_id=rule_id):
+                self.rules.pop(rule_id, None)
             case ev.WalletChanged(pending=pending):
                 self.wallet = pending
             case ev.NetworkChanged(network=network):
@@ -730,6 +793,20 @@ class ChatState:
             case ev.SessionClosed(reason=reason):
                 self.ended = Ended(iso(at), reason)
                 self.state = SessionState.CLOSED
+
+    def _choose(self, option_id: str, value: ev.OptionValue) -> None:
+        self.chosen[option_id] = value
+        self.option_values = self.option_values | {option_id: value}
+        options = [
+            msgspec.structs.replace(option, value=value) if option.option_id == option_id else option
+            for option in self.listed_options
+        ]
+        self.session_options = Raw(_encode(options))
+
+    @property
+    def listed_options(self) -> list[ev.SessionOption]:
+        """What can be chosen."""
+        return _decode_options(self.session_options)
 
     def _message(self, data: ev.MessageAdded, at: int) -> None:
         message = self._by_id.get(("message", data.message_id))
@@ -862,8 +939,20 @@ class ChatState:
             )
             return
         self.permissions.pop(data.permission_id, None)
-        fields = {"outcome": data.outcome, "option_id": data.option_id}
-        self._block("permission", data.permission_id, at, fields)
+        answer = {"outcome": data.outcome, "option_id": data.option_id, "rule": data.rule}
+        given = {name: value for name, value in answer.items() if value is not UNSET}
+        self._block("permission", data.permission_id, at, given)
+
+    def _question(self, data: ev.QuestionAsked | ev.QuestionAnswered, at: int) -> None:
+        """What may be long of it is kept as JSON, which is counted and may leave the memory."""
+        if isinstance(data, ev.QuestionAsked):
+            self.questions[data.question_id] = data
+            fields = _given(data) | {"fields": Raw(_encode(data.fields)), "outcome": None, "content": None}
+            self._block("question", fields.pop("question_id"), at, fields)
+            return
+        self.questions.pop(data.question_id, None)
+        content = None if data.content is None else Raw(_encode(data.content))
+        self._block("question", data.question_id, at, {"outcome": data.outcome, "content": content})
 
     def _egress(
         self, data: ev.EgressDenied | ev.EgressAsked | ev.EgressAnswered | ev.EgressNarrowed, at: int

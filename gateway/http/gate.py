@@ -120,9 +120,16 @@ class Gate:
         principal = await self.identify(connection)
         if principal is None:
             raise Unauthorized
-        if scope not in principal.scopes:
+        if not self.may(principal, scope):
             raise Forbidden(f"Your credentials do not allow this: it needs the scope {scope}.")
         return principal
+
+    def may(self, principal: Principal, scope: str) -> bool:
+        """Whether these credentials have a scope; `chat` is enough to approve, unless that is set apart."""
+        is_apart = self._config().approvals.require_scope
+        return scope in principal.scopes or (
+            scope == "approve" and "chat" in principal.scopes and not is_apart
+        )
 
     async def identify(self, connection: HTTPConnection) -> Principal | None:
         """The caller; None where nothing says who it is. Raises what `admit` raises."""

@@ -128,6 +128,7 @@ class WorkerHost:
             tools=tools,
             intake=self._services.intake,
             mcp_servers=self._mcp_servers(tools),
+            work_dir=self._services.workspaces.work(self._owner.record.key),
             on_odd=self._services.metrics.odd("agent"),
         )
 

@@ -110,13 +110,13 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
-                models=models,
                 doors=DoorKeeper(
                     connections=lambda: current.config.egress.connections,
                     interceptors=interception.of,
                     on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
                 ),
                 interception=interception,
+                models=models,
             ),
         )
         self.for_faces = FaceServices(

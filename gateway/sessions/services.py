@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent, AgentCatalogue
+from gateway.agents.permission_rules import operator_rules
 from gateway.agents.spool import FileOverflow, Intake
 from gateway.agents.toolsets import Toolset
 from gateway.auth.passes import Passes
@@ -21,6 +22,7 @@ from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
 from gateway.egress.routes import RouteHandler
 from gateway.errors import UnknownAgent
+from gateway.events.facts import NamedRule
 from gateway.events.fold import ChatState, FoldPart, Outside
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
@@ -98,6 +100,10 @@ class Common(Struct, kw_only=True):
         if allowed and among:
             return tuple(agent for agent in among if agent in allowed)
         return allowed or among or None
+
+    def operator_rules(self, record: SessionRecord) -> tuple[NamedRule, ...]:
+        """The operator's permission rules for a session."""
+        return tuple(operator_rules(self.config, tenant=tenant_of(record.owner), agent=record.agent))
 
     def outside(self, agent: str | None, *, owner: str | None = None) -> Outside:
         """What State shows beside the log, for a session of this agent (None: of the default one). Only its

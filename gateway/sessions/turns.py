@@ -55,6 +55,10 @@ class Turns:
         """What the agent hears with its next prompt."""
         self.ended_seq = 0
         """Up to here every turn has ended and waits to be compacted; 0: nothing waits."""
+        self.lost_questions: set[str] = set()
+        """Those of a turn that an earlier gateway ended in, which may be answered until the next turn
+        begins.
+        """
         self.ids: logs.Ids = {}
         self._began_at = (0, 0)
         """The bytes of the log and the characters of the fold when the current turn began."""
@@ -102,11 +106,12 @@ class Turns:
                 if self._fold.is_joined:  # no other message sends what is held
                     lead = self._with_held(turn)
                 self._begin(lead, taken)
-            follow = [lead.started()] if lead is turn else [lead.started(), self.queue.event()]
+            follow = self._starting(lead) + ([] if lead is turn else [self.queue.event()])
         message = ev.MessageAdded(turn.message_id, "user", turn.text, turn.turn_id)
         try:
             await self._log.say(*before, message, *follow, *soft, *also)
         except GatewayError:
+            self._restore_lost(follow)
             if lead is not turn:
                 self.queue.put_back_all(lead)
                 self.queue.hold()
@@ -158,7 +163,17 @@ class Turns:
             notice = self._notice("error", error.code, error.message)
             self._log.append(self.queue.event(), notice, durable=True)
             return
-        self._log.append(turn.started(), self.queue.event(), durable=True)
+        self._log.append(*self._starting(turn), self.queue.event(), durable=True)
+
+    def _starting(self, turn: Turn) -> list[ev.EventData]:
+        """A turn's beginning, which ends the questions that were left open."""
+        left = [ev.QuestionAnswered(question_id, "cancel") for question_id in sorted(self.lost_questions)]
+        self.lost_questions.clear()
+        return [*left, turn.started()]
+
+    def _restore_lost(self, events: Sequence[ev.EventData]) -> None:
+        """The store did not take these."""
+        self.lost_questions |= {one.question_id for one in events if isinstance(one, ev.QuestionAnswered)}
 
     def restore(self) -> None:
         """Messages that waited when the last life ended are held: the user sends or drops them."""
@@ -212,7 +227,7 @@ class Turns:
             raise output_failed(error) from error
         finally:
             host.end_turn()
-            peer.end_turn()
+            peer.end_turn(keeps_questions=self._is_drained)
         del self.unheard[:heard]
         if ended is not None:
             self._end(turn, _by_budget(turn, ended))
@@ -285,9 +300,14 @@ class Turns:
         if turn is None or (end is WorkerEnd.PARKED and message is None):
             return
         if self._seat.peer is not None:
-            self._seat.peer.end_turn()
+            self._seat.peer.end_turn(keeps_questions=self._is_drained)
         words = message or _closed_words(self._seat.close_reason)
         self._end(turn, ev.TurnInterrupted(turn.turn_id, str(end), words))
+
+    @property
+    def _is_drained(self) -> bool:
+        """Whether the session ends with the gateway, and goes on in the next one."""
+        return self._seat.close_reason is CloseReason.DRAINED
 
     def crash_loop(self, words: str) -> None:
         """Ends the turn that gets no worker, because too many died lately."""

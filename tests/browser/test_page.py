@@ -150,6 +150,8 @@ async def test_a_permission_shows_the_diff_the_files_and_the_input_that_it_is_as
         await expect(card).to_contain_text("replace_all")
         await page.locator("[data-testid=permission-option][data-kind=allow_once]").click()
         await expect(page.get_by_test_id("tool-call")).to_have_attribute("data-status", "completed")
+        await expect(page.get_by_test_id("tool-call").locator("ins")).to_have_count(0)  # folded away
+        await page.get_by_test_id("permission-answered").click()
         await expect(page.get_by_test_id("tool-call").locator("ins")).to_have_text("new words")
 
 

@@ -75,6 +75,21 @@ class Owner(Unbounded):
     def on_asked(self, asked: ev.PermissionAsked) -> None:
         self._keep(asked)
 
+    rules = (
+        ev.NamedRule("r1", ev.PermissionRule(action="allow", kind="edit", path=("**",))),
+        ev.NamedRule("r2", ev.PermissionRule(action="deny", command=("rm",))),
+    )
+
+    def on_ruled(self, asked: ev.PermissionAsked, answered: ev.PermissionAnswered) -> None:
+        self._keep(asked)
+        self._keep(answered)
+
+    def wanted_options(self) -> dict[str, ev.OptionValue]:
+        return {}
+
+    def on_question(self, asked: ev.QuestionAsked) -> None:
+        self._keep(asked)
+
     def on_wallet(self, pending: str | None) -> None:
         self._keep(ev.WalletChanged(pending))
 

@@ -26,6 +26,8 @@ pytestmark = SHARED
 CONFIG = """
 [auth]
 modes = ["keys"]
+[approvals]
+require_scope = true
 [limits]
 wrong_credentials_per_minute = 100_000
 [credentials.git]
@@ -68,6 +70,8 @@ BODIES: Final[dict[str, object]] = {
     "rename_session": {"title": "foreign"},
     "answer_egress": {"answer": "always"},
     "answer_permission": {"permission_id": "p", "option_id": "o"},
+    "answer_question": {"action": "decline"},
+    "choose_option": {"option_id": "mode", "value": "plan"},
     "edit_queue": {"action": "drop"},
     "share_session": {},
     "sign_out": {},
@@ -128,7 +132,7 @@ ENDS_THE_GATEWAY: Final = "drain_gateway"
 IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
 BODYLESS: Final = {"restart_session", "park_session", "kill_session", ENDS_THE_GATEWAY}
-NOT_THERE: Final = {"answer_permission", "answer_egress"}
+NOT_THERE: Final = {"answer_permission", "answer_question", "answer_egress"}
 """Routes that answer 409 to their owner in this state; to others they must still be a 404."""
 
 
@@ -171,8 +175,9 @@ class World(Struct):
     def path(self, route: Route) -> str:
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
-        parts |= {"tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
-        path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere", ask_id="a")
+        parts |= {"rule_id": "r1", "tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
+        asked = {"ask_id": "a", "question_id": "t.q1"}
+        path = route.path.format(**parts, **asked, product_id=1, admin_id=1, path="nowhere")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 

@@ -207,13 +207,13 @@ async def test_a_permission_is_asked_waits_and_is_answered_by_the_user(
     assert error["error"]["code"] == "permission_not_pending"
 
 
-async def test_a_permission_is_never_answered_by_the_gateway(gateway: RunningGateway) -> None:
+async def test_a_permission_is_not_answered_without_a_rule_or_a_person(gateway: RunningGateway) -> None:
     session_id, pending = await asked(gateway, "waits", message="/permission May I?")
     state = await gateway.chat(session_id, "/echo later", wait=1)
     assert (state["pending_permission"], state["queued"]) == (pending, 1)
     await answer(gateway, session_id, permission_id=pending["permission_id"], option_id="allow_always")
     state = await state_when(gateway.http, session_id, lambda s: not s["is_processing"] and not s["queued"])
-    assert said(state, "agent") == ["You allowed it for good (allow_always).", "later"]
+    assert said(state, "agent") == ["You allowed it once (allow_once).", "later"]
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,14 @@ class _Owner(Unbounded):
     def on_asked(self, asked: Any) -> None:
         return None
 
-    on_wallet = on_asked
+    on_wallet = on_question = on_asked
+    rules = ()
+
+    def on_ruled(self, asked: Any, answered: Any) -> None:
+        return None
+
+    def wanted_options(self) -> dict[str, Any]:
+        return {}
 
     def on_model_called(self, model: str, seconds: float, outcome: Any) -> None:
         return None

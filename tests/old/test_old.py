@@ -102,7 +102,7 @@ def opened(version: str, all_opened: dict[str, Opened]) -> Opened:
     return all_opened[version]
 
 
-NEW: Final = frozenset(("egress", "cost"))
+NEW: Final = frozenset(("egress", "cost", "questions", "options"))
 """Fields of State that are younger than these versions."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.config.tables import PriceConfig
+from gateway.config.models import PriceConfig
 from gateway.models.meter import CallUsage
 from gateway.models.prices import Prices, PriceSource, cost, is_called, known_price, known_prices
 

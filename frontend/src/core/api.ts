@@ -21,6 +21,7 @@ import type {
   Overview,
   OwnKeyList,
   OwnKeySummary,
+  RuleList,
   SessionList,
   SessionSummary,
   ShareList,
@@ -117,6 +118,24 @@ export class Api {
 
   answerEgress(sessionId: string, askId: string, answer: string): Promise<unknown> {
     return this.#post(`${sessionPath(sessionId)}/egress/${encodeURIComponent(askId)}`, { answer });
+  }
+
+  /** The permission rules that hold for a session: its own and the operator's. */
+  rules(sessionId: string): Promise<RuleList> {
+    return this.#request("GET", `${sessionPath(sessionId)}/rules`);
+  }
+
+  revokeRule(sessionId: string, ruleId: string): Promise<unknown> {
+    return this.#request("DELETE", `${sessionPath(sessionId)}/rules/${encodeURIComponent(ruleId)}`);
+  }
+
+  answerQuestion(sessionId: string, questionId: string, action: string, content?: unknown): Promise<unknown> {
+    const path = `${sessionPath(sessionId)}/questions/${encodeURIComponent(questionId)}`;
+    return this.#post(path, content === undefined ? { action } : { action, content });
+  }
+
+  chooseOption(sessionId: string, optionId: string, value: string | boolean): Promise<unknown> {
+    return this.#post(`${sessionPath(sessionId)}/options`, { option_id: optionId, value });
   }
 
   queue(sessionId: string, action: "send" | "drop", messageId?: string): Promise<unknown> {

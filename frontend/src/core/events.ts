@@ -11,10 +11,15 @@ import type {
   Events,
   Failure,
   MessageAdded,
+  NamedRule,
   Notice,
   PermissionAnswered,
   PermissionOption,
+  PermissionRule,
+  QuestionAnswered,
+  QuestionAsked,
   QuotaUse,
+  SessionOption,
   State,
   ToolCall,
   WaitingMessage,
@@ -86,8 +91,20 @@ export interface PermissionItem {
   title: string;
   options: PermissionOption[];
   tool_call_id: string | null;
+  /** The rule that an answer for always would make. */
+  always?: PermissionRule;
   outcome: PermissionAnswered["outcome"] | null;
   option_id: string | null;
+  /** The rule that answered instead of a person. */
+  rule?: NamedRule;
+  at: string;
+}
+
+export interface QuestionItem extends Omit<QuestionAsked, "type" | "question_id"> {
+  kind: "question";
+  id: string;
+  outcome: QuestionAnswered["outcome"] | null;
+  content: QuestionAnswered["content"];
   at: string;
 }
 
@@ -130,6 +147,7 @@ export type Item =
   | ToolCallItem
   | PlanItem
   | PermissionItem
+  | QuestionItem
   | NoticeItem
   | ContentItem
   | EgressDeniedItem
@@ -164,7 +182,10 @@ export interface Snapshot {
   ended: Ended | null;
   commands: AcpCommand[];
   options: Record<string, unknown>;
+  session_options?: SessionOption[];
+  option_values?: Record<string, string | boolean>;
   usage: Record<string, unknown>;
+  rules?: NamedRule[];
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;

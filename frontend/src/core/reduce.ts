@@ -21,10 +21,14 @@ import type {
   Item,
   LogEvent,
   MessageItem,
+  NamedRule,
   Outside,
   PendingPermission,
+  PendingQuestion,
   PermissionItem,
+  QuestionItem,
   Readiness,
+  SessionOption,
   Snapshot,
   State,
   StateMessage,
@@ -54,6 +58,8 @@ const FACTS = [
   "ended",
   "commands",
   "options",
+  "session_options",
+  "option_values",
   "usage",
 ] as const;
 
@@ -78,7 +84,11 @@ export class ChatState {
   ended: Ended | null = null;
   commands: AcpCommand[] = [];
   options: Record<string, unknown> = {};
+  session_options: SessionOption[] = [];
+  option_values: Record<string, string | boolean> = {};
   usage: Record<string, unknown> = {};
+  /** The session's own permission rules. */
+  rules: NamedRule[] = [];
 
   #items: Item[] = [];
   /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
@@ -97,6 +107,7 @@ export class ChatState {
   static restore(snapshot: Snapshot, folds: readonly Fold[] = []): ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
+    chat.rules = snapshot.rules ?? [];
     chat.egress = snapshot.egress ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
@@ -129,8 +140,17 @@ export class ChatState {
   get pending_permission(): PendingPermission | null {
     const asked = this.#items.find((i): i is PermissionItem => i.kind === "permission" && i.outcome === null);
     if (!asked) return null;
-    const { id, title, options, turn_id, tool_call_id } = asked;
-    return { permission_id: id, title, options, turn_id, tool_call_id };
+    const { id, title, options, turn_id, tool_call_id, always } = asked;
+    return { permission_id: id, title, options, turn_id, tool_call_id, ...(always && { always }) };
+  }
+
+  /** The questions that wait for an answer. */
+  get questions(): PendingQuestion[] {
+    return this.#items
+      .filter((item): item is QuestionItem => item.kind === "question" && item.outcome === null)
+      .map(({ id: question_id, turn_id, mode, message, fields, url, host, tool_call_id }) => ({
+        ...{ question_id, turn_id, mode, message, fields, url, host, tool_call_id },
+      }));
   }
 
   get messages(): StateMessage[] {
@@ -152,10 +172,13 @@ export class ChatState {
       readiness: this.readiness,
       pending_wallet_tx: this.wallet,
       pending_permission: this.pending_permission,
+      questions: this.questions,
+      options: this.option_values,
       queued: this.waiting.length,
       start_position: outside.start_position,
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
+      ...this.#ownRules(),
       egress: egressState(this.egress, outside),
     };
   }
@@ -169,7 +192,12 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
-    return { ...values, ...facts, ...egress, items: this.#items.slice() } as Snapshot;
+    return { ...values, ...facts, ...egress, ...this.#ownRules(), items: this.#items.slice() } as Snapshot;
+  }
+
+  /** They are in State and the snapshot if there are any. */
+  #ownRules(): { rules?: NamedRule[] } {
+    return this.rules.length > 0 ? { rules: this.rules } : {};
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
@@ -199,6 +227,15 @@ export class ChatState {
         return this.#permissionAsked(event);
       case "permission_answered":
         return this.#permissionAnswered(event);
+      case "question_asked": {
+        const { type: _type, seq: _seq, question_id: id, at, ...asked } = event;
+        return this.#upsert({ kind: "question", id, ...asked, outcome: null, content: null, at });
+      }
+      case "question_answered": {
+        const { question_id: id, outcome, content, at } = event;
+        if (!this.#get(keyOf("question", id))) this.#add({ kind: "question", id, at } as QuestionItem);
+        return this.#patch<QuestionItem>("question", id, { outcome, content });
+      }
       case "plan": {
         const { turn_id, entries, at } = event;
         return this.#upsert({ kind: "plan", id: turn_id, turn_id, entries, at });
@@ -278,12 +315,34 @@ export class ChatState {
       case "agent_options":
         this.options = { ...this.options, ...bodyOf(event) };
         return;
+      case "session_options":
+        this.session_options = event.options;
+        this.option_values = Object.fromEntries(event.options.map((option) => [option.option_id, option.value]));
+        return;
+      case "option_chosen": {
+        const { option_id, value } = event;
+        this.option_values = { ...this.option_values, [option_id]: value };
+        this.session_options = this.session_options.map((option) =>
+          option.option_id === option_id ? { ...option, value } : option,
+        );
+        return;
+      }
       case "usage":
         this.usage = { ...this.usage, ...bodyOf(event, (value) => value !== null) };
         return;
       case "queue":
         this.waiting = event.waiting;
         this.is_held = event.is_held;
+        return;
+      case "rule_added": {
+        const added = { rule_id: event.rule_id, rule: event.rule };
+        const isKnown = this.rules.some((one) => one.rule_id === added.rule_id);
+        const changed = this.rules.map((one) => (one.rule_id === added.rule_id ? added : one));
+        this.rules = isKnown ? changed : [...changed, added];
+        return;
+      }
+      case "rule_removed":
+        this.rules = this.rules.filter((known) => known.rule_id !== event.rule_id);
         return;
       case "wallet":
         this.wallet = event.pending;
@@ -393,7 +452,7 @@ export class ChatState {
   }
 
   #permissionAsked(event: EventOf<"permission_asked">): void {
-    const { permission_id: id, turn_id, title, options, tool_call_id, at } = event;
+    const { permission_id: id, turn_id, title, options, tool_call_id, always, at } = event;
     this.#upsert({
       kind: "permission",
       id,
@@ -401,6 +460,7 @@ export class ChatState {
       title,
       options,
       tool_call_id,
+      ...(always && { always }),
       outcome: null,
       option_id: null,
       at,
@@ -408,9 +468,9 @@ export class ChatState {
   }
 
   #permissionAnswered(event: EventOf<"permission_answered">): void {
-    const { permission_id: id, outcome, option_id, at } = event;
+    const { permission_id: id, outcome, option_id, rule, at } = event;
     if (!this.#get(keyOf("permission", id))) this.#add({ kind: "permission", id, at } as PermissionItem);
-    this.#patch<PermissionItem>("permission", id, { outcome, option_id });
+    this.#patch<PermissionItem>("permission", id, { outcome, option_id, ...(rule && { rule }) });
   }
 
   // -- items --------------------------------------------------------------------------------------------------

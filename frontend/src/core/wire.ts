@@ -46,6 +46,40 @@ export interface AgentOptions {
   modes?: unknown;
   current_mode_id?: string;
   config_options?: unknown;
+  models?: unknown;
+}
+
+/** A value that an option may have; `group` is the name of those that belong together. */
+export interface OptionChoice {
+  value: string;
+  name: string;
+  description: string;
+  group: string;
+}
+
+/** Something that can be chosen of the agent: its mode, its model, or an option of its own. */
+export interface SessionOption {
+  option_id: string;
+  name: string;
+  kind: "boolean" | "choice";
+  value: string | boolean;
+  choices: OptionChoice[];
+  category: string;
+  description: string;
+  is_locked: boolean;
+}
+
+/** What can be chosen of the agent, with the values of now; the whole list each time. */
+export interface SessionOptions {
+  type: "session_options";
+  options: SessionOption[];
+}
+
+/** A person chose a value; without a worker, the agent hears of it when it starts. */
+export interface OptionChosen {
+  type: "option_chosen";
+  option_id: string;
+  value: string | boolean;
 }
 
 /** An update of a kind that this gateway does not know, as the agent sent it. */
@@ -125,7 +159,26 @@ export interface PermissionOption {
   kind: string;
 }
 
-/** The agent asks before it acts; answered by POST /api/sessions/{id}/permission, by nobody else. */
+/** A rule that answers permission requests: it matches a call that fits every field that is there. Absent: any. */
+export interface PermissionRule {
+  action: "allow" | "ask" | "deny";
+  /** ACP's kind of tool call. */
+  kind?: string;
+  tool?: string;
+  /** The first words of a command; with `is_exact` all of them. */
+  command?: string[];
+  is_exact?: boolean;
+  /** Globs; with `is_exact` paths as they are. */
+  path?: string[];
+  mcp_server?: string;
+  /** The digest of one exact input. */
+  input?: string;
+}
+
+/**
+ * The agent asks before it acts; answered by POST /api/sessions/{id}/permission, or by a rule. `always` is the
+ * rule that an answer for always would make; absent: it counts for this request only.
+ */
 export interface PermissionAsked {
   type: "permission_asked";
   permission_id: string;
@@ -133,14 +186,90 @@ export interface PermissionAsked {
   title: string;
   options: PermissionOption[];
   tool_call_id: string | null;
+  always?: PermissionRule;
 }
 
-/** The answer: `selected` with the option, or `cancelled` because the turn ended first. */
+/** A rule with its name: `r12` for one of the session, `permissions.deny.1` for one of the operator. */
+export interface NamedRule {
+  rule_id: string;
+  rule: PermissionRule;
+}
+
+/**
+ * The answer: `selected` with the option, or `cancelled` because the turn ended first. `rule` is the rule that
+ * answered instead of a person.
+ */
 export interface PermissionAnswered {
   type: "permission_answered";
   permission_id: string;
   outcome: "cancelled" | "selected";
   option_id: string | null;
+  rule?: NamedRule;
+}
+
+/** A person answered for always: from here on this rule answers in this session, until it is removed. */
+export interface RuleAdded {
+  type: "rule_added";
+  rule_id: string;
+  rule: PermissionRule;
+}
+
+/** A rule of the session answers no longer. */
+export interface RuleRemoved {
+  type: "rule_removed";
+  rule_id: string;
+}
+
+/** One value that a field offers. */
+export interface QuestionChoice {
+  value: string;
+  title: string;
+  description: string;
+}
+
+/**
+ * A field of a question's form. `minimum` and `maximum` bound a number, the characters of a text, or how many are
+ * chosen; `pattern` is what the agent wants of a text, which the gateway does not check.
+ */
+export interface QuestionField {
+  name: string;
+  kind: "boolean" | "choice" | "choices" | "integer" | "number" | "text";
+  title: string;
+  description: string;
+  is_required: boolean;
+  choices: QuestionChoice[];
+  format: string;
+  pattern: string;
+  minimum: number | null;
+  maximum: number | null;
+  default: string | number | number | boolean | string[] | null;
+}
+
+/**
+ * The agent asks its user: a form, or an address (`url`) that the user may open. It is answered by POST
+ * /api/sessions/{id}/questions/{question_id}.
+ */
+export interface QuestionAsked {
+  type: "question_asked";
+  question_id: string;
+  turn_id: string;
+  mode: "form" | "url";
+  message: string;
+  fields: QuestionField[];
+  url: string | null;
+  host: string | null;
+  tool_call_id: string | null;
+}
+
+/**
+ * The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn ended
+ * first), or `complete`: the agent saw that what the address was for is done.
+ */
+export interface QuestionAnswered {
+  type: "question_answered";
+  question_id: string;
+  outcome: "accept" | "cancel" | "complete" | "decline";
+  content: Record<string, string | number | number | boolean | string[]> | null;
 }
 
 /** What the model calls of a session have cost so far, by the gateway's own ledger. */
@@ -342,6 +471,19 @@ export interface PendingPermission {
   options: PermissionOption[];
   turn_id: string;
   tool_call_id: string | null;
+  always?: PermissionRule;
+}
+
+/** A question that waits for the user's answer. */
+export interface PendingQuestion {
+  question_id: string;
+  turn_id: string;
+  mode: "form" | "url";
+  message: string;
+  fields: QuestionField[];
+  url: string | null;
+  host: string | null;
+  tool_call_id: string | null;
 }
 
 /** When and why a session ended. */
@@ -380,7 +522,7 @@ export interface EgressState {
   asked: AskedHost[];
 }
 
-/** What the six verbs answer (every field is always present, but for `cost`). */
+/** What the six verbs answer (every field is always present, but for `cost` and `rules`). */
 export interface State {
   session_id: string;
   seq: number;
@@ -392,6 +534,8 @@ export interface State {
   readiness: Readiness;
   pending_wallet_tx: string | null;
   pending_permission: PendingPermission | null;
+  questions: PendingQuestion[];
+  options: Record<string, string | boolean>;
   queued: number;
   start_position: number | null;
   ended: Ended | null;
@@ -399,6 +543,8 @@ export interface State {
   egress: EgressState | null;
   /** What its model calls have cost; absent: it has made none that the gateway counts. */
   cost?: Spending;
+  /** The session's own permission rules. */
+  rules?: NamedRule[];
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -461,6 +607,12 @@ export interface AgentSummary {
 /** The agents of this gateway. */
 export interface AgentList {
   agents: AgentSummary[];
+}
+
+/** The permission rules that hold for a session: its own, which can be revoked, and the operator's. */
+export interface RuleList {
+  rules: NamedRule[];
+  operator: NamedRule[];
 }
 
 /** A session in a list; times are ISO 8601. */
@@ -707,6 +859,8 @@ export interface Events {
   agent_started: AgentStarted;
   agent_commands: AgentCommands;
   agent_options: AgentOptions;
+  session_options: SessionOptions;
+  option_chosen: OptionChosen;
   agent_update: AgentUpdate;
   message: MessageAdded;
   text_delta: TextDelta;
@@ -717,6 +871,10 @@ export interface Events {
   plan: Plan;
   permission_asked: PermissionAsked;
   permission_answered: PermissionAnswered;
+  rule_added: RuleAdded;
+  rule_removed: RuleRemoved;
+  question_asked: QuestionAsked;
+  question_answered: QuestionAnswered;
   usage: Usage;
   budget_near: BudgetNear;
   budget_reached: BudgetSpent;

@@ -8,6 +8,7 @@ import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
 import { t } from "./preferences.ts";
+import { RulesButton } from "./Rules.tsx";
 import { SharedView } from "./SharedView.tsx";
 import { Sidebar } from "./Sidebar.tsx";
 import { SignIn } from "./SignIn.tsx";
@@ -59,6 +60,7 @@ function ChatView() {
       />
       <div class="page">
         <Header before={<DrawerButton />}>
+          <RulesButton />
           <ContextMeter />
           <CostButton />
           <HeaderParts />

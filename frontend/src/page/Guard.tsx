@@ -8,6 +8,8 @@ const ITEM_WEIGHT = 300;
 
 interface GuardProps {
   item: Item;
+  /** Another item that is drawn along with this one. */
+  along?: Item | undefined;
   children: ComponentChildren;
 }
 
@@ -27,7 +29,8 @@ export class Guard extends Component<GuardProps, { hasFailed: boolean }> {
   }
 
   override shouldComponentUpdate(next: GuardProps, state: { hasFailed: boolean }): boolean {
-    return next.item !== this.props.item || state.hasFailed !== this.state.hasFailed;
+    const isOther = next.item !== this.props.item || next.along !== this.props.along;
+    return isOther || state.hasFailed !== this.state.hasFailed;
   }
 
   override render({ item, children }: GuardProps): ComponentChildren {

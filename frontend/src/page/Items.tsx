@@ -3,7 +3,6 @@
  * only if its item became another object (@preact/signals compares the props of components that read signals).
  */
 
-import { useEffect, useRef, useState } from "preact/hooks";
 import {
   type Item,
   type MessageItem,
@@ -23,21 +22,32 @@ import { usePage } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
-import { Content, Substance, ToolCallView } from "./ToolCall.tsx";
+import { PermissionView } from "./Permission.tsx";
+import { QuestionView } from "./Question.tsx";
+import { Content, ToolCallView } from "./ToolCall.tsx";
 
-/** `call`: what a permission is asked for. */
-export function ItemView({ item, call }: { item: Item; call?: ToolCallItem | undefined }) {
+interface ItemProps {
+  item: Item;
+  /** What a permission is asked for. */
+  call?: ToolCallItem | undefined;
+  /** The answer that a tool call got, which is told in its line. */
+  answer?: PermissionItem | undefined;
+}
+
+export function ItemView({ item, call, answer }: ItemProps) {
   switch (item.kind) {
     case "message":
       return <MessageView item={item} />;
     case "thought":
       return <ThoughtView item={item} />;
     case "tool_call":
-      return <ToolCallView item={item} />;
+      return <ToolCallView item={item} answer={answer} />;
     case "plan":
       return <PlanView item={item} />;
     case "permission":
       return <PermissionView item={item} call={call} />;
+    case "question":
+      return <QuestionView item={item} />;
     case "notice":
       return <NoticeView item={item} />;
     case "egress_denied":
@@ -156,91 +166,6 @@ function PlanView({ item }: { item: PlanItem }) {
         <More count={item.entries.length - ENTRIES_MOST} />
       </ol>
     </section>
-  );
-}
-
-function PermissionView({ item, call }: { item: PermissionItem; call?: ToolCallItem | undefined }) {
-  const page = usePage();
-  const box = useRef<HTMLElement>(null);
-  const [chosen, setChosen] = useState<string | null>(null);
-  const isOpen = item.outcome === null;
-  const { isReadOnly } = page.conversation.value;
-  useEffect(() => {
-    if (!isOpen || isReadOnly) return;
-    page.say(t("permissionAsked", { title: clipped(item.title) }));
-    // Somebody who is writing keeps the keyboard; the announcement tells them.
-    const field = document.activeElement;
-    const isWriting = field instanceof HTMLTextAreaElement && field.value !== "";
-    if (!isWriting) box.current?.focus({ preventScroll: true });
-  }, [isOpen]);
-  if (!item.options) return null;
-  if (!isOpen || isReadOnly) return <PermissionDone item={item} />;
-
-  const answer = async (optionId: string): Promise<void> => {
-    setChosen(optionId);
-    document.querySelector<HTMLElement>("[data-testid=composer]")?.focus({ preventScroll: true });
-    if (!(await page.conversation.value.answerPermission(item.id, optionId))) setChosen(null);
-  };
-  const onKeyDown = (event: KeyboardEvent): void => {
-    const option = item.options[Number(event.key) - 1];
-    if (!option || chosen !== null || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    void answer(option.option_id);
-  };
-  return (
-    <section
-      ref={box}
-      class="permission"
-      data-testid="permission"
-      role="group"
-      tabIndex={-1}
-      aria-label={t("permissionAsked", { title: clipped(item.title) })}
-      onKeyDown={onKeyDown}
-    >
-      <header>
-        <Icon name="shield" />
-        <h2>{t("permission")}</h2>
-      </header>
-      <p class="permission-title" dir="auto">
-        <PlainText text={item.title} />
-      </p>
-      {call && <Substance call={call} />}
-      <div class="permission-options">
-        {item.options.slice(0, OPTIONS_MOST).map((option, place) => (
-          <button
-            key={option.option_id}
-            type="button"
-            class={option.kind.startsWith("allow") ? (place === 0 ? "button primary" : "button soft") : "button"}
-            data-testid="permission-option"
-            data-kind={option.kind}
-            disabled={chosen !== null}
-            onClick={() => void answer(option.option_id)}
-          >
-            <span dir="auto">{clipped(option.name)}</span>
-            <kbd aria-hidden="true">{place + 1}</kbd>
-          </button>
-        ))}
-      </div>
-    </section>
-  );
-}
-
-/** An agent that asks with more choices than a person reads gets none of the rest. */
-const OPTIONS_MOST = 50;
-
-function PermissionDone({ item }: { item: PermissionItem }) {
-  const option = item.options.find((one) => one.option_id === item.option_id);
-  const isAllowed = item.outcome === "selected" && (option?.kind.startsWith("allow") ?? false);
-  return (
-    <p class={`permission-done ${isAllowed ? "is-allowed" : ""}`} data-testid="permission-answered">
-      <Icon name={item.outcome === null ? "clock" : isAllowed ? "check" : "close"} />
-      <span dir="auto">{clipped(item.title)}</span>
-      <span class="quiet">
-        {item.outcome === null && t("permissionOpen")}
-        {item.outcome === "selected" && t("permissionGiven", { option: clipped(option?.name ?? "") })}
-        {item.outcome === "cancelled" && t("permissionCancelled")}
-      </span>
-    </p>
   );
 }
 

@@ -1,29 +1,39 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
-import type { AcpContent, AcpToolContent, Key, ToolCallItem } from "../core/index.ts";
+import type { AcpContent, AcpToolContent, Key, PermissionItem, ToolCallItem } from "../core/index.ts";
+import { commandOf, isAllowed, placeOf, plainly, saysMore } from "./asked.ts";
 import { countOf, diffLines } from "./diff.ts";
 import { Icon, iconOf } from "./icons.tsx";
 import { Code, Markdown } from "./Markdown.tsx";
 import { jsonText } from "./json.ts";
+import { AnswerIcon, AnswerText } from "./Permission.tsx";
 import { Later } from "./Pieces.tsx";
 import { clipped, firstLines } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 
 /** Tool output is shown up to here; the rest is in the export. */
 const LINES_MOST = 200;
+/** And, for a person who asks for all of it, up to here. */
+const WHOLE_LINES_MOST = 5_000;
 const CHARACTERS_MOST = 200_000;
 const LINE_MOST = 2_000;
 const PARTS_MOST = 50;
 /** Comparing two texts weighs as much as drawing so many characters. */
 const DIFF_WEIGHT = 6_000;
 
-export function ToolCallView({ item }: { item: ToolCallItem }) {
+interface ToolCallProps {
+  item: ToolCallItem;
+  /** What was answered when the agent asked about it: call and answer are one line. */
+  answer?: PermissionItem | undefined;
+}
+
+export function ToolCallView({ item, answer }: ToolCallProps) {
   const status = item.status ?? "pending";
   const parts = partsOf(item.content);
   const hasDiff = parts.some((part) => part.type === "diff");
-  const [isOpen, setOpen] = useState(hasDiff);
-  useEffect(() => {
-    if (hasDiff) setOpen(true);
-  }, [hasDiff]);
+  // A person who answered has seen the diff; a rule has not.
+  const isSeen = answer !== undefined && answer.rule === undefined;
+  const [isOpen, setOpen] = useState(hasDiff && !isSeen);
+  useEffect(() => setOpen(hasDiff && !isSeen), [hasDiff, isSeen]);
   const hasBody = parts.length > 0 || item.raw_input != null || item.raw_output != null;
   return (
     <details
@@ -33,11 +43,17 @@ export function ToolCallView({ item }: { item: ToolCallItem }) {
       open={isOpen && hasBody}
       onToggle={(event) => setOpen(event.currentTarget.open)}
     >
-      <summary>
+      <summary {...(answer && { "data-testid": "permission-answered" })}>
         <span class="sr-only">{t("tool")}: </span>
         <Icon name={iconOf(item.tool_kind)} class="tool-icon" />
         <span class="tool-title">{clipped(item.title || item.tool_kind || t("tool"))}</span>
-        <Status status={clipped(status, 40)} />
+        {answer && (
+          <span class={`tool-answer ${isAllowed(answer) ? "is-allowed" : ""}`}>
+            <AnswerIcon item={answer} />
+            <AnswerText item={answer} />
+          </span>
+        )}
+        {!(answer && status === "pending") && <Status status={clipped(status, 40)} />}
         <Icon name="chevron" class="tool-chevron" />
       </summary>
       {isOpen && hasBody && <Body item={item} />}
@@ -87,25 +103,39 @@ export function Substance({ call }: { call: ToolCallItem }) {
   const parts = partsOf(call.content);
   const shown = new Set(parts.map((part) => part.path));
   const places = placesOf(call.locations).filter(({ path }) => !shown.has(path));
-  const hasInput = call.raw_input != null && !isEmpty(call.raw_input);
-  if (!hasInput && parts.length === 0 && places.length === 0) return null;
+  const command = commandOf(call.raw_input);
+  const isShown = command !== null || parts.length > 0;
+  const hasInput = call.raw_input != null && !isEmpty(call.raw_input) && (command === null || saysMore(call.raw_input));
+  if (!hasInput && !isShown && places.length === 0) return null;
+  const place = placeOf(call.raw_input);
   return (
     <div class="tool-body" data-testid="permission-substance">
-      {parts.map((part, place) => (
+      {command !== null && (
+        <section class="tool-part" data-testid="permission-command">
+          <h3>{t("command")}</h3>
+          <Clipped text={plainly(command)} language="bash" />
+          <p class="quiet">
+            {place === null ? t("inSession") : <>{t("inPlace")} <code dir="ltr">{clipped(plainly(place), LINE_MOST)}</code></>}
+          </p>
+        </section>
+      )}
+      {parts.slice(0, PARTS_MOST).map((part, place) => (
         <Part key={place} part={part} label={t("content")} />
       ))}
+      {parts.length > PARTS_MOST && <p class="quiet">{t("andMore", { n: parts.length - PARTS_MOST })}</p>}
       {places.length > 0 && (
         <section class="tool-part">
           <h3>{t("locations")}</h3>
           <ul class="tool-places" dir="ltr">
-            {places.map(({ path, line }, place) => (
-              <li key={place}>{line === undefined ? path : `${path}:${line}`}</li>
+            {places.slice(0, PARTS_MOST).map(({ path, line }, place) => (
+              <li key={place}>{clipped(plainly(line === undefined ? path : `${path}:${line}`), LINE_MOST)}</li>
             ))}
+            {places.length > PARTS_MOST && <li class="quiet">{t("andMore", { n: places.length - PARTS_MOST })}</li>}
           </ul>
         </section>
       )}
-      {hasInput && parts.length === 0 && <Raw label={t("input")} value={call.raw_input} />}
-      {hasInput && parts.length > 0 && (
+      {hasInput && !isShown && <Raw label={t("input")} value={call.raw_input} />}
+      {hasInput && isShown && (
         <details class="tool-part" data-testid="permission-input">
           <summary>{t("input")}</summary>
           <Raw label="" value={call.raw_input} />
@@ -173,31 +203,48 @@ function Part({ part, label = t("output") }: { part: AcpToolContent; label?: str
 }
 
 function Clipped({ text, language }: { text: string; language: string }) {
-  const first = useMemo(() => firstLines(text, LINES_MOST), [text]);
+  const [isWhole, setWhole] = useState(false);
+  const first = useMemo(() => firstLines(text, isWhole ? WHOLE_LINES_MOST : LINES_MOST), [text, isWhole]);
   const more = first.text.length - CHARACTERS_MOST;
   return (
     <>
       <Code code={more > 0 ? first.text.slice(0, CHARACTERS_MOST) : first.text} language={language} />
       {more > 0 && <p class="quiet">{t("truncatedCharacters", { n: more })}</p>}
-      {first.more > 0 && <p class="quiet">{t("truncated", { n: first.more })}</p>}
+      {first.more > 0 && <MoreLines count={first.more} isWhole={isWhole} show={() => setWhole(true)} />}
     </>
   );
 }
 
+/** How many lines are left out, and a way to see them, up to a bound. */
+function MoreLines({ count, isWhole, show }: { count: number; isWhole: boolean; show(): void }) {
+  return (
+    <p class="quiet more-lines">
+      {t("truncated", { n: count })}
+      {!isWhole && (
+        <button type="button" class="link" data-testid="show-all" onClick={show}>
+          {t("showAll")}
+        </button>
+      )}
+    </p>
+  );
+}
+
 function Diff({ path, before, after }: { path: string; before: string; after: string }) {
+  const [isWhole, setWhole] = useState(false);
   const lines = useMemo(() => diffLines(before, after), [before, after]);
-  const more = lines.length - LINES_MOST * 2;
+  const most = isWhole ? WHOLE_LINES_MOST : LINES_MOST * 2;
+  const more = lines.length - most;
   const { added, removed } = countOf(lines);
   return (
     <figure class="code diff" dir="ltr">
       <figcaption>
-        <span class="diff-path">{clipped(path)}</span>
+        <span class="diff-path">{clipped(plainly(path))}</span>
         <span class="diff-count">
           <span class="diff-plus">+{added}</span> <span class="diff-minus">−{removed}</span>
         </span>
       </figcaption>
       <pre tabIndex={0}>
-        {lines.slice(0, LINES_MOST * 2).map((line, place) => (
+        {lines.slice(0, most).map((line, place) => (
           <span key={place} class={`diff-line diff-${line.kind}`}>
             <span class="diff-sign" aria-hidden="true">
               {{ added: "+", removed: "−", same: " ", gap: "⋯" }[line.kind]}
@@ -208,7 +255,7 @@ function Diff({ path, before, after }: { path: string; before: string; after: st
           </span>
         ))}
       </pre>
-      {more > 0 && <p class="quiet">{t("truncated", { n: more })}</p>}
+      {more > 0 && <MoreLines count={more} isWhole={isWhole} show={() => setWhole(true)} />}
     </figure>
   );
 }

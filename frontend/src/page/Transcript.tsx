@@ -1,10 +1,12 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { Conversation, Item, MessageItem } from "../core/index.ts";
+import type { Conversation, Item, MessageItem, PermissionItem } from "../core/index.ts";
+import { answersOf } from "./asked.ts";
 import { Guard } from "./Guard.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { ItemView, OutgoingMessage } from "./Items.tsx";
 import { askedFor, drawn, toldBy } from "./order.ts";
 import { useConversation, useIsOffline, usePage } from "./page.ts";
+import { AwayPermission } from "./Permission.tsx";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { starters } from "./starters.ts";
@@ -23,6 +25,8 @@ export function Transcript() {
   const inner = useRef<HTMLDivElement>(null);
   const isSticking = useRef(true);
   const [isAway, setAway] = useState(false);
+  const [isOpenAway, setOpenAway] = useState(false);
+  const openId = useRef<string | undefined>(undefined);
 
   const toEnd = (behavior: ScrollBehavior = "instant"): void => {
     const box = scroller.current;
@@ -35,13 +39,16 @@ export function Transcript() {
     if (!box) return;
     isSticking.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
     setAway(!isSticking.current);
+    look();
   };
+  const look = (): void => setOpenAway(isCardAway(scroller.current, openId.current));
 
   // Whatever grows, text or a picture that arrived late: who was at the end stays there.
   useEffect(() => {
     const observer = new ResizeObserver(() => {
       if (isSticking.current)
         scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "instant" });
+      look();
     });
     if (inner.current) observer.observe(inner.current);
     if (scroller.current) observer.observe(scroller.current);
@@ -54,6 +61,11 @@ export function Transcript() {
   // Somebody who only reads sees no card, and so the call in its own place.
   const asked = conversation.isReadOnly ? new Map<string, never>() : askedFor(items);
   const inCards = new Set<Item>(asked.values());
+  const answers = answersOf(items);
+  const answered = new Set<Item>(answers.values());
+  const open = conversation.isReadOnly ? undefined : items.find(isWaiting);
+  openId.current = open?.id;
+  useEffect(look, [open?.id]);
   // A failure is said once: by its card until something else goes on, and then by the log's own line.
   const hasFailed = conversation.chat.failure !== null && !conversation.isProcessing && conversation.outgoing.length === 0;
   const told = hasFailed ? toldBy(items, conversation.chat.failure) : undefined;
@@ -70,13 +82,13 @@ export function Transcript() {
           data-testid="transcript"
         >
           {isNew && (conversation.isReadOnly ? <NothingYet conversation={conversation} /> : <Welcome />)}
-          {items.map((item) => (
+          {items.filter((item) => !answered.has(item)).map((item) => (
             <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
-              <Guard item={item}>
+              <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
                 {item === told ? (
                   <Failed conversation={conversation} />
                 ) : (
-                  <ItemView item={item} call={asked.get(item.id)} />
+                  <ItemView item={item} call={asked.get(item.id)} answer={answers.get(item.id)} />
                 )}
               </Guard>
             </div>
@@ -87,7 +99,8 @@ export function Transcript() {
           <Tail conversation={conversation} items={items} hasFailed={hasFailed && told === undefined} />
         </div>
       </div>
-      {isAway && (
+      {open && isOpenAway && <AwayPermission item={open} show={() => showCard(scroller.current, open.id)} />}
+      {isAway && !isOpenAway && (
         <button type="button" class="latest" data-testid="jump-latest" onClick={() => toEnd("smooth")}>
           <Icon name="down" />
           {t("latest")}
@@ -95,6 +108,32 @@ export function Transcript() {
       )}
     </div>
   );
+}
+
+function isWaiting(item: Item): item is PermissionItem {
+  return item.kind === "permission" && item.outcome === null && item.options !== undefined;
+}
+
+function cardOf(box: HTMLElement | null, id: string): HTMLElement | null {
+  return box?.querySelector<HTMLElement>(`[data-permission="${CSS.escape(id)}"]`) ?? null;
+}
+
+function showCard(box: HTMLElement | null, id: string): void {
+  const card = cardOf(box, id);
+  card?.scrollIntoView({ block: "end" });
+  card?.focus({ preventScroll: true });
+}
+
+/** Of a card that is in sight, so much is. */
+const CARD_SEEN_PX = 24;
+
+/** Whether a permission waits whose card is out of sight in the scroller. */
+function isCardAway(box: HTMLElement | null, id: string | undefined): boolean {
+  const card = id === undefined ? null : cardOf(box, id);
+  if (!card || !box) return false;
+  const place = card.getBoundingClientRect();
+  const frame = box.getBoundingClientRect();
+  return place.top > frame.bottom - CARD_SEEN_PX || place.bottom < frame.top + CARD_SEEN_PX;
 }
 
 /** Characters from which on things out of sight are not laid out; a tool call counts as so many. */
@@ -118,7 +157,8 @@ function Tail({ conversation, items, hasFailed }: { conversation: Conversation; 
   const { chat } = conversation;
   const last = items.filter((item) => !isBlank(item)).at(-1);
   const isTexting = last?.kind === "message" && last.sender === "agent" && last.is_streaming;
-  const isAsking = chat.pending_permission !== null || (chat.egress?.asked.length ?? 0) > 0;
+  const isAsking =
+    chat.pending_permission !== null || chat.questions.length > 0 || (chat.egress?.asked.length ?? 0) > 0;
   return (
     <>
       {chat.wallet !== null && !conversation.isReadOnly && <Wallet transaction={chat.wallet} />}

@@ -1,0 +1,160 @@
+/** A permission that waits: what is asked for, what each answer comes to, and the answers. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Identity, PermissionItem, ToolCallItem } from "../core/index.ts";
+import { alwaysOf, chosenOf, isAllowed } from "./asked.ts";
+import { Icon } from "./icons.tsx";
+import { useIdentity, usePage } from "./page.ts";
+import { PlainText } from "./Pieces.tsx";
+import { clipped } from "../core/pieces.ts";
+import { t } from "./preferences.ts";
+import { RuleText } from "./Rules.tsx";
+import { Substance } from "./ToolCall.tsx";
+
+export function PermissionView({ item, call }: { item: PermissionItem; call?: ToolCallItem | undefined }) {
+  const page = usePage();
+  const mayAnswer = isApprover(useIdentity());
+  const box = useRef<HTMLElement>(null);
+  const [chosen, setChosen] = useState<string | null>(null);
+  const isOpen = item.outcome === null;
+  const { isReadOnly } = page.conversation.value;
+  useEffect(() => {
+    if (!isOpen || isReadOnly) return;
+    page.say(t("permissionAsked", { title: clipped(item.title) }));
+    // Somebody who is writing keeps the keyboard; the announcement tells them.
+    const field = document.activeElement;
+    const isWriting = field instanceof HTMLTextAreaElement && field.value !== "";
+    if (!isWriting) box.current?.focus({ preventScroll: true });
+  }, [isOpen]);
+  if (!item.options) return null;
+  if (!isOpen || isReadOnly) return <PermissionDone item={item} />;
+
+  const answer = async (optionId: string): Promise<void> => {
+    setChosen(optionId);
+    document.querySelector<HTMLElement>("[data-testid=composer]")?.focus({ preventScroll: true });
+    if (!(await page.conversation.value.answerPermission(item.id, optionId))) setChosen(null);
+  };
+  const onKeyDown = (event: KeyboardEvent): void => {
+    const option = item.options[Number(event.key) - 1];
+    if (!option || !mayAnswer || chosen !== null || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    void answer(option.option_id);
+  };
+  return (
+    <section
+      ref={box}
+      class="permission"
+      data-testid="permission"
+      data-permission={item.id}
+      role="group"
+      tabIndex={-1}
+      aria-label={t("permissionAsked", { title: clipped(item.title) })}
+      onKeyDown={onKeyDown}
+    >
+      <header>
+        <Icon name="shield" />
+        <h2>{t("permission")}</h2>
+      </header>
+      <p class="quiet">{t("permissionWords")}</p>
+      <blockquote class="permission-title" data-testid="permission-title" dir="auto" tabIndex={0}>
+        <PlainText text={item.title} />
+      </blockquote>
+      {call && <Substance call={call} />}
+      {mayAnswer ? (
+        <>
+          <div class="permission-options" role="group" aria-label={t("permissionAnswers")}>
+            {item.options.slice(0, OPTIONS_MOST).map((option, place) => (
+              <button
+                key={option.option_id}
+                type="button"
+                class="button"
+                data-testid="permission-option"
+                data-kind={option.kind}
+                disabled={chosen !== null}
+                onClick={() => void answer(option.option_id)}
+              >
+                <Icon name={option.kind.startsWith("allow") ? "check" : "close"} />
+                <span dir="auto">{clipped(option.name)}</span>
+                <kbd aria-hidden="true">{place + 1}</kbd>
+              </button>
+            ))}
+          </div>
+          <AlwaysMeans item={item} call={call} />
+        </>
+      ) : (
+        <p class="quiet" data-testid="permission-not-yours">
+          {t("permissionNotYours")}
+        </p>
+      )}
+    </section>
+  );
+}
+
+/** An agent that asks with more choices than a person reads gets none of the rest. */
+const OPTIONS_MOST = 50;
+
+/** Whether the caller may answer; a gateway that has not said who they are says so when they do. */
+function isApprover({ me }: Identity): boolean {
+  return me === null || me.scopes.includes("approve");
+}
+
+/** What an answer for always holds for, and until when. */
+function AlwaysMeans({ item, call }: { item: PermissionItem; call?: ToolCallItem | undefined }) {
+  const always = alwaysOf(item, call);
+  if (always === "none") return null;
+  return (
+    <p class="permission-always" data-testid="permission-always" data-always={always}>
+      {always === "rule" && item.always && (
+        <>
+          {t("alwaysRule")} <RuleText rule={item.always} /> {t("alwaysUntil")}
+        </>
+      )}
+      {always === "once" && t("alwaysOnce")}
+      {always === "agent" && t("alwaysAgent")}
+    </p>
+  );
+}
+
+function PermissionDone({ item }: { item: PermissionItem }) {
+  return (
+    <p class={`permission-done ${isAllowed(item) ? "is-allowed" : ""}`} data-testid="permission-answered">
+      <AnswerIcon item={item} />
+      <span dir="auto">{clipped(item.title)}</span>
+      <AnswerText item={item} />
+    </p>
+  );
+}
+
+export function AnswerIcon({ item }: { item: PermissionItem }) {
+  return <Icon name={item.outcome === null ? "clock" : isAllowed(item) ? "check" : "close"} class="answer-icon" />;
+}
+
+/** What was answered, and by which rule if one did. */
+export function AnswerText({ item }: { item: PermissionItem }) {
+  const option = clipped(chosenOf(item)?.name ?? "");
+  return (
+    <span class="quiet answer-text">
+      {item.outcome === null && t("permissionOpen")}
+      {item.outcome === "selected" && !item.rule && t("permissionGiven", { option })}
+      {item.outcome === "selected" && item.rule && (
+        <span title={item.rule.rule_id}>{t(isAllowed(item) ? "permissionByRule" : "permissionDeniedByRule")}</span>
+      )}
+      {item.outcome === "cancelled" && t(item.rule ? "permissionDeniedByRule" : "permissionCancelled")}
+    </span>
+  );
+}
+
+/** Above the composer while the card that waits is scrolled away; nobody answers without having seen it. */
+export function AwayPermission({ item, show }: { item: PermissionItem; show(): void }) {
+  return (
+    <div class="away-permission" data-testid="permission-away" role="status">
+      <Icon name="shield" />
+      <span class="away-title">
+        {t("permission")}: <bdi>{clipped(item.title, 120)}</bdi>
+      </span>
+      <button type="button" class="button small" data-testid="permission-show" onClick={show}>
+        {t("permissionShow")}
+      </button>
+    </div>
+  );
+}

@@ -83,8 +83,13 @@ class Broker:
         self.is_configured = config.is_configured
         self._config = config
         self._sleep = sleep
-        self._provider = ModelProvider(DEFAULT_PROVIDER, config.as_provider)
+        self._own = ModelProvider(DEFAULT_PROVIDER, config.as_provider)
         self.providers = providers or Providers({})
+
+    @property
+    def _provider(self) -> ModelProvider:
+        """`[providers.default]` with all that it says; its own one if it was given none."""
+        return self.providers.get(DEFAULT_PROVIDER) or self._own
 
     async def stream(
         self,

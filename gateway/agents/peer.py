@@ -109,7 +109,7 @@ class Owner(Protocol):
     def on_question(self, asked: ev.QuestionAsked) -> None:
         """The agent asks its user something."""
 
-    def wanted_options(self) -> dict[str, ev.OptionValue]:
+    async def wanted_options(self) -> dict[str, ev.OptionValue]:
         """What the options of its agent are to be, as far as somebody chose."""
 
     def on_wallet(self, pending: str | None) -> None:
@@ -396,7 +396,7 @@ class AgentPeer:
         for _ in range(RESTORE_ROUNDS):  # one option may change what another may be
             todo = {
                 name: value
-                for name, value in self._owner.wanted_options().items()
+                for name, value in (await self._owner.wanted_options()).items()
                 if name not in failed and self._choices.value(name) != value
             }
             if not todo:

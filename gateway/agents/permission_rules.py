@@ -46,6 +46,16 @@ def operator_rules(config: Config, *, tenant: str, agent: str) -> Iterator[Named
         yield from _named(f"agents.{agent}.permissions", config.agents[agent].permissions)
 
 
+def all_rules(config: Config, *, tenant: str | None = None) -> Iterator[NamedRule]:
+    """Every rule of the operator; with `tenant`, without those of other tenants."""
+    yield from _named("permissions", config.permissions)
+    for name, one in config.tenants.items():
+        if tenant in (None, name):
+            yield from _named(f"tenants.{name}.permissions", one.permissions)
+    for name, agent in config.agents.items():
+        yield from _named(f"agents.{name}.permissions", agent.permissions)
+
+
 def _named(prefix: str, permissions: PermissionsConfig) -> Iterator[NamedRule]:
     for action in ("deny", "ask", "allow"):
         rules: tuple[RuleConfig, ...] = getattr(permissions, action)

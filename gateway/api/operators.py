@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.agents.permission_rules import all_rules
 from gateway.errors import Forbidden, SessionBusy, SessionNotFound
-from gateway.events.facts import iso
+from gateway.events.facts import NamedRule, iso
 from gateway.events.fold import State
 from gateway.events.lifecycle import SessionState
 from gateway.http.gate import is_at_machine, principal_of
@@ -30,6 +32,12 @@ from gateway.sights import Acted, DrainBegun, Overview, OwnedSession, OwnedSessi
 from gateway.stores.contract import SessionRecord
 
 MAX_ROWS: Final = 10_000
+
+
+class OperatorRules(Struct, frozen=True):
+    """The permission rules of the configuration, by their names in it."""
+
+    rules: list[NamedRule]
 
 
 class AdminFace:
@@ -67,6 +75,11 @@ class AdminFace:
                 handler=self.list_owned_sessions,
                 summary="Everybody's sessions with their owners, for the operator at the machine",
                 answer=OwnedSessions, parameters=(limit, tenant),
+            ),
+            Operation(
+                method="GET", scope="operate", path="/api/admin/permissions",
+                handler=self.list_operator_rules,
+                summary="The permission rules of the configuration", answer=OperatorRules,
             ),
             Operation(
                 method="POST", scope="operate", path=one + "/park", handler=self.park_session,
@@ -126,6 +139,10 @@ class AdminFace:
             raise Forbidden("This tenant does not let operators read its sessions (operators_see_content).")
         audit.note(principal, "session.read", target=session.record.key)
         return json_response(session.state_json())
+
+    async def list_operator_rules(self, request: Request) -> Response:
+        config, tenant = self._services.config, reach(principal_of(request))
+        return json_response(OperatorRules(list(all_rules(config, tenant=tenant))))
 
     async def park_session(self, request: Request) -> Response:
         return await self._act(request, "session.parked", Session.park)

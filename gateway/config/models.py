@@ -33,7 +33,7 @@ _WILD: Final = ("*", "?", "[")
 class PriceConfig(Table, frozen=True, kw_only=True):
     """What a model costs, in dollars per million tokens. A model that costs nothing has a price of 0."""
 
-    names_are_free: ClassVar[bool] = True
+    names_are_free: ClassVar[bool] = True  # models are called as their providers like
 
     input: float
     output: float

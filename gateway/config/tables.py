@@ -22,8 +22,7 @@ from gateway.config.addresses import is_network
 from gateway.config.credentials import CredentialConfig
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
-from gateway.config.models import DEFAULT_PROVIDER, ProviderConfig
-from gateway.config.models import PriceConfig as PriceConfig
+from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table

@@ -228,7 +228,12 @@ class WorkerDoor:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._serve(client, serve), name="door connection")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._let_go, client))
+
+    def _let_go(self, client: socket.socket, task: asyncio.Task[None]) -> None:
+        """A connection has ended, or was to end before its task began."""
+        client.close()
+        self._tasks.discard(task)
 
     def _make_room(self) -> bool:
         """Ends the connection that waits longest for a request."""
@@ -251,8 +256,6 @@ class WorkerDoor:
             pass
         except Exception:
             log.exception("a connection at a worker's door failed")
-        finally:
-            client.close()
 
     async def _serve_own(self, client: socket.socket) -> None:
         asked = await self._front(client, Front(self, is_own=True))

@@ -52,6 +52,8 @@ LOOK_SECONDS: Final = 1.0
 """How often it is looked whether the clock has jumped to a day of which nothing is known here."""
 CUT: Final = 0
 """The status of a call that no answer came to."""
+NAME_CHARACTERS: Final = 200
+"""A model's name is kept up to here: agents may ask for any."""
 MOST_NAMES: Final = 1_000_000
 _BY: Final[dict[Dimension, str]] = {
     "tenant": "tenant",
@@ -186,14 +188,14 @@ class Ledger:
     def reserve(self, call: ModelCall) -> CallReservation:
         """Checks every budget and holds back what the call may cost, in one step. Raises BudgetReached."""
         price = self.prices.of(call.provider, call.model)
-        usage = CallUsage(
-            input=_count(call.input_tokens), output=_count(call.max_output_tokens) or ASSUMED_OUTPUT
-        )
+        assumed = ASSUMED_OUTPUT if call.input_tokens else 0  # one that only counts tokens answers nothing
+        usage = CallUsage(input=_count(call.input_tokens), output=_count(call.max_output_tokens) or assumed)
         entry = LedgerCall(
             id=call.id, at=self.wall_ms(), owner=call.account.owner, session_key=call.account.session_key,
             key_id=call.account.key_id or "", agent=call.account.agent, provider=call.provider,
-            model=call.model, dialect=call.dialect, key_owner=call.key_owner, input=usage.input,
-            output=usage.output, cost=None if price is None else cost(price, usage), is_estimated=True,
+            model=call.model[:NAME_CHARACTERS], dialect=call.dialect, key_owner=call.key_owner,
+            input=usage.input, output=usage.output, is_estimated=True,
+            cost=None if price is None else cost(price, usage),
         )  # fmt: skip
         try:
             held = self.budgets.hold(call.account, Amount(entry.cost, entry.tokens), what=call.model)

@@ -115,8 +115,6 @@ class Session:
         self._failure: str | None = None
         """What its user reads if its own task failed."""
         self._is_loaded = False
-        self._remembered: dict[str, ev.OptionValue] = {}
-        """What its owner chose of its agent in other sessions."""
         self._choosing = asyncio.Lock()
         self._encoded = Encoded(self.fold)
 
@@ -271,15 +269,6 @@ class Session:
         if ended:
             self.log.append(*ended, durable=True)
 
-    def _end_lost_turn(self, turn_id: str) -> None:
-        """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
-        words = "The gateway was restarted before the answer was complete."
-        self.log.append(
-            ev.TurnInterrupted(turn_id, "gateway_restarted", words),
-            ev.MessageAdded(f"{turn_id}.error", "system", words),
-            durable=True,
-        )
-
     # -- its life -------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -317,7 +306,6 @@ class Session:
     async def _live(self) -> None:
         """One worker's life, from spawn to receipt."""
         seat, turns, services = self._seat, self._turns, self._services
-        await self._remember_options()
         end, message = await seat.occupy(self, self._serve)
         if turns.current is None:
             self._say_why_ended(end, message)
@@ -684,16 +672,6 @@ class Session:
         except (AgentGone, WireError):
             return  # the next one hears of it when it starts
 
-    async def _remember_options(self) -> None:
-        """Before a worker starts: what its owner chose of this agent before."""
-        if self.agent.is_built_in:
-            return
-        record = self.record
-        try:
-            self._remembered = await self._services.store.options.chosen(record.owner, record.agent)
-        except GatewayError as error:
-            log.warning("session %s: earlier choices are not known: %s", record.key, error)
-
     async def answer_egress(self, ask_id: str, choice: Choice, *, principal: Principal) -> HostRule:
         """Answers a question about a host; which host and port. Raises EgressNotAsked, StoreFull,
         StoreFailed.
@@ -796,9 +774,15 @@ class Session:
         """The permission rules that hold for it, the operator's and its own."""
         return (*self._services.operator_rules(self.record), *self.fold.rules.values())
 
-    def wanted_options(self) -> dict[str, ev.OptionValue]:
-        """What the options of its agent are to be, as far as somebody chose."""
-        return self.agent.options.wanted(self._remembered, self.fold.chosen)
+    async def wanted_options(self) -> dict[str, ev.OptionValue]:
+        """What the options of its agent are to be: what its owner chose of it in any session, and here."""
+        agent, record, remembered = self.agent, self.record, dict[str, ev.OptionValue]()
+        try:
+            if not agent.is_built_in:  # it offers none, and its start waits for nothing
+                remembered = await self._services.store.options.chosen(record.owner, record.agent)
+        except GatewayError as error:
+            log.warning("session %s: earlier choices are not known: %s", record.key, error)
+        return agent.options.wanted(remembered, self.fold.chosen)
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction for the user's wallet."""

@@ -84,7 +84,7 @@ class Owner(Unbounded):
         self._keep(asked)
         self._keep(answered)
 
-    def wanted_options(self) -> dict[str, ev.OptionValue]:
+    async def wanted_options(self) -> dict[str, ev.OptionValue]:
         return {}
 
     def on_question(self, asked: ev.QuestionAsked) -> None:

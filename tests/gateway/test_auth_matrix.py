@@ -119,6 +119,7 @@ NOT_ABOUT_A_SESSION: Final = {
         "metrics",
         "show_overview",
         "list_all_sessions",
+        "list_operator_rules",
         "list_owned_sessions",
         "shop_products",
         "tenant_insights",

@@ -184,6 +184,19 @@ async def test_a_reader_that_stands_still_holds_up_its_handler_and_no_memory() -
         writer.transport.abort()
 
 
+async def test_a_connection_that_is_taken_as_the_door_closes_is_closed() -> None:
+    async with door_here(Rules()) as (door, sockets):
+        client = socket.create_connection(sockets.own.getsockname())
+        while not door.connections:
+            door._accept(sockets.own, "gateway", door._serve_own)
+        door.close()
+        (task,) = door._tasks
+        await asyncio.wait([task])
+        client.settimeout(5)
+        assert client.recv(1) == b""
+        client.close()
+
+
 @pytest.mark.parametrize("way", ["tunnel", "port 80", "route"])
 async def test_what_is_kept_for_readers_that_stand_still_is_bounded_together(
     way: str, hosts: Hosts, monkeypatch: pytest.MonkeyPatch

@@ -9,13 +9,18 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
+import pytest
 import pytest_asyncio
+from yarl import URL
 
 from gateway.config.models import DEFAULT_PROVIDER
 from gateway.config.tables import Config, Quota
 from gateway.errors import BudgetReached
 from gateway.models.meter import CallUsage, ModelCall
+from gateway.models.tokens import ModelAccess
 from tests.fake_model import Behaviour, FakeModel, fake_model
+from tests.gateway.test_model_routes import CALLS, PROVIDERS
+from tests.gateway.test_model_routes import CONFIG as PROVIDING
 from tests.inside import GatewayInside, gateway_inside
 from tests.shared import SHARED, ask, eventually, fresh_id
 from tests.streams import open_stream, state_when
@@ -24,6 +29,7 @@ pytestmark = SHARED
 CALL = {"prompt_tokens": 1_000, "completion_tokens": 100}
 COST = 0.004
 """Of one call, by the prices below."""
+PRICED = {"openai": "gpt-fake", "anthropic": "claude-fake", "gemini": "gemini-fake"}
 CONFIG = """
 [model]
 retries = 0
@@ -212,3 +218,59 @@ async def test_an_agent_that_does_not_stop_is_cancelled_after_two_seconds(tmp_pa
         types = [event["type"] for event in await events_of(gateway, session_id)]
         assert types.count("budget_reached") == 1
         assert str(session.state) == "idle"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "refused_with"), [("chat", 402), ("messages", 402), ("gemini", 402), ("responses", 400)]
+)
+async def test_a_worker_that_calls_its_provider_is_counted_and_stopped(
+    providing: GatewayInside, dialect: str, refused_with: int
+) -> None:
+    """As an agent with a command does: with a token, at the gateway's routes, in each dialect."""
+    session_id = fresh_id(dialect)
+    await providing.send(session_id, "go on for ever")
+    session = next(s for s in providing.inner.manager.sessions() if s.session_id == session_id)
+    models = providing.inner.services.workers.models
+    access = ModelAccess(
+        account=lambda: session.account,
+        provider=PROVIDERS[dialect],
+        has_door=False,
+        notice=lambda _code, _words: None,
+    )
+    token = models.tokens.issue(access)
+    async with asyncio.timeout(10):
+        while str(session.state) != "running":
+            await asyncio.sleep(0.01)
+    path, body = CALLS[dialect]
+
+    async def called() -> tuple[int, str]:
+        url = URL(providing.url + path, encoded=True)
+        headers = {"Authorization": f"Bearer {token}", "x-api-key": token, "x-goog-api-key": token}
+        async with providing.http.post(url, json=body, headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    assert (await called())[0] == 200
+    for _ in range(2):
+        status, text = await called()
+        assert (status, "administrator of this gateway" in text) == (refused_with, True)
+    state = await state_when(providing.http, session_id, lambda state: not state["is_processing"])
+    assert state["cost"]["spent"] > 0
+    [ended] = [one for one in await events_of(providing, session_id) if one["type"] == "turn_ended"]
+    assert ended["stop_reason"] == "budget_reached"
+    rows = await providing.inner.services.store.ledger.calls(session_key=session.record.key, limit=9)
+    assert [(row.agent, row.dialect, row.status, row.is_estimated) for row in rows] == [
+        ("talker", dialect, 200, False)
+    ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def providing(model: FakeModel, tmp_path_factory: Any) -> AsyncIterator[GatewayInside]:
+    """A gateway whose sessions may make one call of a provider a day."""
+    config = PROVIDING.format(url=model.url, base=model.url.removesuffix("/v1"), key="k")
+    for provider, name in PRICED.items():
+        config += f'[providers.{provider}.prices."{name}"]\ninput = 1000.0\noutput = 1000.0\n'
+    config = 'default_agent = "talker"\n' + config
+    config += "[quotas.session]\ncost_per_day = 0.001\n"
+    directory = tmp_path_factory.mktemp("providing")
+    async with gateway_inside(directory, config=config, agents={"talker": "streams_slowly"}) as running:
+        yield running

@@ -44,6 +44,7 @@ deny = [{ command = "rm" }, { path = "/**/.env" }]
 [tenants.default.permissions]
 allow = [{ kind = "edit", path = "src/**" }]
 """
+KEYS: Final = '[auth]\nmodes = ["keys"]\n[limits]\nwrong_credentials_per_minute = 100_000\n'
 MANY: Final = [{"optionId": f"o{number}", "name": "Yes", "kind": "allow_once"} for number in range(10_000)]
 TWINS: Final = [
     {"optionId": "x", "name": "Yes", "kind": "allow_once"},
@@ -260,6 +261,25 @@ async def test_a_rule_outlives_its_gateway(tmp_path: Any) -> None:
         assert await done(second, session_id) == "chosen: yes chosen: yes"
 
 
+async def test_operators_read_the_rules_of_the_configuration(gateway: RunningGateway) -> None:
+    found = await gateway.get("/api/admin/permissions")
+    assert [rule["rule_id"] for rule in found["rules"]] == [
+        *("permissions.deny.1", "permissions.deny.2", "permissions.ask.1"),
+        *("permissions.allow.1", "permissions.allow.2", "tenants.default.permissions.allow.1"),
+    ]
+
+
+async def test_operators_of_a_tenant_read_no_other_tenants_rules(tmp_path: Any) -> None:
+    tenants = "".join(
+        f'[tenants.{name}.permissions]\ndeny = [{{ kind = "fetch" }}]\n' for name in ("acme", "beta")
+    )
+    async with gateway_inside(tmp_path, config=KEYS + tenants) as gateway:
+        key = await gateway.mint("operator", tenant="acme", scopes=("operate",))
+        async with gateway.caller(key) as operator:
+            found = (await ask(operator, "GET", "/api/admin/permissions")).body["rules"]
+    assert [rule["rule_id"] for rule in found] == ["tenants.acme.permissions.deny.1"]
+
+
 # -- bad days ---------------------------------------------------------------------------------------------
 
 
@@ -305,8 +325,6 @@ async def test_an_option_of_another_request_is_409(gateway: RunningGateway) -> N
 
 
 # -- who may approve --------------------------------------------------------------------------------------
-
-KEYS: Final = '[auth]\nmodes = ["keys"]\n[limits]\nwrong_credentials_per_minute = 100_000\n'
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.auth.sign_ins import CONFIRM_SECONDS, EARLY_SECONDS, GRACE_SECONDS, RETRY_SECONDS
+from gateway.principal import with_implied
 from tests.inside import GatewayInside, gateway_inside
 from tests.issuer import CLIENT, SECRET, Issuer, running_issuer
 from tests.shared import Answer, ask, crowding, eventually
@@ -96,15 +97,20 @@ def advance(gateway: GatewayInside, provider: Issuer, seconds: float) -> None:
     provider.ahead_seconds += seconds
 
 
+def implied(*scopes: str) -> list[str]:
+    """What `/api/me` says of these scopes, all of which include `chat`."""
+    return sorted(with_implied(frozenset(scopes)) | {"approve"})
+
+
 # -- what groups give ---------------------------------------------------------------------------------------
 
 GIVEN: Final[list[tuple[Any, tuple[str, list[str], list[str]]]]] = [
     (["Acme Staff"], ("acme", ["read"], ["built-in", "small", "large"])),
-    (["/support"], ("beta", ["chat", "read", "support"], ["small"])),
-    (["builders"], ("default", ["chat", "read"], ["small", "large"])),
-    ("builders", ("default", ["chat", "read"], ["small", "large"])),
-    (["builders", "/support", "Acme Staff"], ("acme", ["chat", "read", "support"], ["small", "large"])),
-    ([None, 5, {"a": 1}, "builders", "others"], ("default", ["chat", "read"], ["small", "large"])),
+    (["/support"], ("beta", implied("support"), ["small"])),
+    (["builders"], ("default", implied("chat"), ["small", "large"])),
+    ("builders", ("default", implied("chat"), ["small", "large"])),
+    (["builders", "/support", "Acme Staff"], ("acme", implied("chat", "support"), ["small", "large"])),
+    ([None, 5, {"a": 1}, "builders", "others"], ("default", implied("chat"), ["small", "large"])),
 ]
 
 
@@ -252,7 +258,7 @@ async def test_a_sign_in_follows_the_groups_of_the_provider(
         await sign_in(browser)
         for _ in range(3):
             advance(gateway, provider, CONFIRM_SECONDS)
-            assert (await me(browser)).body["scopes"] == ["chat", "read"]
+            assert (await me(browser)).body["scopes"] == implied("chat")
         asked = "refresh" if gives == "refresh" else "userinfo"
         assert provider.asked[asked] == 3
         async with open_stream(browser, "s") as stream:

@@ -51,6 +51,7 @@ async def real(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
             account = Account("default/local", key)
             call = ModelCall(id="a", account=account, provider="default", model="unpriced", dialect="chat")
             gateway.inner.ledger.reserve(call).settle(CallUsage(input=1, is_estimated=True), status=0)
+            gateway.inner.services.workers.interception.on_outcome("git", "sent")
             return await scrape(gateway)
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable
+from typing import Final
 
 import pytest
 
@@ -146,6 +147,42 @@ async def test_a_real_agent_asks_and_a_person_decides(option: str, tmp_path: pat
                 ended = (await stream.until_event("turn_ended", seconds=TURN_SECONDS)).data
                 assert ended["error"] is None
             assert bool(list(made.rglob("made-by-agent"))) is (option == "allow_once")
+
+
+RULES: Final = """
+[permissions]
+allow = [{ command = "touch made-by-rule" }]
+deny = [{ command = "mkdir" }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "rule"),
+    [
+        ("touch made-by-rule", "permissions.allow.1"),
+        ("cd . && mkdir made-by-rule", "permissions.deny.1"),
+        ("touch made-by-rule; true", None),
+    ],
+)
+async def test_a_rule_answers_a_real_agent_and_leaves_the_rest_to_a_person(
+    command: str, rule: str | None, tmp_path: pathlib.Path
+) -> None:
+    async with fake_model() as model:
+        launch = await launched(opencode, model.url)
+        async with running_gateway(tmp_path, config=RULES + config_of(launch)) as gateway:
+            await gateway.post("/api/sessions", {"agent": "real", "session_id": "r"}, status=201)
+            call = f"call bash {json.dumps({'command': command, 'description': 'd'})}"
+            async with open_stream(gateway.http, "r") as stream:
+                await gateway.post("/api/chat", {"message": call, "session_id": "r"})
+                asked = (await stream.until_event("permission_asked", seconds=TURN_SECONDS)).data
+                if rule is None:
+                    assert "always" not in asked
+                    await gateway.post("/api/interrupt", {"session_id": "r"})
+                answered = (await stream.until_event("permission_answered", seconds=TURN_SECONDS)).data
+                await stream.until_event("turn_ended", seconds=TURN_SECONDS)
+            assert answered.get("rule", {}).get("rule_id") == rule
+            made = list((tmp_path / "data" / "sessions").rglob("made-by-rule"))
+            assert bool(made) is (rule == "permissions.allow.1")
 
 
 async def test_a_real_agent_remembers_after_its_process_was_killed(tmp_path: pathlib.Path) -> None:

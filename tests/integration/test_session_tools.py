@@ -318,7 +318,7 @@ class _Owner(Unbounded):
     def on_ruled(self, asked: Any, answered: Any) -> None:
         return None
 
-    def wanted_options(self) -> dict[str, Any]:
+    async def wanted_options(self) -> dict[str, Any]:
         return {}
 
     def on_model_called(self, model: str, seconds: float, outcome: Any) -> None:

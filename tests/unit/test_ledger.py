@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.config.models import DEFAULT_PROVIDER, PriceConfig
@@ -113,7 +114,12 @@ async def test_a_call_that_names_no_limit_holds_a_usual_answer() -> None:
     world = World()
     world.ledger.reserve(call())
     await world.written()
-    assert (await world.store.in_flight())[0].output == ASSUMED_OUTPUT
+    world.ledger.reserve(msgspec.structs.replace(call("counts tokens"), input_tokens=0))
+    await world.written()
+    assert {one.id: one.output for one in await world.store.in_flight()} == {
+        "c": ASSUMED_OUTPUT,
+        "counts tokens": 0,
+    }
 
 
 async def test_an_unpriced_model_costs_an_unknown_amount() -> None:

@@ -453,9 +453,10 @@ def _tools(config: Config) -> list[str]:
             if tool not in known
         ]
         network = config.network(agent)
-        if agent.tools and agent.argv and network != "shared":
-            why = "this agent has none of" if network == "none" else "an agent with `broker` does not share"
-            mistakes.append(f"agents.{name}.tools: are reached over the network, which {why}")
+        if agent.tools and agent.argv and network == "none":
+            mistakes.append(
+                f"agents.{name}.tools: are reached over the network, which this agent has none of"
+            )
     return mistakes
 
 

@@ -49,7 +49,9 @@ CONNECTIONS: Final = 256
 """Of one worker at a time."""
 BODIES_BYTES: Final = 64 * MIB
 """Of requests to the gateway itself that one worker has it hold at a time."""
-BASE_URL: Final = f"http://127.0.0.1:{DOOR_PORT}/llm"
+OWN_URL: Final = f"http://127.0.0.1:{DOOR_PORT}"
+"""Where a worker finds the gateway itself."""
+BASE_URL: Final = OWN_URL + "/llm"
 """Where a worker finds the gateway's model routes."""
 _ACCEPTED: Final = 32
 """In one go, before others have their turn."""

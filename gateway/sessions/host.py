@@ -18,6 +18,7 @@ from gateway.agents.peer import AgentPeer, Owner
 from gateway.agents.toolsets import Toolbox
 from gateway.egress.admission import Admission
 from gateway.egress.authority import variables
+from gateway.egress.door import OWN_URL as DOOR_URL
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.lifecycle import WorkerEnd
@@ -231,7 +232,8 @@ class WorkerHost:
 
     def _mcp_servers(self, tools: Toolbox) -> list[dict[str, object]]:
         """The gateway's own MCP server, for an agent that cannot be asked over the pipe."""
-        url = self._services.own_url
+        has_door = self._worker is not None and self._worker.doors is not None
+        url = DOOR_URL if has_door else self._services.own_url
         if not tools or self._owner.agent.is_built_in or not url:
             return []
         self._pass = self._services.passes.issue(tools.key, toolsets=tools.sets)

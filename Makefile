@@ -11,7 +11,7 @@ LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
 UV     := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check page bench campaign clean tools dist sbom lock
+.PHONY: help run test quick check page bench campaign clean tools dist sbom prices lock
 
 help:
 	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
@@ -19,6 +19,7 @@ help:
 	@echo "make test    everything: lint, types, unit to browser tests, test-sessions.sh"
 	@echo "make check   lint and types only"
 	@echo "make dist    a wheel with the page inside, to install without Node"
+	@echo "make prices  the prices of models that come with the program, made anew (gateway/models/prices.json)"
 	@echo "make sbom    what it is made of, as CycloneDX (build/sbom.cdx.json)"
 	@echo "make lock    the lock files anew from pyproject.toml (ARGS=--upgrade: newer versions)"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
@@ -50,8 +51,9 @@ campaign: .venv/.tests
 	  kills)   exec $(BIN)/python -m tests.torture --kills 200 --sessions 12 --seconds 900 $(ARGS) ;; \
 	  hostile) exec $(BIN)/python -m tests.hostile --seconds 600 $(ARGS) ;; \
 	  fuzz)    exec $(BIN)/python -m tests.fuzz.agent_lines --seconds 3600 $(ARGS) ;; \
+	  ledger)  exec $(BIN)/python -m tests.ledger --turns 1000 --seconds 900 $(ARGS) ;; \
 	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
-	  *) echo "make campaign NAME=kills, hostile, fuzz or churn (ARGS='--seconds 60')" >&2; exit 2 ;; \
+	  *) echo "make campaign NAME=kills, hostile, fuzz, ledger or churn (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
 
 bench: .venv/.tests
@@ -77,6 +79,10 @@ sbom: .venv/.runs
 
 lock: .cache/lock/.installed
 	@.cache/lock/bin/python deploy/lock.py $(ARGS)
+
+# The prices of models that come with the program, from genai-prices; looked over and committed before a release.
+prices: .cache/prices/.installed
+	@.cache/prices/bin/python deploy/prices.py
 
 # -- set-up ---------------------------------------------------------------------------------------------------
 
@@ -119,6 +125,11 @@ tests/browser/node_modules/.installed: tests/browser/package.json tests/browser/
 .cache/lock/.installed: | tools
 	@test -x .cache/lock/bin/python || $(PYTHON) -m venv .cache/lock
 	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@touch $@
+
+.cache/prices/.installed: deploy/prices.py | tools
+	@test -x .cache/prices/bin/python || $(PYTHON) -m venv .cache/prices
+	@.cache/prices/bin/python -m pip install --quiet --disable-pip-version-check --upgrade genai-prices
 	@touch $@
 
 frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/inbox.html frontend/demo.html frontend/vite.config.ts frontend/vite.widget.config.ts frontend/compress.mjs $(shell find frontend/src -type f 2>/dev/null)

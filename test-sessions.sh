@@ -175,6 +175,30 @@ is "an unknown mcp-command fails and is named" "False True" \
   "$(post /api/mcp-command "{\"session_id\": \"$A\", \"command\": \"no_such_thing\", \"args\": {}}" |
     pick "d['success'], 'no_such_thing' in d['message'], sep=' '")"
 
+# -- a question of the agent ----------------------------------------------------------------------------------
+
+Q="$RUN-q"
+post /api/chat "{\"session_id\": \"$Q\", \"agent\": \"built-in\", \"message\": \"/question Which colour?\"}" >/dev/null
+for _ in $(seq 100); do
+  QUESTION=$(state "$Q" | pick "d['questions'][0]['question_id']")
+  [[ -n "$QUESTION" ]] && break
+  sleep 0.05
+done
+is "a question of the agent is shown" "Which colour?" "$(state "$Q" | pick "d['questions'][0]['message']")"
+# answer BODY: answers the question
+answer() { post "/api/sessions/$Q/questions/$QUESTION" "$1" "${@:2}"; }
+has "an answer that does not fit names its field" "'answer' must be answered" "$(answer '{"action": "accept"}')"
+is "an answer is taken once" "200 409" "$(
+  for _ in 1 2; do answer '{"action": "accept", "content": {"answer": "blue"}}' -o /dev/null -w '%{http_code} '; done |
+    sed 's/ $//'
+)"
+for _ in $(seq 100); do
+  [[ "$(state "$Q" | pick "d['is_processing']")" == False ]] && break
+  sleep 0.05
+done
+is "and reaches the agent" "You answered: blue" "$(state "$Q" | said)"
+delete "$Q" >/dev/null
+
 # -- a stream that breaks and is resumed ----------------------------------------------------------------------
 
 C="$RUN-c"

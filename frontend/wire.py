@@ -60,10 +60,13 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     answers.ErrorBody,
     shares.ShareList,
     shares.NewShare,
+    answers.UsageReport,
+    answers.OwnKeyList,
     sights.Overview,
     sights.WatchedSessions,
     sights.Acted,
     sights.DrainBegun,
+    sights.RefusedHostTable,
 )
 """What the core of the page reads besides events."""
 

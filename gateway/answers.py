@@ -133,6 +133,55 @@ class TenantList(Struct, frozen=True):
     tenants: list[TenantSummary]
 
 
+class UsageRow(Struct, frozen=True, kw_only=True):
+    """What was used, and what it cost by the prices that the gateway knows."""
+
+    names: dict[str, str]
+    """What it is of, by what the report tells apart. An empty name: it is nobody's, or not known any more."""
+    calls: int
+    input_tokens: int
+    """Without those from and to a cache."""
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    """Without those of thoughts."""
+    reasoning_tokens: int
+    told_tokens: int
+    """Of agents with models of their own, as they say."""
+    tokens: int
+    """All of them."""
+    cost_usd: float
+    unpriced_calls: int
+    """Calls of models without a price, which are not in the cost."""
+    estimated_calls: int
+    """Calls that were cut, or whose provider did not say: their tokens are an estimate."""
+    cpu_seconds: float
+    memory_gb_seconds: float
+    wall_seconds: float
+    """How long workers lived."""
+    stored_bytes: int
+    """So much more is stored than before; less than 0: so much less."""
+
+
+class UsageReport(Struct, frozen=True, kw_only=True):
+    """Sums of what was used between two days, both within; the latest and the dearest come first."""
+
+    from_day: str
+    to_day: str
+    by: list[str]
+    rows: list[UsageRow]
+    total: UsageRow
+    """Of all rows, those that are left out as well."""
+    has_more: bool
+    """Rows are left out."""
+
+
+class Forgotten(Struct, frozen=True):
+    """What came of forgetting a person."""
+
+    was_known: bool
+
+
 class PersonSummary(Struct, frozen=True, kw_only=True):
     """A person: what they have, and what they have used today. Times are ISO 8601."""
 

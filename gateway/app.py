@@ -14,16 +14,19 @@ from starlette.routing import BaseRoute
 from gateway.api import page
 from gateway.api.identity import ApplicationPage
 from gateway.api.mcp.face import McpFace
+from gateway.api.models import ModelPort
 from gateway.api.opening import OwnFaces
 from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
 from gateway.extension import Context, joined, opened, refuse_taken
 from gateway.http.application import application, document
+from gateway.http.door_routes import through
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock
 from gateway.models.ledger import ledger_of
+from gateway.sessions.host import MCP_PATH
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
@@ -51,7 +54,7 @@ class Gateway:
     ) -> None:
         """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
         self.failed = asyncio.Event()
-        """Set when it cannot go on; whoever serves it ends it."""
+        """Set when it cannot go on; the server then ends it."""
         clock = Clock(monotonic, wall_ms)
         metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
@@ -90,6 +93,7 @@ class Gateway:
             tokens=self.auth.tokens(config),
             people=self.auth.people,
             permits=self.auth.permits,
+            sign_ins=self.auth.sign_ins,
             monotonic=monotonic,
             wall_ms=wall_ms,
         )
@@ -107,6 +111,7 @@ class Gateway:
             server=config.server,
             limits=config.limits,
         )
+        self.model_port = ModelPort(self.services.workers.models.routes)
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
@@ -118,8 +123,10 @@ class Gateway:
             audit=self.audit,
             tracer=self.services.tracer,
             passes=self.services.workers.passes,
+            tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
         )
+        self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
     @property
     def config(self) -> Config:
@@ -167,6 +174,7 @@ class Gateway:
         return [
             *(operation.route(admit) for operation in self.operations),
             *self.mcp.routes(),
+            *self.model_port.routes(),
             *(socket.route(admit) for socket in self.sockets),
             document(self.operations, version=VERSION),
             *self.added.routes,
@@ -201,8 +209,12 @@ class Gateway:
             await stack.enter_async_context(self.added.lifespan())
             await stack.enter_async_context(self.sessions.running(self.tasks))
             stack.push_async_callback(self.auth.keep)
-            runs = {"disk alarm": self.disk.look_for_ever, "use": self.auth.keep_for_ever}
-            runs["ledger"] = self.ledger.keep_for_ever
+            runs = {
+                "disk alarm": self.disk.look_for_ever,
+                "use": self.auth.keep_for_ever,
+                "ledger": self.ledger.keep_for_ever,
+                "sign-ins": self.auth.sign_ins.confirm_for_ever,
+            }
             await stack.enter_async_context(self.tasks.running(runs))
             yield
 

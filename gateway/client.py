@@ -8,7 +8,7 @@ async with GatewayClient("http://127.0.0.1:8080") as gateway:
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -19,6 +19,7 @@ from gateway.answers import (
     Counts,
     Deleted,
     ErrorBody,
+    Forgotten,
     KeyList,
     KeySummary,
     MintedKey,
@@ -30,6 +31,7 @@ from gateway.answers import (
     SessionSummary,
     TenantList,
     TenantSummary,
+    UsageReport,
 )
 from gateway.sights import Acted, DrainBegun, Overview, OwnedSessions, WatchedSessions
 
@@ -49,7 +51,7 @@ class Refused(Exception):
 
 
 class GatewayClient:
-    """See the module. Every method raises Refused, or aiohttp.ClientError if nobody answers."""
+    """See the module. Every method raises Refused, or aiohttp.ClientError if no gateway answers."""
 
     def __init__(
         self,
@@ -162,6 +164,21 @@ class GatewayClient:
     async def tenants(self) -> list[TenantSummary]:
         """The tenants and what they use."""
         return (await self._json("GET", "/api/admin/tenants", TenantList)).tenants
+
+    async def usage(self, query: Mapping[str, str]) -> UsageReport:
+        """What everybody used, by `by`, between `from` and `to`, of a `tenant`, at most `limit` rows."""
+        return await self._json("GET", f"/api/admin/usage?{urllib.parse.urlencode(query)}", UsageReport)
+
+    async def usage_table(self, query: Mapping[str, str]) -> str:
+        """The same as CSV."""
+        words = urllib.parse.urlencode({**query, "format": "csv"})
+        async with self._client.get(f"/api/admin/usage?{words}") as response:
+            await _check(response)
+            return await response.text()
+
+    async def forget_usage(self, owner: str) -> Forgotten:
+        """Takes a person out of what was used; the sums stay."""
+        return await self._json("POST", "/api/admin/usage/forget", Forgotten, body={"owner": owner})
 
     async def people(self, *, tenant: str | None = None, visitors: bool = False) -> PeopleList:
         """People with what they have and use, last used first; anonymous visitors too if asked for."""

@@ -164,6 +164,34 @@ class RuleNotFound(GatewayError):
     status = 404
 
 
+class QuestionNotFound(GatewayError):
+    """There is no such question in this session."""
+
+    code = "question_not_found"
+    status = 404
+
+
+class QuestionClosed(GatewayError):
+    """This question is not waiting for an answer; it was answered, or its turn is over."""
+
+    code = "question_closed"
+    status = 409
+
+
+class OptionRefused(GatewayError):
+    """The agent did not take this choice."""
+
+    code = "option_refused"
+    status = 409
+
+
+class OptionLocked(GatewayError):
+    """The operator of this gateway has fixed this option."""
+
+    code = "option_locked"
+    status = 403
+
+
 class EgressNotAsked(GatewayError):
     """This question about a host is not waiting for an answer; it was answered, or nobody waits any more."""
 
@@ -211,6 +239,20 @@ class PersonDisabled(GatewayError):
 
     code = "person_disabled"
     status = 403
+
+
+class NoGroup(GatewayError):
+    """None of your groups may use this gateway. Ask the people who run it."""
+
+    code = "no_group"
+    status = 403
+
+
+class SignInStale(GatewayError):
+    """Your sign-in has to be confirmed by the provider: open the page again, or sign in again."""
+
+    code = "sign_in_stale"
+    status = 401
 
 
 class KeyNotFound(GatewayError):

@@ -115,7 +115,7 @@ class Faces(Struct, frozen=True, kw_only=True):
     operations: tuple[Operation, ...] = ()
     sockets: tuple[Socket, ...] = ()
     routes: tuple[BaseRoute, ...] = ()
-    """What is no operation: pictures, pages of its own. Nobody is asked for credentials there."""
+    """What is no operation: pictures, pages of its own. They are served without credentials."""
     pages: Mapping[str, str] = {}
     """Pages that come with the gateway's: path → file name."""
     files: Mapping[str, Mapping[str, str]] = {}

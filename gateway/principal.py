@@ -30,7 +30,7 @@ IMPLIED: Final[dict[str, frozenset[str]]] = {
 ALL_SCOPES: Final = frozenset(IMPLIED)
 
 VISITOR_MARK: Final = "~"
-"""What the subject of an anonymous visitor begins with; nobody else's does."""
+"""What the subject of an anonymous visitor begins with; no other subject does."""
 
 SUBJECT_CHARACTERS: Final = 255
 
@@ -57,6 +57,8 @@ class Principal(Struct, frozen=True):
     scopes: frozenset[str] = ALL_SCOPES
     key_id: str | None = None
     """The public part of the API key, which limits of a key count by."""
+    agents: tuple[str, ...] = ()
+    """The agents that it may choose, the first by default; empty: all."""
 
     @property
     def owner(self) -> str:

@@ -123,6 +123,6 @@ class RefusedHostRow(Struct, frozen=True, kw_only=True):
 
 
 class RefusedHostTable(Struct, frozen=True):
-    """All of them, the last one first."""
+    """The last 200, the last one first."""
 
     hosts: list[RefusedHostRow]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pathlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Final
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -15,6 +15,8 @@ from tests.hostile import card
 
 _RINGS: Final = ("deploy", "fuzz", "browser", "acceptance", "docs", "torture", "process", "products")
 """Folders whose modules last, the longest first; whatever is not named here comes after them."""
+_NOT_ALONE: Final = "not alone"
+"""How `make test` leaves out what measures the machine; no attack of the card is among that."""
 _LAST_LONG: Final = {"slow", "real_agent"}
 
 
@@ -27,9 +29,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints the card of attacks, if any were tried."""
+    """Prints the card of attacks, if any were tried, and whether the documents quote it."""
     for line in card.lines():
         terminalreporter.write_line(line)
+    if words := _objection(terminalreporter.config):
+        terminalreporter.write_line(words, red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hands the card of attacks on to the process that prints it, whose run fails if the documents quote
+    another one.
+    """
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["card"] = card.CARD
+    elif _objection(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of the processes of `-n` has ended."""
+    card.add(getattr(node, "workeroutput", {}).get("card", {}))
+
+
+def _objection(config: pytest.Config) -> str | None:
+    """What is wrong with the quoted card. A run of some of its tests, or in which one fails, says nothing."""
+    options, reporter = config.option, config.pluginmanager.get_plugin("terminalreporter")
+    is_part = options.keyword or options.markexpr not in ("", _NOT_ALONE) or getattr(options, "lf", False)
+    is_part = is_part or any("::" in argument for argument in config.args)
+    reports = [*reporter.stats.get("failed", ()), *reporter.stats.get("error", ())] if reporter else []
+    has_failed = any(report.nodeid.partition("::")[0].endswith(card.MODULES) for report in reports)
+    return card.objection(is_whole=not is_part and not has_failed)
 
 
 @pytest.fixture

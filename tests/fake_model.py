@@ -1,4 +1,5 @@
-"""A mock of an OpenAI-compatible model endpoint, on loopback: what it says is a function of what it was told.
+"""A mock of a model endpoint, on loopback: what it says is a function of what it was told. It speaks OpenAI's
+chat completions and responses, Anthropic's messages and Gemini's generateContent.
 
 It is a mock so that tests of the broker, the built-in agent and agents that nobody here wrote need neither
 network nor key, and so that an endpoint can fail in every way that real ones do. The socket, the HTTP and the
@@ -21,13 +22,13 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from aiohttp import web
 
-from tests import gemini_dialect
+from tests import gemini_dialect, messages_dialect, responses_dialect
 
 MODEL: Final = "fake-model"
 _CALL: Final = re.compile(r"\bcall (\w[\w.-]*)\s*(\{.*\})?", re.DOTALL)
@@ -60,13 +61,19 @@ class Behaviour:
     """These bytes are the body of the answer, one write each."""
 
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answering = Callable[[web.Request, dict[str, Any], Behaviour], Awaitable[web.StreamResponse]]
+
+
 @dataclass
 class Request:
     """What a client sent."""
 
     path: str
+    """With its query."""
     headers: dict[str, str]
     body: dict[str, Any]
+    raw: bytes = b""
 
 
 class FakeModel:
@@ -78,6 +85,10 @@ class FakeModel:
         self.script: Callable[[dict[str, Any]], dict[str, Any]] = reply
         """The assistant message that a request gets."""
         self.requests: list[Request] = []
+        self.strays: list[str] = []
+        """Requests to anything but a model: none is expected."""
+        self.tokens = 11
+        """What every prompt counts, in the dialects that are not chat completions."""
         self.sent_bytes = 0
         self.received = asyncio.Event()
         """Set by every chat call."""
@@ -90,25 +101,78 @@ class FakeModel:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._completions)
-        app.router.add_post(gemini_dialect.PATH, self._generate)
+        app.router.add_post(messages_dialect.PATH + "/count_tokens", self._count)
+        for path, answered in (
+            (messages_dialect.PATH, self._messages),
+            (responses_dialect.PATH, self._responses),
+            (gemini_dialect.PATH, self._generate),
+        ):
+            app.router.add_post(path, self._heard(answered))
+        app.router.add_route("*", "/{anything:.*}", self._elsewhere)
         return app
 
-    async def _generate(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        self.requests.append(Request(request.path, dict(request.headers), body))
+    def _heard(self, answered: Answering) -> Handler:
+        """A handler that answers by a dialect, as `behaviour` says."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            body = await self._note(request)
+            how = self._behaviour_now()
+            try:
+                if (refusal := await self._refusal(request, how)) is not None:
+                    return refusal
+                return await answered(request, body, how)
+            except (asyncio.CancelledError, ConnectionError):
+                self.disconnected.set()
+                raise
+
+        return handle
+
+    async def _note(self, request: web.Request) -> dict[str, Any]:
+        text = await request.read()
+        body: dict[str, Any] = json.loads(text) if text else {}
+        self.requests.append(Request(request.path_qs, dict(request.headers), body, text))
         self.received.set()
-        answer = gemini_dialect.answer_of(reply(gemini_dialect.request_of(body)))
+        return body
+
+    async def _elsewhere(self, request: web.Request) -> web.Response:
+        self.strays.append(f"{request.method} {request.path_qs}")
+        return web.json_response({"error": {"message": "nothing here"}}, status=404)
+
+    async def _count(self, request: web.Request) -> web.Response:
+        await self._note(request)
+        return web.json_response({"input_tokens": 5})
+
+    async def _messages(
+        self, request: web.Request, body: dict[str, Any], how: Behaviour
+    ) -> web.StreamResponse:
+        plain = messages_dialect.request_of(body)
+        message, used = self.script(plain), (self.tokens, 7)
+        if not body.get("stream"):
+            return web.json_response(messages_dialect.whole_of(message, used, body["model"]))
+        return await self._write(request, messages_dialect.events_of(message, used, body["model"]), how)
+
+    async def _responses(
+        self, request: web.Request, body: dict[str, Any], how: Behaviour
+    ) -> web.StreamResponse:
+        plain = responses_dialect.request_of(body)
+        message, used = self.script(plain), (self.tokens, 7)
+        if not body.get("stream"):
+            return web.json_response(responses_dialect.whole_of(message, used, body["model"]))
+        return await self._write(request, responses_dialect.events_of(message, used, body["model"]), how)
+
+    async def _generate(
+        self, request: web.Request, body: dict[str, Any], how: Behaviour
+    ) -> web.StreamResponse:
+        message, used = self.script(gemini_dialect.request_of(body)), (self.tokens, 7)
         if not request.path.endswith(":streamGenerateContent"):
-            return web.json_response(answer)
-        return web.Response(body=_event(answer), content_type="text/event-stream")
+            return web.json_response(gemini_dialect.answer_of(message, used))
+        return await self._write(request, gemini_dialect.events_of(message, used), how)
 
     async def _models(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        self.requests.append(Request(request.path, dict(request.headers), body))
-        self.received.set()
+        body = await self._note(request)
         how = self._behaviour_now()
         try:
             return await self._answer(request, body, how)
@@ -126,25 +190,34 @@ class FakeModel:
         return how
 
     async def _answer(self, request: web.Request, body: dict[str, Any], how: Behaviour) -> web.StreamResponse:
-        if how.status != 200:
-            return web.json_response({"error": how.error}, status=how.status, headers=how.headers)
+        if (refusal := await self._refusal(request, how)) is not None:
+            return refusal
         if how.refuses_stream_options and "stream_options" in body:
             return web.json_response({"error": {"message": "stream_options: unknown"}}, status=400)
-        if how.silent_after == 0:
-            await asyncio.Event().wait()
-        if how.cut_after == 0:
-            _cut(request)
         message = self.script(body)
         if how.is_plain or (not body.get("stream") and how.raw is None):
             return web.json_response(_whole(message, body, how))
         return await self._stream(request, message, body, how)
 
+    async def _refusal(self, request: web.Request, how: Behaviour) -> web.Response | None:
+        """What fails before any byte of an answer."""
+        if how.status != 200:
+            return web.json_response({"error": how.error}, status=how.status, headers=how.headers)
+        if how.silent_after == 0:
+            await asyncio.Event().wait()
+        if how.cut_after == 0:
+            _cut(request)
+        return None
+
     async def _stream(
         self, request: web.Request, message: dict[str, Any], body: dict[str, Any], how: Behaviour
     ) -> web.StreamResponse:
+        return await self._write(request, _stream_bytes(message, body, how), how)
+
+    async def _write(self, request: web.Request, pieces: list[bytes], how: Behaviour) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **how.headers})
         await response.prepare(request)
-        for number, piece in enumerate(_stream_bytes(message, body, how) if how.raw is None else how.raw):
+        for number, piece in enumerate(pieces if how.raw is None else how.raw):
             if number == how.silent_after:
                 await asyncio.Event().wait()
             if number == how.cut_after:
@@ -240,9 +313,9 @@ def _cut(request: web.Request) -> None:
 
 
 @contextlib.asynccontextmanager
-async def fake_model(*, port: int = 0) -> AsyncIterator[FakeModel]:
+async def fake_model(*, port: int = 0, model: FakeModel | None = None) -> AsyncIterator[FakeModel]:
     """Serves on loopback until the end of the block; clients that still read are cut off then."""
-    model = FakeModel()
+    model = model or FakeModel()
     runner = web.AppRunner(model.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0)
     await runner.setup()
     try:

@@ -5,6 +5,7 @@ other: contents into messages, the script's reply into candidates.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 PATH: Final = "/v1beta/models/{model}"
@@ -29,7 +30,7 @@ def _message(content: dict[str, Any]) -> dict[str, Any]:
     return {"role": role, "content": "".join(part.get("text", "") for part in parts)}
 
 
-def answer_of(message: dict[str, Any]) -> dict[str, Any]:
+def answer_of(message: dict[str, Any], used: tuple[int, int] = (1, 1)) -> dict[str, Any]:
     """The script's reply as one whole response."""
     parts: list[dict[str, Any]] = [{"text": message["content"]}] if message.get("content") else []
     for call in message.get("tool_calls", ()):
@@ -37,5 +38,21 @@ def answer_of(message: dict[str, Any]) -> dict[str, Any]:
         parts.append({"functionCall": {"name": function["name"], "args": json.loads(function["arguments"])}})
     return {
         "candidates": [{"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": "STOP"}],
-        "usageMetadata": {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
+        "usageMetadata": {
+            "promptTokenCount": used[0],
+            "candidatesTokenCount": used[1],
+            "totalTokenCount": sum(used),
+        },
+        "modelVersion": "gemini-fake",
     }
+
+
+def events_of(message: dict[str, Any], used: tuple[int, int]) -> list[bytes]:
+    """The reply as events: its words, one each, then how it ended."""
+    words = re.findall(r"\s*\S+", message.get("content") or "")
+    events: list[dict[str, Any]] = [
+        {"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": word}]}}]}
+        for word in words
+    ]
+    events.append(answer_of({**message, "content": None}, used))
+    return [b"data: " + json.dumps(event).encode() + b"\r\n\r\n" for event in events]

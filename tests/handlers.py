@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Raw
 
+from gateway.principal import Account
+
 
 class Unbounded:
     """Takes everything that an agent says, at once."""
 
     backlog_bytes = 0
+    account = Account("default/local", "k")
 
     def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         yield

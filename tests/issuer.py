@@ -37,7 +37,19 @@ class Issuer:
             "rsa-1": rsa.generate_private_key(65537, 2048),
             "ec-1": ec.generate_private_key(ec.SECP256R1()),
         }
-        self.asked = {"keys": 0, "token": 0}
+        self.asked = {"keys": 0, "token": 0, "refresh": 0, "userinfo": 0, "silent": 0}
+        self.gives: tuple[str, ...] = ()
+        """What it gives besides the token of a sign-in: `refresh`, `access` (with the userinfo endpoint)."""
+        self.says: dict[str, Any] = {}
+        """Claims of the answers to later questions, over `claims`; None: left out."""
+        self.refuses = False
+        """It does not know the person any more."""
+        self.is_down = False
+        self.asks_people = False
+        """A person has to type something, so that nobody is signed in silently."""
+        self.ahead_seconds = 0.0
+        """How much its clock is ahead of ours."""
+        self._refresh_tokens: set[str] = set()
         self.bodies: dict[str, bytes] = {}
         """What is answered at a path instead of what is right."""
         self.piece_bytes = 0
@@ -46,7 +58,7 @@ class Issuer:
 
     def token(self, subject: str = "alice", *, key_id: str = "rsa-1", **claims: Any) -> str:
         """A good token, but for the claims that are given (None: left out)."""
-        now = int(time.time())
+        now = int(time.time() + self.ahead_seconds)
         all_claims = {"iss": self.url, "aud": CLIENT, "sub": subject, "iat": now, "exp": now + 600} | claims
         key: Any = self.keys[key_id]
         present = {name: value for name, value in all_claims.items() if value is not None}
@@ -78,7 +90,7 @@ class Issuer:
             "authorization_endpoint": f"{self.url}/authorize",
             "token_endpoint": f"{self.url}/token",
             "jwks_uri": f"{self.url}/keys",
-        }
+        } | ({"userinfo_endpoint": f"{self.url}/userinfo"} if "access" in self.gives else {})
 
     @web.middleware
     async def odd(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -107,14 +119,23 @@ class Issuer:
 
     async def authorize(self, request: web.Request) -> web.Response:
         asked = dict(request.query)
+        if asked.get("prompt") == "none":
+            self.asked["silent"] += 1
+            if self.asks_people or self.refuses:
+                answer = urllib.parse.urlencode({"error": "login_required", "state": asked["state"]})
+                raise web.HTTPFound(f"{asked['redirect_uri']}?{answer}")
         code = secrets.token_urlsafe()
         self._codes[code] = asked
         answer = urllib.parse.urlencode({"code": code, "state": asked["state"]})
         raise web.HTTPFound(f"{asked['redirect_uri']}?{answer}")
 
     async def exchange(self, request: web.Request) -> web.Response:
-        self.asked["token"] += 1
         form = await request.post()
+        if self.is_down:
+            return web.json_response({}, status=503)
+        if form.get("grant_type") == "refresh_token":
+            return self._refresh(str(form.get("refresh_token")))
+        self.asked["token"] += 1
         asked = self._codes.pop(str(form.get("code")), None)
         digest = hashlib.sha256(str(form.get("code_verifier")).encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -128,7 +149,35 @@ class Issuer:
         if not is_right or asked is None:
             return web.json_response({"error": "invalid_grant"}, status=400)
         nonce = self.nonce_override or asked["nonce"]
-        return web.json_response({"id_token": self.token(self.user, nonce=nonce, **self.claims)})
+        token = self.token(self.user, nonce=nonce, **self.claims)
+        return web.json_response({"id_token": token, **self._tokens()})
+
+    def _tokens(self) -> dict[str, str]:
+        """What it gives besides, a new one each time."""
+        found = {}
+        if "refresh" in self.gives:
+            found["refresh_token"] = secrets.token_urlsafe()
+            self._refresh_tokens.add(found["refresh_token"])
+        if "access" in self.gives:
+            found["access_token"] = "access-" + self.user
+        return found
+
+    def _refresh(self, given: str) -> web.Response:
+        self.asked["refresh"] += 1
+        if self.refuses or given not in self._refresh_tokens:
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        self._refresh_tokens.discard(given)
+        token = self.token(self.user, **(self.claims | self.says))
+        return web.json_response({"id_token": token, **self._tokens()})
+
+    async def userinfo(self, request: web.Request) -> web.Response:
+        self.asked["userinfo"] += 1
+        if self.is_down:
+            return web.json_response({}, status=503)
+        if self.refuses or request.headers.get("Authorization") != "Bearer access-" + self.user:
+            return web.json_response({"error": "invalid_token"}, status=401)
+        said = {"sub": self.user} | self.claims | self.says
+        return web.json_response({name: value for name, value in said.items() if value is not None})
 
 
 @contextlib.asynccontextmanager
@@ -142,6 +191,7 @@ async def running_issuer() -> AsyncIterator[Issuer]:
             web.get("/keys", issuer.public_keys),
             web.get("/authorize", issuer.authorize),
             web.post("/token", issuer.exchange),
+            web.get("/userinfo", issuer.userinfo),
         ]
     )
     runner = web.AppRunner(app)

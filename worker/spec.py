@@ -211,7 +211,7 @@ class Counting(Struct, frozen=True, kw_only=True):
     missing: str = ""
     """Why there is no more."""
     swept: int = 0
-    """Groups of killed gateways that were removed: empty, and nobody's."""
+    """Empty groups of killed gateways that were removed."""
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag="ready"):

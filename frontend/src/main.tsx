@@ -4,6 +4,7 @@ import "./page/layout.css";
 import "./page/sidebar.css";
 import "./page/composer.css";
 import "./page/conversation.css";
+import "./page/question.css";
 import "./page/markdown.css";
 import "./page/tools.css";
 import "./page/overlays.css";

@@ -176,6 +176,8 @@ export function stateOf(fields: Record<string, unknown> = {}): Record<string, un
     readiness: { phase: "ready", detail: null },
     pending_wallet_tx: null,
     pending_permission: null,
+    questions: [],
+    options: {},
     queued: 0,
     start_position: null,
     ended: null,

@@ -1,30 +1,22 @@
-"""Model calls on a worker's behalf: OpenAI-compatible streaming chat completions over one pooled client.
+"""Model calls on the built-in agent's behalf: streaming chat completions of the default provider.
 
 Guarantees:
-- the endpoint is read only after the last delta was taken: a slow worker costs one bounded buffer, no memory;
-- cancelling the call closes the connection to the endpoint at once, so nobody pays for words nobody reads;
+- what `models.providers` guarantees of every call: the key, the pace of the caller, its end, the meter;
 - every failure of the endpoint is one `ModelError` with a code and words for the user; a passing one is tried
-  again, a bounded number of times, before the first token only, so that no word is ever said twice;
-- the key travels to the configured address only (redirects are not followed) and is in no error, no log line.
+  again, a bounded number of times, before the first token only, so that no word is ever said twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
+import contextlib
 import logging
-import random
 import re
-import time
-import urllib.request
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import aiohttp
 import msgspec
-from aiohttp import ClientResponse, ClientTimeout
 from msgspec import Raw
-from yarl import URL
 
 from gateway.agents.completion import (
     ModelAnswer,
@@ -35,58 +27,93 @@ from gateway.agents.completion import (
     error_words,
     plain_json,
 )
+from gateway.config.models import DEFAULT_PROVIDER
 from gateway.config.tables import ModelConfig
+from gateway.egress.own_keys import CallKey
+from gateway.errors import BudgetReached, OwnKeyMissing
+from gateway.models.dialects.chat import CHAT
+from gateway.models.dialects.contract import AskedCall
+from gateway.models.dialects.parts import BYTES_A_TOKEN
+from gateway.models.providers import (
+    TRAILER_SECONDS,
+    Broken,
+    Metering,
+    ModelProvider,
+    Providers,
+    Upstream,
+    pause_before,
+)
+from gateway.principal import LOCAL, Account
 from worker import foreign
 from worker.foreign import OnOdd
 
-READ_BUFFER_BYTES: Final = 64 * 1024
-"""What waits in memory for a slow worker, twice at most; then the endpoint is left waiting by TCP."""
-REFUSAL_READ_BYTES: Final = 64 * 1024
 WORDS_LIMIT: Final = 300
 """How much of the endpoint's own words is repeated, in characters."""
-BACKOFF_SECONDS: Final = 0.5
-"""Before the first new try; doubled for each further one, with jitter: sessions must not return in step."""
-BACKOFF_LIMIT_SECONDS: Final = 8.0
-RETRY_AFTER_LIMIT_SECONDS: Final = 10.0
-"""An endpoint that asks for a longer pause is reported to the user instead of waited for."""
-TRAILER_SECONDS: Final = 5.0
-"""After the model has finished: how long its usage figures may take."""
 DRAIN_SECONDS: Final = 0.05
 """After [DONE]: how long the end of the body may take, for the connection to be used again."""
+_NOBODY: Final = Account(LOCAL.owner, "")
 
 _log = logging.getLogger(__name__)
 
 
+class _Call(NamedTuple):
+    """A call that is under way."""
+
+    asked: AskedCall
+    key: CallKey
+    metering: Metering
+
+
 class Broker:
-    """The gateway's one client of the model endpoint; `close` ends it and every call in flight."""
+    """The built-in agent's client of its provider."""
 
     def __init__(
         self,
         config: ModelConfig,
         *,
+        providers: Providers | None = None,
         on_odd: OnOdd = foreign.ignored,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """`on_odd` hears of every value in the endpoint's answers that was left out."""
+        """`providers` are the gateway's; without them it has a client of its own. `on_odd` hears of every
+        value in the endpoint's answers that was left out.
+        """
         self._on_odd = on_odd
         self.models = config.models
         self.is_configured = config.is_configured
         self._config = config
-        self._key = config.key.strip()
         self._sleep = sleep
-        self._client: aiohttp.ClientSession | None = None
-        self._is_closed = False
-        self._asks_usage = True
-        """False once the endpoint has refused `stream_options`."""
+        self._own = ModelProvider(DEFAULT_PROVIDER, config.as_provider)
+        self.providers = providers or Providers({})
+
+    @property
+    def _provider(self) -> ModelProvider:
+        """`[providers.default]` with all that it says; its own one if it was given none."""
+        return self.providers.get(DEFAULT_PROVIDER) or self._own
 
     async def stream(
-        self, request: ModelRequest, on_delta: Callable[[ModelDelta], Awaitable[None]]
+        self,
+        request: ModelRequest,
+        on_delta: Callable[[ModelDelta], Awaitable[None]],
+        *,
+        account: Account = _NOBODY,
     ) -> ModelResult:
         """Calls the model and hands over its answer as it comes; `on_delta`'s own exceptions pass through.
+        `account` pays.
 
         Raises ModelError, after the retries, if there is no (whole) answer.
         """
         self.check(request)
+        asked, refusal = self._asked(request), None
+        try:
+            key = self.providers.key_for(self._provider, account)
+            async with self.providers.metered(self._provider, key, asked, CHAT, account) as metering:
+                return await self._tries(_Call(asked, key, metering), on_delta)
+        except (BudgetReached, OwnKeyMissing) as error:
+            refusal = ModelError(error.code, error.message)
+        raise refusal
+
+    async def _tries(self, call: _Call, on_delta: Callable[[ModelDelta], Awaitable[None]]) -> ModelResult:
         is_begun = False
 
         async def deliver(delta: ModelDelta) -> None:
@@ -96,11 +123,11 @@ class Broker:
 
         tries = 0
         while True:
-            outcome = await self._once(request, deliver)
+            outcome = await self._once(call, deliver)
             if isinstance(outcome, ModelResult):
                 return outcome
             _log.warning("model call failed (try %d): %s", tries + 1, outcome.code)
-            pause = _pause(outcome, tries)
+            pause = pause_before(tries, outcome.retry_after_seconds)
             if is_begun or not outcome.retryable or tries >= self._config.retries or pause is None:
                 raise outcome
             tries += 1
@@ -108,9 +135,7 @@ class Broker:
 
     async def close(self) -> None:
         """Closes every connection; further calls fail."""
-        self._is_closed = True
-        if self._client is not None:
-            await self._client.close()
+        await self.providers.close()
 
     def check(self, request: ModelRequest) -> None:
         """Raises ModelError for a call that can not be made here."""
@@ -120,115 +145,153 @@ class Broker:
             text = f"This model may not be used here. Choose one of: {', '.join(self.models)}."
             raise ModelError("model_not_allowed", text[:WORDS_LIMIT])
 
+    def _asked(self, request: ModelRequest) -> AskedCall:
+        """The request as a call of its dialect."""
+        model = request.model or self.models[0]
+        fields: dict[str, Any] = {"model": model, "messages": request.messages, "stream": True}
+        if request.tools is not None and request.tools != [] and request.tools != Raw(b"[]"):
+            fields["tools"] = request.tools  # several endpoints refuse an empty list
+        raw = {name: Raw(msgspec.json.encode(value)) for name, value in fields.items()}
+        return AskedCall(
+            operation="generate",
+            path="chat/completions",
+            model=model,
+            fields=raw,
+            is_stream=True,
+            input_tokens=-(-sum(len(bytes(value)) for value in raw.values()) // BYTES_A_TOKEN),
+        )
+
     async def _once(
-        self, request: ModelRequest, deliver: Callable[[ModelDelta], Awaitable[None]]
+        self, call: _Call, deliver: Callable[[ModelDelta], Awaitable[None]]
     ) -> ModelResult | ModelError:
         """One try. Failures are returned: an aiohttp error as the context would drag our headers along."""
-        asks_usage = self._asks_usage
-        response = await self._post(request, asks_usage)
-        if isinstance(response, ModelError):
-            return response
+        providers, provider = self.providers, self._provider
+        if (blocking := providers.blocked(provider, call.key, call.asked.model)) is not None:
+            seconds = blocking.seconds_left
+            text = f"The model endpoint is not called for {seconds:.0f} s, because {blocking.why}."
+            return ModelError("model_unavailable", text, retryable=True, retry_after_seconds=seconds or 1.0)
+        outcome: ModelResult | ModelError | None = None
         try:
+            outcome = await self._called(call, deliver)
+        finally:
+            if outcome is None:
+                providers.abandon(provider, call.key, call.asked.model)
+        return outcome
+
+    async def _called(
+        self, call: _Call, deliver: Callable[[ModelDelta], Awaitable[None]]
+    ) -> ModelResult | ModelError:
+        asks_usage, metering = self._provider.asks_usage, call.metering
+        response = await self._post(call, asks_usage)
+        if isinstance(response, Broken):
+            return self._broken(response, call)
+        metering.status = response.status
+        try:
+            if response.is_compressed:
+                text = "The model endpoint answers compressed, although it was asked not to."
+                return self._noted(ModelError("model_bad_answer", text), call)
             if response.status == 200:
-                return await self._receive(response, deliver)
+                outcome = await self._receive(response, deliver, call)
+                return self._noted(outcome, call)
+            metering.is_sent = False
             refusal = await self._refusal(response)
         finally:
             response.close()
         if asks_usage and response.status in (400, 422) and "stream_options" in refusal:
-            self._asks_usage = False
-            return await self._once(request, deliver)
-        return self._judge(response.status, refusal, _retry_after(response.headers.get("Retry-After")))
+            self._provider.asks_usage = False
+            return await self._called(call, deliver)
+        judged = self._judge(response.status, refusal, call.key, response.retry_after)
+        return self._noted(judged, call, status=response.status)
 
-    async def _post(self, request: ModelRequest, asks_usage: bool) -> ClientResponse | ModelError:
-        if self._is_closed:
-            return ModelError("model_refused", "The gateway is shutting down.")
+    def _noted(
+        self, outcome: ModelResult | ModelError, call: _Call, *, status: int = 200
+    ) -> ModelResult | ModelError:
+        """Tells the breaker of an outcome."""
+        provider, key, model = self._provider, call.key, call.asked.model
+        if isinstance(outcome, ModelResult) or outcome.code in _ANSWERED:
+            self.providers.note_answer(provider, key, model)
+        else:
+            why = outcome.message.removesuffix(".")
+            why = f"it does not accept the key ({status})" if status in (401, 403) else why
+            self.providers.note_failure(provider, key, model, why, status=status)
+        return outcome
+
+    async def _post(self, call: _Call, asks_usage: bool) -> Upstream | Broken:
         url = self._config.url.strip().rstrip("/") + "/chat/completions"
-        try:
-            return await self._session().post(
-                url,
-                data=self._body(request, asks_usage),
-                headers=self._headers(),
-                allow_redirects=False,
-                proxy=_proxy(URL(url)),
-            )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = _broken(error, self._config)
-        return failure
-
-    def _session(self) -> aiohttp.ClientSession:
-        if self._client is None:
-            self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # one call a worker: workers are what is limited
-                cookie_jar=aiohttp.DummyCookieJar(),
-                read_bufsize=READ_BUFFER_BYTES,
-                timeout=ClientTimeout(
-                    total=None,
-                    connect=self._config.connect_timeout_seconds,
-                    sock_read=self._config.silence_timeout_seconds,
-                ),
-            )
-        return self._client
-
-    def _headers(self) -> dict[str, str]:
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "text/event-stream, application/json",
-            "Accept-Encoding": "identity",  # compressors hold tokens back
-            "User-Agent": "agent-gateway",
-        }
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        return headers
-
-    def _body(self, request: ModelRequest, asks_usage: bool) -> bytes:
-        model = request.model or self.models[0]
-        body: dict[str, Any] = {"model": model, "messages": request.messages, "stream": True}
-        if asks_usage:
-            body["stream_options"] = {"include_usage": True}
-        if request.tools is not None and request.tools != [] and request.tools != Raw(b"[]"):
-            body["tools"] = request.tools  # several endpoints refuse an empty list
-        return msgspec.json.encode(body)
+        headers = CHAT.headers(call.key.value, {}, self._provider.rules)
+        call.metering.is_sent = True
+        response = await self.providers.attempt(
+            self._provider, url, CHAT.encoded(call.asked, asks_usage=asks_usage), headers
+        )
+        if isinstance(response, Broken):
+            call.metering.is_sent = response.kind in ("silent", "cut")
+        return response
 
     async def _receive(
-        self, response: ClientResponse, deliver: Callable[[ModelDelta], Awaitable[None]]
+        self,
+        response: Upstream,
+        deliver: Callable[[ModelDelta], Awaitable[None]],
+        call: _Call,
     ) -> ModelResult | ModelError:
+        metering = call.metering
         answer = ModelAnswer(self._on_odd)
         while not answer.is_over:
-            chunk = await self._read(response, TRAILER_SECONDS if answer.finish_reason else None)
-            if isinstance(chunk, ModelError):
-                return answer.result(instead_of=chunk)
+            chunk = await response.read(TRAILER_SECONDS if answer.finish_reason else None)
+            if isinstance(chunk, Broken):
+                return answer.result(instead_of=self._error_of(chunk))
+            if chunk:
+                metering.begun()
+                metering.reader.feed(chunk)
             for delta in answer.feed(chunk) if chunk else answer.end():
                 await deliver(delta)
         if answer.error is not None:
             status, words = error_words(answer.error)
-            return self._judge(status, words)
-        if not response.content.at_eof():
-            await self._read(response, DRAIN_SECONDS)
+            return self._judge(status, words, call.key)
+        metering.is_whole = True
+        if not response.at_eof:
+            with contextlib.suppress(TimeoutError):
+                await response.read(DRAIN_SECONDS)
         return answer.result()
 
-    async def _read(self, response: ClientResponse, seconds: float | None) -> bytes | ModelError:
-        """What has come; b"" at the end of the body."""
-        try:
-            async with asyncio.timeout(seconds):
-                return await response.content.readany()
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            failure = _broken(error, self._config)
-        return failure
-
-    async def _refusal(self, response: ClientResponse) -> str:
+    async def _refusal(self, response: Upstream) -> str:
         """The words of an answer that is not 200."""
-        body = b""
-        while len(body) < REFUSAL_READ_BYTES:
-            chunk = await self._read(response, TRAILER_SECONDS)
-            if isinstance(chunk, ModelError) or not chunk:
-                break
-            body += chunk
-        return error_words(plain_json(body[:REFUSAL_READ_BYTES]) or body.decode("utf-8", "replace"))[1]
+        body = await response.refusal()
+        return error_words(plain_json(body) or body.decode("utf-8", "replace"))[1]
 
-    def _judge(self, status: int, words: str, retry_after: float | None = None) -> ModelError:
+    def _broken(self, broken: Broken, call: _Call) -> ModelError:
+        if broken.kind != "closed":
+            self.providers.note_failure(self._provider, call.key, call.asked.model, broken.words)
+        return self._error_of(broken)
+
+    def _error_of(self, broken: Broken) -> ModelError:
+        """What a broken try means for the user."""
+        config = self._config
+        match broken.kind:
+            case "connect_timeout":
+                seconds = config.connect_timeout_seconds
+                text = f"The model endpoint did not take the connection within {seconds:g} s."
+                return ModelError("model_refused", text, retryable=True)
+            case "silent":
+                text = f"The model endpoint said nothing for {config.silence_timeout_seconds:g} s."
+                return ModelError("model_silent", text, retryable=True)
+            case "refused":
+                return ModelError("model_refused", "The model endpoint cannot be reached.", retryable=True)
+            case "no_http":
+                text = "The model endpoint does not speak HTTP; its address may be wrong."
+                return ModelError("model_bad_answer", text)
+            case "bad_address":
+                text = "The address or the key of the model endpoint is not a valid one."
+                return ModelError("model_refused", text)
+            case "closed":
+                return ModelError("model_refused", "The gateway is shutting down.")
+            case "cut":
+                text = "The connection to the model endpoint broke."
+                return ModelError("model_cut", text, retryable=True)
+
+    def _judge(self, status: int, words: str, key: CallKey, retry_after: float | None = None) -> ModelError:
         """The error for a status and the endpoint's words, which never repeat the key."""
-        if self._key:  # some endpoints quote it, or its beginning
-            start = self._key[:8] if len(self._key) >= 16 else self._key
+        if key.value:  # some endpoints quote it, or its beginning
+            start = key.value[:8] if len(key.value) >= 16 else key.value
             words = re.sub(re.escape(start) + r"\S*", "…", words)
         said = f" It says: {words[:WORDS_LIMIT]}" if words else f" (status {status})"
         if status in (401, 403):  # and here its end as well
@@ -256,58 +319,5 @@ _TOO_LONG: Final = re.compile(
     re.IGNORECASE,
 )
 _SPENT: Final = re.compile(r"insufficient_quota|billing", re.IGNORECASE)
-
-
-def _broken(error: Exception, config: ModelConfig) -> ModelError:
-    """What an error of the connection means. Only its kind is logged: its words may quote our headers."""
-    _log.info("model endpoint: %s", getattr(error, "os_error", None) or type(error).__name__)
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            seconds = config.connect_timeout_seconds
-            text = f"The model endpoint did not take the connection within {seconds:g} s."
-            return ModelError("model_refused", text, retryable=True)
-        case TimeoutError():
-            text = f"The model endpoint said nothing for {config.silence_timeout_seconds:g} s."
-            return ModelError("model_silent", text, retryable=True)
-        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
-            return ModelError("model_refused", "The model endpoint cannot be reached.", retryable=True)
-        case aiohttp.ClientResponseError():
-            text = "The model endpoint does not speak HTTP; its address may be wrong."
-            return ModelError("model_bad_answer", text)
-        case aiohttp.NonHttpUrlClientError() | ValueError():
-            text = "The address or the key of the model endpoint is not a valid one."
-            return ModelError("model_refused", text)
-        case _:
-            return ModelError("model_cut", "The connection to the model endpoint broke.", retryable=True)
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, section 10.2.3): a number or a date."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
-
-
-def _pause(failure: ModelError, tries: int) -> float | None:
-    """Seconds before the next try; None if the endpoint wants more patience than a user has."""
-    asked = failure.retry_after_seconds
-    if asked is not None:
-        return asked if asked <= RETRY_AFTER_LIMIT_SECONDS else None
-    return min(BACKOFF_SECONDS * 2.0**tries, BACKOFF_LIMIT_SECONDS) * random.uniform(0.5, 1)
-
-
-def _proxy(url: URL) -> str | None:
-    """The proxy of the environment for this address.
-
-    Not aiohttp's `trust_env`: that reads ~/.netrc too, whose credentials clash with ours, in a thread a call.
-    """
-    if urllib.request.proxy_bypass(url.host or ""):
-        return None
-    return urllib.request.getproxies().get(url.scheme)
+_ANSWERED: Final = ("model_bad_request", "context_too_long", "model_rate_limited")
+"""Failures that say nothing against the endpoint."""

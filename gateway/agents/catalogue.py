@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.agents import grants
+from gateway.agents.options import OptionRules
 from gateway.config.applications import own_agents
 from gateway.config.known_agents import KNOWN_AGENTS, KnownAgent, started_by
 from gateway.config.tables import BUILT_IN, AgentConfig, Config, builtin_argv
@@ -37,6 +38,14 @@ class Agent(Struct, frozen=True, kw_only=True):
     """Tools of the gateway's own that its sessions get."""
     auth_method: str = ""
     """The method of ACP's `authenticate` to ask it for; empty: it is not asked."""
+    provider: str = ""
+    """Whose models it calls through the gateway; empty: it has keys of its own, or none."""
+    home_files: dict[str, str] = {}
+    """Files written into HOME before it starts."""
+    credentials: tuple[str, ...] = ()
+    """Credentials for hosts that its connections get, by name."""
+    options: OptionRules = OptionRules()
+    """What the operator says of the options that it offers to people."""
     known: KnownAgent | None = None
     """What is known of it beyond this configuration."""
 
@@ -99,6 +108,10 @@ class AgentCatalogue:
                 limits=_limits(config, agent.limits),
                 tools=agent.tools,
                 auth_method=_auth_method(agent, env),
+                provider=agent.provider,
+                home_files=agent.home_files,
+                credentials=agent.credentials,
+                options=OptionRules(agent.options, frozenset(agent.locked_options)),
                 known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
             )
 

@@ -2,7 +2,7 @@
 
 Guarantees (each learnt from a real agent):
 - messages are handed on in the order of the wire, all of one read together;
-- every request that nobody here answers gets −32601, so that no agent stalls;
+- every request that has no answer here gets −32601, so that no agent stalls;
 - a line past the limit ends the connection with words, at no more memory than the limit; a long line is
   spooled, waits for its turn among those of all agents, and becomes events bit by bit;
 - an agent is not read while it is ahead of what the disk has taken, and is ended with words once its handler
@@ -135,6 +135,13 @@ class AgentSession(Struct, frozen=True, rename="camel"):
     session_id: Name | UnsetType = UNSET
     modes: Raw | UnsetType = UNSET
     config_options: Raw | UnsetType = UNSET
+    models: Raw | UnsetType = UNSET
+
+
+class ConfigSet(Struct, frozen=True, rename="camel"):
+    """ACP's answer to `session/set_config_option`: the whole list as it is now."""
+
+    config_options: Raw | UnsetType = UNSET
 
 
 class Prompted(Struct, frozen=True, rename="camel"):
@@ -144,7 +151,7 @@ class Prompted(Struct, frozen=True, rename="camel"):
 
 
 class AgentListener(Protocol):
-    """Whoever hears what the agent says: the session. Called on the loop, in the order of the wire."""
+    """What hears what the agent says: the session. Called on the loop, in the order of the wire."""
 
     def on_updates(self, updates: Sequence[Raw]) -> None:
         """The `update` members of neighbouring `session/update` notifications of one read."""
@@ -284,12 +291,14 @@ class AcpConnection:
         await self._writer.drained()
 
     async def initialize(self, meta: object) -> Initialized:
-        """ACP `initialize`; no file system and no terminal are offered."""
+        """ACP `initialize`: questions are taken; no file system and no terminal are offered."""
         params = {
             "protocolVersion": acp.PROTOCOL_VERSION,
             "clientCapabilities": {
                 "fs": {"readTextFile": False, "writeTextFile": False},
                 "terminal": False,
+                "elicitation": {"form": {}, "url": {}},
+                "session": {"configOptions": {"boolean": {}}},
                 "_meta": {EXTENSION: meta},
             },
             "clientInfo": {"name": EXTENSION, "title": "Agent Gateway", "version": "1"},
@@ -309,6 +318,14 @@ class AcpConnection:
         """ACP `session/prompt`: returns when the agent has completed the turn."""
         params = {"sessionId": agent_session_id, "prompt": blocks}
         return self._shaped(await self.call("session/prompt", params), Prompted)
+
+    async def set_config(self, agent_session_id: str, option_id: str, value: str | bool) -> ConfigSet:
+        """ACP `session/set_config_option`."""
+        params: dict[str, object] = {"sessionId": agent_session_id, "configId": option_id, "value": value}
+        if isinstance(value, bool):
+            params["type"] = "boolean"
+        result = await self.call("session/set_config_option", params)
+        return self._shaped(Raw(b"{}") if bytes(result) == b"null" else result, ConfigSet)
 
     def cancel(self, agent_session_id: str) -> None:
         """ACP `session/cancel`: the agent finishes its updates and answers the prompt with `cancelled`."""

@@ -123,7 +123,14 @@ def _how_to_pass(agent: Agent) -> str:
         return f"Give it the variable that its manual names: {_where(agent, 'NAME')}."
     first, *others = known.credentials
     others_words = f" (or {', '.join(others)})" if others else ""
-    return f"Set {first}{others_words} for the gateway and pass it on: {_where(agent, first)}."
+    words = f"Set {first}{others_words} for the gateway and pass it on: {_where(agent, first)}."
+    if not known.dialects:
+        return words
+    maker = known.maker or "NAME"
+    return (
+        f"{words} Or keep the key outside the agent: `[providers.{maker}] key_file = …` and "
+        f'`[agents.{agent.name}] provider = "{maker}"`.'
+    )
 
 
 def _where(agent: Agent, variable: str) -> str:

@@ -7,9 +7,10 @@ turn.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -25,22 +26,22 @@ from gateway.agents.connection import (
     AcpConnection,
     AgentError,
     AgentGone,
+    AgentSession,
     AuthMethod,
     Initialized,
     WireError,
 )
+from gateway.agents.elicitation import Elicitations
 from gateway.agents.links import has_link
+from gateway.agents.options import AgentChoices, listed_names
 from gateway.agents.prompt import transcript
 from gateway.agents.spool import Intake
 from gateway.agents.toolsets import CallTool, Toolbox, UnknownTool
 from gateway.agents.translate import AskedToolCall, Translator
 from gateway.config.tables import Config
-from gateway.errors import BudgetReached, GatewayError
+from gateway.errors import GatewayError, OptionRefused
 from gateway.events import facts as ev
 from gateway.events.fold import Block, ChatState
-from gateway.models.ledger import DEFAULT_PROVIDER
-from gateway.models.meter import CallUsage, Meter, ModelCall
-from gateway.models.metering import TOKEN_BYTES, Metered, call_id, estimated, metered
 from gateway.principal import Account
 from gateway.stores.contract import SessionRecord
 from gateway.workers.spawner import Worker
@@ -68,6 +69,11 @@ SESSION_ID_CHARACTERS: Final = 1_024
 FAILURE_CHARACTERS: Final = 4_000
 """An agent's own words for a failure are shown up to here."""
 WALLET_BYTES: Final = 64 * 1024
+OPTION_SECONDS: Final = 15.0
+"""How long an agent may take to change an option."""
+RESTORE_ROUNDS: Final = 3
+CORRECTIONS: Final = 10
+"""How often an agent may leave what its operator fixed before it is ended."""
 MODEL_ERROR: Final = -32010
 """The JSON-RPC code of a failed model call; `data` carries the slug and whether trying again may help."""
 
@@ -99,6 +105,12 @@ class Owner(Protocol):
 
     def on_ruled(self, asked: ev.PermissionAsked, answered: ev.PermissionAnswered) -> None:
         """The agent asks for permission, and a rule answers."""
+
+    def on_question(self, asked: ev.QuestionAsked) -> None:
+        """The agent asks its user something."""
+
+    async def wanted_options(self) -> dict[str, ev.OptionValue]:
+        """What the options of its agent are to be, as far as somebody chose."""
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction."""
@@ -189,7 +201,6 @@ class AgentPeer:
         *,
         config: Config,
         broker: Broker,
-        meter: Meter,
         tools: Toolbox,
         intake: Intake,
         mcp_servers: Sequence[dict[str, Any]] = (),
@@ -202,7 +213,6 @@ class AgentPeer:
         """
         self._owner = owner
         self._broker = broker
-        self._meter = meter
         self._context_tokens = config.model.context_tokens
         self._tools = tools
         self._mcp_servers = list(mcp_servers)
@@ -216,6 +226,12 @@ class AgentPeer:
             on_odd=on_odd,
         )
         self._translator = Translator(self.connection.on_odd)
+        self.questions = Elicitations(owner, self.connection, self._translator.tool_call_id)
+        self._choices = AgentChoices(owner.agent.options, self.connection.on_odd)
+        self._corrections = 0
+        self._correcting: asyncio.Task[None] | None = None
+        self.has_options = False
+        """Whether its options are as they were wanted, and followed from now on."""
         self.agent_session_id = ""
         self._initialized = Initialized()
         self._is_replaying = False
@@ -249,9 +265,10 @@ class AgentPeer:
             if len(opened.session_id) > SESSION_ID_CHARACTERS:
                 raise AgentGone(f"The agent's session id has more than {SESSION_ID_CHARACTERS} characters.")
             self.agent_session_id = opened.session_id
-            self._options(opened.modes, opened.config_options)
+            self._options(opened)
             self._needs_transcript = self._has_history()
             how = "transcript" if self._needs_transcript else "new"
+        await self._restore_options()
         return how
 
     async def _authenticate(self) -> None:
@@ -289,7 +306,7 @@ class AgentPeer:
         finally:
             self._is_replaying = False
         self.agent_session_id = known
-        self._options(opened.modes, opened.config_options)
+        self._options(opened)
         return "resumed" if self._initialized.can_resume else "loaded"
 
     def _meta(self) -> dict[str, Any]:
@@ -306,14 +323,16 @@ class AgentPeer:
     def _has_history(self) -> bool:
         return any(message.sender == "agent" and message.text.length for message in self._owner.fold.messages)
 
-    def _options(self, modes: Any, config_options: Any) -> None:
+    def _options(self, opened: AgentSession) -> None:
         given: dict[str, Any] = {
             name: value
-            for name, value in (("modes", modes), ("config_options", config_options))
-            if isinstance(value, Raw) and bytes(value) != b"null"
+            for name in ("modes", "config_options", "models")
+            if isinstance(value := getattr(opened, name), Raw) and bytes(value) != b"null"
         }
         if given:
-            self._owner.on_events([ev.AgentOptions(**given)])
+            said = ev.AgentOptions(**given)
+            self._choices.take(said)
+            self._owner.on_events([said])
 
     @property
     def can_come_back(self) -> bool:
@@ -326,6 +345,106 @@ class AgentPeer:
         name = (info.title or info.name) if info is not None else None
         version = info.version if info is not None else None
         return ev.AgentStarted(self._owner.record.agent, name, version, how, milliseconds, walls)
+
+    # -- options ----------------------------------------------------------------------------------------
+
+    async def set_option(self, option_id: str, value: ev.OptionValue) -> None:
+        """Has the agent change an option. Raises OptionRefused, with the agent's words, AgentGone and
+        WireError.
+        """
+        try:
+            async with asyncio.timeout(OPTION_SECONDS):
+                has_changed = await self._set_option(option_id, value)
+        except AgentError as error:
+            said = error.error.message[:FAILURE_CHARACTERS]
+            raise OptionRefused(f"The agent did not take this choice: {said}") from None
+        except TimeoutError:
+            raise OptionRefused(f"The agent did not answer within {OPTION_SECONDS:g} seconds.") from None
+        if has_changed and self.has_options:
+            self._show_options()
+
+    async def _set_option(self, option_id: str, value: ev.OptionValue) -> bool:
+        """Whether that changed the list. Raises AgentError, AgentGone, WireError, OptionRefused."""
+        session_id = self.agent_session_id
+        match self._choices.source(option_id):
+            case "config":
+                config = (await self.connection.set_config(session_id, option_id, value)).config_options
+                said = ev.AgentOptions(config_options=config)
+                if not isinstance(config, Raw) or bytes(config) == b"null":
+                    return False
+                self._owner.on_events([said])
+                return self._choices.take(said)
+            case "mode":
+                await self.connection.call("session/set_mode", {"sessionId": session_id, "modeId": value})
+                self._owner.on_events([ev.AgentOptions(current_mode_id=str(value))])
+            case "model":
+                await self.connection.call("session/set_model", {"sessionId": session_id, "modelId": value})
+            case None:
+                names = listed_names(option.option_id for option in self._choices.listed)
+                raise OptionRefused(f"The agent has no option {option_id!r}. There are: {names}.")
+        return self._choices.has_become(option_id, value)
+
+    def option(self, option_id: str) -> ev.OptionValue | None:
+        """The value of an option now; None: there is none."""
+        return self._choices.value(option_id)
+
+    async def _restore_options(self) -> None:
+        """Makes the agent's options what they are to be. Raises WireError if one that the operator fixed is
+        not.
+        """
+        rules, failed = self._owner.agent.options, dict[str, str]()
+        for _ in range(RESTORE_ROUNDS):  # one option may change what another may be
+            todo = {
+                name: value
+                for name, value in (await self._owner.wanted_options()).items()
+                if name not in failed and self._choices.value(name) != value
+            }
+            if not todo:
+                break
+            for name, value in todo.items():
+                try:
+                    await self.set_option(name, value)
+                except OptionRefused as error:
+                    failed[name] = error.message
+        if (words := self._broken_rule()) is not None:
+            raise WireError(words)
+        self.has_options = True
+        self._show_options()
+        for name, words in failed.items():
+            if name in rules.presets:
+                log.warning("session %s: options.%s: %s", self._owner.record.key, name, words)
+            else:
+                said = f"Your choice of {name!r} could not be restored. {words}"
+                self._owner.on_events([ev.Notice(f"options.{name}", "warning", "option_refused", said)])
+
+    def _broken_rule(self) -> str | None:
+        """What the operator fixed and the agent has otherwise, in words; None: nothing."""
+        rules = self._owner.agent.options
+        for name in rules.binding:
+            value = self._choices.value(name)
+            if value is None or not rules.allows(name, value):
+                agent = self._owner.agent.name
+                return (
+                    f"The agent's option {name!r} is {value!r}; agents.{agent}.options does not allow that."
+                )
+        return None
+
+    def _show_options(self) -> None:
+        if self._choices.listed:
+            self._owner.on_events([ev.SessionOptions(self._choices.listed)])
+        if self._broken_rule() is not None and (self._correcting is None or self._correcting.done()):
+            self._corrections += 1
+            if self._corrections <= CORRECTIONS:
+                self._correcting = asyncio.create_task(self._correct(), name="options")
+
+    async def _correct(self) -> None:
+        """The agent left what the operator fixed: puts it back."""
+        rules = self._owner.agent.options
+        for name in rules.binding:
+            first, value = rules.first(name), self._choices.value(name)
+            if first is not None and (value is None or not rules.allows(name, value)):
+                with contextlib.suppress(OptionRefused, AgentGone, WireError):
+                    await self.set_option(name, first)
 
     # -- turns ------------------------------------------------------------------------------------------
 
@@ -364,12 +483,16 @@ class AgentPeer:
     def cancel(self) -> None:
         """Asks the agent to stop; what it asked is answered with `cancelled`."""
         self._cancel_permissions()
+        self.questions.cancel()
         self.connection.cancel(self.agent_session_id)
 
-    def end_turn(self) -> None:
-        """The turn is over: nothing that it asked for goes on."""
+    def end_turn(self, *, keeps_questions: bool = False) -> None:
+        """The turn is over: nothing that it asked for goes on. `keeps_questions`: its questions stay open,
+        and are answered in the session's next life.
+        """
         self._turn_id = ""
         self._cancel_permissions()
+        self.questions.cancel(is_kept=keeps_questions)
         if self._model_call is not None:
             self._model_call.cancel()
         for call in self._tool_calls:
@@ -379,8 +502,8 @@ class AgentPeer:
 
     @property
     def is_asking(self) -> bool:
-        """Whether a permission request waits."""
-        return bool(self._pending)
+        """Whether a permission request or a question waits."""
+        return bool(self._pending) or bool(self.questions)
 
     def choose(self, permission_id: str, option_id: str) -> PermissionChoice | None:
         """Takes a person's answer, which no second one can change; None if no such request waits for one, or
@@ -538,6 +661,9 @@ class AgentPeer:
             events = self._translator.events(updates)
         if events:
             self._owner.on_events(events)
+            taken = [self._choices.take(event) for event in events if isinstance(event, ev.AgentOptions)]
+            if any(taken) and self.has_options:
+                self._show_options()
 
     def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         if self._is_replaying:
@@ -548,6 +674,8 @@ class AgentPeer:
             yield
 
     def refusal(self) -> str | None:
+        if self._corrections > CORRECTIONS:
+            return self._broken_rule() or self._owner.refusal()
         return self._owner.refusal()
 
     @property
@@ -564,6 +692,8 @@ class AgentPeer:
         match message.method:
             case "session/request_permission":
                 self._ask(message)
+            case "elicitation/create":
+                self.questions.ask(message, self._turn_id)
             case "_model/stream" if self._owner.agent.is_built_in:
                 self._call_model(message)
             case "_tools/list" if self._has_tools:
@@ -579,6 +709,8 @@ class AgentPeer:
             "_model/cancel": self._cancel_model,
             "_session/wallet": self._wallet,
             "_session/forgot": self._forgot,
+            "elicitation/complete": self.questions.on_completed,
+            "$/cancel_request": self.questions.on_taken_back,
         }
         handler = handlers.get(message.method)
         if handler is None:
@@ -672,10 +804,7 @@ class AgentPeer:
                 self._fail_model(request_id, outcome)
 
         try:
-            result = await self._metered(request, on_delta)
-        except BudgetReached as error:
-            over(ModelError(error.code, error.message))
-            return
+            result = await self._broker.stream(request, on_delta, account=self._owner.account)
         except ModelError as error:
             over(error)
             return
@@ -691,40 +820,6 @@ class AgentPeer:
         usage = {name: count for name, count in figures.items() if count is not None}
         self.connection.respond(request_id, {"finishReason": result.finish_reason, "usage": usage})
 
-    async def _metered(
-        self, request: ModelRequest, on_delta: Callable[[ModelDelta], Awaitable[None]]
-    ) -> ModelResult:
-        """Calls the model under the meter. Raises BudgetReached, ModelError."""
-        self._broker.check(request)
-        call_made = self._metered_call(request)
-        async with metered(self._meter, call_made) as call:
-
-            async def counted(delta: ModelDelta) -> None:
-                call.characters += _characters(delta)
-                await on_delta(delta)
-
-            try:
-                result = await self._broker.stream(request, counted)
-            except ModelError as error:
-                call.status = _STATUS.get(error.code, 0)
-                if error.code in _UNSENT:
-                    call.usage = CallUsage()
-                raise
-            call.status = 200
-            call.usage = _usage(result, call_made, call)
-            return result
-
-    def _metered_call(self, request: ModelRequest) -> ModelCall:
-        length = _length(request.messages) + _length(request.tools)
-        return ModelCall(
-            id=call_id(),
-            account=self._owner.account,
-            provider=DEFAULT_PROVIDER,
-            model=request.model or self._broker.models[0],
-            dialect="chat",
-            input_tokens=-(-length // TOKEN_BYTES),
-        )
-
     def _fail_model(self, request_id: acp.Id, error: ModelError) -> None:
         data = {"code": error.code, "retryable": error.retryable}
         self.connection.respond_error(request_id, MODEL_ERROR, error.message, data)
@@ -733,39 +828,3 @@ class AgentPeer:
         cancelled = self._parsed(message, _Cancel).request_id
         if self._model_call is not None and cancelled == self._model_request:
             self._model_call.cancel()
-
-
-_STATUS: Final = {
-    "model_unauthorized": 401,
-    "model_rate_limited": 429,
-    "model_unavailable": 503,
-    "model_bad_request": 400,
-    "context_too_long": 400,
-    "model_bad_answer": 502,
-}
-"""Of what an endpoint answered; every other failure is no answer."""
-_UNSENT: Final = ("model_refused",)
-"""No endpoint has heard of these calls."""
-
-
-def _length(value: Raw | list[Any] | None) -> int:
-    """The bytes of a part of a request."""
-    return memoryview(value).nbytes if isinstance(value, Raw) else len(msgspec.json.encode(value))
-
-
-def _characters(delta: ModelDelta) -> int:
-    """Of what a model said."""
-    calls = delta.toolCalls or ()
-    said = sum(len(text) for text in (delta.text, delta.thought) if text is not UNSET)
-    return said + sum(len(str(call.get("arguments") or "")) for call in calls)
-
-
-def _usage(result: ModelResult, call: ModelCall, so_far: Metered) -> CallUsage:
-    """What the endpoint says that a call used; what it does not say is estimated."""
-    guess = estimated(call, so_far)
-    is_told = result.input_tokens is not None and result.output_tokens is not None
-    return CallUsage(
-        input=guess.input if result.input_tokens is None else result.input_tokens,
-        output=guess.output if result.output_tokens is None else result.output_tokens,
-        is_estimated=not is_told,
-    )

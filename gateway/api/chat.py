@@ -126,7 +126,7 @@ class ChatFace:
         return [
             Operation(
                 method="POST", scope="chat", path="/api/chat", handler=self.chat, summary="Send a message",
-                body=ChatRequest, answer=State, parameters=(*named, wait, IDEMPOTENCY_KEY),
+                body=ChatRequest, answer=State, parameters=(*named, wait, IDEMPOTENCY_KEY), errors=(402,),
             ),
             Operation(
                 method="GET", scope="read", path="/api/state", handler=self.state,
@@ -163,7 +163,7 @@ class ChatFace:
         wait = query_int(request, "wait", default=0, low=0, high=MAX_WAIT_SECONDS)
         principal = principal_of(request)
         owner = principal.owner
-        self._services.agent_for(owner, body.agent)
+        agent = self._services.agent_of(principal, body.agent)
         self._manager.refuse_while_draining()
         session_id = await self._chat_session_id(request, body.session_id, owner)
         is_new = session_id is None
@@ -177,7 +177,7 @@ class ChatFace:
                 return await session.chat(body.message, account=account)
             return await self._manager.idempotency.chat(session, body.message, account=account, key=key)
 
-        session, turn = await self._manager.do(owner, session_id, say, agent=body.agent, once=once)
+        session, turn = await self._manager.do(owner, session_id, say, agent=agent, once=once)
         if wait and turn is not None:
             await asyncio.wait([turn.done], timeout=wait)
             await session.log.commit(session.log.last_seq)
@@ -204,7 +204,7 @@ class ChatFace:
                 return Response(status_code=204)
             agent = record.agent if record is not None else None
         waits = session_id is not None and agent is None
-        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent, owner))
+        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent))
         release = self._admit(owner, follower, view, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
@@ -227,14 +227,17 @@ class ChatFace:
         source = await self._manager.source(owner, session_id)
         if source is not None:
             return json_response(source.state_json())
-        return json_response(await absent_state(self._manager, owner, session_id, self._outside(None, owner)))
+        return json_response(await absent_state(self._manager, owner, session_id, self._outside(None)))
 
     async def system(self, request: Request) -> Response:
         body = await read_body(request, SystemRequest, self._services.config)
         self._check_text(body.message)
-        owner = principal_of(request).owner
+        principal = principal_of(request)
+        owner, agent = principal.owner, self._services.agent_of(principal, None)
         session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
-        session, message_id = await self._manager.do(owner, session_id, lambda s: s.system(body.message))
+        session, message_id = await self._manager.do(
+            owner, session_id, lambda s: s.system(body.message), agent=agent
+        )
         said = next(message for message in reversed(session.fold.messages) if message.id == message_id)
         return self._answer(request, session, is_new=is_new, extra=b',"res":' + said.json(keep=False))
 
@@ -258,7 +261,8 @@ class ChatFace:
 
         if servers.needs_session(body.command):
             session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
-            session, answer = await self._manager.do(owner, session_id, run)
+            agent = self._services.agent_of(principal_of(request), None)
+            session, answer = await self._manager.do(owner, session_id, run, agent=agent)
             headers = self._headers(request, session.session_id, is_new=is_new)
         else:
             session_id = await self._reading_session_id(request, owner, body.session_id)
@@ -272,7 +276,8 @@ class ChatFace:
         if not isinstance(network, str) or not network.strip() or len(network) > NETWORK_CHARACTERS:
             return json_response(CommandAnswer(False, 'set_network wants args {"network": NAME}.'))
         session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
-        session, _ = await self._manager.do(owner, session_id, lambda s: s.set_network(network))
+        agent = self._services.agent_of(principal_of(request), None)
+        session, _ = await self._manager.do(owner, session_id, lambda s: s.set_network(network), agent=agent)
         answer = CommandAnswer(True, f"Network set to {network}.", {"network": network})
         return json_response(answer, headers=self._headers(request, session.session_id, is_new=is_new))
 
@@ -312,8 +317,8 @@ class ChatFace:
             self._manager.refuse_while_draining()
         return known or new_session_id(), known is None
 
-    def _outside(self, agent: str | None, owner: str) -> Outside:
-        return self._services.outside(agent, owner=owner)
+    def _outside(self, agent: str | None) -> Outside:
+        return self._services.outside(agent)
 
     async def _is_over(self, owner: str, session_id: str, cursor: int) -> bool:
         """Whether a client that has seen this much has seen the end of a deleted session."""

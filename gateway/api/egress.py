@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated, Final, get_args
 
 from msgspec import Meta, Struct
 from starlette.requests import Request
@@ -22,6 +22,9 @@ from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
 from gateway.sights import RefusedHostRow, RefusedHostTable
+
+REFUSED_HOSTS: Final = 200
+"""The last ones: a page asks for them every other second."""
 
 
 class EgressAnswerRequest(Struct):
@@ -86,7 +89,7 @@ class EgressFace:
 
     async def list_refused_hosts(self, request: Request) -> Response:
         refused = self._services.egress.refused.last_day(tenant=reach(principal_of(request)))
-        return json_response(RefusedHostTable([_row(each) for each in refused]))
+        return json_response(RefusedHostTable([_row(each) for each in refused[:REFUSED_HOSTS]]))
 
 
 def _choice(text: str) -> Choice:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hmac
 import urllib.parse
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from gateway.auth.oidc import Provider, ProviderFailed
-from gateway.errors import Forbidden, RouteNotFound, SignInFailed, Unauthorized
+from gateway.errors import Forbidden, RouteNotFound, SignInFailed, SignInStale, Unauthorized
 from gateway.events.facts import iso
-from gateway.http.gate import Gate, principal_from, principal_of
+from gateway.http.gate import Gate, principal_of
 from gateway.http.operation import Operation, Parameter, json_response
 from gateway.http.reading import public_base, read_body
 from gateway.principal import Principal
@@ -59,6 +60,10 @@ class AuthState(Struct, frozen=True):
     """Links to a visitor's sessions. Signing in ends them, unless `keep_shares` is said."""
     applications: list[str | ApplicationPage] = []
     """The applications that run here."""
+    signs_in_again: bool | UnsetType = UNSET
+    """True if this browser's sign-in ended because its provider has to confirm it: send the browser to
+    GET /api/auth/oidc/start?silent=true, which asks nothing of a person who is signed in there.
+    """
 
 
 class SignInRequest(Struct):
@@ -100,12 +105,15 @@ class IdentityFace:
         gate: Gate,
         credentials: CredentialStore,
         provider: Provider | None,
+        signed_in: Callable[[dict[str, Any]], Principal],
     ) -> None:
+        """`signed_in` says who a provider's claims speak of."""
         self._manager = manager
         self._services = services
         self._gate = gate
         self._credentials = credentials
         self.provider = provider
+        self._signed_in = signed_in
         self.applications: list[str | ApplicationPage] = []
 
     def operations(self) -> list[Operation]:
@@ -114,6 +122,11 @@ class IdentityFace:
         after = Parameter(name="next", schema=text, description="Where to go afterwards, a path here.")
         keep = Parameter(
             name="keep_shares", schema={"type": "boolean"}, description="Links to what the visitor made stay."
+        )
+        silent = Parameter(
+            name="silent",
+            schema={"type": "boolean"},
+            description="Ask nothing of the person: who is signed in at the provider comes back signed in.",
         )
         back = tuple(
             Parameter(name=name, schema=text, description="What the provider sends.")
@@ -138,7 +151,7 @@ class IdentityFace:
             Operation(
                 method="GET", path="/api/auth/oidc/start", scope="", handler=self.oidc_start,
                 summary="Sign in with the provider", status=302, media_type="text/plain",
-                parameters=(after, keep), errors=(401, 404),
+                parameters=(after, keep, silent), errors=(401, 404),
             ),
             Operation(
                 method="GET", path="/api/auth/oidc/callback", scope="", handler=self.oidc_callback,
@@ -161,13 +174,15 @@ class IdentityFace:
         modes = self._services.config.auth.modes
         try:
             principal = await self._gate.identify(request)
-        except Unauthorized:
+        except (Unauthorized, SignInStale):
             principal = None
         sign_in = [way for way, mode in (("key", "keys"), ("oidc", "oidc")) if mode in modes]
         me = None if principal is None else self._me(principal)
         is_visitor = principal is not None and principal.kind == "visitor"
         links = await self._credentials.count_shares(principal.owner) if principal and is_visitor else 0
-        return json_response(AuthState(list(modes), sign_in, me, links, self.applications))
+        again = principal is None and self._gate.may_sign_in_silently(request)
+        state = AuthState(list(modes), sign_in, me, links, self.applications, True if again else UNSET)
+        return json_response(state)
 
     async def me(self, request: Request) -> Response:
         return json_response(self._me(principal_of(request)))
@@ -200,17 +215,23 @@ class IdentityFace:
         return Response(status_code=204)
 
     async def oidc_start(self, request: Request) -> Response:
-        provider = self._known_provider()
+        provider, query = self._known_provider(), request.query_params
+        after, is_silent = _path(query.get("next", "/")), query.get("silent", "").lower() in _YES
+        if is_silent:  # once: a browser that comes back without a sign-in is asked for one
+            self._gate.drop_stale(request)
         try:
-            attempt = await provider.begin()
+            attempt = await provider.begin(is_silent=is_silent)
         except ProviderFailed as error:
+            if is_silent:
+                return RedirectResponse(after, status_code=302)
             raise SignInFailed(str(error)) from None
         told = {
             "state": attempt.state,
             "nonce": attempt.nonce,
             "verifier": attempt.verifier,
-            "next": _path(request.query_params.get("next", "/")),
-            "keep_shares": request.query_params.get("keep_shares", ""),
+            "next": after,
+            "keep_shares": query.get("keep_shares", ""),
+            "silent": "true" if is_silent else "",
         }
         self._gate.set_cookie(request, "state", seconds=SIGN_IN_SECONDS, extra=told)
         return RedirectResponse(attempt.url, status_code=302)
@@ -225,25 +246,20 @@ class IdentityFace:
         if not await self._credentials.use_once(ticket.nonce, expires_at=ticket.expires_at):
             raise SignInFailed("This sign-in has been used already. Begin again.")
         if not query.get("code"):
+            if ticket.extra.get("silent"):  # there is something to ask: the page offers to sign in
+                return RedirectResponse(ticket.extra["next"], status_code=302)
             raise SignInFailed("The provider did not confirm the sign-in. Begin again.")
         try:
-            claims = await provider.finish(
+            confirmed = await provider.finish(
                 query["code"], verifier=ticket.extra["verifier"], nonce=ticket.extra["nonce"]
             )
         except ProviderFailed as error:
             raise SignInFailed(str(error)) from None
-        config = provider.config
-        principal = principal_from(
-            claims,
-            kind="user",
-            tenant=config.tenant,
-            tenant_claim=config.tenant_claim,
-            subject_claim=config.subject_claim,
-            scopes=config.scopes,
-        )
+        principal = self._signed_in(confirmed.claims)
         self._gate.check_served(principal)
         keeps_shares = ticket.extra.get("keep_shares", "").lower() in _YES
-        await self._become(request, principal, keeps_shares=keeps_shares)
+        sign_in = self._gate.begin_sign_in(principal, confirmed)
+        await self._become(request, principal, keeps_shares=keeps_shares, sign_in=sign_in)
         return RedirectResponse(ticket.extra["next"], status_code=302)
 
     def _known_provider(self) -> Provider:
@@ -251,12 +267,19 @@ class IdentityFace:
             raise RouteNotFound("Signing in with a provider is not configured here.")
         return self.provider
 
-    async def _become(self, request: Request, principal: Principal, *, keeps_shares: bool) -> None:
+    async def _become(
+        self,
+        request: Request,
+        principal: Principal,
+        *,
+        keeps_shares: bool,
+        sign_in: dict[str, str] | None = None,
+    ) -> None:
         """Signs the browser in, and gives the person what the visitor had."""
         self._services.audit.note(principal, "signed_in")
         await self._take_along(request, principal, keeps_shares=keeps_shares)
         self._gate.clear_cookies(request)
-        self._gate.set_user(request, principal)
+        self._gate.set_user(request, principal, sign_in=sign_in)
 
     async def _take_along(self, request: Request, principal: Principal, *, keeps_shares: bool) -> None:
         visitor = self._gate.visitor_of(request)
@@ -271,7 +294,10 @@ class IdentityFace:
         principal = principal_of(request)
         if principal.kind not in ("visitor", "user"):
             raise Forbidden("Only who is known by a browser can move to another one.")
-        token = self._gate.tickets.issue("handover", seconds=HANDOVER_SECONDS, principal=principal)
+        sign_in = self._gate.sign_in_for_another(request, principal)
+        token = self._gate.tickets.issue(
+            "handover", seconds=HANDOVER_SECONDS, principal=principal, extra=sign_in
+        )
         base = public_base(request, self._services.config)
         expires_at = iso(self._services.wall_ms() + HANDOVER_SECONDS * 1000)
         return json_response(Handover(token, f"{base}/#handover={token}", expires_at))
@@ -291,12 +317,12 @@ class IdentityFace:
         if principal.kind == "visitor":
             self._gate.set_visitor(request, principal)
         else:
-            self._gate.set_user(request, principal)
+            self._gate.set_user(request, principal, sign_in=self._gate.sign_in_of(ticket))
         return json_response(self._me(principal))
 
 
 def _path(text: str) -> str:
-    """A path of this gateway, whatever was asked for: a sign-in leads nobody to another site."""
+    """A path of this gateway, whatever was asked for: a sign-in never leads to another site."""
     parts = urllib.parse.urlsplit(text)
     is_ours = not parts.scheme and not parts.netloc and text.startswith("/") and text[1:2] not in ("/", "\\")
     return text if is_ours and text.isprintable() else "/"

@@ -18,6 +18,7 @@ from gateway.api.people import PeopleFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
+from gateway.api.usage import UsageFace
 from gateway.auth.opening import Authentication
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation
@@ -65,12 +66,14 @@ class OwnFaces:
             gate=gate,
             credentials=auth.credentials,
             provider=auth.provider(services.config),
+            signed_in=auth.signed_in,
         )
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
             *EgressFace(manager, services).operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
+            *UsageFace(services).operations(),
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
             *SharesFace(manager, services, auth.credentials, gate).operations(),

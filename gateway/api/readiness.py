@@ -1,5 +1,5 @@
 """Whether this gateway can take work: the store commits, the fork server takes requests, there is room on the
-disk, no background task is down, and nobody has asked it to end.
+disk, no background task is down, and it was not asked to end.
 
 The answer is kept for a moment, so that however many ask, the disk is written once.
 """

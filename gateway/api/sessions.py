@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from typing import Annotated, Final
+from typing import Annotated, Final, cast, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.agents.questions import Action
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
 from gateway.config.host_rules import NoRule
 from gateway.egress.rules import narrowed
 from gateway.errors import EgressNotNarrower, GatewayError, InvalidField, SessionNotFound
-from gateway.events.facts import NamedRule, iso
+from gateway.events.facts import NamedRule, SessionOption, iso
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState
 from gateway.http.gate import principal_of
@@ -32,7 +33,7 @@ from gateway.http.operation import (
     one_by_one,
 )
 from gateway.http.reading import checked_session_id, query_int, read_body
-from gateway.principal import tenant_of
+from gateway.principal import Account, tenant_of
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reader import Events, Source, follow
@@ -43,8 +44,11 @@ from gateway.stores.contract import SessionRecord
 TITLE_CHARACTERS = 200
 EXPORT_SLICE_BYTES = 64 * 1024
 MAX_RETENTION_DAYS = 3650
+NARROWED_HOSTS: Final = 200
+"""They are in each State of the session."""
 
 
+QUESTION_ID: Final = {"type": "string", "maxLength": 200}
 _DAYS: Final = {"minimum": 0, "maximum": MAX_RETENTION_DAYS}
 
 
@@ -78,6 +82,26 @@ class PermissionRequest(Struct):
 
     permission_id: str
     option_id: str
+
+
+class AnswerRequest(Struct):
+    """`POST /api/sessions/{id}/questions/{question_id}`: `content` of an accepted form."""
+
+    action: Annotated[str, Meta(extra_json_schema={"enum": ["accept", "decline", "cancel"]})]
+    content: dict[str, str | int | float | bool | list[str] | None] | None = None
+
+
+class OptionRequest(Struct):
+    """`POST /api/sessions/{id}/options`: a value for an option of the agent."""
+
+    option_id: str
+    value: str | bool
+
+
+class OptionList(Struct, frozen=True):
+    """What can be chosen of a session's agent; empty until the agent has said it."""
+
+    options: list[SessionOption]
 
 
 class QueueRequest(Struct):
@@ -183,6 +207,21 @@ class SessionsFace:
                 summary="Revoke a permission rule of a session", answer=RuleRevoked, errors=(404,),
             ),
             Operation(
+                method="POST", scope="chat", path=one + "/questions/{question_id}",
+                handler=self.answer_question, summary="Answer a question of the agent", body=AnswerRequest,
+                answer=SessionSummary, errors=(404, 409), path_schemas={"question_id": QUESTION_ID},
+            ),
+            Operation(
+                method="GET", scope="read", path=one + "/options", handler=self.list_options,
+                summary="What can be chosen of the agent: its mode, its model, its own options",
+                answer=OptionList, errors=(404,),
+            ),
+            Operation(
+                method="POST", scope="chat", path=one + "/options", handler=self.choose_option,
+                summary="Choose a mode, a model or an option of the agent", body=OptionRequest,
+                answer=OptionList, errors=(404, 409),
+            ),
+            Operation(
                 method="POST", scope="chat", path=one + "/queue", handler=self.edit_queue,
                 summary="Send or drop held messages", body=QueueRequest, answer=SessionSummary, errors=(404,),
             ),
@@ -208,17 +247,19 @@ class SessionsFace:
         return json_response(self._manager.counts(principal_of(request)))
 
     async def list_agents(self, request: Request) -> Response:
-        agents = self._services.agents
+        services, principal = self._services, principal_of(request)
+        agents = [agent for agent in services.agents.all() if services.may_choose(principal, agent.name)]
+        first = services.agent_of(principal, None) if agents else ""
         return json_response(
             AgentList(
                 [
                     AgentSummary(
                         agent.name,
                         agent.title,
-                        agent.name == agents.default,
-                        self._services.outside(agent.name).missing_api_key,
+                        agent.name == first,
+                        services.outside(agent.name).missing_api_key,
                     )
-                    for agent in agents.all()
+                    for agent in agents
                 ]
             )
         )
@@ -261,9 +302,10 @@ class SessionsFace:
         key = request.headers.get("idempotency-key")
         asked = f"create {msgspec.json.encode(body)!r}"
         once = None if key is None else Once(key, asked, is_unnamed=body.session_id is None)
-        owner = principal_of(request).owner
-        hosts = self._narrowed(owner, body.agent, body.egress) if body.egress else None
-        session = await self._manager.create(owner, body.session_id, agent=body.agent, once=once)
+        principal = principal_of(request)
+        owner, agent = principal.owner, self._services.agent_of(principal, body.agent)
+        hosts = self._narrowed(owner, agent, body.egress) if body.egress else None
+        session = await self._manager.create(owner, body.session_id, agent=agent, once=once)
         if hosts is not None:
             await session.narrow_egress(hosts)
         if body.title:
@@ -312,6 +354,36 @@ class SessionsFace:
         await self._done(request, lambda session: session.remove_rule(rule_id))
         return json_response(RuleRevoked(rule_id, True))
 
+    async def answer_question(self, request: Request) -> Response:
+        body = await read_body(request, AnswerRequest, self._services.config)
+        if body.action not in get_args(Action):
+            raise InvalidField(
+                f"action is one of {', '.join(get_args(Action))} - at `$.action`.", field=("body", "action")
+            )
+        principal, question_id = principal_of(request), request.path_params["question_id"]
+        action = cast("Action", body.action)
+
+        async def answer(session: Session) -> None:
+            account = Account(principal.owner, session.record.key, principal.key_id)
+            await session.answer_question(question_id, action, body.content, account=account)
+
+        return await self._done(request, answer)
+
+    async def list_options(self, request: Request) -> Response:
+        session_id = self._path_id(request)
+        source = await self._manager.source(principal_of(request).owner, session_id)
+        if source is None:
+            raise SessionNotFound(session_id=session_id)
+        return json_response(OptionList(source.fold.listed_options))
+
+    async def choose_option(self, request: Request) -> Response:
+        body = await read_body(request, OptionRequest, self._services.config)
+        owner, session_id = principal_of(request).owner, self._path_id(request)
+        session, _ = await self._manager.do(
+            owner, session_id, lambda one: one.choose_option(body.option_id, body.value), is_making=False
+        )
+        return json_response(OptionList(session.fold.listed_options))
+
     async def edit_queue(self, request: Request) -> Response:
         body = await read_body(request, QueueRequest, self._services.config)
 
@@ -337,6 +409,8 @@ class SessionsFace:
         if agent.sandbox.network != "broker":
             network = agent.sandbox.network
             raise EgressNotNarrower(f"The network of {agent.name} is {network!r}: it has no list of hosts.")
+        if len(wanted.hosts) > NARROWED_HOSTS:
+            raise InvalidField(f"A session names at most {NARROWED_HOSTS} hosts - at `$.egress.hosts`.")
         lists = egress.lists(agent=agent.name, tenant=tenant_of(owner))
         try:
             return narrowed(lists, wanted.hosts, registries=egress.registries.entries)

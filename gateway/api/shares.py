@@ -167,7 +167,7 @@ class SharesFace:
         self._services.audit.note(principal_of(request), "share.revoked", target=record.key, detail=share_id)
         return json_response(Unshared(share_id, True))
 
-    # -- whoever has the link ---------------------------------------------------------------------------
+    # -- who has the link -------------------------------------------------------------------------------
 
     async def shared_state(self, request: Request) -> Response:
         shared = await self._shared(request)

@@ -44,7 +44,7 @@ MERGE_ABOVE_EVENTS: Final = 8
 STALLED_SECONDS: Final = 60.0
 """For servers that do not look after readers who take nothing."""
 WATCHED: Final = "agent_gateway.watched"
-"""The ASGI extension of the server that does: it cuts nobody who still takes a byte now and then."""
+"""The ASGI extension of the server that does: it cuts no reader that still takes a byte now and then."""
 RETRY_MILLISECONDS: Final = 2_000
 
 CURSOR_PARAMETERS: Final = (
@@ -315,14 +315,18 @@ def _state_pieces(state: bytes | Iterator[bytes], seq: int) -> Iterator[bytes]:
 
 async def while_good(frames: AsyncIterator[bytes], is_good: Permit) -> AsyncIterator[bytes]:
     """The frames, until the reader loses access: nothing is sent after that, and nothing is waited for."""
-    while True:
+    while is_good():
+        task = asyncio.current_task()
+        before = task.cancelling() if task is not None else 0
+        is_good.waits(task)
         try:
-            async with is_good.timeout():
-                frame = await anext(frames, None)
-        except TimeoutError:
-            if is_good():  # it was not the permit's
-                raise
+            frame = await anext(frames, None)
+        except asyncio.CancelledError:
+            if task is None or not is_good.is_cut or task.uncancel() > before:
+                raise  # somebody else's
             return
+        finally:
+            is_good.waits(None)
         if frame is None or not is_good():
             return
         yield frame

@@ -27,10 +27,28 @@ from worker.foreign import OnOdd
 T = TypeVar("T")
 TIMEOUT_SECONDS: Final = 10
 ANSWER_BYTES: Final = 256 * 1024
+_BUSY: Final = (408, 425, 429)
+"""Statuses below 500 that say nothing about what was asked."""
 
 
 class ProviderFailed(Exception):
     """The provider did not answer as it should; the words name no secret."""
+
+
+class NotConfirmed(Exception):
+    """The provider does not confirm a sign-in, or gave nothing to ask it with."""
+
+
+class Confirmed(Struct, frozen=True):
+    """What the provider said of who signed in, and what it gave to ask it again with. Never stored."""
+
+    claims: dict[str, Any]
+    access_token: str | None = None
+    refresh_token: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the tokens."""
+        return f"Confirmed({self.claims.get('sub')!r})"
 
 
 class Attempt(Struct, frozen=True):
@@ -47,10 +65,23 @@ class _Discovery(Struct):
     token_endpoint: str
     jwks_uri: str
     issuer: str
+    userinfo_endpoint: str | None = None
 
 
 class _Tokens(Struct):
     id_token: str
+    access_token: str | None = None
+    refresh_token: str | None = None
+
+
+class _Refreshed(Struct):
+    id_token: str | None = None
+    access_token: str | None = None
+    refresh_token: str | None = None
+
+
+class _Refusal(OSError):
+    """The provider answered that it does not do this (4xx)."""
 
 
 class Http:
@@ -64,9 +95,10 @@ class Http:
         if self._client is not None:
             await self._client.close()
 
-    async def get(self, url: str) -> bytes:
+    async def get(self, url: str, *, bearer: str | None = None) -> bytes:
         """The body of a GET. Raises OSError."""
-        return await self._ask("GET", url)
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer is not None else {}
+        return await self._ask("GET", url, headers=headers)
 
     async def post_form(self, url: str, form: dict[str, str], *, auth: tuple[str, str] | None) -> bytes:
         """The body of the answer to a form. Raises OSError."""
@@ -81,7 +113,8 @@ class Http:
         try:
             async with self._client.request(method, url, allow_redirects=False, **kwargs) as response:
                 if response.status != 200:
-                    raise OSError(f"status {response.status}")
+                    is_refusal = 400 <= response.status < 500 and response.status not in _BUSY
+                    raise (_Refusal if is_refusal else OSError)(f"status {response.status}")
                 return await _whole(response)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise OSError(type(error).__name__) from None
@@ -149,8 +182,10 @@ class Provider:
         self._wall_ms = wall_ms
         self._known: tuple[_Discovery, TokenVerifier] | None = None
 
-    async def begin(self) -> Attempt:
-        """Where to send a browser that wants to sign in. Raises ProviderFailed."""
+    async def begin(self, *, is_silent: bool = False) -> Attempt:
+        """Where to send a browser that wants to sign in. Silently: without a question to the person, who
+        comes back with an error if there is something to ask. Raises ProviderFailed.
+        """
         found, _ = await self._discovered()
         state, nonce, verifier = (secrets.token_urlsafe(24) for _ in range(3))
         digest = hashlib.sha256(verifier.encode()).digest()
@@ -158,18 +193,18 @@ class Provider:
             "response_type": "code",
             "client_id": self.config.client_id,
             "redirect_uri": self.config.redirect_url,
-            "scope": "openid profile",
+            "scope": " ".join(self.config.request_scopes),
             "state": state,
             "nonce": nonce,
             "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
-        }
+        } | ({"prompt": "none"} if is_silent else {})
         mark = "&" if "?" in found.authorization_endpoint else "?"
         url = found.authorization_endpoint + mark + urllib.parse.urlencode(query)
         return Attempt(url, state, nonce, verifier)
 
-    async def finish(self, code: str, *, verifier: str, nonce: str) -> dict[str, Any]:
-        """The claims of who signed in. Raises ProviderFailed."""
+    async def finish(self, code: str, *, verifier: str, nonce: str) -> Confirmed:
+        """What the provider says of who signed in. Raises ProviderFailed."""
         found, tokens = await self._discovered()
         form = {
             "grant_type": "authorization_code",
@@ -180,14 +215,68 @@ class Provider:
         }
         try:
             body = await self._http.post_form(found.token_endpoint, form, auth=self._credentials())
-            claims = await tokens.claims(self._read(body, _Tokens).id_token)
+            given = self._read(body, _Tokens)
+            claims = await tokens.claims(given.id_token)
         except OSError as error:
             raise ProviderFailed(f"The sign-in was not confirmed ({error}). Try again.") from None
         except (msgspec.DecodeError, TokenRefused) as error:
             raise ProviderFailed(f"The provider's answer is not accepted: {error}.") from None
         if claims.get("nonce") != nonce:
             raise ProviderFailed("The provider's answer belongs to another sign-in. Try again.")
-        return claims
+        return Confirmed(claims, given.access_token, given.refresh_token)
+
+    async def confirm(self, known: Confirmed) -> Confirmed:
+        """Asks again about somebody who signed in. What the provider leaves out is as before, but for the
+        groups, which it must say.
+
+        Raises NotConfirmed, and ProviderFailed if it does not answer.
+        """
+        found, tokens = await self._discovered()
+        try:
+            if known.refresh_token:
+                return self._same_person(known, await self._refreshed(known, found, tokens))
+            if known.access_token:
+                claims = await self._userinfo(known.access_token, found)
+                return self._same_person(known, msgspec.structs.replace(known, claims=claims))
+        except _Refusal as error:
+            raise NotConfirmed(f"the provider refuses it ({error})") from None
+        except OSError as error:
+            raise ProviderFailed(f"The sign-in provider does not answer ({error}).") from None
+        except (msgspec.DecodeError, TokenRefused) as error:
+            raise NotConfirmed(f"the provider's answer is not accepted: {error}") from None
+        raise NotConfirmed("the provider gave nothing to ask it with")
+
+    async def _refreshed(self, known: Confirmed, found: _Discovery, tokens: TokenVerifier) -> Confirmed:
+        """What the refresh token brings (OpenID Connect Core 12.2). A token that is left out is as before."""
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": known.refresh_token or "",
+            "client_id": self.config.client_id,
+        }
+        body = await self._http.post_form(found.token_endpoint, form, auth=self._credentials())
+        given = self._read(body, _Refreshed)
+        claims = await tokens.claims(given.id_token) if given.id_token else {}
+        access = given.access_token or known.access_token
+        if self.config.groups_claim not in claims and access:
+            claims = claims | await self._userinfo(access, found)
+        return Confirmed(claims, access, given.refresh_token or known.refresh_token)
+
+    async def _userinfo(self, access_token: str, found: _Discovery) -> dict[str, Any]:
+        """The claims of the userinfo endpoint (OpenID Connect Core 5.3), as JSON."""
+        if found.userinfo_endpoint is None or not _is_url(found.userinfo_endpoint):
+            raise NotConfirmed("the provider has no userinfo endpoint")
+        body = await self._http.get(found.userinfo_endpoint, bearer=access_token)
+        return self._read(body, dict[str, Any])
+
+    def _same_person(self, known: Confirmed, new: Confirmed) -> Confirmed:
+        """The new answer over the old one. Raises NotConfirmed if it is about somebody else, or says nothing
+        of groups.
+        """
+        if new.claims.get("sub") != known.claims.get("sub"):
+            raise NotConfirmed("the provider's answer is about somebody else")
+        if self.config.groups_claim not in new.claims:
+            raise NotConfirmed("the provider's answer says nothing of groups")
+        return msgspec.structs.replace(new, claims=known.claims | new.claims)
 
     def _credentials(self) -> tuple[str, str] | None:
         if not self.config.client_secret_file:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
+from gateway.auth.claims import principal_from
 from gateway.auth.keys import KeyRing
 from gateway.auth.oidc import Http, Provider, verifier_of
 from gateway.auth.people import People
 from gateway.auth.permits import Permits
 from gateway.auth.quotas import Quotas
+from gateway.auth.sign_ins import SignIns
 from gateway.auth.tickets import Tickets, read_old_secrets, read_secret
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.tables import Config
@@ -19,6 +21,7 @@ from gateway.egress.own_keys import OwnKeys
 from gateway.egress.vault import Vault
 from gateway.errors import GatewayError
 from gateway.models.budgets import Budgets
+from gateway.principal import Principal
 from gateway.stores.contract import Store
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
@@ -49,6 +52,14 @@ class Authentication:
         self.keys = KeyRing(store.credentials, wall_ms=clock.wall_ms)
         self.people = People(store.people, wall_ms=clock.wall_ms)
         self.permits = Permits()
+        self._provider: Provider | None = None
+        self.sign_ins = SignIns(
+            provider=lambda: self._provider,
+            principal_of=self.signed_in,
+            permits=self.permits,
+            lasts_seconds=lambda: self._config().oidc.hours * 3600,
+            wall_ms=clock.wall_ms,
+        )
         self.tickets = Tickets(wall_ms=clock.wall_ms)
         self.vault = Vault(store.secrets, wall_ms=clock.wall_ms)
         self.own_keys = OwnKeys(self.vault)
@@ -80,7 +91,7 @@ class Authentication:
         await self._http.close()
 
     def tokens(self, config: Config) -> TokenVerifier | None:
-        """The verifier of JWTs; None if they let nobody in."""
+        """The verifier of JWTs; None if tokens are not accepted."""
         if "jwt" not in config.auth.modes:
             return None
         return verifier_of(
@@ -92,15 +103,31 @@ class Authentication:
         )
 
     def provider(self, config: Config) -> Provider | None:
-        """The provider that people sign in with; None if there is none."""
-        if "oidc" not in config.auth.modes:
-            return None
-        return Provider(
-            config.oidc,
-            self._http,
-            monotonic=self._clock.monotonic,
-            wall_ms=self._clock.wall_ms,
-            on_odd=self._metrics.odd("issuer"),
+        """The provider that people sign in with from now on; None if there is none."""
+        self._provider = None
+        if "oidc" in config.auth.modes:
+            self._provider = Provider(
+                config.oidc,
+                self._http,
+                monotonic=self._clock.monotonic,
+                wall_ms=self._clock.wall_ms,
+                on_odd=self._metrics.odd("issuer"),
+            )
+        return self._provider
+
+    def signed_in(self, claims: dict[str, Any]) -> Principal:
+        """Who the provider's claims speak of. Raises Unauthorized, NoGroup."""
+        config = self._config().oidc
+        return principal_from(
+            claims,
+            kind="user",
+            tenant=config.tenant,
+            tenant_claim=config.tenant_claim,
+            subject_claim=config.subject_claim,
+            scopes=config.scopes,
+            groups=config.groups,
+            groups_claim=config.groups_claim,
+            without_group=config.without_group,
         )
 
     async def keep_for_ever(self) -> None:

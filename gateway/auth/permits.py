@@ -15,12 +15,15 @@ from weakref import WeakSet
 class Permit:
     """That of one stream or socket: call it to ask."""
 
-    __slots__ = ("__weakref__", "_is_good", "_wait", "owner")
+    __slots__ = ("__weakref__", "_is_good", "_task", "_wait", "is_cut", "owner")
 
     def __init__(self, owner: str, is_good: Callable[[], bool]) -> None:
         self.owner = owner
         self._is_good = is_good
         self._wait: asyncio.Timeout | None = None
+        self._task: asyncio.Task[object] | None = None
+        self.is_cut = False
+        """True once it has cancelled the task that waited."""
 
     def __call__(self) -> bool:
         return self._is_good()
@@ -30,8 +33,18 @@ class Permit:
         self._wait = asyncio.timeout(seconds if self._is_good() else 0)
         return self._wait
 
+    def waits(self, task: asyncio.Task[object] | None) -> None:
+        """From here on this task waits (None: none does), and is cancelled when the permit is lost: what
+        `timeout` does, at a third of the cost, for as many waits as frames. The holder takes the
+        cancellation back.
+        """
+        self._task = task
+
     def look_again(self) -> None:
         """Ends the wait of its holder if the permit is lost."""
+        if self._task is not None and not self.is_cut and not self._is_good():
+            self.is_cut = True
+            self._task.cancel()
         if self._wait is not None and not self._is_good():
             with contextlib.suppress(RuntimeError):  # it does not wait now, and asks before it does
                 self._wait.reschedule(0)

@@ -19,7 +19,7 @@ from gateway.buckets import Buckets, MemoryBuckets
 from gateway.config.tables import DAY_MILLISECONDS, Config, Quota
 from gateway.errors import GatewayError, QuotaExceeded
 from gateway.events.facts import QuotaUse
-from gateway.models.budgets import Budgets, Spent
+from gateway.models.budgets import Budgets, Counted
 from gateway.principal import Account, tenant_of
 from gateway.stores.sessions import OwnerTotal
 from gateway.stores.usage import DayUse, UsageStore, UseName
@@ -93,7 +93,7 @@ class Quotas:
                 held.stored += total.sessions
                 held.stored_bytes += total.stored_bytes
         self._uses = await self._store.uses(self._day)
-        told = {name: Spent(tokens=use.tokens) for name, use in self._uses.items() if use.tokens}
+        told = {name: Counted(tokens=use.tokens) for name, use in self._uses.items() if use.tokens}
         self._budgets.days.at_least(self._day, told)  # counted here, on the day of an upgrade
 
     async def keep(self) -> None:
@@ -120,7 +120,7 @@ class Quotas:
             self._of(name).stored += 1
 
     def forget_session(self, key: str) -> None:
-        """A session is erased, and what it has used today is nobody's to ask for."""
+        """A session is erased, and with it what it has used today."""
         self._budgets.forget_session(key)
         self._uses.pop(("session", key), None)
         self._changed.discard(("session", key))

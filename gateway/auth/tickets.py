@@ -1,6 +1,6 @@
 """Tickets: what the gateway signs and gives away to be shown again: cookies, visitor tokens, one-time links.
 
-They carry who their holder is and are kept by nobody; what was revoked is refused by its time of issue.
+They carry who their holder is, and no list of them is kept; what was revoked is refused by its time of issue.
 Signed with HMAC-SHA-256 (itsdangerous), each kind with a salt of its own, so that none passes for another.
 """
 

@@ -1,5 +1,5 @@
-"""The command line: `agent-gateway serve | sessions | keys | people | tenants | config | egress | top | mcp |
-doctor | backup | restore | drain`.
+"""The command line: `agent-gateway serve | sessions | keys | people | tenants | usage | config | egress |
+top | mcp | doctor | backup | restore | drain`.
 
 Each command has a module, which is imported only if its command is asked for: `--version` and `--help` import
 none of them, `keys` no server.
@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "keys": Command("keys", "make, list, rotate and revoke API keys of the running gateway"),
     "people": Command("people", "list, disable and enable the people of the running gateway"),
     "tenants": Command("tenants", "what the tenants of the running gateway use"),
+    "usage": Command("usage", "what was used and what it cost, by day, model, agent, person, …"),
     "config": Command("config", "check, show and reload the configuration"),
     "egress": Command("egress", "say whether workers may reach a host, and by which line"),
     "top": Command("top", "watch the running gateway: sessions, memory, rates, tenants"),

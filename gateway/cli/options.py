@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.cli.kept_keys import kept_providers
 from gateway.config.file import ConfigError, load
 from gateway.config.known_agents import KNOWN_AGENTS, started_by
 from gateway.config.tables import Config
@@ -68,9 +69,17 @@ def configured(options: argparse.Namespace) -> Config:
     path = options.config or (pathlib.Path(p) if (p := os.environ.get("AGENT_GATEWAY_CONFIG")) else None)
     given = {name: value for name, value in overrides.items() if value is not None}
     config = load(path, overrides=given, fallbacks=fallbacks)
+    if not variables and (kept := kept_providers(config, presets_of(options))):
+        known = {name: value for name, value in fallbacks.items() if name.removesuffix(".preset") not in kept}
+        config = load(path, overrides=given, fallbacks=known | kept)
     if mistakes:
         raise ConfigError(mistakes)
     return _passing(config, named, variables)
+
+
+def presets_of(options: argparse.Namespace) -> list[str]:
+    """The agents that are named without a command."""
+    return [item for item in getattr(options, "agent", []) if item in KNOWN_AGENTS]
 
 
 def _offered(name: str, command: str) -> dict[str, Any]:

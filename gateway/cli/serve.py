@@ -18,7 +18,8 @@ import uvloop
 from gateway.agents.catalogue import AgentCatalogue
 from gateway.agents.help import programs_not_found
 from gateway.app import Gateway
-from gateway.cli.options import USAGE_ERROR, configured, run_by
+from gateway.cli.kept_keys import ask_for_keys
+from gateway.cli.options import USAGE_ERROR, configured, presets_of, run_by
 from gateway.config.addresses import is_loopback
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import Config
@@ -57,13 +58,20 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-remote",
         action="store_true",
-        help="listen beyond this machine although in open mode whoever reaches it may use it",
+        help="listen beyond this machine, although in open mode everyone who reaches it may use it",
     )
     run_by(parser, _serve)
 
 
 def _serve(options: argparse.Namespace) -> int:
     config = configured(options)
+    if not options.agent_env:
+        try:
+            if ask_for_keys(config, presets_of(options)):
+                config = configured(options)
+        except OSError as error:
+            terminal.complain(f"agent-gateway: the key cannot be kept: {error}")
+            return 1
     logs.configure(level=config.server.log_level, form=config.server.log_format)
     try:
         listener = passed_listener()

@@ -46,7 +46,7 @@ class Sizing(Struct, frozen=True, kw_only=True):
 
     machine: int
     base: int
-    """The gateway with its fork server, and nobody there."""
+    """The gateway with its fork server, and no session."""
     parked: int
     """A session in memory without a worker."""
     agents: list[AgentSize]

@@ -145,9 +145,8 @@ def _of_list(config: Config, prefix: str, names: Iterable[str]) -> Iterator[str]
 
 
 def _of_key_files(config: Config, prefix: str, files: dict[str, str]) -> Iterator[str]:
-    known = _policies(config)
     for provider, path in files.items():
-        if provider not in known:
+        if provider not in config.every_provider:
             yield f"{prefix}.keys.{provider}: there is no provider {provider!r}"
         if not os.access(os.path.expanduser(path), os.R_OK):
             yield f"{prefix}.keys.{provider}: {path} cannot be read"
@@ -197,4 +196,4 @@ def own_values(config: Config, *, level: Literal["tenant", "person"]) -> dict[st
 
 def _policies(config: Config) -> dict[str, OwnKeysPolicy]:
     """What each provider says of own keys."""
-    return {name: provider.own_keys for name, provider in getattr(config, "providers", {}).items()}
+    return {name: provider.own_keys for name, provider in config.providers.items()}

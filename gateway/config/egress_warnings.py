@@ -10,8 +10,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from gateway.config.host_rules import REGISTRIES, host_rule, is_broad
+from gateway.config.host_rules import REGISTRIES, WEB_PORTS, host_rule, is_broad
 from gateway.config.tables import AgentConfig, Config
+from worker.spec import FURTHER_DOORS
 
 _SECRET: Final = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|PAT)(_|$)|APIKEY")
 FILES_LOOKED_AT: Final = 10_000
@@ -41,8 +42,11 @@ def _of_agent(config: Config, name: str, environ: Mapping[str, str]) -> Iterator
     network = config.network(agent)
     if agent.hosts and network != "broker":
         yield f"agents.{name}.hosts: has no effect, as the network of this agent is {network!r}"
+    if agent.credentials and network != "broker":
+        yield f"agents.{name}.credentials: has no effect, as the network of this agent is {network!r}"
     if network != "broker":
         return
+    yield from _unreached(config, name)
     if config.workers.sandbox in ("none", "basic"):
         yield (
             f"agents.{name}.network: 'broker' needs strict walls, and workers.sandbox is "
@@ -56,6 +60,39 @@ def _of_agent(config: Config, name: str, environ: Mapping[str, str]) -> Iterator
                 "any connection to a host of the lists"
             )
     yield from _sockets(name, agent)
+    yield from _ports(config, name, agent)
+
+
+def _ports(config: Config, name: str, agent: AgentConfig) -> Iterator[str]:
+    """Further ports are bound when a worker starts, and there is a bound on them."""
+    own = _further(*config.egress.hosts, *agent.hosts)
+    of_tenants = [own | _further(*tenant.hosts) for tenant in config.tenants.values()]
+    ports = max([own, *of_tenants], key=len)
+    if len(ports) > FURTHER_DOORS:
+        yield (
+            f"agents.{name}.hosts: its lists name {len(ports)} ports besides 443 and 80, and a worker has "
+            f"doors for {FURTHER_DOORS}: the highest ones are not reached"
+        )
+
+
+def _further(*entries: str) -> set[int]:
+    """The ports of entries, but those of the web."""
+    rules = [host_rule(entry) for entry in entries if entry != REGISTRIES]
+    return {port for rule in rules for port in rule.ports - WEB_PORTS}
+
+
+def _unreached(config: Config, name: str) -> Iterator[str]:
+    """Hosts of an agent's credentials that no list lets it reach."""
+    agent = config.agents[name]
+    entries = [*config.egress.hosts, *agent.hosts]
+    rules = [host_rule(entry) for entry in entries if entry != REGISTRIES]
+    for each in agent.credentials:
+        for host, port in config.credentials[each].places if REGISTRIES not in entries else ():
+            if not any(rule.matches(host, port) for rule in rules):
+                yield (
+                    f"agents.{name}.credentials: {each} is for {host}:{port}, which is on no list of this "
+                    "agent; add it to its hosts"
+                )
 
 
 def _sockets(name: str, agent: AgentConfig) -> Iterator[str]:

@@ -19,7 +19,8 @@ import msgspec
 from gateway.config import applications
 from gateway.config.credentials import credential_mistakes
 from gateway.config.host_rules import mistakes as rule_mistakes
-from gateway.config.known_agents import KNOWN_AGENTS
+from gateway.config.known_agents import KNOWN_AGENTS, started_by
+from gateway.config.models import DEFAULT_PROVIDER, provider_mistakes, with_default_provider
 from gateway.config.tables import (
     BUILT_IN,
     AgentConfig,
@@ -32,7 +33,7 @@ from worker.spec import Limits
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _PREFIX: Final = "AGENT_GATEWAY_"
 _MASK: Final = "…"
-_SECRET_KEYS: Final = ("key", "env")
+_SECRET_KEYS: Final = ("key", "env", "home_files")
 """Keys whose values are never shown."""
 SECRET_BYTES: Final = 32
 
@@ -64,10 +65,12 @@ def load(
         _put(tree, name.split("."), value)
     for name, value in (fallbacks or {}).items():
         _put_if_absent(tree, name.split("."), value)
-    _read_model_key(tree, mistakes)
+    _read_keys(tree, mistakes)
+    if _has_default_provider(tree) and isinstance(model := tree.get("model"), dict) and model.get("url"):
+        mistakes.append("providers.default: is [model] in other words; write only one of the two")
     config = _convert(tree, mistakes)
     if config is not None:
-        config = _with_presets(config, mistakes)
+        config = with_default_provider(_with_presets(config, mistakes))
         mistakes += _without_home(config) or _contradictions(config)
     if mistakes or config is None:
         raise ConfigError(mistakes)
@@ -106,7 +109,8 @@ _OWN: Final = "tables"
 def _shown(name: str, value: Any) -> str:
     parts = name.split(".")
     secrets = {secret for one in applications.installed().values() for secret in one.secrets}
-    is_secret = parts[-1] in _SECRET_KEYS or "env" in parts[:-1] or bool(secrets.intersection(parts[:-1]))
+    secrets |= {"env", "home_files"}
+    is_secret = parts[-1] in _SECRET_KEYS or bool(secrets.intersection(parts[:-1]))
     is_secret = is_secret or (name == "egress.proxy" and "@" in value)
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
 
@@ -138,6 +142,8 @@ def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str], mista
     model = tree.setdefault("model", {}) if isinstance(tree.get("model", {}), dict) else {}
     for key, names in _MODEL_VARIABLES.items():
         for name in names:
+            if name == _OF_OPENAI and _has_default_provider(tree):
+                continue
             if environ.get(name) and not model.get(key):
                 model[key] = environ[name]
     if not model.get("url") and model.get("key") and not environ.get("AGENT_MODEL_KEY"):
@@ -145,11 +151,18 @@ def _overlay_environment(tree: dict[str, Any], environ: Mapping[str, str], mista
         model.setdefault("name", "gpt-4o-mini")
 
 
+_OF_OPENAI: Final = "OPENAI_API_KEY"
 _MODEL_VARIABLES: Final = {
     "url": ("AGENT_MODEL_URL",),
     "name": ("AGENT_MODEL",),
-    "key": ("AGENT_MODEL_KEY", "OPENAI_API_KEY"),
+    "key": ("AGENT_MODEL_KEY", _OF_OPENAI),
 }
+
+
+def _has_default_provider(tree: dict[str, Any]) -> bool:
+    """Whether the model of the built-in agent is written as `[providers.default]`."""
+    providers = tree.get("providers")
+    return isinstance(providers, dict) and DEFAULT_PROVIDER in providers
 
 
 def _setting(table: type[Table], words: str) -> tuple[list[str], Any] | None:
@@ -214,16 +227,23 @@ def _put_if_absent(tree: dict[str, Any], path: list[str], value: Any) -> None:
         _put(tree, path, value)
 
 
-def _read_model_key(tree: dict[str, Any], mistakes: list[str]) -> None:
-    model = tree.get("model")
-    path = model.get("key_file") if isinstance(model, dict) else None
-    if isinstance(model, dict) and isinstance(path, str) and path:
+def _read_keys(tree: dict[str, Any], mistakes: list[str]) -> None:
+    """The keys of `[model]` and of every provider, from their files."""
+    _read_key("model", tree.get("model"), mistakes)
+    providers = tree.get("providers")
+    for name, table in providers.items() if isinstance(providers, dict) else ():
+        _read_key(f"providers.{name}", table, mistakes)
+
+
+def _read_key(name: str, table: Any, mistakes: list[str]) -> None:
+    path = table.get("key_file") if isinstance(table, dict) else None
+    if isinstance(table, dict) and isinstance(path, str) and path:
         try:
-            model["key"] = pathlib.Path(path).expanduser().read_text("utf-8-sig").strip()
+            table["key"] = pathlib.Path(path).expanduser().read_text("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            mistakes.append(f"model.key_file: {path}: {getattr(error, 'strerror', None) or 'not text'}")
+            mistakes.append(f"{name}.key_file: {path}: {getattr(error, 'strerror', None) or 'not text'}")
         except RuntimeError:
-            mistakes.append(f"model.key_file: {_homeless(path)}")
+            mistakes.append(f"{name}.key_file: {_homeless(path)}")
 
 
 # -- converting -------------------------------------------------------------------------------------------
@@ -281,7 +301,7 @@ def _convert_named(kind: type[Table], name: str, value: Any, mistakes: list[str]
         return {}
     tables = {}
     for key, table in value.items():
-        if _NAME.fullmatch(key):
+        if _NAME.fullmatch(key) or (kind.names_are_free and key.isprintable()):
             tables[key] = _convert_table(kind, f"{name}.{key}", table, mistakes)
         else:
             mistakes.append(f"{name}.{key}: a name is lower-case letters, digits, _ . -")
@@ -293,7 +313,9 @@ def _convert_named(kind: type[Table], name: str, value: Any, mistakes: list[str]
 
 def _with_presets(config: Config, mistakes: list[str]) -> Config:
     """Agents with `preset` filled in from what is known of them."""
-    agents = {name: _with_preset(name, agent, mistakes) for name, agent in config.agents.items()}
+    agents = {
+        name: _at_provider(_with_preset(name, agent, mistakes)) for name, agent in config.agents.items()
+    }
     return msgspec.structs.replace(config, agents=agents)
 
 
@@ -312,13 +334,27 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
             f"agents.{name}.preset: {agent.preset!r} is not known; name a command, or one of {names}"
         )
         return msgspec.structs.replace(agent, command=agent.command or agent.preset)
+    passed = () if agent.provider else known.variables
     return msgspec.structs.replace(
         agent,
         command=agent.command or known.command,
         title=agent.title or known.title,
-        pass_env=tuple(dict.fromkeys((*agent.pass_env, *known.variables))),
+        pass_env=tuple(dict.fromkeys((*agent.pass_env, *passed))),
         env=known.env | agent.env,
         limits=known.limits | agent.limits,
+        options=known.choices | agent.options,
+    )
+
+
+def _at_provider(agent: AgentConfig) -> AgentConfig:
+    """An agent with a provider, with the variables and files by which an agent that is known finds it."""
+    known = KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv)
+    if not agent.provider or known is None:
+        return agent
+    return msgspec.structs.replace(
+        agent,
+        env=known.provider_env | agent.env,
+        home_files=known.provider_files | agent.home_files,
     )
 
 
@@ -359,8 +395,9 @@ def _contradictions(config: Config) -> list[str]:
     if config.default_agent not in applications.agent_names(config):
         mistakes.append(f"default_agent: there is no agent {config.default_agent!r}")
     mistakes += applications.mistakes(config) + _tools(config)
-    mistakes += _of_agents(config) + _tenants(config) + _negatives(config) + _of_tables(config)
-    mistakes += credential_mistakes(config)
+    mistakes += _of_agents(config) + _tenants(config) + _groups(config)
+    mistakes += _negatives(config) + _of_tables(config)
+    mistakes += credential_mistakes(config) + provider_mistakes(config)
     return mistakes
 
 
@@ -416,9 +453,8 @@ def _tools(config: Config) -> list[str]:
             if tool not in known
         ]
         network = config.network(agent)
-        if agent.tools and agent.argv and network != "shared":
-            why = "this agent has none of" if network == "none" else "an agent with `broker` does not share"
-            mistakes.append(f"agents.{name}.tools: are reached over the network, which {why}")
+        if agent.tools and agent.argv and network == "none":
+            mistakes.append(f"agents.{name}.tools: are reached over the network, which this agent has none of")
     return mistakes
 
 
@@ -445,3 +481,15 @@ def _tenants(config: Config) -> list[str]:
         denied = rule_mistakes(tenant.denied_hosts, is_denial=True)
         mistakes += [f"tenants.{name}.denied_hosts: {words}" for words in denied]
     return mistakes
+
+
+def _groups(config: Config) -> list[str]:
+    """Agents of groups that there are not."""
+    known = applications.agent_names(config)
+    return [
+        f"{kind}.groups.{name}.agents: there is no agent {agent!r}"
+        for kind, table in (("jwt", config.jwt), ("oidc", config.oidc), ("proxy", config.proxy))
+        for name, group in table.groups.items()
+        for agent in group.agents
+        if agent not in known
+    ]

@@ -49,7 +49,7 @@ _PRIVATE_V4: Final = tuple(
 )
 _NEVER_V6: Final = tuple(map(IPv6Network, ("::/128", "ff00::/8")))
 _GLOBAL_V6: Final = IPv6Network("2000::/3")
-"""All that is given out; what lies outside is of this machine, this site or nobody."""
+"""All that is given out; what lies outside belongs to this machine, to this site, or is not in use."""
 _PRIVATE_V6: Final = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 """Tunnels (Teredo, 6to4), documentation, and what the IETF keeps for itself."""
 _TRANSLATED: Final = tuple(map(IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96")))

@@ -1,5 +1,6 @@
 """Agents that many people use: how each is started, installed and given its credentials. Pure.
 
+With a provider of the gateway's an agent gets no credentials but an address and a token, as its row says.
 One row an agent: `--agent claude`, `[agents.NAME] preset = "claude"` and the words of a session whose agent
 wants credentials all read it. A row names the variables that its agent gets of the gateway's environment;
 nothing else of that environment goes along.
@@ -7,11 +8,33 @@ nothing else of that environment goes along.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct, field
+
+SpokenDialect = Literal["chat", "responses", "messages", "gemini"]
+TOKEN_VARIABLE: Final = "AGW_TOKEN"  # noqa: S105 - a name
+"""For agents whose settings name the variable that holds the key."""
+
+
+class Maker(Struct, frozen=True, kw_only=True):
+    """A provider that many agents are made for."""
+
+    title: str
+    url: str
+    dialects: tuple[SpokenDialect, ...]
+
+
+MAKERS: Final = {
+    "anthropic": Maker(title="Anthropic", url="https://api.anthropic.com", dialects=("messages",)),
+    "openai": Maker(title="OpenAI", url="https://api.openai.com/v1", dialects=("chat", "responses")),
+    "gemini": Maker(
+        title="Google Gemini", url="https://generativelanguage.googleapis.com", dialects=("gemini",)
+    ),
+}
 
 
 class KnownAgent(Struct, frozen=True, kw_only=True):
@@ -33,16 +56,89 @@ class KnownAgent(Struct, frozen=True, kw_only=True):
     env: dict[str, str] = field(default_factory=dict)
     """What is set for it, so that it runs unattended."""
     limits: dict[str, int] = field(default_factory=dict)
+    choices: dict[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
+    """`agents.X.options` that are safe, if its own are not: a person approves, not a model."""
     auth_method: str = ""
     """The method of ACP's `authenticate` that takes its variable; empty: it needs none."""
     login: str = ""
     """How to come by credentials otherwise, as a sentence."""
+    dialects: tuple[SpokenDialect, ...] = ()
+    """How it speaks to a provider of the gateway's; empty: it is not known how it finds one."""
+    maker: str = ""
+    """The provider that it is made for, of `MAKERS`: whose key is asked for on a terminal."""
+    provider_env: dict[str, str] = field(default_factory=dict)
+    """What is set for it if it has a provider, with `{base}`, `{token}`, `{model}` and `{small_model}` to be
+    filled in; what names a model is left out if the provider names none.
+    """
+    provider_files: dict[str, str] = field(default_factory=dict)
+    """The same for files in HOME, line by line; they also switch off what else it would connect to."""
+    needs_model: bool = False
+    """Whether it cannot do without the name of a model."""
 
     @property
     def variables(self) -> tuple[str, ...]:
         """All that it gets of the gateway's environment."""
         return self.credentials + self.options
 
+
+_CODEX: Final = f"""\
+model = "{{model}}"
+model_provider = "agw"
+check_for_update_on_startup = false
+[model_providers.agw]
+name = "Agent Gateway"
+base_url = "{{base}}/openai/v1"
+wire_api = "responses"
+env_key = "{TOKEN_VARIABLE}"
+[analytics]
+enabled = false
+[features]
+plugins = false
+apps = false
+"""
+_GEMINI: Final = """\
+{
+ "privacy": {"usageStatisticsEnabled": false},
+ "general": {"disableAutoUpdate": true, "disableUpdateNag": true, "enableAutoUpdate": false},
+ "security": {"auth": {"selectedType": "gemini-api-key"}}
+}
+"""
+_QWEN: Final = """\
+{
+ "privacy": {"usageStatisticsEnabled": false},
+ "general": {"disableAutoUpdate": true, "enableAutoUpdate": false}
+}
+"""
+_VIBE: Final = f"""\
+active_model = "agw"
+enable_telemetry = false
+enable_update_checks = false
+enable_auto_update = false
+[[providers]]
+name = "agw"
+api_base = "{{base}}/openai/v1"
+api_key_env_var = "{TOKEN_VARIABLE}"
+[[models]]
+name = "{{model}}"
+provider = "agw"
+alias = "agw"
+"""
+_OPENCODE: Final = json.dumps(
+    {
+        "autoupdate": False,
+        "share": "disabled",
+        "enabled_providers": ["agw"],
+        "model": "agw/{model}",
+        "small_model": "agw/{small_model}",
+        "provider": {
+            "agw": {
+                "npm": "@ai-sdk/openai-compatible",
+                "options": {"baseURL": "{base}/openai/v1", "apiKey": "{token}"},
+                "models": {"{model}": {}, "{small_model}": {}},
+            }
+        },
+    }
+)
 
 _ROWS: Final = (
     KnownAgent(
@@ -55,7 +151,17 @@ _ROWS: Final = (
         options=("ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL"),
         files=("~/.claude/settings.json", "~/.claude/.credentials.json"),
         env={"DISABLE_AUTOUPDATER": "1"},
+        choices={"mode": "default"},
         login="`claude setup-token` prints a token of a subscription for CLAUDE_CODE_OAUTH_TOKEN.",
+        dialects=("messages",),
+        maker="anthropic",
+        provider_env={
+            "ANTHROPIC_BASE_URL": "{base}/anthropic",
+            "ANTHROPIC_AUTH_TOKEN": "{token}",
+            "ANTHROPIC_MODEL": "{model}",
+            "ANTHROPIC_DEFAULT_HAIKU_MODEL": "{small_model}",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        },
     ),
     KnownAgent(
         name="codex",
@@ -67,7 +173,12 @@ _ROWS: Final = (
         options=("CODEX_CONFIG", "MODEL_PROVIDER", "INITIAL_AGENT_MODE"),
         files=("~/.codex/config.toml", "~/.codex/auth.json"),
         env={"NO_BROWSER": "1"},
+        choices={"mode": "read-only"},
         auth_method="api-key",
+        dialects=("responses",),
+        maker="openai",
+        provider_env={TOKEN_VARIABLE: "{token}"},
+        provider_files={".codex/config.toml": _CODEX},
     ),
     KnownAgent(
         name="gemini",
@@ -80,6 +191,14 @@ _ROWS: Final = (
         files=("~/.gemini/settings.json",),
         env={"GEMINI_CLI_TRUST_WORKSPACE": "true", "GEMINI_CLI_NO_RELAUNCH": "true"},
         auth_method="gemini-api-key",
+        dialects=("gemini",),
+        maker="gemini",
+        provider_env={
+            "GOOGLE_GEMINI_BASE_URL": "{base}/gemini",
+            "GEMINI_API_KEY": "{token}",
+            "GEMINI_MODEL": "{model}",
+        },
+        provider_files={".gemini/settings.json": _GEMINI},
     ),
     KnownAgent(
         name="opencode",
@@ -89,6 +208,13 @@ _ROWS: Final = (
         credentials=("OPENCODE_CONFIG_CONTENT", "OPENCODE_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
         files=("~/.config/opencode/opencode.json", "~/.local/share/opencode/auth.json"),
         env={"OPENCODE_DISABLE_AUTOUPDATE": "1"},
+        dialects=("chat",),
+        provider_env={
+            "OPENCODE_CONFIG_CONTENT": _OPENCODE,
+            "OPENCODE_DISABLE_MODELS_FETCH": "1",
+            "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
+        },
+        needs_model=True,
         limits={"memory_bytes": 2_000_000_000},
     ),
     KnownAgent(
@@ -100,6 +226,14 @@ _ROWS: Final = (
         credentials=("OPENAI_API_KEY",),
         options=("OPENAI_BASE_URL", "OPENAI_MODEL"),
         files=("~/.qwen/settings.json",),
+        dialects=("chat",),
+        provider_env={
+            "OPENAI_BASE_URL": "{base}/openai/v1",
+            "OPENAI_API_KEY": "{token}",
+            "OPENAI_MODEL": "{model}",
+        },
+        provider_files={".qwen/settings.json": _QWEN},
+        needs_model=True,
     ),
     KnownAgent(
         name="goose",
@@ -119,6 +253,10 @@ _ROWS: Final = (
         needs="Python 3.12 or later",
         credentials=("MISTRAL_API_KEY",),
         files=("~/.vibe/config.toml",),
+        dialects=("chat",),
+        provider_env={TOKEN_VARIABLE: "{token}"},
+        provider_files={".vibe/config.toml": _VIBE},
+        needs_model=True,
     ),
 )
 KNOWN_AGENTS: Final = {row.name: row for row in _ROWS}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -17,6 +17,9 @@ AtStart = Annotated[T, Meta(extra={"is_reloaded": False})]
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the TOML file. A field says with `AtStart` that a reload does not apply it."""
+
+    names_are_free: ClassVar[bool] = False
+    """True if tables of this kind have names that others choose: not short words in lower case."""
 
     def contradictions(self, config: Config) -> Iterator[str]:
         """Values of the right type that still cannot be, as `setting: words`, inside the whole `config`."""

@@ -1,8 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [model] [workers] [egress] [telemetry] [auth] [visitors] [jwt]
-[oidc] [proxy] [quotas] [usage] [permissions] [approvals] [applications] [credentials.NAME] [agents.NAME]
-[tenants.NAME]`, and those of applications.
+Tables: `[server] [cors] [sessions] [limits] [model] [providers.NAME] [workers] [egress] [telemetry] [auth]
+[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [applications] [credentials.NAME]
+[agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -13,7 +13,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Final, Literal, TypeVar
+from typing import ClassVar, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from msgspec import field
@@ -22,6 +22,7 @@ from gateway.config.addresses import is_network
 from gateway.config.credentials import CredentialConfig
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
+from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table
@@ -208,17 +209,6 @@ class Budget(Table, frozen=True, kw_only=True):
     tokens_per_month: int = 0
 
 
-class PriceConfig(Table, frozen=True, kw_only=True):
-    """What a model costs, in dollars per million tokens. A model that costs nothing has a price of 0."""
-
-    input: float
-    output: float
-    """Also of what a model thinks."""
-    cache_read: float | None = None
-    """Absent: as `input`."""
-    cache_write: float | None = None
-
-
 class ModelConfig(Table, frozen=True, kw_only=True):
     """The OpenAI-compatible endpoint behind the built-in agent; the key never leaves the gateway."""
 
@@ -253,6 +243,21 @@ class ModelConfig(Table, frozen=True, kw_only=True):
     def models(self) -> tuple[str, ...]:
         """Every model that may be asked for, the default first."""
         return tuple(dict.fromkeys((self.name, *self.names)))
+
+    @property
+    def as_provider(self) -> ProviderConfig:
+        """The same as a table of `[providers]`."""
+        return ProviderConfig(
+            dialect="chat",
+            url=self.url,
+            key=self.key,
+            key_file=self.key_file,
+            models=self.models,
+            connect_timeout_seconds=self.connect_timeout_seconds,
+            silence_timeout_seconds=self.silence_timeout_seconds,
+            retries=self.retries,
+            prices=self.prices,
+        )
 
 
 class PermissionsConfig(Table, frozen=True, kw_only=True):
@@ -318,8 +323,24 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
     """Toolsets of applications that its sessions get, by name."""
+    provider: str = ""
+    """Whose models it calls, `[providers.NAME]`: it gets an address of the gateway's (`{base}`) and a token
+    (`{token}`) for one worker instead of a key.
+    """
+    home_files: dict[str, str] = field(default_factory=dict)
+    """Files written into a session's HOME before its agent starts: path → content. With a provider, `{base}`,
+    `{token}` and `{model}` in them, and in `env`, are filled in.
+    """
     permissions: PermissionsConfig = PermissionsConfig()
     """Rules for this agent's permission requests, beside those of everybody."""
+    options: dict[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
+    """Of the agent's own options (its `mode`, its `model`, …), by id: the value that a session begins with,
+    or a list of those that it may have, the first of which it begins with.
+    """
+    locked_options: tuple[str, ...] = ()
+    """The ids of options that people may not change; `*`: none may be. One that has a value in `options`
+    keeps it: an agent that does not take it is not started.
+    """
     budget: Budget | None = None
     """Of all its sessions together, in place of `quotas.agent`."""
 
@@ -405,7 +426,7 @@ class EgressConfig(Table, frozen=True, kw_only=True):
 
     private_hosts: tuple[str, ...] = ()
     """Hosts that may lead to private addresses: `localhost`, `tools.corp.example:8931`, `10.0.0.7`. Every
-    other must be public. Whoever may use this gateway may then call these through it.
+    other must be public. Everyone who may use this gateway may then call these through it.
     """
 
     def contradictions(self, config: Config) -> Iterator[str]:
@@ -463,6 +484,31 @@ class VisitorsConfig(Table, frozen=True, kw_only=True):
         yield from _no_tenant(self.tenant, config)
 
 
+WithoutGroup = Literal["refuse", "default"]
+
+
+class GroupConfig(Table, frozen=True, kw_only=True):
+    """What the members of a group get: of a token's, of a sign-in's, or of those that a proxy names. What
+    several groups give is added up.
+    """
+
+    names_are_free: ClassVar[bool] = True
+    tenant: str = ""
+    """Of several groups the first in the file's order that names one counts. Empty: as without groups."""
+    scopes: tuple[str, ...] = ()
+    """Empty: this group adds none. If no group of a person adds any, `scopes` of the table hold."""
+    agents: tuple[str, ...] = ()
+    """The agents that its members may choose for their sessions. Empty: this group adds none. If no group of
+    a person adds any, they may choose every agent of their tenant.
+    """
+
+
+def _of_groups(groups: dict[str, GroupConfig], config: Config) -> Iterator[str]:
+    for name, group in groups.items():
+        wrong = [*_no_scopes(group.scopes), *(_no_tenant(group.tenant, config) if group.tenant else ())]
+        yield from (f"groups.{name}.{words}" for words in wrong)
+
+
 class JwtConfig(Table, frozen=True, kw_only=True):
     """Tokens that somebody else signs (`jwt` mode)."""
 
@@ -480,6 +526,12 @@ class JwtConfig(Table, frozen=True, kw_only=True):
     scopes_claim: str = ""
     """The claim that names scopes, as a list or words; empty: `scopes` for all."""
     scopes: tuple[str, ...] = ("chat",)
+    groups_claim: str = "groups"
+    """The claim that names groups, as a list, or one as a text; read if there are `groups`."""
+    groups: dict[str, GroupConfig] = field(default_factory=dict)
+    """What the members of each group get. A token's groups hold as long as the token."""
+    without_group: WithoutGroup = "refuse"
+    """Who is in none of `groups`: is refused, or gets what is set in this table."""
     leeway_seconds: float = 30
 
     def contradictions(self, config: Config) -> Iterator[str]:
@@ -494,6 +546,7 @@ class JwtConfig(Table, frozen=True, kw_only=True):
                     yield f"algorithms: {name} is not a signature that is checked with a public key"
         yield from _no_scopes(self.scopes)
         yield from _no_tenant(self.tenant, config)
+        yield from _of_groups(self.groups, config)
 
 
 _ALGORITHMS: Final = (
@@ -522,6 +575,14 @@ class OidcConfig(Table, frozen=True, kw_only=True):
     tenant_claim: str = ""
     subject_claim: str = "sub"
     scopes: tuple[str, ...] = ("chat",)
+    groups_claim: str = "groups"
+    """The claim that names groups, as a list, or one as a text; read if there are `groups`."""
+    groups: dict[str, GroupConfig] = field(default_factory=dict)
+    """What the members of each group get. With groups, a sign-in is confirmed every 15 minutes."""
+    without_group: WithoutGroup = "refuse"
+    """Who is in none of `groups`: is refused, or gets what is set in this table."""
+    request_scopes: tuple[str, ...] = ("openid", "profile")
+    """What the provider is asked for. Some give groups for `groups`, a refresh token for `offline_access`."""
     hours: float = 12
     """How long a sign-in lasts without use."""
 
@@ -530,8 +591,11 @@ class OidcConfig(Table, frozen=True, kw_only=True):
             for key in ("issuer", "client_id", "redirect_url"):
                 if not getattr(self, key):
                     yield f"{key}: is needed for mode oidc"
+        if "openid" not in self.request_scopes:
+            yield "request_scopes: openid is needed"
         yield from _no_scopes(self.scopes)
         yield from _no_tenant(self.tenant, config)
+        yield from _of_groups(self.groups, config)
 
 
 class ProxyConfig(Table, frozen=True, kw_only=True):
@@ -543,13 +607,22 @@ class ProxyConfig(Table, frozen=True, kw_only=True):
     tenant_header: str = ""
     tenant: str = DEFAULT_TENANT
     scopes: tuple[str, ...] = ("chat",)
+    groups_header: str = ""
+    """The header that names groups, with commas between them; is needed if there are `groups`."""
+    groups: dict[str, GroupConfig] = field(default_factory=dict)
+    """What the members of each group get."""
+    without_group: WithoutGroup = "refuse"
+    """Who is in none of `groups`: is refused, or gets what is set in this table."""
 
     def contradictions(self, config: Config) -> Iterator[str]:
         if "proxy" in config.auth.modes and not self.peers:
             yield "peers: name the addresses that the header is believed from"
+        if self.groups and not self.groups_header:
+            yield "groups_header: name the header that says which groups a person is in"
         yield from _no_addresses("peers", self.peers)
         yield from _no_scopes(self.scopes)
         yield from _no_tenant(self.tenant, config)
+        yield from _of_groups(self.groups, config)
 
 
 class Quota(Budget, frozen=True, kw_only=True):
@@ -677,6 +750,7 @@ class Config(Table, frozen=True, kw_only=True):
     approvals: ApprovalsConfig = ApprovalsConfig()
     usage: UsageConfig = UsageConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
+    providers: dict[str, ProviderConfig] = field(default_factory=dict)
     credentials: dict[str, CredentialConfig] = field(default_factory=dict)
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
@@ -714,6 +788,12 @@ class Config(Table, frozen=True, kw_only=True):
     def network(self, agent: AgentConfig) -> Network:
         """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
         return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+
+    @property
+    def every_provider(self) -> dict[str, ProviderConfig]:
+        """The providers by name; `[model]` is the default one."""
+        default = {DEFAULT_PROVIDER: self.model.as_provider} if self.model.is_configured else {}
+        return default | self.providers
 
     @property
     def has_broker_agents(self) -> bool:

@@ -115,6 +115,6 @@ def _can_be_bound(address: ipaddress.IPv4Address | IPv6Address) -> bool:
 
 def _private_words(host: str) -> str:
     return (
-        f"{host} is a private address, and this gateway calls only public ones for a session. Whoever runs "
-        f"it can allow this one with a line in its configuration: {line_to_add(host)}"
+        f"{host} is a private address, and this gateway calls only public ones for a session. The "
+        f"people who run it can allow this one with a line in its configuration: {line_to_add(host)}"
     )

@@ -49,7 +49,7 @@ class Admission(Protocol):
     """The rules of one worker."""
 
     async def admit(self, host: str, port: int) -> Admitted | NotAdmitted:
-        """Decides. A refusal is noted (event, metric, audit) by whoever implements this; it may wait for the
+        """Decides. A refusal is noted (event, metric, audit) by the implementation; it may wait for the
         person's answer, 30 s at most.
         """
 

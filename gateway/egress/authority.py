@@ -3,7 +3,7 @@ credential is added for.
 
 Its key is made at start and kept in memory only: workers never outlive their gateway, so nothing is gained by
 keeping it, and what is on no disk is in no backup. Its certificates are for the listed hosts and the names
-below them, by critical name constraints: whoever stole the key could read no connection to any other.
+below them, by critical name constraints: a thief of the key could read no connection to any other.
 
 Guarantees: a worker trusts it only if a credential is added for it, and only for the hosts of its own
 credentials; after a reload, processes that run keep their certificate, which the same key stands behind.
@@ -57,19 +57,24 @@ class Authority:
         self._leaf_key = ec.generate_private_key(ec.SECP256R1())
         common = f"agent-gateway credentials for hosts {secrets.token_hex(4)}"
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+        self._is_cleared = False
         self._bundles: dict[tuple[str, ...], pathlib.Path] = {}
         self._servers: dict[str, tuple[datetime.datetime, ssl.SSLContext]] = {}
 
-    def clear(self) -> None:
-        """Removes the files of earlier gateways: their key is gone. Raises OSError."""
+    def _clear(self) -> None:
+        """Removes the files of earlier gateways: their key is gone."""
+        if self._is_cleared:
+            return
         self._directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         for path in self._directory.glob("*.pem"):
             path.unlink(missing_ok=True)
+        self._is_cleared = True
 
     def bundle(self, hosts: tuple[str, ...]) -> pathlib.Path:
         """A file with the system's authorities and this one, for exactly these hosts. Raises OSError."""
         path = self._bundles.get(hosts)
         if path is None:
+            self._clear()
             path = self._directory / f"{hashlib.sha256(repr(hosts).encode()).hexdigest()[:16]}.pem"
             partial = path.with_suffix(".partial")
             partial.write_bytes(system_authorities() + self.certificate(hosts))

@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable
+from typing import get_args
 
 from gateway.config.egress_warnings import warnings
 from gateway.config.host_rules import HostRule
@@ -40,6 +41,8 @@ class EgressControl:
     ) -> None:
         self._config = config
         self._metrics = metrics
+        for why in get_args(Why):
+            metrics.egress_denied.labels(why)
         self._lists: dict[tuple[str, str], HostLists] = {}
         self._watchers: dict[object, Callable[[], None]] = {}
         self.addresses = addresses
@@ -103,6 +106,11 @@ class EgressControl:
         self.refused.note(tenant=tenant, agent=agent, host=host, port=port, why=why)
         if is_first:
             log.info("session %s, agent %s: %s:%d was refused (%s)", session, agent, host, port, why)
+
+    def note_transferred(self, *, sent: int, received: int) -> None:
+        """Counts bytes that passed."""
+        self._metrics.egress_bytes.labels("sent").inc(sent)
+        self._metrics.egress_bytes.labels("received").inc(received)
 
     def note_answered(self, answer: EgressAnswer) -> None:
         """Counts an answer."""

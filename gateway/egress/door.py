@@ -18,13 +18,15 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Final, cast
+from functools import partial
+from typing import Any, Final, Literal, cast
 
 from gateway.config.hosts import plain_host
 from gateway.egress.admission import Admission, Admitted, NotAdmitted
-from gateway.egress.front import OWN_HOSTS, Asked, DoorTimes, Front, last_answer
+from gateway.egress.front import OWN_HOSTS, DoorTimes, Front, TunnelRequest, last_answer
 from gateway.egress.hello import NotTls, is_tls
 from gateway.egress.names import Names, NameServer
+from gateway.egress.pace import CONNECTION_SECONDS, LoopShare, Stalled
 from gateway.egress.routes import RouteHandler
 from gateway.egress.tunnel import (
     ACCESS_DENIED,
@@ -47,18 +49,23 @@ CONNECTIONS: Final = 256
 """Of one worker at a time."""
 BODIES_BYTES: Final = 64 * MIB
 """Of requests to the gateway itself that one worker has it hold at a time."""
-BASE_URL: Final = f"http://127.0.0.1:{DOOR_PORT}/llm"
+OWN_URL: Final = f"http://127.0.0.1:{DOOR_PORT}"
+"""Where a worker finds the gateway itself."""
+BASE_URL: Final = OWN_URL + "/llm"
 """Where a worker finds the gateway's model routes."""
 _ACCEPTED: Final = 32
 """In one go, before others have their turn."""
+_SHORT_SECONDS: Final = 0.05
+"""Without a file for a connection, it is tried again after so long."""
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 _TLS_PORT: Final = 443
 
+DoorName = Literal["gateway", "https", "http", "further"]
 Serve = Callable[[socket.socket], Coroutine[Any, Any, None]]
 
 
-class Door:
+class WorkerDoor:
     """See the module. Opened at once; closed with the worker's sockets."""
 
     def __init__(
@@ -71,7 +78,9 @@ class Door:
         interceptor: Interceptor | None = None,
         connections: int = CONNECTIONS,
         times: DoorTimes | None = None,
+        on_connection: Callable[[DoorName], None] = lambda _door: None,
     ) -> None:
+        self._on_connection = on_connection
         self.account = account
         self._sockets = sockets
         self._admission = admission
@@ -84,20 +93,26 @@ class Door:
         self._resting: dict[Front, None] = {}
         """Without a request, the longest first."""
         self._bytes = 0
+        self._share = LoopShare()
+        self._stalled = Stalled()
         self._names = Names()
-        self._name_server = NameServer(sockets.names, self._names, on_full=self._names_are_full)
+        self._name_server = NameServer(
+            sockets.names, self._names, share=self._share, on_full=self._names_are_full
+        )
         self._is_open = True
+        self._forwarding: dict[Front, Admitted] = {}
         self._passing: dict[asyncio.Task[Any], Admitted] = {}
         """Connections to hosts: they end when the rules no longer allow them."""
         self._unwatch = admission.on_changed(self._end_disallowed)
-        self._listeners = [
-            (sockets.own, self._serve_own),
-            (sockets.tls, self._serve_tls),
-            (sockets.http, self._serve_http),
-            *((further, self._serve_further) for further in sockets.further.values()),
+        self._listeners: list[tuple[socket.socket, DoorName, Serve]] = [
+            (sockets.own, "gateway", self._serve_own),
+            (sockets.tls, "https", self._serve_tls),
+            (sockets.http, "http", self._serve_http),
         ]
-        for listener, serve in self._listeners:
-            self._loop.add_reader(listener.fileno(), self._accept, listener, serve)
+        for port, further in sockets.further.items():
+            self._listeners.append((further, "further", partial(self._serve_further, port)))
+        for one in self._listeners:
+            self._listen(*one)
         self._name_server.open()
         sockets.when_closed(self.close)
 
@@ -107,7 +122,7 @@ class Door:
             return
         self._is_open = False
         self._unwatch()
-        for listener, _ in self._listeners:
+        for listener, *_ in self._listeners:
             self._loop.remove_reader(listener.fileno())
         self._name_server.close()
         for front in list(self._resting):
@@ -120,6 +135,9 @@ class Door:
         for task, found in self._passing.items():
             if not self._admission.may_go_on(found.host, found.port):
                 task.cancel()
+        for front, found in list(self._forwarding.items()):
+            if not self._admission.may_go_on(found.host, found.port):
+                front.abort()
 
     @property
     def connections(self) -> int:
@@ -139,6 +157,16 @@ class Door:
         return self._routes
 
     @property
+    def share(self) -> LoopShare:
+        """What is left to it of the loop's time."""
+        return self._share
+
+    @property
+    def stalled(self) -> Stalled:
+        """What is kept for slow readers."""
+        return self._stalled
+
+    @property
     def times(self) -> DoorTimes:
         """How long it waits."""
         return self._times
@@ -150,6 +178,12 @@ class Door:
     def works(self, front: Front) -> None:
         """See House."""
         self._resting.pop(front, None)
+
+    def passes(self, front: Front, found: Admitted | None) -> None:
+        """See House."""
+        self._forwarding.pop(front, None)
+        if found is not None:
+            self._forwarding[front] = found
 
     def take_bytes(self, size: int) -> bool:
         """See House."""
@@ -164,20 +198,44 @@ class Door:
 
     # -- connections ------------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket, serve: Serve) -> None:
+    def _listen(self, listener: socket.socket, name: DoorName, serve: Serve) -> None:
+        if self._is_open:
+            self._loop.add_reader(listener.fileno(), self._accept, listener, name, serve)
+
+    def _accept(self, listener: socket.socket, name: DoorName, serve: Serve) -> None:
+        """Takes those that wait. Past its share of time, or without a file for them, they wait on."""
+        is_short = False
         for _ in range(_ACCEPTED):
             try:
                 client, _ = listener.accept()
-            except OSError:  # nobody is there; or there is no file for it, and it is tried again
-                return
-            client.setblocking(False)
-            if len(self._tasks) >= self._limit and not self._make_room():
-                self._turn_away(client)
-                continue
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task = self._loop.create_task(self._serve(client, serve), name="door connection")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            except BlockingIOError:
+                break
+            except OSError:
+                is_short = True
+                break
+            self._on_connection(name)
+            self._take(client, serve)
+        pause = self._share.spend(0)
+        if is_short or pause:
+            self._loop.remove_reader(listener.fileno())
+            pause = max(pause, _SHORT_SECONDS) if is_short else pause
+            self._loop.call_later(pause, self._listen, listener, name, serve)
+
+    def _take(self, client: socket.socket, serve: Serve) -> None:
+        self._share.spend(CONNECTION_SECONDS)
+        client.setblocking(False)
+        if len(self._tasks) >= self._limit and not self._make_room():
+            self._turn_away(client)
+            return
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = self._loop.create_task(self._serve(client, serve), name="door connection")
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._let_go, client))
+
+    def _let_go(self, client: socket.socket, task: asyncio.Task[None]) -> None:
+        """A connection has ended, or was to end before its task began."""
+        client.close()
+        self._tasks.discard(task)
 
     def _make_room(self) -> bool:
         """Ends the connection that waits longest for a request."""
@@ -200,8 +258,6 @@ class Door:
             pass
         except Exception:
             log.exception("a connection at a worker's door failed")
-        finally:
-            client.close()
 
     async def _serve_own(self, client: socket.socket) -> None:
         asked = await self._front(client, Front(self, is_own=True))
@@ -217,7 +273,7 @@ class Door:
         name = self._names.name_of(client.getsockname()[0])
         await self._front(client, Front(self, is_own=False, name=name))
 
-    async def _front(self, client: socket.socket, front: Front) -> Asked | None:
+    async def _front(self, client: socket.socket, front: Front) -> TunnelRequest | None:
         """Serves HTTP on a connection until its end, or until it asks for a tunnel."""
         try:
             await self._loop.connect_accepted_socket(lambda: front, client)
@@ -229,12 +285,12 @@ class Door:
             front.abort()
 
     async def _serve_tls(self, client: socket.socket) -> None:
-        address, port = client.getsockname()
+        address = client.getsockname()[0]
         expected = self._names.name_of(address)
-        name = await self._server_name(client, expected or address, port, expected=expected)
+        name = await self._server_name(client, expected or address, _TLS_PORT, expected=expected)
         if name is None:
             return
-        found = await self._admission.admit(name, port)
+        found = await self._admission.admit(name, _TLS_PORT)
         if isinstance(found, NotAdmitted):
             say_last(client, ACCESS_DENIED)
         else:
@@ -255,8 +311,8 @@ class Door:
             return None
         return name
 
-    async def _serve_further(self, client: socket.socket) -> None:
-        address, port = client.getsockname()
+    async def _serve_further(self, port: int, client: socket.socket) -> None:
+        address = client.getsockname()[0]
         name = self._names.name_of(address)
         found = (
             await self._admission.admit(name, port)
@@ -296,7 +352,7 @@ class Door:
         nobody names a host, and in some it is the other side that speaks first.
         """
         first = await readable(client, upstream)
-        if first is upstream or not is_tls(client.recv(1, socket.MSG_PEEK)):
+        if first is upstream or not is_tls(_first_byte(client)):
             return True
         name = await self._server_name(client, found.host, found.port, expected=found.host)
         return name is not None
@@ -328,7 +384,7 @@ class Door:
             upstream = await dial(found)
         except Unreachable:
             self._admission.refuse(found.host, found.port, "unreachable")
-            if found.port == _TLS_PORT:
+            if is_tls(_first_byte(client)):
                 say_last(client, CANNOT)
             else:
                 _reset(client)
@@ -337,13 +393,21 @@ class Door:
             await self._join(client, upstream, found)
 
     async def _join(self, client: socket.socket, upstream: socket.socket, found: Admitted) -> None:
-        splice = Splice(self._admission)
+        splice = Splice(self._admission, share=self._share, stalled=self._stalled)
         await splice.run(client, upstream)
         if splice.is_spent:
             self._admission.refuse(found.host, found.port, "limit")
 
     def _names_are_full(self) -> None:
-        self._admission.refuse("", 53, "limit")
+        self._admission.refuse(self._names.refused, 53, "limit")
+
+
+def _first_byte(client: socket.socket) -> bytes:
+    """What a client begins with; empty if it has said nothing yet."""
+    try:
+        return client.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return b""
 
 
 def _reset(client: socket.socket) -> None:
@@ -360,20 +424,34 @@ class DoorKeeper:
         *,
         routes: Callable[[Account], RouteHandler | None] = lambda _account: None,
         connections: Callable[[], int] = lambda: CONNECTIONS,
-        interceptor: Interceptor | None = None,
+        interceptors: Callable[[Account], Interceptor | None] = lambda _account: None,
+        on_connection: Callable[[DoorName], None] = lambda _door: None,
     ) -> None:
-        """`connections` is how many a worker may have at a time."""
+        """`connections` is how many a worker may have at a time; `interceptors` add credentials for hosts;
+        `on_connection` hears of each connection.
+        """
+        self._on_connection = on_connection
         self._routes = routes
         self._connections = connections
-        self._interceptor = interceptor
+        self._interceptors = interceptors
 
-    def open(self, sockets: DoorSockets, account: Account, admission: Admission) -> Door:
-        """Serves a worker's doors until they are closed, by the rules of its session."""
-        return Door(
+    def open(
+        self,
+        sockets: DoorSockets,
+        account: Account,
+        admission: Admission,
+        *,
+        routes: RouteHandler | None = None,
+    ) -> WorkerDoor:
+        """Serves a worker's doors until they are closed, by the rules of its session; `routes` are those of
+        this worker, in place of everybody's.
+        """
+        return WorkerDoor(
             sockets,
             account=account,
             admission=admission,
-            routes=self._routes(account),
-            interceptor=self._interceptor,
+            routes=routes or self._routes(account),
+            interceptor=self._interceptors(account),
             connections=self._connections(),
+            on_connection=self._on_connection,
         )

@@ -27,8 +27,9 @@ import httptools
 from msgspec import Struct
 
 from gateway.egress.admission import Admission, Admitted, NotAdmitted
+from gateway.egress.pace import UNSENT_BYTES, Drain, LoopShare, Stalled, Tap
 from gateway.egress.routes import RouteHandler, RouteRequest
-from gateway.egress.tunnel import REPORTED_BYTES, UNSENT_BYTES, Tally, Unreachable, dial
+from gateway.egress.tunnel import REPORTED_BYTES, TransferCount, Unreachable, dial
 from worker.spec import DOOR_PORT, MIB
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,6 @@ EARLY_BYTES: Final = 64 * 1024
 """Kept of the next request while the last answer is still being written."""
 LINGER_SECONDS: Final = 2.0
 OWN_HOSTS: Final = frozenset({"127.0.0.1", "localhost"})
-_ROUTES: Final = "/llm/"
 _AUTHORITY: Final = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,255}))(?::([0-9]{1,5}))?", re.ASCII
 )
@@ -67,7 +67,7 @@ _REASONS: Final = {
 }
 
 
-class Asked(Struct, frozen=True):
+class TunnelRequest(Struct, frozen=True):
     """A client asked for a tunnel; its socket was taken from the loop, with nothing unread in it."""
 
     client: socket.socket
@@ -100,11 +100,20 @@ class House(Protocol):
     @property
     def times(self) -> DoorTimes: ...
 
+    @property
+    def share(self) -> LoopShare: ...
+
+    @property
+    def stalled(self) -> Stalled: ...
+
     def rests(self, front: Front) -> None:
         """It waits for a request: if there are too many connections, it may be ended."""
 
     def works(self, front: Front) -> None:
         """It has one."""
+
+    def passes(self, front: Front, found: Admitted | None) -> None:
+        """Its request goes to this host, and no longer if the rules change so; None: nowhere any more."""
 
     def take_bytes(self, size: int) -> bool:
         """Holds memory for a body; False if the session holds too much."""
@@ -122,7 +131,7 @@ class _Refusal(Exception):
         super().__init__(words)
 
 
-class Phase(enum.Enum):
+class FrontPhase(enum.Enum):
     """What the next byte of a connection belongs to."""
 
     IDLE = "idle"
@@ -169,8 +178,10 @@ class Front(asyncio.Protocol):
         self._name = name
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self.tap = Tap(house.share)
+        self._drain = Drain(house.stalled)
         self._parser = httptools.HttpRequestParser(self)
-        self._phase = Phase.IDLE
+        self._phase = FrontPhase.IDLE
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._early = bytearray()
@@ -180,7 +191,7 @@ class Front(asyncio.Protocol):
         self._can_write = asyncio.Event()
         self._can_write.set()
         self._upstream: _Upstream | None = None
-        self.ended: asyncio.Future[Asked | None] = self._loop.create_future()
+        self.ended: asyncio.Future[TunnelRequest | None] = self._loop.create_future()
         self._begin()
 
     def _begin(self) -> None:
@@ -197,17 +208,20 @@ class Front(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        self.tap.attach(transport)
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         self._rest()
 
     def _rest(self) -> None:
-        self._phase = Phase.IDLE
+        self._phase = FrontPhase.IDLE
         self._arm(self._house.times.idle, self.abort)
         self._house.rests(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._house.works(self)
+        self._house.passes(self, None)
+        self._drain.is_done()
         self._drop_body()
         self._can_write.set()
         if self._task is not None:
@@ -216,7 +230,7 @@ class Front(asyncio.Protocol):
             self._upstream.abort()
         self._end(None)
 
-    def _end(self, asked: Asked | None) -> None:
+    def _end(self, asked: TunnelRequest | None) -> None:
         if not self.ended.done():
             self.ended.set_result(asked)
         elif asked is not None:
@@ -234,13 +248,16 @@ class Front(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._can_write.clear()
+        if self._transport is not None:
+            self._drain.is_slow(self._transport)
         if self._upstream is not None:
-            self._upstream.pause()
+            self._upstream.tap.hold("slow")
 
     def resume_writing(self) -> None:
+        self._drain.is_done()
         self._can_write.set()
         if self._upstream is not None:
-            self._upstream.go_on()
+            self._upstream.tap.release("slow")
 
     def _arm(self, seconds: float, act: Callable[[], None]) -> None:
         self._disarm()
@@ -254,14 +271,15 @@ class Front(asyncio.Protocol):
     # -- what arrives -----------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        self.tap.passed(len(data))
         match self._phase:
-            case Phase.TALKING:
+            case FrontPhase.TALKING:
                 self._pass_on(data)
-            case Phase.ANSWERING:
+            case FrontPhase.ANSWERING:
                 self._keep(data)
-            case Phase.FORWARDING if self._is_complete:
+            case FrontPhase.FORWARDING if self._is_complete:
                 self._is_last = True
-            case Phase.DEAF:
+            case FrontPhase.DEAF:
                 pass
             case _:
                 self._feed(data)
@@ -269,11 +287,11 @@ class Front(asyncio.Protocol):
     def _keep(self, data: bytes) -> None:
         """The next request, before this one's answer is whole."""
         self._early += data
-        if len(self._early) > EARLY_BYTES and self._transport is not None:
-            self._transport.pause_reading()
+        if len(self._early) > EARLY_BYTES:
+            self.tap.hold("early")
 
     def _feed(self, data: bytes) -> None:
-        if self._phase in (Phase.IDLE, Phase.HEAD):
+        if self._phase in (FrontPhase.IDLE, FrontPhase.HEAD):
             self._arrived += len(data)
         try:
             self._parser.feed_data(data)
@@ -285,16 +303,16 @@ class Front(asyncio.Protocol):
             elif not self._is_complete:
                 self._refuse(400, "This is no HTTP/1.1 request that can be read in one way only.")
         else:
-            if self._phase is Phase.HEAD and self._arrived > HEAD_BYTES:
+            if self._phase is FrontPhase.HEAD and self._arrived > HEAD_BYTES:
                 self._refuse(431, "The head of the request is too large.")
-        if self._is_complete and self._phase is Phase.BODY:
+        if self._is_complete and self._phase is FrontPhase.BODY:
             self._handle()
 
     def on_message_begin(self) -> None:
-        if self._phase is not Phase.IDLE:
+        if self._phase is not FrontPhase.IDLE:
             self._is_last = True  # what was sent in the same breath is never read
             raise _Refusal(400, "One request at a time.")
-        self._phase = Phase.HEAD
+        self._phase = FrontPhase.HEAD
         self._house.works(self)
         self._arm(self._house.times.head, self.abort)
 
@@ -391,15 +409,15 @@ class Front(asyncio.Protocol):
 
     def _begin_route(self, method: str, target: str) -> None:
         handler = self._house.routes
-        if handler is None or not target.startswith(_ROUTES):
-            self._stop(404, "There is nothing here: the gateway's model routes begin with /llm/.")
+        if handler is None:
+            self._stop(404, "The gateway answers nothing here.")
         if any(b"websocket" in value.lower() for value in self._values("upgrade")):
             self._stop(426, "This is spoken over HTTP/1.1, without a WebSocket.")
         lengths = self._values("content-length")
         if lengths and int(lengths[0]) > BODY_BYTES:
             self._stop(413, "The body of the request is too large.")
         self._handler, self._route = handler, (method, target)
-        self._phase = Phase.BODY
+        self._phase = FrontPhase.BODY
         self._arm(self._house.times.body, self.abort)
         self._continue()
 
@@ -420,13 +438,13 @@ class Front(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._is_complete = True
-        if self._phase is Phase.FORWARDING and self._upstream is not None:
+        if self._phase is FrontPhase.FORWARDING and self._upstream is not None:
             self._upstream.send(b"0\r\n\r\n" if self._is_chunked else b"")
 
     def _handle(self) -> None:
         """The request is whole: its handler runs."""
         self._disarm()
-        self._phase = Phase.ANSWERING
+        self._phase = FrontPhase.ANSWERING
         method, target = self._route
         headers = tuple((name, value.decode("latin-1")) for name, value in self._headers)
         request = RouteRequest(method=method, target=target, headers=headers, body=b"".join(self._body))
@@ -465,7 +483,7 @@ class Front(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._rest()
         early, self._early = bytes(self._early), bytearray()
-        self._transport.resume_reading()
+        self.tap.release("early")
         if early:
             self._feed(early)
 
@@ -499,16 +517,19 @@ class Front(asyncio.Protocol):
 
     def _refuse(self, status: int, words: str) -> None:
         """The last answer; what still arrives is thrown away for a moment, so that it is read."""
-        if self._phase is Phase.DEAF or self._transport is None:
+        if self._phase is FrontPhase.DEAF or self._transport is None:
             return
-        self._phase = Phase.DEAF
+        self._phase = FrontPhase.DEAF
         self._house.works(self)
         self._drop_body()
+        if self._upstream is not None:
+            self._upstream.abort()
         self._write(last_answer(status, words))
         if not self._transport.is_closing():
             with contextlib.suppress(OSError, RuntimeError):
                 self._transport.write_eof()
-            self._transport.resume_reading()
+            self.tap.release("early")
+            self.tap.release("slow")
         self._arm(LINGER_SECONDS, self.abort)
 
     # -- tunnels and other protocols --------------------------------------------------------------------
@@ -517,8 +538,10 @@ class Front(asyncio.Protocol):
         """The parser has come to the end of HTTP."""
         if self._tunnel is not None:
             self._detach(*self._tunnel, rest)
-        elif self._phase is Phase.FORWARDING and self._upstream is not None and self._upstream.is_upgraded:
-            self._phase = Phase.TALKING
+        elif (
+            self._phase is FrontPhase.FORWARDING and self._upstream is not None and self._upstream.is_upgraded
+        ):
+            self._phase = FrontPhase.TALKING
             if rest:
                 self._pass_on(rest)
         else:
@@ -534,18 +557,19 @@ class Front(asyncio.Protocol):
         held = self._transport.get_extra_info("socket")
         client = socket.socket(fileno=os.dup(held.fileno()))
         client.setblocking(False)
-        self._phase = Phase.DEAF
-        self._end(Asked(client, host, port))
+        self._phase = FrontPhase.DEAF
+        self._end(TunnelRequest(client, host, port))
         self._transport.abort()
 
     # -- requests to others -----------------------------------------------------------------------------
 
     def _begin_forward(self, method: str, host: str, port: int, path: str) -> None:
-        self._phase = Phase.FORWARDING
+        self._phase = FrontPhase.FORWARDING
         self._is_last = True
         self._is_chunked = bool(self._values("transfer-encoding"))
         is_websocket = any(value.lower() == b"websocket" for value in self._values("upgrade"))
-        upstream = _Upstream(self, is_upgraded=is_websocket and self._parser.should_upgrade())
+        is_upgraded = is_websocket and self._parser.should_upgrade()
+        upstream = _Upstream(self, house=self._house, is_upgraded=is_upgraded)
         self._upstream = upstream
         self._arm(self._house.times.forwarded, self._look_whether_it_moves)
         self._continue()
@@ -569,6 +593,7 @@ class Front(asyncio.Protocol):
             except Unreachable:
                 self._refuse(502, admission.refuse(found.host, port, "unreachable").words)
                 return
+            self._house.passes(self, found)
             await upstream.take(made, self._head(method, found.host, port, path), admission)
         except (OSError, RuntimeError):
             self.abort()
@@ -593,29 +618,19 @@ class Front(asyncio.Protocol):
         if self._upstream is not None:
             self._upstream.send(data)
 
-    def pause(self) -> None:
-        """The other host is slow."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def go_on(self) -> None:
-        """It has caught up."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
     def answered(self, data: bytes) -> None:
         """Bytes of the other host's answer."""
-        if self._phase is not Phase.DEAF:
+        if self._phase is not FrontPhase.DEAF:
             self._write(data)
 
     def upstream_lost(self, *, is_clean: bool, has_answered: bool) -> None:
         """The other host has closed the connection."""
-        if self._transport is None or self._phase is Phase.DEAF:
+        if self._transport is None or self._phase is FrontPhase.DEAF:
             return
         if not has_answered:
             self._refuse(502, "The host closed the connection without an answer.")
         elif is_clean:
-            self._phase = Phase.DEAF
+            self._phase = FrontPhase.DEAF
             self._transport.close()
             self._arm(self._house.times.forwarded, self.abort)
         else:
@@ -631,20 +646,22 @@ class Front(asyncio.Protocol):
 class _Upstream(asyncio.Protocol):
     """The connection out of one request that is passed on."""
 
-    def __init__(self, front: Front, *, is_upgraded: bool) -> None:
+    def __init__(self, front: Front, *, house: House, is_upgraded: bool) -> None:
+        self.tap = Tap(house.share)
+        self._drain = Drain(house.stalled)
         self.is_upgraded = is_upgraded
         """Whether another protocol follows the request."""
         self._front = front
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
-        self._tally: Tally | None = None
+        self._tally: TransferCount | None = None
         self._has_answered = self._has_moved = False
         self._is_aborted = False
 
     async def take(self, made: socket.socket, head: bytes, admission: Admission) -> None:
         """Sends the request over a connection. Raises OSError."""
-        self._tally = Tally(admission, on_spent=self._front.abort)
+        self._tally = TransferCount(admission, on_spent=self._front.abort)
         self._unsent.insert(0, head)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, made)
@@ -654,13 +671,13 @@ class _Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        self.tap.attach(transport)
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
         if self._is_aborted:
             transport.abort()
             return
         unsent, self._unsent = self._unsent, []
-        if self._unsent_bytes > REPORTED_BYTES:
-            self._front.go_on()
+        self._front.tap.release("slow")
         for data in unsent:
             self.send(data)
 
@@ -671,7 +688,7 @@ class _Upstream(asyncio.Protocol):
             self._unsent.append(data)
             self._unsent_bytes += len(data)
             if self._unsent_bytes > REPORTED_BYTES:
-                self._front.pause()
+                self._front.tap.hold("slow")
         elif data and not self._transport.is_closing():
             self._transport.write(data)
             if self._tally is not None:
@@ -680,6 +697,7 @@ class _Upstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._has_answered = self._has_moved = True
         self._front.answered(data)
+        self.tap.passed(len(data))
         if self._tally is not None:
             self._tally.received(len(data))
 
@@ -688,23 +706,17 @@ class _Upstream(asyncio.Protocol):
         moved, self._has_moved = self._has_moved, False
         return moved
 
-    def pause(self) -> None:
-        """The client is slow."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def go_on(self) -> None:
-        """It has caught up."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
-
     def pause_writing(self) -> None:
-        self._front.pause()
+        if self._transport is not None:
+            self._drain.is_slow(self._transport)
+        self._front.tap.hold("slow")
 
     def resume_writing(self) -> None:
-        self._front.go_on()
+        self._drain.is_done()
+        self._front.tap.release("slow")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._drain.is_done()
         if self._tally is not None:
             self._tally.report()
         self._front.upstream_lost(is_clean=exc is None, has_answered=self._has_answered)

@@ -24,7 +24,7 @@ may outlive the call that wanted it.
 
 
 class LookupFailed(Exception):
-    """A name leads nowhere, or nobody could say where; the text says which."""
+    """A name leads nowhere, or it could not be found out where; the text says which."""
 
 
 def system_addresses(host: str, port: int) -> list[str]:

@@ -1,7 +1,7 @@
 """An MCP client over streamable HTTP, for one request at a time: initialize, ask, leave.
 
-Guarantees: every failure is a `CallFailed` in words; a server that never ends its stream holds nobody, for
-the stream is left when the answer has come; what a server asks of us is not answered.
+Guarantees: every failure is a `CallFailed` in words; a server that never ends its stream holds up no caller,
+for the stream is left when the answer has come; what a server asks of us is not answered.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Final
 
+from gateway.egress.pace import NAME_SECONDS, LoopShare
+
 NAMES: Final = 4096
 """Of one worker: a build that fetches from everywhere asks for some hundreds."""
 _FIRST: Final = int(IPv4Address("198.18.0.1"))
@@ -45,6 +47,8 @@ class Names:
 
     def __init__(self, limit: int = NAMES) -> None:
         self._limit = limit
+        self.refused = ""
+        """The last name that was one too many."""
         self._addresses: dict[str, str] = {}
         self._names: dict[str, str] = {}
 
@@ -56,6 +60,8 @@ class Names:
         if known is None and len(self._addresses) < self._limit:
             known = self._addresses[name] = str(IPv4Address(_FIRST + len(self._addresses)))
             self._names[known] = name
+        if known is None:
+            self.refused = name
         return known
 
     def name_of(self, address: str) -> str:
@@ -114,7 +120,11 @@ def _reply(number: int, flags: int, code: int, question: bytes = b"", address: b
 class NameServer:
     """Answers on a worker's socket. `on_full` hears, once, that there are too many names."""
 
-    def __init__(self, door: socket.socket, names: Names, *, on_full: Callable[[], None]) -> None:
+    def __init__(
+        self, door: socket.socket, names: Names, *, share: LoopShare, on_full: Callable[[], None]
+    ) -> None:
+        self._share = share
+        self._is_open = False
         self._door = door
         self._names = names
         self._on_full: Callable[[], None] | None = on_full
@@ -123,13 +133,26 @@ class NameServer:
     def open(self) -> None:
         """Begins to answer."""
         self._door.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        self._loop.add_reader(self._door.fileno(), self._read)
+        self._is_open = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._is_open:
+            self._loop.add_reader(self._door.fileno(), self._read)
 
     def close(self) -> None:
         """Stops answering; the socket stays open."""
+        self._is_open = False
         self._loop.remove_reader(self._door.fileno())
 
     def _read(self) -> None:
+        if pause := self._share.spend(self._answer_some() * NAME_SECONDS):
+            self._loop.remove_reader(self._door.fileno())
+            self._loop.call_later(pause, self._go_on)
+
+    def _answer_some(self) -> int:
+        """How many it answered."""
+        count = 0
         for _ in range(_PACKETS):
             try:
                 packet, ancillary, _, sender = self._door.recvmsg(
@@ -139,11 +162,13 @@ class NameServer:
                 if reply is not None:
                     self._door.sendmsg([reply], _from_where_it_was_asked(ancillary), 0, sender)
             except BlockingIOError:
-                return
+                break
             except OSError:  # who asked is gone, or does not read
-                continue
+                reply = None
+            count += 1
             if reply is not None and reply[3] & 0xF == _FAILS:
                 self._tell_full()
+        return count
 
     def _tell_full(self) -> None:
         tell, self._on_full = self._on_full, None

@@ -13,8 +13,8 @@ from msgspec import Struct
 from gateway.config.tables import DAY_MILLISECONDS
 from gateway.egress.admission import Why
 
-HOSTS: Final = 1_000
-"""The last ones of all agents together."""
+HOSTS: Final = 100
+"""The last ones of one agent and tenant: what one agent tries pushes out nothing of another's."""
 
 
 class RefusedHost(Struct, kw_only=True):
@@ -35,21 +35,28 @@ class RefusedHosts:
 
     def __init__(self, wall_ms: Callable[[], int]) -> None:
         self._wall_ms = wall_ms
-        self._known: dict[tuple[str, str, str, int, Why], RefusedHost] = {}
+        self._known: dict[tuple[str, str], dict[tuple[str, int, Why], RefusedHost]] = {}
+        """By tenant and agent."""
 
     def note(self, *, tenant: str, agent: str, host: str, port: int, why: Why) -> None:
         """Counts one."""
-        now, key = self._wall_ms(), (tenant, agent, host, port, why)
-        known = self._known.pop(key, None)
+        now, hosts = self._wall_ms(), self._known.setdefault((tenant, agent), {})
+        known = hosts.pop((host, port, why), None)
         count = 0 if known is None or now - known.last_at > DAY_MILLISECONDS else known.count
-        self._known[key] = RefusedHost(
+        hosts[host, port, why] = RefusedHost(
             tenant=tenant, agent=agent, host=host, port=port, why=why, count=count + 1, last_at=now
         )
-        if len(self._known) > HOSTS:
-            del self._known[next(iter(self._known))]
+        if len(hosts) > HOSTS:
+            del hosts[next(iter(hosts))]
 
     def last_day(self, *, tenant: str | None) -> list[RefusedHost]:
         """Those of the last 24 hours, of one tenant or of all, the last one first."""
         since = self._wall_ms() - DAY_MILLISECONDS
-        found = [one for one in self._known.values() if one.last_at > since and tenant in (None, one.tenant)]
-        return found[::-1]
+        found = [
+            one
+            for (whose, _), hosts in self._known.items()
+            for one in hosts.values()
+            if one.last_at > since and tenant in (None, whose)
+        ]
+        found.reverse()
+        return sorted(found, key=lambda one: -one.last_at)

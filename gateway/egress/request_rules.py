@@ -25,17 +25,19 @@ HOP_BY_HOP: Final = frozenset(
 _REWRITING: Final = frozenset(
     {
         *(b"x-http-method-override", b"x-http-method", b"x-method-override"),
-        *(b"x-original-url", b"x-rewrite-url", b"x-forwarded-prefix", b"accept-encoding"),
+        *(b"x-original-url", b"x-rewrite-url", b"x-forwarded-prefix", b"x-forwarded-host", b"forwarded"),
+        *(b"x-host", b"x-original-host", b"x-forwarded-server", b"x-http-host-override", b"accept-encoding"),
     }
 )
-"""By which a server would do another method or path than the one that was checked. `Accept-Encoding`: what is
-compressed cannot be searched for the credential.
+"""By which a server would do another method, path or host than the one that was checked. `Accept-Encoding`:
+what is compressed cannot be searched for the credential.
 """
 ONLY_FOR_A_CONNECTION: Final = frozenset({b"alt-svc", b"strict-transport-security"})
 """Of an answer: the first leads round the gateway, to another port."""
 _TARGET_CHARACTERS: Final = re.compile(r"[\x21-\x7e]+")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
 _DOTS: Final = (".", "..")
+_ENCODED_TWICE: Final = re.compile(r"%(2e|2f|5c)", re.IGNORECASE)
 
 
 def refusal(method: str, target: str, *, methods: Sequence[str], paths: Sequence[str]) -> str | None:
@@ -59,9 +61,14 @@ def _ambiguity(path: str) -> str:
         return "% without two digits"
     if any(int(digits, 16) in (0x2E, 0x5C) or int(digits, 16) < 0x20 for digits in escapes):
         return "an encoded dot, backslash or control character"
-    plain = unquote_to_bytes(path).decode("latin-1")
+    try:
+        plain = unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        return "bytes that are no UTF-8"
     if "\\" in plain:
         return "a backslash"
+    if _ENCODED_TWICE.search(plain):
+        return "something encoded twice"
     segments = [segment.partition(";")[0] for segment in plain.split("/")[1:]]
     if any(segment in _DOTS for segment in segments):
         return "a segment of dots"
@@ -72,8 +79,7 @@ def _ambiguity(path: str) -> str:
 
 def _matches(pattern: str, path: str) -> bool:
     """Both as it is written, and as a server reads it that decodes first."""
-    plain = unquote_to_bytes(path).decode("latin-1")
-    plain_pattern = unquote_to_bytes(pattern).decode("latin-1")
+    plain, plain_pattern = unquote_to_bytes(path).decode(), unquote_to_bytes(pattern).decode(errors="replace")
     escaped = _ESCAPE.sub(lambda found: found[0].lower(), path)
     escaped_pattern = _ESCAPE.sub(lambda found: found[0].lower(), pattern)
     return bool(_compiled(escaped_pattern).fullmatch(escaped) and _compiled(plain_pattern).fullmatch(plain))

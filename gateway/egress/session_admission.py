@@ -22,6 +22,7 @@ from gateway.egress.control import EgressControl
 from gateway.egress.lookup import LookupFailed
 from gateway.egress.refusals import Refusals
 from gateway.egress.rules import HostLists
+from gateway.egress.session_lookups import SessionLookups
 from gateway.errors import EgressNotAsked
 from gateway.events.facts import EgressAnswered, EgressAsked, EgressDenied
 from gateway.events.fold import EgressFold
@@ -93,6 +94,7 @@ class SessionAdmission:
         self._questions = Questions(
             self._say_of_questions, turn_id=lambda: subject.turn_id, seconds=ask_seconds
         )
+        self._lookups = SessionLookups(control.addresses)
         self._once: set[tuple[str, int]] = set()
         self._answers: dict[tuple[str, int], bool] = {}
         """Those that the fold shows as soon as they are on the disk."""
@@ -137,7 +139,7 @@ class SessionAdmission:
         if proxy and not addresses.is_private_host(name, port):
             return Admitted(host=name, port=port, addresses=(), proxy=proxy, credential=credential)
         try:
-            found = await addresses.resolve(name, port, is_worker=True)
+            found = await self._lookups.resolve(name, port)
         except AddressRefused as refused:
             return self._refused(name, port, "private", str(refused))
         except LookupFailed as error:
@@ -166,11 +168,13 @@ class SessionAdmission:
         if today != self._day:
             self._day, self._bytes = today, 0
         self._bytes += sent + received
+        self._control.note_transferred(sent=sent, received=received)
         return not self._is_used_up
 
     def end(self) -> None:
         """The worker is gone: says what was not said, and answers what nobody waits for any more."""
         self._questions.end()
+        self._lookups.end()
         self._refusals.end()
         self._once.clear()
 

@@ -19,13 +19,12 @@ from gateway.config.hosts import is_address
 from gateway.egress.admission import Admission, Admitted
 from gateway.egress.hello import HELLO_BYTES, server_name
 from gateway.egress.lookup import LookupFailed, system_lookup
+from gateway.egress.pace import UNSENT_BYTES, Drain, LoopShare, Stalled, Tap
 
 DIAL_SECONDS: Final = 10.0
 """For all addresses of a host together."""
 ADDRESS_SECONDS: Final = 4.0
 """For one, so that the next is tried while the caller still waits."""
-UNSENT_BYTES: Final = 256 * 1024
-"""Above it, the writer at the other end is held up."""
 REPORTED_BYTES: Final = 256 * 1024
 """What passes is counted in pieces of that size, and at the end."""
 HALF_CLOSED_SECONDS: Final = 60.0
@@ -182,7 +181,7 @@ def say_last(client: socket.socket, data: bytes) -> None:
 # -- two ends, one connection ----------------------------------------------------------------------------
 
 
-class Tally:
+class TransferCount:
     """Counts what passes on one connection."""
 
     def __init__(self, admission: Admission, *, on_spent: Callable[[], None]) -> None:
@@ -215,9 +214,13 @@ class Tally:
 class End(asyncio.Protocol):
     """One end of a joined connection; what it reads, the other writes."""
 
-    def __init__(self, count: Callable[[int], None], on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, count: Callable[[int], None], on_lost: Callable[[], None], *, share: LoopShare, stalled: Stalled
+    ) -> None:
         self._count = count
         self._on_lost = on_lost
+        self.tap = Tap(share)
+        self._drain = Drain(stalled)
         self._early: list[bytes] = []
         self._has_ended = False
         self.has_moved = False
@@ -228,6 +231,7 @@ class End(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
+        self.tap.attach(transport)
         if self.other is not None:
             self.other.go_on()
 
@@ -246,6 +250,7 @@ class End(asyncio.Protocol):
             return
         self.has_moved = True
         other.transport.write(data)
+        self.tap.passed(len(data))
         self._count(len(data))
 
     def eof_received(self) -> bool:
@@ -265,14 +270,18 @@ class End(asyncio.Protocol):
                 other.transport.write_eof()
 
     def pause_writing(self) -> None:
-        if self.other is not None and (reading := self.other.transport) and not reading.is_closing():
-            reading.pause_reading()
+        if self.transport is not None:
+            self._drain.is_slow(self.transport)
+        if self.other is not None:
+            self.other.tap.hold("slow")
 
     def resume_writing(self) -> None:
-        if self.other is not None and (reading := self.other.transport) and not reading.is_closing():
-            reading.resume_reading()
+        self._drain.is_done()
+        if self.other is not None:
+            self.other.tap.release("slow")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._drain.is_done()
         if self.other is not None and self.other.transport is not None:
             if exc is not None:
                 self.other.transport.abort()
@@ -294,15 +303,15 @@ class End(asyncio.Protocol):
 class Splice:
     """A worker's connection and the one that the gateway made for it."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, *, share: LoopShare, stalled: Stalled) -> None:
         self._loop = asyncio.get_running_loop()
-        self._tally = Tally(admission, on_spent=self._spend)
+        self._tally = TransferCount(admission, on_spent=self._spend)
         self._open = 2
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.is_spent = False
         """Whether it was cut because of what its session may transfer."""
-        self.client = End(self._tally.sent, self._lose)
-        self.upstream = End(self._tally.received, self._lose)
+        self.client = End(self._tally.sent, self._lose, share=share, stalled=stalled)
+        self.upstream = End(self._tally.received, self._lose, share=share, stalled=stalled)
         self.client.other, self.upstream.other = self.upstream, self.client
 
     async def run(self, client: socket.socket, upstream: socket.socket) -> None:

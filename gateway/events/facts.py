@@ -123,6 +123,45 @@ class AgentOptions(Struct, frozen=True, tag="agent_options"):
     modes: Raw | UnsetType = UNSET
     current_mode_id: str | UnsetType = UNSET
     config_options: Raw | UnsetType = UNSET
+    models: Raw | UnsetType = UNSET
+
+
+OptionValue = str | bool
+
+
+class OptionChoice(Struct, frozen=True):
+    """A value that an option may have; `group` is the name of those that belong together."""
+
+    value: str
+    name: str
+    description: str = ""
+    group: str = ""
+
+
+class SessionOption(Struct, frozen=True):
+    """Something that can be chosen of the agent: its mode, its model, or an option of its own."""
+
+    option_id: str
+    name: str
+    kind: Literal["choice", "boolean"]
+    value: OptionValue
+    choices: tuple[OptionChoice, ...] = ()
+    category: str = ""
+    description: str = ""
+    is_locked: bool = False
+
+
+class SessionOptions(Struct, frozen=True, tag="session_options"):
+    """What can be chosen of the agent, with the values of now; the whole list each time."""
+
+    options: tuple[SessionOption, ...]
+
+
+class OptionChosen(Struct, frozen=True, tag="option_chosen"):
+    """A person chose a value; without a worker, the agent hears of it when it starts."""
+
+    option_id: str
+    value: OptionValue
 
 
 class AgentUpdate(Struct, frozen=True, tag="agent_update"):
@@ -234,6 +273,61 @@ class RuleRemoved(Struct, frozen=True, tag="rule_removed"):
     rule_id: str
 
 
+FieldKind = Literal["text", "number", "integer", "boolean", "choice", "choices"]
+AnswerValue = str | int | float | bool | list[str]
+
+
+class QuestionChoice(Struct, frozen=True):
+    """One value that a field offers."""
+
+    value: str
+    title: str
+    description: str = ""
+
+
+class QuestionField(Struct, frozen=True):
+    """A field of a question's form. `minimum` and `maximum` bound a number, the characters of a text, or how
+    many are chosen; `pattern` is what the agent wants of a text, which the gateway does not check.
+    """
+
+    name: str
+    kind: FieldKind
+    title: str
+    description: str = ""
+    is_required: bool = False
+    choices: tuple[QuestionChoice, ...] = ()
+    format: str = ""
+    pattern: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    default: AnswerValue | None = None
+
+
+class QuestionAsked(Struct, frozen=True, tag="question_asked"):
+    """The agent asks its user: a form, or an address (`url`) that the user may open. It is answered by
+    POST /api/sessions/{id}/questions/{question_id}.
+    """
+
+    question_id: str
+    turn_id: str
+    mode: Literal["form", "url"]
+    message: str
+    fields: tuple[QuestionField, ...] = ()
+    url: str | None = None
+    host: str | None = None
+    tool_call_id: str | None = None
+
+
+class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
+    """The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn
+    ended first), or `complete`: the agent saw that what the address was for is done.
+    """
+
+    question_id: str
+    outcome: Literal["accept", "decline", "cancel", "complete"]
+    content: dict[str, AnswerValue] | None = None
+
+
 class Spending(Struct, frozen=True):
     """What the model calls of a session have cost so far, by the gateway's own ledger."""
 
@@ -272,9 +366,8 @@ class BudgetNear(Struct, frozen=True, tag="budget_near"):
 
 
 class BudgetSpent(Struct, frozen=True, tag="budget_reached"):
-    """A budget for models is used up: the next call was refused."""
+    """A budget for models is used up: a call was refused. The end of its turn says so to people."""
 
-    notice_id: str
     text: str
     limit: str
     used: float
@@ -408,7 +501,7 @@ class ApplicationFact(Struct, frozen=True):
 
 
 class Unknown(Struct, frozen=True):
-    """A fact of a type that nobody registered: its application is switched off, or not installed. It is kept
+    """A fact of a type that is not registered: its application is switched off, or not installed. It is kept
     and streamed as it was stored.
     """
 
@@ -423,6 +516,8 @@ CoreData = (
     | AgentStarted
     | AgentCommands
     | AgentOptions
+    | SessionOptions
+    | OptionChosen
     | AgentUpdate
     | MessageAdded
     | TextDelta
@@ -435,6 +530,8 @@ CoreData = (
     | PermissionAnswered
     | RuleAdded
     | RuleRemoved
+    | QuestionAsked
+    | QuestionAnswered
     | Usage
     | BudgetNear
     | BudgetSpent
@@ -550,7 +647,7 @@ class Event:
     """One fact in a session's log.
 
     `seq` is a positive int that only grows within a session (with gaps) and is the SSE id; `at` is the wall
-    clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once, whoever reads them.
+    clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once for all readers.
     """
 
     __slots__ = ("__weakref__", "_body", "_data", "_frame", "at", "kind", "seq")

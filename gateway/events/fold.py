@@ -7,7 +7,8 @@ draws on.
 An agent's answer begins as an empty streaming message (`turn_started.reply_id`), so that State shows at once
 that somebody is typing. The turn's first text takes that message over, whatever id it carries: State keeps
 the message's place, `items` (the order a page draws in) moves it behind the tool calls that came before the
-text.
+text. If the turn fails without a word, the system's message that says why takes it over, if it names the
+turn: so no empty message is left, and none disappears.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ DENIED_HOSTS: Final = 100
 
 _EMPTY_LIST: Final = Raw(b"[]")
 _encode = msgspec.json.Encoder().encode
+_decode_options = msgspec.json.Decoder(list[ev.SessionOption]).decode
 
 
 class Overflow(Protocol):
@@ -291,6 +293,19 @@ class PendingPermission(Struct, frozen=True):
     always: ev.PermissionRule | UnsetType = UNSET
 
 
+class PendingQuestion(Struct, frozen=True):
+    """A question that waits for the user's answer."""
+
+    question_id: str
+    turn_id: str
+    mode: Literal["form", "url"]
+    message: str
+    fields: tuple[ev.QuestionField, ...]
+    url: str | None
+    host: str | None
+    tool_call_id: str | None
+
+
 class StateMessage(Struct, frozen=True):
     """A message as the six verbs show it; `timestamp` never changes."""
 
@@ -313,11 +328,13 @@ class State(Struct, frozen=True):
     readiness: Readiness
     pending_wallet_tx: str | None
     pending_permission: PendingPermission | None
+    questions: list[PendingQuestion]
+    options: dict[str, ev.OptionValue]
     queued: int
     start_position: int | None
     ended: Ended | None
     egress: EgressState | None
-    """None for readers who are not the owner."""
+    """None for readers who are not the owner, and before there is a session."""
     cost: ev.Spending | UnsetType = UNSET
     """What its model calls have cost; absent: it has made none that the gateway counts."""
     rules: list[ev.NamedRule] | UnsetType = UNSET
@@ -458,6 +475,11 @@ class ChatState:
         self.ended: Ended | None = None
         self.commands: Raw = _EMPTY_LIST
         self.options: dict[str, Any] = {}
+        self.session_options: Raw = _EMPTY_LIST
+        """What can be chosen, as the last `session_options` said and `option_chosen` changed it."""
+        self.option_values: dict[str, ev.OptionValue] = {}
+        self.chosen: dict[str, ev.OptionValue] = {}
+        """What people chose, as it is now: an agent's own change of it counts."""
         self.usage: dict[str, Any] = {}
         self.messages: list[Message] = []
         self.characters = 0
@@ -466,6 +488,8 @@ class ChatState:
         self.permissions: dict[str, ev.PermissionAsked] = {}
         self.rules: dict[str, ev.NamedRule] = {}
         """The session's own permission rules, by their ids."""
+        self.questions: dict[str, ev.QuestionAsked] = {}
+        """Those that wait for an answer."""
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
         self._open: Message | Thought | None = None
@@ -524,6 +548,17 @@ class ChatState:
         return None
 
     @property
+    def pending_questions(self) -> list[PendingQuestion]:
+        return [
+            PendingQuestion(*(getattr(asked, name) for name in PendingQuestion.__struct_fields__))
+            for asked in self.questions.values()
+        ]
+
+    def has_question(self, question_id: str) -> bool:
+        """Whether a question of this id was ever asked."""
+        return ("question", question_id) in self._by_id
+
+    @property
     def is_long(self) -> bool:
         """Whether a part of it is not in memory: then State is better had part by part."""
         return self._is_long
@@ -574,6 +609,8 @@ class ChatState:
                 "readiness": self.readiness,
                 "pending_wallet_tx": self.wallet,
                 "pending_permission": self.pending_permission,
+                "questions": self.pending_questions,
+                "options": self.option_values,
                 "queued": len(self.waiting),
                 "start_position": outside.start_position,
                 "ended": self.ended,
@@ -624,6 +661,8 @@ class ChatState:
             "ended": self.ended,
             "commands": self.commands,
             "options": self.options,
+            "session_options": self.session_options,
+            "option_values": self.option_values,
             "usage": self.usage,
             **self._own_rules(),
         }
@@ -681,6 +720,8 @@ class ChatState:
                 self._turn(data, at)
             case ev.PermissionAsked() | ev.PermissionAnswered():
                 self._permission(data, at)
+            case ev.QuestionAsked() | ev.QuestionAnswered():
+                self._question(data, at)
             case ev.Plan(turn_id=turn_id, entries=entries):
                 self._block("plan", turn_id, at, {"turn_id": turn_id, "entries": entries})
             case ev.ContentBlock(block_id=block_id, turn_id=turn_id, content=content):
@@ -691,17 +732,16 @@ class ChatState:
                 self._block("notice", fields.pop("notice_id"), at, fields)
             case ev.EgressDenied() | ev.EgressAsked() | ev.EgressAnswered() | ev.EgressNarrowed():
                 self._egress(data, at)
-            case ev.BudgetNear() | ev.BudgetSpent():
+            case ev.BudgetNear():
                 self._budget(data, at)
             case _:
                 self._facts(data, at)
 
-    def _budget(self, data: ev.BudgetNear | ev.BudgetSpent, at: int) -> None:
+    def _budget(self, data: ev.BudgetNear, at: int) -> None:
         """Shown as a notice."""
-        is_near = isinstance(data, ev.BudgetNear)
         fields = {
-            "level": "warning" if is_near else "error",
-            "code": "budget_near" if is_near else "budget_reached",
+            "level": "warning",
+            "code": "budget_near",
             "text": data.text,
             "quota": ev.QuotaUse(data.limit, data.used, data.allowed),
         }
@@ -725,6 +765,14 @@ class ChatState:
                 self.commands = commands.copy()
             case ev.AgentOptions():
                 self.options |= _apart(_given(data))
+            case ev.SessionOptions(options=options):
+                self.session_options = Raw(_encode(options))
+                self.option_values = {option.option_id: option.value for option in options}
+                self.chosen |= {
+                    name: self.option_values[name] for name in self.chosen.keys() & self.option_values
+                }
+            case ev.OptionChosen(option_id=option_id, value=value):
+                self._choose(option_id, value)
             case ev.Usage():
                 given = {name: value for name, value in _given(data).items() if value is not None}
                 self.usage |= _apart(given)
@@ -746,9 +794,23 @@ class ChatState:
                 self.ended = Ended(iso(at), reason)
                 self.state = SessionState.CLOSED
 
+    def _choose(self, option_id: str, value: ev.OptionValue) -> None:
+        self.chosen[option_id] = value
+        self.option_values = self.option_values | {option_id: value}
+        options = [
+            msgspec.structs.replace(option, value=value) if option.option_id == option_id else option
+            for option in self.listed_options
+        ]
+        self.session_options = Raw(_encode(options))
+
+    @property
+    def listed_options(self) -> list[ev.SessionOption]:
+        """What can be chosen."""
+        return _decode_options(self.session_options)
+
     def _message(self, data: ev.MessageAdded, at: int) -> None:
         message = self._by_id.get(("message", data.message_id))
-        if message is None and data.sender == "agent":
+        if message is None and data.sender != "user":
             message = self._take_placeholder(data.turn_id)
         if message is None:
             self._add_message(data, at)
@@ -756,6 +818,7 @@ class ChatState:
         assert isinstance(message, Message)  # noqa: S101 - the key says so
         if message.is_placeholder:
             self._settle(message, data.message_id)
+            message.sender = data.sender
         self.held_bytes -= message.text.size_bytes
         message.text = self._new_text(data.content)
         self.held_bytes += message.text.size_bytes
@@ -798,6 +861,10 @@ class ChatState:
     def _take_placeholder(self, turn_id: str | None) -> Message | None:
         placeholder = self._placeholder
         return placeholder if placeholder is not None and placeholder.turn_id == turn_id else None
+
+    def is_wordless(self, turn_id: str) -> bool:
+        """True if the answer of this turn is still empty."""
+        return self._take_placeholder(turn_id) is not None
 
     def _settle(self, message: Message, message_id: str) -> None:
         """Gives the empty answer its id and its place behind what the turn did before it said something."""
@@ -875,6 +942,17 @@ class ChatState:
         answer = {"outcome": data.outcome, "option_id": data.option_id, "rule": data.rule}
         given = {name: value for name, value in answer.items() if value is not UNSET}
         self._block("permission", data.permission_id, at, given)
+
+    def _question(self, data: ev.QuestionAsked | ev.QuestionAnswered, at: int) -> None:
+        """What may be long of it is kept as JSON, which is counted and may leave the memory."""
+        if isinstance(data, ev.QuestionAsked):
+            self.questions[data.question_id] = data
+            fields = _given(data) | {"fields": Raw(_encode(data.fields)), "outcome": None, "content": None}
+            self._block("question", fields.pop("question_id"), at, fields)
+            return
+        self.questions.pop(data.question_id, None)
+        content = None if data.content is None else Raw(_encode(data.content))
+        self._block("question", data.question_id, at, {"outcome": data.outcome, "content": content})
 
     def _egress(
         self, data: ev.EgressDenied | ev.EgressAsked | ev.EgressAnswered | ev.EgressNarrowed, at: int

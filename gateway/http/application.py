@@ -17,6 +17,7 @@ from gateway.config.tables import Config
 from gateway.http import slashes
 from gateway.http.guard import Guard
 from gateway.http.operation import Operation, json_response, openapi
+from gateway.models.tokens import ModelTokens
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracer
@@ -41,6 +42,7 @@ def application(
     audit: Audit,
     tracer: Tracer,
     passes: Passes,
+    tokens: ModelTokens,
     monotonic: Callable[[], float],
 ) -> Starlette:
     """The routes, the first that fits before the others, behind the guard."""
@@ -54,6 +56,13 @@ def application(
         on_refused=lambda: metrics.rejections.labels("address_requests_per_second").inc(),
     )
     app.add_middleware(
-        Guard, config=config, rates=rates, metrics=metrics, audit=audit, tracer=tracer, passes=passes
+        Guard,
+        config=config,
+        rates=rates,
+        metrics=metrics,
+        audit=audit,
+        tracer=tracer,
+        passes=passes,
+        tokens=tokens,
     )
     return app

@@ -30,7 +30,7 @@ _OUTQ: Final = struct.Struct("i")
 
 
 class Reader:
-    """Whoever reads what a connection sends: whether anything of it is still being taken."""
+    """The peer that reads what a connection sends: whether it still takes anything."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport

@@ -10,21 +10,32 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from starlette.requests import HTTPConnection
 
+from gateway.auth.claims import principal_from, scopes_in
 from gateway.auth.keys import PREFIX, KeyRing
+from gateway.auth.oidc import Confirmed
 from gateway.auth.passes import is_pass
 from gateway.auth.people import People
 from gateway.auth.permits import Permit, Permits
+from gateway.auth.sign_ins import CONFIRM_SECONDS, CONFIRMED_AT, SIGN_IN, SignIns
 from gateway.auth.tickets import Ticket, Tickets
 from gateway.auth.tokens import TokenRefused, TokenVerifier
 from gateway.buckets import TokenBuckets
 from gateway.config.addresses import is_listed, is_within
 from gateway.config.tables import Config, ServerConfig
-from gateway.errors import BrokenInvariant, CsrfMissing, Forbidden, SignInFailed, TenantDisabled, Unauthorized
+from gateway.errors import (
+    BrokenInvariant,
+    CsrfMissing,
+    Forbidden,
+    SignInFailed,
+    SignInStale,
+    TenantDisabled,
+    Unauthorized,
+)
 from gateway.http import cookies
 from gateway.http.scope import carried
 from gateway.principal import (
@@ -80,6 +91,7 @@ class Gate:
         tokens: TokenVerifier | None,
         people: People,
         permits: Permits,
+        sign_ins: SignIns,
         monotonic: Callable[[], float],
         wall_ms: Callable[[], int],
     ) -> None:
@@ -87,6 +99,7 @@ class Gate:
         self._keys = keys
         self.people = people
         self._permits = permits
+        self.sign_ins = sign_ins
         self.tokens = tokens
         self._wall_ms = wall_ms
         self.tickets = tickets
@@ -99,8 +112,8 @@ class Gate:
     async def admit(self, connection: HTTPConnection, scope: str) -> Principal | None:
         """The caller, who may do what needs this scope; None where nothing is needed.
 
-        Raises Unauthorized (401), Forbidden, TenantDisabled, PersonDisabled, CsrfMissing (403), RateLimited
-        (429) after many wrong credentials.
+        Raises Unauthorized, SignInStale (401), Forbidden, NoGroup, TenantDisabled, PersonDisabled,
+        CsrfMissing (403), RateLimited (429) after many wrong credentials.
         """
         if not scope:
             return None
@@ -174,6 +187,7 @@ class Gate:
         at = self.tickets.revocation_ms(owner)
         await store.revoke(owner, at)
         self.tickets.revoked[owner] = at
+        self.sign_ins.forget(owner)
         self.look_again(owner)
 
     async def _found(self, connection: HTTPConnection) -> Principal | None:
@@ -191,7 +205,7 @@ class Gate:
                 self._failures.take(_address(connection))
                 raise
         by_proxy = self._by_proxy(connection)
-        principal = by_proxy or self._by_user_cookie(connection) or self._by_visitor(connection)
+        principal = by_proxy or await self._by_user_cookie(connection) or self._by_visitor(connection)
         if principal is not None:
             self._check_intent(connection, principal)
             return principal
@@ -300,7 +314,10 @@ class Gate:
             tenant=config.tenant,
             tenant_claim=config.tenant_claim,
             subject_claim=config.subject_claim,
-            scopes=_scopes(scopes, config.scopes),
+            scopes=scopes_in(scopes, config.scopes),
+            groups=config.groups,
+            groups_claim=config.groups_claim,
+            without_group=config.without_group,
         )
 
     # -- visitors ---------------------------------------------------------------------------------------
@@ -384,29 +401,88 @@ class Gate:
 
     # -- people who signed in ---------------------------------------------------------------------------
 
-    def _by_user_cookie(self, connection: HTTPConnection) -> Principal | None:
+    async def _by_user_cookie(self, connection: HTTPConnection) -> Principal | None:
         ticket = self.cookie(connection, "user")
         principal = ticket.principal if ticket is not None else None
-        if ticket is None or principal is None:
+        if ticket is None or principal is None or not self._has_good_key(principal):
             return None
-        if not self._has_good_key(principal):
-            return None
+        is_confirmed = principal.key_id is None and self._are_confirmed
+        current = await self.sign_ins.current(ticket) if is_confirmed else principal
+        if current is None:
+            raise SignInStale
+        principal = current
         carried(connection.scope).is_standing = lambda: (
-            self.tickets.is_standing(ticket) and self._has_good_key(principal)
+            self.tickets.is_standing(ticket)
+            and self._has_good_key(current)
+            and (not is_confirmed or self.sign_ins.is_good(ticket, current))
         )
-        if self._is_due(connection, "user", ticket):
-            self.set_user(connection, principal)
+        sign_in = self.sign_ins.of(ticket)
+        is_newer = sign_in is not None and sign_in.extra()[CONFIRMED_AT] != ticket.extra.get(CONFIRMED_AT)
+        if is_newer or self._is_due(connection, "user", ticket):
+            self.set_user(connection, principal, sign_in=self.sign_in_of(ticket))
         return principal
 
-    def set_user(self, connection: HTTPConnection, principal: Principal) -> None:
-        """Signs a browser in."""
+    @property
+    def _are_confirmed(self) -> bool:
+        """True if sign-ins by the provider are confirmed while they last: if they give rights by groups."""
+        config = self._config()
+        return "oidc" in config.auth.modes and bool(config.oidc.groups)
+
+    def sign_in_of(self, ticket: Ticket | None) -> dict[str, str]:
+        """What a further ticket of the same sign-in says of it; nothing if it is of none."""
+        if ticket is None or SIGN_IN not in ticket.extra:
+            return {}
+        sign_in = self.sign_ins.of(ticket)
+        if sign_in is not None:
+            return sign_in.extra()
+        return {name: ticket.extra[name] for name in (SIGN_IN, CONFIRMED_AT) if name in ticket.extra}
+
+    def begin_sign_in(self, principal: Principal, confirmed: Confirmed) -> dict[str, str]:
+        """What the tickets of somebody say whom the provider has just signed in."""
+        return self.sign_ins.begin(principal, confirmed).extra() if self._are_confirmed else {}
+
+    def user_ticket(self, connection: HTTPConnection) -> Ticket | None:
+        """The ticket of somebody who signed in, whether their sign-in is still confirmed or not."""
+        return self.cookie(connection, "user")
+
+    def sign_in_for_another(self, connection: HTTPConnection, principal: Principal) -> dict[str, str]:
+        """What the ticket for another browser says of the caller's sign-in. Raises Forbidden for a person
+        whom a proxy names with their groups: the proxy would not be asked for another browser.
+        """
+        if principal.kind != "user" or principal.key_id is not None:
+            return {}
+        config = self._config()
+        if "proxy" in config.auth.modes and config.proxy.groups and self._by_proxy(connection) is not None:
+            raise Forbidden("Sign in with the other browser itself: a proxy says what your rights are.")
+        return self.sign_in_of(self.user_ticket(connection))
+
+    def drop_stale(self, connection: HTTPConnection) -> None:
+        """Takes the cookie of a sign-in back that has to be confirmed."""
+        ticket = self.user_ticket(connection)
+        if ticket is None or ticket.principal is None:
+            return
+        if self._are_confirmed and not self.sign_ins.is_good(ticket, ticket.principal):
+            self.drop_cookie(connection, "user")
+
+    def may_sign_in_silently(self, connection: HTTPConnection) -> bool:
+        """True if the browser's sign-in has to be confirmed, and the provider answers as far as is known."""
+        ticket = self.user_ticket(connection)
+        if ticket is None or ticket.principal is None or ticket.principal.key_id is not None:
+            return False
+        sign_in = self.sign_ins.of(ticket)
+        return self._are_confirmed and (sign_in is None or not sign_in.is_down)
+
+    def set_user(
+        self, connection: HTTPConnection, principal: Principal, *, sign_in: dict[str, str] | None = None
+    ) -> None:
+        """Signs a browser in; `sign_in` is what its ticket says of the sign-in, if that is confirmed."""
         seconds = self._config().oidc.hours * 3600
-        self.set_cookie(connection, "user", seconds=seconds, principal=principal)
+        self.set_cookie(connection, "user", seconds=seconds, principal=principal, extra=sign_in)
 
     # -- cookies ----------------------------------------------------------------------------------------
 
     def clear_cookies(self, connection: HTTPConnection) -> None:
-        """Makes a browser nobody."""
+        """Takes back every cookie that says who a browser is."""
         for use in ("user", "visitor"):
             self.drop_cookie(connection, use)
 
@@ -486,17 +562,28 @@ class Gate:
         subject = connection.headers.get(config.user_header, "")
         if not subject:
             return None
-        for name in filter(None, (config.user_header, config.tenant_header)):
+        for name in filter(None, (config.user_header, config.tenant_header, config.groups_header)):
             if len(connection.headers.getlist(name)) > 1:
                 raise Unauthorized(f"The proxy must say {name} once: it adds its own to the caller's.")
         named = connection.headers.get(config.tenant_header, "") if config.tenant_header else ""
+        groups = connection.headers.get(config.groups_header, "") if config.groups_header else ""
+        if config.groups:  # what stays open asks the proxy again
+            ends = self._wall_ms() + CONFIRM_SECONDS * 1000
+            carried(connection.scope).is_standing = lambda: self._wall_ms() < ends
         return principal_from(
-            {"sub": subject, "tenant": named or config.tenant},
+            {
+                "sub": subject,
+                "tenant": named or config.tenant,
+                "groups": [name.strip() for name in groups.split(",")],
+            },
             kind="user",
             tenant=config.tenant,
             tenant_claim="tenant",
             subject_claim="sub",
             scopes=config.scopes,
+            groups=config.groups,
+            groups_claim="groups",
+            without_group=config.without_group,
         )
 
 
@@ -516,33 +603,6 @@ def is_by_https(connection: HTTPConnection, server: ServerConfig) -> bool:
 def is_new_visitor(connection: HTTPConnection) -> bool:
     """Whether a request came without anything that says who asks; the next one like it is somebody else's."""
     return carried(connection.scope).is_new_visitor
-
-
-def principal_from(
-    claims: Mapping[str, Any],
-    *,
-    kind: Any,
-    tenant: str,
-    tenant_claim: str,
-    subject_claim: str,
-    scopes: tuple[str, ...],
-) -> Principal:
-    """Who the claims of a token or a provider speak of. Raises Unauthorized where they name nobody."""
-    subject = claims.get(subject_claim)
-    named = claims.get(tenant_claim) if tenant_claim else tenant
-    if not isinstance(subject, str) or not is_subject(subject):
-        raise Unauthorized(f"The claim {subject_claim} is missing or cannot be a name here.")
-    if not isinstance(named, str):
-        raise Unauthorized(f"The claim {tenant_claim} is missing.")
-    return Principal(named, subject, kind, with_implied(frozenset(scopes)))
-
-
-def _scopes(claim: Any, default: tuple[str, ...]) -> tuple[str, ...]:
-    """The scopes that a claim names, those of them that there are."""
-    if claim is None:
-        return default
-    words = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
-    return tuple(word for word in words if isinstance(word, str) and word in ALL_SCOPES)
 
 
 def bearer(connection: HTTPConnection) -> str | None:

@@ -40,6 +40,7 @@ from gateway.errors import (
     AgentConnection,
     BadRequest,
     BrokenInvariant,
+    BudgetReached,
     ForbiddenHost,
     ForbiddenOrigin,
     GatewayError,
@@ -55,6 +56,8 @@ from gateway.http.connections import AGENTS
 from gateway.http.gate import bearer
 from gateway.http.operation import json_response
 from gateway.http.scope import carried
+from gateway.models.routes import ROOT, shown_token
+from gateway.models.tokens import ModelTokens
 from gateway.sessions.host import MCP_PATH
 from gateway.telemetry import logs, tracing
 from gateway.telemetry.audit import Audit
@@ -76,7 +79,7 @@ PLAIN_HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
-"""On every answer that says nothing else: kept by nobody, run as no page, embedded by no other site."""
+"""On every answer that says nothing else: not to be kept, run as a page, or embedded by another site."""
 SWITCHED: Final = 101
 INTERNAL_ERROR: Final = 1011
 """How a WebSocket is closed after a mistake of ours."""
@@ -116,9 +119,11 @@ class Guard:
         audit: Audit,
         tracer: tracing.Tracer,
         passes: Passes,
+        tokens: ModelTokens,
     ) -> None:
         self._app = app
         self._passes = passes
+        self._tokens = tokens
         self._metrics = metrics
         self._audit = audit
         self._tracer = tracer
@@ -144,7 +149,7 @@ class Guard:
         origin = headers.get("origin")
         sender = _Sender(send, scope, request_id=request_id, origin=origin)
         try:
-            if is_agent and not _shows_pass(scope):
+            if is_agent and not _is_for_agents(scope):
                 raise AgentConnection(origin_of.refusal)
             self._check(scope, headers, origin)
             sender.is_origin_allowed = origin is not None
@@ -198,8 +203,12 @@ class Guard:
 
     def _agent(self, scope: Scope) -> str:
         """Whose rate an agent counts against: its own if it shows a good pass, else that of all agents."""
-        given = bearer(HTTPConnection(scope)) or ""
+        connection = HTTPConnection(scope)
+        given = bearer(connection) or ""
         is_good = is_pass(given) and self._passes.find(given) is not None
+        if scope["path"].startswith(ROOT):
+            given = shown_token(connection.headers, connection.query_params)
+            is_good = self._tokens.find(given) is not None
         return f"{AGENTS} {hashlib.sha256(given.encode()).hexdigest()[:16]}" if is_good else AGENTS
 
     def _name_untrusted(self, peer: str, headers: Headers) -> None:
@@ -226,7 +235,8 @@ class Guard:
             scope["headers"] = [*raw, (b"host", host.encode("latin-1", "replace"))]
         if not self._is_from_own_page(scope, headers, origin, host):
             raise ForbiddenOrigin
-        if scope["type"] == "http" and "websocket" in headers.get("upgrade", "").lower():
+        is_model = scope["path"].startswith(ROOT)  # whose clients need a refusal of its own
+        if scope["type"] == "http" and not is_model and "websocket" in headers.get("upgrade", "").lower():
             raise BadRequest(_NO_WEBSOCKET)
         client = scope.get("client")
         if scope["path"] in UNCOUNTED:
@@ -279,7 +289,7 @@ class Guard:
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         detail = ErrorDetail(error.code, error.message, error.session_id)
-        if isinstance(error, QuotaExceeded):
+        if isinstance(error, QuotaExceeded | BudgetReached):
             detail = ErrorDetail(
                 error.code, error.message, None, error.limit, round(error.used, 3), error.allowed
             )
@@ -346,8 +356,12 @@ def _preflight(headers: Headers) -> Response:
     return Response(status_code=204, headers=answer)
 
 
-def _shows_pass(scope: Scope) -> bool:
-    """Whether this is what an agent may ask for: the gateway's MCP server, with a pass."""
+def _is_for_agents(scope: Scope) -> bool:
+    """Whether this is what an agent may ask for: the gateway's MCP server, with a pass, or a model, whose
+    route asks for a token itself.
+    """
+    if scope["type"] == "http" and scope["path"].startswith(ROOT):
+        return True
     connection = HTTPConnection(scope)
     return scope["type"] == "http" and scope["path"] == MCP_PATH and is_pass(bearer(connection) or "")
 

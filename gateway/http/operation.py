@@ -221,6 +221,7 @@ _REASONS = {
     204: "The session has ended",
     400: "The body is not JSON",
     401: "Credentials are missing or not valid",
+    402: "A budget for models is used up",
     403: "Host or Origin is not accepted, or the credentials do not allow this",
     404: "There is no such thing",
     408: "The body did not arrive in time",

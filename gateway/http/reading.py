@@ -200,7 +200,7 @@ UNKNOWN_CURSOR: Final = 2**62
 
 
 def cursor_of(request: Request) -> int:
-    """The last seq that the client saw; one that is no number is a cursor that nobody knows."""
+    """The last seq that the client saw; one that is no number is an unknown cursor."""
     text = request.headers.get("last-event-id") or cursor_in_query(request) or "0"
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 18 else UNKNOWN_CURSOR
 

@@ -24,6 +24,7 @@ from gateway.config.applications import Outliving
 from gateway.principal import is_visitor, session_hash
 from gateway.stores.contract import Tombstone
 from gateway.stores.sqlite import ledger
+from gateway.stores.sqlite.options import forget_options
 from gateway.workers import trees
 
 
@@ -175,6 +176,8 @@ class _Ending:
                 ledger.forget_session(self._connection, key)
             name = (owner, session_id)
             self._connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", name)
+            if _has(self._connection, "chosen_options"):
+                forget_options(self._connection, owner)
             trees.remove(self._files / key)
             erased += 1
         self._outlive(kept)

@@ -29,7 +29,7 @@ GATEWAY: Final[UseName] = ("gateway", "")
 Span = Literal["day", "month"]
 
 
-class Spent(Struct):
+class Counted(Struct):
     """What was used in a day or a month."""
 
     cost: int = 0
@@ -89,11 +89,11 @@ class Periods:
     """What everybody used, by day or by month."""
 
     def __init__(self) -> None:
-        self._all: dict[int, dict[UseName, Spent]] = {}
+        self._all: dict[int, dict[UseName, Counted]] = {}
         self.restored: set[int] = set()
         """Of which it is known what is stored."""
 
-    def of(self, period: int) -> dict[UseName, Spent]:
+    def of(self, period: int) -> dict[UseName, Counted]:
         """Of one; the oldest of too many are forgotten."""
         found = self._all.get(period)
         if found is None:
@@ -106,16 +106,16 @@ class Periods:
 
     def add(self, period: int, name: UseName, amount: Amount) -> None:
         """Somebody used so much more."""
-        spent = self.of(period).setdefault(name, Spent())
+        spent = self.of(period).setdefault(name, Counted())
         spent.cost += amount.cost or 0
         spent.tokens += amount.tokens
 
-    def at_least(self, period: int, spent: Mapping[UseName, Spent]) -> None:
+    def at_least(self, period: int, spent: Mapping[UseName, Counted]) -> None:
         """What is stored of a period: others may have been counted since."""
         known = self.of(period)
         self.restored.add(period)
         for name, stored in spent.items():
-            mine = known.setdefault(name, Spent())
+            mine = known.setdefault(name, Counted())
             mine.cost, mine.tokens = max(mine.cost, stored.cost), max(mine.tokens, stored.tokens)
 
     def forget(self, name: UseName) -> None:
@@ -139,7 +139,7 @@ class Budgets:
         self._wall_ms = wall_ms
         self._on_reached = on_reached
         self.days, self.months = Periods(), Periods()
-        self._held: dict[UseName, Spent] = {}
+        self._held: dict[UseName, Counted] = {}
         """What calls in flight may still use."""
         self._told: dict[tuple[UseName, str], tuple[int, float]] = {}
         """Of what was said that it is nearly used up: in which period, of how much."""
@@ -167,7 +167,7 @@ class Budgets:
         for name, limit, allowed in self._limits(names):
             if limit.unit == "cost" and wanted.cost is None:
                 self._check_unpriced(name, limit, what)
-            held = self._held.get(name) or Spent()
+            held = self._held.get(name) or Counted()
             used = self._used(name, limit) + getattr(held, limit.unit)
             if used >= allowed:
                 raise self._reached(name, limit, used, allowed)
@@ -176,7 +176,7 @@ class Budgets:
             else:
                 tokens = min(tokens, allowed - used)
         for name in names:
-            held = self._held.setdefault(name, Spent())
+            held = self._held.setdefault(name, Counted())
             held.cost += cost
             held.tokens += tokens
         return HeldBack(names, Amount(cost, tokens))
@@ -305,7 +305,7 @@ class HeldBack(NamedTuple):
     amount: Amount
 
 
-_NOTHING: Final = Spent()
+_NOTHING: Final = Counted()
 
 
 def day_of(at: int) -> int:

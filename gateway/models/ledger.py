@@ -18,21 +18,22 @@ from typing import Final, Protocol
 
 import msgspec
 
+from gateway.config.models import DEFAULT_PROVIDER
 from gateway.config.tables import Config
 from gateway.errors import BudgetReached, GatewayError
 from gateway.models.budgets import (
     GATEWAY,
     Amount,
     Budgets,
+    Counted,
     HeldBack,
     Near,
-    Spent,
     day_of,
     first_day_of_month,
     month_of,
 )
 from gateway.models.meter import CallUsage, ModelCall
-from gateway.models.prices import MOST_TOKENS, Prices, Source, cost
+from gateway.models.prices import MOST_TOKENS, Prices, PriceSource, cost
 from gateway.principal import Account
 from gateway.stores.ledger import Chosen, Dimension, LedgerCall, LedgerEntry, LedgerStore, LedgerUse
 from gateway.stores.usage import UseName
@@ -51,6 +52,8 @@ LOOK_SECONDS: Final = 1.0
 """How often it is looked whether the clock has jumped to a day of which nothing is known here."""
 CUT: Final = 0
 """The status of a call that no answer came to."""
+NAME_CHARACTERS: Final = 200
+"""A model's name is kept up to here: agents may ask for any."""
 MOST_NAMES: Final = 1_000_000
 _BY: Final[dict[Dimension, str]] = {
     "tenant": "tenant",
@@ -111,7 +114,7 @@ class Ledger:
         self._on_settled = on_settled
         self._keeps_days = keeps_days
         self.listener: Listener = Silent()
-        self._next = Group()
+        self._next = EntryGroup()
         self._writing: set[asyncio.Task[None]] = set()
         self._is_refused = False
         """Whether the store took nothing lately: the next try is due."""
@@ -138,15 +141,15 @@ class Ledger:
         self.budgets.days.at_least(today, days)
         self.budgets.months.at_least(month, months)
 
-    async def _spent(self, from_day: int, to_day: int) -> dict[UseName, Spent]:
-        found: dict[UseName, Spent] = {}
+    async def _spent(self, from_day: int, to_day: int) -> dict[UseName, Counted]:
+        found: dict[UseName, Counted] = {}
         chosen = Chosen(from_day=from_day, to_day=to_day)
         for row in await self._store.sums((), chosen, limit=1):
-            found[GATEWAY] = Spent(row.total.cost, row.total.tokens)
+            found[GATEWAY] = Counted(row.total.cost, row.total.tokens)
         for dimension, kind in _BY.items():
             for row in await self._store.sums((dimension,), chosen, limit=MOST_NAMES):
                 if name := row.names[dimension]:
-                    found[kind, name] = Spent(row.total.cost, row.total.tokens)
+                    found[kind, name] = Counted(row.total.cost, row.total.tokens)
         return found
 
     async def keep_for_ever(self) -> None:
@@ -185,14 +188,14 @@ class Ledger:
     def reserve(self, call: ModelCall) -> CallReservation:
         """Checks every budget and holds back what the call may cost, in one step. Raises BudgetReached."""
         price = self.prices.of(call.provider, call.model)
-        usage = CallUsage(
-            input=_count(call.input_tokens), output=_count(call.max_output_tokens) or ASSUMED_OUTPUT
-        )
+        assumed = ASSUMED_OUTPUT if call.input_tokens else 0  # one that only counts tokens answers nothing
+        usage = CallUsage(input=_count(call.input_tokens), output=_count(call.max_output_tokens) or assumed)
         entry = LedgerCall(
             id=call.id, at=self.wall_ms(), owner=call.account.owner, session_key=call.account.session_key,
             key_id=call.account.key_id or "", agent=call.account.agent, provider=call.provider,
-            model=call.model, dialect=call.dialect, key_owner=call.key_owner, input=usage.input,
-            output=usage.output, cost=None if price is None else cost(price, usage), is_estimated=True,
+            model=call.model[:NAME_CHARACTERS], dialect=call.dialect, key_owner=call.key_owner,
+            input=usage.input, output=usage.output, is_estimated=True,
+            cost=None if price is None else cost(price, usage),
         )  # fmt: skip
         try:
             held = self.budgets.hold(call.account, Amount(entry.cost, entry.tokens), what=call.model)
@@ -229,7 +232,7 @@ class Ledger:
 
     # -- writing ----------------------------------------------------------------------------------------
 
-    def put(self, entry: LedgerEntry) -> Group:
+    def put(self, entry: LedgerEntry) -> EntryGroup:
         """Takes an entry for the next group, which is it. What comes in one turn of the loop is one group,
         and a group goes to the store at once, in front of what the session says after it.
         """
@@ -241,12 +244,12 @@ class Ledger:
     def _send(self) -> None:
         group = self._next
         if group.entries:
-            self._next = Group()
+            self._next = EntryGroup()
             task = asyncio.get_running_loop().create_task(self._write(group), name="ledger")
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
 
-    async def _write(self, group: Group) -> None:
+    async def _write(self, group: EntryGroup) -> None:
         try:
             await self._store.put(group.entries)
             if self._is_refused:
@@ -257,7 +260,7 @@ class Ledger:
         finally:
             group.heard.set()
 
-    def _refuse(self, group: Group, error: GatewayError) -> None:
+    def _refuse(self, group: EntryGroup, error: GatewayError) -> None:
         """What was not written waits for the next try; put down twice, it still counts once."""
         if not self._is_refused:
             log.warning("%d entries of the ledger wait: %s", len(group.entries), error)
@@ -270,7 +273,7 @@ class Ledger:
         self._send()
 
 
-class Group:
+class EntryGroup:
     """Entries that are written together."""
 
     __slots__ = ("entries", "heard")
@@ -285,7 +288,7 @@ class CallReservation:
     """`Reservation` in the ledger."""
 
     def __init__(
-        self, ledger: Ledger, call: ModelCall, entry: LedgerCall, held: HeldBack, group: Group
+        self, ledger: Ledger, call: ModelCall, entry: LedgerCall, held: HeldBack, group: EntryGroup
     ) -> None:
         self.call = call
         self.held = held
@@ -349,13 +352,10 @@ def ledger_of(config: Callable[[], Config], store: LedgerStore, *, metrics: Metr
     )
 
 
-DEFAULT_PROVIDER: Final = "default"
-"""The name that calls to the endpoint of `[model]` are counted by."""
-
-
-def sources_of(config: Config) -> dict[str, Source]:
+def sources_of(config: Config) -> dict[str, PriceSource]:
     """Where each provider's prices are found."""
-    return {DEFAULT_PROVIDER: Source(url=config.model.url, prices=config.model.prices)}
+    own = {DEFAULT_PROVIDER: config.model.as_provider} | config.providers
+    return {name: PriceSource(url=provider.url, prices=provider.prices) for name, provider in own.items()}
 
 
 def _count_for(metrics: Metrics, call: LedgerCall) -> None:

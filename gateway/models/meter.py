@@ -1,6 +1,6 @@
 """What a model call uses, and who counts it: the words between providers and the ledger. Pure.
 
-Guarantee: whoever makes a call reserves before its first byte leaves and settles in a `finally`, so that a
+Guarantee: the maker of a call reserves before its first byte leaves and settles in a `finally`, so that a
 call that was cancelled or cut counts as well.
 """
 

@@ -82,7 +82,7 @@ class PriceLike(Protocol):
         """None: as input."""
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class PriceSource(Struct, frozen=True, kw_only=True):
     """A provider of the configuration, as far as prices go."""
 
     url: str = ""
@@ -94,7 +94,7 @@ class Source(Struct, frozen=True, kw_only=True):
 class Prices:
     """See the module."""
 
-    def __init__(self, sources: Callable[[], Mapping[str, Source]]) -> None:
+    def __init__(self, sources: Callable[[], Mapping[str, PriceSource]]) -> None:
         """`sources` gives the providers as they are configured now, by the names of their tables."""
         self._sources = sources
 
@@ -155,10 +155,19 @@ def known_prices() -> KnownPrices:
 def known_price(provider: str, url: str, model: str) -> Price | None:
     """The price that comes along, of a provider that is found by its address or, without one, by its name."""
     for known in known_prices().providers:
-        if re.match(known.url, url) if url else known.id == provider:
+        if _is_at(url, known.url) if url else known.id == provider:
             name = model.lower()
             return next((row.rates for row in known.models if is_called(name, row.match)), None)
     return None
+
+
+def _is_at(url: str, pattern: str) -> bool:
+    """Whether an address is one of a provider's: another host may begin as one of theirs."""
+    found = re.match(pattern, url)
+    if found is None:
+        return False
+    rest = url[found.end() :]
+    return rest[:1] in ("", "/", ":", "?") or found[0].endswith(("/", "."))
 
 
 def is_called(name: str, match: dict[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """The operator's door: a Unix socket in the data directory, over which the command line speaks HTTP.
 
-Whoever may read the directory is the operator. The socket alone is not enough, because in `basic` workers may
+Who may read the directory is the operator. The socket alone is not enough, because in `basic` workers may
 run as the gateway's own user: its caller also shows a token from a file that no worker's walls let it read.
 """
 

@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.api.stream import WATCHED
 from gateway.http.connections import Connections, Reader
 from gateway.http.scope import carried
+from gateway.models.routes import BODY_BYTES, ROOT
 from gateway.server.cycle import Cycle, Outlet
 from gateway.server.refusals import (
     BAD_TARGET,
@@ -154,8 +155,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self.pipeline.clear()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """True keeps the other half open for an answer that is due."""
-        is_due = self._phase in (Phase.IDLE, Phase.DEAF) and self._is_answering
+        """True keeps the other half open for an answer that is due, unless it is a model's, which costs."""
+        is_due = self._phase in (Phase.IDLE, Phase.DEAF) and self._is_answering and not self._is_model_call
         if not is_due or self._running is None or self._running.response_started:
             return None
         self.cycle.keep_alive = False
@@ -239,10 +240,18 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._refuse(TARGET_LONG if len(self.url or b"") > TARGET_BYTES else HEAD_LARGE)
             elif self._timer is None:
                 self._arm(config.header_deadline_seconds, self._head_late)
-        elif self._arrived > BODY_OVERHEAD * config.body_limit_bytes:
+        elif self._arrived > BODY_OVERHEAD * self._body_limit():
             self._refuse(BODY_LARGE)
         elif self._timer is None:
             self._arm(config.body_deadline_seconds + BODY_GRACE_SECONDS, self._body_late)
+
+    @property
+    def _is_model_call(self) -> bool:
+        return (self.url or b"").startswith(ROOT.encode())
+
+    def _body_limit(self) -> int:
+        limit = self._hub.config.body_limit_bytes
+        return max(limit, BODY_BYTES) if self._is_model_call else limit
 
     def _head_late(self) -> None:
         self._refuse(HEAD_LATE)

@@ -1,7 +1,7 @@
 """What a service manager that starts us says and hears: a listening socket passed on, and that we are ready.
 
 The protocols of sd_listen_fds(3) and sd_notify(3), which others than systemd speak, too. A socket that the
-manager holds goes on taking connections while no gateway runs: a restart refuses nobody.
+manager holds goes on taking connections while no gateway runs: a restart refuses no connection.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pathlib
 from typing import Final, Protocol
 
 import msgspec
@@ -16,11 +17,18 @@ from gateway.agents.connection import AgentError, AgentGone, OutputLimit, WireEr
 from gateway.agents.peer import AgentPeer, Owner
 from gateway.agents.toolsets import Toolbox
 from gateway.egress.admission import Admission
+from gateway.egress.authority import variables
+from gateway.egress.door import OWN_URL as DOOR_URL
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.lifecycle import WorkerEnd
+from gateway.http.door_routes import by_path
+from gateway.models.opening import Placeholders
+from gateway.models.routes import ROOT
+from gateway.models.tokens import ModelAccess
 from gateway.principal import Account, tenant_of
 from gateway.sessions.services import WorkerServices
+from gateway.workers.home_files import write_files
 from gateway.workers.spawner import StartFailed, Worker, base_environment, why_ended
 from gateway.workers.usage import Running
 from worker.acp import AUTH_REQUIRED
@@ -69,8 +77,12 @@ class WorkerHost:
         self._services = services
         self._worker: Worker | None = None
         self._pass: str | None = None
+        self._access: ModelAccess | None = None
+        self._token = ""
         self._began = services.monotonic()
         self.peer: AgentPeer | None = None
+        self.trusted_hosts: tuple[str, ...] = ()
+        """Those for which its programs trust the gateway: credentials are added for these."""
         self.stopped = asyncio.Event()
         """Set when `stop` is done."""
 
@@ -95,8 +107,13 @@ class WorkerHost:
 
     def _open_doors(self, worker: Worker) -> None:
         """From here on the connections of a worker with the network `broker` are answered."""
-        if worker.doors is not None:
-            self._services.doors.open(worker.doors, self._account(), self._owner.admission)
+        if worker.doors is None:
+            return
+        services = self._services
+        routes = dict(services.door_routes)
+        if self._access is not None:
+            routes[ROOT.rstrip("/")] = services.models.routes.at_door(self._access)
+        services.doors.open(worker.doors, self._account(), self._owner.admission, routes=by_path(routes))
 
     def _account(self) -> Account:
         record = self._owner.record
@@ -109,7 +126,6 @@ class WorkerHost:
             worker,
             config=self._services.config,
             broker=self._services.current.broker,
-            meter=self._services.meter,
             tools=tools,
             intake=self._services.intake,
             mcp_servers=self._mcp_servers(tools),
@@ -139,18 +155,50 @@ class WorkerHost:
         uid = workspaces.worker_uid(record.uid)
         workspaces.make(record.key, uid)
         home = workspaces.home(record.key)
+        sandbox = self._sandbox()
+        trusted = self._trusted(sandbox)
+        base = base_environment(home) | (variables(trusted) if trusted else {})
+        env, files = self._settings(agent.environment(base))
+        write_files(home, files, uid=uid)
         return SpawnRequest(
             argv=agent.argv,
-            env=agent.environment(base_environment(home)),
+            env=env,
             cwd=workspaces.work(record.key),
             home=home,
             session_key=record.key,
             uid=uid,
             is_built_in=agent.is_built_in,
-            sandbox=self._sandbox(),
+            sandbox=_that_reads(sandbox, trusted),
             limits=self._limits(),
             nice=self._services.config.workers.nice,
         )
+
+    def _settings(self, env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """The agent's variables and files; with a provider they say where it is reached, and with which
+        token.
+        """
+        agent, services = self._owner.agent, self._services
+        if not agent.provider:
+            return env, agent.home_files
+        access = self._access = ModelAccess(
+            account=lambda: self._owner.account,
+            provider=agent.provider,
+            has_door=agent.sandbox.network == "broker",
+            notice=self._notice,
+        )
+        filled = Placeholders(access, services.models, own_url=services.own_url)
+        self._token = filled.token
+        files = {path: filled.text(text) for path, text in agent.home_files.items()}
+        return filled.env(env), files
+
+    def _notice(self, code: str, words: str) -> None:
+        """Tells the session's people what is wrong with a provider; told again, it replaces itself."""
+        self._owner.on_events([ev.Notice(f"{code}.{self._owner.agent.provider}", "error", code, words)])
+
+    def cut_calls(self) -> None:
+        """Cuts the calls to models that are in flight now, if they do not end by themselves in a moment."""
+        if self._access is not None:
+            self._access.cut_soon()
 
     def _sandbox(self) -> Sandbox:
         """The walls of its agent, with doors at the ports that its rules name."""
@@ -163,6 +211,16 @@ class WorkerHost:
         further = sorted(lists.ports - _DOORS_OF_ALL)
         return msgspec.structs.replace(walls, ports=tuple(further[:FURTHER_DOORS]))
 
+    def _trusted(self, walls: Sandbox) -> pathlib.Path | None:
+        """The file of authorities that its programs must trust, if credentials are added to its requests.
+        Raises OSError.
+        """
+        if walls.network != "broker":
+            return None
+        interception, tenant = self._services.interception, tenant_of(self._owner.record.owner)
+        self.trusted_hosts = interception.hosts(agent=self._owner.agent.name, tenant=tenant)
+        return interception.authority.bundle(self.trusted_hosts) if self.trusted_hosts else None
+
     def _limits(self) -> Limits:
         """What this worker may use: the stricter of its agent's limits and its tenant's."""
         tenant = self._services.config.tenant(tenant_of(self._owner.record.owner))
@@ -174,7 +232,8 @@ class WorkerHost:
 
     def _mcp_servers(self, tools: Toolbox) -> list[dict[str, object]]:
         """The gateway's own MCP server, for an agent that cannot be asked over the pipe."""
-        url = self._services.own_url
+        has_door = self._worker is not None and self._worker.doors is not None
+        url = DOOR_URL if has_door else self._services.own_url
         if not tools or self._owner.agent.is_built_in or not url:
             return []
         self._pass = self._services.passes.issue(tools.key, toolsets=tools.sets)
@@ -208,6 +267,7 @@ class WorkerHost:
         """Ends the turn of its worker, so that CPU time no longer counts for the turn."""
         if self._worker is not None:
             self._worker.end_turn()
+        self.cut_calls()
 
     async def stop(self, *, grace_seconds: float) -> tuple[Receipt, Used]:
         """Ends the worker and all that it started, and says what it used; nothing to do where there is
@@ -219,6 +279,7 @@ class WorkerHost:
         if self._pass is not None:
             self._services.passes.revoke(self._pass)
             self._pass = None
+        self._services.models.tokens.revoke(self._token)
         try:
             if peer is not None:
                 await peer.connection.__aexit__()
@@ -275,6 +336,13 @@ class WorkerHost:
         tail = self._stderr()
         last = f"Its last words: {tail}" if tail else ""
         return agent_help.joined((f"{words.removesuffix('.')}{how}.", advice, last))
+
+
+def _that_reads(walls: Sandbox, file: pathlib.Path | None) -> Sandbox:
+    """Walls through which a file can be read."""
+    if file is None:
+        return walls
+    return msgspec.structs.replace(walls, readable=(*walls.readable, str(file)))
 
 
 def output_failed(error: WireError) -> WorkerFailed:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
+import msgspec
 from msgspec import Raw, Struct
 
 from gateway.errors import GatewayError, SessionEnded
@@ -46,7 +47,7 @@ PAGE_EVENTS: Final = 2_000
 
 
 def _nothing(*_: object) -> None:
-    """Nobody is to be told."""
+    """There is no one to tell."""
 
 
 class LogPage(Struct, frozen=True):
@@ -537,7 +538,7 @@ class EventLog(Sink):
 def _value(events: list[Event], name: str, size: int) -> Iterator[bytes]:
     """Holds the event, which every reader of a log shares, and no value of its own."""
     value = getattr(events[0].data, name, None) if events else None
-    yield from slices(memoryview(value if isinstance(value, Raw) else b"null"), size)
+    yield from slices(memoryview(value if isinstance(value, Raw) else msgspec.json.encode(value)), size)
 
 
 def _done(events: list[Event]) -> asyncio.Future[list[Event]]:

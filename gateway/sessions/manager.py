@@ -1,8 +1,8 @@
 """SessionManager: the lock-guarded map from (owner, id) to session, and the one task group they live in.
 
-The lock is held by plain `def`s only, and a `def` cannot await: nobody spawns a process, or waits for
-anything, while the map is locked. A slot is reserved under the lock; the session is loaded or made outside
-it; everybody else who asks for the same name meanwhile waits for that one.
+The lock is held by plain `def`s only, and a `def` cannot await: no process is spawned, and nothing is waited
+for, while the map is locked. A slot is reserved under the lock; the session is loaded or made outside it;
+everybody else who asks for the same name meanwhile waits for that one.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ class SessionManager:
         return self._newest.get(owner)
 
     async def recover(self) -> int:
-        """Ends the turns that the last gateway's death cut, so that nobody is shown one that runs; how
+        """Ends the turns that the last gateway's death cut, so that no reader is shown one that runs; how
         many.
         """
         records = await self._services.store.sessions.with_open_turn()

@@ -14,11 +14,16 @@ from gateway.auth.passes import Passes
 from gateway.config.applications import enabled
 from gateway.config.tables import Config
 from gateway.egress.addresses import AddressRules
+from gateway.egress.authority import DIRECTORY, Authority
 from gateway.egress.caller import HttpCaller
 from gateway.egress.control import EgressControl
+from gateway.egress.credential_values import CredentialValues
 from gateway.egress.door import DoorKeeper
+from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
+from gateway.egress.tunnel import dial
 from gateway.models.ledger import Ledger
+from gateway.models.opening import Models
 from gateway.sessions.census import LoopLag
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
@@ -52,11 +57,14 @@ class Sessions:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        models = Models(
+            config, meter=ledger, own_keys=auth.own_keys, metrics=metrics, monotonic=clock.monotonic
+        )
         spending = ledger.listener = SpendingNews()
         current = Current(
             config=config,
             agents=AgentCatalogue(config),
-            broker=Broker(config.model, on_odd=metrics.odd("model")),
+            broker=Broker(config.model, providers=models.providers, on_odd=metrics.odd("model")),
         )
         egress = EgressControl(
             config=lambda: current.config,
@@ -67,6 +75,13 @@ class Sessions:
             metrics=metrics,
             wall_ms=clock.wall_ms,
             directory=None if config.is_in_memory else config.data_path,
+        )
+        interception = Interception(
+            lambda: current.config,
+            authority=Authority(config.data_path / DIRECTORY),
+            values=CredentialValues(auth.vault, monotonic=clock.monotonic),
+            dial=dial,
+            on_outcome=lambda name, outcome: metrics.credential_requests.labels(name, outcome).inc(),
         )
         self.services = Services(
             current=current,
@@ -95,8 +110,13 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
-                doors=DoorKeeper(connections=lambda: current.config.egress.connections),
-                meter=ledger,
+                doors=DoorKeeper(
+                    connections=lambda: current.config.egress.connections,
+                    interceptors=interception.of,
+                    on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
+                ),
+                interception=interception,
+                models=models,
             ),
         )
         self.for_faces = FaceServices(

@@ -1,7 +1,7 @@
 """The one loop over a log: every view of a session (streams, sockets, answers, exports) is a match over it.
 
 Guarantees: no gap and no repeat, by cursor; a reader holds one integer and the page that it is at, so a slow
-one costs no memory and delays nobody; what is still in memory is read there, what is older comes from the
+one costs no memory and delays no other; what is still in memory is read there, what is older comes from the
 store; if a cursor cannot be served, one `Gap` says from where the fold must be taken.
 """
 

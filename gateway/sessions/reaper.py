@@ -1,7 +1,7 @@
 """The reaper: every sweep it nominates sessions; each decides for itself in one synchronous check.
 
-Idle is about use, not wires: an open stream keeps nobody alive, a running turn is never ended. A chat that
-arrives in the same tick wins, because nothing awaits between the check and the asking.
+Idle is about use, not wires: an open stream keeps no session alive, a running turn is never ended. A chat
+that arrives in the same tick wins, because nothing awaits between the check and the asking.
 """
 
 from __future__ import annotations

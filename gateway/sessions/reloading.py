@@ -39,7 +39,6 @@ class Reloading:
         self._peers = peers
         self._reread = reread
         self._taken_over = taken_over
-        self._old_brokers: list[Broker] = []
         self._reading: asyncio.Future[None] | None = None
         """Of the registries that a list names anew."""
 
@@ -55,9 +54,11 @@ class Reloading:
         agents = AgentCatalogue(kept, before=current.agents)
         if objection := self._peers.objection(kept, agents.sharing_network()):
             raise ConfigError([objection])
-        if any(name.startswith("model.") for name in differing):
-            self._old_brokers.append(current.broker)
-            current.broker = Broker(kept.model, on_odd=services.metrics.odd("model"))
+        if any(name.startswith(("model.", "providers.")) for name in differing):
+            models = services.workers.models
+            models.take_over(kept)
+            on_odd = services.metrics.odd("model")
+            current.broker = Broker(kept.model, providers=models.providers, on_odd=on_odd)
         current.agents, current.config = agents, kept
         services.slots.limit = kept.limits.max_live_workers
         services.egress.changed()
@@ -74,8 +75,7 @@ class Reloading:
                 session.ask_to_close(CloseReason.TENANT_DISABLED)
 
     async def close(self) -> None:
-        """Ends the connections to models, those of before a reload too."""
+        """Ends the connections to models."""
         if self._reading is not None:
             self._reading.cancel()
-        for broker in (*self._old_brokers, self._services.current.broker):
-            await broker.close()
+        await self._services.workers.models.close()

@@ -18,13 +18,15 @@ from gateway.auth.quotas import Quotas
 from gateway.config.tables import DAY_MILLISECONDS, Config
 from gateway.egress.control import EgressControl
 from gateway.egress.door import DoorKeeper
+from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
+from gateway.egress.routes import RouteHandler
 from gateway.errors import UnknownAgent
 from gateway.events.facts import NamedRule
 from gateway.events.fold import ChatState, FoldPart, Outside
 from gateway.models.ledger import Ledger
-from gateway.models.meter import Meter
-from gateway.principal import tenant_of
+from gateway.models.opening import Models
+from gateway.principal import Principal, tenant_of
 from gateway.sessions.observers import Observers
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spending import SpendingNews
@@ -69,15 +71,35 @@ class Common(Struct, kw_only=True):
         """The agents that there are now."""
         return self.current.agents
 
-    def agent_for(self, owner: str, name: str | None) -> Agent:
-        """The agent that a session of this owner gets. Raises UnknownAgent, naming those it may choose."""
-        tenant = self.config.tenant(tenant_of(owner))
-        allowed = tenant.agents if tenant is not None else ()
-        if not allowed:
+    def agent_for(self, owner: str, name: str | None, *, among: tuple[str, ...] = ()) -> Agent:
+        """The agent that a session of this owner gets; `among` are those that its person may choose (empty:
+        all of the tenant). Raises UnknownAgent, naming those it may choose.
+        """
+        allowed = self._choice(owner, among)
+        if allowed is None:
             return self.agents.get(name)
+        if not allowed:
+            raise UnknownAgent("You may choose no agent here. Ask the people who run this gateway.")
         if name is not None and name not in allowed:
             raise UnknownAgent(f"There is no agent {name!r}. There are: {', '.join(allowed)}.")
         return self.agents.get(name or allowed[0])
+
+    def may_choose(self, principal: Principal, name: str) -> bool:
+        """True if a person may choose the agent of this name."""
+        allowed = self._choice(principal.owner, principal.agents)
+        return allowed is None or name in allowed
+
+    def agent_of(self, principal: Principal, name: str | None) -> str:
+        """The name of the agent that a new session of a person gets. Raises UnknownAgent."""
+        return self.agent_for(principal.owner, name, among=principal.agents).name
+
+    def _choice(self, owner: str, among: tuple[str, ...]) -> tuple[str, ...] | None:
+        """What both the tenant and the person may choose, the first by default; None: every agent."""
+        tenant = self.config.tenant(tenant_of(owner))
+        allowed = tenant.agents if tenant is not None else ()
+        if allowed and among:
+            return tuple(agent for agent in among if agent in allowed)
+        return allowed or among or None
 
     def operator_rules(self, record: SessionRecord) -> tuple[NamedRule, ...]:
         """The operator's permission rules for a session."""
@@ -107,11 +129,13 @@ class WorkerServices(Common, kw_only=True):
     usage: UsageSampler
     passes: Passes
     intake: Intake
+    models: Models
     doors: DoorKeeper
-    meter: Meter
-    """Counts model calls."""
+    interception: Interception
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
+    door_routes: dict[str, RouteHandler] = field(default_factory=dict)
+    """What workers may ask the gateway for through their doors, besides models, by the start of its path."""
     toolsets: dict[str, Toolset] = field(default_factory=dict)
     """What applications offer to agents, by name."""
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 AT_ONCE: Final = 4
-"""Starts under way at the same time; more would only wait in the fork server, in nobody's order."""
+"""Starts under way at the same time; more would only wait in the fork server, in no fair order."""
 
 
 class StartQueue:

@@ -55,6 +55,10 @@ class Turns:
         """What the agent hears with its next prompt."""
         self.ended_seq = 0
         """Up to here every turn has ended and waits to be compacted; 0: nothing waits."""
+        self.lost_questions: set[str] = set()
+        """Those of a turn that an earlier gateway ended in, which may be answered until the next turn
+        begins.
+        """
         self.ids: logs.Ids = {}
         self._began_at = (0, 0)
         """The bytes of the log and the characters of the fold when the current turn began."""
@@ -102,11 +106,12 @@ class Turns:
                 if self._fold.is_joined:  # no other message sends what is held
                     lead = self._with_held(turn)
                 self._begin(lead, taken)
-            follow = [lead.started()] if lead is turn else [lead.started(), self.queue.event()]
+            follow = self._starting(lead) + ([] if lead is turn else [self.queue.event()])
         message = ev.MessageAdded(turn.message_id, "user", turn.text, turn.turn_id)
         try:
             await self._log.say(*before, message, *follow, *soft, *also)
         except GatewayError:
+            self._restore_lost(follow)
             if lead is not turn:
                 self.queue.put_back_all(lead)
                 self.queue.hold()
@@ -158,7 +163,17 @@ class Turns:
             notice = self._notice("error", error.code, error.message)
             self._log.append(self.queue.event(), notice, durable=True)
             return
-        self._log.append(turn.started(), self.queue.event(), durable=True)
+        self._log.append(*self._starting(turn), self.queue.event(), durable=True)
+
+    def _starting(self, turn: Turn) -> list[ev.EventData]:
+        """A turn's beginning, which ends the questions that were left open."""
+        left = [ev.QuestionAnswered(question_id, "cancel") for question_id in sorted(self.lost_questions)]
+        self.lost_questions.clear()
+        return [*left, turn.started()]
+
+    def _restore_lost(self, events: Sequence[ev.EventData]) -> None:
+        """The store did not take these."""
+        self.lost_questions |= {one.question_id for one in events if isinstance(one, ev.QuestionAnswered)}
 
     def restore(self) -> None:
         """Messages that waited when the last life ended are held: the user sends or drops them."""
@@ -212,7 +227,7 @@ class Turns:
             raise output_failed(error) from error
         finally:
             host.end_turn()
-            peer.end_turn()
+            peer.end_turn(keeps_questions=self._is_drained)
         del self.unheard[:heard]
         if ended is not None:
             self._end(turn, _by_budget(turn, ended))
@@ -233,12 +248,13 @@ class Turns:
 
     def _end(self, turn: Turn, ended: ev.TurnEnded | ev.TurnInterrupted) -> None:
         """Appends the turn's end, with its words for everybody who sees messages only."""
-        events: list[ev.EventData] = [ended]
         words = _words_of(ended)
         if turn.is_cut:
-            events.append(ev.MessageAdded(f"{turn.turn_id}.cut", "system", "Interrupted by user"))
+            events = self._with_words(ended, f"{turn.turn_id}.cut", "Interrupted by user")
         elif words:
-            events.append(ev.MessageAdded(f"{turn.turn_id}.error", "system", words))
+            events = self._with_words(ended, f"{turn.turn_id}.error", words)
+        else:
+            events = [ended]
         if (turn.is_cut or words is not None) and self.queue.hold():
             events += [self.queue.event(), self._held_notice()]
         self.current = None
@@ -254,6 +270,22 @@ class Turns:
         turn.finish()
         self._seat.wake()
 
+    def end_lost(self, turn_id: str) -> None:
+        """The last gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
+        words = "The gateway was restarted before the answer was complete."
+        ended = ev.TurnInterrupted(turn_id, "gateway_restarted", words)
+        self._log.append(*self._with_words(ended, f"{turn_id}.error", words), durable=True)
+
+    def _with_words(
+        self, ended: ev.TurnEnded | ev.TurnInterrupted, message_id: str, words: str
+    ) -> list[ev.EventData]:
+        """A turn's end and the message that says why. Of a turn without a word the message takes the place of
+        the empty answer, which it can before the end.
+        """
+        if self._fold.is_wordless(ended.turn_id):
+            return [ev.MessageAdded(message_id, "system", words, ended.turn_id), ended]
+        return [ended, ev.MessageAdded(message_id, "system", words)]
+
     def end_if_cut(self) -> bool:
         """Ends a turn that the user interrupted before the agent heard of it; whether it was one."""
         turn = self.current
@@ -268,9 +300,14 @@ class Turns:
         if turn is None or (end is WorkerEnd.PARKED and message is None):
             return
         if self._seat.peer is not None:
-            self._seat.peer.end_turn()
+            self._seat.peer.end_turn(keeps_questions=self._is_drained)
         words = message or _closed_words(self._seat.close_reason)
         self._end(turn, ev.TurnInterrupted(turn.turn_id, str(end), words))
+
+    @property
+    def _is_drained(self) -> bool:
+        """Whether the session ends with the gateway, and goes on in the next one."""
+        return self._seat.close_reason is CloseReason.DRAINED
 
     def crash_loop(self, words: str) -> None:
         """Ends the turn that gets no worker, because too many died lately."""
@@ -326,8 +363,7 @@ class Turns:
         told = (error.limit, turn.turn_id if turn is not None else "")
         if told != self._told_budget:
             self._told_budget = told
-            notice_id = f"n{self._log.last_seq + 1}"
-            spent = ev.BudgetSpent(notice_id, error.message, error.limit, error.used, error.allowed)
+            spent = ev.BudgetSpent(error.message, error.limit, error.used, error.allowed)
             self._log.append(spent, durable=True)
         if turn is not None and turn.is_prompted and not turn.budget:
             turn.budget = error.message
@@ -344,6 +380,8 @@ class Turns:
             self._seat.transition(SessionState.INTERRUPTING)
         if self._seat.peer is not None:
             self._seat.peer.cancel()
+        if self._seat.host is not None:
+            self._seat.host.cut_calls()
         self._seat.deadline.move(self._services.config.sessions.interrupt_timeout_seconds)
 
     def _notice(self, level: str, code: str, text: str) -> ev.Notice:
@@ -366,12 +404,14 @@ class Turns:
             self._services.metrics.first_token(self._record.last_used - turn.began)
 
     def _meter(self, usage: ev.Usage) -> None:
-        """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by."""
+        """Tokens of a model call, or, of agents that tell only how full their context is, what it grew by.
+        Those of an agent with a provider were counted when it called.
+        """
         tokens = clamped((usage.input_tokens or 0) + (usage.output_tokens or 0))
         if not tokens and usage.used is not None:
             tokens = max(0, usage.used - self._context_tokens)
             self._context_tokens = usage.used
-        if tokens > 0 and not self._has_calls:
+        if tokens > 0 and not self._has_calls and not self._record.agent.provider:
             self._services.ledger.use(self.payer, told_tokens=tokens)
 
     def refusal(self) -> str | None:

@@ -13,6 +13,7 @@ from gateway.stores.database import Tables
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.ledger import LedgerStore
 from gateway.stores.logs import READ_BYTES, LogStore, Sink, StoredLog
+from gateway.stores.options import OptionStore
 from gateway.stores.people import PeopleStore
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
@@ -76,6 +77,10 @@ class Store(Protocol):
     @property
     def usage(self) -> UsageStore:
         """What was used on each day."""
+
+    @property
+    def options(self) -> OptionStore:
+        """What people chose of the options of agents."""
 
     @property
     def ledger(self) -> LedgerStore:

@@ -21,6 +21,8 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = (
     *("day", "tenant", "person", "session", "key"),
     *("agent", "provider", "model"),
 )
+REFUSED: Final = 400
+"""From this status on, a call was refused."""
 ERASED: Final = VISITOR_MARK + "erased"
 """The subject of somebody who was erased; nobody can be called so."""
 
@@ -180,8 +182,13 @@ def sum_of(entry: LedgerEntry) -> UsageSum:
 
 
 def names_of(entry: LedgerEntry) -> tuple[str, ...]:
-    """Whose sum an entry is part of: (tenant, owner, session, key, agent, provider, model)."""
-    provider, model = (entry.provider, entry.model) if isinstance(entry, LedgerCall) else ("", "")
+    """Whose sum an entry is part of: (tenant, owner, session, key, agent, provider, model). A call that was
+    refused and used nothing is of no model: agents may ask for any that they think of.
+    """
+    provider, model = ("", "")
+    if isinstance(entry, LedgerCall):
+        is_answered = entry.tokens > 0 or (entry.status is not None and entry.status < REFUSED)
+        provider, model = entry.provider, entry.model if is_answered else ""
     whose = (tenant_of(entry.owner), entry.owner, entry.session_key, entry.key_id)
     return (*whose, entry.agent, provider, model)
 

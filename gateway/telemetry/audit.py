@@ -2,7 +2,7 @@
 `audit.jsonl` of the data directory, readable by its owner only; old lines are only ever moved aside, by size.
 
 Guarantees: no content, no secret, no client's session id (targets are internal keys); a disk that is full
-stops nobody, is said in the log, and the line still goes to the logger `audit`; a flood of refusals is
+stops no request, is said in the log, and the line still goes to the logger `audit`; a flood of refusals is
 thinned, and how many were left out is said.
 """
 

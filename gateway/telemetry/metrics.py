@@ -8,7 +8,7 @@ family means; a test holds the table, the alert rules and the dashboard to what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct, field
@@ -47,6 +47,10 @@ _TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 
 """The buckets that the GenAI semantic conventions recommend, as the row above."""
 
 
+_MODEL_STATUSES: Final = frozenset({0, 200, 400, 401, 403, 404, 429, 499, 500, 502, 503, 529})
+"""Statuses of model calls that have a series of their own: 0 is no answer, 499 a call that was given up."""
+
+
 class Readers(Struct):
     """Open streams of one view."""
 
@@ -72,6 +76,8 @@ class Standing(Struct, kw_only=True):
     is_draining: bool = False
 
 
+DOORS: Final = ("gateway", "https", "http", "further")
+"""At which door of its own network a worker connects: each has a series from the start."""
 MCP_OUTCOMES: Final = ("answered", "failed", "refused")
 """How a request to an MCP server ends; each has a series from the start."""
 
@@ -133,11 +139,26 @@ class Metrics:
         self.egress_denied = counter(
             "egress_denied", "Connections of workers behind the broker that were refused.", ("why",)
         )
+        self.egress_connections = counter(
+            "egress_connections", "Connections that workers behind the broker made, by door.", ("door",)
+        )
+        for door in DOORS:
+            self.egress_connections.labels(door)
+        self.egress_bytes = counter(
+            "egress_bytes", "Bytes between workers behind the broker and hosts.", ("direction",)
+        )
+        for direction in ("sent", "received"):
+            self.egress_bytes.labels(direction)
         self.egress_answers = counter(
             "egress_answers", "Answers to questions about hosts that no list names.", ("answer",)
         )
         for answer in get_args(EgressAnswer):
             self.egress_answers.labels(answer)
+        self.credential_requests = counter(
+            "credential_requests",
+            "Requests of workers to hosts that a credential is added for.",
+            ("credential", "outcome"),
+        )
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)
@@ -162,6 +183,21 @@ class Metrics:
             ("gen_ai_operation_name", "gen_ai_request_model", "gen_ai_token_type"),
             registry=registry,
             buckets=_TOKENS,
+        )
+        self.model_requests = counter(
+            "model_requests", "Calls to providers of models.", ("provider", "model", "dialect", "status")
+        )
+        self.model_first_byte = histogram(
+            "model_first_byte_seconds", "From a call to the first byte of its answer.", ("provider",)
+        )
+        self.model_dropped = counter(
+            "model_dropped", "Tools of providers that were taken out of calls.", ("tool",)
+        )
+        self.model_breaker_open = Gauge(
+            PREFIX + "model_breaker_open",
+            "1 while a provider is not called because it failed.",
+            ("provider",),
+            registry=registry,
         )
         by_model = ("provider", "model")
         self.model_cost = counter("model_cost_usd", "What model calls cost, in dollars.", by_model)
@@ -241,6 +277,28 @@ class Metrics:
     def model_called(self, model: str, seconds: float, *, error: str = "") -> None:
         """A model call is over; `error` is the slug of its failure."""
         self.model_seconds.labels("chat", model, error).observe(seconds)
+
+    def know_providers(self, providers: Iterable[str], *, tools: Iterable[str]) -> None:
+        """Begins the series of these, so that they are there before anything happens."""
+        for name in providers:
+            self.model_breaker_open.labels(name)
+        for tool in tools:
+            self.model_dropped.labels(tool)
+
+    def model_answered(
+        self,
+        provider: str,
+        model: str,
+        dialect: str,
+        *,
+        status: int,
+        first_byte_seconds: float | None,
+    ) -> None:
+        """A call to a provider is settled; `status` as `models.meter.Reservation.settle` has it."""
+        label = str(status) if status in _MODEL_STATUSES else f"{status // 100}xx"
+        self.model_requests.labels(provider, model, dialect, label).inc()
+        if first_byte_seconds is not None:
+            self.model_first_byte.labels(provider).observe(first_byte_seconds)
 
     def tokens_used(self, model: str, *, input_tokens: int, output_tokens: int, tenant: str) -> None:
         """What a model call, or an agent, says that it used."""

@@ -42,7 +42,7 @@ def lines(text: str) -> str:
 
 
 class ReaderGone(Exception):
-    """Nobody reads standard output any more: the command has nothing left to do."""
+    """Standard output has no reader any more: the command has nothing left to do."""
 
 
 def open_streams() -> None:

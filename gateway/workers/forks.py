@@ -132,7 +132,7 @@ class ForkWorker:
         self.turn = self._turns
 
     def end_turn(self) -> None:
-        """From here on its CPU time is nobody's."""
+        """From here on its CPU time is counted for no turn."""
         self.turn = 0
 
     def hear(self, report: Started | Failed | ProcessEnded) -> None:

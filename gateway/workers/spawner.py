@@ -61,7 +61,7 @@ class Worker(Protocol):
         """From here on its CPU time is that of a new turn."""
 
     def end_turn(self) -> None:
-        """From here on its CPU time is nobody's."""
+        """From here on its CPU time is counted for no turn."""
 
     async def stop(self, *, grace_seconds: float) -> Receipt:
         """Ends the worker and everything that it started. Never raises, never takes longer than its

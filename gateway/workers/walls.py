@@ -300,8 +300,10 @@ class WalledSpawner:
             )
             async with asyncio.timeout(PROBE_SECONDS):
                 for is_built_in in (True, False):
-                    usual = self._config.network or default_network(is_built_in=is_built_in)
-                    sandbox = Sandbox(profile=profile, network=network or usual)
+                    usual = network or self._config.network or default_network(is_built_in=is_built_in)
+                    if usual == "broker" and profile != "strict":
+                        usual = "shared"
+                    sandbox = Sandbox(profile=profile, network=usual)
                     probe = msgspec.structs.replace(request, is_built_in=is_built_in, sandbox=sandbox)
                     worker = await self._spawn(probe)
                     os.close(worker.stdin)

@@ -14,6 +14,9 @@ from tests.gateways import RunningGateway
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 TENANTS: Final = """
+[credentials.git]
+hosts = ["git.example.test"]
+per = "person"
 [tenants.acme]
 [tenants.small]
 subject_quota = { messages_per_day = 2 }
@@ -324,3 +327,25 @@ async def test_where_nobody_is_asked_nothing_of_this_is_shown(
 
 
 open_gateway = shared_gateway()
+
+
+async def test_a_key_of_ones_own_is_set_and_removed_and_never_shown(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_as(open_page, gateway, fresh_id("owner"))
+    await choose(page, "account-keys")
+    row = page.get_by_test_id("own-key-git")
+    await expect(row).to_have_attribute("data-state", "not_set")
+    field = row.locator("input")
+    assert await field.get_attribute("type") == "password"
+    await field.fill("not a\u200bkey")
+    await field.press("Enter")
+    await expect(row.get_by_role("alert")).to_contain_text("one line of ASCII")
+    await field.fill("secret-of-the-owner")
+    await field.press("Enter")
+    await expect(row).to_have_attribute("data-state", "set")
+    await expect(field).to_have_value("")
+    assert "secret-of-the-owner" not in await kept_by(page) + await page.content()
+    await row.get_by_role("button", name="Remove").click()
+    await expect(row).to_have_attribute("data-state", "not_set")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 1100

@@ -187,6 +187,9 @@ async def test_every_query_uses_an_index(tmp_path: pathlib.Path) -> None:
         "DELETE FROM tombstones WHERE at < 5",
         "DELETE FROM idempotency_keys WHERE at < 5",
         "DELETE FROM idempotency_keys WHERE owner = 'a' AND session_id = 'b'",
+        "SELECT option_id FROM chosen_options WHERE owner = 'a' AND agent = 'b'",
+        "DELETE FROM chosen_options WHERE owner = 'a'",
+        "SELECT 1 FROM sessions WHERE owner = 'a'",
     ]
     for query in queries:
         plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}"))

@@ -165,6 +165,25 @@ async def test_a_key_stands_for_the_first_request_until_it_is_old(store: Store) 
     assert await store.idempotency.remember("t/s", "k", second, at=102 + DAY, since=102) == second
 
 
+async def test_what_a_person_chose_of_an_agent_is_kept_until_the_last_session_goes(store: Store) -> None:
+    await store.options.choose("t/s", "a", "mode", "plan")
+    assert await store.options.chosen("t/s", "a") == {}
+    await store.sessions.create(record())
+    other = msgspec.structs.replace(record("b"), key="another")
+    await store.sessions.create(other)
+    await store.options.choose("t/s", "a", "mode", "plan")
+    await store.options.choose("t/s", "a", "mode", "ask")
+    await store.options.choose("t/s", "a", "fast", value=True)
+    await store.options.choose("t/s", "b", "fast", value=False)
+    assert await store.options.chosen("t/s", "a") == {"mode": "ask", "fast": True}
+    assert await store.options.chosen("t/s", "b") == {"fast": False}
+    assert await store.options.chosen("t/other", "a") == {}
+    await store.sessions.delete(other.key, tombstone())
+    assert await store.options.chosen("t/s", "b") == {"fast": False}
+    await store.sessions.delete(record().key, tombstone())
+    assert await store.options.chosen("t/s", "a") == {}
+
+
 async def test_compaction_keeps_the_text_and_the_last_seq(store: Store) -> None:
     await store.sessions.create(record())
     sink = Collector(record().key)

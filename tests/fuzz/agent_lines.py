@@ -43,7 +43,6 @@ with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else c
     from gateway.principal import Account
     from gateway.stores.contract import SessionRecord
     from tests.handlers import Unbounded
-    from tests.meters import FreeMeter
     from worker.foreign import LARGEST
 
 CORPUS: Final = pathlib.Path(__file__).parent / "corpus" / "agent_lines"
@@ -84,6 +83,12 @@ class Owner(Unbounded):
     def on_ruled(self, asked: ev.PermissionAsked, answered: ev.PermissionAnswered) -> None:
         self._keep(asked)
         self._keep(answered)
+
+    async def wanted_options(self) -> dict[str, ev.OptionValue]:
+        return {}
+
+    def on_question(self, asked: ev.QuestionAsked) -> None:
+        self._keep(asked)
 
     def on_wallet(self, pending: str | None) -> None:
         self._keep(ev.WalletChanged(pending))
@@ -162,7 +167,6 @@ async def play(data: bytes, *, line_bytes: int = LINE_BYTES) -> None:
         _any(Nobody()),
         config=_with_lines(config, line_bytes),
         broker=Broker(config.model),
-        meter=FreeMeter(),
         tools=toolbox,
         intake=Intake(),
     )

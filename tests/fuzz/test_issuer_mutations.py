@@ -85,7 +85,8 @@ async def sign_in(issuer: Issuer, http: Http, more: bytes = b"") -> dict[str, An
     token = issuer.token(key_id="ec-1", nonce=attempt.nonce)
     body = more or json.dumps({"id_token": token}).encode()
     with answering(issuer, "/token", body.replace(b"TOKEN", token.encode())):
-        return await provider.finish("code", verifier=attempt.verifier, nonce=attempt.nonce)
+        confirmed = await provider.finish("code", verifier=attempt.verifier, nonce=attempt.nonce)
+    return confirmed.claims
 
 
 @contextlib.contextmanager

@@ -70,10 +70,13 @@ BODIES: Final[dict[str, object]] = {
     "rename_session": {"title": "foreign"},
     "answer_egress": {"answer": "always"},
     "answer_permission": {"permission_id": "p", "option_id": "o"},
+    "answer_question": {"action": "decline"},
+    "choose_option": {"option_id": "mode", "value": "plan"},
     "edit_queue": {"action": "drop"},
     "share_session": {},
     "sign_out": {},
     "hand_over": {},
+    "forget_usage": {"owner": "acme/nobody"},
     "mint_key": {"name": "foreign", "tenant": "acme"},
     "rotate_key": {},
     "revoke_browsers": {"tenant": "acme", "subject": "victim"},
@@ -111,6 +114,7 @@ NOT_ABOUT_A_SESSION: Final = {
     *("list_tenant_keys", "set_tenant_key", "remove_tenant_key"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config", "list_refused_hosts"),
     *("list_people", "disable_person", "enable_person"),
+    *("own_usage", "all_usage", "forget_usage"),
     *(
         "metrics",
         "show_overview",
@@ -129,7 +133,7 @@ ENDS_THE_GATEWAY: Final = "drain_gateway"
 IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
 BODYLESS: Final = {"restart_session", "park_session", "kill_session", ENDS_THE_GATEWAY}
-NOT_THERE: Final = {"answer_permission", "answer_egress"}
+NOT_THERE: Final = {"answer_permission", "answer_question", "answer_egress"}
 """Routes that answer 409 to their owner in this state; to others they must still be a 404."""
 
 
@@ -173,7 +177,8 @@ class World(Struct):
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
         parts |= {"rule_id": "r1", "tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
-        path = route.path.format(**parts, product_id=1, admin_id=1, path="nowhere", ask_id="a")
+        asked = {"ask_id": "a", "question_id": "t.q1"}
+        path = route.path.format(**parts, **asked, product_id=1, admin_id=1, path="nowhere")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 

@@ -113,6 +113,7 @@ async def test_a_session_narrows_its_lists_when_it_is_made_and_never_widens_them
             ({"agent": "coder", "egress": {"hosts": ["packages.example:22"]}}, "egress_not_narrower"),
             ({"agent": "coder", "egress": {"hosts": ["*.example"]}}, "invalid_field"),
             ({"agent": "coder", "egress": {"hosts": ["10.0.0.1"]}}, "invalid_field"),
+            ({"agent": "coder", "egress": {"hosts": ["packages.example"] * 201}}, "invalid_field"),
             ({"agent": "open", "egress": {"hosts": []}}, "egress_not_narrower"),
         ):
             answer = await ask(caller, "POST", "/api/sessions", {"session_id": (lost := fresh_id())} | body)

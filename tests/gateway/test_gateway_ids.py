@@ -33,9 +33,12 @@ EMPTY = {
     "readiness": {"phase": "ready", "detail": None},
     "pending_wallet_tx": None,
     "pending_permission": None,
+    "questions": [],
+    "options": {},
     "queued": 0,
     "start_position": None,
     "ended": None,
+    "egress": None,
 }
 
 

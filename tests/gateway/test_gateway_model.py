@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.models.breaker import OPEN_SECONDS
 from tests.fake_model import Behaviour, FakeModel, fake_model
-from tests.gateways import RunningGateway
-from tests.inside import gateway_inside
+from tests.inside import GatewayInside, gateway_inside
 from tests.shared import SHARED, crowding, fresh_id
 from tests.streams import open_stream, state_when
 
@@ -26,21 +26,22 @@ async def endpoint() -> AsyncIterator[FakeModel]:
         yield running
 
 
-@pytest.fixture
-def model(endpoint: FakeModel) -> FakeModel:
-    """The endpoint, well again and with nothing asked so far."""
-    endpoint.behaviour = Behaviour()
-    endpoint.requests.clear()
-    endpoint.disconnected.clear()
-    return endpoint
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(endpoint: FakeModel, tmp_path_factory: Any) -> AsyncIterator[RunningGateway]:
+async def gateway(endpoint: FakeModel, tmp_path_factory: Any) -> AsyncIterator[GatewayInside]:
     environ = {"AGENT_MODEL_URL": endpoint.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": KEY}
     directory = tmp_path_factory.mktemp("gateway")
     async with gateway_inside(directory, config=CONFIG, environ=environ) as running:
         yield running
+
+
+@pytest.fixture
+def model(endpoint: FakeModel, gateway: GatewayInside) -> FakeModel:
+    """The endpoint, well again, with nothing asked so far, and called whatever it did to the test before."""
+    endpoint.behaviour = Behaviour()
+    endpoint.requests.clear()
+    endpoint.disconnected.clear()
+    gateway.clock.advance(OPEN_SECONDS)
+    return endpoint
 
 
 def said(state: Any, sender: str = "agent") -> str:
@@ -48,7 +49,7 @@ def said(state: Any, sender: str = "agent") -> str:
 
 
 async def test_the_model_answers_and_the_conversation_goes_on(
-    gateway: RunningGateway, model: FakeModel
+    gateway: GatewayInside, model: FakeModel
 ) -> None:
     session_id = fresh_id("model")
     state = await gateway.chat(session_id, "good morning")
@@ -68,7 +69,7 @@ async def test_the_model_answers_and_the_conversation_goes_on(
     assert usage.data["output_tokens"] > 0
 
 
-async def test_the_model_calls_a_tool_of_the_agent(gateway: RunningGateway, model: FakeModel) -> None:
+async def test_the_model_calls_a_tool_of_the_agent(gateway: GatewayInside, model: FakeModel) -> None:
     session_id = fresh_id("tool")
     state = await gateway.chat(session_id, 'call calculate {"expression": "6*7"}')
     assert "The tool said: " in said(state)
@@ -89,7 +90,7 @@ async def test_the_model_calls_a_tool_of_the_agent(gateway: RunningGateway, mode
     ],
 )
 async def test_a_model_that_does_not_say_what_it_used_is_heard_and_its_tools_are_run(
-    gateway: RunningGateway, model: FakeModel, usage: object, known: dict[str, int]
+    gateway: GatewayInside, model: FakeModel, usage: object, known: dict[str, int]
 ) -> None:
     model.behaviour = Behaviour(usage=usage)
     session_id = fresh_id("figures")
@@ -104,7 +105,7 @@ async def test_a_model_that_does_not_say_what_it_used_is_heard_and_its_tools_are
 
 
 async def test_commands_work_beside_a_model_and_do_not_ask_it(
-    gateway: RunningGateway, model: FakeModel
+    gateway: GatewayInside, model: FakeModel
 ) -> None:
     assert said(await gateway.chat(fresh_id("command"), "/echo plain")) == "plain"
     assert model.requests == []
@@ -130,7 +131,7 @@ async def test_commands_work_beside_a_model_and_do_not_ask_it(
     ],
 )
 async def test_a_model_that_fails_before_its_first_word_is_tried_again_at_most_once_and_says_why(
-    gateway: RunningGateway, model: FakeModel, behaviour: Behaviour, code: str, words: str, calls: int
+    gateway: GatewayInside, model: FakeModel, behaviour: Behaviour, code: str, words: str, calls: int
 ) -> None:
     session_id = fresh_id("fails")
     model.behaviour = behaviour
@@ -145,6 +146,9 @@ async def test_a_model_that_fails_before_its_first_word_is_tried_again_at_most_o
     assert state["readiness"]["phase"] == "ready"
     assert KEY not in str(state)
     model.behaviour = Behaviour()
+    if code == "model_unauthorized":
+        assert "is not called for 15 s" in said(await gateway.chat(session_id, "so soon"), "system")
+        gateway.clock.advance(OPEN_SECONDS)
     assert said(await gateway.chat(session_id, "again")) == "You said: again"
 
 
@@ -157,7 +161,7 @@ async def test_a_model_that_fails_before_its_first_word_is_tried_again_at_most_o
     ],
 )
 async def test_a_model_that_fails_after_its_first_word_keeps_the_words_and_is_not_asked_again(
-    gateway: RunningGateway, model: FakeModel, behaviour: Behaviour, code: str
+    gateway: GatewayInside, model: FakeModel, behaviour: Behaviour, code: str
 ) -> None:
     session_id = fresh_id("breaks")
     model.behaviour = behaviour
@@ -173,14 +177,14 @@ async def test_a_model_that_fails_after_its_first_word_keeps_the_words_and_is_no
     assert said(await gateway.chat(session_id, "again")) == "You said: again"
 
 
-async def test_a_passing_failure_is_not_seen(gateway: RunningGateway, model: FakeModel) -> None:
+async def test_a_passing_failure_is_not_seen(gateway: GatewayInside, model: FakeModel) -> None:
     model.behaviour = Behaviour(status=503, fail_times=1)
     state = await gateway.chat(fresh_id("passes"), "hello")
     assert said(state) == "You said: hello"
     assert len(model.requests) == 2
 
 
-async def test_an_interrupt_ends_the_call_to_the_model(gateway: RunningGateway, model: FakeModel) -> None:
+async def test_an_interrupt_ends_the_call_to_the_model(gateway: GatewayInside, model: FakeModel) -> None:
     session_id = fresh_id("cut")
     model.behaviour = Behaviour(seconds_a_token=0.05)
     await gateway.send(session_id, "word " * 500)
@@ -198,7 +202,7 @@ async def test_an_interrupt_ends_the_call_to_the_model(gateway: RunningGateway, 
     assert len(model.requests) == 3
 
 
-async def test_the_log_of_the_gateway_never_holds_the_key(gateway: RunningGateway, model: FakeModel) -> None:
+async def test_the_log_of_the_gateway_never_holds_the_key(gateway: GatewayInside, model: FakeModel) -> None:
     model.behaviour = Behaviour(status=401, error={"message": f"Incorrect API key provided: {KEY}"})
     session_id = fresh_id("key")
     state = await gateway.chat(session_id, "hello")

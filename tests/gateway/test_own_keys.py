@@ -124,6 +124,7 @@ async def test_erasing_a_person_erases_their_keys_and_a_restore_brings_none_back
             async with gateway.caller(key) as caller:
                 await ask(caller, "PUT", "/api/me/keys/git", {"key": CANARY})
         file = await back_up(tmp_path, "one.tar")
+        assert CANARY.encode() not in file.read_bytes()
         code, out, err = await typed(
             "sessions", "rm", "--all", "--owner", "acme/ann", "--data-dir", str(tmp_path / "data")
         )

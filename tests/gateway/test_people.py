@@ -15,6 +15,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from gateway.api import stream as stream_module
 from gateway.client import Refused
 from gateway.principal import ConversationKey
 from tests.gateways import RunningGateway, is_running
@@ -143,8 +144,15 @@ async def test_every_credential_is_refused_and_enabling_brings_each_of_them_back
             assert (await ask(fresh, "GET", f"/api/shared/{share}")).status == 200
 
 
+@pytest.fixture
+def without_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams that are idle say nothing for ever."""
+    monkeypatch.setattr(stream_module, "HEARTBEAT_SECONDS", 3600)
+
+
+@pytest.mark.usefixtures("without_heartbeat")
 async def test_idle_streams_end_at_once_however_their_reader_is_known(gateway: GatewayInside) -> None:
-    """Not with the next heartbeat, and the stream of a shared link with them."""
+    """The stream of a shared link, too."""
     async with callers(gateway, "bob") as people, contextlib.AsyncExitStack() as stack:
         said = {"session_id": "s", "message": "/echo before"}
         assert (await ask(people["key"], "POST", "/api/chat?wait=20", said)).status == 200
@@ -314,6 +322,7 @@ async def test_a_disabled_visitor_takes_nothing_along_into_another_account(gatew
             assert len(await operator.sessions()) == 1
 
 
+@pytest.mark.usefixtures("without_heartbeat")
 async def test_a_revoked_keys_idle_stream_ends_at_once(gateway: GatewayInside) -> None:
     key = await gateway.mint("short", tenant="acme")
     async with gateway.caller(key) as caller, open_stream(caller, "quiet") as stream:

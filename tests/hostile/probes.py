@@ -302,6 +302,8 @@ def port_of_the_gateway_by_a_socket_in_flight() -> object:
 def a_route_off_the_host() -> object:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((TARGETS["far"], 9))
+        if sock.getsockname()[0] == TARGETS["far"]:
+            raise LookupError("an address of this network's own")
         return sock.getsockname()[0]
 
 

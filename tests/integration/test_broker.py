@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.agents.broker import READ_BUFFER_BYTES, Broker
+from gateway.agents.broker import Broker
 from gateway.agents.completion import ModelDelta, ModelError, ModelRequest, ModelResult
 from gateway.config.tables import ModelConfig
+from gateway.models.providers import READ_BUFFER_BYTES
 from tests.fake_model import MODEL, Behaviour, FakeModel, fake_model
 
 KEY = "sk-canary-0123456789abcdef"
@@ -224,7 +225,7 @@ async def test_a_stream_that_ends_after_its_finish_without_done_is_whole(
 
 async def test_the_connection_is_used_again(model: FakeModel, caller: Caller) -> None:
     await caller.stream()
-    client = caller.broker._client
+    client = caller.broker.providers._client
     assert client is not None
     assert client.connector is not None
     before = len(client.connector._conns)

@@ -180,6 +180,11 @@ async def test_every_probe_reaches_its_target_without_walls_and_none_in_strict(u
 
 
 @pytest.mark.parametrize("user", USERS)
+async def test_with_a_network_that_leads_to_the_gateway_no_probe_reaches_anything(user: User) -> None:
+    assert reached(await attack("strict", user, network="broker")) == set()
+
+
+@pytest.mark.parametrize("user", USERS)
 async def test_without_a_network_no_probe_reaches_anything(user: User) -> None:
     assert reached(await attack("strict", user, network="none")) == set()
     assert reached(await attack("basic", user, network="none")) <= UNHELD_BY_BASIC[user]

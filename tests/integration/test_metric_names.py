@@ -12,6 +12,8 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
+from gateway.models.meter import CallUsage, ModelCall
+from gateway.principal import Account
 from tests.debian import program
 from tests.fake_model import Behaviour, fake_model
 from tests.gateways import ROOT
@@ -37,6 +39,7 @@ async def real(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
     async with fake_model() as model:
         environ = {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "k"}
         config = "[limits]\nmax_sessions = 1\n[model]\nretries = 0\n"
+        config += '[model.prices."fake-model"]\ninput = 1.0\noutput = 2.0\n'
         directory = tmp_path_factory.mktemp("gateway")
         async with gateway_inside(directory, config=config, environ=environ) as gateway:
             await gateway.chat("a", "hello")
@@ -45,6 +48,10 @@ async def real(tmp_path_factory: pytest.TempPathFactory) -> Scrape:
             model.behaviour = Behaviour(status=500)
             await gateway.chat("a", "hello")
             await gateway.post("/api/chat", {"message": "hello", "session_id": "b"}, status=503)
+            account = Account("default/local", key)
+            call = ModelCall(id="a", account=account, provider="default", model="unpriced", dialect="chat")
+            gateway.inner.ledger.reserve(call).settle(CallUsage(input=1, is_estimated=True), status=0)
+            gateway.inner.services.workers.interception.on_outcome("git", "sent")
             return await scrape(gateway)
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from gateway.models.meter import CallUsage, ModelCall
+from gateway.principal import Account
 from gateway.stores.sqlite import file_watch
 from tests.inside import gateway_inside
 from tests.integration.test_backup import back_up, said
@@ -228,3 +230,28 @@ async def test_another_gateways_older_tombstone_of_the_same_name_erases_nothing(
     out, _ = await restored(tmp_path, file, "--replace")
     assert "after that: 0 sessions;" in out
     assert list(homes(tmp_path)) == ["a"]
+
+
+async def test_what_an_erased_session_used_is_counted_without_it_after_a_restore(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Of a visitor, without the visitor as well."""
+    async with gateway_inside(tmp_path, config=CONFIG) as gateway, gateway.caller() as visitor:
+        await say(visitor, "gone", "x")
+        [session] = gateway.inner.manager.sessions()
+        record = session.record
+        account = Account(record.owner, record.key)
+        call = ModelCall(id="a", account=account, provider="p", model="m", dialect="chat")
+        gateway.inner.ledger.reserve(call).settle(CallUsage(input=7), status=200)
+        await gateway.inner.ledger.close()
+        file = await back_up(tmp_path, "one.tar")
+        csrf = (await ask(visitor, "GET", "/api/me")).body.get("csrf_token") or ""
+        deleted = await ask(visitor, "DELETE", "/api/sessions/gone", headers={"X-CSRF-Token": csrf})
+        assert deleted.status == 200, deleted
+    await restored(tmp_path, file, "--replace")
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "gateway.db")) as connection:
+        calls = connection.execute("SELECT owner, session_key, input FROM ledger_calls").fetchall()
+        sums = connection.execute("SELECT DISTINCT owner, session_key FROM ledger_sums").fetchall()
+    assert calls == [("default/~erased", "", 7)]
+    assert sums == [("default/~erased", "")]
+    assert record.key.encode() not in (tmp_path / "data" / "gateway.db").read_bytes()

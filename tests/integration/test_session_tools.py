@@ -32,7 +32,6 @@ from tests.gateways import RunningGateway
 from tests.handlers import Unbounded
 from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT, call, cart, post, said
-from tests.meters import FreeMeter
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import open_stream
 from worker import acp
@@ -313,11 +312,14 @@ class _Owner(Unbounded):
     def on_asked(self, asked: Any) -> None:
         return None
 
-    on_wallet = on_asked
+    on_wallet = on_question = on_asked
     rules = ()
 
     def on_ruled(self, asked: Any, answered: Any) -> None:
         return None
+
+    async def wanted_options(self) -> dict[str, Any]:
+        return {}
 
     def on_model_called(self, model: str, seconds: float, outcome: Any) -> None:
         return None
@@ -352,9 +354,7 @@ async def test_a_hostile_worker_reaches_its_own_cart_alone_and_only_during_a_tur
     owner, pipes, broker = _Owner("thief"), _Pipes(), Broker(ModelConfig())
     tools = Toolbox({"shop": ShopTools(shop)}, sets=("shop",), record=lambda: owner.record)
     mouth: Any = pipes
-    peer = AgentPeer(
-        owner, mouth, config=Config(), broker=broker, meter=FreeMeter(), tools=tools, intake=Intake()
-    )
+    peer = AgentPeer(owner, mouth, config=Config(), broker=broker, tools=tools, intake=Intake())
     foreign = {"sessionId": "victim", "session": "victim", "owner": "default/local", "key": "victim"}
     attack = {"name": "clear_cart", "arguments": {"_sessionId": "victim"}, **foreign, "_meta": foreign}
     async with peer.connection:

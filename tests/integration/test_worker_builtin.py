@@ -49,7 +49,9 @@ def test_session_new_is_followed_by_the_list_of_commands(tmp_path: Path) -> None
         update = acp.parse(message.params, Params)["update"]
         assert update["sessionUpdate"] == "available_commands_update"
         names = {command["name"] for command in update["availableCommands"]}
-        assert names == {"echo", "count", "think", "plan", "tool", "permission", "big", "wallet", "help"}
+        assert names == {
+            *("echo", "count", "think", "plan", "tool", "permission", "question", "big", "wallet", "help"),
+        }
 
 
 @pytest.mark.parametrize(

@@ -55,19 +55,16 @@ class World:
 )
 @pytest.mark.parametrize("limit", ["cost_per_day", "cost_per_month", "tokens_per_day", "tokens_per_month"])
 def test_each_budget_of_each_kind_ends_calls_and_no_other(scope: str, limit: str, others_go_on: bool) -> None:
-    kind = Budget if scope in ("gateway", "agent") else Quota
+    kind: Any = Budget if scope in ("gateway", "agent") else Quota
     allowed = 0.02 if limit.startswith("cost") else 200
     world = World(**{scope: kind(**{limit: allowed})}, soft_percent=100)
     world.call()
     world.call()
     with pytest.raises(BudgetReached) as caught:
         world.hold()
-    assert (caught.value.limit, caught.value.used, caught.value.allowed) == (
-        f"{scope}.{limit}",
-        allowed,
-        allowed,
-    )
-    assert "administrator of this gateway" in caught.value.message
+    error = caught.value
+    assert (error.limit, error.used, error.allowed) == (f"{scope}.{limit}", allowed, allowed)
+    assert "administrator of this gateway" in error.message
     assert world.refused == [f"{scope}.{limit}"]
     with pytest.raises(BudgetReached):
         world.budgets.check(ALICE)

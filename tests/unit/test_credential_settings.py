@@ -7,6 +7,7 @@ import pathlib
 import pytest
 
 from gateway.config.credentials import credential_for, hosts_with_credentials, own_values
+from gateway.config.egress_warnings import warnings
 from gateway.config.file import ConfigError, load
 
 GOOD = """
@@ -123,3 +124,22 @@ def test_unknown_names_overlaps_and_missing_files_are_said(tmp_path: pathlib.Pat
         "tenants.acme.keys.nobody: /nowhere cannot be read",
         "tenants.acme.keys.nobody: there is no provider 'nobody'",
     ]
+
+
+def test_a_credential_without_effect_is_said(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "config.toml"
+    network = '[agents.coder]\nnetwork = "broker"\nhosts = ["*.git.example.test"]'
+    for text, words in (
+        (GOOD, ["agents.coder.credentials: has no effect, as the network of this agent is 'shared'"]),
+        (
+            GOOD.replace("[agents.coder]", network),
+            [
+                f"agents.coder.credentials: forge is for {place}, which is on no list of this agent; "
+                "add it to its hosts"
+                for place in ("git.example.test:443", "api.git.example.test:8443")
+            ],
+        ),
+        (GOOD.replace("[agents.coder]", network.replace("*.git.example.test", "registries")), []),
+    ):
+        path.write_text(text)
+        assert warnings(load(path, environ={}), {}) == words

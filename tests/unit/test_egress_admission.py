@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,9 +20,11 @@ from gateway.egress.admission import Admission, Admitted, NotAdmitted
 from gateway.egress.approvals import FILE_NAME
 from gateway.egress.asking import ASKS_PER_TURN
 from gateway.egress.control import EgressControl
-from gateway.egress.lookup import Lookup
+from gateway.egress.lookup import Lookup, LookupFailed
+from gateway.egress.refused_hosts import HOSTS
 from gateway.egress.registries import RegistryHosts
 from gateway.egress.session_admission import SessionAdmission
+from gateway.egress.session_lookups import LOOKUPS_AT_ONCE, SessionLookups
 from gateway.errors import EgressNotAsked
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState, EgressFold
@@ -226,6 +229,53 @@ async def test_a_name_that_leads_nowhere_is_unknown(world: Callable[..., World])
     assert (await one.refused("packages.example")).why == "unknown"
 
 
+async def test_connections_to_one_host_share_a_look_up_and_a_session_has_a_bounded_number(
+    world: Callable[..., World],
+) -> None:
+    one, answered = world(), threading.Event()
+    running: list[str] = []
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(host: str, _port: int) -> list[str]:
+        running.append(host)
+        if len(running) == LOOKUPS_AT_ONCE:
+            loop.call_soon_threadsafe(begun.set)
+        answered.wait(10)
+        return [PUBLIC]
+
+    one.control.addresses = AddressRules(private_hosts=lambda: (), lookup=Lookup(slow))
+    one.admission = SessionAdmission(one.subject, one.control)
+    hosts = [f"h{number}.cdn.example" for number in range(LOOKUPS_AT_ONCE + 8)]
+    waiting = [asyncio.create_task(one.admission.admit(host, 443)) for host in hosts for _ in range(5)]
+    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.sleep(0)
+    assert sorted(running) == sorted(hosts[:LOOKUPS_AT_ONCE])
+    waiting[0].cancel()  # whose connection is gone takes nothing from the others
+    answered.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert sum(isinstance(each, Admitted) for each in found) == len(waiting) - 1
+    assert sorted(running) == sorted(hosts)
+
+
+async def test_a_look_up_that_is_silent_ends_in_words(world: Callable[..., World]) -> None:
+    one, answered = world(), threading.Event()
+    rules = AddressRules(
+        private_hosts=lambda: (), lookup=Lookup(lambda _host, _port: [str(answered.wait(10))])
+    )
+    with pytest.raises(LookupFailed, match="was not found within"):
+        await SessionLookups(rules, seconds=0.01).resolve("packages.example", 443)
+    one.control.addresses = rules
+    one.admission = SessionAdmission(one.subject, one.control)
+    waiting = asyncio.create_task(one.admission.admit("packages.example", 443))
+    await asyncio.sleep(0)
+    one.admission.end()
+    found = await waiting
+    assert isinstance(found, NotAdmitted)
+    assert found.why == "unknown"
+    answered.set()
+
+
 async def test_a_proxy_resolves_but_for_private_hosts(world: Callable[..., World]) -> None:
     one = world(TEXT + 'proxy = "http://proxy.example:3128"\n')
     found = await one.admitted("packages.example")
@@ -289,6 +339,17 @@ async def test_operators_see_what_was_refused_in_the_last_day(world: Callable[..
         ("coder", "acme", "evil.example", 2)
     ]
     assert one.control.refused.last_day(tenant="other") == []
+
+
+async def test_what_one_agent_tries_pushes_out_nothing_of_anothers(world: Callable[..., World]) -> None:
+    one = world()
+    await one.refused("evil.example")
+    one.subject.agent = "noisy"
+    for number in range(2 * HOSTS):
+        await one.refused(f"h{number}.example")
+    found = one.control.refused.last_day(tenant=None)
+    assert len(found) == HOSTS + 1
+    assert "evil.example" in {each.host for each in found}
 
 
 async def test_what_a_door_refuses_is_noted_too(world: Callable[..., World]) -> None:

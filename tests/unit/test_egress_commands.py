@@ -38,6 +38,7 @@ def warned(directory: pathlib.Path, text: str, environ: dict[str, str] | None = 
     return warnings(configured(directory, text), environ or {})
 
 
+PORTS = [f"a.example:{port}" for port in range(1, 10)]
 BROKER = '[agents.a]\ncommand = "a"\nnetwork = "broker"\n'
 
 
@@ -53,6 +54,10 @@ def test_a_configuration_without_doubts_is_not_warned_of(tmp_path: pathlib.Path)
         ('[tenants.t]\nhosts = ["*.example.com:22"]', "tenants.t.hosts"),
         (f'{BROKER}hosts = ["*.example.com"]', "agents.a.hosts"),
         ('[agents.a]\ncommand = "a"\nhosts = ["a.example"]', "agents.a.hosts: has no effect"),
+        (
+            f"{BROKER}hosts = {PORTS[:5]}\n[tenants.t]\nhosts = {PORTS[4:]}",
+            "agents.a.hosts: its lists name 9 ports",
+        ),
         (f'[workers]\nsandbox = "basic"\n{BROKER}', "agents.a.network: 'broker' needs strict walls"),
         (
             f'{BROKER}pass_env = ["SOME_API_KEY", "LANG", "UNSET_TOKEN"]',

@@ -7,12 +7,14 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
-from gateway.config.tables import Config, ModelConfig, PriceConfig, Quota, QuotasConfig
+from gateway.config.models import DEFAULT_PROVIDER, PriceConfig
+from gateway.config.tables import Config, ModelConfig, Quota, QuotasConfig
 from gateway.errors import BudgetReached, StoreFull
 from gateway.models.budgets import Near
-from gateway.models.ledger import ASSUMED_OUTPUT, DEFAULT_PROVIDER, ledger_of
+from gateway.models.ledger import ASSUMED_OUTPUT, ledger_of
 from gateway.models.meter import CallUsage, ModelCall
 from gateway.principal import Account
 from gateway.stores.ledger import Chosen, LedgerCall, LedgerEntry, UsageSum
@@ -79,7 +81,12 @@ class World:
 
 
 def call(name: str = "c", **fields: Any) -> ModelCall:
-    values = {"account": ALICE, "provider": DEFAULT_PROVIDER, "model": "m", "dialect": "chat"} | fields
+    values: dict[str, Any] = {
+        "account": ALICE,
+        "provider": DEFAULT_PROVIDER,
+        "model": "m",
+        "dialect": "chat",
+    } | fields
     return ModelCall(id=name, input_tokens=500, **values)
 
 
@@ -107,7 +114,12 @@ async def test_a_call_that_names_no_limit_holds_a_usual_answer() -> None:
     world = World()
     world.ledger.reserve(call())
     await world.written()
-    assert (await world.store.in_flight())[0].output == ASSUMED_OUTPUT
+    world.ledger.reserve(msgspec.structs.replace(call("counts tokens"), input_tokens=0))
+    await world.written()
+    assert {one.id: one.output for one in await world.store.in_flight()} == {
+        "c": ASSUMED_OUTPUT,
+        "counts tokens": 0,
+    }
 
 
 async def test_an_unpriced_model_costs_an_unknown_amount() -> None:

@@ -21,6 +21,7 @@ def is_allowed(target: str, *, method: str = "GET", methods: tuple[str, ...] = (
         *("/acme", "/acme/", "/acme/a", "/acme/a/b.git/info/refs?service=git-upload-pack", "/acme/a%20b"),
         *("/repos/acme/x", "/repos/acme/x?next=/other/../x", "/api/7/issues", "/@acme%2fpkg", "/@acme%2Fpkg"),
         *("/exact", "/acme/.git", "/acme/...", "/acme/a..b", "/acme/a;v=1"),
+        *("/acme/caf%C3%A9", "/acme/100%25", "/acme/a%2525"),
     ],
 )
 def test_a_listed_path_is_allowed(target: str) -> None:
@@ -37,7 +38,14 @@ def test_a_listed_path_is_allowed(target: str) -> None:
         *("/acme/%00", "/acme/%0d%0aX", "/acme/%zz", "/acme/%2", "/acme/%", "/acme/;/x"),
         *("/api/7%2f8/issues", "/acme%2fx", "/%61cme/x", "/@acme/pkg", "/@acme%252fpkg"),
         *("*", "", "http://git.test/acme/x", "acme/x", "/acme/x#y", "/acme/é", "/acme/a b", "/acme/\x00"),
-        "/exact/x",
+        *(
+            "/exact/x",
+            "/acme/%c0%ae%c0%ae/other",
+            "/acme/%ff",
+            "/acme/%252e%252e/other",
+            "/api/7%252f8/issues",
+        ),
+        "/acme/..%255cother",
     ],
 )
 def test_every_other_path_is_refused(target: str) -> None:
@@ -58,7 +66,7 @@ def test_the_workers_own_header_of_that_name_is_left_out_however_it_is_spelled()
         *((b"AUTHORIZATION", b"Bearer own"), (b"authorization", b"x"), (b"X-Kept", b"1"), (b"Cookie", b"c")),
         *((b"Connection", b"X-Named, close"), (b"X-Named", b"n"), (b"Transfer-Encoding", b"chunked")),
         *((b"Host", b"git.test"), (b"X-HTTP-Method-Override", b"DELETE"), (b"X_Original_URL", b"/admin")),
-        (b"Accept-Encoding", b"gzip"),
+        *((b"Accept-Encoding", b"gzip"), (b"X-Forwarded-Host", b"evil.test"), (b"Forwarded", b"host=evil")),
     ]
     assert list(passed_on(headers, "Authorization")) == [(b"X-Kept", b"1"), (b"Cookie", b"c")]
     assert list(passed_on([(b"X_Api_Key", b"own"), (b"Authorization", b"a")], "X-Api-Key")) == [

@@ -120,6 +120,18 @@ async def _permission(turn: BuiltInTurn, text: str) -> None:
         raise Cancelled
 
 
+async def _question(turn: BuiltInTurn, text: str) -> None:
+    try:
+        action, answer = await turn.updates.ask_question(text.strip() or "What is your answer?", "Answer")
+    except RequestFailed as error:
+        turn.updates.say(f"The question could not be asked: {error.message}")
+        return
+    if action == "cancel":
+        turn.updates.say("The question was cancelled.")
+        raise Cancelled
+    turn.updates.say(f"You answered: {answer}" if action == "accept" else "You declined to answer.")
+
+
 async def _big(turn: BuiltInTurn, text: str) -> None:
     size = text.strip()
     if not size.isdecimal() or len(size) > 12 or not 0 < int(size) <= BIG_LIMIT_BYTES:
@@ -168,6 +180,7 @@ COMMANDS: Final[dict[str, SlashCommand]] = {
         SlashCommand("plan", "", "shows a plan and works through it", _plan),
         SlashCommand("tool", "NAME JSON", f"runs a tool: {', '.join(TOOLS)}", _tool),
         SlashCommand("permission", "QUESTION", "asks for your permission and tells your choice", _permission),
+        SlashCommand("question", "QUESTION", "asks you a question and tells your answer", _question),
         SlashCommand("big", "BYTES", "answers with one message of BYTES bytes", _big),
         SlashCommand("wallet", "JSON", "sends a transaction to your wallet", _wallet),
     )

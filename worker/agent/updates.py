@@ -27,6 +27,11 @@ class _Outcome(msgspec.Struct, frozen=True, rename="camel"):
     option_id: str = ""
 
 
+class _QuestionResult(msgspec.Struct, frozen=True):
+    action: str = "cancel"
+    content: dict[str, Any] = {}
+
+
 class _PermissionResult(msgspec.Struct, frozen=True):
     outcome: _Outcome
 
@@ -57,6 +62,21 @@ class Updates:
                 {"content": content, "priority": "medium", "status": status} for content, status in steps
             ],
         )
+
+    async def ask_question(self, message: str, title: str) -> tuple[str, str]:
+        """Asks the user for a text: the action (accept, decline, cancel) and the text. Raises RequestFailed
+        if the client cannot ask.
+        """
+        properties = {"answer": {"type": "string", "title": title}}
+        schema = {"type": "object", "properties": properties, "required": ["answer"]}
+        params = {
+            "sessionId": self._session_id,
+            "mode": "form",
+            "message": message,
+            "requestedSchema": schema,
+        }
+        result = await self._io.call("elicitation/create", params, _QuestionResult)
+        return result.action, str(result.content.get("answer", ""))
 
     async def ask(self, tool_call: dict[str, Any]) -> Choice:
         """Asks the user's permission; raises RequestFailed if the client cannot ask."""

@@ -18,7 +18,7 @@ from typing import Final
 
 from worker.spec import DOOR_PORT
 
-_BACKLOG: Final = 128
+_BACKLOG: Final = 512
 _NEW_ROUTE: Final = 24
 _REQUEST_ACK_CREATE: Final = 0x1 | 0x4 | 0x400
 _TABLE_LOCAL, _PROTOCOL_BOOT, _SCOPE_HOST, _TYPE_LOCAL = 255, 3, 254, 2

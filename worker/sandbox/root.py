@@ -34,8 +34,13 @@ _PASSWD: Final = (
     f"root:x:0:0:root:/root:/usr/sbin/nologin\nagent:x:{_INNER_ID}:{_INNER_ID}:agent:{INNER_HOME}:/bin/sh\n"
 ).encode()
 _GROUP: Final = f"root:x:0:\nagent:x:{_INNER_ID}:\n".encode()
-_RESOLVER: Final = "/etc/resolv.conf"
-_RESOLVER_TEXT: Final = b"nameserver 127.0.0.1\noptions timeout:2 attempts:2\n"
+_NAMES: Final = {
+    "/etc/resolv.conf": b"nameserver 127.0.0.1\noptions timeout:2 attempts:2\n",
+    "/etc/hosts": b"127.0.0.1 localhost agent\n::1 localhost\n",
+}
+"""With a network of its own, in which the gateway knows names; the machine's would name addresses that lead
+nowhere.
+"""
 INNER_ID: Final = _INNER_ID
 """The user and group that every strict worker sees itself as."""
 
@@ -48,7 +53,7 @@ def build(sandbox: Sandbox, limits: Limits, *, home: str, work: str, is_command:
     kernel.mount("tmpfs", _AT, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     _lay_out(is_command=is_command, has_own_names=has_own_names)
     for path in paths.CODE + paths.DEVICES + (paths.ETC if is_command else ()):
-        if not (has_own_names and path == _RESOLVER):
+        if not (has_own_names and path in _NAMES):
             _bind(path)
     for path in sandbox.readable:
         _bind(path)
@@ -72,7 +77,7 @@ def build(sandbox: Sandbox, limits: Limits, *, home: str, work: str, is_command:
 
 
 def _lay_out(*, is_command: bool, has_own_names: bool) -> None:
-    """Directories, links, the two files of accounts, and the one that says who knows names."""
+    """Directories, links, the files of accounts, and those of names."""
     for path in _DIRECTORIES:
         os.mkdir(_AT + path, 0o755)
     for path in _TEMPORARY:
@@ -85,7 +90,7 @@ def _lay_out(*, is_command: bool, has_own_names: bool) -> None:
     os.symlink("pts/ptmx", _AT + "/dev/ptmx")
     files = [("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)]
     if has_own_names:
-        files.append((_RESOLVER, _RESOLVER_TEXT))
+        files += _NAMES.items()
     for path, content in files:
         fd = os.open(_AT + path, os.O_WRONLY | os.O_CREAT, 0o644)
         os.write(fd, content)

@@ -27,7 +27,7 @@ _IS_ARM: Final = kernel.MACHINE == "aarch64"
 _ARCHITECTURE: Final = 0xC000_00B7 if _IS_ARM else 0xC000_003E
 """AUDIT_ARCH_AARCH64, AUDIT_ARCH_X86_64 of linux/audit.h."""
 _X32_BIT: Final = 0x4000_0000
-"""x86-64's second table of system calls; nobody uses it."""
+"""x86-64's second table of system calls, which is not in use."""
 
 _EPERM: Final = 1
 _ENOSYS: Final = 38

@@ -9,17 +9,22 @@ A scenario is a JSON object; everything in it is optional:
                   `steps` are played first (a replayed history is `update` steps of `load`), `result` is laid
                   over the default. `load`, `resume` and `authenticate` are unknown unless they are given.
     turns         a list of lists of steps, one list a prompt
+    keeps_options false: `session/set_mode`, `session/set_model` and `session/set_config_option` are unknown;
+                  else they change what the result of `new` has of `modes`, `models` and `configOptions`
     locked        true: sessions are refused (-32000) until `authenticate` was answered with a result
     repeat        true: begin again after the last turn; else a further prompt is an error
 
 A step is an object with one key:
 
     expect        "text" | {contains} | {matches: regex}: the prompt's text, else the prompt fails
-    say, think    "text" | {text, chunks: […], times, delay_ms}; $PROMPT and $N (counts `times`) are filled in
+    say, think    "text" | {text, chunks: […], times, delay_ms}; $PROMPT, $N (counts `times`) and $OPTIONS
+                  (the values of its options) are filled in
     tool          {title, kind, input, output, status}: a call and its end
     plan          ["step", …] worked through | [{content, priority, status}, …] shown once
     ask           {title, toolCall, options, then: {OPTION_ID | "cancelled": steps}}; without `then` it says
                   the choice
+    ask_question  {message, requestedSchema | mode: "url", url, elicitationId, then: {"accept" | "decline" |
+                  "cancel": steps}}; without `then` it says the answer
     update        an update object of any kind         notify   {method, params}
     raw           a line as it is                      request  {method, params}: says what was answered
     sleep         milliseconds                         hang     true: waits for ever, or for a cancel
@@ -71,6 +76,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resume: ScriptedAnswer | None = None
     authenticate: ScriptedAnswer | None = None
     turns: list[list[Step]] = []
+    keeps_options: bool = True
     locked: bool = False
     repeat: bool = False
 
@@ -82,6 +88,7 @@ class Player:
         self._loop = loop
         self._scenario = scenario
         self._prompts = 0
+        self._options = OwnOptions(scenario.new.result)
         self._is_locked = scenario.locked
         self._scene: Scene | None = None
         self._backlog: list[acp.Envelope] | None = []
@@ -118,10 +125,13 @@ class Player:
         if message.method == "session/prompt":
             prompt = read_prompt(params.get("prompt", [])).text
             scene = self._scene = Scene(self._loop, str(params.get("sessionId")), prompt)
+            scene.options = self._options.values
             scene.task = Task(self._reply(request_id, scene, self._turn(scene)))
             scene.task.step()
         elif self._is_locked and (message.method or "").startswith("session/"):
             self._loop.fail(request_id, acp.AUTH_REQUIRED, "Authentication required")
+        elif message.method in self._options.known and self._scenario.keeps_options:
+            self._set(request_id, message.method or "", params)
         elif answer is None:
             self._loop.fail(request_id, acp.METHOD_NOT_FOUND, f"Unknown method {message.method}.")
         else:
@@ -130,6 +140,12 @@ class Player:
             scene.unlocks = message.method == "authenticate"
             result = _default(message.method or "", session_id, self._scenario) | answer.result
             Task(self._reply(request_id, scene, _answer(scene, answer, result))).step()
+
+    def _set(self, request_id: acp.Id, method: str, params: dict[str, Any]) -> None:
+        try:
+            self._loop.respond(request_id, self._options.set(method, params))
+        except LookupError:
+            self._loop.fail(request_id, acp.INVALID_PARAMS, "There is no such value.")
 
     async def _reply(self, request_id: acp.Id, scene: Scene, answering: Awaitable[object]) -> None:
         try:
@@ -159,6 +175,49 @@ async def _answer(scene: Scene, answer: ScriptedAnswer, result: dict[str, Any]) 
     if answer.fail is not None:
         raise RequestFailed(answer.fail.code, answer.fail.message, answer.fail.data)
     return result
+
+
+class OwnOptions:
+    """The modes, models and configuration options that the result of `session/new` has."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        self._modes, self._models = result.get("modes"), result.get("models")
+        self._configs: list[dict[str, Any]] = result.get("configOptions") or []
+        requests = {
+            "session/set_mode": self._modes,
+            "session/set_model": self._models,
+            "session/set_config_option": self._configs,
+        }
+        self.known = frozenset(name for name, has in requests.items() if has)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What each is now."""
+        values = {config["id"]: config["currentValue"] for config in self._configs}
+        if self._models:
+            values["model"] = self._models["currentModelId"]
+        return values | ({"mode": self._modes["currentModeId"]} if self._modes else {})
+
+    def set(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one of the requests. Raises LookupError."""
+        if method == "session/set_config_option":
+            config = next((one for one in self._configs if one["id"] == params["configId"]), None)
+            if config is None or not _has(config.get("options"), "value", params["value"]):
+                raise LookupError
+            config["currentValue"] = params["value"]
+            return {"configOptions": self._configs}
+        kind = "Mode" if method == "session/set_mode" else "Model"
+        group = self._modes if kind == "Mode" else self._models
+        name = "id" if kind == "Mode" else "modelId"
+        value = params["modeId" if kind == "Mode" else "modelId"]
+        if group is None or not _has(group[f"available{kind}s"], name, value):
+            raise LookupError
+        group[f"current{kind}Id"] = value
+        return {}
+
+
+def _has(options: list[dict[str, Any]] | None, name: str, value: object) -> bool:
+    return isinstance(value, bool) if options is None else any(one.get(name) == value for one in options)
 
 
 def _default(method: str, session_id: str, scenario: Scenario) -> dict[str, Any]:
@@ -193,8 +252,8 @@ def _check(steps: list[Step]) -> None:
         name = next(iter(step), None)
         if len(step) != 1 or name not in STEPS:
             raise ValueError(f"A step is one of {', '.join(STEPS)}, not {step}.")
-        if name == "ask":
-            for branch in step["ask"].get("then", {}).values():
+        if name in ("ask", "ask_question"):
+            for branch in step[name].get("then", {}).values():
                 _check(branch)
 
 

@@ -47,6 +47,7 @@ class Scene:
         self.prompt = prompt
         self.ignores_cancel = False
         self.unlocks = False
+        self.options: dict[str, Any] = {}
         self.task: Task | None = None
 
     async def play(self, steps: list[Step]) -> None:
@@ -72,7 +73,9 @@ async def _speak(scene: Scene, value: Any, show: Callable[[str], None]) -> None:
     chunks = [*([] if speech.text is None else [speech.text]), *speech.chunks]
     for number in range(1, speech.times + 1):
         for chunk in chunks:
-            show(chunk.replace("$PROMPT", scene.prompt).replace("$N", str(number)))
+            options = msgspec.json.encode(scene.options, order="sorted").decode()
+            shown = chunk.replace("$PROMPT", scene.prompt).replace("$N", str(number))
+            show(shown.replace("$OPTIONS", options))
             await scene.loop.sleep(speech.delay_ms / 1000)
 
 
@@ -117,6 +120,21 @@ async def _ask(scene: Scene, value: Any) -> None:
     if "then" not in value:
         scene.updates.say(f"chosen: {choice}")
     await scene.play(value.get("then", {}).get(choice, []))
+
+
+async def _ask_question(scene: Scene, value: Any) -> None:
+    params = {"sessionId": scene.session_id, "mode": "form", "message": value.get("message", "What now?")}
+    params |= {name: part for name, part in value.items() if name != "then"}
+    try:
+        result = await scene.loop.call("elicitation/create", params, dict[str, Any])
+    except RequestFailed as error:
+        scene.updates.say(f"refused: {error.message}")
+        return
+    action = str(result.get("action"))
+    if "then" not in value:
+        content = result.get("content")
+        scene.updates.say(action if content is None else f"{action} {msgspec.json.encode(content).decode()}")
+    await scene.play(value.get("then", {}).get(action, []))
 
 
 async def _update(scene: Scene, value: Any) -> None:
@@ -216,6 +234,7 @@ STEPS: Final[dict[str, Callable[[Scene, Any], Awaitable[None]]]] = {
     "tool": _tool,
     "plan": _plan,
     "ask": _ask,
+    "ask_question": _ask_question,
     "update": _update,
     "notify": _notify,
     "request": _request,

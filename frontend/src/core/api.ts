@@ -19,12 +19,16 @@ import type {
   Me,
   NewShare,
   Overview,
+  OwnKeyList,
+  OwnKeySummary,
   RuleList,
   SessionList,
   SessionSummary,
   ShareList,
   ShareSummary,
   State,
+  RefusedHostTable,
+  UsageReport,
   WatchedSessions,
 } from "./wire.ts";
 
@@ -112,6 +116,10 @@ export class Api {
     });
   }
 
+  answerEgress(sessionId: string, askId: string, answer: string): Promise<unknown> {
+    return this.#post(`${sessionPath(sessionId)}/egress/${encodeURIComponent(askId)}`, { answer });
+  }
+
   /** The permission rules that hold for a session: its own and the operator's. */
   rules(sessionId: string): Promise<RuleList> {
     return this.#request("GET", `${sessionPath(sessionId)}/rules`);
@@ -119,6 +127,15 @@ export class Api {
 
   revokeRule(sessionId: string, ruleId: string): Promise<unknown> {
     return this.#request("DELETE", `${sessionPath(sessionId)}/rules/${encodeURIComponent(ruleId)}`);
+  }
+
+  answerQuestion(sessionId: string, questionId: string, action: string, content?: unknown): Promise<unknown> {
+    const path = `${sessionPath(sessionId)}/questions/${encodeURIComponent(questionId)}`;
+    return this.#post(path, content === undefined ? { action } : { action, content });
+  }
+
+  chooseOption(sessionId: string, optionId: string, value: string | boolean): Promise<unknown> {
+    return this.#post(`${sessionPath(sessionId)}/options`, { option_id: optionId, value });
   }
 
   queue(sessionId: string, action: "send" | "drop", messageId?: string): Promise<unknown> {
@@ -165,12 +182,32 @@ export class Api {
     return `${this.#config.baseUrl}/api/auth/oidc/start?${query}`;
   }
 
+  /** The same for a person whose sign-in has to be confirmed: the provider asks them nothing. */
+  confirmUrl(next: string): string {
+    return `${this.providerUrl(next)}&silent=true`;
+  }
+
   handOver(): Promise<Handover> {
     return this.#post("/api/auth/handover", {});
   }
 
   claim(token: string, keepShares = false): Promise<Me> {
     return this.#post("/api/auth/handover/claim", { token, ...(keepShares && { keep_shares: true }) });
+  }
+
+  // -- keys of one's own ---------------------------------------------------------------------------------------
+
+  /** Which may be set, and which are; never the keys. */
+  async ownKeys(): Promise<OwnKeySummary[]> {
+    return (await this.#request<OwnKeyList>("GET", "/api/me/keys")).keys;
+  }
+
+  setOwnKey(name: string, key: string): Promise<OwnKeySummary> {
+    return this.#request("PUT", `/api/me/keys/${encodeURIComponent(name)}`, { key });
+  }
+
+  removeOwnKey(name: string): Promise<OwnKeySummary> {
+    return this.#request("DELETE", `/api/me/keys/${encodeURIComponent(name)}`);
   }
 
   // -- links for reading --------------------------------------------------------------------------------------
@@ -197,12 +234,31 @@ export class Api {
 
   // -- watching -----------------------------------------------------------------------------------------------
 
+  /** What one's own sessions used in the last thirty days, by `day`, `session`, `agent`, `provider`, `model`. */
+  usage(by: string): Promise<UsageReport> {
+    return this.#request("GET", `/api/usage?by=${encodeURIComponent(by)}`);
+  }
+
+  /** What everybody used. */
+  allUsage(by: string): Promise<UsageReport> {
+    return this.#request("GET", `/api/admin/usage?by=${encodeURIComponent(by)}`);
+  }
+
+  /** The same as a table, for a browser to download. */
+  usageTableUrl(by: string): string {
+    return `${this.#config.baseUrl}/api/admin/usage?${new URLSearchParams({ by, format: "csv" })}`;
+  }
+
   overview(): Promise<Overview> {
     return this.#request("GET", "/api/admin/overview");
   }
 
   watchedSessions(): Promise<WatchedSessions> {
     return this.#request("GET", "/api/admin/sessions?limit=200");
+  }
+
+  refusedHosts(): Promise<RefusedHostTable> {
+    return this.#request("GET", "/api/admin/egress");
   }
 
   /** Stops an idle session's worker, or ends it whatever it does; `key` is the internal one. */

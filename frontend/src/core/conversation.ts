@@ -167,6 +167,18 @@ export class Conversation extends Subscribable {
     return this.#try(() => this.#api.answerPermission(this.sessionId, permissionId, optionId));
   }
 
+  answerEgress(askId: string, answer: string): Promise<boolean> {
+    return this.#try(() => this.#api.answerEgress(this.sessionId, askId, answer));
+  }
+
+  answerQuestion(questionId: string, action: "accept" | "decline" | "cancel", content?: unknown): Promise<boolean> {
+    return this.#try(() => this.#api.answerQuestion(this.sessionId, questionId, action, content));
+  }
+
+  chooseOption(optionId: string, value: string | boolean): Promise<boolean> {
+    return this.#try(() => this.#api.chooseOption(this.sessionId, optionId, value));
+  }
+
   queue(action: "send" | "drop", messageId?: string): Promise<boolean> {
     return this.#try(() => this.#api.queue(this.sessionId, action, messageId));
   }

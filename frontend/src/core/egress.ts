@@ -1,19 +1,10 @@
 /** What a log says of the worker's connections: the same fold as EgressFold of gateway/events/fold.py. */
 
-import type { EventOf, GatewayEvent } from "./events.ts";
-import type { AskedHost, DeniedHost, EgressState, Outside } from "./wire.ts";
+import type { EgressSnapshot, EventOf, GatewayEvent } from "./events.ts";
+import type { EgressState, Outside } from "./wire.ts";
 
 /** So many refused hosts are kept, the last ones. */
 const DENIED_HOSTS = 100;
-
-export interface EgressSnapshot {
-  /** The entries that the session keeps to; null: it has not narrowed its lists. */
-  narrowed: string[] | null;
-  denied: DeniedHost[];
-  asked: AskedHost[];
-  /** Hosts that the person allowed for the session (true), or refused. */
-  answers: [string, number, boolean][];
-}
 
 export type EgressEvent = EventOf<"egress_narrowed" | "egress_denied" | "egress_asked" | "egress_answered">;
 

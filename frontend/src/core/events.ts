@@ -1,8 +1,9 @@
 /** A session's log and what it folds to: events, items, snapshot. Types only; those of the wire are in wire.ts. */
 
 import type { AcpCommand, AcpContent, AcpPlanEntry } from "./acp.ts";
-import type { EgressSnapshot } from "./egress.ts";
 import type {
+  AskedHost,
+  DeniedHost,
   EgressAnswered,
   EgressAsked,
   EgressDenied,
@@ -15,7 +16,10 @@ import type {
   PermissionAnswered,
   PermissionOption,
   PermissionRule,
+  QuestionAnswered,
+  QuestionAsked,
   QuotaUse,
+  SessionOption,
   State,
   ToolCall,
   WaitingMessage,
@@ -96,6 +100,14 @@ export interface PermissionItem {
   at: string;
 }
 
+export interface QuestionItem extends Omit<QuestionAsked, "type" | "question_id"> {
+  kind: "question";
+  id: string;
+  outcome: QuestionAnswered["outcome"] | null;
+  content: QuestionAnswered["content"];
+  at: string;
+}
+
 export interface NoticeItem {
   kind: "notice";
   id: string;
@@ -135,10 +147,21 @@ export type Item =
   | ToolCallItem
   | PlanItem
   | PermissionItem
+  | QuestionItem
   | NoticeItem
   | ContentItem
   | EgressDeniedItem
   | EgressAskedItem;
+
+/** What a log says of the worker's connections. */
+export interface EgressSnapshot {
+  /** The entries that the session keeps to; null: it has not narrowed its lists. */
+  narrowed: string[] | null;
+  denied: DeniedHost[];
+  asked: AskedHost[];
+  /** Hosts that the person allowed for the session (true), or refused. */
+  answers: [string, number, boolean][];
+}
 
 /** The whole fold as JSON, what a `resync` frame carries under `chat`. */
 export interface Snapshot {
@@ -159,6 +182,8 @@ export interface Snapshot {
   ended: Ended | null;
   commands: AcpCommand[];
   options: Record<string, unknown>;
+  session_options?: SessionOption[];
+  option_values?: Record<string, string | boolean>;
   usage: Record<string, unknown>;
   rules?: NamedRule[];
   items: Item[];

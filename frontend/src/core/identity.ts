@@ -30,12 +30,15 @@ export class Identity extends Subscribable {
 
   readonly #api: Api;
   readonly #clock: Clock;
+  readonly #confirm: (() => void) | undefined;
   #failures = 0;
 
-  constructor(config: { api: Api; clock?: Clock }) {
+  /** `confirm` sends the browser to the provider, which confirms a sign-in without a question; it comes back. */
+  constructor(config: { api: Api; clock?: Clock; confirm?: () => void }) {
     super();
     this.#api = config.api;
     this.#clock = config.clock ?? systemClock;
+    this.#confirm = config.confirm;
   }
 
   /** TENANT/SUBJECT of who is inside. */
@@ -77,7 +80,7 @@ export class Identity extends Subscribable {
     this.me = null;
     this.#api.csrfToken = null;
     this.changed();
-    if (this.ways.length === 0) void this.check();
+    if (this.ways.length === 0 || this.ways.includes("oidc")) void this.check();
   }
 
   // -- verbs: an ApiError says why not ------------------------------------------------------------------------
@@ -106,6 +109,7 @@ export class Identity extends Subscribable {
     this.error = null;
     this.#failures = 0;
     if (state.me !== null) return this.#enter(state.me);
+    if (state.signs_in_again === true) this.#confirm?.();
     this.phase = "outside";
     this.me = null;
     this.#api.csrfToken = null;

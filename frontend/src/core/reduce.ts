@@ -8,10 +8,12 @@
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
  */
 
-import { type EgressEvent, type EgressSnapshot, egressAfter, egressState, isEgress } from "./egress.ts";
+import type { Spending } from "./wire.ts";
+import { type EgressEvent, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
   EgressAskedItem,
+  EgressSnapshot,
   Ended,
   EventOf,
   Failure,
@@ -22,8 +24,11 @@ import type {
   NamedRule,
   Outside,
   PendingPermission,
+  PendingQuestion,
   PermissionItem,
+  QuestionItem,
   Readiness,
+  SessionOption,
   Snapshot,
   State,
   StateMessage,
@@ -53,6 +58,8 @@ const FACTS = [
   "ended",
   "commands",
   "options",
+  "session_options",
+  "option_values",
   "usage",
 ] as const;
 
@@ -77,6 +84,8 @@ export class ChatState {
   ended: Ended | null = null;
   commands: AcpCommand[] = [];
   options: Record<string, unknown> = {};
+  session_options: SessionOption[] = [];
+  option_values: Record<string, string | boolean> = {};
   usage: Record<string, unknown> = {};
   /** The session's own permission rules. */
   rules: NamedRule[] = [];
@@ -135,6 +144,15 @@ export class ChatState {
     return { permission_id: id, title, options, turn_id, tool_call_id, ...(always && { always }) };
   }
 
+  /** The questions that wait for an answer. */
+  get questions(): PendingQuestion[] {
+    return this.#items
+      .filter((item): item is QuestionItem => item.kind === "question" && item.outcome === null)
+      .map(({ id: question_id, turn_id, mode, message, fields, url, host, tool_call_id }) => ({
+        ...{ question_id, turn_id, mode, message, fields, url, host, tool_call_id },
+      }));
+  }
+
   get messages(): StateMessage[] {
     return this.#items
       .filter((item): item is MessageItem => item.kind === "message")
@@ -154,9 +172,12 @@ export class ChatState {
       readiness: this.readiness,
       pending_wallet_tx: this.wallet,
       pending_permission: this.pending_permission,
+      questions: this.questions,
+      options: this.option_values,
       queued: this.waiting.length,
       start_position: outside.start_position,
       ended: this.ended,
+      ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
       egress: egressState(this.egress, outside),
     };
@@ -206,6 +227,15 @@ export class ChatState {
         return this.#permissionAsked(event);
       case "permission_answered":
         return this.#permissionAnswered(event);
+      case "question_asked": {
+        const { type: _type, seq: _seq, question_id: id, at, ...asked } = event;
+        return this.#upsert({ kind: "question", id, ...asked, outcome: null, content: null, at });
+      }
+      case "question_answered": {
+        const { question_id: id, outcome, content, at } = event;
+        if (!this.#get(keyOf("question", id))) this.#add({ kind: "question", id, at } as QuestionItem);
+        return this.#patch<QuestionItem>("question", id, { outcome, content });
+      }
       case "plan": {
         const { turn_id, entries, at } = event;
         return this.#upsert({ kind: "plan", id: turn_id, turn_id, entries, at });
@@ -218,6 +248,11 @@ export class ChatState {
       case "notice": {
         const { notice_id, level, code, text, quota, at } = event;
         return this.#upsert({ kind: "notice", id: notice_id, level, code, text, ...(quota && { quota }), at });
+      }
+      case "budget_near": {
+        const { notice_id, type, text, limit, used, allowed, at } = event;
+        const quota = { limit, used, allowed };
+        return this.#upsert({ kind: "notice", id: notice_id, level: "warning", code: type, text, quota, at });
       }
       default:
         return isEgress(event) ? this.#egress(event) : this.#facts(event);
@@ -280,6 +315,18 @@ export class ChatState {
       case "agent_options":
         this.options = { ...this.options, ...bodyOf(event) };
         return;
+      case "session_options":
+        this.session_options = event.options;
+        this.option_values = Object.fromEntries(event.options.map((option) => [option.option_id, option.value]));
+        return;
+      case "option_chosen": {
+        const { option_id, value } = event;
+        this.option_values = { ...this.option_values, [option_id]: value };
+        this.session_options = this.session_options.map((option) =>
+          option.option_id === option_id ? { ...option, value } : option,
+        );
+        return;
+      }
       case "usage":
         this.usage = { ...this.usage, ...bodyOf(event, (value) => value !== null) };
         return;
@@ -313,7 +360,7 @@ export class ChatState {
     const { message_id: id, turn_id, sender, content: text, at, is_streaming } = event;
     let key = keyOf("message", id);
     let known = this.#get(key);
-    if (!known && sender === "agent") {
+    if (!known && sender !== "user") {
       const placeholder = this.#placeholderOf(turn_id);
       if (placeholder) [key, known] = [keyOf("message", placeholder.id), placeholder];
     }
@@ -322,7 +369,7 @@ export class ChatState {
       return;
     }
     if (known.is_placeholder) {
-      known = this.#settle(known, id);
+      known = { ...this.#settle(known, id), sender };
       key = keyOf("message", id);
     }
     this.#replace(key, { ...known, text, is_streaming });

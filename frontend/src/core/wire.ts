@@ -46,6 +46,40 @@ export interface AgentOptions {
   modes?: unknown;
   current_mode_id?: string;
   config_options?: unknown;
+  models?: unknown;
+}
+
+/** A value that an option may have; `group` is the name of those that belong together. */
+export interface OptionChoice {
+  value: string;
+  name: string;
+  description: string;
+  group: string;
+}
+
+/** Something that can be chosen of the agent: its mode, its model, or an option of its own. */
+export interface SessionOption {
+  option_id: string;
+  name: string;
+  kind: "boolean" | "choice";
+  value: string | boolean;
+  choices: OptionChoice[];
+  category: string;
+  description: string;
+  is_locked: boolean;
+}
+
+/** What can be chosen of the agent, with the values of now; the whole list each time. */
+export interface SessionOptions {
+  type: "session_options";
+  options: SessionOption[];
+}
+
+/** A person chose a value; without a worker, the agent hears of it when it starts. */
+export interface OptionChosen {
+  type: "option_chosen";
+  option_id: string;
+  value: string | boolean;
 }
 
 /** An update of a kind that this gateway does not know, as the agent sent it. */
@@ -186,6 +220,58 @@ export interface RuleRemoved {
   rule_id: string;
 }
 
+/** One value that a field offers. */
+export interface QuestionChoice {
+  value: string;
+  title: string;
+  description: string;
+}
+
+/**
+ * A field of a question's form. `minimum` and `maximum` bound a number, the characters of a text, or how many are
+ * chosen; `pattern` is what the agent wants of a text, which the gateway does not check.
+ */
+export interface QuestionField {
+  name: string;
+  kind: "boolean" | "choice" | "choices" | "integer" | "number" | "text";
+  title: string;
+  description: string;
+  is_required: boolean;
+  choices: QuestionChoice[];
+  format: string;
+  pattern: string;
+  minimum: number | null;
+  maximum: number | null;
+  default: string | number | number | boolean | string[] | null;
+}
+
+/**
+ * The agent asks its user: a form, or an address (`url`) that the user may open. It is answered by POST
+ * /api/sessions/{id}/questions/{question_id}.
+ */
+export interface QuestionAsked {
+  type: "question_asked";
+  question_id: string;
+  turn_id: string;
+  mode: "form" | "url";
+  message: string;
+  fields: QuestionField[];
+  url: string | null;
+  host: string | null;
+  tool_call_id: string | null;
+}
+
+/**
+ * The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn ended
+ * first), or `complete`: the agent saw that what the address was for is done.
+ */
+export interface QuestionAnswered {
+  type: "question_answered";
+  question_id: string;
+  outcome: "accept" | "cancel" | "complete" | "decline";
+  content: Record<string, string | number | number | boolean | string[]> | null;
+}
+
 /** What the model calls of a session have cost so far, by the gateway's own ledger. */
 export interface Spending {
   spent: number;
@@ -223,10 +309,9 @@ export interface BudgetNear {
   allowed: number;
 }
 
-/** A budget for models is used up: the next call was refused. */
+/** A budget for models is used up: a call was refused. The end of its turn says so to people. */
 export interface BudgetSpent {
   type: "budget_reached";
-  notice_id: string;
   text: string;
   limit: string;
   used: number;
@@ -389,6 +474,18 @@ export interface PendingPermission {
   always?: PermissionRule;
 }
 
+/** A question that waits for the user's answer. */
+export interface PendingQuestion {
+  question_id: string;
+  turn_id: string;
+  mode: "form" | "url";
+  message: string;
+  fields: QuestionField[];
+  url: string | null;
+  host: string | null;
+  tool_call_id: string | null;
+}
+
 /** When and why a session ended. */
 export interface Ended {
   at: string;
@@ -437,10 +534,12 @@ export interface State {
   readiness: Readiness;
   pending_wallet_tx: string | null;
   pending_permission: PendingPermission | null;
+  questions: PendingQuestion[];
+  options: Record<string, string | boolean>;
   queued: number;
   start_position: number | null;
   ended: Ended | null;
-  /** None for readers who are not the owner. */
+  /** None for readers who are not the owner, and before there is a session. */
   egress: EgressState | null;
   /** What its model calls have cost; absent: it has made none that the gateway counts. */
   cost?: Spending;
@@ -485,6 +584,11 @@ export interface AuthState {
   shared_links: number;
   /** The applications that run here. */
   applications: (string | ApplicationPage)[];
+  /**
+   * True if this browser's sign-in ended because its provider has to confirm it: send the browser to GET
+   * /api/auth/oidc/start?silent=true, which asks nothing of a person who is signed in there.
+   */
+  signs_in_again?: boolean;
 }
 
 /** A link that makes one other browser this person, once. */
@@ -597,6 +701,65 @@ export interface NewShare {
   expires_at: string | null;
 }
 
+/** What was used, and what it cost by the prices that the gateway knows. */
+export interface UsageRow {
+  /** What it is of, by what the report tells apart. An empty name: it is nobody's, or not known any more. */
+  names: Record<string, string>;
+  calls: number;
+  /** Without those from and to a cache. */
+  input_tokens: number;
+  cache_read_tokens: number;
+  cache_write_tokens: number;
+  /** Without those of thoughts. */
+  output_tokens: number;
+  reasoning_tokens: number;
+  /** Of agents with models of their own, as they say. */
+  told_tokens: number;
+  /** All of them. */
+  tokens: number;
+  cost_usd: number;
+  /** Calls of models without a price, which are not in the cost. */
+  unpriced_calls: number;
+  /** Calls that were cut, or whose provider did not say: their tokens are an estimate. */
+  estimated_calls: number;
+  cpu_seconds: number;
+  memory_gb_seconds: number;
+  /** How long workers lived. */
+  wall_seconds: number;
+  /** So much more is stored than before; less than 0: so much less. */
+  stored_bytes: number;
+}
+
+/** Sums of what was used between two days, both within; the latest and the dearest come first. */
+export interface UsageReport {
+  from_day: string;
+  to_day: string;
+  by: string[];
+  rows: UsageRow[];
+  /** Of all rows, those that are left out as well. */
+  total: UsageRow;
+  /** Rows are left out. */
+  has_more: boolean;
+}
+
+/** A key of a person or tenant, for a provider or for the hosts of a credential; never the key itself. */
+export interface OwnKeySummary {
+  name: string;
+  kind: "credential" | "provider";
+  /** `unused`: nothing in the configuration takes it any more. */
+  need: "allowed" | "required" | "unused";
+  /** `lost`: it was encrypted with a secret that the gateway does not have any more; set it again. */
+  state: "lost" | "not_set" | "set";
+  set_at: string | null;
+  /** The tenant has a key that is used if the person sets none. */
+  has_fallback: boolean;
+}
+
+/** Every key that may be set, and those that are. */
+export interface OwnKeyList {
+  keys: OwnKeySummary[];
+}
+
 /** One tenant's share. */
 export interface TenantNumbers {
   tenant: string;
@@ -672,6 +835,24 @@ export interface DrainBegun {
   grace_seconds: number;
 }
 
+/** A host that workers of an agent were refused in the last day. */
+export interface RefusedHostRow {
+  agent: string;
+  tenant: string;
+  host: string;
+  port: number;
+  why: string;
+  count: number;
+  last_at: string;
+  /** The lines that would allow it, to be added to the configuration; empty if no list can. */
+  toml: string;
+}
+
+/** The last 200, the last one first. */
+export interface RefusedHostTable {
+  hosts: RefusedHostRow[];
+}
+
 /** Every event of the core, by its type. */
 export interface Events {
   session_created: SessionCreated;
@@ -680,6 +861,8 @@ export interface Events {
   agent_started: AgentStarted;
   agent_commands: AgentCommands;
   agent_options: AgentOptions;
+  session_options: SessionOptions;
+  option_chosen: OptionChosen;
   agent_update: AgentUpdate;
   message: MessageAdded;
   text_delta: TextDelta;
@@ -692,6 +875,8 @@ export interface Events {
   permission_answered: PermissionAnswered;
   rule_added: RuleAdded;
   rule_removed: RuleRemoved;
+  question_asked: QuestionAsked;
+  question_answered: QuestionAnswered;
   usage: Usage;
   budget_near: BudgetNear;
   budget_reached: BudgetSpent;

@@ -3,8 +3,9 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { Api, ApiError, type Overview, systemClock, wordsOf } from "../core/index.ts";
 import { Dialog, language, DisplaySettings, t } from "../page/index.ts";
 import { Chart } from "./Chart.tsx";
+import { Costs } from "./Costs.tsx";
 import { Monitor } from "./monitor.ts";
-import { type Deed, SessionTable, TenantTable } from "./Tables.tsx";
+import { type Deed, RefusedTable, SessionTable, TenantTable } from "./Tables.tsx";
 import { w } from "./words.ts";
 
 /** What operators watch, and the few things that they may do. */
@@ -56,7 +57,9 @@ export function Operations() {
               />
             </div>
             <SessionTable rows={watch.sessions} total={watch.total} ask={ask} />
+            <RefusedTable rows={watch.refused} />
             <TenantTable rows={overview.tenants} />
+            <Costs api={api} />
           </>
         )}
       </main>

@@ -1,4 +1,4 @@
-import type { TenantNumbers, WatchedSession } from "../core/index.ts";
+import type { RefusedHostRow, TenantNumbers, WatchedSession } from "../core/index.ts";
 import { language } from "../page/index.ts";
 import { w } from "./words.ts";
 
@@ -124,6 +124,46 @@ export function TenantTable({ rows }: { rows: readonly TenantNumbers[] }) {
     </div>
   );
 }
+
+/** Hosts that agents were refused in the last day, each with the lines that would allow it. */
+export function RefusedTable({ rows }: { rows: readonly RefusedHostRow[] }) {
+  if (rows.length === 0) return null;
+  return (
+    <div class="table-box">
+      <table class="ops-table" data-testid="refused-hosts">
+        <caption>{w("refusedHosts")}</caption>
+        <thead>
+          <tr>
+            {(["host", "agent", "tenant", "why", "times", "toAllow"] as const).map((word) => (
+              <th key={word} scope="col">
+                {w(word)}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {rows.slice(0, REFUSED_MOST).map((row) => (
+            <tr key={`${row.tenant} ${row.agent} ${row.host}:${row.port} ${row.why}`}>
+              <th scope="row" dir="ltr">
+                <code>
+                  {row.host}:{row.port}
+                </code>
+              </th>
+              <td dir="auto">{row.agent}</td>
+              <td dir="auto">{row.tenant}</td>
+              <td>{row.why}</td>
+              <td class="number">{number(row.count)}</td>
+              <td dir="ltr">{row.toml && <code class="toml">{row.toml}</code>}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+/** More than this nobody reads. */
+const REFUSED_MOST = 100;
 
 function number(value: number): string {
   return new Intl.NumberFormat(language.value, { maximumFractionDigits: value < 10 ? 1 : 0 }).format(value);

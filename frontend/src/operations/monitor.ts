@@ -1,6 +1,14 @@
 /** What operators watch: the gateway's figures, polled, with a history for charts. No DOM, no framework. */
 
-import { type Api, ApiError, type Clock, type Overview, Subscribable, type WatchedSession } from "../core/index.ts";
+import {
+  type Api,
+  ApiError,
+  type Clock,
+  type Overview,
+  type RefusedHostRow,
+  Subscribable,
+  type WatchedSession,
+} from "../core/index.ts";
 
 export const MONITOR_POLL_MS = 2000;
 /** Half an hour of polling. */
@@ -33,6 +41,7 @@ export class Monitor extends Subscribable {
   overview: Overview | null = null;
   sessions: WatchedSession[] = [];
   total = 0;
+  refused: RefusedHostRow[] = [];
   error: ApiError | null = null;
   readonly times: number[] = [];
   readonly columns = Object.fromEntries(Object.keys(LINES).map((name) => [name, []])) as unknown as Record<
@@ -64,10 +73,15 @@ export class Monitor extends Subscribable {
   /** Reads everything now; a failure is kept to be shown, and the next round tries again. */
   async refresh(): Promise<void> {
     try {
-      const [overview, watched] = await Promise.all([this.#api.overview(), this.#api.watchedSessions()]);
+      const [overview, watched, refused] = await Promise.all([
+        this.#api.overview(),
+        this.#api.watchedSessions(),
+        this.#api.refusedHosts(),
+      ]);
       this.overview = overview;
       this.sessions = watched.sessions;
       this.total = watched.total;
+      this.refused = refused.hosts;
       this.error = null;
       this.#keep(overview);
     } catch (error) {

@@ -1,9 +1,11 @@
 import { useState } from "preact/hooks";
 import { HandoverDialog } from "./Handover.tsx";
 import { Icon } from "./icons.tsx";
+import { KeysDialog, useOwnKeys } from "./Keys.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { t } from "./preferences.ts";
+import { UsageDialog } from "./Usage.tsx";
 
 /** The tenant of a gateway that has only one; it is not shown. */
 const ONLY_TENANT = "default";
@@ -13,10 +15,27 @@ export function AccountMenu() {
   const page = usePage();
   const identity = useIdentity();
   const [isMoving, setMoving] = useState(false);
+  const [isLooking, setLooking] = useState(false);
+  const [isSettingKeys, setSettingKeys] = useState(false);
+  const hasKeys = useOwnKeys().length > 0;
   const { me, ways } = identity;
-  if (me === null || identity.isLocal) return null;
+  const dialog = isSettingKeys && <KeysDialog close={() => setSettingKeys(false)} />;
+  if (me === null) return null;
+  if (identity.isLocal) {
+    if (!hasKeys) return null;
+    return (
+      <>
+        <button type="button" class="account" data-testid="account-keys" onClick={() => setSettingKeys(true)}>
+          <Icon name="key" />
+          <span class="account-who">{t("ownKeys")}</span>
+        </button>
+        {dialog}
+      </>
+    );
+  }
   const isGuest = me.kind === "visitor";
   const canSignOut = me.kind === "user" && ways.length > 0;
+  const canLook = me.scopes.includes("read") && !isGuest;
   const canMove = me.scopes.includes("chat") && (isGuest || canSignOut);
   const who = isGuest ? t("guest") : me.subject;
   const shown = (
@@ -29,7 +48,7 @@ export function AccountMenu() {
       <Icon name="more" />
     </>
   );
-  if (!canMove && !canSignOut) return <p class="account">{shown}</p>;
+  if (!canMove && !canSignOut && !canLook && !hasKeys) return <p class="account">{shown}</p>;
   return (
     <>
       <Menu
@@ -47,6 +66,12 @@ export function AccountMenu() {
             }}
           />
         )}
+        {canLook && (
+          <MenuItem icon="list" label={t("usageMine")} testId="usage-mine" run={() => setLooking(true)} />
+        )}
+        {hasKeys && (
+          <MenuItem icon="key" label={t("ownKeys")} testId="account-keys" run={() => setSettingKeys(true)} />
+        )}
         {canMove && <MenuItem icon="move" label={t("handover")} testId="handover" run={() => setMoving(true)} />}
         {canSignOut && (
           <MenuItem icon="leave" label={t("signOut")} testId="sign-out" run={() => void page.signOut(false)} />
@@ -61,6 +86,8 @@ export function AccountMenu() {
           />
         )}
       </Menu>
+      {isLooking && <UsageDialog close={() => setLooking(false)} />}
+      {dialog}
       {isMoving && <HandoverDialog close={() => setMoving(false)} />}
     </>
   );

@@ -3,6 +3,7 @@ import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
 import { Claim } from "./Handover.tsx";
 import { ContextMeter, Header } from "./Header.tsx";
+import { CostButton } from "./Usage.tsx";
 import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
@@ -61,6 +62,7 @@ function ChatView() {
         <Header before={<DrawerButton />}>
           <RulesButton />
           <ContextMeter />
+          <CostButton />
           <HeaderParts />
         </Header>
         <Banners />

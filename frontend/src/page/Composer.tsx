@@ -1,6 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { AcpCommand, SessionStore } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
+import { Options } from "./Options.tsx";
 import { useConversation, usePage, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
@@ -94,6 +95,7 @@ export function Composer() {
         />
         <div class="composer-row">
           <AgentChoice />
+          <Options />
           <span class="composer-hint" aria-hidden="true">
             {t("hint")}
           </span>

@@ -15,6 +15,7 @@ import {
   type ToolCallItem,
   wordsOf,
 } from "../core/index.ts";
+import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
 import { usePage } from "./page.ts";
@@ -22,6 +23,7 @@ import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 import { PermissionView } from "./Permission.tsx";
+import { QuestionView } from "./Question.tsx";
 import { Content, ToolCallView } from "./ToolCall.tsx";
 
 interface ItemProps {
@@ -44,8 +46,14 @@ export function ItemView({ item, call, answer }: ItemProps) {
       return <PlanView item={item} />;
     case "permission":
       return <PermissionView item={item} call={call} />;
+    case "question":
+      return <QuestionView item={item} />;
     case "notice":
       return <NoticeView item={item} />;
+    case "egress_denied":
+      return <EgressDeniedView item={item} />;
+    case "egress_asked":
+      return <EgressAskedView item={item} />;
     case "content":
       return <Content content={item.content} />;
   }

@@ -2,6 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Identity, PermissionItem, ToolCallItem } from "../core/index.ts";
+import { AnswerIcon, AnswerText } from "./Answer.tsx";
 import { alwaysOf, chosenOf, isAllowed } from "./asked.ts";
 import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
@@ -122,25 +123,6 @@ function PermissionDone({ item }: { item: PermissionItem }) {
       <span dir="auto">{clipped(item.title)}</span>
       <AnswerText item={item} />
     </p>
-  );
-}
-
-export function AnswerIcon({ item }: { item: PermissionItem }) {
-  return <Icon name={item.outcome === null ? "clock" : isAllowed(item) ? "check" : "close"} class="answer-icon" />;
-}
-
-/** What was answered, and by which rule if one did. */
-export function AnswerText({ item }: { item: PermissionItem }) {
-  const option = clipped(chosenOf(item)?.name ?? "");
-  return (
-    <span class="quiet answer-text">
-      {item.outcome === null && t("permissionOpen")}
-      {item.outcome === "selected" && !item.rule && t("permissionGiven", { option })}
-      {item.outcome === "selected" && item.rule && (
-        <span title={item.rule.rule_id}>{t(isAllowed(item) ? "permissionByRule" : "permissionDeniedByRule")}</span>
-      )}
-      {item.outcome === "cancelled" && t(item.rule ? "permissionDeniedByRule" : "permissionCancelled")}
-    </span>
   );
 }
 

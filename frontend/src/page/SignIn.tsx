@@ -3,7 +3,7 @@ import { ApiError, wordsOf } from "../core/index.ts";
 import { DisplaySettings } from "./Header.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { KeepShares } from "./KeepShares.tsx";
-import { isOnlyOperator, OPERATIONS } from "./address.ts";
+import { here, isOnlyOperator, OPERATIONS } from "./address.ts";
 import { useIdentity, usePage } from "./page.ts";
 import { language, t } from "./preferences.ts";
 
@@ -107,9 +107,4 @@ function KeyForm({ keeps }: { keeps: boolean }) {
       </button>
     </form>
   );
-}
-
-/** Where the provider sends the person back to. */
-function here(): string {
-  return location.pathname + location.search + location.hash;
 }

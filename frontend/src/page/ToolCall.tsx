@@ -5,7 +5,7 @@ import { countOf, diffLines } from "./diff.ts";
 import { Icon, iconOf } from "./icons.tsx";
 import { Code, Markdown } from "./Markdown.tsx";
 import { jsonText } from "./json.ts";
-import { AnswerIcon, AnswerText } from "./Permission.tsx";
+import { AnswerIcon, AnswerText } from "./Answer.tsx";
 import { Later } from "./Pieces.tsx";
 import { clipped, firstLines } from "../core/pieces.ts";
 import { t } from "./preferences.ts";

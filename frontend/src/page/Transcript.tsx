@@ -157,7 +157,8 @@ function Tail({ conversation, items, hasFailed }: { conversation: Conversation; 
   const { chat } = conversation;
   const last = items.filter((item) => !isBlank(item)).at(-1);
   const isTexting = last?.kind === "message" && last.sender === "agent" && last.is_streaming;
-  const isAsking = chat.pending_permission !== null;
+  const isAsking =
+    chat.pending_permission !== null || chat.questions.length > 0 || (chat.egress?.asked.length ?? 0) > 0;
   return (
     <>
       {chat.wallet !== null && !conversation.isReadOnly && <Wallet transaction={chat.wallet} />}

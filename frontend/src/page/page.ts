@@ -16,6 +16,7 @@ import {
   type Visibility,
   wordsOf,
 } from "../core/index.ts";
+import { here } from "./address.ts";
 import type { PagePart } from "./part.ts";
 import { Parts } from "./parts.ts";
 import { language, storage, t } from "./preferences.ts";
@@ -76,7 +77,7 @@ export class Page {
       onUnauthorized: () => this.identity.lost(),
       onMoved: () => setTimeout(() => this.#askAgain(), MOVED_MS),
     });
-    this.identity = new Identity({ api: this.api });
+    this.identity = new Identity({ api: this.api, confirm: () => this.#confirm() });
     const kept = this.shared === null ? storage : memoryStorage();
     this.store = new SessionStore({ api: this.api, storage: kept, hash: location.hash });
     this.conversation = signal(this.#open(this.store.currentId));
@@ -102,6 +103,16 @@ export class Page {
       if (this.identity.phase !== "asking") void this.identity.check();
       if (this.#isInside) void this.store.refresh();
     });
+  }
+
+  /** Lets the provider confirm the sign-in; of several tabs the one that is seen, which asks again when it is. */
+  #confirm(): void {
+    if (visibility.isHidden()) return;
+    const { sessionId, outgoing } = this.conversation.value;
+    // What was refused is written again when the person comes back: it is not lost with this page.
+    for (const message of [...outgoing].reverse())
+      if (message.error !== null) this.store.takeBack(sessionId, message.text);
+    location.assign(this.api.confirmUrl(here()));
   }
 
   /** In another tab this guest has signed in. */

@@ -1,4 +1,4 @@
-import { beforeEach, expect, it } from "vitest";
+import { beforeEach, expect, it, vi } from "vitest";
 import { Api } from "../../src/core/api.ts";
 import type { Me } from "../../src/core/events.ts";
 import { Identity, isVisitor, tokenIn } from "../../src/core/identity.ts";
@@ -84,6 +84,24 @@ it("is out as soon as anything answers 401", async () => {
   expect([identity.phase, identity.me, identity.wasInside]).toEqual(["outside", null, true]);
 });
 
+it("lets the provider confirm a sign-in that ended, and asks for one if that does not help", async () => {
+  const sent: string[] = [];
+  identity = new Identity({ api, clock, confirm: () => sent.push(api.confirmUrl("/x")) });
+  const isSaidOf = (me: Me | null, more: object): void => {
+    server.answers["GET /api/auth"] = () => json({ modes: ["oidc"], sign_in: ["oidc"], me, ...more });
+  };
+  isSaidOf(dora, {});
+  await identity.start();
+  expect(sent).toEqual([]);
+  isSaidOf(null, { signs_in_again: true });
+  server.answers["GET /api/sessions"] = () => refused("sign_in_stale");
+  await expect(api.sessions()).rejects.toThrow();
+  await vi.waitFor(() => expect(sent).toEqual([expect.stringMatching(/next=%2Fx&silent=true$/)]));
+  isSaidOf(null, {});
+  await identity.check();
+  expect([sent.length, identity.phase, identity.wasInside]).toEqual([1, "outside", true]);
+});
+
 it("is not out because a link to claim is used up", async () => {
   isSaid(dora);
   await identity.start();
@@ -123,4 +141,15 @@ it("knows a token in an address by its name", () => {
   expect(tokenIn("#shared=ags_a.b", "shared")).toBe("ags_a.b");
   expect(tokenIn("#shared=", "shared")).toBeNull();
   expect(tokenIn("#s=x", "handover")).toBeNull();
+});
+
+it("sets and removes keys of one's own and is told no more than their state", async () => {
+  const key = { name: "a/b", kind: "provider", need: "allowed", state: "not_set", set_at: null, has_fallback: false };
+  server.answers["GET /api/me/keys"] = () => json({ keys: [key] });
+  server.answers["PUT /api/me/keys/a%2Fb"] = () => json({ ...key, state: "set" });
+  server.answers["DELETE /api/me/keys/a%2Fb"] = () => json(key);
+  expect(await api.ownKeys()).toEqual([key]);
+  expect((await api.setOwnKey("a/b", "sk-1")).state).toBe("set");
+  expect(server.requests.at(-1)?.body).toEqual({ key: "sk-1" });
+  expect((await api.removeOwnKey("a/b")).state).toBe("not_set");
 });

@@ -37,6 +37,7 @@ function made() {
   const clock = new FakeClock();
   server.answers["GET /api/admin/overview"] = () => json(overview);
   server.answers["GET /api/admin/sessions"] = () => json({ sessions: [], total: 4 });
+  server.answers["GET /api/admin/egress"] = () => json({ hosts: [] });
   const api = new Api({ baseUrl: "http://gateway", fetch: server.fetch });
   return { server, clock, monitor: new Monitor(api, clock) };
 }

@@ -1,6 +1,6 @@
 """The contract of the shop's store: carts, preferences, counts and purchases of conversations.
 
-Everything is keyed by (owner, conversation), and an owner's conversation is nobody else's. Every operation is
+Everything is keyed by (owner, conversation), and a conversation has one owner. Every operation is
 one transaction, so a hundred at once lose nothing. Money is whole agorot. A conversation whose time is over
 is not there, purged or not. `memory_shop.py` is the reference; both pass tests/contract/test_shop_stores.py.
 """

@@ -34,7 +34,7 @@ from gateway.events import facts as ev
 from gateway.extension import Account, Context, Events, Gap, Session, Turn, follow
 
 _BY_SOMEBODY = ("dropped", "session_ended")
-"""Causes that are nobody's failure."""
+"""Causes that are no failure."""
 
 
 class Asked(Struct, kw_only=True):

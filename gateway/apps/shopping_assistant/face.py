@@ -107,7 +107,9 @@ class ShoppingFace:
         before = _whole("before", 0, 1_000_000_000, "Only messages before this one (`next_before`).")
         return [
             insights,
-            self._operation("POST", "/query", self.shop_query, "Ask", body=QueryRequest, errors=(409, 502)),
+            self._operation(
+                "POST", "/query", self.shop_query, "Ask", body=QueryRequest, errors=(402, 409, 502)
+            ),
             self._operation(
                 "POST", "/query/stream", self.shop_query_stream, "Ask, and follow the answer",
                 body=QueryRequest, is_stream=True,

@@ -66,6 +66,25 @@ class MemoryIdempotency:
         self._remembered = {name: kept for name, kept in self._remembered.items() if kept[0] >= before}
 
 
+class MemoryOptions:
+    """`OptionStore` in a dictionary."""
+
+    def __init__(self) -> None:
+        self.has_sessions: Callable[[str], bool] = lambda _owner: True
+        self._chosen: dict[str, dict[str, dict[str, str | bool]]] = {}
+
+    def drop_owner(self, owner: str) -> None:
+        """Forgets what an owner chose."""
+        self._chosen.pop(owner, None)
+
+    async def chosen(self, owner: str, agent: str) -> dict[str, str | bool]:
+        return dict(self._chosen.get(owner, {}).get(agent, {}))
+
+    async def choose(self, owner: str, agent: str, option_id: str, value: str | bool) -> None:
+        if self.has_sessions(owner):
+            self._chosen.setdefault(owner, {}).setdefault(agent, {})[option_id] = value
+
+
 class MemorySessions:
     """`SessionStore` in dictionaries; a deletion takes what goes with it from the parts it is given."""
 
@@ -76,6 +95,7 @@ class MemorySessions:
         tombstones: MemoryTombstones,
         idempotency: MemoryIdempotency,
         credentials: MemoryCredentials,
+        options: MemoryOptions,
     ) -> None:
         self.on_delete: Callable[[str], None] = lambda _key: None
         """Hears the key of each session that is deleted."""
@@ -83,6 +103,7 @@ class MemorySessions:
         self._tombstones = tombstones
         self._idempotency = idempotency
         self._credentials = credentials
+        self._options = options
         self._records: dict[str, SessionRecord] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._by_owner: dict[str, dict[str, None]] = {}
@@ -158,6 +179,10 @@ class MemorySessions:
         if not keys:
             del self._by_owner[record.owner]
 
+    def has_any(self, owner: str) -> bool:
+        """Whether this owner has a session."""
+        return bool(self._by_owner.get(owner))
+
     async def delete(self, key: str, tombstone: Tombstone) -> None:
         record = self._records.pop(key, None)
         if record is None:
@@ -168,6 +193,8 @@ class MemorySessions:
         self._logs.drop(key)
         self.on_delete(key)
         self._idempotency.drop_session(record.owner, record.session_id)
+        if not self.has_any(record.owner):
+            self._options.drop_owner(record.owner)
         self._tombstones.put(tombstone)
 
 

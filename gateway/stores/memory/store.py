@@ -8,7 +8,7 @@ from gateway.stores.memory.ledger import MemoryLedger
 from gateway.stores.memory.logs import MemoryLogs
 from gateway.stores.memory.people import MemoryPeople
 from gateway.stores.memory.secrets import MemorySecrets
-from gateway.stores.memory.sessions import MemoryIdempotency, MemorySessions, MemoryTombstones
+from gateway.stores.memory.sessions import MemoryIdempotency, MemoryOptions, MemorySessions, MemoryTombstones
 
 
 class MemoryStore:
@@ -23,6 +23,7 @@ class MemoryStore:
         self.secrets = MemorySecrets()
         self.people = MemoryPeople()
         self.usage = MemoryUsage()
+        self.options = MemoryOptions()
         self.ledger = MemoryLedger()
         self.sequences = MemorySequences()
         self.sessions = MemorySessions(
@@ -30,7 +31,9 @@ class MemoryStore:
             tombstones=self.tombstones,
             idempotency=self.idempotency,
             credentials=self.credentials,
+            options=self.options,
         )
+        self.options.has_sessions = self.sessions.has_any
         self.tables = MemoryTables(self.sessions.of_key)
         self.logs.on_append = self.tables.appended
         self.sessions.on_delete = self._deleted

@@ -85,7 +85,7 @@ def is_damage(error: Exception) -> bool:
 
 
 def is_of_the_file(error: Exception) -> bool:
-    """Whether the file, or who else uses it, is at fault: nobody could write now. Everything else is the
+    """Whether the file, or who else uses it, is at fault: nothing can be written now. Everything else is the
     fault of what was to be written.
     """
     if code := code_of(error):

@@ -11,6 +11,7 @@ from gateway.stores.database import Database
 from gateway.stores.idempotency import Remembered
 from gateway.stores.sessions import OwnerTotal, SessionRecord
 from gateway.stores.sqlite import ledger
+from gateway.stores.sqlite.options import forget_options
 from gateway.stores.tombstones import Tombstone
 
 _COLUMNS: Final = (
@@ -121,6 +122,7 @@ class SqliteSessions:
             connection.execute("DELETE FROM sessions WHERE key = ?", (key,))
             ledger.forget_session(connection, key)
             connection.execute("DELETE FROM idempotency_keys WHERE owner = ? AND session_id = ?", found)
+            forget_options(connection, found[0])
             connection.execute(
                 "INSERT OR REPLACE INTO tombstones (owner, session_hash, last_seq, at, reason)"
                 " VALUES (?, ?, ?, ?, ?)",

@@ -22,6 +22,7 @@ from gateway.stores.sqlite.file import connect, prepare
 from gateway.stores.sqlite.file_watch import FileWatch
 from gateway.stores.sqlite.ledger import SqliteLedger
 from gateway.stores.sqlite.logs import SqliteLogs
+from gateway.stores.sqlite.options import SqliteOptions
 from gateway.stores.sqlite.people import SqlitePeople
 from gateway.stores.sqlite.secrets import SqliteSecrets
 from gateway.stores.sqlite.sequences import SqliteSequences
@@ -66,6 +67,7 @@ class SqliteStore:
         self.secrets = SqliteSecrets(self)
         self.people = SqlitePeople(self)
         self.usage = SqliteUsage(self)
+        self.options = SqliteOptions(self)
         self.ledger = SqliteLedger(self)
         self.sequences = SqliteSequences(self)
 

@@ -92,7 +92,7 @@ class Writer:
         on_end: Callable[[str], None] = lambda _words: None,
     ) -> None:
         """`look` raises StoreFailed, in the thread, while the file is not the one that was opened. `on_end`
-        hears, on the loop, that the thread has ended although nobody asked it to.
+        hears, on the loop, that the thread has ended although it was not asked to.
         """
         self._connect = connect
         self._on_commit = on_commit

@@ -62,6 +62,15 @@ async def test_a_call_is_reserved_and_settled_and_counts_once(store: Store) -> N
     assert (await total(store)).tokens == 20
 
 
+async def test_a_refused_call_that_used_nothing_is_of_no_model_in_the_sums(store: Store) -> None:
+    refused = call("a", status=404, model="made-up", input=0, output=0, cost=0)
+    cut = call("b", status=499, model="m")
+    await store.ledger.put([refused, cut])
+    rows = await store.ledger.sums(("model",), EVER, limit=9)
+    assert {row.names["model"]: row.total.calls for row in rows} == {"": 1, "m": 1}
+    assert {one.model for one in await store.ledger.calls(limit=9)} == {"made-up", "m"}
+
+
 async def test_settled_without_a_reservation_and_both_in_one_go(store: Store) -> None:
     await store.ledger.put([call("a"), reserved(call("b")), call("b")])
     assert (await total(store)).calls == 2

@@ -1,0 +1,215 @@
+"""What a network of a worker's own costs: start, memory and descriptors of a worker beside `none`; the first
+byte and the CPU time of what passes its doors beside a direct connection.
+
+`python -m benchmarks.egress [ROUNDS]`. The kinds take turns, so that a busy machine is busy for all of them;
+quote the ratios. The client runs in a worker, the upstream host in a process of its own, so that the CPU time
+of this process is the doors'. `--churn N` starts and ends as many workers, each with a connection, and prints
+what is left of the kernel's memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import uvloop
+
+from gateway.egress.routes import RouteAnswer, RouteRequest
+from tests.doors import LISTED, Rules, serve, spawn
+from tests.walls import PYTHON, Inmate, User, Yard, yard
+from worker.spec import DOOR_PORT, Network
+
+STARTS: Final = 25
+AT_ONCE: Final = 60
+ASKED: Final = 200
+CHUNKS: Final = 4_000
+CHUNK_BYTES: Final = 200
+"""As long as an event of a model's stream."""
+PACED: Final = 300
+CLIENT: Final = str(pathlib.Path(__file__).with_name("egress_client.py"))
+NETWORKS: Final[tuple[Network, ...]] = ("shared", "none", "broker")
+
+
+def milliseconds(values: Iterable[float]) -> str:
+    found = sorted(value * 1_000 for value in values)
+    return f"p50 {statistics.median(found):7.3f} ms  p99 {found[int(len(found) * 0.99)]:7.3f} ms"
+
+
+def slab_bytes() -> int:
+    """Kernel memory that cannot be reclaimed."""
+    for line in pathlib.Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("SUnreclaim:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def ended(inmate: Inmate) -> None:
+    await inmate.__aexit__(None, None, None)
+
+
+async def starts(here: Yard, rounds: int) -> None:
+    """From the request to a worker that runs, by network."""
+    found: dict[Network, list[float]] = {network: [] for network in NETWORKS}
+    for _ in range(rounds * STARTS):
+        for network in NETWORKS:
+            request = here.request(network=network)
+            began = time.perf_counter()
+            worker = await here.spawner.spawn(request)
+            found[network].append(time.perf_counter() - began)
+            await ended(Inmate(worker))
+    for network, seconds in found.items():
+        print(f"  start, network {network:7s} {milliseconds(seconds)}  n {len(seconds)}")
+    medians = {network: statistics.median(seconds) * 1_000 for network, seconds in found.items()}
+    print(f"  broker - none                  p50 {medians['broker'] - medians['none']:+7.3f} ms")
+
+
+async def holdings(here: Yard) -> None:
+    """Kernel memory and descriptors of workers that live at once."""
+    each: dict[Network, tuple[float, float]] = {}
+    for network in NETWORKS:
+        await asyncio.sleep(1)
+        memory, files = slab_bytes(), descriptors()
+        inmates = [Inmate(await here.spawner.spawn(here.request(network=network))) for _ in range(AT_ONCE)]
+        if network == "broker":
+            for inmate in inmates:
+                serve(inmate, Rules())
+        await asyncio.sleep(1)
+        each[network] = (slab_bytes() - memory) / AT_ONCE, (descriptors() - files) / AT_ONCE
+        await asyncio.gather(*map(ended, inmates))
+        print(f"  a worker, network {network:7s} {each[network][0] / 1024:7.1f} kB of kernel memory", end="")
+        print(f"  {each[network][1]:4.1f} descriptors")
+    more = (each["broker"][0] - each["none"][0]) / 1024, each["broker"][1] - each["none"][1]
+    print(f"  broker - none                {more[0]:+8.1f} kB                   {more[1]:+4.1f}")
+
+
+async def passes(here: Yard, rounds: int, client: str) -> None:
+    """First byte and CPU of a request and of a chunk, direct and by each door."""
+    upstream = await asyncio.create_subprocess_exec(PYTHON, client, "upstream", stdout=subprocess.PIPE)
+    assert upstream.stdout is not None
+    at = int(await upstream.stdout.readline())
+    rules = Rules()
+    for port in (80, 5432):
+        rules.allow(LISTED, port, at=at)
+    query = "/?{},{},{}".format
+    door = {"address": "127.0.0.1", "port": DOOR_PORT, "connect": "", "host": "x"}
+    ways: dict[str, dict[str, Any]] = {
+        "direct": door | {"port": at, "path": query},
+        "CONNECT": door | {"connect": f"{LISTED}:5432", "path": query},
+        "its own port": door | {"address": LISTED, "port": 5432, "path": query},
+        "port 80, a connection each": door | {"address": LISTED, "port": 80, "host": LISTED, "path": query},
+        "a route of the gateway": door | {"path": lambda *words: "/llm/x" + query(*words)},
+    }
+    firsts: dict[str, list[float]] = {way: [] for way in ways}
+    cpus: dict[str, dict[str, list[float]]] = {way: {"request": [], "chunk": [], "paced": []} for way in ways}
+    try:
+        for _ in range(rounds):
+            for way, asked in ways.items():
+                kinds = {"request": (ASKED, 1, 4_096, 0), "chunk": (1, CHUNKS, CHUNK_BYTES, 0)}
+                kinds["paced"] = (1, PACED, CHUNK_BYTES, 2)
+                for kind, (times, *sizes) in kinds.items():
+                    is_kept = not way.startswith("port 80")
+                    wanted = asked | {"path": asked["path"](*sizes), "times": times, "is_kept": is_kept}
+                    used, said = await one(here, rules, client, wanted, is_direct=way == "direct")
+                    cpus[way][kind].append(used / (times * sizes[0]))
+                    if kind == "request":
+                        firsts[way] += said["firsts"][1:]
+    finally:
+        upstream.kill()
+        await upstream.wait()
+    for way, seconds in firsts.items():
+        request, chunk, paced = (statistics.median(values) * 1e6 for values in cpus[way].values())
+        figures = (
+            ""
+            if way == "direct"
+            else f"CPU us: request {request:6.1f}  chunk {chunk:5.2f}  paced {paced:6.1f}"
+        )
+        print(f"  {way:27s} first byte {milliseconds(seconds)}  {figures}")
+
+
+async def one(
+    here: Yard, rules: Rules, client: str, wanted: dict[str, Any], *, is_direct: bool
+) -> tuple[float, dict[str, Any]]:
+    """CPU seconds of this process while a worker asks, and what it said."""
+    argv = (PYTHON, "-S", client, "ask", json.dumps(wanted))
+    if is_direct:
+        inmate = await here.spawn(*argv, network="shared")
+    else:
+        inmate = await spawn(here, *argv, readable=(client,), ports=(5432,))
+        serve(inmate, rules, routes=chunks)
+    async with inmate:
+        began = time.process_time()
+        said = await inmate.read_all()
+        used = time.process_time() - began
+        assert said.startswith("{"), said + inmate.worker.stderr_tail()
+    return used, json.loads(said)
+
+
+async def chunks(request: RouteRequest, answer: RouteAnswer) -> None:
+    """A handler that writes what it is asked for."""
+    count, size, pause = (int(word) for word in request.target.partition("?")[2].split(","))
+    answer.start(200)
+    for _ in range(count):
+        await answer.write(b"x" * size)
+        if pause:
+            await asyncio.sleep(pause / 1_000)
+
+
+async def churn(here: Yard, lives: int) -> None:
+    """Births, a connection each, and ends; and what is left."""
+    program = f"import socket; socket.create_connection(('127.0.0.1', {DOOR_PORT})).send(b'GET ')"
+    memory, files, began = slab_bytes(), descriptors(), time.perf_counter()
+    for _ in range(lives):
+        async with await spawn(here, PYTHON, "-S", "-c", program) as inmate:
+            serve(inmate, Rules())
+            await inmate.worker.exited
+    seconds = time.perf_counter() - began
+    await asyncio.sleep(2)
+    left = (slab_bytes() - memory) / 1e6
+    print(
+        f"  {lives} lives: {seconds / lives * 1_000:.1f} ms each, {left:+.1f} MB of kernel memory and", end=""
+    )
+    print(f" {descriptors() - files:+d} descriptors left after 2 s")
+
+
+async def measure(rounds: int, lives: int, user: User) -> None:
+    """All of it."""
+    with tempfile.TemporaryDirectory(prefix="egress-") as directory:
+        os.chmod(directory, 0o755)  # noqa: S103 - every user may read the client there
+        client = shutil.copy(CLIENT, directory)
+        async with yard("strict", user=user) as here:
+            print(f"strict walls, {user}, load {os.getloadavg()[0]:.1f}")
+            await starts(here, rounds)
+            await holdings(here)
+            await passes(here, rounds, client)
+            if lives:
+                await churn(here, lives)
+
+
+def main() -> None:
+    """Reads the arguments."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.egress")
+    parser.add_argument("rounds", nargs="?", type=int, default=3, help="of each kind (3)")
+    parser.add_argument("--churn", type=int, default=200, help="lives, one after another (200)")
+    parser.add_argument(
+        "--user", choices=("root", "nobody"), default="root" if os.geteuid() == 0 else "nobody"
+    )
+    options = parser.parse_args()
+    uvloop.run(measure(options.rounds, options.churn, options.user))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""For `benchmarks/egress.py`: a client and an upstream host that import nothing of the gateway, so that a
+worker can run them. `egress_client.py upstream` listens and says its port; `egress_client.py ask JSON` asks
+and prints seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+
+def main() -> None:
+    """Runs one of both."""
+    if sys.argv[1] == "upstream":
+        serve()
+    else:
+        print(json.dumps(ask(**json.loads(sys.argv[2]))))
+
+
+def serve() -> None:
+    """Answers each request with `?N` chunks of as many bytes as `&` says, `@` milliseconds apart."""
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            made, _ = listener.accept()
+            threading.Thread(target=answer, args=(made,), daemon=True).start()
+
+
+def answer(made: socket.socket) -> None:
+    with made:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                more = made.recv(65_536)
+                if not more:
+                    return
+                head += more
+            query = head.split(b" ", 2)[1].partition(b"?")[2].decode()
+            count, size, pause = (int(word) for word in query.split(","))
+            made.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (count * size))
+            for _ in range(count):
+                made.sendall(b"x" * size)
+                if pause:
+                    time.sleep(pause / 1_000)
+
+
+def ask(
+    *, address: str, port: int, connect: str, path: str, host: str, times: int, is_kept: bool
+) -> dict[str, Any]:
+    """Seconds to the first byte of each of so many requests, and of the whole of them."""
+    firsts, total, made = [], 0, None
+    began = time.perf_counter()
+    for _ in range(times):
+        asked = time.perf_counter()
+        if made is None:
+            made = socket.create_connection((address, port))
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if connect:
+                made.sendall(f"CONNECT {connect} HTTP/1.1\r\nHost: {connect}\r\n\r\n".encode())
+                made.recv(65_536)
+                asked = time.perf_counter()
+        made.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        data = made.recv(262_144)
+        firsts.append(time.perf_counter() - asked)
+        head, _, rest = data.partition(b"\r\n\r\n")
+        total += len(rest)
+        is_chunked = b"chunked" in head.lower()
+        length = next(
+            (int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+        )
+        last = rest
+        while (not last.endswith(b"0\r\n\r\n")) if is_chunked else (len(rest) < length):
+            more = made.recv(262_144)
+            if not more:
+                break
+            total += len(more)
+            rest = b"" if is_chunked else rest + more
+            last = (last + more)[-8:]
+        if not is_kept:
+            made.close()
+            made = None
+    return {"firsts": firsts, "seconds": time.perf_counter() - began, "bytes": total}
+
+
+main()

@@ -1,0 +1,128 @@
+"""How much of the event loop's time and of the gateway's memory the doors of one worker may take.
+
+Guarantees: a worker that floods its doors (connections, names, requests, bytes) is read more slowly, and
+other sessions are not: what it sends waits in the kernel, at its own side; what is kept for readers that
+stand still is bounded for all connections of a worker together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+SHARE: Final = 0.2
+"""Of one second. At a high rate this is about 200 MB a second, 1,000 connections or 5,000 look-ups."""
+BURST_SECONDS: Final = 0.25
+"""How far it may run ahead of its share: what comes at once does not feel it."""
+CONNECTION_SECONDS: Final = 200e-6
+"""What a connection costs besides its bytes: to accept it, to serve it and to close it."""
+NAME_SECONDS: Final = 40e-6
+"""What a look-up costs."""
+READ_SECONDS: Final = 30e-6
+"""What a read costs besides its handling: the loop's turn and the system calls."""
+BYTE_SECONDS: Final = 0.5e-9
+"""What a byte costs: it is copied in and out."""
+
+
+TURN_BYTES: Final = 64 * 1024
+"""After a read of that size others have their turn: uvloop reads a full socket 32 times in one go."""
+
+
+UNSENT_BYTES: Final = 64 * 1024
+"""Of one connection: above it, the writer at its other end is held up. One read more may be in hand."""
+STALLED_BYTES: Final = 16 * 1024 * 1024
+"""Of all connections of a worker that are held up so: one more is cut."""
+
+
+class LoopShare:
+    """The time that one worker's doors have left."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._left = BURST_SECONDS
+        self._at = monotonic()
+
+    def spend(self, seconds: float) -> float:
+        """Uses up so much; for how long to read nothing, 0 if there is time left."""
+        now = self._monotonic()
+        self._left = min(BURST_SECONDS, self._left + (now - self._at) * SHARE) - seconds
+        self._at = now
+        return max(0.0, -self._left / SHARE)
+
+
+class Tap:
+    """Whether a transport is read. It is held for a reason, and read when no reason is left."""
+
+    def __init__(self, share: LoopShare) -> None:
+        self._share = share
+        self._transport: asyncio.Transport | None = None
+        self._reasons: set[str] = set()
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """This is the transport."""
+        self._transport = transport
+        if self._reasons:
+            transport.pause_reading()
+
+    def hold(self, why: str) -> None:
+        """Reads nothing."""
+        self._reasons.add(why)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def release(self, why: str) -> None:
+        """Reads on, if it is not held for another reason."""
+        self._reasons.discard(why)
+        if not self._reasons and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def passed(self, size: int) -> None:
+        """So many bytes were read and handled: past the share, the next wait."""
+        loop = asyncio.get_running_loop()
+        if pause := self._share.spend(READ_SECONDS + size * BYTE_SECONDS):
+            self.hold("share")
+            loop.call_later(pause, self.release, "share")
+        elif size >= TURN_BYTES:
+            self.hold("turn")
+            loop.call_soon(self.release, "turn")
+
+
+class Stalled:
+    """What is kept for those of a worker's connections whose readers are slow."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def take(self, size: int) -> bool:
+        """Keeps so much more; False if it is too much."""
+        if self._bytes + size > STALLED_BYTES:
+            return False
+        self._bytes += size
+        return True
+
+    def give(self, size: int) -> None:
+        """So much was sent, or is lost."""
+        self._bytes -= size
+
+
+class Drain:
+    """What one transport has not sent yet, once that is too much."""
+
+    def __init__(self, stalled: Stalled) -> None:
+        self._stalled = stalled
+        self._kept = 0
+
+    def is_slow(self, transport: asyncio.Transport) -> None:
+        """Its reader is: what is unsent counts from here on; past what a worker may have, it is cut."""
+        size = transport.get_write_buffer_size()
+        if self._stalled.take(size):
+            self._kept += size
+        else:
+            transport.abort()
+
+    def is_done(self) -> None:
+        """Its reader has caught up, or is gone."""
+        self._stalled.give(self._kept)
+        self._kept = 0

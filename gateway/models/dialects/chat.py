@@ -1,0 +1,143 @@
+"""OpenAI's chat completions, which most other providers and local servers speak, too. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.config.models import based
+from gateway.models.dialects import openai
+from gateway.models.dialects.contract import AskedCall, CallRules
+from gateway.models.dialects.parts import (
+    BYTES_A_TOKEN,
+    Stripped,
+    chosen_model,
+    count_of,
+    encoded,
+    members,
+    raw,
+    refuse_fetched,
+    value_of,
+    versioned,
+)
+from gateway.models.dialects.usage import Figures, UsageReader, less, read, words_of
+from gateway.models.meter import Dialect
+from worker.foreign import Count, Name
+
+_PATH: Final = "chat/completions"
+_SEARCHES: Final = ("web_search_options", "search_parameters", "plugins", "enable_search", "web_search")
+"""Members that make one or another provider search by itself."""
+_GUARDED: Final = (
+    *("model", "messages", "tools", "functions", "stream", "stream_options", "store", "background"),
+    *_SEARCHES,
+)
+
+
+class _Details(Struct):
+    cached_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+
+_NONE: Final = _Details()
+
+
+class _Usage(Struct):
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _Said(Struct):
+    model: Name | None = None
+    usage: _Usage | None = None
+
+
+def _take(text: bytes, figures: Figures) -> None:
+    said = read(text, _Said)
+    figures.model = said.model or figures.model
+    if (usage := said.usage) is None:
+        return
+    cached = (usage.prompt_tokens_details or _NONE).cached_tokens
+    thought = (usage.completion_tokens_details or _NONE).reasoning_tokens
+    figures.is_final = True
+    if usage.prompt_tokens is not None:
+        figures.input, figures.cache_read = less(usage.prompt_tokens, cached), cached or 0
+        figures.has_input = True
+    if usage.completion_tokens is not None:
+        figures.output, figures.reasoning = less(usage.completion_tokens, thought), thought or 0
+        figures.has_output = True
+
+
+_TEXT: Final = words_of("content", "reasoning_content", "reasoning", "arguments")
+
+
+class Chat:
+    """`Tongue` of chat completions."""
+
+    name: Dialect = "chat"
+    budget_status = 402
+    credentials = staticmethod(openai.credentials)
+    headers = staticmethod(openai.headers)
+    error = staticmethod(openai.error)
+    listing = staticmethod(openai.listing)
+
+    def takes(self, method: str, path: str) -> bool:
+        """Completions, and the list of models."""
+        below = versioned(path, openai.BELOW)
+        if method == "POST":
+            return below == _PATH
+        return method == "GET" and below is not None and (below == "models" or below.startswith("models/"))
+
+    def read(self, path: str, _query: Mapping[str, str], body: bytes, rules: CallRules) -> AskedCall:
+        """Reads a call that it takes. Raises ModelCallRefused."""
+        below = versioned(path, openai.BELOW) or ""
+        if below != _PATH:
+            return AskedCall(operation="models", path=below)
+        fields = members(body, _GUARDED)
+        refuse_fetched(fields, ("messages",), rules)
+        stripped = Stripped(rules)
+        for member in _SEARCHES:
+            stripped.member(fields, member, "web_search")
+        stripped.member(fields, "store", "store")
+        stripped.member(fields, "background", "background")
+        if isinstance(given := value_of(fields, "tools"), list):
+            kept = openai.kept_tools(given, stripped)
+            stripped.tools(given, kept)
+            fields["tools"] = raw(kept) if kept != given else fields["tools"]
+        model = chosen_model(value_of(fields, "model"), rules)
+        fields["model"] = raw(model)
+        return AskedCall(
+            operation="generate",
+            path=_PATH,
+            model=model,
+            fields=fields,
+            is_stream=value_of(fields, "stream") is True,
+            max_output_tokens=count_of(fields, "max_completion_tokens", "max_tokens"),
+            input_tokens=len(body) // BYTES_A_TOKEN,
+            dropped=tuple(stripped.names),
+        )
+
+    def address(self, base: str, asked: AskedCall) -> str:
+        """Below the base, which has its version."""
+        return f"{based(base)}/{asked.path}"
+
+    def encoded(self, asked: AskedCall, *, asks_usage: bool) -> bytes:
+        """The body; a stream is asked to say what it used."""
+        fields = asked.fields or {}
+        if asked.is_stream and asks_usage:
+            options = value_of(fields, "stream_options")
+            given = options if isinstance(options, dict) else {}
+            fields = {**fields, "stream_options": raw({**given, "include_usage": True})}
+        elif asked.is_stream:
+            fields = {name: value for name, value in fields.items() if name != "stream_options"}
+        return encoded(fields)
+
+    def usage(self, asked: AskedCall) -> UsageReader:
+        """Reads `usage` of the last event, or of the whole answer."""
+        return UsageReader(_take, text=_TEXT, marks=(b'"usage"',), input_tokens=asked.input_tokens)
+
+
+CHAT: Final = Chat()

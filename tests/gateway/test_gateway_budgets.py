@@ -1,0 +1,276 @@
+"""Budgets from the outside: a turn ends in words, its session stays, and goes on when they are raised."""
+
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+from yarl import URL
+
+from gateway.config.models import DEFAULT_PROVIDER
+from gateway.config.tables import Config, Quota
+from gateway.errors import BudgetReached
+from gateway.models.meter import CallUsage, ModelCall
+from gateway.models.tokens import ModelAccess
+from tests.fake_model import Behaviour, FakeModel, fake_model
+from tests.gateway.test_model_routes import CALLS, PROVIDERS
+from tests.gateway.test_model_routes import CONFIG as PROVIDING
+from tests.inside import GatewayInside, gateway_inside
+from tests.shared import SHARED, ask, eventually, fresh_id
+from tests.streams import open_stream, state_when
+
+pytestmark = SHARED
+CALL = {"prompt_tokens": 1_000, "completion_tokens": 100}
+COST = 0.004
+"""Of one call, by the prices below."""
+PRICED = {"openai": "gpt-fake", "anthropic": "claude-fake", "gemini": "gemini-fake"}
+CONFIG = """
+[model]
+retries = 0
+[model.prices."fake-model"]
+input = 3.0
+output = 10.0
+[sessions]
+interrupt_timeout_seconds = 5
+"""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def model() -> AsyncIterator[FakeModel]:
+    async with fake_model() as running:
+        running.behaviour = Behaviour(usage=CALL)
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(model: FakeModel, tmp_path_factory: Any) -> AsyncIterator[GatewayInside]:
+    environ = {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "sk-1"}
+    directory = tmp_path_factory.mktemp("gateway")
+    async with gateway_inside(directory, config=CONFIG, environ=environ) as running:
+        yield running
+
+
+def set_session_budget(gateway: GatewayInside, **limits: float) -> None:
+    """As a reload does."""
+    config: Config = gateway.inner.services.current.config
+    quotas = msgspec.structs.replace(config.quotas, session=Quota(**limits))  # type: ignore[arg-type]
+    gateway.inner.services.current.config = msgspec.structs.replace(config, quotas=quotas)
+
+
+async def events_of(gateway: GatewayInside, session_id: str) -> list[dict[str, Any]]:
+    text = await (await gateway.http.get(f"/api/sessions/{session_id}/export?format=jsonl")).text()
+    return [msgspec.json.decode(line) for line in text.splitlines()]
+
+
+async def test_what_calls_cost_is_shown_and_kept(gateway: GatewayInside) -> None:
+    session_id = fresh_id("cost")
+    set_session_budget(gateway)
+    state = await gateway.chat(session_id, "hello")
+    assert state["cost"] == {"spent": COST, "currency": "USD", "limit": None, "is_estimated": False}
+    state = await gateway.chat(session_id, 'call calculate {"expression": "6*7"}')
+    assert state["cost"]["spent"] == 3 * COST
+    used = [event for event in await events_of(gateway, session_id) if "spending" in event]
+    assert [(event["input_tokens"], event["provider"], event["model"]) for event in used] == [
+        (1_000, DEFAULT_PROVIDER, "fake-model")
+    ] * 3
+    key = next(s.record.key for s in gateway.inner.manager.sessions() if s.session_id == session_id)
+    rows = await gateway.inner.services.store.ledger.calls(session_key=key, limit=9)
+    assert {(row.cost, row.status, row.agent, row.owner) for row in rows} == {
+        (4_000, 200, "built-in", "default/local")
+    }
+    assert len(rows) == 3
+
+
+async def test_a_budget_ends_the_turn_at_the_next_call_and_raised_it_goes_on(gateway: GatewayInside) -> None:
+    session_id = fresh_id("budget")
+    set_session_budget(gateway, cost_per_day=COST)
+    state = await gateway.chat(session_id, 'call calculate {"expression": "6*7"}')
+    events = await events_of(gateway, session_id)
+    [ended] = [event for event in events if event["type"] == "turn_ended"]
+    assert ended["stop_reason"] == "budget_reached", "the call in flight ended, the next was refused"
+    assert [event["type"] for event in events].count("budget_reached") == 1
+    [near] = [event for event in events if event["type"] == "budget_near"]
+    assert near["limit"] == "session.cost_per_day"
+    assert "administrator of this gateway" in state["messages"][-1]["content"]
+    assert not state["is_processing"]
+    assert state["cost"]["spent"] == state["cost"]["limit"] == COST
+    body = {"message": "more", "session_id": session_id}
+    refused = await ask(gateway.http, "POST", "/api/chat", body)
+    error = refused.body["error"]
+    assert (refused.status, error["code"], error["limit"]) == (402, "budget_reached", "session.cost_per_day")
+    assert (error["used"], error["allowed"]) == (COST, COST)
+    set_session_budget(gateway, cost_per_day=2 * COST)
+    state = await gateway.chat(session_id, "more")
+    assert state["messages"][-1]["content"] == "You said: more"
+    set_session_budget(gateway)
+
+
+async def test_a_model_without_a_price_is_refused_in_words_under_a_budget_in_money(
+    gateway: GatewayInside,
+) -> None:
+    session_id = fresh_id("unpriced")
+    config = gateway.inner.services.current.config
+    model = msgspec.structs.replace(config.model, prices={})
+    gateway.inner.services.current.config = msgspec.structs.replace(config, model=model)
+    set_session_budget(gateway, cost_per_day=1)
+    state = await gateway.chat(session_id, "hello")
+    assert "price of the model fake-model is not known" in state["messages"][-1]["content"]
+    set_session_budget(gateway)
+    state = await gateway.chat(session_id, "hello")
+    assert state["cost"] == {"spent": 0.0, "currency": "USD", "limit": None, "is_estimated": True}
+    gateway.inner.services.current.config = config
+
+
+async def test_a_cancelled_call_counts_what_is_known(gateway: GatewayInside, model: FakeModel) -> None:
+    session_id = fresh_id("cancelled")
+    model.behaviour = Behaviour(seconds_a_token=0.05)
+    await gateway.send(session_id, "word " * 200)
+    async with open_stream(gateway.http, session_id, after=0) as stream:
+        await stream.until_event("text_delta")
+    await gateway.post("/api/interrupt", {"session_id": session_id})
+    model.behaviour = Behaviour(usage=CALL)
+    key = next(s.record.key for s in gateway.inner.manager.sessions() if s.session_id == session_id)
+
+    async def is_settled() -> bool:
+        rows = await gateway.inner.services.store.ledger.calls(session_key=key, limit=9)
+        return [(row.status, row.is_estimated, row.input > 0, row.output > 0) for row in rows] == [
+            (499, True, True, True)
+        ]
+
+    await eventually(is_settled)
+
+
+class Spans:
+    """A tracer that only notes the spans that are recorded."""
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[str, Any, str]] = []
+
+    def record(self, name: str, *, attributes: Any, error: str, **_: object) -> None:
+        self.recorded.append((name, attributes, error))
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+async def test_what_an_agent_says_of_its_own_model_is_counted_as_that(tmp_path: pathlib.Path) -> None:
+    """And no more once its calls go through the gateway, which counts them itself."""
+    update = {"sessionUpdate": "usage_update", "used": 120, "size": 1000}
+    scenario = {"turns": [[{"update": update}]], "repeat": True}
+    config = 'default_agent = "talker"\n'
+    async with gateway_inside(tmp_path, config=config, agents={"talker": scenario}) as gateway:
+        await gateway.chat("own", "hello")
+        ledger = gateway.inner.ledger
+        name = ("subject", "default/local")
+        assert ledger.budgets.tokens_today(name) == 120
+        [session] = gateway.inner.manager.sessions()
+        call = ModelCall(
+            id="a", account=session.account, provider="p", model="m", dialect="messages", input_tokens=5
+        )
+        ledger.reserve(call).settle(CallUsage(input=20), status=200)
+        await gateway.chat("own", "hello again")
+        assert ledger.budgets.tokens_today(name) == 140
+        await ledger.close()
+        report = await gateway.get("/api/usage", by="agent")
+        [row] = report["rows"]
+        assert (row["names"], row["told_tokens"], row["input_tokens"]) == ({"agent": "talker"}, 120, 20)
+
+
+async def test_an_agent_that_does_not_stop_is_cancelled_after_two_seconds(tmp_path: pathlib.Path) -> None:
+    """An agent with a command, whose calls come to the gateway: here the test makes one in its stead."""
+    config = 'default_agent = "talker"\n[quotas.session]\ntokens_per_day = 10\n'
+    async with gateway_inside(tmp_path, config=config, agents={"talker": "streams_slowly"}) as gateway:
+        session_id = fresh_id("stubborn")
+        await gateway.send(session_id, "go on for ever")
+        await state_when(gateway.http, session_id, lambda state: state["is_processing"])
+        [session] = gateway.inner.manager.sessions()
+        async with asyncio.timeout(10):
+            while session.state != "running":
+                await asyncio.sleep(0.01)
+        ledger = gateway.inner.ledger
+        call = ModelCall(
+            id="a", account=session.account, provider="p", model="m", dialect="messages", input_tokens=5
+        )
+        spans: Any = Spans()
+        gateway.inner.services.tracer = spans
+        ledger.reserve(call).settle(CallUsage(input=20, output=3), status=200, model="m-1")
+        [(name, said, error)] = spans.recorded
+        assert (name, error) == ("chat m", "")
+        assert said["gen_ai.provider.name"] == "p"
+        assert (said["gen_ai.request.model"], said["gen_ai.response.model"]) == ("m", "m-1")
+        assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (20, 3)
+        began = time.monotonic()
+        for name in ("b", "c"):
+            try:
+                ledger.reserve(msgspec.structs.replace(call, id=name))
+            except BudgetReached:
+                continue
+            raise AssertionError("it is over its budget")
+        state = await state_when(gateway.http, session_id, lambda state: not state["is_processing"])
+        assert time.monotonic() - began >= 1.9
+        assert "may use 10 tokens of models a day" in state["messages"][-1]["content"]
+        types = [event["type"] for event in await events_of(gateway, session_id)]
+        assert types.count("budget_reached") == 1
+        assert str(session.state) == "idle"
+
+
+@pytest.mark.parametrize(
+    ("dialect", "refused_with"), [("chat", 402), ("messages", 402), ("gemini", 402), ("responses", 400)]
+)
+async def test_a_worker_that_calls_its_provider_is_counted_and_stopped(
+    providing: GatewayInside, dialect: str, refused_with: int
+) -> None:
+    """As an agent with a command does: with a token, at the gateway's routes, in each dialect."""
+    session_id = fresh_id(dialect)
+    await providing.send(session_id, "go on for ever")
+    session = next(s for s in providing.inner.manager.sessions() if s.session_id == session_id)
+    models = providing.inner.services.workers.models
+    access = ModelAccess(
+        account=lambda: session.account,
+        provider=PROVIDERS[dialect],
+        has_door=False,
+        notice=lambda _code, _words: None,
+    )
+    token = models.tokens.issue(access)
+    async with asyncio.timeout(10):
+        while str(session.state) != "running":
+            await asyncio.sleep(0.01)
+    path, body = CALLS[dialect]
+
+    async def called() -> tuple[int, str]:
+        url = URL(providing.url + path, encoded=True)
+        headers = {"Authorization": f"Bearer {token}", "x-api-key": token, "x-goog-api-key": token}
+        async with providing.http.post(url, json=body, headers=headers) as answer:
+            return answer.status, await answer.text()
+
+    assert (await called())[0] == 200
+    for _ in range(2):
+        status, text = await called()
+        assert (status, "administrator of this gateway" in text) == (refused_with, True)
+    state = await state_when(providing.http, session_id, lambda state: not state["is_processing"])
+    assert state["cost"]["spent"] > 0
+    [ended] = [one for one in await events_of(providing, session_id) if one["type"] == "turn_ended"]
+    assert ended["stop_reason"] == "budget_reached"
+    rows = await providing.inner.services.store.ledger.calls(session_key=session.record.key, limit=9)
+    assert [(row.agent, row.dialect, row.status, row.is_estimated) for row in rows] == [
+        ("talker", dialect, 200, False)
+    ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def providing(model: FakeModel, tmp_path_factory: Any) -> AsyncIterator[GatewayInside]:
+    """A gateway whose sessions may make one call of a provider a day."""
+    config = PROVIDING.format(url=model.url, base=model.url.removesuffix("/v1"), key="k")
+    for provider, name in PRICED.items():
+        config += f'[providers.{provider}.prices."{name}"]\ninput = 1000.0\noutput = 1000.0\n'
+    config = 'default_agent = "talker"\n' + config
+    config += "[quotas.session]\ncost_per_day = 0.001\n"
+    directory = tmp_path_factory.mktemp("providing")
+    async with gateway_inside(directory, config=config, agents={"talker": "streams_slowly"}) as running:
+        yield running

@@ -38,6 +38,8 @@ class Me(Struct, frozen=True):
     kind: str
     scopes: list[str]
     csrf_token: str
+    may_approve: bool | UnsetType = UNSET
+    """Whether they may answer permission requests; absent: whoever has the scope `chat` may."""
 
 
 class ApplicationPage(Struct, frozen=True):
@@ -187,10 +189,10 @@ class IdentityFace:
 
     def _me(self, principal: Principal) -> Me:
         csrf = self._gate.tickets.csrf(principal.owner)
-        scopes = set(principal.scopes)
-        if self._gate.may(principal, "approve"):
-            scopes.add("approve")
-        return Me(principal.tenant, principal.subject, principal.kind, sorted(scopes), csrf)
+        is_apart = self._services.config.approvals.require_scope
+        may_approve = self._gate.may(principal, "approve") if is_apart else UNSET
+        scopes = sorted(principal.scopes)
+        return Me(principal.tenant, principal.subject, principal.kind, scopes, csrf, may_approve=may_approve)
 
     # -- signing in -------------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ async def test_a_key_is_a_person_with_sessions_of_its_own(gateway: RunningGatewa
         async with a.get("/api/me") as answer:
             me = await answer.json()
             assert (me["tenant"], me["subject"], me["kind"]) == ("acme", "alice", "key")
-            assert me["scopes"] == ["approve", "chat", "read"]
+            assert me["scopes"] == ["chat", "read"]
 
 
 async def test_two_keys_of_one_subject_share_its_sessions(gateway: RunningGateway) -> None:

@@ -64,7 +64,7 @@ async def test_a_token_names_tenant_subject_and_scopes(
         for _ in range(2):  # the second time from memory
             me = (await ask(caller, "GET", "/api/me")).body
             assert (me["tenant"], me["subject"], me["kind"]) == ("acme", "alice@acme.example", "token")
-            assert me["scopes"] == ["approve", "chat", "operate", "read"]
+            assert me["scopes"] == ["chat", "operate", "read"]
         said = await ask(caller, "POST", "/api/chat?wait=20", {"session_id": "a", "message": "/echo hi"})
         assert said.body["messages"][-1]["content"] == "hi"
 
@@ -199,7 +199,7 @@ async def test_somebody_signs_in_and_brings_their_sessions(
         done = await _signed_in(browser, after="/shop?x=1")
         assert (done.status, done.headers["Location"]) == (302, "/shop?x=1")
         me = (await ask(browser, "GET", "/api/me")).body
-        assert (me["subject"], me["kind"], me["scopes"]) == ("alice", "user", ["approve", "chat", "read"])
+        assert (me["subject"], me["kind"], me["scopes"]) == ("alice", "user", ["chat", "read"])
         said = {"session_id": "mine", "message": "/echo after"}
         state = (await ask(browser, "POST", "/api/chat?wait=20", said)).body
         assert [m["content"] for m in state["messages"]] == ["/echo before", "before", "/echo after", "after"]

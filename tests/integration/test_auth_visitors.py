@@ -41,7 +41,7 @@ async def test_each_browser_is_a_visitor_of_its_own(gateway: RunningGateway) -> 
         first, second = [(await ask(caller, "GET", "/api/me")).body for caller in (one, two)]
         assert first["subject"] != second["subject"]
         assert first["subject"].startswith("~")
-        assert first["scopes"] == ["approve", "chat", "read"]
+        assert first["scopes"] == ["chat", "read"]
 
 
 async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(gateway: RunningGateway) -> None:

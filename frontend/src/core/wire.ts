@@ -564,6 +564,8 @@ export interface Me {
   kind: string;
   scopes: string[];
   csrf_token: string;
+  /** Whether they may answer permission requests; absent: whoever has the scope `chat` may. */
+  may_approve?: boolean;
 }
 
 /** An application that has a part of the page of its own: `page` is the address of its module. */

@@ -94,9 +94,9 @@ export function PermissionView({ item, call }: { item: PermissionItem; call?: To
 /** An agent that asks with more choices than a person reads gets none of the rest. */
 const OPTIONS_MOST = 50;
 
-/** Whether the caller may answer; a gateway that has not said who they are says so when they do. */
+/** Whether the caller may answer: a gateway that sets this apart says so. */
 function isApprover({ me }: Identity): boolean {
-  return me === null || me.scopes.includes("approve");
+  return me?.may_approve !== false;
 }
 
 /** What an answer for always holds for, and until when. */

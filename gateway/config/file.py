@@ -454,7 +454,9 @@ def _tools(config: Config) -> list[str]:
         ]
         network = config.network(agent)
         if agent.tools and agent.argv and network == "none":
-            mistakes.append(f"agents.{name}.tools: are reached over the network, which this agent has none of")
+            mistakes.append(
+                f"agents.{name}.tools: are reached over the network, which this agent has none of"
+            )
     return mistakes
 
 

@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Identity, PermissionItem, ToolCallItem } from "../core/index.ts";
 import { AnswerIcon, AnswerText } from "./Answer.tsx";
-import { alwaysOf, chosenOf, isAllowed } from "./asked.ts";
+import { alwaysOf, isAllowed } from "./asked.ts";
 import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";

@@ -45,8 +45,7 @@ provider = "{provider}"
 command = {command}
 network = "{network}"
 readable = {readable}
-[agents.real.env]
-INITIAL_AGENT_MODE = "agent-full-access"  # of Codex, whose usual mode has a model decide about tools
+{options}
 """
 _SHELL = ("/bin/sh", "-c")
 """Which writes Vibe's file in other tests; here the gateway does."""
@@ -75,6 +74,7 @@ def config_of(launch: Launch, model: FakeModel, *, preset: str, provider: str, n
         preset=preset,
         provider=provider,
         network=network,
+        options='options = {mode = "agent-full-access"}' if preset == "codex" else "",
         command=json.dumps([word for word in launch.command if word not in _SHELL and "$" not in word]),
         readable=json.dumps([str(path) for path in launch.readable]),
     )

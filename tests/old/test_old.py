@@ -104,6 +104,8 @@ def opened(version: str, all_opened: dict[str, Opened]) -> Opened:
 
 NEW: Final = frozenset(("cost", "egress", "options", "questions", "rules"))
 """Fields of State that are younger than these versions."""
+NOT_CHOSEN: Final = frozenset(("gemini",))
+"""Agents that the tenants of the configuration do not have."""
 
 
 def known(value: Any, until: str) -> Any:
@@ -123,13 +125,21 @@ def _is_later(one: Any, until: str) -> bool:
     return isinstance(one, dict) and (one.get("at") or one.get("timestamp") or "") > until
 
 
+def as_then(body: Any) -> Any:
+    """A body without what these versions did not say."""
+    if not isinstance(body, dict):
+        return body
+    body = {name: one for name, one in body.items() if name not in NEW}
+    if "scopes" in body:  # `chat` was all of it before it could be without the right to approve
+        body["scopes"] = [scope for scope in body["scopes"] if scope != "approve"]
+    if "agents" in body:  # they listed those that a person may not choose, too
+        body["agents"] = [one for one in body["agents"] if one["name"] not in NOT_CHOSEN]
+    return body
+
+
 def comparable(answer: Answer, until: str) -> Answer:
     """An answer without what depends on how, and when, a version said that a turn was cut."""
-    body = known(answer.body, until)
-    if isinstance(body, dict):
-        body = {name: one for name, one in body.items() if name not in NEW}
-        if "scopes" in body:  # `chat` was all of it before it could be without the right to approve
-            body["scopes"] = [scope for scope in body["scopes"] if scope != "approve"]
+    body = as_then(known(answer.body, until))
     if (
         answer.path == "/api/sessions"
     ):  # the last used come first, and all that were cut are used at the start
@@ -138,6 +148,8 @@ def comparable(answer: Answer, until: str) -> Answer:
         body = _uncounted(body)
     elif answer.path in {f"/api/state?session_id={name}" for name in CUT}:
         body = {name: one for name, one in body.items() if name not in {"seq", "pending_permission"}}
+        # The words that say it may stand in the place of an answer that was still empty.
+        body["messages"] = [one for one in body["messages"] if one["content"] and one["sender"] != "system"]
     return Answer(answer.who, answer.path, answer.status, body)
 
 
@@ -288,7 +300,7 @@ def _is_in_backup(answer: Answer) -> bool:
 
 def _said(answer: Answer) -> object:
     """An answer, but for the numbers that a restore skips."""
-    body = answer.body
+    body = as_then(answer.body)
     if isinstance(body, dict):
-        return {name: one for name, one in body.items() if name not in NEW | {"seq", "request_id"}}
+        return {name: one for name, one in body.items() if name not in {"seq", "request_id"}}
     return body

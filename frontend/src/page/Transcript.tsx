@@ -24,6 +24,7 @@ export function Transcript() {
   const scroller = useRef<HTMLDivElement>(null);
   const inner = useRef<HTMLDivElement>(null);
   const isSticking = useRef(true);
+  const lastTop = useRef(0);
   const [isAway, setAway] = useState(false);
   const [isOpenAway, setOpenAway] = useState(false);
   const openId = useRef<string | undefined>(undefined);
@@ -37,7 +38,11 @@ export function Transcript() {
   const onScroll = (): void => {
     const box = scroller.current;
     if (!box) return;
-    isSticking.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
+    // What grew since this scroll was asked for is nothing that the reader did: only a way up lets go of the end.
+    const isUp = box.scrollTop < lastTop.current - 1;
+    lastTop.current = box.scrollTop;
+    const isNearEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
+    isSticking.current = isNearEnd || (isSticking.current && !isUp);
     setAway(!isSticking.current);
     look();
   };

@@ -130,8 +130,6 @@ def as_then(body: Any) -> Any:
     if not isinstance(body, dict):
         return body
     body = {name: one for name, one in body.items() if name not in NEW}
-    if "scopes" in body:  # `chat` was all of it before it could be without the right to approve
-        body["scopes"] = [scope for scope in body["scopes"] if scope != "approve"]
     if "agents" in body:  # they listed those that a person may not choose, too
         body["agents"] = [one for one in body["agents"] if one["name"] not in NOT_CHOSEN]
     return body

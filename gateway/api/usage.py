@@ -54,12 +54,12 @@ class UsageFace:
             Operation(
                 method="GET", scope="read", path="/api/usage", handler=self.own_usage,
                 summary="What one's own sessions used, and what it cost", answer=UsageReport,
-                parameters=_parameters(OWN),
+                other_media_types=("text/csv",), parameters=_parameters(OWN),
             ),
             Operation(
                 method="GET", scope="operate", path="/api/admin/usage", handler=self.all_usage,
                 summary="What everybody used, and what it cost", answer=UsageReport,
-                parameters=(
+                other_media_types=("text/csv",), parameters=(
                     *_parameters(ALL),
                     Parameter(name="tenant", schema={"type": "string"}, description="Only of this tenant."),
                 ),

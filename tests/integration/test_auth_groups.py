@@ -99,7 +99,7 @@ def advance(gateway: GatewayInside, provider: Issuer, seconds: float) -> None:
 
 def implied(*scopes: str) -> list[str]:
     """What `/api/me` says of these scopes, all of which include `chat`."""
-    return sorted(with_implied(frozenset(scopes)) | {"approve"})
+    return sorted(with_implied(frozenset(scopes)))
 
 
 # -- what groups give ---------------------------------------------------------------------------------------

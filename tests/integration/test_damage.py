@@ -29,16 +29,30 @@ def settle(database: pathlib.Path) -> None:
 
 
 def destroy_page_of(database: pathlib.Path, mark: bytes) -> None:
-    """Overwrites a page that holds nothing but a part of one long text."""
-    data = bytearray(database.read_bytes())
+    """Overwrites a page that holds nothing but a part of one long text, and on which no search for another log
+    comes by: a search compares whole rows, long ones too.
+    """
+    whole = database.read_bytes()
     full = PAGE_BYTES // len(mark) - 1
-    place = next(
-        start
-        for start in range(0, len(data), PAGE_BYTES)
-        if data.count(mark, start, start + PAGE_BYTES) >= full
-    )
-    data[place : place + PAGE_BYTES] = b"\xa5" * PAGE_BYTES
-    database.write_bytes(data)
+    for place in range(0, len(whole), PAGE_BYTES):
+        if whole.count(mark, place, place + PAGE_BYTES) >= full:
+            database.write_bytes(whole[:place] + b"\xa5" * PAGE_BYTES + whole[place + PAGE_BYTES :])
+            if others_are_found(database, mark):
+                return
+    raise AssertionError("a search for another log comes by every page of this text")
+
+
+def others_are_found(database: pathlib.Path, mark: bytes) -> bool:
+    """Whether the logs without this text are found to their ends."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        for (session,) in connection.execute("SELECT id FROM sessions").fetchall():
+            try:
+                log_rows.last_seq(connection, session)
+            except sqlite3.DatabaseError:
+                title = connection.execute("SELECT title FROM sessions WHERE id = ?", (session,)).fetchone()
+                if mark.decode() not in str(title):
+                    return False
+    return True
 
 
 async def asked(gateway: RunningGateway, method: str, path: str, body: object = None) -> tuple[int, Any]:

@@ -159,10 +159,13 @@ async def test_a_model_that_was_chosen_for_claude_is_the_one_that_is_called(tmp_
             await gateway.send("s", "hello", agent="real")
             state = await state_when(gateway.http, "s", lambda s: not s["is_processing"])
             assert state["options"]["mode"] == "default"  # a person approves
-            for option, value in (("model", "haiku"), ("mode", "plan")):
+            for option, value in (("model", "haiku"), ("mode", "acceptEdits")):
                 await gateway.post("/api/sessions/s/options", {"option_id": option, "value": value})
         async with running_gateway(tmp_path, config=config) as gateway:
             requests.clear()
             state = await gateway.chat("s", "hello again", wait=90)
-            assert (state["options"]["model"], state["options"]["mode"]) == ("haiku", "plan")
+            assert (state["options"]["model"], state["options"]["mode"]) == (
+                "haiku",
+                "acceptEdits",
+            )  # in `plan` it plans with another model
             assert any("haiku" in body["model"] for body in requests)

@@ -136,7 +136,7 @@ async def test_signing_out_leaves_nothing_behind(gateway: RunningGateway, open_p
     await page.get_by_test_id("composer").fill("my half thought")
     await page.get_by_test_id("account").focus()
     await page.keyboard.press("Enter")
-    for item in ("usage-mine", "handover"):
+    for item in ("usage-mine", "account-keys", "handover"):
         await expect(page.get_by_test_id(item)).to_be_focused()
         await page.keyboard.press("ArrowDown")
     await expect(page.get_by_test_id("sign-out")).to_be_focused()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.models.breaker import OPEN_SECONDS
+from gateway.models.breaker import OPEN_SECONDS, WINDOW_SECONDS
 from tests.fake_model import Behaviour, FakeModel, fake_model
 from tests.inside import GatewayInside, gateway_inside
 from tests.shared import SHARED, crowding, fresh_id
@@ -40,7 +40,7 @@ def model(endpoint: FakeModel, gateway: GatewayInside) -> FakeModel:
     endpoint.behaviour = Behaviour()
     endpoint.requests.clear()
     endpoint.disconnected.clear()
-    gateway.clock.advance(OPEN_SECONDS)
+    gateway.clock.advance(WINDOW_SECONDS + OPEN_SECONDS)
     return endpoint
 
 
@@ -148,7 +148,7 @@ async def test_a_model_that_fails_before_its_first_word_is_tried_again_at_most_o
     model.behaviour = Behaviour()
     if code == "model_unauthorized":
         assert "is not called for 15 s" in said(await gateway.chat(session_id, "so soon"), "system")
-        gateway.clock.advance(OPEN_SECONDS)
+        gateway.clock.advance(WINDOW_SECONDS + OPEN_SECONDS)
     assert said(await gateway.chat(session_id, "again")) == "You said: again"
 
 

@@ -29,8 +29,8 @@ def settle(database: pathlib.Path) -> None:
 
 
 def destroy_page_of(database: pathlib.Path, mark: bytes) -> None:
-    """Overwrites a page that holds nothing but a part of one long text, and on which no search for another log
-    comes by: a search compares whole rows, long ones too.
+    """Overwrites a page that holds nothing but a part of one long text, and by which no search for another
+    log comes: a search compares whole rows, long ones too.
     """
     whole = database.read_bytes()
     full = PAGE_BYTES // len(mark) - 1

@@ -340,7 +340,7 @@ class SessionsFace:
     async def answer_permission(self, request: Request) -> Response:
         body = await read_body(request, PermissionRequest, self._services.config)
         chosen = body.permission_id, body.option_id
-        return await self._done(request, lambda session: session.answer_permission(*chosen))
+        return await self._done(request, lambda session: session.answers.answer_permission(*chosen))
 
     async def list_rules(self, request: Request) -> Response:
         source = await self._manager.source(principal_of(request).owner, self._path_id(request))
@@ -351,7 +351,7 @@ class SessionsFace:
 
     async def revoke_rule(self, request: Request) -> Response:
         rule_id = request.path_params["rule_id"]
-        await self._done(request, lambda session: session.remove_rule(rule_id))
+        await self._done(request, lambda session: session.answers.remove_rule(rule_id))
         return json_response(RuleRevoked(rule_id, True))
 
     async def answer_question(self, request: Request) -> Response:
@@ -365,7 +365,7 @@ class SessionsFace:
 
         async def answer(session: Session) -> None:
             account = Account(principal.owner, session.record.key, principal.key_id)
-            await session.answer_question(question_id, action, body.content, account=account)
+            await session.answers.answer_question(question_id, action, body.content, account=account)
 
         return await self._done(request, answer)
 
@@ -380,7 +380,10 @@ class SessionsFace:
         body = await read_body(request, OptionRequest, self._services.config)
         owner, session_id = principal_of(request).owner, self._path_id(request)
         session, _ = await self._manager.do(
-            owner, session_id, lambda one: one.choose_option(body.option_id, body.value), is_making=False
+            owner,
+            session_id,
+            lambda one: one.answers.choose_option(body.option_id, body.value),
+            is_making=False,
         )
         return json_response(OptionList(session.fold.listed_options))
 

@@ -1,9 +1,9 @@
 """Session: one conversation. A log, its fold, and one worker while a turn needs it.
 
-Its parts: `Record` (whose it is, when it was used), `Seat` (the place for its worker, what is wished of it)
-and `Turns` (the one that runs, those that wait). `run()` is the session's whole life: it takes a worker in,
-serves, and lets it go. Everybody else only asks: a verb queues a turn, the reaper and the operator ask for
-parking or closing, and only `run()`'s `finally` closes.
+Its parts: `Record` (whose it is, when it was used), `Seat` (the place for its worker, what is wished of it),
+`Turns` (the one that runs, those that wait) and `Answers` (what its agent hears besides messages). `run()` is
+the session's whole life: it takes a worker in, serves, and lets it go. Everybody else only asks: a verb
+queues a turn, the reaper and the operator ask for parking or closing, and only `run()`'s `finally` closes.
 
 Guarantees: what a verb acknowledged is committed first; a turn that began ends with an event, whatever ends
 it; a worker's end is not the session's; permission requests are answered by a person, by a rule that the
@@ -15,18 +15,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 
 from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
-from gateway.agents.connection import AgentGone, WireError
-from gateway.agents.options import check_choice
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard
-from gateway.agents.questions import Action, KnownAnswer, checked_content, retold_answers
 from gateway.config.credentials import credential_for
 from gateway.config.host_rules import HostRule
 from gateway.egress.session_admission import Choice, SessionAdmission
@@ -35,18 +32,14 @@ from gateway.errors import (
     ConversationFull,
     EgressNotAsked,
     GatewayError,
-    PermissionNotPending,
-    QuestionClosed,
-    QuestionNotFound,
     QueueFull,
-    RuleNotFound,
     SessionBusy,
 )
 from gateway.events import facts as ev
-from gateway.events.fold import Block
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
 from gateway.models.budgets import Near
 from gateway.principal import Account, Principal
+from gateway.sessions.answers import Answers
 from gateway.sessions.egress import WorkerEgress
 from gateway.sessions.host import WorkerHost
 from gateway.sessions.log import EventLog
@@ -72,7 +65,6 @@ FAILED_WORDS: Final = (
 )
 
 
-_FIELDS: Final = tuple[ev.QuestionField, ...]
 _DID_TOO_MUCH: Final = (WorkerEnd.LIMIT_EXCEEDED, WorkerEnd.WIRE_ERROR)
 
 
@@ -105,6 +97,17 @@ class Session:
         self._record = Record(record, self.fold, services)
         self._seat = Seat(self._record, self.log, services)
         self._turns = Turns(self._record, self._seat, self.log, self.fold, services)
+        self.answers = Answers(
+            self._record,
+            self._seat,
+            self._turns,
+            self.log,
+            self.fold,
+            services,
+            touch=self.touch,
+            chat=self.chat,
+        )
+        """What its agent hears from people besides messages."""
         self.receipt: Receipt | None = None
         """That of its last worker."""
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -115,7 +118,6 @@ class Session:
         self._failure: str | None = None
         """What its user reads if its own task failed."""
         self._is_loaded = False
-        self._choosing = asyncio.Lock()
         self._encoded = Encoded(self.fold)
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -238,8 +240,7 @@ class Session:
         self.log.begin_above(above)
         await self.log.load()
         self.fold.session_id = self.session_id  # of an adopted session it may be another
-        self._end_lost_questions()
-        self._keep_lost_questions()
+        self.answers.load()
         if self.fold.turn_id is not None:
             self._turns.end_lost(self.fold.turn_id)
         self._is_loaded = True
@@ -249,25 +250,6 @@ class Session:
         self._turns.restore()
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
-
-    def _end_lost_questions(self) -> None:
-        """The agent that asked is gone with the gateway: nobody waits for these answers any more."""
-        answers: list[ev.EventData] = [
-            ev.PermissionAnswered(permission_id, "cancelled") for permission_id in self.fold.permissions
-        ]
-        answers += [ev.EgressAnswered(ask_id, "cancelled") for ask_id in self.fold.egress.asked]
-        if answers:
-            self.log.append(*answers, durable=True)
-
-    def _keep_lost_questions(self) -> None:
-        """A form can still be answered: the agent hears of it as a message. An address cannot: nobody waits
-        for what happens there.
-        """
-        lost = self.fold.questions.values()
-        self._turns.lost_questions = {asked.question_id for asked in lost if asked.mode == "form"}
-        ended = [ev.QuestionAnswered(asked.question_id, "cancel") for asked in lost if asked.mode == "url"]
-        if ended:
-            self.log.append(*ended, durable=True)
 
     # -- its life -------------------------------------------------------------------------------------------
 
@@ -534,144 +516,6 @@ class Session:
         self.touch()
         await self._turns.interrupt()
 
-    async def answer_permission(self, permission_id: str, option_id: str) -> None:
-        """Answers a permission request; for always, with a rule of this session. The first answer counts.
-
-        Raises PermissionNotPending if no request of this id waits for an answer and offers this one.
-        """
-        self.touch()
-        peer = self._seat.peer
-        choice = peer.choose(permission_id, option_id) if peer is not None else None
-        if peer is None or choice is None:
-            raise PermissionNotPending(session_id=self.session_id)
-        try:
-            await self.log.say(
-                ev.PermissionAnswered(permission_id, "selected", option_id), *self._new_rule(choice.rule)
-            )
-        except GatewayError:
-            peer.unchoose(permission_id)
-            raise
-        if not peer.answer(permission_id):
-            raise PermissionNotPending(session_id=self.session_id)
-        if self.state is SessionState.WAITING and not peer.is_asking:
-            self._seat.transition(SessionState.RUNNING)
-
-    def _new_rule(self, rule: ev.PermissionRule | None) -> list[ev.EventData]:
-        if rule is None or any(known.rule == rule for known in self.fold.rules.values()):
-            return []
-        return [ev.RuleAdded(f"r{self.log.last_seq + 2}", rule)]  # its own number: the answer comes before it
-
-    async def remove_rule(self, rule_id: str) -> None:
-        """Revokes a rule of this session. Raises RuleNotFound."""
-        self.touch()
-        if rule_id not in self.fold.rules:
-            raise RuleNotFound(session_id=self.session_id)
-        await self.log.say(ev.RuleRemoved(rule_id))
-
-    async def answer_question(
-        self,
-        question_id: str,
-        action: Action,
-        content: Mapping[str, Any] | None,
-        *,
-        account: Account | None = None,
-    ) -> None:
-        """Answers a question of the agent; of several answers at once the first counts. One that was left by
-        an earlier gateway is answered with a message, whose turn `account` pays for.
-
-        Raises QuestionNotFound, QuestionClosed, InvalidField, and for such a message what `chat` raises: then
-        the question is still open.
-        """
-        self.touch()
-        asked, peer = self.fold.questions.get(question_id), self._seat.peer
-        if asked is None and not self.fold.has_question(question_id):
-            raise QuestionNotFound(session_id=self.session_id)
-        if asked is None or not (
-            question_id in self._turns.lost_questions or (peer is not None and question_id in peer.questions)
-        ):
-            raise QuestionClosed(session_id=self.session_id)
-        checked = checked_content(asked, action, content)
-        answered = ev.QuestionAnswered(question_id, action, checked)
-        if question_id in self._turns.lost_questions:
-            await self._answer_lost(asked, answered, account)
-        elif peer is not None:
-            await self._answer_peer(peer, answered)
-
-    async def _answer_peer(self, peer: AgentPeer, answered: ev.QuestionAnswered) -> None:
-        """The question is taken before the answer is committed, so that another answer comes too late."""
-        waiting = peer.questions.take(answered.question_id)
-        if waiting is None:
-            raise QuestionClosed(session_id=self.session_id)
-        try:
-            await self.log.say(answered)
-        except GatewayError:
-            peer.questions.put_back(answered.question_id, waiting)
-            raise
-        except asyncio.CancelledError:  # the person has left; the answer is on its way to the disk
-            peer.questions.answer(waiting, answered.outcome, answered.content)
-            raise
-        peer.questions.answer(waiting, answered.outcome, answered.content)
-        if self.state is SessionState.WAITING and not peer.is_asking:
-            self._seat.transition(SessionState.RUNNING)
-
-    async def _answer_lost(
-        self, asked: ev.QuestionAsked, answered: ev.QuestionAnswered, account: Account | None
-    ) -> None:
-        """With the last of the questions that were left, the agent hears of all that were accepted."""
-        lost = self._turns.lost_questions
-        lost.discard(asked.question_id)
-        answers = self._accepted_before(asked.turn_id)
-        if answered.content is not None:
-            answers.append((asked.message, asked.fields, answered.content))
-        try:
-            if lost or not answers:
-                await self.log.say(answered)
-            else:
-                await self.chat(retold_answers(answers), account=account, also=[answered])
-        except GatewayError:
-            lost.add(asked.question_id)
-            raise
-
-    def _accepted_before(self, turn_id: str) -> list[KnownAnswer]:
-        """The answers of a turn that was lost, as far as they are in memory."""
-        found: list[KnownAnswer] = []
-        for item in self.fold.items:
-            if not isinstance(item, Block) or item.kind != "question" or item.fields["turn_id"] != turn_id:
-                continue
-            fields, content = item.fields["fields"], item.fields["content"]
-            if isinstance(content, msgspec.Raw):
-                known = msgspec.json.decode(fields, type=_FIELDS) if isinstance(fields, msgspec.Raw) else ()
-                found.append((item.fields["message"], known, msgspec.json.decode(content)))
-        return found
-
-    async def choose_option(self, option_id: str, value: ev.OptionValue) -> None:
-        """Changes an option of the agent; without a worker, the agent hears of it when it starts. The owner's
-        next sessions with this agent begin with it.
-
-        Raises InvalidField, OptionLocked, OptionRefused.
-        """
-        self.touch()
-        async with self._choosing:
-            check_choice(self.fold.listed_options, self.agent.options, option_id, value)
-            await self._tell_option(option_id, value)
-            await self.log.say(ev.OptionChosen(option_id, value))
-            await self._tell_option(option_id, value)  # to an agent that came up meanwhile
-        record = self.record
-        try:
-            await self._services.store.options.choose(record.owner, record.agent, option_id, value)
-        except GatewayError as error:
-            log.warning("session %s: a choice is not remembered: %s", record.key, error)
-
-    async def _tell_option(self, option_id: str, value: ev.OptionValue) -> None:
-        """Raises OptionRefused."""
-        peer = self._seat.peer
-        if peer is None or not peer.has_options or peer.option(option_id) == value:
-            return
-        try:
-            await peer.set_option(option_id, value)
-        except (AgentGone, WireError):
-            return  # the next one hears of it when it starts
-
     async def answer_egress(self, ask_id: str, choice: Choice, *, principal: Principal) -> HostRule:
         """Answers a question about a host; which host and port. Raises EgressNotAsked, StoreFull,
         StoreFailed.
@@ -772,17 +616,11 @@ class Session:
     @property
     def rules(self) -> tuple[ev.NamedRule, ...]:
         """The permission rules that hold for it, the operator's and its own."""
-        return (*self._services.operator_rules(self.record), *self.fold.rules.values())
+        return self.answers.rules
 
     async def wanted_options(self) -> dict[str, ev.OptionValue]:
-        """What the options of its agent are to be: what its owner chose of it in any session, and here."""
-        agent, record, remembered = self.agent, self.record, dict[str, ev.OptionValue]()
-        try:
-            if not agent.is_built_in:  # it offers none, and its start waits for nothing
-                remembered = await self._services.store.options.chosen(record.owner, record.agent)
-        except GatewayError as error:
-            log.warning("session %s: earlier choices are not known: %s", record.key, error)
-        return agent.options.wanted(remembered, self.fold.chosen)
+        """What the options of its agent are to be."""
+        return await self.answers.wanted_options()
 
     def on_wallet(self, pending: str | None) -> None:
         """The agent prepared a transaction for the user's wallet."""

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 _FIELDS: Final = tuple[ev.QuestionField, ...]
 
 
-class Chat(Protocol):
+class ChatVerb(Protocol):
     """`Session.chat`."""
 
     async def __call__(
@@ -63,7 +63,7 @@ class Answers:
         services: Services,
         *,
         touch: Callable[[], None],
-        chat: Chat,
+        chat: ChatVerb,
     ) -> None:
         """`touch` and `chat` are the session's."""
         self._record = record

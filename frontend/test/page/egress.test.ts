@@ -1,6 +1,6 @@
 // @vitest-environment jsdom
 import { h, render } from "preact";
-import { expect, it, vi } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 
 vi.hoisted(() => vi.stubGlobal("matchMedia", () => ({ matches: false, addEventListener: () => undefined })));
 
@@ -28,8 +28,21 @@ const ASKED: EgressAskedItem = {
   at: "",
 };
 
-function refusal(fields: Partial<EgressDeniedItem>): string {
+const boxes: HTMLElement[] = [];
+
+/** Something to draw in, which is empty again before the document goes: effects come after it was drawn. */
+function drawn(): HTMLElement {
   const box = document.createElement("div");
+  boxes.push(box);
+  return box;
+}
+
+afterEach(() => {
+  for (const box of boxes.splice(0)) render(null, box);
+});
+
+function refusal(fields: Partial<EgressDeniedItem>): string {
+  const box = drawn();
   render(h(EgressDeniedView, { item: { ...DENIED, ...fields } }), box);
   return box.textContent ?? "";
 }
@@ -46,7 +59,7 @@ function question(fields: Partial<EgressAskedItem>, { scopes = ["chat"], isReadO
     identity: { me: { scopes } },
     conversation: { value: { isReadOnly, answerEgress } },
   } as unknown as Page;
-  const box = document.createElement("div");
+  const box = drawn();
   const item = { ...ASKED, ...fields };
   render(h(PageProvider, { value: page }, h(EgressAskedView, { item })), box);
   return { box, answers };

@@ -40,7 +40,7 @@ def model(endpoint: FakeModel, gateway: GatewayInside) -> FakeModel:
     endpoint.behaviour = Behaviour()
     endpoint.requests.clear()
     endpoint.disconnected.clear()
-    gateway.clock.advance(WINDOW_SECONDS + OPEN_SECONDS)
+    gateway.inner.services.workers.models.providers._breakers.clear()
     return endpoint
 
 

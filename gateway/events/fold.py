@@ -7,8 +7,7 @@ draws on.
 An agent's answer begins as an empty streaming message (`turn_started.reply_id`), so that State shows at once
 that somebody is typing. The turn's first text takes that message over, whatever id it carries: State keeps
 the message's place, `items` (the order a page draws in) moves it behind the tool calls that came before the
-text. If the turn fails without a word, the system's message that says why takes it over, if it names the
-turn: so no empty message is left, and none disappears.
+text.
 """
 
 from __future__ import annotations
@@ -810,7 +809,7 @@ class ChatState:
 
     def _message(self, data: ev.MessageAdded, at: int) -> None:
         message = self._by_id.get(("message", data.message_id))
-        if message is None and data.sender != "user":
+        if message is None and data.sender == "agent":
             message = self._take_placeholder(data.turn_id)
         if message is None:
             self._add_message(data, at)
@@ -818,7 +817,6 @@ class ChatState:
         assert isinstance(message, Message)  # noqa: S101 - the key says so
         if message.is_placeholder:
             self._settle(message, data.message_id)
-            message.sender = data.sender
         self.held_bytes -= message.text.size_bytes
         message.text = self._new_text(data.content)
         self.held_bytes += message.text.size_bytes
@@ -861,10 +859,6 @@ class ChatState:
     def _take_placeholder(self, turn_id: str | None) -> Message | None:
         placeholder = self._placeholder
         return placeholder if placeholder is not None and placeholder.turn_id == turn_id else None
-
-    def is_wordless(self, turn_id: str) -> bool:
-        """True if the answer of this turn is still empty."""
-        return self._take_placeholder(turn_id) is not None
 
     def _settle(self, message: Message, message_id: str) -> None:
         """Gives the empty answer its id and its place behind what the turn did before it said something."""

@@ -242,7 +242,7 @@ class Session:
         self.fold.session_id = self.session_id  # of an adopted session it may be another
         self.answers.load()
         if self.fold.turn_id is not None:
-            self._turns.end_lost(self.fold.turn_id)
+            self._end_lost_turn(self.fold.turn_id)
         self._is_loaded = True
         self._services.observers.appended(self, None)
         self._turns.unheard = unheard(self.fold)
@@ -250,6 +250,15 @@ class Session:
         self._turns.restore()
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
+
+    def _end_lost_turn(self, turn_id: str) -> None:
+        """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
+        words = "The gateway was restarted before the answer was complete."
+        self.log.append(
+            ev.TurnInterrupted(turn_id, "gateway_restarted", words),
+            ev.MessageAdded(f"{turn_id}.error", "system", words),
+            durable=True,
+        )
 
     # -- its life -------------------------------------------------------------------------------------------
 

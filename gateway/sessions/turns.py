@@ -248,13 +248,12 @@ class Turns:
 
     def _end(self, turn: Turn, ended: ev.TurnEnded | ev.TurnInterrupted) -> None:
         """Appends the turn's end, with its words for everybody who sees messages only."""
+        events: list[ev.EventData] = [ended]
         words = _words_of(ended)
         if turn.is_cut:
-            events = self._with_words(ended, f"{turn.turn_id}.cut", "Interrupted by user")
+            events.append(ev.MessageAdded(f"{turn.turn_id}.cut", "system", "Interrupted by user"))
         elif words:
-            events = self._with_words(ended, f"{turn.turn_id}.error", words)
-        else:
-            events = [ended]
+            events.append(ev.MessageAdded(f"{turn.turn_id}.error", "system", words))
         if (turn.is_cut or words is not None) and self.queue.hold():
             events += [self.queue.event(), self._held_notice()]
         self.current = None
@@ -269,22 +268,6 @@ class Turns:
         self.ids.pop("turn", None)
         turn.finish()
         self._seat.wake()
-
-    def end_lost(self, turn_id: str) -> None:
-        """The last gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
-        words = "The gateway was restarted before the answer was complete."
-        ended = ev.TurnInterrupted(turn_id, "gateway_restarted", words)
-        self._log.append(*self._with_words(ended, f"{turn_id}.error", words), durable=True)
-
-    def _with_words(
-        self, ended: ev.TurnEnded | ev.TurnInterrupted, message_id: str, words: str
-    ) -> list[ev.EventData]:
-        """A turn's end and the message that says why. Of a turn without a word the message takes the place of
-        the empty answer, which it can before the end.
-        """
-        if self._fold.is_wordless(ended.turn_id):
-            return [ev.MessageAdded(message_id, "system", words, ended.turn_id), ended]
-        return [ended, ev.MessageAdded(message_id, "system", words)]
 
     def end_if_cut(self) -> bool:
         """Ends a turn that the user interrupted before the agent heard of it; whether it was one."""

@@ -142,7 +142,7 @@ async def test_after_a_kill_no_worker_lives_and_the_next_gateway_goes_on(tmp_pat
             "/count 1000 20",
         ]
         state = await gateway.chat("a", "/echo after")
-        assert "restarted" in state["messages"][3]["content"]
+        assert "restarted" in state["messages"][4]["content"]
         assert state["messages"][-1]["content"] == "after"
         assert state["seq"] > seq
         async with open_stream(gateway.http, "a", after=seq) as events:

@@ -360,7 +360,7 @@ export class ChatState {
     const { message_id: id, turn_id, sender, content: text, at, is_streaming } = event;
     let key = keyOf("message", id);
     let known = this.#get(key);
-    if (!known && sender !== "user") {
+    if (!known && sender === "agent") {
       const placeholder = this.#placeholderOf(turn_id);
       if (placeholder) [key, known] = [keyOf("message", placeholder.id), placeholder];
     }
@@ -369,7 +369,7 @@ export class ChatState {
       return;
     }
     if (known.is_placeholder) {
-      known = { ...this.#settle(known, id), sender };
+      known = this.#settle(known, id);
       key = keyOf("message", id);
     }
     this.#replace(key, { ...known, text, is_streaming });

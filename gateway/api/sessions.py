@@ -365,7 +365,9 @@ class SessionsFace:
 
         async def answer(session: Session) -> None:
             account = Account(principal.owner, session.record.key, principal.key_id)
-            await session.answers.answer_question(question_id, action, body.content, account=account)
+            await session.answers.answer_question(
+                question_id, action, body.content, account=account, chat=session.chat
+            )
 
         return await self._done(request, answer)
 

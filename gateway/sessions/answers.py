@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -61,19 +61,14 @@ class Answers:
         log: EventLog,
         fold: ChatState,
         services: Services,
-        *,
-        touch: Callable[[], None],
-        chat: ChatVerb,
     ) -> None:
-        """`touch` and `chat` are the session's."""
+        """It holds nothing of the session itself, which is freed as soon as it has left."""
         self._record = record
         self._seat = seat
         self._turns = turns
         self._log = log
         self._fold = fold
         self._services = services
-        self._touch = touch
-        self._chat = chat
         self._choosing = asyncio.Lock()
 
     @property
@@ -90,6 +85,12 @@ class Answers:
         except GatewayError as error:
             log.warning("session %s: earlier choices are not known: %s", record.key, error)
         return agent.options.wanted(remembered, self._fold.chosen)
+
+    def _touch(self) -> None:
+        """Somebody uses the session. Raises SessionEnded if it is closing."""
+        if self._seat.is_closing:
+            raise self._record.ended()
+        self._record.use()
 
     async def answer_permission(self, permission_id: str, option_id: str) -> None:
         """Answers a permission request; for always, with a rule of this session. The first answer counts.
@@ -133,9 +134,10 @@ class Answers:
         content: Mapping[str, Any] | None,
         *,
         account: Account | None = None,
+        chat: ChatVerb,
     ) -> None:
         """Answers a question of the agent; of several answers at once the first counts. One that was left by
-        an earlier gateway is answered with a message, whose turn `account` pays for.
+        an earlier gateway is answered with a message (`chat`), whose turn `account` pays for.
 
         Raises QuestionNotFound, QuestionClosed, InvalidField, and for such a message what `chat` raises: then
         the question is still open.
@@ -151,7 +153,7 @@ class Answers:
         checked = checked_content(asked, action, content)
         answered = ev.QuestionAnswered(question_id, action, checked)
         if question_id in self._turns.lost_questions:
-            await self._answer_lost(asked, answered, account)
+            await self._answer_lost(asked, answered, account, chat)
         elif peer is not None:
             await self._answer_peer(peer, answered)
 
@@ -173,7 +175,11 @@ class Answers:
             self._seat.transition(SessionState.RUNNING)
 
     async def _answer_lost(
-        self, asked: ev.QuestionAsked, answered: ev.QuestionAnswered, account: Account | None
+        self,
+        asked: ev.QuestionAsked,
+        answered: ev.QuestionAnswered,
+        account: Account | None,
+        chat: ChatVerb,
     ) -> None:
         """With the last of the questions that were left, the agent hears of all that were accepted."""
         lost = self._turns.lost_questions
@@ -185,7 +191,7 @@ class Answers:
             if lost or not answers:
                 await self._log.say(answered)
             else:
-                await self._chat(retold_answers(answers), account=account, also=[answered])
+                await chat(retold_answers(answers), account=account, also=[answered])
         except GatewayError:
             lost.add(asked.question_id)
             raise

@@ -97,16 +97,7 @@ class Session:
         self._record = Record(record, self.fold, services)
         self._seat = Seat(self._record, self.log, services)
         self._turns = Turns(self._record, self._seat, self.log, self.fold, services)
-        self.answers = Answers(
-            self._record,
-            self._seat,
-            self._turns,
-            self.log,
-            self.fold,
-            services,
-            touch=self.touch,
-            chat=self.chat,
-        )
+        self.answers = Answers(self._record, self._seat, self._turns, self.log, self.fold, services)
         """What its agent hears from people besides messages."""
         self.receipt: Receipt | None = None
         """That of its last worker."""

@@ -7,6 +7,7 @@ elsewhere it is skipped, loudly.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
@@ -144,8 +145,12 @@ def keys_in_processes(gateway: RunningGateway) -> tuple[int, bool]:
 
 
 def keys_in_files(below: pathlib.Path) -> list[pathlib.Path]:
-    files = [path for path in below.rglob("*") if path.is_file() and not path.is_symlink()]
-    return [path for path in files if KEY.encode() in path.read_bytes()]
+    found = []
+    for path in below.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a package manager's, gone again
+            if path.is_file() and not path.is_symlink() and KEY.encode() in path.read_bytes():
+                found.append(path)
+    return found
 
 
 async def allow_all(gateway: RunningGateway, session_id: str) -> None:

@@ -133,17 +133,21 @@ class AgentCatalogue:
         """Those that may be chosen, and those that could be before a reload."""
         return self._retired | self._agents
 
+    def find(self, name: str) -> Agent | None:
+        """The agent of this name, which may be offered no longer; None if there is none."""
+        return self._agents.get(name) or self._retired.get(name)
+
     def sharing_network(self) -> list[str]:
         """The names of those whose processes share the machine's network."""
         return [name for name, agent in self.known.items() if agent.sandbox.network == "shared"]
 
     def of(self, name: str) -> Agent:
         """The agent of a session that exists, which may be offered no longer. Raises UnknownAgent."""
-        return self._agents.get(name) or self._retired.get(name) or self.get(name)
+        return self.find(name) or self.get(name)
 
     def is_built_in(self, name: str) -> bool:
         """Whether this is the name of an agent that runs the built-in one."""
-        agent = self.known.get(name)
+        agent = self.find(name)
         return agent is not None and agent.is_built_in
 
     def all(self) -> list[Agent]:

@@ -226,7 +226,6 @@ class _Parts:
 
     def __init__(self, kind: type[httptools.HttpRequestParser] | type[httptools.HttpResponseParser]) -> None:
         self._parser = kind(self)
-        self._is_request = kind is httptools.HttpRequestParser
         self.ready: deque[_Part] = deque()
         self.error = ""
         self._unfinished = 0

@@ -113,7 +113,7 @@ class Common(Struct, kw_only=True):
         is_offline = self.agents.is_built_in(name) and not self.current.broker.is_configured
         if owner is None:
             return Outside(missing_api_key=is_offline)
-        known = self.agents.known.get(name)
+        known = self.agents.find(name)
         network = known.sandbox.network if known is not None else ""
         is_listed = network == "broker"
         hosts = self.egress.lists(agent=name, tenant=tenant_of(owner)).texts if is_listed else ()

@@ -11,18 +11,17 @@ from gateway.config.models import based
 from gateway.models.dialects import openai
 from gateway.models.dialects.contract import AskedCall, CallRules
 from gateway.models.dialects.parts import (
-    BYTES_A_TOKEN,
     Stripped,
-    chosen_model,
-    count_of,
     encoded,
+    generation,
     members,
     raw,
     refuse_fetched,
+    takes,
     value_of,
     versioned,
 )
-from gateway.models.dialects.usage import Figures, UsageReader, less, read, words_of
+from gateway.models.dialects.usage import Figures, UsageReader, read, words_of
 from gateway.models.meter import Dialect
 from worker.foreign import Count, Name
 
@@ -35,19 +34,11 @@ _GUARDED: Final = (
 )
 
 
-class _Details(Struct):
-    cached_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
-
-
-_NONE: Final = _Details()
-
-
 class _Usage(Struct):
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
+    prompt_tokens_details: openai.Details | None = None
+    completion_tokens_details: openai.Details | None = None
 
 
 class _Said(Struct):
@@ -60,15 +51,10 @@ def _take(text: bytes, figures: Figures) -> None:
     figures.model = said.model or figures.model
     if (usage := said.usage) is None:
         return
-    cached = (usage.prompt_tokens_details or _NONE).cached_tokens
-    thought = (usage.completion_tokens_details or _NONE).reasoning_tokens
-    figures.is_final = True
-    if usage.prompt_tokens is not None:
-        figures.input, figures.cache_read = less(usage.prompt_tokens, cached), cached or 0
-        figures.has_input = True
-    if usage.completion_tokens is not None:
-        figures.output, figures.reasoning = less(usage.completion_tokens, thought), thought or 0
-        figures.has_output = True
+    openai.take_usage(
+        *(figures, usage.prompt_tokens, usage.prompt_tokens_details),
+        *(usage.completion_tokens, usage.completion_tokens_details),
+    )
 
 
 _TEXT: Final = words_of("content", "reasoning_content", "reasoning", "arguments")
@@ -86,10 +72,7 @@ class Chat:
 
     def takes(self, method: str, path: str) -> bool:
         """Completions, and the list of models."""
-        below = versioned(path, openai.BELOW)
-        if method == "POST":
-            return below == _PATH
-        return method == "GET" and below is not None and (below == "models" or below.startswith("models/"))
+        return takes(method, versioned(path, openai.BELOW), (_PATH,))
 
     def read(self, path: str, _query: Mapping[str, str], body: bytes, rules: CallRules) -> AskedCall:
         """Reads a call that it takes. Raises ModelCallRefused."""
@@ -103,21 +86,9 @@ class Chat:
             stripped.member(fields, member, "web_search")
         stripped.member(fields, "store", "store")
         stripped.member(fields, "background", "background")
-        if isinstance(given := value_of(fields, "tools"), list):
-            kept = openai.kept_tools(given, stripped)
-            stripped.tools(given, kept)
-            fields["tools"] = raw(kept) if kept != given else fields["tools"]
-        model = chosen_model(value_of(fields, "model"), rules)
-        fields["model"] = raw(model)
-        return AskedCall(
-            operation="generate",
-            path=_PATH,
-            model=model,
-            fields=fields,
-            is_stream=value_of(fields, "stream") is True,
-            max_output_tokens=count_of(fields, "max_completion_tokens", "max_tokens"),
-            input_tokens=len(body) // BYTES_A_TOKEN,
-            dropped=tuple(stripped.names),
+        openai.strip_tools(fields, stripped)
+        return generation(
+            body, fields, rules, stripped, path=_PATH, limits=("max_completion_tokens", "max_tokens")
         )
 
     def address(self, base: str, asked: AskedCall) -> str:

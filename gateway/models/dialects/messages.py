@@ -9,17 +9,16 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gateway.models.dialects.contract import AskedCall, CallRules
+from gateway.models.dialects.contract import AskedCall, CallRules, Operation
 from gateway.models.dialects.parts import (
-    BYTES_A_TOKEN,
     Stripped,
     bearer_of,
-    chosen_model,
-    count_of,
     encoded,
+    generation,
     members,
     raw,
     refuse_fetched,
+    takes,
     value_of,
     versioned,
 )
@@ -117,10 +116,7 @@ class Messages:
 
     def takes(self, method: str, path: str) -> bool:
         """Messages, counting their tokens, and the list of models."""
-        below = versioned(path, _BELOW)
-        if method == "POST":
-            return below in _PATHS
-        return method == "GET" and below is not None and (below == "models" or below.startswith("models/"))
+        return takes(method, versioned(path, _BELOW), _PATHS)
 
     def read(self, path: str, _query: Mapping[str, str], body: bytes, rules: CallRules) -> AskedCall:
         """Reads a call that it takes. Raises ModelCallRefused."""
@@ -134,17 +130,9 @@ class Messages:
         stripped.member(fields, "container", "code_execution")
         if isinstance(given := value_of(fields, "tools"), list):
             self._strip_tools(fields, given, stripped)
-        model = chosen_model(value_of(fields, "model"), rules)
-        fields["model"] = raw(model)
-        return AskedCall(
-            operation="generate" if below == "messages" else "count",
-            path=below,
-            model=model,
-            fields=fields,
-            is_stream=value_of(fields, "stream") is True,
-            max_output_tokens=count_of(fields, "max_tokens"),
-            input_tokens=len(body) // BYTES_A_TOKEN,
-            dropped=tuple(stripped.names),
+        operation: Operation = "generate" if below == "messages" else "count"
+        return generation(
+            *(body, fields, rules, stripped), path=below, limits=("max_tokens",), operation=operation
         )
 
     def _strip_tools(self, fields: dict[str, msgspec.Raw], given: list[Any], stripped: Stripped) -> None:

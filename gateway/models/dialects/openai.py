@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw, Struct
 
 from gateway.models.dialects.contract import CallRules
-from gateway.models.dialects.parts import Stripped, bearer_of
+from gateway.models.dialects.parts import Stripped, bearer_of, raw, value_of
+from gateway.models.dialects.usage import Figures, less
+from worker.foreign import Count
 
 BELOW: Final = ("v1",)
 CLIENT_TOOLS: Final = frozenset(
@@ -57,6 +60,43 @@ def kept_tools(given: list[Any], stripped: Stripped) -> list[Any]:
             tool = {**tool, "tools": kept_tools(tool["tools"], stripped)}
         kept.append(tool)
     return kept
+
+
+def strip_tools(fields: dict[str, Raw], stripped: Stripped) -> None:
+    """Takes out of a call the tools that may not be offered. Raises ModelCallRefused."""
+    if isinstance(given := value_of(fields, "tools"), list):
+        kept = kept_tools(given, stripped)
+        stripped.tools(given, kept)
+        fields["tools"] = raw(kept) if kept != given else fields["tools"]
+
+
+class Details(Struct):
+    """What of the tokens of one side is of a kind of its own."""
+
+    cached_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+
+_NONE: Final = Details()
+
+
+def take_usage(
+    figures: Figures,
+    sent: Count | None,
+    sent_details: Details | None,
+    answered: Count | None,
+    answered_details: Details | None,
+) -> None:
+    """The tokens of both sides, which both dialects say alike under other names."""
+    cached = (sent_details or _NONE).cached_tokens
+    thought = (answered_details or _NONE).reasoning_tokens
+    figures.is_final = True
+    if sent is not None:
+        figures.input, figures.cache_read = less(sent, cached), cached or 0
+        figures.has_input = True
+    if answered is not None:
+        figures.output, figures.reasoning = less(answered, thought), thought or 0
+        figures.has_output = True
 
 
 def error(status: int, code: str, words: str) -> bytes:

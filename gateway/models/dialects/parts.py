@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.models.dialects.contract import CallRules, ModelCallRefused
+from gateway.models.dialects.contract import AskedCall, CallRules, ModelCallRefused, Operation
 
 T = TypeVar("T")
 
@@ -75,6 +75,42 @@ def chosen_model(name: Any, rules: CallRules) -> str:
     if not rules.has_model(name):
         raise ModelCallRefused(404, "model_not_found", f"The model {name} may not be used here.")
     return name
+
+
+def takes(method: str, below: str | None, paths: Collection[str]) -> bool:
+    """Whether this is a call of one of these paths, or asks for the models. `below` is the path below its
+    version; None: it has none.
+    """
+    if method == "POST":
+        return below in paths
+    return method == "GET" and below is not None and (below == "models" or below.startswith("models/"))
+
+
+def generation(
+    body: bytes,
+    fields: dict[str, Raw],
+    rules: CallRules,
+    stripped: Stripped,
+    *,
+    path: str,
+    limits: Sequence[str],
+    operation: Operation = "generate",
+) -> AskedCall:
+    """A call whose body names its model, once its tools are stripped; `limits` are the members that may say
+    how long an answer may be. Raises ModelCallRefused.
+    """
+    model = chosen_model(value_of(fields, "model"), rules)
+    fields["model"] = raw(model)
+    return AskedCall(
+        operation=operation,
+        path=path,
+        model=model,
+        fields=fields,
+        is_stream=value_of(fields, "stream") is True,
+        max_output_tokens=count_of(fields, *limits),
+        input_tokens=len(body) // BYTES_A_TOKEN,
+        dropped=tuple(stripped.names),
+    )
 
 
 def refuse_fetched(fields: Mapping[str, Raw], names: Sequence[str], rules: CallRules) -> None:

@@ -11,18 +11,17 @@ from gateway.config.models import based
 from gateway.models.dialects import openai
 from gateway.models.dialects.contract import AskedCall, CallRules
 from gateway.models.dialects.parts import (
-    BYTES_A_TOKEN,
     Stripped,
-    chosen_model,
-    count_of,
     encoded,
+    generation,
     members,
     raw,
     refuse_fetched,
+    takes,
     value_of,
     versioned,
 )
-from gateway.models.dialects.usage import Figures, UsageReader, less, read, words_of
+from gateway.models.dialects.usage import Figures, UsageReader, read, words_of
 from gateway.models.meter import Dialect
 from worker.foreign import Count, Name
 
@@ -35,19 +34,11 @@ _GUARDED: Final = (
 )
 
 
-class _Details(Struct):
-    cached_tokens: Count | None = None
-    reasoning_tokens: Count | None = None
-
-
-_NONE: Final = _Details()
-
-
 class _Usage(Struct):
     input_tokens: Count | None = None
     output_tokens: Count | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
+    input_tokens_details: openai.Details | None = None
+    output_tokens_details: openai.Details | None = None
 
 
 class _Response(Struct):
@@ -67,15 +58,10 @@ def _take(text: bytes, figures: Figures) -> None:
     figures.model = said.model or figures.model
     if (usage := said.usage) is None:
         return
-    cached = (usage.input_tokens_details or _NONE).cached_tokens
-    thought = (usage.output_tokens_details or _NONE).reasoning_tokens
-    figures.is_final = True
-    if usage.input_tokens is not None:
-        figures.input, figures.cache_read = less(usage.input_tokens, cached), cached or 0
-        figures.has_input = True
-    if usage.output_tokens is not None:
-        figures.output, figures.reasoning = less(usage.output_tokens, thought), thought or 0
-        figures.has_output = True
+    openai.take_usage(
+        *(figures, usage.input_tokens, usage.input_tokens_details),
+        *(usage.output_tokens, usage.output_tokens_details),
+    )
 
 
 _TEXT: Final = words_of("delta")
@@ -93,10 +79,7 @@ class Responses:
 
     def takes(self, method: str, path: str) -> bool:
         """Responses alone; models are listed by `chat`."""
-        below = versioned(path, openai.BELOW)
-        if method == "POST":
-            return below == _PATH
-        return method == "GET" and below is not None and (below == "models" or below.startswith("models/"))
+        return takes(method, versioned(path, openai.BELOW), (_PATH,))
 
     def read(self, path: str, _query: Mapping[str, str], body: bytes, rules: CallRules) -> AskedCall:
         """Reads a call that it takes. Raises ModelCallRefused."""
@@ -111,25 +94,11 @@ class Responses:
             stripped.refuse(fields, member, "store")
         if "store" not in rules.tools:
             fields["store"] = raw(False)  # the provider's default is to store
-        if isinstance(given := value_of(fields, "tools"), list):
-            kept = openai.kept_tools(given, stripped)
-            stripped.tools(given, kept)
-            fields["tools"] = raw(kept) if kept != given else fields["tools"]
-            choice = value_of(fields, "tool_choice")
-            if isinstance(choice, dict) and openai.kind_of(choice) in stripped.names:
-                del fields["tool_choice"]
-        model = chosen_model(value_of(fields, "model"), rules)
-        fields["model"] = raw(model)
-        return AskedCall(
-            operation="generate",
-            path=_PATH,
-            model=model,
-            fields=fields,
-            is_stream=value_of(fields, "stream") is True,
-            max_output_tokens=count_of(fields, "max_output_tokens"),
-            input_tokens=len(body) // BYTES_A_TOKEN,
-            dropped=tuple(stripped.names),
-        )
+        openai.strip_tools(fields, stripped)
+        choice = value_of(fields, "tool_choice")
+        if isinstance(choice, dict) and openai.kind_of(choice) in stripped.names:
+            del fields["tool_choice"]
+        return generation(body, fields, rules, stripped, path=_PATH, limits=("max_output_tokens",))
 
     def address(self, base: str, asked: AskedCall) -> str:
         """Below the base, which has its version."""

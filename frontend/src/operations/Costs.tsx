@@ -1,6 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Api, UsageReport } from "../core/index.ts";
 import { dollars, language } from "../page/index.ts";
+import { Heads } from "./Heads.tsx";
 import { w, type Word } from "./words.ts";
 
 const WAYS = ["tenant,model", "day", "person", "agent", "provider,model"] as const;
@@ -49,15 +50,7 @@ export function Costs({ api }: { api: Api }) {
         <caption>
           {w("costs")} <span class="quiet">({w("costsTotal", { cost: dollars(total.cost_usd), n: total.calls })})</span>
         </caption>
-        <thead>
-          <tr>
-            {[...report.by.map((name) => HEADS[name] ?? "day"), "calls" as const, "tokensUsed" as const, "cost" as const].map((word) => (
-              <th key={word} scope="col">
-                {w(word)}
-              </th>
-            ))}
-          </tr>
-        </thead>
+        <Heads words={[...report.by.map((name) => HEADS[name] ?? "day"), "calls", "tokensUsed", "cost"]} />
         <tbody>
           {report.rows.slice(0, ROWS_MOST).map((row) => (
             <tr key={report.by.map((name) => row.names[name]).join("\n")}>

@@ -1,5 +1,6 @@
 import type { RefusedHostRow, TenantNumbers, WatchedSession } from "../core/index.ts";
 import { language } from "../page/index.ts";
+import { Heads } from "./Heads.tsx";
 import { w } from "./words.ts";
 
 /** What an operator asked for, until it is confirmed. */
@@ -21,17 +22,7 @@ export function SessionTable({ rows, total, ask }: SessionTableProps) {
         <caption>
           {w("caption")} <span class="quiet">({w("shown", { n: rows.length, total })})</span>
         </caption>
-        <thead>
-          <tr>
-            {(["session", "tenant", "agent", "state", "idle", "messages", "memory", "cpu", "actions"] as const).map(
-              (word) => (
-                <th key={word} scope="col">
-                  {w(word)}
-                </th>
-              ),
-            )}
-          </tr>
-        </thead>
+        <Heads words={["session", "tenant", "agent", "state", "idle", "messages", "memory", "cpu", "actions"]} />
         <tbody>
           {rows.map((row) => (
             <WatchedRow key={row.key} row={row} ask={ask} />
@@ -97,15 +88,7 @@ export function TenantTable({ rows }: { rows: readonly TenantNumbers[] }) {
     <div class="table-box">
       <table class="ops-table" data-testid="tenants">
         <caption>{w("tenants")}</caption>
-        <thead>
-          <tr>
-            {(["tenant", "sessions", "workers", "memory", "perMinute", "tokens"] as const).map((word) => (
-              <th key={word} scope="col">
-                {w(word)}
-              </th>
-            ))}
-          </tr>
-        </thead>
+        <Heads words={["tenant", "sessions", "workers", "memory", "perMinute", "tokens"]} />
         <tbody>
           {rows.map((row) => (
             <tr key={row.tenant}>
@@ -132,15 +115,7 @@ export function RefusedTable({ rows }: { rows: readonly RefusedHostRow[] }) {
     <div class="table-box">
       <table class="ops-table" data-testid="refused-hosts">
         <caption>{w("refusedHosts")}</caption>
-        <thead>
-          <tr>
-            {(["host", "agent", "tenant", "why", "times", "toAllow"] as const).map((word) => (
-              <th key={word} scope="col">
-                {w(word)}
-              </th>
-            ))}
-          </tr>
-        </thead>
+        <Heads words={["host", "agent", "tenant", "why", "times", "toAllow"]} />
         <tbody>
           {rows.slice(0, REFUSED_MOST).map((row) => (
             <tr key={`${row.tenant} ${row.agent} ${row.host}:${row.port} ${row.why}`}>

@@ -34,6 +34,17 @@ export function Dialog({ title, close, children }: DialogProps) {
   );
 }
 
+/** The one verb of a dialog that only shows. */
+export function DialogClose({ close, isFocused = false }: { close(): void; isFocused?: boolean }) {
+  return (
+    <div class="dialog-verbs">
+      <button type="button" class="button" autofocus={isFocused} onClick={close}>
+        {t("close")}
+      </button>
+    </div>
+  );
+}
+
 export function ConfirmDelete({ row, close }: { row: SessionSummary; close(): void }) {
   const page = usePage();
   const remove = async (): Promise<void> => {

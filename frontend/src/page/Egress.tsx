@@ -1,7 +1,8 @@
 /** Hosts that the agent was refused, and questions about hosts that no list names. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { type EgressAnswered, type EgressAskedItem, type EgressDeniedItem, isKey } from "../core/index.ts";
+import { toComposer, useAsking } from "./asking.ts";
 import { Icon } from "./icons.tsx";
 import { usePage } from "./page.ts";
 import { t } from "./preferences.ts";
@@ -30,18 +31,10 @@ export function EgressDeniedView({ item }: { item: EgressDeniedItem }) {
 
 export function EgressAskedView({ item }: { item: EgressAskedItem }) {
   const page = usePage();
-  const box = useRef<HTMLElement>(null);
   const [chosen, setChosen] = useState<Answer | null>(null);
   const { isReadOnly } = page.conversation.value;
   const isOpen = item.answer === null;
-  useEffect(() => {
-    if (!isOpen || isReadOnly) return;
-    page.say(t("egressAsked", { host: hostOf(item) }));
-    // Somebody who is writing keeps the keyboard; the announcement tells them.
-    const field = document.activeElement;
-    const isWriting = field instanceof HTMLTextAreaElement && field.value !== "";
-    if (!isWriting) box.current?.focus({ preventScroll: true });
-  }, [isOpen]);
+  const box = useAsking(isOpen, !isReadOnly, t("egressAsked", { host: hostOf(item) }));
   if (!item.host) return null;
   if (!isOpen || isReadOnly) return <EgressDone item={item} />;
 
@@ -49,7 +42,7 @@ export function EgressAskedView({ item }: { item: EgressAskedItem }) {
   const choices: Answer[] = ["once", "session", ...(isOperator ? (["always"] as const) : []), "deny"];
   const answer = async (choice: Answer): Promise<void> => {
     setChosen(choice);
-    document.querySelector<HTMLElement>("[data-testid=composer]")?.focus({ preventScroll: true });
+    toComposer();
     if (!(await page.conversation.value.answerEgress(item.id, choice))) setChosen(null);
   };
   return (

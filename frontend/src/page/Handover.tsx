@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, type Handover, wordsOf } from "../core/index.ts";
 import { LinkField } from "./Copy.tsx";
-import { Dialog } from "./Dialogs.tsx";
+import { Dialog, DialogClose } from "./Dialogs.tsx";
 import { Icon } from "./icons.tsx";
 import { KeepShares } from "./KeepShares.tsx";
 import { useIdentity, usePage } from "./page.ts";
@@ -22,11 +22,7 @@ export function HandoverDialog({ close }: { close(): void }) {
       <p>{t("handoverText")}</p>
       {link && <LinkField url={link.url} />}
       {link && <p class="quiet">{t("handoverUntil", { time: moment(link.expires_at) })}</p>}
-      <div class="dialog-verbs">
-        <button type="button" class="button" onClick={close}>
-          {t("close")}
-        </button>
-      </div>
+      <DialogClose close={close} />
     </Dialog>
   );
 }

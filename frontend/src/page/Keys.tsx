@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, type OwnKeySummary, wordsOf } from "../core/index.ts";
-import { Dialog } from "./Dialogs.tsx";
+import { Dialog, DialogClose } from "./Dialogs.tsx";
 import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { language, moment, t } from "./preferences.ts";
@@ -40,11 +40,7 @@ export function KeysDialog({ close }: { close(): void }) {
           <OwnKey key={one.name} one={one} changed={replace} />
         ))}
       </ul>
-      <div class="dialog-verbs">
-        <button type="button" class="button" onClick={close}>
-          {t("close")}
-        </button>
-      </div>
+      <DialogClose close={close} />
     </Dialog>
   );
 }

@@ -1,9 +1,10 @@
 /** A permission that waits: what is asked for, what each answer comes to, and the answers. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import type { Identity, PermissionItem, ToolCallItem } from "../core/index.ts";
 import { AnswerIcon, AnswerText } from "./Answer.tsx";
 import { alwaysOf, isAllowed } from "./asked.ts";
+import { toComposer, useAsking } from "./asking.ts";
 import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";
@@ -15,24 +16,16 @@ import { Substance } from "./ToolCall.tsx";
 export function PermissionView({ item, call }: { item: PermissionItem; call?: ToolCallItem | undefined }) {
   const page = usePage();
   const mayAnswer = isApprover(useIdentity());
-  const box = useRef<HTMLElement>(null);
   const [chosen, setChosen] = useState<string | null>(null);
   const isOpen = item.outcome === null;
   const { isReadOnly } = page.conversation.value;
-  useEffect(() => {
-    if (!isOpen || isReadOnly) return;
-    page.say(t("permissionAsked", { title: clipped(item.title) }));
-    // Somebody who is writing keeps the keyboard; the announcement tells them.
-    const field = document.activeElement;
-    const isWriting = field instanceof HTMLTextAreaElement && field.value !== "";
-    if (!isWriting) box.current?.focus({ preventScroll: true });
-  }, [isOpen]);
+  const box = useAsking(isOpen, !isReadOnly, t("permissionAsked", { title: clipped(item.title) }));
   if (!item.options) return null;
   if (!isOpen || isReadOnly) return <PermissionDone item={item} />;
 
   const answer = async (optionId: string): Promise<void> => {
     setChosen(optionId);
-    document.querySelector<HTMLElement>("[data-testid=composer]")?.focus({ preventScroll: true });
+    toComposer();
     if (!(await page.conversation.value.answerPermission(item.id, optionId))) setChosen(null);
   };
   const onKeyDown = (event: KeyboardEvent): void => {

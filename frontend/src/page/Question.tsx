@@ -3,11 +3,12 @@
  * text; the address is opened by the person alone, and its host is shown beside it.
  */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import type { QuestionField, QuestionItem } from "../core/index.ts";
 import { clipped } from "../core/pieces.ts";
+import { toComposer, useAsking } from "./asking.ts";
 import { Icon } from "./icons.tsx";
-import { useConversation, usePage, useStore } from "./page.ts";
+import { useConversation, useStore } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";
 import { t } from "./preferences.ts";
 
@@ -21,30 +22,23 @@ const RADIOS = 8;
 const LINE = 200;
 
 export function QuestionView({ item }: { item: QuestionItem }) {
-  const page = usePage();
   const store = useStore();
   const conversation = useConversation();
-  const box = useRef<HTMLElement>(null);
   const [isSent, setSent] = useState(false);
   const isOpen = item.outcome === null;
   const { isReadOnly } = conversation;
   const name = conversation.chat.agent;
   const agent = store.agents.find((one) => one.name === name)?.title ?? name ?? t("agent");
   const heading = t("questionFrom", { agent: clipped(agent, 80) });
-  useEffect(() => {
-    if (!isOpen || isReadOnly || !item.fields) return;
-    page.say(`${heading}: ${clipped(item.message)}`);
-    const field = document.activeElement;
-    const isWriting = field instanceof HTMLTextAreaElement && field.value !== "";
-    if (!isWriting) box.current?.focus({ preventScroll: true });
-  }, [isOpen]);
+  const words = `${heading}: ${clipped(item.message)}`;
+  const box = useAsking(isOpen, !isReadOnly && Boolean(item.fields), words);
   if (!item.fields) return null;
   if (!isOpen || isReadOnly) return <QuestionDone item={item} />;
 
   const answer = async (action: Action, content?: Answers): Promise<void> => {
     setSent(true);
     const isTaken = await conversation.answerQuestion(item.id, action, content);
-    if (isTaken) document.querySelector<HTMLElement>("[data-testid=composer]")?.focus({ preventScroll: true });
+    if (isTaken) toComposer();
     else setSent(false);
   };
   return (
@@ -54,7 +48,7 @@ export function QuestionView({ item }: { item: QuestionItem }) {
       data-testid="question"
       role="group"
       tabIndex={-1}
-      aria-label={`${heading}: ${clipped(item.message)}`}
+      aria-label={words}
     >
       <header>
         <Icon name="person" />

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { NamedRule, PermissionRule } from "../core/index.ts";
 import { plainly, quoted } from "./asked.ts";
-import { Dialog } from "./Dialogs.tsx";
+import { Dialog, DialogClose } from "./Dialogs.tsx";
 import { Icon } from "./icons.tsx";
 import { useConversation, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
@@ -107,11 +107,7 @@ function RulesDialog({ close }: { close(): void }) {
           </ul>
         </>
       )}
-      <div class="dialog-verbs">
-        <button type="button" class="button" autofocus onClick={close}>
-          {t("close")}
-        </button>
-      </div>
+      <DialogClose close={close} isFocused />
     </Dialog>
   );
 }

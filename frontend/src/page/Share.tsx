@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { NewShare, SessionSummary, ShareSummary } from "../core/index.ts";
 import { LinkField } from "./Copy.tsx";
-import { Dialog } from "./Dialogs.tsx";
+import { Dialog, DialogClose } from "./Dialogs.tsx";
 import { usePage } from "./page.ts";
 import { moment, t } from "./preferences.ts";
 
@@ -65,11 +65,7 @@ export function ShareDialog({ row, close }: { row: SessionSummary; close(): void
           <Share key={share.share_id} share={share} revoke={() => void revoke(share)} />
         ))}
       </ul>
-      <div class="dialog-verbs">
-        <button type="button" class="button" onClick={close}>
-          {t("close")}
-        </button>
-      </div>
+      <DialogClose close={close} />
     </Dialog>
   );
 }

@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Spending, UsageReport } from "../core/index.ts";
-import { Dialog } from "./Dialogs.tsx";
+import { Dialog, DialogClose } from "./Dialogs.tsx";
 import { useConversation, usePage } from "./page.ts";
 import { language, t } from "./preferences.ts";
 
@@ -35,11 +35,7 @@ export function UsageDialog({ close }: { close(): void }) {
   return (
     <Dialog title={t("usageTitle")} close={close}>
       {report && <UsageTable report={report} />}
-      <div class="dialog-verbs">
-        <button type="button" class="button" autofocus onClick={close}>
-          {t("close")}
-        </button>
-      </div>
+      <DialogClose close={close} isFocused />
     </Dialog>
   );
 }

@@ -23,11 +23,12 @@ from typing import Any, Final, Literal, cast
 
 from gateway.config.hosts import plain_host
 from gateway.egress.admission import Admission, Admitted, NotAdmitted
-from gateway.egress.front import OWN_HOSTS, DoorTimes, Front, TunnelRequest, last_answer
+from gateway.egress.front import OWN_HOSTS, DoorTimes, Front, TunnelRequest
 from gateway.egress.hello import NotTls, is_tls
 from gateway.egress.names import Names, NameServer
 from gateway.egress.pace import CONNECTION_SECONDS, LoopShare, Stalled
 from gateway.egress.routes import RouteHandler
+from gateway.egress.spoken import last_answer
 from gateway.egress.tunnel import (
     ACCESS_DENIED,
     CANNOT,

@@ -29,13 +29,12 @@ from msgspec import Struct
 from gateway.egress.admission import Admission, Admitted, NotAdmitted
 from gateway.egress.pace import UNSENT_BYTES, Drain, LoopShare, Stalled, Tap
 from gateway.egress.routes import RouteHandler, RouteRequest
+from gateway.egress.spoken import FIELDS, HEAD_BYTES, REASONS, chunk, last_answer
 from gateway.egress.tunnel import REPORTED_BYTES, TransferCount, Unreachable, dial
 from worker.spec import DOOR_PORT, MIB
 
 log = logging.getLogger(__name__)
 
-HEAD_BYTES: Final = 64 * 1024
-FIELDS: Final = 200
 BODY_BYTES: Final = 32 * MIB
 """Of a request to the gateway itself: a conversation with pictures in it."""
 EARLY_BYTES: Final = 64 * 1024
@@ -51,20 +50,6 @@ _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FRAMING: Final = frozenset({"connection", "transfer-encoding", "keep-alive", "upgrade", "trailer"})
 _HOP_BY_HOP: Final = _FRAMING | {"proxy-connection", "proxy-authorization", "te", "expect", "host"}
 _BODYLESS: Final = frozenset({204, 304})
-_REASONS: Final = {
-    200: "OK",
-    400: "Bad Request",
-    403: "Forbidden",
-    404: "Not Found",
-    413: "Content Too Large",
-    426: "Upgrade Required",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    505: "HTTP Version Not Supported",
-}
 
 
 class TunnelRequest(Struct, frozen=True):
@@ -145,16 +130,6 @@ class FrontPhase(enum.Enum):
     """Another protocol has begun; every byte is passed on."""
     DEAF = "deaf"
     """Nothing: the last answer is being sent."""
-
-
-def last_answer(status: int, words: str) -> bytes:
-    """A whole answer in words, after which the connection ends."""
-    body = f"{words}\n".encode()
-    head = (
-        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 def authority(text: str, *, default_port: int = 0) -> tuple[str, int] | None:
@@ -577,7 +552,7 @@ class Front(asyncio.Protocol):
         self._task = self._loop.create_task(forwarding, name="door forward")
 
     def _framed(self, data: bytes) -> bytes:
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
+        return chunk(data) if self._is_chunked else data
 
     async def _forward(self, upstream: _Upstream, method: str, host: str, port: int, path: str) -> None:
         admission = self._house.admission
@@ -752,7 +727,7 @@ class _Answer:
         else:
             kept = [(name, value) for name, value in kept if name.lower() != "content-length"]
             self._is_chunked = self._is_new
-        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}"]
+        lines = [f"HTTP/1.1 {status} {REASONS.get(status, '')}"]
         lines += [f"{name}: {value}" for name, value in kept]
         if self._is_chunked:
             lines.append("Transfer-Encoding: chunked")
@@ -765,7 +740,7 @@ class _Answer:
         if not data or self._left == 0:
             return
         if self._is_chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
+            data = chunk(data)
         elif self._left is not None:
             data = data[: self._left]
             self._left -= len(data)

@@ -29,13 +29,12 @@ from gateway.egress.admission import Admission, Admitted
 from gateway.egress.authority import Authority
 from gateway.egress.credential_values import CredentialValues, HeaderValue, ValueMissing
 from gateway.egress.request_rules import Header, Mask
+from gateway.egress.spoken import FIELDS, HEAD_BYTES, chunk, last_answer
 from gateway.principal import Account, tenant_of
 
 log = logging.getLogger(__name__)
 
 READ_BYTES: Final = 64 * 1024
-HEAD_BYTES: Final = 64 * 1024
-FIELDS: Final = 200
 HANDSHAKE_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 60.0
 """Without a request, a connection is closed after so long."""
@@ -569,7 +568,7 @@ class _Conversation:
         if is_waiting and not self._is_answered:
             self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         async for piece in self._body():
-            await self._out(upstream, _framed(piece) if is_chunked else piece)
+            await self._out(upstream, chunk(piece) if is_chunked else piece)
         if is_chunked:
             await self._out(upstream, b"0\r\n\r\n")
 
@@ -709,10 +708,10 @@ class _Conversation:
                 raise _Cut  # short: the worker must not take it for whole
             if isinstance(part, bytes):
                 piece = mask.feed(part)
-                await self._back(_framed(piece) if is_chunked else piece)
+                await self._back(chunk(piece) if is_chunked else piece)
                 continue
             rest = mask.end()
-            await self._back((_framed(rest) + b"0\r\n\r\n") if is_chunked else rest)
+            await self._back((chunk(rest) + b"0\r\n\r\n") if is_chunked else rest)
             return part is not None
 
     async def _back(self, data: bytes) -> None:
@@ -725,15 +724,7 @@ class _Conversation:
         if self._is_answered:
             self._writer.transport.abort()
             return
-        text = f"{refused.words}\n".encode()
-        lines = [
-            (b"Content-Type", b"text/plain; charset=utf-8"),
-            (b"Content-Length", str(len(text)).encode()),
-            (b"Connection", b"close"),
-        ]
-        self._writer.write(
-            _joined(f"HTTP/1.1 {refused.status} {_REASONS[refused.status]}".encode(), lines) + text
-        )
+        self._writer.write(last_answer(refused.status, refused.words))
         self._is_unread = not self._requests.parts.is_complete
 
     async def _linger(self) -> None:
@@ -748,25 +739,8 @@ class _Conversation:
                     left -= len(data)
 
 
-_REASONS: Final = {
-    400: "Bad Request",
-    403: "Forbidden",
-    408: "Request Timeout",
-    421: "Misdirected Request",
-    431: "Request Header Fields Too Large",
-    502: "Bad Gateway",
-    504: "Gateway Timeout",
-    505: "HTTP Version Not Supported",
-}
-
-
 def _joined(first: bytes, headers: Sequence[Header]) -> bytes:
     return b"".join((first, b"\r\n", *(b"%b: %b\r\n" % header for header in headers), b"\r\n"))
-
-
-def _framed(data: bytes) -> bytes:
-    """A chunk; nothing for none, for an empty one would be the end."""
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
 def _rest(source: _Source) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.config.credentials import NEVER_METHODS
+from gateway.egress.spoken import begun
 
 Header = tuple[bytes, bytes]
 HOP_BY_HOP: Final = frozenset(
@@ -152,21 +153,11 @@ class Mask:
     def feed(self, data: bytes) -> bytes:
         """A piece; what might be the beginning of the credential waits for the next."""
         data = self.whole(self._held + data)
-        begun = max((_begun(needle, data) for needle in self._needles), default=0)
-        self._held = data[len(data) - begun :]
-        return data[: len(data) - begun]
+        held = max((begun(needle, data) for needle in self._needles), default=0)
+        self._held = data[len(data) - held :]
+        return data[: len(data) - held]
 
     def end(self) -> bytes:
         """What has waited."""
         held, self._held = self._held, b""
         return held
-
-
-def _begun(needle: bytes, data: bytes) -> int:
-    """How many bytes at the end of the data begin the needle."""
-    at = data.find(needle[:1], max(0, len(data) - len(needle) + 1))
-    while at >= 0:
-        if needle.startswith(data[at:]):
-            return len(data) - at
-        at = data.find(needle[:1], at + 1)
-    return 0

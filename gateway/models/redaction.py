@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from gateway.egress.spoken import begun
+
 START_CHARACTERS: Final = 8
 MARK: Final = "…".encode()
 _REST: Final = rb"[\w.~+/=-]*"
@@ -37,10 +39,8 @@ class Redactor:
             ends = [found.end() for found in self._pattern.finditer(data)]
             self._is_inside = ends[-1] == len(data)
             data = self._pattern.sub(MARK, data)
-        for length in range(min(len(self._start) - 1, len(data)), 0, -1):
-            if data.endswith(self._start[:length]):
-                self._held, data = data[-length:], data[:-length]
-                break
+        if length := begun(self._start, data):
+            self._held, data = data[-length:], data[:-length]
         return data
 
     def end(self) -> bytes:

@@ -1,7 +1,7 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [model] [providers.NAME] [workers] [egress] [telemetry] [auth]
-[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [applications] [credentials.NAME]
+[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [applications] [credentials.NAME]
 [agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
@@ -23,6 +23,7 @@ from gateway.config.credentials import CredentialConfig
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
 from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
+from gateway.config.files import FilesConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table
@@ -749,6 +750,7 @@ class Config(Table, frozen=True, kw_only=True):
     permissions: PermissionsConfig = PermissionsConfig()
     approvals: ApprovalsConfig = ApprovalsConfig()
     usage: UsageConfig = UsageConfig()
+    files: FilesConfig = FilesConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     providers: dict[str, ProviderConfig] = field(default_factory=dict)
     credentials: dict[str, CredentialConfig] = field(default_factory=dict)

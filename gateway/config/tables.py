@@ -1,8 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [model] [providers.NAME] [workers] [egress] [telemetry] [auth]
-[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [applications] [credentials.NAME]
-[agents.NAME] [tenants.NAME]`, and those of applications.
+[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [applications]
+[credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -20,10 +20,10 @@ from msgspec import field
 
 from gateway.config.addresses import is_network
 from gateway.config.credentials import CredentialConfig
+from gateway.config.files import FilesConfig
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
 from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
-from gateway.config.files import FilesConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table

@@ -2,8 +2,8 @@
 
 An agent writes what it likes into its folders: links that lead out of them, links that change while we look,
 FIFOs that never answer. `openat2(2)` resolves a whole name inside the kernel, beneath the folder and through
-no link (`RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS`, `RESOLVE_NO_MAGICLINKS`; Linux 5.6). Without it (in an older
-kernel, or behind a filter that refuses it) each part of the name is opened by itself with `O_NOFOLLOW`.
+no link (`RESOLVE_BENEATH`, `RESOLVE_NO_SYMLINKS`, `RESOLVE_NO_MAGICLINKS`; Linux 5.6). Without it (an
+older kernel, a filter that refuses it) each part of the name is opened by itself with `O_NOFOLLOW`.
 
 All functions here wait for the disk: they run in a thread, never on the loop.
 """

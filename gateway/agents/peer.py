@@ -498,6 +498,10 @@ class AgentPeer:
         for call in self._tool_calls:
             call.cancel()
 
+    def tool_name(self, call_id: str) -> str:
+        """What the agent calls the tool of a call of this turn; empty if it does not say."""
+        return self._translator.tool_name(call_id)
+
     # -- permissions ------------------------------------------------------------------------------------
 
     @property

@@ -155,6 +155,7 @@ class Translator:
         self._open_kind = ""
         self._open_agent_id: str | None = None
         self._tool_calls: dict[str, tuple[str, str]] = {}
+        self._tool_names: dict[str, str] = {}
         self._claims = claims.Claims()
 
     def begin_turn(self, turn_id: str) -> None:
@@ -163,6 +164,11 @@ class Translator:
         self._count = 0
         self._end_message()
         self._claims.forget()
+        self._tool_names.clear()
+
+    def tool_name(self, call_id: str) -> str:
+        """What the agent calls the tool of a call of this turn, by the log's id; empty if it does not say."""
+        return self._tool_names.get(call_id, "")
 
     def claim(
         self, call: AskedToolCall, *, cwd: str, agent: str, has_link: Callable[[str], bool]
@@ -296,7 +302,8 @@ class Translator:
         return self._open_id
 
     def _tool_call(self, update: _ToolCall | _ToolCallUpdate) -> ev.ToolCall:
-        self._claims.take(update.tool_call_id, self._turn_id, _members(update))
+        members = _members(update)
+        self._claims.take(update.tool_call_id, self._turn_id, members)
         known = self._tool_calls.get(update.tool_call_id)
         is_new = known is None or (isinstance(update, _ToolCall) and known[0] != self._turn_id)
         if is_new:
@@ -304,6 +311,8 @@ class Translator:
             name = update.tool_call_id if known is None else f"{update.tool_call_id}#{self._turn_id}"
             known = self._tool_calls[update.tool_call_id] = (self._turn_id, name)
         assert known is not None  # noqa: S101 - set above where it was
+        if tool := members.tool:
+            self._tool_names[known[1]] = tool
         return ev.ToolCall(
             known[1],
             known[0],

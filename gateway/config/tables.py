@@ -357,8 +357,12 @@ _LIMITS: Final = Limits()
 class TelemetryConfig(Table, frozen=True, kw_only=True):
     """Traces, for which the extra `otel` must be installed."""
 
-    otlp_endpoint: str = ""
+    otlp_endpoint: AtStart[str] = ""
     """A collector's base for OTLP over HTTP: http://host:4318. Empty: OTEL_EXPORTER_OTLP_ENDPOINT's."""
+    capture_content: bool = False
+    """Whether spans carry what people and agents wrote: messages, answers, the arguments and results of tool
+    calls, questions. Whoever reads the traces then reads the conversations.
+    """
 
 
 class WorkersConfig(Table, frozen=True, kw_only=True):
@@ -740,7 +744,7 @@ class Config(Table, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     workers: AtStart[WorkersConfig] = WorkersConfig()
     egress: EgressConfig = EgressConfig()
-    telemetry: AtStart[TelemetryConfig] = TelemetryConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     auth: AtStart[AuthConfig] = AuthConfig()
     visitors: VisitorsConfig = VisitorsConfig()
     jwt: JwtConfig = JwtConfig()

@@ -217,6 +217,9 @@ async def test_a_rule_is_listed_and_revoked(gateway: RunningGateway) -> None:
     url = f"/api/sessions/{session_id}/rules/{made['rule_id']}"
     revoked = await ask(gateway.http, "DELETE", url)
     assert (revoked.status, revoked.body) == (200, {"rule_id": made["rule_id"], "revoked": True})
+    audited = [json.loads(line) for line in (gateway.data_path / "audit.jsonl").read_text().splitlines()]
+    noted = [line for line in audited if line["action"] == "rule.revoked"]
+    assert [(line["detail"], line["subject"]) for line in noted] == [(made["rule_id"], "local")]
     again = await ask(gateway.http, "DELETE", url)
     assert (again.status, again.code) == (404, "rule_not_found")
     operators = await ask(gateway.http, "DELETE", f"/api/sessions/{session_id}/rules/permissions.deny.1")

@@ -11,7 +11,7 @@ LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
 UV     := uv==0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check page bench campaign clean tools dist sbom prices lock
+.PHONY: help run test quick check page agents bench campaign clean tools dist sbom prices lock
 
 help:
 	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
@@ -23,6 +23,7 @@ help:
 	@echo "make sbom    what it is made of, as CycloneDX (build/sbom.cdx.json)"
 	@echo "make lock    the lock files anew from pyproject.toml (ARGS=--upgrade: newer versions)"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
+	@echo "make agents  nine agents tried behind the gateway; writes the table of docs/agents.md (ARGS='--only codex')"
 	@echo "make campaign NAME=kills|hostile|fuzz|churn   the long campaigns, of which make test runs a small form"
 	@echo "make clean   remove what was installed and built"
 
@@ -55,6 +56,9 @@ campaign: .venv/.tests
 	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
 	  *) echo "make campaign NAME=kills, hostile, fuzz, ledger or churn (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
+
+agents: .venv/.tests
+	$(BIN)/python -m tests.agent_matrix $(ARGS)
 
 bench: .venv/.tests
 	$(BIN)/python -m benchmarks.run $(ARGS)

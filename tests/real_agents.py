@@ -14,6 +14,9 @@ Each expects a HOME of its own, which the session gives it. What each does in it
   permission have no title; it repeats the user's message as an update.
 - gemini (Node ≥ 20, a true Node program) speaks Google's dialect to its model; it wants to trust the folder
   that it works in, and starts itself a second time unless it is told not to.
+- qwen and kimi (Node ≥ 22) speak chat completions; in some of their modes nobody is asked.
+- openhands (Python 3.12) reads its model from the environment only if it is told to; its client library would
+  fetch a list of prices.
 - claude and codex (Node ≥ 22, which is installed with them) speak Anthropic's messages and OpenAI's responses
   to their model; without credentials they refuse to start a session.
 - fast-agent (Python ≥ 3.13) runs its `bash` without asking, and that call stays `pending`; it keeps its
@@ -48,6 +51,9 @@ _VIBE: Final = "mistral-vibe==2.20.0"
 _GEMINI: Final = "@google/gemini-cli@0.61.0"
 _CLAUDE: Final = "@agentclientprotocol/claude-agent-acp@0.101.0"
 _CODEX: Final = "@agentclientprotocol/codex-acp@2.6.0"
+_QWEN: Final = "@qwen-code/qwen-code@0.24.4"
+_KIMI: Final = "@moonshot-ai/kimi-code@2.1.0"
+_OPENHANDS: Final = "openhands==1.16.0"
 _NODE: Final = "22.23.5"
 _FAST_AGENT: Final = "fast-agent-mcp==0.10.39"
 """Not `fast-agent-acp`: its wheel holds no module of its own and breaks the command of the same name."""
@@ -161,12 +167,47 @@ def codex(model_url: str) -> Launch:
     return _on_newer_node("codex", _CODEX, "codex-acp", {"OPENAI_BASE_URL": model_url})
 
 
+def qwen(model_url: str) -> Launch:
+    """Qwen Code, run by a Node of its own; installed if need be. Raises AgentUnavailable."""
+    env = {"OPENAI_BASE_URL": model_url, "OPENAI_API_KEY": "none", "OPENAI_MODEL": MODEL}
+    return _on_newer_node("qwen", _QWEN, "qwen", env, "--acp", "--auth-type", "openai")
+
+
+def kimi(model_url: str) -> Launch:
+    """Kimi Code, run by a Node of its own; installed if need be. Raises AgentUnavailable."""
+    env = {
+        "KIMI_MODEL_PROVIDER_TYPE": "openai",
+        "KIMI_MODEL_NAME": MODEL,
+        "KIMI_MODEL_BASE_URL": model_url,
+        "KIMI_MODEL_API_KEY": "none",
+        "KIMI_CODE_NO_AUTO_UPDATE": "1",
+    }
+    return _on_newer_node("kimi", _KIMI, "kimi", env, "acp")
+
+
+def openhands(model_url: str) -> Launch:
+    """The command line of OpenHands; installed if need be. Raises AgentUnavailable."""
+    folder = installed("openhands", _OPENHANDS, functools.partial(by_pip, ("3.12",)))
+    env = {
+        "LLM_MODEL": f"openai/{MODEL}",
+        "LLM_BASE_URL": model_url,
+        "LLM_API_KEY": "none",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "OPENHANDS_SUPPRESS_BANNER": "1",
+    }
+    return Launch(
+        command=(str(folder / "bin" / "openhands"), "acp", "--override-with-envs"),
+        env=env,
+        readable=_environment(folder),
+    )
+
+
 def _without_v1(model_url: str) -> str:
     return model_url.removesuffix("/v1")
 
 
-def _on_newer_node(name: str, pin: str, package: str, env: dict[str, str]) -> Launch:
-    """An adapter that wants Node 22, which comes from the registry, too."""
+def _on_newer_node(name: str, pin: str, package: str, env: dict[str, str], *words: str) -> Launch:
+    """A program that wants Node 22, which comes from the registry, too; `words` follow on its command."""
     machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
     if sys.platform != "linux" or machine is None:
         raise AgentUnavailable(f"{pin}: there is no Node for {sys.platform} on {platform.machine()}")
@@ -174,7 +215,8 @@ def _on_newer_node(name: str, pin: str, package: str, env: dict[str, str]) -> La
     folder = installed(name, f"{pin} {node}@{_NODE}", by_npm)
     modules = folder / "node_modules"
     program = (modules / ".bin" / package).resolve()
-    return Launch(command=(str(modules / node / "bin" / "node"), str(program)), env=env, readable=(folder,))
+    command = (str(modules / node / "bin" / "node"), str(program), *words)
+    return Launch(command=command, env=env, readable=(folder,))
 
 
 AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
@@ -184,7 +226,22 @@ AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
     "gemini": gemini,
     "vibe": vibe,
     "fast-agent": fast_agent,
+    "qwen": qwen,
+    "kimi": kimi,
+    "openhands": openhands,
 }
+PINS: Final = {
+    "claude": _CLAUDE,
+    "codex": _CODEX,
+    "gemini": _GEMINI,
+    "opencode": f"opencode-ai@{_OPENCODE}",
+    "qwen": _QWEN,
+    "kimi": _KIMI,
+    "vibe": _VIBE,
+    "fast-agent": _FAST_AGENT,
+    "openhands": _OPENHANDS,
+}
+"""What is installed, as its registry names it, with its version."""
 
 
 def installed(name: str, pin: str, install: Callable[[Path, str], None], *, below: Path = CACHE) -> Path:

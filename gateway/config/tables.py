@@ -342,6 +342,10 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """The ids of options that people may not change; `*`: none may be. One that has a value in `options`
     keeps it: an agent that does not take it is not started.
     """
+    withheld_options: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Values of options that people cannot choose, by option. A preset withholds modes in which the agent or
+    a model approves everything; one that `options` names can be chosen, and an empty list withholds nothing.
+    """
     budget: Budget | None = None
     """Of all its sessions together, in place of `quotas.agent`."""
 

@@ -693,6 +693,8 @@ class Session:
         self._record.size_bytes += len(event.body)
         if isinstance(event.data, ev.TurnStarted):
             self._seat.wake()
+        if isinstance(event.data, ev.SessionOptions) and self._is_loaded:
+            self._services.known_options.note(self.record.owner, self.record.agent, event.data.options)
         if self._is_loaded:
             self._services.observers.appended(self, event)
 

@@ -45,6 +45,7 @@ TELLS: Final = {
 AGENTS: Final[Any] = {
     "tells": TELLS,
     "remembers": TELLS,
+    "shows": TELLS,
     "switches": {
         "new": NEW,
         "turns": [
@@ -55,7 +56,7 @@ AGENTS: Final[Any] = {
     "refuses": {"new": NEW, "turns": [[{"say": "ok"}]], "repeat": True, "keeps_options": False},
     "plain": {"turns": [[{"say": "ok"}]], "repeat": True},
 }
-gateway = shared_gateway(agents=AGENTS)
+gateway = shared_gateway('[agents.shows.withheld_options]\nmode = ["yolo"]\n', agents=AGENTS)
 FIRST: Final = {"effort": "low", "fast": False, "mode": "ask", "model": "m1"}
 
 
@@ -158,6 +159,24 @@ async def test_a_choice_is_remembered_for_the_persons_next_session_with_this_age
     second = await begun(gateway, "remembers")
     assert await told(gateway, second) == FIRST | {"mode": "plan", "fast": True}
     assert (await told(gateway, await begun(gateway, "tells")))["mode"] == "ask"
+
+
+async def test_a_new_session_shows_what_its_person_could_choose_before_its_agent_has_started(
+    gateway: RunningGateway,
+) -> None:
+    first = await begun(gateway, "shows")
+    await choose(gateway, first, "mode", "plan")
+    second = fresh_id("early")
+    await gateway.post("/api/sessions", {"session_id": second, "agent": "shows"}, status=201)
+    listed = (await gateway.get(f"/api/sessions/{second}/options"))["options"]
+    assert {one["option_id"]: one["value"] for one in listed} == FIRST | {"mode": "plan"}
+    assert [choice["value"] for choice in listed[2]["choices"]] == ["ask", "plan"]
+    assert (await gateway.state(second))["options"] == FIRST | {"mode": "plan"}
+    for withheld in ("yolo", "sleep"):
+        error = (await choose(gateway, second, "mode", withheld, 422))["error"]
+        assert "'ask', 'plan'" in error["message"]
+    await choose(gateway, second, "model", "m2")
+    assert await told(gateway, second) == FIRST | {"mode": "plan", "model": "m2"}
 
 
 async def test_a_choice_before_the_agent_ever_ran_is_applied_or_said_to_be_impossible(

@@ -29,7 +29,7 @@ import aiohttp
 
 from tests.fake_model import Behaviour, FakeModel, Request, fake_model, reply
 from tests.gateways import ROOT, RunningGateway, running_gateway
-from tests.real_agents import AGENTS, PINS, AgentUnavailable, Launch
+from tests.real_agents import AGENTS, OPENHANDS_ENV, PINS, AgentUnavailable, Launch, openhands_settings
 from tests.streams import open_stream, state_when
 
 TURN_SECONDS: Final = 90
@@ -92,6 +92,11 @@ ASKED: Final = {
     ],
 }
 QUESTIONS: Final[dict[str, Any]] = {"questions": [ASKED]}
+_OPENHANDS: Final = (
+    "env = { " + ", ".join(f'{name} = "{value}"' for name, value in OPENHANDS_ENV.items()) + " }\n"
+    'home_files = { ".openhands/agent_settings.json" = '
+    f"'{openhands_settings('{model}', '{base}/openai/v1', '{token}')}' }}"
+)
 CASES: Final = (
     Case(
         name="claude", title="Claude", dialect="messages", tool="Bash", more={"description": "d"},
@@ -133,8 +138,7 @@ CASES: Final = (
     Case(
         name="openhands", title="OpenHands", dialect="chat", tool="terminal",
         more={"security_risk": "MEDIUM", "summary": "d"},
-        settings='env = { LLM_MODEL = "openai/{model}", LLM_BASE_URL = "{base}/openai/v1", '
-        'LLM_API_KEY = "{token}", LITELLM_LOCAL_MODEL_COST_MAP = "True", OPENHANDS_SUPPRESS_BANNER = "1" }',
+        settings=_OPENHANDS,
         question=QUESTIONS,
     ),
 )  # fmt: skip

@@ -15,8 +15,8 @@ Each expects a HOME of its own, which the session gives it. What each does in it
 - gemini (Node ≥ 20, a true Node program) speaks Google's dialect to its model; it wants to trust the folder
   that it works in, and starts itself a second time unless it is told not to.
 - qwen and kimi (Node ≥ 22) speak chat completions; in some of their modes nobody is asked.
-- openhands (Python 3.12) reads its model from the environment only if it is told to; its client library would
-  fetch a list of prices.
+- openhands (Python 3.12) takes its model from a file in HOME, though its other ways to start take it from the
+  environment; its client library would fetch a list of prices.
 - claude and codex (Node ≥ 22, which is installed with them) speak Anthropic's messages and OpenAI's responses
   to their model; without credentials they refuse to start a session.
 - fast-agent (Python ≥ 3.13) runs its `bash` without asking, and that call stays `pending`; it keeps its
@@ -57,6 +57,9 @@ _OPENHANDS: Final = "openhands==1.16.0"
 _NODE: Final = "22.23.5"
 _FAST_AGENT: Final = "fast-agent-mcp==0.10.39"
 """Not `fast-agent-acp`: its wheel holds no module of its own and breaks the command of the same name."""
+
+
+OPENHANDS_ENV: Final = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "OPENHANDS_SUPPRESS_BANNER": "1"}
 
 
 class AgentUnavailable(Exception):
@@ -188,18 +191,21 @@ def kimi(model_url: str) -> Launch:
 def openhands(model_url: str) -> Launch:
     """The command line of OpenHands; installed if need be. Raises AgentUnavailable."""
     folder = installed("openhands", _OPENHANDS, functools.partial(by_pip, ("3.12",)))
-    env = {
-        "LLM_MODEL": f"openai/{MODEL}",
-        "LLM_BASE_URL": model_url,
-        "LLM_API_KEY": "none",
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-        "OPENHANDS_SUPPRESS_BANNER": "1",
-    }
+    # Over ACP it takes its model from a file in HOME only, and HOME is the session's.
+    at = '"$HOME/.openhands/agent_settings.json"'
+    write = f'mkdir -p "$HOME/.openhands" && printf %s "$OPENHANDS_TEXT" > {at} && exec "$0" "$@"'
     return Launch(
-        command=(str(folder / "bin" / "openhands"), "acp", "--override-with-envs"),
-        env=env,
+        command=("/bin/sh", "-c", write, str(folder / "bin" / "openhands"), "acp"),
+        env=OPENHANDS_ENV | {"OPENHANDS_TEXT": openhands_settings(MODEL, model_url, "none")},
         readable=_environment(folder),
     )
+
+
+def openhands_settings(model: str, url: str, key: str) -> str:
+    """Its settings file."""
+    llm = {"model": f"openai/{model}", "base_url": url, "api_key": key, "usage_id": "agent"}
+    tools = [{"name": "terminal"}, {"name": "file_editor"}, {"name": "task_tracker"}]
+    return json.dumps({"llm": llm, "tools": tools, "kind": "Agent"})
 
 
 def _without_v1(model_url: str) -> str:

@@ -53,6 +53,13 @@ AGENTS: Final[Any] = {
         ],
         "repeat": True,
     },
+    "loses": {
+        "new": NEW,
+        "turns": [
+            [{"say": "ok"}],
+            [{"update": {"sessionUpdate": "config_option_update", "configOptions": []}}, {"say": "ok"}],
+        ],
+    },
     "refuses": {"new": NEW, "turns": [[{"say": "ok"}]], "repeat": True, "keeps_options": False},
     "plain": {"turns": [[{"say": "ok"}]], "repeat": True},
 }
@@ -118,6 +125,16 @@ async def test_a_wrong_choice_names_what_there_is(gateway: RunningGateway) -> No
 async def test_an_agents_own_change_is_followed(gateway: RunningGateway) -> None:
     session_id = await begun(gateway, "switches")
     assert (await gateway.state(session_id))["options"]["mode"] == "plan"
+
+
+async def test_an_option_that_vanishes_cannot_be_chosen_any_more(gateway: GatewayInside) -> None:
+    session_id = await begun(gateway, "loses")
+    await choose(gateway, session_id, "effort", "high")
+    state = await gateway.chat(session_id, "lose them")
+    assert state["options"] == {"mode": "ask", "model": "m1"}
+    error = (await choose(gateway, session_id, "effort", "low", 422))["error"]
+    assert "There are: 'mode', 'model'" in error["message"]
+    await choose(gateway, session_id, "mode", "plan")
 
 
 async def test_an_agent_that_refuses_is_quoted_and_nothing_changes(gateway: RunningGateway) -> None:

@@ -23,6 +23,7 @@ from gateway.config.credentials import CredentialConfig
 from gateway.config.files import FilesConfig
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
+from gateway.config.limits import LimitsPreset
 from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
@@ -306,6 +307,10 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Variables of the gateway's own environment that the agent gets; every other is withheld."""
     env_files: dict[str, str] = field(default_factory=dict)
     """Variables whose values stand in files: secrets that this agent names, and no other gets."""
+    toolchains: bool = True
+    """Whether it may read the programs of usual toolchains (node, python3, go, git, …) that the gateway's
+    PATH finds outside the system's directories, without `readable`.
+    """
     readable: tuple[str, ...] = ()
     """Paths that the agent may read, besides the system's, its program's and its session's."""
     writable: tuple[str, ...] = ()
@@ -320,6 +325,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Hosts that its workers may reach besides those of `egress.hosts`, if their network is `broker`."""
     credentials: tuple[str, ...] = ()
     """Credentials that the gateway adds to requests of its workers, by name: `[credentials.NAME]`."""
+    limits_preset: Literal["", "chat", "coding"] = ""
+    """Limits by the kind of work. Empty: those of a known agent (`coding`), else `workers.limits_preset`."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
@@ -389,7 +396,15 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     file_bytes: int = _LIMITS.file_bytes
     disk_bytes: int = _LIMITS.disk_bytes
     """Files of a session on the disk; their sizes, with all holes, may add up to eight times as much."""
+    files: int = _LIMITS.files
+    """Files and directories of a session."""
     temporary_bytes: int = _LIMITS.temporary_bytes
+    turn_seconds: int = _LIMITS.turn_seconds
+    """How long one answer may take; 0: what `sessions.turn_timeout_seconds` says."""
+    limits_preset: LimitsPreset = "chat"
+    """The limits of workers whose limits are not named here: `chat`, or `coding` for agents that install and
+    build (docs/isolation.md has the numbers).
+    """
     first_uid: int = 200_000
     """If the gateway runs as root, each session's worker gets a uid of its own, starting with this one."""
     uid_count: int = 100_000

@@ -169,7 +169,7 @@ def test_a_preset_fills_in_what_is_not_named(tmp_path: pathlib.Path) -> None:
     assert (claude.argv, claude.title) == (("claude-agent-acp",), "Claude")
     assert {"MINE", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"} <= set(claude.pass_env)
     assert (own.argv, own.title) == (("/opt/opencode", "acp"), "Ours")
-    assert (own.env["OPENCODE_DISABLE_AUTOUPDATE"], own.limits["memory_bytes"]) == ("0", 2_000_000_000)
+    assert (own.env["OPENCODE_DISABLE_AUTOUPDATE"], own.limits_preset) == ("0", "coding")
 
 
 def test_an_unknown_preset_and_a_command_that_cannot_be_split_are_named(tmp_path: pathlib.Path) -> None:

@@ -194,6 +194,14 @@ class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
     cause: EndCause = ""
 
 
+class Reach(Struct, frozen=True, kw_only=True, tag="reach"):
+    """Asks for sockets of a worker's own network. One descriptor comes along, to whose other end they are
+    sent; it is closed without any if there are none to be had.
+    """
+
+    id: int
+
+
 class Ping(Struct, frozen=True, kw_only=True, tag="ping"):
     """Asks for a sign of life."""
 
@@ -257,7 +265,7 @@ class Pong(Struct, frozen=True, kw_only=True, tag="pong"):
     """The answer to a Ping."""
 
 
-ToForkServer = Spawn | Stop | Ping
+ToForkServer = Spawn | Stop | Reach | Ping
 FromForkServer = Ready | Started | Failed | ProcessEnded | Pong
 
 decode_order: Final = msgspec.json.Decoder(ToForkServer).decode

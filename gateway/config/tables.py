@@ -68,6 +68,11 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     X-Forwarded-Host (and -Port) which host was asked; without X-Forwarded-For, `Forwarded` (RFC 7239) says
     all that. No limit of one address holds for them. A proxy must overwrite these headers of its callers.
     """
+    ports_host: str = "auto"
+    """Below which host name the servers that agents start are shown, each at an origin of its own:
+    `*.preview.example` (a domain of its own, whose names all lead here). `auto`: `*.localhost` for people at
+    the machine, none for others. `none`: never. Without one their pages are shown below `/ports/`, sandboxed.
+    """
     hosts: tuple[str, ...] = ()
     """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""
     drain_seconds: AtStart[float] = 30

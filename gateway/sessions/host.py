@@ -267,6 +267,11 @@ class WorkerHost:
             return 0
 
     @property
+    def process(self) -> Worker | None:
+        """The worker itself, while there is one."""
+        return self._worker
+
+    @property
     def running(self) -> Running | None:
         """Its worker, for those who measure; None while there is none."""
         worker, record = self._worker, self._owner.record

@@ -1,7 +1,8 @@
 """An ACP agent that starts a server: the prompt says `HOST PORT`, and the turn is over when it listens.
 
 `GET /PATH` answers with the request, as lines; `/stream` counts for ever; `/socket` is a WebSocket that sends
-back what comes. Standard library only, so that it runs behind any walls.
+back what comes; `/evil?GATEWAY` is a page that tries what it must not do, and says what came of it. Standard
+library only, so that it runs behind any walls.
 """
 
 from __future__ import annotations
@@ -13,6 +14,35 @@ import json
 import sys
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+EVIL = """<!doctype html><title>evil</title><script type="module">
+const out = {origin: self.origin};
+const gateway = decodeURIComponent(location.search.slice(1));
+const attempt = async (name, act) => {
+  try { out[name] = String(await act()); } catch (error) { out[name] = "refused"; }
+};
+await attempt("cookie", () => document.cookie || "none");
+await attempt("storage", () => localStorage.length);
+await attempt("read", async () => (await fetch(gateway + "/api/sessions", {credentials: "include"})).status);
+await attempt("write", async () => (await fetch(gateway + "/api/chat", {
+  method: "POST", credentials: "include", headers: {"Content-Type": "application/json"},
+  body: JSON.stringify({message: "evil", session_id: "evil"})})).status);
+await attempt("simple", async () => (await fetch(gateway + "/api/chat", {
+  method: "POST", mode: "no-cors", credentials: "include",
+  body: JSON.stringify({message: "evil", session_id: "evil"})})).status);
+await attempt("parent", () => (window.opener || window.parent).document.title);
+await attempt("worker", () => navigator.serviceWorker.register("sw.js").then(() => "registered"));
+await attempt("own", async () => (await (await fetch("data?x")).text()).includes("GET /data?x"));
+await attempt("socket", () => new Promise((done, fail) => {
+  const socket = new WebSocket(new URL("socket", location.href).href.replace(/^http/, "ws"));
+  socket.onopen = () => socket.send("hello");
+  socket.onmessage = (event) => done(event.data);
+  socket.onerror = fail;
+}));
+document.body.textContent = JSON.stringify(out);
+document.title = "done";
+</script><body></body>"""
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,6 +72,8 @@ async def answer(writer: asyncio.StreamWriter, path: str, line: str, head: bytes
         extra, text = "Location: /there?x=1\r\n", b""
     else:
         extra, text = "", json.dumps([line, head.decode("latin-1"), body.decode("latin-1")]).encode()
+    if path.startswith("/evil"):
+        text = EVIL.encode()
     status = "302 Found" if path == "/moved" else "200 OK"
     writer.write(
         (

@@ -159,7 +159,8 @@ async def test_the_doors_of_a_worker_are_no_ports(tmp_path: pathlib.Path) -> Non
 async def test_another_person_gets_what_an_unknown_session_gets(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path, config=config("broker") + VISITORS) as gateway:
         await gateway.http.close()
-        gateway.http = aiohttp.ClientSession(gateway.url, cookie_jar=aiohttp.CookieJar(unsafe=True))
+        jar, origin = aiohttp.CookieJar(unsafe=True), {"Origin": gateway.url}
+        gateway.http = aiohttp.ClientSession(gateway.url, cookie_jar=jar, headers=origin)
         port = await served(gateway, "s")
         for session_id in ("s", "unknown"):
             async with aiohttp.ClientSession(gateway.url) as stranger:

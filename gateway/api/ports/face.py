@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.ports.openings import TICKET, Opening, Openings, suffix_of
-from gateway.api.ports.relay import Place, pass_request, pass_socket
+from gateway.api.ports.relay import ShownPort, pass_request, pass_socket
 from gateway.config.addresses import PORTS_PATH, port_label
 from gateway.egress.worker_http import WorkerHttp, WorkerSilent
 from gateway.errors import PortUnreachable, RouteNotFound, SessionNotFound, TooManyStreams
@@ -138,7 +138,7 @@ class PortsFace:
                 await self._led_on(connection, label)(scope, receive, send)
                 return
             prefix = f"{_API.format(session_id=session_id)}/{port}"
-            place = Place(
+            place = ShownPort(
                 worker=_worker(session, port),
                 port=port,
                 target=_target(scope, prefix),
@@ -172,7 +172,7 @@ class PortsFace:
             return
         prefix = f"{PORTS_PATH}{label}"
         session = self._session(opening)
-        place = Place(
+        place = ShownPort(
             worker=_worker(session, opening.port),
             port=opening.port,
             target=_target(scope, prefix),
@@ -201,7 +201,7 @@ class PortsFace:
         if opening.secret not in _cookies(connection.headers.getlist("cookie"), cookie):
             raise RouteNotFound("Another browser opened this. Open the port in its session again.")
         session = self._session(opening)
-        place = Place(
+        place = ShownPort(
             worker=_worker(session, opening.port),
             port=opening.port,
             target=_target(scope, ""),
@@ -217,7 +217,7 @@ class PortsFace:
         return session if session is not None and session.record.key == opening.key else None
 
     async def _pass(
-        self, session: Session | None, place: Place, scope: Scope, receive: Receive, send: Send
+        self, session: Session | None, place: ShownPort, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if session is None:
             raise PortUnreachable

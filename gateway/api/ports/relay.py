@@ -43,7 +43,7 @@ _OF_SHARED_ORIGINS: Final = frozenset({"set-cookie", "cross-origin-resource-poli
 CLOSED: Final = 1011
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class ShownPort(Struct, frozen=True, kw_only=True):
     """What is passed on, and how it is shown."""
 
     worker: ForkWorker
@@ -63,7 +63,7 @@ class Place(Struct, frozen=True, kw_only=True):
         return bool(self.own_cookie)
 
 
-def passed_on(headers: Iterable[tuple[bytes, bytes]], place: Place, scheme: str) -> list[tuple[str, str]]:
+def passed_on(headers: Iterable[tuple[bytes, bytes]], place: ShownPort, scheme: str) -> list[tuple[str, str]]:
     """The request's headers as the server gets them."""
     kept: list[tuple[str, str]] = []
     host = ""
@@ -89,7 +89,7 @@ def _without(cookies: str, name: str) -> str:
     return "; ".join(each for each in others if each.partition("=")[0] != name)
 
 
-def brought_back(answer: WorkerAnswer, place: Place) -> list[tuple[bytes, bytes]]:
+def brought_back(answer: WorkerAnswer, place: ShownPort) -> list[tuple[bytes, bytes]]:
     """The answer's headers as the browser gets them."""
     kept: list[tuple[bytes, bytes]] = []
     for raw_name, raw_value in answer.headers:
@@ -118,7 +118,7 @@ def _is_of_origin(name: str) -> bool:
     return name in _OF_SHARED_ORIGINS or name.startswith("access-control-")
 
 
-def _placed(location: bytes, place: Place) -> bytes:
+def _placed(location: bytes, place: ShownPort) -> bytes:
     """A redirect within the server, as the browser reaches it; one that leads elsewhere stays what it is."""
     parts = urlsplit(location.decode("latin-1"))
     own = {f"localhost:{place.port}", f"127.0.0.1:{place.port}", f"[::1]:{place.port}"}
@@ -134,7 +134,9 @@ def _placed(location: bytes, place: Place) -> bytes:
 # -- HTTP -----------------------------------------------------------------------------------------------
 
 
-async def pass_request(http: WorkerHttp, place: Place, scope: Scope, receive: Receive, send: Send) -> None:
+async def pass_request(
+    http: WorkerHttp, place: ShownPort, scope: Scope, receive: Receive, send: Send
+) -> None:
     """One request and its answer. Raises PortClosed, WorkerSilent."""
     names = {name for name, _ in scope["headers"]}
     has_body = b"content-length" in names or b"transfer-encoding" in names
@@ -210,7 +212,7 @@ class _Body:
 # -- WebSockets -----------------------------------------------------------------------------------------
 
 
-async def pass_socket(http: WorkerHttp, place: Place, scope: Scope, receive: Receive, send: Send) -> None:
+async def pass_socket(http: WorkerHttp, place: ShownPort, scope: Scope, receive: Receive, send: Send) -> None:
     """One WebSocket until either side closes it. Raises PortClosed, WorkerSilent before it is accepted."""
     await receive()  # websocket.connect
     headers = {name: value for name, value in passed_on(scope["headers"], place, "http") if name != "Host"}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -46,6 +47,9 @@ NICEST: Final = 19
 """nice(2)."""
 STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
 """What `store` may begin with, and how it is written."""
+
+
+_ANY_BELOW: Final = re.compile(r"\*\.[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?")
 
 
 class ServerConfig(Table, frozen=True, kw_only=True):
@@ -109,6 +113,8 @@ class ServerConfig(Table, frozen=True, kw_only=True):
                 yield f"{name}: must be more than 0"
         if not 0 <= self.port <= 65_535:
             yield "port: 0 to 65535"
+        if self.ports_host not in ("auto", "none") and not _ANY_BELOW.fullmatch(self.ports_host):
+            yield 'ports_host: write "auto", "none", or a domain of its own: "*.preview.example"'
         yield from _no_addresses("trusted_proxies", self.trusted_proxies)
 
     @property

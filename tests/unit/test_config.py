@@ -347,3 +347,13 @@ def test_agents_and_tenants_are_taken_over_one_by_one() -> None:
     assert "agents.a.command" in applied
     assert not waiting
     assert kept == new
+
+
+@pytest.mark.parametrize("value", ["auto", "none", "*.preview.example", "*.preview.example:8443"])
+def test_the_host_of_agents_servers_is_a_domain(tmp_path: pathlib.Path, value: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[server]\nports_host = "{value}"\n')
+    assert load(file).server.ports_host == value
+    file.write_text('[server]\nports_host = "preview.example"\n')
+    with pytest.raises(ConfigError, match=r"server\.ports_host: write"):
+        load(file)

@@ -327,7 +327,7 @@ def test_what_waits_for_a_restart() -> None:
     found = {path for path in settings() if compared(old, changed(old, path)).waiting}
     workers = {path for path in settings() if path.startswith("workers.")}
     server = {path for path in settings() if path.startswith("server.")}
-    assert found == workers | (server - {"server.hosts", "server.public_url"}) | {
+    assert found == workers | (server - {"server.hosts", "server.ports_host", "server.public_url"}) | {
         *("applications.enabled", "data_dir", "store", "telemetry.otlp_endpoint"),
         *("auth.modes", "auth.secret_file", "auth.old_secret_files"),
         *("limits.events_per_session", "limits.event_bytes_per_session", "limits.session_memory_bytes"),

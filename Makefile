@@ -9,6 +9,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The locks are whole, so nothing is resolved; bytecode is made as it is needed. Both together halve an installation.
 LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
 UV     := uv==0.13.9
+# Where it is set, as it is in containers, every test process and every gateway would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+ALONE   = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test quick check page bench campaign clean tools dist sbom prices lock
@@ -32,7 +35,7 @@ run: .venv/.runs frontend/dist/index.html
 test: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed tests/browser/node_modules/.installed check
 	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST) || [ $$? -eq 5 ]
-	$(BIN)/python -m pytest -m alone $(PYTEST) || [ $$? -eq 5 ]  # 5: none was asked for
+	$(BIN)/python -m pytest -m alone $(or $(PYTEST),$(ALONE)) || [ $$? -eq 5 ]  # 5: none was asked for
 	./test-sessions.sh
 
 quick: .venv/.tests check

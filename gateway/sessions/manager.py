@@ -471,6 +471,7 @@ class SessionManager:
             reason=reason,
         )
         await self._services.workers.workspaces.remove(record.key)
+        await self._services.snapshots.remove(record.key)
         await self._services.store.sessions.delete(record.key, tombstone)
         key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
         await self._services.observers.erased(key, reason=reason)

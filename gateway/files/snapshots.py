@@ -283,14 +283,17 @@ class Snapshots:
         uids: tuple[int | None, int | None],
         before: int | None,
         seq: int,
+        is_beginning: bool = False,
     ) -> Filled:
         """Gives a new session the files that another had below a number of its log (None: the last it had),
-        with the snapshots up to there; its log begins after `seq`. `uids`: of the one and of the other. Raises
-        OSError; then remove what is there.
+        with the snapshots up to there; its log begins after `seq`. `uids`: theirs. Raises OSError; then
+        remove what is there.
         """
         async with self._only(source):
             return await self._in_thread(
-                lambda: self._fill(source, target, uids=uids, before=before, seq=seq)
+                lambda: self._fill(
+                    source, target, uids=uids, before=before, seq=seq, is_beginning=is_beginning
+                )
             )
 
     def _fill(
@@ -301,6 +304,7 @@ class Snapshots:
         uids: tuple[int | None, int | None],
         before: int | None,
         seq: int,
+        is_beginning: bool = False,
     ) -> Filled:
         child_uid = self._workspaces.worker_uid(uids[1])
         if not self._root(source).is_dir():
@@ -310,6 +314,8 @@ class Snapshots:
             manifest = self._target(source, before)
         except NoSnapshot:
             manifest = None
+        if manifest is None and is_beginning and self.is_on:
+            return Filled("none")  # there was nothing when the first turn began
         is_kept = manifest is not None
         if manifest is None:
             manifest = self._now(source, target, uids[0], seq)
@@ -324,9 +330,9 @@ class Snapshots:
         taking = Taking(target, self._workspaces.worker_uid(uid), seq, "", self._wall_ms())
         taken = self._taker.take(taking, self._root(source), self._config())
         manifest = self._taker.newest(target)
-        if manifest is None or taken.trouble:
-            raise OSError(0, taken.trouble or NOT_KEPT)
-        return manifest
+        if taken.trouble:
+            raise OSError(0, taken.trouble)
+        return manifest or Manifest(seq=seq)
 
     def _share(self, source: str, target: str, manifest: Manifest, seq: int) -> None:
         """The snapshots before, which the new session's own log tells of, and this one as the last."""

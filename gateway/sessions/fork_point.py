@@ -33,6 +33,8 @@ class Point(Struct, frozen=True, kw_only=True):
     """No turn began after it."""
     is_running: bool
     """A turn runs, and is left out."""
+    is_beginning: bool
+    """No turn began before it."""
     begun_later: frozenset[str]
     """Messages whose turns begin after it."""
     open_questions: tuple[str, ...] = ()
@@ -121,6 +123,7 @@ class Outline:
             through=through,
             files_before=next((end for end, _ in self._ends if end > through), None),
             is_end=not later,
+            is_beginning=all(start > through for start, _ in self._starts),
             is_running=self._open_at(self.last) is not None,
             begun_later=frozenset(later) | waiting,
             open_questions=_open(self._questions, through),

@@ -144,6 +144,7 @@ class Forks:
                 uids=(parent.uid, record.uid),
                 before=point.files_before,
                 seq=point.through,
+                is_beginning=point.is_beginning,
             )
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -533,7 +533,9 @@ class SessionManager:
 
     def _fresh(self, record: SessionRecord) -> SessionRecord:
         session = self.get(record.owner, record.session_id)
-        return record if session is None else session.fresh_record()
+        if session is None:
+            return record
+        return msgspec.structs.replace(session.fresh_record(), parent=record.parent)
 
 
 async def _outcome(opening: asyncio.Future[Session]) -> Session | None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from gateway.files.beneath import Folder, as_user
 from gateway.files.blobs import Blobs
-from gateway.files.manifest import Change, Entry
+from gateway.files.manifest import Change, Entry, changes
 from gateway.workers import trees
 
 STAGING: Final = b".agent-gateway-undo-"
@@ -45,8 +45,7 @@ class PuttingBack:
         missing = 0
         for entry in entries:
             if entry.kind == "folder":
-                with as_user(self._uid):
-                    self._folder.make_folders(os.fsdecode(entry.path))
+                self._make_folder(entry.path)
             elif entry.kind == "link":
                 self._link(entry)
             elif entry.digest:
@@ -56,11 +55,12 @@ class PuttingBack:
         self._finish_folders(entries)
         return missing
 
-    def undo(self, changes: Iterable[Change], folders: Sequence[Entry], top: bytes) -> list[bytes]:
-        """Makes what `changes` say undone: each name becomes what it was before; the names that could not be.
-        `folders` are those of before. Raises PutBack if a content cannot be had or written.
+    def undo(self, before: Sequence[Entry], after: Sequence[Entry], top: bytes) -> tuple[int, list[bytes]]:
+        """Makes of what there is (`after`) what there was before: how many files that changes, and the names
+        that could not be put back. Raises PutBack if a content cannot be had or written.
         """
-        found = list(changes)
+        found, names = changes(before, after), {entry.path for entry in before if entry.kind == "folder"}
+        folders = [entry for entry in before if entry.kind == "folder"]
         staging = top + b"/" + STAGING + secrets.token_hex(6).encode()
         staged: dict[bytes, bytes] = {}
         try:
@@ -74,10 +74,10 @@ class PuttingBack:
             self._remove(staging)
             raise PutBack(getattr(error, "strerror", None) or str(error)) from error
         failed = [change.path for change in found if not self._clear(change)]
-        with as_user(self._uid):
-            for entry in folders:
-                with contextlib.suppress(OSError):
-                    self._folder.make_folders(os.fsdecode(entry.path))
+        self._remove_empty(e.path for e in after if e.kind == "folder" and e.path not in names)
+        for entry in folders:
+            with contextlib.suppress(OSError):
+                self._make_folder(entry.path)
         failed += [
             change.path
             for change in found
@@ -85,13 +85,20 @@ class PuttingBack:
         ]
         self._remove(staging)
         self._finish_folders(folders)
-        return sorted(set(failed))
+        failed = sorted(set(failed))
+        return len(found) - len(failed), failed
 
-    def remove_empty(self, folders: Iterable[Entry]) -> None:
+    def _remove_empty(self, folders: Iterable[bytes]) -> None:
         """Removes those of these folders that are empty, the deepest first."""
-        for entry in sorted(folders, key=lambda one: one.path, reverse=True):
+        for path in sorted(folders, reverse=True):
             with contextlib.suppress(OSError):
-                self._in_parent(entry.path, lambda name, parent: os.rmdir(name, dir_fd=parent))
+                self._in_parent(path, lambda name, parent: os.rmdir(name, dir_fd=parent))
+
+    def _make_folder(self, path: bytes) -> None:
+        """Makes a folder in one that is there; nothing to do if it is there itself."""
+        if b"/" in path:
+            with contextlib.suppress(FileExistsError):
+                self._in_parent(path, lambda name, parent: os.mkdir(name, 0o700, dir_fd=parent))
 
     # -- one name ---------------------------------------------------------------------------------------
 

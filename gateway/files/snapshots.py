@@ -252,17 +252,11 @@ class Snapshots:
         if target is None or now is None:
             raise NoSnapshot(NOT_KEPT)
         before, after = target.below(WORK), now.below(WORK)
-        found = changes(before, after)
-        names = {entry.path for entry in before}
-        folders = [entry for entry in before if entry.kind == "folder"]
         with Folder(self._root(key)) as folder:
             putting = PuttingBack(folder, self._blobs, key, self._workspaces.worker_uid(uid))
-            failed = putting.undo(found, folders, WORK)
-            putting.remove_empty(
-                entry for entry in after if entry.kind == "folder" and entry.path not in names
-            )
+            files, failed = putting.undo(before, after, WORK)
         shown = [path.removeprefix(WORK + b"/").decode("utf-8", "replace") for path in failed]
-        return Undone(len(found) - len(failed), shown[:MOST_CHANGES])
+        return Undone(files, shown[:MOST_CHANGES])
 
     def _target(self, key: str, before: int | None) -> Manifest | None:
         """The files of the moment below this number; None if they are not kept. Raises NoSnapshot if it is

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.files import snapshots
+from gateway.files.putting_back import PuttingBack
 from gateway.sessions import forks
 from tests.inside import GatewayInside
 from tests.shared import SHARED, ask, eventually, fresh_id, shared_gateway
@@ -233,7 +233,7 @@ async def test_a_fork_that_fails_in_the_middle_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(snapshots.PuttingBack, "_write", full)
+    monkeypatch.setattr(PuttingBack, "_write", full)
     refused = await ask(gateway.http, "POST", f"/api/sessions/{name}/fork", {"session_id": "half"})
     assert (refused.status, refused.code) == (507, "store_full")
     await gateway.chat(name, "rm a b")

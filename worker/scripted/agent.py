@@ -233,7 +233,8 @@ def _default(method: str, session_id: str, scenario: Scenario) -> dict[str, Any]
         return {}
     capabilities: dict[str, Any] = {"loadSession": scenario.load is not None}
     known = {"resume": scenario.resume, "fork": scenario.fork}
-    if given := {name: {} for name, answer in known.items() if answer is not None}:
+    given: dict[str, Any] = {name: {} for name, answer in known.items() if answer is not None}
+    if given:
         capabilities["sessionCapabilities"] = given
     info = {"name": "scripted", "version": "1"}
     return {

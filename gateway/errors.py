@@ -413,6 +413,13 @@ class StoreFull(GatewayError):
     status = 507
 
 
+class PortUnreachable(GatewayError):
+    """Nothing in this session's worker answers at this port."""
+
+    code = "port_unreachable"
+    status = 502
+
+
 class StoreFailed(GatewayError):
     """The store does not answer, so nothing new is accepted; what was accepted is safe."""
 

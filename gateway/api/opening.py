@@ -16,6 +16,7 @@ from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
 from gateway.api.own_keys import OwnKeysFace
 from gateway.api.people import PeopleFace
+from gateway.api.ports.face import PortsFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
@@ -69,11 +70,13 @@ class OwnFaces:
             provider=auth.provider(services.config),
             signed_in=auth.signed_in,
         )
+        self.ports = PortsFace(manager, services)
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
             *EgressFace(manager, services).operations(),
+            *self.ports.operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *UsageFace(services).operations(),
             *self.identity.operations(),

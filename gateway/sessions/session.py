@@ -54,6 +54,7 @@ from gateway.sessions.turns import Turns
 from gateway.stores.contract import SessionRecord
 from gateway.stores.ledger import LedgerCall
 from gateway.telemetry import logs, tracing
+from gateway.workers.spawner import Worker
 from gateway.workers.usage import Running
 from worker.spec import Receipt
 
@@ -170,6 +171,11 @@ class Session:
     def running(self) -> Running | None:
         """Its worker, for those who measure; None without one."""
         return self._seat.host.running if self._seat.host is not None else None
+
+    @property
+    def process(self) -> Worker | None:
+        """The process of its agent; None without one."""
+        return self._seat.host.process if self._seat.host is not None else None
 
     def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
         """State as JSON, encoded once however many ask; of a long conversation part by part."""

@@ -226,10 +226,10 @@ class Turns:
         ended: ev.TurnEnded | None = None
         host.begin_turn()
         try:
-            async with seat.deadline.within(self._services.config.sessions.turn_timeout_seconds):
+            async with seat.deadline.within(host.turn_seconds):
                 ended = await peer.prompt(turn.turn_id, blocks)
         except TimeoutError:
-            seat.check_time()
+            seat.check_time(host.turn_seconds)
         except AgentGone:
             raise await host.why_gone() from None
         except WireError as error:

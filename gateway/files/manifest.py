@@ -45,7 +45,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
         return self.kind, self.mode, self.digest, self.target, size
 
 
-class Manifest(Struct, frozen=True, kw_only=True):
+class FilesManifest(Struct, frozen=True, kw_only=True):
     """The files of a session at one moment.
 
     `seq` is the number in the log from which on they were so: that of the end of the turn that changed them.
@@ -103,7 +103,7 @@ def changes(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
     return sorted(found, key=lambda change: change.path)
 
 
-def is_same(before: Manifest, after: Manifest) -> bool:
+def is_same(before: FilesManifest, after: FilesManifest) -> bool:
     """True if nothing differs, folders included."""
     return {e.path: e.content for e in before.entries} == {e.path: e.content for e in after.entries}
 
@@ -117,14 +117,14 @@ def _content(entries: Mapping[bytes, Entry], path: bytes) -> tuple[object, ...] 
     return entry.content if entry is not None else None
 
 
-def packed(manifest: Manifest) -> bytes:
+def packed(manifest: FilesManifest) -> bytes:
     """A manifest as it is stored."""
     return zlib.compress(msgspec.msgpack.encode(manifest), 1)
 
 
-def unpacked(data: bytes) -> Manifest:
+def unpacked(data: bytes) -> FilesManifest:
     """A stored manifest. Raises ValueError if it is none."""
     try:
-        return msgspec.msgpack.decode(zlib.decompress(data), type=Manifest)
+        return msgspec.msgpack.decode(zlib.decompress(data), type=FilesManifest)
     except (zlib.error, msgspec.MsgspecError) as error:
         raise ValueError(f"no manifest: {error}") from error

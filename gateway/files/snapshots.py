@@ -21,7 +21,7 @@ from gateway.config.files import FilesConfig
 from gateway.errors import FilesNotRestored, NoSnapshot
 from gateway.files.beneath import Folder
 from gateway.files.blobs import Blobs
-from gateway.files.manifest import WORK, Change, Entry, Manifest, changes, packed
+from gateway.files.manifest import WORK, Change, Entry, FilesManifest, changes, packed
 from gateway.files.putting_back import PutBack, PuttingBack
 from gateway.files.taking import STEPS, Taken, Taker, Taking
 from gateway.telemetry.metrics import Metrics
@@ -258,7 +258,7 @@ class Snapshots:
         shown = [path.removeprefix(WORK + b"/").decode("utf-8", "replace") for path in failed]
         return Undone(files, shown[:MOST_CHANGES])
 
-    def _target(self, key: str, before: int | None) -> Manifest | None:
+    def _target(self, key: str, before: int | None) -> FilesManifest | None:
         """The files of the moment below this number; None if they are not kept. Raises NoSnapshot if it is
         known why.
         """
@@ -319,16 +319,16 @@ class Snapshots:
             missing = PuttingBack(folder, self._blobs, target, child_uid).fill(manifest.entries)
         return Filled("snapshot" if is_kept else "now", missing, manifest.is_mixed)
 
-    def _now(self, source: str, target: str, uid: int | None, seq: int) -> Manifest:
+    def _now(self, source: str, target: str, uid: int | None, seq: int) -> FilesManifest:
         """The files as they are, kept as the first snapshot of the new session."""
         taking = Taking(target, self._workspaces.worker_uid(uid), seq, "", self._wall_ms())
         taken = self._taker.take(taking, self._root(source), self._config())
         manifest = self._taker.newest(target)
         if taken.trouble:
             raise OSError(0, taken.trouble)
-        return manifest or Manifest(seq=seq)
+        return manifest or FilesManifest(seq=seq)
 
-    def _share(self, source: str, target: str, manifest: Manifest, seq: int) -> None:
+    def _share(self, source: str, target: str, manifest: FilesManifest, seq: int) -> None:
         """The snapshots before, which the new session's own log tells of, and this one as the last."""
         places = [place for place in self._blobs.places(source) if place <= seq * STEPS]
         found = [self._taker.manifest(source, place) for place in places]

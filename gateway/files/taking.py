@@ -23,7 +23,7 @@ from gateway.config.files import FilesConfig
 from gateway.files.beneath import Folder, as_user
 from gateway.files.blobs import CHUNK_BYTES, Blobs
 from gateway.files.left_out import LeftOut
-from gateway.files.manifest import WORK, Entry, Manifest, changes, is_same, packed, unpacked
+from gateway.files.manifest import WORK, Entry, FilesManifest, changes, is_same, packed, unpacked
 from gateway.files.scan import ScanFailed, entry_of, is_untouched, scan
 
 MEGABYTE: Final = 1024 * 1024
@@ -90,11 +90,11 @@ class Taker:
         return self._failed(taking, words, before)
 
     def _take(
-        self, taking: Taking, root: pathlib.Path, config: FilesConfig, before: Manifest | None
+        self, taking: Taking, root: pathlib.Path, config: FilesConfig, before: FilesManifest | None
     ) -> Taken:
         known = before if before is None or not before.trouble else self.newest(taking.key, is_good=True)
         entries = self._entries(taking, root, config, known.by_path if known is not None else {})
-        now = Manifest(
+        now = FilesManifest(
             seq=taking.seq,
             turn_id=taking.turn_id,
             at=taking.at,
@@ -108,7 +108,7 @@ class Taker:
             return Taken(seq=taking.seq, turn_id=taking.turn_id)
         return self._write(taking, now, known, config)
 
-    def newest(self, key: str, *, before: int | None = None, is_good: bool = False) -> Manifest | None:
+    def newest(self, key: str, *, before: int | None = None, is_good: bool = False) -> FilesManifest | None:
         """The last manifest, or the last one below a number, or the last that tells of the files; None if
         there is none that can be read.
         """
@@ -119,20 +119,20 @@ class Taker:
                     return found
         return None
 
-    def before(self, key: str, seq: int) -> Manifest | None:
+    def before(self, key: str, seq: int) -> FilesManifest | None:
         """The last that tells of the files below a number; an empty one if the folders were empty until
         then; None if it is not kept.
         """
         found = self.newest(key, before=seq, is_good=True)
         return self._beginning(key) if found is None else found
 
-    def _beginning(self, key: str) -> Manifest | None:
+    def _beginning(self, key: str) -> FilesManifest | None:
         """That of the empty folders, if everything since is kept."""
         places = self._blobs.places(key)
         first = self.manifest(key, places[0]) if places else None
-        return Manifest(seq=0) if first is not None and first.is_first else None
+        return FilesManifest(seq=0) if first is not None and first.is_first else None
 
-    def manifest(self, key: str, place: int) -> Manifest | None:
+    def manifest(self, key: str, place: int) -> FilesManifest | None:
         """The manifest at this place, if there is one that can be read."""
         try:
             return unpacked(self._blobs.manifest(key, place))
@@ -200,7 +200,9 @@ class Taker:
         finally:
             os.close(descriptor)
 
-    def _write(self, taking: Taking, now: Manifest, before: Manifest | None, config: FilesConfig) -> Taken:
+    def _write(
+        self, taking: Taking, now: FilesManifest, before: FilesManifest | None, config: FilesConfig
+    ) -> Taken:
         self._blobs.put_manifest(taking.key, self._place(taking), packed(now))
         is_kept = self._tidy(taking.key, config)
         if not is_kept:
@@ -222,10 +224,10 @@ class Taker:
             left_out=sum(entry.why == "large" for entry in now.entries),
         )
 
-    def _failed(self, taking: Taking, words: str, before: Manifest | None) -> Taken:
+    def _failed(self, taking: Taking, words: str, before: FilesManifest | None) -> Taken:
         """Notes that nothing is known of this moment, so that nobody takes what was before for it."""
         if before is None or not before.trouble:
-            gap = Manifest(
+            gap = FilesManifest(
                 seq=taking.seq,
                 turn_id=taking.turn_id,
                 at=taking.at,

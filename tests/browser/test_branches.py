@@ -1,4 +1,4 @@
-"""Another way from here in the page: a message edited in a new branch, files put back, the tree of sessions."""
+"""Another way from here in the page: a message edited in a branch, files put back, the tree of sessions."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from gateway.files import taking
 from gateway.files.beneath import Folder
 from gateway.files.blobs import FolderBlobs
 from gateway.files.left_out import LeftOut, rules_of
-from gateway.files.manifest import WORK, Manifest, packed, unpacked
+from gateway.files.manifest import WORK, FilesManifest, packed, unpacked
 from gateway.files.putting_back import STAGING, PutBack, PuttingBack
 from gateway.files.taking import STEPS, Taken, Taker, Taking
 from gateway.workers import trees
@@ -341,4 +341,4 @@ def test_halves_are_swept_and_a_damaged_content_is_said(place: Place) -> None:
     (place.kept / KEY / "manifests" / str(STEPS)).write_bytes(b"damaged")
     assert place.taker.newest(KEY) is None
     with pytest.raises(ValueError, match="no manifest"):
-        unpacked(packed(Manifest(seq=1))[:-3])
+        unpacked(packed(FilesManifest(seq=1))[:-3])

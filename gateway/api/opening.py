@@ -10,6 +10,7 @@ from gateway.answers import Reloaded
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.egress import EgressFace
+from gateway.api.forks import ForksFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
@@ -73,6 +74,7 @@ class OwnFaces:
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
+            *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
             *EgressFace(manager, services).operations(),
             *self.ports.operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),

@@ -19,6 +19,7 @@ from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
 from gateway.api.usage import UsageFace
+from gateway.api.workspaces import WorkspacesFace
 from gateway.auth.opening import Authentication
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation
@@ -71,6 +72,7 @@ class OwnFaces:
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
+            *WorkspacesFace(manager, services).operations(),
             *EgressFace(manager, services).operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *UsageFace(services).operations(),

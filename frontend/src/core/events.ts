@@ -23,6 +23,7 @@ import type {
   State,
   ToolCall,
   WaitingMessage,
+  WorkspaceState,
 } from "./wire.ts";
 
 export type * from "./acp.ts";
@@ -186,6 +187,7 @@ export interface Snapshot {
   option_values?: Record<string, string | boolean>;
   usage: Record<string, unknown>;
   rules?: NamedRule[];
+  workspace?: WorkspaceState;
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;

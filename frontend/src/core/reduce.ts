@@ -35,6 +35,7 @@ import type {
   ThoughtItem,
   ToolCallItem,
   WaitingMessage,
+  WorkspaceState,
 } from "./events.ts";
 import type { Fold } from "./fold.ts";
 
@@ -89,6 +90,8 @@ export class ChatState {
   usage: Record<string, unknown> = {};
   /** The session's own permission rules. */
   rules: NamedRule[] = [];
+  /** The repository that it started from; null if from none. */
+  workspace: WorkspaceState | null = null;
 
   #items: Item[] = [];
   /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
@@ -109,6 +112,7 @@ export class ChatState {
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
     chat.rules = snapshot.rules ?? [];
     chat.egress = snapshot.egress ?? null;
+    chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
     chat.#messages = chat.#items.filter((item) => item.kind === "message").length;
@@ -179,6 +183,7 @@ export class ChatState {
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
+      ...this.#ownWorkspace(),
       egress: egressState(this.egress, outside),
     };
   }
@@ -192,12 +197,17 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
-    return { ...values, ...facts, ...egress, ...this.#ownRules(), items: this.#items.slice() } as Snapshot;
+    const optional = { ...egress, ...this.#ownRules(), ...this.#ownWorkspace() };
+    return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
   /** They are in State and the snapshot if there are any. */
   #ownRules(): { rules?: NamedRule[] } {
     return this.rules.length > 0 ? { rules: this.rules } : {};
+  }
+
+  #ownWorkspace(): { workspace?: WorkspaceState } {
+    return this.workspace ? { workspace: this.workspace } : {};
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
@@ -350,6 +360,11 @@ export class ChatState {
       case "network":
         this.network = event.network;
         return;
+      case "workspace_changed": {
+        const { name, commit, branch, pushed_branch } = event;
+        this.workspace = { name, commit, branch, pushed_branch };
+        return;
+      }
       case "session_closed":
         this.ended = { at: event.at, reason: event.reason };
         this.state = "closed";

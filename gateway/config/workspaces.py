@@ -52,7 +52,7 @@ class WorkspaceConfig(Table, frozen=True, kw_only=True):
     max_bytes: int = 4096 * MIB
     """How large its history, and its files after `setup`, may be."""
     refresh_seconds: float = 900
-    """How old the warm copy may be before it is fetched again in the background; 0: only at the start."""
+    """How old the warm copy may be before it is fetched again in the background; 0: it stays as it is."""
     fetch_seconds: float = 600
     """How long a fetch or a push may take."""
     setup_seconds: float = 900

@@ -236,6 +236,10 @@ _REFUSED: Final = re.compile(
     re.IGNORECASE,
 )
 _ABSENT: Final = re.compile(r"repository '.*' not found|error: 404", re.IGNORECASE)
+_CUT: Final = re.compile(r"died of signal 25|index-pack output|file size limit", re.IGNORECASE)
+"""A file became larger than it may be (SIGXFSZ): of a fetch, the pack."""
+_FULL: Final = re.compile(r"no space left|disk quota", re.IGNORECASE)
+_UNSOUND: Final = re.compile(r"fsck error|error in object|fsck_", re.IGNORECASE)
 _DOWN: Final = re.compile(
     r"could not resolve|failed to connect|couldn't connect|connection (was )?(refused|reset|timed)|timed out"
     r"|error: 5\d\d|early eof|hung up|too slow|empty reply|ssl|certificate|redirect",
@@ -247,7 +251,7 @@ def raise_for(done: Done, *, doing: str, host: str, most_bytes: int = 0) -> None
     """Nothing if it went well; else the error in words for people. `doing`: what it was about to do."""
     if done.is_good:
         return
-    if done.exit.cause in ("disk", "apparent", "file_size") or done.exit.signal == 25:  # SIGXFSZ
+    if done.exit.cause in ("disk", "apparent", "file_size") or (most_bytes and _CUT.search(done.err)):
         raise WorkspaceFailed(
             f"The repository is larger than the {most_bytes // MIB:,} MiB that it may be (max_bytes, or "
             "depth for less history, in the settings of the workspace)."
@@ -255,6 +259,10 @@ def raise_for(done: Done, *, doing: str, host: str, most_bytes: int = 0) -> None
     if done.exit.cause:
         raise WorkspaceFailed(f"Git was ended while it was {doing}: it reached the limit {done.exit.cause}.")
     said = last_words(done.err)
+    if _FULL.search(done.err):
+        raise WorkspaceFailed(f"The disk of this gateway is full, while git was {doing}. Nothing was lost.")
+    if _UNSOUND.search(done.err):
+        raise WorkspaceFailed(f"Git refuses what changed, because servers would: {said}")
     if _REFUSED.search(done.err):
         raise RepositoryRefused(
             f"{host} did not accept the credential, which may be missing or expired. Set a new one and try "

@@ -35,10 +35,14 @@ from worker.spec import MIB, Limits
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 1.0
 """How often it is looked whether a warm copy is to be refreshed."""
 RETRY_SECONDS: Final = 60.0
 """A refresh in the background that failed is tried again after so long."""
+SETUP_RETRY_SECONDS: Final = 900.0
+"""The same if the repository or its `setup` is at fault, which costs more and seldom mends itself."""
+AT_ONCE: Final = 4
+"""So many are refreshed at a time."""
 GATEWAY_OWNER: Final = "default/workspaces"
 """Whose copies are that everybody shares."""
 
@@ -77,6 +81,7 @@ class WorkspaceKeeper:
         self._opening = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, float] = {}
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     def open(self) -> None:
         """Makes the root. Raises OSError."""
@@ -145,14 +150,19 @@ class WorkspaceKeeper:
         store = copy_.folders.path.name
         task = self._tasks.get(store)
         if task is None or task.done():
-            task = asyncio.create_task(copy_.refresh(workspace), name=f"workspace {store}")
+            task = asyncio.create_task(self._refresh(copy_, workspace), name=f"workspace {store}")
             task.add_done_callback(lambda ended: self._note(store, copy_.name, ended))
             self._tasks[store] = task
         return task
 
+    async def _refresh(self, copy_: WarmCopy, workspace: WorkspaceConfig) -> None:
+        async with self._places:
+            await copy_.refresh(workspace)
+
     def _note(self, store: str, name: str, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        self._not_before[store] = time.monotonic() + (RETRY_SECONDS if error else 0)
+        pause = SETUP_RETRY_SECONDS if isinstance(error, WorkspaceFailed) else RETRY_SECONDS
+        self._not_before[store] = time.monotonic() + (pause if error else 0)
         if isinstance(error, GatewayError | OSError):
             log.warning("workspace %s: not refreshed: %s", name, error)
         elif error is not None:

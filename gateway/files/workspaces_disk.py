@@ -105,6 +105,12 @@ class Folders:
             os.fsync(file.fileno())
         draft.rename(self.path / "current.json")
 
+    def remove_others(self, kept: set[str]) -> None:
+        """Removes the trees that nobody is given any more. Raises OSError."""
+        for tree in (self.path / "trees").iterdir():
+            if tree.name not in kept:
+                trees.remove(tree)
+
     def scratch(self, uid: int | None) -> pathlib.Path:
         """A new folder with `home` and `work` that belong to a uid. Raises OSError."""
         return made(self.path / "tmp" / secrets.token_hex(8), uid)

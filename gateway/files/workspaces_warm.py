@@ -150,9 +150,8 @@ class WarmCopy:
 
     async def _publish(self, tree: Tree) -> None:
         await asyncio.to_thread(self.folders.publish, tree)
-        before, self.tree = self.tree, tree
-        if before is not None and before.id != tree.id and before.id not in self._used:
-            await asyncio.to_thread(trees.remove, self.folders.tree(before.id))
+        self.tree = tree
+        await asyncio.to_thread(self.folders.remove_others, {tree.id, *self._used})
 
     async def _ask(self, workspace: WorkspaceConfig, secret: git.Secret | None) -> Remote:
         """What the server has of the ref. Raises GatewayError, TimeoutError."""

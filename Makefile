@@ -3,8 +3,9 @@ PYTHON ?= python3
 NPM    ?= npm
 BIN    := .venv/bin
 ARGS   ?=
-# So many modules of tests run beside each other; those marked "alone" run after them.
-AT_ONCE ?= 2
+# So many modules of tests run beside each other: one more than two cores, as tests wait for processes half of the
+# time. Those marked "alone" run after them.
+AT_ONCE ?= 3
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The locks are whole, so nothing is resolved; bytecode is made as it is needed. Both together halve an installation.
 LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes

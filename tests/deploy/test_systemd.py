@@ -20,7 +20,7 @@ from tests.deploy.systems import base
 from tests.deploy.tools import DEPLOY
 from tests.streams import open_stream
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 URL: Final = "http://127.0.0.1:8080"
 CONFIG: Final = "/etc/agent-gateway/config.toml"

@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 
+from tests.shared import crowding
 from tests.torture.campaign import Campaign
 
 pytestmark = pytest.mark.alone
@@ -23,6 +24,6 @@ async def test_a_gateway_killed_again_and_again_loses_nothing(tmp_path: pathlib.
     assert history.is_clean, f"{campaign.table()}\n{history.words()}"
     assert figures.kills == KILLS, campaign.table()
     assert figures.exit_code == 0
-    assert sorted(figures.healthy)[len(figures.healthy) // 2] <= HEALTHY_SECONDS
+    assert sorted(figures.healthy)[len(figures.healthy) // 2] <= HEALTHY_SECONDS * crowding()
     assert history.seen["messages acknowledged"] > 100, campaign.table()
     assert history.seen["replies whole"] > 100, campaign.table()

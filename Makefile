@@ -67,7 +67,8 @@ campaign: .venv/.tests
 	  fuzz)    exec $(BIN)/python -m tests.fuzz.agent_lines --seconds 3600 $(ARGS) ;; \
 	  ledger)  exec $(BIN)/python -m tests.ledger --turns 1000 --seconds 900 $(ARGS) ;; \
 	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
-	  *) echo "make campaign NAME=kills, hostile, fuzz, ledger or churn (ARGS='--seconds 60')" >&2; exit 2 ;; \
+	  builds)  exec $(BIN)/python -m tests.builds $(ARGS) ;; \
+  *) echo "make campaign NAME=kills, hostile, fuzz, ledger, churn or builds (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
 
 bench: .venv/.tests

@@ -338,6 +338,8 @@ class State(Struct, frozen=True):
     """What its model calls have cost; absent: it has made none that the gateway counts."""
     rules: list[ev.NamedRule] | UnsetType = UNSET
     """The session's own permission rules."""
+    parent: str | UnsetType = UNSET
+    """The session that this one was forked from."""
 
 
 class Outside(Struct, frozen=True):
@@ -472,6 +474,10 @@ class ChatState:
         self.network: str | None = None
         self.egress = EgressFold()
         self.ended: Ended | None = None
+        self.parent: str | None = None
+        """The session that this one was forked from."""
+        self.is_new_fork = False
+        """It was forked, and no agent has started in it since."""
         self.commands: Raw = _EMPTY_LIST
         self.options: dict[str, Any] = {}
         self.session_options: Raw = _EMPTY_LIST
@@ -615,6 +621,7 @@ class ChatState:
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
                 **self._own_rules(),
+                **self._origin(),
             }
             | cost
         )
@@ -664,7 +671,11 @@ class ChatState:
             "option_values": self.option_values,
             "usage": self.usage,
             **self._own_rules(),
+            **self._origin(),
         }
+
+    def _origin(self) -> dict[str, str]:
+        return {"parent": self.parent} if self.parent is not None else {}
 
     def _own_rules(self) -> dict[str, list[ev.NamedRule]]:
         return {"rules": list(self.rules.values())} if self.rules else {}
@@ -733,8 +744,20 @@ class ChatState:
                 self._egress(data, at)
             case ev.BudgetNear():
                 self._budget(data, at)
+            case ev.FilesChanged() | ev.FilesRestored() | ev.SessionForked():
+                self._files(data, at)
             case _:
                 self._facts(data, at)
+
+    def _files(self, data: ev.FilesChanged | ev.FilesRestored | ev.SessionForked, at: int) -> None:
+        match data:
+            case ev.FilesChanged():
+                self._block("files_changed", data.turn_id, at, _given(data))
+            case ev.FilesRestored():
+                self._block("files_restored", f"f{self.seq}", at, {**_given(data), "seq": self.seq})
+            case ev.SessionForked():
+                self.parent, self.is_new_fork = data.parent, True
+                self._block("forked", f"f{self.seq}", at, _given(data))
 
     def _budget(self, data: ev.BudgetNear, at: int) -> None:
         """Shown as a notice."""
@@ -760,6 +783,7 @@ class ChatState:
                 self.title = title
             case ev.AgentStarted():
                 self.failure = None
+                self.is_new_fork = False
             case ev.AgentCommands(commands=commands):
                 self.commands = commands.copy()
             case ev.AgentOptions():

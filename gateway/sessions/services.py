@@ -24,6 +24,7 @@ from gateway.egress.routes import RouteHandler
 from gateway.errors import UnknownAgent
 from gateway.events.facts import NamedRule
 from gateway.events.fold import ChatState, FoldPart, Outside
+from gateway.files.snapshots import Snapshots
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
@@ -151,6 +152,7 @@ class Services(Common, kw_only=True):
     slots: WorkerSlots
     tracer: Tracer
     trimmer: Trimmer
+    snapshots: Snapshots
     workers: WorkerServices
     observers: Observers = field(default_factory=Observers)
     """The applications that hear of what happens to sessions."""

@@ -264,6 +264,24 @@ export const en = {
   limit_cpu_seconds_per_day: "CPU seconds per day",
   limit_memory_gb_seconds_per_day: "gigabyte-seconds of memory per day",
   limit_stored_bytes: "stored bytes",
+  editMessage: "Edit and go on from here",
+  tryAgain: "Try again",
+  branchTitle: "Another way from here",
+  branchText: "A new conversation begins before this message, with the files of that moment. This one stays as it is.",
+  branchMessage: "Message of the new conversation",
+  branchSend: "Send in a new conversation",
+  branchFilesNow: "No files of that moment are kept: the new conversation has those of now.",
+  branchFilesMissing: "{n} files did not come along because they are too large.",
+  branchedFrom: "Above: copied from another conversation.",
+  branchedOpen: "Open it",
+  filesChanged: "Files changed: {n}",
+  filesRestored: "Files put back: {n}",
+  filesFailed: "Not put back: {n}",
+  undo: "Undo",
+  undoTitle: "Put the files back?",
+  undoText:
+    "The files in the working directory become what they were before this. What is there now is kept, so this can be undone, too. Caches and ignored files stay.",
+  undoConfirm: "Put back",
 } as const;
 
 export type Key = keyof typeof en;

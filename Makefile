@@ -35,14 +35,14 @@ run: .venv/.runs frontend/dist/index.html
 
 # What does not depend on each other is installed and checked two at a time. test-sessions.sh is run by a test.
 test:
-	@$(MAKE) --no-print-directory --jobs=2 ready check page-check
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync ready check page-check
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m alone $(or $(PYTEST),$(ALONE)) || [ $$? -eq 5 ]  # 5: none was asked for
 
 ready: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed tests/browser/node_modules/.installed
 
 quick: .venv/.tests
-	@$(MAKE) --no-print-directory --jobs=2 check
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync check
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile -m "not alone" tests/unit tests/contract tests/gateway $(PYTEST)
 
 check: types lint

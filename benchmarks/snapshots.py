@@ -1,8 +1,8 @@
 """What snapshots of a session's files cost: the first, an unchanged one, one of a few changed files, putting
 all of them into a new session, and taking a turn back.
 
-`python -m benchmarks.snapshots [ROUNDS]`. The files are text of about 10 KB in folders of twenty; a snapshot is
-on the disk (fsync) when its time ends. Runs as the user who starts it.
+`python -m benchmarks.snapshots [ROUNDS]`. The files are text of about 10 KB in folders of twenty; a snapshot
+is on the disk (fsync) when its time ends. Runs as the user who starts it.
 """
 
 from __future__ import annotations

@@ -441,7 +441,8 @@ async def revive(trial: Trial) -> str:
     """After a kill of the gateway the conversation goes on, with the options that were chosen."""
     await trial.say("revived", "remember the word xylophone")
     chosen: dict[str, str] = {}
-    for option in (await trial.options("revived")).values():
+    listed = await trial.options("revived")
+    for option in listed.values():
         others = [c["value"] for c in option.get("choices", ()) if c["value"] != option["value"]]
         if option["category"] == "mode" and others and not option.get("is_locked"):
             await trial.choose("revived", option, others[0])
@@ -455,6 +456,9 @@ async def revive(trial: Trial) -> str:
     left = {name: state["options"].get(name) for name in chosen}
     if left != chosen:
         raise Red(f"{chosen} was chosen, {left} came back")
+    for option in listed.values():  # for its person's next sessions
+        if option["option_id"] in chosen:
+            await trial.choose("revived", option, option["value"])
     how = [f.data["how"] for f in await trial.events("revived") if f.event == "agent_started"]
     return f"{how[-1]}{', with its mode' if chosen else ''}"
 

@@ -81,6 +81,9 @@ DOORS: Final = ("gateway", "https", "http", "further")
 MCP_OUTCOMES: Final = ("answered", "failed", "refused")
 """How a request to an MCP server ends; each has a series from the start."""
 
+SNAPSHOT_OUTCOMES: Final = ("taken", "unchanged", "failed")
+"""What comes of a snapshot; each has a series from the start."""
+
 
 PERMISSION_KINDS: Final = ("allow_once", "allow_always", "reject_once", "reject_always")
 """ACP's kinds of answers to a permission request."""
@@ -155,6 +158,14 @@ class Metrics:
         self.questions = counter("questions", "Questions of agents that were answered, by how.", ("outcome",))
         for outcome in QUESTION_OUTCOMES:
             self.questions.labels(outcome)
+        self.snapshots = counter(
+            "snapshots", "Snapshots of sessions' files, by what came of it.", ("outcome",)
+        )
+        for outcome in SNAPSHOT_OUTCOMES:
+            self.snapshots.labels(outcome)
+        self.snapshot_seconds = histogram(
+            "snapshot_seconds", "One snapshot of a session's files.", (), _MILLISECONDS
+        )
         self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
         for outcome in MCP_OUTCOMES:
             self.mcp_calls.labels(outcome)

@@ -169,6 +169,7 @@ def test_a_preset_fills_in_what_is_not_named(tmp_path: pathlib.Path) -> None:
     assert (claude.argv, claude.title) == (("claude-agent-acp",), "Claude")
     assert {"MINE", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"} <= set(claude.pass_env)
     assert (own.argv, own.title) == (("/opt/opencode", "acp"), "Ours")
+    assert json.loads(own.env["OPENCODE_PERMISSION"]) == {"bash": "ask", "edit": "ask"}
     assert (own.env["OPENCODE_DISABLE_AUTOUPDATE"], own.limits_preset) == ("0", "coding")
 
 

@@ -155,6 +155,8 @@ dialect = "{case.dialect}"
 url = "{base}"
 key = "{KEY}"
 models = ["{FIRST}", "{SECOND}", "*"]
+[sessions]
+interrupt_timeout_seconds = 20
 [permissions]
 deny = [{{command = ["touch", "forbidden"]}}]
 [agents.real]
@@ -418,10 +420,10 @@ async def deny(trial: Trial) -> str:
 async def interrupt(trial: Trial) -> str:
     """A turn is cut while the model is silent, and the next one works."""
     trial.model.behaviour = Behaviour(silent_after=1)
-    trial.model.received.clear()
+    trial.model.requests.clear()
     try:
         await trial.gateway.send("cut", "hello there", agent="real")
-        await asyncio.wait_for(trial.model.received.wait(), TURN_SECONDS)
+        await asyncio.wait_for(_answering(trial), TURN_SECONDS)
         began = asyncio.get_running_loop().time()
         await trial.gateway.post("/api/interrupt", {"session_id": "cut"})
         await trial.finish("cut")
@@ -435,6 +437,13 @@ async def interrupt(trial: Trial) -> str:
     if "hello once more" not in json.dumps(trial.model.requests[-1].body):
         raise Red(f"did nothing after it was interrupted; it said: {last_words(state)}")
     return f"{seconds:.1f} s"
+
+
+async def _answering(trial: Trial) -> None:
+    """Until the agent has asked its model for the answer, not for a title alone."""
+    while all(model_of(request) == SECOND for request in trial.model.requests):
+        trial.model.received.clear()
+        await trial.model.received.wait()
 
 
 async def revive(trial: Trial) -> str:

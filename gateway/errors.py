@@ -87,6 +87,62 @@ class UnknownAgent(GatewayError):
     status = 422
 
 
+class UnknownWorkspace(GatewayError):
+    """No workspace of this name is configured for you and this agent."""
+
+    code = "unknown_workspace"
+    status = 422
+
+
+class NoWorkspace(GatewayError):
+    """This session did not start from a repository, or its files are not there yet: send a message first."""
+
+    code = "no_workspace"
+    status = 409
+
+
+class NothingChanged(GatewayError):
+    """No file differs from the commit that the session started from."""
+
+    code = "nothing_changed"
+    status = 409
+
+
+class BranchConflict(GatewayError):
+    """The server has this branch already, with commits that are not this session's. Choose another name."""
+
+    code = "branch_conflict"
+    status = 409
+
+
+class RepositoryRefused(GatewayError):
+    """The server of the repository did not accept the credential."""
+
+    code = "repository_refused"
+    status = 403
+
+
+class RepositoryUnreachable(GatewayError):
+    """The server of the repository cannot be reached now. Try again later."""
+
+    code = "repository_unreachable"
+    status = 502
+
+
+class WorkspaceFailed(GatewayError):
+    """The workspace could not be made ready."""
+
+    code = "workspace_failed"
+    status = 502
+
+
+class ChangesTooLarge(GatewayError):
+    """What changed is too large for this; download the files instead."""
+
+    code = "changes_too_large"
+    status = 413
+
+
 class IdempotencyMismatch(GatewayError):
     """This Idempotency-Key was used with another body; use a new key for a new request."""
 

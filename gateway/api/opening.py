@@ -21,6 +21,7 @@ from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
 from gateway.api.usage import UsageFace
+from gateway.api.workspaces import WorkspacesFace
 from gateway.auth.opening import Authentication
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation
@@ -75,6 +76,7 @@ class OwnFaces:
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
+            *WorkspacesFace(manager, services).operations(),
             *EgressFace(manager, services).operations(),
             *self.ports.operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),

@@ -28,6 +28,7 @@ from gateway.config.tables import (
     PermissionsConfig,
     Table,
 )
+from gateway.config.workspaces import workspace_mistakes
 from worker.spec import Limits
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -399,6 +400,7 @@ def _contradictions(config: Config) -> list[str]:
     mistakes += _of_agents(config) + _tenants(config) + _groups(config)
     mistakes += _negatives(config) + _of_tables(config)
     mistakes += credential_mistakes(config) + provider_mistakes(config)
+    mistakes += workspace_mistakes(config, tuple(applications.agent_names(config)))
     return mistakes
 
 

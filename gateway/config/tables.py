@@ -29,6 +29,7 @@ from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table
+from gateway.config.workspaces import WorkspaceConfig
 from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
 
@@ -780,6 +781,7 @@ class Config(Table, frozen=True, kw_only=True):
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     providers: dict[str, ProviderConfig] = field(default_factory=dict)
     credentials: dict[str, CredentialConfig] = field(default_factory=dict)
+    workspaces: dict[str, WorkspaceConfig] = field(default_factory=dict)
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN

@@ -443,6 +443,20 @@ class NetworkChanged(Struct, frozen=True, tag="network"):
 EgressAnswer = Literal["once", "session", "always", "deny", "timeout", "cancelled"]
 
 
+class WorkspaceChanged(Struct, frozen=True, tag="workspace_changed"):
+    """The repository that the session starts from, as it is now: `commit` is empty until its files are there.
+    `store` names the warm copy whose objects the session reads, `pushed` is the commit that it pushed to
+    `pushed_branch`.
+    """
+
+    name: str
+    commit: str = ""
+    branch: str = ""
+    store: str = ""
+    pushed_branch: str = ""
+    pushed: str = ""
+
+
 class EgressNarrowed(Struct, frozen=True, tag="egress_narrowed"):
     """The session's worker reaches no more than these of the hosts that its lists allow."""
 
@@ -578,6 +592,7 @@ CoreData = (
     | QueueChanged
     | WalletChanged
     | NetworkChanged
+    | WorkspaceChanged
     | EgressNarrowed
     | EgressDenied
     | EgressAsked

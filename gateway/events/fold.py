@@ -305,6 +305,15 @@ class PendingQuestion(Struct, frozen=True):
     tool_call_id: str | None
 
 
+class WorkspaceState(Struct, frozen=True):
+    """The repository that a session started from; `commit` is empty until its files are there."""
+
+    name: str
+    commit: str
+    branch: str
+    pushed_branch: str
+
+
 class StateMessage(Struct, frozen=True):
     """A message as the six verbs show it; `timestamp` never changes."""
 
@@ -315,7 +324,7 @@ class StateMessage(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer (every field is always present, but for `cost` and `rules`)."""
+    """What the six verbs answer (every field is always present, but for `cost`, `rules` and `workspace`)."""
 
     session_id: str
     seq: int
@@ -340,6 +349,8 @@ class State(Struct, frozen=True):
     """The session's own permission rules."""
     parent: str | UnsetType = UNSET
     """The session that this one was forked from."""
+    workspace: WorkspaceState | UnsetType = UNSET
+    """Absent: it did not start from a repository."""
 
 
 class Outside(Struct, frozen=True):
@@ -472,6 +483,8 @@ class ChatState:
         self.is_held = False
         self.wallet: str | None = None
         self.network: str | None = None
+        self.workspace: ev.WorkspaceChanged | None = None
+        """The repository that it starts from; None: from nothing."""
         self.egress = EgressFold()
         self.ended: Ended | None = None
         self.parent: str | None = None
@@ -622,6 +635,7 @@ class ChatState:
                 "egress": self.egress.state(outside) if outside.network else None,
                 **self._own_rules(),
                 **self._origin(),
+                **self._of_workspace(),
             }
             | cost
         )
@@ -672,10 +686,17 @@ class ChatState:
             "usage": self.usage,
             **self._own_rules(),
             **self._origin(),
+            **self._of_workspace(),
         }
 
     def _origin(self) -> dict[str, str]:
         return {"parent": self.parent} if self.parent is not None else {}
+
+    def _of_workspace(self) -> dict[str, WorkspaceState]:
+        of = self.workspace
+        if of is None:
+            return {}
+        return {"workspace": WorkspaceState(of.name, of.commit, of.branch, of.pushed_branch)}
 
     def _own_rules(self) -> dict[str, list[ev.NamedRule]]:
         return {"rules": list(self.rules.values())} if self.rules else {}
@@ -810,6 +831,8 @@ class ChatState:
                 self.wallet = pending
             case ev.NetworkChanged(network=network):
                 self.network = network
+            case ev.WorkspaceChanged():
+                self.workspace = data
             case ev.ApplicationFact():
                 for part in self.parts:
                     part.apply(data, at)

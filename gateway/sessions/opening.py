@@ -25,6 +25,8 @@ from gateway.egress.mcp_client import McpClient
 from gateway.egress.tunnel import dial
 from gateway.files.blobs import FOLDER, FolderBlobs
 from gateway.files.snapshots import Snapshots
+from gateway.files.workspaces import WorkspaceKeeper
+from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.sessions.census import LoopLag
@@ -35,6 +37,7 @@ from gateway.sessions.services import Current, FaceServices, Services, WorkerSer
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
+from gateway.sessions.workspace import WorkspaceTools
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.clocks import Clock
@@ -80,15 +83,34 @@ class Sessions:
             wall_ms=clock.wall_ms,
             directory=None if config.is_in_memory else config.data_path,
         )
+        values = CredentialValues(auth.vault, monotonic=clock.monotonic)
         interception = Interception(
             lambda: current.config,
             authority=Authority(config.data_path / DIRECTORY),
-            values=CredentialValues(auth.vault, monotonic=clock.monotonic),
+            values=values,
             dial=dial,
             on_outcome=lambda name, outcome: metrics.credential_requests.labels(name, outcome).inc(),
         )
         self._blobs = FolderBlobs(config.data_path / FOLDER)
         self._is_in_memory = config.is_in_memory
+        doors = DoorKeeper(
+            connections=lambda: current.config.egress.connections,
+            interceptors=interception.of,
+            on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
+        )
+        tools = WorkspaceTools(
+            spawner=workers.spawner,
+            uids=workers.workspaces,
+            wall_ms=clock.wall_ms,
+            config=lambda: current.config,
+            agents=lambda: current.agents,
+            values=values,
+            egress=egress,
+            doors=doors,
+        )
+        repositories = self.repositories = WorkspaceKeeper(
+            tools, config=lambda: current.config, root=config.data_path / "workspaces"
+        )
         self.services = Services(
             current=current,
             metrics=metrics,
@@ -123,11 +145,8 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
-                doors=DoorKeeper(
-                    connections=lambda: current.config.egress.connections,
-                    interceptors=interception.of,
-                    on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
-                ),
+                doors=doors,
+                repositories=repositories,
                 interception=interception,
                 models=models,
             ),
@@ -142,6 +161,8 @@ class Sessions:
             quotas=auth.quotas,
             ledger=ledger,
             audit=Audit(config.data_path, wall_ms=clock.wall_ms, monotonic=clock.monotonic),
+            repositories=repositories,
+            outbox=Outbox(repositories, tools),
             mcp=self._mcp(metrics),
         )
         self.manager = SessionManager(self.services)
@@ -160,7 +181,12 @@ class Sessions:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
         await self.services.egress.open()
         await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)
-        async with contextlib.aclosing(self.services.snapshots), self.manager:
+        self.repositories.open()
+        async with (
+            contextlib.aclosing(self.services.snapshots),
+            self.manager,
+            contextlib.aclosing(self.repositories),
+        ):
             await self.forks.recover()
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
@@ -168,6 +194,7 @@ class Sessions:
                 {
                     "reaper": self.reaper.reap_for_ever,
                     "parker": self.reaper.park_for_ever,
+                    "workspaces": self.repositories.keep_for_ever,
                     "loop lag": LoopLag(self.services).run,
                 }
             ):

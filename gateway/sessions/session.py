@@ -51,6 +51,7 @@ from gateway.sessions.record import Record
 from gateway.sessions.seat import Seat
 from gateway.sessions.services import Services
 from gateway.sessions.turns import Turns
+from gateway.sessions.workspace import SessionWorkspace
 from gateway.stores.contract import SessionRecord
 from gateway.stores.ledger import LedgerCall
 from gateway.telemetry import logs, tracing
@@ -104,6 +105,8 @@ class Session:
         self._turns = Turns(self._record, self._seat, self.log, self.fold, services, self.files)
         self.answers = Answers(self._record, self._seat, self._turns, self.log, self.fold, services)
         """What its agent hears from people besides messages."""
+        self.workspace = SessionWorkspace(self._record, self.fold, self.log, services.workers.repositories)
+        """The repository that it starts from."""
         self.receipt: Receipt | None = None
         """That of its last worker."""
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -546,6 +549,17 @@ class Session:
         """Lets its workers reach no more than these hosts, of those that its lists allow."""
         if self.fold.egress.narrowed != hosts:
             await self.note(ev.EgressNarrowed(hosts))
+
+    async def start_from(self, workspace: str) -> None:
+        """Has its first worker find the files of a workspace."""
+        if self.fold.workspace is None:
+            await self.note(ev.WorkspaceChanged(workspace))
+
+    async def note_pushed(self, branch: str, commit: str) -> None:
+        """Remembers which commit it pushed to a branch."""
+        if self.fold.workspace is not None:
+            changed = msgspec.structs.replace(self.fold.workspace, pushed_branch=branch, pushed=commit)
+            await self.note(changed)
 
     async def release_queue(self) -> None:
         """Sends the messages that an interrupt held."""

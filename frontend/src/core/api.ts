@@ -10,6 +10,7 @@ import type {
   AgentList,
   AgentSummary,
   AuthState,
+  BranchPushed,
   CommandAnswer,
   Counts,
   Deleted,
@@ -32,6 +33,8 @@ import type {
   UndoAnswer,
   UsageReport,
   WatchedSessions,
+  WorkspaceList,
+  WorkspaceSummary,
 } from "./wire.ts";
 
 
@@ -99,7 +102,11 @@ export class Api {
     return answer.sessions;
   }
 
-  createSession(wanted: { agent?: string; session_id?: string }): Promise<{ session_id: string; agent: string }> {
+  createSession(wanted: {
+    agent?: string;
+    session_id?: string;
+    workspace?: string;
+  }): Promise<{ session_id: string; agent: string }> {
     return this.#post("/api/sessions", wanted);
   }
 
@@ -167,6 +174,21 @@ export class Api {
   async agents(): Promise<AgentSummary[]> {
     const answer = await this.#request<AgentList>("GET", "/api/agents");
     return answer.agents;
+  }
+
+  /** The repositories that a session may start from. */
+  async workspaces(): Promise<WorkspaceSummary[]> {
+    return (await this.#request<WorkspaceList>("GET", "/api/workspaces")).workspaces ?? [];
+  }
+
+  /** What a session changed since it started from a repository. */
+  async changes(sessionId: string, kind: "diff" | "patch"): Promise<Blob> {
+    const response = await this.#send("GET", `${sessionPath(sessionId)}/changes.${kind}`);
+    return response.blob();
+  }
+
+  pushBranch(sessionId: string, name: string, message: string): Promise<BranchPushed> {
+    return this.#post(`${sessionPath(sessionId)}/branch`, { name, ...(message && { message }) });
   }
 
   /** A route of an application, from the gateway's root: `/api/…`. */

@@ -26,6 +26,7 @@ import type {
   State,
   ToolCall,
   WaitingMessage,
+  WorkspaceState,
 } from "./wire.ts";
 
 export type * from "./acp.ts";
@@ -215,6 +216,7 @@ export interface Snapshot {
   usage: Record<string, unknown>;
   rules?: NamedRule[];
   parent?: string;
+  workspace?: WorkspaceState;
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;

@@ -35,6 +35,7 @@ import type {
   ThoughtItem,
   ToolCallItem,
   WaitingMessage,
+  WorkspaceState,
 } from "./events.ts";
 import type { Fold } from "./fold.ts";
 
@@ -91,6 +92,8 @@ export class ChatState {
   rules: NamedRule[] = [];
   /** The session that this one was forked from. */
   parent: string | null = null;
+  /** The repository that it started from; null if from none. */
+  workspace: WorkspaceState | null = null;
 
   #items: Item[] = [];
   /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
@@ -112,6 +115,7 @@ export class ChatState {
     chat.rules = snapshot.rules ?? [];
     chat.parent = snapshot.parent ?? null;
     chat.egress = snapshot.egress ?? null;
+    chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
     chat.#messages = chat.#items.filter((item) => item.kind === "message").length;
@@ -183,6 +187,7 @@ export class ChatState {
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
       ...this.#origin(),
+      ...this.#ownWorkspace(),
       egress: egressState(this.egress, outside),
     };
   }
@@ -196,7 +201,8 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
-    return { ...values, ...facts, ...egress, ...this.#ownRules(), ...this.#origin(), items: this.#items.slice() } as Snapshot;
+    const optional = { ...egress, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
   /** They are in State and the snapshot if there are any. */
@@ -206,6 +212,10 @@ export class ChatState {
 
   #origin(): { parent?: string } {
     return this.parent === null ? {} : { parent: this.parent };
+  }
+
+  #ownWorkspace(): { workspace?: WorkspaceState } {
+    return this.workspace ? { workspace: this.workspace } : {};
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
@@ -371,6 +381,11 @@ export class ChatState {
       case "network":
         this.network = event.network;
         return;
+      case "workspace_changed": {
+        const { name, commit, branch, pushed_branch } = event;
+        this.workspace = { name, commit, branch, pushed_branch };
+        return;
+      }
       case "session_closed":
         this.ended = { at: event.at, reason: event.reason };
         this.state = "closed";

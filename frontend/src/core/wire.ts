@@ -398,6 +398,20 @@ export interface NetworkChanged {
   network: string;
 }
 
+/**
+ * The repository that the session starts from, as it is now: `commit` is empty until its files are there. `store`
+ * names the warm copy whose objects the session reads, `pushed` is the commit that it pushed to `pushed_branch`.
+ */
+export interface WorkspaceChanged {
+  type: "workspace_changed";
+  name: string;
+  commit: string;
+  branch: string;
+  store: string;
+  pushed_branch: string;
+  pushed: string;
+}
+
 /** The session's worker reaches no more than these of the hosts that its lists allow. */
 export interface EgressNarrowed {
   type: "egress_narrowed";
@@ -561,7 +575,15 @@ export interface EgressState {
   asked: AskedHost[];
 }
 
-/** What the six verbs answer (every field is always present, but for `cost` and `rules`). */
+/** The repository that a session started from; `commit` is empty until its files are there. */
+export interface WorkspaceState {
+  name: string;
+  commit: string;
+  branch: string;
+  pushed_branch: string;
+}
+
+/** What the six verbs answer (every field is always present, but for `cost`, `rules` and `workspace`). */
 export interface State {
   session_id: string;
   seq: number;
@@ -586,6 +608,8 @@ export interface State {
   rules?: NamedRule[];
   /** The session that this one was forked from. */
   parent?: string;
+  /** Absent: it did not start from a repository. */
+  workspace?: WorkspaceState;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -922,6 +946,34 @@ export interface RefusedHostTable {
   hosts: RefusedHostRow[];
 }
 
+/** A workspace that a new session may start from. */
+export interface WorkspaceSummary {
+  name: string;
+  title: string;
+  repo: string;
+  /** Empty: the default branch of the repository. */
+  ref: string;
+  /** The agent of its sessions that name none. */
+  agent: string;
+  branch_prefix: string;
+}
+
+/** Those that the caller may use. */
+export interface WorkspaceList {
+  workspaces: WorkspaceSummary[];
+}
+
+/** A branch that is on the server now. */
+export interface BranchPushed {
+  branch: string;
+  commit: string;
+  author: string;
+  /** Where a pull request is opened; empty if the host's pattern is not known. */
+  pull_request_url: string;
+  /** What git said of files that it could not take; empty if it took all. */
+  left_out: string;
+}
+
 /** Every event of the core, by its type. */
 export interface Events {
   session_created: SessionCreated;
@@ -956,6 +1008,7 @@ export interface Events {
   queue: QueueChanged;
   wallet: WalletChanged;
   network: NetworkChanged;
+  workspace_changed: WorkspaceChanged;
   egress_narrowed: EgressNarrowed;
   egress_denied: EgressDenied;
   egress_asked: EgressAsked;

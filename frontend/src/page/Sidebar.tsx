@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import { type Branch, flat, type SessionSummary, treeOf } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
 import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
+import { download } from "./download.ts";
 import { Icon, Logo } from "./icons.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage, useStore } from "./page.ts";
@@ -213,14 +214,6 @@ function ago(iso: string): string {
   if (minutes < 60) return format(-Math.floor(minutes), "minute");
   if (minutes < 24 * 60) return format(-Math.floor(minutes / 60), "hour");
   return format(-Math.floor(minutes / 1440), "day");
-}
-
-function download(blob: Blob, name: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 function fileName(title: string): string {

@@ -219,7 +219,7 @@ export class Page {
   }
 
   #open(sessionId: string): Conversation {
-    const agent = this.store.chosenAgent;
+    const { chosenAgent: agent, chosenWorkspace: workspace } = this.store;
     const conversation = new Conversation({
       api: this.api,
       sessionId,
@@ -230,6 +230,7 @@ export class Page {
         this.tell(`${t("notSent")}: ${wordsOf(error, language.value)}`);
       },
       ...(agent !== null && { agent }),
+      ...(workspace !== null && { workspace }),
       ...(this.shared !== null && { shared: this.shared }),
     });
     this.#stopListening = conversation.subscribe(() => this.#schedule());
@@ -239,7 +240,9 @@ export class Page {
   #storeChanged(): void {
     const shown = this.conversation.value;
     const isOther = shown.sessionId !== this.store.currentId;
-    if (isOther || shown.agent !== this.store.chosenAgent) this.#reopen(isOther);
+    const { chosenAgent, chosenWorkspace } = this.store;
+    const isChosen = shown.agent === chosenAgent && shown.workspace === chosenWorkspace;
+    if (isOther || !isChosen) this.#reopen(isOther);
     this.storeVersion.value += 1;
   }
 

@@ -33,7 +33,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     config = configured(options)
     name, tenant = options.of_agent or config.default_agent, options.tenant
-    agent = AgentCatalogue(config).known.get(name)
+    agents = AgentCatalogue(config, holds_broker=config.workers.may_hold_broker)
+    agent = agents.known.get(name)
     if agent is None or config.tenant(tenant) is None:
         what = f"agent {name!r}" if agent is None else f"tenant {tenant!r}"
         terminal.complain(f"agent-gateway: there is no {what}")
@@ -51,7 +52,7 @@ def _check(options: argparse.Namespace) -> int:
         terminal.say(f"note: the network of {name} is {agent.sandbox.network!r}: no list holds for it")
     registries, approvals = RegistryHosts(), Approvals(config.data_path)
     approvals.read()
-    if registries.is_needed(config):
+    if registries.is_needed(config, agents=[name]):
         registries.read_now()
     lists = host_lists(
         config,

@@ -37,6 +37,8 @@ from worker.spec import FURTHER_DOORS, Limits, Receipt, Sandbox, SpawnRequest
 log = logging.getLogger(__name__)
 
 MCP_PATH: Final = "/mcp"
+PORTS_SECONDS: Final = 3.0
+"""Only the first starts after a gateway's own wait at all, for as long as tools take to name registries."""
 _DOORS_OF_ALL: Final = frozenset((80, 443))
 LAST_WORDS_SECONDS: Final = 0.5
 """How long a dying process's exit and stderr are waited for, to tell the user more."""
@@ -92,6 +94,7 @@ class WorkerHost:
         """
         began = self._began = self._services.monotonic()
         try:
+            await self._know_ports()
             async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
                 worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
             self._open_doors(worker)
@@ -104,6 +107,14 @@ class WorkerHost:
             raise await self._why_not_started(error) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
         return peer.started(how, milliseconds, walls=worker.profile)
+
+    async def _know_ports(self) -> None:
+        """Waits shortly for hosts that are being read: doors at further ports are made at the start only."""
+        agent, tenant = self._owner.agent, tenant_of(self._owner.record.owner)
+        if agent.sandbox.network == "broker":
+            await self._services.egress.wait_for_registries(
+                agent=agent.name, tenant=tenant, seconds=PORTS_SECONDS
+            )
 
     def _open_doors(self, worker: Worker) -> None:
         """From here on the connections of a worker with the network `broker` are answered."""

@@ -75,6 +75,7 @@ class Sessions:
             metrics=metrics,
             wall_ms=clock.wall_ms,
             directory=None if config.is_in_memory else config.data_path,
+            behind=lambda: current.agents.on_network("broker"),
         )
         interception = Interception(
             lambda: current.config,
@@ -134,6 +135,16 @@ class Sessions:
         self.manager = SessionManager(self.services)
         self.reaper = Reaper(self.manager, self.services)
 
+    def decide_networks(self, holds_broker: bool) -> list[str]:
+        """Gives each agent its network, now that the walls are known; the names of those that share the
+        machine's.
+        """
+        current = self.services.current
+        current.holds_broker = holds_broker
+        current.agents = AgentCatalogue(current.config, holds_broker=holds_broker)
+        current.agents.log_networks()
+        return current.agents.on_network("shared")
+
     def _mcp(self, metrics: Metrics) -> McpClient:
         return McpClient(
             HttpCaller(self.services.egress.addresses),
@@ -144,8 +155,10 @@ class Sessions:
     @contextlib.asynccontextmanager
     async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
-        await self.services.egress.open()
-        async with self.manager:
+        async with contextlib.AsyncExitStack() as stack:
+            await self.services.egress.open()
+            stack.push_async_callback(self.services.egress.close)
+            await stack.enter_async_context(self.manager)
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
             async with tasks.running(

@@ -604,6 +604,10 @@ export interface AgentSummary {
   title: string;
   is_default: boolean;
   missing_api_key: boolean;
+  /** Of its workers: `none`, `broker` (the hosts of its lists, through the gateway) or `shared`. */
+  network: "broker" | "none" | "shared";
+  /** For operators, if it shares the machine's network and nobody said so: why, and how to change it. */
+  network_advice?: string;
 }
 
 /** The agents of this gateway. */

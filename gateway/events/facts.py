@@ -100,7 +100,7 @@ class SessionInfo(Struct, frozen=True, tag="session_info"):
 
 class AgentStarted(Struct, frozen=True, tag="agent_started"):
     """A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs
-    behind.
+    behind, `network` what it reaches: none, broker or shared.
     """
 
     agent: str
@@ -109,6 +109,7 @@ class AgentStarted(Struct, frozen=True, tag="agent_started"):
     how: str
     milliseconds: int
     walls: str = ""
+    network: str | UnsetType = UNSET
 
 
 class AgentCommands(Struct, frozen=True, tag="agent_commands"):

@@ -83,6 +83,8 @@ class WorkerHost:
         self._token = ""
         self._began = services.monotonic()
         self.peer: AgentPeer | None = None
+        self.network = ""
+        """Of its worker, as it was started: none, broker or shared."""
         self.trusted_hosts: tuple[str, ...] = ()
         """Those for which its programs trust the gateway: credentials are added for these."""
         self.stopped = asyncio.Event()
@@ -106,7 +108,7 @@ class WorkerHost:
         except (OSError, StartFailed, AgentGone, AgentError, WireError, GatewayError) as error:
             raise await self._why_not_started(error) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
-        return peer.started(how, milliseconds, walls=worker.profile)
+        return peer.started(how, milliseconds, walls=worker.profile, network=self.network)
 
     async def _know_ports(self) -> None:
         """Waits shortly for hosts that are being read: doors at further ports are made at the start only."""
@@ -167,6 +169,7 @@ class WorkerHost:
         workspaces.make(record.key, uid)
         home = workspaces.home(record.key)
         sandbox = self._sandbox()
+        self.network = sandbox.network
         trusted = self._trusted(sandbox)
         base = base_environment(home) | (variables(trusted) if trusted else {})
         env, files = self._settings(agent.environment(base))

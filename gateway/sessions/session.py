@@ -167,6 +167,11 @@ class Session:
         """Its worker, for those who measure; None without one."""
         return self._seat.host.running if self._seat.host is not None else None
 
+    @property
+    def worker_network(self) -> str:
+        """What its worker reaches: none, broker or shared; empty without a worker."""
+        return self._seat.host.network if self._seat.host is not None else ""
+
     def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
         """State as JSON, encoded once however many ask; of a long conversation part by part."""
         owner = None if is_guest else self.record.owner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import tempfile
 import threading
@@ -26,8 +27,14 @@ async def network_of_its_worker(gateway: GatewayInside, agent: str) -> str:
     await gateway.post("/api/sessions", {"session_id": agent, "agent": agent}, status=201)
     await gateway.chat(agent, "hello")
     (worker,) = gateway.inner.spawner.workers
+    network = worker.request.sandbox.network
+    async with gateway.http.get(f"/api/sessions/{agent}/export") as response:
+        events = [json.loads(line) for line in (await response.text()).splitlines()]
+    assert [one["network"] for one in events if one.get("type") == "agent_started"] == [network]
+    (row,) = (await gateway.get("/api/admin/sessions"))["sessions"]
+    assert row["network"] == network
     await gateway.delete(agent)
-    return worker.request.sandbox.network
+    return network
 
 
 def with_own_key(directory: pathlib.Path) -> str:

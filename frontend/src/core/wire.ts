@@ -23,7 +23,10 @@ export interface SessionInfo {
   title: string;
 }
 
-/** A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs behind. */
+/**
+ * A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs behind,
+ * `network` what it reaches: none, broker or shared.
+ */
 export interface AgentStarted {
   type: "agent_started";
   agent: string;
@@ -32,6 +35,7 @@ export interface AgentStarted {
   how: string;
   milliseconds: number;
   walls: string;
+  network?: string;
 }
 
 /** The agent's slash commands: ACP's AvailableCommand objects; the whole list each time. */
@@ -819,6 +823,8 @@ export interface WatchedSession {
   cpu_seconds: number;
   messages: number;
   queued: number;
+  /** Of its worker: none, broker or shared; absent without one. */
+  network?: string;
 }
 
 /** Those that were used last come first; `total` is how many there are. */

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable
 
 from gateway.answers import Reloaded
+from gateway.api.budgets import BudgetsFace
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.egress import EgressFace
@@ -72,6 +73,7 @@ class OwnFaces:
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
             *EgressFace(manager, services).operations(),
+            *BudgetsFace(manager, services).operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *UsageFace(services).operations(),
             *self.identity.operations(),

@@ -649,13 +649,24 @@ class Quota(Budget, frozen=True, kw_only=True):
     stored_bytes: int = 0
 
 
+class SessionQuota(Quota, frozen=True, kw_only=True):
+    """How much a session may use."""
+
+    cost: float = 0
+    """Dollars, of all its model calls together, whatever the day."""
+    cost_most: float = 0
+    """Up to here its own person may raise `cost` for one session (0: only operators raise it). If `cost` is
+    no limit, a person may set one.
+    """
+
+
 class QuotasConfig(Table, frozen=True, kw_only=True):
     """What each may use who has no quota of his own."""
 
     tenant: Quota = Quota()
     key: Quota = Quota()
     subject: Quota = Quota()
-    session: Quota = Quota()
+    session: SessionQuota = SessionQuota()
     """Of a session: turns_per_minute, messages_per_day, stored_bytes, and a budget."""
     agent: Budget = Budget()
     """Of each agent, in all sessions together."""

@@ -329,6 +329,9 @@ class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
     content: dict[str, AnswerValue] | None = None
 
 
+BudgetBy = Literal["operator", "person"]
+
+
 class Spending(Struct, frozen=True):
     """What the model calls of a session have cost so far, by the gateway's own ledger."""
 
@@ -338,6 +341,10 @@ class Spending(Struct, frozen=True):
     """What they may cost in a day, if the session has such a budget."""
     is_estimated: bool = False
     """Of some calls only an estimate is known, or no price."""
+    budget: float | UnsetType = UNSET
+    """What they may cost in all, if the session has such a budget."""
+    budget_by: BudgetBy | UnsetType = UNSET
+    """Who set it for this session alone; absent: it is that of the configuration."""
 
 
 class Usage(Struct, frozen=True, tag="usage"):

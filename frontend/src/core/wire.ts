@@ -284,6 +284,10 @@ export interface Spending {
   limit: number | null;
   /** Of some calls only an estimate is known, or no price. */
   is_estimated: boolean;
+  /** What they may cost in all, if the session has such a budget. */
+  budget?: number;
+  /** Who set it for this session alone; absent: it is that of the configuration. */
+  budget_by?: "operator" | "person";
 }
 
 /**

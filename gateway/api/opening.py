@@ -79,7 +79,7 @@ class OwnFaces:
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
             *SharesFace(manager, services, auth.credentials, gate).operations(),
-            *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
+            *PeopleFace(manager, services, gate=gate, keys=auth.keys, vault=auth.vault).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]
 

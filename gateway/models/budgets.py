@@ -155,6 +155,11 @@ class Budgets:
         spent = self.days.of(day_of(self._wall_ms())).get(name)
         return spent.tokens if spent is not None else 0
 
+    def cost_today(self, name: UseName) -> float:
+        """What somebody's models have cost today, in dollars."""
+        spent = self.days.of(day_of(self._wall_ms())).get(name)
+        return spent.cost / MICRO if spent is not None else 0.0
+
     def check(self, account: Account) -> None:
         """Raises BudgetReached if a budget is used up; what is in flight is not counted."""
         for name, limit, allowed in self._limits(payers(account)):

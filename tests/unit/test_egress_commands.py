@@ -162,3 +162,27 @@ def test_the_doctor_says_what_holds_each_network(tmp_path: pathlib.Path) -> None
     }
     lacking = _networks(agents, "strict walls hold it, not basic")
     assert (False, "network broker: coder will not start: strict walls hold it, not basic") in lacking
+
+
+def test_hosts_that_operators_allowed_are_listed_and_taken_back(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured(tmp_path, TEXT)
+    common = ("--config", str(tmp_path / "config.toml"), "--data-dir", str(tmp_path))
+    for agent in ("coder", "other"):
+        approvals = Approvals(tmp_path)
+        approvals.read()
+        approvals.add(Approval(tenant="acme", agent=agent, host="kept.example:22", by="acme/op", at="now"))
+    assert main(["egress", "ls", *common]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in listed[1:]] == [
+        ["kept.example:22", agent, "acme", "now", "acme/op"] for agent in ("coder", "other")
+    ]
+    rm = ["egress", "rm", *common, "--agent", "coder", "--tenant", "acme"]
+    assert main([*rm, "other.example"]) == 1
+    assert main([*rm, "10.0.0.1"]) == 1
+    assert main([*rm, "Kept.Example:22"]) == 0
+    assert main([*rm, "kept.example:22"]) == 1
+    approvals = Approvals(tmp_path)
+    approvals.read()
+    assert [one.agent for one in approvals.all()] == ["other"]

@@ -772,6 +772,35 @@ export interface OwnKeyList {
   keys: OwnKeySummary[];
 }
 
+/** A person: what they have, and what they have used today. Times are ISO 8601. */
+export interface PersonSummary {
+  tenant: string;
+  subject: string;
+  is_disabled: boolean;
+  disabled_at: string | null;
+  /** With an agent that runs. */
+  sessions_live: number;
+  sessions_stored: number;
+  stored_bytes: number;
+  /** API keys that are good. */
+  keys: number;
+  messages: number;
+  tokens: number;
+  /** When one of the sessions or keys was last used. */
+  last_used_at: string | null;
+  /** Of today's model calls, in US dollars. */
+  cost_usd: number;
+  /** Providers and hosts for which a key of their own is set, by name; never a key. */
+  own_keys: string[];
+}
+
+/** People, last used first. */
+export interface PeopleList {
+  people: PersonSummary[];
+  /** True if there are more than were asked for. */
+  has_more: boolean;
+}
+
 /** One tenant's share. */
 export interface TenantNumbers {
   tenant: string;

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tarfile
@@ -39,12 +40,14 @@ class Shelf:
         self.authority = Authority(directory)
         self.authority.root_file.chmod(0o644)
         self.files: dict[str, bytes] = {}
+        self.asked: list[tuple[str, str]] = []
+        """Paths, and the authorization that came with them."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Rules]:
         """Rules that list it at port 443 alone."""
         tls = self.authority.server(LISTED)
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=tls)
         rules = Rules()
         rules.allow(LISTED, 443, at=server.sockets[0].getsockname()[1])
         try:
@@ -52,11 +55,13 @@ class Shelf:
         finally:
             server.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1].decode().partition("?")[0]
+                shown = re.search(rb"(?i)\r\nauthorization: (.*?)\r\n", head)
+                self.asked.append((path, shown[1].decode() if shown else ""))
                 found = self.files.get(path)
                 body = b"not here" if found is None else found
                 kind = "application/json" if path.startswith("/npm/") and not path.endswith("gz") else ""
@@ -101,7 +106,7 @@ def add_wheel(shelf: Shelf) -> None:
     shelf.files["/pip/invented/"] = f'<!DOCTYPE html><a href="{WHEEL}">{WHEEL}</a>'.encode()
 
 
-def add_tarball(shelf: Shelf) -> None:
+def add_tarball(shelf: Shelf, *, host: str = LISTED) -> None:
     """A registry of one package."""
     about = {"name": "invented", "version": "1.0.0", "main": "index.js"}
     buffer = io.BytesIO()
@@ -115,7 +120,7 @@ def add_tarball(shelf: Shelf) -> None:
             packed.addfile(member, io.BytesIO(text.encode()))
     data = buffer.getvalue()
     digest = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
-    where = {"tarball": f"https://{LISTED}/npm/invented.tar.gz", "integrity": digest}
+    where = {"tarball": f"https://{host}/npm/invented.tar.gz", "integrity": digest}
     shelf.files["/npm/invented.tar.gz"] = data
     shelf.files["/npm/invented"] = json.dumps(
         {

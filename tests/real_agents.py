@@ -14,6 +14,7 @@ Each expects a HOME of its own, which the session gives it. What each does in it
   permission have no title; it repeats the user's message as an update.
 - gemini (Node ≥ 20, a true Node program) speaks Google's dialect to its model; it wants to trust the folder
   that it works in, and starts itself a second time unless it is told not to.
+- qwen (Node ≥ 22, which is installed with it) speaks OpenAI's chat and asks before its `run_shell_command`.
 - claude and codex (Node ≥ 22, which is installed with them) speak Anthropic's messages and OpenAI's responses
   to their model; without credentials they refuse to start a session.
 - fast-agent (Python ≥ 3.13) runs its `bash` without asking, and that call stays `pending`; it keeps its
@@ -31,7 +32,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,7 @@ _VIBE: Final = "mistral-vibe==2.20.0"
 _GEMINI: Final = "@google/gemini-cli@0.61.0"
 _CLAUDE: Final = "@agentclientprotocol/claude-agent-acp@0.101.0"
 _CODEX: Final = "@agentclientprotocol/codex-acp@2.6.0"
+_QWEN: Final = "@qwen-code/qwen-code@0.24.4"
 _NODE: Final = "22.23.5"
 _FAST_AGENT: Final = "fast-agent-mcp==0.10.39"
 """Not `fast-agent-acp`: its wheel holds no module of its own and breaks the command of the same name."""
@@ -161,6 +163,12 @@ def codex(model_url: str) -> Launch:
     return _on_newer_node("codex", _CODEX, "codex-acp", {"OPENAI_BASE_URL": model_url})
 
 
+def qwen(model_url: str) -> Launch:
+    """Qwen Code, run by a Node of its own; installed if need be. Raises AgentUnavailable."""
+    launch = _on_newer_node("qwen", _QWEN, "qwen", {"OPENAI_BASE_URL": model_url, "OPENAI_MODEL": MODEL})
+    return replace(launch, command=(*launch.command, "--acp", "--auth-type", "openai"))
+
+
 def _without_v1(model_url: str) -> str:
     return model_url.removesuffix("/v1")
 
@@ -183,6 +191,7 @@ AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
     "opencode": opencode,
     "gemini": gemini,
     "vibe": vibe,
+    "qwen": qwen,
     "fast-agent": fast_agent,
 }
 

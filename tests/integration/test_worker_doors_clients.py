@@ -30,6 +30,13 @@ from tests.certificates import Authority
 from tests.doors import LISTED, OTHER, Rules, serve, spawn
 from tests.walls import PYTHON, USERS, User, yard
 
+SIX: Final = """
+import sys, urllib.request as u, ssl
+for scheme in ("http", "https"):
+    for host in sys.argv[1:]:
+        print(scheme, host, u.urlopen(f"{scheme}://{host}/plain", timeout=20).read().decode())
+"""
+"""What a program in a worker does that knows of IPv4 alone."""
 WHEEL: Final = "invented-1.0-py3-none-any.whl"
 
 
@@ -129,6 +136,31 @@ def add_tarball(shelf: Shelf, *, host: str = LISTED) -> None:
             "versions": {"1.0.0": about | {"dist": where}},
         }
     ).encode()
+
+
+async def test_a_host_that_has_no_ipv4_address_is_reached_by_programs_that_have_no_ipv6() -> None:
+    """Also if the first of its addresses does not answer: a worker's own network has no IPv6 at all."""
+    with tempfile.TemporaryDirectory(prefix="shelf-") as name:
+        place = pathlib.Path(name)
+        place.chmod(0o755)
+        shelf = Shelf(place)
+        shelf.files["/plain"] = b"from six"
+        try:
+            plain = await asyncio.start_server(shelf.serve, "::1", 0)
+            secret = await asyncio.start_server(shelf.serve, "::1", 0, ssl=shelf.authority.server(LISTED))
+        except OSError as error:
+            pytest.skip(f"NOT TESTED: this machine has no IPv6: {error}")
+        rules = Rules()
+        for port, server in ((80, plain), (443, secret)):
+            at = server.sockets[0].getsockname()[1]
+            rules.allow(LISTED, port, at=at, addresses=("::2", "::1"))
+        root = shelf.authority.root_file
+        script = f"SSL_CERT_FILE={root} {PYTHON} -c '{SIX}' {LISTED} 2>&1"
+        async with plain, secret, yard("strict") as here:
+            async with await spawn(here, "/bin/sh", "-c", script, readable=(str(root),)) as inmate:
+                serve(inmate, rules)
+                said = await inmate.read_all()
+    assert said.splitlines() == [f"{scheme} {LISTED} from six" for scheme in ("http", "https")], said
 
 
 SCRIPTS: Final = {

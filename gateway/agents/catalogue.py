@@ -14,6 +14,7 @@ from gateway.agents import grants
 from gateway.agents.options import OptionRules
 from gateway.config.applications import own_agents
 from gateway.config.known_agents import KNOWN_AGENTS, KnownAgent, started_by
+from gateway.config.limits import chosen
 from gateway.config.networks import AgentNetwork, network_of
 from gateway.config.tables import BUILT_IN, AgentConfig, Config, builtin_argv
 from gateway.errors import UnknownAgent
@@ -47,6 +48,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     """Credentials for hosts that its connections get, by name."""
     options: OptionRules = OptionRules()
     """What the operator says of the options that it offers to people."""
+    reads_toolchains: bool = True
+    """Whether it may read the toolchains on its PATH."""
     known: KnownAgent | None = None
     """What is known of it beyond this configuration."""
     network: AgentNetwork = AgentNetwork(mode="none", why="built_in")
@@ -69,6 +72,9 @@ class Agent(Struct, frozen=True, kw_only=True):
         if self.is_built_in:
             return self.sandbox
         needed = grants.of_command(self.argv, self.search_path)
+        if self.reads_toolchains:
+            found = grants.of_toolchains(self.search_path)
+            needed += tuple(path for path in found if path not in needed)
         return msgspec.structs.replace(self.sandbox, readable=(*needed, *self.sandbox.readable))
 
 
@@ -95,7 +101,7 @@ class AgentCatalogue:
                 env={},
                 is_built_in=True,
                 sandbox=Sandbox(network=network(AgentConfig()).mode),
-                limits=_limits(config, {}),
+                limits=_limits(config, AgentConfig()),
                 network=network(AgentConfig()),
             )
         }
@@ -117,13 +123,14 @@ class AgentCatalogue:
                     readable=agent.readable,
                     writable=agent.writable,
                 ),
-                limits=_limits(config, agent.limits),
+                limits=_limits(config, agent),
                 tools=agent.tools,
                 auth_method=_auth_method(agent, env),
                 provider=agent.provider,
                 home_files=agent.home_files,
                 credentials=agent.credentials,
                 options=OptionRules(agent.options, frozenset(agent.locked_options)),
+                reads_toolchains=agent.toolchains,
                 known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
                 network=network(agent),
             )
@@ -206,6 +213,8 @@ def _secrets(name: str, files: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _limits(config: Config, own: dict[str, int]) -> Limits:
-    """The limits of `workers`, and over them an agent's own."""
-    return Limits(**{name: getattr(config.workers, name) for name in Limits.__struct_fields__} | own)
+def _limits(config: Config, agent: AgentConfig) -> Limits:
+    """The limits of a preset, over them those of `workers`, and over them an agent's own."""
+    workers = msgspec.structs.asdict(config.workers)
+    common = chosen(agent.limits_preset or config.workers.limits_preset, workers)
+    return msgspec.structs.replace(common, **agent.limits)

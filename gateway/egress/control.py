@@ -83,7 +83,7 @@ class EgressControl:
             log.warning("%s", words)
         self.read_registries()
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Ends what is being read."""
         self.registries.stop()
         if self._reading is not None:

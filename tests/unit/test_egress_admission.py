@@ -542,4 +542,4 @@ async def test_a_tool_that_does_not_answer_holds_a_connection_for_a_bounded_time
     one.control.read_registries()
     assert (await one.refused("index.example")).why == "unlisted"
     may_answer.set()
-    await one.control.close()
+    await one.control.aclose()

@@ -161,7 +161,7 @@ async def running_gateway(
     """
     log = directory / "gateway.log"
     data = directory / "data"
-    config += agent_tables(directory, agents or {})
+    config = with_agents(directory, config, agents or {})
     if config:
         (directory / "config.toml").write_text(config)
         arguments = (*arguments, "--config", str(directory / "config.toml"))
@@ -208,6 +208,14 @@ async def serving(
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def with_agents(directory: pathlib.Path, config: str, agents: Mapping[str, Scenario]) -> str:
+    """A configuration with scripted agents. If it says nothing of egress, no host is listed: asking this
+    machine's tools for their registries takes more time than most tests.
+    """
+    config += agent_tables(directory, agents)
+    return config if not config or "egress" in config else f"{config}\n[egress]\nhosts = []\n"
 
 
 def agent_tables(directory: pathlib.Path, agents: Mapping[str, Scenario]) -> str:

@@ -10,6 +10,9 @@ from gateway.answers import Reloaded
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.egress import EgressFace
+from gateway.api.file_links import FileLinksFace
+from gateway.api.file_watch import FileWatchFace
+from gateway.api.files import FilesFace, SessionFiles
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
@@ -68,6 +71,7 @@ class OwnFaces:
             provider=auth.provider(services.config),
             signed_in=auth.signed_in,
         )
+        files = SessionFiles(manager, services, workers.workspaces)
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
@@ -77,6 +81,9 @@ class OwnFaces:
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
             *SharesFace(manager, services, auth.credentials, gate).operations(),
+            *FilesFace(files, services, gate).operations(),
+            *FileWatchFace(files, manager, services, gate).operations(),
+            *FileLinksFace(files, services, gate).operations(),
             *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
-from gateway.files.beneath import Folder, as_user
+from gateway.files.beneath import Folder, Unsafe, as_user
 from gateway.workers.workspace import Workspaces
 
 P = ParamSpec("P")
@@ -34,31 +35,21 @@ class WorkFolder:
     @contextlib.contextmanager
     def opened(self) -> Iterator[Folder | None]:
         """The folder, with the rights of the session until the end of the block; None before any file was
-        made, and after the session was erased. Raises OSError.
+        made, and after the session was erased. Raises Unsafe, OSError.
+
+        The gateway itself opens it: the folders above may be closed to the session's uid.
         """
-        with self.rights():
-            try:
-                folder = Folder(self._path)
-            except FileNotFoundError:
-                yield None
-                return
-            with folder:
+        try:
+            folder = Folder(self._path)
+        except FileNotFoundError:
+            yield None
+            return
+        with folder:
+            owner = os.fstat(folder.descriptor).st_uid
+            if self._uid is not None and owner != self._uid:
+                raise Unsafe(errno.EPERM, "the folder belongs to somebody else", "")
+            with as_user(owner):  # also of a session that has no uid of its own yet
                 yield folder
-
-    @contextlib.contextmanager
-    def rights(self) -> Iterator[None]:
-        """The rights of the session; of a session without a uid of its own, those of its folder's owner."""
-        uid = self._uid
-        if uid is None and os.geteuid() == 0:
-            with contextlib.suppress(FileNotFoundError):
-                uid = os.lstat(self._path).st_uid
-        with as_user(uid):
-            yield
-
-    @property
-    def is_there(self) -> bool:
-        """False before any file was made, and after the session was erased."""
-        return os.path.isdir(self._path)
 
 
 class FileThreads:

@@ -60,10 +60,9 @@ class FileListing(Struct, frozen=True, kw_only=True):
 class TreeWalk:
     """One listing: counts what it has listed so far."""
 
-    def __init__(self, folder: Folder, *, limit: int, scanned: int = SCANNED) -> None:
+    def __init__(self, folder: Folder, *, limit: int) -> None:
         self._folder = folder
         self._limit = limit
-        self._scanned = scanned
         self._room = max(limit, ENTRIES_AT_ONCE)
 
     def listing(self, name: str, *, depth: int = 1, after: tuple[int, bytes] | None = None) -> FileListing:
@@ -115,7 +114,7 @@ class TreeWalk:
         with os.scandir(descriptor) as entries:
             for entry in entries:
                 seen += 1
-                if seen > self._scanned:
+                if seen > SCANNED:
                     is_partial = True
                     break
                 place = (0 if _is_folder(entry) else 1, os.fsencode(entry.name))

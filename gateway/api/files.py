@@ -183,7 +183,7 @@ class FilesFace:
         asked = await self._files.asked(request)
         limits = self._services.config.files
 
-        def planned() -> archive.Plan:
+        def planned() -> archive.ArchivePlan:
             return archive.planned(
                 asked.work, asked.name, most_bytes=limits.archive_bytes, most_entries=limits.archive_entries
             )

@@ -22,7 +22,7 @@ from gateway.errors import RangeNotSatisfiable, TooManyDownloads
 from gateway.files import media, names, ranges
 from gateway.files.bandwidth import Bandwidth
 from gateway.files.places import FileThreads
-from gateway.files.ranges import Span
+from gateway.files.ranges import ByteSpan
 from gateway.files.reading import OpenFile
 from gateway.http.scope import carried
 from gateway.sessions.services import FaceServices
@@ -72,7 +72,7 @@ class Sender:
             file.close()
             carried(request.scope).answer_headers.append(("Content-Range", f"bytes */{size}"))
             raise RangeNotSatisfiable from None
-        status, sent = (200, Span(0, file.size)) if span is None else (206, span)
+        status, sent = (200, ByteSpan(0, file.size)) if span is None else (206, span)
         if span is not None:
             headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{file.size}"
         headers["Content-Length"] = str(sent.length)
@@ -113,7 +113,7 @@ class Sender:
         self._services.metrics.file_downloads.labels(to.kind).inc()
         return _Download(pieces, status=status, headers=headers, on_end=ended)
 
-    async def _pieces(self, file: OpenFile, span: Span, to: Delivery) -> AsyncIterator[bytes]:
+    async def _pieces(self, file: OpenFile, span: ByteSpan, to: Delivery) -> AsyncIterator[bytes]:
         at = span.start
         while at < span.end:
             piece = await self._threads.run(to.owner, _read, file, at, span.end - at)

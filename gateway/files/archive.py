@@ -35,7 +35,7 @@ class TooMuch(Exception):
     """The folder holds more than an archive may."""
 
 
-class Plan(Struct):
+class ArchivePlan(Struct):
     """What an archive will have in it: names from the working directory, with their sizes."""
 
     top: str
@@ -53,9 +53,9 @@ class Plan(Struct):
             self.left_out.append(f"{_inside(self.top, name)}: {why}")
 
 
-def planned(work: WorkFolder, name: str, *, most_bytes: int, most_entries: int) -> Plan:
+def planned(work: WorkFolder, name: str, *, most_bytes: int, most_entries: int) -> ArchivePlan:
     """Looks at everything beneath a folder. Raises TooMuch, Unsafe, OSError."""
-    plan = Plan(name, [], [], [])
+    plan = ArchivePlan(name, [], [], [])
     seen = 0
     with work.opened() as folder:
         if folder is None:
@@ -86,7 +86,7 @@ def planned(work: WorkFolder, name: str, *, most_bytes: int, most_entries: int) 
     return plan
 
 
-def _plan_entry(plan: Plan, name: str, entry: os.DirEntry[str], waiting: list[str]) -> None:
+def _plan_entry(plan: ArchivePlan, name: str, entry: os.DirEntry[str], waiting: list[str]) -> None:
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:
@@ -126,7 +126,7 @@ class _Pipe(io.RawIOBase):
         return taken
 
 
-def zipped(work: WorkFolder, plan: Plan) -> Iterator[bytes]:
+def zipped(work: WorkFolder, plan: ArchivePlan) -> Iterator[bytes]:
     """The archive, piece by piece; each piece may be asked for in another thread."""
     pipe = _Pipe()
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -148,7 +148,7 @@ def zipped(work: WorkFolder, plan: Plan) -> Iterator[bytes]:
 
 
 def _file(
-    archive: zipfile.ZipFile, pipe: _Pipe, plan: Plan, name: str, file: OpenFile, size: int
+    archive: zipfile.ZipFile, pipe: _Pipe, plan: ArchivePlan, name: str, file: OpenFile, size: int
 ) -> Iterator[bytes]:
     info = _info(_inside(plan.top, name), file.mode & 0o777, at=file.modified_ns / 1e9)
     with archive.open(info, "w", force_zip64=True) as entry:
@@ -189,7 +189,7 @@ def _why(error: OSError) -> str:
     return error.strerror.lower() if error.strerror else "cannot be read"
 
 
-def _unused(plan: Plan) -> str:
+def _unused(plan: ArchivePlan) -> str:
     """A name for the list of what was left out that no file of the folder has."""
     taken = {_inside(plan.top, name) for name, _ in plan.files}
     name = LEFT_OUT
@@ -198,7 +198,7 @@ def _unused(plan: Plan) -> str:
     return name
 
 
-def _said(plan: Plan) -> bytes:
+def _said(plan: ArchivePlan) -> bytes:
     lines = ["Not in this archive:", *plan.left_out]
     if plan.omitted > len(plan.left_out):
         lines.append(f"and {plan.omitted - len(plan.left_out)} more")

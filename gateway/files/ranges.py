@@ -11,7 +11,7 @@ _RANGE: Final = re.compile(r"bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})", re.ASCII 
 _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
-class Span(Struct, frozen=True):
+class ByteSpan(Struct, frozen=True):
     """Bytes from `start` up to, and without, `end`."""
 
     start: int
@@ -23,7 +23,7 @@ class Span(Struct, frozen=True):
         return self.end - self.start
 
 
-def wanted(header: str | None, *, size: int, if_range: str | None, etag: str) -> Span | None:
+def wanted(header: str | None, *, size: int, if_range: str | None, etag: str) -> ByteSpan | None:
     """What a Range asks for; None for the whole file. Raises LookupError if the file has no such bytes.
 
     A Range that is not understood, asks for several spans, or is of another version of the file is ignored.
@@ -41,13 +41,13 @@ def wanted(header: str | None, *, size: int, if_range: str | None, etag: str) ->
         return None
     if start >= size:
         raise LookupError
-    return Span(start, min(last + 1, size))
+    return ByteSpan(start, min(last + 1, size))
 
 
-def _last(count: int, size: int) -> Span:
+def _last(count: int, size: int) -> ByteSpan:
     if not count or not size:
         raise LookupError
-    return Span(max(0, size - count), size)
+    return ByteSpan(max(0, size - count), size)
 
 
 def is_known(header: str | None, etag: str) -> bool:

@@ -56,6 +56,7 @@ PUBLIC: Final = {
     ("POST", "/api/auth/handover/claim"),
     ("GET", "/api/shared/{token}"),
     ("GET", "/api/shared/{token}/stream"),
+    ("GET", "/api/files/{token}"),
     ("GET", "/api/products/{product_id}"),
     ("POST", "/api/login"),
 }
@@ -74,6 +75,7 @@ BODIES: Final[dict[str, object]] = {
     "choose_option": {"option_id": "mode", "value": "plan"},
     "edit_queue": {"action": "drop"},
     "share_session": {},
+    "link_file": {"path": "foreign"},
     "sign_out": {},
     "hand_over": {},
     "forget_usage": {"owner": "acme/nobody"},

@@ -18,6 +18,7 @@ from urllib.parse import quote, quote_from_bytes
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from gateway.api import file_watch
 from gateway.events.lifecycle import CloseReason
@@ -100,9 +101,9 @@ class Place:
         return answer.status, answer.code
 
 
-def url(text: str) -> Any:
+def url(text: str) -> URL:
     """An address that the client sends as it is."""
-    return aiohttp.client.URL(text, encoded=True)
+    return URL(text, encoded=True)
 
 
 @contextlib.asynccontextmanager
@@ -421,6 +422,8 @@ async def test_a_deep_tree_and_a_large_folder_are_bounded(
         assert listing["is_partial"]
         assert len(listing["entries"]) == 10
         assert await place.code("/archive", "many") == (413, "archive_too_large")
+        await ask(place.http, "DELETE", f"/api/sessions/{place.session_id}")
+        assert not place.root.exists()
 
 
 async def test_a_link_opens_one_file_for_minutes(gateway: GatewayInside) -> None:
@@ -485,7 +488,7 @@ async def test_a_link_of_a_revoked_key_is_good_no_longer(gateway: GatewayInside)
 async def test_others_and_links_for_reading_see_no_files(gateway: GatewayInside) -> None:
     async with _place(gateway) as place, _place(gateway, "eve") as other:
         place.write("a")
-        foreign = aiohttp.client.URL(place.of)
+        foreign = URL(place.of)
         for what in ("", "/stat", "/content", "/archive", "/watch"):
             answer = await ask(other.http, "GET", f"{foreign}{what}?path=a")
             assert (answer.status, answer.code) == (404, "session_not_found")

@@ -101,7 +101,7 @@ class Place:
         return answer.status, answer.code
 
 
-def url(text: str) -> URL:
+def url(text: str) -> Any:
     """An address that the client sends as it is."""
     return URL(text, encoded=True)
 

@@ -1,6 +1,7 @@
 import { useEffect } from "preact/hooks";
 import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
+import { FilesButton, FilesPlace } from "./FilesButton.tsx";
 import { Claim } from "./Handover.tsx";
 import { ContextMeter, Header } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
@@ -63,6 +64,7 @@ function ChatView() {
           <RulesButton />
           <ContextMeter />
           <CostButton />
+          <FilesButton />
           <HeaderParts />
         </Header>
         <Banners />
@@ -72,6 +74,7 @@ function ChatView() {
         </main>
       </div>
       <OpenPanel />
+      <FilesPlace />
     </div>
   );
 }
@@ -104,6 +107,7 @@ function useEscape(): void {
       if (document.querySelector("dialog[open], [popover]:popover-open")) return;
       const conversation = page.conversation.value;
       if (page.isDrawerOpen.value) page.isDrawerOpen.value = false;
+      else if (page.filing.isOpen.value) page.filing.back();
       else if (page.openPanel.value !== null) page.openPanel.value = null;
       else if (conversation.isProcessing) void conversation.interrupt();
     };

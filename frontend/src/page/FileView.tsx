@@ -104,7 +104,7 @@ function Text({ tree, path, kind }: ShownProps) {
   return (
     <div class="file-text" data-testid="file-text">
       {kind === "markdown" && <Markdown text={read.text} isStreaming={false} />}
-      {kind === "csv" && <Table text={read.text} />}
+      {kind === "csv" && <CsvRows text={read.text} />}
       {kind === "text" && <Lines text={read.text} language={languageOf(path)} />}
       {isCut && <p class="quiet">{t("fileCut", { size: sizeText(TEXT_MOST) })}</p>}
     </div>
@@ -122,7 +122,7 @@ function Lines({ text, language }: { text: string; language: string }) {
   );
 }
 
-function Table({ text }: { text: string }) {
+function CsvRows({ text }: { text: string }) {
   const { rows, isCut } = useMemo(() => csvTable(text, ROWS_MOST, CELLS_MOST), [text]);
   const [head = [], ...body] = rows;
   return (

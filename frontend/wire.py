@@ -23,7 +23,7 @@ import msgspec.inspect as shapes
 from msgspec import Struct
 
 from gateway import answers, sights
-from gateway.api import file_links, identity, sessions, shares
+from gateway.api import file_links, forks, identity, sessions, shares, workspaces
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
 from gateway.apps.shop.facts import CartChanged
@@ -59,6 +59,8 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     answers.Counts,
     answers.CommandAnswer,
     answers.ErrorBody,
+    forks.ForkAnswer,
+    forks.UndoAnswer,
     shares.ShareList,
     shares.NewShare,
     file_links.FileLink,
@@ -71,6 +73,8 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     sights.Acted,
     sights.DrainBegun,
     sights.RefusedHostTable,
+    workspaces.WorkspaceList,
+    workspaces.BranchPushed,
 )
 """What the core of the page reads besides events."""
 

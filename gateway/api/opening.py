@@ -94,7 +94,6 @@ class OwnFaces:
             *FilesFace(files, services, gate).operations(),
             *FileWatchFace(files, manager, services, gate).operations(),
             *FileLinksFace(files, services, gate).operations(),
-            *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]
 

@@ -206,6 +206,27 @@ class QueueFull(GatewayError):
     status = 429
 
 
+class NoSnapshot(GatewayError):
+    """There is no snapshot of the files of this moment."""
+
+    code = "no_snapshot"
+    status = 404
+
+
+class FilesNotRestored(GatewayError):
+    """The files could not be put back; nothing was changed."""
+
+    code = "files_not_restored"
+    status = 409
+
+
+class ForkRefused(GatewayError):
+    """This session cannot be forked there."""
+
+    code = "fork_refused"
+    status = 409
+
+
 class PermissionNotPending(GatewayError):
     """This permission request is not waiting for an answer; it was answered, or its turn is over."""
 
@@ -446,6 +467,13 @@ class StoreFull(GatewayError):
 
     code = "store_full"
     status = 507
+
+
+class PortUnreachable(GatewayError):
+    """Nothing in this session's worker answers at this port."""
+
+    code = "port_unreachable"
+    status = 502
 
 
 class StoreFailed(GatewayError):

@@ -471,6 +471,7 @@ class SessionsFace:
             iso(record.created_at),
             iso(record.last_active_at),
             record.message_count,
+            record.parent or UNSET,
         )
 
 

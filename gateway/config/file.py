@@ -342,6 +342,7 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
         title=agent.title or known.title,
         pass_env=tuple(dict.fromkeys((*agent.pass_env, *passed))),
         env=known.env | agent.env,
+        limits_preset=agent.limits_preset or known.limits_preset,
         limits=known.limits | agent.limits,
         options=known.choices | agent.options,
     )

@@ -99,8 +99,8 @@ class SessionInfo(Struct, frozen=True, tag="session_info"):
 
 
 class AgentStarted(Struct, frozen=True, tag="agent_started"):
-    """A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs
-    behind.
+    """A worker is ready; `how` is new, resumed, loaded, forked or transcript, `walls` the profile that it
+    runs behind.
     """
 
     agent: str
@@ -493,6 +493,42 @@ class EgressAnswered(Struct, frozen=True, tag="egress_answered"):
     answer: EgressAnswer
 
 
+class FilesChanged(Struct, frozen=True, tag="files_changed"):
+    """A turn changed files of the working directory, and a snapshot keeps them as they are now. `turn` is the
+    number of the event that ended the turn.
+    """
+
+    turn_id: str
+    turn: int
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+
+
+class FilesRestored(Struct, frozen=True, tag="files_restored"):
+    """The working directory is again what it was at `at_seq`. What it was before is kept, too: it comes back
+    with the number below that of this event.
+    """
+
+    at_seq: int
+    files: int
+    failed: int = 0
+    """Files that could not be put back."""
+
+
+ForkFiles = Literal["snapshot", "now", "none"]
+
+
+class SessionForked(Struct, frozen=True, tag="session_forked"):
+    """What is above was copied from the session `parent`, up to its event `at_seq`. `files` says which files
+    came along: `snapshot` those of that moment, `now` those of now, `none`: it had none.
+    """
+
+    parent: str
+    at_seq: int
+    files: ForkFiles = "none"
+
+
 class WorkerEnded(Struct, frozen=True, tag="worker_ended"):
     """A worker's end and its receipt; `survivors` must be 0."""
 
@@ -561,6 +597,9 @@ CoreData = (
     | EgressDenied
     | EgressAsked
     | EgressAnswered
+    | FilesChanged
+    | FilesRestored
+    | SessionForked
     | WorkerEnded
     | SessionClosed
 )

@@ -349,6 +349,8 @@ class State(Struct, frozen=True):
     """The session's own permission rules."""
     workspace: WorkspaceState | UnsetType = UNSET
     """Absent: it did not start from a repository."""
+    parent: str | UnsetType = UNSET
+    """The session that this one was forked from."""
 
 
 class Outside(Struct, frozen=True):
@@ -485,6 +487,10 @@ class ChatState:
         """The repository that it starts from; None: from nothing."""
         self.egress = EgressFold()
         self.ended: Ended | None = None
+        self.parent: str | None = None
+        """The session that this one was forked from."""
+        self.is_new_fork = False
+        """It was forked, and no agent has started in it since."""
         self.commands: Raw = _EMPTY_LIST
         self.options: dict[str, Any] = {}
         self.session_options: Raw = _EMPTY_LIST
@@ -629,6 +635,7 @@ class ChatState:
                 "egress": self.egress.state(outside) if outside.network else None,
                 **self._own_rules(),
                 **self._of_workspace(),
+                **self._origin(),
             }
             | cost
         )
@@ -679,6 +686,7 @@ class ChatState:
             "usage": self.usage,
             **self._own_rules(),
             **self._of_workspace(),
+            **self._origin(),
         }
 
     def _of_workspace(self) -> dict[str, WorkspaceState]:
@@ -686,6 +694,9 @@ class ChatState:
         if of is None:
             return {}
         return {"workspace": WorkspaceState(of.name, of.commit, of.branch, of.pushed_branch)}
+
+    def _origin(self) -> dict[str, str]:
+        return {"parent": self.parent} if self.parent is not None else {}
 
     def _own_rules(self) -> dict[str, list[ev.NamedRule]]:
         return {"rules": list(self.rules.values())} if self.rules else {}
@@ -754,8 +765,20 @@ class ChatState:
                 self._egress(data, at)
             case ev.BudgetNear():
                 self._budget(data, at)
+            case ev.FilesChanged() | ev.FilesRestored() | ev.SessionForked():
+                self._files(data, at)
             case _:
                 self._facts(data, at)
+
+    def _files(self, data: ev.FilesChanged | ev.FilesRestored | ev.SessionForked, at: int) -> None:
+        match data:
+            case ev.FilesChanged():
+                self._block("files_changed", data.turn_id, at, _given(data))
+            case ev.FilesRestored():
+                self._block("files_restored", f"f{self.seq}", at, {**_given(data), "seq": self.seq})
+            case ev.SessionForked():
+                self.parent, self.is_new_fork = data.parent, True
+                self._block("forked", f"f{self.seq}", at, _given(data))
 
     def _budget(self, data: ev.BudgetNear, at: int) -> None:
         """Shown as a notice."""
@@ -781,6 +804,7 @@ class ChatState:
                 self.title = title
             case ev.AgentStarted():
                 self.failure = None
+                self.is_new_fork = False
             case ev.AgentCommands(commands=commands):
                 self.commands = commands.copy()
             case ev.AgentOptions():

@@ -27,7 +27,7 @@ from gateway.principal import Account
 from gateway.workers import trees
 from gateway.workers.spawner import Spawner, Worker
 from gateway.workers.workspace import Workspaces
-from worker.spec import FILES, KIB, Limits, Sandbox
+from worker.spec import KIB, Limits, Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -222,6 +222,7 @@ class WarmCopy:
     async def _made(self, workspace: WorkspaceConfig, tree: Tree) -> Tree:
         """Checks a commit out and sets it up. If that fails, nothing of it is kept."""
         folders = self.folders
+        _, allowed = self._tools.walls(workspace)
         async with self._uid() as uid:
             path = await asyncio.to_thread(folders.new_tree, uid)
             try:
@@ -230,17 +231,21 @@ class WarmCopy:
                     work=str(path / "work"),
                     uid=uid,
                     readable=(str(folders.objects),),
-                    limits=Limits(disk_bytes=workspace.max_bytes, file_bytes=workspace.max_bytes),
+                    limits=Limits(
+                        disk_bytes=workspace.max_bytes, file_bytes=workspace.max_bytes, files=allowed.files
+                    ),
                 )
                 await self._check_out(tree, place)
                 await self._keep_caches(workspace, place)
                 if workspace.setup:
                     await self._set_up(workspace, place)
                 await asyncio.to_thread(folders.take_back, path)
-                size = await asyncio.to_thread(folders.measure, path, most_files=FILES)
+                size = await asyncio.to_thread(folders.measure, path, most_files=allowed.files or sys.maxsize)
             except trees.TooMany:
                 await asyncio.to_thread(trees.remove, path)
-                raise WorkspaceFailed(f"The workspace {self.name} has more than {FILES:,} files.") from None
+                raise WorkspaceFailed(
+                    f"The workspace {self.name} has more than {allowed.files:,} files (limits.files)."
+                ) from None
             except BaseException:
                 await asyncio.to_thread(trees.remove, path)
                 raise

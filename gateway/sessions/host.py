@@ -251,6 +251,20 @@ class WorkerHost:
         limits = self._owner.workspace.limits(self._owner.agent.limits)
         return limits.within(tenant.limits if tenant is not None else {})
 
+    @property
+    def turn_seconds(self) -> float:
+        """How long one answer may take."""
+        return self._limits().turn_seconds or self._services.config.sessions.turn_timeout_seconds
+
+    def _raised_by(self, setting: str) -> str:
+        """Who can raise a limit of this worker, and where."""
+        agent, name = self._owner.agent, tenant_of(self._owner.record.owner)
+        tenant = self._services.config.tenant(name)
+        own, theirs = getattr(agent.limits, setting), (tenant.limits if tenant else {}).get(setting, 0)
+        is_tenants = 0 < theirs < (own or theirs + 1)
+        table = f"tenants.{name}.limits" if is_tenants else f"agents.{agent.name}.limits"
+        return f"The operator can raise it: `{setting}` in `[{table}]`."
+
     def _toolbox(self) -> Toolbox:
         owner, services = self._owner, self._services
         return Toolbox(services.toolsets, sets=owner.agent.tools, record=lambda: owner.record)
@@ -276,6 +290,11 @@ class WorkerHost:
         except Exception:
             log.exception("session %s: its worker's memory could not be read", self._owner.record.key)
             return 0
+
+    @property
+    def process(self) -> Worker | None:
+        """The worker itself, while there is one."""
+        return self._worker
 
     @property
     def running(self) -> Running | None:
@@ -332,7 +351,7 @@ class WorkerHost:
         await self._let_last_words_arrive()
         worker = self._worker
         if worker is not None and worker.exited.done():
-            known = why_ended(worker.exited.result(), self._limits())
+            known = why_ended(worker.exited.result(), self._limits(), self._raised_by)
             if known is not None:
                 return WorkerFailed(*known)
         return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -22,11 +23,14 @@ from gateway.egress.door import DoorKeeper
 from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
 from gateway.egress.tunnel import dial
+from gateway.files.blobs import FOLDER, FolderBlobs
+from gateway.files.snapshots import Snapshots
 from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.sessions.census import LoopLag
+from gateway.sessions.forks import Forks
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
@@ -105,6 +109,8 @@ class Sessions:
         repositories = self.repositories = WorkspaceKeeper(
             tools, config=lambda: current.config, root=config.data_path / "workspaces"
         )
+        self._blobs = FolderBlobs(config.data_path / FOLDER)
+        self._is_in_memory = config.is_in_memory
         self.services = Services(
             current=current,
             metrics=metrics,
@@ -119,6 +125,13 @@ class Sessions:
             slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
+            snapshots=Snapshots(
+                lambda: current.config.files,
+                blobs=self._blobs,
+                workspaces=workers.workspaces,
+                metrics=metrics,
+                wall_ms=clock.wall_ms,
+            ),
             folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
             workers=WorkerServices(
                 current=current,
@@ -153,6 +166,7 @@ class Sessions:
             mcp=self._mcp(metrics),
         )
         self.manager = SessionManager(self.services)
+        self.forks = Forks(self.manager, self.services)
         self.reaper = Reaper(self.manager, self.services)
 
     def _mcp(self, metrics: Metrics) -> McpClient:
@@ -167,7 +181,13 @@ class Sessions:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
         await self.services.egress.open()
         self.repositories.open()
-        async with self.manager, contextlib.aclosing(self.repositories):
+        await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)
+        async with (
+            contextlib.aclosing(self.services.snapshots),
+            contextlib.aclosing(self.repositories),
+            self.manager,
+        ):
+            await self.forks.recover()
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
             async with tasks.running(

@@ -290,16 +290,18 @@ class Seat:
         if self._killed is not None:
             raise WorkerFailed(*self._killed) from None
 
-    def check_time(self) -> None:
-        """The time of a turn is up: raises WorkerFailed, unless the session is closing."""
+    def check_time(self, seconds: float) -> None:
+        """The time of a turn, so many seconds, is up: raises WorkerFailed, unless the session is closing."""
         self.check_kill()
         if self.is_closing:
             return
         if self.state is SessionState.INTERRUPTING:
             words = "The agent did not stop when asked and was ended."
             raise WorkerFailed(WorkerEnd.INTERRUPT_TIMEOUT, words) from None
-        seconds = self._config.turn_timeout_seconds
-        words = f"The agent did not finish within {seconds:g} seconds."
+        words = (
+            f"The agent did not finish within {seconds:g} seconds. "
+            "The operator can give it more time: `turn_seconds` in the agent's limits."
+        )
         raise WorkerFailed(WorkerEnd.TURN_TIMEOUT, words) from None
 
     async def stop(self) -> Receipt | None:

@@ -24,6 +24,7 @@ from gateway.egress.routes import RouteHandler
 from gateway.errors import UnknownAgent
 from gateway.events.facts import NamedRule
 from gateway.events.fold import ChatState, FoldPart, Outside
+from gateway.files.snapshots import Snapshots
 from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
@@ -155,6 +156,7 @@ class Services(Common, kw_only=True):
     slots: WorkerSlots
     tracer: Tracer
     trimmer: Trimmer
+    snapshots: Snapshots
     workers: WorkerServices
     observers: Observers = field(default_factory=Observers)
     """The applications that hear of what happens to sessions."""

@@ -67,6 +67,8 @@ BODIES: Final[dict[str, object]] = {
     "system": {"session_id": VICTIM, "message": "foreign"},
     "mcp_command": {"session_id": VICTIM, "command": "set_network", "args": {"network": "foreign"}},
     "create_session": {"session_id": "somebody-elses"},
+    "fork_session": {"session_id": "fork-of-foreign"},
+    "restore_files": {"at_seq": 0},
     "rename_session": {"title": "foreign"},
     "answer_egress": {"answer": "always"},
     "answer_permission": {"permission_id": "p", "option_id": "o"},
@@ -193,6 +195,7 @@ class World(Struct):
         asked = {"ask_id": "a", "question_id": "t.q1"}
         path = route.path.format(**parts, **asked, product_id=1, admin_id=1, path="nowhere")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
+        path += "?turn=1" if route.name == "list_turn_changes" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 
 

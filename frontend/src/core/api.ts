@@ -16,6 +16,7 @@ import type {
   Deleted,
   DrainBegun,
   ErrorBody,
+  ForkAnswer,
   Handover,
   Me,
   NewShare,
@@ -29,6 +30,7 @@ import type {
   ShareSummary,
   State,
   RefusedHostTable,
+  UndoAnswer,
   UsageReport,
   WatchedSessions,
   WorkspaceList,
@@ -106,6 +108,16 @@ export class Api {
     workspace?: string;
   }): Promise<{ session_id: string; agent: string }> {
     return this.#post("/api/sessions", wanted);
+  }
+
+  /** A new session of this one: up to before a message, or the last turn that ended, with its files. */
+  fork(sessionId: string, wanted: { before_message?: string; at_seq?: number; agent?: string }): Promise<ForkAnswer> {
+    return this.#post(`${sessionPath(sessionId)}/fork`, wanted);
+  }
+
+  /** Makes the working directory what it was at a number of the log. */
+  restoreFiles(sessionId: string, atSeq: number): Promise<UndoAnswer> {
+    return this.#post(`${sessionPath(sessionId)}/files/restore`, { at_seq: atSeq });
   }
 
   renameSession(sessionId: string, title: string): Promise<unknown> {

@@ -10,6 +10,8 @@ import type {
   Ended,
   Events,
   Failure,
+  FilesChanged,
+  FilesRestored,
   MessageAdded,
   NamedRule,
   Notice,
@@ -19,6 +21,7 @@ import type {
   QuestionAnswered,
   QuestionAsked,
   QuotaUse,
+  SessionForked,
   SessionOption,
   State,
   ToolCall,
@@ -142,6 +145,28 @@ export interface EgressAskedItem extends Omit<EgressAsked, "type" | "ask_id"> {
   at: string;
 }
 
+/** Files of the working directory that a turn changed. */
+export interface FilesChangedItem extends Omit<FilesChanged, "type"> {
+  kind: "files_changed";
+  id: string;
+  at: string;
+}
+
+/** The working directory was put back; the number below `seq` brings back what it was before. */
+export interface FilesRestoredItem extends Omit<FilesRestored, "type"> {
+  kind: "files_restored";
+  id: string;
+  seq: number;
+  at: string;
+}
+
+/** What is above was copied from another session. */
+export interface ForkedItem extends Omit<SessionForked, "type"> {
+  kind: "forked";
+  id: string;
+  at: string;
+}
+
 export type Item =
   | MessageItem
   | ThoughtItem
@@ -152,7 +177,10 @@ export type Item =
   | NoticeItem
   | ContentItem
   | EgressDeniedItem
-  | EgressAskedItem;
+  | EgressAskedItem
+  | FilesChangedItem
+  | FilesRestoredItem
+  | ForkedItem;
 
 /** What a log says of the worker's connections. */
 export interface EgressSnapshot {
@@ -188,6 +216,7 @@ export interface Snapshot {
   usage: Record<string, unknown>;
   rules?: NamedRule[];
   workspace?: WorkspaceState;
+  parent?: string;
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;

@@ -92,6 +92,8 @@ export class ChatState {
   rules: NamedRule[] = [];
   /** The repository that it started from; null if from none. */
   workspace: WorkspaceState | null = null;
+  /** The session that this one was forked from. */
+  parent: string | null = null;
 
   #items: Item[] = [];
   /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
@@ -111,6 +113,7 @@ export class ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
     chat.rules = snapshot.rules ?? [];
+    chat.parent = snapshot.parent ?? null;
     chat.egress = snapshot.egress ?? null;
     chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
@@ -184,6 +187,7 @@ export class ChatState {
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
       ...this.#ownWorkspace(),
+      ...this.#origin(),
       egress: egressState(this.egress, outside),
     };
   }
@@ -197,7 +201,7 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
-    const optional = { ...egress, ...this.#ownRules(), ...this.#ownWorkspace() };
+    const optional = { ...egress, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
     return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
@@ -208,6 +212,10 @@ export class ChatState {
 
   #ownWorkspace(): { workspace?: WorkspaceState } {
     return this.workspace ? { workspace: this.workspace } : {};
+  }
+
+  #origin(): { parent?: string } {
+    return this.parent === null ? {} : { parent: this.parent };
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
@@ -263,6 +271,19 @@ export class ChatState {
         const { notice_id, type, text, limit, used, allowed, at } = event;
         const quota = { limit, used, allowed };
         return this.#upsert({ kind: "notice", id: notice_id, level: "warning", code: type, text, quota, at });
+      }
+      case "files_changed": {
+        const { type, seq: _seq, ...fields } = event;
+        return this.#upsert({ kind: type, id: event.turn_id, ...fields });
+      }
+      case "files_restored": {
+        const { type, ...fields } = event;
+        return this.#upsert({ kind: type, id: `f${event.seq}`, ...fields });
+      }
+      case "session_forked": {
+        const { type: _type, seq, ...fields } = event;
+        this.parent = event.parent;
+        return this.#upsert({ kind: "forked", id: `f${seq}`, ...fields });
       }
       default:
         return isEgress(event) ? this.#egress(event) : this.#facts(event);

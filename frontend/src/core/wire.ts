@@ -23,7 +23,10 @@ export interface SessionInfo {
   title: string;
 }
 
-/** A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs behind. */
+/**
+ * A worker is ready; `how` is new, resumed, loaded, forked or transcript, `walls` the profile that it runs
+ * behind.
+ */
 export interface AgentStarted {
   type: "agent_started";
   agent: string;
@@ -447,6 +450,42 @@ export interface EgressAnswered {
   answer: "always" | "cancelled" | "deny" | "once" | "session" | "timeout";
 }
 
+/**
+ * A turn changed files of the working directory, and a snapshot keeps them as they are now. `turn` is the number
+ * of the event that ended the turn.
+ */
+export interface FilesChanged {
+  type: "files_changed";
+  turn_id: string;
+  turn: number;
+  added: number;
+  changed: number;
+  removed: number;
+}
+
+/**
+ * The working directory is again what it was at `at_seq`. What it was before is kept, too: it comes back with the
+ * number below that of this event.
+ */
+export interface FilesRestored {
+  type: "files_restored";
+  at_seq: number;
+  files: number;
+  /** Files that could not be put back. */
+  failed: number;
+}
+
+/**
+ * What is above was copied from the session `parent`, up to its event `at_seq`. `files` says which files came
+ * along: `snapshot` those of that moment, `now` those of now, `none`: it had none.
+ */
+export interface SessionForked {
+  type: "session_forked";
+  parent: string;
+  at_seq: number;
+  files: "none" | "now" | "snapshot";
+}
+
 /** A worker's end and its receipt; `survivors` must be 0. */
 export interface WorkerEnded {
   type: "worker_ended";
@@ -569,6 +608,8 @@ export interface State {
   rules?: NamedRule[];
   /** Absent: it did not start from a repository. */
   workspace?: WorkspaceState;
+  /** The session that this one was forked from. */
+  parent?: string;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -650,6 +691,8 @@ export interface SessionSummary {
   created_at: string;
   last_active_at: string;
   messages: number;
+  /** The session that it was forked from, if that is still there. */
+  parent?: string;
 }
 
 /** The caller's sessions, last active first. */
@@ -703,6 +746,32 @@ export interface ErrorDetail {
 export interface ErrorBody {
   error: ErrorDetail;
   request_id: string;
+}
+
+/**
+ * The new session. `files`: `snapshot`: those of that moment; `now`: those of now, because none of that moment
+ * are kept; `none`: there were none.
+ */
+export interface ForkAnswer {
+  session: SessionSummary;
+  /** Up to this event the conversation was copied. */
+  at_seq: number;
+  files: "none" | "now" | "snapshot";
+  /** Files that did not come along, because they are too large or could not be read. */
+  missing: number;
+  /** The next turn began before all files of that moment were read: some of its changes may be in them. */
+  is_mixed: boolean;
+}
+
+/**
+ * How many files are again what they were; `seq` is the number of the event that says so, and the number below it
+ * brings back what they were before.
+ */
+export interface UndoAnswer {
+  files: number;
+  /** Names that could not be put back. */
+  failed: string[];
+  seq: number;
 }
 
 /** A link without its secret. */
@@ -944,6 +1013,9 @@ export interface Events {
   egress_denied: EgressDenied;
   egress_asked: EgressAsked;
   egress_answered: EgressAnswered;
+  files_changed: FilesChanged;
+  files_restored: FilesRestored;
+  session_forked: SessionForked;
   worker_ended: WorkerEnded;
   session_closed: SessionClosed;
 }

@@ -15,6 +15,7 @@ import {
   type ToolCallItem,
   wordsOf,
 } from "../core/index.ts";
+import { FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
 import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
@@ -56,6 +57,12 @@ export function ItemView({ item, call, answer }: ItemProps) {
       return <EgressAskedView item={item} />;
     case "content":
       return <Content content={item.content} />;
+    case "files_changed":
+      return <FilesChangedView item={item} />;
+    case "files_restored":
+      return <FilesRestoredView item={item} />;
+    case "forked":
+      return <ForkedView item={item} />;
   }
 }
 
@@ -66,6 +73,7 @@ function MessageView({ item }: { item: MessageItem }) {
         <div class="bubble" dir="auto">
           <PlainText text={item.text} />
         </div>
+        <MessageActions item={item} />
       </article>
     );
   }

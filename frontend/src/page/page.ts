@@ -188,6 +188,20 @@ export class Page {
     return this.conversation.value.send(text);
   }
 
+  /**
+   * Goes another way from before a message: in a new conversation, which is shown then, with this text. Throws if
+   * there is none; nothing has changed then.
+   */
+  async branch(messageId: string, text: string, agent?: string): Promise<void> {
+    const { sessionId } = this.conversation.value;
+    const answer = await this.api.fork(sessionId, { before_message: messageId, ...(agent !== undefined && { agent }) });
+    this.store.select(answer.session.session_id);
+    void this.store.refresh();
+    if (answer.files === "now") this.tell(t("branchFilesNow"));
+    else if (answer.missing > 0) this.tell(t("branchFilesMissing", { n: answer.missing }));
+    await this.send(text);
+  }
+
   say(text: string): void {
     this.announcement.value = text;
   }

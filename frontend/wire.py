@@ -23,8 +23,7 @@ import msgspec.inspect as shapes
 from msgspec import Struct
 
 from gateway import answers, sights
-from gateway.api import forks, identity, sessions, shares
-from gateway.api import identity, sessions, shares, workspaces
+from gateway.api import forks, identity, sessions, shares, workspaces
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
 from gateway.apps.shop.facts import CartChanged

@@ -235,7 +235,9 @@ class WarmCopy:
                 size = await asyncio.to_thread(folders.measure, path, most_files=MOST_FILES)
             except trees.TooMany:
                 await asyncio.to_thread(trees.remove, path)
-                raise WorkspaceFailed(f"The workspace {self.name} has more than {MOST_FILES:,} files.") from None
+                raise WorkspaceFailed(
+                    f"The workspace {self.name} has more than {MOST_FILES:,} files."
+                ) from None
             except BaseException:
                 await asyncio.to_thread(trees.remove, path)
                 raise

@@ -98,7 +98,7 @@ async def test_a_workspace_is_for_its_tenants_and_agents_alone(tmp_path: pathlib
     more = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n[tenants.beta]\n[agents.other]\ncommand = "true"\n'
     async with place(tmp_path, 'tenants = ["acme"]\nagents = ["shell"]\n', more=more) as (gateway, _):
         keys = {name: await gateway.mint(name, tenant=name) for name in ("acme", "beta")}
-        seen = {}
+        seen: dict[object, object] = {}
         for name, key in keys.items():
             async with gateway.caller(key) as caller:
                 async with caller.get("/api/workspaces") as answer:

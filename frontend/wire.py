@@ -68,6 +68,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     watching.TreeChange,
     answers.UsageReport,
     answers.OwnKeyList,
+    answers.PeopleList,
     sights.Overview,
     sights.WatchedSessions,
     sights.Acted,

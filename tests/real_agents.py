@@ -14,6 +14,7 @@ Each expects a HOME of its own, which the session gives it. What each does in it
   permission have no title; it repeats the user's message as an update.
 - gemini (Node ≥ 20, a true Node program) speaks Google's dialect to its model; it wants to trust the folder
   that it works in, and starts itself a second time unless it is told not to.
+- qwen (Node ≥ 22, installed beside it) speaks OpenAI's chat and asks before its `run_shell_command`.
 - claude and codex (Node ≥ 22, installed beside them) speak Anthropic's messages and OpenAI's responses
   to their model; without credentials they refuse to start a session.
 - fast-agent (Python ≥ 3.13) runs its `bash` without asking, and that call stays `pending`; it keeps its
@@ -32,7 +33,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,7 @@ _VIBE: Final = "mistral-vibe==2.20.0"
 _GEMINI: Final = "@google/gemini-cli@0.61.0"
 _CLAUDE: Final = "@agentclientprotocol/claude-agent-acp@0.101.0"
 _CODEX: Final = "@agentclientprotocol/codex-acp@2.6.0"
+_QWEN: Final = "@qwen-code/qwen-code@0.24.4"
 _NODE: Final = "22.23.5"
 _UV: Final = "uv==0.13.9"
 _PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
@@ -165,6 +167,12 @@ def codex(model_url: str) -> Launch:
     return _on_newer_node("codex", _CODEX, "codex-acp", {"OPENAI_BASE_URL": model_url})
 
 
+def qwen(model_url: str) -> Launch:
+    """Qwen Code, run by a Node of its own; installed if need be. Raises AgentUnavailable."""
+    launch = _on_newer_node("qwen", _QWEN, "qwen", {"OPENAI_BASE_URL": model_url, "OPENAI_MODEL": MODEL})
+    return replace(launch, command=(*launch.command, "--acp", "--auth-type", "openai"))
+
+
 def _without_v1(model_url: str) -> str:
     return model_url.removesuffix("/v1")
 
@@ -188,6 +196,7 @@ AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
     "opencode": opencode,
     "gemini": gemini,
     "vibe": vibe,
+    "qwen": qwen,
     "fast-agent": fast_agent,
 }
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable
 
 from gateway.answers import Reloaded
+from gateway.api.budgets import BudgetsFace
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.egress import EgressFace
@@ -82,16 +83,17 @@ class OwnFaces:
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
             *WorkspacesFace(manager, services).operations(),
             *EgressFace(manager, services).operations(),
+            *BudgetsFace(manager, services).operations(),
             *self.ports.operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *UsageFace(services).operations(),
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
             *SharesFace(manager, services, auth.credentials, gate).operations(),
+            *PeopleFace(manager, services, gate=gate, keys=auth.keys, vault=auth.vault).operations(),
             *FilesFace(files, services, gate).operations(),
             *FileWatchFace(files, manager, services, gate).operations(),
             *FileLinksFace(files, services, gate).operations(),
-            *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]
 

@@ -45,6 +45,9 @@ async def test_figures_charts_and_sessions_are_those_of_the_gateway(
     rows = page.get_by_test_id("session-row")
     await expect(rows).to_have_count(await gateway.count())
     await expect(rows.first).to_have_attribute("data-state", "idle")
+    await expect(rows.first).to_contain_text("none")
+    await expect(page.get_by_test_id("people")).to_contain_text("Cost today")
+    await expect(page.get_by_test_id("people")).to_contain_text("local")
     for chart in ("chart-activity", "chart-rates", "chart-latency", "chart-memory"):
         label = await page.get_by_test_id(chart).locator("[role=img]").get_attribute("aria-label")
         assert label is not None

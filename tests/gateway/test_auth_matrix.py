@@ -77,6 +77,8 @@ BODIES: Final[dict[str, object]] = {
     "push_branch": {"name": "agent/foreign"},
     "choose_option": {"option_id": "mode", "value": "plan"},
     "edit_queue": {"action": "drop"},
+    "set_budget": {"cost": 1.0},
+    "set_budget_by_key": {"cost": 1.0},
     "share_session": {},
     "link_file": {"path": "foreign"},
     "sign_out": {},

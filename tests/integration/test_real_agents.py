@@ -37,7 +37,7 @@ async def launched(install: Callable[[str], Launch], url: str) -> Launch:
 def config_of(launch: Launch) -> str:
     readable = json.dumps([str(path) for path in launch.readable])
     lines = ["[agents.real]", f"command = {json.dumps(list(launch.command))}", f"readable = {readable}"]
-    lines.append("[agents.real.env]")
+    lines += ['network = "shared"', "[agents.real.env]"]  # its model is on this machine's loopback
     return "\n".join([*lines, *(f"{name} = {json.dumps(value)}" for name, value in launch.env.items())])
 
 

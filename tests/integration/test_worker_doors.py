@@ -339,7 +339,7 @@ async def test_a_gateway_whose_workers_all_want_it_does_not_start_without_it(pla
     spawner = WalledSpawner(WorkersConfig(sandbox="basic", network="broker"), directory=place)
     with pytest.raises(WallsMissing, match=r"network is `broker`.*needs strict walls.*sandbox is 'basic'"):
         await spawner.open()
-    only_some = WalledSpawner(WorkersConfig(sandbox="basic"), directory=place, has_broker_agents=True)
+    only_some = WalledSpawner(WorkersConfig(sandbox="basic"), directory=place, needs_broker=True)
     await only_some.open()
     assert "needs strict walls" in only_some.broker_lacks
     await only_some.close()

@@ -64,6 +64,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     shares.NewShare,
     answers.UsageReport,
     answers.OwnKeyList,
+    answers.PeopleList,
     sights.Overview,
     sights.WatchedSessions,
     sights.Acted,

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterable
 
 from gateway.answers import Reloaded
+from gateway.api.budgets import BudgetsFace
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.egress import EgressFace
@@ -75,16 +76,17 @@ class OwnFaces:
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
-            *WorkspacesFace(manager, services).operations(),
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
+            *WorkspacesFace(manager, services).operations(),
             *EgressFace(manager, services).operations(),
+            *BudgetsFace(manager, services).operations(),
             *self.ports.operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *UsageFace(services).operations(),
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
             *SharesFace(manager, services, auth.credentials, gate).operations(),
-            *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
+            *PeopleFace(manager, services, gate=gate, keys=auth.keys, vault=auth.vault).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]
 

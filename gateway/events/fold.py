@@ -347,10 +347,10 @@ class State(Struct, frozen=True):
     """What its model calls have cost; absent: it has made none that the gateway counts."""
     rules: list[ev.NamedRule] | UnsetType = UNSET
     """The session's own permission rules."""
-    workspace: WorkspaceState | UnsetType = UNSET
-    """Absent: it did not start from a repository."""
     parent: str | UnsetType = UNSET
     """The session that this one was forked from."""
+    workspace: WorkspaceState | UnsetType = UNSET
+    """Absent: it did not start from a repository."""
 
 
 class Outside(Struct, frozen=True):
@@ -634,8 +634,8 @@ class ChatState:
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
                 **self._own_rules(),
-                **self._of_workspace(),
                 **self._origin(),
+                **self._of_workspace(),
             }
             | cost
         )
@@ -685,18 +685,18 @@ class ChatState:
             "option_values": self.option_values,
             "usage": self.usage,
             **self._own_rules(),
-            **self._of_workspace(),
             **self._origin(),
+            **self._of_workspace(),
         }
+
+    def _origin(self) -> dict[str, str]:
+        return {"parent": self.parent} if self.parent is not None else {}
 
     def _of_workspace(self) -> dict[str, WorkspaceState]:
         of = self.workspace
         if of is None:
             return {}
         return {"workspace": WorkspaceState(of.name, of.commit, of.branch, of.pushed_branch)}
-
-    def _origin(self) -> dict[str, str]:
-        return {"parent": self.parent} if self.parent is not None else {}
 
     def _own_rules(self) -> dict[str, list[ev.NamedRule]]:
         return {"rules": list(self.rules.values())} if self.rules else {}

@@ -147,7 +147,7 @@ def _open(facts: list[tuple[int, str, bool]], through: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-class Copying:
+class CopiedLog:
     """An event as a fork has it; None: it has it not."""
 
     def __init__(self, point: Point, *, session_id: str, agent: str, is_same_agent: bool) -> None:

@@ -23,7 +23,7 @@ from gateway.errors import ForkRefused, GatewayError, SessionExists, SessionLimi
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.files.snapshots import Filled
-from gateway.sessions.fork_point import Copying, Outline, Point, closing
+from gateway.sessions.fork_point import CopiedLog, Outline, Point, closing
 from gateway.sessions.log import PAGE_EVENTS
 from gateway.sessions.manager import SessionManager, new_session_id
 from gateway.sessions.reader import Source
@@ -162,7 +162,7 @@ class Forks:
             ev.SessionForked(parent.session_id, point.through, files),
         ]
         at = self._services.wall_ms()
-        copying = Copying(
+        copying = CopiedLog(
             point,
             session_id=record.session_id,
             agent=record.agent,

@@ -82,6 +82,7 @@ class Sessions:
             metrics=metrics,
             wall_ms=clock.wall_ms,
             directory=None if config.is_in_memory else config.data_path,
+            behind=lambda: current.agents.on_network("broker"),
         )
         values = CredentialValues(auth.vault, monotonic=clock.monotonic)
         interception = Interception(
@@ -91,6 +92,8 @@ class Sessions:
             dial=dial,
             on_outcome=lambda name, outcome: metrics.credential_requests.labels(name, outcome).inc(),
         )
+        self._blobs = FolderBlobs(config.data_path / FOLDER)
+        self._is_in_memory = config.is_in_memory
         doors = DoorKeeper(
             connections=lambda: current.config.egress.connections,
             interceptors=interception.of,
@@ -109,8 +112,6 @@ class Sessions:
         repositories = self.repositories = WorkspaceKeeper(
             tools, config=lambda: current.config, root=config.data_path / "workspaces"
         )
-        self._blobs = FolderBlobs(config.data_path / FOLDER)
-        self._is_in_memory = config.is_in_memory
         self.services = Services(
             current=current,
             metrics=metrics,
@@ -169,6 +170,16 @@ class Sessions:
         self.forks = Forks(self.manager, self.services)
         self.reaper = Reaper(self.manager, self.services)
 
+    def decide_networks(self, holds_broker: bool) -> list[str]:
+        """Gives each agent its network, now that the walls are known; the names of those that share the
+        machine's.
+        """
+        current = self.services.current
+        current.holds_broker = holds_broker
+        current.agents = AgentCatalogue(current.config, holds_broker=holds_broker)
+        current.agents.log_networks()
+        return current.agents.on_network("shared")
+
     def _mcp(self, metrics: Metrics) -> McpClient:
         return McpClient(
             HttpCaller(self.services.egress.addresses),
@@ -180,12 +191,13 @@ class Sessions:
     async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
         await self.services.egress.open()
-        self.repositories.open()
         await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)
+        self.repositories.open()
         async with (
+            contextlib.aclosing(self.services.egress),
             contextlib.aclosing(self.services.snapshots),
-            contextlib.aclosing(self.repositories),
             self.manager,
+            contextlib.aclosing(self.repositories),
         ):
             await self.forks.recover()
             if recovered := await self.manager.recover():

@@ -68,6 +68,11 @@ class SessionWorkspace:
         config = self._config
         return msgspec.structs.replace(agents, **config.limits) if config is not None else agents
 
+    def has_limit(self, setting: str) -> str:
+        """The name of the workspace, if that sets this limit; else nothing."""
+        of, config = self._fold.workspace, self._config
+        return of.name if of is not None and config is not None and setting in config.limits else ""
+
     @property
     def wait_seconds(self) -> float:
         """How long its files may take to be ready."""

@@ -76,6 +76,8 @@ BODIES: Final[dict[str, object]] = {
     "push_branch": {"name": "agent/foreign"},
     "choose_option": {"option_id": "mode", "value": "plan"},
     "edit_queue": {"action": "drop"},
+    "set_budget": {"cost": 1.0},
+    "set_budget_by_key": {"cost": 1.0},
     "share_session": {},
     "sign_out": {},
     "hand_over": {},

@@ -22,6 +22,7 @@ import type {
   NewShare,
   Overview,
   OwnKeyList,
+  PeopleList,
   OwnKeySummary,
   RuleList,
   SessionList,
@@ -293,6 +294,10 @@ export class Api {
 
   refusedHosts(): Promise<RefusedHostTable> {
     return this.#request("GET", "/api/admin/egress");
+  }
+
+  people(): Promise<PeopleList> {
+    return this.#request("GET", "/api/admin/people?limit=100");
   }
 
   /** Stops an idle session's worker, or ends it whatever it does; `key` is the internal one. */

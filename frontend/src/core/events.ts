@@ -215,8 +215,8 @@ export interface Snapshot {
   option_values?: Record<string, string | boolean>;
   usage: Record<string, unknown>;
   rules?: NamedRule[];
-  workspace?: WorkspaceState;
   parent?: string;
+  workspace?: WorkspaceState;
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;

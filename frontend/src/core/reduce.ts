@@ -90,10 +90,10 @@ export class ChatState {
   usage: Record<string, unknown> = {};
   /** The session's own permission rules. */
   rules: NamedRule[] = [];
-  /** The repository that it started from; null if from none. */
-  workspace: WorkspaceState | null = null;
   /** The session that this one was forked from. */
   parent: string | null = null;
+  /** The repository that it started from; null if from none. */
+  workspace: WorkspaceState | null = null;
 
   #items: Item[] = [];
   /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
@@ -186,8 +186,8 @@ export class ChatState {
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
-      ...this.#ownWorkspace(),
       ...this.#origin(),
+      ...this.#ownWorkspace(),
       egress: egressState(this.egress, outside),
     };
   }
@@ -210,12 +210,12 @@ export class ChatState {
     return this.rules.length > 0 ? { rules: this.rules } : {};
   }
 
-  #ownWorkspace(): { workspace?: WorkspaceState } {
-    return this.workspace ? { workspace: this.workspace } : {};
-  }
-
   #origin(): { parent?: string } {
     return this.parent === null ? {} : { parent: this.parent };
+  }
+
+  #ownWorkspace(): { workspace?: WorkspaceState } {
+    return this.workspace ? { workspace: this.workspace } : {};
   }
 
   // -- folding ------------------------------------------------------------------------------------------------

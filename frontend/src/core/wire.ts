@@ -25,7 +25,7 @@ export interface SessionInfo {
 
 /**
  * A worker is ready; `how` is new, resumed, loaded, forked or transcript, `walls` the profile that it runs
- * behind.
+ * behind, `network` what it reaches: none, broker or shared.
  */
 export interface AgentStarted {
   type: "agent_started";
@@ -35,6 +35,7 @@ export interface AgentStarted {
   how: string;
   milliseconds: number;
   walls: string;
+  network?: string;
 }
 
 /** The agent's slash commands: ACP's AvailableCommand objects; the whole list each time. */
@@ -283,6 +284,10 @@ export interface Spending {
   limit: number | null;
   /** Of some calls only an estimate is known, or no price. */
   is_estimated: boolean;
+  /** What they may cost in all, if the session has such a budget. */
+  budget?: number;
+  /** Who set it for this session alone; absent: it is that of the configuration. */
+  budget_by?: "operator" | "person";
 }
 
 /**
@@ -606,10 +611,10 @@ export interface State {
   cost?: Spending;
   /** The session's own permission rules. */
   rules?: NamedRule[];
-  /** Absent: it did not start from a repository. */
-  workspace?: WorkspaceState;
   /** The session that this one was forked from. */
   parent?: string;
+  /** Absent: it did not start from a repository. */
+  workspace?: WorkspaceState;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -669,6 +674,10 @@ export interface AgentSummary {
   title: string;
   is_default: boolean;
   missing_api_key: boolean;
+  /** Of its workers: `none`, `broker` (the hosts of its lists, through the gateway) or `shared`. */
+  network: "broker" | "none" | "shared";
+  /** For operators, if it shares the machine's network and nobody said so: why, and how to change it. */
+  network_advice?: string;
 }
 
 /** The agents of this gateway. */
@@ -853,6 +862,35 @@ export interface OwnKeyList {
   keys: OwnKeySummary[];
 }
 
+/** A person: what they have, and what they have used today. Times are ISO 8601. */
+export interface PersonSummary {
+  tenant: string;
+  subject: string;
+  is_disabled: boolean;
+  disabled_at: string | null;
+  /** With an agent that runs. */
+  sessions_live: number;
+  sessions_stored: number;
+  stored_bytes: number;
+  /** API keys that are good. */
+  keys: number;
+  messages: number;
+  tokens: number;
+  /** When one of the sessions or keys was last used. */
+  last_used_at: string | null;
+  /** Of today's model calls, in US dollars. */
+  cost_usd: number;
+  /** Providers and hosts for which a key of their own is set, by name; never a key. */
+  own_keys: string[];
+}
+
+/** People, last used first. */
+export interface PeopleList {
+  people: PersonSummary[];
+  /** True if there are more than were asked for. */
+  has_more: boolean;
+}
+
 /** One tenant's share. */
 export interface TenantNumbers {
   tenant: string;
@@ -908,6 +946,8 @@ export interface WatchedSession {
   cpu_seconds: number;
   messages: number;
   queued: number;
+  /** Of its worker: none, broker or shared; absent without one. */
+  network?: string;
 }
 
 /** Those that were used last come first; `total` is how many there are. */

@@ -65,14 +65,14 @@ function BranchDialog({ item, how, close }: { item: MessageItem; how: How; close
           if (text.trim() && !isSending) void send();
         }}
       >
-        <p>{t("branchText")}</p>
+        <p>{t("forkText")}</p>
         {how === "edit" ? (
           <textarea
             class="field wide branch-text"
             dir="auto"
             autofocus
             rows={5}
-            aria-label={t("branchMessage")}
+            aria-label={t("forkMessage")}
             data-testid="branch-text"
             value={text}
             onInput={(event) => setText(event.currentTarget.value)}

@@ -11,6 +11,9 @@ from gateway.api.budgets import BudgetsFace
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.egress import EgressFace
+from gateway.api.file_links import FileLinksFace
+from gateway.api.file_watch import FileWatchFace
+from gateway.api.files import FilesFace, SessionFiles
 from gateway.api.forks import ForksFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
@@ -72,6 +75,7 @@ class OwnFaces:
             provider=auth.provider(services.config),
             signed_in=auth.signed_in,
         )
+        files = SessionFiles(manager, services, workers.workspaces)
         self.ports = PortsFace(manager, services)
         self._operations = [
             *chat.operations(),
@@ -87,6 +91,9 @@ class OwnFaces:
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
             *SharesFace(manager, services, auth.credentials, gate).operations(),
             *PeopleFace(manager, services, gate=gate, keys=auth.keys, vault=auth.vault).operations(),
+            *FilesFace(files, services, gate).operations(),
+            *FileWatchFace(files, manager, services, gate).operations(),
+            *FileLinksFace(files, services, gate).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]
 

@@ -33,6 +33,8 @@ IN_HOME: Final = frozenset(
     )
 )
 """Folders at these places."""
+STAGING: Final = ".agent-gateway-undo-"
+"""Where an undo gathers contents, in the working directory: removed at its end, or left by a death in it."""
 RULE_FILE_BYTES: Final = 64 * 1024
 MOST_RULES: Final = 400
 """In one working tree; more are not read."""
@@ -114,7 +116,7 @@ class LeftOut:
 
     def is_out(self, path: str, name: str, rules: Sequence[Rule], *, is_folder: bool) -> bool:
         """True if this name is left out; `path` is that of the name, from the folder of the session."""
-        if is_folder and (name in NAMES or path in IN_HOME):
+        if is_folder and (name in NAMES or path in IN_HOME or name.startswith(STAGING)):
             return True
         top = path.partition("/")[0]
         own = [rule for rule in self._configured if rule.base == top]

@@ -16,11 +16,10 @@ from typing import Final
 
 from gateway.files.beneath import Folder, as_user
 from gateway.files.blobs import Blobs
+from gateway.files.left_out import STAGING
 from gateway.files.manifest import Change, Entry, changes
 from gateway.workers import trees
 
-STAGING: Final = b".agent-gateway-undo-"
-"""Where an undo gathers contents, in the working directory; removed at its end."""
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 
@@ -61,7 +60,7 @@ class PuttingBack:
         """
         found, names = changes(before, after), {entry.path for entry in before if entry.kind == "folder"}
         folders = [entry for entry in before if entry.kind == "folder"]
-        staging = top + b"/" + STAGING + secrets.token_hex(6).encode()
+        staging = top + f"/{STAGING}{secrets.token_hex(6)}".encode()
         staged: dict[bytes, bytes] = {}
         try:
             with as_user(self._uid):

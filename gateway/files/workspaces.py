@@ -276,7 +276,7 @@ class WorkspaceKeeper:
             work=str(part / "work"),
             uid=uid,
             readable=(str(path),),
-            limits=Limits(disk_bytes=0, file_bytes=0, files=0),
+            limits=Limits(disk_bytes=0, file_bytes=0),
         )
         pairs = [(str(path / "work"), ".")]
         pairs += [(str(path / "home" / folder), f"~/{folder}") for folder in workspace.cache]

@@ -20,7 +20,7 @@ FICLONE = 0x40049409
 FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class TreeCopy:
+class Copying:
     """Counts what it copies."""
 
     def __init__(self, most_bytes: int) -> None:
@@ -82,7 +82,7 @@ class TreeCopy:
 def main() -> None:
     words = sys.argv[1:]
     end = words.index("--")
-    copying = TreeCopy(int(words[end + 1]))
+    copying = Copying(int(words[end + 1]))
     os.umask(0)
     for source, target in zip(words[:end:2], words[1:end:2], strict=True):
         target = os.path.expanduser(target)

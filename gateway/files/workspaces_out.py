@@ -177,7 +177,7 @@ class Outbox:
                     work=str(folder / "work"),
                     uid=uid,
                     readable=(objects,),
-                    limits=msgspec.structs.replace(_SIZED, disk_bytes=0, files=0),
+                    limits=msgspec.structs.replace(_SIZED, disk_bytes=0),
                 )
                 env = {"START": origin.commit, "MESSAGE": message}
                 done = await self._run(_TREE + _SCRIPTS[kind], place, env | _people(author))

@@ -222,7 +222,6 @@ class WarmCopy:
     async def _made(self, workspace: WorkspaceConfig, tree: Tree) -> Tree:
         """Checks a commit out and sets it up. If that fails, nothing of it is kept."""
         folders = self.folders
-        _, allowed = self._tools.walls(workspace)
         async with self._uid() as uid:
             path = await asyncio.to_thread(folders.new_tree, uid)
             try:
@@ -231,9 +230,7 @@ class WarmCopy:
                     work=str(path / "work"),
                     uid=uid,
                     readable=(str(folders.objects),),
-                    limits=Limits(
-                        disk_bytes=workspace.max_bytes, file_bytes=workspace.max_bytes, files=allowed.files
-                    ),
+                    limits=Limits(disk_bytes=workspace.max_bytes, file_bytes=workspace.max_bytes),
                 )
                 await self._check_out(tree, place)
                 await self._keep_caches(workspace, place)

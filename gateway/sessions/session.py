@@ -306,7 +306,10 @@ class Session:
     async def _live(self) -> None:
         """One worker's life, from spawn to receipt."""
         seat, turns, services = self._seat, self._turns, self._services
-        self.files.begin()
+        if self.workspace.is_due:  # its files come first: they are not the first turn's work
+            self.files.touched()
+        else:
+            self.files.begin()
         end, message = await seat.occupy(self, self._serve)
         if turns.current is None:
             self._say_why_ended(end, message)

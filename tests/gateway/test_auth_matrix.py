@@ -56,6 +56,7 @@ PUBLIC: Final = {
     ("POST", "/api/auth/handover/claim"),
     ("GET", "/api/shared/{token}"),
     ("GET", "/api/shared/{token}/stream"),
+    ("GET", "/api/files/{token}"),
     ("GET", "/api/products/{product_id}"),
     ("POST", "/api/login"),
 }
@@ -79,6 +80,7 @@ BODIES: Final[dict[str, object]] = {
     "set_budget": {"cost": 1.0},
     "set_budget_by_key": {"cost": 1.0},
     "share_session": {},
+    "link_file": {"path": "foreign"},
     "sign_out": {},
     "hand_over": {},
     "forget_usage": {"owner": "acme/nobody"},

@@ -122,7 +122,9 @@ class Campaign:
     async def _until_the_moment(self) -> None:
         """A random moment, or the one right after an acknowledgement: accepted, and no worker yet."""
         is_long = self.figures.kills % 10 == 9
-        await self._world.pause(*((LONG_LIFE_SECONDS,) * 2 if is_long else LIFE_SECONDS))
+        bounds = (LONG_LIFE_SECONDS,) * 2 if is_long else LIFE_SECONDS
+        slow = crowding()  # or a life would see fewer messages
+        await self._world.pause(*(slow * seconds for seconds in bounds))
         if self._random.random() < 0.5:
             self._world.acked.clear()
             with contextlib.suppress(TimeoutError):
@@ -178,7 +180,7 @@ class Campaign:
         talking = [task for task in asyncio.all_tasks() if task.get_name().startswith("talker ")]
         async with self._gateway() as gateway:
             if talking:
-                await asyncio.wait(talking, timeout=SETTLE_SECONDS)
+                await asyncio.wait(talking, timeout=SETTLE_SECONDS * crowding())
             self._count_zombies(gateway)
             workers = _descendants(gateway)
             self._world.went_down()
@@ -205,7 +207,7 @@ class Campaign:
         while not queue.empty():
             session = queue.get_nowait()
             try:
-                async with asyncio.timeout(SETTLE_SECONDS):
+                async with asyncio.timeout(SETTLE_SECONDS * crowding()):
                     state = await Talker(self._world, 0).settle(session)
                     reader = await read_log(self._world, session, upto=state["seq"])
             except TimeoutError:

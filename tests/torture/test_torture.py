@@ -16,7 +16,7 @@ HEALTHY_SECONDS = 2.0
 @pytest.mark.torture
 @pytest.mark.timeout(900)
 async def test_a_gateway_killed_again_and_again_loses_nothing(tmp_path: pathlib.Path) -> None:
-    campaign = Campaign(tmp_path, kills=KILLS, sessions=8, seconds=80 * crowding(), seed=7)
+    campaign = Campaign(tmp_path, kills=KILLS, sessions=8, seconds=120 * crowding(), seed=7)
     await campaign.run()
     history, figures = campaign.history, campaign.figures
     assert history.is_clean, f"{campaign.table()}\n{history.words()}"

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from gateway.errors import ForkRefused
 from gateway.events import facts as ev
 from gateway.events.facts import Event
-from gateway.sessions.fork_point import Copying, Outline, Point, closing
+from gateway.sessions.fork_point import CopiedLog, Outline, Point, closing
 
 FACTS: tuple[ev.EventData, ...] = (
     ev.SessionCreated("s", "a"),  # 1
@@ -41,7 +41,7 @@ def point(*, count: int = len(FACTS), at: int | None = None, before: str | None 
 
 
 def copied(found: Point, *, is_same_agent: bool = True) -> list[ev.EventData]:
-    copying = Copying(found, session_id="new", agent="b", is_same_agent=is_same_agent)
+    copying = CopiedLog(found, session_id="new", agent="b", is_same_agent=is_same_agent)
     kept = [copying(event) for event in events() if event.seq <= found.through]
     return [event.data for event in kept if event is not None]
 

@@ -17,9 +17,9 @@ from gateway.files import scan as scanning
 from gateway.files import taking
 from gateway.files.beneath import Folder
 from gateway.files.blobs import FolderBlobs
-from gateway.files.left_out import LeftOut, rules_of
+from gateway.files.left_out import STAGING, LeftOut, rules_of
 from gateway.files.manifest import WORK, FilesManifest, packed, unpacked
-from gateway.files.putting_back import STAGING, PutBack, PuttingBack
+from gateway.files.putting_back import PutBack, PuttingBack
 from gateway.files.taking import STEPS, Taken, Taker, Taking
 from gateway.workers import trees
 
@@ -190,6 +190,8 @@ def test_what_can_be_made_again_is_left_out_and_stays_when_a_turn_is_undone(plac
     (place.home / ".cache").mkdir()
     (place.home / ".cache/big").write_text("x")
     (place.work / "a.log").write_text("no working tree")
+    (place.work / f"{STAGING}1").mkdir()
+    (place.work / f"{STAGING}1" / "0").write_text("left by a death")
     place.take(1, replace(CONFIG, snapshot_leaves_out=("*.bin",)))
     names = set(place.names(1))
     assert {
@@ -198,7 +200,11 @@ def test_what_can_be_made_again_is_left_out_and_stays_when_a_turn_is_undone(plac
         "work/repo/src/only-here",
         "work/a.log",
     } <= names
-    assert not {name for name in names if "node_modules" in name or "build" in name or ".cache" in name}
+    assert not {
+        name
+        for name in names
+        if "node_modules" in name or "undo" in name or "build" in name or ".cache" in name
+    }
     assert not {"work/repo/logs/a.log", "work/repo/only-here", "work/repo/src/__pycache__"} & names
     (repository / "src/main.py").write_text("y")
     (repository / "node_modules/x/i.js").write_text("z")
@@ -290,7 +296,7 @@ def test_a_full_disk_leaves_an_undo_undone(place: Place, monkeypatch: pytest.Mon
         place.undo(2)
     monkeypatch.undo()
     assert contents(place.work) == {"a": "2"}
-    assert not [name for name in os.listdir(place.work) if name.encode().startswith(STAGING)]
+    assert not [name for name in os.listdir(place.work) if name.startswith(STAGING)]
 
 
 def test_links_that_appear_meanwhile_lead_no_undo_outside(place: Place, tmp_path: pathlib.Path) -> None:

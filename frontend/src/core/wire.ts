@@ -803,6 +803,46 @@ export interface NewShare {
   expires_at: string | null;
 }
 
+/** The address of one file, from the gateway's root; anyone who has it may read the file until then. */
+export interface FileLink {
+  url: string;
+  expires_at: string;
+  preview: "csv" | "html" | "image" | "markdown" | "none" | "pdf" | "svg" | "text";
+}
+
+/** One entry of a folder. `other` is a device, a FIFO or a socket, which nobody can read here. */
+export interface FileEntry {
+  /** For people; what is no text is U+FFFD. */
+  name: string;
+  /** From the working directory, percent-encoded: put it behind `?path=` as it is. */
+  path: string;
+  kind: "file" | "folder" | "link" | "other";
+  size: number;
+  modified_at: string;
+  /** Of a file, by its name. */
+  media_type: string | null;
+  /** How the page can show it. */
+  preview: "csv" | "html" | "image" | "markdown" | "none" | "pdf" | "svg" | "text" | null;
+  /** Of a folder, if `depth` reaches it. */
+  inner?: FileListing;
+}
+
+/** The entries of a folder: folders first, then by name, byte by byte. */
+export interface FileListing {
+  path: string;
+  entries: FileEntry[];
+  /** Ask again with it for those that follow; null: there are no more. */
+  cursor: string | null;
+  /** True if the folder has so many entries that not all of them were looked at. */
+  is_partial: boolean;
+}
+
+/** One frame of `…/files/watch`. */
+export interface TreeChange {
+  /** Changed, new and removed ones, percent-encoded as in a listing. */
+  paths: string[];
+}
+
 /** What was used, and what it cost by the prices that the gateway knows. */
 export interface UsageRow {
   /** What it is of, by what the report tells apart. An empty name: it is nobody's, or not known any more. */

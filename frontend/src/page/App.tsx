@@ -1,6 +1,7 @@
 import { useEffect } from "preact/hooks";
 import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
+import { FilesButton, FilesPlace } from "./FilesButton.tsx";
 import { Claim } from "./Handover.tsx";
 import { ContextMeter, Header } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
@@ -64,6 +65,7 @@ function ChatView() {
           <RulesButton />
           <ContextMeter />
           <CostButton />
+          <FilesButton />
           <TakeOut />
           <HeaderParts />
         </Header>
@@ -74,6 +76,7 @@ function ChatView() {
         </main>
       </div>
       <OpenPanel />
+      <FilesPlace />
     </div>
   );
 }
@@ -106,6 +109,7 @@ function useEscape(): void {
       if (document.querySelector("dialog[open], [popover]:popover-open")) return;
       const conversation = page.conversation.value;
       if (page.isDrawerOpen.value) page.isDrawerOpen.value = false;
+      else if (page.filing.isOpen.value) page.filing.back();
       else if (page.openPanel.value !== null) page.openPanel.value = null;
       else if (conversation.isProcessing) void conversation.interrupt();
     };

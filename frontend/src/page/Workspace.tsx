@@ -95,7 +95,7 @@ function BranchDialog({ close }: { close(): void }) {
   if (pushed) return <Pushed pushed={pushed} close={close} />;
   return (
     <Dialog title={t("takeBranch")} close={close}>
-      <p>{t("pushText")}</p>
+      <p>{t("branchText")}</p>
       <form
         class="branch-form"
         onSubmit={(event) => {
@@ -103,7 +103,7 @@ function BranchDialog({ close }: { close(): void }) {
           if (name.trim() && !isBusy) void push();
         }}
       >
-        <label for="branch-name">{t("pushName")}</label>
+        <label for="branch-name">{t("branchName")}</label>
         <input
           id="branch-name"
           class="field wide"
@@ -115,7 +115,7 @@ function BranchDialog({ close }: { close(): void }) {
           value={name}
           onInput={(event) => setName(event.currentTarget.value)}
         />
-        <label for="branch-message">{t("pushMessage")}</label>
+        <label for="branch-message">{t("branchMessage")}</label>
         <textarea
           id="branch-message"
           class="field wide"
@@ -131,7 +131,7 @@ function BranchDialog({ close }: { close(): void }) {
             {t("cancel")}
           </button>
           <button type="submit" class="button primary" data-testid="branch-push" disabled={isBusy || !name.trim()}>
-            {t(isBusy ? "pushGoing" : "pushVerb")}
+            {t(isBusy ? "branchPushing" : "branchPush")}
           </button>
         </div>
       </form>
@@ -141,16 +141,16 @@ function BranchDialog({ close }: { close(): void }) {
 
 function Pushed({ pushed, close }: { pushed: BranchPushed; close(): void }) {
   return (
-    <Dialog title={t("pushDone")} close={close}>
+    <Dialog title={t("branchPushed")} close={close}>
       <p data-testid="branch-pushed">
         <bdi dir="ltr">{pushed.branch}</bdi> <CopyButton text={pushed.branch} />
       </p>
-      <p class="quiet">{t("pushAuthor", { author: pushed.author })}</p>
-      {pushed.left_out && <p role="note">{t("pushLeftOut", { words: pushed.left_out })}</p>}
+      <p class="quiet">{t("branchAuthor", { author: pushed.author })}</p>
+      {pushed.left_out && <p role="note">{t("branchLeftOut", { words: pushed.left_out })}</p>}
       {pushed.pull_request_url.startsWith("https://") && (
         <p>
           <a href={pushed.pull_request_url} target="_blank" rel="noopener noreferrer" data-testid="pull-request">
-            {t("pushPullRequest")}
+            {t("branchPullRequest")}
           </a>
         </p>
       )}

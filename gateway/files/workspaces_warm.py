@@ -222,6 +222,7 @@ class WarmCopy:
     async def _made(self, workspace: WorkspaceConfig, tree: Tree) -> Tree:
         """Checks a commit out and sets it up. If that fails, nothing of it is kept."""
         folders = self.folders
+        _, allowed = self._tools.walls(workspace)
         async with self._uid() as uid:
             path = await asyncio.to_thread(folders.new_tree, uid)
             try:
@@ -230,7 +231,9 @@ class WarmCopy:
                     work=str(path / "work"),
                     uid=uid,
                     readable=(str(folders.objects),),
-                    limits=Limits(disk_bytes=workspace.max_bytes, file_bytes=workspace.max_bytes),
+                    limits=Limits(
+                        disk_bytes=workspace.max_bytes, file_bytes=workspace.max_bytes, files=allowed.files
+                    ),
                 )
                 await self._check_out(tree, place)
                 await self._keep_caches(workspace, place)

@@ -8,6 +8,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
@@ -89,6 +90,7 @@ class GitHost:
             *(GIT, "http-backend"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
             env={
                 "PATH": os.environ["PATH"],
                 "GIT_PROJECT_ROOT": str(self.root),
@@ -105,7 +107,12 @@ class GitHost:
                 "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
             },
         )
-        out, _ = await process.communicate(body)
+        try:
+            out, _ = await process.communicate(body)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
         head, _, rest = out.partition(b"\r\n\r\n")
         fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
         status = int(fields.pop("Status", "200").split()[0])

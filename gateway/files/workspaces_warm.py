@@ -35,8 +35,6 @@ SETUP_PRINTED_BYTES: Final = 256 * KIB
 """Of what `setup` prints, the end is kept."""
 LOCAL_SECONDS: Final = 300.0
 """How long programs may take that only read and write files."""
-MOST_FILES: Final = 500_000
-"""As many as the limits `coding` let a session have."""
 _SHELL: Final = "/bin/sh"
 COPYING: Final = pathlib.Path(workspaces_copying.__file__).read_text()
 _FETCH: Final = (
@@ -224,6 +222,7 @@ class WarmCopy:
     async def _made(self, workspace: WorkspaceConfig, tree: Tree) -> Tree:
         """Checks a commit out and sets it up. If that fails, nothing of it is kept."""
         folders = self.folders
+        _, allowed = self._tools.walls(workspace)
         async with self._uid() as uid:
             path = await asyncio.to_thread(folders.new_tree, uid)
             try:
@@ -232,18 +231,20 @@ class WarmCopy:
                     work=str(path / "work"),
                     uid=uid,
                     readable=(str(folders.objects),),
-                    limits=Limits(disk_bytes=workspace.max_bytes, file_bytes=workspace.max_bytes),
+                    limits=Limits(
+                        disk_bytes=workspace.max_bytes, file_bytes=workspace.max_bytes, files=allowed.files
+                    ),
                 )
                 await self._check_out(tree, place)
                 await self._keep_caches(workspace, place)
                 if workspace.setup:
                     await self._set_up(workspace, place)
                 await asyncio.to_thread(folders.take_back, path)
-                size = await asyncio.to_thread(folders.measure, path, most_files=MOST_FILES)
+                size = await asyncio.to_thread(folders.measure, path, most_files=allowed.files or sys.maxsize)
             except trees.TooMany:
                 await asyncio.to_thread(trees.remove, path)
                 raise WorkspaceFailed(
-                    f"The workspace {self.name} has more than {MOST_FILES:,} files."
+                    f"The workspace {self.name} has more than {allowed.files:,} files (limits.files)."
                 ) from None
             except BaseException:
                 await asyncio.to_thread(trees.remove, path)

@@ -142,7 +142,7 @@ class WorkerHost:
 
     def _open_doors(self, worker: Worker) -> None:
         """From here on the connections of a worker with the network `broker` are answered."""
-        if worker.doors is None:
+        if worker.doors is None or worker.exited.done():  # its doors are closed with it
             return
         services = self._services
         routes = dict(services.door_routes)

@@ -192,7 +192,7 @@ class WorkspaceTools:
 
     def attend(self, worker: Worker, workspace: WorkspaceConfig, account: Account) -> None:
         """Serves the doors of a `setup` whose network is `broker`, by the lists of its agent."""
-        if worker.doors is None:
+        if worker.doors is None or worker.exited.done():  # its doors are closed with it
             return
         agent = workspace.agent or self._agents().default
         subject = SetupSubject(account.session_key, agent=agent, tenant=tenant_of(account.owner))

@@ -23,7 +23,7 @@ import msgspec.inspect as shapes
 from msgspec import Struct
 
 from gateway import answers, sights
-from gateway.api import identity, sessions, shares
+from gateway.api import identity, sessions, shared, shares
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
 from gateway.apps.shop.facts import CartChanged
@@ -60,6 +60,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     answers.ErrorBody,
     shares.ShareList,
     shares.NewShare,
+    shared.SharedLink,
     answers.UsageReport,
     answers.OwnKeyList,
     sights.Overview,

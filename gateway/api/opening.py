@@ -17,7 +17,8 @@ from gateway.api.own_keys import OwnKeysFace
 from gateway.api.people import PeopleFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
-from gateway.api.shares import SharesFace
+from gateway.api.shared import SharedFace
+from gateway.api.shares import Links, SharesFace
 from gateway.api.usage import UsageFace
 from gateway.auth.opening import Authentication
 from gateway.http.gate import Gate
@@ -68,6 +69,7 @@ class OwnFaces:
             provider=auth.provider(services.config),
             signed_in=auth.signed_in,
         )
+        links = Links(services, auth.credentials, gate)
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
@@ -76,7 +78,8 @@ class OwnFaces:
             *UsageFace(services).operations(),
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
-            *SharesFace(manager, services, auth.credentials, gate).operations(),
+            *SharesFace(manager, services, auth.credentials, gate, links).operations(),
+            *SharedFace(manager, services, auth.credentials, gate, links).operations(),
             *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]

@@ -55,7 +55,10 @@ PUBLIC: Final = {
     ("GET", "/api/auth/oidc/callback"),
     ("POST", "/api/auth/handover/claim"),
     ("GET", "/api/shared/{token}"),
+    ("GET", "/api/shared/{token}/link"),
     ("GET", "/api/shared/{token}/stream"),
+    *(("POST", "/api/shared/{token}/" + verb) for verb in ("chat", "interrupt", "permission")),
+    ("POST", "/api/shared/{token}/questions/{question_id}"),
     ("GET", "/api/products/{product_id}"),
     ("POST", "/api/login"),
 }

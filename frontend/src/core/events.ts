@@ -3,6 +3,7 @@
 import type { AcpCommand, AcpContent, AcpPlanEntry } from "./acp.ts";
 import type {
   AskedHost,
+  Author,
   DeniedHost,
   EgressAnswered,
   EgressAsked,
@@ -16,6 +17,7 @@ import type {
   PermissionAnswered,
   PermissionOption,
   PermissionRule,
+  Present,
   QuestionAnswered,
   QuestionAsked,
   QuotaUse,
@@ -57,6 +59,10 @@ export interface MessageItem {
   is_placeholder: boolean;
   /** The message's place in State, which never changes. */
   index: number;
+  /** Who wrote it, if that was not the owner. */
+  author?: Author;
+  /** True if the agent never hears of it. */
+  is_withdrawn?: boolean;
 }
 
 export interface ThoughtItem {
@@ -97,6 +103,8 @@ export interface PermissionItem {
   option_id: string | null;
   /** The rule that answered instead of a person. */
   rule?: NamedRule;
+  /** Who answered, if that was not the owner. */
+  by?: Author;
   at: string;
 }
 
@@ -105,6 +113,8 @@ export interface QuestionItem extends Omit<QuestionAsked, "type" | "question_id"
   id: string;
   outcome: QuestionAnswered["outcome"] | null;
   content: QuestionAnswered["content"];
+  /** Who answered, if that was not the owner. */
+  by?: Author;
   at: string;
 }
 
@@ -189,6 +199,11 @@ export interface Snapshot {
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;
+}
+
+/** Who follows the session now: not of the log. */
+export interface PresentFrame {
+  present: Present;
 }
 
 export interface ResyncFrame {

@@ -133,7 +133,7 @@ def as_then(body: Any) -> Any:
     if "agents" in body:  # they listed those that a person may not choose, too
         body["agents"] = [one for one in body["agents"] if one["name"] not in NOT_CHOSEN]
     if "shares" in body:  # each of them only read
-        assert all(one["kind"] == "view" for one in body["shares"])
+        assert all(one.get("kind", "view") == "view" for one in body["shares"])
         later = {"kind", "uses", "last_used_at"}
         body["shares"] = [{n: one[n] for n in one if n not in later} for one in body["shares"]]
     return body

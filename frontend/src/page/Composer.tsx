@@ -94,7 +94,7 @@ export function Composer() {
           onKeyDown={onKeyDown}
         />
         <div class="composer-row">
-          <AgentChoice />
+          {!conversation.isGuest && <AgentChoice />}
           <Options />
           <span class="composer-hint" aria-hidden="true">
             {t("hint")}

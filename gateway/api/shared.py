@@ -23,7 +23,7 @@ from gateway.api.sessions import QUESTION_ID, AnswerRequest, PermissionRequest
 from gateway.api.shares import Links
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
 from gateway.auth import guests
-from gateway.buckets import Gauge
+from gateway.buckets import Gauge, TokenBuckets
 from gateway.errors import (
     GatewayError,
     InvalidField,
@@ -48,6 +48,8 @@ from gateway.sessions.session import Session
 from gateway.stores.credentials import CredentialStore, Share, SharedSession, ShareKind
 
 STREAMS_PER_SHARE: Final = 200
+USE_SECONDS: Final = 600.0
+"""Somebody who comes back within this is not counted as a further use of the link."""
 ALLOWS: Final[dict[ShareKind, frozenset[ShareKind]]] = {
     "view": frozenset({"view"}),
     "drive": frozenset({"view", "drive"}),
@@ -108,6 +110,7 @@ class SharedFace:
         self._gate = gate
         self._links = links
         self._streams = Gauge(STREAMS_PER_SHARE)
+        self._uses = TokenBuckets(rate=1 / USE_SECONDS, burst=1, monotonic=services.monotonic)
 
     def operations(self) -> list[Operation]:
         """What a link opens, as operations. They are public: each proves its link by itself."""
@@ -188,11 +191,10 @@ class SharedFace:
         )
         frames = stream.events(cursor) if view == "events" else stream.states()
         permit = self._gate.permit_of(shared.owner, lambda: self._links.is_good(share))
-        is_new = who is not OWNER and not self._services.rooms.has(share.session_key, who.person_id)
         on_end = BackgroundTask(self._release(share.id, place))
         try:
-            if is_new:
-                await self._count(share)
+            if who is not OWNER:
+                await self._count(share, who)
         except BaseException:
             self._streams.give(share.id)
             raise
@@ -205,9 +207,10 @@ class SharedFace:
 
         return release
 
-    async def _count(self, share: Share) -> None:
+    async def _count(self, share: Share, who: Participant) -> None:
         """A full disk keeps nobody from reading."""
         with contextlib.suppress(GatewayError):
+            self._uses.take(who.person_id)
             await self._credentials.use_share(share.id, at=self._services.wall_ms())
 
     # -- writing ----------------------------------------------------------------------------------------

@@ -47,10 +47,6 @@ class Room:
         """What State shows; UNSET: nobody but the owner is there."""
         return self._present
 
-    def has(self, person_id: str) -> bool:
-        """Whether somebody follows it."""
-        return person_id in self._people
-
     @property
     def people(self) -> list[Participant]:
         """Each person once."""
@@ -96,11 +92,6 @@ class Rooms:
         """Everybody who follows a session."""
         room = self._rooms.get(key)
         return [] if room is None else room.people
-
-    def has(self, key: str, person_id: str) -> bool:
-        """Whether this person follows the session."""
-        room = self._rooms.get(key)
-        return room is not None and room.has(person_id)
 
     def enter(self, key: str, name: SessionName, who: Participant) -> None:
         """A stream of somebody begins to follow a session."""

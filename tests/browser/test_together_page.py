@@ -61,9 +61,12 @@ async def complaints(page: Page) -> list[str]:
         words = "axe is NOT run: missing `npm ci` in tests/browser"
         assert not os.environ.get("CI"), words
         pytest.skip(words)
+    await page.evaluate(
+        "() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))"
+    )
     await page.evaluate(source.read_text())  # the page lets no script in that is not its own
     found: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [one["id"] for one in found["violations"]]
+    return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found["violations"]]
 
 
 async def test_two_browsers_drive_approve_and_see_each_other(

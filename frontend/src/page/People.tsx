@@ -20,7 +20,8 @@ export function People() {
   const shown = present.people.slice(0, SHOWN);
   const more = present.count - shown.length;
   return (
-    <ul class="people" data-testid="people" aria-label={t("people")}>
+    <section class="people" data-testid="people" aria-label={t("people")}>
+      <ul>
       {shown.map((one) => (
         <li key={one.person_id} class={`person is-${one.kind}`} data-testid="person" title={t(allows(one))}>
           <Icon name={one.link === "view" ? "read" : "person"} />
@@ -33,7 +34,8 @@ export function People() {
           {t("peopleMore", { n: more })}
         </li>
       )}
-    </ul>
+      </ul>
+    </section>
   );
 }
 

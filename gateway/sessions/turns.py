@@ -24,6 +24,7 @@ from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
 from gateway.models.budgets import MICRO, Near
 from gateway.principal import Account
+from gateway.sessions.files import SessionFiles
 from gateway.sessions.host import WorkerHost, output_failed
 from gateway.sessions.log import EventLog
 from gateway.sessions.queue import Queue, Turn
@@ -44,13 +45,20 @@ class Turns:
     """See the module."""
 
     def __init__(
-        self, record: Record, seat: Seat, log: EventLog, fold: ChatState, services: Services
+        self,
+        record: Record,
+        seat: Seat,
+        log: EventLog,
+        fold: ChatState,
+        services: Services,
+        files: SessionFiles,
     ) -> None:
         self._record = record
         self._seat = seat
         self._log = log
         self._fold = fold
         self._services = services
+        self._files = files
         self.queue = Queue()
         self.current: Turn | None = None
         self.unheard: list[str] = []
@@ -220,6 +228,7 @@ class Turns:
         """Runs the current turn up to the agent's completion. Raises WorkerFailed if the worker did not live
         to see it.
         """
+        await self._files.before_turn()
         turn, seat = self.current, self._seat
         if turn is None or self.end_if_cut():
             return
@@ -231,10 +240,10 @@ class Turns:
         ended: ev.TurnEnded | None = None
         host.begin_turn()
         try:
-            async with seat.deadline.within(self._services.config.sessions.turn_timeout_seconds):
+            async with seat.deadline.within(host.turn_seconds):
                 ended = await peer.prompt(turn.turn_id, blocks)
         except TimeoutError:
-            seat.check_time()
+            seat.check_time(host.turn_seconds)
         except AgentGone:
             raise await host.why_gone() from None
         except WireError as error:
@@ -273,6 +282,7 @@ class Turns:
             events += [self.queue.event(), self._held_notice()]
         self.current = None
         self.ended_seq = self._log.append(*events, durable=True)
+        self._files.ended(turn.turn_id, self.ended_seq - len(events) + 1)
         outcome = _outcome(ended)
         seconds = self._services.monotonic() - turn.began
         self._services.metrics.turn_ended(outcome, seconds, tenant=self._record.tenant)

@@ -17,5 +17,6 @@ export * from "./storage.ts";
 export * from "./store.ts";
 export * from "./stream.ts";
 export * from "./subscribable.ts";
+export * from "./tree.ts";
 export type * from "./verbs.ts";
 export * from "./visitor.ts";

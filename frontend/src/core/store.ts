@@ -6,7 +6,7 @@ import { ApiError } from "./errors.ts";
 import { newId, SESSION_ID } from "./ids.ts";
 import type { KeyValue } from "./storage.ts";
 import { Subscribable } from "./subscribable.ts";
-import type { AgentSummary, Counts, Deleted, SessionSummary } from "./wire.ts";
+import type { AgentSummary, Counts, Deleted, SessionSummary, WorkspaceSummary } from "./wire.ts";
 
 export const CURRENT_KEY = "agw.session";
 const DRAFT_KEY = "agw.draft.";
@@ -34,6 +34,9 @@ export class SessionStore extends Subscribable {
   currentId: string;
   /** The agent chosen for a session that has no message yet. */
   chosenAgent: string | null = null;
+  /** The repositories that a session may start from, and the one chosen for a session that has no message yet. */
+  workspaces: readonly WorkspaceSummary[] = [];
+  chosenWorkspace: string | null = null;
   /** Why the list could not be read. */
   error: ApiError | null = null;
   hasLoaded = false;
@@ -70,6 +73,7 @@ export class SessionStore extends Subscribable {
     if (sessionId === this.currentId) return;
     this.currentId = sessionId;
     this.chosenAgent = null;
+    this.chosenWorkspace = null;
     this.#storage.setItem(CURRENT_KEY, sessionId);
     this.changed();
   }
@@ -82,6 +86,11 @@ export class SessionStore extends Subscribable {
 
   chooseAgent(name: string): void {
     this.chosenAgent = name === this.defaultAgent?.name ? null : name;
+    this.changed();
+  }
+
+  chooseWorkspace(name: string): void {
+    this.chosenWorkspace = name || null;
     this.changed();
   }
 
@@ -124,6 +133,7 @@ export class SessionStore extends Subscribable {
     for (const name of names) if (name.startsWith(DRAFT_KEY)) this.#storage.removeItem(name);
     this.sessions = [];
     this.agents = [];
+    this.workspaces = [];
     this.counts = null;
     this.hasLoaded = false;
     this.startNew();
@@ -163,6 +173,8 @@ export class SessionStore extends Subscribable {
       return; // The next refresh asks again; until then the default agent answers.
     }
     this.changed();
+    this.workspaces = await this.#api.workspaces().catch(() => []);
+    if (this.workspaces.length > 0) this.changed();
   }
 }
 

@@ -9,6 +9,7 @@ import { People } from "./People.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
 import { t } from "./preferences.ts";
+import { TakeOut } from "./Workspace.tsx";
 import { RulesButton } from "./Rules.tsx";
 import { SharedView } from "./SharedView.tsx";
 import { Sidebar } from "./Sidebar.tsx";
@@ -64,6 +65,7 @@ function ChatView() {
           <RulesButton />
           <ContextMeter />
           <CostButton />
+          <TakeOut />
           <HeaderParts />
         </Header>
         <People />

@@ -15,6 +15,7 @@ import {
   type ToolCallItem,
   wordsOf,
 } from "../core/index.ts";
+import { FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
 import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
@@ -57,6 +58,12 @@ export function ItemView({ item, call, answer }: ItemProps) {
       return <EgressAskedView item={item} />;
     case "content":
       return <Content content={item.content} />;
+    case "files_changed":
+      return <FilesChangedView item={item} />;
+    case "files_restored":
+      return <FilesRestoredView item={item} />;
+    case "forked":
+      return <ForkedView item={item} />;
   }
 }
 
@@ -86,6 +93,7 @@ function PersonsMessage({ item }: { item: MessageItem }) {
           {t("withdrawn")}
         </p>
       )}
+      <MessageActions item={item} />
     </article>
   );
 }

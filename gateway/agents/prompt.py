@@ -18,6 +18,8 @@ from gateway.events.fold import ChatState, Message
 TRANSCRIPT_BYTES: Final = 64 * 1024
 """How much of an earlier conversation is handed over; the newest part is kept."""
 _ROLES: Final = {"user": "user", "agent": "assistant", "system": "system"}
+_MARKS: Final = ("systemmessage", "messageisfrom")
+"""What the gateway's own lines have, without spaces."""
 _EXTENSION: Final = "agent-gateway"
 
 
@@ -60,11 +62,18 @@ def quoted(text: str, author: ev.Author | UnsetType) -> str:
     return "\n".join(f"> {line}" for line in lines)
 
 
+def _imitates(text: str, author: ev.Author | UnsetType) -> bool:
+    plain = "".join(text.casefold().split())
+    return author is not UNSET and any(mark in plain for mark in _MARKS)
+
+
 def prompt_text(
     texts: Sequence[tuple[str, ev.Author | UnsetType]], *, names_authors: bool
 ) -> tuple[list[str], str]:
-    """What introduces a prompt, and its text."""
-    if not names_authors:
+    """What introduces a prompt, and its text. One writer is not named, unless a text reads as if the gateway
+    named somebody.
+    """
+    if not names_authors and not any(_imitates(*one) for one in texts):
         return [], "\n\n".join(text for text, _ in texts)
     if len(texts) == 1:
         return [introduction(texts[0][1])], quoted(*texts[0])

@@ -16,7 +16,7 @@ from gateway.api.shared import ALLOWS, NEEDS
 from gateway.app import Gateway
 from gateway.config.tables import Config
 from tests.inside import GatewayInside, gateway_inside
-from tests.shared import SHARED, Answer, ask, fresh_id, shared_gateway
+from tests.shared import SHARED, Answer, ask, eventually, fresh_id, shared_gateway
 from tests.streams import Frame, open_stream, state_when
 
 pytestmark = SHARED
@@ -506,8 +506,13 @@ async def ask_events(gateway: GatewayInside, session: Shared) -> str:
 async def test_who_is_there_is_shown_of_a_session_that_left_the_memory_too(gateway: GatewayInside) -> None:
     async with shared(gateway, kinds=("view",)) as session:
         await session.own("POST", "/api/chat?wait=20", {"session_id": session.name, "message": "/echo x"})
-        gateway.clock.advance(10_000_000)
-        await gateway.inner.sessions.reaper.sweep()
+        gateway.clock.advance(10_000)
+
+        async def has_left() -> bool:
+            await gateway.inner.sessions.reaper.sweep()
+            return gateway.inner.manager.get(session.subject, session.name) is None
+
+        await eventually(has_left)
         async with open_stream(session.owner, session.name, view="state") as own:
             await own.until(lambda frame: frame.event == "message")
             assert gateway.inner.manager.get(session.subject, session.name) is None

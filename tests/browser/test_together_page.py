@@ -24,6 +24,10 @@ OPTIONS: Final = [
 ASKS: Final[dict[str, Any]] = {
     "ask": {"title": "Delete everything?", "options": OPTIONS, "then": {"yes": [{"say": "deleted"}]}}
 }
+STILL: Final = """() => Promise.all(document.getAnimations()
+    .filter((one) => one.effect?.getComputedTiming().endTime !== Infinity)
+    .map((one) => one.finished.catch(() => 0)))"""
+"""Waits for what moves to come to rest; the dots of an agent that works never do."""
 gateway = shared_gateway(
     agents={
         "asking": {"turns": [[ASKS]], "repeat": True},
@@ -61,9 +65,7 @@ async def complaints(page: Page) -> list[str]:
         words = "axe is NOT run: missing `npm ci` in tests/browser"
         assert not os.environ.get("CI"), words
         pytest.skip(words)
-    await page.evaluate(
-        "() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))"
-    )
+    await page.evaluate(STILL)
     await page.evaluate(source.read_text())  # the page lets no script in that is not its own
     found: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found["violations"]]

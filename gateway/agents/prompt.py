@@ -42,7 +42,7 @@ def prompt_blocks(
     return blocks
 
 
-def introduction(author: ev.Author | UnsetType) -> str:
+def introduction(author: ev.Contributor | UnsetType) -> str:
     """Says whose a message is. The name is a JSON string, so that it cannot go on as a sentence."""
     if author is UNSET:
         return "The next message is from the owner of this session."
@@ -51,7 +51,7 @@ def introduction(author: ev.Author | UnsetType) -> str:
     return f"The next message is from {name} ({what}), who came by a link."
 
 
-def quoted(text: str, author: ev.Author | UnsetType) -> str:
+def quoted(text: str, author: ev.Contributor | UnsetType) -> str:
     """The text as the agent gets it if several people write. Every line of somebody else's begins with `>`,
     so that no text of theirs reads as a line of the gateway's or of the owner's. One line that is a command
     of the agent's stays as it is.
@@ -62,13 +62,13 @@ def quoted(text: str, author: ev.Author | UnsetType) -> str:
     return "\n".join(f"> {line}" for line in lines)
 
 
-def _imitates(text: str, author: ev.Author | UnsetType) -> bool:
+def _imitates(text: str, author: ev.Contributor | UnsetType) -> bool:
     plain = "".join(text.casefold().split())
     return author is not UNSET and any(mark in plain for mark in _MARKS)
 
 
 def prompt_text(
-    texts: Sequence[tuple[str, ev.Author | UnsetType]], *, names_authors: bool
+    texts: Sequence[tuple[str, ev.Contributor | UnsetType]], *, names_authors: bool
 ) -> tuple[list[str], str]:
     """What introduces a prompt, and its text. One writer is not named, unless a text reads as if the gateway
     named somebody.
@@ -106,7 +106,7 @@ def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
     return lines[::-1]
 
 
-def retold(sender: ev.Sender, text: str, author: ev.Author | UnsetType = UNSET) -> str:
+def retold(sender: ev.Sender, text: str, author: ev.Contributor | UnsetType = UNSET) -> str:
     """The text that tells the agent of a message sent while a person had taken over."""
     if author is not UNSET:
         return f"{introduction(author)}\n{quoted(text, author)}"

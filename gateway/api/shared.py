@@ -34,7 +34,7 @@ from gateway.errors import (
     TooManyStreams,
     Unauthorized,
 )
-from gateway.events.facts import Author, iso
+from gateway.events.facts import Contributor, iso
 from gateway.events.fold import Participant, State
 from gateway.http.gate import Gate
 from gateway.http.operation import IDEMPOTENCY_KEY, Operation, Parameter, Spoken, json_response
@@ -89,7 +89,7 @@ class SharedLink(Struct, frozen=True):
 
     kind: ShareKind
     expires_at: str | None
-    you: Author | UnsetType = UNSET
+    you: Contributor | UnsetType = UNSET
     is_owner: bool = False
 
 
@@ -223,7 +223,7 @@ class SharedFace:
         given = request.headers.get("idempotency-key")
         once = None if given is None else Once(self._key(request, shared.share, given), f"\0{text}")
 
-        async def say(session: Session, author: Author | UnsetType) -> None:
+        async def say(session: Session, author: Contributor | UnsetType) -> None:
             account = Account(shared.owner, session.record.key)
             if once is None:
                 await session.chat(text, account=account, author=author)
@@ -237,7 +237,7 @@ class SharedFace:
     async def shared_interrupt(self, request: Request) -> Response:
         shared = await self._shared(request, "shared_interrupt")
 
-        async def stop(session: Session, _author: Author | UnsetType) -> None:
+        async def stop(session: Session, _author: Contributor | UnsetType) -> None:
             await session.interrupt()
 
         return await self._done(request, shared, "interrupted", stop)
@@ -246,7 +246,7 @@ class SharedFace:
         shared = await self._shared(request, "shared_permission")
         body = await read_body(request, PermissionRequest, self._services.config)
 
-        async def answer(session: Session, author: Author | UnsetType) -> None:
+        async def answer(session: Session, author: Contributor | UnsetType) -> None:
             await session.answers.answer_permission(body.permission_id, body.option_id, by=author)
 
         return await self._done(request, shared, "permission", answer)
@@ -260,7 +260,7 @@ class SharedFace:
             )
         question_id, action = request.path_params["question_id"], cast("Action", body.action)
 
-        async def answer(session: Session, author: Author | UnsetType) -> None:
+        async def answer(session: Session, author: Contributor | UnsetType) -> None:
             account = Account(shared.owner, session.record.key)
             await session.answers.answer_question(
                 question_id, action, body.content, account=account, chat=session.chat, by=author
@@ -273,7 +273,7 @@ class SharedFace:
         request: Request,
         shared: SharedSession,
         action: str,
-        verb: Callable[[Session, Author | UnsetType], Awaitable[object]],
+        verb: Callable[[Session, Contributor | UnsetType], Awaitable[object]],
         *,
         once: Once | None = None,
     ) -> Response:
@@ -282,7 +282,7 @@ class SharedFace:
         """
         share, principal = shared.share, await self._gate.acquaintance(request)
 
-        async def act(session: Session) -> Author | UnsetType:
+        async def act(session: Session) -> Contributor | UnsetType:
             if session.record.key != share.session_key:
                 raise ShareNotFound
             known = [(one.author_id, one.name) for one in session.fold.authors.values()]
@@ -333,7 +333,7 @@ class SharedFace:
         shared: SharedSession,
         principal: Principal | None,
         others: list[tuple[str, str]],
-    ) -> Author | UnsetType:
+    ) -> Contributor | UnsetType:
         """Who acts; UNSET: the owner. Raises InvalidField for a name that is missing or cannot be taken."""
         if principal is not None and principal.owner == shared.owner:
             return UNSET

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.errors import InvalidField
-from gateway.events.facts import Author
+from gateway.events.facts import Contributor
 from gateway.events.fold import Participant
 from gateway.principal import Principal
 from gateway.stores.credentials import Share
@@ -72,18 +72,18 @@ def checked_name(given: str, *, others: Iterable[str]) -> str:
 
 def author_of(
     share: Share, *, principal: Principal | None, guest: str, name: str, others: Iterable[tuple[str, str]]
-) -> Author:
+) -> Contributor:
     """Who acts by this link; `others` are the ids and names of those who are known in the session.
 
     Raises InvalidField for a guest's name that is missing or cannot be taken.
     """
     if principal is not None:
         shown = "".join(one for one in principal.subject if one.isprintable())[:PERSON_CHARACTERS]
-        return Author(person_id(share, f"person\0{principal.owner}"), shown, "person")
+        return Contributor(person_id(share, f"person\0{principal.owner}"), shown, "person")
     author_id = guest_id(share, guest, name)
     mine = author_id.partition("-")[2]
     strangers = (other for other_id, other in others if other_id.partition("-")[2] != mine)
-    return Author(author_id, checked_name(name, others=strangers), "guest")
+    return Contributor(author_id, checked_name(name, others=strangers), "guest")
 
 
 def guest_id(share: Share, guest: str, name: str) -> str:
@@ -108,12 +108,12 @@ def link_mark(share_id: str) -> str:
     return hashlib.sha256(share_id.encode()).hexdigest()[:_LINK_LETTERS]
 
 
-def came_by(author: Author, share_id: str) -> bool:
+def came_by(author: Contributor, share_id: str) -> bool:
     """Whether somebody came by this link."""
     return author.author_id.startswith(f"{link_mark(share_id)}-")
 
 
-def participant(author: Author, share: Share) -> Participant:
+def participant(author: Contributor, share: Share) -> Participant:
     """Somebody as those who follow the session see them."""
     return Participant(author.author_id, author.name, author.kind, share.kind)
 

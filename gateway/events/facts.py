@@ -59,7 +59,7 @@ class NamedRule(Struct, frozen=True):
     rule: PermissionRule
 
 
-class Author(Struct, frozen=True):
+class Contributor(Struct, frozen=True):
     """Somebody who is not the session's owner and came by a link. `person` is signed in, and the gateway
     knows the name; a `guest` typed it.
     """
@@ -76,7 +76,7 @@ class WaitingMessage(Struct, frozen=True):
     message_id: str
     turn_id: str
     text: str
-    author: Author | UnsetType = UNSET
+    author: Contributor | UnsetType = UNSET
     """Absent: the owner's."""
 
 
@@ -193,7 +193,7 @@ class MessageAdded(Struct, frozen=True, tag="message"):
     content: str
     turn_id: str | None = None
     is_streaming: bool = False
-    author: Author | UnsetType = UNSET
+    author: Contributor | UnsetType = UNSET
 
 
 class MessageWithdrawn(Struct, frozen=True, tag="message_withdrawn"):
@@ -283,7 +283,7 @@ class PermissionAnswered(Struct, frozen=True, tag="permission_answered"):
     outcome: Literal["selected", "cancelled"]
     option_id: str | None = None
     rule: NamedRule | UnsetType = UNSET
-    by: Author | UnsetType = UNSET
+    by: Contributor | UnsetType = UNSET
 
 
 class RuleAdded(Struct, frozen=True, tag="rule_added"):
@@ -353,7 +353,7 @@ class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
     question_id: str
     outcome: Literal["accept", "decline", "cancel", "complete"]
     content: dict[str, AnswerValue] | None = None
-    by: Author | UnsetType = UNSET
+    by: Contributor | UnsetType = UNSET
 
 
 class Spending(Struct, frozen=True):

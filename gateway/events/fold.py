@@ -334,7 +334,7 @@ class StateMessage(Struct, frozen=True):
     content: str
     timestamp: str
     is_streaming: bool
-    author: ev.Author | UnsetType = UNSET
+    author: ev.Contributor | UnsetType = UNSET
     """Who wrote it, if that was not the owner."""
     is_withdrawn: bool | UnsetType = UNSET
     """True if the agent never hears of it."""
@@ -546,7 +546,7 @@ class ChatState:
         """The session's own permission rules, by their ids."""
         self.questions: dict[str, ev.QuestionAsked] = {}
         """Those that wait for an answer."""
-        self.authors: dict[str, ev.Author] = {}
+        self.authors: dict[str, ev.Contributor] = {}
         """People who wrote and are not the owner, by their ids."""
         self._owner_writes = False
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
@@ -618,12 +618,14 @@ class ChatState:
         """True if more than one person has written."""
         return len(self.authors) + self._owner_writes > 1
 
-    def answered(self, kind: Literal["permission", "question"], item_id: str) -> ev.Author | UnsetType | None:
+    def answered(
+        self, kind: Literal["permission", "question"], item_id: str
+    ) -> ev.Contributor | UnsetType | None:
         """Who answered this: None is the owner; UNSET: nobody did, or a rule."""
         item = self._by_id.get((kind, item_id))
         if not isinstance(item, Block) or item.fields.get("outcome") in (None, "cancelled", "complete"):
             return UNSET
-        by: ev.Author | UnsetType = item.fields.get("by", UNSET)
+        by: ev.Contributor | UnsetType = item.fields.get("by", UNSET)
         if by is not UNSET:
             return by
         is_nobodys = "rule" in item.fields or item.fields["outcome"] == "cancel"  # as at the turn's end

@@ -53,7 +53,7 @@ class ChatVerb(Protocol):
         *,
         account: Account | None = None,
         also: Sequence[ev.EventData] = (),
-        author: ev.Author | UnsetType = UNSET,
+        author: ev.Contributor | UnsetType = UNSET,
     ) -> object:
         """Takes a message."""
 
@@ -101,7 +101,7 @@ class Answers:
         self._record.use()
 
     async def answer_permission(
-        self, permission_id: str, option_id: str, *, by: ev.Author | UnsetType = UNSET
+        self, permission_id: str, option_id: str, *, by: ev.Contributor | UnsetType = UNSET
     ) -> None:
         """Answers a permission request; for always, with a rule of this session. The first answer counts.
         Without a `by`, the owner answers; others do not answer for always, which would outlive their link.
@@ -136,7 +136,7 @@ class Answers:
         return any(one.option_id == option_id and one.kind.endswith("_always") for one in options)
 
     async def _who_was_first(
-        self, kind: Literal["permission", "question"], item_id: str, by: ev.Author | UnsetType
+        self, kind: Literal["permission", "question"], item_id: str, by: ev.Contributor | UnsetType
     ) -> str:
         """Words for somebody whose answer came after another's; empty: nobody else answered."""
         with contextlib.suppress(GatewayError):
@@ -169,7 +169,7 @@ class Answers:
         *,
         account: Account | None = None,
         chat: ChatVerb,
-        by: ev.Author | UnsetType = UNSET,
+        by: ev.Contributor | UnsetType = UNSET,
     ) -> None:
         """Answers a question of the agent; of several answers at once the first counts. One that was left by
         an earlier gateway is answered with a message (`chat`), whose turn `account` pays for.

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.errors import IdempotencyMismatch, InvalidField
-from gateway.events.facts import Author
+from gateway.events.facts import Contributor
 from gateway.principal import Account
 from gateway.sessions.queue import Turn
 from gateway.sessions.session import Session
@@ -68,7 +68,7 @@ class Idempotency:
         *,
         account: Account,
         key: str,
-        author: Author | UnsetType = UNSET,
+        author: Contributor | UnsetType = UNSET,
     ) -> Turn | None:
         """Runs the turn unless this key ran it before (None)."""
         owner = account.owner

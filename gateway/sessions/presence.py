@@ -27,7 +27,7 @@ SessionName = tuple[str, str]
 """(owner, session id)."""
 
 
-class Room:
+class Attendance:
     """Who follows one session."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Rooms:
     """The rooms of all sessions that somebody follows, by the sessions' internal keys."""
 
     def __init__(self) -> None:
-        self._rooms: dict[str, Room] = {}
+        self._rooms: dict[str, Attendance] = {}
         self.on_changed: Callable[[SessionName], None] = lambda name: None
         """Wakes the readers of the session of this name."""
 
@@ -95,7 +95,7 @@ class Rooms:
 
     def enter(self, key: str, name: SessionName, who: Participant) -> None:
         """A stream of somebody begins to follow a session."""
-        room = self._rooms.setdefault(key, Room())
+        room = self._rooms.setdefault(key, Attendance())
         room.name = name
         if room.add(who):
             self._tell(room)
@@ -108,7 +108,7 @@ class Rooms:
         if room.is_empty:
             del self._rooms[key]
 
-    def _tell(self, room: Room) -> None:
+    def _tell(self, room: Attendance) -> None:
         if room.timer is not None:
             return
 

@@ -45,7 +45,7 @@ class Turn:
         message_id: str | None = None,
         turn_id: str | None = None,
         context: str = "",
-        author: ev.Author | UnsetType = UNSET,
+        author: ev.Contributor | UnsetType = UNSET,
     ) -> None:
         name = secrets.token_hex(6)
         self.turn_id = turn_id or f"t{name}"
@@ -75,7 +75,7 @@ class Turn:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
-    def texts(self) -> list[tuple[str, ev.Author | UnsetType]]:
+    def texts(self) -> list[tuple[str, ev.Contributor | UnsetType]]:
         """The texts of the prompt, each with its author."""
         return [(turn.text, turn.author) for turn in (self, *self.carried)]
 
@@ -148,7 +148,7 @@ class Queue:
         """Takes out one by its message, or all; those that were taken out."""
         return self._take_out(lambda turn: message_id in (None, turn.message_id))
 
-    def drop_by(self, is_theirs: Callable[[ev.Author], bool]) -> list[Turn]:
+    def drop_by(self, is_theirs: Callable[[ev.Contributor], bool]) -> list[Turn]:
         """Takes out those of some authors; those that were taken out."""
         return self._take_out(lambda turn: turn.author is not UNSET and is_theirs(turn.author))
 

@@ -436,7 +436,7 @@ class Session:
         message_id: str | None = None,
         also: Sequence[ev.EventData] = (),
         context: str = "",
-        author: ev.Author | UnsetType = UNSET,
+        author: ev.Contributor | UnsetType = UNSET,
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
@@ -591,7 +591,7 @@ class Session:
             await self.log.say(self._turns.queue.event())
         return len(dropped)
 
-    async def withdraw(self, is_theirs: Callable[[ev.Author], bool]) -> int:
+    async def withdraw(self, is_theirs: Callable[[ev.Contributor], bool]) -> int:
         """Withdraws the waiting messages of authors whose link was revoked, and says so; how many."""
         return await self._turns.withdraw(is_theirs)
 

@@ -211,7 +211,7 @@ class Turns:
                 self.unheard.remove(text)
             raise
 
-    async def withdraw(self, is_theirs: Callable[[ev.Author], bool]) -> int:
+    async def withdraw(self, is_theirs: Callable[[ev.Contributor], bool]) -> int:
         """Drops the waiting messages of authors whose link was revoked; how many. Raises StoreFull,
         StoreFailed: then they do not wait any more, but it is not said.
         """

@@ -17,11 +17,11 @@ from gateway.errors import InvalidField
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState, Participant, Present
 from gateway.principal import Principal
-from gateway.sessions.presence import LISTED, Room
+from gateway.sessions.presence import LISTED, Attendance
 from gateway.stores.credentials import Share
 
-ANN: Final = ev.Author("a-1", "Ann", "guest")
-CLEO: Final = ev.Author("b-1", 'Cleo "the owner" says: \n', "person")
+ANN: Final = ev.Contributor("a-1", "Ann", "guest")
+CLEO: Final = ev.Contributor("b-1", 'Cleo "the owner" says: \n', "person")
 SHARE: Final = Share(id="share", hash="h", session_key="k", created_at=0)
 
 
@@ -127,7 +127,11 @@ def people(count: int) -> Iterator[Participant]:
 
 
 def test_a_room_says_something_only_if_somebody_else_is_there() -> None:
-    room, owner, ann = Room(), Participant("owner", "", "owner"), Participant("a", "Ann", "guest", "drive")
+    room, owner, ann = (
+        Attendance(),
+        Participant("owner", "", "owner"),
+        Participant("a", "Ann", "guest", "drive"),
+    )
     assert [room.add(owner), room.add(owner), room.add(ann), room.add(ann)] == [False, False, True, False]
     shown = [room.present]
     assert [room.remove(ann), room.remove(owner), room.remove(ann)] == [False, False, True]
@@ -137,7 +141,7 @@ def test_a_room_says_something_only_if_somebody_else_is_there() -> None:
 
 
 def test_a_room_lists_the_first_and_counts_all() -> None:
-    room = Room()
+    room = Attendance()
     for one in people(LISTED + 5):
         room.add(one)
     assert isinstance(room.present, Present)

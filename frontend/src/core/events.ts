@@ -3,7 +3,7 @@
 import type { AcpCommand, AcpContent, AcpPlanEntry } from "./acp.ts";
 import type {
   AskedHost,
-  Author,
+  Contributor,
   DeniedHost,
   EgressAnswered,
   EgressAsked,
@@ -64,7 +64,7 @@ export interface MessageItem {
   /** The message's place in State, which never changes. */
   index: number;
   /** Who wrote it, if that was not the owner. */
-  author?: Author;
+  author?: Contributor;
   /** True if the agent never hears of it. */
   is_withdrawn?: boolean;
 }
@@ -108,7 +108,7 @@ export interface PermissionItem {
   /** The rule that answered instead of a person. */
   rule?: NamedRule;
   /** Who answered, if that was not the owner. */
-  by?: Author;
+  by?: Contributor;
   at: string;
 }
 
@@ -118,7 +118,7 @@ export interface QuestionItem extends Omit<QuestionAsked, "type" | "question_id"
   outcome: QuestionAnswered["outcome"] | null;
   content: QuestionAnswered["content"];
   /** Who answered, if that was not the owner. */
-  by?: Author;
+  by?: Contributor;
   at: string;
 }
 

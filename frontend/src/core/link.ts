@@ -11,7 +11,7 @@ import { newId } from "./ids.ts";
 import type { KeyValue } from "./storage.ts";
 import { Subscribable } from "./subscribable.ts";
 import type { Verbs } from "./verbs.ts";
-import type { Author, SharedLink } from "./wire.ts";
+import type { Contributor, SharedLink } from "./wire.ts";
 
 /** A name has at most so many characters. */
 export const NAME_MOST = 40;
@@ -23,7 +23,7 @@ export class Link extends Subscribable {
   /** null while the gateway has not said it. */
   kind: SharedLink["kind"] | null = null;
   /** null: the others do not know a name. */
-  you: Author | null = null;
+  you: Contributor | null = null;
   isOwner = false;
   /** Why the last name was not taken. */
   error: ApiError | null = null;

@@ -95,7 +95,7 @@ export interface AgentUpdate {
  * Somebody who is not the session's owner and came by a link. `person` is signed in, and the gateway knows the
  * name; a `guest` typed it.
  */
-export interface Author {
+export interface Contributor {
   /** The same for everything that one person does by one link. */
   author_id: string;
   name: string;
@@ -113,7 +113,7 @@ export interface MessageAdded {
   content: string;
   turn_id: string | null;
   is_streaming: boolean;
-  author?: Author;
+  author?: Contributor;
 }
 
 /**
@@ -233,7 +233,7 @@ export interface PermissionAnswered {
   outcome: "cancelled" | "selected";
   option_id: string | null;
   rule?: NamedRule;
-  by?: Author;
+  by?: Contributor;
 }
 
 /** A person answered for always: from here on this rule answers in this session, until it is removed. */
@@ -300,7 +300,7 @@ export interface QuestionAnswered {
   question_id: string;
   outcome: "accept" | "cancel" | "complete" | "decline";
   content: Record<string, string | number | number | boolean | string[]> | null;
-  by?: Author;
+  by?: Contributor;
 }
 
 /** What the model calls of a session have cost so far, by the gateway's own ledger. */
@@ -406,7 +406,7 @@ export interface WaitingMessage {
   turn_id: string;
   text: string;
   /** Absent: the owner's. */
-  author?: Author;
+  author?: Contributor;
 }
 
 /** The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops them. */
@@ -540,7 +540,7 @@ export interface StateMessage {
   timestamp: string;
   is_streaming: boolean;
   /** Who wrote it, if that was not the owner. */
-  author?: Author;
+  author?: Contributor;
   /** True if the agent never hears of it. */
   is_withdrawn?: boolean;
 }
@@ -857,7 +857,7 @@ export interface NewShare {
 export interface SharedLink {
   kind: "approve" | "drive" | "view";
   expires_at: string | null;
-  you?: Author;
+  you?: Contributor;
   is_owner: boolean;
 }
 

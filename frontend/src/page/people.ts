@@ -1,10 +1,10 @@
 /** What people are called. */
 
-import type { Author, Participant } from "../core/index.ts";
+import type { Contributor, Participant } from "../core/index.ts";
 import { t } from "./preferences.ts";
 
 /** Somebody's name; without an author it is the owner. A name that was typed is marked as a guest's. */
-export function nameOf(author: Author | undefined): string {
+export function nameOf(author: Contributor | undefined): string {
   if (author === undefined) return t("owner");
   return author.kind === "guest" ? t("guestNamed", { name: author.name }) : author.name;
 }

@@ -3,8 +3,9 @@ PYTHON ?= python3
 NPM    ?= npm
 BIN    := .venv/bin
 ARGS   ?=
-# So many modules of tests run beside each other; those marked "alone" run after them.
-AT_ONCE ?= 2
+# So many modules of tests run beside each other: one more than two cores, as tests wait for processes half of the
+# time. Those marked "alone" run after them.
+AT_ONCE ?= 3
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The locks are whole, so nothing is resolved; bytecode is made as it is needed. Both together halve an installation.
 LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
@@ -14,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ALONE   = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ready quick check types lint page-check page bench campaign clean tools dist sbom prices lock
+.PHONY: help run test ready quick check types lint compiled page-check page bench campaign clean tools dist sbom prices lock
 
 help:
 	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
@@ -34,14 +35,14 @@ run: .venv/.runs frontend/dist/index.html
 
 # What does not depend on each other is installed and checked two at a time. test-sessions.sh is run by a test.
 test:
-	@$(MAKE) --no-print-directory --jobs=2 ready check page-check
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync ready check compiled page-check
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST) || [ $$? -eq 5 ]
 	$(BIN)/python -m pytest -m alone $(or $(PYTEST),$(ALONE)) || [ $$? -eq 5 ]  # 5: none was asked for
 
 ready: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed tests/browser/node_modules/.installed
 
 quick: .venv/.tests
-	@$(MAKE) --no-print-directory --jobs=2 check
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync check compiled
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile -m "not alone" tests/unit tests/contract tests/gateway $(PYTEST)
 
 check: types lint
@@ -53,6 +54,10 @@ lint: .venv/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+
+# The tests are compiled once, not in each of the processes that run them; what is wrong with one is said by those.
+compiled: .venv/.tests
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 || true
 
 page-check: frontend/dist/index.html
 	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test

@@ -23,12 +23,13 @@ import msgspec.inspect as shapes
 from msgspec import Struct
 
 from gateway import answers, sights
-from gateway.api import forks, identity, sessions, shared, shares, workspaces
+from gateway.api import file_links, forks, identity, sessions, shared, shares, workspaces
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
 from gateway.apps.shop.facts import CartChanged
 from gateway.events import facts as events
 from gateway.events import fold as chat
+from gateway.files import tree, watching
 
 FOLDER: Final = pathlib.Path(__file__).parent / "src"
 
@@ -63,8 +64,12 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     shares.ShareList,
     shares.NewShare,
     shared.SharedLink,
+    file_links.FileLink,
+    tree.FileListing,
+    watching.TreeChange,
     answers.UsageReport,
     answers.OwnKeyList,
+    answers.PeopleList,
     sights.Overview,
     sights.WatchedSessions,
     sights.Acted,

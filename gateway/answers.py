@@ -201,6 +201,10 @@ class PersonSummary(Struct, frozen=True, kw_only=True):
     tokens: int
     last_used_at: str | None
     """When one of the sessions or keys was last used."""
+    cost_usd: float = 0.0
+    """Of today's model calls, in US dollars."""
+    own_keys: tuple[str, ...] = ()
+    """Providers and hosts for which a key of their own is set, by name; never a key."""
 
 
 class PeopleList(Struct, frozen=True):

@@ -200,9 +200,9 @@ class Gateway:
             stack.push_async_callback(self.ledger.close)
             await self.auth.open()
             stack.push_async_callback(self.auth.close)
-            taken, sharing = await store.sessions.taken_uids(), services.agents.sharing_network()
+            taken, decide = await store.sessions.taken_uids(), self.sessions.decide_networks
             await stack.enter_async_context(
-                self.workers.running(self.config, taken_uids=taken, sharing_network=sharing)
+                self.workers.running(self.config, taken_uids=taken, decide=decide)
             )
             stack.push_async_callback(self.reloading.close)
             stack.push_async_callback(self.mcp.close)

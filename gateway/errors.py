@@ -171,6 +171,41 @@ class SessionNotFound(GatewayError):
     status = 404
 
 
+class NoSuchFile(GatewayError):
+    """There is no such file in this session."""
+
+    code = "file_not_found"
+    status = 404
+
+
+class FileLinkNotFound(GatewayError):
+    """This link to a file is not good any more; ask for a new one."""
+
+    code = "file_link_not_found"
+    status = 404
+
+
+class FileNotReadable(GatewayError):
+    """This cannot be read: it is a link, a device, or a file that the session itself may not read."""
+
+    code = "file_not_readable"
+    status = 409
+
+
+class ArchiveTooLarge(GatewayError):
+    """This folder is too large for one archive; download a folder inside it."""
+
+    code = "archive_too_large"
+    status = 413
+
+
+class RangeNotSatisfiable(GatewayError):
+    """The file has no such bytes."""
+
+    code = "range_not_satisfiable"
+    status = 416
+
+
 class SessionExists(GatewayError):
     """You already have a session of this id."""
 
@@ -443,6 +478,13 @@ class TooManyStreams(GatewayError):
     """Too many open streams."""
 
     code = "too_many_streams"
+    status = 429
+
+
+class TooManyDownloads(GatewayError):
+    """Too many downloads at once; wait until one has ended."""
+
+    code = "too_many_downloads"
     status = 429
 
 

@@ -4,7 +4,7 @@ gateway and its client use these.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 
 class WatchedSession(Struct, frozen=True, kw_only=True):
@@ -23,6 +23,8 @@ class WatchedSession(Struct, frozen=True, kw_only=True):
     """Of its worker so far."""
     messages: int
     queued: int
+    network: str | UnsetType = UNSET
+    """Of its worker: none, broker or shared; absent without one."""
 
 
 class WatchedSessions(Struct, frozen=True, kw_only=True):

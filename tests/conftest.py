@@ -15,7 +15,10 @@ import pytest
 from tests.gateways import RunningGateway, running_gateway
 from tests.hostile import card
 
-_RINGS: Final = ("deploy", "fuzz", "browser", "acceptance", "docs", "torture", "process", "products")
+_RINGS: Final = (
+    *("deploy", "fuzz", "browser", "acceptance", "docs", "torture", "process", "products"),
+    *("integration", "old", "ledger", "gateway", "contract"),
+)
 """Folders whose modules last, the longest first; whatever is not named here comes after them."""
 _NOT_ALONE: Final = "not alone"
 """How `make test` leaves out what measures the machine; no attack of the card is among that."""

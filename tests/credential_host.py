@@ -25,6 +25,7 @@ from gateway.egress.authority import Authority as WorkerAuthority
 from gateway.egress.authority import variables
 from gateway.egress.credential_values import CredentialValues
 from gateway.egress.intercept import Interception, Outcome
+from gateway.egress.pace import LoopShare
 from gateway.egress.vault import Vault
 from gateway.principal import Account
 from gateway.stores.memory.secrets import MemorySecrets
@@ -212,14 +213,14 @@ async def place(
 
 async def _accept(listener: socket.socket, found: Place, account: Account) -> None:
     loop = asyncio.get_running_loop()
-    interceptor = found.interception.of(account)
+    interceptor, share = found.interception.of(account), LoopShare()
     while True:
         client, _ = await loop.sock_accept(listener)
         admitted = Admitted(host=HOST, port=found.port, addresses=("127.0.0.1",), credential="forge")
 
         async def serve(client: socket.socket = client, admitted: Admitted = admitted) -> None:
             try:
-                await interceptor.serve(client, admitted, admission=found.rules)
+                await interceptor.serve(client, admitted, admission=found.rules, share=share)
             finally:
                 client.close()
 

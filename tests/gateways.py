@@ -23,6 +23,8 @@ from gateway.server.operators_socket import address, read_token
 ROOT: Final = pathlib.Path(__file__).parent.parent
 SCENARIOS: Final = ROOT / "tests" / "scenarios"
 START_SECONDS: Final = 30
+STOP_SECONDS: Final = 60
+"""Bounds where nothing else runs."""
 Scenario = str | Mapping[str, object]
 """What a scripted agent plays: the name of a file in tests/scenarios, or the scenario itself."""
 _URL: Final = re.compile(r"http://\S+")
@@ -114,7 +116,13 @@ class RunningGateway:
         await self.http.close()
         if self.process.returncode is None:
             self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), 60)
+        return await asyncio.wait_for(self.process.wait(), STOP_SECONDS * crowding())
+
+
+def crowding() -> float:
+    """How many processes want each core, at least 1: a fair scheduler makes everything that much slower."""
+    now = pathlib.Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
+    return max(1.0, max(os.getloadavg()[0], float(now)) / len(os.sched_getaffinity(0)))
 
 
 def processes_of_agents(servers: Sequence[psutil.Process]) -> list[psutil.Process]:
@@ -153,7 +161,7 @@ async def running_gateway(
     """
     log = directory / "gateway.log"
     data = directory / "data"
-    config += agent_tables(directory, agents or {})
+    config = with_agents(directory, config, agents or {})
     if config:
         (directory / "config.toml").write_text(config)
         arguments = (*arguments, "--config", str(directory / "config.toml"))
@@ -188,7 +196,7 @@ async def serving(
     """The gateway that this process becomes, which says its URL on stdout; ended however the block ends."""
     try:
         assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), start_seconds)).decode()
+        line = (await asyncio.wait_for(process.stdout.readline(), start_seconds * crowding())).decode()
         found = _URL.search(line)
         assert found, f"the gateway did not start: {line!r} {log.read_text()}"
         gateway = RunningGateway(process, found[0], log, data)
@@ -200,6 +208,14 @@ async def serving(
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def with_agents(directory: pathlib.Path, config: str, agents: Mapping[str, Scenario]) -> str:
+    """A configuration with scripted agents. If it says nothing of egress, no host is listed: asking this
+    machine's tools for their registries takes more time than most tests.
+    """
+    config += agent_tables(directory, agents)
+    return config if not config or "egress" in config else f"{config}\n[egress]\nhosts = []\n"
 
 
 def agent_tables(directory: pathlib.Path, agents: Mapping[str, Scenario]) -> str:
@@ -220,7 +236,7 @@ _KEPT_OUT: Final = ("AGENT_", "OPENAI_", "PYTHON")
 
 
 async def _until_healthy(gateway: RunningGateway) -> None:
-    deadline = asyncio.get_running_loop().time() + START_SECONDS
+    deadline = asyncio.get_running_loop().time() + START_SECONDS * crowding()
     while asyncio.get_running_loop().time() < deadline:
         with contextlib.suppress(aiohttp.ClientError):
             async with gateway.http.get("/health") as response:

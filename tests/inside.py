@@ -21,7 +21,7 @@ from gateway.config.file import load
 from gateway.config.tables import Config
 from gateway.server.server import listen, own_url, running
 from gateway.telemetry.logs import JsonFormatter, LineFormatter
-from tests.gateways import RunningGateway, Scenario, agent_tables, processes_of_agents
+from tests.gateways import RunningGateway, Scenario, processes_of_agents, with_agents
 
 
 class Clock:
@@ -82,7 +82,7 @@ async def gateway_inside(
     `agents` are scripted ones: name → scenario. `at_ms`: what its wall clock shows at first.
     """
     path = directory / "config.toml"
-    path.write_text(config + agent_tables(directory, agents or {}))
+    path.write_text(with_agents(directory, config, agents or {}))
 
     def read() -> Config:
         given = {"data_dir": str(directory / "data"), "server.port": 0}

@@ -71,7 +71,7 @@ def config_of(launch: Launch) -> str:
     readable = json.dumps([str(path) for path in launch.readable])
     lines = ["[agents.opencode]", f"command = {json.dumps(launch.command)}", f"readable = {readable}"]
     env = [f"{name} = {json.dumps(value)}" for name, value in launch.env.items()]
-    return "\n".join([*lines, "[agents.opencode.env]", *env])
+    return "\n".join([*lines, 'network = "shared"', "[agents.opencode.env]", *env])
 
 
 async def take(path: pathlib.Path) -> None:

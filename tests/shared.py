@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
-import pathlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -17,6 +15,7 @@ import pytest_asyncio
 from msgspec import Struct
 
 from tests.gateways import RunningGateway, Scenario, running_gateway
+from tests.gateways import crowding as crowding
 from tests.inside import gateway_inside
 
 SHARED: Final = pytest.mark.asyncio(loop_scope="module")
@@ -72,12 +71,6 @@ async def ask(
 def fresh_id(name: str = "s") -> str:
     """A session id that no other test uses."""
     return f"{name}-{next(_numbers)}"
-
-
-def crowding() -> float:
-    """How many processes want each core, at least 1: a fair scheduler makes everything that much slower."""
-    now = pathlib.Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
-    return max(1.0, max(os.getloadavg()[0], float(now)) / len(os.sched_getaffinity(0)))
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 15) -> None:

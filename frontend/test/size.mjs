@@ -7,7 +7,7 @@ let first = 0;
 for (const name of readdirSync(folder).filter((one) => !/\.(?:br|gz)$/.test(one)).sort()) {
   const bytes = readFileSync(new URL(name, folder));
   const packed = gzipSync(bytes, { level: 9 }).length;
-  const isLazy = /^(highlight|Operations|Shop|uPlot)/.test(name);
+  const isLazy = /^(highlight|Files|Operations|Shop|uPlot)/.test(name);
   if (!isLazy) first += packed;
   process.stdout.write(
     `${name.padEnd(34)} ${kb(bytes.length)}  gz ${kb(packed)}${isLazy ? "  when it is needed" : ""}\n`,

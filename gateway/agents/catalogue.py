@@ -15,9 +15,10 @@ from gateway.agents.options import OptionRules
 from gateway.config.applications import own_agents
 from gateway.config.known_agents import KNOWN_AGENTS, KnownAgent, started_by
 from gateway.config.limits import chosen
+from gateway.config.networks import AgentNetwork, network_of
 from gateway.config.tables import BUILT_IN, AgentConfig, Config, builtin_argv
 from gateway.errors import UnknownAgent
-from worker.spec import Limits, Sandbox
+from worker.spec import Limits, Network, Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     """Whether it may read the toolchains on its PATH."""
     known: KnownAgent | None = None
     """What is known of it beyond this configuration."""
+    network: AgentNetwork = AgentNetwork(mode="none", why="built_in")
+    """The network of its workers, and why."""
 
     @property
     def search_path(self) -> str:
@@ -78,8 +81,16 @@ class Agent(Struct, frozen=True, kw_only=True):
 class AgentCatalogue:
     """Name → agent."""
 
-    def __init__(self, config: Config, *, before: AgentCatalogue | None = None) -> None:
-        """`before`: the catalogue that this one replaces, whose agents its sessions keep."""
+    def __init__(
+        self, config: Config, *, before: AgentCatalogue | None = None, holds_broker: bool = False
+    ) -> None:
+        """`before`: the catalogue that this one replaces, whose agents its sessions keep. `holds_broker`:
+        whether the network `broker` is held here, which is the usual one of commands then.
+        """
+
+        def network(agent: AgentConfig) -> AgentNetwork:
+            return network_of(config, agent, environ=os.environ, holds_broker=holds_broker)
+
         self._default = config.default_agent
         self._retired: dict[str, Agent] = before.known if before is not None else {}
         self._agents = {
@@ -89,8 +100,9 @@ class AgentCatalogue:
                 argv=builtin_argv(),
                 env={},
                 is_built_in=True,
-                sandbox=Sandbox(network=config.network(AgentConfig())),
+                sandbox=Sandbox(network=network(AgentConfig()).mode),
                 limits=_limits(config, AgentConfig()),
+                network=network(AgentConfig()),
             )
         }
         own = own_agents(config)
@@ -107,7 +119,7 @@ class AgentCatalogue:
                 env=env,
                 is_built_in=not agent.argv,
                 sandbox=Sandbox(
-                    network=config.network(agent),
+                    network=network(agent).mode,
                     readable=agent.readable,
                     writable=agent.writable,
                 ),
@@ -120,6 +132,7 @@ class AgentCatalogue:
                 options=OptionRules(agent.options, frozenset(agent.locked_options)),
                 reads_toolchains=agent.toolchains,
                 known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
+                network=network(agent),
             )
 
     @property
@@ -144,9 +157,19 @@ class AgentCatalogue:
         """The agent of this name, which may be offered no longer; None if there is none."""
         return self._agents.get(name) or self._retired.get(name)
 
-    def sharing_network(self) -> list[str]:
-        """The names of those whose processes share the machine's network."""
-        return [name for name, agent in self.known.items() if agent.sandbox.network == "shared"]
+    def on_network(self, mode: Network) -> list[str]:
+        """The names of those whose workers have this network."""
+        return [name for name, agent in self.known.items() if agent.sandbox.network == mode]
+
+    def advice(self) -> list[str]:
+        """A line for each agent that shares the network although nobody said so: why, and how to move it."""
+        found = [agent.network.advice(name) for name, agent in self._agents.items()]
+        return [line for line in found if line]
+
+    def log_networks(self) -> None:
+        """Says so in the log."""
+        for line in self.advice():
+            log.warning("%s", line)
 
     def of(self, name: str) -> Agent:
         """The agent of a session that exists, which may be offered no longer. Raises UnknownAgent."""

@@ -360,12 +360,12 @@ class AgentPeer:
         """Whether the conversation survives the process: kept by the agent, or handed over by the gateway."""
         return self._owner.agent.is_built_in or self._initialized.can_load or self._initialized.can_resume
 
-    def started(self, how: str, milliseconds: int, *, walls: str) -> ev.AgentStarted:
+    def started(self, how: str, milliseconds: int, *, walls: str, network: str) -> ev.AgentStarted:
         """The event that says the agent is ready."""
         info = self._initialized.agent_info
         name = (info.title or info.name) if info is not None else None
         version = info.version if info is not None else None
-        return ev.AgentStarted(self._owner.record.agent, name, version, how, milliseconds, walls)
+        return ev.AgentStarted(self._owner.record.agent, name, version, how, milliseconds, walls, network)
 
     # -- options ----------------------------------------------------------------------------------------
 

@@ -7,9 +7,13 @@ import signal
 from collections.abc import Callable, Iterable
 
 from gateway.answers import Reloaded
+from gateway.api.budgets import BudgetsFace
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.egress import EgressFace
+from gateway.api.file_links import FileLinksFace
+from gateway.api.file_watch import FileWatchFace
+from gateway.api.files import FilesFace, SessionFiles
 from gateway.api.forks import ForksFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
@@ -73,6 +77,7 @@ class OwnFaces:
             signed_in=auth.signed_in,
         )
         links = Links(services, auth.credentials, gate)
+        files = SessionFiles(manager, services, workers.workspaces)
         self.ports = PortsFace(manager, services)
         self._operations = [
             *chat.operations(),
@@ -80,6 +85,7 @@ class OwnFaces:
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
             *WorkspacesFace(manager, services).operations(),
             *EgressFace(manager, services).operations(),
+            *BudgetsFace(manager, services).operations(),
             *self.ports.operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *UsageFace(services).operations(),
@@ -87,7 +93,10 @@ class OwnFaces:
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
             *SharesFace(manager, services, auth.credentials, gate, links).operations(),
             *SharedFace(manager, services, auth.credentials, gate, links).operations(),
-            *PeopleFace(manager, services, gate=gate, keys=auth.keys).operations(),
+            *PeopleFace(manager, services, gate=gate, keys=auth.keys, vault=auth.vault).operations(),
+            *FilesFace(files, services, gate).operations(),
+            *FileWatchFace(files, manager, services, gate).operations(),
+            *FileLinksFace(files, services, gate).operations(),
             *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
         ]
 

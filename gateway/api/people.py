@@ -7,6 +7,7 @@ seconds. Nothing is revoked or erased, so that enabling brings everything back.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from gateway.answers import PeopleList, PersonSummary
 from gateway.auth.keys import KeyRing
+from gateway.egress.vault import Vault
 from gateway.errors import Forbidden, InvalidField
 from gateway.events.facts import iso
 from gateway.events.lifecycle import CloseReason
@@ -41,12 +43,15 @@ class PersonRequest(Struct):
 class PeopleFace:
     """The handlers."""
 
-    def __init__(self, manager: SessionManager, services: FaceServices, *, gate: Gate, keys: KeyRing) -> None:
+    def __init__(
+        self, manager: SessionManager, services: FaceServices, *, gate: Gate, keys: KeyRing, vault: Vault
+    ) -> None:
         self._manager = manager
         self._services = services
         self._gate = gate
         self._people = gate.people
         self._keys = keys
+        self._vault = vault
 
     def operations(self) -> list[Operation]:
         """People as operations."""
@@ -86,10 +91,11 @@ class PeopleFace:
         tenants = {name for name in (reached, request.query_params.get("tenant")) if name is not None}
         has_visitors = request.query_params.get("visitors", "").lower() in _YES
         last_used = await self._last_used()
-        keys = self._good_keys()
+        keys, own = self._good_keys(), self._vault.names()
+        with_own = {owner for owner in own if "/" in owner}  # the others are tenants'
         owners = (
             self._services.quotas.subjects() | last_used.keys() | keys.keys() | self._people.disabled.keys()
-        )
+        ) | with_own
         found = sorted(
             (
                 owner
@@ -99,7 +105,10 @@ class PeopleFace:
             ),
             key=lambda owner: (-last_used.get(owner, 0), owner),
         )
-        rows = [self._summary(owner, last_used.get(owner), keys.get(owner, 0)) for owner in found[:limit]]
+        rows = [
+            self._summary(owner, last_used.get(owner), keys.get(owner, 0), own.get(owner, []))
+            for owner in found[:limit]
+        ]
         return json_response(PeopleList(rows, has_more=len(found) > limit))
 
     async def _last_used(self) -> dict[str, int]:
@@ -125,7 +134,7 @@ class PeopleFace:
             counts[owner] = counts.get(owner, 0) + self._keys.is_good(key)
         return counts
 
-    def _summary(self, owner: str, used_at: int | None, keys: int) -> PersonSummary:
+    def _summary(self, owner: str, used_at: int | None, keys: int, own_keys: Iterable[str]) -> PersonSummary:
         use, held = self._services.quotas.of_subject(owner)
         since = self._people.disabled.get(owner)
         tenant, _, subject = owner.partition("/")
@@ -141,6 +150,8 @@ class PeopleFace:
             messages=use.messages,
             tokens=use.tokens,
             last_used_at=iso(used_at) if used_at else None,
+            cost_usd=self._services.ledger.budgets.cost_today(("subject", owner)),
+            own_keys=tuple(own_keys),
         )
 
     # -- disabling --------------------------------------------------------------------------------------
@@ -177,4 +188,5 @@ class PeopleFace:
 
     async def _answer(self, owner: str) -> Response:
         used = await self._last_used()
-        return json_response(self._summary(owner, used.get(owner), self._good_keys().get(owner, 0)))
+        keys, own = self._good_keys().get(owner, 0), self._vault.names().get(owner, [])
+        return json_response(self._summary(owner, used.get(owner), keys, own))

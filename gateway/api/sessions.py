@@ -41,6 +41,7 @@ from gateway.sessions.reader import Events, Source, follow
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
 from gateway.stores.contract import SessionRecord
+from worker.spec import Network
 
 TITLE_CHARACTERS = 200
 EXPORT_SLICE_BYTES = 64 * 1024
@@ -121,6 +122,10 @@ class AgentSummary(Struct, frozen=True):
     title: str
     is_default: bool
     missing_api_key: bool
+    network: Network
+    """Of its workers: `none`, `broker` (the hosts of its lists, through the gateway) or `shared`."""
+    network_advice: str | UnsetType = UNSET
+    """For operators, if it shares the machine's network and nobody said so: why, and how to change it."""
 
 
 class AgentList(Struct, frozen=True):
@@ -253,6 +258,7 @@ class SessionsFace:
         services, principal = self._services, principal_of(request)
         agents = [agent for agent in services.agents.all() if services.may_choose(principal, agent.name)]
         first = services.agent_of(principal, None) if agents else ""
+        operates = "operate" in principal.scopes
         return json_response(
             AgentList(
                 [
@@ -261,6 +267,8 @@ class SessionsFace:
                         agent.title,
                         agent.name == first,
                         services.outside(agent.name).missing_api_key,
+                        agent.sandbox.network,
+                        (agent.network.advice(agent.name) if operates else "") or UNSET,
                     )
                     for agent in agents
                 ]
@@ -307,7 +315,7 @@ class SessionsFace:
         once = None if key is None else Once(key, asked, is_unnamed=body.session_id is None)
         principal = principal_of(request)
         owner, agent = principal.owner, self._agent(principal, body)
-        hosts = self._narrowed(owner, agent, body.egress) if body.egress else None
+        hosts = await self._narrowed(owner, agent, body.egress) if body.egress else None
         session = await self._manager.create(owner, body.session_id, agent=agent, once=once)
         if hosts is not None:
             await session.narrow_egress(hosts)
@@ -424,7 +432,7 @@ class SessionsFace:
 
     # -- inner ------------------------------------------------------------------------------------------
 
-    def _narrowed(self, owner: str, name: str | None, wanted: EgressWanted) -> tuple[str, ...]:
+    async def _narrowed(self, owner: str, name: str | None, wanted: EgressWanted) -> tuple[str, ...]:
         """What a new session keeps to. Raises EgressNotNarrower, InvalidField, UnknownAgent."""
         agent, egress = self._services.agent_for(owner, name), self._services.egress
         if agent.sandbox.network != "broker":
@@ -432,6 +440,7 @@ class SessionsFace:
             raise EgressNotNarrower(f"The network of {agent.name} is {network!r}: it has no list of hosts.")
         if len(wanted.hosts) > NARROWED_HOSTS:
             raise InvalidField(f"A session names at most {NARROWED_HOSTS} hosts - at `$.egress.hosts`.")
+        await egress.wait_for_registries(agent=agent.name, tenant=tenant_of(owner))
         lists = egress.lists(agent=agent.name, tenant=tenant_of(owner))
         try:
             return narrowed(lists, wanted.hosts, registries=egress.registries.entries)

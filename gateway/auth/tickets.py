@@ -30,7 +30,7 @@ SECRET_NAME: Final = "cookies.key"  # noqa: S105 - a file name
 KNOWN_TICKETS: Final = 20_000
 """Verified ones that are remembered, so that a request costs a look-up and no HMAC."""
 
-TicketUse = Literal["visitor", "user", "token", "handover", "state", "access"]
+TicketUse = Literal["visitor", "user", "token", "handover", "state", "access", "file"]
 
 
 class Ticket(Struct, frozen=True, array_like=True):

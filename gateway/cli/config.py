@@ -34,10 +34,11 @@ def _config(options: argparse.Namespace) -> int:
     config = configured(options)
     match options.action:
         case "check":
-            missing = programs_not_found(AgentCatalogue(config))
+            agents = AgentCatalogue(config, holds_broker=config.workers.may_hold_broker)
+            missing = programs_not_found(agents)
             for words in missing:
                 terminal.complain(f"agent-gateway: {words}")
-            warned = warnings(config, os.environ)
+            warned = [*warnings(config, os.environ), *agents.advice()]
             for words in warned:
                 terminal.complain(f"agent-gateway: warning: {words}")
             found = f"; programs that are not found here: {len(missing)}" if missing else ""

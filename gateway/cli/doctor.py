@@ -47,7 +47,6 @@ def _examine(config: Config) -> int:
     findings = [
         *_data_directory(config),
         *_database(config.database_path),
-        *_agents(config),
         *asyncio.run(_walls(config)),
     ]
     for is_well, words in findings:
@@ -100,30 +99,32 @@ async def _walls(config: Config) -> list[tuple[bool, str]]:
     """Builds the walls round a real worker, as the gateway does at its start."""
     workers = config.workers
     with tempfile.TemporaryDirectory() as directory:
-        spawner = WalledSpawner(
-            workers, directory=pathlib.Path(directory), has_broker_agents=config.has_broker_agents
-        )
+        spawner = WalledSpawner(workers, directory=pathlib.Path(directory), needs_broker=config.needs_broker)
         try:
             await spawner.open()
         except OSError as error:
-            return [(False, f"walls: {error}")]
+            return [*_agents(AgentCatalogue(config)), (False, f"walls: {error}")]
         profile, missing, counting = spawner.profile, spawner.missing, spawner.counting
-        told = _told_apart(config, spawner)
+        agents = AgentCatalogue(config, holds_broker=spawner.holds_broker)
+        told = _told_apart(config, spawner, agents)
         lacks = spawner.broker_lacks
         await spawner.close()
     why = "; ".join(f"not {stricter}: {words}" for stricter, words in missing.items())
     is_walled = profile != "none" or workers.sandbox == "none"
     walls = f"walls: {profile}" + (f" ({why})" if why else "")
     counted = (True, f"limits of a whole worker: {counting_words(counting)}")
-    return [(is_walled, walls), counted, told, *_networks(config, lacks)]
+    return [*_agents(agents), (is_walled, walls), counted, told, *_networks(agents, lacks)]
 
 
-def _networks(config: Config, lacks: str) -> list[tuple[bool, str]]:
-    """What holds the networks of workers, by the mode that agents have."""
-    agents: dict[Network, list[str]] = {}
-    for agent in AgentCatalogue(config).all():
-        agents.setdefault(agent.sandbox.network, []).append(agent.name)
-    return [_network(mode, ", ".join(names), lacks) for mode, names in agents.items()]
+def _networks(agents: AgentCatalogue, lacks: str) -> list[tuple[bool, str]]:
+    """What holds the networks of workers, by the mode that agents have, and how those that share the
+    machine's could be moved.
+    """
+    names: dict[Network, list[str]] = {}
+    for agent in agents.all():
+        names.setdefault(agent.sandbox.network, []).append(agent.name)
+    modes = [_network(mode, ", ".join(those), lacks) for mode, those in names.items()]
+    return [*modes, *((True, f"note: {line}") for line in agents.advice())]
 
 
 def _network(mode: Network, names: str, lacks: str) -> tuple[bool, str]:
@@ -137,7 +138,7 @@ def _network(mode: Network, names: str, lacks: str) -> tuple[bool, str]:
     return (True, f"network shared: {names} reach whatever this machine reaches; no list holds")
 
 
-def _told_apart(config: Config, spawner: WalledSpawner) -> tuple[bool, str]:
+def _told_apart(config: Config, spawner: WalledSpawner, agents: AgentCatalogue) -> tuple[bool, str]:
     """By what connections of agents are told from others."""
     if config.server.allow_agent_connections:
         return (False, "connections of agents: served like any other (server.allow_agent_connections)")
@@ -146,13 +147,13 @@ def _told_apart(config: Config, spawner: WalledSpawner) -> tuple[bool, str]:
     peers.open()
     if peers.method:
         return (True, f"connections of agents: told from others by {peers.method}, and refused")
-    objection = peers.objection(config, AgentCatalogue(config).sharing_network())
+    objection = peers.objection(config, agents.on_network("shared"))
     return (not objection, f"connections of agents: {objection or f'cannot be told: {peers.missing}'}")
 
 
-def _agents(config: Config) -> list[tuple[bool, str]]:
+def _agents(agents: AgentCatalogue) -> list[tuple[bool, str]]:
     findings = []
-    for agent in AgentCatalogue(config).all():
+    for agent in agents.all():
         command = agent.argv[0]
         where = shutil.which(command)
         words = f"{where}, network {agent.sandbox.network}" if where else f"{command} is not installed"

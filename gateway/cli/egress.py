@@ -1,4 +1,6 @@
-"""`agent-gateway egress`: may workers reach a host, and which line of the configuration says so."""
+"""`agent-gateway egress`: may workers reach a host, and which line of the configuration says so; which hosts
+operators allowed for good while the gateway ran.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,17 @@ import argparse
 
 from gateway.agents.catalogue import AgentCatalogue
 from gateway.cli.options import USAGE_ERROR, add_common, configured, run_by
-from gateway.cli.reach import spoken
-from gateway.config.host_rules import WEB_PORTS, canonical, is_numeric
+from gateway.cli.reach import asked, spoken
+from gateway.client import GatewayClient
+from gateway.config.host_rules import WEB_PORTS, NoRule, canonical, host_rule, is_numeric
 from gateway.config.tables import DEFAULT_TENANT, Config
 from gateway.egress.addresses import AddressRefused, AddressRules
 from gateway.egress.approvals import Approvals
 from gateway.egress.lookup import LookupFailed
 from gateway.egress.registries import RegistryHosts
 from gateway.egress.rules import HostLists, host_lists
+from gateway.errors import StoreFailed
+from gateway.maintenance.lock import is_held
 from gateway.telemetry import terminal
 
 LAST_PORT = 65_535
@@ -28,12 +33,58 @@ def add(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--tenant", default=DEFAULT_TENANT, metavar="NAME", help="of this tenant")
     check.add_argument("host", metavar="HOST[:PORT]", help="the port is 443 if it is not named")
     run_by(check, _check)
+    listing = actions.add_parser("ls", help='list the hosts that operators allowed for good ("always")')
+    remove = actions.add_parser("rm", help="take one of them back, from running sessions, too")
+    remove.add_argument(
+        "--agent", dest="of_agent", metavar="NAME", help="of this agent; else the default one"
+    )
+    remove.add_argument("--tenant", default=DEFAULT_TENANT, metavar="NAME", help="of this tenant")
+    remove.add_argument("host", metavar="HOST[:PORT]", help="as `egress ls` shows it")
+    for action, run in ((listing, _list), (remove, _remove)):
+        add_common(action)
+        run_by(action, run)
+
+
+def _list(options: argparse.Namespace) -> int:
+    """Every entry, a line each."""
+    approvals = Approvals(configured(options).data_path)
+    approvals.read()
+    terminal.say(f"{'HOST':40} {'AGENT':16} {'TENANT':16} {'ALLOWED':24}  BY")
+    for one in approvals.all():
+        terminal.say(f"{one.host:40} {one.agent:16} {one.tenant:16} {one.at:24}  {one.by}")
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    """The file first, then a gateway that runs: its sessions lose the host at once."""
+    config = configured(options)
+    agent, approvals = options.of_agent or config.default_agent, Approvals(config.data_path)
+    approvals.read()
+    try:
+        host = host_rule(options.host).text
+        is_found = approvals.remove(host, agent=agent, tenant=options.tenant)
+    except (NoRule, StoreFailed) as error:
+        terminal.complain(f"agent-gateway: {error}")
+        return 1
+    if not is_found:
+        terminal.complain(
+            f"agent-gateway: no operator allowed {host} for the agent {agent} of the tenant "
+            f"{options.tenant}; see `agent-gateway egress ls`"
+        )
+        return 1
+    terminal.say(f"{host} is not allowed any more for {agent} of {options.tenant}")
+    return asked(config, _reload) if is_held(config.data_path) else 0
+
+
+async def _reload(client: GatewayClient) -> None:
+    await client.reload()
 
 
 def _check(options: argparse.Namespace) -> int:
     config = configured(options)
     name, tenant = options.of_agent or config.default_agent, options.tenant
-    agent = AgentCatalogue(config).known.get(name)
+    agents = AgentCatalogue(config, holds_broker=config.workers.may_hold_broker)
+    agent = agents.known.get(name)
     if agent is None or config.tenant(tenant) is None:
         what = f"agent {name!r}" if agent is None else f"tenant {tenant!r}"
         terminal.complain(f"agent-gateway: there is no {what}")
@@ -51,7 +102,7 @@ def _check(options: argparse.Namespace) -> int:
         terminal.say(f"note: the network of {name} is {agent.sandbox.network!r}: no list holds for it")
     registries, approvals = RegistryHosts(), Approvals(config.data_path)
     approvals.read()
-    if registries.is_needed(config):
+    if registries.is_needed(config, agents=[name]):
         registries.read_now()
     lists = host_lists(
         config,

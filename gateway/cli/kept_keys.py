@@ -67,7 +67,7 @@ def _without_key(config: Config, presets: Sequence[str]) -> Iterator[KnownAgent]
         if known is None or agent is None or not known.maker or agent.provider or agent.env_files:
             continue
         is_given = any(os.environ.get(key) or agent.env.get(key) for key in known.credentials)
-        if not is_given and agent.preset == name and config.network(agent) != "none":
+        if not is_given and agent.preset == name and config.has_network(agent):
             yield known
 
 

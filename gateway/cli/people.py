@@ -52,14 +52,15 @@ def named(name: str) -> tuple[str, str]:
 
 async def _list_people(client: GatewayClient, *, tenant: str | None, visitors: bool) -> None:
     """Every person, a line each."""
-    numbers = f"{'LIVE':>5} {'STORED':>7} {'KEYS':>4} {'MESSAGES':>9} {'TOKENS':>11} {'MB':>8}"
-    terminal.say(f"{'PERSON':32} {'STATE':8} {numbers}  LAST USED")
+    numbers = f"{'LIVE':>5} {'STORED':>7} {'KEYS':>4} {'MESSAGES':>9} {'TOKENS':>11} {'COST':>9} {'MB':>8}"
+    terminal.say(f"{'PERSON':32} {'STATE':8} {numbers}  {'LAST USED':24}  OWN KEYS")
     found = await client.people(tenant=tenant, visitors=visitors)
     for person in found.people:
         terminal.say(
             f"{person.tenant + '/' + person.subject:32} {_state(person):8} {person.sessions_live:5} "
             f"{person.sessions_stored:7} {person.keys:4} {person.messages:9} {person.tokens:11} "
-            f"{person.stored_bytes / 1e6:8.1f}  {person.last_used_at or 'never'}"
+            f"{person.cost_usd:9.2f} {person.stored_bytes / 1e6:8.1f}  {person.last_used_at or 'never':24}  "
+            f"{', '.join(person.own_keys) or '-'}"
         )
     if found.has_more:
         terminal.complain(f"only the {len(found.people)} who were last active are listed; name a --tenant")

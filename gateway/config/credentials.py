@@ -119,7 +119,7 @@ def credential_mistakes(config: Config) -> list[str]:
             mistakes.append(f"credentials.{name}: a provider has this name; choose another")
     for agent_name, agent in config.agents.items():
         mistakes += _of_list(config, f"agents.{agent_name}", agent.credentials)
-        if agent.credentials and config.network(agent) == "none":
+        if agent.credentials and not config.has_network(agent):
             mistakes.append(
                 f"agents.{agent_name}.credentials: are for hosts on the network, which this agent has none of"
             )

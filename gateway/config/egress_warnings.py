@@ -5,16 +5,15 @@ the start name each.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gateway.config.host_rules import REGISTRIES, WEB_PORTS, host_rule, is_broad
-from gateway.config.tables import AgentConfig, Config
+from gateway.config.networks import SECRET, network_of
+from gateway.config.tables import AgentConfig, Config, EgressConfig
 from worker.spec import FURTHER_DOORS
 
-_SECRET: Final = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|PAT)(_|$)|APIKEY")
 FILES_LOOKED_AT: Final = 10_000
 """Below one path of `writable`."""
 
@@ -39,7 +38,8 @@ def _broad(config: Config) -> Iterator[str]:
 
 def _of_agent(config: Config, name: str, environ: Mapping[str, str]) -> Iterator[str]:
     agent = config.agents[name]
-    network = config.network(agent)
+    may_hold = config.workers.may_hold_broker
+    network = network_of(config, agent, environ=environ, holds_broker=may_hold).mode
     if agent.hosts and network != "broker":
         yield f"agents.{name}.hosts: has no effect, as the network of this agent is {network!r}"
     if agent.credentials and network != "broker":
@@ -47,14 +47,14 @@ def _of_agent(config: Config, name: str, environ: Mapping[str, str]) -> Iterator
     if network != "broker":
         return
     yield from _unreached(config, name)
-    if config.workers.sandbox in ("none", "basic"):
+    if not may_hold:
         yield (
             f"agents.{name}.network: 'broker' needs strict walls, and workers.sandbox is "
             f"{config.workers.sandbox!r}: the agent will not start"
         )
     given = [key for key in agent.pass_env if key in environ], list(agent.env_files)
     for setting, variables in zip(("pass_env", "env_files"), given, strict=True):
-        for variable in filter(_SECRET.search, variables):
+        for variable in filter(SECRET.search, variables):
             yield (
                 f"agents.{name}.{setting}: {variable} looks like a secret; inside a worker it can leave with "
                 "any connection to a host of the lists"
@@ -84,7 +84,8 @@ def _further(*entries: str) -> set[int]:
 def _unreached(config: Config, name: str) -> Iterator[str]:
     """Hosts of an agent's credentials that no list lets it reach."""
     agent = config.agents[name]
-    entries = [*config.egress.hosts, *agent.hosts]
+    usual = EgressConfig().hosts  # nobody wrote it with these hosts in mind
+    entries = [*(config.egress.hosts if config.egress.hosts != usual else ()), *agent.hosts]
     rules = [host_rule(entry) for entry in entries if entry != REGISTRIES]
     for each in agent.credentials:
         for host, port in config.credentials[each].places if REGISTRIES not in entries else ():

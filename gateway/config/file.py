@@ -455,8 +455,7 @@ def _tools(config: Config) -> list[str]:
             for tool in agent.tools
             if tool not in known
         ]
-        network = config.network(agent)
-        if agent.tools and agent.argv and network == "none":
+        if agent.tools and agent.argv and not config.has_network(agent):
             mistakes.append(
                 f"agents.{name}.tools: are reached over the network, which this agent has none of"
             )

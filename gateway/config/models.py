@@ -130,7 +130,7 @@ def provider_mistakes(config: Config) -> list[str]:
             mistakes.append(f"agents.{name}.provider: there is no provider {agent.provider!r}")
         elif not agent.argv:
             mistakes.append(f"agents.{name}.provider: is for commands; the built-in agent uses [model]")
-        elif config.network(agent) == "none":
+        elif not config.has_network(agent):
             mistakes.append(f"agents.{name}.provider: is reached over the network, which it has none of")
         elif words := _misfit(agent, config.every_provider[agent.provider]):
             mistakes.append(f"agents.{name}.provider: {words}")

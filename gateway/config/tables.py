@@ -22,6 +22,7 @@ from msgspec import field
 from gateway.config.addresses import is_network
 from gateway.config.credentials import CredentialConfig
 from gateway.config.files import FilesConfig
+from gateway.config.host_rules import REGISTRIES
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
 from gateway.config.limits import LimitsPreset
@@ -330,8 +331,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     network: Literal["", "shared", "none", "broker"] = ""
     """`none`: no network at all. `broker`: every connection is made by the gateway, to the hosts of the lists
     (`egress.hosts`, `hosts` here and of the tenant); strict walls only. Empty: what `workers.network` says;
-    if that is empty too, `shared` for a
-    command and `none` for the built-in agent, which needs no network.
+    if that is empty too, `none` for the built-in agent, and for a command `broker`, but `shared` if the walls
+    do not hold that or the agent has a key of its own for its model.
     """
     hosts: tuple[str, ...] = ()
     """Hosts that its workers may reach besides those of `egress.hosts`, if their network is `broker`."""
@@ -393,7 +394,8 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     """
     network: Literal["", "shared", "none", "broker"] = ""
     """Of every agent that does not say its own. Empty: `none` for the built-in agents, whose model calls and
-    MCP servers go through the gateway, and `shared` for agents that are commands.
+    MCP servers go through the gateway, and for agents that are commands `broker`, or else `shared`
+    (`agents.NAME.network`).
     """
     cgroups: Literal["auto", "off"] = "auto"
     """`auto`: a control group for each worker where the machine lets the gateway make them. `off`: none."""
@@ -421,6 +423,11 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     """If the gateway runs as root, each session's worker gets a uid of its own, starting with this one."""
     uid_count: int = 100_000
 
+    @property
+    def may_hold_broker(self) -> bool:
+        """Whether walls that hold the network `broker` are tried here."""
+        return self.sandbox in ("auto", "strict")
+
     def contradictions(self, config: Config) -> Iterator[str]:
         if self.require and self.sandbox not in ("auto", "strict", self.require):
             yield f"sandbox: {self.sandbox!r} is less than workers.require = {self.require!r}"
@@ -433,7 +440,7 @@ class EgressConfig(Table, frozen=True, kw_only=True):
     which calls the MCP servers that people add.
     """
 
-    hosts: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = (REGISTRIES,)
     """Hosts that every worker behind the broker may reach: `host` (ports 443 and 80), `host:22`, `*.host` for
     the names below it, and `registries` for those of this machine's own pip, npm and git settings.
     """
@@ -669,13 +676,24 @@ class Quota(Budget, frozen=True, kw_only=True):
     stored_bytes: int = 0
 
 
+class SessionQuota(Quota, frozen=True, kw_only=True):
+    """How much a session may use."""
+
+    cost: float = 0
+    """Dollars, of all its model calls together, whatever the day."""
+    cost_most: float = 0
+    """Up to here its own person may raise `cost` for one session (0: only operators raise it). If `cost` is
+    no limit, a person may set one.
+    """
+
+
 class QuotasConfig(Table, frozen=True, kw_only=True):
     """What each may use who has no quota of his own."""
 
     tenant: Quota = Quota()
     key: Quota = Quota()
     subject: Quota = Quota()
-    session: Quota = Quota()
+    session: SessionQuota = SessionQuota()
     """Of a session: turns_per_minute, messages_per_day, stored_bytes, and a budget."""
     agent: Budget = Budget()
     """Of each agent, in all sessions together."""
@@ -815,9 +833,16 @@ class Config(Table, frozen=True, kw_only=True):
         """The table of an application."""
         return next((table for table in self.tables.values() if isinstance(table, kind)), None) or kind()
 
-    def network(self, agent: AgentConfig) -> Network:
-        """What an agent's workers get: its own setting, else that of all workers, else what it needs."""
-        return agent.network or self.workers.network or default_network(is_built_in=not agent.argv)
+    def named_network(self, agent: AgentConfig) -> Network | None:
+        """The network that an agent's workers get by its own setting, else by that of all workers; None if
+        neither names one (`gateway.config.networks`).
+        """
+        return agent.network or self.workers.network or None
+
+    def has_network(self, agent: AgentConfig) -> bool:
+        """Whether an agent's workers get any network; by itself, a command does."""
+        named = self.named_network(agent)
+        return bool(agent.argv) if named is None else named != "none"
 
     @property
     def every_provider(self) -> dict[str, ProviderConfig]:
@@ -826,9 +851,12 @@ class Config(Table, frozen=True, kw_only=True):
         return default | self.providers
 
     @property
-    def has_broker_agents(self) -> bool:
-        """Whether the network `broker` is anybody's."""
-        return "broker" in (self.workers.network, *(agent.network for agent in self.agents.values()))
+    def needs_broker(self) -> bool:
+        """Whether an agent may get the network `broker`: by itself a command does, also after a reload."""
+        return not self.workers.network or "broker" in (
+            self.workers.network,
+            *(agent.network for agent in self.agents.values()),
+        )
 
     def tenant(self, name: str) -> TenantConfig | None:
         """The tenant of this name; None if there is none."""
@@ -847,11 +875,6 @@ def unknown_store(scheme: str) -> str:
     """What to say of a store of no known kind; no more of its URL, which may hold a password."""
     known = " or ".join(STORE_SCHEMES.values())
     return f"store: no kind of store is called {scheme!r}: {known}" if scheme else f"store: {known}"
-
-
-def default_network(*, is_built_in: bool) -> Network:
-    """The network of agents whose configuration says nothing of it."""
-    return "none" if is_built_in else "shared"
 
 
 def builtin_argv() -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Guarantees: what was approved is on the disk before anyone hears of it; each entry holds for one agent of one
 tenant; the file is plain, its owner's alone, and read again at each reload, so that an entry is taken back by
-deleting it there. A backup does not hold it: what is to last belongs into the configuration.
+deleting it there (`agent-gateway egress rm`). A backup does not hold it: what is to last belongs into the
+configuration.
 """
 
 from __future__ import annotations
@@ -63,13 +64,27 @@ class Approvals:
         """The hosts of one agent and tenant."""
         return tuple(one.host for one in self._all if (one.agent, one.tenant) == (agent, tenant))
 
+    def all(self) -> list[Approval]:
+        """Every entry."""
+        return list(self._all)
+
+    def remove(self, host: str, *, agent: str, tenant: str) -> bool:
+        """Takes an entry back; False if there is none. Raises StoreFailed."""
+        kept = [one for one in self._all if (one.host, one.agent, one.tenant) != (host, agent, tenant)]
+        if len(kept) == len(self._all):
+            return False
+        self._keep(kept)
+        return True
+
     def add(self, approval: Approval) -> None:
         """Keeps an entry. Raises StoreFailed."""
         if approval.host in self.entries(agent=approval.agent, tenant=approval.tenant):
             return
         if len(self._all) >= ENTRIES:
             raise StoreFailed(f"{FILE_NAME} holds {ENTRIES} hosts already; name hosts in the configuration.")
-        entries = [*self._all, approval]
+        self._keep([*self._all, approval])
+
+    def _keep(self, entries: list[Approval]) -> None:
         if self._path is not None:
             _write(self._path, msgspec.json.format(msgspec.json.encode(entries)))
         self._all = entries

@@ -29,10 +29,10 @@ DIRECTORY: Final = "trust"
 """In the data directory: the files that workers read."""
 VARIABLES: Final = (
     *("SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "NODE_EXTRA_CA_CERTS"),
-    *("REQUESTS_CA_BUNDLE", "PIP_CERT", "CARGO_HTTP_CAINFO"),
+    *("REQUESTS_CA_BUNDLE", "PIP_CERT", "npm_config_cafile", "CARGO_HTTP_CAINFO"),
 )
 """By which programs find the certificates to trust: OpenSSL (Python, Ruby, Go, uv), curl, git, Node,
-requests, pip, cargo.
+requests, pip, npm (whose own setting holds before Node's), cargo.
 """
 SYSTEM_FILES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",

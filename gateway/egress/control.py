@@ -8,12 +8,12 @@ import asyncio
 import logging
 import os
 import pathlib
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Iterable
+from typing import Final, get_args
 
 from gateway.config.egress_warnings import warnings
-from gateway.config.host_rules import HostRule
-from gateway.config.tables import Config, EgressConfig
+from gateway.config.host_rules import REGISTRIES, WEB_PORTS, HostRule
+from gateway.config.tables import AgentConfig, Config, EgressConfig, TenantConfig
 from gateway.egress.addresses import AddressRules
 from gateway.egress.admission import Why
 from gateway.egress.approvals import Approval, Approvals
@@ -24,6 +24,9 @@ from gateway.events.facts import EgressAnswer, iso
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+REGISTRIES_SECONDS: Final = 10.0
+"""How long a connection waits for what `registries` stands for. Tools take one or two seconds to say it."""
 
 
 class EgressControl:
@@ -38,7 +41,9 @@ class EgressControl:
         wall_ms: Callable[[], int],
         directory: pathlib.Path | None,
         registries: RegistryHosts | None = None,
+        behind: Callable[[], Iterable[str]] | None = None,
     ) -> None:
+        """`behind` names the agents whose network is `broker`; without it, all count."""
         self._config = config
         self._metrics = metrics
         for why in get_args(Why):
@@ -50,6 +55,8 @@ class EgressControl:
         self.approvals = Approvals(directory)
         self.refused = RefusedHosts(wall_ms)
         self.registries = registries or RegistryHosts()
+        self._behind = behind
+        self._reading: asyncio.Task[None] | None = None
 
     @property
     def settings(self) -> EgressConfig:
@@ -74,12 +81,45 @@ class EgressControl:
         self.approvals.read()
         for words in await asyncio.to_thread(warnings, self._config(), os.environ):
             log.warning("%s", words)
-        await self.read_registries()
+        self.read_registries()
 
-    async def read_registries(self) -> None:
-        """Asks this machine's tools for their registries, if a list names them and they are not known."""
-        if self.registries.is_needed(self._config()) and await self.registries.read():
+    async def aclose(self) -> None:
+        """Ends what is being read."""
+        self.registries.stop()
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+
+    def read_registries(self) -> None:
+        """Begins to ask this machine's tools for their registries, if a list of an agent behind the broker
+        names them and they are not known. Nobody waits for it but who needs them (`wait_for_registries`).
+        """
+        agents = None if self._behind is None else self._behind()
+        is_being_read = self._reading is not None and not self._reading.done()
+        if not is_being_read and self.registries.is_needed(self._config(), agents=agents):
+            self._reading = asyncio.create_task(self._read_registries(), name="registries")
+
+    async def _read_registries(self) -> None:
+        if await self.registries.read():
             self._tell()
+
+    async def wait_for_registries(
+        self, *, agent: str, tenant: str, seconds: float = REGISTRIES_SECONDS
+    ) -> bool:
+        """Waits until what `registries` stands for is known, if the lists of an agent and a tenant name them;
+        True if they are other ones afterwards.
+        """
+        if self._reading is None or self._reading.done() or not self._names_registries(agent, tenant):
+            return False
+        done, _ = await asyncio.wait([self._reading], timeout=seconds)
+        return bool(done)
+
+    def _names_registries(self, agent: str, tenant: str) -> bool:
+        config = self._config()
+        of_agent, of_tenant = config.agents.get(agent, AgentConfig()), config.tenants.get(tenant)
+        return any(
+            REGISTRIES in hosts
+            for hosts in (config.egress.hosts, of_agent.hosts, (of_tenant or TenantConfig()).hosts)
+        )
 
     def changed(self) -> None:
         """The configuration is another: what is allowed follows at once."""
@@ -99,13 +139,24 @@ class EgressControl:
         self._tell()
 
     def note_refused(
-        self, *, session: str, agent: str, tenant: str, host: str, port: int, why: Why, is_first: bool
+        self,
+        *,
+        session: str,
+        agent: str,
+        tenant: str,
+        host: str,
+        port: int,
+        why: Why,
+        is_first: bool,
+        hint: str = "",
     ) -> None:
-        """For operators: the metric, the list of the last day, and once a turn a line of the log."""
+        """For operators: the metric, the list of the last day, and once a turn a line of the log. `hint` says
+        what can be done.
+        """
         self._metrics.egress_denied.labels(why).inc()
         self.refused.note(tenant=tenant, agent=agent, host=host, port=port, why=why)
         if is_first:
-            log.info("session %s, agent %s: %s:%d was refused (%s)", session, agent, host, port, why)
+            log.info("session %s, agent %s: %s:%d was refused (%s).%s", session, agent, host, port, why, hint)
 
     def note_transferred(self, *, sent: int, received: int) -> None:
         """Counts bytes that passed."""
@@ -123,3 +174,9 @@ class EgressControl:
                 watcher()
             except Exception:
                 log.exception("a change of the rules was not heard by all")
+
+
+def widening(host: str, port: int, *, agent: str) -> str:
+    """How an operator puts a host on a list, as a sentence after another one."""
+    entry = host if port in WEB_PORTS else f"{host}:{port}"
+    return f' Whoever runs this gateway can add "{entry}" to agents.{agent}.hosts or egress.hosts.'

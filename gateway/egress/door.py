@@ -379,7 +379,7 @@ class WorkerDoor:
                 self._admission.refuse(found.host, found.port, "credential")
                 say_last(client, ACCESS_DENIED)
             else:
-                await self._interceptor.serve(client, found, admission=self._admission)
+                await self._interceptor.serve(client, found, admission=self._admission, share=self._share)
             return
         try:
             upstream = await dial(found)

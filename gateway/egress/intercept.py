@@ -24,10 +24,11 @@ from msgspec import Struct
 
 from gateway.config.credentials import CredentialConfig, credential_for, hosts_with_credentials
 from gateway.config.tables import Config
-from gateway.egress import request_rules
+from gateway.egress import pace, request_rules
 from gateway.egress.admission import Admission, Admitted
 from gateway.egress.authority import Authority
 from gateway.egress.credential_values import CredentialValues, HeaderValue, ValueMissing
+from gateway.egress.pace import LoopShare
 from gateway.egress.request_rules import Header, Mask
 from gateway.egress.spoken import FIELDS, HEAD_BYTES, chunk, last_answer
 from gateway.principal import Account, tenant_of
@@ -132,8 +133,11 @@ class AccountInterceptor:
         self._shared = shared
         self._account = account
 
-    async def serve(self, client: socket.socket, admitted: Admitted, *, admission: Admission) -> None:
+    async def serve(
+        self, client: socket.socket, admitted: Admitted, *, admission: Admission, share: LoopShare
+    ) -> None:
         """Until its end. The client's ClientHello is still unread. Cancelled when the worker ends."""
+        await share.wait(pace.HANDSHAKE_SECONDS)
         loop = asyncio.get_running_loop()
         client.setblocking(False)
         reader = asyncio.StreamReader(limit=READ_BYTES)
@@ -150,7 +154,9 @@ class AccountInterceptor:
             self._shared.on_outcome(admitted.credential, "failed")
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        conversation = _Conversation(self._shared, self._account, admitted, admission, reader, writer)
+        conversation = _Conversation(
+            self._shared, self._account, admitted, admission, reader, writer, share=share
+        )
         serving = asyncio.ensure_future(conversation.run())
         protocol.on_lost = serving.cancel
         try:
@@ -306,9 +312,11 @@ class _Source:
         reader: asyncio.StreamReader,
         kind: type[httptools.HttpRequestParser] | type[httptools.HttpResponseParser],
         count: Callable[[int], None],
+        share: LoopShare,
     ) -> None:
         self._reader = reader
         self._count = count
+        self._share = share
         self.has_begun = False
         """Whether a byte has come."""
         self.parts = _Parts(kind)
@@ -324,8 +332,7 @@ class _Source:
             if not data:
                 return None
             self.has_begun = True
-            self._count(len(data))
-            self.parts.feed(data)
+            await self._take(data)
         return self.parts.ready.popleft()
 
     async def has_more(self) -> bool:
@@ -334,9 +341,16 @@ class _Source:
             data = await self._reader.read(READ_BYTES)
             if not data:
                 return False
-            self._count(len(data))
-            self.parts.feed(data)
+            await self._take(data)
         return True
+
+    async def _take(self, data: bytes) -> None:
+        """Past the worker's share the next read waits, and what comes meanwhile waits in the kernel. What was
+        read is kept first: whoever waits here may be cancelled.
+        """
+        self._count(len(data))
+        self.parts.feed(data)
+        await self._share.wait(pace.READ_SECONDS + len(data) * pace.TLS_BYTE_SECONDS)
 
 
 # -- one connection ---------------------------------------------------------------------------------------
@@ -346,18 +360,23 @@ class _Upstream:
     """A connection to the host."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        count: Callable[[int], None],
+        share: LoopShare,
     ) -> None:
         self._reader = reader
         self.writer = writer
         self._count = count
+        self._share = share
         self._is_free = False
         self.was_used = False
         """Whether it has carried a request before this one."""
 
     def answer(self) -> _Source:
         """The source of the next answer."""
-        return _Source(self._reader, httptools.HttpResponseParser, self._count)
+        return _Source(self._reader, httptools.HttpResponseParser, self._count, self._share)
 
     @property
     def is_good(self) -> bool:
@@ -384,14 +403,17 @@ class _Conversation:
         admission: Admission,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        *,
+        share: LoopShare,
     ) -> None:
         self._shared = shared
+        self._share = share
         self._account = account
         self._admitted = admitted
         self._admission = admission
         self._reader = reader
         self._writer = writer
-        self._requests = _Source(reader, httptools.HttpRequestParser, lambda _size: None)
+        self._requests = _Source(reader, httptools.HttpRequestParser, lambda _size: None, share)
         self._upstream: _Upstream | None = None
         self._is_answered = False
         """Whether the head of the answer went to the worker."""
@@ -419,6 +441,7 @@ class _Conversation:
             head = await self._head()
             if head is None:
                 return False
+            await self._share.wait(pace.REQUEST_SECONDS)
             may_go_on = await self._exchanged(head)
         except _Refused as refused:
             self._note(refused)
@@ -541,7 +564,7 @@ class _Conversation:
         except BaseException:
             made.close()
             raise
-        self._upstream = _Upstream(reader, writer, self._received)
+        self._upstream = _Upstream(reader, writer, self._received, self._share)
         return self._upstream
 
     def _drop_upstream(self) -> None:

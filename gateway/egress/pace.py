@@ -25,6 +25,12 @@ READ_SECONDS: Final = 30e-6
 BYTE_SECONDS: Final = 0.5e-9
 """What a byte costs: it is copied in and out."""
 
+HANDSHAKE_SECONDS: Final = 1.5e-3
+"""What TLS costs that ends in the gateway: a handshake with the program, and one with the host."""
+REQUEST_SECONDS: Final = 200e-6
+"""What a request costs there besides its bytes: it is read, checked and sent on, and its answer back."""
+TLS_BYTE_SECONDS: Final = 2e-9
+"""What a byte costs there: it is decrypted, looked through and encrypted."""
 
 TURN_BYTES: Final = 64 * 1024
 """After a read of that size others have their turn: uvloop reads a full socket 32 times in one go."""
@@ -50,6 +56,11 @@ class LoopShare:
         self._left = min(BURST_SECONDS, self._left + (now - self._at) * SHARE) - seconds
         self._at = now
         return max(0.0, -self._left / SHARE)
+
+    async def wait(self, seconds: float) -> None:
+        """Uses up so much, and returns when there is time left."""
+        if pause := self.spend(seconds):
+            await asyncio.sleep(pause)
 
 
 class Tap:

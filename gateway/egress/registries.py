@@ -3,20 +3,23 @@ pip, npm and git are set to use, or else the ones that these tools come with.
 
 Guarantees: no host is named here, so that a company's mirror is used where there is one; a tool that is not
 installed, fails or takes too long names none, and the log says what was found; nothing is asked unless a list
-names `registries`.
+names `registries`; `stop` ends what is being asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -44,21 +47,32 @@ class RegistryHosts:
     """See the module. `read` once, then `entries`."""
 
     def __init__(self, ask: Ask | None = None) -> None:
-        self._ask = ask or _asked
+        self._tools = _Tools()
+        self._ask = ask or self._tools.ask
         self._entries: tuple[str, ...] | None = None
 
     def entries(self) -> tuple[str, ...]:
         """The entries that `registries` stands for."""
         return self._entries or ()
 
-    def is_needed(self, config: Config) -> bool:
-        """True if a list names them and they are not known yet."""
+    @property
+    def is_known(self) -> bool:
+        """True once they were read."""
+        return self._entries is not None
+
+    def is_needed(self, config: Config, *, agents: Iterable[str] | None = None) -> bool:
+        """True if a list names them and they are not known yet. `agents` are those behind the broker."""
+        behind = config.agents if agents is None else set(agents)
         tables: Iterable[tuple[str, ...]] = (
             config.egress.hosts,
-            *(agent.hosts for agent in config.agents.values()),
+            *(agent.hosts for name, agent in config.agents.items() if name in behind),
             *(tenant.hosts for tenant in config.tenants.values()),
         )
-        return self._entries is None and any(REGISTRIES in hosts for hosts in tables)
+        return not self.is_known and bool(behind) and any(REGISTRIES in hosts for hosts in tables)
+
+    def stop(self) -> None:
+        """Ends what is being asked, so that `read` returns soon."""
+        self._tools.stop()
 
     async def read(self) -> bool:
         """Asks the tools, which takes up to seconds; True if they named any host."""
@@ -135,18 +149,52 @@ def _entry(url: str) -> str | None:
         return None
 
 
-def _asked(command: tuple[str, ...]) -> str:
-    """What a tool answers, outside of any project."""
-    try:
-        done = subprocess.run(
-            command,
-            cwd=os.sep,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        log.warning("%s did not say which registries it uses: %s", command[0], error)
-        return ""
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+class _Tools:
+    """Runs one tool at a time, outside of any project, until it is stopped from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
+
+    def ask(self, command: tuple[str, ...]) -> str:
+        """What a tool answers."""
+        try:
+            with self._lock:
+                if self._is_stopped:
+                    return ""
+                process = self._running = subprocess.Popen(
+                    command,
+                    cwd=os.sep,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # so that what it starts ends with it
+                )
+        except OSError as error:
+            log.warning("%s did not say which registries it uses: %s", command[0], error)
+            return ""
+        with process:
+            try:
+                said, _ = process.communicate(timeout=SECONDS)
+            except subprocess.TimeoutExpired as error:
+                log.warning("%s did not say which registries it uses: %s", command[0], error)
+                _kill(process)
+                said = b""
+        with self._lock:
+            self._running = None
+        return said.decode("utf-8", "replace") if process.returncode == 0 else ""
+
+    def stop(self) -> None:
+        """Ends the tool that runs, and runs no other."""
+        with self._lock:
+            self._is_stopped = True
+            if self._running is not None:
+                _kill(self._running)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends a tool and all that it started; one that was waited for is left alone."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

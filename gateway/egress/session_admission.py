@@ -18,7 +18,7 @@ from gateway.config.tables import DAY_MILLISECONDS
 from gateway.egress.addresses import AddressRefused
 from gateway.egress.admission import Admitted, NotAdmitted, Why
 from gateway.egress.asking import SECONDS, Questions
-from gateway.egress.control import EgressControl
+from gateway.egress.control import EgressControl, widening
 from gateway.egress.lookup import LookupFailed
 from gateway.egress.refusals import Refusals
 from gateway.egress.rules import HostLists
@@ -117,6 +117,10 @@ class SessionAdmission:
     async def _admit_name(self, name: str, port: int) -> Admitted | NotAdmitted:
         addresses = self._control.addresses
         outcome, words = self._decide(name, port)
+        if outcome == "unlisted" and await self._control.wait_for_registries(
+            agent=self._subject.agent, tenant=self._subject.tenant
+        ):
+            outcome, words = self._decide(name, port)
         if outcome == "unlisted" and self._may_ask:
             if (objection := addresses.objection_to_name(name, port)) is not None:
                 return self._refused(name, port, "private", objection.words)
@@ -228,6 +232,8 @@ class SessionAdmission:
     def _refused(self, host: str, port: int, why: Why, words: str) -> NotAdmitted:
         shown, subject = _shown(host), self._subject
         is_first = self._refusals.note(shown, port, why)
+        is_on_no_list = why == "unlisted" and subject.egress.narrowed is None
+        hint = widening(shown, port, agent=subject.agent) if is_on_no_list else ""
         self._control.note_refused(
             session=subject.key,
             agent=subject.agent,
@@ -236,8 +242,10 @@ class SessionAdmission:
             port=port,
             why=why,
             is_first=is_first,
+            hint=hint,
         )
-        return NotAdmitted(why=why, words=words or _WORDS[why].format(host=shown or "This"))
+        words = words or _WORDS[why].format(host=shown or "This")
+        return NotAdmitted(why=why, words=words + hint)
 
     def _say_of_questions(self, event: EgressAsked | EgressAnswered) -> None:
         if isinstance(event, EgressAnswered):

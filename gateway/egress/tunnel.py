@@ -43,9 +43,12 @@ class Unreachable(Exception):
 class Interceptor(Protocol):
     """Serves a connection to a host that a credential is added for."""
 
-    async def serve(self, client: socket.socket, admitted: Admitted, *, admission: Admission) -> None:
+    async def serve(
+        self, client: socket.socket, admitted: Admitted, *, admission: Admission, share: LoopShare
+    ) -> None:
         """Until its end. The client's TLS ClientHello is still unread, and names `admitted.host`; the socket
-        is closed by the caller. Cancelled when the worker ends.
+        is closed by the caller. Cancelled when the worker ends. What it takes of the loop's time is the
+        worker's `share`.
         """
 
 

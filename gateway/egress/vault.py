@@ -122,6 +122,13 @@ class Vault:
             for name in names
         ]
 
+    def names(self) -> dict[str, list[str]]:
+        """Owner → what they have set, by name alone."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self._secrets):
+            found.setdefault(name.owner, []).append(name.name)
+        return found
+
     async def set(self, name: SecretName, value: str) -> None:
         """Keeps a value, in place of the one before. Raises StoreFull, StoreFailed."""
         await self._keep(name, value, at=self._wall_ms())

@@ -113,7 +113,7 @@ class SessionInfo(Struct, frozen=True, tag="session_info"):
 
 class AgentStarted(Struct, frozen=True, tag="agent_started"):
     """A worker is ready; `how` is new, resumed, loaded, forked or transcript, `walls` the profile that it
-    runs behind.
+    runs behind, `network` what it reaches: none, broker or shared.
     """
 
     agent: str
@@ -122,6 +122,7 @@ class AgentStarted(Struct, frozen=True, tag="agent_started"):
     how: str
     milliseconds: int
     walls: str = ""
+    network: str | UnsetType = UNSET
 
 
 class AgentCommands(Struct, frozen=True, tag="agent_commands"):
@@ -356,6 +357,9 @@ class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
     by: Contributor | UnsetType = UNSET
 
 
+BudgetBy = Literal["operator", "person"]
+
+
 class Spending(Struct, frozen=True):
     """What the model calls of a session have cost so far, by the gateway's own ledger."""
 
@@ -365,6 +369,10 @@ class Spending(Struct, frozen=True):
     """What they may cost in a day, if the session has such a budget."""
     is_estimated: bool = False
     """Of some calls only an estimate is known, or no price."""
+    budget: float | UnsetType = UNSET
+    """What they may cost in all, if the session has such a budget."""
+    budget_by: BudgetBy | UnsetType = UNSET
+    """Who set it for this session alone; absent: it is that of the configuration."""
 
 
 class Usage(Struct, frozen=True, tag="usage"):

@@ -114,6 +114,23 @@ class Folder:
             raise Unsafe(errno.EINVAL, "neither a file nor a folder", name)
         return descriptor
 
+    def look(self, name: str) -> os.stat_result:
+        """What is there, without opening it and through no link: of a link it answers the link itself.
+
+        Raises Unsafe for a name that leads out and for a link on the way; OSError otherwise.
+        """
+        path = "/".join(parts_of(name)) or "."
+        try:
+            descriptor = self._resolved(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EXDEV):
+                raise Unsafe(error.errno, "a link leads there", name) from None
+            raise
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _resolved(self, path: str, flags: int, mode: int) -> int:
         how = _OpenHow(
             flags,

@@ -247,7 +247,11 @@ class Outbox:
             ) from None
         done = git.masked(done, secret)
         _refuse(done.out.decode("utf-8", "replace"), branch, host)
-        git.raise_for(done, doing="pushing", host=host)
+        try:
+            git.raise_for(done, doing="pushing", host=host)
+        except RepositoryRefused:
+            self._tools.refused(workspace)
+            raise
 
 
 def _refuse(printed: str, branch: str, host: str) -> None:

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config.workspaces import WorkspaceConfig
-from gateway.errors import WorkspaceFailed
+from gateway.errors import RepositoryRefused, WorkspaceFailed
 from gateway.files import git, workspaces_copying
 from gateway.files.workspaces_disk import Folders, Tree
 from gateway.principal import Account
@@ -56,6 +56,9 @@ class Tools(Protocol):
 
     def secret(self, workspace: WorkspaceConfig, account: Account) -> Awaitable[git.Secret | None]:
         """The credential for its server. Raises RepositoryRefused if there is none now."""
+
+    def refused(self, workspace: WorkspaceConfig) -> None:
+        """The server did not take the credential."""
 
     def walls(self, workspace: WorkspaceConfig) -> tuple[Sandbox, Limits]:
         """Those of `setup`."""
@@ -209,7 +212,11 @@ class WarmCopy:
         )
         done = git.masked(done, secret)
         host = workspace.place[0]
-        git.raise_for(done, doing="fetching", host=host, most_bytes=workspace.max_bytes)
+        try:
+            git.raise_for(done, doing="fetching", host=host, most_bytes=workspace.max_bytes)
+        except RepositoryRefused:
+            self._tools.refused(workspace)
+            raise
         return done
 
     # -- a tree -----------------------------------------------------------------------------------------

@@ -318,6 +318,11 @@ class Gate:
         self.check_served(principal)
         return principal
 
+    def stands(self, principal: Principal) -> bool:
+        """True if somebody who was admitted a while ago is still served, and their key is still good."""
+        is_served = self.is_served(principal.tenant) and not self.people.is_disabled(principal.owner)
+        return is_served and self._has_good_key(principal)
+
     def _has_good_key(self, principal: Principal) -> bool:
         """Whether the API key behind a principal is still good; true where there is none."""
         return principal.key_id is None or self._keys.is_good(self._keys.find(principal.key_id))

@@ -52,6 +52,7 @@ from gateway.errors import (
     QuotaExceeded,
     RouteNotFound,
     SessionLimit,
+    TooManyDownloads,
     TooManyStreams,
     WorkerLimit,
 )
@@ -94,6 +95,7 @@ LIMITS: Final[Mapping[type[GatewayError], str]] = {
     WorkerLimit: "max_live_workers",
     QueueFull: "queued_messages",
     TooManyStreams: "streams_per_owner",
+    TooManyDownloads: "downloads_per_owner",
 }
 """Errors that mean one limit, by its name in the configuration; others are counted where they are kept."""
 _REFUSALS: Final = (401, 403)

@@ -228,6 +228,7 @@ _REASONS = {
     409: "Not in this state",
     413: "Too large",
     415: "Not application/json",
+    416: "There are no such bytes",
     502: "The agent did not answer",
     422: "A field is missing or of the wrong type",
     429: "Too many requests",

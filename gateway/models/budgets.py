@@ -26,7 +26,7 @@ MICRO: Final = 1_000_000
 KEPT_PERIODS: Final = 3
 GATEWAY: Final[UseName] = ("gateway", "")
 
-Span = Literal["day", "month"]
+Span = Literal["day", "month", "life"]
 
 
 class Counted(Struct):
@@ -66,7 +66,9 @@ LIMITS: Final = (
     _Limit("cost_per_month", "month", "cost", "a month"),
     _Limit("tokens_per_day", "day", "tokens", "a day"),
     _Limit("tokens_per_month", "month", "tokens", "a month"),
+    _Limit("cost", "life", "cost", "in all"),
 )
+"""The last one is a session's own."""
 _WHOSE: Final = {
     "gateway": "This gateway",
     "tenant": "This organisation",
@@ -139,6 +141,8 @@ class Budgets:
         self._wall_ms = wall_ms
         self._on_reached = on_reached
         self.days, self.months = Periods(), Periods()
+        self._sessions: dict[str, SessionBudget] = {}
+        """Of those in memory, by key."""
         self._held: dict[UseName, Counted] = {}
         """What calls in flight may still use."""
         self._told: dict[tuple[UseName, str], tuple[int, float]] = {}
@@ -150,6 +154,11 @@ class Budgets:
         """What somebody has used of models today."""
         spent = self.days.of(day_of(self._wall_ms())).get(name)
         return spent.tokens if spent is not None else 0
+
+    def cost_today(self, name: UseName) -> float:
+        """What somebody's models have cost today, in dollars."""
+        spent = self.days.of(day_of(self._wall_ms())).get(name)
+        return spent.cost / MICRO if spent is not None else 0.0
 
     def check(self, account: Account) -> None:
         """Raises BudgetReached if a budget is used up; what is in flight is not counted."""
@@ -211,6 +220,24 @@ class Budgets:
                 return (agent.budget if agent is not None else None) or config.quotas.agent
         return config.quotas.session
 
+    # -- sessions ---------------------------------------------------------------------------------------
+
+    def know_session(self, key: str, *, spent: float, own: float | None) -> None:
+        """A session is in memory: what its calls have cost so far, and what somebody has set for it alone (0:
+        no limit; None: what the configuration says). In dollars.
+        """
+        self._sessions[key] = SessionBudget(round(spent * MICRO), own)
+
+    def forget_live(self, key: str) -> None:
+        """A session leaves the memory."""
+        self._sessions.pop(key, None)
+
+    def of_session(self, key: str) -> float:
+        """What all calls of a session together may cost, in dollars; 0: no limit."""
+        known = self._sessions.get(key)
+        own = known.own if known is not None else None
+        return self._config().quotas.session.cost if own is None else own
+
     # -- counting ---------------------------------------------------------------------------------------
 
     def release(self, held: HeldBack) -> None:
@@ -229,6 +256,8 @@ class Budgets:
         for name in payers(account):
             self.days.add(day_of(at), name, amount)
             self.months.add(month_of(at), name, amount)
+            if name[0] == "session" and (known := self._sessions.get(name[1])) is not None:
+                known.spent += amount.cost or 0
         return [
             near
             for name, limit, allowed in self._limits(payers(account))
@@ -251,19 +280,26 @@ class Budgets:
         for name in names:
             budget = self.limits_of(name)
             for limit in LIMITS:
-                allowed = getattr(budget, limit.name)
+                allowed = self._allowed(name, limit, budget)
                 if allowed:
-                    yield name, limit, round(allowed * MICRO) if limit.unit == "cost" else allowed
+                    yield name, limit, round(allowed * MICRO) if limit.unit == "cost" else round(allowed)
+
+    def _allowed(self, name: UseName, limit: _Limit, budget: Budget) -> float:
+        if limit.span != "life":
+            return float(getattr(budget, limit.name))
+        return self.of_session(name[1]) if name[0] == "session" else 0
 
     def _used(self, name: UseName, limit: _Limit) -> int:
         now = self._wall_ms()
         used = self.days.of(day_of(now)) if limit.span == "day" else self.months.of(month_of(now))
         spent = used.get(name)
-        return getattr(spent, limit.unit) if spent is not None else 0
+        found: int = getattr(spent, limit.unit) if spent is not None else 0
+        known = self._sessions.get(name[1]) if limit.span == "life" else None
+        return max(found, known.spent) if known is not None else found
 
     def _near(self, name: UseName, limit: _Limit, allowed: int) -> Near | None:
         used, now = self._used(name, limit), self._wall_ms()
-        period = day_of(now) if limit.span == "day" else month_of(now)
+        period = {"day": day_of(now), "month": month_of(now), "life": 0}[limit.span]
         is_near = used >= allowed * self._config().quotas.soft_percent / 100
         if not is_near or self._told.get((name, limit.name)) == (period, allowed):
             return None
@@ -273,19 +309,30 @@ class Budgets:
 
     def _reached(self, name: UseName, limit: _Limit, used: int, allowed: int) -> BudgetReached:
         self._on_reached(f"{name[0]}.{limit.name}")
-        again = "tomorrow" if limit.span == "day" else "next month"
         words = (
             f"{_WHOSE[name[0]]} may use {_said(limit, allowed)} of models {limit.words} and has used "
-            f"{_said(limit, used)}. It goes on {again} (UTC), or when the administrator of this gateway "
-            "raises the budget."
+            f"{_said(limit, used)}. {self._goes_on(limit, allowed)}"
         )
         return BudgetReached(
             words,
             limit=f"{name[0]}.{limit.name}",
             used=_figure(limit, used),
             allowed=_figure(limit, allowed),
-            retry_after_seconds=self._seconds_left(limit.span),
+            retry_after_seconds=None if limit.span == "life" else self._seconds_left(limit.span),
         )
+
+    def _goes_on(self, limit: _Limit, allowed: int) -> str:
+        """When, and who can do something about it."""
+        if limit.span != "life":
+            again = "tomorrow" if limit.span == "day" else "next month"
+            return f"It goes on {again} (UTC), or when the administrator of this gateway raises the budget."
+        most = self._config().quotas.session.cost_most
+        if allowed < most * MICRO:
+            return (
+                f"It goes on when you raise its budget, up to {dollars(round(most * MICRO))}, or when the "
+                "administrator of this gateway does."
+            )
+        return "It goes on when the administrator of this gateway raises its budget."
 
     def _seconds_left(self, span: Span) -> float:
         now = self._wall_ms()
@@ -296,6 +343,15 @@ class Budgets:
             date.year + date.month // 12, date.month % 12 + 1, 1, tzinfo=datetime.UTC
         )
         return (following - date).total_seconds()
+
+
+class SessionBudget(Struct):
+    """Of a session in memory."""
+
+    spent: int
+    """What its calls have cost, in millionths of a dollar."""
+    own: float | None
+    """What they may cost by its own setting, in dollars."""
 
 
 class HeldBack(NamedTuple):

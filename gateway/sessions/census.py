@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from msgspec import UNSET
+
 from gateway.events.facts import iso
 from gateway.events.lifecycle import SessionState
 from gateway.sessions.manager import SessionManager
@@ -135,6 +137,7 @@ class Census:
             cpu_seconds=round(usage.cpu_seconds, 3) if usage else 0.0,
             messages=len(session.fold.messages),
             queued=session.waiting_count,
+            network=session.worker_network or UNSET,
         )
 
     async def _usages(self) -> dict[str, WorkerUsage]:

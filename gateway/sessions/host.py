@@ -38,6 +38,8 @@ from worker.spec import FURTHER_DOORS, Limits, Receipt, Sandbox, SpawnRequest
 log = logging.getLogger(__name__)
 
 MCP_PATH: Final = "/mcp"
+PORTS_SECONDS: Final = 3.0
+"""Only the first starts after a gateway's own wait at all, for as long as tools take to name registries."""
 _DOORS_OF_ALL: Final = frozenset((80, 443))
 LAST_WORDS_SECONDS: Final = 0.5
 """How long a dying process's exit and stderr are waited for, to tell the user more."""
@@ -88,6 +90,8 @@ class WorkerHost:
         self._token = ""
         self._began = services.monotonic()
         self.peer: AgentPeer | None = None
+        self.network = ""
+        """Of its worker, as it was started: none, broker or shared."""
         self.trusted_hosts: tuple[str, ...] = ()
         """Those for which its programs trust the gateway: credentials are added for these."""
         self.stopped = asyncio.Event()
@@ -114,6 +118,7 @@ class WorkerHost:
         """
         began = self._began = self._services.monotonic()
         try:
+            await self._know_ports()
             async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
                 worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
             self._open_doors(worker)
@@ -125,7 +130,15 @@ class WorkerHost:
         except (OSError, StartFailed, AgentGone, AgentError, WireError, GatewayError) as error:
             raise await self._why_not_started(error) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
-        return peer.started(how, milliseconds, walls=worker.profile)
+        return peer.started(how, milliseconds, walls=worker.profile, network=self.network)
+
+    async def _know_ports(self) -> None:
+        """Waits shortly for hosts that are being read: doors at further ports are made at the start only."""
+        agent, tenant = self._owner.agent, tenant_of(self._owner.record.owner)
+        if agent.sandbox.network == "broker":
+            await self._services.egress.wait_for_registries(
+                agent=agent.name, tenant=tenant, seconds=PORTS_SECONDS
+            )
 
     def _open_doors(self, worker: Worker) -> None:
         """From here on the connections of a worker with the network `broker` are answered."""
@@ -178,6 +191,7 @@ class WorkerHost:
         workspaces.make(record.key, uid)
         home = workspaces.home(record.key)
         sandbox = self._sandbox()
+        self.network = sandbox.network
         trusted = self._trusted(sandbox)
         base = base_environment(home) | (variables(trusted) if trusted else {})
         env, files = self._settings(agent.environment(base) | self._owner.workspace.env)

@@ -82,6 +82,7 @@ class Sessions:
             metrics=metrics,
             wall_ms=clock.wall_ms,
             directory=None if config.is_in_memory else config.data_path,
+            behind=lambda: current.agents.on_network("broker"),
         )
         values = CredentialValues(auth.vault, monotonic=clock.monotonic)
         interception = Interception(
@@ -171,6 +172,16 @@ class Sessions:
         self.forks = Forks(self.manager, self.services)
         self.reaper = Reaper(self.manager, self.services)
 
+    def decide_networks(self, holds_broker: bool) -> list[str]:
+        """Gives each agent its network, now that the walls are known; the names of those that share the
+        machine's.
+        """
+        current = self.services.current
+        current.holds_broker = holds_broker
+        current.agents = AgentCatalogue(current.config, holds_broker=holds_broker)
+        current.agents.log_networks()
+        return current.agents.on_network("shared")
+
     def _mcp(self, metrics: Metrics) -> McpClient:
         return McpClient(
             HttpCaller(self.services.egress.addresses),
@@ -185,6 +196,7 @@ class Sessions:
         await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)
         self.repositories.open()
         async with (
+            contextlib.aclosing(self.services.egress),
             contextlib.aclosing(self.services.snapshots),
             self.manager,
             contextlib.aclosing(self.repositories),

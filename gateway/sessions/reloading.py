@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 
@@ -39,8 +38,6 @@ class Reloading:
         self._peers = peers
         self._reread = reread
         self._taken_over = taken_over
-        self._reading: asyncio.Future[None] | None = None
-        """Of the registries that a list names anew."""
 
     def reload(self) -> Reloaded:
         """Reads the configuration again and takes over what can change while it runs.
@@ -51,8 +48,8 @@ class Reloading:
             return Reloaded([], [])
         services, current = self._services, self._services.current
         differing, waiting, kept = compared(current.config, self._reread())
-        agents = AgentCatalogue(kept, before=current.agents)
-        if objection := self._peers.objection(kept, agents.sharing_network()):
+        agents = AgentCatalogue(kept, before=current.agents, holds_broker=current.holds_broker)
+        if objection := self._peers.objection(kept, agents.on_network("shared")):
             raise ConfigError([objection])
         if any(name.startswith(("model.", "providers.")) for name in differing):
             models = services.workers.models
@@ -60,9 +57,10 @@ class Reloading:
             on_odd = services.metrics.odd("model")
             current.broker = Broker(kept.model, providers=models.providers, on_odd=on_odd)
         current.agents, current.config = agents, kept
+        agents.log_networks()
         services.slots.limit = kept.limits.max_live_workers
         services.egress.changed()
-        self._reading = asyncio.ensure_future(services.egress.read_registries())
+        services.egress.read_registries()
         self._taken_over(kept)
         self._close_those_of_disabled_tenants(kept)
         log.info("reloaded; changed: %s; after a restart: %s", differing or "nothing", waiting or "nothing")
@@ -76,6 +74,4 @@ class Reloading:
 
     async def close(self) -> None:
         """Ends the connections to models."""
-        if self._reading is not None:
-            self._reading.cancel()
         await self._services.workers.models.close()

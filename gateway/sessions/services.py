@@ -51,6 +51,8 @@ class Current(Struct, kw_only=True):
     config: Config
     agents: AgentCatalogue
     broker: Broker
+    holds_broker: bool = False
+    """Whether the walls of this machine hold the network `broker`."""
 
 
 class Common(Struct, kw_only=True):

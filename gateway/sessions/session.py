@@ -177,6 +177,11 @@ class Session:
         return self._seat.host.running if self._seat.host is not None else None
 
     @property
+    def worker_network(self) -> str:
+        """What its worker reaches: none, broker or shared; empty without a worker."""
+        return self._seat.host.network if self._seat.host is not None else ""
+
+    @property
     def process(self) -> Worker | None:
         """The process of its agent; None without one."""
         return self._seat.host.process if self._seat.host is not None else None
@@ -252,7 +257,7 @@ class Session:
         self._is_loaded = True
         self._services.observers.appended(self, None)
         self._turns.unheard = unheard(self.fold)
-        self._turns.spending = self.fold.usage.get("spending") or ev.Spending(0)
+        self._turns.know_spending(self.fold.usage.get("spending") or ev.Spending(0))
         self._turns.restore()
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
@@ -404,6 +409,7 @@ class Session:
             await self.files.finish()
             self._seat.leave()
             self.log.close()
+            self._services.ledger.budgets.forget_live(self.record.key)
             self._services.trimmer.soon()
 
     async def _say_last_words(self) -> None:
@@ -559,6 +565,16 @@ class Session:
         """Lets its workers reach no more than these hosts, of those that its lists allow."""
         if self.fold.egress.narrowed != hosts:
             await self.note(ev.EgressNarrowed(hosts))
+
+    @property
+    def spending(self) -> ev.Spending:
+        """What its model calls have cost so far, and what they may cost in all."""
+        return self._turns.spending
+
+    async def set_budget(self, cost: float, *, by: ev.BudgetBy) -> ev.Spending:
+        """What its model calls may cost in all, in dollars (0: no limit). Raises StoreFull, StoreFailed."""
+        self.touch()
+        return await self._turns.set_budget(cost, by=by)
 
     async def start_from(self, workspace: str) -> None:
         """Has its first worker find the files of a workspace."""

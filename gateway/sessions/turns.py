@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 
 from gateway.agents.completion import ModelError, ModelResult
@@ -344,11 +345,13 @@ class Turns:
     def settled(self, call: LedgerCall, seconds: float) -> None:
         """A model call of its agent is counted: says what all of them cost."""
         self._has_calls = True
-        budget = self._services.ledger.budgets.limits_of(("session", self._record.key))
+        budgets, key = self._services.ledger.budgets, self._record.key
         self.spending = ev.Spending(
             spent=round(self.spending.spent + (call.cost or 0) / MICRO, 6),
-            limit=budget.cost_per_day or None,
+            limit=budgets.limits_of(("session", key)).cost_per_day or None,
             is_estimated=self.spending.is_estimated or call.is_estimated or call.cost is None,
+            budget=budgets.of_session(key) or UNSET,
+            budget_by=self.spending.budget_by,
         )
         self._log.append(
             ev.Usage(
@@ -359,6 +362,24 @@ class Turns:
         )  # fmt: skip
         if not self._record.agent.is_built_in:
             self._trace_call(call, seconds)
+
+    def know_spending(self, spending: ev.Spending) -> None:
+        """What its calls have cost so far, as its log says, and what they may cost."""
+        self.spending = spending
+        own = None if spending.budget_by is UNSET else spending.budget or 0.0
+        self._services.ledger.budgets.know_session(self._record.key, spent=spending.spent, own=own)
+
+    async def set_budget(self, cost: float, *, by: ev.BudgetBy) -> ev.Spending:
+        """What its calls may cost in all, in dollars (0: no limit). Raises StoreFull, StoreFailed."""
+        before = self.spending
+        self.know_spending(msgspec.structs.replace(before, budget=cost or UNSET, budget_by=by))
+        try:
+            await self._log.say(ev.Usage(spending=self.spending))
+        except GatewayError:  # calls may have been counted meanwhile
+            kept = {"budget": before.budget, "budget_by": before.budget_by}
+            self.know_spending(msgspec.structs.replace(self.spending, **kept))
+            raise
+        return self.spending
 
     def budget_near(self, near: Near) -> None:
         """Most of a budget is used: says so."""

@@ -51,6 +51,10 @@ _MODEL_STATUSES: Final = frozenset({0, 200, 400, 401, 403, 404, 429, 499, 500, 5
 """Statuses of model calls that have a series of their own: 0 is no answer, 499 a call that was given up."""
 
 
+SentKind = Literal["file", "archive", "preview"]
+"""What of a session's files was sent: a download, a folder as a zip, or something to look at."""
+
+
 class Readers(Struct):
     """Open streams of one view."""
 
@@ -170,6 +174,13 @@ class Metrics:
             "Requests of workers to hosts that a credential is added for.",
             ("credential", "outcome"),
         )
+        self.file_downloads = counter(
+            "file_downloads", "Files and folders that were sent, by kind.", ("kind",)
+        )
+        self.file_bytes = counter("file_sent_bytes", "Bytes of files that were sent, by kind.", ("kind",))
+        for kind in get_args(SentKind):
+            self.file_downloads.labels(kind)
+            self.file_bytes.labels(kind)
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)

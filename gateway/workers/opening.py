@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from gateway.config.tables import Config
 from gateway.telemetry.clocks import Clock
@@ -29,7 +29,7 @@ class Workers:
             directory=config.data_path / "sessions",
             on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
             tasks=tasks,
-            has_broker_agents=config.has_broker_agents,
+            needs_broker=config.needs_broker,
         )
         self.workspaces = Workspaces(config.data_path, config.workers)
         self.peers = PeerIdentity(
@@ -47,19 +47,20 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def running(
-        self, config: Config, *, taken_uids: set[int], sharing_network: Sequence[str]
+        self, config: Config, *, taken_uids: set[int], decide: Callable[[bool], Sequence[str]]
     ) -> AsyncIterator[None]:
-        """Workers may be started from now on; leaving ends them. `taken_uids` are those of stored sessions,
-        `sharing_network` the agents that are not kept from the machine's network. Raises WallsMissing,
-        AgentsAreOwners.
+        """Workers may be started from now on; leaving ends them. `taken_uids` are those of stored sessions.
+        `decide` hears whether the network `broker` is held here, and names the agents that share the
+        machine's network. Raises WallsMissing, AgentsAreOwners.
         """
         self.workspaces.claim_uids(taken_uids)
         async with contextlib.AsyncExitStack() as stack:
             await self.spawner.open()
             stack.push_async_callback(self.spawner.close)
+            sharing = decide(self.spawner.holds_broker)
             self.peers.open()
             stack.push_async_callback(self.peers.close)
-            if objection := self.peers.objection(config, sharing_network):
+            if objection := self.peers.objection(config, sharing):
                 raise AgentsAreOwners(objection)
             stack.callback(self.trimmer.close)
             yield

@@ -25,7 +25,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.config.tables import WorkersConfig, default_network
+from gateway.config.tables import WorkersConfig
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.workers import doors
 from gateway.workers.forks import ForkServerLink, ForkWorker, close_all, make_pipes
@@ -60,13 +60,13 @@ class WalledSpawner:
         directory: pathlib.Path,
         on_server: Callable[[int, Counting], None] = lambda _pid, _counting: None,
         tasks: BackgroundTasks | None = None,
-        has_broker_agents: bool = False,
+        needs_broker: bool = False,
     ) -> None:
         """`on_server` hears of every fork server that is ready: its pid, and which limits its groups hold.
-        `tasks` run what looks after it and after the workers' limits. `has_broker_agents`: whether an agent
-        has the network `broker`, so that it is tried at the start.
+        `tasks` run what looks after it and after the workers' limits. `needs_broker`: whether an agent may
+        get the network `broker`, so that it is tried at the start.
         """
-        self._has_broker_agents = has_broker_agents or workers.network == "broker"
+        self._needs_broker = needs_broker or workers.network == "broker"
         self.broker_lacks = ""
         """Why no worker can have the network `broker` here; empty if nobody asked, or if it can."""
         self._config = workers
@@ -168,6 +168,11 @@ class WalledSpawner:
         return self._link.workers if self._link is not None else []
 
     @property
+    def holds_broker(self) -> bool:
+        """Whether workers can have the network `broker` here; found out at the start, if any may get it."""
+        return self._needs_broker and not self.broker_lacks
+
+    @property
     def shares_network(self) -> bool:
         """Whether any worker shares the machine's network."""
         return self._link is not None and self._link.shares_network
@@ -257,7 +262,7 @@ class WalledSpawner:
         """Whether workers can have a network of their own that leads to the gateway, if any wants it. Raises
         WallsMissing if all want it.
         """
-        if not self._has_broker_agents:
+        if not self._needs_broker:
             return
         if self.profile == "strict":
             self.broker_lacks = await self._try("strict", network="broker") or ""
@@ -279,8 +284,8 @@ class WalledSpawner:
         )
 
     async def _try(self, profile: Profile, *, network: Network | None = None) -> str | None:
-        """Builds the walls of a profile round a worker, with the network that workers have here or the one
-        that is named; why it failed, or None.
+        """Builds the walls of a profile round a worker, with the network that workers have here or, for a
+        command alone, the one that is named; why it failed, or None.
         """
         place = self._directory / f".probe-{os.getpid()}"
         uid = self._config.first_uid + self._config.uid_count if os.geteuid() == 0 else None
@@ -299,8 +304,8 @@ class WalledSpawner:
                 uid=uid,
             )
             async with asyncio.timeout(PROBE_SECONDS):
-                for is_built_in in (True, False):
-                    usual = network or self._config.network or default_network(is_built_in=is_built_in)
+                for is_built_in in (True, False) if network is None else (False,):
+                    usual = network or self._config.network or ("none" if is_built_in else "shared")
                     if usual == "broker" and profile != "strict":
                         usual = "shared"
                     sandbox = Sandbox(profile=profile, network=usual)

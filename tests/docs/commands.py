@@ -17,6 +17,7 @@ from typing import Final
 
 from tests.docs.documents import blocks
 from tests.gateways import ROOT
+from tests.shared import crowding
 
 SECONDS: Final = 60
 PORT: Final = re.compile(r"\b(localhost|127\.0\.0\.1):(8[04]\d\d)\b|--port (8[04]\d\d)\b")
@@ -80,9 +81,10 @@ async def ran(
         start_new_session=True,
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), SECONDS)
+        said, _ = await asyncio.wait_for(process.communicate(), SECONDS * crowding())
     except TimeoutError:
         os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
         raise
     assert process.returncode == 0, said.decode()
     return said.decode()

@@ -37,6 +37,7 @@ def _name(path: pathlib.Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", DOCUMENTS, ids=_name)
 async def test_every_command_of_a_document_runs(tmp_path: pathlib.Path, path: pathlib.Path) -> None:
     if path.name in RUN_ELSEWHERE:

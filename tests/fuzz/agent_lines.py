@@ -190,7 +190,7 @@ async def play(data: bytes, *, line_bytes: int = LINE_BYTES) -> None:
 async def _converse(peer: AgentPeer) -> None:
     """As a session does: the handshake, then one prompt."""
     try:
-        peer.started(await peer.open("/"), 1, walls="none")
+        peer.started(await peer.open("/"), 1, walls="none", network="none")
         ended = await peer.prompt("t", [{"type": "text", "text": "hi"}])
     except _WORDS:
         return

@@ -59,6 +59,7 @@ PUBLIC: Final = {
     ("GET", "/api/shared/{token}/stream"),
     *(("POST", "/api/shared/{token}/" + verb) for verb in ("chat", "interrupt", "permission")),
     ("POST", "/api/shared/{token}/questions/{question_id}"),
+    ("GET", "/api/files/{token}"),
     ("GET", "/api/products/{product_id}"),
     ("POST", "/api/login"),
 }
@@ -79,7 +80,10 @@ BODIES: Final[dict[str, object]] = {
     "push_branch": {"name": "agent/foreign"},
     "choose_option": {"option_id": "mode", "value": "plan"},
     "edit_queue": {"action": "drop"},
+    "set_budget": {"cost": 1.0},
+    "set_budget_by_key": {"cost": 1.0},
     "share_session": {},
+    "link_file": {"path": "foreign"},
     "sign_out": {},
     "hand_over": {},
     "forget_usage": {"owner": "acme/nobody"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
+import sys
 from typing import Any
 
 import aiohttp
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.egress.admission import Admitted, NotAdmitted
 from gateway.sessions.session import Session
+from tests.gateways import ROOT
 from tests.inside import GatewayInside, gateway_inside
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import Frame, StreamReader
@@ -178,6 +180,12 @@ async def test_only_an_operator_allows_a_host_for_good(gateway: GatewayInside) -
     await waiting
     shown = await egress(gateway, key, await made(gateway, key))
     assert "always.example:8443" in shown["hosts"]
+    place = ("--config", str(gateway.log_path.with_name("config.toml")), "--data-dir", str(gateway.data_path))
+    taken_back = ("egress", "rm", "--agent", "coder", "--tenant", "beta", "always.example:8443")
+    command = (sys.executable, "-m", "gateway", *taken_back, *place)
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
+    assert await process.wait() == 0
+    assert "always.example:8443" not in (await egress(gateway, key, session_id))["hosts"]
 
 
 async def test_a_guest_with_a_link_sees_the_conversation_and_not_the_lists(gateway: GatewayInside) -> None:

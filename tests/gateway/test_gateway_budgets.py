@@ -14,8 +14,9 @@ import pytest_asyncio
 from yarl import URL
 
 from gateway.config.models import DEFAULT_PROVIDER
-from gateway.config.tables import Config, Quota
+from gateway.config.tables import Config, SessionQuota
 from gateway.errors import BudgetReached
+from gateway.events.lifecycle import CloseReason
 from gateway.models.meter import CallUsage, ModelCall
 from gateway.models.tokens import ModelAccess
 from tests.fake_model import Behaviour, FakeModel, fake_model
@@ -59,7 +60,7 @@ async def gateway(model: FakeModel, tmp_path_factory: Any) -> AsyncIterator[Gate
 def set_session_budget(gateway: GatewayInside, **limits: float) -> None:
     """As a reload does."""
     config: Config = gateway.inner.services.current.config
-    quotas = msgspec.structs.replace(config.quotas, session=Quota(**limits))  # type: ignore[arg-type]
+    quotas = msgspec.structs.replace(config.quotas, session=SessionQuota(**limits))  # type: ignore[arg-type]
     gateway.inner.services.current.config = msgspec.structs.replace(config, quotas=quotas)
 
 
@@ -109,6 +110,69 @@ async def test_a_budget_ends_the_turn_at_the_next_call_and_raised_it_goes_on(gat
     state = await gateway.chat(session_id, "more")
     assert state["messages"][-1]["content"] == "You said: more"
     set_session_budget(gateway)
+
+
+async def test_a_sessions_budget_is_raised_while_it_waits_and_kept(gateway: GatewayInside) -> None:
+    session_id = fresh_id("own")
+    set_session_budget(gateway, cost=COST)
+    try:
+        state = await gateway.chat(session_id, "hello")
+        assert (state["cost"]["spent"], state["cost"]["budget"]) == (COST, COST)
+        body = {"message": "more", "session_id": session_id}
+        refused = await ask(gateway.http, "POST", "/api/chat", body)
+        assert (refused.status, refused.body["error"]["limit"]) == (402, "session.cost")
+        where = f"/api/sessions/{session_id}/budget"
+        for wrong in (-1, "much", 1e300):
+            assert (await ask(gateway.http, "POST", where, {"cost": wrong})).status == 422
+        raised = await gateway.post(where, {"cost": 2 * COST})
+        assert (raised["spent"], raised["budget"], raised["budget_by"]) == (COST, 2 * COST, "operator")
+        state = await gateway.state(session_id)
+        assert state["cost"] == raised
+        await gateway.chat(session_id, "more")
+        assert (await ask(gateway.http, "POST", "/api/chat", body)).status == 402
+        session = next(s for s in gateway.inner.manager.sessions() if s.session_id == session_id)
+        session.ask_to_close(CloseReason.IDLE)
+
+        async def has_left() -> bool:
+            return gateway.inner.manager.by_key(session.record.key) is None
+
+        await eventually(has_left)
+        assert (await ask(gateway.http, "POST", "/api/chat", body)).status == 402, "it is known from the log"
+        key = next(s.record.key for s in gateway.inner.manager.sessions() if s.session_id == session_id)
+        await gateway.post(f"/api/admin/sessions/{key}/budget", {"cost": 0})
+        state = await gateway.chat(session_id, "more")
+        assert "budget" not in state["cost"]
+        assert (await ask(gateway.http, "POST", "/api/admin/sessions/none/budget", {"cost": 0})).status == 404
+    finally:
+        set_session_budget(gateway)
+
+
+async def test_a_person_changes_the_budget_of_a_session_within_what_is_left_to_people(tmp_path: Any) -> None:
+    config = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n[tenants.other]\n'
+    async with gateway_inside(tmp_path, config=config) as gateway:
+        person = gateway.caller(await gateway.mint("ann", tenant="acme", scopes=("chat",)))
+        operator = gateway.caller(await gateway.mint("op", tenant="acme", scopes=("operate",)))
+        stranger = gateway.caller(await gateway.mint("far", tenant="other", scopes=("operate",)))
+        async with person, operator, stranger:
+            made = await ask(person, "POST", "/api/sessions", {"session_id": "s"})
+            key = next(s.record.key for s in gateway.inner.manager.sessions())
+            assert made.status == 201
+
+            async def statuses(caller: Any, where: str, *costs: float) -> list[int]:
+                return [(await ask(caller, "POST", where, {"cost": cost})).status for cost in costs]
+
+            own, admins = "/api/sessions/s/budget", f"/api/admin/sessions/{key}/budget"
+            assert await statuses(person, own, 5, 50, 0, 3) == [200] * 4, "one's own brake"
+            set_session_budget(gateway, cost=1, cost_most=4)
+            assert await statuses(person, own, 4, 4.5, 0, 0.5) == [200, 403, 403, 200]
+            set_session_budget(gateway, cost=1)
+            refused = await ask(person, "POST", own, {"cost": 2})
+            assert "at most 1.00 USD" in refused.body["error"]["message"]
+            assert await statuses(person, admins, 2) == [403]
+            assert await statuses(stranger, admins, 2) == [404]
+            assert await statuses(operator, admins, 2) == [200]
+            set_session_budget(gateway)
+            assert await statuses(person, own, 3, 0, 1, 2) == [403, 403, 200, 403], "an operator's holds"
 
 
 async def test_a_model_without_a_price_is_refused_in_words_under_a_budget_in_money(

@@ -17,7 +17,9 @@ import pytest_asyncio
 
 from gateway.api import stream as stream_module
 from gateway.client import Refused
-from gateway.principal import ConversationKey
+from gateway.models.budgets import Amount
+from gateway.principal import Account, ConversationKey
+from gateway.stores.secrets import SecretName
 from tests.gateways import RunningGateway, is_running
 from tests.inside import GatewayInside, gateway_inside
 from tests.issuer import CLIENT, Issuer
@@ -375,12 +377,16 @@ async def test_people_are_listed_with_what_they_have_and_use(gateway: GatewayIns
         owner = await visitor_of(visitor)
         said = {"session_id": "v", "message": "/echo hi"}
         await ask(visitor, "POST", "/api/chat?wait=20", said, headers={"Origin": gateway.url})
+        auth, ledger = gateway.inner.auth, gateway.inner.ledger
+        await auth.vault.set(SecretName("provider", "beta/lea", "maker"), "sk-of-lea")
+        ledger.budgets.add(Account("beta/lea", "k"), Amount(1_250_000, 10), at=ledger.wall_ms())
         async with gateway.operator() as operator:
             listed = (await operator.people(tenant="beta")).people
             lea = listed[0]
             assert lea.subject == "lea"
             assert (lea.sessions_stored, lea.keys, lea.messages, lea.is_disabled) == (2, 1, 2, False)
             assert lea.sessions_live == 2
+            assert (lea.own_keys, lea.cost_usd) == (("maker",), 1.25)
             assert lea.last_used_at is not None
             unused = next(person for person in listed if person.subject == "max")
             assert (unused.keys, unused.sessions_stored, unused.last_used_at) == (1, 0, None)

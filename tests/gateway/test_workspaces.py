@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from gateway.events.lifecycle import CloseReason
 from tests import shell_agent
 from tests.git_host import GitHost, git_host
 from tests.inside import GatewayInside, gateway_inside
@@ -73,6 +74,7 @@ async def test_a_session_starts_from_a_repository_and_its_branch_arrives(tmp_pat
         assert state["workspace"] == {"name": "app", "commit": start, "branch": "main", "pushed_branch": ""}
         edits = "echo two >> README.md; rm src/app.py; echo new > 'a b'; echo x > ignored"
         await say(gateway, f"{edits}; git add -A; git commit -qm mine; rm built")
+        await gateway.inner.manager.close_all("default/local", CloseReason.IDLE)
         diff = await text(gateway, "/api/sessions/s/changes.diff")
         assert "+two" in diff
         assert "deleted file mode 100644" in diff
@@ -89,3 +91,27 @@ async def test_a_session_starts_from_a_repository_and_its_branch_arrives(tmp_pat
         assert host.git("app", "ls-tree", "--name-only", "agent/one").split("\n") == [
             ".gitignore", "README.md", "a b",
         ]  # fmt: skip
+
+
+@pytest.mark.asyncio
+async def test_a_workspace_is_for_its_tenants_and_agents_alone(tmp_path: pathlib.Path) -> None:
+    more = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n[tenants.beta]\n[agents.other]\ncommand = "true"\n'
+    async with place(tmp_path, 'tenants = ["acme"]\nagents = ["shell"]\n', more=more) as (gateway, _):
+        keys = {name: await gateway.mint(name, tenant=name) for name in ("acme", "beta")}
+        seen = {}
+        for name, key in keys.items():
+            async with gateway.caller(key) as caller:
+                async with caller.get("/api/workspaces") as answer:
+                    seen[name] = [one["name"] for one in (await answer.json())["workspaces"]]
+                for agent in ("shell", "other"):
+                    body = {"workspace": "app", "agent": agent}
+                    async with caller.post("/api/sessions", json=body) as answer:
+                        seen[name, agent] = answer.status
+        assert seen == {
+            "acme": ["app"],
+            "beta": [],
+            ("acme", "shell"): 201,
+            ("acme", "other"): 422,
+            ("beta", "shell"): 422,
+            ("beta", "other"): 422,
+        }

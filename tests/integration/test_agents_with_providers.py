@@ -18,7 +18,8 @@ import pytest
 
 from tests.fake_model import FakeModel, fake_model
 from tests.gateways import RunningGateway, running_gateway
-from tests.real_agents import AgentUnavailable, Launch, claude, codex, gemini, opencode, vibe
+from tests.ordinary import directory_of_its_own, launcher
+from tests.real_agents import AgentUnavailable, Launch, claude, codex, gemini, opencode, qwen, vibe
 from tests.streams import open_stream
 
 pytestmark = [pytest.mark.real_agent, pytest.mark.timeout(600)]
@@ -44,7 +45,7 @@ models = ["gemini-2.5-flash"]
 preset = "{preset}"
 provider = "{provider}"
 command = {command}
-network = "{network}"
+{network}
 readable = {readable}
 {options}
 """
@@ -74,37 +75,51 @@ def config_of(launch: Launch, model: FakeModel, *, preset: str, provider: str, n
         key=KEY,
         preset=preset,
         provider=provider,
-        network=network,
+        network='network = "shared"' if network == "shared" else "",
         options='options = {mode = "agent-full-access"}' if preset == "codex" else "",
         command=json.dumps([word for word in launch.command if word not in _SHELL and "$" not in word]),
         readable=json.dumps([str(path) for path in launch.readable]),
     )
 
 
-@pytest.mark.parametrize("network", ["shared", "broker"])
+KINDS: dict[str, tuple[Callable[[str], Launch], str, str]] = {
+    "claude": (claude, "anthropic", "Bash"),
+    "codex": (codex, "openai", "exec_command"),
+    "gemini": (gemini, "gemini", "run_shell_command"),
+    "opencode": (opencode, "openai", "bash"),
+    "vibe": (vibe, "openai", "bash"),
+    "qwen": (qwen, "openai", "run_shell_command"),
+}
+"""Preset → the agent, whose models it calls, and its tool."""
+
+
 @pytest.mark.parametrize(
-    ("install", "preset", "provider", "tool"),
-    [
-        (claude, "claude", "anthropic", "Bash"),
-        (codex, "codex", "openai", "exec_command"),
-        (gemini, "gemini", "gemini", "run_shell_command"),
-        (opencode, "opencode", "openai", "bash"),
-        (vibe, "vibe", "openai", "bash"),
-    ],
-    ids=["claude", "codex", "gemini", "opencode", "vibe"],
+    ("preset", "network"),
+    [("claude", "shared"), ("codex", "shared"), *((preset, "broker") for preset in KINDS)],
 )
 async def test_a_real_agent_finishes_a_turn_with_a_tool_and_never_sees_the_key(
-    install: Callable[[str], Launch],
-    preset: str,
-    provider: str,
-    tool: str,
-    network: str,
-    tmp_path: pathlib.Path,
+    preset: str, network: str, tmp_path: pathlib.Path
 ) -> None:
+    """`broker` is what nobody has to name."""
+    await _finish_a_turn(preset, network, tmp_path, prefix=())
+
+
+@pytest.mark.parametrize("preset", ["opencode", "gemini"])
+async def test_a_real_agent_does_so_behind_the_gateway_of_an_ordinary_user(preset: str) -> None:
+    with directory_of_its_own() as directory:
+        await _finish_a_turn(preset, "broker", directory, prefix=launcher())
+
+
+async def _finish_a_turn(
+    preset: str, network: str, directory: pathlib.Path, *, prefix: tuple[str, ...]
+) -> None:
+    install, provider, tool = KINDS[preset]
     launch = await launched(install)
     async with fake_model() as model:
         config = config_of(launch, model, preset=preset, provider=provider, network=network)
-        async with running_gateway(tmp_path, config=config) as gateway:
+        async with running_gateway(directory, config=config, prefix=prefix) as gateway:
+            agents = (await gateway.get("/api/agents"))["agents"]
+            assert [one["network"] for one in agents if one["name"] == "real"] == [network]
             await gateway.post("/api/sessions", {"agent": "real", "session_id": "r"}, status=201)
             state = await gateway.chat("r", "hello there", wait=TURN_SECONDS)
             assert "hello there" in said(state), (state, gateway.log()[-3000:])
@@ -113,7 +128,7 @@ async def test_a_real_agent_finishes_a_turn_with_a_tool_and_never_sees_the_key(
             allowing.cancel()
             await asyncio.wait([allowing])
             assert "The tool said" in said(state), (state, [r.body for r in model.requests][-1])
-            files = tmp_path / "data" / "sessions"
+            files = directory / "data" / "sessions"
             assert list(files.rglob(MADE)), said(state)
             assert keys_in_processes(gateway) == (0, True)
             assert keys_in_files(files) == []

@@ -7,11 +7,13 @@ import base64
 import json
 import os
 import pathlib
+import shutil
 import ssl
 import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -19,7 +21,7 @@ import msgspec
 import pytest
 import uvloop
 
-from gateway.egress import intercept
+from gateway.egress import intercept, pace
 from gateway.egress.authority import variables
 from gateway.egress.door import DoorKeeper
 from gateway.egress.lookup import Lookup
@@ -28,6 +30,7 @@ from gateway.stores.secrets import SecretName
 from tests.certificates import Authority
 from tests.credential_host import ANN, HOST, TOKEN, Place, place
 from tests.inside import gateway_inside
+from tests.integration.test_worker_doors_clients import QUIET, Shelf, add_tarball, add_wheel, has_pip
 from tests.shared import ask, eventually
 from tests.walls import PYTHON, USERS, Inmate, User, yard
 
@@ -579,6 +582,63 @@ async def test_git_curl_node_and_python_in_a_worker_know_no_credential(user: Use
         assert all(seen.headers["authorization"] == f"Basic {pair}" for seen in here.seen)
         assert TOKEN not in said
         assert pair not in said
+
+
+INSTALLS: Final = {
+    "pip": f"{PYTHON} -m pip install {QUIET['pip']} --index-url https://{HOST}/pip/ invented"
+    f" && PYTHONPATH=here {PYTHON} -c 'import invented; print(invented.WORDS)'",
+    "npm": f"npm install {QUIET['npm']} --registry=https://{HOST}/npm/ invented"
+    " && node -p \"require('invented')\"",
+}
+
+
+@pytest.mark.parametrize("program", INSTALLS)
+async def test_pip_and_npm_in_a_worker_install_from_a_host_with_a_credential(program: str) -> None:
+    """With none of their own settings for certificates, and no password in any of them."""
+    if shutil.which("npm") is None:
+        pytest.skip("NOT TESTED: npm is not installed")
+    if program == "pip" and not has_pip():
+        pytest.skip(f"NOT TESTED: {PYTHON} has no pip")
+    with tempfile.TemporaryDirectory(prefix="credential-") as name:
+        directory = pathlib.Path(name)
+        directory.chmod(0o755)
+        shelf = Shelf(directory)
+        add_wheel(shelf)
+        add_tarball(shelf, host=HOST)
+        script = (
+            f"exec 2>&1; cd $HOME; {INSTALLS[program]}; echo ended $?; cat ~/.npmrc ~/.config/pip/pip.conf"
+        )
+        async with place(directory, serve=shelf.serve) as here, yard("strict") as walls:
+            request = walls.request("/bin/sh", "-c", script, network="broker")
+            readable = (*request.sandbox.readable, str(here.bundle))
+            request = msgspec.structs.replace(
+                request,
+                env=request.env | variables(here.bundle),
+                sandbox=msgspec.structs.replace(request.sandbox, readable=readable),
+            )
+            async with Inmate(await walls.spawner.spawn(request)) as inmate:
+                assert inmate.worker.doors is not None
+                DoorKeeper(interceptors=here.interception.of).open(inmate.worker.doors, ANN, here.rules)
+                said = await inmate.read_all()
+    assert f"{'from an index' if program == 'pip' else 'from a registry'}\nended 0" in said, said
+    assert len(shelf.asked) >= 2, "the index and the package"
+    assert {shown for _, shown in shelf.asked} == {BEARER}
+    assert TOKEN not in said
+
+
+async def test_a_worker_is_served_at_its_share_of_the_loops_time(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if each request cost 20 ms: of a second, a fifth is the worker's, and a quarter of a second is a
+    burst.
+    """
+    monkeypatch.setattr(pace, "REQUEST_SECONDS", 0.02)
+    async with place(tmp_path) as here:
+        began = time.monotonic()
+        await here.curl("/last", *(f"{here.url}/{number}" for number in range(19)))
+        passed = time.monotonic() - began
+        assert len(here.seen) == 20
+    assert 20 * 0.02 <= pace.BURST_SECONDS + passed * pace.SHARE
 
 
 async def test_a_worker_uses_a_credential_that_it_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:

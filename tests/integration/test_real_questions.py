@@ -106,7 +106,7 @@ def config_of(launch: real_agents.Launch, preset: str, **env: str) -> str:
     variables = ", ".join(f"{key} = {json.dumps(value)}" for key, value in {**launch.env, **env}.items())
     return (
         f"\n[agents.real]\npreset = {json.dumps(preset)}\ncommand = {json.dumps(launch.command)}\n"
-        f"readable = {readable}\nenv = {{ {variables} }}\n"
+        f'readable = {readable}\nnetwork = "shared"\nenv = {{ {variables} }}\n'
     )
 
 

@@ -21,6 +21,8 @@ CONFIG = """
 modes = ["keys"]
 [server]
 log_format = "json"
+[egress]
+hosts = []
 [tenants.acme]
 [tenants.beta]
 """

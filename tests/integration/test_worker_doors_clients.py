@@ -15,6 +15,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import tarfile
@@ -29,6 +30,13 @@ from tests.certificates import Authority
 from tests.doors import LISTED, OTHER, Rules, serve, spawn
 from tests.walls import PYTHON, USERS, User, yard
 
+SIX: Final = """
+import sys, urllib.request as u, ssl
+for scheme in ("http", "https"):
+    for host in sys.argv[1:]:
+        print(scheme, host, u.urlopen(f"{scheme}://{host}/plain", timeout=20).read().decode())
+"""
+"""What a program in a worker does that knows of IPv4 alone."""
 WHEEL: Final = "invented-1.0-py3-none-any.whl"
 
 
@@ -39,12 +47,14 @@ class Shelf:
         self.authority = Authority(directory)
         self.authority.root_file.chmod(0o644)
         self.files: dict[str, bytes] = {}
+        self.asked: list[tuple[str, str]] = []
+        """Paths, and the authorization that came with them."""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Rules]:
         """Rules that list it at port 443 alone."""
         tls = self.authority.server(LISTED)
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=tls)
         rules = Rules()
         rules.allow(LISTED, 443, at=server.sockets[0].getsockname()[1])
         try:
@@ -52,11 +62,13 @@ class Shelf:
         finally:
             server.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 path = head.split(b" ", 2)[1].decode().partition("?")[0]
+                shown = re.search(rb"(?i)\r\nauthorization: (.*?)\r\n", head)
+                self.asked.append((path, shown[1].decode() if shown else ""))
                 found = self.files.get(path)
                 body = b"not here" if found is None else found
                 kind = "application/json" if path.startswith("/npm/") and not path.endswith("gz") else ""
@@ -101,7 +113,7 @@ def add_wheel(shelf: Shelf) -> None:
     shelf.files["/pip/invented/"] = f'<!DOCTYPE html><a href="{WHEEL}">{WHEEL}</a>'.encode()
 
 
-def add_tarball(shelf: Shelf) -> None:
+def add_tarball(shelf: Shelf, *, host: str = LISTED) -> None:
     """A registry of one package."""
     about = {"name": "invented", "version": "1.0.0", "main": "index.js"}
     buffer = io.BytesIO()
@@ -115,7 +127,7 @@ def add_tarball(shelf: Shelf) -> None:
             packed.addfile(member, io.BytesIO(text.encode()))
     data = buffer.getvalue()
     digest = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
-    where = {"tarball": f"https://{LISTED}/npm/invented.tar.gz", "integrity": digest}
+    where = {"tarball": f"https://{host}/npm/invented.tar.gz", "integrity": digest}
     shelf.files["/npm/invented.tar.gz"] = data
     shelf.files["/npm/invented"] = json.dumps(
         {
@@ -124,6 +136,31 @@ def add_tarball(shelf: Shelf) -> None:
             "versions": {"1.0.0": about | {"dist": where}},
         }
     ).encode()
+
+
+async def test_a_host_that_has_no_ipv4_address_is_reached_by_programs_that_have_no_ipv6() -> None:
+    """A worker's own network has no IPv6 at all; the gateway dials what it has looked up."""
+    with tempfile.TemporaryDirectory(prefix="shelf-") as name:
+        place = pathlib.Path(name)
+        place.chmod(0o755)
+        shelf = Shelf(place)
+        shelf.files["/plain"] = b"from six"
+        try:
+            plain = await asyncio.start_server(shelf.serve, "::1", 0)
+            secret = await asyncio.start_server(shelf.serve, "::1", 0, ssl=shelf.authority.server(LISTED))
+        except OSError as error:
+            pytest.skip(f"NOT TESTED: this machine has no IPv6: {error}")
+        rules = Rules()
+        for port, server in ((80, plain), (443, secret)):
+            at = server.sockets[0].getsockname()[1]
+            rules.allow(LISTED, port, at=at, addresses=("::1",))
+        root = shelf.authority.root_file
+        script = f"SSL_CERT_FILE={root} {PYTHON} -c '{SIX}' {LISTED} 2>&1"
+        async with plain, secret, yard("strict") as here:
+            async with await spawn(here, "/bin/sh", "-c", script, readable=(str(root),)) as inmate:
+                serve(inmate, rules)
+                said = await inmate.read_all()
+    assert said.splitlines() == [f"{scheme} {LISTED} from six" for scheme in ("http", "https")], said
 
 
 SCRIPTS: Final = {

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from tests.gateways import RunningGateway, running_gateway
 from tests.history import History, table
+from tests.shared import crowding
 from tests.torture.clients import Talker, World, read_log
 
 LIFE_SECONDS: Final = (0.05, 2.5)
@@ -121,7 +122,9 @@ class Campaign:
     async def _until_the_moment(self) -> None:
         """A random moment, or the one right after an acknowledgement: accepted, and no worker yet."""
         is_long = self.figures.kills % 10 == 9
-        await self._world.pause(*((LONG_LIFE_SECONDS,) * 2 if is_long else LIFE_SECONDS))
+        bounds = (LONG_LIFE_SECONDS,) * 2 if is_long else LIFE_SECONDS
+        slow = crowding()  # or a life would see fewer messages
+        await self._world.pause(*(slow * seconds for seconds in bounds))
         if self._random.random() < 0.5:
             self._world.acked.clear()
             with contextlib.suppress(TimeoutError):
@@ -143,7 +146,7 @@ class Campaign:
         stopped = [worker for worker in workers if worker in self._stopped]
         rest = [worker for worker in workers if worker not in self._stopped]
         while (left := [worker for worker in rest if _is_alive(worker)]) and (
-            time.monotonic() - began < GONE_SECONDS
+            time.monotonic() - began < GONE_SECONDS * crowding()
         ):
             await asyncio.sleep(0.01)
         self.figures.gone.append(time.monotonic() - began)
@@ -177,7 +180,7 @@ class Campaign:
         talking = [task for task in asyncio.all_tasks() if task.get_name().startswith("talker ")]
         async with self._gateway() as gateway:
             if talking:
-                await asyncio.wait(talking, timeout=SETTLE_SECONDS)
+                await asyncio.wait(talking, timeout=SETTLE_SECONDS * crowding())
             self._count_zombies(gateway)
             workers = _descendants(gateway)
             self._world.went_down()
@@ -204,7 +207,7 @@ class Campaign:
         while not queue.empty():
             session = queue.get_nowait()
             try:
-                async with asyncio.timeout(SETTLE_SECONDS):
+                async with asyncio.timeout(SETTLE_SECONDS * crowding()):
                     state = await Talker(self._world, 0).settle(session)
                     reader = await read_log(self._world, session, upto=state["seq"])
             except TimeoutError:

@@ -17,10 +17,11 @@ from typing import Any, Final
 import aiohttp
 
 from tests.history import History, LogReader, canary
+from tests.shared import crowding
 from worker.agent.offline import answer
 
 TURN_SECONDS: Final = 60.0
-"""A turn that takes longer, restarts included, is stuck."""
+"""A turn that takes longer, restarts included, is stuck. For an idle machine, as the next two."""
 REQUEST_SECONDS: Final = 15.0
 STREAM_SECONDS: Final = 20.0
 """Without a byte for so long, a stream is dead: heartbeats come every ten seconds."""
@@ -75,7 +76,8 @@ class World:
         self, session: str, method: str, path: str, *, seconds: float = REQUEST_SECONDS, **kwargs: Any
     ) -> tuple[int, Any]:
         """One request: status and JSON. Raises `Broken`."""
-        timeout = aiohttp.ClientTimeout(total=seconds)
+        patience = crowding() if seconds == REQUEST_SECONDS else 1
+        timeout = aiohttp.ClientTimeout(total=seconds * patience)
         life, url = self.life, self.url + path
         try:
             async with self._http.request(method, url, timeout=timeout, **kwargs) as response:
@@ -89,7 +91,7 @@ class World:
 
     def stream(self, session: str, **params: Any) -> Any:
         """An open stream of a session, as a context manager."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=STREAM_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=STREAM_SECONDS * crowding())
         params = {"session_id": session, **params}
         return self._http.get(f"{self.url}/api/chat/stream", params=params, timeout=timeout)
 
@@ -119,7 +121,7 @@ class Talker:
         for number in range(world.random.randint(*TURNS)):
             text, expected = _message(world.random, number)
             try:
-                async with asyncio.timeout(TURN_SECONDS):
+                async with asyncio.timeout(TURN_SECONDS * crowding()):
                     await self._say(session, text, expected)
                     if world.random.random() > QUEUED_SHARE:
                         await self.settle(session)
@@ -128,7 +130,7 @@ class Talker:
             if world.is_stopping:
                 break
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TURN_SECONDS):
+            async with asyncio.timeout(TURN_SECONDS * crowding()):
                 await self.settle(session)
 
     async def _say(self, session: str, text: str, expected: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.tables import AgentConfig, Budget, Config, Quota, QuotasConfig, TenantConfig
+from gateway.config.tables import AgentConfig, Budget, Config, Quota, QuotasConfig, SessionQuota, TenantConfig
 from gateway.errors import BudgetReached
 from gateway.models.budgets import Amount, Budgets, HeldBack, day_of, month_of
 from gateway.principal import Account
@@ -55,7 +55,7 @@ class World:
 )
 @pytest.mark.parametrize("limit", ["cost_per_day", "cost_per_month", "tokens_per_day", "tokens_per_month"])
 def test_each_budget_of_each_kind_ends_calls_and_no_other(scope: str, limit: str, others_go_on: bool) -> None:
-    kind: Any = Budget if scope in ("gateway", "agent") else Quota
+    kind: Any = {"gateway": Budget, "agent": Budget, "session": SessionQuota}.get(scope, Quota)
     allowed = 0.02 if limit.startswith("cost") else 200
     world = World(**{scope: kind(**{limit: allowed})}, soft_percent=100)
     world.call()
@@ -136,11 +136,11 @@ def test_a_model_without_a_price_is_not_free() -> None:
 
 
 def test_a_raised_budget_holds_at_once() -> None:
-    world = World(session=Quota(cost_per_day=0.01))
+    world = World(session=SessionQuota(cost_per_day=0.01))
     world.call()
     with pytest.raises(BudgetReached):
         world.call()
-    world.config = Config(quotas=QuotasConfig(session=Quota(cost_per_day=0.02)))
+    world.config = Config(quotas=QuotasConfig(session=SessionQuota(cost_per_day=0.02)))
     world.call()
 
 
@@ -198,3 +198,41 @@ def test_what_is_restored_is_not_added_to_what_was_counted_since() -> None:
     spent = {("subject", "acme/alice"): world.budgets.days.of(day_of(world.ms))["subject", "acme/alice"]}
     world.budgets.days.at_least(day_of(world.ms), spent)
     assert world.budgets.tokens_today(("subject", "acme/alice")) == 100
+
+
+def test_a_sessions_own_budget_counts_all_its_days_and_can_be_raised_for_it_alone() -> None:
+    world = World(session=SessionQuota(cost=0.03), soft_percent=60)
+    world.budgets.know_session("s1", spent=0.01, own=None)
+    (words,) = world.call()
+    assert words == "This session has used 0.020000 USD of 0.030000 USD in all."
+    world.ms = ms(2026, 12, 2)
+    assert world.call() == []
+    with pytest.raises(BudgetReached) as caught:
+        world.hold()
+    error = caught.value
+    assert (error.limit, error.used, error.allowed) == ("session.cost", 0.03, 0.03)
+    assert error.retry_after_seconds is None
+    assert "in all" in error.message
+    assert "when the administrator of this gateway raises its budget" in error.message
+    world.hold(BOB)
+    world.budgets.know_session("s1", spent=0.03, own=0.05)
+    world.call()
+    world.budgets.know_session("s1", spent=0.05, own=0)
+    world.call()
+    world.budgets.forget_live("s1")
+    assert world.budgets.of_session("s1") == 0.03
+
+
+def test_what_a_log_lost_of_a_sessions_costs_the_ledger_knows() -> None:
+    world = World(session=SessionQuota(cost=0.02))
+    world.budgets.months.add(month_of(world.ms), ("session", "s1"), Amount(20_000, 1))
+    world.budgets.know_session("s1", spent=0.01, own=None)
+    with pytest.raises(BudgetReached):
+        world.hold()
+
+
+def test_a_session_whose_person_may_raise_its_budget_says_so() -> None:
+    world = World(session=SessionQuota(cost=0.01, cost_most=0.5))
+    world.budgets.know_session("s1", spent=0.01, own=None)
+    with pytest.raises(BudgetReached, match=r"when you raise its budget, up to 0.50 USD, or when"):
+        world.hold()

@@ -61,7 +61,7 @@ def test_agents_have_commands(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("workers", "built_in", "command"),
-    [("", "none", "shared"), ("shared", "shared", "shared"), ("none", "none", "none")],
+    [("", "none", "broker"), ("shared", "shared", "shared"), ("none", "none", "none")],
 )
 def test_only_commands_get_a_network_unless_the_configuration_says_so(
     tmp_path: pathlib.Path, workers: str, built_in: str, command: str
@@ -69,7 +69,8 @@ def test_only_commands_get_a_network_unless_the_configuration_says_so(
     named = f"network = {workers!r}\n" if workers else ""
     agents = "[agents.mine]\ncommand = 'mine'\n[agents.shut]\ncommand = 'shut'\nnetwork = 'none'\n"
     agents += "[agents.open]\ncommand = 'open'\nnetwork = 'shared'\n"
-    known = AgentCatalogue(load(written(tmp_path, f"[workers]\n{named}{agents}"), environ={})).known
+    config = load(written(tmp_path, f"[workers]\n{named}{agents}"), environ={})
+    known = AgentCatalogue(config, holds_broker=True).known
     found = {name: agent.sandbox.network for name, agent in known.items()}
     assert (found[BUILT_IN], found[SHOP_AGENT], found["mine"]) == (built_in, built_in, command)
     assert (found["shut"], found["open"]) == ("none", "shared")

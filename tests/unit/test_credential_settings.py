@@ -129,8 +129,9 @@ def test_unknown_names_overlaps_and_missing_files_are_said(tmp_path: pathlib.Pat
 def test_a_credential_without_effect_is_said(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "config.toml"
     network = '[agents.coder]\nnetwork = "broker"\nhosts = ["*.git.example.test"]'
+    shared = GOOD.replace("[agents.coder]", '[agents.coder]\nnetwork = "shared"')
     for text, words in (
-        (GOOD, ["agents.coder.credentials: has no effect, as the network of this agent is 'shared'"]),
+        (shared, ["agents.coder.credentials: has no effect, as the network of this agent is 'shared'"]),
         (
             GOOD.replace("[agents.coder]", network),
             [

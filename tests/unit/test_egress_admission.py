@@ -500,3 +500,46 @@ async def test_bytes_are_counted_by_day(world: Callable[..., World]) -> None:
     one.now += 24 * 3600 * 1000
     assert (await one.admitted("packages.example")).port == 443
     assert one.admission.transferred(sent=999, received=0)
+
+
+WITH_REGISTRIES = TEXT.replace("hosts = [", 'hosts = ["registries", ', 1) + '[agents.coder]\ncommand = "x"\n'
+
+
+async def test_a_connection_waits_for_registries_that_are_being_read_and_no_other_does(
+    world: Callable[..., World],
+) -> None:
+    one, may_answer = world(WITH_REGISTRIES), threading.Event()
+
+    def ask(command: tuple[str, ...]) -> str:
+        may_answer.wait(30)
+        return "https://index.example/" if "-c" in command else ""
+
+    one.control.registries = RegistryHosts(ask)
+    one.control.read_registries()
+    assert (await one.admitted("packages.example")).port == 443
+    waiting = [
+        asyncio.create_task(one.admission.admit(host, 443)) for host in ("index.example", "evil.example")
+    ]
+    done, _ = await asyncio.wait(waiting, timeout=0.05)
+    assert not done
+    assert not await one.control.wait_for_registries(agent="coder", tenant="default", seconds=0.01)
+    may_answer.set()
+    found, refused = await asyncio.gather(*waiting)
+    assert isinstance(found, Admitted)
+    assert isinstance(refused, NotAdmitted)
+    assert refused.words.endswith('add "evil.example" to agents.coder.hosts or egress.hosts.')
+    assert (await one.refused("other.example", 8443)).words.endswith(
+        'can add "other.example:8443" to agents.coder.hosts or egress.hosts.'
+    )
+
+
+async def test_a_tool_that_does_not_answer_holds_a_connection_for_a_bounded_time(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, may_answer = world(WITH_REGISTRIES), threading.Event()
+    monkeypatch.setattr(EgressControl.wait_for_registries, "__kwdefaults__", {"seconds": 0.05})
+    one.control.registries = RegistryHosts(lambda _command: str(may_answer.wait(30) or ""))
+    one.control.read_registries()
+    assert (await one.refused("index.example")).why == "unlisted"
+    may_answer.set()
+    await one.control.aclose()

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from gateway.agents.catalogue import AgentCatalogue
 from gateway.cli.doctor import _networks
 from gateway.cli.main import main
 from gateway.config.egress_warnings import warnings
@@ -53,7 +54,14 @@ def test_a_configuration_without_doubts_is_not_warned_of(tmp_path: pathlib.Path)
         ('[egress]\nhosts = ["*.example.com"]', "egress.hosts: '*.example.com' is every host"),
         ('[tenants.t]\nhosts = ["*.example.com:22"]', "tenants.t.hosts"),
         (f'{BROKER}hosts = ["*.example.com"]', "agents.a.hosts"),
-        ('[agents.a]\ncommand = "a"\nhosts = ["a.example"]', "agents.a.hosts: has no effect"),
+        (
+            '[agents.a]\ncommand = "a"\nnetwork = "shared"\nhosts = ["a.example"]',
+            "agents.a.hosts: has no effect",
+        ),
+        (
+            '[agents.a]\ncommand = "a"\nenv = { A_KEY = "x" }\nhosts = ["a.example"]',
+            "agents.a.hosts: has no effect, as the network of this agent is 'shared'",
+        ),
         (
             f"{BROKER}hosts = {PORTS[:5]}\n[tenants.t]\nhosts = {PORTS[4:]}",
             "agents.a.hosts: its lists name 9 ports",
@@ -142,12 +150,39 @@ def test_the_check_of_a_configuration_counts_its_warnings(
 
 
 def test_the_doctor_says_what_holds_each_network(tmp_path: pathlib.Path) -> None:
-    config = configured(tmp_path, TEXT + '[agents.open]\ncommand = "true"\n')
-    held = {words: is_well for is_well, words in _networks(config, "")}
+    text = TEXT + '[agents.open]\ncommand = "true"\nenv = { A_KEY = "x" }\n'
+    agents = AgentCatalogue(configured(tmp_path, text), holds_broker=True)
+    advice = next(iter(agents.advice()))
+    held = {words: is_well for is_well, words in _networks(agents, "")}
     assert held == {
         "network none: built-in reach no host": True,
         "network broker: coder reach the hosts of their lists, through the gateway": True,
         "network shared: open reach whatever this machine reaches; no list holds": True,
+        f"note: {advice}": True,
     }
-    lacking = _networks(config, "strict walls hold it, not basic")
+    lacking = _networks(agents, "strict walls hold it, not basic")
     assert (False, "network broker: coder will not start: strict walls hold it, not basic") in lacking
+
+
+def test_hosts_that_operators_allowed_are_listed_and_taken_back(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured(tmp_path, TEXT)
+    common = ("--config", str(tmp_path / "config.toml"), "--data-dir", str(tmp_path))
+    for agent in ("coder", "other"):
+        approvals = Approvals(tmp_path)
+        approvals.read()
+        approvals.add(Approval(tenant="acme", agent=agent, host="kept.example:22", by="acme/op", at="now"))
+    assert main(["egress", "ls", *common]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in listed[1:]] == [
+        ["kept.example:22", agent, "acme", "now", "acme/op"] for agent in ("coder", "other")
+    ]
+    rm = ["egress", "rm", *common, "--agent", "coder", "--tenant", "acme"]
+    assert main([*rm, "other.example"]) == 1
+    assert main([*rm, "10.0.0.1"]) == 1
+    assert main([*rm, "Kept.Example:22"]) == 0
+    assert main([*rm, "kept.example:22"]) == 1
+    approvals = Approvals(tmp_path)
+    approvals.read()
+    assert [one.agent for one in approvals.all()] == ["other"]

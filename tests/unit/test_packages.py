@@ -121,9 +121,10 @@ def test_the_top_of_the_package_is_small() -> None:
 
 def test_a_public_class_name_has_one_meaning() -> None:
     homes: dict[str, set[str]] = {}
-    for top in ("gateway", "worker"):
-        for path in (ROOT / top).rglob("*.py"):
-            for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                    homes.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
+    trees = {f"gateway.{name}": parsed(name) for name in modules()}
+    trees |= {str(path): ast.parse(path.read_text()) for path in (ROOT / "worker").rglob("*.py")}
+    for home, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, set()).add(home)
     assert not {name: sorted(where) for name, where in homes.items() if len(where) > 1}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.quotas import Nearly, Quotas
-from gateway.config.tables import Config, Quota, QuotasConfig, TenantConfig
+from gateway.config.tables import Config, Quota, QuotasConfig, SessionQuota, TenantConfig
 from gateway.errors import BudgetReached, QuotaExceeded
 from gateway.events.facts import QuotaUse
 from gateway.models.budgets import Amount
@@ -101,7 +101,7 @@ def test_a_tenant_of_the_configuration_has_its_own() -> None:
 
 
 def test_a_new_day_begins_anew() -> None:
-    world = World(session=Quota(messages_per_day=1, tokens_per_day=10))
+    world = World(session=SessionQuota(messages_per_day=1, tokens_per_day=10))
     world.message(ALICE)
     world.budgets.add(ALICE, Amount(0, 11), at=world.ms)
     with pytest.raises(QuotaExceeded):
@@ -181,7 +181,7 @@ async def test_what_an_erased_session_used_is_forgotten_and_its_people_still_pay
 
 
 def test_a_session_that_is_full_takes_no_more() -> None:
-    world = World(session=Quota(stored_bytes=1000))
+    world = World(session=SessionQuota(stored_bytes=1000))
     world.message(ALICE, size=999)
     with pytest.raises(QuotaExceeded, match="This session may have 1,000 stored bytes"):
         world.message(ALICE, size=1000)

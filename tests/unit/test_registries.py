@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.config.file import load
 from gateway.egress.registries import RegistryHosts
+from tests.shared import eventually
 
 PIP_OWN = "https://index.example/\nhttps://files.example"
 
@@ -57,12 +59,14 @@ def test_nothing_is_asked_unless_a_list_names_them(tmp_path: pathlib.Path) -> No
     path, hosts = tmp_path / "gateway.toml", RegistryHosts(lambda _command: "")
     for text, is_needed in (
         ("", False),
-        ('[egress]\nhosts = ["registries"]', True),
-        ('[agents.a]\ncommand = "x"\nhosts = ["registries"]', True),
-        ('[tenants.t]\nhosts = ["registries"]', True),
+        ('[agents.a]\ncommand = "x"', True),
+        ('[egress]\nhosts = []\n[agents.a]\ncommand = "x"', False),
+        ('[egress]\nhosts = []\n[agents.a]\ncommand = "x"\nhosts = ["registries"]', True),
+        ('[egress]\nhosts = []\n[agents.a]\ncommand = "x"\n[tenants.t]\nhosts = ["registries"]', True),
     ):
         path.write_text(text)
         assert hosts.is_needed(load(path, environ={})) == is_needed
+        assert not hosts.is_needed(load(path, environ={}), agents=[])
 
 
 def test_the_real_pip_is_understood(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,3 +82,19 @@ def test_the_real_pip_is_understood(tmp_path: pathlib.Path, monkeypatch: pytest.
     hosts = RegistryHosts()
     hosts.read_now()
     assert "pip.example:8443" in hosts.entries()
+
+
+async def test_what_is_being_read_ends_when_it_is_stopped(tmp_path: pathlib.Path) -> None:
+    begun, hosts = tmp_path / "begun", RegistryHosts()
+    tools = hosts._tools
+
+    async def has_begun() -> bool:
+        return begun.exists()
+
+    asked = asyncio.create_task(
+        asyncio.to_thread(tools.ask, ("sh", "-c", f"touch {begun}; sleep 60; echo x"))
+    )
+    await eventually(has_begun)
+    hosts.stop()
+    assert await asyncio.wait_for(asked, 10) == ""
+    assert await asyncio.to_thread(tools.ask, ("echo", "no more")) == ""

@@ -16,12 +16,15 @@ import type {
   Deleted,
   DrainBegun,
   ErrorBody,
+  FileLink,
+  FileListing,
   ForkAnswer,
   Handover,
   Me,
   NewShare,
   Overview,
   OwnKeyList,
+  PeopleList,
   OwnKeySummary,
   RuleList,
   SessionList,
@@ -44,6 +47,20 @@ import type {
 export interface GuestNames {
   guest: string;
   name: string;
+}
+
+/** What a turn changed; a text is null if it is too long, or no text. */
+export interface FileChanges {
+  turn: number;
+  files: {
+    path: string;
+    change: string;
+    size_before: number | null;
+    size_after: number | null;
+    binary: boolean;
+    before: string | null;
+    after: string | null;
+  }[];
 }
 
 export interface ApiConfig {
@@ -172,6 +189,57 @@ export class Api {
   async export(sessionId: string, format: "jsonl" | "markdown"): Promise<Blob> {
     const response = await this.#send("GET", `${sessionPath(sessionId)}/export?format=${format}`);
     return response.blob();
+  }
+
+  // -- files --------------------------------------------------------------------------------------------------
+
+  /** The entries of a folder; paths are percent-encoded already, as the gateway gives them. */
+  files(sessionId: string, path: string, cursor?: string, depth = 1): Promise<FileListing> {
+    const more = cursor === undefined ? "" : `&cursor=${cursor}`;
+    return this.#request("GET", `${sessionPath(sessionId)}/files?path=${path}&depth=${depth}${more}`);
+  }
+
+  /** The beginning of a text file, and how long all of it is in bytes. */
+  async fileText(sessionId: string, path: string, bytesMost: number): Promise<{ text: string; size: number }> {
+    const range = { Range: `bytes=0-${bytesMost - 1}` };
+    const address = `${sessionPath(sessionId)}/files/content?path=${path}`;
+    const response = await this.#send("GET", address, undefined, range).catch((error: unknown) => {
+      if (error instanceof ApiError && error.status === 416) return new Response(""); // an empty file
+      throw error;
+    });
+    const text = await response.text();
+    const whole = /\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "")?.[1];
+    return { text, size: whole === undefined ? text.length : Number(whole) };
+  }
+
+  /** A short-lived address of one file, which needs no credentials. */
+  async fileLink(sessionId: string, path: string, kind: "preview" | "download"): Promise<FileLink> {
+    const link = await this.#post<FileLink>(`${sessionPath(sessionId)}/files/link`, { path, kind });
+    return { ...link, url: this.#config.baseUrl + link.url };
+  }
+
+  /** A folder as a zip, for a browser to download. */
+  archiveUrl(sessionId: string, path: string): string {
+    return this.#config.baseUrl + this.#withVisitor(`${sessionPath(sessionId)}/files/archive?path=${path}`);
+  }
+
+  fileUrl(sessionId: string, path: string): string {
+    return this.#config.baseUrl + this.#withVisitor(`${sessionPath(sessionId)}/files/content?path=${path}`);
+  }
+
+  fileWatchUrl(sessionId: string): string {
+    return `${this.#config.baseUrl}${sessionPath(sessionId)}/files/watch`;
+  }
+
+  /** What the turn that this event ended has changed. */
+  fileChanges(sessionId: string, turn: number): Promise<FileChanges> {
+    return this.#request("GET", `${sessionPath(sessionId)}/files/changes?turn=${turn}`);
+  }
+
+  /** For an address that a browser opens by itself, without headers. */
+  #withVisitor(address: string): string {
+    const token = this.#visitor?.storage.getItem(this.#visitor.key);
+    return token ? `${address}&${new URLSearchParams({ visitor: token })}` : address;
   }
 
   counts(): Promise<Counts> {
@@ -311,6 +379,10 @@ export class Api {
 
   refusedHosts(): Promise<RefusedHostTable> {
     return this.#request("GET", "/api/admin/egress");
+  }
+
+  people(): Promise<PeopleList> {
+    return this.#request("GET", "/api/admin/people?limit=100");
   }
 
   /** Stops an idle session's worker, or ends it whatever it does; `key` is the internal one. */

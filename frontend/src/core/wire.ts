@@ -25,7 +25,7 @@ export interface SessionInfo {
 
 /**
  * A worker is ready; `how` is new, resumed, loaded, forked or transcript, `walls` the profile that it runs
- * behind.
+ * behind, `network` what it reaches: none, broker or shared.
  */
 export interface AgentStarted {
   type: "agent_started";
@@ -35,6 +35,7 @@ export interface AgentStarted {
   how: string;
   milliseconds: number;
   walls: string;
+  network?: string;
 }
 
 /** The agent's slash commands: ACP's AvailableCommand objects; the whole list each time. */
@@ -311,6 +312,10 @@ export interface Spending {
   limit: number | null;
   /** Of some calls only an estimate is known, or no price. */
   is_estimated: boolean;
+  /** What they may cost in all, if the session has such a budget. */
+  budget?: number;
+  /** Who set it for this session alone; absent: it is that of the configuration. */
+  budget_by?: "operator" | "person";
 }
 
 /**
@@ -723,6 +728,10 @@ export interface AgentSummary {
   title: string;
   is_default: boolean;
   missing_api_key: boolean;
+  /** Of its workers: `none`, `broker` (the hosts of its lists, through the gateway) or `shared`. */
+  network: "broker" | "none" | "shared";
+  /** For operators, if it shares the machine's network and nobody said so: why, and how to change it. */
+  network_advice?: string;
 }
 
 /** The agents of this gateway. */
@@ -861,6 +870,46 @@ export interface SharedLink {
   is_owner: boolean;
 }
 
+/** The address of one file, from the gateway's root; anyone who has it may read the file until then. */
+export interface FileLink {
+  url: string;
+  expires_at: string;
+  preview: "csv" | "html" | "image" | "markdown" | "none" | "pdf" | "svg" | "text";
+}
+
+/** One entry of a folder. `other` is a device, a FIFO or a socket, which nobody can read here. */
+export interface FileEntry {
+  /** For people; what is no text is U+FFFD. */
+  name: string;
+  /** From the working directory, percent-encoded: put it behind `?path=` as it is. */
+  path: string;
+  kind: "file" | "folder" | "link" | "other";
+  size: number;
+  modified_at: string;
+  /** Of a file, by its name. */
+  media_type: string | null;
+  /** How the page can show it. */
+  preview: "csv" | "html" | "image" | "markdown" | "none" | "pdf" | "svg" | "text" | null;
+  /** Of a folder, if `depth` reaches it. */
+  inner?: FileListing;
+}
+
+/** The entries of a folder: folders first, then by name, byte by byte. */
+export interface FileListing {
+  path: string;
+  entries: FileEntry[];
+  /** Ask again with it for those that follow; null: there are no more. */
+  cursor: string | null;
+  /** True if the folder has so many entries that not all of them were looked at. */
+  is_partial: boolean;
+}
+
+/** One frame of `…/files/watch`. */
+export interface TreeChange {
+  /** Changed, new and removed ones, percent-encoded as in a listing. */
+  paths: string[];
+}
+
 /** What was used, and what it cost by the prices that the gateway knows. */
 export interface UsageRow {
   /** What it is of, by what the report tells apart. An empty name: it is nobody's, or not known any more. */
@@ -920,6 +969,35 @@ export interface OwnKeyList {
   keys: OwnKeySummary[];
 }
 
+/** A person: what they have, and what they have used today. Times are ISO 8601. */
+export interface PersonSummary {
+  tenant: string;
+  subject: string;
+  is_disabled: boolean;
+  disabled_at: string | null;
+  /** With an agent that runs. */
+  sessions_live: number;
+  sessions_stored: number;
+  stored_bytes: number;
+  /** API keys that are good. */
+  keys: number;
+  messages: number;
+  tokens: number;
+  /** When one of the sessions or keys was last used. */
+  last_used_at: string | null;
+  /** Of today's model calls, in US dollars. */
+  cost_usd: number;
+  /** Providers and hosts for which a key of their own is set, by name; never a key. */
+  own_keys: string[];
+}
+
+/** People, last used first. */
+export interface PeopleList {
+  people: PersonSummary[];
+  /** True if there are more than were asked for. */
+  has_more: boolean;
+}
+
 /** One tenant's share. */
 export interface TenantNumbers {
   tenant: string;
@@ -975,6 +1053,8 @@ export interface WatchedSession {
   cpu_seconds: number;
   messages: number;
   queued: number;
+  /** Of its worker: none, broker or shared; absent without one. */
+  network?: string;
 }
 
 /** Those that were used last come first; `total` is how many there are. */

@@ -22,14 +22,14 @@ export function SessionTable({ rows, total, ask }: SessionTableProps) {
         <caption>
           {w("caption")} <span class="quiet">({w("shown", { n: rows.length, total })})</span>
         </caption>
-        <Heads words={["session", "tenant", "agent", "state", "idle", "messages", "memory", "cpu", "actions"]} />
+        <Heads words={["session", "tenant", "agent", "state", "network", "idle", "messages", "memory", "cpu", "actions"]} />
         <tbody>
           {rows.map((row) => (
             <WatchedRow key={row.key} row={row} ask={ask} />
           ))}
           {rows.length === 0 && (
             <tr>
-              <td colSpan={9} class="quiet">
+              <td colSpan={10} class="quiet">
                 {w("empty")}
               </td>
             </tr>
@@ -52,6 +52,7 @@ function WatchedRow({ row, ask }: { row: WatchedSession; ask(deed: Deed): void }
       <td>
         <span class={`state state-${state}`}>{state}</span>
       </td>
+      <td>{row.network ?? "–"}</td>
       <td class="number">{number(row.idle_seconds)} s</td>
       <td class="number">{number(row.messages)}</td>
       <td class="number">{number(row.memory_bytes / 1e6)} MB</td>

@@ -1,6 +1,7 @@
 import { useEffect } from "preact/hooks";
 import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
+import { FilesButton, FilesPlace } from "./FilesButton.tsx";
 import { Claim } from "./Handover.tsx";
 import { ContextMeter, Header } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
@@ -65,6 +66,7 @@ function ChatView() {
           <RulesButton />
           <ContextMeter />
           <CostButton />
+          <FilesButton />
           <TakeOut />
           <HeaderParts />
         </Header>
@@ -76,6 +78,7 @@ function ChatView() {
         </main>
       </div>
       <OpenPanel />
+      <FilesPlace />
     </div>
   );
 }
@@ -108,6 +111,7 @@ function useEscape(): void {
       if (document.querySelector("dialog[open], [popover]:popover-open")) return;
       const conversation = page.conversation.value;
       if (page.isDrawerOpen.value) page.isDrawerOpen.value = false;
+      else if (page.filing.isOpen.value) page.filing.back();
       else if (page.openPanel.value !== null) page.openPanel.value = null;
       else if (conversation.isProcessing) void conversation.interrupt();
     };

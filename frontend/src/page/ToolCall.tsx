@@ -34,7 +34,7 @@ export function ToolCallView({ item, answer }: ToolCallProps) {
   const isSeen = answer !== undefined && answer.rule === undefined;
   const [isOpen, setOpen] = useState(hasDiff && !isSeen);
   useEffect(() => setOpen(hasDiff && !isSeen), [hasDiff, isSeen]);
-  const hasBody = parts.length > 0 || item.raw_input != null || item.raw_output != null;
+  const hasBody = parts.length > 0 || placesOf(item.locations).length > 0 || item.raw_input != null || item.raw_output != null;
   return (
     <details
       class={`tool tool-${status}`}
@@ -86,6 +86,8 @@ function statusWord(status: string): string {
 function Body({ item }: { item: ToolCallItem }) {
   const parts = partsOf(item.content);
   const showsOutput = item.raw_output != null && parts.length === 0;
+  const shown = new Set(parts.map((part) => part.path));
+  const places = placesOf(item.locations).filter(({ path }) => !shown.has(path));
   return (
     <div class="tool-body">
       {item.raw_input != null && !isEmpty(item.raw_input) && <Raw label={t("input")} value={item.raw_input} />}
@@ -93,6 +95,7 @@ function Body({ item }: { item: ToolCallItem }) {
         <Part key={place} part={part} />
       ))}
       {parts.length > PARTS_MOST && <p class="quiet">{t("andMore", { n: parts.length - PARTS_MOST })}</p>}
+      <Locations places={places} />
       {showsOutput && <Raw label={t("output")} value={item.raw_output} />}
     </div>
   );
@@ -123,17 +126,7 @@ export function Substance({ call }: { call: ToolCallItem }) {
         <Part key={place} part={part} label={t("content")} />
       ))}
       {parts.length > PARTS_MOST && <p class="quiet">{t("andMore", { n: parts.length - PARTS_MOST })}</p>}
-      {places.length > 0 && (
-        <section class="tool-part">
-          <h3>{t("locations")}</h3>
-          <ul class="tool-places" dir="ltr">
-            {places.slice(0, PARTS_MOST).map(({ path, line }, place) => (
-              <li key={place}>{clipped(plainly(line === undefined ? path : `${path}:${line}`), LINE_MOST)}</li>
-            ))}
-            {places.length > PARTS_MOST && <li class="quiet">{t("andMore", { n: places.length - PARTS_MOST })}</li>}
-          </ul>
-        </section>
-      )}
+      <Locations places={places} />
       {hasInput && !isShown && <Raw label={t("input")} value={call.raw_input} />}
       {hasInput && isShown && (
         <details class="tool-part" data-testid="permission-input">
@@ -142,6 +135,24 @@ export function Substance({ call }: { call: ToolCallItem }) {
         </details>
       )}
     </div>
+  );
+}
+
+/** The files that a call is about. */
+function Locations({ places }: { places: readonly Place[] }) {
+  if (places.length === 0) return null;
+  return (
+    <section class="tool-part">
+      <h3>{t("locations")}</h3>
+      <ul class="tool-places" dir="ltr">
+        {places.slice(0, PARTS_MOST).map(({ path, line }, place) => (
+          <li key={place}>
+            <span class="tool-place">{clipped(plainly(line === undefined ? path : `${path}:${line}`), LINE_MOST)}</span>
+          </li>
+        ))}
+        {places.length > PARTS_MOST && <li class="quiet">{t("andMore", { n: places.length - PARTS_MOST })}</li>}
+      </ul>
+    </section>
   );
 }
 
@@ -229,7 +240,7 @@ function MoreLines({ count, isWhole, show }: { count: number; isWhole: boolean; 
   );
 }
 
-function Diff({ path, before, after }: { path: string; before: string; after: string }) {
+export function Diff({ path, before, after }: { path: string; before: string; after: string }) {
   const [isWhole, setWhole] = useState(false);
   const lines = useMemo(() => diffLines(before, after), [before, after]);
   const most = isWhole ? WHOLE_LINES_MOST : LINES_MOST * 2;

@@ -1,6 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem, PermissionItem } from "../core/index.ts";
 import { answersOf } from "./asked.ts";
+import { useFileLinks } from "./FilesButton.tsx";
 import { Guard } from "./Guard.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { ItemView, OutgoingMessage } from "./Items.tsx";
@@ -24,6 +25,7 @@ export function Transcript() {
   const scroller = useRef<HTMLDivElement>(null);
   const inner = useRef<HTMLDivElement>(null);
   const isSticking = useRef(true);
+  useFileLinks(inner);
   const lastTop = useRef(0);
   const [isAway, setAway] = useState(false);
   const [isOpenAway, setOpenAway] = useState(false);

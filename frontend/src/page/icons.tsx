@@ -16,6 +16,7 @@ const paths = {
   down: "M12 5v14M6 13l6 6 6-6",
   chevron: "M9 6l6 6-6 6",
   read: "M6 3.500h8l4 4v13H6zM14 3.500v4h4M9 12h6M9 16h6",
+  folder: "M3.500 6.500h6l2 2.500h9v10h-17z",
   edit: "M4 20h4L19 9l-4-4L4 16zM13 7l4 4",
   delete: "M5 7h14M10 7V4.500h4V7M7 7l1 13h8l1-13",
   move: "M5 12h13M13 7l5 5-5 5",

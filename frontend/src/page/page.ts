@@ -18,6 +18,7 @@ import {
   wordsOf,
 } from "../core/index.ts";
 import { here } from "./address.ts";
+import { Filing } from "./filing.ts";
 import type { PagePart } from "./part.ts";
 import { Parts } from "./parts.ts";
 import { language, storage, t } from "./preferences.ts";
@@ -27,7 +28,7 @@ const OWNER_KEY = "agw.owner";
 /** The sign-in that took a guest's session along has its answer, and this browser its cookie, by then. */
 const MOVED_MS = 1000;
 
-const visibility: Visibility = {
+export const visibility: Visibility = {
   isHidden: () => document.visibilityState === "hidden",
   onChange(call) {
     document.addEventListener("visibilitychange", call);
@@ -61,6 +62,8 @@ export class Page {
   readonly parts = signal<readonly PagePart[]>([]);
   /** The part whose panel is open. */
   readonly openPanel = signal<PagePart | null>(null);
+  /** The panel of files. */
+  readonly filing = new Filing();
   readonly announcement = signal("");
   readonly toast = signal("");
 

@@ -126,8 +126,10 @@ class MemorySessions:
     async def fork(self, record: SessionRecord, forking: Forking) -> SessionRecord:
         if forking.source not in self._records:
             raise SessionNotFound
-        await self.create(record)
+        if (record.owner, record.session_id) in self._keys:
+            raise SessionExists(session_id=record.session_id)
         size = self._logs.fork(record.key, forking)
+        await self.create(record)
         self._parents[record.key] = forking.source
         self._records[record.key] = msgspec.structs.replace(record, stored_bytes=size)
         return self._seen(self._records[record.key])

@@ -388,6 +388,13 @@ class ShareNotFound(GatewayError):
     status = 404
 
 
+class ShareNotAllowed(GatewayError):
+    """This link does not allow that. Ask the owner of the session for another one."""
+
+    code = "share_not_allowed"
+    status = 403
+
+
 class SignInFailed(GatewayError):
     """The sign-in did not succeed."""
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState, Message
@@ -17,6 +18,8 @@ from gateway.events.fold import ChatState, Message
 TRANSCRIPT_BYTES: Final = 64 * 1024
 """How much of an earlier conversation is handed over; the newest part is kept."""
 _ROLES: Final = {"user": "user", "agent": "assistant", "system": "system"}
+_MARKS: Final = ("systemmessage", "messageisfrom")
+"""What the gateway's own lines have, without spaces."""
 _EXTENSION: Final = "agent-gateway"
 
 
@@ -39,6 +42,44 @@ def prompt_blocks(
     return blocks
 
 
+def introduction(author: ev.Contributor | UnsetType) -> str:
+    """Says whose a message is. The name is a JSON string, so that it cannot go on as a sentence."""
+    if author is UNSET:
+        return "The next message is from the owner of this session."
+    name = msgspec.json.encode(author.name).decode()
+    what = "signed in" if author.kind == "person" else "a guest"
+    return f"The next message is from {name} ({what}), who came by a link."
+
+
+def quoted(text: str, author: ev.Contributor | UnsetType) -> str:
+    """The text as the agent gets it if several people write. Every line of somebody else's begins with `>`,
+    so that no text of theirs reads as a line of the gateway's or of the owner's. One line that is a command
+    of the agent's stays as it is.
+    """
+    lines = text.splitlines()
+    if author is UNSET or (len(lines) == 1 and text.startswith("/")):
+        return text
+    return "\n".join(f"> {line}" for line in lines)
+
+
+def _imitates(text: str, author: ev.Contributor | UnsetType) -> bool:
+    plain = "".join(text.casefold().split())
+    return author is not UNSET and any(mark in plain for mark in _MARKS)
+
+
+def prompt_text(
+    texts: Sequence[tuple[str, ev.Contributor | UnsetType]], *, names_authors: bool
+) -> tuple[list[str], str]:
+    """What introduces a prompt, and its text. One writer is not named, unless a text reads as if the gateway
+    named somebody.
+    """
+    if not names_authors and not any(_imitates(*one) for one in texts):
+        return [], "\n\n".join(text for text, _ in texts)
+    if len(texts) == 1:
+        return [introduction(texts[0][1])], quoted(*texts[0])
+    return [], "\n\n".join(f"[{introduction(author)}]\n{quoted(text, author)}" for text, author in texts)
+
+
 def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
     """The conversation before a message as JSON lines `{"role", "content"}`, the newest that fit, oldest
     first.
@@ -47,14 +88,17 @@ def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
     for message in fold.messages:
         if message.id == before_message_id:
             break
-        if message.text.length:
+        if message.text.length and not message.is_withdrawn:
             earlier.append(message)
     lines: list[bytes] = []
     size = 0
     for message in reversed(earlier):
         if message.text.length > TRANSCRIPT_BYTES:
             break
-        line = msgspec.json.encode({"role": _ROLES[message.sender], "content": str(message.text)})
+        content = str(message.text)
+        if message.sender == "user" and fold.several_write:
+            content = f"[{introduction(message.author)}]\n{quoted(content, message.author)}"
+        line = msgspec.json.encode({"role": _ROLES[message.sender], "content": content})
         size += len(line)
         if size > TRANSCRIPT_BYTES:
             break
@@ -62,8 +106,10 @@ def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
     return lines[::-1]
 
 
-def retold(sender: ev.Sender, text: str) -> str:
+def retold(sender: ev.Sender, text: str, author: ev.Contributor | UnsetType = UNSET) -> str:
     """The text that tells the agent of a message sent while a person had taken over."""
+    if author is not UNSET:
+        return f"{introduction(author)}\n{quoted(text, author)}"
     who = "The visitor wrote" if sender == "user" else "A member of the staff answered the visitor"
     return f"{who}: {text}"
 
@@ -74,8 +120,10 @@ def unheard(fold: ChatState) -> list[str]:
     for message in reversed(fold.messages):
         if message.turn_id is not None:
             break
+        if message.is_withdrawn:
+            continue
         if message.sender != "system":
-            said.append(retold(message.sender, str(message.text)))
+            said.append(retold(message.sender, str(message.text), message.author))
         elif message.id.startswith("s"):
             said.append(str(message.text))
     if not any(message.turn_id for message in fold.messages):

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from gateway.answers import CommandAnswer
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
 from gateway.buckets import Gauge
-from gateway.errors import InvalidField, MessageTooLong, SessionEnded, TooManyStreams
+from gateway.errors import SessionEnded, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
 from gateway.http import cookies
 from gateway.http.gate import Gate, is_by_https, principal_of
@@ -34,6 +34,7 @@ from gateway.http.operation import (
     json_response,
 )
 from gateway.http.reading import (
+    checked_message,
     cookie_session_id,
     cursor_of,
     named_session_id,
@@ -47,6 +48,7 @@ from gateway.principal import Account
 from gateway.sessions import servers
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager, new_session_id
+from gateway.sessions.presence import OWNER, Presence
 from gateway.sessions.queue import Turn
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
@@ -159,7 +161,7 @@ class ChatFace:
 
     async def chat(self, request: Request) -> Response:
         body = await read_body(request, ChatRequest, self._services.config)
-        self._check_text(body.message)
+        checked_message(body.message, self._limits)
         wait = query_int(request, "wait", default=0, low=0, high=MAX_WAIT_SECONDS)
         principal = principal_of(request)
         owner = principal.owner
@@ -204,8 +206,9 @@ class ChatFace:
                 return Response(status_code=204)
             agent = record.agent if record is not None else None
         waits = session_id is not None and agent is None
-        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent))
-        release = self._admit(owner, follower, view, is_waiting=waits, is_unnamed=session_id is None)
+        place = Presence(self._services.rooms, OWNER)
+        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent), place=place)
+        release = self._admit(owner, follower, view, place, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
         frames = while_good(frames, self._gate.permit(request))
@@ -231,7 +234,7 @@ class ChatFace:
 
     async def system(self, request: Request) -> Response:
         body = await read_body(request, SystemRequest, self._services.config)
-        self._check_text(body.message)
+        checked_message(body.message, self._limits)
         principal = principal_of(request)
         owner, agent = principal.owner, self._services.agent_of(principal, None)
         session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
@@ -283,15 +286,6 @@ class ChatFace:
 
     # -- inner ------------------------------------------------------------------------------------------
 
-    def _check_text(self, text: str) -> None:
-        if not text.strip():
-            raise InvalidField("message is empty - at `$.message`.")
-        size = len(text.encode())
-        if size > self._limits.message_bytes:
-            raise MessageTooLong(
-                f"The message is {size} bytes long; {self._limits.message_bytes} are allowed."
-            )
-
     async def _chat_session_id(self, request: Request, in_body: str | None, owner: str) -> str | None:
         """The session that a chat without an id talks to: the cookie's, or the one that an open stream
         without an id shows (a client that knows one session only); None: a new one.
@@ -326,7 +320,7 @@ class ChatFace:
         return tombstone is not None and cursor >= tombstone.last_seq
 
     def _admit(
-        self, owner: str, follower: Stream, view: str, *, is_waiting: bool, is_unnamed: bool
+        self, owner: str, follower: Stream, view: str, place: Presence, *, is_waiting: bool, is_unnamed: bool
     ) -> Callable[[], Awaitable[None]]:
         """Counts a stream; what it returns uncounts it. Raises TooManyStreams."""
         gauge = self._waiting if is_waiting else self._streams
@@ -338,6 +332,7 @@ class ChatFace:
 
         async def release() -> None:
             gauge.give(owner)
+            place.leave()
             del self._readers[follower]
             if is_unnamed:
                 self._unnamed[owner].remove(follower)

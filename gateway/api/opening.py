@@ -23,7 +23,8 @@ from gateway.api.people import PeopleFace
 from gateway.api.ports.face import PortsFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
-from gateway.api.shares import SharesFace
+from gateway.api.shared import SharedFace
+from gateway.api.shares import Links, SharesFace
 from gateway.api.usage import UsageFace
 from gateway.api.workspaces import WorkspacesFace
 from gateway.auth.opening import Authentication
@@ -76,6 +77,7 @@ class OwnFaces:
             signed_in=auth.signed_in,
         )
         files = FileAccess(manager, services, workers.workspaces)
+        links = Links(services, auth.credentials, gate)
         self.ports = PortsFace(manager, services)
         self._operations = [
             *chat.operations(),
@@ -89,7 +91,8 @@ class OwnFaces:
             *UsageFace(services).operations(),
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
-            *SharesFace(manager, services, auth.credentials, gate).operations(),
+            *SharesFace(manager, services, auth.credentials, gate, links).operations(),
+            *SharedFace(manager, services, auth.credentials, gate, links).operations(),
             *PeopleFace(manager, services, gate=gate, keys=auth.keys, vault=auth.vault).operations(),
             *FilesFace(files, services, gate).operations(),
             *FileWatchFace(files, manager, services, gate).operations(),

@@ -19,15 +19,18 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
+import msgspec
+from msgspec import UNSET, UnsetType
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 
 from gateway.auth.permits import Permit
 from gateway.events.facts import Event, in_one_line, merged, slices
-from gateway.events.fold import ChatState, Elsewhere, Outside
+from gateway.events.fold import ChatState, Elsewhere, Outside, Present
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
+from gateway.sessions.presence import Presence
 from gateway.sessions.reader import Beat, Gap, Source, changes, follow, pause
 from gateway.sessions.tenures import Tenure
 
@@ -58,6 +61,7 @@ CURSOR_PARAMETERS: Final = (
     ),
 )
 
+_encode: Final = msgspec.json.Encoder().encode
 _HEARTBEAT: Final = b": \n\n"
 _FRAME_END: Final = b"\n\n"
 _MOVED: Final = b'event: moved\ndata: {"seq":%d,"type":"moved"}\n\n'
@@ -65,6 +69,9 @@ _MOVED: Final = b'event: moved\ndata: {"seq":%d,"type":"moved"}\n\n'
 comes back with a cookie and `Last-Event-ID`, and goes on.
 """
 _NO_CURSOR: Final = 2**53
+_PRESENT: Final = b'event: present\ndata: {"seq":%d,"type":"present","present":%b}\n\n'
+"""Who follows the session now. It is not of the log and has no id; `seq` is that of the last event before."""
+_NOBODY_ELSE: Final = Present((), 0)
 _MOVED_STATE: Final = b": moved\n\n"
 """The same where every frame with data is a State."""
 _RETRY: Final = b"retry: %d\n\n" % RETRY_MILLISECONDS
@@ -81,11 +88,16 @@ class Stream:
         *,
         outside: Outside,
         tenure: Tenure | None = None,
+        place: Presence | None = None,
         is_guest: bool = False,
     ) -> None:
-        """`tenure` is the owner's, if it was asked for before what leads here was read. `is_guest`: the
-        reader is somebody with a link.
+        """`tenure` is the owner's, if it was asked for before what leads here was read. `place`: the reader
+        is counted among those who follow the session, and sees who does. `is_guest`: the reader is somebody
+        with a link.
         """
+        self._place = place
+        self._told: Present | UnsetType = UNSET
+        """Who follows it, as the reader knows."""
         self._is_guest = is_guest
         self._manager = manager
         self._owner = owner
@@ -130,6 +142,9 @@ class Stream:
         """What a view shows of each life of the session, with heartbeats between them."""
         while True:
             source = await self._source()
+            if self._place is not None:
+                key = source.record.key if source is not None else None
+                self._place.take(key, (self._owner, self.following or ""))
             if source is not None:
                 async for chunk in view(source):
                     yield chunk
@@ -151,9 +166,11 @@ class Stream:
             ahead_bytes=AHEAD_BYTES,
             beat_seconds=HEARTBEAT_SECONDS,
         )
+        for piece in self._news_of_people():
+            yield piece
         async for item in pages:
             if isinstance(item, Beat):
-                yield _HEARTBEAT
+                yield b"".join(self._news_of_people()) or _HEARTBEAT
                 continue
             self._cursor = item.seq
             if isinstance(item, Gap):
@@ -164,13 +181,16 @@ class Stream:
                 for piece in _frames(source.log, item.events):
                     yield piece
                     self.position = item.seq
+            for piece in self._news_of_people():
+                yield piece
 
     async def _state_frames(self, source: Source) -> AsyncIterator[bytes]:
         fold, clock = source.fold, asyncio.get_running_loop().time
         async for item in changes(source, beat_seconds=HEARTBEAT_SECONDS):
-            if isinstance(item, Beat):
+            if isinstance(item, Beat) and not self._has_news_of_people:
                 yield _HEARTBEAT
                 continue
+            self._told = self._present
             until, answered = clock() + STATE_INTERVAL_SECONDS, _answered(fold)
             for piece in _state_pieces(source.state_json(is_guest=self._is_guest), fold.seq):
                 self.position = source.log.visible_seq
@@ -184,6 +204,22 @@ class Stream:
         return state_frame(
             await absent_state(self._manager, self._owner, self._session_id or "", self._outside), 0
         )
+
+    @property
+    def _present(self) -> Present | UnsetType:
+        return UNSET if self._place is None else self._place.present
+
+    @property
+    def _has_news_of_people(self) -> bool:
+        return self._present != self._told
+
+    def _news_of_people(self) -> list[bytes]:
+        """A frame that says who follows the session, if the reader knows otherwise."""
+        if not self._has_news_of_people:
+            return []
+        self._told = self._present
+        shown = _NOBODY_ELSE if self._told is UNSET else self._told
+        return [_PRESENT % (self.position, _encode(shown))]
 
     # -- where from -------------------------------------------------------------------------------------
 
@@ -214,7 +250,7 @@ class Stream:
         """Heartbeats until the session is (again) in the map."""
 
         def has_come() -> bool:
-            if self._tenure.is_over:
+            if self._tenure.is_over or self._has_news_of_people:
                 return True
             session_id = self._session_id or self._manager.newest_known(self._owner)
             session = self._manager.get(self._owner, session_id) if session_id else None

@@ -59,12 +59,25 @@ class NamedRule(Struct, frozen=True):
     rule: PermissionRule
 
 
+class Contributor(Struct, frozen=True):
+    """Somebody who is not the session's owner and came by a link. `person` is signed in, and the gateway
+    knows the name; a `guest` typed it.
+    """
+
+    author_id: str
+    """The same for everything that one person does by one link."""
+    name: str
+    kind: Literal["person", "guest"]
+
+
 class WaitingMessage(Struct, frozen=True):
     """A user's message that waits for its turn."""
 
     message_id: str
     turn_id: str
     text: str
+    author: Contributor | UnsetType = UNSET
+    """Absent: the owner's."""
 
 
 class Failure(Struct, frozen=True):
@@ -172,13 +185,25 @@ class AgentUpdate(Struct, frozen=True, tag="agent_update"):
 
 
 class MessageAdded(Struct, frozen=True, tag="message"):
-    """A whole message: a new one, or (same `message_id`) the one that replaces what is known of it."""
+    """A whole message: a new one, or (same `message_id`) the one that replaces what is known of it. `author`
+    wrote it, if that was not the owner.
+    """
 
     message_id: str
     sender: Sender
     content: str
     turn_id: str | None = None
     is_streaming: bool = False
+    author: Contributor | UnsetType = UNSET
+
+
+class MessageWithdrawn(Struct, frozen=True, tag="message_withdrawn"):
+    """A message that waited will not be sent to the agent, and the agent never hears of it. `reason` is
+    `link_revoked`: the link that its author came by was revoked.
+    """
+
+    message_id: str
+    reason: str
 
 
 class TextDelta(Struct, frozen=True, tag="text_delta"):
@@ -252,13 +277,14 @@ class PermissionAsked(Struct, frozen=True, tag="permission_asked"):
 
 class PermissionAnswered(Struct, frozen=True, tag="permission_answered"):
     """The answer: `selected` with the option, or `cancelled` because the turn ended first. `rule` is the rule
-    that answered instead of a person.
+    that answered instead of a person; `by` is who answered, if that was not the owner.
     """
 
     permission_id: str
     outcome: Literal["selected", "cancelled"]
     option_id: str | None = None
     rule: NamedRule | UnsetType = UNSET
+    by: Contributor | UnsetType = UNSET
 
 
 class RuleAdded(Struct, frozen=True, tag="rule_added"):
@@ -321,12 +347,14 @@ class QuestionAsked(Struct, frozen=True, tag="question_asked"):
 
 class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
     """The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn
-    ended first), or `complete`: the agent saw that what the address was for is done.
+    ended first), or `complete`: the agent saw that what the address was for is done. `by` is who answered, if
+    that was not the owner.
     """
 
     question_id: str
     outcome: Literal["accept", "decline", "cancel", "complete"]
     content: dict[str, AnswerValue] | None = None
+    by: Contributor | UnsetType = UNSET
 
 
 BudgetBy = Literal["operator", "person"]
@@ -578,6 +606,7 @@ CoreData = (
     | OptionChosen
     | AgentUpdate
     | MessageAdded
+    | MessageWithdrawn
     | TextDelta
     | ThoughtDelta
     | ThoughtAdded

@@ -34,6 +34,8 @@ ITEM_BYTES: Final = 800
 CACHED_JSON_BYTES: Final = 2 * 1024 * 1024
 """So much of a conversation's encoded form is kept beside it; the rest is encoded each time."""
 
+AUTHORS: Final = 200
+"""So many people who wrote by links are remembered by name, the last ones."""
 DENIED_HOSTS: Final = 100
 """So many refused hosts are in State, the last ones."""
 
@@ -137,13 +139,18 @@ class Elsewhere(Struct, frozen=True):
 class Message:
     """A message of the conversation; `index` is its place in State, which never changes."""
 
-    __slots__ = ("_json", "at", "id", "index", "is_placeholder", "is_streaming", "sender", "text", "turn_id")
+    __slots__ = (
+        *("_json", "at", "author", "id", "index", "is_placeholder", "is_streaming", "is_withdrawn"),
+        *("sender", "text", "turn_id"),
+    )
 
     def __init__(
         self, message: ev.MessageAdded, text: Text, *, at: int, index: int, is_placeholder: bool = False
     ) -> None:
         self.id = message.message_id
         self.sender = message.sender
+        self.author = message.author
+        self.is_withdrawn = False
         self.turn_id = message.turn_id
         self.text = text
         self.at = at
@@ -159,7 +166,7 @@ class Message:
     def json_parts(self) -> Iterator[bytes]:
         """The message as State spells it, part by part, as it is now."""
         head = b'{"sender":%b,"content":' % _encode(self.sender)
-        rest = _encode({"timestamp": iso(self.at), "is_streaming": self.is_streaming})
+        rest = _encode({"timestamp": iso(self.at), "is_streaming": self.is_streaming} | self._authorship())
         return itertools.chain([head], self.text.json(), [b"," + rest[1:]])
 
     def json(self, *, keep: bool) -> bytes:
@@ -175,10 +182,16 @@ class Message:
                 "timestamp": iso(self.at),
                 "is_streaming": self.is_streaming,
             }
+            | self._authorship()
         )
         if keep:
             self._json = encoded
         return encoded
+
+    def _authorship(self) -> dict[str, Any]:
+        """What is said only of messages of people who are not the owner."""
+        author = {} if self.author is UNSET else {"author": self.author}
+        return author | ({"is_withdrawn": True} if self.is_withdrawn else {})
 
     def item(self) -> dict[str, Any]:
         """The message as the snapshot spells it."""
@@ -192,7 +205,7 @@ class Message:
             "is_streaming": self.is_streaming,
             "is_placeholder": self.is_placeholder,
             "index": self.index,
-        }
+        } | self._authorship()
 
 
 class Thought:
@@ -321,10 +334,32 @@ class StateMessage(Struct, frozen=True):
     content: str
     timestamp: str
     is_streaming: bool
+    author: ev.Contributor | UnsetType = UNSET
+    """Who wrote it, if that was not the owner."""
+    is_withdrawn: bool | UnsetType = UNSET
+    """True if the agent never hears of it."""
+
+
+class Participant(Struct, frozen=True):
+    """Somebody who follows a session now, in one tab or in several. `link` is what the link that they came by
+    allows; empty: it is the owner. Without a name: the owner, or somebody who gave none.
+    """
+
+    person_id: str
+    name: str
+    kind: Literal["owner", "person", "guest"]
+    link: str = ""
+
+
+class Present(Struct, frozen=True):
+    """Who follows a session now: the first of them, and how many they are."""
+
+    people: tuple[Participant, ...]
+    count: int
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer (every field is always present, but for `cost`, `rules` and `workspace`)."""
+    """What the six verbs answer. Always present but for `cost`, `rules`, `present`, `parent`, `workspace`."""
 
     session_id: str
     seq: int
@@ -347,6 +382,8 @@ class State(Struct, frozen=True):
     """What its model calls have cost; absent: it has made none that the gateway counts."""
     rules: list[ev.NamedRule] | UnsetType = UNSET
     """The session's own permission rules."""
+    present: Present | UnsetType = UNSET
+    """Who follows it now; absent: nobody but the owner."""
     parent: str | UnsetType = UNSET
     """The session that this one was forked from."""
     workspace: WorkspaceState | UnsetType = UNSET
@@ -362,6 +399,7 @@ class Outside(Struct, frozen=True):
     """That of the session's workers; empty: it is not told."""
     hosts: tuple[str, ...] = ()
     """Entries of the lists that allow hosts."""
+    present: Present | UnsetType = UNSET
 
 
 class EgressFold:
@@ -508,6 +546,9 @@ class ChatState:
         """The session's own permission rules, by their ids."""
         self.questions: dict[str, ev.QuestionAsked] = {}
         """Those that wait for an answer."""
+        self.authors: dict[str, ev.Contributor] = {}
+        """People who wrote and are not the owner, by their ids."""
+        self._owner_writes = False
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
         self._open: Message | Thought | None = None
@@ -571,6 +612,24 @@ class ChatState:
             PendingQuestion(*(getattr(asked, name) for name in PendingQuestion.__struct_fields__))
             for asked in self.questions.values()
         ]
+
+    @property
+    def several_write(self) -> bool:
+        """True if more than one person has written."""
+        return len(self.authors) + self._owner_writes > 1
+
+    def answered(
+        self, kind: Literal["permission", "question"], item_id: str
+    ) -> ev.Contributor | UnsetType | None:
+        """Who answered this: None is the owner; UNSET: nobody did, or a rule."""
+        item = self._by_id.get((kind, item_id))
+        if not isinstance(item, Block) or item.fields.get("outcome") in (None, "cancelled", "complete"):
+            return UNSET
+        by: ev.Contributor | UnsetType = item.fields.get("by", UNSET)
+        if by is not UNSET:
+            return by
+        is_nobodys = "rule" in item.fields or item.fields["outcome"] == "cancel"  # as at the turn's end
+        return UNSET if is_nobodys else None
 
     def has_question(self, question_id: str) -> bool:
         """Whether a question of this id was ever asked."""
@@ -638,6 +697,7 @@ class ChatState:
                 **self._of_workspace(),
             }
             | cost
+            | ({} if outside.present is UNSET else {"present": outside.present})
         )
         head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
         return head, b"]," + rest[1:]
@@ -747,6 +807,8 @@ class ChatState:
                 self._tool_call(data, at)
             case ev.MessageAdded():
                 self._message(data, at)
+            case ev.MessageWithdrawn(message_id=message_id):
+                self._withdraw(message_id)
             case ev.TurnStarted() | ev.TurnEnded() | ev.TurnInterrupted():
                 self._turn(data, at)
             case ev.PermissionAsked() | ev.PermissionAnswered():
@@ -872,7 +934,25 @@ class ChatState:
         if self._open is message and not data.is_streaming:
             self._open = None
 
+    def _withdraw(self, message_id: str) -> None:
+        message = self._by_id.get(("message", message_id))
+        if isinstance(message, Message):
+            message.is_withdrawn = True
+            message.changed()
+
+    def _note_writer(self, data: ev.MessageAdded) -> None:
+        if data.sender != "user":
+            return
+        if data.author is UNSET:
+            self._owner_writes = True
+            return
+        self.authors.pop(data.author.author_id, None)
+        self.authors[data.author.author_id] = data.author
+        if len(self.authors) > AUTHORS:
+            del self.authors[next(iter(self.authors))]
+
     def _add_message(self, data: ev.MessageAdded, at: int, *, is_placeholder: bool = False) -> Message:
+        self._note_writer(data)
         text = self._new_text(data.content)
         message = Message(data, text, at=at, index=len(self.messages), is_placeholder=is_placeholder)
         self.messages.append(message)
@@ -980,7 +1060,9 @@ class ChatState:
             )
             return
         self.permissions.pop(data.permission_id, None)
-        answer = {"outcome": data.outcome, "option_id": data.option_id, "rule": data.rule}
+        answer = {
+            "outcome": data.outcome, "option_id": data.option_id, "rule": data.rule, "by": data.by
+        }  # fmt: skip
         given = {name: value for name, value in answer.items() if value is not UNSET}
         self._block("permission", data.permission_id, at, given)
 
@@ -993,7 +1075,8 @@ class ChatState:
             return
         self.questions.pop(data.question_id, None)
         content = None if data.content is None else Raw(_encode(data.content))
-        self._block("question", data.question_id, at, {"outcome": data.outcome, "content": content})
+        by = {} if data.by is UNSET else {"by": data.by}
+        self._block("question", data.question_id, at, {"outcome": data.outcome, "content": content} | by)
 
     def _egress(
         self, data: ev.EgressDenied | ev.EgressAsked | ev.EgressAnswered | ev.EgressNarrowed, at: int

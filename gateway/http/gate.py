@@ -141,6 +141,26 @@ class Gate:
             carried(connection.scope).principal = principal
         return principal
 
+    async def acquaintance(self, connection: HTTPConnection) -> Principal | None:
+        """Who calls a public operation, if they have signed in or show a key; None for anybody else: visitors
+        and who is at the machine are nobody in particular. Nobody becomes a visitor by it.
+
+        Raises Unauthorized, SignInStale (401), CsrfMissing, TenantDisabled, PersonDisabled (403), RateLimited
+        (429).
+        """
+        if carried(connection.scope).operator is not None or self._config().auth.modes == ("open",):
+            return None
+        if (given := bearer(connection)) is not None:
+            principal: Principal | None = await self._by_counted_bearer(given, connection)
+        else:
+            principal = self._by_proxy(connection) or await self._by_user_cookie(connection)
+            if principal is not None:
+                self._check_intent(connection, principal)
+        if principal is None or principal.kind == "visitor":
+            return None
+        self.check_served(principal)
+        return principal
+
     def permit(self, connection: HTTPConnection) -> Permit:
         """Asks, later on, whether who was admitted would still be: for what stays open."""
         principal, is_good = principal_of(connection), carried(connection.scope).is_standing
@@ -199,11 +219,7 @@ class Gate:
         if config.auth.modes == ("open",):
             return LOCAL
         if (given := bearer(connection)) is not None:
-            try:
-                return await self._by_bearer(given, connection)
-            except Unauthorized:
-                self._failures.take(_address(connection))
-                raise
+            return await self._by_counted_bearer(given, connection)
         by_proxy = self._by_proxy(connection)
         principal = by_proxy or await self._by_user_cookie(connection) or self._by_visitor(connection)
         if principal is not None:
@@ -236,6 +252,13 @@ class Gate:
         return Principal(tenant, subject, "local", ALL_SCOPES)
 
     # -- Bearer -----------------------------------------------------------------------------------------
+
+    async def _by_counted_bearer(self, bearer: str, connection: HTTPConnection) -> Principal:
+        try:
+            return await self._by_bearer(bearer, connection)
+        except Unauthorized:
+            self._failures.take(_address(connection))
+            raise
 
     async def _by_bearer(self, bearer: str, connection: HTTPConnection) -> Principal:
         modes = self._config().auth.modes

@@ -17,6 +17,7 @@ from gateway.errors import (
     BodyTooLarge,
     InvalidField,
     MalformedSessionId,
+    MessageTooLong,
     RequestTimeout,
     WrongMediaType,
 )
@@ -81,6 +82,16 @@ _ESCAPE: Final = re.compile(
 """A pair, a half, or any other escape."""
 _RAW_HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 """A half that was encoded as if it were a character."""
+
+
+def checked_message(text: str, limits: LimitsConfig) -> str:
+    """A message that may be sent. Raises InvalidField if it is empty, MessageTooLong."""
+    if not text.strip():
+        raise InvalidField("message is empty - at `$.message`.")
+    size = len(text.encode())
+    if size > limits.message_bytes:
+        raise MessageTooLong(f"The message is {size} bytes long; {limits.message_bytes} are allowed.")
+    return text
 
 
 def checked_depth(body: bytes, limits: LimitsConfig) -> None:

@@ -9,11 +9,13 @@ be told.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gateway.agents.connection import AgentGone, WireError
 from gateway.agents.options import check_choice
@@ -25,6 +27,7 @@ from gateway.errors import (
     QuestionClosed,
     QuestionNotFound,
     RuleNotFound,
+    ShareNotAllowed,
 )
 from gateway.events import facts as ev
 from gateway.events.fold import Block, ChatState
@@ -45,7 +48,12 @@ class ChatVerb(Protocol):
     """`Session.chat`."""
 
     async def __call__(
-        self, text: str, *, account: Account | None = None, also: Sequence[ev.EventData] = ()
+        self,
+        text: str,
+        *,
+        account: Account | None = None,
+        also: Sequence[ev.EventData] = (),
+        author: ev.Contributor | UnsetType = UNSET,
     ) -> object:
         """Takes a message."""
 
@@ -111,19 +119,27 @@ class Answers:
             raise self._record.ended()
         self._record.use()
 
-    async def answer_permission(self, permission_id: str, option_id: str) -> None:
+    async def answer_permission(
+        self, permission_id: str, option_id: str, *, by: ev.Contributor | UnsetType = UNSET
+    ) -> None:
         """Answers a permission request; for always, with a rule of this session. The first answer counts.
+        Without a `by`, the owner answers; others do not answer for always, which would outlive their link.
 
-        Raises PermissionNotPending if no request of this id waits for an answer and offers this one.
+        Raises PermissionNotPending if no request of this id waits for an answer and offers this one, and
+        ShareNotAllowed.
         """
         self._touch()
         peer = self._seat.peer
+        if by is not UNSET and self._is_for_always(permission_id, option_id):
+            raise ShareNotAllowed("Only the owner of this session answers for always.")
         choice = peer.choose(permission_id, option_id) if peer is not None else None
         if peer is None or choice is None:
-            raise PermissionNotPending(session_id=self._record.kept.session_id)
+            words = await self._who_was_first("permission", permission_id, by)
+            raise PermissionNotPending(words, session_id=self._record.kept.session_id)
         try:
             await self._log.say(
-                ev.PermissionAnswered(permission_id, "selected", option_id), *self._new_rule(choice.rule)
+                ev.PermissionAnswered(permission_id, "selected", option_id, by=by),
+                *self._new_rule(choice.rule),
             )
         except GatewayError:
             peer.unchoose(permission_id)
@@ -132,6 +148,24 @@ class Answers:
             raise PermissionNotPending(session_id=self._record.kept.session_id)
         if self._seat.state is SessionState.WAITING and not peer.is_asking:
             self._seat.transition(SessionState.RUNNING)
+
+    def _is_for_always(self, permission_id: str, option_id: str) -> bool:
+        asked = self._fold.permissions.get(permission_id)
+        options = asked.options if asked is not None else ()
+        return any(one.option_id == option_id and one.kind.endswith("_always") for one in options)
+
+    async def _who_was_first(
+        self, kind: Literal["permission", "question"], item_id: str, by: ev.Contributor | UnsetType
+    ) -> str:
+        """Words for somebody whose answer came after another's; empty: nobody else answered."""
+        with contextlib.suppress(GatewayError):
+            await self._log.commit(self._log.last_seq)  # the other answer may be on its way
+        first = self._fold.answered(kind, item_id)
+        mine = None if by is UNSET else by.author_id
+        if first is UNSET or (None if first is None else first.author_id) == mine:
+            return ""
+        who = "The owner of this session" if first is None else first.name
+        return f"{who} answered this first."
 
     def _new_rule(self, rule: ev.PermissionRule | None) -> list[ev.EventData]:
         if rule is None or any(known.rule == rule for known in self._fold.rules.values()):
@@ -154,6 +188,7 @@ class Answers:
         *,
         account: Account | None = None,
         chat: ChatVerb,
+        by: ev.Contributor | UnsetType = UNSET,
     ) -> None:
         """Answers a question of the agent; of several answers at once the first counts. One that was left by
         an earlier gateway is answered with a message (`chat`), whose turn `account` pays for.
@@ -168,9 +203,10 @@ class Answers:
         if asked is None or not (
             question_id in self._turns.lost_questions or (peer is not None and question_id in peer.questions)
         ):
-            raise QuestionClosed(session_id=self._record.kept.session_id)
+            words = await self._who_was_first("question", question_id, by)
+            raise QuestionClosed(words, session_id=self._record.kept.session_id)
         checked = checked_content(asked, action, content)
-        answered = ev.QuestionAnswered(question_id, action, checked)
+        answered = ev.QuestionAnswered(question_id, action, checked, by=by)
         if question_id in self._turns.lost_questions:
             await self._answer_lost(asked, answered, account, chat)
         elif peer is not None:
@@ -210,7 +246,8 @@ class Answers:
             if lost or not answers:
                 await self._log.say(answered)
             else:
-                await chat(retold_answers(answers), account=account, also=[answered])
+                text = retold_answers(answers)
+                await chat(text, account=account, also=[answered], author=answered.by)
         except GatewayError:
             lost.add(asked.question_id)
             raise

@@ -10,9 +10,10 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from gateway.errors import IdempotencyMismatch, InvalidField
+from gateway.events.facts import Contributor
 from gateway.principal import Account
 from gateway.sessions.queue import Turn
 from gateway.sessions.session import Session
@@ -60,7 +61,15 @@ class Idempotency:
         since = self._wall_ms() - KEPT_MILLISECONDS
         return await self._store.recall(owner, key, since=since) is not None
 
-    async def chat(self, session: Session, text: str, *, account: Account, key: str) -> Turn | None:
+    async def chat(
+        self,
+        session: Session,
+        text: str,
+        *,
+        account: Account,
+        key: str,
+        author: Contributor | UnsetType = UNSET,
+    ) -> Turn | None:
         """Runs the turn unless this key ran it before (None)."""
         owner = account.owner
         message_id = "k" + _hash(owner, key)[:24]
@@ -68,7 +77,7 @@ class Idempotency:
             await session.log.commit(session.log.last_seq)
             if session.has_message(message_id):
                 return None
-        return await session.chat(text, account=account, message_id=message_id)
+        return await session.chat(text, account=account, message_id=message_id, author=author)
 
 
 def _hash(*parts: str) -> str:

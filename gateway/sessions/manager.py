@@ -158,16 +158,18 @@ class SessionManager:
         agent: str | None = None,
         is_making: bool = True,
         once: Once | None = None,
+        counted_as: str = "",
     ) -> tuple[Session, T]:
         """Does `verb` on the session of this name, and returns the session and what the verb returned. Every
         face comes in here.
 
         A session that was reaped is revived; one that does not exist is made, unless `is_making` is False;
         one that ends meanwhile is met again in its next life. A request with a key (`once`) goes to the
-        session it went to before. Raises RateLimited, IdempotencyMismatch, SessionNotFound, SessionEnded,
+        session it went to before. `counted_as`: whose rate it counts against, instead of the session's: that
+        of a link. Raises RateLimited, IdempotencyMismatch, SessionNotFound, SessionEnded,
         and what `get_or_create` and the verb raise.
         """
-        self.count_request(owner, session_id)
+        self._rates.take(counted_as or f"{owner}\0{session_id}")
         if once is not None:
             session_id = await self.idempotency.session_for(owner, once, session_id)
         for _ in range(ENDED_RETRIES):
@@ -358,7 +360,7 @@ class SessionManager:
         )
         await events.load(is_reading_only=True)
         fold.session_id = session_id
-        return Shelf(record, fold, events, self._services.outside(record.agent, owner=owner))
+        return Shelf(record, fold, events, self._services.outside(record.agent, owner=owner, key=record.key))
 
     async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
         """What is left of a deleted session of this name."""
@@ -382,6 +384,13 @@ class SessionManager:
         finally:
             self._wake_readers({giver, taker})
         return len(records)
+
+    def wake_readers_of(self, name: SessionKey) -> None:
+        """Lets those who read the session of this name look again, though nothing in it is new."""
+        session = self.get(*name)
+        if session is not None:
+            session.log.wake()
+        self._ring(name)
 
     def _wake_readers(self, owners: set[str]) -> None:
         """Lets those who wait for something of these owners look again whether it is still theirs to see."""
@@ -407,6 +416,9 @@ class SessionManager:
                 self._sessions[new] = session
         if session is not None:
             session.move(*new)
+            if not keeps_shares:  # and what came by them is withdrawn, as when they are revoked
+                with contextlib.suppress(GatewayError):
+                    await session.withdraw(lambda _author: True)
         self._services.quotas.move_session(record.owner, taker, record.stored_bytes)
         self._newest[taker] = session_id
         self._newest.pop(record.owner, None)

@@ -161,12 +161,14 @@ class Sessions:
             store=store,
             quotas=auth.quotas,
             ledger=ledger,
+            rooms=self.services.rooms,
             audit=Audit(config.data_path, wall_ms=clock.wall_ms, monotonic=clock.monotonic),
             repositories=repositories,
             outbox=Outbox(repositories, tools),
             mcp=self._mcp(metrics),
         )
         self.manager = SessionManager(self.services)
+        self.services.rooms.on_changed = self.manager.wake_readers_of
         self.forks = Forks(self.manager, self.services)
         self.reaper = Reaper(self.manager, self.services)
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
+
+from msgspec import UNSET, UnsetType
 
 from gateway.events import facts as ev
 from gateway.principal import Account
@@ -21,6 +24,7 @@ class Turn:
         *(
             "account",
             "answer",
+            "author",
             "began",
             "budget",
             "carried",
@@ -42,6 +46,7 @@ class Turn:
         message_id: str | None = None,
         turn_id: str | None = None,
         context: str = "",
+        author: ev.Contributor | UnsetType = UNSET,
     ) -> None:
         name = secrets.token_hex(6)
         self.turn_id = turn_id or f"t{name}"
@@ -49,6 +54,8 @@ class Turn:
         self.reply_id = f"r{name}"
         self.text = text
         self.account = account
+        self.author = author
+        """UNSET: the owner."""
         self.context = context
         """Text that the agent gets with this message, and that is not shown."""
         self.carried: list[Turn] = []
@@ -71,9 +78,13 @@ class Turn:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
-    def prompt(self) -> str:
-        """The text of the prompt."""
-        return "\n\n".join((self.text, *(turn.text for turn in self.carried)))
+    def texts(self) -> list[tuple[str, ev.Contributor | UnsetType]]:
+        """The texts of the prompt, each with its author."""
+        return [(turn.text, turn.author) for turn in (self, *self.carried)]
+
+    def said(self) -> ev.MessageAdded:
+        """The event that shows its message."""
+        return ev.MessageAdded(self.message_id, "user", self.text, self.turn_id, author=self.author)
 
     def started(self) -> ev.TurnStarted:
         """The event that starts it."""
@@ -132,9 +143,20 @@ class Queue:
         """Lets them go on."""
         self.is_held = False
 
+    def count_of_others(self) -> int:
+        """How many of them the owner did not write."""
+        return sum(turn.author is not UNSET for turn in self._turns)
+
     def drop(self, message_id: str | None = None) -> list[Turn]:
         """Takes out one by its message, or all; those that were taken out."""
-        dropped = [turn for turn in self._turns if message_id in (None, turn.message_id)]
+        return self._take_out(lambda turn: message_id in (None, turn.message_id))
+
+    def drop_by(self, is_theirs: Callable[[ev.Contributor], bool]) -> list[Turn]:
+        """Takes out those of some authors; those that were taken out."""
+        return self._take_out(lambda turn: turn.author is not UNSET and is_theirs(turn.author))
+
+    def _take_out(self, is_dropped: Callable[[Turn], bool]) -> list[Turn]:
+        dropped = [turn for turn in self._turns if is_dropped(turn)]
         self._turns = deque(turn for turn in self._turns if turn not in dropped)
         self.is_held = self.is_held and bool(self._turns)
         for turn in dropped:
@@ -143,5 +165,7 @@ class Queue:
 
     def event(self) -> ev.QueueChanged:
         """The queue as an event."""
-        waiting = tuple(ev.WaitingMessage(turn.message_id, turn.turn_id, turn.text) for turn in self._turns)
+        waiting = tuple(
+            ev.WaitingMessage(turn.message_id, turn.turn_id, turn.text, turn.author) for turn in self._turns
+        )
         return ev.QueueChanged(waiting, self.is_held)

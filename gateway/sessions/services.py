@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, field
 
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent, AgentCatalogue
@@ -32,6 +32,7 @@ from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
 from gateway.sessions.known_options import KnownOptions
 from gateway.sessions.observers import Observers
+from gateway.sessions.presence import Rooms
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
@@ -66,6 +67,8 @@ class Common(Struct, kw_only=True):
     """Seconds of a clock that is never set: idle time is measured with it."""
     wall_ms: Callable[[], int]
     """Milliseconds since 1970 UTC: what people read."""
+    rooms: Rooms = field(default_factory=Rooms)
+    """Who follows which session now."""
 
     @property
     def config(self) -> Config:
@@ -111,10 +114,15 @@ class Common(Struct, kw_only=True):
         """The operator's permission rules for a session."""
         return tuple(operator_rules(self.config, tenant=tenant_of(record.owner), agent=record.agent))
 
-    def outside(self, agent: str | None, *, owner: str | None = None) -> Outside:
+    def outside(self, agent: str | None, *, owner: str | None = None, key: str = "") -> Outside:
         """What State shows beside the log, for a session of this agent (None: of the default one). Only its
-        `owner` sees which hosts it may reach.
+        `owner` sees which hosts it may reach. `key`: the session's, whose room is shown.
         """
+        shown = self._outside(agent, owner)
+        present = self.rooms.present(key) if key else UNSET
+        return shown if present is UNSET else msgspec.structs.replace(shown, present=present)
+
+    def _outside(self, agent: str | None, owner: str | None) -> Outside:
         name = agent or self.agents.default
         is_offline = self.agents.is_built_in(name) and not self.current.broker.is_configured
         if owner is None:

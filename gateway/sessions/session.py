@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
@@ -197,7 +198,8 @@ class Session:
     def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
         """State as JSON, encoded once however many ask; of a long conversation part by part."""
         owner = None if is_guest else self.record.owner
-        return self._encoded.json(self._services.outside(self.record.agent, owner=owner))
+        outside = self._services.outside(self.record.agent, owner=owner, key=self.record.key)
+        return self._encoded.json(outside)
 
     @property
     def admission(self) -> SessionAdmission:
@@ -453,6 +455,7 @@ class Session:
         message_id: str | None = None,
         also: Sequence[ev.EventData] = (),
         context: str = "",
+        author: ev.Contributor | UnsetType = UNSET,
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
@@ -460,20 +463,27 @@ class Session:
         (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
         messages past the queue's bound are told to the agent with the prompt after them.
 
-        `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, BudgetReached,
-        SessionEnded, StoreFull, StoreFailed.
+        `account` pays for it. Without an `author` it is the owner's; the messages of others take at most half
+        of the queue, so that the owner is never kept out. Raises ConversationFull, QueueFull, WorkerLimit,
+        QuotaExceeded, BudgetReached, SessionEnded, StoreFull, StoreFailed.
         """
         self.touch()
         if (words := self._turns.full_words()) is not None:
             raise ConversationFull(words, session_id=self.session_id)
-        turn = Turn(text, account=self._record.paid_by(account), message_id=message_id, context=context)
+        turn = Turn(
+            *(text,),
+            account=self._record.paid_by(account), message_id=message_id, context=context, author=author,
+        )  # fmt: skip
         title: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(text))]
         most = self._services.config.limits.queued_messages
-        is_too_many = self._turns.is_busy and self.waiting_count >= most
+        waiting = self.waiting_count
+        if author is not UNSET:  # as if the owner had filled the other half
+            waiting = max(waiting, self._turns.queue.count_of_others() + most - max(1, most // 2))
+        is_too_many = self._turns.is_busy and waiting >= most
         if self.fold.person is not None or (self.fold.is_joined and is_too_many):
             self._turns.count(turn)
-            message = ev.MessageAdded(turn.message_id, "user", text)
-            await self._turns.tell(retold("user", text), *title, message, *also)
+            message = ev.MessageAdded(turn.message_id, "user", text, author=author)
+            await self._turns.tell(retold("user", text, author), *title, message, *also)
             turn.finish()
         elif is_too_many:
             raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
@@ -517,7 +527,7 @@ class Session:
         self.touch()
         await self.log.say(*events)
         await self.interrupt()
-        self._turns.unheard += [retold("user", turn.text) for turn in self._turns.queue.drop()]
+        self._turns.unheard += [retold("user", turn.text, turn.author) for turn in self._turns.queue.drop()]
         if self.fold.waiting:
             await self.log.say(self._turns.queue.event())
 
@@ -609,6 +619,10 @@ class Session:
         if dropped:
             await self.log.say(self._turns.queue.event())
         return len(dropped)
+
+    async def withdraw(self, is_theirs: Callable[[ev.Contributor], bool]) -> int:
+        """Withdraws the waiting messages of authors whose link was revoked, and says so; how many."""
+        return await self._turns.withdraw(is_theirs)
 
     async def restart(self) -> None:
         """Forgets the deaths of the past, so that the next verb brings a worker although they were many."""

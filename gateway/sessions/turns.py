@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -18,7 +18,7 @@ from msgspec import UNSET
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.connection import AgentGone, WireError
 from gateway.agents.peer import AgentPeer
-from gateway.agents.prompt import prompt_blocks
+from gateway.agents.prompt import prompt_blocks, prompt_text
 from gateway.errors import BudgetReached, GatewayError
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState
@@ -119,9 +119,8 @@ class Turns:
                     lead = self._with_held(turn)
                 self._begin(lead, taken)
             follow = self._starting(lead) + ([] if lead is turn else [self.queue.event()])
-        message = ev.MessageAdded(turn.message_id, "user", turn.text, turn.turn_id)
         try:
-            await self._log.say(*before, message, *follow, *soft, *also)
+            await self._log.say(*before, turn.said(), *follow, *soft, *also)
         except GatewayError:
             self._restore_lost(follow)
             if lead is not turn:
@@ -191,7 +190,9 @@ class Turns:
         """Messages that waited when the last life ended are held: the user sends or drops them."""
         for known in self._fold.waiting:
             account, message_id, turn_id = self._record.account, known.message_id, known.turn_id
-            self.queue.put(Turn(known.text, account=account, message_id=message_id, turn_id=turn_id))
+            self.queue.put(
+                Turn(known.text, account=account, message_id=message_id, turn_id=turn_id, author=known.author)
+            )
         if self.queue.hold() and not self._fold.is_held:
             self._log.append(self.queue.event(), self._held_notice(), durable=True)
 
@@ -211,6 +212,17 @@ class Turns:
             with contextlib.suppress(ValueError):
                 self.unheard.remove(text)
             raise
+
+    async def withdraw(self, is_theirs: Callable[[ev.Contributor], bool]) -> int:
+        """Drops the waiting messages of authors whose link was revoked; how many. Raises StoreFull,
+        StoreFailed: then they do not wait any more, but it is not said.
+        """
+        dropped = self.queue.drop_by(is_theirs)
+        if dropped:
+            gone = [ev.MessageWithdrawn(turn.message_id, "link_revoked") for turn in dropped]
+            words = withdrawn_words([turn.author.name for turn in dropped if turn.author is not UNSET])
+            await self._log.say(*gone, self.queue.event(), self._notice("info", "message_withdrawn", words))
+        return len(dropped)
 
     # -- running ----------------------------------------------------------------------------------------
 
@@ -249,9 +261,10 @@ class Turns:
             await self._record.keep()
 
     def _blocks(self, turn: Turn, peer: AgentPeer) -> list[dict[str, object]]:
+        introductions, text = prompt_text(turn.texts, names_authors=self._fold.several_write)
         return prompt_blocks(
-            turn.prompt,
-            self.unheard,
+            text,
+            [*self.unheard, *introductions],
             peer.transcript_before(turn.message_id),
             is_built_in=self._record.agent.is_built_in,
             context=turn.context,
@@ -493,7 +506,7 @@ class Turns:
         if not self._services.config.telemetry.capture_content:
             return {}
         return {
-            "gen_ai.input.messages": _messages("user", turn.prompt),
+            "gen_ai.input.messages": _messages("user", "\n\n".join(text for text, _ in turn.texts)),
             "gen_ai.output.messages": _messages("assistant", "".join(turn.answer)),
         }
 
@@ -557,6 +570,14 @@ def _words_of(ended: ev.EventData) -> str | None:
         case ev.TurnEnded(error=ev.Failure(message=message)) | ev.TurnInterrupted(message=message):
             return message
     return None
+
+
+def withdrawn_words(names: Sequence[str]) -> str:
+    """What a conversation says of messages whose authors' link was revoked."""
+    who = ", ".join(dict.fromkeys(names))
+    if len(names) == 1:
+        return f"A waiting message from {who} was withdrawn: the link that it came by was revoked."
+    return f"{len(names)} waiting messages from {who} were withdrawn: the link was revoked."
 
 
 def _held_words(count: int) -> str:

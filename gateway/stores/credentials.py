@@ -6,7 +6,7 @@ Secrets are kept as SHA-256 only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -27,14 +27,24 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     last_used_at: int | None = None
 
 
+ShareKind = Literal["view", "drive", "approve"]
+"""What a link allows: to read; to write, too; to answer permission requests and questions, too."""
+
+
 class Share(Struct, frozen=True, kw_only=True):
-    """A read-only link to one session."""
+    """A link to one session, for others than its owner."""
 
     id: str
     hash: str
     session_key: str
     created_at: int
     expires_at: int | None = None
+    kind: ShareKind = "view"
+    by_approver: bool = False
+    """Whether who made it had the scope `approve` by name."""
+    uses: int = 0
+    """How often somebody began to follow the session by it."""
+    last_used_at: int | None = None
 
 
 class SharedSession(Struct, frozen=True, kw_only=True):
@@ -65,6 +75,9 @@ class CredentialStore(Protocol):
 
     async def find_share(self, share_id: str) -> SharedSession | None:
         """The link of this id, and the session it leads to."""
+
+    async def use_share(self, share_id: str, *, at: int) -> None:
+        """Counts a use of a link; nothing if there is none."""
 
     async def delete_share(self, session_key: str, share_id: str) -> bool:
         """Forgets a link; whether there was one."""

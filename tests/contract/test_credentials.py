@@ -51,6 +51,21 @@ async def test_a_share_leads_to_its_session_until_it_is_deleted(store: Store) ->
     assert await store.credentials.find_share("a") is None
 
 
+async def test_a_share_keeps_its_kind_and_counts_its_uses(store: Store) -> None:
+    await with_session(store)
+    made = msgspec.structs.replace(share(), kind="approve", by_approver=True)
+    await store.credentials.put_share(made)
+    await store.credentials.put_share(share("b"))
+    for at in (7, 9):
+        await store.credentials.use_share("a", at=at)
+    await store.credentials.use_share("nowhere", at=1)
+    used = msgspec.structs.replace(made, uses=2, last_used_at=9)
+    assert {one.id: one for one in await store.credentials.shares("key-1")} == {"a": used, "b": share("b")}
+    found = await store.credentials.find_share("a")
+    assert found is not None
+    assert found.share == used
+
+
 async def test_shares_go_with_their_session(store: Store) -> None:
     await with_session(store)
     await store.credentials.put_share(share())

@@ -132,6 +132,10 @@ def as_then(body: Any) -> Any:
     body = {name: one for name, one in body.items() if name not in NEW}
     if "agents" in body:  # they listed those that a person may not choose, too
         body["agents"] = [one for one in body["agents"] if one["name"] not in NOT_CHOSEN]
+    if "shares" in body:  # each of them only read
+        assert all(one.get("kind", "view") == "view" for one in body["shares"])
+        later = {"kind", "uses", "last_used_at"}
+        body["shares"] = [{n: one[n] for n in one if n not in later} for one in body["shares"]]
     return body
 
 

@@ -29,6 +29,7 @@ import type {
   RuleList,
   SessionList,
   SessionSummary,
+  SharedLink,
   ShareList,
   ShareSummary,
   State,
@@ -41,6 +42,12 @@ import type {
 } from "./wire.ts";
 
 
+
+/** Who acts by a link, as the gateway is told. */
+export interface GuestNames {
+  guest: string;
+  name: string;
+}
 
 /** What a turn changed; a text is null if it is too long, or no text. */
 export interface FileChanges {
@@ -312,11 +319,11 @@ export class Api {
     return this.#request("DELETE", `/api/me/keys/${encodeURIComponent(name)}`);
   }
 
-  // -- links for reading --------------------------------------------------------------------------------------
+  // -- links --------------------------------------------------------------------------------------------------
 
   /** Without `hours` the link is good until it is revoked. */
-  share(sessionId: string, hours?: number): Promise<NewShare> {
-    return this.#post(`${sessionPath(sessionId)}/shares`, hours === undefined ? {} : { hours });
+  share(sessionId: string, kind: NewShare["kind"], hours?: number): Promise<NewShare> {
+    return this.#post(`${sessionPath(sessionId)}/shares`, { kind, ...(hours !== undefined && { hours }) });
   }
 
   async shares(sessionId: string): Promise<ShareSummary[]> {
@@ -329,9 +336,20 @@ export class Api {
   }
 
   /** The log of the session that a link leads to. */
-  sharedStreamUrl(token: string, after: number): string {
-    const query = new URLSearchParams({ view: "events", after: String(after) });
-    return `${this.#config.baseUrl}/api/shared/${encodeURIComponent(token)}/stream?${query}`;
+  sharedStreamUrl(token: string, after: number, who: GuestNames): string {
+    const query = new URLSearchParams({ view: "events", after: String(after), ...who });
+    return `${this.#config.baseUrl}${sharedPath(token)}/stream?${query}`;
+  }
+
+  /** What a link allows, and who its holder is. */
+  sharedLink(token: string, who: GuestNames): Promise<SharedLink> {
+    return this.#request("GET", `${sharedPath(token)}/link?${new URLSearchParams({ ...who })}`);
+  }
+
+  /** Does something by a link. */
+  shared(token: string, who: GuestNames, verb: string, body: unknown = {}, key?: string): Promise<State> {
+    const path = `${sharedPath(token)}/${verb}?${new URLSearchParams({ ...who })}`;
+    return this.#post(path, body, key === undefined ? {} : { "Idempotency-Key": key });
   }
 
   // -- watching -----------------------------------------------------------------------------------------------
@@ -460,6 +478,10 @@ export class Api {
 
 /** The one 401 that says nothing about who is here already. */
 const SIGN_IN_FAILED = "sign_in_failed";
+
+function sharedPath(token: string): string {
+  return `/api/shared/${encodeURIComponent(token)}`;
+}
 
 function sessionPath(sessionId: string): string {
   return `/api/sessions/${encodeURIComponent(sessionId)}`;

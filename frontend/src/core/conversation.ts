@@ -10,12 +10,14 @@
 import type { Api } from "./api.ts";
 import type { Clock, Visibility } from "./clock.ts";
 import { ApiError } from "./errors.ts";
-import type { LogEvent, MessageItem, ResyncFrame, State } from "./events.ts";
+import type { LogEvent, MessageItem, Present, PresentFrame, ResyncFrame, State } from "./events.ts";
 import type { Fold } from "./fold.ts";
 import { newId } from "./ids.ts";
+import type { Link } from "./link.ts";
 import { ChatState } from "./reduce.ts";
 import { EventStream, type StreamDetail, type StreamFrame, type StreamStatus } from "./stream.ts";
 import { Subscribable } from "./subscribable.ts";
+import { ownVerbs, type Verbs } from "./verbs.ts";
 
 /** A message on its way; `error` once it failed. */
 export interface Outgoing {
@@ -35,8 +37,8 @@ export interface ConversationConfig {
   agent?: string;
   /** The repository that it starts from, the same. */
   workspace?: string;
-  /** The token of a link: the conversation is read with it, and nothing can be said. */
-  shared?: string;
+  /** The link by which somebody else's conversation is followed. */
+  link?: Link;
   /** Takes back a message that the gateway will never accept as it is. */
   onRefused?: (text: string, error: ApiError) => void;
   /** What applications fold of the log. */
@@ -58,7 +60,13 @@ export class Conversation extends Subscribable {
   isStopping = false;
 
   readonly sessionId: string;
-  readonly isReadOnly: boolean;
+  /** The link by which it is followed; null: it is one's own. */
+  readonly link: Link | null;
+  /** Who follows it now; null: no one but its owner. */
+  present: Present | null = null;
+  /** Permissions and questions that somebody else answered before the answer given here. */
+  readonly answeredBefore = new Set<string>();
+  readonly #verbs: Verbs;
   readonly #api: Api;
   readonly #stream: EventStream;
   /** The agent that this session was asked for with; null is the gateway's default. */
@@ -82,13 +90,11 @@ export class Conversation extends Subscribable {
     this.sessionId = config.sessionId;
     this.#folds = config.folds ?? [];
     this.chat = new ChatState(config.sessionId, this.#folds);
-    const { clock, visibility, shared } = config;
-    this.isReadOnly = shared !== undefined;
+    const { clock, visibility } = config;
+    this.link = config.link ?? null;
+    this.#verbs = this.link?.verbs ?? ownVerbs(this.#api, config.sessionId);
     this.#stream = new EventStream({
-      url: (after) =>
-        shared === undefined
-          ? this.#api.streamUrl(this.sessionId, after)
-          : this.#api.sharedStreamUrl(shared, after),
+      url: (after) => this.#verbs.streamUrl(after),
       fetch: this.#api.fetch,
       headers: () => this.#api.headers(),
       onFrame: (frame) => this.#take(frame),
@@ -115,6 +121,21 @@ export class Conversation extends Subscribable {
 
   retryNow(): void {
     this.#stream.retryNow();
+  }
+
+  /** False for somebody with a link that only reads. */
+  get mayWrite(): boolean {
+    return this.link === null || (this.link.mayWrite && !this.link.needsName);
+  }
+
+  /** False for somebody with a link that does not answer for the owner. */
+  get mayAnswer(): boolean {
+    return this.link === null || (this.link.mayApprove && !this.link.needsName);
+  }
+
+  /** True for somebody with a link to it. */
+  get isGuest(): boolean {
+    return this.link !== null;
   }
 
   get isProcessing(): boolean {
@@ -163,13 +184,13 @@ export class Conversation extends Subscribable {
     if (this.isStopping) return;
     this.isStopping = true;
     this.changed();
-    await this.#try(() => this.#api.interrupt(this.sessionId));
+    await this.#try(() => this.#verbs.interrupt());
     this.isStopping = false;
     this.changed();
   }
 
   answerPermission(permissionId: string, optionId: string): Promise<boolean> {
-    return this.#try(() => this.#api.answerPermission(this.sessionId, permissionId, optionId));
+    return this.#answer(permissionId, () => this.#verbs.answerPermission(permissionId, optionId));
   }
 
   answerEgress(askId: string, answer: string): Promise<boolean> {
@@ -177,7 +198,7 @@ export class Conversation extends Subscribable {
   }
 
   answerQuestion(questionId: string, action: "accept" | "decline" | "cancel", content?: unknown): Promise<boolean> {
-    return this.#try(() => this.#api.answerQuestion(this.sessionId, questionId, action, content));
+    return this.#answer(questionId, () => this.#verbs.answerQuestion(questionId, action, content));
   }
 
   chooseOption(optionId: string, value: string | boolean): Promise<boolean> {
@@ -204,7 +225,7 @@ export class Conversation extends Subscribable {
     this.#update(message.key, { error: null });
     try {
       await this.#createWithAgent();
-      const state = await this.#api.chat(this.sessionId, message.text, message.key);
+      const state = await this.#verbs.chat(message.text, message.key);
       this.missingApiKey = state.missing_api_key;
       this.#update(message.key, { seq: state.seq });
     } catch (thrown) {
@@ -264,6 +285,16 @@ export class Conversation extends Subscribable {
     }
   }
 
+  /** Somebody else may have been first; the card says so. */
+  async #answer(itemId: string, verb: () => Promise<unknown>): Promise<boolean> {
+    const isTaken = await this.#try(verb);
+    if (!isTaken && this.error !== null && TOO_LATE.has(this.error.code)) {
+      this.answeredBefore.add(itemId);
+      this.changed();
+    }
+    return isTaken;
+  }
+
   #update(key: string, fields: Partial<Outgoing>): void {
     this.outgoing = this.outgoing.map((one) => (one.key === key ? { ...one, ...fields } : one));
     this.#dropArrived();
@@ -285,12 +316,18 @@ export class Conversation extends Subscribable {
 
   #take(frame: StreamFrame): void {
     if (frame.event === "moved") return this.#api.moved();
+    if (frame.event === "present") {
+      const { present } = JSON.parse(frame.data) as PresentFrame;
+      this.present = present.count > 0 ? present : null;
+      return this.changed();
+    }
     this.hasLoaded = true;
     if (frame.event === "resync") {
       const { chat, state, seq } = JSON.parse(frame.data) as ResyncFrame;
       this.chat = ChatState.restore(chat, this.#folds);
       this.#stream.cursor = seq;
       this.missingApiKey = state.missing_api_key;
+      this.present = state.present ?? null;
     } else {
       this.chat.apply(JSON.parse(frame.data) as LogEvent);
     }
@@ -303,6 +340,7 @@ export class Conversation extends Subscribable {
     this.detail = detail;
     if (status === "open") {
       this.#opened += 1;
+      this.present = null; // the stream says who is there, if there is anyone
       void this.#catchUp();
     }
     if (status === "ended") this.hasLoaded = true;
@@ -320,6 +358,9 @@ function asApiError(error: unknown): ApiError {
 function isFinal(error: ApiError): boolean {
   return [400, 413, 422].includes(error.status) || error.code === "conversation_full";
 }
+
+/** Codes of an answer that came too late. */
+export const TOO_LATE = new Set(["permission_not_pending", "question_closed"]);
 
 /** Not running, behind a proxy that finds it so, or stopping. */
 const AWAY = new Set(["unreachable", "http_502", "http_503", "http_504", "draining"]);

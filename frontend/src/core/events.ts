@@ -3,6 +3,7 @@
 import type { AcpCommand, AcpContent, AcpPlanEntry } from "./acp.ts";
 import type {
   AskedHost,
+  Contributor,
   DeniedHost,
   EgressAnswered,
   EgressAsked,
@@ -18,6 +19,7 @@ import type {
   PermissionAnswered,
   PermissionOption,
   PermissionRule,
+  Present,
   QuestionAnswered,
   QuestionAsked,
   QuotaUse,
@@ -61,6 +63,10 @@ export interface MessageItem {
   is_placeholder: boolean;
   /** The message's place in State, which never changes. */
   index: number;
+  /** Who wrote it, if that was not the owner. */
+  author?: Contributor;
+  /** True if the agent never hears of it. */
+  is_withdrawn?: boolean;
 }
 
 export interface ThoughtItem {
@@ -101,6 +107,8 @@ export interface PermissionItem {
   option_id: string | null;
   /** The rule that answered instead of a person. */
   rule?: NamedRule;
+  /** Who answered, if that was not the owner. */
+  by?: Contributor;
   at: string;
 }
 
@@ -109,6 +117,8 @@ export interface QuestionItem extends Omit<QuestionAsked, "type" | "question_id"
   id: string;
   outcome: QuestionAnswered["outcome"] | null;
   content: QuestionAnswered["content"];
+  /** Who answered, if that was not the owner. */
+  by?: Contributor;
   at: string;
 }
 
@@ -220,6 +230,11 @@ export interface Snapshot {
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;
+}
+
+/** Who follows the session now: not of the log. */
+export interface PresentFrame {
+  present: Present;
 }
 
 export interface ResyncFrame {

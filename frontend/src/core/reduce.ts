@@ -164,7 +164,7 @@ export class ChatState {
     return this.#items
       .filter((item): item is MessageItem => item.kind === "message")
       .sort((a, b) => a.index - b.index)
-      .map((m) => ({ sender: m.sender, content: m.text, timestamp: m.at, is_streaming: m.is_streaming }));
+      .map((m) => ({ sender: m.sender, content: m.text, timestamp: m.at, is_streaming: m.is_streaming, ...authorship(m) }));
   }
 
   stateOf(outside: Outside = { missing_api_key: false, start_position: null, network: "", hosts: [] }): State {
@@ -186,6 +186,7 @@ export class ChatState {
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
+      ...(outside.present && { present: outside.present }),
       ...this.#origin(),
       ...this.#ownWorkspace(),
       egress: egressState(this.egress, outside),
@@ -236,6 +237,8 @@ export class ChatState {
         return this.#toolCall(event);
       case "message":
         return this.#message(event);
+      case "message_withdrawn":
+        return this.#patch<MessageItem>("message", event.message_id, { is_withdrawn: true });
       case "turn_started":
         return this.#turnStarted(event);
       case "turn_ended":
@@ -250,9 +253,9 @@ export class ChatState {
         return this.#upsert({ kind: "question", id, ...asked, outcome: null, content: null, at });
       }
       case "question_answered": {
-        const { question_id: id, outcome, content, at } = event;
+        const { question_id: id, outcome, content, by, at } = event;
         if (!this.#get(keyOf("question", id))) this.#add({ kind: "question", id, at } as QuestionItem);
-        return this.#patch<QuestionItem>("question", id, { outcome, content });
+        return this.#patch<QuestionItem>("question", id, { outcome, content, ...(by && { by }) });
       }
       case "plan": {
         const { turn_id, entries, at } = event;
@@ -393,7 +396,7 @@ export class ChatState {
   }
 
   #message(event: EventOf<"message">): void {
-    const { message_id: id, turn_id, sender, content: text, at, is_streaming } = event;
+    const { message_id: id, turn_id, sender, content: text, at, is_streaming, author } = event;
     let key = keyOf("message", id);
     let known = this.#get(key);
     if (!known && sender === "agent") {
@@ -401,7 +404,8 @@ export class ChatState {
       if (placeholder) [key, known] = [keyOf("message", placeholder.id), placeholder];
     }
     if (known?.kind !== "message") {
-      this.#addMessage({ id, turn_id, sender, text, at, is_streaming, is_placeholder: false });
+      const message = { id, turn_id, sender, text, at, is_streaming, is_placeholder: false };
+      this.#addMessage({ ...message, ...(author && { author }) });
       return;
     }
     if (known.is_placeholder) {
@@ -504,9 +508,9 @@ export class ChatState {
   }
 
   #permissionAnswered(event: EventOf<"permission_answered">): void {
-    const { permission_id: id, outcome, option_id, rule, at } = event;
+    const { permission_id: id, outcome, option_id, rule, by, at } = event;
     if (!this.#get(keyOf("permission", id))) this.#add({ kind: "permission", id, at } as PermissionItem);
-    this.#patch<PermissionItem>("permission", id, { outcome, option_id, ...(rule && { rule }) });
+    this.#patch<PermissionItem>("permission", id, { outcome, option_id, ...(rule && { rule }), ...(by && { by }) });
   }
 
   // -- items --------------------------------------------------------------------------------------------------
@@ -584,6 +588,11 @@ export class ChatState {
 
 function isGrowing(item: Item): item is Growing {
   return item.kind === "message" || item.kind === "thought";
+}
+
+/** What is said only of messages of people who are not the owner. */
+function authorship({ author, is_withdrawn }: MessageItem): Pick<MessageItem, "author" | "is_withdrawn"> {
+  return { ...(author && { author }), ...(is_withdrawn && { is_withdrawn }) };
 }
 
 /** An event's own fields, without the frame's. */

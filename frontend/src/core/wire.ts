@@ -92,7 +92,21 @@ export interface AgentUpdate {
   update: unknown;
 }
 
-/** A whole message: a new one, or (same `message_id`) the one that replaces what is known of it. */
+/**
+ * Somebody who is not the session's owner and came by a link. `person` is signed in, and the gateway knows the
+ * name; a `guest` typed it.
+ */
+export interface Contributor {
+  /** The same for everything that one person does by one link. */
+  author_id: string;
+  name: string;
+  kind: "guest" | "person";
+}
+
+/**
+ * A whole message: a new one, or (same `message_id`) the one that replaces what is known of it. `author` wrote
+ * it, if that was not the owner.
+ */
 export interface MessageAdded {
   type: "message";
   message_id: string;
@@ -100,6 +114,17 @@ export interface MessageAdded {
   content: string;
   turn_id: string | null;
   is_streaming: boolean;
+  author?: Contributor;
+}
+
+/**
+ * A message that waited will not be sent to the agent, and the agent never hears of it. `reason` is
+ * `link_revoked`: the link that its author came by was revoked.
+ */
+export interface MessageWithdrawn {
+  type: "message_withdrawn";
+  message_id: string;
+  reason: string;
 }
 
 /** Text that is appended to an agent's message; the first delta of an id makes the message. */
@@ -201,7 +226,7 @@ export interface NamedRule {
 
 /**
  * The answer: `selected` with the option, or `cancelled` because the turn ended first. `rule` is the rule that
- * answered instead of a person.
+ * answered instead of a person; `by` is who answered, if that was not the owner.
  */
 export interface PermissionAnswered {
   type: "permission_answered";
@@ -209,6 +234,7 @@ export interface PermissionAnswered {
   outcome: "cancelled" | "selected";
   option_id: string | null;
   rule?: NamedRule;
+  by?: Contributor;
 }
 
 /** A person answered for always: from here on this rule answers in this session, until it is removed. */
@@ -267,13 +293,15 @@ export interface QuestionAsked {
 
 /**
  * The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn ended
- * first), or `complete`: the agent saw that what the address was for is done.
+ * first), or `complete`: the agent saw that what the address was for is done. `by` is who answered, if that was
+ * not the owner.
  */
 export interface QuestionAnswered {
   type: "question_answered";
   question_id: string;
   outcome: "accept" | "cancel" | "complete" | "decline";
   content: Record<string, string | number | number | boolean | string[]> | null;
+  by?: Contributor;
 }
 
 /** What the model calls of a session have cost so far, by the gateway's own ledger. */
@@ -382,6 +410,8 @@ export interface WaitingMessage {
   message_id: string;
   turn_id: string;
   text: string;
+  /** Absent: the owner's. */
+  author?: Contributor;
 }
 
 /** The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops them. */
@@ -514,6 +544,10 @@ export interface StateMessage {
   content: string;
   timestamp: string;
   is_streaming: boolean;
+  /** Who wrote it, if that was not the owner. */
+  author?: Contributor;
+  /** True if the agent never hears of it. */
+  is_withdrawn?: boolean;
 }
 
 /** Whether a client may let its user type: `ready`, `loading` or `error`, and why in words. */
@@ -580,6 +614,23 @@ export interface EgressState {
   asked: AskedHost[];
 }
 
+/**
+ * Somebody who follows a session now, in one tab or in several. `link` is what the link that they came by allows;
+ * empty: it is the owner. Without a name: the owner, or somebody who gave none.
+ */
+export interface Participant {
+  person_id: string;
+  name: string;
+  kind: "guest" | "owner" | "person";
+  link: string;
+}
+
+/** Who follows a session now: the first of them, and how many they are. */
+export interface Present {
+  people: Participant[];
+  count: number;
+}
+
 /** The repository that a session started from; `commit` is empty until its files are there. */
 export interface WorkspaceState {
   name: string;
@@ -588,7 +639,7 @@ export interface WorkspaceState {
   pushed_branch: string;
 }
 
-/** What the six verbs answer (every field is always present, but for `cost`, `rules` and `workspace`). */
+/** What the six verbs answer. Always present but for `cost`, `rules`, `present`, `parent`, `workspace`. */
 export interface State {
   session_id: string;
   seq: number;
@@ -611,6 +662,8 @@ export interface State {
   cost?: Spending;
   /** The session's own permission rules. */
   rules?: NamedRule[];
+  /** Who follows it now; absent: nobody but the owner. */
+  present?: Present;
   /** The session that this one was forked from. */
   parent?: string;
   /** Absent: it did not start from a repository. */
@@ -625,6 +678,7 @@ export interface Outside {
   network: string;
   /** Entries of the lists that allow hosts. */
   hosts: string[];
+  present?: Present;
 }
 
 /** Who asks. `csrf_token` goes into X-CSRF-Token where no Origin is sent. */
@@ -788,6 +842,10 @@ export interface ShareSummary {
   share_id: string;
   created_at: string;
   expires_at: string | null;
+  kind: "approve" | "drive" | "view";
+  /** How often somebody began to follow the session by it. */
+  uses: number;
+  last_used_at: string | null;
 }
 
 /** The links to a session. */
@@ -801,6 +859,15 @@ export interface NewShare {
   token: string;
   url: string;
   expires_at: string | null;
+  kind: "approve" | "drive" | "view";
+}
+
+/** What a link allows, and who you are to the others: absent until you have a name. */
+export interface SharedLink {
+  kind: "approve" | "drive" | "view";
+  expires_at: string | null;
+  you?: Contributor;
+  is_owner: boolean;
 }
 
 /** The address of one file, from the gateway's root; anyone who has it may read the file until then. */
@@ -1066,6 +1133,7 @@ export interface Events {
   option_chosen: OptionChosen;
   agent_update: AgentUpdate;
   message: MessageAdded;
+  message_withdrawn: MessageWithdrawn;
   text_delta: TextDelta;
   thought_delta: ThoughtDelta;
   thought: ThoughtAdded;

@@ -6,6 +6,7 @@ import { Claim } from "./Handover.tsx";
 import { ContextMeter, Header } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
 import { Icon } from "./icons.tsx";
+import { People } from "./People.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
 import { t } from "./preferences.ts";
@@ -69,6 +70,7 @@ function ChatView() {
           <TakeOut />
           <HeaderParts />
         </Header>
+        <People />
         <Banners />
         <main>
           <Transcript />

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { type Conversation, wordsOf } from "../core/index.ts";
+import { type ApiError, type Conversation, TOO_LATE, wordsOf } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { Code } from "./Markdown.tsx";
 import { isOnlyOperator, OPERATIONS } from "./address.ts";
@@ -105,10 +105,10 @@ function OfflineLine() {
   );
 }
 
-function ErrorLine() {
+export function ErrorLine() {
   const conversation = useConversation();
   const { error } = conversation;
-  if (!error) return null;
+  if (!error || isSaidByCard(error)) return null;
   return (
     <div class="banner banner-error" role="alert" data-testid="error-line">
       <Icon name="warn" />
@@ -118,6 +118,11 @@ function ErrorLine() {
       </button>
     </div>
   );
+}
+
+/** True if somebody else answered first: the card says who. */
+function isSaidByCard({ code, message }: ApiError): boolean {
+  return TOO_LATE.has(code) && message.endsWith(" answered this first.");
 }
 
 function useLate(isOn: boolean): boolean {

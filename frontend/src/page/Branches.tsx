@@ -15,7 +15,7 @@ type How = "edit" | "again";
 export function MessageActions({ item }: { item: MessageItem }) {
   const page = usePage();
   const [how, setHow] = useState<How | null>(null);
-  if (page.conversation.value.isReadOnly) return null;
+  if (page.conversation.value.isGuest) return null;
   const action = (what: How, icon: IconName, label: string) => (
     <button
       type="button"
@@ -156,7 +156,7 @@ export function ForkedView({ item }: { item: ForkedItem }) {
     <p class="files-line" data-testid="forked">
       <Icon name="branch" />
       <span>{t("branchedFrom")}</span>
-      {isThere && !page.conversation.value.isReadOnly && (
+      {isThere && !page.conversation.value.isGuest && (
         <button type="button" class="link" onClick={() => store.select(item.parent)}>
           {t("branchedOpen")}
         </button>
@@ -168,7 +168,7 @@ export function ForkedView({ item }: { item: ForkedItem }) {
 function UndoButton({ atSeq }: { atSeq: number }) {
   const page = usePage();
   const [isAsking, setAsking] = useState(false);
-  if (page.conversation.value.isReadOnly) return null;
+  if (page.conversation.value.isGuest) return null;
   const close = (): void => setAsking(false);
   const restore = async (): Promise<void> => {
     close();

@@ -95,8 +95,8 @@ export function Composer() {
           onKeyDown={onKeyDown}
         />
         <div class="composer-row">
-          <AgentChoice />
-          <WorkspaceChoice />
+          {!conversation.isGuest && <AgentChoice />}
+          {!conversation.isGuest && <WorkspaceChoice />}
           <Options />
           <span class="composer-hint" aria-hidden="true">
             {t("hint")}

@@ -32,11 +32,11 @@ export function EgressDeniedView({ item }: { item: EgressDeniedItem }) {
 export function EgressAskedView({ item }: { item: EgressAskedItem }) {
   const page = usePage();
   const [chosen, setChosen] = useState<Answer | null>(null);
-  const { isReadOnly } = page.conversation.value;
+  const { isGuest } = page.conversation.value;
   const isOpen = item.answer === null;
-  const box = useAsking(isOpen, !isReadOnly, t("egressAsked", { host: hostOf(item) }));
+  const box = useAsking(isOpen, !isGuest, t("egressAsked", { host: hostOf(item) }));
   if (!item.host) return null;
-  if (!isOpen || isReadOnly) return <EgressDone item={item} />;
+  if (!isOpen || isGuest) return <EgressDone item={item} />;
 
   const isOperator = page.identity.me?.scopes.includes("operate") ?? false;
   const choices: Answer[] = ["once", "session", ...(isOperator ? (["always"] as const) : []), "deny"];

@@ -19,7 +19,8 @@ import { FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from 
 import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
-import { usePage } from "./page.ts";
+import { useLink, usePage } from "./page.ts";
+import { nameOf } from "./people.ts";
 import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
@@ -66,17 +67,39 @@ export function ItemView({ item, call, answer }: ItemProps) {
   }
 }
 
+/** A message of a person: one's own, the owner's, or of somebody who came by a link. */
+function PersonsMessage({ item }: { item: MessageItem }) {
+  const link = useLink();
+  const page = usePage();
+  const { isGuest } = page.conversation.value;
+  const isMine = item.author ? item.author.author_id === link?.you?.author_id : !isGuest || link?.isOwner === true;
+  const name = isMine ? t("you") : nameOf(item.author);
+  return (
+    <article
+      class={`message user ${isMine ? "" : "is-others"} ${item.is_withdrawn ? "is-withdrawn" : ""}`}
+      data-testid="message-user"
+      aria-label={name}
+    >
+      {!isMine && (
+        <p class="author" data-testid="author" aria-hidden="true">
+          <bdi>{name}</bdi>
+        </p>
+      )}
+      <div class="bubble" dir="auto">
+        <PlainText text={item.text} />
+      </div>
+      {item.is_withdrawn && (
+        <p class="author" data-testid="withdrawn">
+          {t("withdrawn")}
+        </p>
+      )}
+      <MessageActions item={item} />
+    </article>
+  );
+}
+
 function MessageView({ item }: { item: MessageItem }) {
-  if (item.sender === "user") {
-    return (
-      <article class="message user" data-testid="message-user" aria-label={t("you")}>
-        <div class="bubble" dir="auto">
-          <PlainText text={item.text} />
-        </div>
-        <MessageActions item={item} />
-      </article>
-    );
-  }
+  if (item.sender === "user") return <PersonsMessage item={item} />;
   if (item.sender === "system") {
     return (
       <p class="message system" data-testid="message-system" dir="auto">

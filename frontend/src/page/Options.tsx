@@ -16,7 +16,7 @@ export function Options() {
   const button = useRef<HTMLButtonElement>(null);
   const [isOpen, setOpen] = useState(false);
   const options = conversation.chat.session_options;
-  if (options.length === 0 || conversation.isReadOnly) return null;
+  if (options.length === 0 || conversation.isGuest) return null;
   const summary = options.filter(isMain).map(shown).join(" · ");
   const place = (): void => {
     if (!panel.current || !button.current) return;

@@ -6,7 +6,7 @@ import { AnswerIcon, AnswerText } from "./Answer.tsx";
 import { alwaysOf, isAllowed } from "./asked.ts";
 import { toComposer, useAsking } from "./asking.ts";
 import { Icon } from "./icons.tsx";
-import { useIdentity, usePage } from "./page.ts";
+import { useIdentity, useLink, usePage } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
@@ -18,10 +18,13 @@ export function PermissionView({ item, call }: { item: PermissionItem; call?: To
   const mayAnswer = isApprover(useIdentity());
   const [chosen, setChosen] = useState<string | null>(null);
   const isOpen = item.outcome === null;
-  const { isReadOnly } = page.conversation.value;
-  const box = useAsking(isOpen, !isReadOnly, t("permissionAsked", { title: clipped(item.title) }));
+  useLink();
+  const { mayAnswer: mayAnswerHere, isGuest } = page.conversation.value;
+  const box = useAsking(isOpen, mayAnswerHere, t("permissionAsked", { title: clipped(item.title) }));
   if (!item.options) return null;
-  if (!isOpen || isReadOnly) return <PermissionDone item={item} />;
+  if (!isOpen || !mayAnswerHere) return <PermissionDone item={item} />;
+  // What holds for always is the owner's to say.
+  const options = item.options.filter((one) => !isGuest || !one.kind.endsWith("_always")).slice(0, OPTIONS_MOST);
 
   const answer = async (optionId: string): Promise<void> => {
     setChosen(optionId);
@@ -29,7 +32,7 @@ export function PermissionView({ item, call }: { item: PermissionItem; call?: To
     if (!(await page.conversation.value.answerPermission(item.id, optionId))) setChosen(null);
   };
   const onKeyDown = (event: KeyboardEvent): void => {
-    const option = item.options[Number(event.key) - 1];
+    const option = options[Number(event.key) - 1];
     if (!option || !mayAnswer || chosen !== null || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     void answer(option.option_id);
@@ -57,7 +60,7 @@ export function PermissionView({ item, call }: { item: PermissionItem; call?: To
       {mayAnswer ? (
         <>
           <div class="permission-options" role="group" aria-label={t("permissionAnswers")}>
-            {item.options.slice(0, OPTIONS_MOST).map((option, place) => (
+            {options.map((option, place) => (
               <button
                 key={option.option_id}
                 type="button"
@@ -73,7 +76,7 @@ export function PermissionView({ item, call }: { item: PermissionItem; call?: To
               </button>
             ))}
           </div>
-          <AlwaysMeans item={item} call={call} />
+          {isGuest ? <OwnersAlways item={item} /> : <AlwaysMeans item={item} call={call} />}
         </>
       ) : (
         <p class="quiet" data-testid="permission-not-yours">
@@ -107,6 +110,12 @@ function AlwaysMeans({ item, call }: { item: PermissionItem; call?: ToolCallItem
       {always === "agent" && t("alwaysAgent")}
     </p>
   );
+}
+
+/** Says to somebody with a link why an answer that the agent offers is not here. */
+function OwnersAlways({ item }: { item: PermissionItem }) {
+  if (!item.options.some((one) => one.kind.endsWith("_always"))) return null;
+  return <p class="permission-always">{t("alwaysOwners")}</p>;
 }
 
 function PermissionDone({ item }: { item: PermissionItem }) {

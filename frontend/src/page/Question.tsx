@@ -26,14 +26,14 @@ export function QuestionView({ item }: { item: QuestionItem }) {
   const conversation = useConversation();
   const [isSent, setSent] = useState(false);
   const isOpen = item.outcome === null;
-  const { isReadOnly } = conversation;
+  const { mayAnswer } = conversation;
   const name = conversation.chat.agent;
   const agent = store.agents.find((one) => one.name === name)?.title ?? name ?? t("agent");
   const heading = t("questionFrom", { agent: clipped(agent, 80) });
   const words = `${heading}: ${clipped(item.message)}`;
-  const box = useAsking(isOpen, !isReadOnly && Boolean(item.fields), words);
+  const box = useAsking(isOpen, mayAnswer && Boolean(item.fields), words);
   if (!item.fields) return null;
-  if (!isOpen || isReadOnly) return <QuestionDone item={item} />;
+  if (!isOpen || !mayAnswer) return <QuestionDone item={item} />;
 
   const answer = async (action: Action, content?: Answers): Promise<void> => {
     setSent(true);

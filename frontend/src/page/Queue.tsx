@@ -1,18 +1,20 @@
 import { Icon } from "./icons.tsx";
 import { useConversation } from "./page.ts";
+import { nameOf } from "./people.ts";
 import { t } from "./preferences.ts";
 
 /** Messages that wait: for the turn before them, or after a stop for the user's word. */
 export function Queue() {
   const conversation = useConversation();
   const { waiting, is_held: isHeld } = conversation.chat;
+  const { isGuest } = conversation;
   if (waiting.length === 0) return null;
   return (
     <section class={`queue ${isHeld ? "is-held" : ""}`} data-testid="queue" aria-label={t("waiting")}>
       <header>
         <Icon name="clock" />
         <h2>{isHeld ? t("held") : t("waiting")}</h2>
-        {isHeld && (
+        {isHeld && !isGuest && (
           <span class="queue-verbs">
             <button
               type="button"
@@ -37,9 +39,10 @@ export function Queue() {
         {waiting.map((message) => (
           <li key={message.message_id}>
             <span class="queue-text" dir="auto">
+              {message.author && <bdi class="queue-author">{nameOf(message.author)}: </bdi>}
               {message.text}
             </span>
-            <button
+            {!isGuest && <button
               type="button"
               class="quiet-button"
               data-testid="queue-drop-one"
@@ -48,7 +51,7 @@ export function Queue() {
               onClick={() => void conversation.queue("drop", message.message_id)}
             >
               <Icon name="close" />
-            </button>
+            </button>}
           </li>
         ))}
       </ul>

@@ -2,23 +2,30 @@ import { useEffect, useState } from "preact/hooks";
 import type { NewShare, SessionSummary, ShareSummary } from "../core/index.ts";
 import { LinkField } from "./Copy.tsx";
 import { Dialog, DialogClose } from "./Dialogs.tsx";
-import { usePage } from "./page.ts";
+import { useIdentity, usePage } from "./page.ts";
 import { moment, t } from "./preferences.ts";
 
 /** 0: until it is revoked. */
 const HOURS = [1, 24, 24 * 7, 24 * 30, 0];
 const HOURS_AT_FIRST = 24;
+const KINDS = ["view", "drive", "approve"] as const;
+type Kind = (typeof KINDS)[number];
+const KIND_NAMES = { view: "kindView", drive: "kindDrive", approve: "kindApprove" } as const;
+const KIND_TEXTS = { view: "kindViewText", drive: "kindDriveText", approve: "kindApproveText" } as const;
 
 /** Links that others read a conversation with: make one, see them, revoke them. */
 export function ShareDialog({ row, close }: { row: SessionSummary; close(): void }) {
   const { api, tellWhy } = useVerbs();
   const [shares, setShares] = useState<ShareSummary[] | null>(null);
   const [made, setMade] = useState<NewShare | null>(null);
+  const [kind, setKind] = useState<Kind>("view");
+  const { me } = useIdentity();
+  const kinds = KINDS.filter((one) => one !== "approve" || me?.may_approve !== false);
   const [hours, setHours] = useState(HOURS_AT_FIRST);
   const read = (): Promise<void> => api.shares(row.session_id).then(setShares, tellWhy);
   useEffect(() => void read(), []);
   const make = async (): Promise<void> => {
-    await api.share(row.session_id, hours || undefined).then(setMade, tellWhy);
+    await api.share(row.session_id, kind, hours || undefined).then(setMade, tellWhy);
     await read();
   };
   const revoke = async (share: ShareSummary): Promise<void> => {
@@ -36,6 +43,24 @@ export function ShareDialog({ row, close }: { row: SessionSummary; close(): void
           void make();
         }}
       >
+        <fieldset class="share-kinds">
+          <legend>{t("shareKind")}</legend>
+          {kinds.map((one) => (
+            <label key={one} class="check">
+              <input
+                type="radio"
+                name="share-kind"
+                value={one}
+                data-testid={`share-kind-${one}`}
+                checked={kind === one}
+                onChange={() => setKind(one)}
+              />
+              <span>
+                <strong>{t(KIND_NAMES[one])}</strong> <span class="quiet">{t(KIND_TEXTS[one])}</span>
+              </span>
+            </label>
+          ))}
+        </fieldset>
         <label for="share-hours">{t("shareFor")}</label>
         <select
           id="share-hours"
@@ -77,12 +102,15 @@ function Share({ share, revoke }: { share: ShareSummary; revoke(): void }) {
     : t("shareMadeForever", { at });
   return (
     <li data-testid="share-row">
-      <span>{words}</span>
+      <span>
+        <strong data-testid="share-row-kind">{t(KIND_NAMES[share.kind])}</strong> {words}{" "}
+        <span data-testid="share-uses">{t("shareUses", { n: share.uses })}</span>
+      </span>
       <button
         type="button"
         class="button small"
         data-testid="share-revoke"
-        aria-label={t("revokeOf", { at })}
+        aria-label={`${t("revokeOf", { at })} (${t(KIND_NAMES[share.kind])})`}
         onClick={revoke}
       >
         {t("revoke")}

@@ -65,12 +65,12 @@ export function Transcript() {
   useAnnouncements(conversation, page.say.bind(page));
 
   const items = drawn(conversation.chat.items, conversation.chat.waiting);
-  // Somebody who only reads sees no card, and so the call in its own place.
-  const asked = conversation.isReadOnly ? new Map<string, never>() : askedFor(items);
+  // Somebody who may not answer sees no card, and so the call in its own place.
+  const asked = conversation.mayAnswer ? askedFor(items) : new Map<string, never>();
   const inCards = new Set<Item>(asked.values());
   const answers = answersOf(items);
   const answered = new Set<Item>(answers.values());
-  const open = conversation.isReadOnly ? undefined : items.find(isWaiting);
+  const open = conversation.mayAnswer ? items.find(isWaiting) : undefined;
   openId.current = open?.id;
   useEffect(look, [open?.id]);
   // A failure is said once: by its card until something else goes on, and then by the log's own line.
@@ -88,7 +88,7 @@ export function Transcript() {
           aria-label={t("conversation")}
           data-testid="transcript"
         >
-          {isNew && (conversation.isReadOnly ? <NothingYet conversation={conversation} /> : <Welcome />)}
+          {isNew && (conversation.isGuest ? <NothingYet conversation={conversation} /> : <Welcome />)}
           {items.filter((item) => !answered.has(item)).map((item) => (
             <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
               <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
@@ -168,7 +168,7 @@ function Tail({ conversation, items, hasFailed }: { conversation: Conversation; 
     chat.pending_permission !== null || chat.questions.length > 0 || (chat.egress?.asked.length ?? 0) > 0;
   return (
     <>
-      {chat.wallet !== null && !conversation.isReadOnly && <Wallet transaction={chat.wallet} />}
+      {chat.wallet !== null && !conversation.isGuest && <Wallet transaction={chat.wallet} />}
       {conversation.isProcessing && !isTexting && !isAsking && (
         <p class="working" data-testid="working" role="status">
           <span class="dots" aria-hidden="true">
@@ -192,7 +192,7 @@ function Failed({ conversation }: { conversation: Conversation }) {
         <h2>{t("turnFailed")}</h2>
         <p dir="auto">{clipped(conversation.chat.failure?.message ?? "", WORDS_MOST)}</p>
       </div>
-      {!conversation.isReadOnly && (
+      {!conversation.isGuest && (
         <button type="button" class="button" data-testid="retry" onClick={() => void conversation.retry()}>
           {t("retry")}
         </button>

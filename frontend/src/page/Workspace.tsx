@@ -43,9 +43,9 @@ export function WorkspaceChoice() {
 /** What to do with what the agent changed; there once the files are. */
 export function TakeOut() {
   const page = usePage();
-  const { chat, sessionId, isReadOnly } = useConversation();
+  const { chat, sessionId, isGuest } = useConversation();
   const [isPushing, setPushing] = useState(false);
-  if (!chat.workspace?.commit || isReadOnly) return null;
+  if (!chat.workspace?.commit || isGuest) return null;
   const save = async (kind: "diff" | "patch"): Promise<void> => {
     try {
       download(await page.api.changes(sessionId, kind), `${chat.workspace?.name ?? "changes"}.${kind}`);

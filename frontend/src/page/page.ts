@@ -9,6 +9,7 @@ import {
   Conversation,
   Identity,
   isVisitor,
+  Link,
   memoryStorage,
   sessionIdIn,
   SessionStore,
@@ -44,8 +45,12 @@ export class Page {
   readonly isSigningIn = signal(false);
   /** The token of a link that signs this browser in, until the person has decided. */
   readonly handover = signal<string | null>(null);
-  /** The token of a link to read with; then the page is nothing else. */
+  /** The token of a link to somebody else's session; then the page is nothing else. */
   readonly shared: string | null;
+  /** The link itself. */
+  readonly link: Link | null;
+  /** Moves when more is known of the link, or its holder has another name. */
+  readonly linkVersion = signal(0);
   readonly store: SessionStore;
   /** Moves when the store changed. */
   readonly storeVersion = signal(0);
@@ -81,6 +86,7 @@ export class Page {
       onMoved: () => setTimeout(() => this.#askAgain(), MOVED_MS),
     });
     this.identity = new Identity({ api: this.api, confirm: () => this.#confirm() });
+    this.link = this.shared === null ? null : new Link({ api: this.api, token: this.shared, storage });
     const kept = this.shared === null ? storage : memoryStorage();
     this.store = new SessionStore({ api: this.api, storage: kept, hash: location.hash });
     this.conversation = signal(this.#open(this.store.currentId));
@@ -89,7 +95,7 @@ export class Page {
   }
 
   start(): void {
-    if (this.shared !== null) this.conversation.value.start();
+    if (this.link !== null) void this.link.load().then(() => this.conversation.value.start());
     else void this.identity.start();
   }
 
@@ -97,6 +103,10 @@ export class Page {
   #listen(): void {
     window.addEventListener("hashchange", () => this.#addressChanged());
     window.addEventListener("online", () => this.conversation.value.retryNow());
+    this.link?.subscribe(() => {
+      this.linkVersion.value += 1;
+      this.chatVersion.value += 1;
+    });
     if (this.shared !== null) return;
     this.store.subscribe(() => this.#storeChanged());
     this.identity.subscribe(() => this.#identityChanged());
@@ -216,6 +226,13 @@ export class Page {
     }, 5000);
   }
 
+  /** Takes the name that somebody with a link typed; the others see it from now on. */
+  async takeName(name: string): Promise<void> {
+    if (!(await this.link?.takeName(name))) return;
+    this.conversation.value.stop();
+    this.conversation.value.start();
+  }
+
   /** Says in words why something did not succeed. */
   tellWhy(error: unknown): void {
     this.tell(error instanceof ApiError ? wordsOf(error, language.value) : String(error));
@@ -234,9 +251,12 @@ export class Page {
       },
       ...(agent !== null && { agent }),
       ...(workspace !== null && { workspace }),
-      ...(this.shared !== null && { shared: this.shared }),
+      ...(this.link !== null && { link: this.link }),
     });
-    this.#stopListening = conversation.subscribe(() => this.#schedule());
+    this.#stopListening = conversation.subscribe(() => {
+      if (conversation.status === "open") void this.link?.load();
+      this.#schedule();
+    });
     return conversation;
   }
 
@@ -315,6 +335,13 @@ export function useIdentity(): Identity {
   const page = usePage();
   void page.identityVersion.value;
   return page.identity;
+}
+
+/** The link by which the conversation is followed; the component draws again when more is known of it. */
+export function useLink(): Link | null {
+  const page = usePage();
+  void page.linkVersion.value;
+  return page.link;
 }
 
 export function useStore(): SessionStore {

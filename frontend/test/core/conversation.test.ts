@@ -1,6 +1,8 @@
 import { beforeEach, expect, it } from "vitest";
 import { Api } from "../../src/core/api.ts";
 import { Conversation } from "../../src/core/conversation.ts";
+import { Link } from "../../src/core/link.ts";
+import { memoryStorage } from "../../src/core/storage.ts";
 import { BACKOFF_FIRST_MS, BACKOFF_MOST_MS } from "../../src/core/stream.ts";
 import { FakeClock, FakeServer, json, settled, stateOf } from "../fakes.ts";
 
@@ -258,12 +260,13 @@ it("reads with a link and says so when it is refused", async () => {
       isLost = true;
     },
   });
-  const shared = new Conversation({ api, sessionId: "x", shared: "ags_a.b", clock: new FakeClock() });
+  const link = new Link({ api, token: "ags_a.b", storage: memoryStorage() });
+  const shared = new Conversation({ api, sessionId: "x", link, clock: new FakeClock() });
   server.answers["GET /api/shared/ags_a.b/stream"] = () => json({ error: { code: "share_not_found" } }, 404);
   shared.start();
   await settled();
-  expect(server.requests.at(-1)?.url.search).toBe("?view=events&after=0");
-  expect([shared.isReadOnly, shared.status, shared.detail.status]).toEqual([true, "refused", 404]);
+  expect(server.requests.at(-1)?.url.search).toMatch(/^\?view=events&after=0&guest=[\w-]{36}&name=$/);
+  expect([shared.isGuest && !shared.mayWrite, shared.status, shared.detail.status]).toEqual([true, "refused", 404]);
   expect(isLost).toBe(false);
 });
 

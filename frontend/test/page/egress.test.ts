@@ -48,7 +48,7 @@ function refusal(fields: Partial<EgressDeniedItem>): string {
 }
 
 /** The question, and what is answered when its buttons are clicked. */
-function question(fields: Partial<EgressAskedItem>, { scopes = ["chat"], isReadOnly = false } = {}) {
+function question(fields: Partial<EgressAskedItem>, { scopes = ["chat"], isGuest = false } = {}) {
   const answers: string[][] = [];
   const answerEgress = (...answer: string[]): Promise<boolean> => {
     answers.push(answer);
@@ -57,7 +57,7 @@ function question(fields: Partial<EgressAskedItem>, { scopes = ["chat"], isReadO
   const page = {
     say: () => undefined,
     identity: { me: { scopes } },
-    conversation: { value: { isReadOnly, answerEgress } },
+    conversation: { value: { isGuest, answerEgress } },
   } as unknown as Page;
   const box = drawn();
   const item = { ...ASKED, ...fields };
@@ -84,6 +84,6 @@ it("asks the person, and an operator has one more answer", () => {
 
 it("shows what was answered, and asks nobody with a link", () => {
   expect(question({ answer: "timeout" }).box.textContent).toContain("Not answered in time");
-  const { box } = question({}, { isReadOnly: true });
+  const { box } = question({}, { isGuest: true });
   expect(box.querySelector("button")).toBeNull();
 });

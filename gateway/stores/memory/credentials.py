@@ -57,6 +57,12 @@ class MemoryCredentials:
             return None
         return SharedSession(share=share, owner=named[0], session_id=named[1])
 
+    async def use_share(self, share_id: str, *, at: int) -> None:
+        share = self._shares.get(share_id)
+        if share is not None:
+            used = msgspec.structs.replace(share, uses=share.uses + 1, last_used_at=at)
+            self._shares[share_id] = used
+
     async def delete_share(self, session_key: str, share_id: str) -> bool:
         share = self._shares.get(share_id)
         if share is None or share.session_key != session_key:

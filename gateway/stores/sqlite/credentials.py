@@ -5,12 +5,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
+import msgspec
+
 from gateway.stores.credentials import ApiKey, Share, SharedSession
 from gateway.stores.database import Database
 from gateway.stores.usage import DayUse, UseName
 
 _KEY = "id, hash, tenant, subject, name, scopes, created_at, expires_at, revoked_at, last_used_at"
-_SHARE = "shares.id, shares.hash, sessions.key, shares.created_at, shares.expires_at"
+_SHARE = (
+    "shares.id, shares.hash, sessions.key, shares.created_at, shares.expires_at, coalesce(kind, 'view'),"
+    " coalesce(by_approver, 0), coalesce(uses, 0), last_used_at"
+)
+_SHARE_TABLES = (
+    "shares JOIN sessions ON sessions.id = shares.session LEFT JOIN share_access ON share = shares.id"
+)
 
 
 class SqliteCredentials:
@@ -34,17 +42,24 @@ class SqliteCredentials:
 
     async def put_share(self, share: Share) -> None:
         row = (share.id, share.hash, share.created_at, share.expires_at, share.session_key)
-        await self._database.write(
-            lambda c: c.execute(
+        access = (share.id, share.kind, share.by_approver)
+
+        def act(connection: sqlite3.Connection) -> None:
+            made = connection.execute(
                 "INSERT INTO shares (id, hash, created_at, expires_at, session)"
                 " SELECT ?, ?, ?, ?, id FROM sessions WHERE key = ?",
                 row,
             )
-        )
+            if made.rowcount:
+                connection.execute(
+                    "INSERT INTO share_access (share, kind, by_approver) VALUES (?, ?, ?)", access
+                )
+
+        await self._database.write(act)
 
     async def shares(self, session_key: str) -> Sequence[Share]:
         query = (
-            f"SELECT {_SHARE} FROM shares JOIN sessions ON sessions.id = shares.session"  # noqa: S608
+            f"SELECT {_SHARE} FROM {_SHARE_TABLES}"  # noqa: S608
             " WHERE sessions.key = ? ORDER BY shares.created_at, shares.id"
         )
         return await self._database.read(lambda c: [_share(row) for row in c.execute(query, (session_key,))])
@@ -58,15 +73,25 @@ class SqliteCredentials:
 
     async def find_share(self, share_id: str) -> SharedSession | None:
         query = (
-            f"SELECT {_SHARE}, sessions.owner, sessions.session_id FROM shares"  # noqa: S608
-            " JOIN sessions ON sessions.id = shares.session WHERE shares.id = ?"
+            f"SELECT {_SHARE}, sessions.owner, sessions.session_id FROM {_SHARE_TABLES}"  # noqa: S608
+            " WHERE shares.id = ?"
         )
 
         def act(connection: sqlite3.Connection) -> SharedSession | None:
             row = connection.execute(query, (share_id,)).fetchone()
-            return row and SharedSession(share=_share(row[:5]), owner=row[5], session_id=row[6])
+            return row and SharedSession(share=_share(row[:-2]), owner=row[-2], session_id=row[-1])
 
         return await self._database.read(act)
+
+    async def use_share(self, share_id: str, *, at: int) -> None:
+        await self._database.write(
+            lambda c: c.execute(
+                "INSERT INTO share_access (share, kind, by_approver, uses, last_used_at)"
+                " SELECT id, 'view', 0, 1, ?2 FROM shares WHERE id = ?1"
+                " ON CONFLICT (share) DO UPDATE SET uses = uses + 1, last_used_at = ?2",
+                (share_id, at),
+            )
+        )
 
     async def delete_share(self, session_key: str, share_id: str) -> bool:
         def act(connection: sqlite3.Connection) -> bool:
@@ -142,8 +167,9 @@ def _key(row: tuple[str, ...]) -> ApiKey:
 
 
 def _share(row: tuple[object, ...]) -> Share:
-    key_id, key_hash, session_key, created_at, expires_at = row
-    return Share(
-        id=str(key_id), hash=str(key_hash), session_key=str(session_key),
-        created_at=int(str(created_at)), expires_at=None if expires_at is None else int(str(expires_at)),
-    )  # fmt: skip
+    names = (
+        *("id", "hash", "session_key", "created_at", "expires_at"),
+        *("kind", "by_approver", "uses", "last_used_at"),
+    )
+    values = dict(zip(names, row, strict=True))
+    return msgspec.convert(values | {"by_approver": bool(values["by_approver"])}, Share)

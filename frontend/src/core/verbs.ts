@@ -1,0 +1,22 @@
+/** What a conversation asks of the gateway: of the owner's own session, or by a link to somebody else's. */
+
+import type { Api } from "./api.ts";
+import type { State } from "./wire.ts";
+
+export interface Verbs {
+  streamUrl(after: number): string;
+  chat(text: string, key: string): Promise<State>;
+  interrupt(): Promise<State>;
+  answerPermission(permissionId: string, optionId: string): Promise<unknown>;
+  answerQuestion(questionId: string, action: "accept" | "decline" | "cancel", content?: unknown): Promise<unknown>;
+}
+
+export function ownVerbs(api: Api, sessionId: string): Verbs {
+  return {
+    streamUrl: (after) => api.streamUrl(sessionId, after),
+    chat: (text, key) => api.chat(sessionId, text, key),
+    interrupt: () => api.interrupt(sessionId),
+    answerPermission: (id, option) => api.answerPermission(sessionId, id, option),
+    answerQuestion: (id, action, content) => api.answerQuestion(sessionId, id, action, content),
+  };
+}

@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ALONE   = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ready quick check types lint compiled page-check page bench campaign clean tools dist sbom prices lock
+.PHONY: help run test ready quick check types lint compiled page-check page agents bench campaign clean tools dist sbom prices lock
 
 help:
 	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
@@ -27,6 +27,7 @@ help:
 	@echo "make sbom    what it is made of, as CycloneDX (build/sbom.cdx.json)"
 	@echo "make lock    the lock files anew from pyproject.toml (ARGS=--upgrade: newer versions)"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
+	@echo "make agents  nine agents tried behind the gateway; writes the table of docs/agents.md (ARGS='--only codex')"
 	@echo "make campaign NAME=kills|hostile|fuzz|churn   the long campaigns, of which make test runs a small form"
 	@echo "make clean   remove what was installed and built"
 
@@ -74,6 +75,9 @@ campaign: .venv/.tests
 	  builds)  exec $(BIN)/python -m tests.builds $(ARGS) ;; \
   *) echo "make campaign NAME=kills, hostile, fuzz, ledger, churn or builds (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
+
+agents: .venv/.tests
+	$(BIN)/python -m tests.agent_matrix $(ARGS)
 
 bench: .venv/.tests
 	$(BIN)/python -m benchmarks.run $(ARGS)

@@ -14,7 +14,9 @@ Each expects a HOME of its own, which the session gives it. What each does in it
   permission have no title; it repeats the user's message as an update.
 - gemini (Node ≥ 20, a true Node program) speaks Google's dialect to its model; it wants to trust the folder
   that it works in, and starts itself a second time unless it is told not to.
-- qwen (Node ≥ 22, installed beside it) speaks OpenAI's chat and asks before its `run_shell_command`.
+- qwen and kimi (Node ≥ 22) speak chat completions; in some of their modes nobody is asked.
+- openhands (Python 3.12) takes its model from a file in HOME, though its other ways to start take it from the
+  environment; its client library would fetch a list of prices.
 - claude and codex (Node ≥ 22, installed beside them) speak Anthropic's messages and OpenAI's responses
   to their model; without credentials they refuse to start a session.
 - fast-agent (Python ≥ 3.13) runs its `bash` without asking, and that call stays `pending`; it keeps its
@@ -33,7 +35,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -52,11 +54,16 @@ _GEMINI: Final = "@google/gemini-cli@0.61.0"
 _CLAUDE: Final = "@agentclientprotocol/claude-agent-acp@0.101.0"
 _CODEX: Final = "@agentclientprotocol/codex-acp@2.6.0"
 _QWEN: Final = "@qwen-code/qwen-code@0.24.4"
+_KIMI: Final = "@moonshot-ai/kimi-code@2.1.0"
+_OPENHANDS: Final = "openhands==1.16.0"
 _NODE: Final = "22.23.5"
 _UV: Final = "uv==0.13.9"
 _PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 _FAST_AGENT: Final = "fast-agent-mcp==0.10.39"
 """Not `fast-agent-acp`: its wheel holds no module of its own and breaks the command of the same name."""
+
+
+OPENHANDS_ENV: Final = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "OPENHANDS_SUPPRESS_BANNER": "1"}
 
 
 class AgentUnavailable(Exception):
@@ -169,16 +176,50 @@ def codex(model_url: str) -> Launch:
 
 def qwen(model_url: str) -> Launch:
     """Qwen Code, run by a Node of its own; installed if need be. Raises AgentUnavailable."""
-    launch = _on_newer_node("qwen", _QWEN, "qwen", {"OPENAI_BASE_URL": model_url, "OPENAI_MODEL": MODEL})
-    return replace(launch, command=(*launch.command, "--acp", "--auth-type", "openai"))
+    env = {"OPENAI_BASE_URL": model_url, "OPENAI_API_KEY": "none", "OPENAI_MODEL": MODEL}
+    return _on_newer_node("qwen", _QWEN, "qwen", env, "--acp", "--auth-type", "openai")
+
+
+def kimi(model_url: str) -> Launch:
+    """Kimi Code, run by a Node of its own; installed if need be. Raises AgentUnavailable."""
+    env = {
+        "KIMI_MODEL_PROVIDER_TYPE": "openai",
+        "KIMI_MODEL_NAME": MODEL,
+        "KIMI_MODEL_BASE_URL": model_url,
+        "KIMI_MODEL_API_KEY": "none",
+        "KIMI_CODE_NO_AUTO_UPDATE": "1",
+    }
+    return _on_newer_node("kimi", _KIMI, "kimi", env, "acp")
+
+
+def openhands(model_url: str) -> Launch:
+    """The command line of OpenHands; installed if need be. Raises AgentUnavailable."""
+    folder = installed("openhands", _OPENHANDS, functools.partial(by_pip, ("3.12",)))
+    # Over ACP it takes its model from a file in HOME only, and HOME is the session's.
+    at = '"$HOME/.openhands/agent_settings.json"'
+    write = f'mkdir -p "$HOME/.openhands" && printf %s "$OPENHANDS_TEXT" > {at} && exec "$0" "$@"'
+    return Launch(
+        command=("/bin/sh", "-c", write, str(folder / "bin" / "openhands"), "acp"),
+        env=OPENHANDS_ENV | {"OPENHANDS_TEXT": openhands_settings(MODEL, model_url, "none")},
+        readable=_environment(folder),
+    )
+
+
+def openhands_settings(model: str, url: str, key: str) -> str:
+    """Its settings file."""
+    llm = {"model": f"openai/{model}", "base_url": url, "api_key": key, "usage_id": "agent"}
+    tools = [{"name": "terminal"}, {"name": "file_editor"}, {"name": "task_tracker"}]
+    return json.dumps({"llm": llm, "tools": tools, "kind": "Agent"})
 
 
 def _without_v1(model_url: str) -> str:
     return model_url.removesuffix("/v1")
 
 
-def _on_newer_node(name: str, pin: str, package: str, env: dict[str, str]) -> Launch:
-    """An adapter that wants Node 22, which comes from the registry, too, once for all of them."""
+def _on_newer_node(name: str, pin: str, package: str, env: dict[str, str], *words: str) -> Launch:
+    """A program that wants Node 22, which comes from the registry, too, once for all of them; `words` follow
+    on its command.
+    """
     machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
     if sys.platform != "linux" or machine is None:
         raise AgentUnavailable(f"{pin}: there is no Node for {sys.platform} on {platform.machine()}")
@@ -187,7 +228,7 @@ def _on_newer_node(name: str, pin: str, package: str, env: dict[str, str]) -> La
     folder = installed(name, pin, by_npm)
     program = (folder / "node_modules" / ".bin" / package).resolve()
     interpreter = node / "node_modules" / name_of_node / "bin" / "node"
-    return Launch(command=(str(interpreter), str(program)), env=env, readable=(folder, node))
+    return Launch(command=(str(interpreter), str(program), *words), env=env, readable=(folder, node))
 
 
 AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
@@ -196,9 +237,23 @@ AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
     "opencode": opencode,
     "gemini": gemini,
     "vibe": vibe,
-    "qwen": qwen,
     "fast-agent": fast_agent,
+    "qwen": qwen,
+    "kimi": kimi,
+    "openhands": openhands,
 }
+PINS: Final = {
+    "claude": _CLAUDE,
+    "codex": _CODEX,
+    "gemini": _GEMINI,
+    "opencode": f"opencode-ai@{_OPENCODE}",
+    "qwen": _QWEN,
+    "kimi": _KIMI,
+    "vibe": _VIBE,
+    "fast-agent": _FAST_AGENT,
+    "openhands": _OPENHANDS,
+}
+"""What is installed, as its registry names it, with its version."""
 
 
 def installed(name: str, pin: str, install: Callable[[Path, str], None], *, below: Path = CACHE) -> Path:

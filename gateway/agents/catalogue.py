@@ -129,7 +129,7 @@ class AgentCatalogue:
                 provider=agent.provider,
                 home_files=agent.home_files,
                 credentials=agent.credentials,
-                options=OptionRules(agent.options, frozenset(agent.locked_options)),
+                options=OptionRules(agent.options, frozenset(agent.locked_options), agent.withheld_options),
                 reads_toolchains=agent.toolchains,
                 known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
                 network=network(agent),

@@ -86,6 +86,8 @@ class OptionRules(Struct, frozen=True):
 
     presets: Mapping[str, Preset] = {}
     locked: frozenset[str] = frozenset()
+    withheld: Mapping[str, tuple[str, ...]] = {}
+    """Values that nobody may choose, though the agent may have them by itself."""
 
     def is_locked(self, option_id: str) -> bool:
         """Whether its people may not change it."""
@@ -99,6 +101,8 @@ class OptionRules(Struct, frozen=True):
     def allows(self, option_id: str, value: str | bool) -> bool:
         """Whether the option may have this value."""
         preset = self.presets.get(option_id)
+        if value in self.withheld.get(option_id, ()):
+            return False
         if isinstance(preset, tuple):
             return value in preset
         return preset is None or option_id not in self._fixed or value == preset

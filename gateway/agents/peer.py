@@ -519,6 +519,10 @@ class AgentPeer:
         for call in self._tool_calls:
             call.cancel()
 
+    def tool_name(self, call_id: str) -> str:
+        """What the agent calls the tool of a call of this turn; empty if it does not say."""
+        return self._translator.tool_name(call_id)
+
     # -- permissions ------------------------------------------------------------------------------------
 
     @property
@@ -583,8 +587,12 @@ class AgentPeer:
             return
         self._asked += 1
         permission_id = f"{self._turn_id}.p{self._asked}"
-        claim = self._claim(ask.tool_call)
+        claim, other_call = self._claim(ask.tool_call), self._translator.sole_call(ask.tool_call)
         call_id = self._show_asked(ask.tool_call, permission_id)
+        if other_call is not None:  # then a rule may deny it; only a person allows it
+            call_id = self._translator.tool_call_id(other_call)
+            claim = self._claim(AskedToolCall(tool_call_id=other_call))
+            claim = msgspec.structs.replace(claim, is_clear=False)
         title = ask.tool_call.title or self._title_of(call_id) or "The agent asks for permission."
         decided = permission_rules.decide(claim, self._owner.rules, cwd=self._cwd)
         always = self._always(claim, decided)

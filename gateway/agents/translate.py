@@ -86,10 +86,15 @@ class AskedToolCall(Struct, rename="camel"):
     meta: Raw | UnsetType = msgspec.field(default=UNSET, name="_meta")
 
     @property
+    def has_body(self) -> bool:
+        """Whether it says what the call would do."""
+        raw = (self.content, self.locations, self.raw_input, self.raw_output)
+        return any(_not_null(part) is not UNSET for part in raw)
+
+    @property
     def says_what(self) -> bool:
         """Whether it says more of the call than its name."""
-        raw = (self.content, self.locations, self.raw_input, self.raw_output)
-        return bool(self.kind or self.status) or any(_not_null(part) is not UNSET for part in raw)
+        return bool(self.kind or self.status) or self.has_body
 
 
 class _Plan(_Update, tag="plan"):
@@ -155,6 +160,9 @@ class Translator:
         self._open_kind = ""
         self._open_agent_id: str | None = None
         self._tool_calls: dict[str, tuple[str, str]] = {}
+        self._tool_names: dict[str, str] = {}
+        self._under_way: set[str] = set()
+        """Calls of this turn that have not ended, by the agent's ids."""
         self._claims = claims.Claims()
 
     def begin_turn(self, turn_id: str) -> None:
@@ -163,6 +171,20 @@ class Translator:
         self._count = 0
         self._end_message()
         self._claims.forget()
+        self._tool_names.clear()
+        self._under_way.clear()
+
+    def tool_name(self, call_id: str) -> str:
+        """What the agent calls the tool of a call of this turn, by the log's id; empty if it does not say."""
+        return self._tool_names.get(call_id, "")
+
+    def sole_call(self, call: AskedToolCall) -> str | None:
+        """The agent's id of the one call of this turn that is under way, if a request says nothing of its own
+        call: some agents announce what they would do, and ask under another id. None: it cannot be told.
+        """
+        if call.has_body or call.tool_call_id in self._under_way or len(self._under_way) != 1:
+            return None
+        return next(iter(self._under_way))
 
     def claim(
         self, call: AskedToolCall, *, cwd: str, agent: str, has_link: Callable[[str], bool]
@@ -187,7 +209,10 @@ class Translator:
         fields = {name: getattr(call, name) for name in call.__struct_fields__}
         fields |= {"tool_call_id": agent_id, "kind": call.kind or None, "status": call.status or None}
         fields["title"] = call.title or ("" if is_new else None)
-        return self._tool_call(_ToolCall(**fields))
+        shown = self._tool_call(_ToolCall(**fields))
+        if is_new and not call.has_body:
+            self._under_way.discard(agent_id)  # no more than the question itself
+        return shown
 
     def events(self, updates: Sequence[Raw]) -> list[ev.EventData]:
         """The events of neighbouring updates."""
@@ -296,7 +321,8 @@ class Translator:
         return self._open_id
 
     def _tool_call(self, update: _ToolCall | _ToolCallUpdate) -> ev.ToolCall:
-        self._claims.take(update.tool_call_id, self._turn_id, _members(update))
+        members = _members(update)
+        self._claims.take(update.tool_call_id, self._turn_id, members)
         known = self._tool_calls.get(update.tool_call_id)
         is_new = known is None or (isinstance(update, _ToolCall) and known[0] != self._turn_id)
         if is_new:
@@ -304,6 +330,9 @@ class Translator:
             name = update.tool_call_id if known is None else f"{update.tool_call_id}#{self._turn_id}"
             known = self._tool_calls[update.tool_call_id] = (self._turn_id, name)
         assert known is not None  # noqa: S101 - set above where it was
+        if tool := members.tool:
+            self._tool_names[known[1]] = tool
+        self._note_way(update)
         return ev.ToolCall(
             known[1],
             known[0],
@@ -315,6 +344,12 @@ class Translator:
             raw_input=_not_null(update.raw_input),
             raw_output=_not_null(update.raw_output),
         )
+
+    def _note_way(self, update: _ToolCall | _ToolCallUpdate) -> None:
+        if update.status in ("completed", "failed"):
+            self._under_way.discard(update.tool_call_id)
+        elif self._tool_calls[update.tool_call_id][0] == self._turn_id:
+            self._under_way.add(update.tool_call_id)
 
     def _end_message(self) -> None:
         self._open_id = None

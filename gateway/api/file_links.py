@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.files import AskedFile, SessionFiles, checked_name, name_mark
+from gateway.api.files import AskedFile, FileAccess, checked_name, name_mark
 from gateway.api.sending import Delivery
 from gateway.auth.tickets import Ticket
 from gateway.errors import FileLinkNotFound, InvalidField, SessionNotFound
@@ -50,7 +50,7 @@ class FileLink(Struct, frozen=True):
 class FileLinksFace:
     """The handlers."""
 
-    def __init__(self, files: SessionFiles, services: FaceServices, gate: Gate) -> None:
+    def __init__(self, files: FileAccess, services: FaceServices, gate: Gate) -> None:
         self._files = files
         self._services = services
         self._gate = gate

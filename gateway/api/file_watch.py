@@ -17,7 +17,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.files import AskedFile, SessionFiles
+from gateway.api.files import AskedFile, FileAccess
 from gateway.api.stream import HEARTBEAT_SECONDS, response, while_good
 from gateway.buckets import Gauge
 from gateway.errors import GatewayError, TooManyStreams
@@ -47,7 +47,7 @@ class FileWatchFace:
     """The handler."""
 
     def __init__(
-        self, files: SessionFiles, manager: SessionManager, services: FaceServices, gate: Gate
+        self, files: FileAccess, manager: SessionManager, services: FaceServices, gate: Gate
     ) -> None:
         self._files = files
         self._manager = manager

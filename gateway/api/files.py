@@ -60,7 +60,7 @@ class AskedFile(Struct, frozen=True):
     name: str
 
 
-class SessionFiles:
+class FileAccess:
     """Finds files of sessions and reads them in threads; what goes wrong is said in the gateway's words."""
 
     def __init__(self, manager: SessionManager, services: FaceServices, workspaces: Workspaces) -> None:
@@ -101,7 +101,7 @@ class SessionFiles:
 class FilesFace:
     """The handlers."""
 
-    def __init__(self, files: SessionFiles, services: FaceServices, gate: Gate) -> None:
+    def __init__(self, files: FileAccess, services: FaceServices, gate: Gate) -> None:
         self._files = files
         self._services = services
         self._gate = gate
@@ -190,7 +190,7 @@ class FilesFace:
 
         try:
             plan = await self._files.run(asked, planned)
-        except archive.TooMuch:
+        except archive.FolderTooLarge:
             raise ArchiveTooLarge(
                 f"This folder holds more than {limits.archive_entries} files or {limits.archive_bytes} "
                 "bytes; download a folder inside it."

@@ -13,7 +13,7 @@ from gateway.api.credentials import CredentialsFace
 from gateway.api.egress import EgressFace
 from gateway.api.file_links import FileLinksFace
 from gateway.api.file_watch import FileWatchFace
-from gateway.api.files import FilesFace, SessionFiles
+from gateway.api.files import FileAccess, FilesFace
 from gateway.api.forks import ForksFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
@@ -75,7 +75,7 @@ class OwnFaces:
             provider=auth.provider(services.config),
             signed_in=auth.signed_in,
         )
-        files = SessionFiles(manager, services, workers.workspaces)
+        files = FileAccess(manager, services, workers.workspaces)
         self.ports = PortsFace(manager, services)
         self._operations = [
             *chat.operations(),

@@ -363,8 +363,13 @@ class SessionsFace:
         return json_response(RuleList(list(source.fold.rules.values()), operators))
 
     async def revoke_rule(self, request: Request) -> Response:
-        rule_id = request.path_params["rule_id"]
-        await self._done(request, lambda session: session.answers.remove_rule(rule_id))
+        rule_id, principal = request.path_params["rule_id"], principal_of(request)
+
+        async def revoke(session: Session) -> None:
+            await session.answers.remove_rule(rule_id)
+            self._services.audit.note(principal, "rule.revoked", target=session.record.key, detail=rule_id)
+
+        await self._done(request, revoke)
         return json_response(RuleRevoked(rule_id, True))
 
     async def answer_question(self, request: Request) -> Response:

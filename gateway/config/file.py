@@ -345,7 +345,16 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
         limits_preset=agent.limits_preset or known.limits_preset,
         limits=known.limits | agent.limits,
         options=known.choices | agent.options,
+        withheld_options={
+            option: tuple(value for value in values if value not in _named(agent.options.get(option)))
+            for option, values in (known.withheld | agent.withheld_options).items()
+        },
     )
+
+
+def _named(preset: str | bool | tuple[str, ...] | None) -> tuple[object, ...]:
+    """The values that an operator names of an option."""
+    return preset if isinstance(preset, tuple) else (preset,)
 
 
 def _at_provider(agent: AgentConfig) -> AgentConfig:

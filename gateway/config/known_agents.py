@@ -59,6 +59,8 @@ class KnownAgent(Struct, frozen=True, kw_only=True):
     limits: dict[str, int] = field(default_factory=dict)
     choices: dict[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
     """`agents.X.options` that are safe, if its own are not: a person approves, not a model."""
+    withheld: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """`agents.X.withheld_options`: values with which the agent or a model approves everything."""
     auth_method: str = ""
     """The method of ACP's `authenticate` that takes its variable; empty: it needs none."""
     login: str = ""
@@ -140,6 +142,8 @@ _OPENCODE: Final = json.dumps(
         },
     }
 )
+_OPENCODE_ASKS: Final = '{"bash": "ask", "edit": "ask"}'
+"""Without it, it runs every command and edits every file of its directory without asking."""
 
 _ROWS: Final = (
     KnownAgent(
@@ -153,6 +157,7 @@ _ROWS: Final = (
         files=("~/.claude/settings.json", "~/.claude/.credentials.json"),
         env={"DISABLE_AUTOUPDATER": "1"},
         choices={"mode": "default"},
+        withheld={"mode": ("auto", "bypassPermissions")},
         login="`claude setup-token` prints a token of a subscription for CLAUDE_CODE_OAUTH_TOKEN.",
         dialects=("messages",),
         maker="anthropic",
@@ -175,6 +180,7 @@ _ROWS: Final = (
         files=("~/.codex/config.toml", "~/.codex/auth.json"),
         env={"NO_BROWSER": "1"},
         choices={"mode": "read-only"},
+        withheld={"mode": ("agent", "agent-full-access")},
         auth_method="api-key",
         dialects=("responses",),
         maker="openai",
@@ -191,6 +197,7 @@ _ROWS: Final = (
         options=("GOOGLE_GEMINI_BASE_URL", "GEMINI_MODEL"),
         files=("~/.gemini/settings.json",),
         env={"GEMINI_CLI_TRUST_WORKSPACE": "true", "GEMINI_CLI_NO_RELAUNCH": "true"},
+        withheld={"mode": ("yolo",)},
         auth_method="gemini-api-key",
         dialects=("gemini",),
         maker="gemini",
@@ -208,7 +215,7 @@ _ROWS: Final = (
         install="npm install -g opencode-ai",
         credentials=("OPENCODE_CONFIG_CONTENT", "OPENCODE_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"),
         files=("~/.config/opencode/opencode.json", "~/.local/share/opencode/auth.json"),
-        env={"OPENCODE_DISABLE_AUTOUPDATE": "1"},
+        env={"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_PERMISSION": _OPENCODE_ASKS},
         dialects=("chat",),
         provider_env={
             "OPENCODE_CONFIG_CONTENT": _OPENCODE,
@@ -226,6 +233,8 @@ _ROWS: Final = (
         credentials=("OPENAI_API_KEY",),
         options=("OPENAI_BASE_URL", "OPENAI_MODEL"),
         files=("~/.qwen/settings.json",),
+        choices={"mode": "default"},
+        withheld={"mode": ("auto", "yolo")},
         dialects=("chat",),
         provider_env={
             "OPENAI_BASE_URL": "{base}/openai/v1",
@@ -233,6 +242,28 @@ _ROWS: Final = (
             "OPENAI_MODEL": "{model}",
         },
         provider_files={".qwen/settings.json": _QWEN},
+        needs_model=True,
+    ),
+    KnownAgent(
+        name="kimi",
+        title="Kimi Code",
+        command=("kimi", "acp"),
+        install="npm install -g @moonshot-ai/kimi-code",
+        needs="Node 22.19 or later",
+        credentials=("KIMI_MODEL_API_KEY",),
+        options=("KIMI_MODEL_NAME", "KIMI_MODEL_BASE_URL", "KIMI_MODEL_PROVIDER_TYPE"),
+        files=("~/.kimi-code/config.toml",),
+        env={"KIMI_CODE_NO_AUTO_UPDATE": "1"},
+        choices={"mode": "default"},
+        withheld={"mode": ("auto", "yolo")},
+        login="KIMI_MODEL_NAME says which model it uses; without it, the key is not read.",
+        dialects=("chat",),
+        provider_env={
+            "KIMI_MODEL_PROVIDER_TYPE": "openai",
+            "KIMI_MODEL_NAME": "{model}",
+            "KIMI_MODEL_BASE_URL": "{base}/openai/v1",
+            "KIMI_MODEL_API_KEY": "{token}",
+        },
         needs_model=True,
     ),
     KnownAgent(
@@ -253,6 +284,7 @@ _ROWS: Final = (
         needs="Python 3.12 or later",
         credentials=("MISTRAL_API_KEY",),
         files=("~/.vibe/config.toml",),
+        withheld={"mode": ("auto-approve",)},
         dialects=("chat",),
         provider_env={TOKEN_VARIABLE: "{token}"},
         provider_files={".vibe/config.toml": _VIBE},

@@ -362,6 +362,10 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """The ids of options that people may not change; `*`: none may be. One that has a value in `options`
     keeps it: an agent that does not take it is not started.
     """
+    withheld_options: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Values of options that people cannot choose, by option. A preset withholds modes in which the agent or
+    a model approves everything; one that `options` names can be chosen, and an empty list withholds nothing.
+    """
     budget: Budget | None = None
     """Of all its sessions together, in place of `quotas.agent`."""
 
@@ -377,8 +381,12 @@ _LIMITS: Final = Limits()
 class TelemetryConfig(Table, frozen=True, kw_only=True):
     """Traces, for which the extra `otel` must be installed."""
 
-    otlp_endpoint: str = ""
+    otlp_endpoint: AtStart[str] = ""
     """A collector's base for OTLP over HTTP: http://host:4318. Empty: OTEL_EXPORTER_OTLP_ENDPOINT's."""
+    capture_content: bool = False
+    """Whether spans carry what people and agents wrote: messages, answers, the arguments and results of tool
+    calls, questions. Whoever reads the traces then reads the conversations.
+    """
 
 
 class WorkersConfig(Table, frozen=True, kw_only=True):
@@ -785,7 +793,7 @@ class Config(Table, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     workers: AtStart[WorkersConfig] = WorkersConfig()
     egress: EgressConfig = EgressConfig()
-    telemetry: AtStart[TelemetryConfig] = TelemetryConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     auth: AtStart[AuthConfig] = AuthConfig()
     visitors: VisitorsConfig = VisitorsConfig()
     jwt: JwtConfig = JwtConfig()

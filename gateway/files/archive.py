@@ -31,7 +31,7 @@ _FIRST_YEAR: Final = (1980, 1, 1, 0, 0, 0)
 _LAST_YEAR: Final = (2107, 12, 31, 23, 59, 58)
 
 
-class TooMuch(Exception):
+class FolderTooLarge(Exception):
     """The folder holds more than an archive may."""
 
 
@@ -54,7 +54,7 @@ class ArchivePlan(Struct):
 
 
 def planned(work: WorkFolder, name: str, *, most_bytes: int, most_entries: int) -> ArchivePlan:
-    """Looks at everything beneath a folder. Raises TooMuch, Unsafe, OSError."""
+    """Looks at everything beneath a folder. Raises FolderTooLarge, Unsafe, OSError."""
     plan = ArchivePlan(name, [], [], [])
     seen = 0
     with work.opened() as folder:
@@ -75,12 +75,12 @@ def planned(work: WorkFolder, name: str, *, most_bytes: int, most_entries: int) 
                     for entry in entries:
                         seen += 1
                         if seen > most_entries:
-                            raise TooMuch
+                            raise FolderTooLarge
                         _plan_entry(plan, joined(at, entry.name), entry, waiting)
             finally:
                 os.close(descriptor)
             if plan.size > most_bytes:
-                raise TooMuch
+                raise FolderTooLarge
     plan.folders.sort()
     plan.files.sort()
     return plan

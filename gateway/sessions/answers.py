@@ -86,6 +86,25 @@ class Answers:
             log.warning("session %s: earlier choices are not known: %s", record.key, error)
         return agent.options.wanted(remembered, self._fold.chosen)
 
+    async def earlier_options(self) -> list[ev.EventData]:
+        """What the owner could choose of this agent lately, with the values that this session begins with: it
+        stands until the agent says what there is now.
+        """
+        agent, record = self._record.agent, self._record.kept
+        earlier = self._services.known_options.of(record.owner, record.agent)
+        if not earlier:
+            return []
+        wanted = await self.wanted_options()
+        options = tuple(
+            msgspec.structs.replace(
+                option,
+                value=wanted.get(option.option_id, option.value),
+                is_locked=agent.options.is_locked(option.option_id),
+            )
+            for option in earlier
+        )
+        return [ev.SessionOptions(options)]
+
     def _touch(self) -> None:
         """Somebody uses the session. Raises SessionEnded if it is closing."""
         if self._seat.is_closing:

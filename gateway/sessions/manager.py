@@ -286,7 +286,8 @@ class SessionManager:
         session = Session(record, self._services)
         await session.load(above=tombstone.last_seq if tombstone else 0)
         if session.fold.agent is None:
-            session.log.append(ev.SessionCreated(session_id, record.agent))
+            known = await session.answers.earlier_options()
+            session.log.append(ev.SessionCreated(session_id, record.agent), *known)
         return session
 
     async def _given(self, record: SessionRecord, uid: int) -> SessionRecord:
@@ -372,6 +373,8 @@ class SessionManager:
         store = self._services.store
         try:
             with self.tenures.ending(giver):
+                await store.options.move(giver, taker)
+                self._services.known_options.move(giver, taker)
                 records = await store.sessions.of_owner(giver, limit=ADOPTED)
                 for record in records:
                     await self._give(record, taker, keeps_shares=keeps_shares)

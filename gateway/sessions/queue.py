@@ -20,6 +20,7 @@ class Turn:
     __slots__ = (
         *(
             "account",
+            "answer",
             "began",
             "budget",
             "carried",
@@ -60,6 +61,8 @@ class Turn:
         self.began = 0.0
         """When it became the one that runs, by the clock that is never set."""
         self.has_spoken = False
+        self.answer: list[str] = []
+        """The beginning of what the agent said, if traces carry it."""
         self.cause = tracing.current()
         """The request that it came with."""
         self.span: tracing.Span = tracing.NO_SPAN

@@ -30,6 +30,7 @@ from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
+from gateway.sessions.known_options import KnownOptions
 from gateway.sessions.observers import Observers
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spending import SpendingNews
@@ -160,6 +161,8 @@ class Services(Common, kw_only=True):
     trimmer: Trimmer
     snapshots: Snapshots
     workers: WorkerServices
+    known_options: KnownOptions = field(default_factory=KnownOptions)
+    """What agents offered to choose lately."""
     observers: Observers = field(default_factory=Observers)
     """The applications that hear of what happens to sessions."""
     folds: tuple[Callable[[], FoldPart], ...] = ()

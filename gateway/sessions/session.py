@@ -50,6 +50,7 @@ from gateway.sessions.reader import Encoded
 from gateway.sessions.record import Record
 from gateway.sessions.seat import Seat
 from gateway.sessions.services import Services
+from gateway.sessions.spans import Spans
 from gateway.sessions.turns import Turns
 from gateway.sessions.workspace import SessionWorkspace
 from gateway.stores.contract import SessionRecord
@@ -69,6 +70,7 @@ FAILED_WORDS: Final = (
 )
 
 
+_ANSWERS: Final = (ev.PermissionAnswered, ev.QuestionAnswered)
 _DID_TOO_MUCH: Final = (WorkerEnd.LIMIT_EXCEEDED, WorkerEnd.WIRE_ERROR)
 
 
@@ -103,6 +105,13 @@ class Session:
         self.files = SessionFiles(self._record, self.log, services.snapshots)
         """When its files are kept."""
         self._turns = Turns(self._record, self._seat, self.log, self.fold, services, self.files)
+        seat = self._seat
+        self._spans = Spans(
+            services.tracer,
+            traced=self._turns.traced,
+            tool_name=lambda call_id: seat.peer.tool_name(call_id) if seat.peer is not None else "",
+            captures_content=lambda: services.config.telemetry.capture_content,
+        )
         self.answers = Answers(self._record, self._seat, self._turns, self.log, self.fold, services)
         """What its agent hears from people besides messages."""
         self.workspace = SessionWorkspace(self._record, self.fold, self.log, services.workers.repositories)
@@ -410,6 +419,7 @@ class Session:
             await self.files.finish()
             self._seat.leave()
             self.log.close()
+            self._spans.close(str(self.close_reason or CloseReason.DRAINED))
             self._services.ledger.budgets.forget_live(self.record.key)
             self._services.trimmer.soon()
 
@@ -743,12 +753,28 @@ class Session:
         self.log.append(fact)
 
     def _on_visible(self, event: ev.Event) -> None:
+        if self._is_loaded:
+            self._count_answer(event)
+            self._spans.appended(event, self._turns.current)
         self.fold.apply(event)
         self._record.size_bytes += len(event.body)
         if isinstance(event.data, ev.TurnStarted):
             self._seat.wake()
+        if isinstance(event.data, ev.SessionOptions) and self._is_loaded:
+            self._services.known_options.note(self.record.owner, self.record.agent, event.data.options)
         if self._is_loaded:
             self._services.observers.appended(self, event)
+
+    def _count_answer(self, event: ev.Event) -> None:
+        """Counts answers to what agents ask, before the fold forgets what was asked."""
+        match event.data if event.kind in _ANSWERS else None:
+            case ev.PermissionAnswered(permission_id=permission_id, option_id=chosen, rule=rule):
+                asked = self.fold.permissions.get(permission_id)
+                options = asked.options if asked is not None else ()
+                kind = next((option.kind for option in options if option.option_id == chosen), None)
+                self._services.metrics.permission_answered(kind, is_by_rule=isinstance(rule, ev.NamedRule))
+            case ev.QuestionAnswered(outcome=outcome):
+                self._services.metrics.questions.labels(outcome).inc()
 
     def _on_refused(self, _seqs: set[int], _error: GatewayError) -> None:
         self._turns.refused()

@@ -35,6 +35,7 @@ from gateway.sessions.services import Services
 from gateway.stores.ledger import LedgerCall
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import OTHER, STOP_REASONS
+from gateway.telemetry.tracing import CONTENT_CHARACTERS
 from worker.foreign import clamped
 
 MEGABYTE: Final = 1024 * 1024
@@ -276,7 +277,7 @@ class Turns:
         self._services.metrics.turn_ended(outcome, seconds, tenant=self._record.tenant)
         turn.span.end(
             error="" if isinstance(ended, ev.TurnEnded) and outcome != "error" else outcome,
-            attributes={"agent_gateway.turn.outcome": outcome},
+            attributes={"agent_gateway.turn.outcome": outcome, **self._traced_texts(turn)},
         )
         self.ids.pop("turn", None)
         turn.finish()
@@ -415,6 +416,8 @@ class Turns:
                 self._meter(event)
         self._log.append(*events, used=used)
         turn = self.current
+        if turn is not None and self._services.config.telemetry.capture_content:
+            turn.answer += [item.text for item in events if isinstance(item, ev.TextDelta)]
         if turn is not None and not turn.has_spoken and any(isinstance(item, _WORDS) for item in events):
             turn.has_spoken = True
             self._services.metrics.first_token(self._record.last_used - turn.began)
@@ -485,6 +488,15 @@ class Turns:
         error = "" if call.status is not None and 200 <= call.status < 400 else str(call.status)
         self.record_span("chat", call.model, seconds, attributes, error)
 
+    def _traced_texts(self, turn: Turn) -> dict[str, str]:
+        """What was said to the agent and by it, if an operator wants that in traces."""
+        if not self._services.config.telemetry.capture_content:
+            return {}
+        return {
+            "gen_ai.input.messages": _messages("user", turn.prompt),
+            "gen_ai.output.messages": _messages("assistant", "".join(turn.answer)),
+        }
+
     def traced(self, operation: str) -> dict[str, str | int]:
         """What every span of this session says."""
         return {
@@ -506,6 +518,12 @@ class Turns:
             attributes=self.traced(operation) | attributes,
             error=error,
         )
+
+
+def _messages(role: str, text: str) -> str:
+    """One message, as the GenAI conventions write a list of them."""
+    part = {"type": "text", "content": text[:CONTENT_CHARACTERS]}
+    return msgspec.json.encode([{"role": role, "parts": [part]}]).decode()
 
 
 def _by_budget(turn: Turn, ended: ev.TurnEnded) -> ev.TurnEnded:

@@ -16,3 +16,6 @@ class OptionStore(Protocol):
 
     async def choose(self, owner: str, agent: str, option_id: str, value: str | bool) -> None:
         """Remembers a value in place of the one before; nothing if the owner has no session."""
+
+    async def move(self, giver: str, taker: str) -> None:
+        """What one owner chose is another's; what the other chose stays."""

@@ -89,6 +89,19 @@ SNAPSHOT_OUTCOMES: Final = ("taken", "unchanged", "failed")
 """What comes of a snapshot; each has a series from the start."""
 
 
+PERMISSION_KINDS: Final = ("allow_once", "allow_always", "reject_once", "reject_always")
+"""ACP's kinds of answers to a permission request."""
+PERMISSION_OUTCOMES: Final = (*PERMISSION_KINDS, "cancelled", OTHER)
+QUESTION_OUTCOMES: Final = ("accept", "decline", "cancel", "complete")
+
+
+def answer_kind(kind: str | None) -> str:
+    """How a permission request was answered, of a bounded list; None: no option was chosen."""
+    if kind is None:
+        return "cancelled"
+    return kind if kind in PERMISSION_KINDS else OTHER
+
+
 class Tally:
     """A count that a hot path moves; a scrape reads it."""
 
@@ -140,6 +153,15 @@ class Metrics:
         )
         self.store_failures = counter("store_failures", "Group commits that failed and are tried again.")
         self.orphans = counter("orphans_swept", "Processes of the last gateway that this one ended.")
+        self.permissions = counter(
+            "permissions", "Permission requests that were answered, by whom and how.", ("by", "outcome")
+        )
+        for outcome in PERMISSION_OUTCOMES:
+            self.permissions.labels("rule", outcome)
+            self.permissions.labels("person" if outcome != "cancelled" else "nobody", outcome)
+        self.questions = counter("questions", "Questions of agents that were answered, by how.", ("outcome",))
+        for outcome in QUESTION_OUTCOMES:
+            self.questions.labels(outcome)
         self.snapshots = counter(
             "snapshots", "Snapshots of sessions' files, by what came of it.", ("outcome",)
         )
@@ -272,6 +294,11 @@ class Metrics:
         self.turns.labels(outcome).inc()
         self.turn_seconds.observe(seconds)
         self.turns_lately.note(1, tenant)
+
+    def permission_answered(self, kind: str | None, *, is_by_rule: bool) -> None:
+        """A permission request was answered; `kind` is that of the chosen option, None if none was."""
+        by = "rule" if is_by_rule else "nobody" if kind is None else "person"
+        self.permissions.labels(by, answer_kind(kind)).inc()
 
     def first_token(self, seconds: float) -> None:
         """The first word of an answer."""

@@ -1,8 +1,10 @@
-"""Traces for OpenTelemetry, an extra: a request, below it its turn, below that the agent's start and every
-model call, by the names and attributes of the GenAI semantic conventions.
+"""Traces for OpenTelemetry, an extra: a request, below it its turn, below that the agent's start, every model
+call, every tool call and every wait for a person, by the names and attributes of the GenAI semantic
+conventions.
 
-Guarantees: no text of a prompt or an answer, no client's session id and no path is in a span; if no
-endpoint is configured, OpenTelemetry is not imported, and a span costs a call that does nothing.
+Guarantees: no client's session id is in a span, and no text of a prompt, an answer or a tool call unless
+`telemetry.capture_content` says so; if no endpoint is configured, OpenTelemetry is not imported, and a span
+costs a call that does nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_EN
 """The standard ones; either is enough."""
 EXPORT_SECONDS: Final = 3.0
 """How long a collector that does not answer may hold up the end."""
+CONTENT_CHARACTERS: Final = 16_384
+"""What a span carries of one text, if it carries texts."""
 SERVICE: Final = "agent-gateway"
 
 Attributes = Mapping[str, str | int]
@@ -29,8 +33,17 @@ class TracingMissing(OSError):
 class Span(Protocol):
     """Something that takes time."""
 
-    def end(self, *, name: str = "", error: str = "", attributes: Attributes | None = None) -> None:
-        """It is over; `error` is a slug. Only the first end counts."""
+    def end(
+        self,
+        *,
+        name: str = "",
+        error: str = "",
+        attributes: Attributes | None = None,
+        at_ms: int | None = None,
+    ) -> None:
+        """It is over, now or at this time (milliseconds since 1970 UTC); `error` is a slug. Only the first
+        end counts.
+        """
 
 
 class Tracer(Protocol):
@@ -43,8 +56,11 @@ class Tracer(Protocol):
         parent: Span | None = None,
         headers: Mapping[str, str] | None = None,
         attributes: Attributes | None = None,
+        at_ms: int | None = None,
     ) -> Span:
-        """A span from now on; `headers` are those of a request, which may go on with its caller's trace."""
+        """A span from now on, or from this time on; `headers` are those of a request, which may go on with
+        its caller's trace.
+        """
 
     def record(
         self, name: str, *, seconds: float, parent: Span | None, attributes: Attributes, error: str = ""
@@ -126,13 +142,17 @@ class OtelTracer:
         parent: Span | None = None,
         headers: Mapping[str, str] | None = None,
         attributes: Attributes | None = None,
+        at_ms: int | None = None,
     ) -> Span:
         kind = self._trace.SpanKind.INTERNAL if headers is None else self._trace.SpanKind.SERVER
         if headers is not None:
             context = self._propagator.extract({"traceparent": headers.get("traceparent", "")})
         else:
             context = self._context(parent)
-        return _OtelSpan(self._tracer.start_span(name, context=context, kind=kind, attributes=attributes))
+        span = self._tracer.start_span(
+            name, context=context, kind=kind, attributes=attributes, start_time=_nanoseconds(at_ms)
+        )
+        return _OtelSpan(span)
 
     def record(
         self, name: str, *, seconds: float, parent: Span | None, attributes: Attributes, error: str = ""
@@ -158,7 +178,14 @@ class _OtelSpan:
     def __init__(self, span: Any) -> None:
         self.span = span
 
-    def end(self, *, name: str = "", error: str = "", attributes: Attributes | None = None) -> None:
+    def end(
+        self,
+        *,
+        name: str = "",
+        error: str = "",
+        attributes: Attributes | None = None,
+        at_ms: int | None = None,
+    ) -> None:
         from opentelemetry.trace import Status, StatusCode
 
         if not self.span.is_recording():
@@ -169,4 +196,8 @@ class _OtelSpan:
         if error:
             self.span.set_attribute("error.type", error)
             self.span.set_status(Status(StatusCode.ERROR, error))
-        self.span.end()
+        self.span.end(end_time=_nanoseconds(at_ms))
+
+
+def _nanoseconds(milliseconds: int | None) -> int | None:
+    return None if milliseconds is None else milliseconds * 1_000_000

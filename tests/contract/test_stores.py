@@ -185,6 +185,20 @@ async def test_what_a_person_chose_of_an_agent_is_kept_until_the_last_session_go
     assert await store.options.chosen("t/s", "a") == {}
 
 
+async def test_what_one_owner_chose_becomes_anothers_but_for_what_that_one_chose(store: Store) -> None:
+    await store.sessions.create(record())
+    taker = msgspec.structs.replace(record("b"), key="another", owner="t/taker")
+    await store.sessions.create(taker)
+    for option, value in (("mode", "plan"), ("model", "m2")):
+        await store.options.choose("t/s", "a", option, value)
+    await store.options.choose("t/taker", "a", "mode", "ask")
+    await store.options.move("t/s", "t/taker")
+    assert await store.options.chosen("t/s", "a") == {}
+    assert await store.options.chosen("t/taker", "a") == {"mode": "ask", "model": "m2"}
+    await store.options.move("t/s", "t/taker")
+    assert await store.options.chosen("t/taker", "a") == {"mode": "ask", "model": "m2"}
+
+
 async def test_compaction_keeps_the_text_and_the_last_seq(store: Store) -> None:
     await store.sessions.create(record())
     sink = Collector(record().key)

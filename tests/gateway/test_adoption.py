@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 import pytest
@@ -23,7 +23,12 @@ from tests.streams import StreamReader, open_stream
 pytestmark = SHARED
 
 CONFIG = '[auth]\nmodes = ["anonymous", "keys"]\n[tenants.acme]\n'
-gateway = shared_gateway(CONFIG, agents={"asking": "asks_permission"})
+TELLS: Final[Any] = {
+    "new": {"result": {"modes": {"currentModeId": "ask", "availableModes": [{"id": "ask"}, {"id": "plan"}]}}},
+    "turns": [[{"say": "$OPTIONS"}]],
+    "repeat": True,
+}
+gateway = shared_gateway(CONFIG, agents={"asking": "asks_permission", "tells": TELLS})
 
 
 async def say(http: aiohttp.ClientSession, name: str, text: str) -> Any:
@@ -88,6 +93,22 @@ async def test_open_streams_end_before_they_show_what_the_person_says(gateway: R
         assert (await ask(browser, "GET", f"/api/sessions/{name}/shares")).body == {"shares": []}
         again = await ask(stranger, "GET", f"/api/state?session_id={name}", headers=kept)
         assert again.body["messages"] == []
+
+
+async def test_what_a_visitor_chose_of_an_agent_is_chosen_after_the_sign_in(gateway: RunningGateway) -> None:
+    first, second = fresh_id(), fresh_id()
+    async with gateway.caller(Origin=gateway.url) as browser:
+        path, turn = "/api/chat?wait=20", {"session_id": first, "message": "go", "agent": "tells"}
+        assert (await ask(browser, "POST", path, turn)).body["options"] == {"mode": "ask"}
+        chosen = {"option_id": "mode", "value": "plan"}
+        assert (await ask(browser, "POST", f"/api/sessions/{first}/options", chosen)).status == 200
+        await sign_in(gateway, browser)
+        made = {"session_id": second, "agent": "tells"}
+        assert (await ask(browser, "POST", "/api/sessions", made)).status == 201
+        listed = (await ask(browser, "GET", f"/api/sessions/{second}/options")).body["options"]
+        assert [option["value"] for option in listed] == ["plan"], "before its agent has started"
+        state = (await ask(browser, "POST", path, turn | {"session_id": second})).body
+        assert state["messages"][-1]["content"] == '{"mode":"plan"}'
 
 
 async def test_who_signed_in_goes_on_from_the_cursor_without_loss_or_repeat(gateway: RunningGateway) -> None:

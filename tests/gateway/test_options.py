@@ -45,6 +45,7 @@ TELLS: Final = {
 AGENTS: Final[Any] = {
     "tells": TELLS,
     "remembers": TELLS,
+    "shows": TELLS,
     "switches": {
         "new": NEW,
         "turns": [
@@ -52,10 +53,17 @@ AGENTS: Final[Any] = {
         ],
         "repeat": True,
     },
+    "loses": {
+        "new": NEW,
+        "turns": [
+            [{"say": "ok"}],
+            [{"update": {"sessionUpdate": "config_option_update", "configOptions": []}}, {"say": "ok"}],
+        ],
+    },
     "refuses": {"new": NEW, "turns": [[{"say": "ok"}]], "repeat": True, "keeps_options": False},
     "plain": {"turns": [[{"say": "ok"}]], "repeat": True},
 }
-gateway = shared_gateway(agents=AGENTS)
+gateway = shared_gateway('[agents.shows.withheld_options]\nmode = ["yolo"]\n', agents=AGENTS)
 FIRST: Final = {"effort": "low", "fast": False, "mode": "ask", "model": "m1"}
 
 
@@ -119,6 +127,16 @@ async def test_an_agents_own_change_is_followed(gateway: RunningGateway) -> None
     assert (await gateway.state(session_id))["options"]["mode"] == "plan"
 
 
+async def test_an_option_that_vanishes_cannot_be_chosen_any_more(gateway: GatewayInside) -> None:
+    session_id = await begun(gateway, "loses")
+    await choose(gateway, session_id, "effort", "high")
+    state = await gateway.chat(session_id, "lose them")
+    assert state["options"] == {"mode": "ask", "model": "m1"}
+    error = (await choose(gateway, session_id, "effort", "low", 422))["error"]
+    assert "There are: 'mode', 'model'" in error["message"]
+    await choose(gateway, session_id, "mode", "plan")
+
+
 async def test_an_agent_that_refuses_is_quoted_and_nothing_changes(gateway: RunningGateway) -> None:
     session_id = await begun(gateway, "refuses")
     error = (await choose(gateway, session_id, "mode", "plan", 409))["error"]
@@ -158,6 +176,24 @@ async def test_a_choice_is_remembered_for_the_persons_next_session_with_this_age
     second = await begun(gateway, "remembers")
     assert await told(gateway, second) == FIRST | {"mode": "plan", "fast": True}
     assert (await told(gateway, await begun(gateway, "tells")))["mode"] == "ask"
+
+
+async def test_a_new_session_shows_what_its_person_could_choose_before_its_agent_has_started(
+    gateway: RunningGateway,
+) -> None:
+    first = await begun(gateway, "shows")
+    await choose(gateway, first, "mode", "plan")
+    second = fresh_id("early")
+    await gateway.post("/api/sessions", {"session_id": second, "agent": "shows"}, status=201)
+    listed = (await gateway.get(f"/api/sessions/{second}/options"))["options"]
+    assert {one["option_id"]: one["value"] for one in listed} == FIRST | {"mode": "plan"}
+    assert [choice["value"] for choice in listed[2]["choices"]] == ["ask", "plan"]
+    assert (await gateway.state(second))["options"] == FIRST | {"mode": "plan"}
+    for withheld in ("yolo", "sleep"):
+        error = (await choose(gateway, second, "mode", withheld, 422))["error"]
+        assert "'ask', 'plan'" in error["message"]
+    await choose(gateway, second, "model", "m2")
+    assert await told(gateway, second) == FIRST | {"mode": "plan", "model": "m2"}
 
 
 async def test_a_choice_before_the_agent_ever_ran_is_applied_or_said_to_be_impossible(

@@ -36,6 +36,15 @@ def scenario(*steps: dict[str, Any]) -> dict[str, Any]:
     return {"about": "Permissions for rules.", "turns": [list(steps)], "repeat": True}
 
 
+def announces(command: str, call_id: str = "real") -> dict[str, Any]:
+    call = {"toolCallId": call_id, "title": "$ it", "kind": "execute", "status": "in_progress"}
+    return {
+        "update": {"sessionUpdate": "tool_call_update", **call, "rawInput": {"command": command}},
+    }
+
+
+CONFIRM: Final = {"toolCallId": "confirm-1", "title": "Confirm", "kind": "other", "status": "pending"}
+"""A request that says nothing of what is asked about, under an id of its own."""
 CONFIG: Final = """
 [permissions]
 allow = [{ command = "git status" }, { kind = "read" }]
@@ -66,6 +75,9 @@ gateway = shared_gateway(
                 [asks(kind="edit", rawInput={"path": "src/a"})],
             ],
         },
+        "elsewhere": scenario(announces("git status"), asks(**CONFIRM)),
+        "removes_elsewhere": scenario(announces("rm -rf /"), asks(**CONFIRM)),
+        "either": scenario(announces("git status"), announces("rm -rf /", "other"), asks(**CONFIRM)),
         "tests": scenario(runs("npm test")),
         "twice": scenario(runs("npm test"), runs("npm test")),
         "unsaid": scenario(asks(title="Delete everything?", kind="other")),
@@ -86,6 +98,14 @@ gateway = shared_gateway(
         "long_diff": scenario(
             asks(
                 title="Edit", kind="edit", content=[{"type": "diff", "path": "a", "newText": "x" * 9_000_000}]
+            ),
+            {"say": "on"},
+        ),
+        "huge_diff": scenario(
+            asks(
+                title="Edit",
+                kind="edit",
+                content=[{"type": "diff", "path": "a", "newText": "x" * 16 * 1024 * 1024}],
             ),
             {"say": "on"},
         ),
@@ -161,6 +181,20 @@ async def test_what_is_to_be_asked_about_waits_for_a_person_whose_answer_names_n
     assert "rule" not in await answered(gateway, session_id)
 
 
+async def test_a_request_under_an_id_of_its_own_is_about_the_one_call_that_is_under_way(
+    gateway: RunningGateway,
+) -> None:
+    session_id, pending = await waiting(gateway, "elsewhere")
+    assert pending["tool_call_id"] == "real", "the card shows what would run, and a person allows it"
+    assert "always" not in pending
+    await answer(gateway, session_id, pending, "yes")
+    denied = await answered(gateway, await begun(gateway, "removes_elsewhere"))
+    assert (denied["option_id"], denied["rule"]["rule_id"]) == ("no", "permissions.deny.1")
+    session_id, pending = await waiting(gateway, "either")
+    assert pending["tool_call_id"] == "confirm-1", "which of two cannot be told"
+    await answer(gateway, session_id, pending, "no")
+
+
 async def test_a_no_that_the_agent_does_not_offer_cancels(gateway: RunningGateway) -> None:
     session_id = await begun(gateway, "unsayable")
     assert await done(gateway, session_id) == "chosen: cancelled"
@@ -217,6 +251,9 @@ async def test_a_rule_is_listed_and_revoked(gateway: RunningGateway) -> None:
     url = f"/api/sessions/{session_id}/rules/{made['rule_id']}"
     revoked = await ask(gateway.http, "DELETE", url)
     assert (revoked.status, revoked.body) == (200, {"rule_id": made["rule_id"], "revoked": True})
+    audited = [json.loads(line) for line in (gateway.data_path / "audit.jsonl").read_text().splitlines()]
+    noted = [line for line in audited if line["action"] == "rule.revoked"]
+    assert [(line["detail"], line["subject"]) for line in noted] == [(made["rule_id"], "local")]
     again = await ask(gateway.http, "DELETE", url)
     assert (again.status, again.code) == (404, "rule_not_found")
     operators = await ask(gateway.http, "DELETE", f"/api/sessions/{session_id}/rules/permissions.deny.1")
@@ -351,3 +388,10 @@ async def test_chat_includes_approving_unless_it_is_set_apart(
                 me = (await ask(person, "GET", "/api/me")).body
             assert found.status == status, scope
             assert me.get("may_approve") == ((status == 200) if is_apart else None)
+
+
+async def test_a_diff_longer_than_a_line_may_be_ends_the_turn_in_words(gateway: RunningGateway) -> None:
+    session_id = await begun(gateway, "huge_diff")
+    state = await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
+    assert state["pending_permission"] is None
+    assert "longer than 16777216 bytes" in state["messages"][-1]["content"]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import pathlib
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from aiohttp import web
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.collector import Collector, attributes, collecting
 from tests.fake_model import Behaviour, fake_model
 from tests.gateways import running_gateway
 from tests.shared import eventually
@@ -20,46 +17,10 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
-class Collector:
-    """What an OTLP/HTTP endpoint was sent."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.spans: list[Any] = []
-        self.raw = b""
-
-    async def take(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        if body[:2] == b"\x1f\x8b":
-            body = gzip.decompress(body)
-        self.raw += body
-        sent = ExportTraceServiceRequest.FromString(body)
-        for resource in sent.resource_spans:
-            for scope in resource.scope_spans:
-                self.spans += scope.spans
-        return web.Response()
-
-    def named(self, name: str) -> Any:
-        """The first span of this name."""
-        return next((span for span in self.spans if span.name == name), None)
-
-
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
-    made = Collector()
-    app = web.Application()
-    app.router.add_post("/v1/traces", made.take)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield made
-    await runner.cleanup()
-
-
-def attributes(span: Any) -> dict[str, Any]:
-    return {item.key: item.value.string_value or item.value.int_value for item in span.attributes}
+    async with collecting() as made:
+        yield made
 
 
 @pytest.mark.parametrize("way", ["configuration", "environment"])

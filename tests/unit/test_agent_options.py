@@ -129,6 +129,19 @@ def test_an_operator_presets_restricts_and_fixes() -> None:
     assert known.listed[0].is_locked
 
 
+def test_what_is_withheld_cannot_be_chosen_and_binds_no_agent() -> None:
+    rules = OptionRules({}, withheld={"mode": ("yolo",)})
+    known = AgentChoices(rules, lambda _: None)
+    known.take(said(modes=MODES))
+    assert [choice.value for choice in known.listed[0].choices] == ["ask", "plan"]
+    assert rules.wanted({"mode": "yolo"}) == {}
+    assert rules.binding == []
+    for listed in (known.listed, ()):
+        with pytest.raises(InvalidField, match="'mode'"):
+            check_choice(listed, rules, "mode", "yolo")
+    check_choice((), rules, "mode", "plan")
+
+
 @pytest.mark.parametrize(
     ("option_id", "value", "words"),
     [

@@ -170,7 +170,34 @@ def test_a_preset_fills_in_what_is_not_named(tmp_path: pathlib.Path) -> None:
     assert (claude.argv, claude.title) == (("claude-agent-acp",), "Claude")
     assert {"MINE", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"} <= set(claude.pass_env)
     assert (own.argv, own.title) == (("/opt/opencode", "acp"), "Ours")
+    assert json.loads(own.env["OPENCODE_PERMISSION"]) == {"bash": "ask", "edit": "ask"}
     assert (own.env["OPENCODE_DISABLE_AUTOUPDATE"], own.limits_preset) == ("0", "coding")
+
+
+def test_a_preset_withholds_modes_that_approve_everything_unless_they_are_named(
+    tmp_path: pathlib.Path,
+) -> None:
+    file = written(
+        tmp_path,
+        """
+        [agents.safe]
+        preset = "claude"
+        [agents.listed]
+        preset = "claude"
+        options = { mode = ["default", "bypassPermissions"] }
+        [agents.first]
+        preset = "codex"
+        options = { mode = "agent-full-access" }
+        [agents.free]
+        preset = "qwen"
+        withheld_options = { mode = [] }
+        """,
+    )
+    agents = load(file, environ={}).agents
+    assert agents["safe"].withheld_options == {"mode": ("auto", "bypassPermissions")}
+    assert agents["listed"].withheld_options == {"mode": ("auto",)}
+    assert agents["first"].withheld_options == {"mode": ("agent",)}
+    assert (agents["free"].withheld_options, agents["free"].options["mode"]) == ({"mode": ()}, "default")
 
 
 def test_an_unknown_preset_and_a_command_that_cannot_be_split_are_named(tmp_path: pathlib.Path) -> None:

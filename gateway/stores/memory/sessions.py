@@ -84,6 +84,11 @@ class MemoryOptions:
         if self.has_sessions(owner):
             self._chosen.setdefault(owner, {}).setdefault(agent, {})[option_id] = value
 
+    async def move(self, giver: str, taker: str) -> None:
+        for agent, values in self._chosen.pop(giver, {}).items():
+            own = self._chosen.setdefault(taker, {}).setdefault(agent, {})
+            own.update(values | own)
+
 
 class MemorySessions:
     """`SessionStore` in dictionaries; a deletion takes what goes with it from the parts it is given."""

@@ -12,6 +12,11 @@ _CHOOSE: Final = (
     "INSERT OR REPLACE INTO chosen_options (owner, agent, option_id, value, is_switch)"
     " SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM sessions WHERE owner = ?1)"
 )
+_GIVE: Final = (
+    "INSERT OR IGNORE INTO chosen_options (owner, agent, option_id, value, is_switch)"
+    " SELECT ?2, agent, option_id, value, is_switch FROM chosen_options WHERE owner = ?1"
+)
+_DROP: Final = "DELETE FROM chosen_options WHERE owner = ?1"
 _FORGET: Final = (
     "DELETE FROM chosen_options WHERE owner = ?1 AND NOT EXISTS (SELECT 1 FROM sessions WHERE owner = ?1)"
 )
@@ -32,6 +37,13 @@ class SqliteOptions:
         text = ("true" if value else "false") if is_switch else value
         row = (owner, agent, option_id, text, is_switch)
         await self._database.write(lambda connection: connection.execute(_CHOOSE, row))
+
+    async def move(self, giver: str, taker: str) -> None:
+        def given(connection: sqlite3.Connection) -> None:
+            connection.execute(_GIVE, (giver, taker))
+            connection.execute(_DROP, (giver,))
+
+        await self._database.write(given)
 
 
 def forget_options(connection: sqlite3.Connection, owner: str) -> None:

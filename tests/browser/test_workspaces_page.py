@@ -43,6 +43,7 @@ async def test_a_branch_is_pushed_from_the_page(
     await page.get_by_test_id("composer").fill("echo two >> README.md")
     await page.get_by_test_id("send").click()
     await expect(page.get_by_text("These files are those of app")).to_be_visible()
+    await expect(page.get_by_test_id("message-agent")).to_contain_text("done")
     await expect(page.get_by_test_id("workspace-choice")).to_have_text("app")
     await page.set_viewport_size({"width": 375, "height": 700})
     await page.get_by_test_id("take-out").click()

@@ -478,8 +478,8 @@ TRIALS: Final[dict[str, Callable[[Trial], Awaitable[str]]]] = {
     "deny": deny,
     "interrupt": interrupt,
     "mode": mode,
-    "revive": revive,
     "question": question,
+    "revive": revive,
     "model": model,
 }
 

@@ -414,6 +414,7 @@ class AgentPeer:
         not.
         """
         rules, failed = self._owner.agent.options, dict[str, str]()
+        presets = set[str]()
         for _ in range(RESTORE_ROUNDS):  # one option may change what another may be
             todo = {
                 name: value
@@ -427,12 +428,14 @@ class AgentPeer:
                     await self.set_option(name, value)
                 except OptionRefused as error:
                     failed[name] = error.message
+                    if value == rules.first(name):  # the operator's, not a person's
+                        presets.add(name)
         if (words := self._broken_rule()) is not None:
             raise WireError(words)
         self.has_options = True
         self._show_options()
         for name, words in failed.items():
-            if name in rules.presets:
+            if name in presets:
                 log.warning("session %s: options.%s: %s", self._owner.record.key, name, words)
             else:
                 said = f"Your choice of {name!r} could not be restored. {words}"

@@ -61,9 +61,11 @@ AGENTS: Final[Any] = {
         ],
     },
     "refuses": {"new": NEW, "turns": [[{"say": "ok"}]], "repeat": True, "keeps_options": False},
+    "preset": {"new": NEW, "turns": [[{"say": "ok"}]], "repeat": True, "keeps_options": False},
     "plain": {"turns": [[{"say": "ok"}]], "repeat": True},
 }
-gateway = shared_gateway('[agents.shows.withheld_options]\nmode = ["yolo"]\n', agents=AGENTS)
+CONFIG: Final = '[agents.shows.withheld_options]\nmode = ["yolo"]\n[agents.preset.options]\nmode = "ask"\n'
+gateway = shared_gateway(CONFIG, agents=AGENTS)
 FIRST: Final = {"effort": "low", "fast": False, "mode": "ask", "model": "m1"}
 
 
@@ -208,6 +210,18 @@ async def test_a_choice_before_the_agent_ever_ran_is_applied_or_said_to_be_impos
         notice = await stream.until_event("notice")
         assert notice.data["code"] == "option_refused"
         assert "has no option 'mode'" in notice.data["text"]
+    await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
+
+
+async def test_a_choice_over_a_preset_that_cannot_be_restored_is_said(gateway: RunningGateway) -> None:
+    session_id = fresh_id("preset")
+    await gateway.post("/api/sessions", {"session_id": session_id, "agent": "preset"}, status=201)
+    await choose(gateway, session_id, "mode", "plan")
+    async with open_stream(gateway.http, session_id, after=0) as stream:
+        await gateway.send(session_id, "go")
+        notice = await stream.until_event("notice")
+        assert notice.data["code"] == "option_refused"
+        assert "'mode' could not be restored" in notice.data["text"]
     await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
 
 

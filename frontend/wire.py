@@ -23,7 +23,7 @@ import msgspec.inspect as shapes
 from msgspec import Struct
 
 from gateway import answers, sights
-from gateway.api import identity, sessions, shares
+from gateway.api import identity, sessions, shares, uploads
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
 from gateway.apps.shop.facts import CartChanged
@@ -62,6 +62,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     shares.NewShare,
     answers.UsageReport,
     answers.OwnKeyList,
+    uploads.UploadList,
     sights.Overview,
     sights.WatchedSessions,
     sights.Acted,

@@ -18,6 +18,7 @@ from gateway.api.people import PeopleFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
+from gateway.api.uploads import UploadsFace
 from gateway.api.usage import UsageFace
 from gateway.auth.opening import Authentication
 from gateway.http.gate import Gate
@@ -71,6 +72,7 @@ class OwnFaces:
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
+            *UploadsFace(manager, services, sessions.services.uploads).operations(),
             *EgressFace(manager, services).operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *UsageFace(services).operations(),

@@ -59,12 +59,25 @@ class NamedRule(Struct, frozen=True):
     rule: PermissionRule
 
 
+class Attachment(Struct, frozen=True):
+    """A file of the session's working directory that a message brings to its agent."""
+
+    path: str
+    """Relative to the working directory."""
+    name: str
+    size: int
+    """In bytes, when the message was sent."""
+    media_type: str
+
+
 class WaitingMessage(Struct, frozen=True):
     """A user's message that waits for its turn."""
 
     message_id: str
     turn_id: str
     text: str
+    attachments: tuple[Attachment, ...] | UnsetType = UNSET
+    """Absent: none."""
 
 
 class Failure(Struct, frozen=True):
@@ -178,6 +191,8 @@ class MessageAdded(Struct, frozen=True, tag="message"):
     content: str
     turn_id: str | None = None
     is_streaming: bool = False
+    attachments: tuple[Attachment, ...] | UnsetType = UNSET
+    """Of a user's message; absent: none."""
 
 
 class TextDelta(Struct, frozen=True, tag="text_delta"):

@@ -137,7 +137,10 @@ class Elsewhere(Struct, frozen=True):
 class Message:
     """A message of the conversation; `index` is its place in State, which never changes."""
 
-    __slots__ = ("_json", "at", "id", "index", "is_placeholder", "is_streaming", "sender", "text", "turn_id")
+    __slots__ = (
+        *("_json", "at", "attachments", "id", "index", "is_placeholder", "is_streaming", "sender", "text"),
+        "turn_id",
+    )
 
     def __init__(
         self, message: ev.MessageAdded, text: Text, *, at: int, index: int, is_placeholder: bool = False
@@ -145,6 +148,7 @@ class Message:
         self.id = message.message_id
         self.sender = message.sender
         self.turn_id = message.turn_id
+        self.attachments = message.attachments or ()
         self.text = text
         self.at = at
         self.index = index
@@ -159,7 +163,7 @@ class Message:
     def json_parts(self) -> Iterator[bytes]:
         """The message as State spells it, part by part, as it is now."""
         head = b'{"sender":%b,"content":' % _encode(self.sender)
-        rest = _encode({"timestamp": iso(self.at), "is_streaming": self.is_streaming})
+        rest = _encode({"timestamp": iso(self.at), "is_streaming": self.is_streaming, **self._attached()})
         return itertools.chain([head], self.text.json(), [b"," + rest[1:]])
 
     def json(self, *, keep: bool) -> bytes:
@@ -174,6 +178,7 @@ class Message:
                 "content": str(self.text),
                 "timestamp": iso(self.at),
                 "is_streaming": self.is_streaming,
+                **self._attached(),
             }
         )
         if keep:
@@ -192,7 +197,12 @@ class Message:
             "is_streaming": self.is_streaming,
             "is_placeholder": self.is_placeholder,
             "index": self.index,
+            **self._attached(),
         }
+
+    def _attached(self) -> dict[str, Any]:
+        """Its attachments, if it has any."""
+        return {"attachments": self.attachments} if self.attachments else {}
 
 
 class Thought:
@@ -312,6 +322,7 @@ class StateMessage(Struct, frozen=True):
     content: str
     timestamp: str
     is_streaming: bool
+    attachments: tuple[ev.Attachment, ...] | UnsetType = UNSET
 
 
 class State(Struct, frozen=True):
@@ -821,6 +832,7 @@ class ChatState:
         message.text = self._new_text(data.content)
         self.held_bytes += message.text.size_bytes
         message.is_streaming = data.is_streaming
+        message.attachments = data.attachments or ()
         message.changed()
         if self._open is message and not data.is_streaming:
             self._open = None

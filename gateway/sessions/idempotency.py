@@ -7,7 +7,7 @@ finds the message in the session's log. If the gateway died in between, it does 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -60,7 +60,9 @@ class Idempotency:
         since = self._wall_ms() - KEPT_MILLISECONDS
         return await self._store.recall(owner, key, since=since) is not None
 
-    async def chat(self, session: Session, text: str, *, account: Account, key: str) -> Turn | None:
+    async def chat(
+        self, session: Session, text: str, *, account: Account, key: str, attachments: Sequence[str] = ()
+    ) -> Turn | None:
         """Runs the turn unless this key ran it before (None)."""
         owner = account.owner
         message_id = "k" + _hash(owner, key)[:24]
@@ -68,7 +70,7 @@ class Idempotency:
             await session.log.commit(session.log.last_seq)
             if session.has_message(message_id):
                 return None
-        return await session.chat(text, account=account, message_id=message_id)
+        return await session.chat(text, account=account, message_id=message_id, attachments=attachments)
 
 
 def _hash(*parts: str) -> str:

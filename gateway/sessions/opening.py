@@ -22,6 +22,7 @@ from gateway.egress.door import DoorKeeper
 from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
 from gateway.egress.tunnel import dial
+from gateway.files.uploads import Uploads
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.sessions.census import LoopLag
@@ -97,6 +98,7 @@ class Sessions:
             slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
+            uploads=Uploads(workers.workspaces, lambda: current.config.files),
             folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
             workers=WorkerServices(
                 current=current,

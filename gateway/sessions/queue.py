@@ -7,7 +7,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
+
+from msgspec import UNSET
 
 from gateway.events import facts as ev
 from gateway.principal import Account
@@ -30,7 +33,7 @@ class Turn:
             "is_prompted",
             "message_id",
         ),
-        *("reply_id", "cause", "span", "taken", "text", "turn_id"),
+        *("attachments", "reply_id", "cause", "span", "taken", "text", "turn_id"),
     )
 
     def __init__(
@@ -41,6 +44,7 @@ class Turn:
         message_id: str | None = None,
         turn_id: str | None = None,
         context: str = "",
+        attachments: Sequence[ev.Attachment] = (),
     ) -> None:
         name = secrets.token_hex(6)
         self.turn_id = turn_id or f"t{name}"
@@ -50,6 +54,8 @@ class Turn:
         self.account = account
         self.context = context
         """Text that the agent gets with this message, and that is not shown."""
+        self.attachments = tuple(attachments)
+        """The files that the agent gets with this message."""
         self.carried: list[Turn] = []
         """Turns that waited behind it, and are handed to the agent with it."""
         self.is_prompted = False
@@ -70,7 +76,18 @@ class Turn:
     @property
     def prompt(self) -> str:
         """The text of the prompt."""
-        return "\n\n".join((self.text, *(turn.text for turn in self.carried)))
+        return "\n\n".join(filter(None, (self.text, *(turn.text for turn in self.carried))))
+
+    @property
+    def all_attachments(self) -> list[ev.Attachment]:
+        """Those of its message and of the messages that it carries, each file once."""
+        turns = (self, *self.carried)
+        return list({one.path: one for turn in turns for one in turn.attachments}.values())
+
+    def message(self) -> ev.MessageAdded:
+        """The event that says its message."""
+        attached = self.attachments or UNSET
+        return ev.MessageAdded(self.message_id, "user", self.text, self.turn_id, attachments=attached)
 
     def started(self) -> ev.TurnStarted:
         """The event that starts it."""
@@ -140,5 +157,8 @@ class Queue:
 
     def event(self) -> ev.QueueChanged:
         """The queue as an event."""
-        waiting = tuple(ev.WaitingMessage(turn.message_id, turn.turn_id, turn.text) for turn in self._turns)
+        waiting = tuple(
+            ev.WaitingMessage(turn.message_id, turn.turn_id, turn.text, turn.attachments or UNSET)
+            for turn in self._turns
+        )
         return ev.QueueChanged(waiting, self.is_held)

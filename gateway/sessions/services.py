@@ -24,6 +24,7 @@ from gateway.egress.routes import RouteHandler
 from gateway.errors import UnknownAgent
 from gateway.events.facts import NamedRule
 from gateway.events.fold import ChatState, FoldPart, Outside
+from gateway.files.uploads import Uploads
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
@@ -152,6 +153,7 @@ class Services(Common, kw_only=True):
     tracer: Tracer
     trimmer: Trimmer
     workers: WorkerServices
+    uploads: Uploads
     observers: Observers = field(default_factory=Observers)
     """The applications that hear of what happens to sessions."""
     folds: tuple[Callable[[], FoldPart], ...] = ()

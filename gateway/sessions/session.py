@@ -23,7 +23,7 @@ import msgspec
 from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
-from gateway.agents.prompt import retold, unheard
+from gateway.agents.prompt import retold, unheard, with_files
 from gateway.config.credentials import credential_for
 from gateway.config.host_rules import HostRule
 from gateway.egress.session_admission import Choice, SessionAdmission
@@ -37,6 +37,7 @@ from gateway.errors import (
 )
 from gateway.events import facts as ev
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
+from gateway.files.arrival import FilesPlace
 from gateway.models.budgets import Near
 from gateway.principal import Account, Principal
 from gateway.sessions.answers import Answers
@@ -96,7 +97,7 @@ class Session:
         services.spending.sessions[record.key] = self
         self._record = Record(record, self.fold, services)
         self._seat = Seat(self._record, self.log, services)
-        self._turns = Turns(self._record, self._seat, self.log, self.fold, services)
+        self._turns = Turns(self._record, self._seat, self.log, self.fold, services, place=lambda: self.place)
         self.answers = Answers(self._record, self._seat, self._turns, self.log, self.fold, services)
         """What its agent hears from people besides messages."""
         self.receipt: Receipt | None = None
@@ -156,6 +157,20 @@ class Session:
     def tenant(self) -> str:
         """Whose it is, of those who are told apart in figures."""
         return self._record.tenant
+
+    @property
+    def place(self) -> FilesPlace:
+        """Where its files lie, and what they may take."""
+        workspaces, record = self._services.workers.workspaces, self.record
+        tenant = self._services.config.tenant(self.tenant)
+        limits = self.agent.limits.within(tenant.limits if tenant is not None else {})
+        return FilesPlace(
+            key=record.key,
+            work=workspaces.work(record.key),
+            home=workspaces.home(record.key),
+            uid=workspaces.worker_uid(record.uid),
+            disk_bytes=limits.disk_bytes,
+        )
 
     @property
     def waiting_count(self) -> int:
@@ -416,27 +431,40 @@ class Session:
         message_id: str | None = None,
         also: Sequence[ev.EventData] = (),
         context: str = "",
+        attachments: Sequence[str] = (),
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
+        `attachments` are paths of files in its working directory, which the agent gets with the message.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
         `context` goes to the agent with the message and is not shown. If its messages are joined
         (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
         messages past the queue's bound are told to the agent with the prompt after them.
 
-        `account` pays for it. Raises ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, BudgetReached,
-        SessionEnded, StoreFull, StoreFailed.
+        `account` pays for it. Raises AttachmentRefused, BadFileName, ConversationFull, QueueFull,
+        WorkerLimit, QuotaExceeded, BudgetReached, SessionEnded, StoreFull, StoreFailed.
         """
         self.touch()
         if (words := self._turns.full_words()) is not None:
             raise ConversationFull(words, session_id=self.session_id)
-        turn = Turn(text, account=self._record.paid_by(account), message_id=message_id, context=context)
-        title: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(text))]
+        files: Sequence[ev.Attachment] = ()
+        if attachments:
+            files = await self._services.uploads.attachments(self.place, attachments)
+            self.touch()
+        turn = Turn(
+            text,
+            account=self._record.paid_by(account),
+            message_id=message_id,
+            context=context,
+            attachments=files,
+        )
+        words = text or ", ".join(file.name for file in files)
+        title: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(words))]
         most = self._services.config.limits.queued_messages
         is_too_many = self._turns.is_busy and self.waiting_count >= most
         if self.fold.person is not None or (self.fold.is_joined and is_too_many):
             self._turns.count(turn)
-            message = ev.MessageAdded(turn.message_id, "user", text)
-            await self._turns.tell(retold("user", text), *title, message, *also)
+            message = msgspec.structs.replace(turn.message(), turn_id=None)
+            await self._turns.tell(retold("user", with_files(text, files)), *title, message, *also)
             turn.finish()
         elif is_too_many:
             raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
@@ -480,7 +508,9 @@ class Session:
         self.touch()
         await self.log.say(*events)
         await self.interrupt()
-        self._turns.unheard += [retold("user", turn.text) for turn in self._turns.queue.drop()]
+        self._turns.unheard += [
+            retold("user", with_files(turn.text, turn.attachments)) for turn in self._turns.queue.drop()
+        ]
         if self.fold.waiting:
             await self.log.say(self._turns.queue.event())
 

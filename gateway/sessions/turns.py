@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final
 
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.connection import AgentGone, WireError
 from gateway.agents.peer import AgentPeer
-from gateway.agents.prompt import prompt_blocks
+from gateway.agents.prompt import file_blocks, prompt_blocks
 from gateway.errors import BudgetReached, GatewayError
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
+from gateway.files.arrival import FilesPlace
+from gateway.files.attached import Seen
 from gateway.models.budgets import MICRO, Near
 from gateway.principal import Account
 from gateway.sessions.host import WorkerHost, output_failed
@@ -42,13 +44,22 @@ class Turns:
     """See the module."""
 
     def __init__(
-        self, record: Record, seat: Seat, log: EventLog, fold: ChatState, services: Services
+        self,
+        record: Record,
+        seat: Seat,
+        log: EventLog,
+        fold: ChatState,
+        services: Services,
+        *,
+        place: Callable[[], FilesPlace],
     ) -> None:
+        """`place`: where the session's files lie."""
         self._record = record
         self._seat = seat
         self._log = log
         self._fold = fold
         self._services = services
+        self._place = place
         self.queue = Queue()
         self.current: Turn | None = None
         self.unheard: list[str] = []
@@ -107,9 +118,8 @@ class Turns:
                     lead = self._with_held(turn)
                 self._begin(lead, taken)
             follow = self._starting(lead) + ([] if lead is turn else [self.queue.event()])
-        message = ev.MessageAdded(turn.message_id, "user", turn.text, turn.turn_id)
         try:
-            await self._log.say(*before, message, *follow, *soft, *also)
+            await self._log.say(*before, turn.message(), *follow, *soft, *also)
         except GatewayError:
             self._restore_lost(follow)
             if lead is not turn:
@@ -178,8 +188,14 @@ class Turns:
     def restore(self) -> None:
         """Messages that waited when the last life ended are held: the user sends or drops them."""
         for known in self._fold.waiting:
-            account, message_id, turn_id = self._record.account, known.message_id, known.turn_id
-            self.queue.put(Turn(known.text, account=account, message_id=message_id, turn_id=turn_id))
+            turn = Turn(
+                known.text,
+                account=self._record.account,
+                message_id=known.message_id,
+                turn_id=known.turn_id,
+                attachments=known.attachments or (),
+            )
+            self.queue.put(turn)
         if self.queue.hold() and not self._fold.is_held:
             self._log.append(self.queue.event(), self._held_notice(), durable=True)
 
@@ -209,9 +225,12 @@ class Turns:
         turn, seat = self.current, self._seat
         if turn is None or self.end_if_cut():
             return
+        attached = await self._attached(turn, peer)
+        if self.current is not turn:  # it was interrupted meanwhile
+            return
         seat.transition(SessionState.RUNNING)
         self.ids["turn"] = turn.turn_id
-        blocks = self._blocks(turn, peer)
+        blocks = self._blocks(turn, peer, attached)
         heard = len(self.unheard)
         turn.is_prompted = True
         ended: ev.TurnEnded | None = None
@@ -235,13 +254,25 @@ class Turns:
             self.next()
             await self._record.keep()
 
-    def _blocks(self, turn: Turn, peer: AgentPeer) -> list[dict[str, object]]:
+    async def _attached(self, turn: Turn, peer: AgentPeer) -> list[Seen]:
+        """What the agent is shown of the turn's files; says which of them cannot be read."""
+        if not (attachments := turn.all_attachments):
+            return []
+        seen = await self._services.uploads.seen(self._place(), attachments, peer.shown)
+        missing = [f"{one.attachment.path}: {one.problem}" for one in seen if one.problem]
+        if missing:
+            words = f"The agent is told that it cannot be shown every attached file. {'; '.join(missing)}."
+            self._log.append(ev.Notice(f"{turn.turn_id}.files", "warning", "attachment_missing", words))
+        return seen
+
+    def _blocks(self, turn: Turn, peer: AgentPeer, attached: Sequence[Seen]) -> list[dict[str, object]]:
         return prompt_blocks(
             turn.prompt,
             self.unheard,
             peer.transcript_before(turn.message_id),
             is_built_in=self._record.agent.is_built_in,
             context=turn.context,
+            files=file_blocks(attached, cwd=peer.cwd),
         )
 
     # -- ending -----------------------------------------------------------------------------------------

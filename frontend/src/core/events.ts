@@ -3,6 +3,7 @@
 import type { AcpCommand, AcpContent, AcpPlanEntry } from "./acp.ts";
 import type {
   AskedHost,
+  Attachment,
   DeniedHost,
   EgressAnswered,
   EgressAsked,
@@ -57,6 +58,8 @@ export interface MessageItem {
   is_placeholder: boolean;
   /** The message's place in State, which never changes. */
   index: number;
+  /** The files that a user's message brings to its agent; absent: none. */
+  attachments?: Attachment[];
 }
 
 export interface ThoughtItem {

@@ -88,6 +88,16 @@ export interface AgentUpdate {
   update: unknown;
 }
 
+/** A file of the session's working directory that a message brings to its agent. */
+export interface Attachment {
+  /** Relative to the working directory. */
+  path: string;
+  name: string;
+  /** In bytes, when the message was sent. */
+  size: number;
+  media_type: string;
+}
+
 /** A whole message: a new one, or (same `message_id`) the one that replaces what is known of it. */
 export interface MessageAdded {
   type: "message";
@@ -96,6 +106,8 @@ export interface MessageAdded {
   content: string;
   turn_id: string | null;
   is_streaming: boolean;
+  /** Of a user's message; absent: none. */
+  attachments?: Attachment[];
 }
 
 /** Text that is appended to an agent's message; the first delta of an id makes the message. */
@@ -374,6 +386,8 @@ export interface WaitingMessage {
   message_id: string;
   turn_id: string;
   text: string;
+  /** Absent: none. */
+  attachments?: Attachment[];
 }
 
 /** The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops them. */
@@ -456,6 +470,7 @@ export interface StateMessage {
   content: string;
   timestamp: string;
   is_streaming: boolean;
+  attachments?: Attachment[];
 }
 
 /** Whether a client may let its user type: `ready`, `loading` or `error`, and why in words. */
@@ -758,6 +773,26 @@ export interface OwnKeySummary {
 /** Every key that may be set, and those that are. */
 export interface OwnKeyList {
   keys: OwnKeySummary[];
+}
+
+/** A file that was uploaded, or what has arrived of it; a message names it by its `path`. */
+export interface UploadedFile {
+  /** Relative to the working directory. */
+  path: string;
+  name: string;
+  /** Bytes of it that have arrived. */
+  received: number;
+  /** Of the whole file; null: not known. */
+  size: number | null;
+  /** True if it is in its place. */
+  is_whole: boolean;
+  media_type: string;
+  etag: string;
+}
+
+/** What one request uploaded, in its order. */
+export interface UploadList {
+  files: UploadedFile[];
 }
 
 /** One tenant's share. */

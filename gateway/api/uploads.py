@@ -19,7 +19,6 @@ from gateway.config.files import FilesConfig
 from gateway.errors import (
     BadRequest,
     BodyTooLarge,
-    FileTooLarge,
     GatewayError,
     InvalidField,
     RequestTimeout,
@@ -99,6 +98,11 @@ class UploadsFace:
             schema={"type": "string", "minLength": 1},
             description="The file, relative to the working directory.",
         )
+        wished = Parameter(
+            name="name",
+            schema={"type": "string", "minLength": 1},
+            description="Instead of a path: the name of a file that is to go to a free path in uploads/.",
+        )
         size = Parameter(
             name="size", schema={"type": "integer", "minimum": 0}, description="Of the whole file."
         )
@@ -130,7 +134,8 @@ class UploadsFace:
             ),
             Operation(
                 method="GET", scope="chat", path=one + "/uploads", handler=self.show_upload,
-                summary="How much of an upload has arrived", answer=UploadedFile, parameters=(path, size),
+                summary="How much of an upload has arrived", answer=UploadedFile,
+                parameters=(path, wished, size),
                 errors=(400, 404, 409),
             ),
             Operation(
@@ -152,7 +157,7 @@ class UploadsFace:
             must_not_exist=request.headers.get("if-none-match") == "*",
         )
         if span.total is not None and span.total > self._files.file_bytes:
-            raise FileTooLarge(f"The file is larger than the {self._files.file_bytes} bytes that one may be.")
+            raise uploads.too_large(path.rpartition("/")[2], self._files.file_bytes)
         incoming = await self._begin(request)
         async with self._uploads.ending(incoming):
             await incoming.prepare((span.total or said or 0) - span.start)
@@ -187,9 +192,12 @@ class UploadsFace:
         return await upload.put(await upload.seal())
 
     async def show_upload(self, request: Request) -> Response:
-        path = names.checked_path(request.query_params.get("path", ""))
-        size = _whole_number(request.query_params.get("size"))
+        """`name` asks where a file of this name may go: to a path that nothing has."""
+        name, size = request.query_params.get("name"), _whole_number(request.query_params.get("size"))
+        path = names.checked_path(request.query_params.get("path", "")) if name is None else ""
         place = await self._place(request)
+        if name is not None:
+            path = await self._uploads.free_path(place, f"{UPLOADS}/{names.stored_name(name)}")
         received, is_there = await self._uploads.arrived(place, Placement(path=path, size=size))
         name = path.rpartition("/")[2]
         return json_response(UploadedFile(path, name, received, size, is_there))

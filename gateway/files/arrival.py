@@ -268,6 +268,23 @@ def arrived(place: FilesPlace, placement: Placement) -> tuple[int, bool]:
             os.close(at)
 
 
+def free_path(place: FilesPlace, path: str) -> str:
+    """The path, or with a number the first that nothing has. Raises GatewayError."""
+    folder, _, name = path.rpartition("/")
+    with _words(path):
+        try:
+            with Folder(place.work) as work, as_user(place.uid):
+                at = work.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return path
+        try:
+            free = (numbered(name, number) for number in range(1, SAME_NAMES + 1))
+            found = next((one for one in free if _stat(one, at) is None), name)
+        finally:
+            os.close(at)
+    return f"{folder}/{found}" if folder else found
+
+
 def _stat(name: str, at: int) -> os.stat_result | None:
     try:
         return os.stat(name, dir_fd=at, follow_symlinks=False)

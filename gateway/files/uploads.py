@@ -125,9 +125,7 @@ class Upload:
 
     def _check_size(self, size: int) -> None:
         if size > self._limit:
-            raise FileTooLarge(
-                f"{self._arrival.name} is larger than the {_size(self._limit)} that a file may be."
-            )
+            raise too_large(self._arrival.name, self._limit)
 
     def _check_type(self, media_type: str) -> None:
         if not media.is_allowed(media_type, self._request.files.types):
@@ -244,6 +242,10 @@ class Uploads:
         """How much has arrived of an upload, and if there is a file in its place. Raises GatewayError."""
         return await self._in_thread(lambda: arrival.arrived(place, placement))
 
+    async def free_path(self, place: FilesPlace, path: str) -> str:
+        """The path, or with a number the first that nothing has. Raises GatewayError."""
+        return await self._in_thread(lambda: arrival.free_path(place, path))
+
     async def attachments(self, place: FilesPlace, paths: Sequence[str]) -> tuple[Attachment, ...]:
         """What the files that a message names are. Raises AttachmentRefused, BadFileName."""
         return await self._in_thread(lambda: attached.attachments(place, paths, self._files()))
@@ -289,5 +291,6 @@ def _room(place: FilesPlace) -> int:
         raise SessionDiskFull("This session has more files than it may. Delete some.") from None
 
 
-def _size(size: int) -> str:
-    return f"{size / MEGABYTE:.3g} MB"
+def too_large(name: str, limit: int) -> FileTooLarge:
+    """For a file that is larger than one may be."""
+    return FileTooLarge(f"{name} is larger than the {limit / MEGABYTE:.3g} MB that a file may be.")

@@ -15,6 +15,7 @@ import {
   type ToolCallItem,
   wordsOf,
 } from "../core/index.ts";
+import { AttachedFiles } from "./Attachments.tsx";
 import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
@@ -63,9 +64,12 @@ function MessageView({ item }: { item: MessageItem }) {
   if (item.sender === "user") {
     return (
       <article class="message user" data-testid="message-user" aria-label={t("you")}>
-        <div class="bubble" dir="auto">
-          <PlainText text={item.text} />
-        </div>
+        {item.attachments && <AttachedFiles files={item.attachments} />}
+        {item.text !== "" && (
+          <div class="bubble" dir="auto">
+            <PlainText text={item.text} />
+          </div>
+        )}
       </article>
     );
   }
@@ -93,7 +97,7 @@ function MessageView({ item }: { item: MessageItem }) {
 /** `isSentLater`: it goes by itself, so there is nothing to click. */
 export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; isSentLater: boolean }) {
   const page = usePage();
-  const { key, text, error } = message;
+  const { key, text, attachments, error } = message;
   const conversation = page.conversation.value;
   return (
     <article
@@ -101,9 +105,12 @@ export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; i
       data-testid="message-outgoing"
       aria-label={t("you")}
     >
-      <div class="bubble" dir="auto">
-        <PlainText text={text} />
-      </div>
+      {attachments.length > 0 && <AttachedFiles files={attachments} />}
+      {text !== "" && (
+        <div class="bubble" dir="auto">
+          <PlainText text={text} />
+        </div>
+      )}
       {error ? (
         <p class="outgoing-note" role={isSentLater ? "status" : "alert"}>
           <Icon name={isSentLater ? "clock" : "warn"} />

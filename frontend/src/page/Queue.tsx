@@ -1,6 +1,12 @@
+import type { WaitingMessage } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { useConversation } from "./page.ts";
 import { t } from "./preferences.ts";
+
+/** What a waiting message says; one without words, which files it brings. */
+function wordsOf(message: WaitingMessage): string {
+  return message.text || (message.attachments ?? []).map((file) => file.name).join(", ");
+}
 
 /** Messages that wait: for the turn before them, or after a stop for the user's word. */
 export function Queue() {
@@ -37,13 +43,13 @@ export function Queue() {
         {waiting.map((message) => (
           <li key={message.message_id}>
             <span class="queue-text" dir="auto">
-              {message.text}
+              {wordsOf(message)}
             </span>
             <button
               type="button"
               class="quiet-button"
               data-testid="queue-drop-one"
-              aria-label={t("queueDropOne", { text: message.text.slice(0, 60) })}
+              aria-label={t("queueDropOne", { text: wordsOf(message).slice(0, 60) })}
               title={t("queueDrop")}
               onClick={() => void conversation.queue("drop", message.message_id)}
             >

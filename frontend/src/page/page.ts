@@ -6,6 +6,7 @@ import { useContext } from "preact/hooks";
 import {
   Api,
   ApiError,
+  type Attachment,
   Conversation,
   Identity,
   isVisitor,
@@ -17,6 +18,7 @@ import {
   wordsOf,
 } from "../core/index.ts";
 import { here } from "./address.ts";
+import { DraftFiles } from "./draft-files.ts";
 import type { PagePart } from "./part.ts";
 import { Parts } from "./parts.ts";
 import { language, storage, t } from "./preferences.ts";
@@ -60,6 +62,8 @@ export class Page {
   readonly toast = signal("");
 
   readonly #parts: Parts;
+  /** By the session whose draft they are of. */
+  readonly #files = new Map<string, DraftFiles>();
   #loading: Promise<void> | null = null;
   #stopListening: () => void = () => undefined;
   #isInside = false;
@@ -111,7 +115,7 @@ export class Page {
     const { sessionId, outgoing } = this.conversation.value;
     // What was refused is written again when the person comes back: it is not lost with this page.
     for (const message of [...outgoing].reverse())
-      if (message.error !== null) this.store.takeBack(sessionId, message.text);
+      if (message.error !== null) this.store.takeBack(sessionId, message.text, message.attachments);
     location.assign(this.api.confirmUrl(here()));
   }
 
@@ -138,7 +142,7 @@ export class Page {
     if (this.#isInside) return; // as a guest, who began afresh
     this.#owner = null;
     storage.removeItem(OWNER_KEY);
-    this.store.forget();
+    this.#forget();
   }
 
   #identityChanged(): void {
@@ -172,8 +176,15 @@ export class Page {
     // Who signs in gets what the guest had, and goes on in the middle of it; anybody else begins afresh.
     if (before === null || before === owner) void this.conversation.value.resume();
     else if (isVisitor(before)) this.#reopen(true);
-    else this.store.forget();
+    else this.#forget();
     this.store.start(() => !visibility.isHidden());
+  }
+
+  /** Nothing of the person before is seen by the next one. */
+  #forget(): void {
+    for (const files of this.#files.values()) files.clear();
+    this.#files.clear();
+    this.store.forget();
   }
 
   #leave(): void {
@@ -184,8 +195,24 @@ export class Page {
   }
 
   /** Sends to the conversation on screen, with the agent that was chosen for it. */
-  send(text: string): Promise<void> {
-    return this.conversation.value.send(text);
+  send(text: string, attachments: readonly Attachment[] = []): Promise<void> {
+    return this.conversation.value.send(text, attachments);
+  }
+
+  /** The files of a session's draft. */
+  draftFiles(sessionId: string): DraftFiles {
+    let files = this.#files.get(sessionId);
+    if (files === undefined) {
+      files = new DraftFiles({
+        api: this.api,
+        store: this.store,
+        sessionId,
+        ensure: () => this.conversation.value.ensure(),
+        say: (text) => this.say(text),
+      });
+      this.#files.set(sessionId, files);
+    }
+    return files;
   }
 
   say(text: string): void {
@@ -211,8 +238,9 @@ export class Page {
       sessionId,
       visibility,
       folds: this.#parts.folds,
-      onRefused: (text, error) => {
-        this.store.takeBack(sessionId, text);
+      onRefused: (text, error, attachments) => {
+        this.store.takeBack(sessionId, text, attachments);
+        this.#files.delete(sessionId);
         this.tell(`${t("notSent")}: ${wordsOf(error, language.value)}`);
       },
       ...(agent !== null && { agent }),

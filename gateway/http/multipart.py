@@ -17,7 +17,7 @@ from gateway.errors import BadRequest
 
 HEADER_BYTES: Final = 16 * 1024
 PREAMBLE_BYTES: Final = 16 * 1024
-_BOUNDARY: Final = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_BOUNDARY: Final = re.compile(r';\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))(?=\s*(?:;|$))', re.IGNORECASE)
 _FILE_NAME: Final = re.compile(rb';\s*filename="((?:[^"\\]|\\.)*)"|;\s*filename=([^\s;"]+)', re.IGNORECASE)
 _ENCODED_NAME: Final = re.compile(rb";\s*filename\*=(?:utf-8)'[^']*'([^\s;]+)", re.IGNORECASE)
 

@@ -3,15 +3,19 @@ PYTHON ?= python3
 NPM    ?= npm
 BIN    := .venv/bin
 ARGS   ?=
-# So many modules of tests run beside each other; those marked "alone" run after them.
-AT_ONCE ?= 2
+# So many modules of tests run beside each other: one more than two cores, as tests wait for processes half of the
+# time. Those marked "alone" run after them.
+AT_ONCE ?= 3
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The locks are whole, so nothing is resolved; bytecode is made as it is needed. Both together halve an installation.
 LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
 UV     := uv==0.13.9
+# Where it is set, as it is in containers, every test process and every gateway would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+ALONE   = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick check page bench campaign clean tools dist sbom prices lock
+.PHONY: help run test ready quick check types lint page-check page bench campaign clean tools dist sbom prices lock
 
 help:
 	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
@@ -29,20 +33,30 @@ help:
 run: .venv/.runs frontend/dist/index.html
 	@exec $(BIN)/python -m gateway serve $(ARGS)
 
-test: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed tests/browser/node_modules/.installed check
-	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test
+# What does not depend on each other is installed and checked two at a time. test-sessions.sh is run by a test.
+test:
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync ready check page-check
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST) || [ $$? -eq 5 ]
-	$(BIN)/python -m pytest -m alone $(PYTEST) || [ $$? -eq 5 ]  # 5: none was asked for
-	./test-sessions.sh
+	$(BIN)/python -m pytest -m alone $(or $(PYTEST),$(ALONE)) || [ $$? -eq 5 ]  # 5: none was asked for
 
-quick: .venv/.tests check
+ready: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed tests/browser/node_modules/.installed
+
+quick: .venv/.tests
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync check
 	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile -m "not alone" tests/unit tests/contract tests/gateway $(PYTEST)
 
-check: .venv/.tests
+check: types lint
+
+types: .venv/.tests
+	$(BIN)/mypy
+
+lint: .venv/.tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+page-check: frontend/dist/index.html
+	cd frontend && $(NPM) run --silent typecheck && $(NPM) run --silent test
 
 page: frontend/dist/index.html
 
@@ -53,7 +67,8 @@ campaign: .venv/.tests
 	  fuzz)    exec $(BIN)/python -m tests.fuzz.agent_lines --seconds 3600 $(ARGS) ;; \
 	  ledger)  exec $(BIN)/python -m tests.ledger --turns 1000 --seconds 900 $(ARGS) ;; \
 	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
-	  *) echo "make campaign NAME=kills, hostile, fuzz, ledger or churn (ARGS='--seconds 60')" >&2; exit 2 ;; \
+	  builds)  exec $(BIN)/python -m tests.builds $(ARGS) ;; \
+  *) echo "make campaign NAME=kills, hostile, fuzz, ledger, churn or builds (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
 
 bench: .venv/.tests

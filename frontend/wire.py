@@ -23,7 +23,7 @@ import msgspec.inspect as shapes
 from msgspec import Struct
 
 from gateway import answers, sights
-from gateway.api import identity, sessions, shares, uploads
+from gateway.api import forks, identity, sessions, shares, uploads, workspaces
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
 from gateway.apps.shop.facts import CartChanged
@@ -58,6 +58,8 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     answers.Counts,
     answers.CommandAnswer,
     answers.ErrorBody,
+    forks.ForkAnswer,
+    forks.UndoAnswer,
     shares.ShareList,
     shares.NewShare,
     answers.UsageReport,
@@ -68,6 +70,8 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     sights.Acted,
     sights.DrainBegun,
     sights.RefusedHostTable,
+    workspaces.WorkspaceList,
+    workspaces.BranchPushed,
 )
 """What the core of the page reads besides events."""
 

@@ -19,6 +19,8 @@ class SessionSummary(Struct, frozen=True):
     created_at: str
     last_active_at: str
     messages: int
+    parent: str | UnsetType = UNSET
+    """The session that it was forked from, if that is still there."""
 
 
 class SessionList(Struct, frozen=True):

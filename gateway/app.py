@@ -172,6 +172,7 @@ class Gateway:
     def _routes(self) -> list[BaseRoute]:
         admit = self.gate.admit
         return [
+            *self.own.ports.routes(admit),
             *(operation.route(admit) for operation in self.operations),
             *self.mcp.routes(),
             *self.model_port.routes(),
@@ -205,6 +206,7 @@ class Gateway:
             )
             stack.push_async_callback(self.reloading.close)
             stack.push_async_callback(self.mcp.close)
+            stack.push_async_callback(self.own.ports.close)
             services.observers.add(*await keepers(store.tables, running=self.applications))
             await stack.enter_async_context(self.added.lifespan())
             await stack.enter_async_context(self.sessions.running(self.tasks))

@@ -87,6 +87,62 @@ class UnknownAgent(GatewayError):
     status = 422
 
 
+class UnknownWorkspace(GatewayError):
+    """No workspace of this name is configured for you and this agent."""
+
+    code = "unknown_workspace"
+    status = 422
+
+
+class NoWorkspace(GatewayError):
+    """This session did not start from a repository, or its files are not there yet: send a message first."""
+
+    code = "no_workspace"
+    status = 409
+
+
+class NothingChanged(GatewayError):
+    """No file differs from the commit that the session started from."""
+
+    code = "nothing_changed"
+    status = 409
+
+
+class BranchConflict(GatewayError):
+    """The server has this branch already, with commits that are not this session's. Choose another name."""
+
+    code = "branch_conflict"
+    status = 409
+
+
+class RepositoryRefused(GatewayError):
+    """The server of the repository did not accept the credential."""
+
+    code = "repository_refused"
+    status = 403
+
+
+class RepositoryUnreachable(GatewayError):
+    """The server of the repository cannot be reached now. Try again later."""
+
+    code = "repository_unreachable"
+    status = 502
+
+
+class WorkspaceFailed(GatewayError):
+    """The workspace could not be made ready."""
+
+    code = "workspace_failed"
+    status = 502
+
+
+class ChangesTooLarge(GatewayError):
+    """What changed is too large for this; download the files instead."""
+
+    code = "changes_too_large"
+    status = 413
+
+
 class IdempotencyMismatch(GatewayError):
     """This Idempotency-Key was used with another body; use a new key for a new request."""
 
@@ -148,6 +204,27 @@ class QueueFull(GatewayError):
 
     code = "queue_full"
     status = 429
+
+
+class NoSnapshot(GatewayError):
+    """There is no snapshot of the files of this moment."""
+
+    code = "no_snapshot"
+    status = 404
+
+
+class FilesNotRestored(GatewayError):
+    """The files could not be put back; nothing was changed."""
+
+    code = "files_not_restored"
+    status = 409
+
+
+class ForkRefused(GatewayError):
+    """This session cannot be forked there."""
+
+    code = "fork_refused"
+    status = 409
 
 
 class PermissionNotPending(GatewayError):
@@ -460,6 +537,13 @@ class StoreFull(GatewayError):
 
     code = "store_full"
     status = 507
+
+
+class PortUnreachable(GatewayError):
+    """Nothing in this session's worker answers at this port."""
+
+    code = "port_unreachable"
+    status = 502
 
 
 class StoreFailed(GatewayError):

@@ -6,6 +6,7 @@ elsewhere, saying so.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 import shutil
@@ -42,6 +43,7 @@ _UNPACK: Final = (
 )
 
 
+@functools.cache
 def find_browser() -> str | None:
     """The path of a Chromium, or None."""
     if chosen := os.environ.get("CHROMIUM"):
@@ -59,6 +61,7 @@ def find_browser() -> str | None:
     return answer.stdout.strip() or None
 
 
+@functools.cache
 def environment_of(browser_path: str) -> dict[str, str]:
     """What the browser needs to start: where the machine lacks its libraries (NSS and the like), those that
     @sparticuz/chromium brings along.

@@ -14,7 +14,7 @@ Each expects a HOME of its own, which the session gives it. What each does in it
   permission have no title; it repeats the user's message as an update.
 - gemini (Node ≥ 20, a true Node program) speaks Google's dialect to its model; it wants to trust the folder
   that it works in, and starts itself a second time unless it is told not to.
-- claude and codex (Node ≥ 22, which is installed with them) speak Anthropic's messages and OpenAI's responses
+- claude and codex (Node ≥ 22, installed beside them) speak Anthropic's messages and OpenAI's responses
   to their model; without credentials they refuse to start a session.
 - fast-agent (Python ≥ 3.13) runs its `bash` without asking, and that call stays `pending`; it keeps its
   history in the working directory.
@@ -26,6 +26,7 @@ import functools
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,8 @@ from typing import Final
 from tests.fake_model import MODEL
 from tests.once import one_at_a_time
 
-CACHE: Final = Path(__file__).resolve().parent.parent / ".cache" / "agents"
+TOOLS: Final = Path(__file__).resolve().parent.parent / ".cache"
+CACHE: Final = TOOLS / "agents"
 INSTALL_TIMEOUT_SECONDS: Final = 600
 _MARK: Final = "installed"
 """Written last, with the pin: a folder without it is half an installation."""
@@ -49,6 +51,8 @@ _GEMINI: Final = "@google/gemini-cli@0.61.0"
 _CLAUDE: Final = "@agentclientprotocol/claude-agent-acp@0.101.0"
 _CODEX: Final = "@agentclientprotocol/codex-acp@2.6.0"
 _NODE: Final = "22.23.5"
+_UV: Final = "uv==0.13.9"
+_PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 _FAST_AGENT: Final = "fast-agent-mcp==0.10.39"
 """Not `fast-agent-acp`: its wheel holds no module of its own and breaks the command of the same name."""
 
@@ -166,15 +170,16 @@ def _without_v1(model_url: str) -> str:
 
 
 def _on_newer_node(name: str, pin: str, package: str, env: dict[str, str]) -> Launch:
-    """An adapter that wants Node 22, which comes from the registry, too."""
+    """An adapter that wants Node 22, which comes from the registry, too, once for all of them."""
     machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
     if sys.platform != "linux" or machine is None:
         raise AgentUnavailable(f"{pin}: there is no Node for {sys.platform} on {platform.machine()}")
-    node = f"node-linux-{machine}"
-    folder = installed(name, f"{pin} {node}@{_NODE}", by_npm)
-    modules = folder / "node_modules"
-    program = (modules / ".bin" / package).resolve()
-    return Launch(command=(str(modules / node / "bin" / "node"), str(program)), env=env, readable=(folder,))
+    name_of_node = f"node-linux-{machine}"
+    node = installed("node", f"{name_of_node}@{_NODE}", by_npm)
+    folder = installed(name, pin, by_npm)
+    program = (folder / "node_modules" / ".bin" / package).resolve()
+    interpreter = node / "node_modules" / name_of_node / "bin" / "node"
+    return Launch(command=(str(interpreter), str(program)), env=env, readable=(folder, node))
 
 
 AGENTS: Final[dict[str, Callable[[str], Launch]]] = {
@@ -222,8 +227,29 @@ def _node(least: tuple[int, int], pin: str) -> Path:
 
 
 def by_pip(versions: tuple[str, ...], folder: Path, pin: str) -> None:
-    _run((_python(versions, pin), "-m", "venv", str(folder)), pin)
-    _run((str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", pin), pin)
+    """An environment of its own with these packages: words of pip's command line."""
+    _run((_python(versions, pin), "-m", "venv", "--without-pip", str(folder)), pin)
+    fill(folder, *shlex.split(pin))
+
+
+def fill(environment: Path, *words: str) -> None:
+    """Installs into an environment: by uv, in a tenth of the CPU time that pip takes, or by pip where uv
+    cannot be had. Raises AgentUnavailable.
+    """
+    there, pin = ("--quiet", "--python", str(environment / "bin" / "python")), " ".join(words)
+    try:
+        _run((str(uv()), "pip", "install", "--cache-dir", str(TOOLS / "packages"), *there, *words), pin)
+    except AgentUnavailable:
+        _run((*_PIP, *there, "install", "--no-compile", *words), pin)
+
+
+def uv() -> Path:
+    """The program uv, kept below `.cache`. Raises AgentUnavailable."""
+    return installed("uv", _UV, _by_own_pip, below=TOOLS) / "bin" / "uv"
+
+
+def _by_own_pip(folder: Path, pin: str) -> None:
+    _run((*_PIP, "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder), pin), pin)
 
 
 def _run(command: tuple[str, ...], pin: str) -> None:

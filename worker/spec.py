@@ -57,10 +57,6 @@ APPARENT_FACTOR: Final = 8
 """A file with holes is larger than what it takes on the disk. Images of disks and databases have holes; but
 what copies them may fill the holes, and then they take all of it.
 """
-FILES: Final = 50_000
-"""A session with more files than this is past its limit whatever their size: deleting them would take
-minutes.
-"""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -80,8 +76,14 @@ class Limits(Struct, frozen=True, kw_only=True):
     """HOME and working directory together, on the disk; measured by the watchdog. Their sizes may add up to
     `APPARENT_FACTOR` times as much.
     """
+    files: int = 50_000
+    """Files and directories in HOME and working directory together; measured by the watchdog. Deleting a
+    million takes minutes.
+    """
     temporary_bytes: int = 64 * MIB
     """A strict worker's private /tmp and /dev/shm together, which are memory."""
+    turn_seconds: int = 0
+    """How long one answer may take; 0: what `sessions.turn_timeout_seconds` says. The gateway's to hold."""
 
     @property
     def apparent_bytes(self) -> int:
@@ -192,6 +194,14 @@ class Stop(Struct, frozen=True, kw_only=True, tag="stop"):
     cause: EndCause = ""
 
 
+class Reach(Struct, frozen=True, kw_only=True, tag="reach"):
+    """Asks for sockets of a worker's own network. One descriptor comes along, to whose other end they are
+    sent; it is closed without any if there are none to be had.
+    """
+
+    id: int
+
+
 class Ping(Struct, frozen=True, kw_only=True, tag="ping"):
     """Asks for a sign of life."""
 
@@ -255,7 +265,7 @@ class Pong(Struct, frozen=True, kw_only=True, tag="pong"):
     """The answer to a Ping."""
 
 
-ToForkServer = Spawn | Stop | Ping
+ToForkServer = Spawn | Stop | Reach | Ping
 FromForkServer = Ready | Started | Failed | ProcessEnded | Pong
 
 decode_order: Final = msgspec.json.Decoder(ToForkServer).decode

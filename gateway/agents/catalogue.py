@@ -14,6 +14,7 @@ from gateway.agents import grants
 from gateway.agents.options import OptionRules
 from gateway.config.applications import own_agents
 from gateway.config.known_agents import KNOWN_AGENTS, KnownAgent, started_by
+from gateway.config.limits import chosen
 from gateway.config.tables import BUILT_IN, AgentConfig, Config, builtin_argv
 from gateway.errors import UnknownAgent
 from worker.spec import Limits, Sandbox
@@ -46,6 +47,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     """Credentials for hosts that its connections get, by name."""
     options: OptionRules = OptionRules()
     """What the operator says of the options that it offers to people."""
+    reads_toolchains: bool = True
+    """Whether it may read the toolchains on its PATH."""
     known: KnownAgent | None = None
     """What is known of it beyond this configuration."""
 
@@ -66,6 +69,9 @@ class Agent(Struct, frozen=True, kw_only=True):
         if self.is_built_in:
             return self.sandbox
         needed = grants.of_command(self.argv, self.search_path)
+        if self.reads_toolchains:
+            found = grants.of_toolchains(self.search_path)
+            needed += tuple(path for path in found if path not in needed)
         return msgspec.structs.replace(self.sandbox, readable=(*needed, *self.sandbox.readable))
 
 
@@ -84,7 +90,7 @@ class AgentCatalogue:
                 env={},
                 is_built_in=True,
                 sandbox=Sandbox(network=config.network(AgentConfig())),
-                limits=_limits(config, {}),
+                limits=_limits(config, AgentConfig()),
             )
         }
         own = own_agents(config)
@@ -105,13 +111,14 @@ class AgentCatalogue:
                     readable=agent.readable,
                     writable=agent.writable,
                 ),
-                limits=_limits(config, agent.limits),
+                limits=_limits(config, agent),
                 tools=agent.tools,
                 auth_method=_auth_method(agent, env),
                 provider=agent.provider,
                 home_files=agent.home_files,
                 credentials=agent.credentials,
                 options=OptionRules(agent.options, frozenset(agent.locked_options)),
+                reads_toolchains=agent.toolchains,
                 known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
             )
 
@@ -183,6 +190,8 @@ def _secrets(name: str, files: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _limits(config: Config, own: dict[str, int]) -> Limits:
-    """The limits of `workers`, and over them an agent's own."""
-    return Limits(**{name: getattr(config.workers, name) for name in Limits.__struct_fields__} | own)
+def _limits(config: Config, agent: AgentConfig) -> Limits:
+    """The limits of a preset, over them those of `workers`, and over them an agent's own."""
+    workers = msgspec.structs.asdict(config.workers)
+    common = chosen(agent.limits_preset or config.workers.limits_preset, workers)
+    return msgspec.structs.replace(common, **agent.limits)

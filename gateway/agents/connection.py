@@ -81,6 +81,7 @@ class SessionCapabilities(Struct, frozen=True, rename="camel"):
     """ACP `agentCapabilities.sessionCapabilities`: a present member is a capability."""
 
     resume: Any = UNSET
+    fork: Any = UNSET
 
 
 class PromptCapabilities(Struct, frozen=True, rename="camel"):
@@ -135,16 +136,22 @@ class Initialized(Struct, frozen=True, rename="camel"):
 
     @property
     def can_resume(self) -> bool:
+        return self._has("resume")
+
+    @property
+    def can_fork(self) -> bool:
+        """Whether it makes a second session of one that it knows."""
+        return self._has("fork")
+
+    def _has(self, name: str) -> bool:
         capabilities = self.agent_capabilities and self.agent_capabilities.session_capabilities
-        return isinstance(capabilities, SessionCapabilities) and capabilities.resume not in (
-            UNSET,
-            None,
-            False,
-        )
+        if not isinstance(capabilities, SessionCapabilities):
+            return False
+        return getattr(capabilities, name) not in (UNSET, None, False)
 
 
 class AgentSession(Struct, frozen=True, rename="camel"):
-    """ACP's answer to `session/new`, `session/load` and `session/resume`."""
+    """ACP's answer to `session/new`, `session/load`, `session/resume` and `session/fork`."""
 
     session_id: Name | UnsetType = UNSET
     modes: Raw | UnsetType = UNSET
@@ -324,7 +331,7 @@ class AcpConnection:
         await self.call("authenticate", {"methodId": method})
 
     async def open_session(self, method: str, params: dict[str, object]) -> AgentSession:
-        """ACP `session/new`, `session/load` or `session/resume`."""
+        """ACP `session/new`, `session/load`, `session/resume` or `session/fork`."""
         result = await self.call(method, params)
         return self._shaped(Raw(b"{}") if bytes(result) == b"null" else result, AgentSession)
 

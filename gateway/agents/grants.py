@@ -3,14 +3,17 @@ scripts, and what runs those.
 
 Guarantee: only what the operator's own command names is granted, and where its links, its `#!` line and a
 version manager's shim lead to; of an installation only `bin`, `lib`, `lib64`, `libexec` and `pyvenv.cfg`, of
-one by npm `node_modules`: a program in ~/.local/bin opens no file of its owner. More is granted in the
-configuration (`readable`, `writable`), never by a request.
+one by npm `node_modules`: a program in ~/.local/bin opens no file of its owner. The same holds for the
+toolchains on the gateway's PATH (`TOOLCHAINS`), unless `[agents.NAME] toolchains = false`. More is granted in
+the configuration (`readable`, `writable`), never by a request.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
+from functools import lru_cache
 from typing import Final
 
 _OF_AN_INSTALLATION: Final = ("bin", "lib", "lib64", "libexec", "pyvenv.cfg")
@@ -20,6 +23,20 @@ _OF_SHIMS: Final = (
 )
 """Of a version manager whose shims are scripts that ask it (pyenv and its kin)."""
 _SYSTEM: Final = ("/usr/", "/bin/", "/sbin/")
+TOOLCHAINS: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(
+        ("node", "npm", "pnpm", "yarn", "bun", "deno", "python3", "pip", "uv", "ruby", "php"), ()
+    ),
+    **dict.fromkeys(("git", "make", "cmake", "ninja", "gcc", "g++", "clang", "rg", "rustc", "cargo"), ()),
+    "go": ("src", "pkg", "go.env", "VERSION", "misc"),
+    "javac": ("conf", "jmods", "include", "release"),
+    "mvn": ("boot", "conf"),
+    "gradle": (),
+    "dotnet": (),
+}
+"""What builds are made with → what of its installation it reads besides the usual."""
+_TOOLCHAINS_SECONDS: Final = 30
+"""How long a look for them holds: it costs a stat for each name and directory of the PATH."""
 _LINKS_FOLLOWED: Final = 16
 _INTERPRETERS_FOLLOWED: Final = 4
 """A script's interpreter may be a script itself."""
@@ -36,6 +53,26 @@ def of_command(argv: tuple[str, ...], search_path: str | None) -> tuple[str, ...
     for word in argv[1:]:
         if os.path.isabs(word) and os.path.isfile(word):
             granted |= {word, os.path.realpath(word)} | _packages(word) | _packages(os.path.realpath(word))
+    return _uncovered(granted)
+
+
+def of_toolchains(search_path: str) -> tuple[str, ...]:
+    """The paths that may be read so that the toolchains on this search path run; none lies below another."""
+    return _toolchains(search_path, int(time.monotonic() // _TOOLCHAINS_SECONDS))
+
+
+@lru_cache(maxsize=16)
+def _toolchains(search_path: str, _when: int) -> tuple[str, ...]:
+    granted: set[str] = set()
+    for name, also in TOOLCHAINS.items():
+        program = shutil.which(name, path=search_path)
+        if program is None:
+            continue
+        granted |= _of_program(program, search_path)
+        real = os.path.realpath(program)
+        if not real.startswith(_SYSTEM):
+            home = os.path.dirname(os.path.dirname(real))
+            granted |= {os.path.join(home, part) for part in also}
     return _uncovered(granted)
 
 

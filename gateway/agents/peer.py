@@ -251,7 +251,8 @@ class AgentPeer:
     # -- opening ----------------------------------------------------------------------------------------
 
     async def open(self, cwd: str) -> str:
-        """ACP up to a session (`agent_session_id`); how it came about: new, resumed, loaded or transcript.
+        """ACP up to a session (`agent_session_id`); how it came about: new, resumed, loaded, forked or
+        transcript.
 
         Raises AgentError, AgentGone, WireError.
         """
@@ -307,6 +308,8 @@ class AgentPeer:
     async def _come_back(self, params: dict[str, object]) -> str | None:
         """Resumes or loads the agent's own session, if there is one and the agent supports it."""
         known = self._owner.record.agent_session_id
+        if known is not None and self._owner.fold.is_new_fork:
+            return await self._fork(known, params) if self._initialized.can_fork else None
         if known is None or not (self._initialized.can_resume or self._initialized.can_load):
             return None
         method = "session/resume" if self._initialized.can_resume else "session/load"
@@ -321,6 +324,24 @@ class AgentPeer:
         self.agent_session_id = known
         self._options(opened)
         return "resumed" if self._initialized.can_resume else "loaded"
+
+    async def _fork(self, known: str, params: dict[str, object]) -> str | None:
+        """Makes a session of its own of the one that this was forked from: the agent finds it in HOME, which
+        came along. None if it cannot.
+        """
+        self._is_replaying = True
+        try:
+            opened = await self.connection.open_session("session/fork", {"sessionId": known, **params})
+        except AgentError as error:
+            log.warning("session %s: session/fork failed: %s", self._owner.record.key, error)
+            return None
+        finally:
+            self._is_replaying = False
+        if not isinstance(opened.session_id, str) or not 0 < len(opened.session_id) <= SESSION_ID_CHARACTERS:
+            return None
+        self.agent_session_id = opened.session_id
+        self._options(opened)
+        return "forked"
 
     def _meta(self) -> dict[str, Any]:
         """What this gateway offers its own agent beside ACP."""

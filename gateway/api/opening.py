@@ -10,16 +10,19 @@ from gateway.answers import Reloaded
 from gateway.api.chat import ChatFace
 from gateway.api.credentials import CredentialsFace
 from gateway.api.egress import EgressFace
+from gateway.api.forks import ForksFace
 from gateway.api.health import OpsFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
 from gateway.api.own_keys import OwnKeysFace
 from gateway.api.people import PeopleFace
+from gateway.api.ports.face import PortsFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shares import SharesFace
 from gateway.api.uploads import UploadsFace
 from gateway.api.usage import UsageFace
+from gateway.api.workspaces import WorkspacesFace
 from gateway.auth.opening import Authentication
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation
@@ -69,11 +72,15 @@ class OwnFaces:
             provider=auth.provider(services.config),
             signed_in=auth.signed_in,
         )
+        self.ports = PortsFace(manager, services)
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
             *UploadsFace(manager, services, sessions.services.uploads).operations(),
+            *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
+            *WorkspacesFace(manager, services).operations(),
             *EgressFace(manager, services).operations(),
+            *self.ports.operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
             *UsageFace(services).operations(),
             *self.identity.operations(),

@@ -16,9 +16,10 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.agents.questions import Action
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
+from gateway.api.workspaces import workspace_agent
 from gateway.config.host_rules import NoRule
 from gateway.egress.rules import narrowed
-from gateway.errors import EgressNotNarrower, GatewayError, InvalidField, SessionNotFound
+from gateway.errors import EgressNotNarrower, GatewayError, InvalidField, SessionNotFound, UnknownWorkspace
 from gateway.events.facts import NamedRule, SessionOption, iso
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState
@@ -33,7 +34,7 @@ from gateway.http.operation import (
     one_by_one,
 )
 from gateway.http.reading import checked_session_id, query_int, read_body
-from gateway.principal import Account, tenant_of
+from gateway.principal import Account, Principal, tenant_of
 from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reader import Events, Source, follow
@@ -62,6 +63,8 @@ class CreateRequest(Struct):
     """Kept so long after its last use; 0: for ever; absent: as the configuration says."""
     egress: EgressWanted | UnsetType | None = UNSET
     """Absent: all that the lists of its agent allow."""
+    workspace: Spoken | None = None
+    """The workspace whose files it starts with; absent: none."""
 
 
 class EgressWanted(Struct):
@@ -303,11 +306,13 @@ class SessionsFace:
         asked = f"create {msgspec.json.encode(body)!r}"
         once = None if key is None else Once(key, asked, is_unnamed=body.session_id is None)
         principal = principal_of(request)
-        owner, agent = principal.owner, self._services.agent_of(principal, body.agent)
+        owner, agent = principal.owner, self._agent(principal, body)
         hosts = self._narrowed(owner, agent, body.egress) if body.egress else None
         session = await self._manager.create(owner, body.session_id, agent=agent, once=once)
         if hosts is not None:
             await session.narrow_egress(hosts)
+        if body.workspace:
+            await session.start_from(body.workspace)
         if body.title:
             await session.rename(_title(body.title))
         if body.retention_days is not None:
@@ -406,6 +411,17 @@ class SessionsFace:
     async def restart_session(self, request: Request) -> Response:
         return await self._done(request, Session.restart)
 
+    def _agent(self, principal: Principal, body: CreateRequest) -> str:
+        """The agent of a new session. Raises UnknownAgent, UnknownWorkspace."""
+        if not body.workspace:
+            return self._services.agent_of(principal, body.agent)
+        workspace = self._services.repositories.get(principal.owner, body.workspace)
+        agent = workspace_agent(self._services, principal, workspace, body.agent)
+        if workspace.agents and agent not in workspace.agents:
+            names = ", ".join(workspace.agents)
+            raise UnknownWorkspace(f"The workspace {body.workspace} is used with {names}, not with {agent}.")
+        return agent
+
     # -- inner ------------------------------------------------------------------------------------------
 
     def _narrowed(self, owner: str, name: str | None, wanted: EgressWanted) -> tuple[str, ...]:
@@ -455,6 +471,7 @@ class SessionsFace:
             iso(record.created_at),
             iso(record.last_active_at),
             record.message_count,
+            record.parent or UNSET,
         )
 
 

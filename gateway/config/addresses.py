@@ -110,6 +110,24 @@ def is_loopback(name: str) -> bool:
     return found is not None and found.is_loopback
 
 
+PORTS_PATH: Final = "/ports/"
+"""Below it servers of agents are shown that have no host of their own; the next part is a secret."""
+_PORT_LABEL: Final = re.compile(r"p-[0-9a-f]{32}")
+
+
+def port_label(host: str) -> str | None:
+    """The first label of a Host header, if it is that of a place where a server of an agent is shown: an
+    origin of its own, foreign to the gateway's.
+    """
+    first, dot, _ = host_name(host).partition(".")
+    return first if dot and _PORT_LABEL.fullmatch(first) else None
+
+
+def is_agents_server(path: str, host: str) -> bool:
+    """Whether a request is for a server of an agent, at a host of its own or below `PORTS_PATH`."""
+    return path.startswith(PORTS_PATH) or port_label(host) is not None
+
+
 class Origin(Struct, frozen=True):
     """Scheme, host and port (RFC 6454): what an Origin header names, its port always said."""
 

@@ -28,6 +28,7 @@ from gateway.config.tables import (
     PermissionsConfig,
     Table,
 )
+from gateway.config.workspaces import workspace_mistakes
 from worker.spec import Limits
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -341,6 +342,7 @@ def _with_preset(name: str, agent: AgentConfig, mistakes: list[str]) -> AgentCon
         title=agent.title or known.title,
         pass_env=tuple(dict.fromkeys((*agent.pass_env, *passed))),
         env=known.env | agent.env,
+        limits_preset=agent.limits_preset or known.limits_preset,
         limits=known.limits | agent.limits,
         options=known.choices | agent.options,
     )
@@ -398,6 +400,7 @@ def _contradictions(config: Config) -> list[str]:
     mistakes += _of_agents(config) + _tenants(config) + _groups(config)
     mistakes += _negatives(config) + _of_tables(config)
     mistakes += credential_mistakes(config) + provider_mistakes(config)
+    mistakes += workspace_mistakes(config, tuple(applications.agent_names(config)))
     return mistakes
 
 

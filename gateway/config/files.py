@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
+
+from msgspec import Meta
 
 from gateway.config.table import Table
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.config.tables import Config
 
 MIB: Final = 1024 * 1024
+Megabytes = Annotated[int, Meta(ge=1)]
 
 
 class FilesConfig(Table, frozen=True, kw_only=True):
@@ -37,6 +40,20 @@ class FilesConfig(Table, frozen=True, kw_only=True):
     """An attached text that is longer is named to the agent, not shown."""
     prompt_bytes: int = 5 * MIB
     """What one prompt shows of attached files altogether; further ones are named."""
+
+    # Snapshots.
+    snapshots: bool = True
+    """Keep the files of a session as they were after each turn that changed them: forks and undo need it."""
+    snapshot_mb: Megabytes = 256
+    """What the snapshots of one session may take on the disk, compressed: the oldest go first."""
+    snapshot_file_mb: Megabytes = 32
+    """A larger file is left out of snapshots."""
+    snapshot_files: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
+    """Of a session with more files and folders no snapshot is made: reading their names takes too long."""
+    snapshots_kept: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    """Of each session; the oldest go first."""
+    snapshot_leaves_out: tuple[str, ...] = ()
+    """Further patterns, as in a .gitignore, for what can be made again and is left out of snapshots."""
 
     def contradictions(self, config: Config) -> Iterator[str]:
         """Limits that no upload could keep."""

@@ -55,6 +55,7 @@ class KnownAgent(Struct, frozen=True, kw_only=True):
     """Where it looks for its settings and keeps a login; `~` is the session's own HOME."""
     env: dict[str, str] = field(default_factory=dict)
     """What is set for it, so that it runs unattended."""
+    limits_preset: Literal["chat", "coding"] = "coding"
     limits: dict[str, int] = field(default_factory=dict)
     choices: dict[str, str | bool | tuple[str, ...]] = field(default_factory=dict)
     """`agents.X.options` that are safe, if its own are not: a person approves, not a model."""
@@ -215,7 +216,6 @@ _ROWS: Final = (
             "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
         },
         needs_model=True,
-        limits={"memory_bytes": 2_000_000_000},
     ),
     KnownAgent(
         name="qwen",

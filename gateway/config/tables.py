@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -23,10 +24,12 @@ from gateway.config.credentials import CredentialConfig
 from gateway.config.files import FilesConfig
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
+from gateway.config.limits import LimitsPreset
 from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table
+from gateway.config.workspaces import WorkspaceConfig
 from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
 
@@ -45,6 +48,9 @@ NICEST: Final = 19
 """nice(2)."""
 STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
 """What `store` may begin with, and how it is written."""
+
+
+_ANY_BELOW: Final = re.compile(r"\*\.[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?")
 
 
 class ServerConfig(Table, frozen=True, kw_only=True):
@@ -66,6 +72,11 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     """Addresses or networks of proxies in front: their X-Forwarded-For says who calls, X-Forwarded-Proto how,
     X-Forwarded-Host (and -Port) which host was asked; without X-Forwarded-For, `Forwarded` (RFC 7239) says
     all that. No limit of one address holds for them. A proxy must overwrite these headers of its callers.
+    """
+    ports_host: str = "auto"
+    """Below which host name the servers that agents start are shown, each at an origin of its own:
+    `*.preview.example` (a domain of its own, whose names all lead here). `auto`: `*.localhost` for people at
+    the machine, none for others. `none`: never. Without one their pages are shown below `/ports/`, sandboxed.
     """
     hosts: tuple[str, ...] = ()
     """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""
@@ -103,6 +114,8 @@ class ServerConfig(Table, frozen=True, kw_only=True):
                 yield f"{name}: must be more than 0"
         if not 0 <= self.port <= 65_535:
             yield "port: 0 to 65535"
+        if self.ports_host not in ("auto", "none") and not _ANY_BELOW.fullmatch(self.ports_host):
+            yield 'ports_host: write "auto", "none", or a domain of its own: "*.preview.example"'
         yield from _no_addresses("trusted_proxies", self.trusted_proxies)
 
     @property
@@ -308,6 +321,10 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Variables of the gateway's own environment that the agent gets; every other is withheld."""
     env_files: dict[str, str] = field(default_factory=dict)
     """Variables whose values stand in files: secrets that this agent names, and no other gets."""
+    toolchains: bool = True
+    """Whether it may read the programs of usual toolchains (node, python3, go, git, …) that the gateway's
+    PATH finds outside the system's directories, without `readable`.
+    """
     readable: tuple[str, ...] = ()
     """Paths that the agent may read, besides the system's, its program's and its session's."""
     writable: tuple[str, ...] = ()
@@ -322,6 +339,8 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """Hosts that its workers may reach besides those of `egress.hosts`, if their network is `broker`."""
     credentials: tuple[str, ...] = ()
     """Credentials that the gateway adds to requests of its workers, by name: `[credentials.NAME]`."""
+    limits_preset: Literal["", "chat", "coding"] = ""
+    """Limits by the kind of work. Empty: those of a known agent (`coding`), else `workers.limits_preset`."""
     limits: dict[str, int] = field(default_factory=dict)
     """Limits of this agent's workers that differ from those of `workers`, by the same names."""
     tools: tuple[str, ...] = ()
@@ -391,7 +410,15 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     file_bytes: int = _LIMITS.file_bytes
     disk_bytes: int = _LIMITS.disk_bytes
     """Files of a session on the disk; their sizes, with all holes, may add up to eight times as much."""
+    files: int = _LIMITS.files
+    """Files and directories of a session."""
     temporary_bytes: int = _LIMITS.temporary_bytes
+    turn_seconds: int = _LIMITS.turn_seconds
+    """How long one answer may take; 0: what `sessions.turn_timeout_seconds` says."""
+    limits_preset: LimitsPreset = "chat"
+    """The limits of workers whose limits are not named here: `chat`, or `coding` for agents that install and
+    build (docs/isolation.md has the numbers).
+    """
     first_uid: int = 200_000
     """If the gateway runs as root, each session's worker gets a uid of its own, starting with this one."""
     uid_count: int = 100_000
@@ -756,6 +783,7 @@ class Config(Table, frozen=True, kw_only=True):
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     providers: dict[str, ProviderConfig] = field(default_factory=dict)
     credentials: dict[str, CredentialConfig] = field(default_factory=dict)
+    workspaces: dict[str, WorkspaceConfig] = field(default_factory=dict)
     tenants: dict[str, TenantConfig] = field(default_factory=dict)
     agents: dict[str, AgentConfig] = field(default_factory=dict)
     default_agent: str = BUILT_IN

@@ -112,8 +112,8 @@ class SessionInfo(Struct, frozen=True, tag="session_info"):
 
 
 class AgentStarted(Struct, frozen=True, tag="agent_started"):
-    """A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs
-    behind.
+    """A worker is ready; `how` is new, resumed, loaded, forked or transcript, `walls` the profile that it
+    runs behind.
     """
 
     agent: str
@@ -458,6 +458,20 @@ class NetworkChanged(Struct, frozen=True, tag="network"):
 EgressAnswer = Literal["once", "session", "always", "deny", "timeout", "cancelled"]
 
 
+class WorkspaceChanged(Struct, frozen=True, tag="workspace_changed"):
+    """The repository that the session starts from, as it is now: `commit` is empty until its files are there.
+    `store` names the warm copy whose objects the session reads, `pushed` is the commit that it pushed to
+    `pushed_branch`.
+    """
+
+    name: str
+    commit: str = ""
+    branch: str = ""
+    store: str = ""
+    pushed_branch: str = ""
+    pushed: str = ""
+
+
 class EgressNarrowed(Struct, frozen=True, tag="egress_narrowed"):
     """The session's worker reaches no more than these of the hosts that its lists allow."""
 
@@ -492,6 +506,42 @@ class EgressAnswered(Struct, frozen=True, tag="egress_answered"):
 
     ask_id: str
     answer: EgressAnswer
+
+
+class FilesChanged(Struct, frozen=True, tag="files_changed"):
+    """A turn changed files of the working directory, and a snapshot keeps them as they are now. `turn` is the
+    number of the event that ended the turn.
+    """
+
+    turn_id: str
+    turn: int
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+
+
+class FilesRestored(Struct, frozen=True, tag="files_restored"):
+    """The working directory is again what it was at `at_seq`. What it was before is kept, too: it comes back
+    with the number below that of this event.
+    """
+
+    at_seq: int
+    files: int
+    failed: int = 0
+    """Files that could not be put back."""
+
+
+ForkFiles = Literal["snapshot", "now", "none"]
+
+
+class SessionForked(Struct, frozen=True, tag="session_forked"):
+    """What is above was copied from the session `parent`, up to its event `at_seq`. `files` says which files
+    came along: `snapshot` those of that moment, `now` those of now, `none`: it had none.
+    """
+
+    parent: str
+    at_seq: int
+    files: ForkFiles = "none"
 
 
 class WorkerEnded(Struct, frozen=True, tag="worker_ended"):
@@ -557,10 +607,14 @@ CoreData = (
     | QueueChanged
     | WalletChanged
     | NetworkChanged
+    | WorkspaceChanged
     | EgressNarrowed
     | EgressDenied
     | EgressAsked
     | EgressAnswered
+    | FilesChanged
+    | FilesRestored
+    | SessionForked
     | WorkerEnded
     | SessionClosed
 )

@@ -315,6 +315,15 @@ class PendingQuestion(Struct, frozen=True):
     tool_call_id: str | None
 
 
+class WorkspaceState(Struct, frozen=True):
+    """The repository that a session started from; `commit` is empty until its files are there."""
+
+    name: str
+    commit: str
+    branch: str
+    pushed_branch: str
+
+
 class StateMessage(Struct, frozen=True):
     """A message as the six verbs show it; `timestamp` never changes."""
 
@@ -326,7 +335,7 @@ class StateMessage(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer (every field is always present, but for `cost` and `rules`)."""
+    """What the six verbs answer (every field is always present, but for `cost`, `rules` and `workspace`)."""
 
     session_id: str
     seq: int
@@ -349,6 +358,10 @@ class State(Struct, frozen=True):
     """What its model calls have cost; absent: it has made none that the gateway counts."""
     rules: list[ev.NamedRule] | UnsetType = UNSET
     """The session's own permission rules."""
+    parent: str | UnsetType = UNSET
+    """The session that this one was forked from."""
+    workspace: WorkspaceState | UnsetType = UNSET
+    """Absent: it did not start from a repository."""
 
 
 class Outside(Struct, frozen=True):
@@ -481,8 +494,14 @@ class ChatState:
         self.is_held = False
         self.wallet: str | None = None
         self.network: str | None = None
+        self.workspace: ev.WorkspaceChanged | None = None
+        """The repository that it starts from; None: from nothing."""
         self.egress = EgressFold()
         self.ended: Ended | None = None
+        self.parent: str | None = None
+        """The session that this one was forked from."""
+        self.is_new_fork = False
+        """It was forked, and no agent has started in it since."""
         self.commands: Raw = _EMPTY_LIST
         self.options: dict[str, Any] = {}
         self.session_options: Raw = _EMPTY_LIST
@@ -626,6 +645,8 @@ class ChatState:
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
                 **self._own_rules(),
+                **self._origin(),
+                **self._of_workspace(),
             }
             | cost
         )
@@ -675,7 +696,18 @@ class ChatState:
             "option_values": self.option_values,
             "usage": self.usage,
             **self._own_rules(),
+            **self._origin(),
+            **self._of_workspace(),
         }
+
+    def _origin(self) -> dict[str, str]:
+        return {"parent": self.parent} if self.parent is not None else {}
+
+    def _of_workspace(self) -> dict[str, WorkspaceState]:
+        of = self.workspace
+        if of is None:
+            return {}
+        return {"workspace": WorkspaceState(of.name, of.commit, of.branch, of.pushed_branch)}
 
     def _own_rules(self) -> dict[str, list[ev.NamedRule]]:
         return {"rules": list(self.rules.values())} if self.rules else {}
@@ -744,8 +776,20 @@ class ChatState:
                 self._egress(data, at)
             case ev.BudgetNear():
                 self._budget(data, at)
+            case ev.FilesChanged() | ev.FilesRestored() | ev.SessionForked():
+                self._files(data, at)
             case _:
                 self._facts(data, at)
+
+    def _files(self, data: ev.FilesChanged | ev.FilesRestored | ev.SessionForked, at: int) -> None:
+        match data:
+            case ev.FilesChanged():
+                self._block("files_changed", data.turn_id, at, _given(data))
+            case ev.FilesRestored():
+                self._block("files_restored", f"f{self.seq}", at, {**_given(data), "seq": self.seq})
+            case ev.SessionForked():
+                self.parent, self.is_new_fork = data.parent, True
+                self._block("forked", f"f{self.seq}", at, _given(data))
 
     def _budget(self, data: ev.BudgetNear, at: int) -> None:
         """Shown as a notice."""
@@ -771,6 +815,7 @@ class ChatState:
                 self.title = title
             case ev.AgentStarted():
                 self.failure = None
+                self.is_new_fork = False
             case ev.AgentCommands(commands=commands):
                 self.commands = commands.copy()
             case ev.AgentOptions():
@@ -797,6 +842,8 @@ class ChatState:
                 self.wallet = pending
             case ev.NetworkChanged(network=network):
                 self.network = network
+            case ev.WorkspaceChanged():
+                self.workspace = data
             case ev.ApplicationFact():
                 for part in self.parts:
                     part.apply(data, at)

@@ -42,6 +42,8 @@ class FilesPlace(Struct, frozen=True, kw_only=True):
     """Who owns the files; None: the gateway's own user."""
     disk_bytes: int = 0
     """All files together; 0 is no limit."""
+    files: int = 0
+    """How many there may be; 0 is no limit."""
 
 
 class Placement(Struct, frozen=True, kw_only=True):

@@ -286,7 +286,7 @@ def _room(place: FilesPlace) -> int:
     if not place.disk_bytes:
         return 2**62
     try:
-        return place.disk_bytes - measure(place.home, place.work).allocated_bytes
+        return place.disk_bytes - measure(place.home, place.work, files=place.files).allocated_bytes
     except TooMany:
         raise SessionDiskFull("This session has more files than it may. Delete some.") from None
 

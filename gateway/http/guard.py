@@ -26,13 +26,16 @@ from gateway.answers import ErrorBody, ErrorDetail
 from gateway.auth.passes import Passes, is_pass
 from gateway.buckets import TokenBuckets
 from gateway.config.addresses import (
+    PORTS_PATH,
     SENT_BY_PROXIES,
     host_name,
+    is_agents_server,
     is_listed,
     is_loopback,
     is_within,
     origin_of,
     plain_address,
+    port_label,
     route,
 )
 from gateway.config.tables import Config
@@ -152,8 +155,9 @@ class Guard:
             if is_agent and not _is_for_agents(scope):
                 raise AgentConnection(origin_of.refusal)
             self._check(scope, headers, origin)
-            sender.is_origin_allowed = origin is not None
-            if scope.get("method") == "OPTIONS":
+            is_of_a_port = is_agents_server(scope["path"], headers.get("host", ""))
+            sender.is_origin_allowed = origin is not None and not is_of_a_port
+            if scope.get("method") == "OPTIONS" and not is_of_a_port:
                 await _preflight(headers)(scope, receive, sender)
                 return
             await self._app(scope, receive, sender)
@@ -244,6 +248,9 @@ class Guard:
         self._rates.take(client[0] if client else "")
 
     def _is_own_host(self, host: str) -> bool:
+        """Of the hosts at which servers of agents are shown, any: nothing but these is served there."""
+        if port_label(host) is not None:
+            return True
         name, server = host_name(host), self._config().server
         public = urlsplit(server.public_url).hostname
         known = (*server.hosts, server.host, public or "localhost")
@@ -251,6 +258,8 @@ class Guard:
 
     def _is_from_own_page(self, scope: Scope, headers: Headers, origin: str | None, host: str) -> bool:
         """False if a page of another site asks: browsers say so by Origin, or by Sec-Fetch-Site alone."""
+        if scope["path"].startswith(PORTS_PATH):
+            return True  # pages without an origin; the path is the secret, and no cookie is looked at
         if origin is not None:
             return len(headers.getlist("origin")) == 1 and self._is_allowed_origin(origin, host)
         is_reading = scope.get("method", "") in SAFE_METHODS
@@ -258,10 +267,12 @@ class Guard:
 
     def _is_allowed_origin(self, origin: str, host: str) -> bool:
         config = self._config()
+        known = origin_of(origin)
+        if known is not None and port_label(known.host) is not None:
+            return known.is_at(host)  # an agent's page: it may ask its own host, and nothing of ours
         listed = (*config.cors.origins, *config.visitors.origins, config.server.public_url)
         if is_listed(origin, listed):
             return True
-        known = origin_of(origin)
         if known is None:
             return False
         return known.is_at(host) or (is_loopback(known.host) and is_loopback(host_name(host)))

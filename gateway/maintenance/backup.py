@@ -32,6 +32,7 @@ from gateway.auth.tickets import SECRET_NAME
 from gateway.config.applications import installed
 from gateway.config.tables import Config
 from gateway.errors import StoreFailed
+from gateway.files.blobs import FOLDER as SNAPSHOTS
 from gateway.maintenance.archive import (
     DATABASE,
     EXTRA_BYTES,
@@ -340,6 +341,7 @@ def _set_aside(config: Config) -> pathlib.Path | None:
         for path in (
             *(database.with_name(database.name + end) for end in ("", "-wal", "-shm", ID_SUFFIX)),
             data / FILES,
+            data / SNAPSHOTS,
         )
         if path.exists()
     ]

@@ -51,7 +51,7 @@ from gateway.server.refusals import (
     answer,
     unparsable,
 )
-from gateway.server.websockets import PREFIX, SocketProtocol
+from gateway.server.websockets import SocketProtocol, is_for_socket
 from gateway.workers.peer_identity import ELSEWHERE
 
 log = logging.getLogger(__name__)
@@ -378,7 +378,8 @@ class GatewayProtocol(HttpToolsProtocol):
             raise _Refused(PIPELINE_LONG)
 
     def _asks_for_socket(self) -> bool:
-        is_get = self.scope["method"] == "GET" and self.scope["path"].startswith(PREFIX)
+        host = next((value for name, value in self.headers if name == b"host"), b"").decode("latin-1")
+        is_get = self.scope["method"] == "GET" and is_for_socket(self.scope["path"], host)
         asked = b",".join(value for name, value in self.headers if name == b"upgrade").lower()
         return is_get and b"websocket" in asked and not self._is_answering
 

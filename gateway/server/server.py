@@ -33,12 +33,14 @@ from gateway.config.tables import Config, LimitsConfig, ServerConfig
 from gateway.errors import StoreFailed
 from gateway.http.connections import Connections
 from gateway.maintenance.lock import DataLock
+from gateway.server.collecting import Collector
 from gateway.server.operators_door import Door
 from gateway.server.operators_socket import SOCKET_NAME, make_token, open_door
 from gateway.server.protocol import GatewayProtocol
 from gateway.server.systemd import notify
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import Services
+from gateway.telemetry.tasks import BackgroundTasks
 from gateway.workers.peer_identity import PeerIdentity
 
 log = logging.getLogger(__name__)
@@ -149,6 +151,7 @@ class Servable(Protocol):
     manager: SessionManager
     peers: PeerIdentity
     lock: DataLock
+    tasks: BackgroundTasks
     failed: asyncio.Event
     """Set when it cannot go on."""
 
@@ -252,9 +255,13 @@ async def serve(
     with _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set(), lambda: _reload(gateway)):
         async with running(gateway, listener) as server:
             gateway.lock.inform(url)
+            collector = Collector(lambda: any(each.is_busy for each in gateway.manager.sessions()))
+            collector.begin()
+            gateway.tasks.start("collector", collector.run)
             on_ready()
             notify("READY=1")
             await _first_of(server.serving, stopping.wait(), gateway.failed.wait())
+            await gateway.tasks.stop("collector")
             if not server.serving.done():
                 notify("STOPPING=1")
                 if gateway.failed.is_set():

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import Any, Final, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -26,13 +27,22 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from gateway.config.addresses import is_agents_server
 from gateway.http.connections import Connections, Reader
 from gateway.http.scope import carried
 from gateway.server.refusals import MALFORMED, answer
 from gateway.workers.peer_identity import PeerOrigin
 
 PREFIX: Final = "/ws/"
-"""Below this path, and nowhere else, connections become WebSockets."""
+_OF_PORTS: Final = re.compile(r"/api/sessions/[^/]+/ports/")
+
+
+def is_for_socket(path: str, host: str) -> bool:
+    """Whether connections may become WebSockets here: below `PREFIX`, and where agents' servers are shown."""
+    is_agents = is_agents_server(path, host) or _OF_PORTS.match(path) is not None
+    return is_agents or path.startswith(PREFIX)
+
+
 WRITE_BUFFER_BYTES: Final = 64 * 1024
 FRAGMENTS: Final = 1_024
 """Of one message; an empty fragment costs memory too."""

@@ -28,6 +28,7 @@ from gateway.models.routes import ROOT
 from gateway.models.tokens import ModelAccess
 from gateway.principal import Account, tenant_of
 from gateway.sessions.services import WorkerServices
+from gateway.sessions.workspace import SessionWorkspace
 from gateway.workers.home_files import write_files
 from gateway.workers.spawner import StartFailed, Worker, base_environment, why_ended
 from gateway.workers.usage import Running
@@ -45,9 +46,11 @@ LAST_WORDS_SECONDS: Final = 0.5
 class WorkerFailed(Exception):
     """The worker's life ended before its session asked for it."""
 
-    def __init__(self, reason: WorkerEnd, message: str) -> None:
+    def __init__(self, reason: WorkerEnd, message: str, *, is_death: bool = True) -> None:
+        """`is_death`: it says something of the next worker, too, which will fare no better."""
         self.reason = reason
         self.message = message
+        self.is_death = is_death
         super().__init__(message)
 
 
@@ -68,6 +71,10 @@ class HostOwner(Owner, Protocol):
     def admission(self) -> Admission:
         """The rules for the connections of its worker."""
 
+    @property
+    def workspace(self) -> SessionWorkspace:
+        """The repository that it starts from."""
+
 
 class WorkerHost:
     """See the module. `open`, then talk to `peer`, then `stop`; each once."""
@@ -85,6 +92,21 @@ class WorkerHost:
         """Those for which its programs trust the gateway: credentials are added for these."""
         self.stopped = asyncio.Event()
         """Set when `stop` is done."""
+
+    async def prepare(self) -> None:
+        """Puts the files of its workspace there. Raises WorkerFailed; TimeoutError passes through."""
+        workspaces, record = self._services.workspaces, self._owner.record
+        uid = workspaces.worker_uid(record.uid)
+        try:
+            workspaces.make(record.key, uid)
+            await self._owner.workspace.prepare(uid=uid, limits=self._limits())
+        except TimeoutError:  # an OSError too
+            raise
+        except OSError as error:
+            words = f"The session's files cannot be made: {error.strerror}."
+            raise WorkerFailed(WorkerEnd.START_FAILED, words, is_death=False) from error
+        except GatewayError as error:
+            raise WorkerFailed(WorkerEnd.START_FAILED, str(error), is_death=False) from error
 
     async def open(self) -> ev.AgentStarted:
         """Spawns the worker and opens the agent's session. Raises WorkerFailed; TimeoutError passes
@@ -158,7 +180,7 @@ class WorkerHost:
         sandbox = self._sandbox()
         trusted = self._trusted(sandbox)
         base = base_environment(home) | (variables(trusted) if trusted else {})
-        env, files = self._settings(agent.environment(base))
+        env, files = self._settings(agent.environment(base) | self._owner.workspace.env)
         write_files(home, files, uid=uid)
         return SpawnRequest(
             argv=agent.argv,
@@ -203,6 +225,8 @@ class WorkerHost:
     def _sandbox(self) -> Sandbox:
         """The walls of its agent, with doors at the ports that its rules name."""
         walls = self._owner.agent.walls()
+        if objects := self._owner.workspace.readable:
+            walls = msgspec.structs.replace(walls, readable=(*walls.readable, *objects))
         if walls.network != "broker":
             return walls
         lists = self._services.egress.lists(
@@ -224,7 +248,27 @@ class WorkerHost:
     def _limits(self) -> Limits:
         """What this worker may use: the stricter of its agent's limits and its tenant's."""
         tenant = self._services.config.tenant(tenant_of(self._owner.record.owner))
-        return self._owner.agent.limits.within(tenant.limits if tenant is not None else {})
+        limits = self._owner.workspace.limits(self._owner.agent.limits)
+        return limits.within(tenant.limits if tenant is not None else {})
+
+    @property
+    def turn_seconds(self) -> float:
+        """How long one answer may take."""
+        return self._limits().turn_seconds or self._services.config.sessions.turn_timeout_seconds
+
+    def _raised_by(self, setting: str) -> str:
+        """Who can raise a limit of this worker, and where."""
+        agent, name = self._owner.agent, tenant_of(self._owner.record.owner)
+        tenant = self._services.config.tenant(name)
+        workspace = self._owner.workspace
+        own = getattr(workspace.limits(agent.limits), setting)
+        theirs = (tenant.limits if tenant else {}).get(setting, 0)
+        table = f"agents.{agent.name}.limits"
+        if 0 < theirs < (own or theirs + 1):
+            table = f"tenants.{name}.limits"
+        elif named := workspace.has_limit(setting):
+            table = f"workspaces.{named}.limits"
+        return f"The operator can raise it: `{setting}` in `[{table}]`."
 
     def _toolbox(self) -> Toolbox:
         owner, services = self._owner, self._services
@@ -251,6 +295,11 @@ class WorkerHost:
         except Exception:
             log.exception("session %s: its worker's memory could not be read", self._owner.record.key)
             return 0
+
+    @property
+    def process(self) -> Worker | None:
+        """The worker itself, while there is one."""
+        return self._worker
 
     @property
     def running(self) -> Running | None:
@@ -307,7 +356,7 @@ class WorkerHost:
         await self._let_last_words_arrive()
         worker = self._worker
         if worker is not None and worker.exited.done():
-            known = why_ended(worker.exited.result(), self._limits())
+            known = why_ended(worker.exited.result(), self._limits(), self._raised_by)
             if known is not None:
                 return WorkerFailed(*known)
         return WorkerFailed(WorkerEnd.EXITED, self._with_stderr("The agent ended unexpectedly."))

@@ -472,6 +472,7 @@ class SessionManager:
         )
         await self._services.uploads.stop(record.key)
         await self._services.workers.workspaces.remove(record.key)
+        await self._services.snapshots.remove(record.key)
         await self._services.store.sessions.delete(record.key, tombstone)
         key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
         await self._services.observers.erased(key, reason=reason)
@@ -533,7 +534,9 @@ class SessionManager:
 
     def _fresh(self, record: SessionRecord) -> SessionRecord:
         session = self.get(record.owner, record.session_id)
-        return record if session is None else session.fresh_record()
+        if session is None:
+            return record
+        return msgspec.structs.replace(session.fresh_record(), parent=record.parent)
 
 
 async def _outcome(opening: asyncio.Future[Session]) -> Session | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -22,16 +23,22 @@ from gateway.egress.door import DoorKeeper
 from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
 from gateway.egress.tunnel import dial
+from gateway.files.blobs import FOLDER, FolderBlobs
+from gateway.files.snapshots import Snapshots
 from gateway.files.uploads import Uploads
+from gateway.files.workspaces import WorkspaceKeeper
+from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.sessions.census import LoopLag
+from gateway.sessions.forks import Forks
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
+from gateway.sessions.workspace import WorkspaceTools
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.clocks import Clock
@@ -77,12 +84,33 @@ class Sessions:
             wall_ms=clock.wall_ms,
             directory=None if config.is_in_memory else config.data_path,
         )
+        values = CredentialValues(auth.vault, monotonic=clock.monotonic)
         interception = Interception(
             lambda: current.config,
             authority=Authority(config.data_path / DIRECTORY),
-            values=CredentialValues(auth.vault, monotonic=clock.monotonic),
+            values=values,
             dial=dial,
             on_outcome=lambda name, outcome: metrics.credential_requests.labels(name, outcome).inc(),
+        )
+        self._blobs = FolderBlobs(config.data_path / FOLDER)
+        self._is_in_memory = config.is_in_memory
+        doors = DoorKeeper(
+            connections=lambda: current.config.egress.connections,
+            interceptors=interception.of,
+            on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
+        )
+        tools = WorkspaceTools(
+            spawner=workers.spawner,
+            uids=workers.workspaces,
+            wall_ms=clock.wall_ms,
+            config=lambda: current.config,
+            agents=lambda: current.agents,
+            values=values,
+            egress=egress,
+            doors=doors,
+        )
+        repositories = self.repositories = WorkspaceKeeper(
+            tools, config=lambda: current.config, root=config.data_path / "workspaces"
         )
         self.services = Services(
             current=current,
@@ -99,6 +127,13 @@ class Sessions:
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
             uploads=Uploads(workers.workspaces, lambda: current.config.files),
+            snapshots=Snapshots(
+                lambda: current.config.files,
+                blobs=self._blobs,
+                workspaces=workers.workspaces,
+                metrics=metrics,
+                wall_ms=clock.wall_ms,
+            ),
             folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
             workers=WorkerServices(
                 current=current,
@@ -112,11 +147,8 @@ class Sessions:
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
-                doors=DoorKeeper(
-                    connections=lambda: current.config.egress.connections,
-                    interceptors=interception.of,
-                    on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
-                ),
+                doors=doors,
+                repositories=repositories,
                 interception=interception,
                 models=models,
             ),
@@ -131,9 +163,12 @@ class Sessions:
             quotas=auth.quotas,
             ledger=ledger,
             audit=Audit(config.data_path, wall_ms=clock.wall_ms, monotonic=clock.monotonic),
+            repositories=repositories,
+            outbox=Outbox(repositories, tools),
             mcp=self._mcp(metrics),
         )
         self.manager = SessionManager(self.services)
+        self.forks = Forks(self.manager, self.services)
         self.reaper = Reaper(self.manager, self.services)
 
     def _mcp(self, metrics: Metrics) -> McpClient:
@@ -147,13 +182,21 @@ class Sessions:
     async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
         await self.services.egress.open()
-        async with self.manager:
+        await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)
+        self.repositories.open()
+        async with (
+            contextlib.aclosing(self.services.snapshots),
+            self.manager,
+            contextlib.aclosing(self.repositories),
+        ):
+            await self.forks.recover()
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
             async with tasks.running(
                 {
                     "reaper": self.reaper.reap_for_ever,
                     "parker": self.reaper.park_for_ever,
+                    "workspaces": self.repositories.keep_for_ever,
                     "loop lag": LoopLag(self.services).run,
                 }
             ):

@@ -28,6 +28,8 @@ from worker.spec import Receipt
 
 _NOT_ITS_FAULT: Final = (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST)
 """Ends of a worker that say nothing of the next one."""
+COPY_SECONDS: Final = 300.0
+"""How long a session's files may take to be copied, once its workspace is ready."""
 _AT_ONCE: Final = (CloseReason.DELETED, CloseReason.PERSON_DISABLED)
 """Ends of a session whose worker is given no time to leave by itself."""
 
@@ -246,14 +248,30 @@ class Seat:
         self.transition(SessionState.STARTING)
         self.host = WorkerHost(owner, self._services.workers)
         try:
-            started = await self._open(self.host)
+            if owner.workspace.is_due:
+                await self._prepare(self.host, owner.workspace.wait_seconds)
+            started = None if self.is_closing else await self._open(self.host)
             if started is not None and self.host.peer is not None:
                 await serve(self.host, self.host.peer, started)
         except WorkerFailed as failure:
-            if failure.reason not in _NOT_ITS_FAULT:
+            if failure.is_death and failure.reason not in _NOT_ITS_FAULT:
                 self.deaths.note()
             return failure.reason, failure.message
         return WorkerEnd.CLOSED if self.is_closing else WorkerEnd.PARKED, None
+
+    async def _prepare(self, host: WorkerHost, wait_seconds: float) -> None:
+        """Makes the session's files ready; nothing if the session is closing before they are. Raises
+        WorkerFailed.
+        """
+        seconds = wait_seconds + COPY_SECONDS
+        try:
+            async with self.deadline.within(seconds):
+                await host.prepare()
+        except TimeoutError:
+            if not self.is_closing:
+                self.check_kill()
+                words = f"The files of this session were not ready within {seconds:g} seconds."
+                raise WorkerFailed(WorkerEnd.START_FAILED, words, is_death=False) from None
 
     async def _open(self, host: WorkerHost) -> ev.AgentStarted | None:
         """Brings the worker up; None if the session is closing before it is. Raises WorkerFailed."""
@@ -272,16 +290,18 @@ class Seat:
         if self._killed is not None:
             raise WorkerFailed(*self._killed) from None
 
-    def check_time(self) -> None:
-        """The time of a turn is up: raises WorkerFailed, unless the session is closing."""
+    def check_time(self, seconds: float) -> None:
+        """The time of a turn, so many seconds, is up: raises WorkerFailed, unless the session is closing."""
         self.check_kill()
         if self.is_closing:
             return
         if self.state is SessionState.INTERRUPTING:
             words = "The agent did not stop when asked and was ended."
             raise WorkerFailed(WorkerEnd.INTERRUPT_TIMEOUT, words) from None
-        seconds = self._config.turn_timeout_seconds
-        words = f"The agent did not finish within {seconds:g} seconds."
+        words = (
+            f"The agent did not finish within {seconds:g} seconds. "
+            "The operator can give it more time: `turn_seconds` in the agent's limits."
+        )
         raise WorkerFailed(WorkerEnd.TURN_TIMEOUT, words) from None
 
     async def stop(self) -> Receipt | None:

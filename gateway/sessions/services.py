@@ -24,7 +24,10 @@ from gateway.egress.routes import RouteHandler
 from gateway.errors import UnknownAgent
 from gateway.events.facts import NamedRule
 from gateway.events.fold import ChatState, FoldPart, Outside
+from gateway.files.snapshots import Snapshots
 from gateway.files.uploads import Uploads
+from gateway.files.workspaces import WorkspaceKeeper
+from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
@@ -133,6 +136,8 @@ class WorkerServices(Common, kw_only=True):
     models: Models
     doors: DoorKeeper
     interception: Interception
+    repositories: WorkspaceKeeper
+    """The warm copies that sessions may start from."""
     own_url: str = ""
     """Where this gateway's own processes reach it; empty before it listens."""
     door_routes: dict[str, RouteHandler] = field(default_factory=dict)
@@ -152,6 +157,7 @@ class Services(Common, kw_only=True):
     slots: WorkerSlots
     tracer: Tracer
     trimmer: Trimmer
+    snapshots: Snapshots
     workers: WorkerServices
     uploads: Uploads
     observers: Observers = field(default_factory=Observers)
@@ -185,5 +191,8 @@ class FaceServices(Common, kw_only=True):
     quotas: Quotas
     ledger: Ledger
     audit: Audit
+    repositories: WorkspaceKeeper
+    outbox: Outbox
+    """Takes what sessions changed out of them."""
     mcp: McpClient
     """Asks the MCP servers that people add to their sessions."""

@@ -38,10 +38,12 @@ from gateway.errors import (
 from gateway.events import facts as ev
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
 from gateway.files.arrival import FilesPlace
+from gateway.files.snapshots import Undone
 from gateway.models.budgets import Near
 from gateway.principal import Account, Principal
 from gateway.sessions.answers import Answers
 from gateway.sessions.egress import WorkerEgress
+from gateway.sessions.files import SessionFiles
 from gateway.sessions.host import WorkerHost
 from gateway.sessions.log import EventLog
 from gateway.sessions.queue import Turn
@@ -50,9 +52,11 @@ from gateway.sessions.record import Record
 from gateway.sessions.seat import Seat
 from gateway.sessions.services import Services
 from gateway.sessions.turns import Turns
+from gateway.sessions.workspace import SessionWorkspace
 from gateway.stores.contract import SessionRecord
 from gateway.stores.ledger import LedgerCall
 from gateway.telemetry import logs, tracing
+from gateway.workers.spawner import Worker
 from gateway.workers.usage import Running
 from worker.spec import Receipt
 
@@ -97,9 +101,15 @@ class Session:
         services.spending.sessions[record.key] = self
         self._record = Record(record, self.fold, services)
         self._seat = Seat(self._record, self.log, services)
-        self._turns = Turns(self._record, self._seat, self.log, self.fold, services, place=lambda: self.place)
+        self.files = SessionFiles(self._record, self.log, services.snapshots)
+        """When its files are kept."""
+        self._turns = Turns(
+            *(self._record, self._seat, self.log, self.fold, services, self.files), place=lambda: self.place
+        )
         self.answers = Answers(self._record, self._seat, self._turns, self.log, self.fold, services)
         """What its agent hears from people besides messages."""
+        self.workspace = SessionWorkspace(self._record, self.fold, self.log, services.workers.repositories)
+        """The repository that it starts from."""
         self.receipt: Receipt | None = None
         """That of its last worker."""
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -170,6 +180,7 @@ class Session:
             home=workspaces.home(record.key),
             uid=workspaces.worker_uid(record.uid),
             disk_bytes=limits.disk_bytes,
+            files=limits.files,
         )
 
     @property
@@ -181,6 +192,11 @@ class Session:
     def running(self) -> Running | None:
         """Its worker, for those who measure; None without one."""
         return self._seat.host.running if self._seat.host is not None else None
+
+    @property
+    def process(self) -> Worker | None:
+        """The process of its agent; None without one."""
+        return self._seat.host.process if self._seat.host is not None else None
 
     def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
         """State as JSON, encoded once however many ask; of a long conversation part by part."""
@@ -303,6 +319,7 @@ class Session:
     async def _live(self) -> None:
         """One worker's life, from spawn to receipt."""
         seat, turns, services = self._seat, self._turns, self._services
+        self.files.begin()
         end, message = await seat.occupy(self, self._serve)
         if turns.current is None:
             self._say_why_ended(end, message)
@@ -384,6 +401,7 @@ class Session:
             self._admission.end()
         if receipt is not None:
             self.receipt = receipt
+            await self.files.after_worker()
         return receipt or Receipt()
 
     async def _close(self) -> None:
@@ -399,12 +417,15 @@ class Session:
                 await self._stop_worker()
             except Exception:
                 log.exception("session %s: its worker could not be ended", self.record.key)
+            await self.files.finish()
             self._seat.leave()
             self.log.close()
             self._services.trimmer.soon()
 
     async def _say_last_words(self) -> None:
         reason = self.close_reason or CloseReason.DRAINED
+        if reason is CloseReason.DELETED:
+            self.files.stop()
         self._seat.transition(SessionState.CLOSING)
         self._turns.cut(WorkerEnd.CLOSED, self._failure)
         self._turns.queue.drop()
@@ -562,6 +583,17 @@ class Session:
         if self.fold.egress.narrowed != hosts:
             await self.note(ev.EgressNarrowed(hosts))
 
+    async def start_from(self, workspace: str) -> None:
+        """Has its first worker find the files of a workspace."""
+        if self.fold.workspace is None:
+            await self.note(ev.WorkspaceChanged(workspace))
+
+    async def note_pushed(self, branch: str, commit: str) -> None:
+        """Remembers which commit it pushed to a branch."""
+        if self.fold.workspace is not None:
+            changed = msgspec.structs.replace(self.fold.workspace, pushed_branch=branch, pushed=commit)
+            await self.note(changed)
+
     async def release_queue(self) -> None:
         """Sends the messages that an interrupt held."""
         self.touch()
@@ -588,6 +620,25 @@ class Session:
         self._seat.start_over()
         if self.state is SessionState.PARKED:
             await self.log.say(ev.SessionStateChanged(SessionState.PARKED))
+
+    async def undo_files(self, at_seq: int) -> Undone:
+        """Makes the working directory what it was at a number of the log; the agent hears of it with its next
+        prompt. Raises SessionBusy while a turn runs or waits to, NoSnapshot, FilesNotRestored.
+        """
+        self.touch()
+        if self.is_busy:
+            raise SessionBusy("A turn is running: its files can be put back when it has ended.")
+        record = self.record
+        undone = await self._services.snapshots.undo(
+            record.key, record.uid, at_seq=at_seq, seq=self.log.last_seq
+        )
+        words = _undone_words(undone)
+        message = ev.MessageAdded(f"s{self.log.last_seq + 1}", "system", words)
+        restored = ev.FilesRestored(at_seq, undone.files, len(undone.failed))
+        seq = self.log.last_seq + 2  # behind the words
+        await self._turns.tell(words, message, restored)
+        self.files.touched()
+        return msgspec.structs.replace(undone, seq=seq)
 
     # -- verbs of operators ---------------------------------------------------------------------------------
 
@@ -720,6 +771,12 @@ class Session:
         """Something that its agent said cannot be stored: the log goes on without it, the worker does not."""
         words = f"The agent said something that cannot be kept. {error}"
         self._seat.ask_to_end(WorkerEnd.STORE_FAILED, words)
+
+
+def _undone_words(undone: Undone) -> str:
+    files = "1 file" if undone.files == 1 else f"{undone.files} files"
+    failed = f" {len(undone.failed)} could not be put back." if undone.failed else ""
+    return f"The user has put the working directory back to an earlier state: {files} changed.{failed}"
 
 
 def _title(text: str) -> str:

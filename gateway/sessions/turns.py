@@ -24,6 +24,7 @@ from gateway.files.arrival import FilesPlace
 from gateway.files.attached import Seen
 from gateway.models.budgets import MICRO, Near
 from gateway.principal import Account
+from gateway.sessions.files import SessionFiles
 from gateway.sessions.host import WorkerHost, output_failed
 from gateway.sessions.log import EventLog
 from gateway.sessions.queue import Queue, Turn
@@ -50,6 +51,7 @@ class Turns:
         log: EventLog,
         fold: ChatState,
         services: Services,
+        files: SessionFiles,
         *,
         place: Callable[[], FilesPlace],
     ) -> None:
@@ -60,6 +62,7 @@ class Turns:
         self._fold = fold
         self._services = services
         self._place = place
+        self._files = files
         self.queue = Queue()
         self.current: Turn | None = None
         self.unheard: list[str] = []
@@ -222,6 +225,7 @@ class Turns:
         """Runs the current turn up to the agent's completion. Raises WorkerFailed if the worker did not live
         to see it.
         """
+        await self._files.before_turn()
         turn, seat = self.current, self._seat
         if turn is None or self.end_if_cut():
             return
@@ -236,10 +240,10 @@ class Turns:
         ended: ev.TurnEnded | None = None
         host.begin_turn()
         try:
-            async with seat.deadline.within(self._services.config.sessions.turn_timeout_seconds):
+            async with seat.deadline.within(host.turn_seconds):
                 ended = await peer.prompt(turn.turn_id, blocks)
         except TimeoutError:
-            seat.check_time()
+            seat.check_time(host.turn_seconds)
         except AgentGone:
             raise await host.why_gone() from None
         except WireError as error:
@@ -289,6 +293,7 @@ class Turns:
             events += [self.queue.event(), self._held_notice()]
         self.current = None
         self.ended_seq = self._log.append(*events, durable=True)
+        self._files.ended(turn.turn_id, self.ended_seq - len(events) + 1)
         outcome = _outcome(ended)
         seconds = self._services.monotonic() - turn.began
         self._services.metrics.turn_ended(outcome, seconds, tenant=self._record.tenant)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
+from gateway.events.facts import Event
 from gateway.stores.tombstones import Tombstone
 
 
@@ -32,6 +33,21 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     """When it is purged unless it is used before; None: never."""
     stored_bytes: int = 0
     """About how large its events are."""
+    parent: str | None = None
+    """The id of the owner's session that it was forked from, if that is still there; read only."""
+
+
+class Forking(Struct, frozen=True, kw_only=True):
+    """What a new session takes over from another."""
+
+    source: str
+    """The key of the other session."""
+    through: int
+    """Events up to this number are copied."""
+    copied: Callable[[Event], Event | None]
+    """An event as it is copied, under the same number; None: it is not. Called in any thread."""
+    added: Sequence[Event]
+    """Events behind those."""
 
 
 class OwnerTotal(Struct, frozen=True):
@@ -52,6 +68,12 @@ class SessionStore(Protocol):
 
     async def create(self, record: SessionRecord) -> None:
         """Keeps a new record. Raises SessionExists if (owner, session_id) is taken."""
+
+    async def fork(self, record: SessionRecord, forking: Forking) -> SessionRecord:
+        """Keeps a new record, with its events, in one transaction: the record as it is kept, with how much
+        is stored. Raises SessionExists if (owner, session_id) is taken, SessionNotFound if the source is
+        gone.
+        """
 
     async def update(self, record: SessionRecord) -> None:
         """Replaces what may change in the record of the same key: neither the owner nor the id. Does nothing

@@ -81,6 +81,9 @@ DOORS: Final = ("gateway", "https", "http", "further")
 MCP_OUTCOMES: Final = ("answered", "failed", "refused")
 """How a request to an MCP server ends; each has a series from the start."""
 
+SNAPSHOT_OUTCOMES: Final = ("taken", "unchanged", "failed")
+"""What comes of a snapshot; each has a series from the start."""
+
 
 class Tally:
     """A count that a hot path moves; a scrape reads it."""
@@ -133,6 +136,14 @@ class Metrics:
         )
         self.store_failures = counter("store_failures", "Group commits that failed and are tried again.")
         self.orphans = counter("orphans_swept", "Processes of the last gateway that this one ended.")
+        self.snapshots = counter(
+            "snapshots", "Snapshots of sessions' files, by what came of it.", ("outcome",)
+        )
+        for outcome in SNAPSHOT_OUTCOMES:
+            self.snapshots.labels(outcome)
+        self.snapshot_seconds = histogram(
+            "snapshot_seconds", "One snapshot of a session's files.", (), _MILLISECONDS
+        )
         self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
         for outcome in MCP_OUTCOMES:
             self.mcp_calls.labels(outcome)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import pathlib
@@ -36,6 +37,7 @@ from worker.spec import (
     Ping,
     Pong,
     ProcessEnded,
+    Reach,
     Ready,
     Receipt,
     Spawn,
@@ -47,6 +49,7 @@ from worker.spec import (
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+REACH_SECONDS: Final = 5.0
 KILL_SECONDS: Final = 4.0
 """More than the fork server takes to report a survivor."""
 CLOSE_SECONDS: Final = 5.0
@@ -89,6 +92,8 @@ class ForkWorker:
         self.started: asyncio.Future[None] = loop.create_future()
         self.doors: DoorSockets | None = None
         """Of its own network; None if it has none, or shares the machine's. Closed at its end."""
+        self._spare: list[socket.socket] = []
+        """Sockets of its own network that nobody has used yet; each keeps the namespace alive."""
         self.memory_events = self.processes_events = ""
         """Files of its control group; empty if it has none."""
         self.group_id = 0
@@ -183,6 +188,29 @@ class ForkWorker:
         """Before anybody hears of its end: what it still had open leads nowhere from here on."""
         if self.doors is not None:
             self.doors.close()
+        while self._spare:
+            self._spare.pop().close()
+
+    async def open_socket(self) -> socket.socket:
+        """A socket of its own network, not connected yet. Raises OSError if there is none to be had, and
+        TimeoutError.
+        """
+        while not self._spare:
+            made = await self._sockets()
+            if self._exited.done():
+                for each in made:
+                    each.close()
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "the agent has ended")
+            self._spare += made
+        return self._spare.pop()
+
+    async def _sockets(self) -> list[socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            ours.setblocking(False)
+            self._server.send(Reach(id=self._id), theirs.detach())
+            async with asyncio.timeout(REACH_SECONDS):
+                return await _received(ours)
 
     async def stop(self, *, grace_seconds: float) -> Receipt:
         """Ends it and everything it started; see the module."""
@@ -289,9 +317,9 @@ class ForkServerLink:
         self._workers[order.id] = new
         self._put(spec.encode(order) + b"\n" + spec.encode(new.request), fds)
 
-    def send(self, order: Stop) -> None:
-        """Sends an order."""
-        self._put(spec.encode(order), ())
+    def send(self, order: Stop | Reach, *fds: int) -> None:
+        """Sends an order, with descriptors that are closed here."""
+        self._put(spec.encode(order), fds)
 
     def forget(self, worker_id: int) -> None:
         """Nobody waits for this worker any more."""
@@ -455,6 +483,32 @@ def make_pipes() -> tuple[tuple[int, int, int], tuple[int, ...]]:
         raise StartFailed(f"No pipe could be made: {error.strerror}.") from error
     stdin_read, stdin_write, stdout_read, stdout_write, stderr_read, stderr_write = made
     return (stdin_write, stdout_read, stderr_read), (stdin_read, stdout_write, stderr_write)
+
+
+async def _received(channel: socket.socket) -> list[socket.socket]:
+    """The sockets that come through a channel. Raises OSError if it ends without any."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            _, ancillary, _, _ = channel.recvmsg(16, socket.CMSG_SPACE(16 * 4))
+            break
+        except BlockingIOError:
+            can_read = loop.create_future()
+            loop.add_reader(channel.fileno(), _settle, can_read, None)
+            try:
+                await can_read
+            finally:
+                loop.remove_reader(channel.fileno())
+    numbers = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    found = [socket.socket(fileno=number) for number in numbers]
+    if not found:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "the agent's network cannot be reached")
+    for each in found:
+        each.setblocking(False)
+    return found
 
 
 def close_all(fds: tuple[int, ...]) -> None:

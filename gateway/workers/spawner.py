@@ -10,11 +10,12 @@ import asyncio
 import logging
 import os
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.events.lifecycle import WorkerEnd
 from gateway.workers.doors import DoorSockets
-from worker.spec import APPARENT_FACTOR, FILES, Exit, Limits, Receipt, SpawnRequest
+from worker.spec import APPARENT_FACTOR, EndCause, Exit, Limits, Receipt, SpawnRequest
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +134,25 @@ class StderrTail:
 _MEGABYTE: Final = 1_000_000
 
 
-def why_ended(end: Exit, limits: Limits) -> tuple[WorkerEnd, str] | None:
-    """The words for an end that was not the agent's own doing; None if it was."""
+_SETTINGS: Final[dict[EndCause, str]] = {
+    "memory": "memory_bytes",
+    "processes": "processes",
+    "disk": "disk_bytes",
+    "apparent": "disk_bytes",
+    "files": "files",
+    "file_size": "file_bytes",
+    "cpu": "cpu_seconds",
+    "turn_cpu": "turn_cpu_seconds",
+}
+"""The limit that was passed → its name in the configuration."""
+
+
+def why_ended(
+    end: Exit, limits: Limits, raised_by: Callable[[str], str] = lambda _setting: ""
+) -> tuple[WorkerEnd, str] | None:
+    """The words for an end that was not the agent's own doing; None if it was. `raised_by`: a limit's name →
+    a sentence about who can raise it.
+    """
     sizes = {
         "memory": limits.memory_bytes,
         "disk": limits.disk_bytes,
@@ -152,7 +170,7 @@ def why_ended(end: Exit, limits: Limits) -> tuple[WorkerEnd, str] | None:
             f"({APPARENT_FACTOR} times the {limits.disk_bytes // _MEGABYTE:,} MB they may take on the disk), "
             "and the agent was ended."
         ),
-        "files": f"The session has more than the {FILES:,} files it may, and the agent was ended.",
+        "files": f"The session has more than the {limits.files:,} files it may, and the agent was ended.",
         "file_size": f"The agent wrote a file larger than the {megabytes} it may, and was ended.",
         "cpu": f"The agent used more than the {limits.cpu_seconds} seconds of CPU it may, and was ended.",
         "turn_cpu": f"The agent used more than the {limits.turn_cpu_seconds} seconds of CPU that one answer "
@@ -161,7 +179,11 @@ def why_ended(end: Exit, limits: Limits) -> tuple[WorkerEnd, str] | None:
     if end.cause == "forkserver_lost":
         lost = "The fork server ended, and every agent with it; the next message starts a new one."
         return WorkerEnd.FORKSERVER_LOST, lost
-    return (WorkerEnd.LIMIT_EXCEEDED, words[end.cause]) if end.cause else None
+    if not end.cause:
+        return None
+    setting = _SETTINGS.get(end.cause, "")
+    advice = raised_by(setting) if setting else ""
+    return WorkerEnd.LIMIT_EXCEEDED, f"{words[end.cause]} {advice}".strip()
 
 
 def base_environment(home: str) -> dict[str, str]:

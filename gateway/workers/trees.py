@@ -69,13 +69,13 @@ class _Level:
             self.fd = -1
 
 
-def walk(top: Path, visitor: Visitor) -> None:
-    """Goes through a tree, depth first. Raises OSError if the top cannot be opened, and what the visitor
-    raises.
+def walk(top: Path, visitor: Visitor, *, below: int | None = None) -> None:
+    """Goes through a tree, depth first; `top` is a name in the open directory `below`, if that is given.
+    Raises OSError if the top cannot be opened, and what the visitor raises.
     """
     levels: list[_Level] = []
     try:
-        levels.append(_Level("", _open(os.fspath(top), None, visitor.rights)))
+        levels.append(_Level("", _open(os.fspath(top), below, visitor.rights)))
         levels[0].waiting = visitor.enter(levels[0].fd, 0, "")
         while levels[-1].waiting or len(levels) > 1:
             if levels[-1].waiting:
@@ -163,7 +163,7 @@ def _grant(name: str, parent: int | None, rights: int) -> None:
 # -- removing ---------------------------------------------------------------------------------------------
 
 
-class _Removal(Visitor):
+class Removal(Visitor):
     """Unlinks all that is no directory on the way down, and the directories on the way up."""
 
     rights = stat.S_IRWXU
@@ -199,7 +199,7 @@ def remove(top: Path) -> None:
     after everything else is gone.
     """
     for _ in range(PASSES):
-        removal = _Removal()
+        removal = Removal()
         try:
             walk(top, removal)
             os.rmdir(top)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -24,7 +26,7 @@ from msgspec import Struct
 from gateway.workers.forks import ForkWorker
 from gateway.workers.memory import cpu_seconds, resident_bytes, tree_bytes
 from gateway.workers.trees import Measure, TooMany, walk
-from worker.spec import FILES, EndCause, Limits
+from worker.spec import EndCause, Limits
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,10 @@ CPU_EVERY: Final = 4
 """CPU time is counted every so many rounds: its limit is minutes."""
 DISK_EVERY: Final = 4
 """Files are counted every so many rounds: walking them is dearer."""
+PAUSES: Final = 20
+"""After counting a worker's files, this many times as long passes before they are counted again, …"""
+LONGEST_PAUSE_SECONDS: Final = 30.0
+"""… but no longer than this."""
 COUNTS: Final = 4
 """How often files are counted again because a directory was moved meanwhile; who moves them all the time
 hides what lies below.
@@ -72,6 +78,8 @@ class Watchdog:
     def __init__(self, workers: Callable[[], Sequence[ForkWorker]]) -> None:
         self._workers = workers
         self._spent: dict[ForkWorker, Spent] = {}
+        self._not_before: dict[ForkWorker, float] = {}
+        """When the files of a worker may be counted again, in seconds of `time.monotonic`."""
 
     async def run(self) -> None:
         """Watches for ever."""
@@ -81,19 +89,29 @@ class Watchdog:
             rounds += 1
             if rounds % CPU_EVERY == 0:
                 await self._look_at_turns()
+            if rounds % DISK_EVERY == 0:
+                lives = self._workers()
+                self._not_before = {w: at for w, at in self._not_before.items() if w in lives}
             for worker in self._workers():
                 if worker.request.is_built_in or not _lives(worker):
                     continue
                 await self._look_at(worker, does_count_disk=rounds % DISK_EVERY == 0)
 
     async def _look_at(self, worker: ForkWorker, *, does_count_disk: bool) -> None:
-        """A worker that cannot be looked at must not keep the others from it."""
+        """A worker that cannot be looked at must not keep the others from it. One with very many files is
+        counted less often: counting takes a twentieth of the time at most.
+        """
+        began = time.monotonic()
+        does_count_disk = does_count_disk and began >= self._not_before.get(worker, 0.0)
         try:
             passed = await asyncio.to_thread(_passed, worker, does_count_disk=does_count_disk)
         except Exception:
             key = worker.request.session_key
             log.exception("worker %d of session %s could not be measured", worker.pid, key)
             return
+        if does_count_disk:
+            ended = time.monotonic()
+            self._not_before[worker] = ended + min(PAUSES * (ended - began), LONGEST_PAUSE_SECONDS)
         if passed:
             _end(worker, passed)
 
@@ -156,21 +174,25 @@ def _count(path: str, name: str) -> int:
 
 
 def _passed_by_files(limits: Limits, *directories: str) -> EndCause:
-    if not limits.disk_bytes:
+    if not limits.disk_bytes and not limits.files:
         return ""
     try:
-        measured = measure(*directories)
+        measured = measure(*directories, files=limits.files)
     except TooMany:
         return "files"
+    if not limits.disk_bytes:
+        return ""
     if measured.allocated_bytes > limits.disk_bytes:
         return "disk"
     return "apparent" if measured.apparent_bytes > limits.apparent_bytes else ""
 
 
-def measure(*directories: str) -> Measure:
-    """What lies below these directories. Raises TooMany, also if they cannot be counted because they move."""
+def measure(*directories: str, files: int) -> Measure:
+    """What lies below these directories, `files` at most (0: any number). Raises TooMany, also if they cannot
+    be counted because they move.
+    """
     for _ in range(COUNTS):
-        measured = Measure(FILES)
+        measured = Measure(files or sys.maxsize)
         for directory in directories:
             with contextlib.suppress(OSError):
                 walk(directory, measured)

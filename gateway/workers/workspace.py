@@ -33,13 +33,13 @@ class Workspaces:
         self._workers = workers
         self._next_uid = 0
         self._taken: set[int] = set()
-        self._has_uids = os.geteuid() == 0
+        self.has_uids = os.geteuid() == 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
 
     def open(self) -> None:
         """Makes the root. Raises OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
-        for path in (self._root.parent, self._root) if self._has_uids else (self._root,):
+        for path in (self._root.parent, self._root) if self.has_uids else (self._root,):
             path.chmod(0o711)  # a session's own uid passes through, and lists nothing
 
     def path(self, key: str) -> pathlib.Path:
@@ -81,7 +81,7 @@ class Workspaces:
 
     def take_uid(self) -> int | None:
         """A uid that no stored session has; None if the gateway is not root, or if all are taken."""
-        if not self._has_uids:
+        if not self.has_uids:
             return None
         for _ in range(self._workers.uid_count):
             uid = self._workers.first_uid + self._next_uid
@@ -93,13 +93,13 @@ class Workspaces:
 
     def worker_uid(self, uid: int | None) -> int | None:
         """The uid that a worker can be given here: none if the gateway is not root, whatever is stored."""
-        return uid if self._has_uids else None
+        return uid if self.has_uids else None
 
     def is_worker_uid(self, uid: int) -> bool:
         """Whether a uid is one that workers run as: of those to hand out, or that a stored session has."""
         workers = self._workers
         is_in_range = workers.first_uid <= uid <= workers.first_uid + workers.uid_count
-        return self._has_uids and (is_in_range or uid in self._taken)
+        return self.has_uids and (is_in_range or uid in self._taken)
 
     def claim_uids(self, uids: set[int]) -> None:
         """Stored sessions have these uids."""

@@ -7,13 +7,9 @@ import pathlib
 
 import aiohttp
 import psutil
-import pytest
 
 from tests.gateways import RunningGateway, running_gateway
 from tests.shared import eventually
-
-pytestmark = pytest.mark.alone
-
 
 SESSIONS = 100
 AT_ONCE = 10

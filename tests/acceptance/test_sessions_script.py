@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pathlib
+import sys
+
+import pytest
 
 from tests.acceptance.faulty_gateway import faulty_gateway
 from tests.gateways import ROOT, RunningGateway
-from tests.shared import SHARED, shared_gateway
+from tests.shared import SHARED, crowding, shared_gateway
 
-pytestmark = SHARED
+pytestmark = [SHARED, pytest.mark.timeout(600)]
 gateway = shared_gateway()
 
 
 async def run(base_url: str = "") -> tuple[int, list[str]]:
-    """The script's exit code and lines."""
+    """The script's exit code and lines. It calls python3 a hundred times, so it gets the real one and no shim
+    of pyenv's.
+    """
+    path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
     process = await asyncio.create_subprocess_exec(
         str(ROOT / "test-sessions.sh"),
-        env={**os.environ, "BASE_URL": base_url},
+        env={**os.environ, "BASE_URL": base_url, "PATH": path},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 100)
+    out, _ = await asyncio.wait_for(process.communicate(), 60 * crowding())
     return process.returncode or 0, out.decode().splitlines()
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
 
+import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from tests.chromium import launched
+from tests.shared import crowding
 
 OpenPage = Callable[..., Awaitable[Page]]
 """Opens a page in a window of its own: `await open_page(url, viewport=…, locale=…)`."""
+PATIENCE_MS: Final = 15_000
+
+
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    """What is expected of a page may take longer on a busy machine."""
+    expect.set_options(timeout=PATIENCE_MS * crowding())
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -34,7 +44,7 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
         context = await browser.new_context(viewport={"width": width, "height": height}, locale=locale)
         contexts.append(context)
         page = await context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE_MS * crowding())
         page.on("console", listen)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         await page.goto(url)

@@ -13,8 +13,6 @@ from tests.inside import gateway_inside
 from tests.shared import SHARED
 
 pytestmark = [SHARED, pytest.mark.browser]
-
-expect.set_options(timeout=15_000)
 CONFIG = '[model]\nretries = 0\n[model.prices."fake-model"]\ninput = 3.0\noutput = 10.0\n'
 USAGE = {"prompt_tokens": 1_000, "completion_tokens": 100}
 

@@ -25,8 +25,6 @@ network = "broker"
 )
 pytestmark = [SHARED, pytest.mark.browser]
 
-expect.set_options(timeout=15_000)
-
 
 async def made(gateway: GatewayInside) -> Session:
     session_id = fresh_id("page")

@@ -17,6 +17,7 @@ from tests.browser.test_page import expect_answer, free_port, say
 from tests.browser.test_sign_in import TENANTS, choose, share, sign_in
 from tests.chromium import FRONTEND, needed_browser
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.issuer import SECRET, running_issuer
 from tests.shared import SHARED, shared_gateway
 
@@ -54,8 +55,6 @@ HISTORY: Final = """async (baseUrl) => {
 }"""
 guests = shared_gateway('[auth]\nmodes = ["anonymous", "keys"]\n' + TENANTS)
 pytestmark = [SHARED, pytest.mark.browser]
-
-expect.set_options(timeout=15_000)
 
 
 async def test_a_guest_keeps_what_it_made_across_a_reload(
@@ -116,7 +115,7 @@ async def test_a_page_of_another_site_is_one_guest_across_reloads(
     shop = f"http://localhost:{port}"
     config = f'[auth]\nmodes = ["anonymous"]\n[visitors]\norigins = ["{shop}"]\n'
     try:
-        async with running_gateway(tmp_path, config=config) as own:
+        async with gateway_inside(tmp_path, config=config) as own:
             page = await open_page(f"{shop}/index.html")
             assert await page.evaluate(CHAT, [own.url, "/echo from the shop"]) == "from the shop"
             await page.reload()

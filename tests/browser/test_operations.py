@@ -11,12 +11,11 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 gateway = shared_gateway()
 pytestmark = [SHARED, pytest.mark.browser]
-
-expect.set_options(timeout=15_000)
 
 
 def address(gateway: RunningGateway) -> str:
@@ -99,7 +98,7 @@ async def test_it_is_whole_in_the_dark_on_a_phone_and_by_keyboard(
 async def test_who_may_not_watch_is_told_and_a_key_that_may_signs_in(
     tmp_path: pathlib.Path, open_page: OpenPage
 ) -> None:
-    async with running_gateway(tmp_path, config='[auth]\nmodes = ["keys"]\n') as own:
+    async with gateway_inside(tmp_path, config='[auth]\nmodes = ["keys"]\n') as own:
         page = await open_page("about:blank")
         await page.goto(address(own))
         for key, words in (("agw_wrong", "not valid"), (await own.mint("talks"), "")):

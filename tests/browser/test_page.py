@@ -15,12 +15,11 @@ from playwright.async_api import Page, Request, expect
 
 from tests.browser.conftest import OpenPage
 from tests.gateways import RunningGateway, running_gateway
-from tests.shared import SHARED, fresh_id, shared_gateway
+from tests.inside import gateway_inside
+from tests.shared import SHARED, crowding, fresh_id, shared_gateway
 
 gateway = shared_gateway()
 pytestmark = [SHARED, pytest.mark.browser]
-
-expect.set_options(timeout=15_000)
 
 HIDE: Final = """(hidden) => {
     const value = hidden ? "hidden" : "visible";
@@ -87,7 +86,7 @@ async def test_stop_ends_the_answer_and_keeps_its_text(gateway: RunningGateway, 
     await say(page, "/count 1000 50")
     await expect(page.get_by_test_id("message-agent")).to_contain_text("1 2 3")
     await page.get_by_test_id("stop").click()
-    await expect(page.get_by_test_id("stop")).to_have_count(0, timeout=3_000)
+    await expect(page.get_by_test_id("stop")).to_have_count(0, timeout=3_000 * crowding())
     await expect(page.get_by_test_id("message-system")).to_have_text("Interrupted by user")
     await expect_answer(page, "1 2 3")
 
@@ -137,7 +136,7 @@ async def test_a_permission_takes_the_focus_and_is_answered_in_place(
 async def test_a_permission_shows_the_diff_the_files_and_the_input_that_it_is_asked_for(
     tmp_path: pathlib.Path, open_page: OpenPage
 ) -> None:
-    async with running_gateway(tmp_path, agents={"edits": "asks_with_its_diff"}) as gateway:
+    async with gateway_inside(tmp_path, agents={"edits": "asks_with_its_diff"}) as gateway:
         session_id = fresh_id("edit")
         await gateway.send(session_id, "go", agent="edits")
         page = await open_page(f"{gateway.url}/#s={session_id}")
@@ -321,7 +320,7 @@ async def test_a_session_made_elsewhere_is_listed_when_it_is_opened(
     await page.evaluate("id => { location.hash = `#s=${id}` }", session_id)
     await expect_answer(page, "from elsewhere")
     row = page.locator(f"[data-testid=session-item][data-session-id='{session_id}']")
-    await expect(row).to_be_visible(timeout=5_000)
+    await expect(row).to_be_visible(timeout=5_000 * crowding())
 
 
 async def test_the_offline_model_is_named(gateway: RunningGateway, open_page: OpenPage) -> None:
@@ -420,7 +419,7 @@ async def test_the_conversation_goes_on_after_the_gateway_came_back(
         await expect_answer(page, "before the restart")
     await expect(page.get_by_test_id("connection-banner")).to_be_visible()
     async with running_gateway(tmp_path, "--port", port):
-        await expect(page.get_by_test_id("connection-banner")).to_have_count(0, timeout=30_000)
+        await expect(page.get_by_test_id("connection-banner")).to_have_count(0, timeout=30_000 * crowding())
         await say(page, "/echo after the restart")
         await expect_answer(page, "after the restart")
         await expect(page.get_by_test_id("message-user")).to_have_count(2)

@@ -61,8 +61,6 @@ gateway = shared_gateway(
     },
 )
 
-expect.set_options(timeout=15_000)
-
 
 async def asked(gateway: RunningGateway, open_page: OpenPage, agent: str, **window: Any) -> tuple[Page, str]:
     """A page on which the agent asks."""

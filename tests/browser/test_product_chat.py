@@ -14,6 +14,7 @@ from playwright.async_api import Page, expect
 from tests.browser.conftest import OpenPage
 from tests.chromium import FRONTEND, launched
 from tests.gateways import RunningGateway, running_gateway
+from tests.inside import gateway_inside
 from tests.products.shop import PASSWORD, config, fresh_id
 from tests.shared import SHARED
 
@@ -77,7 +78,7 @@ async def gateway(
     site: ForeignSite, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningGateway]:
     text = config(address_rate=6000, sockets_per_address=1000).replace("http://localhost:1", site.origin)
-    async with running_gateway(tmp_path_factory.mktemp("gateway"), config=text) as running:
+    async with gateway_inside(tmp_path_factory.mktemp("gateway"), config=text) as running:
         site.gateway = running.url
         yield running
 

@@ -66,7 +66,7 @@ AGENTS: Final[Any] = {
 }
 gateway = shared_gateway(agents=AGENTS)
 pytestmark = [SHARED, pytest.mark.browser]
-expect.set_options(timeout=15_000)
+
 PHONE: Final = {"width": 360, "height": 700}
 
 

@@ -14,7 +14,6 @@ from tests.shared import SHARED, fresh_id, shared_gateway
 
 gateway = shared_gateway('default_agent = "shop"\n')
 pytestmark = [SHARED, pytest.mark.browser]
-expect.set_options(timeout=15_000)
 
 
 async def test_the_cart_is_one_whoever_changes_it(gateway: RunningGateway, open_page: OpenPage) -> None:

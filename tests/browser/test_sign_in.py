@@ -24,8 +24,6 @@ subject_quota = { messages_per_day = 2 }
 gateway = shared_gateway('[auth]\nmodes = ["keys"]\n[quotas]\nsoft_percent = 50\n' + TENANTS)
 pytestmark = [SHARED, pytest.mark.browser]
 
-expect.set_options(timeout=15_000)
-
 
 async def sign_in(page: Page, key: str) -> None:
     """Pastes a key and waits until the page is in."""

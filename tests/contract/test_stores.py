@@ -7,10 +7,11 @@ import asyncio
 import msgspec
 import pytest
 
-from gateway.errors import SessionExists
+from gateway.errors import GatewayError, SessionExists, SessionNotFound
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.contract import Remembered, Store
+from gateway.stores.sessions import Forking
 from tests.contract.engines import Collector, delta, filled, record, tombstone
 
 DAY = 24 * 3600 * 1000
@@ -201,3 +202,58 @@ async def test_a_sequence_gives_each_number_to_one_caller(store: Store) -> None:
     firsts = await asyncio.gather(*(store.sequences.take("product_chat_messages", 7) for _ in range(20)))
     assert sorted(firsts) == [1 + 7 * place for place in range(20)]
     assert await store.sequences.take("another", 1) == 1
+
+
+def forking(source: str, through: int) -> Forking:
+    return Forking(source=source, through=through, copied=lambda event: event, added=[])
+
+
+async def test_a_fork_has_its_beginning_and_leaves_the_other_as_it_was(store: Store) -> None:
+    await store.sessions.create(record())
+    await filled(store, Collector(record().key), [delta(seq, f"{seq} ") for seq in range(1, 30)])
+    await store.logs.reserve(record().key, 1000)
+    child = record("child", at=2000)
+
+    def without_odd(event: Event) -> Event | None:
+        return event if event.seq % 2 == 0 else None
+
+    wanted = Forking(
+        source=record().key, through=9, copied=without_odd, added=[delta(10, "end"), delta(11, "!")]
+    )
+    kept = await store.sessions.fork(child, wanted)
+    assert (kept.parent, kept.stored_bytes) == ("a", await store.logs.size_bytes(child.key))
+    copied = await store.logs.read_events(child.key, after=0, limit=100)
+    assert [event.seq for event in copied] == [2, 4, 6, 8, 10, 11]
+    assert (await store.logs.stand(child.key)).reserved_seq == 11
+    assert len(await store.logs.read_events(record().key, after=0, limit=100)) == 29
+    await filled(store, Collector(child.key), [delta(12, "more")])
+    assert (await store.logs.read_events(child.key, after=11, limit=9))[0].seq == 12
+    assert [one.parent for one in await store.sessions.of_owner("t/s", limit=9)] == ["a", None]
+
+    await store.sessions.adopt(record().key, owner="t/other", session_id="b", keeps_shares=True)
+    assert (await store.sessions.find("t/s", "child") or record()).parent is None
+    await store.sessions.adopt(child.key, owner="t/other", session_id="child", keeps_shares=True)
+    assert (await store.sessions.find("t/other", "child") or record()).parent == "b"
+    await store.sessions.delete(record().key, tombstone())
+    found = await store.sessions.find("t/other", "child")
+    assert found is not None
+    assert found.parent is None
+    assert len(await store.logs.read_events(child.key, after=0, limit=100)) == 7
+
+
+async def test_a_fork_that_is_refused_leaves_nothing(store: Store) -> None:
+    await store.sessions.create(record())
+    await filled(store, Collector(record().key), [delta(1, "x")])
+    with pytest.raises(SessionExists):
+        await store.sessions.fork(msgspec.structs.replace(record(), key="other"), forking(record().key, 1))
+    with pytest.raises(SessionNotFound):
+        await store.sessions.fork(record("b"), forking("gone", 1))
+
+    def broken(_event: Event) -> Event | None:
+        raise ValueError("cannot be copied")
+
+    wanted = msgspec.structs.replace(forking(record().key, 1), copied=broken)
+    with pytest.raises((ValueError, GatewayError)):
+        await store.sessions.fork(record("c"), wanted)
+    assert await store.sessions.count() == 1
+    assert await store.logs.read_events(record("c").key, after=0, limit=9) == []

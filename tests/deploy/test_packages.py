@@ -18,6 +18,8 @@ import pytest
 from gateway.version import VERSION
 from tests.deploy.tools import run
 from tests.gateways import ROOT
+from tests.real_agents import AgentUnavailable, fill
+from tests.shared import crowding
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 BUILD_SECONDS = 200
@@ -32,12 +34,10 @@ KEPT_OUT = ("AGENT_", "PIPX_", "PYTHON", "UV_", "VIRTUAL_ENV", "XDG_")
 def built(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """An sdist of the checkout, and the wheel that is made of it."""
     directory = tmp_path_factory.mktemp("built")
-    run(sys.executable, "-m", "venv", directory / "tools")
-    python = directory / "tools" / "bin" / "python"
-    run(python, *PIP, "install", "-q", "hatchling", seconds=BUILD_SECONDS)
-    run(python, "-m", "hatchling", "build", "-t", "sdist", "-d", directory, cwd=ROOT, seconds=BUILD_SECONDS)
+    hatch = (sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", directory)
+    run(*hatch, cwd=ROOT, seconds=BUILD_SECONDS)
     (sdist,) = directory.glob("*.tar.gz")
-    run(python, *PIP, "wheel", "-q", "--no-deps", "-w", directory, sdist, seconds=BUILD_SECONDS)
+    run(sys.executable, *PIP, "wheel", "-q", "--no-deps", "-w", directory, sdist, seconds=BUILD_SECONDS)
     return directory
 
 
@@ -60,24 +60,22 @@ def test_the_sdist_builds_without_git_and_carries_no_leftovers(built: pathlib.Pa
 
 def test_a_wheel_in_an_empty_environment_serves_its_page(built: pathlib.Path, tmp_path: pathlib.Path) -> None:
     (wheel,) = built.glob("*.whl")
-    run(sys.executable, "-m", "venv", tmp_path / "empty")
-    program = tmp_path / "empty" / "bin"
-    run(program / "python", *PIP, "install", "-q", wheel, seconds=BUILD_SECONDS)
+    program = _empty(tmp_path / "empty")
+    fill(program.parent, str(wheel))
     _serves(program, tmp_path)
 
 
 def test_the_wheel_and_the_lock_are_enough_and_small(built: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """As `make dist` says to install it; nothing of Node is on the path."""
     (wheel,) = built.glob("*.whl")
-    run(sys.executable, "-m", "venv", tmp_path / "locked")
-    program = tmp_path / "locked" / "bin"
+    program = _empty(tmp_path / "locked")
     before, began = _bytes_below(tmp_path / "locked"), time.monotonic()
-    install = (program / "python", *PIP, "install", "-q", "--no-compile", "--no-deps")
+    install = (*_pip_of(program), "install", "-q", "--no-compile", "--no-deps")
     lock = ("--require-hashes", "-r", ROOT / "requirements.txt")
     run(*install, *lock, seconds=BUILD_SECONDS)
     run(*install, wheel, seconds=BUILD_SECONDS)
     installed, size = time.monotonic() - began, _bytes_below(tmp_path / "locked") - before
-    run(program / "python", *PIP, "check")
+    run(*_pip_of(program), "check")
     began = time.monotonic()
     _serves(program, tmp_path, path="/usr/bin:/bin")
     print(  # noqa: T201
@@ -85,7 +83,17 @@ def test_the_wheel_and_the_lock_are_enough_and_small(built: pathlib.Path, tmp_pa
         f" {time.monotonic() - began:.1f} s"
     )
     assert size < INSTALLED_BYTES
-    assert installed < INSTALL_SECONDS
+    assert installed < INSTALL_SECONDS * crowding()
+
+
+def _empty(directory: pathlib.Path) -> pathlib.Path:
+    """The programs of a new environment, which this one's pip fills: making another takes seconds."""
+    run(sys.executable, "-m", "venv", "--without-pip", directory)
+    return directory / "bin"
+
+
+def _pip_of(program: pathlib.Path) -> tuple[str | pathlib.Path, ...]:
+    return (sys.executable, *PIP, "--python", program / "python")
 
 
 def _bytes_below(folder: pathlib.Path) -> int:
@@ -122,15 +130,12 @@ def _serves(program: pathlib.Path, tmp_path: pathlib.Path, *, path: str | None =
 @pytest.fixture(scope="module")
 def installers(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Where pipx, uv and uvx are, from PyPI."""
-    directory = tmp_path_factory.mktemp("installers")
-    run(sys.executable, "-m", "venv", directory)
-    python = directory / "bin" / "python"
-    done = subprocess.run(
-        (python, *PIP, "install", "-q", "pipx", "uv"), capture_output=True, text=True, timeout=BUILD_SECONDS
-    )
-    if done.returncode != 0:
-        pytest.skip(f"NOT TESTED: pipx and uv cannot be had: {done.stderr.strip()[-300:]}")
-    return directory / "bin"
+    program = _empty(tmp_path_factory.mktemp("installers"))
+    try:
+        fill(program.parent, "pipx", "uv")
+    except AgentUnavailable as error:
+        pytest.skip(f"NOT TESTED: pipx and uv cannot be had: {error}")
+    return program
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from tests.deploy.load import People
 from tests.deploy.machine import Machine, booted
 from tests.deploy.systems import base
 from tests.deploy.tools import DEPLOY
+from tests.shared import crowding
 from tests.streams import open_stream
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.alone]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 URL: Final = "http://127.0.0.1:8080"
 CONFIG: Final = "/etc/agent-gateway/config.toml"
@@ -43,7 +44,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     """A machine on which the gateway was installed as the README says."""
     with booted(base(), tmp_path_factory.mktemp("machine")) as machine:
         began = time.monotonic()
-        said = machine.run(_lines_of_the_readme(), seconds=INSTALL_SECONDS)
+        said = machine.run(_lines_of_the_readme(), seconds=INSTALL_SECONDS * crowding())
         print(f"\ninstalled by the README's lines in {time.monotonic() - began:.0f} s")  # noqa: T201
         machine.run(f"printf '{_UNLIMITED}' >> {CONFIG}; systemctl restart agent-gateway")
         yield Installed(machine, re.findall(r"^agw_\S+$", said, re.M)[0])
@@ -153,11 +154,11 @@ async def test_a_gateway_that_is_killed_comes_back_however_often(machine: Machin
 
 async def _killed(machine: Machine) -> None:
     """Kills the gateway as soon as there is one."""
-    async with asyncio.timeout(RESTART_SECONDS):
+    async with asyncio.timeout(RESTART_SECONDS * crowding()):
         while not (found := [each for each in _children(machine) if each.name() == "agent-gateway"]):
             await asyncio.sleep(0.02)
     found[0].kill()
-    await asyncio.to_thread(found[0].wait, RESTART_SECONDS)
+    await asyncio.to_thread(found[0].wait, RESTART_SECONDS * crowding())
 
 
 async def test_a_stop_leaves_no_process_and_the_next_connection_starts_it_again(

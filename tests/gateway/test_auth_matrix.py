@@ -67,12 +67,15 @@ BODIES: Final[dict[str, object]] = {
     "system": {"session_id": VICTIM, "message": "foreign"},
     "mcp_command": {"session_id": VICTIM, "command": "set_network", "args": {"network": "foreign"}},
     "create_session": {"session_id": "somebody-elses"},
+    "fork_session": {"session_id": "fork-of-foreign"},
+    "restore_files": {"at_seq": 0},
     "rename_session": {"title": "foreign"},
     "answer_egress": {"answer": "always"},
     "put_file": {"foreign": True},
     "upload_files": {"foreign": True},
     "answer_permission": {"permission_id": "p", "option_id": "o"},
     "answer_question": {"action": "decline"},
+    "push_branch": {"name": "agent/foreign"},
     "choose_option": {"option_id": "mode", "value": "plan"},
     "edit_queue": {"action": "drop"},
     "share_session": {},
@@ -111,7 +114,16 @@ LIKE_UNUSED: Final = {
 }
 """The six verbs, and the shopping assistant's: on them a foreign id is simply a new id of one's own."""
 NOT_ABOUT_A_SESSION: Final = {
-    *("list_sessions", "create_session", "count_sessions", "list_agents", "me", "sign_out", "hand_over"),
+    *(
+        "list_sessions",
+        "create_session",
+        "count_sessions",
+        "list_agents",
+        "list_workspaces",
+        "me",
+        "sign_out",
+        "hand_over",
+    ),
     *("list_own_keys", "set_own_key", "erase_own_keys"),
     *("list_tenant_keys", "set_tenant_key", "remove_tenant_key"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config", "list_refused_hosts"),
@@ -136,7 +148,10 @@ IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
 BODYLESS: Final = {"restart_session", "park_session", "kill_session", ENDS_THE_GATEWAY}
 ABOUT_A_FILE: Final = {"put_file", "show_upload"}
-NOT_THERE: Final = {"answer_permission", "answer_question", "answer_egress"}
+NOT_THERE: Final = {
+    *("answer_permission", "answer_question", "answer_egress"),
+    *("download_diff", "download_patch", "push_branch"),
+}
 """Routes that answer 409 to their owner in this state; to others they must still be a 404."""
 
 
@@ -184,6 +199,7 @@ class World(Struct):
         path = route.path.format(**parts, **asked, product_id=1, admin_id=1, path="nowhere")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         path += f"?path=uploads/{CANARY}.txt" if route.name in ABOUT_A_FILE else ""
+        path += "?turn=1" if route.name == "list_turn_changes" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 
 

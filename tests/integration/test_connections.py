@@ -20,9 +20,6 @@ from tests.raw import Raw, raw, request
 from tests.shared import crowding, eventually, fresh_id
 from tests.streams import open_stream
 
-pytestmark = pytest.mark.alone
-
-
 TCP_REPAIR = 19
 """From linux/tcp.h; closing a socket in this state tells the peer nothing."""
 CPU_LIMIT = 0.6

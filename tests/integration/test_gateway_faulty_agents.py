@@ -137,7 +137,10 @@ async def test_an_agent_that_never_answers_is_ended_at_the_deadline(
     await gateway.send(session_id, "go", agent=agent)
     state = await state_when(gateway.http, session_id, is_over)
     assert 1.9 < time.monotonic() - began < 4 * crowding()
-    assert words(state) == "The agent did not finish within 2 seconds."
+    assert words(state) == (
+        "The agent did not finish within 2 seconds. "
+        "The operator can give it more time: `turn_seconds` in the agent's limits."
+    )
     async with open_stream(gateway.http, session_id) as stream:
         receipt = await stream.until_event("worker_ended")
     assert (receipt.data["reason"], receipt.data["survivors"]) == ("turn_timeout", 0)

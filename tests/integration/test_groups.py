@@ -27,7 +27,8 @@ from worker.forkserver import groups, hierarchies
 from worker.forkserver.groups import Groups
 from worker.spec import Counting, Limits, Profile
 
-pytestmark = pytest.mark.alone
+ALONE: Final = pytest.mark.alone
+"""Other gateways that start meanwhile would sweep, too; and all tests are in one group."""
 ROOT: Final = pathlib.Path(__file__).parents[2]
 FAMILY: Final = (
     "import os, time\n"
@@ -228,6 +229,7 @@ async def test_a_lost_fork_servers_groups_are_swept_by_the_next() -> None:
             assert all(members(base / "2") == {fresh.worker.pid} for base in groups_of(here))
 
 
+@ALONE
 async def test_a_killed_gateways_groups_are_swept_by_the_next(tmp_path: pathlib.Path) -> None:
     """Both the gateway and its fork server die before either can tidy up."""
     async with running_gateway(tmp_path) as first:
@@ -277,6 +279,7 @@ def left_by(pid: int) -> Iterator[list[pathlib.Path]]:
                     path.rmdir()
 
 
+@ALONE
 async def test_empty_groups_of_killed_gateways_are_removed_by_whoever_starts_next(dead_pid: int) -> None:
     with left_by(dead_pid) as bases:
         async with yard("strict") as here:
@@ -284,6 +287,7 @@ async def test_empty_groups_of_killed_gateways_are_removed_by_whoever_starts_nex
         assert not [base for base in bases if base.exists()]
 
 
+@ALONE
 async def test_groups_are_left_alone_while_their_gateway_or_anything_in_them_lives(dead_pid: int) -> None:
     with left_by(os.getpid()) as bases:
         async with yard("strict"):
@@ -364,6 +368,7 @@ print("divided")
 """
 
 
+@ALONE
 def test_a_version_2_group_is_divided_and_workers_are_born_into_its_parts() -> None:
     """With whatever controllers this machine has in version 2: how a group is divided is one for all."""
     own = pathlib.Path("/proc/self/cgroup").read_text()

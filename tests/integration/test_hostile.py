@@ -20,12 +20,13 @@ from typing import Any, Final, Literal, cast
 
 import psutil
 import pytest
+import pytest_asyncio
 
 from gateway.workers.peer_identity import PeerIdentity
 from tests.gateways import RunningGateway, running_gateway
 from tests.hostile import card
 from tests.ordinary import as_ordinary
-from tests.shared import crowding
+from tests.shared import SHARED, crowding, fresh_id, shared_gateway
 from tests.walls import FIRST_UID, NOBODY, PYTHON, USERS, User, Yard, finds, yard
 from worker.spec import Limits, Network, Profile
 
@@ -308,12 +309,25 @@ command = ["{PYTHON}", "{HOSTILE / "agent.py"}"]
 """
 
 
-async def slowest_answer(gateway: RunningGateway) -> float:
+PATIENT: Final = CONFIG.replace("turn_timeout_seconds = 4", "turn_timeout_seconds = 60")
+"""For turns that end by themselves, however busy the machine is."""
+shared = shared_gateway(PATIENT, is_process=True)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def patient(shared: RunningGateway) -> AsyncIterator[RunningGateway]:
+    """The gateway that tests share, without sessions of the one before, however that ended."""
+    yield shared
+    for session in (await shared.get("/api/sessions"))["sessions"]:
+        await shared.delete(session["session_id"])
+
+
+async def slowest_answer(gateway: RunningGateway, name: str) -> float:
     """The longest of several turns of a neighbour, in seconds."""
     slowest = 0.0
     for number in range(ROUNDS):
         began = time.monotonic()
-        state = await gateway.chat("neighbour", f"/echo {number}")
+        state = await gateway.chat(name, f"/echo {number}")
         slowest = max(slowest, time.monotonic() - began)
         assert state["messages"][-1]["content"] == str(number)
         await asyncio.sleep(0.1)  # the campaign lasts as long as the wild turn, not a test's wait
@@ -322,20 +336,37 @@ async def slowest_answer(gateway: RunningGateway) -> float:
 
 @pytest.mark.parametrize("act", BOMBS)
 @pytest.mark.alone
+@SHARED
 async def test_neighbours_answer_within_a_second_while_an_agent_goes_wild(
-    act: str, tmp_path: pathlib.Path
+    act: str, patient: RunningGateway
 ) -> None:
-    async with running_gateway(tmp_path, config=CONFIG) as gateway:
-        await gateway.chat("neighbour", "/echo warm")
-        await gateway.send("wild", act, agent="hostile")
-        slowest = await slowest_answer(gateway)
-        assert slowest < NEIGHBOUR_SECONDS * crowding(), f"{slowest:.2f} s, {crowding():.1f} for each core"
-        family = gateway.workers()
-        deleted = await gateway.delete("wild")
-        assert deleted["receipt"]["survivors"] == 0
-        await gateway.delete("neighbour")
-        assert gateway.workers() == []
-        assert not [process for process in family if process.is_running()]
+    wild, neighbour = fresh_id("wild"), fresh_id("neighbour")
+    await patient.chat(neighbour, "/echo warm")
+    await patient.send(wild, act, agent="hostile")
+    slowest = await slowest_answer(patient, neighbour)
+    assert slowest < NEIGHBOUR_SECONDS * crowding(), f"{slowest:.2f} s, {crowding():.1f} for each core"
+    family = patient.workers()
+    deleted = await patient.delete(wild)
+    assert deleted["receipt"]["survivors"] == 0
+    await patient.delete(neighbour)
+    assert patient.workers() == []
+    assert not [process for process in family if process.is_running()]
+
+
+async def misbehaves(gateway: RunningGateway, act: str, words: str | None) -> None:
+    """Checks that an agent's bad turn ends in words, if in any, and that its neighbour notices nothing."""
+    wild, victim = fresh_id("wild"), fresh_id("victim")
+    await gateway.chat(victim, "/echo mine")
+    before = await gateway.state(victim)
+    bad = {"message": act, "session_id": wild, "agent": "hostile"}
+    state = await gateway.post("/api/chat?wait=60", bad)
+    said = [message["content"] for message in state["messages"] if message["sender"] == "system"]
+    assert (words in said[-1]) if words else not said
+    assert await gateway.state(victim) == before
+    assert (await gateway.chat(victim, "/echo still"))["messages"][-1]["content"] == "still"
+    receipt = (await gateway.delete(wild))["receipt"]
+    assert receipt["survivors"] == 0
+    assert len(gateway.workers()) == 1
 
 
 @pytest.mark.parametrize(
@@ -344,28 +375,21 @@ async def test_neighbours_answer_within_a_second_while_an_agent_goes_wild(
         ("memory_bomb", "more memory than the 209 MB"),
         ("disk_filler", "took more than the 67 MB"),
         ("escape", "ended unexpectedly"),
-        ("play_dead", "did not finish within 4 seconds"),
         ("close_stdout", "ended unexpectedly"),
         ("deep_json", None),
         ("impersonate", None),
     ],
 )
+@SHARED
 async def test_an_agent_that_misbehaves_ends_with_words_and_leaves_nothing(
-    act: str, words: str | None, tmp_path: pathlib.Path
+    act: str, words: str | None, patient: RunningGateway
 ) -> None:
+    await misbehaves(patient, act, words)
+
+
+async def test_an_agent_that_plays_dead_ends_with_words_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
     async with running_gateway(tmp_path, config=CONFIG) as gateway:
-        await gateway.chat("victim", "/echo mine")
-        before = await gateway.state("victim")
-        state = await gateway.post(
-            "/api/chat?wait=20", {"message": act, "session_id": "wild", "agent": "hostile"}
-        )
-        said = [message["content"] for message in state["messages"] if message["sender"] == "system"]
-        assert (words in said[-1]) if words else not said
-        assert await gateway.state("victim") == before
-        assert (await gateway.chat("victim", "/echo still"))["messages"][-1]["content"] == "still"
-        receipt = (await gateway.delete("wild"))["receipt"]
-        assert receipt["survivors"] == 0
-        assert len(gateway.workers()) == 1
+        await misbehaves(gateway, "play_dead", "did not finish within 4 seconds")
 
 
 async def test_a_key_of_the_gateway_is_in_no_worker(tmp_path: pathlib.Path) -> None:

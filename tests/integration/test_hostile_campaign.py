@@ -8,9 +8,6 @@ import pytest
 
 from tests.hostile.campaign import Campaign
 
-pytestmark = pytest.mark.alone
-
-
 SECONDS = 25
 
 

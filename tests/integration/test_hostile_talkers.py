@@ -79,7 +79,6 @@ async def talk(gateway: RunningGateway, name: str, prompt: str) -> Any:
         ("endless 1 17", "longer than 16777216 bytes"),
     ],
 )
-@pytest.mark.alone
 async def test_what_an_agent_says_does_not_grow_the_gateway(
     gateway: RunningGateway, prompt: str, words: str | None
 ) -> None:

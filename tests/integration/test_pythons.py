@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 from typing import Final
@@ -80,12 +81,7 @@ def python(version: str) -> pathlib.Path:
     """An interpreter of this version with what a fork server needs; skips where there is none."""
 
     def install(folder: pathlib.Path, _pin: str) -> None:
-        by_pip((version,), folder, "pip")
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
-        command = [*pip, "--require-hashes", "--requirement", str(LOCK)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise AgentUnavailable(f"the gateway's libraries: {done.stderr[-300:]}")
+        by_pip((version,), folder, f"--no-deps --require-hashes --requirement {shlex.quote(str(LOCK))}")
 
     try:
         return installed(version, LOCK.read_text(), install, below=CACHE) / "bin" / "python"

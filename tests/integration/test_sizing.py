@@ -6,12 +6,8 @@ import pathlib
 import re
 import sys
 
-import pytest
-
 from tests.gateways import SCENARIOS
 from tests.integration.test_command_line import typed
-
-pytestmark = pytest.mark.alone
 
 
 async def test_it_measures_every_agent_hot_and_parked_and_leaves_nothing(tmp_path: pathlib.Path) -> None:

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from tests.gateways import RunningGateway, running_gateway
 from tests.history import History, table
+from tests.shared import crowding
 from tests.torture.clients import Talker, World, read_log
 
 LIFE_SECONDS: Final = (0.05, 2.5)
@@ -143,7 +144,7 @@ class Campaign:
         stopped = [worker for worker in workers if worker in self._stopped]
         rest = [worker for worker in workers if worker not in self._stopped]
         while (left := [worker for worker in rest if _is_alive(worker)]) and (
-            time.monotonic() - began < GONE_SECONDS
+            time.monotonic() - began < GONE_SECONDS * crowding()
         ):
             await asyncio.sleep(0.01)
         self.figures.gone.append(time.monotonic() - began)

@@ -169,7 +169,7 @@ def test_a_preset_fills_in_what_is_not_named(tmp_path: pathlib.Path) -> None:
     assert (claude.argv, claude.title) == (("claude-agent-acp",), "Claude")
     assert {"MINE", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"} <= set(claude.pass_env)
     assert (own.argv, own.title) == (("/opt/opencode", "acp"), "Ours")
-    assert (own.env["OPENCODE_DISABLE_AUTOUPDATE"], own.limits["memory_bytes"]) == ("0", 2_000_000_000)
+    assert (own.env["OPENCODE_DISABLE_AUTOUPDATE"], own.limits_preset) == ("0", "coding")
 
 
 def test_an_unknown_preset_and_a_command_that_cannot_be_split_are_named(tmp_path: pathlib.Path) -> None:
@@ -327,7 +327,7 @@ def test_what_waits_for_a_restart() -> None:
     found = {path for path in settings() if compared(old, changed(old, path)).waiting}
     workers = {path for path in settings() if path.startswith("workers.")}
     server = {path for path in settings() if path.startswith("server.")}
-    assert found == workers | (server - {"server.hosts", "server.public_url"}) | {
+    assert found == workers | (server - {"server.hosts", "server.ports_host", "server.public_url"}) | {
         *("applications.enabled", "data_dir", "store", "telemetry.otlp_endpoint"),
         *("auth.modes", "auth.secret_file", "auth.old_secret_files"),
         *("limits.events_per_session", "limits.event_bytes_per_session", "limits.session_memory_bytes"),
@@ -347,3 +347,13 @@ def test_agents_and_tenants_are_taken_over_one_by_one() -> None:
     assert "agents.a.command" in applied
     assert not waiting
     assert kept == new
+
+
+@pytest.mark.parametrize("value", ["auto", "none", "*.preview.example", "*.preview.example:8443"])
+def test_the_host_of_agents_servers_is_a_domain(tmp_path: pathlib.Path, value: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f'[server]\nports_host = "{value}"\n')
+    assert load(file).server.ports_host == value
+    file.write_text('[server]\nports_host = "preview.example"\n')
+    with pytest.raises(ConfigError, match=r"server\.ports_host: write"):
+        load(file)

@@ -90,12 +90,12 @@ def test_a_deep_schema_is_refused_or_ignored_at_once() -> None:
         f'{{"properties": {deep}}}',
         f'{{"properties": {{"a": {{"type": "string", "not": {deep}}}}}}}',
     ):
-        began = time.monotonic()
+        began = time.process_time()
         try:
             form(Raw(body.encode()), lambda _: None)
         except UnshowableQuestion:
             pass
-        assert time.monotonic() - began < 1
+        assert time.process_time() - began < 1
 
 
 def test_a_value_that_is_offered_twice_is_offered_once() -> None:
@@ -110,10 +110,10 @@ def test_a_value_that_is_offered_twice_is_offered_once() -> None:
 def test_an_agents_pattern_is_shown_and_never_run() -> None:
     question = asked({"a": {"type": "string", "pattern": "^(a+)+$"}})
     assert question.fields[0].pattern == "^(a+)+$"
-    began = time.monotonic()
+    began = time.process_time()
     hostile = "a" * 200 + "!"
     assert checked_content(question, "accept", {"a": hostile}) == {"a": hostile}
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(

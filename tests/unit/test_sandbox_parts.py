@@ -5,14 +5,19 @@ from __future__ import annotations
 import pathlib
 import struct
 
+import msgspec
 import pytest
 
 from gateway.agents import grants
+from gateway.agents.catalogue import AgentCatalogue
 from gateway.config.file import ConfigError, load
+from gateway.config.limits import PRESETS
 from gateway.config.tables import WorkersConfig
+from gateway.workers import trees, watchdog
+from gateway.workers.spawner import why_ended
 from gateway.workers.walls import WalledSpawner, WallsMissing, candidates
 from worker.sandbox import seccomp
-from worker.spec import Network, Profile
+from worker.spec import EndCause, Exit, Limits, Network, Profile
 
 
 def installed(prefix: pathlib.Path) -> pathlib.Path:
@@ -143,3 +148,60 @@ def test_mistakes_about_walls_are_named(tmp_path: pathlib.Path) -> None:
         "limits.processes",
     ):
         assert part in said
+
+
+def test_toolchains_of_the_path_are_granted_and_nothing_beside_them(tmp_path: pathlib.Path) -> None:
+    for name, also in (("node", ()), ("go", ("src", "pkg"))):
+        installed(tmp_path / name).rename(tmp_path / name / "bin" / name)
+        for folder in also:
+            (tmp_path / name / folder).mkdir()
+    installed(tmp_path / "other")  # no toolchain
+    granted = grants.of_toolchains(":".join(str(tmp_path / name / "bin") for name in ("node", "go", "other")))
+    expected = ("node/bin", "node/lib", "go/bin", "go/lib", "go/src", "go/pkg")
+    assert set(granted) == {str(tmp_path / path) for path in expected}
+
+
+def test_an_agent_reads_toolchains_unless_the_operator_says_no(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(tmp_path / "node").rename(tmp_path / "node" / "bin" / "node")
+    monkeypatch.setenv("PATH", f"{tmp_path}/node/bin:/usr/bin:/bin")
+    file = tmp_path / "gateway.toml"
+    file.write_text("[agents.a]\ncommand = 'cat'\n[agents.b]\ncommand = 'cat'\ntoolchains = false\n")
+    catalogue = AgentCatalogue(load(file))
+    tools = str(tmp_path / "node" / "bin")
+    assert tools in catalogue.get("a").walls().readable
+    assert tools not in catalogue.get("b").walls().readable
+
+
+def test_limits_come_from_the_preset_the_workers_and_the_agent_in_this_order(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        "[workers]\nprocesses = 300\n[agents.chat]\ncommand = 'cat'\n[agents.claude]\npreset = 'claude'\n"
+        "[agents.build]\ncommand = 'cat'\nlimits_preset = 'coding'\n[agents.build.limits]\nfiles = 70000\n"
+    )
+    catalogue = AgentCatalogue(load(file))
+    limits = {name: catalogue.get(name).limits for name in ("chat", "claude", "build")}
+    assert limits["chat"] == msgspec.structs.replace(Limits(), processes=300)
+    assert limits["claude"] == msgspec.structs.replace(PRESETS["coding"], processes=300)
+    assert limits["build"] == msgspec.structs.replace(PRESETS["coding"], processes=300, files=70_000)
+
+
+def test_the_words_of_a_limit_name_it_and_who_can_raise_it() -> None:
+    def words(cause: EndCause) -> str:
+        found = why_ended(Exit(cause=cause), Limits(), lambda setting: f"Raise {setting}.")
+        assert found is not None
+        return found[1]
+
+    assert words("files").endswith("more than the 50,000 files it may, and the agent was ended. Raise files.")
+    assert words("apparent").endswith("Raise disk_bytes.")
+    assert "Raise" not in words("machine_memory")
+
+
+def test_many_files_are_counted_up_to_their_limit(tmp_path: pathlib.Path) -> None:
+    for number in range(30):
+        (tmp_path / str(number)).touch()
+    assert watchdog.measure(str(tmp_path), files=30).files == 30
+    assert watchdog.measure(str(tmp_path), files=0).files == 30
+    with pytest.raises(trees.TooMany):
+        watchdog.measure(str(tmp_path), files=29)

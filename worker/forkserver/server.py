@@ -33,11 +33,24 @@ import msgspec
 
 from worker import spec
 from worker.agent import agent
-from worker.forkserver import init, tree
+from worker.forkserver import init, reach, tree
 from worker.forkserver.groups import Group, Groups
 from worker.sandbox import kernel
 from worker.sandbox import walls as sandbox
-from worker.spec import EndCause, Exit, Failed, Ping, Pong, ProcessEnded, Profile, Ready, Spawn, Started, Stop
+from worker.spec import (
+    EndCause,
+    Exit,
+    Failed,
+    Ping,
+    Pong,
+    ProcessEnded,
+    Profile,
+    Reach,
+    Ready,
+    Spawn,
+    Started,
+    Stop,
+)
 
 DATAGRAM_BYTES: Final = 256 * 1024
 """One request, environment included; what the kernel's default socket buffer lets through."""
@@ -168,6 +181,8 @@ class ForkServer:
             self._send(Pong())
         elif isinstance(order, Stop):
             self._stop(order)
+        elif isinstance(order, Reach):
+            self._reach(order, fds)
         elif len(fds) != _descriptors(order) or order.id in self._children or end < 0:
             self._send(Failed(id=order.id, words="The order for this worker was not complete."))
         else:
@@ -234,6 +249,19 @@ class ForkServer:
     def _forget(self, child: Child) -> None:
         """Never ran: nobody hears of its end."""
         self._children.pop(child.id, None)
+
+    def _reach(self, order: Reach, fds: list[int]) -> None:
+        """Who asked hears of a failure by the end of the socket, which is closed when this order is done."""
+        child = self._children.get(order.id)
+        if child is None or not child.has_started or len(fds) != 1:
+            return
+        with contextlib.suppress(OSError):
+            if os.fork() == 0:
+                signal.set_wakeup_fd(-1)
+                for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, signal.SIG_DFL)
+                os.dup2(fds[0], 0)
+                reach.hand_over(child.pid, 0)
 
     # -- death ------------------------------------------------------------------------------------------
 

@@ -147,6 +147,11 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(flags), "unshare")
 
 
+def enter_namespace(descriptor: int) -> None:
+    """setns(2), into the namespace that a descriptor stands for."""
+    _checked(_libc.setns(descriptor, 0), "setns")
+
+
 def close_from(first: int) -> None:
     """Closes every descriptor from this one on: close_range(2), Linux 5.9."""
     if _libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(0xFFFF_FFFF), 0) < 0:

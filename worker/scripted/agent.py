@@ -4,10 +4,11 @@ A scenario is a JSON object; everything in it is optional:
 
     about         one sentence
     start         steps played before anything is read
-    initialize, new, load, resume, authenticate
+    initialize, new, load, resume, fork, authenticate
                   {steps: […], result: {…}, fail: {code, message, data}}: how that request is answered;
                   `steps` are played first (a replayed history is `update` steps of `load`), `result` is laid
-                  over the default. `load`, `resume` and `authenticate` are unknown unless they are given.
+                  over the default. `load`, `resume`, `fork` and `authenticate` are unknown unless they are
+                  given.
     turns         a list of lists of steps, one list a prompt
     keeps_options false: `session/set_mode`, `session/set_model` and `session/set_config_option` are unknown;
                   else they change what the result of `new` has of `modes`, `models` and `configOptions`
@@ -31,6 +32,7 @@ A step is an object with one key:
     garbage       how many times three lines that are no messages are printed
     oversize      bytes | {bytes, newline}             stderr   "text" | bytes
     crash         exit code | "SIGKILL"                spawn    a command left running in a session of its own
+    run           "command" for the shell, $PROMPT filled in: says what it prints
     close_stdout  true                                 stop_self  true (SIGSTOP)
     ignore        "cancel" (this turn) | "eof" | "sigterm"; "ignore_cancel": true is the same as the first
     fail          {code, message, data}: the answer    end      stop reason; without one: end_turn
@@ -74,6 +76,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     new: ScriptedAnswer = ScriptedAnswer()
     load: ScriptedAnswer | None = None
     resume: ScriptedAnswer | None = None
+    fork: ScriptedAnswer | None = None
     authenticate: ScriptedAnswer | None = None
     turns: list[list[Step]] = []
     keeps_options: bool = True
@@ -97,6 +100,7 @@ class Player:
             "session/new": scenario.new,
             "session/load": scenario.load,
             "session/resume": scenario.resume,
+            "session/fork": scenario.fork,
             "authenticate": scenario.authenticate,
         }
 
@@ -221,13 +225,17 @@ def _has(options: list[dict[str, Any]] | None, name: str, value: object) -> bool
 
 
 def _default(method: str, session_id: str, scenario: Scenario) -> dict[str, Any]:
+    if method == "session/fork":
+        return {"sessionId": f"fork-of-{session_id}"}
     if method == "session/new":
         return {"sessionId": session_id}
     if method != "initialize":
         return {}
     capabilities: dict[str, Any] = {"loadSession": scenario.load is not None}
-    if scenario.resume is not None:
-        capabilities["sessionCapabilities"] = {"resume": {}}
+    known = {"resume": scenario.resume, "fork": scenario.fork}
+    given: dict[str, Any] = {name: {} for name, answer in known.items() if answer is not None}
+    if given:
+        capabilities["sessionCapabilities"] = given
     info = {"name": "scripted", "version": "1"}
     return {
         "protocolVersion": acp.PROTOCOL_VERSION,
@@ -240,7 +248,10 @@ def _default(method: str, session_id: str, scenario: Scenario) -> dict[str, Any]
 def load(path: Path) -> Scenario:
     """Reads a scenario; raises ValueError (msgspec's errors are ValueErrors) naming the mistake."""
     scenario = msgspec.json.decode(path.read_bytes(), type=Scenario)
-    answers = (scenario.initialize, scenario.new, scenario.load, scenario.resume, scenario.authenticate)
+    answers = (
+        *(scenario.initialize, scenario.new, scenario.load, scenario.resume),
+        *(scenario.fork, scenario.authenticate),
+    )
     lists = [scenario.start, *scenario.turns, *(answer.steps for answer in answers if answer is not None)]
     for steps in lists:
         _check(steps)

@@ -199,6 +199,14 @@ async def _spawn(scene: Scene, value: Any) -> None:
     )
 
 
+async def _run(scene: Scene, value: Any) -> None:
+    command = value.replace("$PROMPT", scene.prompt)
+    done = subprocess.run(  # noqa: ASYNC221  it is short, and the next step comes after it
+        ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    scene.updates.say((done.stdout + done.stderr).decode("utf-8", "replace"))
+
+
 async def _close_stdout(scene: Scene, value: Any) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
@@ -246,6 +254,7 @@ STEPS: Final[dict[str, Callable[[Scene, Any], Awaitable[None]]]] = {
     "hang": _hang,
     "crash": _crash,
     "spawn": _spawn,
+    "run": _run,
     "close_stdout": _close_stdout,
     "stop_self": _stop_self,
     "ignore": _ignore,

@@ -10,11 +10,13 @@ import type {
   AgentList,
   AgentSummary,
   AuthState,
+  BranchPushed,
   CommandAnswer,
   Counts,
   Deleted,
   DrainBegun,
   ErrorBody,
+  ForkAnswer,
   Handover,
   Me,
   NewShare,
@@ -28,9 +30,12 @@ import type {
   ShareSummary,
   State,
   RefusedHostTable,
+  UndoAnswer,
   UploadedFile,
   UsageReport,
   WatchedSessions,
+  WorkspaceList,
+  WorkspaceSummary,
 } from "./wire.ts";
 
 
@@ -111,8 +116,22 @@ export class Api {
     return answer.sessions;
   }
 
-  createSession(wanted: { agent?: string; session_id?: string }): Promise<{ session_id: string; agent: string }> {
+  createSession(wanted: {
+    agent?: string;
+    session_id?: string;
+    workspace?: string;
+  }): Promise<{ session_id: string; agent: string }> {
     return this.#post("/api/sessions", wanted);
+  }
+
+  /** A new session of this one: up to before a message, or the last turn that ended, with its files. */
+  fork(sessionId: string, wanted: { before_message?: string; at_seq?: number; agent?: string }): Promise<ForkAnswer> {
+    return this.#post(`${sessionPath(sessionId)}/fork`, wanted);
+  }
+
+  /** Makes the working directory what it was at a number of the log. */
+  restoreFiles(sessionId: string, atSeq: number): Promise<UndoAnswer> {
+    return this.#post(`${sessionPath(sessionId)}/files/restore`, { at_seq: atSeq });
   }
 
   renameSession(sessionId: string, title: string): Promise<unknown> {
@@ -169,6 +188,21 @@ export class Api {
   async agents(): Promise<AgentSummary[]> {
     const answer = await this.#request<AgentList>("GET", "/api/agents");
     return answer.agents;
+  }
+
+  /** The repositories that a session may start from. */
+  async workspaces(): Promise<WorkspaceSummary[]> {
+    return (await this.#request<WorkspaceList>("GET", "/api/workspaces")).workspaces ?? [];
+  }
+
+  /** What a session changed since it started from a repository. */
+  async changes(sessionId: string, kind: "diff" | "patch"): Promise<Blob> {
+    const response = await this.#send("GET", `${sessionPath(sessionId)}/changes.${kind}`);
+    return response.blob();
+  }
+
+  pushBranch(sessionId: string, name: string, message: string): Promise<BranchPushed> {
+    return this.#post(`${sessionPath(sessionId)}/branch`, { name, ...(message && { message }) });
   }
 
   /** A route of an application, from the gateway's root: `/api/…`. */

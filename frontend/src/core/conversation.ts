@@ -34,6 +34,8 @@ export interface ConversationConfig {
   sessionId: string;
   /** The agent to create the session with at the first message; absent, the gateway's default. */
   agent?: string;
+  /** The repository that it starts from, the same. */
+  workspace?: string;
   /** The token of a link: the conversation is read with it, and nothing can be said. */
   shared?: string;
   /** Takes back a message that the gateway will never accept as it is. */
@@ -62,6 +64,8 @@ export class Conversation extends Subscribable {
   readonly #stream: EventStream;
   /** The agent that this session was asked for with; null is the gateway's default. */
   readonly agent: string | null;
+  /** The repository that it was asked for with; null is none. */
+  readonly workspace: string | null;
   readonly #folds: readonly Fold[];
   readonly #onRefused: ConversationConfig["onRefused"];
   #isCreated = false;
@@ -75,6 +79,7 @@ export class Conversation extends Subscribable {
     this.#api = config.api;
     this.#onRefused = config.onRefused;
     this.agent = config.agent ?? null;
+    this.workspace = config.workspace ?? null;
     this.sessionId = config.sessionId;
     this.#folds = config.folds ?? [];
     this.chat = new ChatState(config.sessionId, this.#folds);
@@ -249,8 +254,13 @@ export class Conversation extends Subscribable {
   }
 
   async #createWithAgent(): Promise<void> {
-    if (this.agent === null || this.#isCreated || this.chat.seq > 0) return;
-    await this.#api.createSession({ agent: this.agent, session_id: this.sessionId });
+    const { agent, workspace } = this;
+    if ((agent === null && workspace === null) || this.#isCreated || this.chat.seq > 0) return;
+    await this.#api.createSession({
+      session_id: this.sessionId,
+      ...(agent !== null && { agent }),
+      ...(workspace !== null && { workspace }),
+    });
     this.#isCreated = true;
   }
 

@@ -11,6 +11,8 @@ import type {
   Ended,
   Events,
   Failure,
+  FilesChanged,
+  FilesRestored,
   MessageAdded,
   NamedRule,
   Notice,
@@ -20,10 +22,12 @@ import type {
   QuestionAnswered,
   QuestionAsked,
   QuotaUse,
+  SessionForked,
   SessionOption,
   State,
   ToolCall,
   WaitingMessage,
+  WorkspaceState,
 } from "./wire.ts";
 
 export type * from "./acp.ts";
@@ -144,6 +148,28 @@ export interface EgressAskedItem extends Omit<EgressAsked, "type" | "ask_id"> {
   at: string;
 }
 
+/** Files of the working directory that a turn changed. */
+export interface FilesChangedItem extends Omit<FilesChanged, "type"> {
+  kind: "files_changed";
+  id: string;
+  at: string;
+}
+
+/** The working directory was put back; the number below `seq` brings back what it was before. */
+export interface FilesRestoredItem extends Omit<FilesRestored, "type"> {
+  kind: "files_restored";
+  id: string;
+  seq: number;
+  at: string;
+}
+
+/** What is above was copied from another session. */
+export interface ForkedItem extends Omit<SessionForked, "type"> {
+  kind: "forked";
+  id: string;
+  at: string;
+}
+
 export type Item =
   | MessageItem
   | ThoughtItem
@@ -154,7 +180,10 @@ export type Item =
   | NoticeItem
   | ContentItem
   | EgressDeniedItem
-  | EgressAskedItem;
+  | EgressAskedItem
+  | FilesChangedItem
+  | FilesRestoredItem
+  | ForkedItem;
 
 /** What a log says of the worker's connections. */
 export interface EgressSnapshot {
@@ -189,6 +218,8 @@ export interface Snapshot {
   option_values?: Record<string, string | boolean>;
   usage: Record<string, unknown>;
   rules?: NamedRule[];
+  parent?: string;
+  workspace?: WorkspaceState;
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;

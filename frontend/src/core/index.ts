@@ -16,4 +16,5 @@ export * from "./storage.ts";
 export * from "./store.ts";
 export * from "./stream.ts";
 export * from "./subscribable.ts";
+export * from "./tree.ts";
 export * from "./visitor.ts";

@@ -35,6 +35,7 @@ import type {
   ThoughtItem,
   ToolCallItem,
   WaitingMessage,
+  WorkspaceState,
 } from "./events.ts";
 import type { Fold } from "./fold.ts";
 
@@ -89,6 +90,10 @@ export class ChatState {
   usage: Record<string, unknown> = {};
   /** The session's own permission rules. */
   rules: NamedRule[] = [];
+  /** The session that this one was forked from. */
+  parent: string | null = null;
+  /** The repository that it started from; null if from none. */
+  workspace: WorkspaceState | null = null;
 
   #items: Item[] = [];
   /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
@@ -108,7 +113,9 @@ export class ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
     chat.rules = snapshot.rules ?? [];
+    chat.parent = snapshot.parent ?? null;
     chat.egress = snapshot.egress ?? null;
+    chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
     chat.#messages = chat.#items.filter((item) => item.kind === "message").length;
@@ -185,6 +192,8 @@ export class ChatState {
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
+      ...this.#origin(),
+      ...this.#ownWorkspace(),
       egress: egressState(this.egress, outside),
     };
   }
@@ -198,12 +207,21 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
-    return { ...values, ...facts, ...egress, ...this.#ownRules(), items: this.#items.slice() } as Snapshot;
+    const optional = { ...egress, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
   /** They are in State and the snapshot if there are any. */
   #ownRules(): { rules?: NamedRule[] } {
     return this.rules.length > 0 ? { rules: this.rules } : {};
+  }
+
+  #origin(): { parent?: string } {
+    return this.parent === null ? {} : { parent: this.parent };
+  }
+
+  #ownWorkspace(): { workspace?: WorkspaceState } {
+    return this.workspace ? { workspace: this.workspace } : {};
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
@@ -259,6 +277,19 @@ export class ChatState {
         const { notice_id, type, text, limit, used, allowed, at } = event;
         const quota = { limit, used, allowed };
         return this.#upsert({ kind: "notice", id: notice_id, level: "warning", code: type, text, quota, at });
+      }
+      case "files_changed": {
+        const { type, seq: _seq, ...fields } = event;
+        return this.#upsert({ kind: type, id: event.turn_id, ...fields });
+      }
+      case "files_restored": {
+        const { type, ...fields } = event;
+        return this.#upsert({ kind: type, id: `f${event.seq}`, ...fields });
+      }
+      case "session_forked": {
+        const { type: _type, seq, ...fields } = event;
+        this.parent = event.parent;
+        return this.#upsert({ kind: "forked", id: `f${seq}`, ...fields });
       }
       default:
         return isEgress(event) ? this.#egress(event) : this.#facts(event);
@@ -356,6 +387,11 @@ export class ChatState {
       case "network":
         this.network = event.network;
         return;
+      case "workspace_changed": {
+        const { name, commit, branch, pushed_branch } = event;
+        this.workspace = { name, commit, branch, pushed_branch };
+        return;
+      }
       case "session_closed":
         this.ended = { at: event.at, reason: event.reason };
         this.state = "closed";

@@ -6,7 +6,7 @@ import { ApiError } from "./errors.ts";
 import { newId, SESSION_ID } from "./ids.ts";
 import type { KeyValue } from "./storage.ts";
 import { Subscribable } from "./subscribable.ts";
-import type { AgentSummary, Attachment, Counts, Deleted, SessionSummary } from "./wire.ts";
+import type { AgentSummary, Attachment, Counts, Deleted, SessionSummary, WorkspaceSummary } from "./wire.ts";
 
 export const CURRENT_KEY = "agw.session";
 const DRAFT_KEY = "agw.draft.";
@@ -35,6 +35,9 @@ export class SessionStore extends Subscribable {
   currentId: string;
   /** The agent chosen for a session that has no message yet. */
   chosenAgent: string | null = null;
+  /** The repositories that a session may start from, and the one chosen for a session that has no message yet. */
+  workspaces: readonly WorkspaceSummary[] = [];
+  chosenWorkspace: string | null = null;
   /** Why the list could not be read. */
   error: ApiError | null = null;
   hasLoaded = false;
@@ -71,6 +74,7 @@ export class SessionStore extends Subscribable {
     if (sessionId === this.currentId) return;
     this.currentId = sessionId;
     this.chosenAgent = null;
+    this.chosenWorkspace = null;
     this.#storage.setItem(CURRENT_KEY, sessionId);
     this.changed();
   }
@@ -83,6 +87,11 @@ export class SessionStore extends Subscribable {
 
   chooseAgent(name: string): void {
     this.chosenAgent = name === this.defaultAgent?.name ? null : name;
+    this.changed();
+  }
+
+  chooseWorkspace(name: string): void {
+    this.chosenWorkspace = name || null;
     this.changed();
   }
 
@@ -143,6 +152,7 @@ export class SessionStore extends Subscribable {
     for (const name of names) if (isDraft(name)) this.#storage.removeItem(name);
     this.sessions = [];
     this.agents = [];
+    this.workspaces = [];
     this.counts = null;
     this.hasLoaded = false;
     this.startNew();
@@ -182,6 +192,8 @@ export class SessionStore extends Subscribable {
       return; // The next refresh asks again; until then the default agent answers.
     }
     this.changed();
+    this.workspaces = await this.#api.workspaces().catch(() => []);
+    if (this.workspaces.length > 0) this.changed();
   }
 }
 

@@ -23,7 +23,10 @@ export interface SessionInfo {
   title: string;
 }
 
-/** A worker is ready; `how` is new, resumed, loaded or transcript, `walls` the profile that it runs behind. */
+/**
+ * A worker is ready; `how` is new, resumed, loaded, forked or transcript, `walls` the profile that it runs
+ * behind.
+ */
 export interface AgentStarted {
   type: "agent_started";
   agent: string;
@@ -409,6 +412,20 @@ export interface NetworkChanged {
   network: string;
 }
 
+/**
+ * The repository that the session starts from, as it is now: `commit` is empty until its files are there. `store`
+ * names the warm copy whose objects the session reads, `pushed` is the commit that it pushed to `pushed_branch`.
+ */
+export interface WorkspaceChanged {
+  type: "workspace_changed";
+  name: string;
+  commit: string;
+  branch: string;
+  store: string;
+  pushed_branch: string;
+  pushed: string;
+}
+
 /** The session's worker reaches no more than these of the hosts that its lists allow. */
 export interface EgressNarrowed {
   type: "egress_narrowed";
@@ -445,6 +462,42 @@ export interface EgressAnswered {
   type: "egress_answered";
   ask_id: string;
   answer: "always" | "cancelled" | "deny" | "once" | "session" | "timeout";
+}
+
+/**
+ * A turn changed files of the working directory, and a snapshot keeps them as they are now. `turn` is the number
+ * of the event that ended the turn.
+ */
+export interface FilesChanged {
+  type: "files_changed";
+  turn_id: string;
+  turn: number;
+  added: number;
+  changed: number;
+  removed: number;
+}
+
+/**
+ * The working directory is again what it was at `at_seq`. What it was before is kept, too: it comes back with the
+ * number below that of this event.
+ */
+export interface FilesRestored {
+  type: "files_restored";
+  at_seq: number;
+  files: number;
+  /** Files that could not be put back. */
+  failed: number;
+}
+
+/**
+ * What is above was copied from the session `parent`, up to its event `at_seq`. `files` says which files came
+ * along: `snapshot` those of that moment, `now` those of now, `none`: it had none.
+ */
+export interface SessionForked {
+  type: "session_forked";
+  parent: string;
+  at_seq: number;
+  files: "none" | "now" | "snapshot";
 }
 
 /** A worker's end and its receipt; `survivors` must be 0. */
@@ -537,7 +590,15 @@ export interface EgressState {
   asked: AskedHost[];
 }
 
-/** What the six verbs answer (every field is always present, but for `cost` and `rules`). */
+/** The repository that a session started from; `commit` is empty until its files are there. */
+export interface WorkspaceState {
+  name: string;
+  commit: string;
+  branch: string;
+  pushed_branch: string;
+}
+
+/** What the six verbs answer (every field is always present, but for `cost`, `rules` and `workspace`). */
 export interface State {
   session_id: string;
   seq: number;
@@ -560,6 +621,10 @@ export interface State {
   cost?: Spending;
   /** The session's own permission rules. */
   rules?: NamedRule[];
+  /** The session that this one was forked from. */
+  parent?: string;
+  /** Absent: it did not start from a repository. */
+  workspace?: WorkspaceState;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -641,6 +706,8 @@ export interface SessionSummary {
   created_at: string;
   last_active_at: string;
   messages: number;
+  /** The session that it was forked from, if that is still there. */
+  parent?: string;
 }
 
 /** The caller's sessions, last active first. */
@@ -694,6 +761,32 @@ export interface ErrorDetail {
 export interface ErrorBody {
   error: ErrorDetail;
   request_id: string;
+}
+
+/**
+ * The new session. `files`: `snapshot`: those of that moment; `now`: those of now, because none of that moment
+ * are kept; `none`: there were none.
+ */
+export interface ForkAnswer {
+  session: SessionSummary;
+  /** Up to this event the conversation was copied. */
+  at_seq: number;
+  files: "none" | "now" | "snapshot";
+  /** Files that did not come along, because they are too large or could not be read. */
+  missing: number;
+  /** The next turn began before all files of that moment were read: some of its changes may be in them. */
+  is_mixed: boolean;
+}
+
+/**
+ * How many files are again what they were; `seq` is the number of the event that says so, and the number below it
+ * brings back what they were before.
+ */
+export interface UndoAnswer {
+  files: number;
+  /** Names that could not be put back. */
+  failed: string[];
+  seq: number;
 }
 
 /** A link without its secret. */
@@ -888,6 +981,34 @@ export interface RefusedHostTable {
   hosts: RefusedHostRow[];
 }
 
+/** A workspace that a new session may start from. */
+export interface WorkspaceSummary {
+  name: string;
+  title: string;
+  repo: string;
+  /** Empty: the default branch of the repository. */
+  ref: string;
+  /** The agent of its sessions that name none. */
+  agent: string;
+  branch_prefix: string;
+}
+
+/** Those that the caller may use. */
+export interface WorkspaceList {
+  workspaces: WorkspaceSummary[];
+}
+
+/** A branch that is on the server now. */
+export interface BranchPushed {
+  branch: string;
+  commit: string;
+  author: string;
+  /** Where a pull request is opened; empty if the host's pattern is not known. */
+  pull_request_url: string;
+  /** What git said of files that it could not take; empty if it took all. */
+  left_out: string;
+}
+
 /** Every event of the core, by its type. */
 export interface Events {
   session_created: SessionCreated;
@@ -922,10 +1043,14 @@ export interface Events {
   queue: QueueChanged;
   wallet: WalletChanged;
   network: NetworkChanged;
+  workspace_changed: WorkspaceChanged;
   egress_narrowed: EgressNarrowed;
   egress_denied: EgressDenied;
   egress_asked: EgressAsked;
   egress_answered: EgressAnswered;
+  files_changed: FilesChanged;
+  files_restored: FilesRestored;
+  session_forked: SessionForked;
   worker_ended: WorkerEnded;
   session_closed: SessionClosed;
 }

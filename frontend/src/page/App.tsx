@@ -8,6 +8,7 @@ import { Icon } from "./icons.tsx";
 import { useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
 import { t } from "./preferences.ts";
+import { TakeOut } from "./Workspace.tsx";
 import { RulesButton } from "./Rules.tsx";
 import { SharedView } from "./SharedView.tsx";
 import { Sidebar } from "./Sidebar.tsx";
@@ -63,6 +64,7 @@ function ChatView() {
           <RulesButton />
           <ContextMeter />
           <CostButton />
+          <TakeOut />
           <HeaderParts />
         </Header>
         <Banners />

@@ -7,6 +7,7 @@ import { useConversation, usePage, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { Queue } from "./Queue.tsx";
+import { WorkspaceChoice } from "./Workspace.tsx";
 
 export function Composer() {
   const page = usePage();
@@ -108,6 +109,7 @@ export function Composer() {
         <div class="composer-row">
           <AttachButton files={files} />
           <AgentChoice />
+          <WorkspaceChoice />
           <Options />
           <span class="composer-hint" aria-hidden="true">
             {t("hint")}

@@ -16,6 +16,7 @@ import {
   wordsOf,
 } from "../core/index.ts";
 import { AttachedFiles } from "./Attachments.tsx";
+import { FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
 import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
@@ -57,6 +58,12 @@ export function ItemView({ item, call, answer }: ItemProps) {
       return <EgressAskedView item={item} />;
     case "content":
       return <Content content={item.content} />;
+    case "files_changed":
+      return <FilesChangedView item={item} />;
+    case "files_restored":
+      return <FilesRestoredView item={item} />;
+    case "forked":
+      return <ForkedView item={item} />;
   }
 }
 
@@ -70,6 +77,7 @@ function MessageView({ item }: { item: MessageItem }) {
             <PlainText text={item.text} />
           </div>
         )}
+        <MessageActions item={item} />
       </article>
     );
   }

@@ -1,7 +1,8 @@
 import { useState } from "preact/hooks";
-import type { SessionSummary } from "../core/index.ts";
+import { type Branch, flat, type SessionSummary, treeOf } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
 import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
+import { download } from "./download.ts";
 import { Icon, Logo } from "./icons.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage, useStore } from "./page.ts";
@@ -41,14 +42,14 @@ export function Sidebar() {
           <Icon name="plus" />
           {t("newSession")}
         </button>
-        <div class="session-list" data-testid="session-list">
+        <div class="session-list" data-testid="session-list" onKeyDown={walk}>
           {store.sessions.length === 0 && store.hasLoaded && <p class="quiet empty-list">{t("noSessions")}</p>}
-          {grouped(store.sessions).map(([label, rows]) => (
+          {grouped(treeOf(store.sessions)).map(([label, trees]) => (
             <section key={label}>
               <h2>{t(label)}</h2>
               <ul>
-                {rows.map((row) => (
-                  <SessionRow key={row.session_id} row={row} ask={setAsk} />
+                {trees.flatMap(flat).map(([row, depth]) => (
+                  <SessionRow key={row.session_id} row={row} depth={depth} ask={setAsk} />
                 ))}
               </ul>
             </section>
@@ -92,7 +93,27 @@ function ActiveCount() {
 
 const BUSY = new Set(["starting", "running", "interrupting"]);
 
-function SessionRow({ row, ask }: { row: SessionSummary; ask(ask: Ask): void }) {
+/** Deeper branches are not indented any further. */
+const DEPTH_MOST = 4;
+
+/** Arrows walk from one conversation to the next. */
+function walk(event: KeyboardEvent & { currentTarget: HTMLElement }): void {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const rows = [...event.currentTarget.querySelectorAll<HTMLElement>(".session-open")];
+  const at = rows.indexOf(document.activeElement as HTMLElement);
+  if (step === undefined || at < 0) return;
+  event.preventDefault();
+  rows[Math.max(0, Math.min(rows.length - 1, at + step))]?.focus();
+}
+
+interface SessionRowProps {
+  row: SessionSummary;
+  /** How many forks it is below the first one. */
+  depth: number;
+  ask(ask: Ask): void;
+}
+
+function SessionRow({ row, depth, ask }: SessionRowProps) {
   const page = usePage();
   const store = useStore();
   const isCurrent = row.session_id === store.currentId;
@@ -100,7 +121,8 @@ function SessionRow({ row, ask }: { row: SessionSummary; ask(ask: Ask): void }) 
   const mark = row.state === "waiting" ? "is-waiting" : BUSY.has(row.state) ? "is-busy" : "";
   return (
     <li
-      class={`session ${isCurrent ? "is-current" : ""}`}
+      class={`session ${isCurrent ? "is-current" : ""} ${depth > 0 ? `is-fork depth-${Math.min(depth, DEPTH_MOST)}` : ""}`}
+      aria-level={depth + 1}
       data-testid="session-item"
       data-session-id={row.session_id}
     >
@@ -113,6 +135,7 @@ function SessionRow({ row, ask }: { row: SessionSummary; ask(ask: Ask): void }) 
           page.isDrawerOpen.value = false;
         }}
       >
+        {depth > 0 && <Icon name="branch" class="session-branch" />}
         <span class="session-title">{title}</span>
         {mark && <span class={`session-mark ${mark}`} aria-hidden="true" />}
         <time class="session-time" dateTime={row.last_active_at}>
@@ -169,14 +192,15 @@ function RowMenu({ row, title, ask }: RowMenuProps) {
 
 type Group = "today" | "yesterday" | "earlier";
 
-function grouped(rows: readonly SessionSummary[]): [Group, SessionSummary[]][] {
+/** A tree is where its newest branch is. */
+function grouped(trees: readonly Branch[]): [Group, Branch[]][] {
   const midnight = new Date().setHours(0, 0, 0, 0);
-  const groups: Record<Group, SessionSummary[]> = { today: [], yesterday: [], earlier: [] };
-  for (const row of rows) {
-    const at = Date.parse(row.last_active_at);
-    groups[at >= midnight ? "today" : at >= midnight - 86_400_000 ? "yesterday" : "earlier"].push(row);
+  const groups: Record<Group, Branch[]> = { today: [], yesterday: [], earlier: [] };
+  for (const tree of trees) {
+    const at = Date.parse(tree.lastActiveAt);
+    groups[at >= midnight ? "today" : at >= midnight - 86_400_000 ? "yesterday" : "earlier"].push(tree);
   }
-  return (Object.entries(groups) as [Group, SessionSummary[]][]).filter(([, of]) => of.length > 0);
+  return (Object.entries(groups) as [Group, Branch[]][]).filter(([, of]) => of.length > 0);
 }
 
 function ago(iso: string): string {
@@ -190,14 +214,6 @@ function ago(iso: string): string {
   if (minutes < 60) return format(-Math.floor(minutes), "minute");
   if (minutes < 24 * 60) return format(-Math.floor(minutes / 60), "hour");
   return format(-Math.floor(minutes / 1440), "day");
-}
-
-function download(blob: Blob, name: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
 function fileName(title: string): string {

@@ -11,6 +11,7 @@ import {
   Identity,
   isVisitor,
   memoryStorage,
+  type MessageItem,
   sessionIdIn,
   SessionStore,
   tokenIn,
@@ -215,6 +216,20 @@ export class Page {
     return files;
   }
 
+  /**
+   * Goes another way from before a message: in a new conversation, which is shown then, with this text. Throws if
+   * there is none; nothing has changed then.
+   */
+  async branch(message: MessageItem, text: string, agent?: string): Promise<void> {
+    const { sessionId } = this.conversation.value;
+    const answer = await this.api.fork(sessionId, { before_message: message.id, ...(agent !== undefined && { agent }) });
+    this.store.select(answer.session.session_id);
+    void this.store.refresh();
+    if (answer.files === "now") this.tell(t("branchFilesNow"));
+    else if (answer.missing > 0) this.tell(t("branchFilesMissing", { n: answer.missing }));
+    await this.send(text, message.attachments);
+  }
+
   say(text: string): void {
     this.announcement.value = text;
   }
@@ -232,7 +247,7 @@ export class Page {
   }
 
   #open(sessionId: string): Conversation {
-    const agent = this.store.chosenAgent;
+    const { chosenAgent: agent, chosenWorkspace: workspace } = this.store;
     const conversation = new Conversation({
       api: this.api,
       sessionId,
@@ -244,6 +259,7 @@ export class Page {
         this.tell(`${t("notSent")}: ${wordsOf(error, language.value)}`);
       },
       ...(agent !== null && { agent }),
+      ...(workspace !== null && { workspace }),
       ...(this.shared !== null && { shared: this.shared }),
     });
     this.#stopListening = conversation.subscribe(() => this.#schedule());
@@ -253,7 +269,9 @@ export class Page {
   #storeChanged(): void {
     const shown = this.conversation.value;
     const isOther = shown.sessionId !== this.store.currentId;
-    if (isOther || shown.agent !== this.store.chosenAgent) this.#reopen(isOther);
+    const { chosenAgent, chosenWorkspace } = this.store;
+    const isChosen = shown.agent === chosenAgent && shown.workspace === chosenWorkspace;
+    if (isOther || !isChosen) this.#reopen(isOther);
     this.storeVersion.value += 1;
   }
 

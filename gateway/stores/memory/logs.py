@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gateway.events.compaction import compacted
 from gateway.events.facts import Event, at_most
 from gateway.stores.logs import READ_BYTES, Sink, StoredLog
+from gateway.stores.sessions import Forking
 
 
 class _Log:
@@ -63,6 +64,19 @@ class MemoryLogs:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._logs: dict[str, _Log] = {}
+
+    def fork(self, key: str, forking: Forking) -> int:
+        """Makes a log of another one; how many bytes are in it."""
+        source, log = self._logs.get(forking.source, _Log()), _Log()
+        log.oldest = source.oldest if source.oldest <= forking.through else 0
+        stop = bisect.bisect_right(source.seqs, forking.through)
+        copied = [event for event in map(forking.copied, source.events[:stop]) if event is not None]
+        for event in (*copied, *forking.added):
+            log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
+            self.on_append(key, event)
+        log.reserved = log.seqs[-1] if log.seqs else 0
+        self._logs[key] = log
+        return sum(len(event.body) for event in log.events)
 
     def drop(self, key: str) -> None:
         """Forgets the log of a session that was deleted."""

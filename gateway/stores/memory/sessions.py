@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from gateway.errors import SessionExists
+from gateway.errors import SessionExists, SessionNotFound
 from gateway.principal import tenant_of
 from gateway.stores.idempotency import Remembered
 from gateway.stores.memory.credentials import MemoryCredentials
 from gateway.stores.memory.logs import MemoryLogs
-from gateway.stores.sessions import OwnerTotal, SessionRecord
+from gateway.stores.sessions import Forking, OwnerTotal, SessionRecord
 from gateway.stores.tombstones import Tombstone
 
 
@@ -107,6 +107,8 @@ class MemorySessions:
         self._records: dict[str, SessionRecord] = {}
         self._keys: dict[tuple[str, str], str] = {}
         self._by_owner: dict[str, dict[str, None]] = {}
+        self._parents: dict[str, str] = {}
+        """The key of each fork → that of the session that it was forked from."""
 
     def of_key(self, key: str) -> SessionRecord | None:
         """The record of this key."""
@@ -121,20 +123,38 @@ class MemorySessions:
         self._by_owner.setdefault(record.owner, {})[record.key] = None
         self._credentials.name_session(record.key, *name)
 
+    async def fork(self, record: SessionRecord, forking: Forking) -> SessionRecord:
+        if forking.source not in self._records:
+            raise SessionNotFound
+        if (record.owner, record.session_id) in self._keys:
+            raise SessionExists(session_id=record.session_id)
+        size = self._logs.fork(record.key, forking)
+        await self.create(record)
+        self._parents[record.key] = forking.source
+        self._records[record.key] = msgspec.structs.replace(record, stored_bytes=size)
+        return self._seen(self._records[record.key])
+
+    def _seen(self, record: SessionRecord) -> SessionRecord:
+        """With the parent as it is now."""
+        parent = self._records.get(self._parents.get(record.key, ""))
+        is_there = parent is not None and parent.owner == record.owner
+        return msgspec.structs.replace(record, parent=parent.session_id if parent and is_there else None)
+
     async def update(self, record: SessionRecord) -> None:
         if record.key in self._records:
             self._records[record.key] = record
 
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         key = self._keys.get((owner, session_id))
-        return None if key is None else self._records[key]
+        return None if key is None else self._seen(self._records[key])
 
     async def newest(self, owner: str) -> SessionRecord | None:
         keys = self._by_owner.get(owner)
-        return self._records[next(reversed(keys))] if keys else None
+        return self._seen(self._records[next(reversed(keys))]) if keys else None
 
     async def of_owner(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
-        return _last_active_first(self._records[key] for key in self._by_owner.get(owner, ()))[:limit]
+        keys = self._by_owner.get(owner, ())
+        return _last_active_first(self._seen(self._records[key]) for key in keys)[:limit]
 
     async def of_all(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
         records = (one for one in self._records.values() if tenant in (None, tenant_of(one.owner)))
@@ -187,6 +207,7 @@ class MemorySessions:
         record = self._records.pop(key, None)
         if record is None:
             return
+        self._parents.pop(key, None)
         self._keys.pop((record.owner, record.session_id), None)
         self._take_from_owner(record)
         self._credentials.drop_session(key)

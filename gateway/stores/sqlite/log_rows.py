@@ -24,12 +24,16 @@ from msgspec import Raw
 
 from gateway.events.compaction import Compactor, Survey
 from gateway.events.facts import LARGE_BYTES, Event
+from gateway.stores.sessions import Forking
 
 ROW_BYTES: Final = 900
 """A longer row of neighbours would not fit into SQLite's page of 4 KiB with three others, and spill."""
 COMPACT_BATCH: Final = 5_000
 """Events compacted in one transaction, about: others' commits wait for it. A turn is never split."""
 
+FORK_EVENTS: Final = 2_000
+FORK_BYTES: Final = 1024 * 1024
+"""So much of a log is in memory while it is copied."""
 READ_ROWS: Final = 500
 """Rows that are compacted at a time: so much is in memory, and what is not complete."""
 
@@ -181,6 +185,23 @@ def settle_one(connection: sqlite3.Connection, session: int) -> None:
 def unsettled(connection: sqlite3.Connection) -> list[int]:
     """The logs of which rows have not moved."""
     return [row[0] for row in connection.execute("SELECT DISTINCT session FROM tail")]
+
+
+def fork(connection: sqlite3.Connection, source: int, target: int, forking: Forking) -> int:
+    """Copies the beginning of one log to another, page by page; the last number in it."""
+    after, last = 0, 0
+    while after < forking.through:
+        page = read(connection, source, after=after, limit=FORK_EVENTS, max_bytes=FORK_BYTES)
+        if not page:
+            break
+        after = page[-1].seq
+        copied = [forking.copied(event) for event in page if event.seq <= forking.through]
+        kept = [event for event in copied if event is not None]
+        append(connection, rows_of(target, kept))
+        last = kept[-1].seq if kept else last
+    append(connection, rows_of(target, forking.added))
+    settle_one(connection, target)
+    return forking.added[-1].seq if forking.added else last
 
 
 # -- reading ----------------------------------------------------------------------------------------------

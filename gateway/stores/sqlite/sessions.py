@@ -6,17 +6,23 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from gateway.errors import SessionExists
+import msgspec
+
+from gateway.errors import SessionExists, SessionNotFound
 from gateway.stores.database import Database
 from gateway.stores.idempotency import Remembered
-from gateway.stores.sessions import OwnerTotal, SessionRecord
-from gateway.stores.sqlite import ledger
+from gateway.stores.sessions import Forking, OwnerTotal, SessionRecord
+from gateway.stores.sqlite import ledger, log_rows
 from gateway.stores.sqlite.options import forget_options
 from gateway.stores.tombstones import Tombstone
 
 _COLUMNS: Final = (
     "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count,"
     " retention_days, expires_at, stored_bytes"
+)
+_PARENT: Final = (
+    "(SELECT p.session_id FROM forks JOIN sessions AS p ON p.key = forks.parent_key"
+    " AND p.owner = sessions.owner WHERE forks.session = sessions.id)"
 )
 
 
@@ -30,15 +36,30 @@ class SqliteSessions:
 
     async def create(self, record: SessionRecord) -> None:
         def act(connection: sqlite3.Connection) -> None:
-            try:
-                connection.execute(
-                    f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-                    _row(record),
-                )
-            except sqlite3.IntegrityError:
-                raise SessionExists(session_id=record.session_id) from None
+            _insert(connection, record)
 
         await self._database.write(act)
+
+    async def fork(self, record: SessionRecord, forking: Forking) -> SessionRecord:
+        def act(connection: sqlite3.Connection) -> SessionRecord:
+            source = connection.execute(
+                "SELECT id, compacted_seq, session_id FROM sessions WHERE key = ?", (forking.source,)
+            ).fetchone()
+            if source is None:
+                raise SessionNotFound
+            session = _insert(connection, record)
+            connection.execute(
+                "INSERT INTO forks (session, parent_key) VALUES (?, ?)", (session, forking.source)
+            )
+            last = log_rows.fork(connection, source[0], session, forking)
+            size = log_rows.size_bytes(connection, session)
+            connection.execute(
+                "UPDATE sessions SET reserved_seq = ?, compacted_seq = ?, stored_bytes = ? WHERE id = ?",
+                (last, min(source[1], forking.through), size, session),
+            )
+            return msgspec.structs.replace(record, stored_bytes=size, parent=source[2])
+
+        return await self._database.write(act)
 
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         return await self._one("WHERE owner = ? AND session_id = ?", owner, session_id)
@@ -137,7 +158,7 @@ class SqliteSessions:
         return found[0] if found else None
 
     async def _many(self, where: str, *values: object) -> list[SessionRecord]:
-        query = f"SELECT {_COLUMNS} FROM sessions {where}"  # noqa: S608 - both are literals of this module
+        query = f"SELECT {_COLUMNS}, {_PARENT} FROM sessions {where}"  # noqa: S608 - both are literals of this module
         return await self._database.read(lambda c: [_record(row) for row in c.execute(query, values)])
 
 
@@ -208,10 +229,22 @@ def _recalled(connection: sqlite3.Connection, owner: str, key: str, since: int) 
     return row and Remembered(body_hash=row[0], session_id=row[1])
 
 
+def _insert(connection: sqlite3.Connection, record: SessionRecord) -> int:
+    """A new row; its id. Raises SessionExists."""
+    try:
+        made = connection.execute(
+            f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            _row(record),
+        )
+    except sqlite3.IntegrityError:
+        raise SessionExists(session_id=record.session_id) from None
+    return made.lastrowid or 0
+
+
 def _row(record: SessionRecord) -> tuple[object, ...]:
     return tuple(getattr(record, name.strip()) for name in _COLUMNS.split(","))
 
 
 def _record(row: tuple[object, ...]) -> SessionRecord:
-    names = [name.strip() for name in _COLUMNS.split(",")]
+    names = [*(name.strip() for name in _COLUMNS.split(",")), "parent"]
     return SessionRecord(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]

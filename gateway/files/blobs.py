@@ -1,0 +1,244 @@
+"""Where the contents and the manifests of snapshots are kept: a contract, and folders of files.
+
+Each session has its own: nobody learns from what is stored already whether somebody else has a file, and
+with the session goes all of it. Another place (a database, an object store) is a class with these methods.
+
+Guarantees of `FolderBlobs`: a content is whole under its name or is not there; a manifest is written after
+what it needs, and is durable when `put_manifest` returns; what a death left half written is removed when the
+session's snapshots are touched next; only the gateway's own user reads any of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import pathlib
+import secrets
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Final, Protocol
+
+from gateway.workers import trees
+
+CHUNK_BYTES: Final = 1024 * 1024
+FOLDER: Final = "snapshots"
+"""In the data directory."""
+EACH_SYNCED: Final = 8
+"""So many new contents are flushed one by one; of more, the whole file system is, in one call."""
+_UNFINISHED: Final = ".part"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Blobs(Protocol):
+    """Contents by their digests and manifests by their places, of one session each. All methods wait for
+    the disk and raise OSError.
+    """
+
+    def put(self, key: str, content: Iterable[bytes]) -> tuple[bytes, int]:
+        """Keeps a content; its digest and its size. It is durable when the next manifest is."""
+
+    def get(self, key: str, digest: bytes) -> Iterator[bytes]:
+        """A content, piece by piece. Raises FileNotFoundError, ValueError if it is damaged."""
+
+    def put_manifest(self, key: str, place: int, manifest: bytes) -> None:
+        """Keeps a manifest, after everything that was put before it."""
+
+    def manifest(self, key: str, place: int) -> bytes:
+        """A manifest. Raises FileNotFoundError."""
+
+    def places(self, key: str) -> list[int]:
+        """The places of the manifests, the oldest first."""
+
+    def keep(self, key: str, places: set[int], digests: set[bytes]) -> None:
+        """Removes every other manifest and content."""
+
+    def share(self, source: str, target: str, places: Iterable[int], digests: Iterable[bytes]) -> None:
+        """Another session has these, too, from now on."""
+
+    def size_bytes(self, key: str) -> int:
+        """What they take."""
+
+    def remove(self, key: str) -> None:
+        """Removes all of a session."""
+
+
+class FolderBlobs:
+    """`Blobs` in a folder for each session: `KEY/blobs/DIGEST`, `KEY/manifests/PLACE`."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self._root = root
+        self._unsynced: dict[str, list[pathlib.Path]] = {}
+        self._sizes: dict[str, int] = {}
+        """As far as they were counted."""
+
+    def open(self, *, is_empty: bool = False) -> None:
+        """Makes the root; `is_empty` removes what an earlier gateway left there."""
+        if is_empty:
+            trees.remove(self._root)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _folder(self, key: str, name: str) -> pathlib.Path:
+        return self._root / key / name
+
+    def put(self, key: str, content: Iterable[bytes]) -> tuple[bytes, int]:
+        folder = self._folder(key, "blobs")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        digest, packer, size = hashlib.sha256(), zlib.compressobj(1), 0
+        with _new_file(folder) as (path, file):
+            for piece in content:
+                digest.update(piece)
+                size += len(piece)
+                file.write(packer.compress(piece))
+            file.write(packer.flush())
+            file.flush()
+            name = folder / digest.hexdigest()
+            if name.exists():
+                path.unlink()
+            else:
+                path.rename(name)
+                self._grow(key, name)
+                self._unsynced.setdefault(key, []).append(name)
+        return digest.digest(), size
+
+    def get(self, key: str, digest: bytes) -> Iterator[bytes]:
+        unpacker = zlib.decompressobj()
+        found = hashlib.sha256()
+        with (self._folder(key, "blobs") / digest.hex()).open("rb") as file:
+            try:
+                while piece := file.read(CHUNK_BYTES):
+                    while piece:
+                        data = unpacker.decompress(piece, CHUNK_BYTES)
+                        piece = unpacker.unconsumed_tail
+                        found.update(data)
+                        yield data
+                data = unpacker.flush()
+            except zlib.error as error:
+                raise ValueError(f"a content of a snapshot is damaged: {error}") from error
+            found.update(data)
+            yield data
+        if found.digest() != digest:
+            raise ValueError("a content of a snapshot is damaged")
+
+    def put_manifest(self, key: str, place: int, manifest: bytes) -> None:
+        folder = self._folder(key, "manifests")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._flush(key)
+        with _new_file(folder) as (path, file):
+            file.write(manifest)
+            file.flush()
+            os.fdatasync(file.fileno())
+            path.rename(folder / str(place))
+        self._grow(key, folder / str(place))
+        _sync(folder)
+
+    def _flush(self, key: str) -> None:
+        """Has the contents on the disk that are not yet."""
+        new = self._unsynced.pop(key, [])
+        if len(new) > EACH_SYNCED:
+            _sync_all(self._root / key)
+            return
+        for path in new:
+            _sync(path)
+        if new:
+            _sync(self._folder(key, "blobs"))
+
+    def manifest(self, key: str, place: int) -> bytes:
+        return (self._folder(key, "manifests") / str(place)).read_bytes()
+
+    def places(self, key: str) -> list[int]:
+        return sorted(int(name) for name in _names(self._folder(key, "manifests")) if name.isdecimal())
+
+    def keep(self, key: str, places: set[int], digests: set[bytes]) -> None:
+        kept = {str(place) for place in places}
+        _remove_others(self._folder(key, "manifests"), kept.__contains__)
+        self._sizes.pop(key, None)
+        names = {digest.hex() for digest in digests}
+        _remove_others(self._folder(key, "blobs"), names.__contains__)
+
+    def share(self, source: str, target: str, places: Iterable[int], digests: Iterable[bytes]) -> None:
+        for kind, names in (("blobs", [d.hex() for d in digests]), ("manifests", [str(s) for s in places])):
+            there = self._folder(target, kind)
+            there.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in names:
+                _link(self._folder(source, kind) / name, there / name)
+        _sync_all(self._root / target)
+
+    def size_bytes(self, key: str) -> int:
+        if key in self._sizes:
+            return self._sizes[key]
+        total = 0
+        for kind in ("blobs", "manifests"):
+            for name in _names(self._folder(key, kind)):
+                with contextlib.suppress(FileNotFoundError):
+                    total += (self._folder(key, kind) / name).stat().st_size
+        self._sizes[key] = total
+        return total
+
+    def _grow(self, key: str, path: pathlib.Path) -> None:
+        if key in self._sizes:
+            self._sizes[key] += path.stat().st_size
+
+    def remove(self, key: str) -> None:
+        self._sizes.pop(key, None)
+        self._unsynced.pop(key, None)
+        trees.remove(self._root / key)
+
+
+@contextlib.contextmanager
+def _new_file(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, IO[bytes]]]:
+    """A file of a temporary name, which is removed if something fails."""
+    path = folder / f"{secrets.token_hex(8)}{_UNFINISHED}"
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            yield path, file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _names(folder: pathlib.Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _remove_others(folder: pathlib.Path, is_kept: Callable[[str], bool]) -> None:
+    """Half written ones among them: nothing is written meanwhile, as one thread at a time has a session."""
+    for name in _names(folder):
+        if not is_kept(name):
+            (folder / name).unlink(missing_ok=True)
+
+
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+    """A second name for a file that never changes; a copy if the file system has none."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        raise
+    except OSError:
+        target.write_bytes(source.read_bytes())
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_all(path: pathlib.Path) -> None:
+    """Has everything of the file system on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(ctypes.c_int(descriptor)) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(path))
+    finally:
+        os.close(descriptor)

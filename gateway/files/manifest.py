@@ -1,0 +1,130 @@
+"""What a snapshot says of a session's files: one entry for each, and where their contents are. Pure.
+
+Names are bytes, as the file system has them, and begin with the folder of the session: `home/…` or `work/…`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+HOME: Final = b"home"
+WORK: Final = b"work"
+TOPS: Final = (HOME, WORK)
+MODE_BITS: Final = 0o777
+"""Permissions that a snapshot keeps: no set-user-id, no set-group-id, no sticky bit."""
+
+Kind = Literal["file", "folder", "link"]
+Why = Literal["", "large", "changing", "unreadable"]
+
+
+class Entry(Struct, frozen=True, array_like=True, gc=False):
+    """One file, folder or link. A file without a digest is there, but its content is not kept (`why`)."""
+
+    path: bytes
+    kind: Kind
+    mode: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    ctime_ns: int = 0
+    inode: int = 0
+    """0: the file may have changed after it was read without a sign of that, and is read again."""
+    digest: bytes = b""
+    target: bytes = b""
+    """Where a link leads; it is stored and never followed."""
+    why: Why = ""
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What makes two entries of one name differ for people."""
+        size = self.size if self.why else 0
+        return self.kind, self.mode, self.digest, self.target, size
+
+
+class FilesManifest(Struct, frozen=True, kw_only=True):
+    """The files of a session at one moment.
+
+    `seq` is the number in the log from which on they were so: that of the end of the turn that changed them.
+    """
+
+    seq: int
+    turn_id: str = ""
+    at: int = 0
+    """Milliseconds since 1970 UTC."""
+    entries: tuple[Entry, ...] = ()
+    is_mixed: bool = False
+    """The next turn began before all was read: some of its changes may be in here."""
+    is_first: bool = False
+    """Nothing was kept before it: the folders were empty."""
+    trouble: str = ""
+    """Why nothing is known of the files of this moment, in words; empty: the entries are all there was."""
+
+    @property
+    def by_path(self) -> dict[bytes, Entry]:
+        """The entries by their names."""
+        return {entry.path: entry for entry in self.entries}
+
+    @property
+    def digests(self) -> set[bytes]:
+        """Contents that it needs."""
+        return {entry.digest for entry in self.entries if entry.digest}
+
+    def below(self, top: bytes) -> list[Entry]:
+        """The entries of one of the two folders."""
+        return [entry for entry in self.entries if entry.path.startswith(top + b"/")]
+
+
+class Change(Struct, frozen=True):
+    """What became of one name between two moments."""
+
+    path: bytes
+    before: Entry | None
+    after: Entry | None
+
+    @property
+    def kind(self) -> Literal["added", "changed", "removed"]:
+        if self.before is None:
+            return "added"
+        return "changed" if self.after is not None else "removed"
+
+
+def changes(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
+    """The files and links that differ, by name; folders are not told."""
+    old, new = _shown(before), _shown(after)
+    found = [
+        Change(path, old.get(path), new.get(path))
+        for path in old.keys() | new.keys()
+        if _content(old, path) != _content(new, path)
+    ]
+    return sorted(found, key=lambda change: change.path)
+
+
+def is_same(before: FilesManifest, after: FilesManifest) -> bool:
+    """True if nothing differs, folders included."""
+    return {e.path: e.content for e in before.entries} == {e.path: e.content for e in after.entries}
+
+
+def _shown(entries: Iterable[Entry]) -> dict[bytes, Entry]:
+    return {entry.path: entry for entry in entries if entry.kind != "folder"}
+
+
+def _content(entries: Mapping[bytes, Entry], path: bytes) -> tuple[object, ...] | None:
+    entry = entries.get(path)
+    return entry.content if entry is not None else None
+
+
+def packed(manifest: FilesManifest) -> bytes:
+    """A manifest as it is stored."""
+    return zlib.compress(msgspec.msgpack.encode(manifest), 1)
+
+
+def unpacked(data: bytes) -> FilesManifest:
+    """A stored manifest. Raises ValueError if it is none."""
+    try:
+        return msgspec.msgpack.decode(zlib.decompress(data), type=FilesManifest)
+    except (zlib.error, msgspec.MsgspecError) as error:
+        raise ValueError(f"no manifest: {error}") from error

@@ -1,0 +1,189 @@
+"""Puts the files of a snapshot into a folder: a new one (a fork), or the one they were taken from (undo).
+
+Runs in a thread, with the rights of the files' owner. Guarantees: nothing is written through a link or
+outside of the folder; links are made as they were and never followed; of an undo, all contents are on the
+disk before the first file is touched, so a full disk changes nothing; what was left out of the snapshot
+(caches, ignored and too large files) stays where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from gateway.files.beneath import Folder, as_user
+from gateway.files.blobs import Blobs
+from gateway.files.manifest import Change, Entry, changes
+from gateway.workers import trees
+
+STAGING: Final = b".agent-gateway-undo-"
+"""Where an undo gathers contents, in the working directory; removed at its end."""
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
+
+
+class PutBack(Exception):
+    """The files could not be put back, and why; nothing was changed."""
+
+
+class PuttingBack:
+    """One folder of a session, and where contents come from."""
+
+    def __init__(self, folder: Folder, blobs: Blobs, key: str, uid: int | None) -> None:
+        self._folder = folder
+        self._blobs = blobs
+        self._key = key
+        self._uid = uid
+
+    def fill(self, entries: Sequence[Entry]) -> int:
+        """Makes everything of a snapshot in an empty folder; how many files have no content in it, and are
+        missing. Raises OSError, ValueError.
+        """
+        missing = 0
+        for entry in entries:
+            if entry.kind == "folder":
+                self._make_folder(entry.path)
+            elif entry.kind == "link":
+                self._link(entry)
+            elif entry.digest:
+                self._write(entry, entry.path)
+            else:
+                missing += 1
+        self._finish_folders(entries)
+        return missing
+
+    def undo(self, before: Sequence[Entry], after: Sequence[Entry], top: bytes) -> tuple[int, list[bytes]]:
+        """Makes of what there is (`after`) what there was before: how many files that changes, and the names
+        that could not be put back. Raises PutBack if a content cannot be had or written.
+        """
+        found, names = changes(before, after), {entry.path for entry in before if entry.kind == "folder"}
+        folders = [entry for entry in before if entry.kind == "folder"]
+        staging = top + b"/" + STAGING + secrets.token_hex(6).encode()
+        staged: dict[bytes, bytes] = {}
+        try:
+            with as_user(self._uid):
+                self._folder.make_folders(os.fsdecode(staging))
+            for number, change in enumerate(found):
+                if change.before is not None and change.before.digest:
+                    staged[change.path] = staging + b"/%d" % number
+                    self._write(change.before, staged[change.path])
+        except (OSError, ValueError) as error:
+            self._remove(staging)
+            raise PutBack(getattr(error, "strerror", None) or str(error)) from error
+        failed = [change.path for change in found if not self._clear(change)]
+        self._remove_empty(e.path for e in after if e.kind == "folder" and e.path not in names)
+        for entry in folders:
+            with contextlib.suppress(OSError):
+                self._make_folder(entry.path)
+        failed += [
+            change.path
+            for change in found
+            if change.before is not None and not self._put(change.before, staged.get(change.path))
+        ]
+        self._remove(staging)
+        self._finish_folders(folders)
+        failed = sorted(set(failed))
+        return len(found) - len(failed), failed
+
+    def _remove_empty(self, folders: Iterable[bytes]) -> None:
+        """Removes those of these folders that are empty, the deepest first."""
+        for path in sorted(folders, reverse=True):
+            with contextlib.suppress(OSError):
+                self._in_parent(path, lambda name, parent: os.rmdir(name, dir_fd=parent))
+
+    def _make_folder(self, path: bytes) -> None:
+        """Makes a folder in one that is there; nothing to do if it is there itself."""
+        if b"/" in path:
+            with contextlib.suppress(FileExistsError):
+                self._in_parent(path, lambda name, parent: os.mkdir(name, 0o700, dir_fd=parent))
+
+    # -- one name ---------------------------------------------------------------------------------------
+
+    def _in_parent(self, path: bytes, act: Callable[[bytes, int], object]) -> None:
+        """Does something to a name in its folder. Raises OSError."""
+        above, _, name = path.rpartition(b"/")
+        with as_user(self._uid):
+            parent = self._folder.open(os.fsdecode(above), _OPEN_FOLDER)
+            try:
+                act(name, parent)
+            finally:
+                os.close(parent)
+
+    def _write(self, entry: Entry, path: bytes) -> None:
+        """A new file with a content of a snapshot."""
+        with as_user(self._uid):
+            descriptor = self._folder.open(os.fsdecode(path), _NEW, 0o600)
+        try:
+            for piece in self._blobs.get(self._key, entry.digest):
+                left = memoryview(piece)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            os.fchmod(descriptor, entry.mode)
+        finally:
+            os.close(descriptor)
+
+    def _link(self, entry: Entry) -> None:
+        self._in_parent(entry.path, lambda name, parent: os.symlink(entry.target, name, dir_fd=parent))
+
+    def _clear(self, change: Change) -> bool:
+        """Takes away what is there now and was not, or was something else."""
+        if change.after is None:
+            return True
+        if change.before is not None and not (change.before.digest or change.before.kind == "link"):
+            return False  # what it was is not kept: better this than nothing
+        if change.before is not None and change.before.kind == change.after.kind == "file":
+            return True  # replaced in one step
+        try:
+            self._in_parent(change.path, lambda name, parent: os.unlink(name, dir_fd=parent))
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _put(self, entry: Entry, staged: bytes | None) -> bool:
+        try:
+            if entry.kind == "link":
+                self._link(entry)
+                return True
+            if staged is None:
+                return False
+            above, _, name = staged.rpartition(b"/")
+            with as_user(self._uid):
+                source = self._folder.open(os.fsdecode(above), _OPEN_FOLDER)
+            try:
+                self._in_parent(
+                    entry.path,
+                    lambda new, parent: os.rename(name, new, src_dir_fd=source, dst_dir_fd=parent),
+                )
+            finally:
+                os.close(source)
+        except OSError:
+            return False
+        return True
+
+    def _remove(self, path: bytes) -> None:
+        """A folder of its own and all in it, as far as that can be."""
+        with contextlib.suppress(OSError):
+            above, _, name = path.rpartition(b"/")
+            with as_user(self._uid):
+                parent = self._folder.open(os.fsdecode(above), _OPEN_FOLDER)
+                try:
+                    trees.walk(os.fsdecode(name), trees.Removal(), below=parent)
+                    os.rmdir(name, dir_fd=parent)
+                finally:
+                    os.close(parent)
+
+    def _finish_folders(self, entries: Iterable[Entry]) -> None:
+        """Their permissions, the deepest first: one of them may let nobody in."""
+        for entry in sorted((one for one in entries if one.kind == "folder"), key=lambda e: e.path)[::-1]:
+            with contextlib.suppress(OSError), as_user(self._uid):
+                descriptor = self._folder.open(os.fsdecode(entry.path), _OPEN_FOLDER)
+                try:
+                    os.fchmod(descriptor, entry.mode)
+                finally:
+                    os.close(descriptor)

@@ -1,0 +1,278 @@
+"""Takes one snapshot: lists the files, reads those that changed, keeps them, writes the manifest last.
+
+Runs in a thread. Files are opened and listed with the rights of their owner, contents are written with the
+gateway's own.
+
+What "whole" means: a file is read between two looks at its status, which must be the same; if they are not it
+is read once more, and after that it is noted as `changing`, without a content. If the next turn began before
+the last file was read, the manifest says `is_mixed`.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import stat
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gateway.config.files import FilesConfig
+from gateway.files.beneath import Folder, as_user
+from gateway.files.blobs import CHUNK_BYTES, Blobs
+from gateway.files.left_out import LeftOut
+from gateway.files.manifest import WORK, Entry, FilesManifest, changes, is_same, packed, unpacked
+from gateway.files.scan import ScanFailed, entry_of, is_untouched, scan
+
+MEGABYTE: Final = 1024 * 1024
+STEPS: Final = 16
+"""Places of manifests for each number of the log: the first for the turn that ended there, the others for
+what was found later and before the next event.
+"""
+TRIES: Final = 2
+"""How often a file is read that changes while it is read."""
+
+
+class Taking(Struct):
+    """A snapshot that is being taken; the loop sets `is_disturbed` when the next turn begins."""
+
+    key: str
+    uid: int | None
+    seq: int
+    turn_id: str
+    at: int
+    is_disturbed: bool = False
+
+    @property
+    def is_of_turn(self) -> bool:
+        """True for the end of a turn, False between turns."""
+        return bool(self.turn_id)
+
+
+class Taken(Struct, frozen=True, kw_only=True):
+    """What came of it. Nothing is written if nothing changed."""
+
+    seq: int
+    turn_id: str
+    is_written: bool = False
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    """Files of the working directory."""
+    trouble: str = ""
+    """Why there is no snapshot, in words for people."""
+    left_out: int = 0
+    """Files that are too large."""
+
+
+class _Content(Exception):
+    """A content could not be read to its end."""
+
+
+class Taker:
+    """Takes snapshots into `blobs`; one thread at a time has a session."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    def take(self, taking: Taking, root: pathlib.Path, config: FilesConfig) -> Taken:
+        """Takes it. Raises OSError if not even its failure can be noted."""
+        before = self.newest(taking.key)
+        try:
+            return self._take(taking, root, config, before)
+        except ScanFailed as failed:
+            words = f"No snapshot of the files was made. {failed}"
+        except OSError as error:
+            words = f"No snapshot of the files was made: {error.strerror}."
+            self._keep(taking.key, self._blobs.places(taking.key))
+        return self._failed(taking, words, before)
+
+    def _take(
+        self, taking: Taking, root: pathlib.Path, config: FilesConfig, before: FilesManifest | None
+    ) -> Taken:
+        known = before if before is None or not before.trouble else self.newest(taking.key, is_good=True)
+        entries = self._entries(taking, root, config, known.by_path if known is not None else {})
+        now = FilesManifest(
+            seq=taking.seq,
+            turn_id=taking.turn_id,
+            at=taking.at,
+            entries=tuple(entries),
+            is_mixed=taking.is_disturbed,
+            is_first=before is None,
+        )
+        if before is None and not entries:
+            return Taken(seq=taking.seq, turn_id=taking.turn_id)
+        if before is known and before is not None and is_same(before, now):
+            return Taken(seq=taking.seq, turn_id=taking.turn_id)
+        return self._write(taking, now, known, config)
+
+    def newest(self, key: str, *, before: int | None = None, is_good: bool = False) -> FilesManifest | None:
+        """The last manifest, or the last one below a number, or the last that tells of the files; None if
+        there is none that can be read.
+        """
+        for place in reversed(self._blobs.places(key)):
+            if before is None or place < before * STEPS:
+                found = self.manifest(key, place)
+                if found is not None and not (is_good and found.trouble):
+                    return found
+        return None
+
+    def before(self, key: str, seq: int) -> FilesManifest | None:
+        """The last that tells of the files below a number; an empty one if the folders were empty until
+        then; None if it is not kept.
+        """
+        found = self.newest(key, before=seq, is_good=True)
+        return self._beginning(key) if found is None else found
+
+    def _beginning(self, key: str) -> FilesManifest | None:
+        """That of the empty folders, if everything since is kept."""
+        places = self._blobs.places(key)
+        first = self.manifest(key, places[0]) if places else None
+        return FilesManifest(seq=0) if first is not None and first.is_first else None
+
+    def manifest(self, key: str, place: int) -> FilesManifest | None:
+        """The manifest at this place, if there is one that can be read."""
+        try:
+            return unpacked(self._blobs.manifest(key, place))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _entries(
+        self, taking: Taking, root: pathlib.Path, config: FilesConfig, known: dict[bytes, Entry]
+    ) -> list[Entry]:
+        try:
+            folder = Folder(root)
+        except FileNotFoundError:
+            return []  # no worker ever needed it
+        with folder:
+            with as_user(taking.uid):
+                listed = scan(folder, LeftOut(config.snapshot_leaves_out), max_files=config.snapshot_files)
+            return [
+                entry
+                for found in listed
+                if (entry := self._read(taking, folder, found, known.get(found.path), config)) is not None
+            ]
+
+    def _read(
+        self, taking: Taking, folder: Folder, found: Entry, known: Entry | None, config: FilesConfig
+    ) -> Entry | None:
+        """The entry with its content kept; None if the file is gone."""
+        if found.kind != "file":
+            return found
+        if known is not None and is_untouched(known, found):
+            return replace(known, mode=found.mode)
+        for _ in range(TRIES):
+            if found.size > config.snapshot_file_mb * MEGABYTE:
+                return replace(found, why="large")
+            try:
+                read = self._read_once(taking, folder, found.path)
+            except FileNotFoundError:
+                return None
+            except PermissionError:
+                return replace(found, why="unreadable")
+            if isinstance(read, os.stat_result):
+                found = entry_of(found.path, read)
+            elif read is not None:
+                return read
+        return replace(found, why="changing")
+
+    def _read_once(self, taking: Taking, folder: Folder, path: bytes) -> Entry | os.stat_result | None:
+        """The entry; what the file is by now if it changed meanwhile; None if it is no file any more."""
+        with as_user(taking.uid):
+            descriptor = folder.open(os.fsdecode(path))
+        try:
+            first = os.fstat(descriptor)
+            if not stat.S_ISREG(first.st_mode):
+                return None
+            try:
+                digest, _ = self._blobs.put(taking.key, _pieces(descriptor, first.st_size))
+            except _Content:
+                return os.fstat(descriptor)
+            last = os.fstat(descriptor)
+            if (first.st_size, first.st_mtime_ns, first.st_ctime_ns) != (
+                *(last.st_size, last.st_mtime_ns),
+                last.st_ctime_ns,
+            ):
+                return last
+            return entry_of(path, last, digest=digest)
+        finally:
+            os.close(descriptor)
+
+    def _write(
+        self, taking: Taking, now: FilesManifest, before: FilesManifest | None, config: FilesConfig
+    ) -> Taken:
+        self._blobs.put_manifest(taking.key, self._place(taking), packed(now))
+        is_kept = self._tidy(taking.key, config)
+        if not is_kept:
+            return self._failed(
+                taking,
+                "No snapshot of the files was made: compressed they are larger than the "
+                f"{config.snapshot_mb} MB that the snapshots of a session may be.",
+                before,
+            )
+        found = changes(before.below(WORK) if before else (), now.below(WORK))
+        kinds = [change.kind for change in found]
+        return Taken(
+            seq=now.seq,
+            turn_id=now.turn_id,
+            is_written=True,
+            added=kinds.count("added"),
+            changed=kinds.count("changed"),
+            removed=kinds.count("removed"),
+            left_out=sum(entry.why == "large" for entry in now.entries),
+        )
+
+    def _failed(self, taking: Taking, words: str, before: FilesManifest | None) -> Taken:
+        """Notes that nothing is known of this moment, so that nobody takes what was before for it."""
+        if before is None or not before.trouble:
+            gap = FilesManifest(
+                seq=taking.seq,
+                turn_id=taking.turn_id,
+                at=taking.at,
+                is_first=before is None,
+                trouble=words,
+            )
+            self._blobs.put_manifest(taking.key, self._place(taking), packed(gap))
+        return Taken(seq=taking.seq, turn_id=taking.turn_id, trouble=words)
+
+    def _place(self, taking: Taking) -> int:
+        """That of the end of its turn; between turns the next free one after the last event."""
+        first = taking.seq * STEPS
+        if taking.is_of_turn:
+            return first
+        taken = set(self._blobs.places(taking.key))
+        free = (place for place in range(first + 1, first + STEPS) if place not in taken)
+        return next(free, first + STEPS - 1)
+
+    def _tidy(self, key: str, config: FilesConfig) -> bool:
+        """Removes the oldest snapshots past the bounds, and what no other needs. False if the newest alone is
+        too large: then it is gone, too.
+        """
+        places, most = self._blobs.places(key), config.snapshot_mb * MEGABYTE
+        if len(places) > config.snapshots_kept:
+            places = places[-(config.snapshots_kept - config.snapshots_kept // 8) :]
+            self._keep(key, places)
+        elif self._blobs.size_bytes(key) > most:
+            self._keep(key, places)
+        while places and self._blobs.size_bytes(key) > most:
+            places = places[max(1, len(places) // 8) :]
+            self._keep(key, places)
+        return bool(places)
+
+    def _keep(self, key: str, places: list[int]) -> None:
+        found = [self.manifest(key, place) for place in places]
+        digests = {digest for manifest in found if manifest is not None for digest in manifest.digests}
+        self._blobs.keep(key, set(places), digests)
+
+
+def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
+    """Exactly so many bytes of an open file. Raises _Content if there are fewer."""
+    left = size
+    while left > 0:
+        piece = os.read(descriptor, min(CHUNK_BYTES, left))
+        if not piece:
+            raise _Content
+        left -= len(piece)
+        yield piece

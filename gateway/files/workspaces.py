@@ -1,0 +1,306 @@
+"""WorkspaceKeeper: the warm copies of this gateway, and what sessions are given of them.
+
+A repository whose credential is each person's (or tenant's) has a warm copy for each of them: what one may
+read of a server says nothing of what another may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import pathlib
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from gateway.config.tables import Config
+from gateway.config.workspaces import WorkspaceConfig
+from gateway.errors import GatewayError, UnknownWorkspace, WorkspaceFailed
+from gateway.events.facts import iso
+from gateway.files import git
+from gateway.files.workspaces_disk import GIT_FOLDER, Folders, Tree, configuration, has_room, made
+from gateway.files.workspaces_warm import Tools, WarmCopy, copy
+from gateway.principal import Account, tenant_of
+from gateway.workers import trees
+from gateway.workers.home_files import write_files
+from gateway.workers.workspace import Workspaces
+from worker.spec import MIB, Limits
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked whether a warm copy is to be refreshed."""
+RETRY_SECONDS: Final = 60.0
+"""A refresh in the background that failed is tried again after so long."""
+SETUP_RETRY_SECONDS: Final = 900.0
+"""The same if the repository or its `setup` is at fault, which costs more and seldom mends itself."""
+AT_ONCE: Final = 4
+"""So many are refreshed at a time."""
+GATEWAY_OWNER: Final = "default/workspaces"
+"""Whose copies are that everybody shares."""
+
+
+class Given(Struct, frozen=True, kw_only=True):
+    """What a session was given."""
+
+    commit: str
+    branch: str
+    store: str
+    """The name of the warm copy, whose objects its repository reads."""
+    how: str
+    """`cloned` or `copied`."""
+    files: int
+    bytes: int
+    milliseconds: int
+    stale: str = ""
+    """Why it may not be the newest; empty if it is."""
+
+
+class Author(Struct, frozen=True):
+    """Who commits."""
+
+    name: str
+    email: str
+
+
+class WorkspaceKeeper:
+    """See the module. `open` before anything else; `keep_for_ever` beside it."""
+
+    def __init__(self, tools: Tools, *, config: Callable[[], Config], root: pathlib.Path) -> None:
+        self._tools = tools
+        self._config = config
+        self._root = root
+        self._copies: dict[str, WarmCopy] = {}
+        self._opening = asyncio.Lock()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._not_before: dict[str, float] = {}
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    def open(self) -> None:
+        """Makes the root. Raises OSError."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._root.chmod(0o711)
+
+    async def aclose(self) -> None:
+        """Ends what is being refreshed."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    # -- which there are --------------------------------------------------------------------------------
+
+    def usable(self, owner: str) -> dict[str, WorkspaceConfig]:
+        """Those that an owner's tenant may use, by name."""
+        tenant = tenant_of(owner)
+        found = self._config().workspaces
+        return {name: one for name, one in found.items() if not one.tenants or tenant in one.tenants}
+
+    def get(self, owner: str, name: str) -> WorkspaceConfig:
+        """The workspace of this name. Raises UnknownWorkspace, naming those there are."""
+        usable = self.usable(owner)
+        if name not in usable:
+            known = f"There are: {', '.join(usable)}." if usable else "There is none that you may use."
+            raise UnknownWorkspace(f"There is no workspace {name!r}. {known}")
+        return usable[name]
+
+    def objects(self, store: str) -> str:
+        """The folder with the objects that a session's repository reads."""
+        return str(self._root / store / "git" / "objects")
+
+    def shallow(self, store: str) -> str:
+        """Where the history that a warm copy has ends; empty if it has all of it."""
+        return Folders(self._root / store, is_root=self._tools.uids.has_uids).shallow()
+
+    # -- warm copies ------------------------------------------------------------------------------------
+
+    async def warm(self, name: str, workspace: WorkspaceConfig, owner: str) -> WarmCopy:
+        """The warm copy that an owner's sessions start from. Raises OSError."""
+        scope = self._scope(workspace, owner)
+        store = store_name(name, workspace.repo, scope)
+        async with self._opening:
+            if store not in self._copies:
+                folders = Folders(self._root / store, is_root=self._tools.uids.has_uids)
+                account = Account(scope or GATEWAY_OWNER, store)
+                made = WarmCopy(name, folders, account, self._tools)
+                await made.open()
+                self._copies[store] = made
+        return self._copies[store]
+
+    def _scope(self, workspace: WorkspaceConfig, owner: str) -> str:
+        """Whose credential it is fetched with; empty: the gateway's."""
+        credential = self._config().credentials.get(workspace.credential)
+        match credential.per if credential is not None else "":
+            case "person":
+                return owner
+            case "tenant":
+                return f"{tenant_of(owner)}/workspaces"
+        return ""
+
+    def refresh_soon(self, copy_: WarmCopy, workspace: WorkspaceConfig) -> asyncio.Task[None]:
+        """Refreshes a copy in the background; one that is under way is the same."""
+        store = copy_.folders.path.name
+        task = self._tasks.get(store)
+        if task is None or task.done():
+            task = asyncio.create_task(self._refresh(copy_, workspace), name=f"workspace {store}")
+            task.add_done_callback(lambda ended: self._note(store, copy_.name, ended))
+            self._tasks[store] = task
+        return task
+
+    async def _refresh(self, copy_: WarmCopy, workspace: WorkspaceConfig) -> None:
+        async with self._places:
+            await copy_.refresh(workspace)
+
+    def _note(self, store: str, name: str, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        pause = SETUP_RETRY_SECONDS if isinstance(error, WorkspaceFailed) else RETRY_SECONDS
+        self._not_before[store] = time.monotonic() + (pause if error else 0)
+        if isinstance(error, GatewayError | OSError):
+            log.warning("workspace %s: not refreshed: %s", name, error)
+        elif error is not None:
+            log.error("workspace %s: not refreshed", name, exc_info=error)
+
+    async def keep_for_ever(self) -> None:
+        """Keeps every copy fresh that all share, and those of people and tenants that are in use."""
+        while True:
+            for name, workspace in self._config().workspaces.items():
+                credential = self._config().credentials.get(workspace.credential)
+                if credential is None or not credential.per:
+                    with contextlib.suppress(OSError):
+                        await self.warm(name, workspace, GATEWAY_OWNER)
+            for store, copy_ in self._copies.items():
+                workspace_now = self._config().workspaces.get(copy_.name)
+                is_same = workspace_now is not None and store.endswith(
+                    _mark(workspace_now.repo, self._scope(workspace_now, copy_.account.owner))
+                )
+                if workspace_now is None or not is_same or self._not_before.get(store, 0) > time.monotonic():
+                    continue
+                if copy_.is_due(workspace_now):
+                    self.refresh_soon(copy_, workspace_now)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    # -- giving -----------------------------------------------------------------------------------------
+
+    async def is_ready(self, name: str, owner: str) -> bool:
+        """Whether a session would have nothing to wait for. Raises UnknownWorkspace, OSError."""
+        workspace = self.get(owner, name)
+        return (await self.warm(name, workspace, owner)).is_good(workspace)
+
+    async def give(
+        self, name: str, owner: str, *, key: str, uid: int | None, author: Author, limits: Limits
+    ) -> Given:
+        """Puts the files of a workspace into a session's folders, whose agent does not run yet.
+
+        Waits for the warm copy, if there is none. Raises GatewayError, OSError.
+        """
+        began, workspace = time.monotonic(), self.get(owner, name)
+        warm = await self.warm(name, workspace, owner)
+        tree = await self._tree(warm, workspace)
+        with warm.using(tree):
+            most = min(filter(None, (workspace.max_bytes, limits.disk_bytes)))
+            if tree.bytes > most:
+                raise WorkspaceFailed(
+                    f"The files of {name} take {tree.bytes // MIB:,} MiB; a session may have {most // MIB:,} "
+                    "MiB (limits.disk_bytes of the workspace)."
+                )
+            if not await asyncio.to_thread(has_room, self._root, tree.bytes):
+                raise WorkspaceFailed("The disk of this gateway is full; the files could not be copied.")
+            with self._part(key, uid) as part:
+                found = await self._copied(warm, tree, workspace, part, uid=uid)
+                config = configuration(repo=workspace.repo, name=author.name, email=author.email)
+                await asyncio.to_thread(
+                    write_files, str(part / "work"), {f"{GIT_FOLDER}/config": config}, uid=uid
+                )
+                await asyncio.to_thread(_place, part, self._tools.uids, key)
+        return Given(
+            commit=tree.commit,
+            branch=tree.branch,
+            store=warm.folders.path.name,
+            how="cloned" if found["files"] and found["cloned"] == found["files"] else "copied",
+            files=found["files"],
+            bytes=found["bytes"],
+            milliseconds=round((time.monotonic() - began) * 1000),
+            stale=self._stale(warm, tree),
+        )
+
+    async def _tree(self, warm: WarmCopy, workspace: WorkspaceConfig) -> Tree:
+        """What sessions get now; the first waits for it. Raises GatewayError, OSError."""
+        if not warm.is_good(workspace):
+            task = self.refresh_soon(warm, workspace)
+            try:
+                async with asyncio.timeout(workspace.wait_seconds):
+                    await asyncio.shield(task)
+            except TimeoutError:
+                raise WorkspaceFailed(
+                    f"The workspace {warm.name} is not ready after {workspace.wait_seconds:g} seconds; it is "
+                    "still being made ready. Send your message again in a while."
+                ) from None
+        elif warm.is_due(workspace):
+            self.refresh_soon(warm, workspace)
+        if warm.tree is None:
+            raise WorkspaceFailed(f"The workspace {warm.name} is not ready. {warm.trouble}".strip())
+        return warm.tree
+
+    @staticmethod
+    def _stale(warm: WarmCopy, tree: Tree) -> str:
+        if not warm.trouble:
+            return ""
+        return f"These files are those of {iso(tree.checked_at)[:16]}Z: {warm.trouble}"
+
+    @contextlib.contextmanager
+    def _part(self, key: str, uid: int | None) -> Iterator[pathlib.Path]:
+        """Folders beside a session's own, to which the files are copied first; what was left is removed."""
+        folder = self._tools.uids.path(key)
+        for left in folder.glob(".part-*"):
+            trees.remove(left)
+        part = made(folder / f".part-{secrets.token_hex(4)}", uid)
+        try:
+            yield part
+        finally:
+            trees.remove(part)
+
+    async def _copied(
+        self, warm: WarmCopy, tree: Tree, workspace: WorkspaceConfig, part: pathlib.Path, *, uid: int | None
+    ) -> dict[str, int]:
+        path = warm.folders.tree(tree.id)
+        place = git.Room(
+            home=str(part / "home"),
+            work=str(part / "work"),
+            uid=uid,
+            readable=(str(path),),
+            limits=Limits(disk_bytes=0, file_bytes=0),
+        )
+        pairs = [(str(path / "work"), ".")]
+        pairs += [(str(path / "home" / folder), f"~/{folder}") for folder in workspace.cache]
+        return await copy(self._tools.spawner, pairs, place=place, most_bytes=workspace.max_bytes * 8)
+
+
+def _place(part: pathlib.Path, uids: Workspaces, key: str) -> None:
+    """Moves what was copied to where the session finds it. What is there already stays: a person put it
+    there.
+    """
+    for name, target in (("work", uids.work(key)), ("home", uids.home(key))):
+        try:
+            os.rename(part / name, target)  # over an empty folder, at once
+        except OSError:
+            for entry in os.listdir(part / name):
+                there = os.path.join(target, entry)
+                if not os.path.lexists(there):
+                    os.rename(part / name / entry, there)
+
+
+def store_name(name: str, repo: str, scope: str) -> str:
+    """The folder of a warm copy."""
+    return f"{name}-{_mark(repo, scope)}"
+
+
+def _mark(repo: str, scope: str) -> str:
+    return hashlib.sha256(msgspec.json.encode((repo, scope))).hexdigest()[:16]

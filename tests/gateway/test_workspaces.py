@@ -1,0 +1,91 @@
+"""Sessions that start from a repository, and what they changed, taken out again: with a real git server."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pytest
+
+from tests import shell_agent
+from tests.git_host import GitHost, git_host
+from tests.inside import GatewayInside, gateway_inside
+
+FILES: Final = {"README.md": "hello\n", "src/app.py": "print('one')\n", ".gitignore": "ignored\n"}
+
+
+@asynccontextmanager
+async def place(
+    tmp_path: pathlib.Path,
+    workspace: str = "",
+    *,
+    more: str = "",
+    prepare: Callable[[GitHost], None] = lambda host: None,
+) -> AsyncIterator[tuple[GatewayInside, GitHost]]:
+    """A server with the repository `app`, and a gateway with a workspace of it."""
+    async with git_host(tmp_path / "repos") as host:
+        host.make("app", FILES)
+        prepare(host)
+        config = (
+            f'default_agent = "shell"\n{more}\n{shell_agent.toml()}\n'
+            f'[workspaces.app]\nrepo = "{host.url("app")}"\nagent = "shell"\n{workspace}\n'
+        ).replace("PORT", str(host.port))
+        async with gateway_inside(tmp_path, config=config) as gateway:
+            yield gateway, host
+
+
+async def begin(gateway: GatewayInside, session_id: str = "s", **body: Any) -> Any:
+    body = {"session_id": session_id, "workspace": "app", **body}
+    return await gateway.post("/api/sessions", body, status=201)
+
+
+async def say(gateway: GatewayInside, text: str, session_id: str = "s") -> str:
+    """What the agent answers."""
+    state = await gateway.chat(session_id, text)
+    return str(state["messages"][-1]["content"])
+
+
+async def text(gateway: GatewayInside, path: str, status: int = 200) -> str:
+    async with gateway.http.get(path) as answer:
+        found = await answer.text()
+        assert answer.status == status, found
+        return found
+
+
+async def push(gateway: GatewayInside, name: str, status: int = 201, **body: Any) -> Any:
+    return await gateway.post("/api/sessions/s/branch", {"name": name, **body}, status=status)
+
+
+@pytest.mark.asyncio
+async def test_a_session_starts_from_a_repository_and_its_branch_arrives(tmp_path: pathlib.Path) -> None:
+    setup = 'setup = "echo made > built; mkdir -p $HOME/.cache/tool; echo kept > $HOME/.cache/tool/a"\n'
+    rest = 'cache = [".cache/tool"]\nenv = {GREETING = "hi"}\npull_request_url = "gitea"\n'
+    async with place(tmp_path, setup + rest) as (gateway, host):
+        assert (await gateway.get("/api/workspaces"))["workspaces"][0]["name"] == "app"
+        await begin(gateway)
+        printed = "cat README.md built $HOME/.cache/tool/a; echo $GREETING"
+        said = await say(gateway, f"{printed}; git status -s; git log --oneline | wc -l")
+        assert said.split() == ["hello", "made", "kept", "hi", "??", "built", "1"], said
+        state = await gateway.state("s")
+        start = host.git("app", "rev-parse", "main")
+        assert state["workspace"] == {"name": "app", "commit": start, "branch": "main", "pushed_branch": ""}
+        edits = "echo two >> README.md; rm src/app.py; echo new > 'a b'; echo x > ignored"
+        await say(gateway, f"{edits}; git add -A; git commit -qm mine; rm built")
+        diff = await text(gateway, "/api/sessions/s/changes.diff")
+        assert "+two" in diff
+        assert "deleted file mode 100644" in diff
+        assert "a b" in diff
+        assert "ignored" not in diff
+        patch = await text(gateway, "/api/sessions/s/changes.patch")
+        assert "From: local <local@agent-gateway.invalid>" in patch
+        assert "+two" in patch
+        pushed = await push(gateway, "agent/one", message="Say two")
+        assert pushed["pull_request_url"] == host.url("app") + "/compare/main...agent/one"
+        shown = host.git("app", "log", "-1", "--format=%an|%ae|%cn|%s|%P", "agent/one")
+        assert shown == f"local|local@agent-gateway.invalid|Agent Gateway|Say two|{start}"
+        assert host.git("app", "show", "agent/one:README.md") == "hello\ntwo"
+        assert host.git("app", "ls-tree", "--name-only", "agent/one").split("\n") == [
+            ".gitignore", "README.md", "a b",
+        ]  # fmt: skip

@@ -1,0 +1,38 @@
+"""Full collections wait until nobody would notice, but not for ever."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.server import collecting
+from gateway.server.collecting import Collector
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+def test_a_full_pass_waits_for_a_quiet_moment_or_ten_minutes() -> None:
+    now, is_busy = [0.0], [True]
+    collector = Collector(lambda: is_busy[0], monotonic=lambda: now[0])
+    collector.begin()
+    assert gc.get_freeze_count() > 0
+    assert gc.get_threshold()[2] == collecting.NEVER
+    assert not collector.collect_if_due()  # there is no reason
+    gc.collect(1)
+    assert gc.get_count()[2] > 0
+    assert not collector.collect_if_due()
+    now[0] = collecting.LONGEST_SECONDS
+    assert collector.collect_if_due()
+    gc.collect(1)
+    assert not collector.collect_if_due()
+    is_busy[0] = False
+    assert collector.collect_if_due()
+    assert gc.get_count()[2] == 0

@@ -1,0 +1,344 @@
+"""Snapshots of trees that somebody hostile made, and putting them back."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import stat
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.config.files import FilesConfig
+from gateway.files import scan as scanning
+from gateway.files import taking
+from gateway.files.beneath import Folder
+from gateway.files.blobs import FolderBlobs
+from gateway.files.left_out import LeftOut, rules_of
+from gateway.files.manifest import WORK, FilesManifest, packed, unpacked
+from gateway.files.putting_back import STAGING, PutBack, PuttingBack
+from gateway.files.taking import STEPS, Taken, Taker, Taking
+from gateway.workers import trees
+
+KEY = "k"
+CONFIG = FilesConfig()
+
+
+class Place:
+    """The folders of a session, and its snapshots."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.root = directory / "session"
+        self.work = self.root / "work"
+        self.home = self.root / "home"
+        for folder in (self.work, self.home):
+            folder.mkdir(parents=True)
+        self.kept = directory / "snapshots"
+        self.blobs = FolderBlobs(self.kept)
+        self.blobs.open()
+        self.taker = Taker(self.blobs)
+
+    def take(self, seq: int, config: FilesConfig = CONFIG, *, turn_id: str = "t") -> Taken:
+        return self.taker.take(Taking(KEY, None, seq, turn_id, 0), self.root, config)
+
+    def names(self, seq: int) -> list[str]:
+        manifest = self.taker.manifest(KEY, seq * STEPS)
+        assert manifest is not None
+        return [entry.path.decode() for entry in manifest.entries]
+
+    def undo(self, seq: int) -> list[bytes]:
+        """Puts the files back to what they were below a number, after a snapshot of now."""
+        self.take(10_000, turn_id="")
+        target, now = self.taker.before(KEY, seq), self.taker.newest(KEY)
+        assert target is not None
+        assert now is not None
+        with Folder(self.root) as folder:
+            putting = PuttingBack(folder, self.blobs, KEY, None)
+            return putting.undo(target.below(WORK), now.below(WORK), WORK)[1]
+
+    def written(self) -> list[str]:
+        return sorted(str(path.relative_to(self.kept)) for path in self.kept.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setattr(scanning, "RACY_NS", 0)  # else what was just written is read a second time
+    place = Place(tmp_path)
+    yield place
+    trees.remove(place.root)
+
+
+def contents(root: pathlib.Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): os.readlink(path) if path.is_symlink() else path.read_text()
+        for path in root.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def test_only_what_changed_is_read_and_nothing_is_written_if_nothing_did(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        (place.work / f"f{number}").write_text(str(number))
+    assert place.take(1).added == 20
+    before = place.written()
+    read: list[bytes] = []
+    once = Taker._read_once
+
+    def noted(*arguments: Any) -> Any:
+        read.append(arguments[3])
+        return once(*arguments)
+
+    monkeypatch.setattr(Taker, "_read_once", noted)
+    assert not place.take(2).is_written
+    assert (place.written(), read) == (before, [])
+    (place.work / "f3").write_text("new")
+    (place.work / "f4").unlink()
+    (place.work / "f5").rename(place.work / "g5")
+    taken = place.take(3)
+    assert (taken.added, taken.changed, taken.removed) == (1, 1, 2)
+    assert sorted(read) == [b"work/f3", b"work/g5"]
+    assert len(place.written()) == len(before) + 2  # one content, one manifest
+
+
+def test_a_hostile_tree_is_bounded_and_nothing_outside_is_read(place: Place, tmp_path: pathlib.Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    (place.work / "out").symlink_to(outside)
+    (place.work / "file").symlink_to(outside / "secret")
+    (place.work / "gone").symlink_to("nowhere")
+    os.mkfifo(place.work / "fifo")
+    os.mknod(place.work / "device", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    (place.work / "tool").write_text("#!")
+    (place.work / "tool").chmod(0o6755)
+    (place.work / "odd\udcff\n").write_text("odd")
+    os.truncate(os.open(place.work / "holes", os.O_CREAT | os.O_WRONLY), 1 << 40)
+    at = os.open(place.work, os.O_RDONLY)
+    for _ in range(1_100):
+        os.mkdir("d", dir_fd=at)
+        inner = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(at)
+    taken = place.take(1)
+    manifest = place.taker.manifest(KEY, STEPS)
+    assert manifest is not None
+    found = manifest.by_path
+    assert (found[b"work/out"].kind, found[b"work/out"].target) == ("link", os.fsencode(outside))
+    assert found[b"work/tool"].mode == 0o755
+    assert (found[b"work/holes"].why, taken.left_out) == ("large", 1)
+    assert not {b"work/fifo", b"work/device", b"work/out/secret"} & found.keys()
+    assert b"work" + b"/d" * 1_100 in found
+    assert not any(b"secret" in b"".join(place.blobs.get(KEY, d)) for d in manifest.digests)
+    target = tmp_path / "copy"
+    for name in ("home", "work"):
+        (target / name).mkdir(parents=True)
+    with Folder(target) as folder:
+        missing = PuttingBack(folder, place.blobs, KEY, None).fill(manifest.entries)
+    assert missing == 1
+    assert os.readlink(target / "work/out") == str(outside)
+    assert (target / "work/odd\udcff\n").read_text() == "odd"
+    assert stat.S_IMODE((target / "work/tool").stat().st_mode) == 0o755
+    trees.remove(target)
+
+
+def test_more_files_than_may_be_counted_are_said_once_and_leave_no_claim(place: Place) -> None:
+    (place.work / "a").write_text("a")
+    place.take(1)
+    for number in range(12):
+        (place.work / f"f{number}").write_text("")
+    few = replace(CONFIG, snapshot_files=10)
+    assert "more than 10 files" in place.take(2, few).trouble
+    gap = place.taker.newest(KEY)
+    assert gap is not None
+    assert gap.trouble
+    before = place.written()
+    assert place.take(3, few).trouble
+    assert place.written() == before
+    assert place.take(4).added == 12
+
+
+def test_the_snapshots_of_a_session_are_bounded_by_count_and_by_size(place: Place) -> None:
+    config = replace(CONFIG, snapshots_kept=8, snapshot_mb=1)
+    for seq in range(1, 20):
+        (place.work / "f").write_bytes(os.urandom(60_000))
+        assert place.take(seq, config).is_written
+    places = place.blobs.places(KEY)
+    assert places[-1] == 19 * STEPS
+    assert len(places) <= 8
+    assert len(list((place.kept / KEY / "blobs").iterdir())) == len(places)
+    assert place.taker.before(KEY, places[0] // STEPS) is None  # and not: it was empty
+    (place.work / "f").write_bytes(os.urandom(1_500_000))
+    assert "larger than the 1 MB" in place.take(20, config).trouble
+    assert place.blobs.size_bytes(KEY) < 1_000_000
+
+
+def test_what_can_be_made_again_is_left_out_and_stays_when_a_turn_is_undone(place: Place) -> None:
+    repository = place.work / "repo"
+    for name in (".git", "node_modules/x", "src/__pycache__", "build/out", "logs", "keep"):
+        (repository / name).mkdir(parents=True)
+    (repository / ".gitignore").write_text("# ours\nbuild/\n*.log\n!keep.log\n/only-here\ndocs/**/tmp\n")
+    for name in ("node_modules/x/i.js", "build/out/o", "logs/a.log", "logs/keep.log", "src/main.py"):
+        (repository / name).write_text("x")
+    (repository / "only-here").write_text("x")
+    (repository / "src/only-here").write_text("x")
+    (place.home / ".cache").mkdir()
+    (place.home / ".cache/big").write_text("x")
+    (place.work / "a.log").write_text("no working tree")
+    place.take(1, replace(CONFIG, snapshot_leaves_out=("*.bin",)))
+    names = set(place.names(1))
+    assert {
+        "work/repo/src/main.py",
+        "work/repo/logs/keep.log",
+        "work/repo/src/only-here",
+        "work/a.log",
+    } <= names
+    assert not {name for name in names if "node_modules" in name or "build" in name or ".cache" in name}
+    assert not {"work/repo/logs/a.log", "work/repo/only-here", "work/repo/src/__pycache__"} & names
+    (repository / "src/main.py").write_text("y")
+    (repository / "node_modules/x/i.js").write_text("z")
+    place.take(2)
+    assert place.undo(2) == []
+    assert (repository / "src/main.py").read_text() == "x"
+    assert (repository / "node_modules/x/i.js").read_text() == "z"
+
+
+def test_patterns_of_a_hostile_gitignore_end_soon() -> None:
+    text = "\n".join(["*a" * 8 + "b", "**/" * 90 + "x", "[", "\\", "!", "/", "a" * 9_000, "*" * 50 + "c"])
+    rules = rules_of(text, "work")
+    out = LeftOut()
+    for _ in range(20):
+        assert not out.is_out("work/" + "a" * 250, "a" * 250, rules, is_folder=False)
+        assert not out.is_out("work" + "/a" * 500, "a", rules, is_folder=True)
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_claimed_to_be_whole(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place.work / "grows").write_text("a")
+    (place.work / "quiet").write_text("q")
+    pieces: Any = taking._pieces
+    times = 0
+
+    def growing(descriptor: int, size: int) -> Iterator[bytes]:
+        nonlocal times
+        yield from pieces(descriptor, size)
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("grows"):
+            times += 1
+            with (place.work / "grows").open("a") as file:
+                file.write("more")
+
+    monkeypatch.setattr(taking, "_pieces", growing)
+    place.take(1)
+    manifest = place.taker.manifest(KEY, STEPS)
+    assert manifest is not None
+    assert (manifest.by_path[b"work/grows"].why, manifest.by_path[b"work/quiet"].why) == ("changing", "")
+    assert times == 2
+    monkeypatch.undo()
+    assert place.take(2).changed == 1
+
+
+def test_what_was_made_of_files_becomes_what_it_was(place: Place) -> None:
+    work = place.work
+    (work / "a/b").mkdir(parents=True)
+    (work / "a/b/c").write_text("c")
+    (work / "file").write_text("file")
+    (work / "link").symlink_to("file")
+    (work / "run").write_text("#!")
+    (work / "run").chmod(0o755)
+    place.take(1)
+    first = contents(work)
+    trees.remove(work / "a")
+    (work / "a").write_text("a file now")
+    (work / "file").unlink()
+    (work / "file").mkdir()
+    (work / "file/inside").write_text("x")
+    (work / "link").unlink()
+    (work / "link").write_text("no link")
+    (work / "run").chmod(0o644)
+    place.take(2)
+    second = contents(work)
+    assert place.undo(2) == []
+    assert contents(work) == first
+    assert stat.S_IMODE((work / "run").stat().st_mode) == 0o755
+    assert second != first
+
+
+def test_a_full_disk_leaves_an_undo_undone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place.work / "a").write_text("1")
+    (place.work / "b").write_text("1")
+    place.take(1)
+    (place.work / "a").write_text("2")
+    (place.work / "b").unlink()
+    place.take(2)
+    write, written = os.write, 0
+
+    def full(descriptor: int, data: bytes) -> int:
+        nonlocal written
+        written += 1
+        if written > 1:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(PutBack, match="No space"):
+        place.undo(2)
+    monkeypatch.undo()
+    assert contents(place.work) == {"a": "2"}
+    assert not [name for name in os.listdir(place.work) if name.encode().startswith(STAGING)]
+
+
+def test_links_that_appear_meanwhile_lead_no_undo_outside(place: Place, tmp_path: pathlib.Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (place.work / "d").mkdir()
+    (place.work / "d/f").write_text("inside")
+    place.take(1)
+    (place.work / "d/f").write_text("changed")
+    place.take(2)
+    rounds = threading.Event()
+
+    def swap() -> None:
+        while not rounds.is_set():
+            try:
+                (place.work / "d").rename(place.work / "e")
+                (place.work / "d").symlink_to(outside)
+                (place.work / "d").unlink()
+                (place.work / "e").rename(place.work / "d")
+            except OSError:
+                continue
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for _ in range(30):
+            place.undo(2)
+    finally:
+        rounds.set()
+        thread.join()
+    assert os.listdir(outside) == []
+
+
+def test_halves_are_swept_and_a_damaged_content_is_said(place: Place) -> None:
+    (place.work / "a").write_text("a")
+    place.take(1)
+    half = place.kept / KEY / "blobs" / "0123.part"
+    half.write_text("half")
+    place.taker._keep(KEY, place.blobs.places(KEY))
+    assert not half.exists()
+    manifest = place.taker.newest(KEY)
+    assert manifest is not None
+    assert unpacked(packed(manifest)) == manifest
+    [digest] = manifest.digests
+    (place.kept / KEY / "blobs" / digest.hex()).write_bytes(b"x\x9c damaged")
+    with pytest.raises(ValueError, match="damaged"):
+        b"".join(place.blobs.get(KEY, digest))
+    (place.kept / KEY / "manifests" / str(STEPS)).write_bytes(b"damaged")
+    assert place.taker.newest(KEY) is None
+    with pytest.raises(ValueError, match="no manifest"):
+        unpacked(packed(FilesManifest(seq=1))[:-3])

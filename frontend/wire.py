@@ -23,7 +23,7 @@ import msgspec.inspect as shapes
 from msgspec import Struct
 
 from gateway import answers, sights
-from gateway.api import file_links, forks, identity, sessions, shared, shares, workspaces
+from gateway.api import file_links, forks, identity, sessions, shared, shares, uploads, workspaces
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
 from gateway.apps.shop.facts import CartChanged
@@ -70,6 +70,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     answers.UsageReport,
     answers.OwnKeyList,
     answers.PeopleList,
+    uploads.UploadList,
     sights.Overview,
     sights.WatchedSessions,
     sights.Acted,

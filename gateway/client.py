@@ -100,10 +100,20 @@ class GatewayClient:
         return await self._json("DELETE", f"/api/sessions/{session_id}", Deleted)
 
     async def chat(
-        self, session_id: str, message: str, *, agent: str | None = None, wait_seconds: int = 0
+        self,
+        session_id: str,
+        message: str,
+        *,
+        agent: str | None = None,
+        wait_seconds: int = 0,
+        attachments: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Sends a message; State, at once or when the turn has ended. `agent` is that of a new session."""
-        body = {"session_id": session_id, "message": message} | ({"agent": agent} if agent else {})
+        """Sends a message; State, at once or when the turn has ended. `agent` is that of a new session;
+        `attachments` are paths of files in its working directory.
+        """
+        body: dict[str, Any] = {"session_id": session_id, "message": message}
+        body |= {"agent": agent} if agent else {}
+        body |= {"attachments": list(attachments)} if attachments else {}
         return await self._json("POST", f"/api/chat?wait={wait_seconds}", dict[str, Any], body=body)
 
     async def overview(self) -> Overview:

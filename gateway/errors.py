@@ -318,6 +318,76 @@ class EgressNotNarrower(GatewayError):
     status = 422
 
 
+class BadFileName(GatewayError):
+    """A file cannot have this name."""
+
+    code = "bad_file_name"
+    status = 400
+
+
+class UploadCut(GatewayError):
+    """The upload ended before all of the file had arrived."""
+
+    code = "upload_cut"
+    status = 400
+
+
+class UploadNotFound(GatewayError):
+    """There is no such upload in this session."""
+
+    code = "upload_not_found"
+    status = 404
+
+
+class FileInTheWay(GatewayError):
+    """Something that is not a file is where this one should be, or on the way there."""
+
+    code = "file_in_the_way"
+    status = 409
+
+
+class UploadElsewhere(GatewayError):
+    """This upload goes on at another byte, or a newer request goes on with it."""
+
+    code = "upload_elsewhere"
+    status = 409
+
+
+class FileChanged(GatewayError):
+    """The file is not the one that the request is about."""
+
+    code = "file_changed"
+    status = 412
+
+
+class FileTooLarge(GatewayError):
+    """The file is larger than this gateway takes."""
+
+    code = "file_too_large"
+    status = 413
+
+
+class FileTypeRefused(GatewayError):
+    """Files of this type are not accepted here."""
+
+    code = "file_type_refused"
+    status = 415
+
+
+class AttachmentRefused(GatewayError):
+    """A file that the message names cannot be attached."""
+
+    code = "attachment_refused"
+    status = 422
+
+
+class SessionDiskFull(GatewayError):
+    """The files of this session take up all that they may. Delete some, or ask who runs this gateway."""
+
+    code = "session_disk_full"
+    status = 507
+
+
 class Unauthorized(GatewayError):
     """Say who you are: Authorization: Bearer with an API key or a token of this gateway."""
 

@@ -3,6 +3,7 @@ import "./page/base.css";
 import "./page/layout.css";
 import "./page/sidebar.css";
 import "./page/composer.css";
+import "./page/attachments.css";
 import "./page/conversation.css";
 import "./page/question.css";
 import "./page/markdown.css";

@@ -33,7 +33,7 @@ from gateway.egress.own_keys import CallKey
 from gateway.errors import BudgetReached, OwnKeyMissing
 from gateway.models.dialects.chat import CHAT
 from gateway.models.dialects.contract import AskedCall
-from gateway.models.dialects.parts import BYTES_A_TOKEN
+from gateway.models.dialects.parts import BYTES_A_TOKEN, counted_bytes
 from gateway.models.providers import (
     TRAILER_SECONDS,
     Broken,
@@ -158,7 +158,7 @@ class Broker:
             model=model,
             fields=raw,
             is_stream=True,
-            input_tokens=-(-sum(len(bytes(value)) for value in raw.values()) // BYTES_A_TOKEN),
+            input_tokens=-(-sum(counted_bytes(bytes(value)) for value in raw.values()) // BYTES_A_TOKEN),
         )
 
     async def _once(

@@ -84,10 +84,18 @@ class SessionCapabilities(Struct, frozen=True, rename="camel"):
     fork: Any = UNSET
 
 
+class PromptCapabilities(Struct, frozen=True, rename="camel"):
+    """ACP `agentCapabilities.promptCapabilities`, as far as the gateway uses them."""
+
+    image: bool = False
+    embedded_context: bool = False
+
+
 class AgentCapabilities(Struct, frozen=True, rename="camel"):
     """ACP `agentCapabilities`, as far as the gateway uses them."""
 
     load_session: bool = False
+    prompt_capabilities: PromptCapabilities | UnsetType | None = UNSET
     session_capabilities: SessionCapabilities | UnsetType | None = UNSET
 
 
@@ -119,6 +127,12 @@ class Initialized(Struct, frozen=True, rename="camel"):
     @property
     def can_load(self) -> bool:
         return self.agent_capabilities is not None and self.agent_capabilities.load_session
+
+    @property
+    def prompt(self) -> PromptCapabilities:
+        """What a prompt may contain besides text and links."""
+        found = self.agent_capabilities and self.agent_capabilities.prompt_capabilities
+        return found if isinstance(found, PromptCapabilities) else PromptCapabilities()
 
     @property
     def can_resume(self) -> bool:
@@ -341,8 +355,9 @@ class AcpConnection:
     def _write(self, line: bytes) -> None:
         if self._writing is None or self._writing.is_closing():
             return
+        unread = self._writing.get_write_buffer_size()  # before the line, which may be a picture
         self._writing.write(line)
-        if self._writing.get_write_buffer_size() > UNREAD_BYTES:
+        if unread > UNREAD_BYTES:
             self._finish(WireError("The agent does not read what it is sent."))
 
     def _shaped(self, result: Raw, kind: type[acp.T]) -> acp.T:

@@ -42,6 +42,7 @@ from gateway.config.tables import Config
 from gateway.errors import GatewayError, OptionRefused
 from gateway.events import facts as ev
 from gateway.events.fold import Block, ChatState
+from gateway.files.attached import Shown
 from gateway.principal import Account
 from gateway.stores.contract import SessionRecord
 from gateway.workers.spawner import Worker
@@ -214,6 +215,7 @@ class AgentPeer:
         self._owner = owner
         self._broker = broker
         self._context_tokens = config.model.context_tokens
+        self._has_images = config.model.images
         self._tools = tools
         self._mcp_servers = list(mcp_servers)
         self._tool_calls: set[asyncio.Task[None]] = set()
@@ -288,6 +290,17 @@ class AgentPeer:
             ) from None
 
     @property
+    def shown(self) -> Shown:
+        """What of a message's files the agent can be shown."""
+        prompt = self._initialized.prompt
+        return Shown(images=prompt.image, texts=prompt.embedded_context)
+
+    @property
+    def cwd(self) -> str:
+        """The working directory, as the agent sees it."""
+        return self._cwd
+
+    @property
     def auth_methods(self) -> tuple[AuthMethod, ...]:
         """The ways to authenticate that the agent offers."""
         return self._initialized.auth_methods or ()
@@ -335,6 +348,8 @@ class AgentPeer:
         meta: dict[str, Any] = {}
         if self._owner.agent.is_built_in and self._broker.is_configured:
             meta["model"] = {"models": list(self._broker.models)}
+            if self._has_images:
+                meta["model"]["images"] = True
             if self._context_tokens:
                 meta["model"]["contextTokens"] = self._context_tokens
         if self._owner.agent.is_built_in and self._tools:

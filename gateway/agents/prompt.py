@@ -6,7 +6,9 @@ text blocks. An agent whose process lost its conversation gets it back the same 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import urllib.parse
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +16,8 @@ from msgspec import UNSET, UnsetType
 
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState, Message
+from gateway.files import sniffing
+from gateway.files.attached import Seen
 
 TRANSCRIPT_BYTES: Final = 64 * 1024
 """How much of an earlier conversation is handed over; the newest part is kept."""
@@ -24,10 +28,16 @@ _EXTENSION: Final = "agent-gateway"
 
 
 def prompt_blocks(
-    text: str, said: Sequence[str], transcript: Sequence[bytes], *, is_built_in: bool, context: str = ""
+    text: str,
+    said: Sequence[str],
+    transcript: Sequence[bytes],
+    *,
+    is_built_in: bool,
+    context: str = "",
+    files: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """ACP content blocks: the earlier conversation (if it must be given back), system messages, what was
-    found for this message alone, the user's text.
+    found for this message alone, the user's text, the files that came with it.
     """
     blocks = []
     if transcript:
@@ -38,8 +48,37 @@ def prompt_blocks(
     blocks += [_marked("system", prefix + message) for message in said]
     if context:
         blocks.append(_marked("context", context + ("" if is_built_in else "\n\nThe user's message:\n")))
-    blocks.append({"type": "text", "text": text})
-    return blocks
+    if text or not files:
+        blocks.append({"type": "text", "text": text})
+    return [*blocks, *files]
+
+
+def file_blocks(seen: Sequence[Seen], *, cwd: str) -> list[dict[str, Any]]:
+    """The files of a message as ACP content blocks: shown as far as the agent can be shown them, else named.
+    `cwd` is the working directory as the agent sees it.
+    """
+    return [_file_block(one, cwd) for one in seen]
+
+
+def _file_block(one: Seen, cwd: str) -> dict[str, Any]:
+    file = one.attachment
+    uri = "file://" + urllib.parse.quote(f"{cwd.rstrip('/')}/{file.path}")
+    if one.problem:
+        return {"type": "text", "text": f"\n[The attached file {file.path} cannot be read: {one.problem}.]"}
+    if one.data is None:
+        link = {"type": "resource_link", "uri": uri, "name": file.name, "size": file.size}
+        return link | {"mimeType": file.media_type}
+    if sniffing.is_image(file.media_type):
+        data = base64.b64encode(one.data).decode()
+        return {"type": "image", "mimeType": file.media_type, "data": data, "uri": uri}
+    resource = {"uri": uri, "mimeType": file.media_type, "text": one.data.decode()}
+    return {"type": "resource", "resource": resource}
+
+
+def with_files(text: str, attachments: Iterable[ev.Attachment]) -> str:
+    """A message's text with the names of its files, for whoever gets only text."""
+    names = ", ".join(one.path for one in attachments)
+    return "\n".join(filter(None, (text, names and f"[attached: {names}]")))
 
 
 def introduction(author: ev.Contributor | UnsetType) -> str:
@@ -88,14 +127,14 @@ def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
     for message in fold.messages:
         if message.id == before_message_id:
             break
-        if message.text.length and not message.is_withdrawn:
+        if (message.text.length or message.attachments) and not message.is_withdrawn:
             earlier.append(message)
     lines: list[bytes] = []
     size = 0
     for message in reversed(earlier):
         if message.text.length > TRANSCRIPT_BYTES:
             break
-        content = str(message.text)
+        content = with_files(str(message.text), message.attachments)
         if message.sender == "user" and fold.several_write:
             content = f"[{introduction(message.author)}]\n{quoted(content, message.author)}"
         line = msgspec.json.encode({"role": _ROLES[message.sender], "content": content})
@@ -123,7 +162,9 @@ def unheard(fold: ChatState) -> list[str]:
         if message.is_withdrawn:
             continue
         if message.sender != "system":
-            said.append(retold(message.sender, str(message.text), message.author))
+            said.append(
+                retold(message.sender, with_files(str(message.text), message.attachments), message.author)
+            )
         elif message.id.startswith("s"):
             said.append(str(message.text))
     if not any(message.turn_id for message in fold.messages):

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from gateway.answers import CommandAnswer
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
 from gateway.buckets import Gauge
-from gateway.errors import SessionEnded, TooManyStreams
+from gateway.errors import AttachmentRefused, SessionEnded, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
 from gateway.http import cookies
 from gateway.http.gate import Gate, is_by_https, principal_of
@@ -64,6 +64,10 @@ class ChatRequest(Struct):
     message: Spoken
     session_id: AnySessionId | None = None
     agent: str | None = None
+    attachments: list[str] | None = None
+    """Paths of files in the session's working directory, which the agent gets with the message. With some,
+    the message itself may be empty.
+    """
 
 
 class InterruptRequest(Struct):
@@ -161,7 +165,8 @@ class ChatFace:
 
     async def chat(self, request: Request) -> Response:
         body = await read_body(request, ChatRequest, self._services.config)
-        checked_message(body.message, self._limits)
+        attached = tuple(body.attachments or ())
+        checked_message(body.message, self._limits, may_be_empty=bool(attached))
         wait = query_int(request, "wait", default=0, low=0, high=MAX_WAIT_SECONDS)
         principal = principal_of(request)
         owner = principal.owner
@@ -171,14 +176,19 @@ class ChatFace:
         is_new = session_id is None
         session_id = session_id or new_session_id()
         key = request.headers.get("idempotency-key")
-        once = None if key is None else Once(key, f"{body.agent}\0{body.message}", is_unnamed=is_new)
+        asked = "\0".join((f"{body.agent}\0{body.message}", *attached))
+        once = None if key is None else Once(key, asked, is_unnamed=is_new)
 
         async def say(session: Session) -> Turn | None:
             account = Account(owner, session.record.key, principal.key_id)
             if key is None:
-                return await session.chat(body.message, account=account)
-            return await self._manager.idempotency.chat(session, body.message, account=account, key=key)
+                return await session.chat(body.message, account=account, attachments=attached)
+            return await self._manager.idempotency.chat(
+                session, body.message, account=account, key=key, attachments=attached
+            )
 
+        if attached and not await self._manager.exists(owner, session_id):
+            raise AttachmentRefused("This session has no files; upload them before the message.")
         session, turn = await self._manager.do(owner, session_id, say, agent=agent, once=once)
         if wait and turn is not None:
             await asyncio.wait([turn.done], timeout=wait)

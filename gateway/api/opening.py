@@ -25,6 +25,7 @@ from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shared import SharedFace
 from gateway.api.shares import Links, SharesFace
+from gateway.api.uploads import UploadsFace
 from gateway.api.usage import UsageFace
 from gateway.api.workspaces import WorkspacesFace
 from gateway.auth.opening import Authentication
@@ -82,6 +83,7 @@ class OwnFaces:
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
+            *UploadsFace(manager, services, sessions.services.uploads).operations(),
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
             *WorkspacesFace(manager, services).operations(),
             *EgressFace(manager, services).operations(),

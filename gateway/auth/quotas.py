@@ -144,6 +144,16 @@ class Quotas:
             held = self._of(name)
             held.stored_bytes = clamped(held.stored_bytes + stored_bytes)
 
+    def check_bytes(self, account: Account, size: int) -> None:
+        """Somebody stores a file of this size, in a session: whoever has used up what they may store may not.
+        Raises QuotaExceeded.
+        """
+        for kind, name in account.names():
+            if kind in ("tenant", "subject"):
+                held = self._held.get((kind, name)) or Held()
+                used = held.stored_bytes + max(0, size - 1)
+                self._check((kind, name), "stored_bytes", used, retry=STORED_RETRY_SECONDS)
+
     def take_live(self, account: Account) -> None:
         """A session gets a worker. Raises QuotaExceeded."""
         names = list(account.names())

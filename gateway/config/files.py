@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Meta
 
 from gateway.config.table import Table
 
+if TYPE_CHECKING:
+    from gateway.config.tables import Config
+
+MIB: Final = 1024 * 1024
 Megabytes = Annotated[int, Meta(ge=1)]
 
 
@@ -27,6 +32,29 @@ class FilesConfig(Table, frozen=True, kw_only=True):
     """How long the address of a preview or a download is good: long enough to begin it."""
     watches_per_owner: Annotated[int, Meta(ge=1)] = 8
     """Open watches on the files of sessions: each looks at up to 10,000 files every other second."""
+    # Files in.
+    file_bytes: int = 100 * MIB
+    """The size of one uploaded file."""
+    request_bytes: int = 200 * MIB
+    """The size of one request that uploads several files."""
+    files_per_request: int = 20
+    """How many files one request may upload."""
+    attachments_per_message: int = 20
+    types: tuple[str, ...] = ()
+    """Media types that may be uploaded, such as `image/*` or `application/pdf`; empty: all of them."""
+    upload_silence_seconds: float = 30
+    """An upload of which nothing arrives for so long is cut. It may take any time in total."""
+    partial_hours: float = 24
+    """How long the beginning of an upload that was cut is kept, so that it can go on."""
+    image_bytes: int = 3584 * 1024
+    """An attached image that is larger is named to the agent, not shown: models refuse images above 5 MB in
+    Base64."""
+    text_bytes: int = 128 * 1024
+    """An attached text that is longer is named to the agent, not shown."""
+    prompt_bytes: int = 5 * MIB
+    """What one prompt shows of attached files altogether; further ones are named."""
+
+    # Snapshots.
     snapshots: bool = True
     """Keep the files of a session as they were after each turn that changed them: forks and undo need it."""
     snapshot_mb: Megabytes = 256
@@ -39,3 +67,14 @@ class FilesConfig(Table, frozen=True, kw_only=True):
     """Of each session; the oldest go first."""
     snapshot_leaves_out: tuple[str, ...] = ()
     """Further patterns, as in a .gitignore, for what can be made again and is left out of snapshots."""
+
+    def contradictions(self, config: Config) -> Iterator[str]:
+        """Limits that no upload could keep."""
+        for name in ("file_bytes", "request_bytes", "files_per_request", "upload_silence_seconds"):
+            if getattr(self, name) <= 0:
+                yield f"{name}: must be more than 0"
+        if self.prompt_bytes > 6 * MIB:
+            yield "prompt_bytes: at most 6 MiB fit into one prompt"
+        for pattern in self.types:
+            if pattern.count("/") != 1:
+                yield f"types: {pattern!r} is not a media type such as image/png or image/*"

@@ -234,6 +234,8 @@ class ModelConfig(Table, frozen=True, kw_only=True):
     """Further models that a session may choose."""
     context_tokens: int = 0
     """How much the model reads at once; 0: not known, and the built-in agent goes by 100,000."""
+    images: bool = True
+    """Whether the models take images. If not, the built-in agent is told the name of an attached image."""
     key: str = ""
     key_file: str = ""
     """A file that holds the key, instead of `key`."""

@@ -70,6 +70,17 @@ class Contributor(Struct, frozen=True):
     kind: Literal["person", "guest"]
 
 
+class Attachment(Struct, frozen=True):
+    """A file of the session's working directory that a message brings to its agent."""
+
+    path: str
+    """Relative to the working directory."""
+    name: str
+    size: int
+    """In bytes, when the message was sent."""
+    media_type: str
+
+
 class WaitingMessage(Struct, frozen=True):
     """A user's message that waits for its turn."""
 
@@ -78,6 +89,8 @@ class WaitingMessage(Struct, frozen=True):
     text: str
     author: Contributor | UnsetType = UNSET
     """Absent: the owner's."""
+    attachments: tuple[Attachment, ...] | UnsetType = UNSET
+    """Absent: none."""
 
 
 class Failure(Struct, frozen=True):
@@ -195,6 +208,8 @@ class MessageAdded(Struct, frozen=True, tag="message"):
     turn_id: str | None = None
     is_streaming: bool = False
     author: Contributor | UnsetType = UNSET
+    attachments: tuple[Attachment, ...] | UnsetType = UNSET
+    """Of a user's message; absent: none."""
 
 
 class MessageWithdrawn(Struct, frozen=True, tag="message_withdrawn"):

@@ -140,8 +140,8 @@ class Message:
     """A message of the conversation; `index` is its place in State, which never changes."""
 
     __slots__ = (
-        *("_json", "at", "author", "id", "index", "is_placeholder", "is_streaming", "is_withdrawn"),
-        *("sender", "text", "turn_id"),
+        *("_json", "at", "attachments", "author", "id", "index", "is_placeholder", "is_streaming"),
+        *("is_withdrawn", "sender", "text", "turn_id"),
     )
 
     def __init__(
@@ -152,6 +152,7 @@ class Message:
         self.author = message.author
         self.is_withdrawn = False
         self.turn_id = message.turn_id
+        self.attachments = message.attachments or ()
         self.text = text
         self.at = at
         self.index = index
@@ -166,7 +167,8 @@ class Message:
     def json_parts(self) -> Iterator[bytes]:
         """The message as State spells it, part by part, as it is now."""
         head = b'{"sender":%b,"content":' % _encode(self.sender)
-        rest = _encode({"timestamp": iso(self.at), "is_streaming": self.is_streaming} | self._authorship())
+        facts = {"timestamp": iso(self.at), "is_streaming": self.is_streaming}
+        rest = _encode(facts | self._authorship() | self._attached())
         return itertools.chain([head], self.text.json(), [b"," + rest[1:]])
 
     def json(self, *, keep: bool) -> bytes:
@@ -181,6 +183,7 @@ class Message:
                 "content": str(self.text),
                 "timestamp": iso(self.at),
                 "is_streaming": self.is_streaming,
+                **self._attached(),
             }
             | self._authorship()
         )
@@ -195,17 +198,25 @@ class Message:
 
     def item(self) -> dict[str, Any]:
         """The message as the snapshot spells it."""
-        return {
-            "kind": "message",
-            "id": self.id,
-            "turn_id": self.turn_id,
-            "sender": self.sender,
-            "text": self.text if self.text.is_long else str(self.text),
-            "at": iso(self.at),
-            "is_streaming": self.is_streaming,
-            "is_placeholder": self.is_placeholder,
-            "index": self.index,
-        } | self._authorship()
+        return (
+            {
+                "kind": "message",
+                "id": self.id,
+                "turn_id": self.turn_id,
+                "sender": self.sender,
+                "text": self.text if self.text.is_long else str(self.text),
+                "at": iso(self.at),
+                "is_streaming": self.is_streaming,
+                "is_placeholder": self.is_placeholder,
+                "index": self.index,
+            }
+            | self._authorship()
+            | self._attached()
+        )
+
+    def _attached(self) -> dict[str, Any]:
+        """Its attachments, if it has any."""
+        return {"attachments": self.attachments} if self.attachments else {}
 
 
 class Thought:
@@ -338,6 +349,7 @@ class StateMessage(Struct, frozen=True):
     """Who wrote it, if that was not the owner."""
     is_withdrawn: bool | UnsetType = UNSET
     """True if the agent never hears of it."""
+    attachments: tuple[ev.Attachment, ...] | UnsetType = UNSET
 
 
 class Participant(Struct, frozen=True):
@@ -930,6 +942,7 @@ class ChatState:
         message.text = self._new_text(data.content)
         self.held_bytes += message.text.size_bytes
         message.is_streaming = data.is_streaming
+        message.attachments = data.attachments or ()
         message.changed()
         if self._open is message and not data.is_streaming:
             self._open = None

@@ -17,6 +17,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.files.upload_names import PARTIAL_PREFIX
+
 NAMES: Final = frozenset(
     (
         *("node_modules", "__pycache__", ".venv", ".tox", ".nox", ".mypy_cache", ".pytest_cache"),
@@ -117,6 +119,8 @@ class LeftOut:
     def is_out(self, path: str, name: str, rules: Sequence[Rule], *, is_folder: bool) -> bool:
         """True if this name is left out; `path` is that of the name, from the folder of the session."""
         if is_folder and (name in NAMES or path in IN_HOME or name.startswith(STAGING)):
+            return True
+        if name.startswith(PARTIAL_PREFIX):
             return True
         top = path.partition("/")[0]
         own = [rule for rule in self._configured if rule.base == top]

@@ -72,7 +72,7 @@ log = logging.getLogger(__name__)
 ALLOWED_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS: Final = (
     "Content-Type, X-Session-Id, Idempotency-Key, Last-Event-ID, Authorization, Cache-Control, X-CSRF-Token, "
-    "Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name"
+    "Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Content-Range, If-Match, If-None-Match"
 )
 EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, X-Visitor-Token, Retry-After, Mcp-Session-Id"
 PREFLIGHT_SECONDS: Final = 600

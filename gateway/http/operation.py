@@ -57,6 +57,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     is_gateway_wide: bool = False
     """Whether only those of the gateway's own tenant may, because it shows or changes what all share."""
     body: Any = None
+    raw_body: str = ""
+    """The media type of a body that is read as it arrives, and is no JSON."""
     answer: Any = None
     status: int = 200
     parameters: tuple[Parameter, ...] = ()
@@ -204,6 +206,12 @@ def _described(op: Operation, known: dict[int, Any]) -> dict[str, Any]:
             for status in (*op.errors, *_denials(op), *_EVERYWHERE)
         },
     }
+    if op.raw_body:
+        is_form = op.raw_body.startswith("multipart/")
+        files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+        form = {"type": "object", "properties": {"file": files}}
+        raw = form if is_form else {"type": "string", "format": "binary"}
+        described["requestBody"] = {"content": {op.raw_body: {"schema": raw}}}
     if op.body is not None:
         described["requestBody"] = {"content": {"application/json": {"schema": known[id(op.body)]}}}
         for status in _WITH_BODY:
@@ -226,6 +234,7 @@ _REASONS = {
     404: "There is no such thing",
     408: "The body did not arrive in time",
     409: "Not in this state",
+    412: "Not the file that the request is about",
     413: "Too large",
     415: "Not application/json",
     416: "There are no such bytes",

@@ -84,9 +84,9 @@ _RAW_HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 """A half that was encoded as if it were a character."""
 
 
-def checked_message(text: str, limits: LimitsConfig) -> str:
+def checked_message(text: str, limits: LimitsConfig, *, may_be_empty: bool = False) -> str:
     """A message that may be sent. Raises InvalidField if it is empty, MessageTooLong."""
-    if not text.strip():
+    if not text.strip() and not may_be_empty:
         raise InvalidField("message is empty - at `$.message`.")
     size = len(text.encode())
     if size > limits.message_bytes:

@@ -14,6 +14,13 @@ from gateway.workers.peer_identity import ELSEWHERE, PeerOrigin
 _KEY: Final = "agent_gateway"
 
 
+class BodyRules(Struct, frozen=True):
+    """How long a body may be, and how long nothing of it may arrive; it may take any time in total."""
+
+    limit_bytes: int
+    silence_seconds: float
+
+
 class Carried(Struct, kw_only=True):
     """See the module; `carried` finds it."""
 
@@ -35,6 +42,8 @@ class Carried(Struct, kw_only=True):
     """The name of the handler, once a route was found."""
     render: Callable[[GatewayError, int], Any] | None = None
     """How this operation spells an error; None: as the others do."""
+    body_rules: BodyRules | None = None
+    """Those of a handler that stores what arrives; None: as every request."""
     answer_headers: list[tuple[str, str]] = field(default_factory=list)
     """Headers that the answer carries, a renewed cookie for instance."""
 

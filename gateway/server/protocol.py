@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api.stream import WATCHED
 from gateway.http.connections import Connections, Reader
-from gateway.http.scope import carried
+from gateway.http.scope import BodyRules, carried
 from gateway.models.routes import BODY_BYTES, ROOT
 from gateway.server.cycle import Cycle, Outlet
 from gateway.server.refusals import (
@@ -242,8 +242,16 @@ class GatewayProtocol(HttpToolsProtocol):
                 self._arm(config.header_deadline_seconds, self._head_late)
         elif self._arrived > BODY_OVERHEAD * self._body_limit():
             self._refuse(BODY_LARGE)
+        elif (rules := self._body_rules) is not None:
+            self._arm(rules.silence_seconds + BODY_GRACE_SECONDS, self._body_late)
         elif self._timer is None:
             self._arm(config.body_deadline_seconds + BODY_GRACE_SECONDS, self._body_late)
+
+    @property
+    def _body_rules(self) -> BodyRules | None:
+        """Those of the handler that reads this body, once it has said them."""
+        cycle = self.cycle
+        return carried(cast("dict[str, Any]", cycle.scope)).body_rules if cycle is not None else None
 
     @property
     def _is_model_call(self) -> bool:
@@ -251,6 +259,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _body_limit(self) -> int:
         limit = self._hub.config.body_limit_bytes
+        if (rules := self._body_rules) is not None:
+            return rules.limit_bytes
         return max(limit, BODY_BYTES) if self._is_model_call else limit
 
     def _head_late(self) -> None:

@@ -7,7 +7,7 @@ finds the message in the session's log. If the gateway died in between, it does 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import UNSET, Struct, UnsetType
@@ -69,6 +69,7 @@ class Idempotency:
         account: Account,
         key: str,
         author: Contributor | UnsetType = UNSET,
+        attachments: Sequence[str] = (),
     ) -> Turn | None:
         """Runs the turn unless this key ran it before (None)."""
         owner = account.owner
@@ -77,7 +78,9 @@ class Idempotency:
             await session.log.commit(session.log.last_seq)
             if session.has_message(message_id):
                 return None
-        return await session.chat(text, account=account, message_id=message_id, author=author)
+        return await session.chat(
+            text, account=account, message_id=message_id, author=author, attachments=attachments
+        )
 
 
 def _hash(*parts: str) -> str:

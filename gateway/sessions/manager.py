@@ -485,6 +485,7 @@ class SessionManager:
             at=self._services.wall_ms(),
             reason=reason,
         )
+        await self._services.uploads.stop(record.key)
         await self._services.workers.workspaces.remove(record.key)
         await self._services.snapshots.remove(record.key)
         await self._services.store.sessions.delete(record.key, tombstone)

@@ -25,6 +25,7 @@ from gateway.egress.mcp_client import McpClient
 from gateway.egress.tunnel import dial
 from gateway.files.blobs import FOLDER, FolderBlobs
 from gateway.files.snapshots import Snapshots
+from gateway.files.uploads import Uploads
 from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
@@ -126,6 +127,7 @@ class Sessions:
             slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
+            uploads=Uploads(workers.workspaces, lambda: current.config.files),
             snapshots=Snapshots(
                 lambda: current.config.files,
                 blobs=self._blobs,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from msgspec import UNSET, UnsetType
@@ -35,7 +35,7 @@ class Turn:
             "is_prompted",
             "message_id",
         ),
-        *("reply_id", "cause", "span", "taken", "text", "turn_id"),
+        *("attachments", "reply_id", "cause", "span", "taken", "text", "turn_id"),
     )
 
     def __init__(
@@ -47,6 +47,7 @@ class Turn:
         turn_id: str | None = None,
         context: str = "",
         author: ev.Contributor | UnsetType = UNSET,
+        attachments: Sequence[ev.Attachment] = (),
     ) -> None:
         name = secrets.token_hex(6)
         self.turn_id = turn_id or f"t{name}"
@@ -58,6 +59,8 @@ class Turn:
         """UNSET: the owner."""
         self.context = context
         """Text that the agent gets with this message, and that is not shown."""
+        self.attachments = tuple(attachments)
+        """The files that the agent gets with this message."""
         self.carried: list[Turn] = []
         """Turns that waited behind it, and are handed to the agent with it."""
         self.is_prompted = False
@@ -80,11 +83,20 @@ class Turn:
     @property
     def texts(self) -> list[tuple[str, ev.Contributor | UnsetType]]:
         """The texts of the prompt, each with its author."""
-        return [(turn.text, turn.author) for turn in (self, *self.carried)]
+        return [(turn.text, turn.author) for turn in (self, *self.carried) if turn.text or turn is self]
+
+    @property
+    def all_attachments(self) -> list[ev.Attachment]:
+        """Those of its message and of the messages that it carries, each file once."""
+        turns = (self, *self.carried)
+        return list({one.path: one for turn in turns for one in turn.attachments}.values())
 
     def said(self) -> ev.MessageAdded:
         """The event that shows its message."""
-        return ev.MessageAdded(self.message_id, "user", self.text, self.turn_id, author=self.author)
+        attached = self.attachments or UNSET
+        return ev.MessageAdded(
+            self.message_id, "user", self.text, self.turn_id, author=self.author, attachments=attached
+        )
 
     def started(self) -> ev.TurnStarted:
         """The event that starts it."""
@@ -166,6 +178,9 @@ class Queue:
     def event(self) -> ev.QueueChanged:
         """The queue as an event."""
         waiting = tuple(
-            ev.WaitingMessage(turn.message_id, turn.turn_id, turn.text, turn.author) for turn in self._turns
+            ev.WaitingMessage(
+                turn.message_id, turn.turn_id, turn.text, turn.author, turn.attachments or UNSET
+            )
+            for turn in self._turns
         )
         return ev.QueueChanged(waiting, self.is_held)

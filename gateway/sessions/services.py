@@ -25,6 +25,7 @@ from gateway.errors import UnknownAgent
 from gateway.events.facts import NamedRule
 from gateway.events.fold import ChatState, FoldPart, Outside
 from gateway.files.snapshots import Snapshots
+from gateway.files.uploads import Uploads
 from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
@@ -169,6 +170,7 @@ class Services(Common, kw_only=True):
     trimmer: Trimmer
     snapshots: Snapshots
     workers: WorkerServices
+    uploads: Uploads
     known_options: KnownOptions = field(default_factory=KnownOptions)
     """What agents offered to choose lately."""
     observers: Observers = field(default_factory=Observers)

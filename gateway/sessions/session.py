@@ -24,7 +24,7 @@ from msgspec import UNSET, UnsetType
 from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
-from gateway.agents.prompt import retold, unheard
+from gateway.agents.prompt import retold, unheard, with_files
 from gateway.config.credentials import credential_for
 from gateway.config.host_rules import HostRule
 from gateway.egress.session_admission import Choice, SessionAdmission
@@ -38,6 +38,7 @@ from gateway.errors import (
 )
 from gateway.events import facts as ev
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
+from gateway.files.arrival import FilesPlace
 from gateway.files.snapshots import Undone
 from gateway.models.budgets import Near
 from gateway.principal import Account, Principal
@@ -105,7 +106,9 @@ class Session:
         self._seat = Seat(self._record, self.log, services)
         self.files = SessionFiles(self._record, self.log, services.snapshots)
         """When its files are kept."""
-        self._turns = Turns(self._record, self._seat, self.log, self.fold, services, self.files)
+        self._turns = Turns(
+            *(self._record, self._seat, self.log, self.fold, services, self.files), place=lambda: self.place
+        )
         seat = self._seat
         self._spans = Spans(
             services.tracer,
@@ -174,6 +177,21 @@ class Session:
     def tenant(self) -> str:
         """Whose it is, of those who are told apart in figures."""
         return self._record.tenant
+
+    @property
+    def place(self) -> FilesPlace:
+        """Where its files lie, and what they may take."""
+        workspaces, record = self._services.workers.workspaces, self.record
+        tenant = self._services.config.tenant(self.tenant)
+        limits = self.agent.limits.within(tenant.limits if tenant is not None else {})
+        return FilesPlace(
+            key=record.key,
+            work=workspaces.work(record.key),
+            home=workspaces.home(record.key),
+            uid=workspaces.worker_uid(record.uid),
+            disk_bytes=limits.disk_bytes,
+            files=limits.files,
+        )
 
     @property
     def waiting_count(self) -> int:
@@ -456,25 +474,37 @@ class Session:
         also: Sequence[ev.EventData] = (),
         context: str = "",
         author: ev.Contributor | UnsetType = UNSET,
+        attachments: Sequence[str] = (),
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
+        `attachments` are paths of files in its working directory, which the agent gets with the message.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
         `context` goes to the agent with the message and is not shown. If its messages are joined
         (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
         messages past the queue's bound are told to the agent with the prompt after them.
 
         `account` pays for it. Without an `author` it is the owner's; the messages of others take at most half
-        of the queue, so that the owner is never kept out. Raises ConversationFull, QueueFull, WorkerLimit,
-        QuotaExceeded, BudgetReached, SessionEnded, StoreFull, StoreFailed.
+        of the queue, so that the owner is never kept out. Raises AttachmentRefused, BadFileName,
+        ConversationFull, QueueFull, WorkerLimit, QuotaExceeded, BudgetReached, SessionEnded, StoreFull,
+        StoreFailed.
         """
         self.touch()
         if (words := self._turns.full_words()) is not None:
             raise ConversationFull(words, session_id=self.session_id)
+        files: Sequence[ev.Attachment] = ()
+        if attachments:
+            files = await self._services.uploads.attachments(self.place, attachments)
+            self.touch()
         turn = Turn(
-            *(text,),
-            account=self._record.paid_by(account), message_id=message_id, context=context, author=author,
-        )  # fmt: skip
-        title: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(text))]
+            text,
+            account=self._record.paid_by(account),
+            message_id=message_id,
+            context=context,
+            author=author,
+            attachments=files,
+        )
+        words = text or ", ".join(file.name for file in files)
+        title: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(words))]
         most = self._services.config.limits.queued_messages
         waiting = self.waiting_count
         if author is not UNSET:  # as if the owner had filled the other half
@@ -482,8 +512,8 @@ class Session:
         is_too_many = self._turns.is_busy and waiting >= most
         if self.fold.person is not None or (self.fold.is_joined and is_too_many):
             self._turns.count(turn)
-            message = ev.MessageAdded(turn.message_id, "user", text, author=author)
-            await self._turns.tell(retold("user", text, author), *title, message, *also)
+            message = msgspec.structs.replace(turn.said(), turn_id=None)
+            await self._turns.tell(retold("user", with_files(text, files), author), *title, message, *also)
             turn.finish()
         elif is_too_many:
             raise QueueFull(session_id=self.session_id, retry_after_seconds=5)
@@ -527,7 +557,10 @@ class Session:
         self.touch()
         await self.log.say(*events)
         await self.interrupt()
-        self._turns.unheard += [retold("user", turn.text, turn.author) for turn in self._turns.queue.drop()]
+        self._turns.unheard += [
+            retold("user", with_files(turn.text, turn.attachments), turn.author)
+            for turn in self._turns.queue.drop()
+        ]
         if self.fold.waiting:
             await self.log.say(self._turns.queue.event())
 

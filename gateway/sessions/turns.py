@@ -18,11 +18,13 @@ from msgspec import UNSET
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.connection import AgentGone, WireError
 from gateway.agents.peer import AgentPeer
-from gateway.agents.prompt import prompt_blocks, prompt_text
+from gateway.agents.prompt import file_blocks, prompt_blocks, prompt_text
 from gateway.errors import BudgetReached, GatewayError
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
+from gateway.files.arrival import FilesPlace
+from gateway.files.attached import Seen
 from gateway.models.budgets import MICRO, Near
 from gateway.principal import Account
 from gateway.sessions.files import SessionFiles
@@ -54,12 +56,16 @@ class Turns:
         fold: ChatState,
         services: Services,
         files: SessionFiles,
+        *,
+        place: Callable[[], FilesPlace],
     ) -> None:
+        """`place`: where the session's files lie."""
         self._record = record
         self._seat = seat
         self._log = log
         self._fold = fold
         self._services = services
+        self._place = place
         self._files = files
         self.queue = Queue()
         self.current: Turn | None = None
@@ -189,10 +195,15 @@ class Turns:
     def restore(self) -> None:
         """Messages that waited when the last life ended are held: the user sends or drops them."""
         for known in self._fold.waiting:
-            account, message_id, turn_id = self._record.account, known.message_id, known.turn_id
-            self.queue.put(
-                Turn(known.text, account=account, message_id=message_id, turn_id=turn_id, author=known.author)
+            turn = Turn(
+                known.text,
+                account=self._record.account,
+                message_id=known.message_id,
+                turn_id=known.turn_id,
+                author=known.author,
+                attachments=known.attachments or (),
             )
+            self.queue.put(turn)
         if self.queue.hold() and not self._fold.is_held:
             self._log.append(self.queue.event(), self._held_notice(), durable=True)
 
@@ -234,9 +245,12 @@ class Turns:
         turn, seat = self.current, self._seat
         if turn is None or self.end_if_cut():
             return
+        attached = await self._attached(turn, peer)
+        if self.current is not turn:  # it was interrupted meanwhile
+            return
         seat.transition(SessionState.RUNNING)
         self.ids["turn"] = turn.turn_id
-        blocks = self._blocks(turn, peer)
+        blocks = self._blocks(turn, peer, attached)
         heard = len(self.unheard)
         turn.is_prompted = True
         ended: ev.TurnEnded | None = None
@@ -260,7 +274,18 @@ class Turns:
             self.next()
             await self._record.keep()
 
-    def _blocks(self, turn: Turn, peer: AgentPeer) -> list[dict[str, object]]:
+    async def _attached(self, turn: Turn, peer: AgentPeer) -> list[Seen]:
+        """What the agent is shown of the turn's files; says which of them cannot be read."""
+        if not (attachments := turn.all_attachments):
+            return []
+        seen = await self._services.uploads.seen(self._place(), attachments, peer.shown)
+        missing = [f"{one.attachment.path}: {one.problem}" for one in seen if one.problem]
+        if missing:
+            words = f"The agent is told that it cannot be shown every attached file. {'; '.join(missing)}."
+            self._log.append(ev.Notice(f"{turn.turn_id}.files", "warning", "attachment_missing", words))
+        return seen
+
+    def _blocks(self, turn: Turn, peer: AgentPeer, attached: Sequence[Seen]) -> list[dict[str, object]]:
         introductions, text = prompt_text(turn.texts, names_authors=self._fold.several_write)
         return prompt_blocks(
             text,
@@ -268,6 +293,7 @@ class Turns:
             peer.transcript_before(turn.message_id),
             is_built_in=self._record.agent.is_built_in,
             context=turn.context,
+            files=file_blocks(attached, cwd=peer.cwd),
         )
 
     # -- ending -----------------------------------------------------------------------------------------

@@ -75,6 +75,8 @@ BODIES: Final[dict[str, object]] = {
     "restore_files": {"at_seq": 0},
     "rename_session": {"title": "foreign"},
     "answer_egress": {"answer": "always"},
+    "put_file": {"foreign": True},
+    "upload_files": {"foreign": True},
     "answer_permission": {"permission_id": "p", "option_id": "o"},
     "answer_question": {"action": "decline"},
     "push_branch": {"name": "agent/foreign"},
@@ -152,6 +154,7 @@ ENDS_THE_GATEWAY: Final = "drain_gateway"
 IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
 BODYLESS: Final = {"restart_session", "park_session", "kill_session", ENDS_THE_GATEWAY}
+ABOUT_A_FILE: Final = {"put_file", "show_upload"}
 NOT_THERE: Final = {
     *("answer_permission", "answer_question", "answer_egress"),
     *("download_diff", "download_patch", "push_branch"),
@@ -199,9 +202,10 @@ class World(Struct):
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
         parts |= {"rule_id": "r1", "tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
-        asked = {"ask_id": "a", "question_id": "t.q1"}
+        asked = {"ask_id": "a", "question_id": "t.q1", "upload": f"{CANARY}.txt"}
         path = route.path.format(**parts, **asked, product_id=1, admin_id=1, path="nowhere")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
+        path += f"?path=uploads/{CANARY}.txt" if route.name in ABOUT_A_FILE else ""
         path += "?turn=1" if route.name == "list_turn_changes" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 
@@ -213,7 +217,9 @@ async def world(gateway: RunningGateway) -> AsyncIterator[World]:
         await ask(victim, "POST", "/api/chat?wait=20", {"session_id": VICTIM, "message": f"/echo {CANARY}"})
         await ask(victim, "POST", "/api/products/1/chat/sessions", {"session_id": VICTIM})
         share = (await ask(victim, "POST", f"/api/sessions/{VICTIM}/shares", {})).body
+        path = f"/api/sessions/{VICTIM}/files/content"
         await ask(victim, "PUT", "/api/me/keys/git", {"key": CANARY})
+        await ask(victim, "PUT", f"{path}?path=uploads/{CANARY}.txt", {"theirs": True})
     async with gateway.operator() as operator:
         await operator._json("PUT", "/api/admin/tenants/acme/keys/jira", OwnKeySummary, body={"key": CANARY})
     revoked = await gateway.mint("revoked", tenant="acme", scopes=("chat", "admin"))
@@ -334,6 +340,8 @@ async def test_after_all_that_the_victim_has_what_it_had(gateway: GatewayInside,
         assert state["ended"] is None
         shares = (await ask(victim, "GET", f"/api/sessions/{VICTIM}/shares")).body["shares"]
         assert [share["share_id"] for share in shares] == [world.share_id]
+        path = f"/api/sessions/{VICTIM}/uploads/{CANARY}.txt"
+        assert (await ask(victim, "GET", path)).body == '{"theirs": true}'
     values = {name: gateway.inner.auth.vault.get(name) for name in gateway.inner.auth.vault._secrets}
     mine = {name: value for name, value in values.items() if name.owner in ("acme/victim", "acme")}
     assert mine == {

@@ -7,6 +7,7 @@ In CI a missing agent fails; elsewhere it is skipped, loudly.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import pathlib
@@ -23,6 +24,10 @@ from tests.streams import open_stream
 
 pytestmark = [pytest.mark.real_agent, pytest.mark.timeout(600)]
 TURN_SECONDS = 90
+RED_SQUARE: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEUlEQVR4nGM4ISeHFTEMLQkAkL9BAbKfPiIAAAAASUVORK5CYII="
+)
+"""A PNG that every reader takes: some agents read it before they send it on."""
 
 
 async def launched(install: Callable[[str], Launch], url: str) -> Launch:
@@ -56,12 +61,26 @@ async def test_a_real_agent_answers_uses_a_tool_and_comes_back(
             assert "hello there" in answers[-1], state
             assert state["is_processing"] is False
 
+            if install is gemini:  # the others' models are set up without images here
+                await _sends_an_image(gateway)
+                assert any(RED_SQUARE in call.raw.decode() for call in model.requests)
+
             summary = await gateway.get("/api/sessions/r")
             assert (summary["state"], summary["agent"]) == ("idle", "real")
 
             receipt = (await gateway.delete("r"))["receipt"]
             assert receipt["survivors"] == 0
             assert gateway.workers() == []
+
+
+async def _sends_an_image(gateway: RunningGateway) -> None:
+    """An agent that says it takes images gets one."""
+    url = "/api/sessions/r/files/content?path=uploads/red.png"
+    async with gateway.http.put(url, data=base64.b64decode(RED_SQUARE)) as response:
+        assert response.status == 200, await response.text()
+    body = {"message": "what is this?", "session_id": "r", "attachments": ["uploads/red.png"]}
+    state = await gateway.post(f"/api/chat?wait={TURN_SECONDS}", body)
+    assert state["is_processing"] is False
 
 
 @pytest.mark.parametrize("install", [opencode, fast_agent], ids=lambda install: install.__name__)

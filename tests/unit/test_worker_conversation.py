@@ -113,7 +113,7 @@ def test_blocks_are_sorted() -> None:
     assert prompt.system == ("rule",)
     assert prompt.transcript is not None
     assert [(said.role, said.content) for said in prompt.transcript] == [("user", "a")]
-    assert prompt.text.startswith("see [n](file:///n)[image")
+    assert prompt.text.startswith("see \n[n](file:///n)\n[image")
     assert "inside" in prompt.text
 
 

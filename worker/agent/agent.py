@@ -31,7 +31,7 @@ from worker.agent.updates import Updates
 
 AGENT_VERSION: Final = "0.1.0"
 
-INITIALIZE_RESULT: Final = {
+INITIALIZE_RESULT: Final[dict[str, Any]] = {
     "protocolVersion": acp.PROTOCOL_VERSION,
     "agentCapabilities": {
         "loadSession": False,
@@ -118,7 +118,9 @@ class BuiltInAgent:
             self._model = self._broker
         offered = _at(params, "clientCapabilities", "_meta", META_KEY, "tools", "list") is True
         self._remote = RemoteTools(self._loop, is_offered=offered)
-        self._respond(message, INITIALIZE_RESULT)
+        if self._broker is not None:
+            self._broker.takes_images = _at(announced, "images") is True
+        self._respond(message, _told_of_images(INITIALIZE_RESULT, self._model.takes_images))
 
     def _new_session(self, message: acp.Envelope) -> None:
         cwd = acp.parse(message.params, NewSession).cwd
@@ -188,16 +190,16 @@ async def _run(turn: BuiltInTurn, prompt: Prompt) -> str:
         history.restore(prompt.transcript)
     for text in prompt.system:
         history.add({"role": "system", "content": text})
-    if not prompt.text.strip() and prompt.system:
+    if not prompt.text.strip() and prompt.system and not prompt.images:
         return "end_turn"
-    found = commands.find(prompt.text)
+    found = commands.find(prompt.typed)
     command = commands.COMMANDS.get(found[0]) if found else None
     if found and command:
         await command.run(turn, found[1])
     elif found and not turn.model.understands_language:
         await commands.unknown(turn, found[0])
     else:
-        return await turn.answer(prompt.text, context=prompt.context)
+        return await turn.answer(prompt.text, context=prompt.context, images=prompt.images)
     return "end_turn"
 
 
@@ -266,6 +268,13 @@ def _warm_up_offline(loop: Loop, feed: Feed, session_id: str) -> None:
 
 def _terminate(number: int, frame: object) -> None:
     raise Terminated(128 + number)
+
+
+def _told_of_images(result: dict[str, Any], takes_images: bool) -> dict[str, Any]:
+    """The answer to `initialize` of an agent whose model takes images, or does not."""
+    capabilities = result["agentCapabilities"]
+    prompt = capabilities["promptCapabilities"] | {"image": takes_images}
+    return result | {"agentCapabilities": capabilities | {"promptCapabilities": prompt}}
 
 
 def _id(message: acp.Envelope) -> acp.Id:

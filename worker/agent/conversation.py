@@ -16,6 +16,10 @@ HISTORY_TOKENS: Final = 100_000
 """What today's models take, with room for the answer."""
 HISTORY_SHARE: Final = 0.75
 """Of a model's context, where that is known; the rest is for instructions and the answer."""
+IMAGES_CHARACTERS: Final = 7 * 1024 * 1024
+"""So much of images, as Base64, is shown to the model again with each call; older ones are only mentioned."""
+IMAGE_TOKENS: Final = 1_500
+"""About what an image takes of a model's context."""
 CHARACTERS_PER_TOKEN: Final = 4
 """Of English; a letter outside ASCII counts for two."""
 
@@ -33,10 +37,21 @@ class TranscriptLine(msgspec.Struct, frozen=True):
     content: str
 
 
+class Image(msgspec.Struct, frozen=True):
+    """An image of a prompt, as it came: in Base64."""
+
+    media_type: str
+    data: str
+
+
 class Prompt(msgspec.Struct, frozen=True):
     """A `session/prompt`, sorted: what the user typed, what the gateway put in front."""
 
     text: str
+    """With the texts and the names of files that came with it."""
+    typed: str = ""
+    """What the user typed, alone."""
+    images: tuple[Image, ...] = ()
     system: tuple[str, ...] = ()
     context: str = ""
     """What the gateway found for this message alone; it is not remembered."""
@@ -44,8 +59,10 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 def read_prompt(blocks: list[dict[str, Any]]) -> Prompt:
-    """ACP content blocks as a prompt; blocks that are not text are mentioned by name."""
+    """ACP content blocks as a prompt; blocks that are neither text nor image are mentioned by name."""
     texts: list[str] = []
+    typed: list[str] = []
+    images: list[Image] = []
     system: list[str] = []
     context: list[str] = []
     transcript: tuple[TranscriptLine, ...] | None = None
@@ -57,9 +74,15 @@ def read_prompt(blocks: list[dict[str, Any]]) -> Prompt:
                 context.append(_block_text(block))
             case "transcript":
                 transcript = _read_transcript(_block_text(block))
+            case _ if (image := _image(block)) is not None:
+                images.append(image)
+                texts.append(f"\n[image {_name(block.get('uri'))}]\n")
             case _:
                 texts.append(_block_text(block))
-    return Prompt("".join(texts), tuple(system), "\n".join(context), transcript)
+                typed += texts[-1:] if block.get("type") == "text" else []
+    return Prompt(
+        "".join(texts), "".join(typed), tuple(images), tuple(system), "\n".join(context), transcript
+    )
 
 
 def _kind(block: dict[str, Any]) -> object:
@@ -68,12 +91,36 @@ def _kind(block: dict[str, Any]) -> object:
     return ours.get("kind") if isinstance(ours, dict) else None
 
 
+def _image(block: dict[str, Any]) -> Image | None:
+    """The image of a block; None if it has none."""
+    data, kind = block.get("data"), block.get("mimeType")
+    if block.get("type") != "image" or not isinstance(kind, str) or not isinstance(data, str):
+        return None
+    return Image(kind, data) if data else None
+
+
+def _name(uri: object) -> str:
+    """What a file is called whose address this is, as far as one can say."""
+    return str(uri).removeprefix("file://") if isinstance(uri, str) else ""
+
+
+def content_of(text: str, images: tuple[Image, ...]) -> str | list[dict[str, Any]]:
+    """The content of a user's message, as OpenAI's chat completions spell it."""
+    if not images:
+        return text
+    parts: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    for image in images:
+        url = f"data:{image.media_type};base64,{image.data}"
+        parts.append({"type": "image_url", "image_url": {"url": url}})
+    return parts
+
+
 def _block_text(block: dict[str, Any]) -> str:
     match block.get("type"):
         case "text":
             return str(block.get("text", ""))
         case "resource_link":
-            return f"[{block.get('name', 'file')}]({block.get('uri', '')})"
+            return f"\n[{block.get('name', 'file')}]({block.get('uri', '')})\n"
         case "resource":
             return _resource_text(block.get("resource"))
         case other:
@@ -118,6 +165,7 @@ class History:
     def add(self, *messages: ModelMessage) -> None:
         """Appends messages that belong together: a call of tools comes with all their answers."""
         self.messages += messages
+        self._drop_old_images()
         self._trim(newest=len(messages))
 
     def settle(self, user_message: ModelMessage, answer: str, *, keep_question: bool = True) -> None:
@@ -128,6 +176,18 @@ class History:
         del self.messages[at + (1 if answer or keep_question else 0) :]
         if answer:
             self.add({"role": "assistant", "content": answer})
+
+    def _drop_old_images(self) -> None:
+        """Mentions those that no longer fit, the oldest first."""
+        size = 0
+        for message in reversed(self.messages):
+            content = message.get("content")
+            parts: list[dict[str, Any]] = content if isinstance(content, list) else []
+            for at, part in enumerate(parts):
+                url = part.get("image_url", {}).get("url", "")
+                size += len(url)
+                if url and size > IMAGES_CHARACTERS:
+                    parts[at] = {"type": "text", "text": "[an image that is no longer shown]"}
 
     def _trim(self, newest: int = 1) -> None:
         tokens = sum(map(_size, self.messages))
@@ -153,8 +213,10 @@ class History:
 def _size(message: ModelMessage) -> int:
     calls = message.get("tool_calls") or ()
     arguments = sum(len(call["function"]["arguments"]) for call in calls)
-    text = message.get("content") or ""
-    return tokens_of(text) + -(-arguments // CHARACTERS_PER_TOKEN)
+    content = message.get("content") or ""
+    parts = [{"text": content}] if isinstance(content, str) else content
+    tokens = sum(tokens_of(part["text"]) if "text" in part else IMAGE_TOKENS for part in parts)
+    return tokens + -(-arguments // CHARACTERS_PER_TOKEN)
 
 
 def tokens_of(text: str) -> int:

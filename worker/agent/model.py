@@ -82,6 +82,7 @@ class Model(Protocol):
     """Something that answers a conversation."""
 
     understands_language: bool
+    takes_images: bool
     context_tokens: int | None
     """Size of its context; 0 if the broker did not say, None if usage is not reported."""
 
@@ -98,6 +99,8 @@ class BrokerModel:
         self.context_tokens: int | None = context_tokens
         self._io = io
         self._name = name
+        self.takes_images = False
+        """Until the client says that its models do."""
         self._call: Call | None = None
         self._on_delta: OnDelta | None = None
 
@@ -129,6 +132,7 @@ class EndpointModel:
     """A model behind an OpenAI-compatible endpoint, called from here; needs a running asyncio loop."""
 
     understands_language = True
+    takes_images = True
 
     def __init__(self, *, url: str, name: str, key: str | None, context_tokens: int | None) -> None:
         base = url.rstrip("/")

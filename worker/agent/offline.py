@@ -53,6 +53,7 @@ class OfflineModel:
     """Answers when no model is connected."""
 
     understands_language = False
+    takes_images = False
     context_tokens: int | None = None
 
     def __init__(self, io: Io) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from worker.agent.conversation import META_KEY, History, ModelMessage
+from worker.agent.conversation import META_KEY, History, Image, ModelMessage, content_of
 from worker.agent.loop import Cancelled, Io, RequestFailed
 from worker.agent.model import Delta, EndpointRequest, Finish, Model, TokenUsage
 from worker.agent.remote import RemoteTool, RemoteTools
@@ -103,11 +103,11 @@ class BuiltInTurn:
         self.updates = Updates(io, session.id)
         self._used: TokenUsage | None = None
 
-    async def answer(self, text: str, *, context: str = "") -> str:
+    async def answer(self, text: str, *, context: str = "", images: tuple[Image, ...] = ()) -> str:
         """Lets the model answer, told of a `context` that only this turn knows; returns the stop reason.
         Raises RequestFailed and Cancelled.
         """
-        question: ModelMessage = {"role": "user", "content": text}
+        question: ModelMessage = {"role": "user", "content": content_of(text, images)}
         self.session.history.add(question)
         replies: list[ModelReply] = []
         try:

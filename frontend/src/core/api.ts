@@ -35,6 +35,7 @@ import type {
   State,
   RefusedHostTable,
   UndoAnswer,
+  UploadedFile,
   UsageReport,
   WatchedSessions,
   WorkspaceList,
@@ -79,6 +80,14 @@ export interface ApiConfig {
   onMoved?(): void;
 }
 
+/** Which part of a file comes. */
+export interface FilePart {
+  start: number;
+  /** Of the whole file. */
+  size: number;
+  signal: AbortSignal;
+}
+
 const SAFE = new Set(["GET", "HEAD"]);
 
 export class Api {
@@ -100,8 +109,13 @@ export class Api {
   }
 
   /** The same key and body never run a second turn, so a send may be tried again. */
-  chat(sessionId: string, message: string, idempotencyKey: string = newId()): Promise<State> {
-    const body = { message, session_id: sessionId };
+  chat(
+    sessionId: string,
+    message: string,
+    idempotencyKey: string = newId(),
+    attachments: readonly string[] = [],
+  ): Promise<State> {
+    const body = { message, session_id: sessionId, ...(attachments.length > 0 && { attachments }) };
     return this.#post("/api/chat", body, { "Idempotency-Key": idempotencyKey });
   }
 
@@ -269,6 +283,38 @@ export class Api {
   /** A route of an application, from the gateway's root: `/api/…`. */
   call<T>(method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<T> {
     return this.#request(method, path, body);
+  }
+
+  // -- files --------------------------------------------------------------------------------------------------
+
+  /** A free path for a file of this name. */
+  freePath(sessionId: string, name: string, size: number): Promise<UploadedFile> {
+    const query = new URLSearchParams({ name, size: String(size) });
+    return this.#request("GET", `${sessionPath(sessionId)}/uploads?${query}`);
+  }
+
+  /** How much has arrived of an upload that was cut. */
+  uploaded(sessionId: string, path: string, size: number): Promise<UploadedFile> {
+    const query = new URLSearchParams({ path, size: String(size) });
+    return this.#request("GET", `${sessionPath(sessionId)}/uploads?${query}`);
+  }
+
+  /** One part of a file, from byte `start` on. */
+  async uploadPart(sessionId: string, path: string, part: Blob, place: FilePart): Promise<UploadedFile> {
+    const query = new URLSearchParams({ path });
+    const { start, size, signal } = place;
+    const range = `bytes ${start}-${start + part.size - 1}/${size}`;
+    const headers = { ...(size > 0 && { "Content-Range": range }), "If-None-Match": "*" };
+    const url = `${sessionPath(sessionId)}/files/content?${query}`;
+    const response = await this.#send("PUT", url, part, headers, signal);
+    return (await response.json()) as UploadedFile;
+  }
+
+  /** Where an uploaded file is read from; null if it is not among the uploads. */
+  uploadUrl(sessionId: string, path: string): string | null {
+    const name = /^uploads\/([^/]+)$/.exec(path)?.[1];
+    if (name === undefined) return null;
+    return `${this.#config.baseUrl}${sessionPath(sessionId)}/uploads/${encodeURIComponent(name)}`;
   }
 
   // -- who ----------------------------------------------------------------------------------------------------
@@ -455,11 +501,13 @@ export class Api {
     path: string,
     body?: unknown,
     headers: Record<string, string> = {},
+    signal?: AbortSignal,
   ): Promise<Response> {
     const sent: Record<string, string> = { Accept: "application/json", ...this.headers(), ...headers };
     if (this.csrfToken !== null && !SAFE.has(method)) sent["X-CSRF-Token"] = this.csrfToken;
-    const init: RequestInit = { method, headers: sent };
-    if (body !== undefined) {
+    const init: RequestInit = { method, headers: sent, ...(signal && { signal }) };
+    if (body instanceof Blob) init.body = body;
+    else if (body !== undefined) {
       sent["Content-Type"] = "application/json";
       init.body = JSON.stringify(body);
     }

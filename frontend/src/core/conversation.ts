@@ -10,7 +10,7 @@
 import type { Api } from "./api.ts";
 import type { Clock, Visibility } from "./clock.ts";
 import { ApiError } from "./errors.ts";
-import type { LogEvent, MessageItem, Present, PresentFrame, ResyncFrame, State } from "./events.ts";
+import type { Attachment, LogEvent, MessageItem, Present, PresentFrame, ResyncFrame, State } from "./events.ts";
 import type { Fold } from "./fold.ts";
 import { newId } from "./ids.ts";
 import type { Link } from "./link.ts";
@@ -23,6 +23,7 @@ import { ownVerbs, type Verbs } from "./verbs.ts";
 export interface Outgoing {
   key: string;
   text: string;
+  attachments: readonly Attachment[];
   error: ApiError | null;
   /** How many items the log had when it was sent: its copy in the log can only come behind them. */
   behind: number;
@@ -40,7 +41,7 @@ export interface ConversationConfig {
   /** The link by which somebody else's conversation is followed. */
   link?: Link;
   /** Takes back a message that the gateway will never accept as it is. */
-  onRefused?: (text: string, error: ApiError) => void;
+  onRefused?: (text: string, error: ApiError, attachments: readonly Attachment[]) => void;
   /** What applications fold of the log. */
   folds?: readonly Fold[];
   clock?: Clock;
@@ -149,8 +150,8 @@ export class Conversation extends Subscribable {
 
   // -- verbs --------------------------------------------------------------------------------------------------
 
-  async send(text: string): Promise<void> {
-    const message: Outgoing = { key: newId(), text, error: null, behind: this.chat.items.length, seq: null };
+  async send(text: string, attachments: readonly Attachment[] = []): Promise<void> {
+    const message: Outgoing = { key: newId(), text, attachments, error: null, behind: this.chat.items.length, seq: null };
     this.outgoing = [...this.outgoing, message];
     this.changed();
     while (this.#catchingUp) await this.#catchingUp;
@@ -177,7 +178,7 @@ export class Conversation extends Subscribable {
     const last = this.chat.items
       .filter((i): i is MessageItem => i.kind === "message" && i.sender === "user" && !waiting.has(i.id))
       .at(-1);
-    if (last) await this.send(last.text);
+    if (last) await this.send(last.text, last.attachments);
   }
 
   async interrupt(): Promise<void> {
@@ -225,14 +226,14 @@ export class Conversation extends Subscribable {
     this.#update(message.key, { error: null });
     try {
       await this.#createWithAgent();
-      const state = await this.#verbs.chat(message.text, message.key);
+      const state = await this.#verbs.chat(message.text, message.key, pathsOf(message));
       this.missingApiKey = state.missing_api_key;
       this.#update(message.key, { seq: state.seq });
     } catch (thrown) {
       const error = asApiError(thrown);
       if (this.#onRefused && isFinal(error)) {
         this.discard(message.key);
-        this.#onRefused(message.text, error);
+        this.#onRefused(message.text, error, message.attachments);
       } else this.#update(message.key, { error });
       // The stream will not open a second time for what failed while it did.
       if (isAway(error) && this.#opened !== opened) void this.#catchUp();
@@ -259,6 +260,18 @@ export class Conversation extends Subscribable {
       const isLeft = this.outgoing.some((one) => one.key === next.key && isStranded(one));
       if (isLeft && this.#opened === opened) return;
     }
+  }
+
+  /** Makes the session if there is none: files are uploaded before the first message. */
+  async ensure(): Promise<void> {
+    if (this.#isCreated || this.chat.seq > 0) return;
+    const agent = this.agent === null ? {} : { agent: this.agent };
+    try {
+      await this.#api.createSession({ ...agent, session_id: this.sessionId });
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.code !== "session_exists") throw error;
+    }
+    this.#isCreated = true;
   }
 
   async #createWithAgent(): Promise<void> {
@@ -305,12 +318,12 @@ export class Conversation extends Subscribable {
   #dropArrived(): void {
     if (this.outgoing.length === 0) return;
     const items = this.chat.items;
-    const isInLog = (text: string, behind: number): boolean =>
-      items.slice(behind).some((i) => i.kind === "message" && i.sender === "user" && i.text === text) ||
-      this.chat.waiting.some((one) => one.text === text);
+    const isInLog = (sent: Outgoing): boolean =>
+      items.slice(sent.behind).some((i) => i.kind === "message" && i.sender === "user" && isSame(i, sent)) ||
+      this.chat.waiting.some((one) => isSame(one, sent));
     this.outgoing = this.outgoing.filter(
       (one) =>
-        one.error !== null || !((one.seq !== null && one.seq <= this.chat.seq) || isInLog(one.text, one.behind)),
+        one.error !== null || !((one.seq !== null && one.seq <= this.chat.seq) || isInLog(one)),
     );
   }
 
@@ -352,6 +365,18 @@ export class Conversation extends Subscribable {
 function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   return new ApiError(0, "failed", error instanceof Error ? error.message : String(error));
+}
+
+/** What a message consists of, on its way and in the log. */
+interface Said {
+  text: string;
+  attachments?: readonly Attachment[];
+}
+
+const pathsOf = (message: Said): string[] => (message.attachments ?? []).map((one) => one.path);
+
+function isSame(one: Said, other: Said): boolean {
+  return one.text === other.text && pathsOf(one).join("\n") === pathsOf(other).join("\n");
 }
 
 /** True if sending the same message again can never succeed. */

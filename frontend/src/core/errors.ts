@@ -28,11 +28,18 @@ const KEYS: Partial<Record<string, Key>> = {
   tenant_disabled: "errorTenant",
   person_disabled: "errorPerson",
   share_not_found: "sharedGone",
+  file_too_large: "errorFileTooLarge",
+  file_type_refused: "errorFileType",
+  session_disk_full: "errorFilesFull",
+  attachment_refused: "errorAttachment",
 };
+
+/** Of these the gateway says more than the page, in English. */
+const SAID_MORE = new Set(["file_too_large", "file_type_refused", "session_disk_full", "attachment_refused"]);
 
 /** Why something did not succeed, and when to try again; the gateway's own words if this page has none. */
 export function wordsOf(error: ApiError, language: Language): string {
-  const key = KEYS[error.code];
+  const key = language === "en" && SAID_MORE.has(error.code) ? undefined : KEYS[error.code];
   const quota = error.limit && quotaWords(error.limit, "quotaOver", language);
   const why = quota ?? (key ? translate(language, key) : error.message);
   if (error.retryAfterMs === null) return why;

@@ -4,6 +4,7 @@ import type { AcpCommand, AcpContent, AcpPlanEntry } from "./acp.ts";
 import type {
   AskedHost,
   Contributor,
+  Attachment,
   DeniedHost,
   EgressAnswered,
   EgressAsked,
@@ -67,6 +68,8 @@ export interface MessageItem {
   author?: Contributor;
   /** True if the agent never hears of it. */
   is_withdrawn?: boolean;
+  /** The files that a user's message brings to its agent; absent: none. */
+  attachments?: Attachment[];
 }
 
 export interface ThoughtItem {

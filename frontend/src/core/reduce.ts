@@ -164,7 +164,14 @@ export class ChatState {
     return this.#items
       .filter((item): item is MessageItem => item.kind === "message")
       .sort((a, b) => a.index - b.index)
-      .map((m) => ({ sender: m.sender, content: m.text, timestamp: m.at, is_streaming: m.is_streaming, ...authorship(m) }));
+      .map((m) => ({
+        sender: m.sender,
+        content: m.text,
+        timestamp: m.at,
+        is_streaming: m.is_streaming,
+        ...authorship(m),
+        ...(m.attachments && { attachments: m.attachments }),
+      }));
   }
 
   stateOf(outside: Outside = { missing_api_key: false, start_position: null, network: "", hosts: [] }): State {
@@ -397,6 +404,7 @@ export class ChatState {
 
   #message(event: EventOf<"message">): void {
     const { message_id: id, turn_id, sender, content: text, at, is_streaming, author } = event;
+    const attached = event.attachments?.length ? { attachments: event.attachments } : {};
     let key = keyOf("message", id);
     let known = this.#get(key);
     if (!known && sender === "agent") {
@@ -404,7 +412,7 @@ export class ChatState {
       if (placeholder) [key, known] = [keyOf("message", placeholder.id), placeholder];
     }
     if (known?.kind !== "message") {
-      const message = { id, turn_id, sender, text, at, is_streaming, is_placeholder: false };
+      const message = { id, turn_id, sender, text, at, is_streaming, is_placeholder: false, ...attached };
       this.#addMessage({ ...message, ...(author && { author }) });
       return;
     }
@@ -412,7 +420,8 @@ export class ChatState {
       known = this.#settle(known, id);
       key = keyOf("message", id);
     }
-    this.#replace(key, { ...known, text, is_streaming });
+    const { attachments: _attachments, ...rest } = known;
+    this.#replace(key, { ...rest, text, is_streaming, ...attached });
     if (this.#open === key && !is_streaming) this.#open = null;
   }
 

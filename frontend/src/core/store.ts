@@ -6,10 +6,11 @@ import { ApiError } from "./errors.ts";
 import { newId, SESSION_ID } from "./ids.ts";
 import type { KeyValue } from "./storage.ts";
 import { Subscribable } from "./subscribable.ts";
-import type { AgentSummary, Counts, Deleted, SessionSummary, WorkspaceSummary } from "./wire.ts";
+import type { AgentSummary, Attachment, Counts, Deleted, SessionSummary, WorkspaceSummary } from "./wire.ts";
 
 export const CURRENT_KEY = "agw.session";
 const DRAFT_KEY = "agw.draft.";
+const FILES_KEY = "agw.files.";
 /** The list and the count change slowly and are not urgent. */
 export const LIST_POLL_MS = 20_000;
 
@@ -105,6 +106,7 @@ export class SessionStore extends Subscribable {
     const receipt = await this.#api.deleteSession(sessionId);
     this.sessions = this.sessions.filter((row) => row.session_id !== sessionId);
     this.setDraft(sessionId, "");
+    this.setDraftFiles(sessionId, []);
     if (sessionId === this.currentId) this.select(this.sessions[0]?.session_id ?? newId());
     this.changed();
     return receipt;
@@ -119,10 +121,26 @@ export class SessionStore extends Subscribable {
     else this.#storage.removeItem(DRAFT_KEY + sessionId);
   }
 
-  /** Gives a text back that could not be sent: it is the draft again, before what was written since. */
-  takeBack(sessionId: string, text: string): void {
+  /** The uploaded files of a draft. */
+  draftFiles(sessionId: string): Attachment[] {
+    try {
+      const kept: unknown = JSON.parse(this.#storage.getItem(FILES_KEY + sessionId) ?? "[]");
+      return Array.isArray(kept) ? kept.filter(isAttachment) : [];
+    } catch {
+      return [];
+    }
+  }
+
+  setDraftFiles(sessionId: string, files: readonly Attachment[]): void {
+    if (files.length > 0) this.#storage.setItem(FILES_KEY + sessionId, JSON.stringify(files));
+    else this.#storage.removeItem(FILES_KEY + sessionId);
+  }
+
+  /** Gives back what could not be sent: it is the draft again, before what was written since. */
+  takeBack(sessionId: string, text: string, files: readonly Attachment[] = []): void {
     const since = this.draft(sessionId);
     this.setDraft(sessionId, since ? `${text}\n\n${since}` : text);
+    if (files.length > 0) this.setDraftFiles(sessionId, [...files, ...this.draftFiles(sessionId)]);
     this.returned += 1;
     this.changed();
   }
@@ -130,7 +148,8 @@ export class SessionStore extends Subscribable {
   /** Another person is here now: nothing of the one before may be seen. */
   forget(): void {
     const names = Array.from({ length: this.#storage.length }, (_, place) => this.#storage.key(place) ?? "");
-    for (const name of names) if (name.startsWith(DRAFT_KEY)) this.#storage.removeItem(name);
+    const isDraft = (name: string): boolean => name.startsWith(DRAFT_KEY) || name.startsWith(FILES_KEY);
+    for (const name of names) if (isDraft(name)) this.#storage.removeItem(name);
     this.sessions = [];
     this.agents = [];
     this.workspaces = [];
@@ -176,6 +195,11 @@ export class SessionStore extends Subscribable {
     this.workspaces = await this.#api.workspaces().catch(() => []);
     if (this.workspaces.length > 0) this.changed();
   }
+}
+
+function isAttachment(value: unknown): value is Attachment {
+  const file = value as Partial<Attachment> | null;
+  return typeof file?.path === "string" && typeof file.name === "string" && typeof file.size === "number";
 }
 
 function newestFirst(a: SessionSummary, b: SessionSummary): number {

@@ -5,7 +5,8 @@ import type { State } from "./wire.ts";
 
 export interface Verbs {
   streamUrl(after: number): string;
-  chat(text: string, key: string): Promise<State>;
+  /** `attachments` are paths of files in the working directory; only the owner can attach. */
+  chat(text: string, key: string, attachments?: readonly string[]): Promise<State>;
   interrupt(): Promise<State>;
   answerPermission(permissionId: string, optionId: string): Promise<unknown>;
   answerQuestion(questionId: string, action: "accept" | "decline" | "cancel", content?: unknown): Promise<unknown>;
@@ -14,7 +15,7 @@ export interface Verbs {
 export function ownVerbs(api: Api, sessionId: string): Verbs {
   return {
     streamUrl: (after) => api.streamUrl(sessionId, after),
-    chat: (text, key) => api.chat(sessionId, text, key),
+    chat: (text, key, attachments) => api.chat(sessionId, text, key, attachments),
     interrupt: () => api.interrupt(sessionId),
     answerPermission: (id, option) => api.answerPermission(sessionId, id, option),
     answerQuestion: (id, action, content) => api.answerQuestion(sessionId, id, action, content),

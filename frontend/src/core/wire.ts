@@ -103,6 +103,16 @@ export interface Contributor {
   kind: "guest" | "person";
 }
 
+/** A file of the session's working directory that a message brings to its agent. */
+export interface Attachment {
+  /** Relative to the working directory. */
+  path: string;
+  name: string;
+  /** In bytes, when the message was sent. */
+  size: number;
+  media_type: string;
+}
+
 /**
  * A whole message: a new one, or (same `message_id`) the one that replaces what is known of it. `author` wrote
  * it, if that was not the owner.
@@ -115,6 +125,8 @@ export interface MessageAdded {
   turn_id: string | null;
   is_streaming: boolean;
   author?: Contributor;
+  /** Of a user's message; absent: none. */
+  attachments?: Attachment[];
 }
 
 /**
@@ -412,6 +424,8 @@ export interface WaitingMessage {
   text: string;
   /** Absent: the owner's. */
   author?: Contributor;
+  /** Absent: none. */
+  attachments?: Attachment[];
 }
 
 /** The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops them. */
@@ -548,6 +562,7 @@ export interface StateMessage {
   author?: Contributor;
   /** True if the agent never hears of it. */
   is_withdrawn?: boolean;
+  attachments?: Attachment[];
 }
 
 /** Whether a client may let its user type: `ready`, `loading` or `error`, and why in words. */
@@ -996,6 +1011,26 @@ export interface PeopleList {
   people: PersonSummary[];
   /** True if there are more than were asked for. */
   has_more: boolean;
+}
+
+/** A file that was uploaded, or what has arrived of it; a message names it by its `path`. */
+export interface UploadedFile {
+  /** Relative to the working directory. */
+  path: string;
+  name: string;
+  /** Bytes of it that have arrived. */
+  received: number;
+  /** Of the whole file; null: not known. */
+  size: number | null;
+  /** True if it is in its place. */
+  is_whole: boolean;
+  media_type: string;
+  etag: string;
+}
+
+/** What one request uploaded, in its order. */
+export interface UploadList {
+  files: UploadedFile[];
 }
 
 /** One tenant's share. */

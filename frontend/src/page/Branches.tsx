@@ -46,11 +46,12 @@ function BranchDialog({ item, how, close }: { item: MessageItem; how: How; close
   const [agent, setAgent] = useState(current);
   const [error, setError] = useState("");
   const [isSending, setSending] = useState(false);
+  const hasContent = text.trim() !== "" || item.attachments !== undefined;
   const send = async (): Promise<void> => {
     setSending(true);
     setError("");
     try {
-      await page.branch(item.id, text, agent === current ? undefined : agent);
+      await page.branch(item, text, agent === current ? undefined : agent);
       close();
     } catch (thrown) {
       setError(thrown instanceof ApiError ? wordsOf(thrown, language.value) : String(thrown));
@@ -62,7 +63,7 @@ function BranchDialog({ item, how, close }: { item: MessageItem; how: How; close
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (text.trim() && !isSending) void send();
+          if (hasContent && !isSending) void send();
         }}
       >
         <p>{t("forkText")}</p>
@@ -114,7 +115,7 @@ function BranchDialog({ item, how, close }: { item: MessageItem; how: How; close
             class="button primary"
             data-testid="branch-send"
             autofocus={how === "again"}
-            disabled={!text.trim() || isSending}
+            disabled={!hasContent || isSending}
           >
             {t("branchSend")}
           </button>

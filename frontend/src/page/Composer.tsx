@@ -1,5 +1,6 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { AcpCommand, SessionStore } from "../core/index.ts";
+import { AttachButton, DraftFileList, DropTarget, pastedFiles } from "./Attachments.tsx";
 import { Icon } from "./icons.tsx";
 import { Options } from "./Options.tsx";
 import { useConversation, usePage, useStore } from "./page.ts";
@@ -32,13 +33,16 @@ export function Composer() {
 
   const commands = isMenuClosed ? [] : matching(chat.commands, text);
   const isBusy = conversation.isProcessing;
-  const canSend = text.trim() !== "";
+  const files = page.draftFiles(sessionId);
+  void files.version.value;
+  const hasWords = text.trim() !== "" || files.files.length > 0;
+  const canSend = hasWords && !files.isBusy;
 
   const send = (): void => {
     if (!canSend) return;
     const message = text.trim();
     write("");
-    void page.send(message);
+    void page.send(message, files.take());
     field.current?.focus();
   };
   const choose = (command: AcpCommand): void => {
@@ -76,6 +80,8 @@ export function Composer() {
           send();
         }}
       >
+        <DropTarget files={files} />
+        <DraftFileList files={files} />
         {commands.length > 0 && <CommandMenu commands={commands} picked={picked} choose={choose} />}
         <label class="sr-only" for="composer">
           {t("composer")}
@@ -93,8 +99,15 @@ export function Composer() {
           {...(commands[picked] && { "aria-controls": "commands", "aria-activedescendant": `command-${picked}` })}
           onInput={(event) => write(event.currentTarget.value)}
           onKeyDown={onKeyDown}
+          onPaste={(event) => {
+            const pasted = pastedFiles(event);
+            if (pasted.length === 0) return;
+            event.preventDefault();
+            files.add(pasted);
+          }}
         />
         <div class="composer-row">
+          {!conversation.isGuest && <AttachButton files={files} />}
           {!conversation.isGuest && <AgentChoice />}
           {!conversation.isGuest && <WorkspaceChoice />}
           <Options />
@@ -114,13 +127,13 @@ export function Composer() {
               <Icon name="stop" />
             </button>
           )}
-          {(!isBusy || canSend) && (
+          {(!isBusy || hasWords) && (
             <button
               type="submit"
               class="round send"
               data-testid="send"
               aria-label={t("send")}
-              title={t("send")}
+              title={files.isBusy ? t("attachmentsWait") : t("send")}
               disabled={!canSend}
             >
               <Icon name="send" />

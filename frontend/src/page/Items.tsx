@@ -15,6 +15,7 @@ import {
   type ToolCallItem,
   wordsOf,
 } from "../core/index.ts";
+import { AttachedFiles } from "./Attachments.tsx";
 import { FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
 import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
@@ -85,9 +86,12 @@ function PersonsMessage({ item }: { item: MessageItem }) {
           <bdi>{name}</bdi>
         </p>
       )}
-      <div class="bubble" dir="auto">
-        <PlainText text={item.text} />
-      </div>
+      {item.attachments && <AttachedFiles files={item.attachments} />}
+      {item.text !== "" && (
+        <div class="bubble" dir="auto">
+          <PlainText text={item.text} />
+        </div>
+      )}
       {item.is_withdrawn && (
         <p class="author" data-testid="withdrawn">
           {t("withdrawn")}
@@ -124,7 +128,7 @@ function MessageView({ item }: { item: MessageItem }) {
 /** `isSentLater`: it goes by itself, so there is nothing to click. */
 export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; isSentLater: boolean }) {
   const page = usePage();
-  const { key, text, error } = message;
+  const { key, text, attachments, error } = message;
   const conversation = page.conversation.value;
   return (
     <article
@@ -132,9 +136,12 @@ export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; i
       data-testid="message-outgoing"
       aria-label={t("you")}
     >
-      <div class="bubble" dir="auto">
-        <PlainText text={text} />
-      </div>
+      {attachments.length > 0 && <AttachedFiles files={attachments} />}
+      {text !== "" && (
+        <div class="bubble" dir="auto">
+          <PlainText text={text} />
+        </div>
+      )}
       {error ? (
         <p class="outgoing-note" role={isSentLater ? "status" : "alert"}>
           <Icon name={isSentLater ? "clock" : "warn"} />

@@ -1,7 +1,13 @@
+import type { WaitingMessage } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { useConversation } from "./page.ts";
 import { nameOf } from "./people.ts";
 import { t } from "./preferences.ts";
+
+/** What a waiting message says; one without words, which files it brings. */
+function wordsOf(message: WaitingMessage): string {
+  return message.text || (message.attachments ?? []).map((file) => file.name).join(", ");
+}
 
 /** Messages that wait: for the turn before them, or after a stop for the user's word. */
 export function Queue() {
@@ -40,13 +46,13 @@ export function Queue() {
           <li key={message.message_id}>
             <span class="queue-text" dir="auto">
               {message.author && <bdi class="queue-author">{nameOf(message.author)}: </bdi>}
-              {message.text}
+              {wordsOf(message)}
             </span>
             {!isGuest && <button
               type="button"
               class="quiet-button"
               data-testid="queue-drop-one"
-              aria-label={t("queueDropOne", { text: message.text.slice(0, 60) })}
+              aria-label={t("queueDropOne", { text: wordsOf(message).slice(0, 60) })}
               title={t("queueDrop")}
               onClick={() => void conversation.queue("drop", message.message_id)}
             >

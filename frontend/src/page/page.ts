@@ -6,11 +6,13 @@ import { useContext } from "preact/hooks";
 import {
   Api,
   ApiError,
+  type Attachment,
   Conversation,
   Identity,
   isVisitor,
   Link,
   memoryStorage,
+  type MessageItem,
   sessionIdIn,
   SessionStore,
   tokenIn,
@@ -19,6 +21,7 @@ import {
 } from "../core/index.ts";
 import { here } from "./address.ts";
 import { Filing } from "./filing.ts";
+import { DraftFiles } from "./draft-files.ts";
 import type { PagePart } from "./part.ts";
 import { Parts } from "./parts.ts";
 import { language, storage, t } from "./preferences.ts";
@@ -68,6 +71,8 @@ export class Page {
   readonly toast = signal("");
 
   readonly #parts: Parts;
+  /** By the session whose draft they are of. */
+  readonly #files = new Map<string, DraftFiles>();
   #loading: Promise<void> | null = null;
   #stopListening: () => void = () => undefined;
   #isInside = false;
@@ -124,7 +129,7 @@ export class Page {
     const { sessionId, outgoing } = this.conversation.value;
     // What was refused is written again when the person comes back: it is not lost with this page.
     for (const message of [...outgoing].reverse())
-      if (message.error !== null) this.store.takeBack(sessionId, message.text);
+      if (message.error !== null) this.store.takeBack(sessionId, message.text, message.attachments);
     location.assign(this.api.confirmUrl(here()));
   }
 
@@ -151,7 +156,7 @@ export class Page {
     if (this.#isInside) return; // as a guest, who began afresh
     this.#owner = null;
     storage.removeItem(OWNER_KEY);
-    this.store.forget();
+    this.#forget();
   }
 
   #identityChanged(): void {
@@ -185,8 +190,15 @@ export class Page {
     // Who signs in gets what the guest had, and goes on in the middle of it; anybody else begins afresh.
     if (before === null || before === owner) void this.conversation.value.resume();
     else if (isVisitor(before)) this.#reopen(true);
-    else this.store.forget();
+    else this.#forget();
     this.store.start(() => !visibility.isHidden());
+  }
+
+  /** Nothing of the person before is seen by the next one. */
+  #forget(): void {
+    for (const files of this.#files.values()) files.clear();
+    this.#files.clear();
+    this.store.forget();
   }
 
   #leave(): void {
@@ -197,22 +209,38 @@ export class Page {
   }
 
   /** Sends to the conversation on screen, with the agent that was chosen for it. */
-  send(text: string): Promise<void> {
-    return this.conversation.value.send(text);
+  send(text: string, attachments: readonly Attachment[] = []): Promise<void> {
+    return this.conversation.value.send(text, attachments);
+  }
+
+  /** The files of a session's draft. */
+  draftFiles(sessionId: string): DraftFiles {
+    let files = this.#files.get(sessionId);
+    if (files === undefined) {
+      files = new DraftFiles({
+        api: this.api,
+        store: this.store,
+        sessionId,
+        ensure: () => this.conversation.value.ensure(),
+        say: (text) => this.say(text),
+      });
+      this.#files.set(sessionId, files);
+    }
+    return files;
   }
 
   /**
    * Goes another way from before a message: in a new conversation, which is shown then, with this text. Throws if
    * there is none; nothing has changed then.
    */
-  async branch(messageId: string, text: string, agent?: string): Promise<void> {
+  async branch(message: MessageItem, text: string, agent?: string): Promise<void> {
     const { sessionId } = this.conversation.value;
-    const answer = await this.api.fork(sessionId, { before_message: messageId, ...(agent !== undefined && { agent }) });
+    const answer = await this.api.fork(sessionId, { before_message: message.id, ...(agent !== undefined && { agent }) });
     this.store.select(answer.session.session_id);
     void this.store.refresh();
     if (answer.files === "now") this.tell(t("branchFilesNow"));
     else if (answer.missing > 0) this.tell(t("branchFilesMissing", { n: answer.missing }));
-    await this.send(text);
+    await this.send(text, message.attachments);
   }
 
   say(text: string): void {
@@ -245,8 +273,9 @@ export class Page {
       sessionId,
       visibility,
       folds: this.#parts.folds,
-      onRefused: (text, error) => {
-        this.store.takeBack(sessionId, text);
+      onRefused: (text, error, attachments) => {
+        this.store.takeBack(sessionId, text, attachments);
+        this.#files.delete(sessionId);
         this.tell(`${t("notSent")}: ${wordsOf(error, language.value)}`);
       },
       ...(agent !== null && { agent }),

@@ -118,3 +118,17 @@ it("gives a text back as the draft, before what was written since, across reload
   expect(made("", storage).store.draft("s")).toBe("again\n\nsince then");
   expect(store.returned).toBe(2);
 });
+
+it("the uploaded files of a draft are kept, given back with its text, and forgotten with the person", () => {
+  const { store, storage } = made();
+  const file = { path: "uploads/a.png", name: "a.png", size: 3, media_type: "image/png" };
+  store.setDraftFiles("s", [file]);
+  store.takeBack("s", "look", [{ ...file, path: "uploads/b.png" }]);
+  const again = made("", storage).store;
+  expect(again.draftFiles("s").map((one) => one.path)).toEqual(["uploads/b.png", "uploads/a.png"]);
+  storage.setItem("agw.files.t", "no JSON");
+  storage.setItem("agw.files.u", '[null, {"path": 1}, 5]');
+  expect([again.draftFiles("t"), again.draftFiles("u")]).toEqual([[], []]);
+  again.forget();
+  expect(again.draftFiles("s")).toEqual([]);
+});

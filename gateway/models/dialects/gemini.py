@@ -16,6 +16,7 @@ from gateway.models.dialects.parts import (
     bearer_of,
     chosen_model,
     count_of,
+    counted_bytes,
     encoded,
     members,
     raw,
@@ -139,7 +140,7 @@ class Gemini:
             fields=fields,
             is_stream=match[2] == "streamGenerateContent",
             max_output_tokens=_most(fields),
-            input_tokens=len(body) // BYTES_A_TOKEN,
+            input_tokens=counted_bytes(body) // BYTES_A_TOKEN,
             dropped=tuple(stripped.names),
         )
 

@@ -295,6 +295,7 @@ class UploadsFace:
 
         async def begin(session: Session) -> uploads.UploadRequest:
             session.touch()
+            session.files.touched()
             account = Account(principal.owner, session.record.key, principal.key_id)
             self._services.quotas.check_bytes(account, said)
             return self._uploads.begin(session.place)

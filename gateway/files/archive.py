@@ -24,6 +24,7 @@ from gateway.files.names import encoded, joined, shown
 from gateway.files.places import WorkFolder
 from gateway.files.reading import PIECE_BYTES, OpenFile, opened
 from gateway.files.tree import kind_of
+from gateway.files.upload_names import is_unfinished
 
 LISTED_LEFT_OUT: Final = 1_000
 LEFT_OUT: Final = "left-out.txt"
@@ -76,7 +77,8 @@ def planned(work: WorkFolder, name: str, *, most_bytes: int, most_entries: int) 
                         seen += 1
                         if seen > most_entries:
                             raise FolderTooLarge
-                        _plan_entry(plan, joined(at, entry.name), entry, waiting)
+                        if not is_unfinished(entry.name):
+                            _plan_entry(plan, joined(at, entry.name), entry, waiting)
             finally:
                 os.close(descriptor)
             if plan.size > most_bytes:

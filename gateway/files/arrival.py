@@ -21,6 +21,7 @@ from msgspec import Struct
 from gateway.errors import BadFileName, FileChanged, FileInTheWay, GatewayError, StoreFull
 from gateway.files import sniffing
 from gateway.files.beneath import Folder, Unsafe, as_user
+from gateway.files.reading import etag_of
 from gateway.files.upload_names import PARTIAL_PREFIX, numbered
 
 SAME_NAMES: Final = 1_000
@@ -67,11 +68,6 @@ class StoredFile(Struct, frozen=True):
     size: int
     media_type: str
     etag: str
-
-
-def etag_of(found: os.stat_result) -> str:
-    """What changes whenever a file does."""
-    return f'"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"'
 
 
 def partial_name(placement: Placement) -> str:

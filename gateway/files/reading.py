@@ -19,6 +19,11 @@ PIECE_BYTES: Final = 256 * 1024
 """Read and sent at once: large enough for the disk, small enough to share threads and memory."""
 
 
+def etag_of(found: os.stat_result) -> str:
+    """What changes whenever a file does; what downloads answer and uploads compare."""
+    return f'"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"'
+
+
 class OpenFile:
     """See the module. Close it; if its request was given up meanwhile, it is closed when it is forgotten."""
 
@@ -36,7 +41,7 @@ class OpenFile:
         self.size = status.st_size
         self.modified_ns = status.st_mtime_ns
         self.mode = status.st_mode
-        self.etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
+        self.etag = etag_of(status)
 
     def read(self, start: int, length: int) -> bytes:
         """Bytes from a place, fewer at the end of the file; none if the session is erased. Raises OSError."""

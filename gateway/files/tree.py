@@ -18,6 +18,7 @@ from gateway.events.facts import iso
 from gateway.files.beneath import Folder, Unsafe
 from gateway.files.media import Preview, media_type, preview
 from gateway.files.names import encoded, joined, shown
+from gateway.files.upload_names import is_unfinished
 
 SCANNED: Final = 100_000
 """Entries of one folder that are looked at: about a tenth of a second."""
@@ -117,6 +118,8 @@ class TreeWalk:
                 if seen > SCANNED:
                     is_partial = True
                     break
+                if is_unfinished(entry.name):
+                    continue
                 place = (0 if _is_folder(entry) else 1, os.fsencode(entry.name))
                 if after is None or place > after:
                     kept.append((place, entry.name))

@@ -27,6 +27,11 @@ _DEVICES: Final = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹
 _NOT_IN_NAMES: Final = re.compile(r'[<>:"|?*\\/]')
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether a file of this name is the beginning of an upload: nobody is shown it."""
+    return name.startswith(PARTIAL_PREFIX)
+
+
 def checked_path(path: str) -> str:
     """A path beneath the working directory, without `.` and doubled slashes. Raises BadFileName."""
     if not path or path.endswith("/"):

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from gateway.files.names import encoded, joined
 from gateway.files.places import WorkFolder
+from gateway.files.upload_names import is_unfinished
 
 WATCHED_ENTRIES: Final = 10_000
 """Looked at in one look: some hundredths of a second in a thread, and 3 MB."""
@@ -59,7 +60,8 @@ def look(work: WorkFolder, *, most: int = WATCHED_ENTRIES) -> Look:
                         if len(marks) >= most:
                             is_partial = True
                             break
-                        _mark(marks, joined(at, entry.name), entry, waiting)
+                        if not is_unfinished(entry.name):
+                            _mark(marks, joined(at, entry.name), entry, waiting)
             except OSError:
                 continue
             finally:

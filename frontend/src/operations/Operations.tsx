@@ -5,7 +5,7 @@ import { Dialog, language, DisplaySettings, t } from "../page/index.ts";
 import { Chart } from "./Chart.tsx";
 import { Costs } from "./Costs.tsx";
 import { Monitor } from "./monitor.ts";
-import { People } from "./People.tsx";
+import { PeopleTable } from "./People.tsx";
 import { type Deed, RefusedTable, SessionTable, TenantTable } from "./Tables.tsx";
 import { w } from "./words.ts";
 
@@ -60,7 +60,7 @@ export function Operations() {
             <SessionTable rows={watch.sessions} total={watch.total} ask={ask} />
             <RefusedTable rows={watch.refused} />
             <TenantTable rows={overview.tenants} />
-            <People api={api} />
+            <PeopleTable api={api} />
             <Costs api={api} />
           </>
         )}

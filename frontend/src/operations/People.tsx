@@ -5,7 +5,7 @@ import { Heads } from "./Heads.tsx";
 import { w } from "./words.ts";
 
 /** People with what they use today and the names of their own keys; empty for operators who may not see them. */
-export function People({ api }: { api: Api }) {
+export function PeopleTable({ api }: { api: Api }) {
   const [list, setList] = useState<PeopleList | null>(null);
   useEffect(() => {
     let isCurrent = true;
@@ -31,7 +31,7 @@ export function People({ api }: { api: Api }) {
         />
         <tbody>
           {list.people.map((person) => (
-            <Row key={`${person.tenant}/${person.subject}`} person={person} />
+            <PersonRow key={`${person.tenant}/${person.subject}`} person={person} />
           ))}
         </tbody>
       </table>
@@ -39,7 +39,7 @@ export function People({ api }: { api: Api }) {
   );
 }
 
-function Row({ person }: { person: PersonSummary }) {
+function PersonRow({ person }: { person: PersonSummary }) {
   const format = new Intl.NumberFormat(language.value);
   return (
     <tr>

@@ -69,12 +69,12 @@ export function TakeOut() {
         <MenuItem icon="fetch" label={t("takePatch")} testId="take-patch" run={() => void save("patch")} />
         <MenuItem icon="export" label={t("takeBranch")} testId="take-branch" run={() => setPushing(true)} />
       </Menu>
-      {isPushing && <BranchDialog close={() => setPushing(false)} />}
+      {isPushing && <PushDialog close={() => setPushing(false)} />}
     </>
   );
 }
 
-function BranchDialog({ close }: { close(): void }) {
+function PushDialog({ close }: { close(): void }) {
   const page = usePage();
   const store = useStore();
   const { chat, sessionId } = useConversation();

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from gateway import answers, sights
 from gateway.api import file_links, forks, identity, sessions, shared, shares, uploads, workspaces
+from gateway.api.ports import face as ports
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
 from gateway.apps.shop.facts import CartChanged
@@ -55,6 +56,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     sessions.AgentList,
     sessions.RuleList,
     answers.SessionList,
+    ports.OpenPorts,
     answers.Deleted,
     answers.Counts,
     answers.CommandAnswer,

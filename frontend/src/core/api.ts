@@ -22,6 +22,8 @@ import type {
   Handover,
   Me,
   NewShare,
+  OpenPort,
+  OpenPorts,
   Overview,
   OwnKeyList,
   PeopleList,
@@ -239,6 +241,16 @@ export class Api {
 
   fileUrl(sessionId: string, path: string): string {
     return this.#config.baseUrl + this.#withVisitor(`${sessionPath(sessionId)}/files/content?path=${path}`);
+  }
+
+  /** The ports at which the session's agent has started servers. */
+  ports(sessionId: string): Promise<OpenPorts> {
+    return this.#request("GET", `${sessionPath(sessionId)}/ports`);
+  }
+
+  /** Where a browser opens one; the gateway leads it to an origin of its own. */
+  portUrl(port: OpenPort): string {
+    return this.#config.baseUrl + this.#withVisitor(port.url);
   }
 
   fileWatchUrl(sessionId: string): string {

@@ -35,6 +35,8 @@ export const en = {
   try2: "/help",
   files: "Files",
   allFiles: "All files",
+  servers: "Servers of the agent",
+  openServer: "Open port {port} in a new tab",
   closeFiles: "Close the files",
   backToFiles: "Back to all files",
   noFiles: "This conversation has no files yet.",

@@ -36,6 +36,8 @@ export const he: Record<Key, string> = {
   try2: "/help",
   files: "קבצים",
   allFiles: "כל הקבצים",
+  servers: "שרתים של הסוכן",
+  openServer: "פתיחת פורט {port} בלשונית חדשה",
   closeFiles: "סגירת הקבצים",
   backToFiles: "חזרה לכל הקבצים",
   noFiles: "בשיחה הזאת אין עדיין קבצים.",

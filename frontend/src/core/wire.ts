@@ -778,6 +778,18 @@ export interface SessionList {
   sessions: SessionSummary[];
 }
 
+/** One port at which a session's worker listens. */
+export interface OpenPort {
+  port: number;
+  /** Where its owner opens it, relative to the gateway's address. */
+  url: string;
+}
+
+/** `GET /api/sessions/{id}/ports`. A parked session has none: its processes have ended. */
+export interface OpenPorts {
+  ports: OpenPort[];
+}
+
 /** What the end of a worker came to. `survivors` must be 0. */
 export interface Receipt {
   processes: number;

@@ -7,6 +7,7 @@ import { Changes } from "./FileChanges.tsx";
 import { FileView } from "./FileView.tsx";
 import { plain, sizeText, useTree } from "./filewords.ts";
 import { Icon } from "./icons.tsx";
+import { Servers } from "./Servers.tsx";
 import { usePage, visibility } from "./page.ts";
 import { t } from "./preferences.ts";
 import type { FilesTab } from "./filing.ts";
@@ -39,6 +40,7 @@ export function Files() {
           <Icon name="close" />
         </button>
       </header>
+      <Servers />
       <Tabs />
       {filing.tab.value === "changes" && (
         <div role="tabpanel" id="files-changes" aria-label={t("changes")} class="files-body">

@@ -4,6 +4,7 @@ An event is `(seq, at, data)`. `data` is one of the Structs below, told apart on
 is an upsert by id or an append to one, so that a client can draw from any state onward without history:
 absent fields of a `tool_call` mean "unchanged", lists replace. The published list with its fields stands in
 docs/events.md, the golden files that the Python and the TypeScript fold both read in tests/golden/.
+No fact can be part of a circle, so the garbage collector need not look at any (`gc=False`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from worker.acp import in_one_line as in_one_line
 Sender = Literal["user", "agent", "system"]
 
 
-class PermissionOption(Struct, frozen=True):
+class PermissionOption(Struct, frozen=True, gc=False):
     """One answer that a permission request offers; `kind` is ACP's allow_once, allow_always, reject_once,
     …
     """
@@ -33,7 +34,7 @@ class PermissionOption(Struct, frozen=True):
     kind: str
 
 
-class PermissionRule(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PermissionRule(Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A rule that answers permission requests: it matches a call that fits every field that is there. Absent:
     any.
     """
@@ -52,14 +53,14 @@ class PermissionRule(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The digest of one exact input."""
 
 
-class NamedRule(Struct, frozen=True):
+class NamedRule(Struct, frozen=True, gc=False):
     """A rule with its name: `r12` for one of the session, `permissions.deny.1` for one of the operator."""
 
     rule_id: str
     rule: PermissionRule
 
 
-class Contributor(Struct, frozen=True):
+class Contributor(Struct, frozen=True, gc=False):
     """Somebody who is not the session's owner and came by a link. `person` is signed in, and the gateway
     knows the name; a `guest` typed it.
     """
@@ -70,7 +71,7 @@ class Contributor(Struct, frozen=True):
     kind: Literal["person", "guest"]
 
 
-class Attachment(Struct, frozen=True):
+class Attachment(Struct, frozen=True, gc=False):
     """A file of the session's working directory that a message brings to its agent."""
 
     path: str
@@ -81,7 +82,7 @@ class Attachment(Struct, frozen=True):
     media_type: str
 
 
-class WaitingMessage(Struct, frozen=True):
+class WaitingMessage(Struct, frozen=True, gc=False):
     """A user's message that waits for its turn."""
 
     message_id: str
@@ -93,7 +94,7 @@ class WaitingMessage(Struct, frozen=True):
     """Absent: none."""
 
 
-class Failure(Struct, frozen=True):
+class Failure(Struct, frozen=True, gc=False):
     """Why a turn failed, in words for the user; `retryable` says whether sending it again may help."""
 
     code: str
@@ -101,14 +102,14 @@ class Failure(Struct, frozen=True):
     retryable: bool = False
 
 
-class SessionCreated(Struct, frozen=True, tag="session_created"):
+class SessionCreated(Struct, frozen=True, gc=False, tag="session_created"):
     """The first event of every session."""
 
     session_id: str
     agent: str
 
 
-class SessionStateChanged(Struct, frozen=True, tag="session_state"):
+class SessionStateChanged(Struct, frozen=True, gc=False, tag="session_state"):
     """The session's state (lifecycle.py); `reason` with parked and closed, `detail` in words for
     the user.
     """
@@ -118,13 +119,13 @@ class SessionStateChanged(Struct, frozen=True, tag="session_state"):
     detail: str | None = None
 
 
-class SessionInfo(Struct, frozen=True, tag="session_info"):
+class SessionInfo(Struct, frozen=True, gc=False, tag="session_info"):
     """The session's title."""
 
     title: str
 
 
-class AgentStarted(Struct, frozen=True, tag="agent_started"):
+class AgentStarted(Struct, frozen=True, gc=False, tag="agent_started"):
     """A worker is ready; `how` is new, resumed, loaded, forked or transcript, `walls` the profile that it
     runs behind, `network` what it reaches: none, broker or shared.
     """
@@ -138,13 +139,13 @@ class AgentStarted(Struct, frozen=True, tag="agent_started"):
     network: str | UnsetType = UNSET
 
 
-class AgentCommands(Struct, frozen=True, tag="agent_commands"):
+class AgentCommands(Struct, frozen=True, gc=False, tag="agent_commands"):
     """The agent's slash commands: ACP's AvailableCommand objects; the whole list each time."""
 
     commands: Raw
 
 
-class AgentOptions(Struct, frozen=True, tag="agent_options"):
+class AgentOptions(Struct, frozen=True, gc=False, tag="agent_options"):
     """The agent's modes and configuration options as ACP gives them; an absent field is unchanged."""
 
     modes: Raw | UnsetType = UNSET
@@ -156,7 +157,7 @@ class AgentOptions(Struct, frozen=True, tag="agent_options"):
 OptionValue = str | bool
 
 
-class OptionChoice(Struct, frozen=True):
+class OptionChoice(Struct, frozen=True, gc=False):
     """A value that an option may have; `group` is the name of those that belong together."""
 
     value: str
@@ -165,7 +166,7 @@ class OptionChoice(Struct, frozen=True):
     group: str = ""
 
 
-class SessionOption(Struct, frozen=True):
+class SessionOption(Struct, frozen=True, gc=False):
     """Something that can be chosen of the agent: its mode, its model, or an option of its own."""
 
     option_id: str
@@ -178,26 +179,26 @@ class SessionOption(Struct, frozen=True):
     is_locked: bool = False
 
 
-class SessionOptions(Struct, frozen=True, tag="session_options"):
+class SessionOptions(Struct, frozen=True, gc=False, tag="session_options"):
     """What can be chosen of the agent, with the values of now; the whole list each time."""
 
     options: tuple[SessionOption, ...]
 
 
-class OptionChosen(Struct, frozen=True, tag="option_chosen"):
+class OptionChosen(Struct, frozen=True, gc=False, tag="option_chosen"):
     """A person chose a value; without a worker, the agent hears of it when it starts."""
 
     option_id: str
     value: OptionValue
 
 
-class AgentUpdate(Struct, frozen=True, tag="agent_update"):
+class AgentUpdate(Struct, frozen=True, gc=False, tag="agent_update"):
     """An update of a kind that this gateway does not know, as the agent sent it."""
 
     update: Raw
 
 
-class MessageAdded(Struct, frozen=True, tag="message"):
+class MessageAdded(Struct, frozen=True, gc=False, tag="message"):
     """A whole message: a new one, or (same `message_id`) the one that replaces what is known of it. `author`
     wrote it, if that was not the owner.
     """
@@ -212,7 +213,7 @@ class MessageAdded(Struct, frozen=True, tag="message"):
     """Of a user's message; absent: none."""
 
 
-class MessageWithdrawn(Struct, frozen=True, tag="message_withdrawn"):
+class MessageWithdrawn(Struct, frozen=True, gc=False, tag="message_withdrawn"):
     """A message that waited will not be sent to the agent, and the agent never hears of it. `reason` is
     `link_revoked`: the link that its author came by was revoked.
     """
@@ -221,7 +222,7 @@ class MessageWithdrawn(Struct, frozen=True, tag="message_withdrawn"):
     reason: str
 
 
-class TextDelta(Struct, frozen=True, tag="text_delta"):
+class TextDelta(Struct, frozen=True, gc=False, tag="text_delta"):
     """Text that is appended to an agent's message; the first delta of an id makes the message."""
 
     message_id: str
@@ -229,7 +230,7 @@ class TextDelta(Struct, frozen=True, tag="text_delta"):
     text: str
 
 
-class ThoughtDelta(Struct, frozen=True, tag="thought_delta"):
+class ThoughtDelta(Struct, frozen=True, gc=False, tag="thought_delta"):
     """Text that is appended to an agent's thought; the first delta of an id makes it."""
 
     thought_id: str
@@ -237,7 +238,7 @@ class ThoughtDelta(Struct, frozen=True, tag="thought_delta"):
     text: str
 
 
-class ThoughtAdded(Struct, frozen=True, tag="thought"):
+class ThoughtAdded(Struct, frozen=True, gc=False, tag="thought"):
     """A whole thought, which replaces what is known of it."""
 
     thought_id: str
@@ -246,7 +247,7 @@ class ThoughtAdded(Struct, frozen=True, tag="thought"):
     is_streaming: bool = False
 
 
-class ContentBlock(Struct, frozen=True, tag="content_block"):
+class ContentBlock(Struct, frozen=True, gc=False, tag="content_block"):
     """A part of an agent's answer that is no text (an image, audio, a link), as ACP spells it."""
 
     block_id: str
@@ -254,7 +255,7 @@ class ContentBlock(Struct, frozen=True, tag="content_block"):
     content: Raw
 
 
-class ToolCall(Struct, frozen=True, tag="tool_call"):
+class ToolCall(Struct, frozen=True, gc=False, tag="tool_call"):
     """A tool call: new, or (same id) changed. Absent fields are unchanged, lists replace (ACP
     `tool_call_update`).
     """
@@ -270,14 +271,14 @@ class ToolCall(Struct, frozen=True, tag="tool_call"):
     raw_output: Raw | UnsetType = UNSET
 
 
-class Plan(Struct, frozen=True, tag="plan"):
+class Plan(Struct, frozen=True, gc=False, tag="plan"):
     """The agent's plan for a turn: ACP's PlanEntry objects; the whole list each time."""
 
     turn_id: str
     entries: Raw
 
 
-class PermissionAsked(Struct, frozen=True, tag="permission_asked"):
+class PermissionAsked(Struct, frozen=True, gc=False, tag="permission_asked"):
     """The agent asks before it acts; answered by POST /api/sessions/{id}/permission, or by a rule. `always`
     is the rule that an answer for always would make; absent: it counts for this request only.
     """
@@ -290,7 +291,7 @@ class PermissionAsked(Struct, frozen=True, tag="permission_asked"):
     always: PermissionRule | UnsetType = UNSET
 
 
-class PermissionAnswered(Struct, frozen=True, tag="permission_answered"):
+class PermissionAnswered(Struct, frozen=True, gc=False, tag="permission_answered"):
     """The answer: `selected` with the option, or `cancelled` because the turn ended first. `rule` is the rule
     that answered instead of a person; `by` is who answered, if that was not the owner.
     """
@@ -302,14 +303,14 @@ class PermissionAnswered(Struct, frozen=True, tag="permission_answered"):
     by: Contributor | UnsetType = UNSET
 
 
-class RuleAdded(Struct, frozen=True, tag="rule_added"):
+class RuleAdded(Struct, frozen=True, gc=False, tag="rule_added"):
     """A person answered for always: from here on this rule answers in this session, until it is removed."""
 
     rule_id: str
     rule: PermissionRule
 
 
-class RuleRemoved(Struct, frozen=True, tag="rule_removed"):
+class RuleRemoved(Struct, frozen=True, gc=False, tag="rule_removed"):
     """A rule of the session answers no longer."""
 
     rule_id: str
@@ -319,7 +320,7 @@ FieldKind = Literal["text", "number", "integer", "boolean", "choice", "choices"]
 AnswerValue = str | int | float | bool | list[str]
 
 
-class QuestionChoice(Struct, frozen=True):
+class QuestionChoice(Struct, frozen=True, gc=False):
     """One value that a field offers."""
 
     value: str
@@ -327,7 +328,7 @@ class QuestionChoice(Struct, frozen=True):
     description: str = ""
 
 
-class QuestionField(Struct, frozen=True):
+class QuestionField(Struct, frozen=True, gc=False):
     """A field of a question's form. `minimum` and `maximum` bound a number, the characters of a text, or how
     many are chosen; `pattern` is what the agent wants of a text, which the gateway does not check.
     """
@@ -345,7 +346,7 @@ class QuestionField(Struct, frozen=True):
     default: AnswerValue | None = None
 
 
-class QuestionAsked(Struct, frozen=True, tag="question_asked"):
+class QuestionAsked(Struct, frozen=True, gc=False, tag="question_asked"):
     """The agent asks its user: a form, or an address (`url`) that the user may open. It is answered by
     POST /api/sessions/{id}/questions/{question_id}.
     """
@@ -360,7 +361,7 @@ class QuestionAsked(Struct, frozen=True, tag="question_asked"):
     tool_call_id: str | None = None
 
 
-class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
+class QuestionAnswered(Struct, frozen=True, gc=False, tag="question_answered"):
     """The answer: `accept` with the form's content, `decline`, `cancel` (by the user, or because the turn
     ended first), or `complete`: the agent saw that what the address was for is done. `by` is who answered, if
     that was not the owner.
@@ -375,7 +376,7 @@ class QuestionAnswered(Struct, frozen=True, tag="question_answered"):
 BudgetBy = Literal["operator", "person"]
 
 
-class Spending(Struct, frozen=True):
+class Spending(Struct, frozen=True, gc=False):
     """What the model calls of a session have cost so far, by the gateway's own ledger."""
 
     spent: float
@@ -390,7 +391,7 @@ class Spending(Struct, frozen=True):
     """Who set it for this session alone; absent: it is that of the configuration."""
 
 
-class Usage(Struct, frozen=True, tag="usage"):
+class Usage(Struct, frozen=True, gc=False, tag="usage"):
     """Tokens: `used` of `size` of the context window; `input_tokens` and `output_tokens` of the last model
     call. `cost` is what an agent with a model of its own says; `spending` is what the gateway has counted.
     """
@@ -405,7 +406,7 @@ class Usage(Struct, frozen=True, tag="usage"):
     spending: Spending | UnsetType = UNSET
 
 
-class BudgetNear(Struct, frozen=True, tag="budget_near"):
+class BudgetNear(Struct, frozen=True, gc=False, tag="budget_near"):
     """Most of a budget for models is used, in words and in figures: dollars or tokens."""
 
     notice_id: str
@@ -416,7 +417,7 @@ class BudgetNear(Struct, frozen=True, tag="budget_near"):
     allowed: float
 
 
-class BudgetSpent(Struct, frozen=True, tag="budget_reached"):
+class BudgetSpent(Struct, frozen=True, gc=False, tag="budget_reached"):
     """A budget for models is used up: a call was refused. The end of its turn says so to people."""
 
     text: str
@@ -425,7 +426,7 @@ class BudgetSpent(Struct, frozen=True, tag="budget_reached"):
     allowed: float
 
 
-class QuotaUse(Struct, frozen=True):
+class QuotaUse(Struct, frozen=True, gc=False):
     """How much of a quota is used; `limit` names it with whose it is: `subject.messages_per_day`."""
 
     limit: str
@@ -433,7 +434,7 @@ class QuotaUse(Struct, frozen=True):
     allowed: float
 
 
-class Notice(Struct, frozen=True, tag="notice"):
+class Notice(Struct, frozen=True, gc=False, tag="notice"):
     """Something the user should know, in words; `code` is for programs, `level` info, warning or error.
 
     `quota` goes with the code `quota`, for clients that have words of their own.
@@ -446,7 +447,7 @@ class Notice(Struct, frozen=True, tag="notice"):
     quota: QuotaUse | UnsetType = UNSET
 
 
-class TurnStarted(Struct, frozen=True, tag="turn_started"):
+class TurnStarted(Struct, frozen=True, gc=False, tag="turn_started"):
     """The agent works on `message_id`; `reply_id` is its answer's first message, empty so far."""
 
     turn_id: str
@@ -454,7 +455,7 @@ class TurnStarted(Struct, frozen=True, tag="turn_started"):
     reply_id: str
 
 
-class TurnEnded(Struct, frozen=True, tag="turn_ended"):
+class TurnEnded(Struct, frozen=True, gc=False, tag="turn_ended"):
     """The agent completed the turn: ACP's stop reason, or `error` with the failure."""
 
     turn_id: str
@@ -462,7 +463,7 @@ class TurnEnded(Struct, frozen=True, tag="turn_ended"):
     error: Failure | None = None
 
 
-class TurnInterrupted(Struct, frozen=True, tag="turn_interrupted"):
+class TurnInterrupted(Struct, frozen=True, gc=False, tag="turn_interrupted"):
     """The turn ended without the agent's word: its worker or the gateway ended first."""
 
     turn_id: str
@@ -470,7 +471,7 @@ class TurnInterrupted(Struct, frozen=True, tag="turn_interrupted"):
     message: str
 
 
-class QueueChanged(Struct, frozen=True, tag="queue"):
+class QueueChanged(Struct, frozen=True, gc=False, tag="queue"):
     """The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops
     them.
     """
@@ -479,13 +480,13 @@ class QueueChanged(Struct, frozen=True, tag="queue"):
     is_held: bool = False
 
 
-class WalletChanged(Struct, frozen=True, tag="wallet"):
+class WalletChanged(Struct, frozen=True, gc=False, tag="wallet"):
     """The transaction that waits for the user's wallet: compact JSON with sorted keys, or null."""
 
     pending: str | None
 
 
-class NetworkChanged(Struct, frozen=True, tag="network"):
+class NetworkChanged(Struct, frozen=True, gc=False, tag="network"):
     """The network that the user's wallet is on."""
 
     network: str
@@ -494,7 +495,7 @@ class NetworkChanged(Struct, frozen=True, tag="network"):
 EgressAnswer = Literal["once", "session", "always", "deny", "timeout", "cancelled"]
 
 
-class WorkspaceChanged(Struct, frozen=True, tag="workspace_changed"):
+class WorkspaceChanged(Struct, frozen=True, gc=False, tag="workspace_changed"):
     """The repository that the session starts from, as it is now: `commit` is empty until its files are there.
     `store` names the warm copy whose objects the session reads, `pushed` is the commit that it pushed to
     `pushed_branch`.
@@ -508,13 +509,13 @@ class WorkspaceChanged(Struct, frozen=True, tag="workspace_changed"):
     pushed: str = ""
 
 
-class EgressNarrowed(Struct, frozen=True, tag="egress_narrowed"):
+class EgressNarrowed(Struct, frozen=True, gc=False, tag="egress_narrowed"):
     """The session's worker reaches no more than these of the hosts that its lists allow."""
 
     hosts: tuple[str, ...]
 
 
-class EgressDenied(Struct, frozen=True, tag="egress_denied"):
+class EgressDenied(Struct, frozen=True, gc=False, tag="egress_denied"):
     """A connection of the worker was refused, `count` times so far in this turn: the first time is said at
     once, later ones together. Without a host: that of any further host.
     """
@@ -526,7 +527,7 @@ class EgressDenied(Struct, frozen=True, tag="egress_denied"):
     turn_id: str | None = None
 
 
-class EgressAsked(Struct, frozen=True, tag="egress_asked"):
+class EgressAsked(Struct, frozen=True, gc=False, tag="egress_asked"):
     """A connection to a host that no list names waits for the person; answered by
     POST /api/sessions/{id}/egress/{ask_id}.
     """
@@ -537,14 +538,14 @@ class EgressAsked(Struct, frozen=True, tag="egress_asked"):
     turn_id: str | None = None
 
 
-class EgressAnswered(Struct, frozen=True, tag="egress_answered"):
+class EgressAnswered(Struct, frozen=True, gc=False, tag="egress_answered"):
     """The answer: what the person chose, `timeout` if nobody did, `cancelled` if the worker ended first."""
 
     ask_id: str
     answer: EgressAnswer
 
 
-class FilesChanged(Struct, frozen=True, tag="files_changed"):
+class FilesChanged(Struct, frozen=True, gc=False, tag="files_changed"):
     """A turn changed files of the working directory, and a snapshot keeps them as they are now. `turn` is the
     number of the event that ended the turn.
     """
@@ -556,7 +557,7 @@ class FilesChanged(Struct, frozen=True, tag="files_changed"):
     removed: int = 0
 
 
-class FilesRestored(Struct, frozen=True, tag="files_restored"):
+class FilesRestored(Struct, frozen=True, gc=False, tag="files_restored"):
     """The working directory is again what it was at `at_seq`. What it was before is kept, too: it comes back
     with the number below that of this event.
     """
@@ -570,7 +571,7 @@ class FilesRestored(Struct, frozen=True, tag="files_restored"):
 ForkFiles = Literal["snapshot", "now", "none"]
 
 
-class SessionForked(Struct, frozen=True, tag="session_forked"):
+class SessionForked(Struct, frozen=True, gc=False, tag="session_forked"):
     """What is above was copied from the session `parent`, up to its event `at_seq`. `files` says which files
     came along: `snapshot` those of that moment, `now` those of now, `none`: it had none.
     """
@@ -580,7 +581,7 @@ class SessionForked(Struct, frozen=True, tag="session_forked"):
     files: ForkFiles = "none"
 
 
-class WorkerEnded(Struct, frozen=True, tag="worker_ended"):
+class WorkerEnded(Struct, frozen=True, gc=False, tag="worker_ended"):
     """A worker's end and its receipt; `survivors` must be 0."""
 
     reason: str
@@ -591,17 +592,17 @@ class WorkerEnded(Struct, frozen=True, tag="worker_ended"):
     milliseconds: int = 0
 
 
-class SessionClosed(Struct, frozen=True, tag="session_closed"):
+class SessionClosed(Struct, frozen=True, gc=False, tag="session_closed"):
     """The last event: the session was deleted; a client that reconnects gets 204."""
 
     reason: str
 
 
-class ApplicationFact(Struct, frozen=True):
+class ApplicationFact(Struct, frozen=True, gc=False):
     """The base of the facts that an application adds (`register`). Its fields hold plain values, no `Raw`."""
 
 
-class Unknown(Struct, frozen=True):
+class Unknown(Struct, frozen=True, gc=False):
     """A fact of a type that is not registered: its application is switched off, or not installed. It is kept
     and streamed as it was stored.
     """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 
+from gateway.events import facts
 from gateway.server import collecting
 from gateway.server.collecting import Collector
 
@@ -36,3 +38,8 @@ def test_a_full_pass_waits_for_a_quiet_moment_or_ten_minutes() -> None:
     is_busy[0] = False
     assert collector.collect_if_due()
     assert gc.get_count()[2] == 0
+
+
+def test_no_fact_is_looked_at_by_the_collector() -> None:
+    tracked = [kind.__name__ for kind in get_args(facts.CoreData) if kind.__struct_config__.gc]
+    assert tracked == []

@@ -72,8 +72,9 @@ campaign: .venv/.tests
 	  fuzz)    exec $(BIN)/python -m tests.fuzz.agent_lines --seconds 3600 $(ARGS) ;; \
 	  ledger)  exec $(BIN)/python -m tests.ledger --turns 1000 --seconds 900 $(ARGS) ;; \
 	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
+	  soak)    exec $(BIN)/python -m tests.soak $(ARGS) ;; \
 	  builds)  exec $(BIN)/python -m tests.builds $(ARGS) ;; \
-  *) echo "make campaign NAME=kills, hostile, fuzz, ledger, churn or builds (ARGS='--seconds 60')" >&2; exit 2 ;; \
+  *) echo "make campaign NAME=kills, hostile, fuzz, ledger, churn, builds or soak (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
 
 agents: .venv/.tests

@@ -1,7 +1,7 @@
 """Long work with an agent that nobody here wrote: `make campaign NAME=soak`, or `python -m tests.soak`.
 
 Some sessions of opencode, on a fake model that calls its `bash`, each with many tool calls; in each round an
-agent also leaves a server running, all sessions are parked, and the next round revives them. After each round:
+agent also leaves a server running, all sessions are parked, and the next round revives them. After each one:
 memory and descriptors of the gateway and its fork server, processes of workers, bytes on the disk. Flat means
 that the last round is no more than a tenth above the second.
 """
@@ -114,7 +114,7 @@ async def one_round(gateway: RunningGateway, sessions: int, calls: int, number: 
     """All sessions work, and are parked."""
     began = time.monotonic()
     await asyncio.gather(*(work(gateway, f"soak-{each}", calls) for each in range(sessions)))
-    processes = sum(1 + len(worker.children(recursive=True)) for worker in gateway.workers())
+    processes = len(psutil.Process(gateway.pid).children(recursive=True)) - 1  # the fork server
     await park_all(gateway)
     await asyncio.sleep(3)  # memory is given back when it rests
     found = figures(gateway)

@@ -162,7 +162,7 @@ class AgentCatalogue:
         return [name for name, agent in self.known.items() if agent.sandbox.network == mode]
 
     def advice(self) -> list[str]:
-        """A line for each agent that shares the network although nobody said so: why, and how to move it."""
+        """A line for each agent whose network nobody named, if its operator may expect another one."""
         found = [agent.network.advice(name) for name, agent in self._agents.items()]
         return [line for line in found if line]
 

@@ -298,7 +298,7 @@ class UploadsFace:
             session.files.touched()
             account = Account(principal.owner, session.record.key, principal.key_id)
             self._services.quotas.check_bytes(account, said)
-            return self._uploads.begin(session.place)
+            return self._uploads.begin(session.place, on_stored=session.files.touched)
 
         self._manager.refuse_while_draining()
         session_id = checked_session_id(request.path_params["session_id"])

@@ -19,8 +19,12 @@ from worker.spec import Network
 
 SECRET: Final = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|PAT)(_|$)|APIKEY")
 """Variables that look as if their value were a secret."""
-_MODEL_PLACE: Final = re.compile(r"_(BASE_URL|API_BASE|API_URL|ENDPOINT)$|^(OPENAI|OLLAMA)_HOST$")
-"""Variables that say where an agent's model is."""
+_MODEL_PLACE: Final = re.compile(
+    r"_(URL|API_BASE|ENDPOINT|PROXY)$|^(OPENAI|OLLAMA)_HOST$|^AWS_PROFILE$", re.I
+)
+"""Variables that say where an agent's model is, or how it gets there."""
+_ARGUMENT: Final = re.compile(r"://|^--?(api-?)?(key|token)\b|[A-Z]_(KEY|TOKEN)=", re.I)
+"""Words of a command that say the same, or hold a key."""
 
 
 class AgentNetwork(Struct, frozen=True, kw_only=True):
@@ -33,9 +37,19 @@ class AgentNetwork(Struct, frozen=True, kw_only=True):
     """
     setting: str = ""
     """Which setting gives it a key of its own: `pass_env.OPENAI_API_KEY`."""
+    is_unsaid: bool = False
+    """Whether nothing in the configuration says how this agent reaches its model."""
 
     def advice(self, name: str) -> str:
-        """How to move an agent of this name behind the gateway; empty if it is there, or was not left out."""
+        """What an operator should know of the network that an agent of this name got without being asked, and
+        how to change it; empty if there is nothing to say.
+        """
+        if self.why == "usual" and self.is_unsaid:
+            return (
+                f"agent {name} is behind the gateway (network broker): it reaches only listed hosts. "
+                f"If it calls a model or a server by itself, name that in agents.{name}.hosts, or set "
+                f'agents.{name}.network = "shared"'
+            )
         if self.why == "own_key":
             return (
                 f"agent {name} shares this machine's network, because agents.{name}.{self.setting} lets it "
@@ -64,7 +78,7 @@ def network_of(
         return AgentNetwork(mode="shared", why="own_key", setting=setting)
     if not holds_broker:
         return AgentNetwork(mode="shared", why="walls")
-    return AgentNetwork(mode="broker", why="usual")
+    return AgentNetwork(mode="broker", why="usual", is_unsaid=not (agent.provider or agent.hosts))
 
 
 def own_model(agent: AgentConfig, environ: Mapping[str, str]) -> str:
@@ -88,5 +102,7 @@ def _own(agent: AgentConfig, known: KnownAgent | None, environ: Mapping[str, str
             if name in credentials or SECRET.search(name) or _MODEL_PLACE.search(name):
                 yield f"{setting}.{name}"
     yield from (f"env_files.{name}" for name in agent.env_files)
+    if any(_ARGUMENT.search(word) for word in agent.argv[1:]):
+        yield "command"
     logins = {path.removeprefix("~/") for path in known.files} if known is not None else set()
     yield from (f'home_files."{path}"' for path in agent.home_files if path in logins)

@@ -35,6 +35,7 @@ IN_HOME: Final = frozenset(
     )
 )
 """Folders at these places."""
+UPLOADS: Final = "uploads"
 STAGING: Final = ".agent-gateway-undo-"
 """Where an undo gathers contents, in the working directory: removed at its end, or left by a death in it."""
 RULE_FILE_BYTES: Final = 64 * 1024
@@ -122,6 +123,8 @@ class LeftOut:
             return True
         if name.startswith(PARTIAL_PREFIX):
             return True
+        if f"{path}/".startswith(f"work/{UPLOADS}/"):
+            rules = ()  # what people attached cannot be made again
         top = path.partition("/")[0]
         own = [rule for rule in self._configured if rule.base == top]
         return _last_word(own, path, name, is_folder) or _last_word(rules, path, name, is_folder)

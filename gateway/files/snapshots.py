@@ -186,7 +186,7 @@ class Snapshots:
         if before is None:
             raise NoSnapshot(NOT_KEPT)
         if after is None:
-            return TurnChanges(turn, [])
+            return TurnChanges(turn, [], is_mixed=before.is_mixed)
         if after.trouble:
             raise NoSnapshot(after.trouble)
         found = changes(before.below(WORK), after.below(WORK))
@@ -195,7 +195,7 @@ class Snapshots:
             one = self._shown(key, change, left)
             left -= len(one.before or "") + len(one.after or "")
             shown.append(one)
-        return TurnChanges(turn, shown, len(found) > MOST_CHANGES, after.is_mixed)
+        return TurnChanges(turn, shown, len(found) > MOST_CHANGES, before.is_mixed or after.is_mixed)
 
     def _shown(self, key: str, change: Change, left: int) -> FileChange:
         before, after = self._content(key, change.before, left), self._content(key, change.after, left)

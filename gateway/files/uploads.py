@@ -103,7 +103,9 @@ class Upload:
         """Puts it in its place. Raises GatewayError."""
         if self.is_replaced:
             raise UploadElsewhere("A newer request goes on with this upload.")
-        return await self._request.do(lambda: self._arrival.put(media_type))
+        stored = await self._request.do(lambda: self._arrival.put(media_type))
+        self._request.on_stored()  # it may have taken longer than a turn
+        return stored
 
     async def take_back(self, stored: StoredFile) -> None:
         """Removes it from its place."""
@@ -137,8 +139,11 @@ class Upload:
 class UploadRequest:
     """What one request uploads to a session."""
 
-    def __init__(self, uploads: Uploads, place: FilesPlace, files: FilesConfig) -> None:
+    def __init__(
+        self, uploads: Uploads, place: FilesPlace, files: FilesConfig, on_stored: Callable[[], None]
+    ) -> None:
         self._uploads = uploads
+        self.on_stored = on_stored
         self.place = place
         self.files = files
         self.is_stopped = False
@@ -208,14 +213,14 @@ class Uploads:
         self._running: dict[tuple[str, str, int], Upload] = {}
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="uploads")
 
-    def begin(self, place: FilesPlace) -> UploadRequest:
+    def begin(self, place: FilesPlace, *, on_stored: Callable[[], None]) -> UploadRequest:
         """A request that uploads to a session. Raises RateLimited. Not to be awaited: whoever erases the
         session from now on knows of it.
         """
         running = self._requests.setdefault(place.key, set())
         if len(running) >= AT_ONCE:
             raise RateLimited(f"{AT_ONCE} uploads of this session are running.", retry_after_seconds=1)
-        request = UploadRequest(self, place, self._files())
+        request = UploadRequest(self, place, self._files(), on_stored)
         running.add(request)
         return request
 

@@ -112,6 +112,13 @@ class WorkspaceKeeper:
             raise UnknownWorkspace(f"There is no workspace {name!r}. {known}")
         return usable[name]
 
+    def check_agent(self, owner: str, name: str, agent: str) -> None:
+        """Raises UnknownWorkspace if sessions of a workspace may not have this agent."""
+        agents = self.get(owner, name).agents
+        if agents and agent not in agents:
+            names = ", ".join(agents)
+            raise UnknownWorkspace(f"The workspace {name} is used with {names}, not with {agent}.")
+
     def objects(self, store: str) -> str:
         """The folder with the objects that a session's repository reads."""
         return str(self._root / store / "git" / "objects")
@@ -203,6 +210,8 @@ class WorkspaceKeeper:
         """
         began, workspace = time.monotonic(), self.get(owner, name)
         warm = await self.warm(name, workspace, owner)
+        if (before := await asyncio.to_thread(_given, self._tools.uids.path(key))) is not None:
+            return before  # the gateway ended before that was said
         tree = await self._tree(warm, workspace)
         with warm.using(tree):
             most = min(filter(None, (workspace.max_bytes, limits.disk_bytes)))
@@ -219,17 +228,18 @@ class WorkspaceKeeper:
                 await asyncio.to_thread(
                     write_files, str(part / "work"), {f"{GIT_FOLDER}/config": config}, uid=uid
                 )
-                await asyncio.to_thread(_place, part, self._tools.uids, key)
-        return Given(
-            commit=tree.commit,
-            branch=tree.branch,
-            store=warm.folders.path.name,
-            how="cloned" if found["files"] and found["cloned"] == found["files"] else "copied",
-            files=found["files"],
-            bytes=found["bytes"],
-            milliseconds=round((time.monotonic() - began) * 1000),
-            stale=self._stale(warm, tree),
-        )
+                given = Given(
+                    commit=tree.commit,
+                    branch=tree.branch,
+                    store=warm.folders.path.name,
+                    how="cloned" if found["files"] and found["cloned"] == found["files"] else "copied",
+                    files=found["files"],
+                    bytes=found["bytes"],
+                    milliseconds=round((time.monotonic() - began) * 1000),
+                    stale=self._stale(warm, tree),
+                )
+                await asyncio.to_thread(_place, part, self._tools.uids, key, given)
+        return given
 
     async def _tree(self, warm: WarmCopy, workspace: WorkspaceConfig) -> Tree:
         """What sessions get now; the first waits for it. Raises GatewayError, OSError."""
@@ -283,18 +293,40 @@ class WorkspaceKeeper:
         return await copy(self._tools.spawner, pairs, place=place, most_bytes=workspace.max_bytes * 8)
 
 
-def _place(part: pathlib.Path, uids: Workspaces, key: str) -> None:
+def _given(folder: pathlib.Path) -> Given | None:
+    """What a session's files began as, if they are there already."""
+    if not (folder / "work" / GIT_FOLDER).is_dir():
+        return None
+    try:
+        return msgspec.json.decode((folder / GIVEN).read_bytes(), type=Given)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+GIVEN: Final = ".given"
+"""In a session's folder, which its agent does not reach: what its files began as."""
+
+
+def _place(part: pathlib.Path, uids: Workspaces, key: str, given: Given) -> None:
     """Moves what was copied to where the session finds it. What is there already stays: a person put it
     there.
     """
+    (uids.path(key) / GIVEN).write_bytes(msgspec.json.encode(given))
     for name, target in (("work", uids.work(key)), ("home", uids.home(key))):
         try:
             os.rename(part / name, target)  # over an empty folder, at once
         except OSError:
-            for entry in os.listdir(part / name):
-                there = os.path.join(target, entry)
-                if not os.path.lexists(there):
-                    os.rename(part / name / entry, there)
+            _move(part / name, pathlib.Path(target))
+
+
+def _move(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Moves everything of a folder into another one, in which some of its folders may be."""
+    for entry in sorted(os.scandir(source), key=lambda one: one.name == GIT_FOLDER):  # that comes last
+        there = target / entry.name
+        if not os.path.lexists(there):
+            os.rename(entry.path, there)
+        elif entry.is_dir(follow_symlinks=False) and there.is_dir() and not there.is_symlink():
+            _move(pathlib.Path(entry.path), there)
 
 
 def store_name(name: str, repo: str, scope: str) -> str:

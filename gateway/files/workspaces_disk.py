@@ -26,6 +26,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from gateway.files.attached import UPLOADS
+from gateway.files.left_out import STAGING
+from gateway.files.upload_names import PARTIAL_PREFIX
 from gateway.workers import trees
 from gateway.workers.home_files import write_files
 
@@ -160,6 +163,7 @@ class Folders:
             f"refs/heads/{name}": f"{commit}\n",
             "config": "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n",
             "objects/info/alternates": f"{self.objects}\n",
+            "info/exclude": NOT_TAKEN,
         }
         if branch:
             files[f"refs/remotes/origin/{branch}"] = f"{commit}\n"
@@ -169,6 +173,8 @@ class Folders:
 
 
 GIT_FOLDER: Final = ".git"
+NOT_TAKEN: Final = f"{PARTIAL_PREFIX}*\n{STAGING}*/\n/{UPLOADS}/\n"
+"""`info/exclude` of a session: what people attached, and what the gateway writes for a moment."""
 
 
 def made(path: pathlib.Path, uid: int | None) -> pathlib.Path:

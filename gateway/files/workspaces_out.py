@@ -34,7 +34,7 @@ from gateway.errors import (
 )
 from gateway.files import git
 from gateway.files.workspaces import Author, WorkspaceKeeper
-from gateway.files.workspaces_disk import made
+from gateway.files.workspaces_disk import NOT_TAKEN, made
 from gateway.files.workspaces_warm import Tools, WarmCopy
 from gateway.principal import Account
 from gateway.workers import trees
@@ -277,6 +277,7 @@ def _lay(home: pathlib.Path, objects: str, commit: str, uid: int | None, ends: s
         "HEAD": "ref: refs/heads/main\n",
         "config": "[core]\n\trepositoryformatversion = 0\n\tbare = false\n",
         "objects/info/alternates": f"{objects}\n",
+        "info/exclude": NOT_TAKEN,
         "refs/heads/main": f"{commit}\n",
     }
     if ends:

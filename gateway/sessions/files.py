@@ -18,6 +18,8 @@ from gateway.sessions.record import Record
 
 TURN_WAITS_SECONDS: Final = 0.5
 """How long the next turn waits for a snapshot."""
+PLACED_SECONDS: Final = 60.0
+"""How long the first turn of a session with a repository waits for the snapshot of that."""
 LAST_SECONDS: Final = 20.0
 """How long a session that ends waits for its last one."""
 TROUBLE: Final = "snapshots"
@@ -34,7 +36,10 @@ class SessionFiles:
         self._tasks: set[asyncio.Task[None]] = set()
         self._told: set[str] = set()
         """What its people were told already."""
+        self.putting_back = asyncio.Lock()
+        """Held while files are put back."""
         self._is_stopped = False
+        self._wait_seconds = TURN_WAITS_SECONDS
         self._is_touched = False
         """Somebody else than the agent has changed files since the last snapshot."""
 
@@ -45,6 +50,10 @@ class SessionFiles:
     def touched(self) -> None:
         """A person or the gateway changed files between turns: the next turn's changes are not theirs."""
         self._is_touched = True
+
+    def placed(self) -> None:
+        """A repository is put there: what its first turn changes cannot be told before all of it was read."""
+        self._is_touched, self._wait_seconds = True, PLACED_SECONDS
 
     def begin(self) -> None:
         """A worker is about to start: what there is now is not what its first turn makes."""
@@ -57,10 +66,13 @@ class SessionFiles:
 
     async def before_turn(self) -> None:
         """Called before the agent hears of a turn."""
+        async with self.putting_back:
+            pass
         if self._is_touched:
             self.begin()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=TURN_WAITS_SECONDS)
+            await asyncio.wait(self._tasks, timeout=self._wait_seconds)
+        self._wait_seconds = TURN_WAITS_SECONDS
         self._snapshots.disturb(self._key)
 
     async def until_kept(self) -> None:

@@ -41,6 +41,8 @@ class Point(Struct, frozen=True, kw_only=True):
     open_egress: tuple[str, ...] = ()
     has_waiting: bool = False
     wallet: bool = False
+    workspace: ev.WorkspaceChanged | None = None
+    """What the files of the point began as, if that was said after it only."""
 
 
 class Outline:
@@ -55,6 +57,7 @@ class Outline:
         self._hosts: list[tuple[int, str, bool]] = []
         self._queues: list[tuple[int, frozenset[str]]] = []
         self._wallets: list[tuple[int, bool]] = []
+        self._given: tuple[int, ev.WorkspaceChanged] | None = None
 
     def add(self, events: Iterable[Event]) -> None:
         """The next events."""
@@ -80,6 +83,8 @@ class Outline:
                 self._hosts.append((seq, name, False))
             case ev.QueueChanged(waiting=waiting):
                 self._queues.append((seq, frozenset(one.message_id for one in waiting)))
+            case ev.WorkspaceChanged(commit=commit) if commit and self._given is None:
+                self._given = (seq, data)
             case ev.WalletChanged(pending=pending):
                 self._wallets.append((seq, pending is not None))
 
@@ -130,6 +135,7 @@ class Outline:
             open_egress=_open(self._hosts, through),
             has_waiting=bool(waiting),
             wallet=_value(self._wallets, through, False),
+            workspace=self._given[1] if self._given is not None and self._given[0] > through else None,
         )
 
 

@@ -86,6 +86,8 @@ class Forks:
         await self._refuse_used(owner, name)
         agent_name = wanted.agent or source.record.agent
         agent = self._services.agent_for(owner, agent_name, among=wanted.among).name
+        if (of := source.fold.workspace) is not None and wanted.agent is not None:
+            self._services.workers.repositories.check_agent(owner, of.name, agent)
         point = await self._point(source, wanted)
         forked = await self._make(source, point, name, agent)
         with contextlib.suppress(SessionLimit):  # it is there, and comes into memory when there is room
@@ -159,6 +161,7 @@ class Forks:
         files: ev.ForkFiles = filled.files
         added: list[ev.EventData] = [
             *closing(point),
+            *([point.workspace] if point.workspace is not None and files != "none" else []),
             ev.SessionForked(parent.session_id, point.through, files),
         ]
         at = self._services.wall_ms()

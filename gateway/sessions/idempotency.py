@@ -16,7 +16,7 @@ from gateway.errors import IdempotencyMismatch, InvalidField
 from gateway.events.facts import Contributor
 from gateway.principal import Account
 from gateway.sessions.queue import Turn
-from gateway.sessions.session import Session
+from gateway.sessions.session import AlreadySaid, Session
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 
 KEPT_MILLISECONDS: Final = 24 * 3600 * 1000
@@ -78,9 +78,13 @@ class Idempotency:
             await session.log.commit(session.log.last_seq)
             if session.has_message(message_id):
                 return None
-        return await session.chat(
-            text, account=account, message_id=message_id, author=author, attachments=attachments
-        )
+        try:
+            return await session.chat(
+                text, account=account, message_id=message_id, author=author, attachments=attachments
+            )
+        except AlreadySaid:
+            await session.log.commit(session.log.last_seq)
+            return None
 
 
 def _hash(*parts: str) -> str:

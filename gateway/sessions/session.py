@@ -83,6 +83,10 @@ class McpServer(msgspec.Struct, frozen=True):
     url: str
 
 
+class AlreadySaid(Exception):
+    """A message of this id is in the conversation."""
+
+
 class Session:
     """One conversation; see the module. All methods belong to the loop's thread."""
 
@@ -183,7 +187,7 @@ class Session:
         """Where its files lie, and what they may take."""
         workspaces, record = self._services.workers.workspaces, self.record
         tenant = self._services.config.tenant(self.tenant)
-        limits = self.agent.limits.within(tenant.limits if tenant is not None else {})
+        limits = self.workspace.limits(self.agent.limits).within(tenant.limits if tenant is not None else {})
         return FilesPlace(
             key=record.key,
             work=workspaces.work(record.key),
@@ -336,7 +340,7 @@ class Session:
         """One worker's life, from spawn to receipt."""
         seat, turns, services = self._seat, self._turns, self._services
         if self.workspace.is_due:  # its files come first: they are not the first turn's work
-            self.files.touched()
+            self.files.placed()
         else:
             self.files.begin()
         end, message = await seat.occupy(self, self._serve)
@@ -495,6 +499,8 @@ class Session:
         if attachments:
             files = await self._services.uploads.attachments(self.place, attachments)
             self.touch()
+            if message_id is not None and self.has_message(message_id):
+                raise AlreadySaid  # it came with another request while the disk was waited for
         turn = Turn(
             text,
             account=self._record.paid_by(account),
@@ -669,18 +675,19 @@ class Session:
         prompt. Raises SessionBusy while a turn runs or waits to, NoSnapshot, FilesNotRestored.
         """
         self.touch()
-        if self.is_busy:
-            raise SessionBusy("A turn is running: its files can be put back when it has ended.")
-        record = self.record
-        undone = await self._services.snapshots.undo(
-            record.key, record.uid, at_seq=at_seq, seq=self.log.last_seq
-        )
-        words = _undone_words(undone)
-        message = ev.MessageAdded(f"s{self.log.last_seq + 1}", "system", words)
-        restored = ev.FilesRestored(at_seq, undone.files, len(undone.failed))
-        seq = self.log.last_seq + 2  # behind the words
-        await self._turns.tell(words, message, restored)
-        self.files.touched()
+        async with self.files.putting_back:  # a turn that comes meanwhile waits for it
+            if self.is_busy:
+                raise SessionBusy("A turn is running: its files can be put back when it has ended.")
+            record = self.record
+            undone = await self._services.snapshots.undo(
+                record.key, record.uid, at_seq=at_seq, seq=self.log.last_seq
+            )
+            self.files.touched()
+            words = _undone_words(undone)
+            message = ev.MessageAdded(f"s{self.log.last_seq + 1}", "system", words)
+            restored = ev.FilesRestored(at_seq, undone.files, len(undone.failed))
+            seq = self.log.last_seq + 2  # behind the words
+            await self._turns.tell(words, message, restored)
         return msgspec.structs.replace(undone, seq=seq)
 
     # -- verbs of operators ---------------------------------------------------------------------------------

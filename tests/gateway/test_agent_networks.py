@@ -51,7 +51,8 @@ async def test_a_command_is_behind_the_gateway_unless_it_has_a_key_of_its_own(tm
         with_own_key(tmp_path)
         await gateway.post("/api/admin/reload", {})
         found = await networks(gateway)
-        assert (found["plain"], found["built-in"]) == (("broker", ""), ("none", ""))
+        assert (found["plain"][0], found["built-in"]) == ("broker", ("none", ""))
+        assert "agents.plain.hosts" in found["plain"][1]
         mode, advice = found["own"]
         assert mode == "shared"
         assert "agents.own.env.SOME_API_KEY" in advice

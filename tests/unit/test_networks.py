@@ -34,7 +34,10 @@ def found(directory: pathlib.Path, agent: str, *, holds_broker: bool = True, mor
     ],
 )
 def test_a_command_without_a_key_of_its_own_is_behind_the_gateway(tmp_path: pathlib.Path, agent: str) -> None:
-    assert found(tmp_path, agent, more=PROVIDER) == AgentNetwork(mode="broker", why="usual")
+    network = found(tmp_path, agent, more=PROVIDER)
+    assert (network.mode, network.why) == ("broker", "usual")
+    is_told = not ("provider" in agent or "\nhosts" in agent)
+    assert network.is_unsaid == is_told == ("agents.a.hosts" in network.advice("a"))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,24 @@ def test_a_catalogue_tells_operators_of_each_agent_that_was_left_out(
     agents = AgentCatalogue(load(path, environ={}), holds_broker=True)
     assert (agents.on_network("shared"), agents.on_network("broker")) == (["a"], ["b"])
     agents.log_networks()
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage().startswith("agent a shares this machine's network")
+    first, second = caplog.records
+    assert first.levelname == second.levelname == "WARNING"
+    assert first.getMessage().startswith("agent a shares this machine's network")
+    assert second.getMessage().startswith("agent b is behind the gateway (network broker)")
+
+
+@pytest.mark.parametrize(
+    ("agent", "setting"),
+    [
+        ('command = "mine --base-url http://127.0.0.1:11434"', "command"),
+        ('command = "mine --api-key sk-1"', "command"),
+        ("command = \"sh -c 'OPENAI_API_KEY=sk-1 exec mine'\"", "command"),
+        ('command = "mine"\nenv = { LLM_URL = "http://10.0.0.1" }', "env.LLM_URL"),
+        ('command = "mine"\nenv = { https_proxy = "http://10.0.0.1" }', "env.https_proxy"),
+    ],
+)
+def test_a_model_that_only_the_command_or_an_address_names_is_not_lost(
+    tmp_path: pathlib.Path, agent: str, setting: str
+) -> None:
+    network = found(tmp_path, agent)
+    assert (network.mode, network.why, network.setting) == ("shared", "own_key", setting)

@@ -57,6 +57,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             if "websocket" in fields.get("upgrade", ""):
                 await echo(reader, writer, fields)
                 return
+            if path in ("/switch", "/interim"):
+                await odd(writer, path)
+                return
             if path == "/stream":
                 await count(writer)
                 return
@@ -79,10 +82,20 @@ async def answer(writer: asyncio.StreamWriter, path: str, line: str, head: bytes
         (
             f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {len(text)}\r\n{extra}"
             "Set-Cookie: theirs=1\r\nSet-Cookie: more=2\r\nStrict-Transport-Security: max-age=1\r\n"
+            "X-Accel-Redirect: /secret\r\n"
             'Clear-Site-Data: "*"\r\nAccess-Control-Allow-Origin: http://evil.example\r\n\r\n'
         ).encode()
         + text
     )
+    await writer.drain()
+
+
+async def odd(writer: asyncio.StreamWriter, path: str) -> None:
+    if path == "/switch":
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: Upgrade\r\n\r\n")
+    while path == "/interim":
+        writer.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 100)
+        await writer.drain()
     await writer.drain()
 
 

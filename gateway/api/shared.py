@@ -281,12 +281,13 @@ class SharedFace:
         nothing to wait for in between: what a revocation finds waiting it withdraws, later there is nothing.
         """
         share, principal = shared.share, await self._gate.acquaintance(request)
+        scope = "approve" if action in ("permission", "question") else "chat"
 
         async def act(session: Session) -> Contributor | UnsetType:
             if session.record.key != share.session_key:
                 raise ShareNotFound
             known = [(one.author_id, one.name) for one in session.fold.authors.values()]
-            author = self._author(request, shared, principal, [*known, *self._known(shared)])
+            author = self._author(request, shared, principal, [*known, *self._known(shared)], scope=scope)
             if not self._links.is_good(share):
                 raise ShareNotFound
             await verb(session, author)
@@ -333,9 +334,10 @@ class SharedFace:
         shared: SharedSession,
         principal: Principal | None,
         others: list[tuple[str, str]],
+        scope: str = "read",
     ) -> Contributor | UnsetType:
         """Who acts; UNSET: the owner. Raises InvalidField for a name that is missing or cannot be taken."""
-        if principal is not None and principal.owner == shared.owner:
+        if principal is not None and principal.owner == shared.owner and self._gate.may(principal, scope):
             return UNSET
         guest, name = _given(request)
         return guests.author_of(shared.share, principal=principal, guest=guest, name=name, others=others)

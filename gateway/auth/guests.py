@@ -38,7 +38,7 @@ RESERVED: Final = frozenset(
     }
 )
 """As `skeleton` spells them."""
-_LOOKS_LIKE: Final = str.maketrans("0135", "oies") | {ord("l"): "i", ord("|"): "i"}
+_LOOKS_LIKE: Final = str.maketrans("0135", "oies") | {ord("l"): "i", ord("|"): "i", ord("ı"): "i"}
 
 
 def skeleton(name: str) -> str:
@@ -58,6 +58,8 @@ def checked_name(given: str, *, others: Iterable[str]) -> str:
         raise _refused(f"A name is 1 to {NAME_CHARACTERS} characters long.")
     if not all(unicodedata.category(one)[0] in "LMN" or one in _SIGNS for one in name):
         raise _refused("A name has letters, digits, spaces and - ' . _ only.")
+    if any("SMALL CAPITAL" in unicodedata.name(one, "") for one in name):
+        raise _refused("A name has ordinary letters.")
     if not any(unicodedata.category(one)[0] == "L" for one in name) or _has_piled_marks(name):
         raise _refused("A name has letters that can be read.")
     if len(_scripts(name)) > 1:
@@ -79,7 +81,12 @@ def author_of(
     """
     if principal is not None:
         shown = "".join(one for one in principal.subject if one.isprintable())[:PERSON_CHARACTERS]
-        return Contributor(person_id(share, f"person\0{principal.owner}"), shown, "person")
+        own_id, bare = person_id(share, f"person\0{principal.owner}"), skeleton(shown)
+        mine = own_id.partition("-")[2]
+        strangers = (other for other_id, other in others if other_id.partition("-")[2] != mine)
+        if bare in _RESERVED or any(bare == skeleton(other) for other in strangers):
+            shown = f"{shown} ({principal.tenant})"  # others could take it for somebody else's
+        return Contributor(own_id, shown, "person")
     author_id = guest_id(share, guest, name)
     mine = author_id.partition("-")[2]
     strangers = (other for other_id, other in others if other_id.partition("-")[2] != mine)

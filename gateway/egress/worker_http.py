@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,7 +26,9 @@ ANSWER_SECONDS: Final = 120.0
 KEPT: Final = 32
 """Connections to one port of one worker."""
 HEAD_BYTES: Final = 32 * 1024
-MESSAGE_BYTES: Final = 16 * 1024 * 1024
+MESSAGE_BYTES: Final = 1024 * 1024
+INTERIM: Final = 16
+"""Answers of status 1xx before the one that counts."""
 
 
 class WorkerSilent(Exception):
@@ -78,11 +81,26 @@ class WorkerSocket:
                 yield message.data
 
 
+class _Handler(aiohttp.client_proto.ResponseHandler):
+    """Ends a connection that brings interim answers without end."""
+
+    _interim = 0
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        self._interim = self._interim + 1 if 100 <= data[0].code < 200 else 0
+        if self._interim > INTERIM:
+            if self.transport is not None:
+                self.transport.abort()
+            return
+        super().feed_data(data, size)
+
+
 class _Connector(aiohttp.BaseConnector):
     """Connects to the worker that a URL's host names."""
 
     def __init__(self) -> None:
         super().__init__(limit=0, limit_per_host=KEPT)
+        self._made = functools.partial(_Handler, loop=self._loop)
         self.workers: weakref.WeakValueDictionary[str, ForkWorker] = weakref.WeakValueDictionary()
 
     async def _create_connection(
@@ -93,7 +111,7 @@ class _Connector(aiohttp.BaseConnector):
             raise PortClosed
         made = await ports.connect(worker, req.url.port)
         try:
-            _, protocol = await asyncio.get_running_loop().create_connection(self._factory, sock=made)
+            _, protocol = await asyncio.get_running_loop().create_connection(self._made, sock=made)
         except BaseException:
             made.close()
             raise
@@ -154,6 +172,9 @@ class WorkerHttp:
             raise WorkerSilent(f"Nothing came from port {port} within {ANSWER_SECONDS:g} seconds.") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise WorkerSilent(f"Port {port} did not answer as HTTP does: {error}.") from error
+        if not 200 <= answer.status <= 599:  # 101 above all: a proxy in front would let the caller through
+            answer.close()
+            raise WorkerSilent(f"Port {port} answered with the status {answer.status}.")
         try:
             yield WorkerAnswer(answer)
         finally:

@@ -61,9 +61,16 @@ class FileThreads:
 
     async def run(self, owner: str, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `act` answers, in a thread, when it is this owner's turn."""
-        async with self._turn(owner):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, lambda: act(*args, **kwargs))
+        loop, turn = asyncio.get_running_loop(), contextlib.AsyncExitStack()
+        await turn.enter_async_context(self._turn(owner))
+
+        def over(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(lambda: loop.create_task(turn.aclose()))
+
+        running = self._threads.submit(lambda: act(*args, **kwargs))
+        running.add_done_callback(over)  # also of one that nobody waits for any more
+        return await asyncio.wrap_future(running)
 
     @contextlib.asynccontextmanager
     async def _turn(self, owner: str) -> AsyncIterator[None]:

@@ -167,6 +167,11 @@ class Snapshots:
         if (taking := self._taking.get(key)) is not None:
             taking.is_disturbed = True
 
+    def give_up(self, key: str) -> None:
+        """What is being taken is of no use any more: the session is being erased."""
+        if (taking := self._taking.get(key)) is not None:
+            taking.is_given_up = True
+
     async def settled(self, key: str, *, seconds: float) -> None:
         """Waits until nothing is being done for a session, but not for longer than this."""
         with contextlib.suppress(TimeoutError):

@@ -44,6 +44,7 @@ class Taking(Struct):
     turn_id: str
     at: int
     is_disturbed: bool = False
+    is_given_up: bool = False
 
     @property
     def is_of_turn(self) -> bool:
@@ -159,6 +160,8 @@ class Taker:
         self, taking: Taking, folder: Folder, found: Entry, known: Entry | None, config: FilesConfig
     ) -> Entry | None:
         """The entry with its content kept; None if the file is gone."""
+        if taking.is_given_up:
+            raise ScanFailed("The session is being erased.")
         if found.kind != "file":
             return found
         if known is not None and is_untouched(known, found):

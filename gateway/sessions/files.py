@@ -80,10 +80,9 @@ class SessionFiles:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=LAST_SECONDS)
 
-    async def after_worker(self) -> None:
+    def worker_ended(self) -> None:
         """The worker is gone: what it wrote last is kept, too."""
         self._soon(self._take())
-        await self.finish()
 
     async def finish(self) -> None:
         """Waits until nothing is under way."""
@@ -97,6 +96,7 @@ class SessionFiles:
     def stop(self) -> None:
         """Nothing more is kept: the session is deleted."""
         self._is_stopped = True
+        self._snapshots.give_up(self._key)
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         if self._is_stopped or not self._snapshots.is_on:

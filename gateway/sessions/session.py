@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -87,6 +88,20 @@ class AlreadySaid(Exception):
     """A message of this id is in the conversation."""
 
 
+def _place_of(record: Record, workspace: SessionWorkspace, services: Services) -> FilesPlace:
+    kept, workspaces = record.kept, services.workers.workspaces
+    tenant = services.config.tenant(record.tenant)
+    limits = workspace.limits(record.agent.limits).within(tenant.limits if tenant is not None else {})
+    return FilesPlace(
+        key=kept.key,
+        work=workspaces.work(kept.key),
+        home=workspaces.home(kept.key),
+        uid=workspaces.worker_uid(kept.uid),
+        disk_bytes=limits.disk_bytes,
+        files=limits.files,
+    )
+
+
 class Session:
     """One conversation; see the module. All methods belong to the loop's thread."""
 
@@ -110,8 +125,11 @@ class Session:
         self._seat = Seat(self._record, self.log, services)
         self.files = SessionFiles(self._record, self.log, services.snapshots)
         """When its files are kept."""
+        self.workspace = SessionWorkspace(self._record, self.fold, self.log, services.workers.repositories)
+        """The repository that it starts from."""
+        self._find_place = functools.partial(_place_of, self._record, self.workspace, services)
         self._turns = Turns(
-            *(self._record, self._seat, self.log, self.fold, services, self.files), place=lambda: self.place
+            *(self._record, self._seat, self.log, self.fold, services, self.files), place=self._find_place
         )
         seat = self._seat
         self._spans = Spans(
@@ -122,8 +140,6 @@ class Session:
         )
         self.answers = Answers(self._record, self._seat, self._turns, self.log, self.fold, services)
         """What its agent hears from people besides messages."""
-        self.workspace = SessionWorkspace(self._record, self.fold, self.log, services.workers.repositories)
-        """The repository that it starts from."""
         self.receipt: Receipt | None = None
         """That of its last worker."""
         self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -185,17 +201,7 @@ class Session:
     @property
     def place(self) -> FilesPlace:
         """Where its files lie, and what they may take."""
-        workspaces, record = self._services.workers.workspaces, self.record
-        tenant = self._services.config.tenant(self.tenant)
-        limits = self.workspace.limits(self.agent.limits).within(tenant.limits if tenant is not None else {})
-        return FilesPlace(
-            key=record.key,
-            work=workspaces.work(record.key),
-            home=workspaces.home(record.key),
-            uid=workspaces.worker_uid(record.uid),
-            disk_bytes=limits.disk_bytes,
-            files=limits.files,
-        )
+        return self._find_place()
 
     @property
     def waiting_count(self) -> int:
@@ -424,7 +430,7 @@ class Session:
             self._admission.end()
         if receipt is not None:
             self.receipt = receipt
-            await self.files.after_worker()
+            self.files.worker_ended()
         return receipt or Receipt()
 
     async def _close(self) -> None:
@@ -455,6 +461,7 @@ class Session:
         self._turns.cut(WorkerEnd.CLOSED, self._failure)
         self._turns.queue.drop()
         await self._stop_worker()
+        await self.files.finish()
         self._seat.transition(SessionState.CLOSED, reason=str(reason))
         if reason is CloseReason.DELETED:
             self.log.append(ev.SessionClosed(str(reason)))

@@ -26,7 +26,7 @@ _LISTENS: Final = "0A"
 _ADDRESSES: Final = {
     "00000000": ("127.0.0.1", "::1"),
     "0100007F": ("127.0.0.1",),
-    "0" * 32: ("127.0.0.1", "::1"),
+    "0" * 32: ("::1", "127.0.0.1"),
     "00000000000000000000000001000000": ("::1",),
     "0000000000000000FFFF00000100007F": ("127.0.0.1",),
 }
@@ -47,15 +47,19 @@ def listening(worker: ForkWorker) -> dict[int, tuple[str, ...]]:
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError), open(f"/proc/{worker.pid}/net/{name}", encoding="ascii") as file:
             rows += [row for line in file if (row := _row(line)) is not None]
+    foreign: set[int] = set()
     if not _has_own_network(worker):
         inodes = {inode for _, _, inode in rows}
         own = {inode for pid in tree(worker.pid) for inode in holds(pid, inodes)}
+        foreign = {port for port, _, inode in rows if inode not in own}
         rows = [row for row in rows if row[2] in own]
     hidden = {*_DOORS, *sandbox.ports} if sandbox.network == "broker" else set()
     found: dict[int, tuple[str, ...]] = {}
     for port, address, _ in sorted(rows):
         if port not in hidden:
-            found[port] = tuple(dict.fromkeys((*found.get(port, ()), *_ADDRESSES[address])))
+            # all addresses of one family may be another's in the other family (IPV6_V6ONLY)
+            at = _ADDRESSES[address][:1] if port in foreign else _ADDRESSES[address]
+            found[port] = tuple(dict.fromkeys((*found.get(port, ()), *at)))
     return dict(list(found.items())[:PORTS_SHOWN])
 
 
@@ -79,8 +83,8 @@ async def connect(worker: ForkWorker, port: int) -> socket.socket:
             made = await _socket(worker, address)
             try:
                 await asyncio.get_running_loop().sock_connect(made, _target(made, address, port))
-                if not _has_own_network(worker):
-                    await _addresses(worker, port)
+                if not _has_own_network(worker) and address not in await _addresses(worker, port):
+                    raise PortClosed
             except (OSError, PortClosed):
                 made.close()
                 continue

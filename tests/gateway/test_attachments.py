@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import pathlib
 import re
@@ -62,6 +63,20 @@ def model(endpoint: FakeModel) -> FakeModel:
     """The endpoint, with nothing asked so far."""
     endpoint.requests.clear()
     return endpoint
+
+
+async def test_one_key_says_a_message_with_files_once(gateway: GatewayInside) -> None:
+    session_id = await session(gateway, "sees", a_txt=b"once")
+    body = {"session_id": session_id, "message": "look", "attachments": ["uploads/a.txt"]}
+
+    async def say() -> int:
+        headers = {"Idempotency-Key": f"key-{session_id}"}
+        async with gateway.http.post("/api/chat?wait=20", json=body, headers=headers) as answer:
+            return answer.status
+
+    assert await asyncio.gather(*(say() for _ in range(4))) == [200] * 4
+    state = await state_when(gateway.http, session_id, lambda state: not state["is_processing"])
+    assert [message["sender"] for message in state["messages"]] == ["user", "agent"]
 
 
 async def session(gateway: GatewayInside, agent: str = "built-in", **files: bytes) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from gateway.egress.admission import Admission, Admitted
+from gateway.egress.pace import LoopShare
 from gateway.egress.routes import RouteAnswer, RouteRequest
 from gateway.egress.tunnel import ACCESS_DENIED
 from gateway.workers.doors import DoorSockets
@@ -564,7 +565,9 @@ async def test_a_flood_is_read_at_its_share_of_the_loop_and_comes_through_whole(
 
 async def test_a_host_with_a_credential_is_served_by_its_interceptor_and_never_unread(hosts: Hosts) -> None:
     class Terminates:
-        async def serve(self, client: socket.socket, admitted: Admitted, *, admission: Admission) -> None:
+        async def serve(
+            self, client: socket.socket, admitted: Admitted, *, admission: Admission, share: LoopShare
+        ) -> None:
             seen.append((admitted.host, admitted.credential, client.recv(1, socket.MSG_PEEK)))
 
     seen: list[tuple[str, str, bytes]] = []

@@ -62,6 +62,17 @@ async def test_a_server_is_listed_and_reached_by_every_way(gateway: GatewayInsid
         for name in ("Set-Cookie", "Strict-Transport-Security", "Clear-Site-Data"):
             assert name not in answer.headers
         assert answer.headers.get("Access-Control-Allow-Origin") != "http://evil.example"
+    for path in ("switch", "interim"):
+        async with asyncio.timeout(10), gateway.http.get(at + path) as answer:
+            assert answer.status == 502
+    signed = dict.fromkeys(("X-Forwarded-User", "Cf-Access-Jwt", "X-Hop"), "secret") | {"Connection": "X-Hop"}
+    async with gateway.http.get(at + "x?visitor=agv_secret&y=1", headers=signed) as answer:
+        line, head, _ = await answer.json(content_type=None)
+        assert line == "GET /x?y=1 HTTP/1.1"
+        assert "secret" not in head
+        assert "X-Accel-Redirect" not in answer.headers
+    async with gateway.http.get(at.replace("sessions/s/", "sessions/%73/") + "x") as answer:
+        assert (await answer.json(content_type=None))[0] == "GET /x HTTP/1.1"
     async with gateway.http.get(at + "moved", allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (302, f"{at}there?x=1")
     async with gateway.http.ws_connect(at + "socket", protocols=("vite-hmr",)) as socket:
@@ -146,6 +157,17 @@ async def test_nobody_elses_port_is_reached(tmp_path: pathlib.Path) -> None:
             assert answer.status == 200
         async with gateway.http.get(f"/api/sessions/unknown/ports/{mine}/") as answer:
             assert answer.status == 404
+
+
+async def test_a_server_at_the_gateways_port_of_another_family_is_itself(tmp_path: pathlib.Path) -> None:
+    """An agent listens at all addresses of IPv6; at 127.0.0.1, the same port is the gateway's."""
+    async with gateway_inside(tmp_path, config=config("shared")) as gateway:
+        own = int(gateway.url.rpartition(":")[2])
+        await gateway.post("/api/sessions", {"session_id": "s", "agent": "served"}, status=201)
+        state = await gateway.chat("s", f":: {own}")
+        assert state["messages"][-1]["content"] == "listening"
+        async with gateway.http.get(f"/api/sessions/s/ports/{own}/api/sessions") as answer:
+            assert (await answer.json(content_type=None))[0] == "GET /api/sessions HTTP/1.1"
 
 
 async def test_the_doors_of_a_worker_are_no_ports(tmp_path: pathlib.Path) -> None:

@@ -203,6 +203,20 @@ async def test_who_may_not_approve_makes_no_link_that_does(tmp_path: Any) -> Non
             assert answer.status == 200, answer.body
 
 
+async def test_a_key_that_only_reads_acts_by_a_link_as_anybody_else(tmp_path: Any) -> None:
+    config = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n'
+    async with gateway_inside(tmp_path, config=config) as inside, shared(inside) as session:
+        key = await inside.mint("reader", tenant="acme", subject=session.subject, scopes=["read"])
+        token = session.links["drive"]["token"]
+        headers = {"Authorization": f"Bearer {key}"}
+        async with inside.http.post(
+            f"/api/shared/{token}/chat", json={"message": "/echo hi"}, headers=headers
+        ) as answer:
+            body = await answer.json()
+        assert answer.status == 200, body
+        assert body["messages"][0]["author"]["kind"] == "person"
+
+
 async def test_a_link_approves_no_more_when_approving_is_set_apart_from_who_made_it(
     gateway: GatewayInside,
 ) -> None:

@@ -94,6 +94,30 @@ async def test_a_session_starts_from_a_repository_and_its_branch_arrives(tmp_pat
 
 
 @pytest.mark.asyncio
+async def test_what_a_person_put_there_first_takes_nothing_of_the_repository_away(
+    tmp_path: pathlib.Path,
+) -> None:
+    async with place(tmp_path) as (gateway, _):
+        await begin(gateway)
+        for path, headers in (("src/mine.txt", {}), ("cut.bin", {"Content-Range": "bytes 0-3/10"})):
+            where = f"/api/sessions/s/files/content?path={path}"
+            async with gateway.http.put(where, data=b"mine", headers=headers) as answer:
+                assert answer.status == 200, await answer.text()
+        assert await say(gateway, "ls src; git status --short") == "app.py\nmine.txt\n?? src/mine.txt\n"
+        changed = await text(gateway, "/api/sessions/s/changes.diff")
+        assert ("src/mine.txt" in changed, "cut.bin" in changed, "deleted" in changed) == (True, False, False)
+
+
+async def test_a_fork_has_no_agent_that_its_workspace_does_not_allow(tmp_path: pathlib.Path) -> None:
+    more = '[agents.other]\ncommand = "true"\n'
+    async with place(tmp_path, 'agents = ["shell"]\n', more=more) as (gateway, _):
+        await begin(gateway)
+        await say(gateway, "echo hello")
+        wanted = {"session_id": "child", "agent": "other"}
+        answer = await gateway.post("/api/sessions/s/fork", wanted, status=422)
+        assert answer["error"]["code"] == "unknown_workspace"
+
+
 async def test_a_workspace_is_for_its_tenants_and_agents_alone(tmp_path: pathlib.Path) -> None:
     more = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n[tenants.beta]\n[agents.other]\ncommand = "true"\n'
     async with place(tmp_path, 'tenants = ["acme"]\nagents = ["shell"]\n', more=more) as (gateway, _):

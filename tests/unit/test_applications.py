@@ -348,6 +348,10 @@ NAMED: Final = re.compile(
 )
 ALLOWED: Final = {
     '_ROLES: Final = {"user": "user", "agent": "assistant", "system": "system"}': "a role of the model's API",
+    '*("owner", "theowner", "you", "me", "agent", "theagent", "assistant", "ai", "bot", "system", "user"),': (
+        "names that no guest may take"
+    ),
+    '"gen_ai.output.messages": _messages("assistant", "".join(turn.answer)),': "a role of OpenTelemetry's",
     **{f'"{name}": "{place}",': "where an application is found" for name, place in SHIPPED.items()},
 }
 

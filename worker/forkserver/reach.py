@@ -24,12 +24,12 @@ SOCKETS: Final = 4
 _NS_GET_USERNS: Final = 0xB701
 
 
-def hand_over(pid: int, out: int) -> NoReturn:
-    """In a new child: sends sockets of the network of `pid` to the other end of `out`, and ends."""
+def hand_over(*, network: int, out: int) -> NoReturn:
+    """In a new child: sends sockets of a network namespace to the other end of `out`, and ends."""
     try:
-        kernel.close_from(out + 1)
+        kernel.close_from(max(network, out) + 1)
         with socket.socket(fileno=out) as channel:
-            _enter_network(pid)
+            _enter(network)
             made = [_make() for _ in range(SOCKETS)]
             numbers = array.array("i", [each.fileno() for each in made])
             channel.sendmsg([b"+"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)])
@@ -39,8 +39,7 @@ def hand_over(pid: int, out: int) -> NoReturn:
         os._exit(0)
 
 
-def _enter_network(pid: int) -> None:
-    network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+def _enter(network: int) -> None:
     try:
         kernel.enter_namespace(network)
     except OSError as error:

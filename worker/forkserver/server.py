@@ -253,15 +253,17 @@ class ForkServer:
     def _reach(self, order: Reach, fds: list[int]) -> None:
         """Who asked hears of a failure by the end of the socket, which is closed when this order is done."""
         child = self._children.get(order.id)
-        if child is None or not child.has_started or len(fds) != 1:
+        if child is None or not child.has_started or child.end is not None or len(fds) != 1:
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), open(f"/proc/{child.pid}/ns/net", "rb", 0) as network:
+            # opened here, where nobody else waits for the child: its number is still its own
             if os.fork() == 0:
                 signal.set_wakeup_fd(-1)
                 for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                     signal.signal(number, signal.SIG_DFL)
+                os.dup2(network.fileno(), 1)
                 os.dup2(fds[0], 0)
-                reach.hand_over(child.pid, 0)
+                reach.hand_over(network=1, out=0)
 
     # -- death ------------------------------------------------------------------------------------------
 

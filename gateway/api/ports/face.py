@@ -26,7 +26,7 @@ from gateway.api.ports.relay import ShownPort, pass_request, pass_socket
 from gateway.config.addresses import PORTS_PATH, port_label
 from gateway.egress.worker_http import WorkerHttp, WorkerSilent
 from gateway.errors import PortUnreachable, RouteNotFound, SessionNotFound, TooManyStreams
-from gateway.http.gate import principal_of
+from gateway.http.gate import VISITOR_PREFIX, bearer, principal_of
 from gateway.http.operation import Admit, Operation, json_response
 from gateway.http.reading import checked_session_id
 from gateway.http.scope import carried
@@ -141,7 +141,8 @@ class PortsFace:
             place = ShownPort(
                 worker=_worker(session, port),
                 port=port,
-                target=_target(scope, prefix),
+                withheld=self._withheld,
+                target=_without_credential(_target(scope, prefix), bearer(connection)),
                 prefix=prefix,
                 is_standing=is_standing,
             )
@@ -175,10 +176,11 @@ class PortsFace:
         place = ShownPort(
             worker=_worker(session, opening.port),
             port=opening.port,
+            withheld=self._withheld,
             target=_target(scope, prefix),
             prefix=prefix,
             is_public=True,
-            is_standing=opening.is_standing,
+            is_standing=lambda: self._openings.find(label) is opening,
         )
         await self._pass(session, place, scope, receive, send)
 
@@ -204,12 +206,21 @@ class PortsFace:
         place = ShownPort(
             worker=_worker(session, opening.port),
             port=opening.port,
+            withheld=self._withheld,
             target=_target(scope, ""),
             prefix="",
             own_cookie=cookie,
-            is_standing=opening.is_standing,
+            is_standing=lambda: self._openings.find(label) is opening,
         )
         await self._pass(session, place, scope, receive, send)
+
+    @property
+    def _withheld(self) -> frozenset[str]:
+        """The headers by which a proxy in front says who calls."""
+        proxy = self._services.config.proxy
+        return frozenset(
+            name.lower() for name in (proxy.user_header, proxy.tenant_header, proxy.groups_header) if name
+        )
 
     def _session(self, opening: Opening) -> Session | None:
         """The session that was opened; None if it was deleted, or another one has its name."""
@@ -279,11 +290,26 @@ def _worker(session: Session | None, port: int) -> ForkWorker:
 
 
 def _target(scope: Scope, prefix: str) -> str:
-    """Path and query as they came, without what stands before the server's own."""
+    """Path and query as they came, without what stands before the server's own; which may be spelled in more
+    than one way, so its parts are counted.
+    """
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    path = raw.partition(b"?")[0].decode("latin-1")[len(prefix) :]
+    parts = raw.partition(b"?")[0].decode("latin-1").split("/", prefix.count("/") + 1)
     query = scope["query_string"].decode("latin-1")
-    return (path if path.startswith("/") else f"/{path}") + (f"?{query}" if query else "")
+    return f"/{parts[-1]}" + (f"?{query}" if query else "")
+
+
+def _without_credential(target: str, token: str | None) -> str:
+    """What admitted the caller in the query (`?token=`, `?visitor=`) is none of the server's business."""
+    path, _, query = target.partition("?")
+    left = [
+        part
+        for part in query.split("&")
+        for name, value in [(parse_qsl(part, keep_blank_values=True) or [("", "")])[0]]
+        if not (name == "token" and value == token)
+        and not (name == "visitor" and value.startswith(VISITOR_PREFIX))
+    ]
+    return path + ("?" + "&".join(left) if query and left else "")
 
 
 def _without_ticket(connection: HTTPConnection) -> Response:

@@ -34,9 +34,15 @@ _NOT_PASSED_ON: Final = _HOPS | {
     *("origin", "referer", "expect"),
     *("sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions", "sec-websocket-protocol"),
 }
+_OF_PROXIES: Final = (
+    *("x-forwarded-", "x-auth-request-", "x-amzn-oidc-", "x-goog-", "cf-access-", "x-ms-", "remote-"),
+    *("x-on-behalf-of", "x-remote-"),
+)
+"""How the headers begin by which proxies in front say who calls, some with tokens that work elsewhere."""
 _CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 _NEVER_BACK: Final = _HOPS | {
     *("strict-transport-security", "clear-site-data", "service-worker-allowed", "alt-svc", "nel"),
+    *("x-accel-redirect", "x-sendfile", "x-lighttpd-send-file", "x-reproxy-url"),
     *("report-to", "reporting-endpoints", "public-key-pins", "x-request-id", "origin-agent-cluster"),
 }
 _OF_SHARED_ORIGINS: Final = frozenset({"set-cookie", "cross-origin-resource-policy"})
@@ -54,6 +60,8 @@ class ShownPort(Struct, frozen=True, kw_only=True):
     """What stands before the server's paths in the address; empty with an origin of its own."""
     own_cookie: str = ""
     """With an origin of its own: the name of the gateway's cookie there, which the server does not get."""
+    withheld: frozenset[str] = frozenset()
+    """Further headers, in small letters, that say who somebody is here."""
     is_public: bool = False
     """Whether any page may read the answers: its address is the secret, and its pages have no origin."""
     is_standing: Callable[[], bool] = lambda: True
@@ -66,8 +74,12 @@ class ShownPort(Struct, frozen=True, kw_only=True):
 def passed_on(headers: Iterable[tuple[bytes, bytes]], place: ShownPort, scheme: str) -> list[tuple[str, str]]:
     """The request's headers as the server gets them."""
     kept: list[tuple[str, str]] = []
-    host = ""
-    for raw_name, raw_value in headers:
+    host, given = "", list(headers)
+    hops = {
+        one.strip() for name, value in given if name.lower() == b"connection"
+        for one in value.decode("latin-1").lower().split(",")
+    }  # fmt: skip
+    for raw_name, raw_value in given:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         if name == "host":
             host = value
@@ -76,6 +88,8 @@ def passed_on(headers: Iterable[tuple[bytes, bytes]], place: ShownPort, scheme: 
         elif name == "cookie" and place.has_own_origin:
             if others := _without(value, place.own_cookie):
                 kept.append(("Cookie", others))
+        elif name in hops or name in place.withheld or name.startswith(_OF_PROXIES):
+            continue
         elif name not in _NOT_PASSED_ON and (place.has_own_origin or name not in _CREDENTIALS):
             kept.append((name, value))
     kept += [("Host", f"localhost:{place.port}"), ("X-Forwarded-Host", host), ("X-Forwarded-Proto", scheme)]
@@ -96,6 +110,8 @@ def brought_back(answer: WorkerAnswer, place: ShownPort) -> list[tuple[bytes, by
         name = raw_name.decode("latin-1").lower()
         if name == "content-length" and raw_value.isdigit():
             kept.append((b"content-length", raw_value))
+        if any((byte < 32 and byte != 9) or byte == 127 for byte in raw_value):
+            continue  # what cannot be sent on
         if name in _NEVER_BACK or (not place.has_own_origin and _is_of_origin(name)):
             continue
         value = _placed(raw_value, place) if name == "location" else raw_value
@@ -120,7 +136,10 @@ def _is_of_origin(name: str) -> bool:
 
 def _placed(location: bytes, place: ShownPort) -> bytes:
     """A redirect within the server, as the browser reaches it; one that leads elsewhere stays what it is."""
-    parts = urlsplit(location.decode("latin-1"))
+    try:
+        parts = urlsplit(location.decode("latin-1"))
+    except ValueError:
+        return location
     own = {f"localhost:{place.port}", f"127.0.0.1:{place.port}", f"[::1]:{place.port}"}
     if parts.netloc and parts.netloc not in own:
         return location
@@ -143,27 +162,33 @@ async def pass_request(
     headers = passed_on(scope["headers"], place, scope.get("scheme", "http"))
     if b"content-length" in names:
         headers.append(("Content-Length", dict(scope["headers"])[b"content-length"].decode("latin-1")))
-    body = _Body(receive)
-    asked = http.asked(
-        place.worker,
-        place.port,
-        method=scope["method"],
-        target=place.target,
-        headers=headers,
-        body=body.parts() if has_body else None,
-    )
-    async with asked as answer:
-        await send({
-            "type": "http.response.start", "status": answer.status, "headers": brought_back(answer, place)
-        })  # fmt: skip
-        sending = asyncio.ensure_future(_send_body(answer, send))
-        leaving = asyncio.ensure_future(body.left(place.is_standing))
-        try:
-            await asyncio.wait([sending, leaving], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+    body = _Body(receive, has_body=has_body)
+
+    async def passed() -> None:
+        asked = http.asked(
+            place.worker,
+            place.port,
+            method=scope["method"],
+            target=place.target,
+            headers=headers,
+            body=body.parts() if has_body else None,
+        )
+        async with asked as answer:
+            await send({
+                "type": "http.response.start", "status": answer.status, "headers": brought_back(answer, place)
+            })  # fmt: skip
+            await _send_body(answer, send)
+
+    passing = asyncio.ensure_future(passed())
+    leaving = asyncio.ensure_future(body.left(place.is_standing))
+    try:
+        await asyncio.wait([passing, leaving], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (passing, leaving):
+            task.cancel()
+        await asyncio.gather(passing, leaving, return_exceptions=True)
+    if not passing.cancelled():
+        passing.result()
 
 
 async def _send_body(answer: WorkerAnswer, send: Send) -> None:
@@ -177,22 +202,24 @@ async def _send_body(answer: WorkerAnswer, send: Send) -> None:
 class _Body:
     """The request's body, and after it the news that the caller has left."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, *, has_body: bool) -> None:
         self._receive = receive
-        self._has_left = asyncio.Event()
-        self._is_read = False
+        self._is_over = asyncio.Event()
+        """Nothing of the body is to come."""
+        if not has_body:
+            self._is_over.set()
 
     async def parts(self) -> AsyncIterator[bytes]:
         """Its parts as they come. Raises ConnectionError if the caller leaves before its end."""
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self._has_left.set()
+                self._is_over.set()
                 raise ConnectionResetError("the caller left")
             if part := message.get("body", b""):
                 yield part
             if not message.get("more_body"):
-                self._is_read = True
+                self._is_over.set()
                 return
 
     async def left(self, is_standing: Callable[[], bool]) -> None:
@@ -205,6 +232,7 @@ class _Body:
             waiting.cancel()
 
     async def _disconnect(self) -> None:
+        await self._is_over.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

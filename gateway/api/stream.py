@@ -26,7 +26,7 @@ from starlette.background import BackgroundTask
 
 from gateway.auth.permits import Permit
 from gateway.events.facts import Event, in_one_line, merged, slices
-from gateway.events.fold import ChatState, Elsewhere, Outside, Present
+from gateway.events.fold import OWNERS_EVENTS, ChatState, Elsewhere, Outside, Present
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
@@ -178,7 +178,7 @@ class Stream:
                     yield piece
                     self.position = item.seq
             else:
-                for piece in _frames(source.log, item.events):
+                for piece in _frames(source.log, item.events, is_guest=self._is_guest):
                     yield piece
                     self.position = item.seq
             for piece in self._news_of_people():
@@ -270,8 +270,11 @@ class Stream:
             arrival.cancel()
 
 
-def _frames(log: EventLog, events: list[Event]) -> Iterable[bytes]:
+def _frames(log: EventLog, events: list[Event], *, is_guest: bool) -> Iterable[bytes]:
     """The frames of a page, which is a slice or one long event: all that a reader who does not read holds."""
+    if is_guest and any(event.kind in OWNERS_EVENTS for event in events):
+        told = [event for event in events if event.kind not in OWNERS_EVENTS]
+        return _sliced_frames(told) if told else ()
     if events[0].is_large:
         return events[0].frame_slices(SLICE_BYTES)
     is_long = sum(event.size_bytes for event in events) >= SHARED_BYTES
@@ -299,7 +302,12 @@ def _has_answered(fold: ChatState, before: str | None) -> bool:
 async def _resync(source: Source, seq: int, *, is_guest: bool) -> AsyncIterator[bytes]:
     """State and the whole fold as they are now; long values are fetched one by one as their turn comes."""
     head = b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq)
-    parts = [source.state_json(is_guest=is_guest), b',"chat":', *source.fold.snapshot_parts(), b"}"]
+    parts = [
+        source.state_json(is_guest=is_guest),
+        b',"chat":',
+        *source.fold.snapshot_parts(is_guest=is_guest),
+        b"}",
+    ]
     yield head
     for part in _joined(parts):
         if isinstance(part, Elsewhere):

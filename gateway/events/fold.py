@@ -412,6 +412,17 @@ class Outside(Struct, frozen=True):
     hosts: tuple[str, ...] = ()
     """Entries of the lists that allow hosts."""
     present: Present | UnsetType = UNSET
+    is_for_guests: bool = False
+    """Whether its reader came by a link: rules, costs, repository and other sessions are the owner's."""
+
+
+OWNERS_EVENTS: Final = (
+    *(ev.RuleAdded, ev.RuleRemoved, ev.NetworkChanged, ev.WorkspaceChanged, ev.SessionForked),
+    *(ev.EgressNarrowed, ev.EgressDenied, ev.EgressAsked, ev.EgressAnswered),
+)
+"""What only the owner of a session is told."""
+_OWNERS_ITEMS: Final = ("egress_denied", "egress_asked", "forked")
+_OWNERS_FIELDS: Final = ("rules", "parent", "workspace")
 
 
 class EgressFold:
@@ -475,7 +486,7 @@ class EgressFold:
 
 def for_guests(outside: Outside) -> Outside:
     """The same without what only the owner sees."""
-    return msgspec.structs.replace(outside, network="", hosts=())
+    return msgspec.structs.replace(outside, network="", hosts=(), is_for_guests=True)
 
 
 class FoldPart:
@@ -688,7 +699,8 @@ class ChatState:
     def _state_ends(self, outside: Outside) -> tuple[bytes, bytes]:
         """What State says before and after its messages."""
         spending = self.usage.get("spending")
-        cost = {"cost": spending} if spending is not None else {}
+        owners: dict[str, Any] = {} if spending is None else {"cost": spending}
+        owners |= self._own_rules() | self._origin() | self._of_workspace()
         rest = _encode(
             {
                 "is_processing": self.is_processing,
@@ -704,11 +716,8 @@ class ChatState:
                 "start_position": outside.start_position,
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
-                **self._own_rules(),
-                **self._origin(),
-                **self._of_workspace(),
             }
-            | cost
+            | ({} if outside.is_for_guests else owners)
             | ({} if outside.present is UNSET else {"present": outside.present})
         )
         head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
@@ -777,16 +786,23 @@ class ChatState:
         values = ((part.name, part.snapshot()) for part in self.parts)
         return {name: value for name, value in values if value is not UNSET}
 
-    def snapshot_parts(self) -> Iterator[bytes | Elsewhere | Iterator[bytes]]:
+    def snapshot_parts(self, *, is_guest: bool = False) -> Iterator[bytes | Elsewhere | Iterator[bytes]]:
         """The snapshot as JSON, part by part: an `Elsewhere` is a value that must be fetched, an iterator one
-        that is long.
+        that is long. `is_guest`: without what only the owner is told.
         """
         head = self.snapshot_head()
+        if is_guest:
+            head = {name: value for name, value in head.items() if name not in _OWNERS_FIELDS}
+            head["usage"] = {name: value for name, value in self.usage.items() if name != "spending"}
         yield _encode(head)[:-1] + b',"items":['
-        for index, item in enumerate(self.items):
-            if index:
-                yield b","
+        is_first = True
+        for item in self.items:
             fields = item.item()
+            if is_guest and fields.get("kind") in _OWNERS_ITEMS:
+                continue
+            if not is_first:
+                yield b","
+            is_first = False
             absent = {name: value for name, value in fields.items() if isinstance(value, Elsewhere | Text)}
             yield _encode({name: value for name, value in fields.items() if name not in absent})[:-1]
             for name, value in absent.items():

@@ -38,6 +38,7 @@ from gateway.errors import (
     SessionBusy,
 )
 from gateway.events import facts as ev
+from gateway.events.fold import for_guests
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
 from gateway.files.arrival import FilesPlace
 from gateway.files.snapshots import Undone
@@ -225,9 +226,8 @@ class Session:
 
     def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
         """State as JSON, encoded once however many ask; of a long conversation part by part."""
-        owner = None if is_guest else self.record.owner
-        outside = self._services.outside(self.record.agent, owner=owner, key=self.record.key)
-        return self._encoded.json(outside)
+        outside = self._services.outside(self.record.agent, owner=self.record.owner, key=self.record.key)
+        return self._encoded.json(for_guests(outside) if is_guest else outside)
 
     @property
     def admission(self) -> SessionAdmission:

@@ -203,6 +203,30 @@ async def test_who_may_not_approve_makes_no_link_that_does(tmp_path: Any) -> Non
             assert answer.status == 200, answer.body
 
 
+async def test_a_link_shows_nothing_that_is_the_owners_alone(gateway: GatewayInside) -> None:
+    async with shared(gateway) as session:
+        await ask(
+            session.owner, "POST", "/api/chat?wait=20", {"session_id": session.name, "message": "/echo hi"}
+        )
+        child = fresh_id("child")
+        made = await ask(session.owner, "POST", f"/api/sessions/{session.name}/fork", {"session_id": child})
+        assert made.status == 201, made.body
+        link = (await ask(session.owner, "POST", f"/api/sessions/{child}/shares", {"kind": "view"})).body
+        own = (await ask(session.owner, "GET", f"/api/state?session_id={child}")).body
+        assert own["parent"] == session.name
+        at = f"/api/shared/{link['token']}"
+        assert session.name not in json.dumps((await ask(session.guest, "GET", at)).body)
+        async with open_stream(session.guest, None, path=f"{at}/stream?view=events&cursor=0") as seen:
+            frame = await seen.until(lambda frame: frame.event == "session_state")
+            assert all(one.event != "session_forked" for one in seen.frames), frame
+        source = await gateway.inner.manager.source(session.subject, child)
+        assert source is not None
+        parts = b"".join(
+            part for part in source.fold.snapshot_parts(is_guest=True) if isinstance(part, bytes)
+        )
+        assert session.name.encode() not in parts
+
+
 async def test_a_key_that_only_reads_acts_by_a_link_as_anybody_else(tmp_path: Any) -> None:
     config = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n'
     async with gateway_inside(tmp_path, config=config) as inside, shared(inside) as session:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pathlib
 import stat
 import threading
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
@@ -21,6 +23,7 @@ from gateway.files.left_out import STAGING, LeftOut, rules_of
 from gateway.files.manifest import WORK, FilesManifest, packed, unpacked
 from gateway.files.putting_back import PutBack, PuttingBack
 from gateway.files.taking import STEPS, Taken, Taker, Taking
+from gateway.sessions.files import SessionFiles
 from gateway.workers import trees
 
 KEY = "k"
@@ -348,3 +351,14 @@ def test_halves_are_swept_and_a_damaged_content_is_said(place: Place) -> None:
     assert place.taker.newest(KEY) is None
     with pytest.raises(ValueError, match="no manifest"):
         unpacked(packed(FilesManifest(seq=1))[:-3])
+
+
+async def test_a_turn_waits_while_files_are_put_back() -> None:
+    snapshots = SimpleNamespace(is_on=False, disturb=lambda _key: None)
+    files = SessionFiles(cast("Any", SimpleNamespace(key="k")), cast("Any", None), cast("Any", snapshots))
+    async with files.putting_back:
+        turn = asyncio.ensure_future(files.before_turn())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not turn.done()
+    await turn

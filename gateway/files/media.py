@@ -25,6 +25,7 @@ LOCKED: Final = "sandbox; default-src 'none'; base-uri 'none'; form-action 'none
 _IMAGES: Final = (
     "image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "image/x-icon",
 )  # fmt: skip
+_DOCUMENTS: Final = ("application/pdf", "application/zip")
 _SOUND: Final = ("audio/", "video/")
 _SHOWN: Final[dict[Preview, str]] = {
     "svg": "image/svg+xml",
@@ -91,7 +92,7 @@ def preview(name: str) -> Preview:
 def harmless_type(name: str) -> str:
     """The type that a download has."""
     kind = media_type(name)
-    if kind in _IMAGES or kind.startswith(_SOUND) or kind == "application/pdf":
+    if kind in _IMAGES or kind.startswith(_SOUND) or kind in _DOCUMENTS:
         return kind
     return PLAIN if preview(name) not in ("none", "svg") else BYTES
 

@@ -154,7 +154,8 @@ async def test_the_rest_of_a_long_command_is_shown_when_it_is_asked_for(
     await expect(card.get_by_test_id("permission-always")).to_contain_text("this request only")
     await card.get_by_test_id("show-all").click()
     await expect(card.get_by_test_id("permission-command")).to_contain_text("ls /")
-    await expect(card.get_by_test_id("permission-option").first).to_be_in_viewport()
+    answer = card.get_by_test_id("permission-option").first.or_(page.get_by_test_id("permission-away")).first
+    await expect(answer).to_be_in_viewport()  # in the card, or in the bar that leads back to it
     assert await fits(page)
 
 

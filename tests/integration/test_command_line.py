@@ -431,8 +431,13 @@ async def test_config_check_names_programs_that_are_not_found(tmp_path: pathlib.
     file = tmp_path / "agents.toml"
     file.write_text('[agents.foo]\ncommand = "nosuch acp"\n[agents.sh]\ncommand = "sh -c x"\n')
     code, out, err = await typed("config", "check", "--config", str(file))
-    assert (code, out) == (0, "the configuration has no mistakes; programs that are not found here: 1\n")
-    assert err == (
+    said = "the configuration has no mistakes; programs that are not found here: 1; warnings: 2\n"
+    assert (code, out) == (0, said)
+    about, *networks = err.splitlines(keepends=True)
+    assert [line.split(" is behind")[0] for line in networks] == [
+        f"agent-gateway: warning: agent {name}" for name in ("foo", "sh")
+    ]
+    assert about == (
         "agent-gateway: agents.foo: The program nosuch is not found on the gateway's PATH. "
         "Install it, or give its full path.\n"
     )

@@ -469,7 +469,11 @@ async def test_a_parked_and_a_reaped_session_take_files(gateway: GatewayInside) 
     here = work(gateway, name)
     gateway.clock.advance(gateway.inner.config.sessions.idle_timeout_seconds + 1)
     await gateway.inner.sessions.reaper.sweep()
-    assert gateway.inner.manager.get("default/local", name) is None
+
+    async def has_left() -> bool:
+        return gateway.inner.manager.get("default/local", name) is None
+
+    await eventually(has_left)
     assert (await put(gateway, name, "reaped", b"1")).status == 200
     assert {path.name for path in here.iterdir()} == {"parked", "reaped"}
 

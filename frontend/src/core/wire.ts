@@ -694,6 +694,8 @@ export interface Outside {
   /** Entries of the lists that allow hosts. */
   hosts: string[];
   present?: Present;
+  /** Whether its reader came by a link: rules, costs, repository and other sessions are the owner's. */
+  is_for_guests: boolean;
 }
 
 /** Who asks. `csrf_token` goes into X-CSRF-Token where no Origin is sent. */

@@ -121,7 +121,7 @@ async def test_a_question_is_declined_and_read_in_hebrew(
     page = await opened(gateway, open_page, "asks", locale="he-IL", **PHONE)
     await expect(page.get_by_test_id("question")).to_contain_text("asks שואל")
     assert int(await page.evaluate("document.documentElement.scrollWidth")) <= PHONE["width"]
-    await page.get_by_test_id("question-decline").click()
+    await page.get_by_test_id("question-decline").press("Enter")
     await expect(page.get_by_test_id("message-agent")).to_have_text("decline")
     await expect(page.get_by_test_id("question-answered")).to_contain_text("סורב")
 

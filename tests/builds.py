@@ -1,6 +1,6 @@
 """A real build by an agent that nobody here wrote: `make campaign NAME=builds`, or `python -m tests.builds`.
 
-opencode, on a fake model that calls its `bash`, installs a repository of `PACKAGES` packages with some 800
+opencode, on a fake model that calls its `bash`, installs a repository of `PACKAGES` packages with their
 dependencies by `npm ci` and builds each with TypeScript and Vite, and installs and runs a few large packages
 of Python's. Behind the walls that there are, with the limits `coding`; then once more with `chat`, whose
 words about the limit are printed. Needs the registries and some minutes; `--seconds` bounds each build.

@@ -22,7 +22,7 @@ PRESETS: Final[Mapping[LimitsPreset, Limits]] = {
         turn_seconds=14_400,
     ),
 }
-"""`coding` is measured: a repository of 60 packages with 1,000 dependencies is installed and built."""
+"""`python -m tests.builds` installs and builds a repository of eight packages under `coding`."""
 
 
 def chosen(preset: LimitsPreset, own: Mapping[str, int]) -> Limits:

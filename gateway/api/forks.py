@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import UNSET, Meta, Struct
+from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.answers import SessionSummary
 from gateway.errors import InvalidField, SessionNotFound
-from gateway.events.facts import ForkFiles, iso
-from gateway.events.lifecycle import SessionState
+from gateway.events.facts import ForkFiles
 from gateway.files.snapshots import Snapshots, TurnChanges
 from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, Parameter, SessionId, json_response
@@ -20,7 +19,6 @@ from gateway.sessions.forks import Forks, ForkWanted
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
-from gateway.stores.contract import SessionRecord
 
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -127,7 +125,7 @@ class ForksFace:
             ),
         )
         answer = ForkAnswer(
-            self._summary(forked.record),
+            self._manager.summary(forked.record),
             forked.at_seq,
             forked.files.files,
             forked.files.missing,
@@ -155,16 +153,3 @@ class ForksFace:
         if isinstance(source, Session):
             await source.files.until_kept()
         return json_response(await self._snapshots.changes(source.record.key, turn))
-
-    def _summary(self, record: SessionRecord) -> SessionSummary:
-        session = self._manager.get(record.owner, record.session_id)
-        return SessionSummary(
-            record.session_id,
-            record.title,
-            str(session.state if session else SessionState.PARKED),
-            record.agent,
-            iso(record.created_at),
-            iso(record.last_active_at),
-            record.message_count,
-            record.parent or UNSET,
-        )

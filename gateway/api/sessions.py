@@ -22,7 +22,7 @@ from gateway.egress.rules import narrowed
 from gateway.errors import EgressNotNarrower, GatewayError, InvalidField, SessionNotFound, UnknownWorkspace
 from gateway.events.facts import NamedRule, SessionOption, iso
 from gateway.events.fold import ChatState
-from gateway.events.lifecycle import CloseReason, SessionState
+from gateway.events.lifecycle import CloseReason
 from gateway.http.gate import principal_of
 from gateway.http.operation import (
     IDEMPOTENCY_KEY,
@@ -249,7 +249,7 @@ class SessionsFace:
     async def list_sessions(self, request: Request) -> Response:
         limit = query_int(request, "limit", default=100, low=1, high=1000)
         records = await self._manager.stored(principal_of(request).owner, limit=limit)
-        return json_response(SessionList([self._summary(record) for record in records]))
+        return json_response(SessionList([self._manager.summary(record) for record in records]))
 
     async def count_sessions(self, request: Request) -> Response:
         return json_response(self._manager.counts(principal_of(request)))
@@ -277,7 +277,7 @@ class SessionsFace:
 
     async def show_session(self, request: Request) -> Response:
         record = await self._record(request)
-        return json_response(self._summary(record))
+        return json_response(self._manager.summary(record))
 
     async def export_session(self, request: Request) -> Response:
         session_id, owner = self._path_id(request), principal_of(request).owner
@@ -326,7 +326,9 @@ class SessionsFace:
         if body.retention_days is not None:
             await session.retain(body.retention_days)
         return json_response(
-            self._summary(session.fresh_record()), status=201, headers={"X-Session-Id": session.session_id}
+            self._manager.summary(session.fresh_record()),
+            status=201,
+            headers={"X-Session-Id": session.session_id},
         )
 
     async def rename_session(self, request: Request) -> Response:
@@ -463,7 +465,7 @@ class SessionsFace:
         """Does it on the session of the path, and shows where that is now."""
         owner, session_id = principal_of(request).owner, self._path_id(request)
         session, _ = await self._manager.do(owner, session_id, verb, is_making=False)
-        return json_response(self._summary(session.fresh_record()))
+        return json_response(self._manager.summary(session.fresh_record()))
 
     async def _record(self, request: Request) -> SessionRecord:
         session_id, owner = self._path_id(request), principal_of(request).owner
@@ -474,19 +476,6 @@ class SessionsFace:
         if record is None:
             raise SessionNotFound(session_id=session_id)
         return record
-
-    def _summary(self, record: SessionRecord) -> SessionSummary:
-        session = self._manager.get(record.owner, record.session_id)
-        return SessionSummary(
-            record.session_id,
-            record.title,
-            str(session.state if session else SessionState.PARKED),
-            record.agent,
-            iso(record.created_at),
-            iso(record.last_active_at),
-            record.message_count,
-            record.parent or UNSET,
-        )
 
 
 async def _jsonl(source: Source, through: int) -> AsyncIterator[bytes]:

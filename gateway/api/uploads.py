@@ -29,7 +29,7 @@ from gateway.errors import (
 )
 from gateway.files import sniffing, upload_names, uploads
 from gateway.files.arrival import FilesPlace, Placement, StoredFile
-from gateway.files.attached import UPLOADS, open_file
+from gateway.files.attached import open_file
 from gateway.files.uploads import Upload, Uploads
 from gateway.http.gate import principal_of
 from gateway.http.multipart import Multipart, PartBegun, PartEnded, boundary_of
@@ -197,7 +197,7 @@ class UploadsFace:
         path = upload_names.checked_path(request.query_params.get("path", "")) if name is None else ""
         place = await self._place(request)
         if name is not None:
-            path = await self._uploads.free_path(place, f"{UPLOADS}/{upload_names.stored_name(name)}")
+            path = await self._uploads.free_path(place, upload_names.uploaded_path(name))
         received, is_there = await self._uploads.arrived(place, Placement(path=path, size=size))
         name = path.rpartition("/")[2]
         return json_response(UploadedFile(path, name, received, size, is_there))
@@ -229,7 +229,7 @@ class UploadsFace:
                     case PartBegun(file_name=str(name)):
                         if len(arrived) >= self._files.files_per_request:
                             raise BodyTooLarge(f"One request may upload {len(arrived)} files.")
-                        path = f"{UPLOADS}/{upload_names.stored_name(name)}"
+                        path = upload_names.uploaded_path(name)
                         current = await incoming.open(Placement(path=path, keeps_others=True))
                     case PartEnded() if current is not None:
                         arrived.append((current, await current.seal()))
@@ -250,7 +250,7 @@ class UploadsFace:
         loop = asyncio.get_running_loop()
         try:
             file, head, size = await loop.run_in_executor(
-                self._uploads.threads, open_file, place, f"{UPLOADS}/{name}"
+                self._uploads.threads, open_file, place, f"{upload_names.UPLOADS}/{name}"
             )
         except OSError:
             raise UploadNotFound from None

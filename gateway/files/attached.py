@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from msgspec import Struct
 
@@ -18,9 +18,6 @@ from gateway.events.facts import Attachment
 from gateway.files import sniffing, upload_names
 from gateway.files.arrival import FilesPlace
 from gateway.files.beneath import Folder, Unsafe, as_user
-
-UPLOADS: Final = "uploads"
-"""The folder, below the working directory, of what people upload without saying where to."""
 
 
 class Seen(Struct, frozen=True):

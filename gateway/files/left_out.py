@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.files.upload_names import PARTIAL_PREFIX
+from gateway.files.upload_names import PARTIAL_PREFIX, UPLOADS
 
 NAMES: Final = frozenset(
     (
@@ -35,7 +35,6 @@ IN_HOME: Final = frozenset(
     )
 )
 """Folders at these places."""
-UPLOADS: Final = "uploads"
 STAGING: Final = ".agent-gateway-undo-"
 """Where an undo gathers contents, in the working directory: removed at its end, or left by a death in it."""
 RULE_FILE_BYTES: Final = 64 * 1024

@@ -13,6 +13,8 @@ from typing import Final
 
 from gateway.errors import BadFileName
 
+UPLOADS: Final = "uploads"
+"""The folder, below the working directory, of what people upload without saying where to."""
 PARTIAL_PREFIX: Final = ".upload-"
 """Begins the name of every file that has not arrived whole."""
 NAME_BYTES: Final = 255
@@ -75,6 +77,11 @@ def stored_name(wished: str, *, ending: str = "") -> str:
     if _DEVICES.fullmatch(name) or name.startswith(PARTIAL_PREFIX):
         name = f"_{name}"
     return _cut(name, WISHED_BYTES)
+
+
+def uploaded_path(wished: str) -> str:
+    """Where a file goes of which only the name is known."""
+    return f"{UPLOADS}/{stored_name(wished)}"
 
 
 def numbered(name: str, number: int) -> str:

@@ -26,9 +26,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from gateway.files.attached import UPLOADS
 from gateway.files.left_out import STAGING
-from gateway.files.upload_names import PARTIAL_PREFIX
+from gateway.files.upload_names import PARTIAL_PREFIX, UPLOADS
 from gateway.workers import trees
 from gateway.workers.home_files import write_files
 

@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
+from msgspec import UNSET
 
-from gateway.answers import Counts
+from gateway.answers import Counts, SessionSummary
 from gateway.buckets import TokenBuckets
 from gateway.errors import (
     Draining,
@@ -29,7 +30,8 @@ from gateway.errors import (
     StoreFailed,
 )
 from gateway.events import facts as ev
-from gateway.events.lifecycle import CloseReason
+from gateway.events.facts import iso
+from gateway.events.lifecycle import CloseReason, SessionState
 from gateway.principal import ConversationKey, Principal, reach, session_hash, tenant_of
 from gateway.sessions.idempotency import Idempotency, Once
 from gateway.sessions.log import EventLog
@@ -122,6 +124,20 @@ class SessionManager:
             sessions = [session for session in sessions if session.tenant == tenant]
         live = sum(session.is_live for session in sessions)
         return Counts(len(sessions), live, len(sessions) - live)
+
+    def summary(self, record: SessionRecord) -> SessionSummary:
+        """A session as lists show it."""
+        session = self.get(record.owner, record.session_id)
+        return SessionSummary(
+            record.session_id,
+            record.title,
+            str(session.state if session else SessionState.PARKED),
+            record.agent,
+            iso(record.created_at),
+            iso(record.last_active_at),
+            record.message_count,
+            record.parent or UNSET,
+        )
 
     def _reserve(self, name: SessionKey) -> Session | asyncio.Future[Session] | None:
         """The session of this name, the future of a task that opens it, or None: the caller must open it."""

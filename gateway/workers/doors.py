@@ -60,10 +60,16 @@ def channel() -> tuple[socket.socket, int]:
 
 def receive(ours: socket.socket, ports: tuple[int, ...]) -> DoorSockets:
     """The doors that a worker sent, which it did before it said that it runs. Raises OSError, ValueError."""
-    size = array.array("i").itemsize
-    _, ancillary, _, _ = ours.recvmsg(64, socket.CMSG_SPACE(size * (_FIRST_PORTS + FURTHER_DOORS)))
+    return DoorSockets(sockets_from(ours, _FIRST_PORTS + FURTHER_DOORS), ports)
+
+
+def sockets_from(channel: socket.socket, most: int) -> list[socket.socket]:
+    """The sockets that one datagram brings, so many at most; none at the end of the channel. Raises OSError,
+    BlockingIOError if nothing has come yet.
+    """
     numbers = array.array("i")
+    _, ancillary, _, _ = channel.recvmsg(64, socket.CMSG_SPACE(numbers.itemsize * most))
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            numbers.frombytes(data[: len(data) - len(data) % size])
-    return DoorSockets([socket.socket(fileno=number) for number in numbers], ports)
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+    return [socket.socket(fileno=number) for number in numbers]

@@ -26,7 +26,7 @@ import msgspec
 
 import worker
 from gateway.workers import orphans
-from gateway.workers.doors import DoorSockets
+from gateway.workers.doors import DoorSockets, sockets_from
 from gateway.workers.memory import cpu_seconds, is_at_work, tree_bytes
 from gateway.workers.spawner import PASSED_VARIABLES, StartFailed, StderrTail
 from worker import spec
@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REACH_SECONDS: Final = 5.0
+SOCKETS: Final = 16
+"""Of a worker's own network that come at a time, at most."""
 KILL_SECONDS: Final = 4.0
 """More than the fork server takes to report a survivor."""
 CLOSE_SECONDS: Final = 5.0
@@ -490,7 +492,7 @@ async def _received(channel: socket.socket) -> list[socket.socket]:
     loop = asyncio.get_running_loop()
     while True:
         try:
-            _, ancillary, _, _ = channel.recvmsg(16, socket.CMSG_SPACE(16 * 4))
+            found = sockets_from(channel, SOCKETS)
             break
         except BlockingIOError:
             can_read = loop.create_future()
@@ -499,11 +501,6 @@ async def _received(channel: socket.socket) -> list[socket.socket]:
                 await can_read
             finally:
                 loop.remove_reader(channel.fileno())
-    numbers = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
-    found = [socket.socket(fileno=number) for number in numbers]
     if not found:
         raise ConnectionRefusedError(errno.ECONNREFUSED, "the agent's network cannot be reached")
     for each in found:

@@ -258,9 +258,7 @@ class ForkServer:
         with contextlib.suppress(OSError), open(f"/proc/{child.pid}/ns/net", "rb", 0) as network:
             # opened here, where nobody else waits for the child: its number is still its own
             if os.fork() == 0:
-                signal.set_wakeup_fd(-1)
-                for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, signal.SIG_DFL)
+                _forget_signals()
                 os.dup2(network.fileno(), 1)
                 os.dup2(fds[0], 0)
                 reach.hand_over(network=1, out=0)
@@ -385,14 +383,19 @@ def _clone(order: Spawn, group: Group | None) -> int:
     return pid
 
 
+def _forget_signals() -> None:
+    """In a child: signals do again what they do to any program."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _become_worker(body: memoryview, fds: list[int], report: int, group: Group | None) -> NoReturn:
     """In the child: from a copy of the fork server to a worker."""
     try:
         if group is not None:
             group.enter()
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        _forget_signals()
         report = _take_descriptors(fds, report)
         os.setsid()
         request = spec.decode_request(body)

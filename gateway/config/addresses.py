@@ -115,6 +115,7 @@ PORTS_PATH: Final = "/ports/"
 _PORT_LABEL: Final = re.compile(r"p-[0-9a-f]{32}")
 
 
+@functools.lru_cache(maxsize=KNOWN)
 def port_label(host: str) -> str | None:
     """The first label of a Host header, if it is that of a place where a server of an agent is shown: an
     origin of its own, foreign to the gateway's.

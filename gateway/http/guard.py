@@ -157,7 +157,8 @@ class Guard:
             if is_agent and not _is_for_agents(scope):
                 raise AgentConnection(origin_of.refusal)
             self._check(scope, headers, origin)
-            headers = Headers(scope=scope)  # with the Host that a trusted proxy was asked for
+            if carried(scope).forwarded_host is not None:
+                headers = Headers(scope=scope)  # with the Host that a trusted proxy was asked for
             is_of_a_port = is_agents_server(scope["path"], headers.get("host", ""))
             sender.is_origin_allowed = origin is not None and not is_of_a_port
             if scope.get("method") == "OPTIONS" and not is_of_a_port:

@@ -64,6 +64,15 @@ const FACTS = [
   "usage",
 ] as const;
 
+/** What is shown while nobody has said anything of this moment. */
+export const NOTHING_OUTSIDE: Outside = {
+  missing_api_key: false,
+  start_position: null,
+  network: "",
+  hosts: [],
+  is_for_guests: false,
+};
+
 const keyOf = (kind: string, id: string): string => `${kind} ${id}`;
 
 export class ChatState {
@@ -174,7 +183,7 @@ export class ChatState {
       }));
   }
 
-  stateOf(outside: Outside = { missing_api_key: false, start_position: null, network: "", hosts: [] }): State {
+  stateOf(outside: Outside = NOTHING_OUTSIDE): State {
     return {
       session_id: this.session_id,
       seq: this.seq,

@@ -4,14 +4,14 @@ import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { cartFold } from "../../src/apps/shop/fold.ts";
 import type { GatewayEvent, Outside, Snapshot, State } from "../../src/core/events.ts";
-import { ChatState } from "../../src/core/reduce.ts";
+import { ChatState, NOTHING_OUTSIDE } from "../../src/core/reduce.ts";
 
 interface Golden {
   name: string;
   events: GatewayEvent[];
   state: State;
   /** What the State says beside the log, if that is more than the defaults. */
-  outside?: Outside;
+  outside?: Partial<Outside>;
   snapshot: Snapshot;
 }
 
@@ -49,7 +49,7 @@ describe.each(goldens)("$name", (golden) => {
 
   it("gives the same State", () => {
     const { missing_api_key, start_position } = golden.state;
-    const outside = { network: "", hosts: [], ...golden.outside, missing_api_key, start_position };
+    const outside = { ...NOTHING_OUTSIDE, ...golden.outside, missing_api_key, start_position };
     expect(fold(golden.events, fresh()).stateOf(outside)).toEqual(golden.state);
   });
 

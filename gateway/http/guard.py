@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -72,9 +71,12 @@ log = logging.getLogger(__name__)
 ALLOWED_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS: Final = (
     "Content-Type, X-Session-Id, Idempotency-Key, Last-Event-ID, Authorization, Cache-Control, X-CSRF-Token, "
-    "Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Content-Range, If-Match, If-None-Match"
+    "Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Content-Range, If-Match, If-None-Match, "
+    "Prefer"
 )
-EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, X-Visitor-Token, Retry-After, Mcp-Session-Id"
+EXPOSED_HEADERS: Final = (
+    "X-Session-Id, X-Request-Id, X-Visitor-Token, Retry-After, Mcp-Session-Id, Preference-Applied"
+)
 PREFLIGHT_SECONDS: Final = 600
 PLAIN_HEADERS: Final = (
     (b"cache-control", b"no-store"),
@@ -135,8 +137,6 @@ class Guard:
         self._config = config
         self._rates = rates
         self._untrusted: set[str] = set()
-        if isinstance(app, ExceptionMiddleware):
-            app.add_exception_handler(HTTPException, _pass_on)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -385,11 +385,6 @@ def _request_id(headers: Headers) -> str:
     """The caller's request id if it is safe to log; otherwise a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-
-
-def _pass_on(_request: Request, error: Exception) -> Response:
-    """Lets Starlette's own refusals reach the guard, which has the words for them."""
-    raise error
 
 
 def _named(error: HTTPException) -> GatewayError:

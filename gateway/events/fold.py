@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
 
 import msgspec
@@ -31,9 +31,6 @@ KEPT_TEXT_BYTES: Final = 16 * 1024
 PIECE_BYTES: Final = 16 * 1024
 ITEM_BYTES: Final = 800
 """What an item costs beside its text and fields in CPython 3.11, about."""
-CACHED_JSON_BYTES: Final = 2 * 1024 * 1024
-"""So much of a conversation's encoded form is kept beside it; the rest is encoded each time."""
-
 AUTHORS: Final = 200
 """So many people who wrote by links are remembered by name, the last ones."""
 DENIED_HOSTS: Final = 100
@@ -259,6 +256,9 @@ class Block:
         return {"kind": self.kind, "id": self.id, **self.fields, "at": iso(self.at)}
 
 
+Item = Message | Thought | Block
+
+
 class DeniedHost(Struct, frozen=True):
     """Connections to one host that were refused, for one reason."""
 
@@ -371,7 +371,9 @@ class Present(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer. Always present but for `cost`, `rules`, `present`, `parent`, `workspace`."""
+    """What the six verbs answer. Always present but for `cost`, `rules`, `present`, `parent`, `workspace` and
+    `earlier`.
+    """
 
     session_id: str
     seq: int
@@ -400,6 +402,8 @@ class State(Struct, frozen=True):
     """The session that this one was forked from."""
     workspace: WorkspaceState | UnsetType = UNSET
     """Absent: it did not start from a repository."""
+    earlier: int | UnsetType = UNSET
+    """If only some of the messages were asked for: how many come before them."""
 
 
 class Outside(Struct, frozen=True):
@@ -563,7 +567,7 @@ class ChatState:
         self.messages: list[Message] = []
         self.characters = 0
         """Of text that was said, thoughts included."""
-        self.items: list[Message | Thought | Block] = []
+        self.items: list[Item] = []
         self.permissions: dict[str, ev.PermissionAsked] = {}
         self.rules: dict[str, ev.NamedRule] = {}
         """The session's own permission rules, by their ids."""
@@ -572,10 +576,11 @@ class ChatState:
         self.authors: dict[str, ev.Contributor] = {}
         """People who wrote and are not the owner, by their ids."""
         self._owner_writes = False
-        self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
+        self._by_id: dict[tuple[str, str], Item] = {}
         self._placeholder: Message | None = None
         self._open: Message | Thought | None = None
-        self._is_long = False
+        self._changed = 0
+        """The number of the first message that may have changed since somebody asked."""
         self.held_bytes = 0
         """What of the conversation is kept in memory, about."""
 
@@ -659,45 +664,26 @@ class ChatState:
         return ("question", question_id) in self._by_id
 
     @property
-    def is_long(self) -> bool:
-        """Whether a part of it is not in memory: then State is better had part by part."""
-        return self._is_long
+    def growing(self) -> list[Message]:
+        """The messages of the turn that runs which are not finished."""
+        return [one for one in (self._placeholder, self._open) if isinstance(one, Message)]
 
-    def state_json(self, outside: Outside) -> bytes:
-        """State as JSON. Finished messages are encoded once, so a long history costs a copy, not an
-        encoding.
-        """
-        head, tail = self._state_ends(outside)
-        parts = [head]
-        for encoded in self._messages_json():
-            parts += (encoded, b",")
-        if len(parts) > 1:
-            parts.pop()
-        return b"".join((*parts, tail))
+    @property
+    def waiting_items(self) -> list[Item]:
+        """Items that wait for the person."""
+        kinds: dict[str, Iterable[str]] = {
+            "permission": self.permissions, "question": self.questions, "egress_asked": self.egress.asked
+        }  # fmt: skip
+        names = [(kind, item_id) for kind, ids in kinds.items() for item_id in ids]
+        return [self._by_id[name] for name in names if name in self._by_id]
 
-    def state_parts(self, outside: Outside) -> Iterator[bytes]:
-        """The same as it is now, part by part, whatever happens meanwhile."""
-        head, tail = self._state_ends(outside)
-        runs: list[list[bytes] | Iterator[bytes]] = [[head]]
-        kept = 0
-        for message in self.messages:
-            if message.text.is_long:
-                runs += (message.json_parts(), [b","])
-                continue
-            encoded = message.json(keep=kept < CACHED_JSON_BYTES)
-            kept += len(encoded)
-            run = runs[-1]
-            assert isinstance(run, list)  # noqa: S101 - one follows whatever is long
-            run += (encoded, b",")
-        last = runs[-1]
-        assert isinstance(last, list)  # noqa: S101 - see above
-        if self.messages:
-            last.pop()
-        last.append(tail)
-        return itertools.chain.from_iterable((b"".join(r),) if isinstance(r, list) else r for r in runs)
+    def take_changed(self) -> int:
+        """The number of the first message that may have changed since this was asked the last time."""
+        first, self._changed = self._changed, len(self.messages)
+        return first
 
-    def _state_ends(self, outside: Outside) -> tuple[bytes, bytes]:
-        """What State says before and after its messages."""
+    def state_ends(self, outside: Outside, *, earlier: int | None = None) -> tuple[bytes, bytes]:
+        """What State says before and after its messages, of which `earlier` are left out."""
         spending = self.usage.get("spending")
         owners: dict[str, Any] = {} if spending is None else {"cost": spending}
         owners |= self._own_rules() | self._origin() | self._of_workspace()
@@ -719,17 +705,10 @@ class ChatState:
             }
             | ({} if outside.is_for_guests else owners)
             | ({} if outside.present is UNSET else {"present": outside.present})
+            | ({} if earlier is None else {"earlier": earlier})
         )
         head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
         return head, b"]," + rest[1:]
-
-    def _messages_json(self) -> list[bytes]:
-        kept, out = 0, []
-        for message in self.messages:
-            encoded = message.json(keep=kept < CACHED_JSON_BYTES)
-            kept += len(encoded)
-            out.append(encoded)
-        return out
 
     def snapshot(self) -> dict[str, Any]:
         """The whole fold as JSON values, what a `resync` frame carries under `chat`; what is not in memory
@@ -786,30 +765,19 @@ class ChatState:
         values = ((part.name, part.snapshot()) for part in self.parts)
         return {name: value for name, value in values if value is not UNSET}
 
-    def snapshot_parts(self, *, is_guest: bool = False) -> Iterator[bytes | Elsewhere | Iterator[bytes]]:
-        """The snapshot as JSON, part by part: an `Elsewhere` is a value that must be fetched, an iterator one
-        that is long. `is_guest`: without what only the owner is told.
+    def snapshot_parts(
+        self, *, is_guest: bool = False, items: Iterable[Item] | None = None, more: Mapping[str, int] = {}
+    ) -> Iterator[SnapshotPart]:
+        """The snapshot as JSON, part by part. `is_guest`: without what only the owner is told. `items`: these
+        instead of all; `more`: further fields.
         """
-        head = self.snapshot_head()
+        head = self.snapshot_head() | dict(more)
         if is_guest:
             head = {name: value for name, value in head.items() if name not in _OWNERS_FIELDS}
             head["usage"] = {name: value for name, value in self.usage.items() if name != "spending"}
-        yield _encode(head)[:-1] + b',"items":['
-        is_first = True
-        for item in self.items:
-            fields = item.item()
-            if is_guest and fields.get("kind") in _OWNERS_ITEMS:
-                continue
-            if not is_first:
-                yield b","
-            is_first = False
-            absent = {name: value for name, value in fields.items() if isinstance(value, Elsewhere | Text)}
-            yield _encode({name: value for name, value in fields.items() if name not in absent})[:-1]
-            for name, value in absent.items():
-                yield b',"%b":' % name.encode()
-                yield value.json() if isinstance(value, Text) else value
-            yield b"}"
-        yield b"]}"
+        yield _encode(head)[:-1] + b',"items":'
+        yield from items_parts(self.items if items is None else items, is_guest=is_guest)
+        yield b"}"
 
     def end(self, at: int, reason: str, *, seq: int) -> None:
         """An empty fold of a session that was: all that its tombstone says."""
@@ -959,7 +927,7 @@ class ChatState:
         self.held_bytes += message.text.size_bytes
         message.is_streaming = data.is_streaming
         message.attachments = data.attachments or ()
-        message.changed()
+        self._change(message)
         if self._open is message and not data.is_streaming:
             self._open = None
 
@@ -967,7 +935,7 @@ class ChatState:
         message = self._by_id.get(("message", message_id))
         if isinstance(message, Message):
             message.is_withdrawn = True
-            message.changed()
+            self._change(message)
 
     def _note_writer(self, data: ev.MessageAdded) -> None:
         if data.sender != "user":
@@ -1003,14 +971,15 @@ class ChatState:
             self._open = message
         self.held_bytes += message.text.append(data.text)
         self.characters += len(data.text)
-        self._is_long = self._is_long or message.text.is_long
+        self._change(message)
+
+    def _change(self, message: Message) -> None:
         message.changed()
+        self._changed = min(self._changed, message.index)
 
     def _new_text(self, text: str = "") -> Text:
-        new = Text(text, overflow=self._overflow)
         self.characters += len(text)
-        self._is_long = self._is_long or new.is_long
-        return new
+        return Text(text, overflow=self._overflow)
 
     def _take_placeholder(self, turn_id: str | None) -> Message | None:
         placeholder = self._placeholder
@@ -1071,7 +1040,7 @@ class ChatState:
         self._close_open()
         if self._placeholder is not None:
             self._placeholder.is_streaming = False
-            self._placeholder.changed()
+            self._change(self._placeholder)
             self._placeholder = None
         if data.turn_id == self.turn_id:
             self.turn_id = None
@@ -1137,7 +1106,7 @@ class ChatState:
             return value
         return Elsewhere(self.seq, name) if _size(value) > ELSEWHERE_BYTES else value.copy()
 
-    def _add(self, item: Message | Thought | Block, kind: str) -> None:
+    def _add(self, item: Item, kind: str) -> None:
         self.held_bytes += ITEM_BYTES
         self.items.append(item)
         self._by_id[kind, item.id] = item
@@ -1148,8 +1117,29 @@ class ChatState:
             return
         self._open.is_streaming = False
         if isinstance(self._open, Message):
-            self._open.changed()
+            self._change(self._open)
         self._open = None
+
+
+SnapshotPart = bytes | Elsewhere | Iterator[bytes]
+"""JSON; a value that must be fetched; JSON that is long."""
+
+
+def items_parts(items: Iterable[Item], *, is_guest: bool) -> Iterator[SnapshotPart]:
+    """Items as a JSON array, part by part."""
+    separator = b"["
+    for item in items:
+        fields = item.item()
+        if is_guest and fields.get("kind") in _OWNERS_ITEMS:
+            continue
+        absent = {name: value for name, value in fields.items() if isinstance(value, Elsewhere | Text)}
+        yield separator + _encode({name: value for name, value in fields.items() if name not in absent})[:-1]
+        separator = b","
+        for name, value in absent.items():
+            yield b',"%b":' % name.encode()
+            yield value.json() if isinstance(value, Text) else value
+        yield b"}"
+    yield b"[]" if separator == b"[" else b"]"
 
 
 def _apart(fields: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -26,11 +28,14 @@ from gateway.telemetry.tracing import Tracer
 
 
 def document(operations: Sequence[Operation], *, version: str) -> Route:
-    """`GET /openapi.json`, which describes these operations."""
-    text = msgspec.json.encode(openapi(operations, version=version))
+    """`GET /openapi.json`, which describes these operations. It is made for the first who asks."""
+
+    @functools.cache
+    def text() -> bytes:
+        return msgspec.json.encode(openapi(operations, version=version))
 
     async def describe(_request: Request) -> Response:
-        return json_response(text)
+        return json_response(await asyncio.to_thread(text))
 
     return Route("/openapi.json", describe, methods=["GET"])
 

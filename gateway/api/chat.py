@@ -34,6 +34,7 @@ from gateway.http.operation import (
     Spoken,
     json_response,
 )
+from gateway.http.packing import packed
 from gateway.http.preferences import minimal_response, wants_minimal
 from gateway.http.reading import (
     checked_message,
@@ -211,7 +212,7 @@ class ChatFace:
         session_id = await self._reading_session_id(request, owner)
         source = await self._manager.source(owner, session_id)
         if source is not None:
-            return json_response(source.state_json(window=window))
+            return packed(request, json_response(source.state_json(window=window)))
         outside = self._outside(None)
         return json_response(await absent_state(self._manager, owner, session_id, outside, window))
 

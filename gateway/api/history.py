@@ -20,6 +20,7 @@ from gateway.events.fold import Elsewhere, SnapshotPart, items_parts
 from gateway.events.window import LAST_MOST, MessageWindow, part_of
 from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, Parameter
+from gateway.http.packing import packed
 from gateway.http.reading import checked_session_id, query_window
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reader import Source
@@ -75,7 +76,7 @@ class HistoryFace:
         source = await self._manager.source(principal_of(request).owner, session_id)
         if source is None:
             raise SessionNotFound(session_id=session_id)
-        return history(source, window, is_guest=False)
+        return packed(request, history(source, window, is_guest=False))
 
 
 def history(source: Source, window: MessageWindow, *, is_guest: bool) -> Response:

@@ -20,6 +20,7 @@ from gateway.config.tables import Config
 from gateway.http import slashes
 from gateway.http.guard import Guard
 from gateway.http.operation import Operation, json_response, openapi
+from gateway.http.packing import packed
 from gateway.http.routing import PathRouter
 from gateway.models.tokens import ModelTokens
 from gateway.telemetry.audit import Audit
@@ -34,8 +35,8 @@ def document(operations: Sequence[Operation], *, version: str) -> Route:
     def text() -> bytes:
         return msgspec.json.encode(openapi(operations, version=version))
 
-    async def describe(_request: Request) -> Response:
-        return json_response(await asyncio.to_thread(text))
+    async def describe(request: Request) -> Response:
+        return packed(request, json_response(await asyncio.to_thread(text)))
 
     return Route("/openapi.json", describe, methods=["GET"])
 

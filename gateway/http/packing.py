@@ -24,7 +24,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.config.addresses import is_loopback
 
-PACKED_ABOVE_BYTES: Final = 16 * 1024
+PACKED_FROM_BYTES: Final = 16 * 1024
 LEVEL: Final = 1
 SLICE_BYTES: Final = 64 * 1024
 """About half a millisecond; between two of them others have their turn."""
@@ -37,16 +37,16 @@ _HEAD: Final = b"\x1f\x8b\x08\x08\0\0\0\0\x04\xff"
 def packed(request: Request, response: Response) -> Response:
     """The same answer, compressed if its caller takes gzip, is at another machine, and it is worth it."""
     response.headers.add_vary_header("Accept-Encoding")
+    is_stream = isinstance(response, StreamingResponse)
     client = request.scope.get("client")
-    is_near = client is None or is_loopback(client[0])
-    if is_near or not accepted(request.headers.get("accept-encoding", ""), ("gzip",)):
+    if client is None or is_loopback(client[0]) or (not is_stream and len(response.body) < PACKED_FROM_BYTES):
+        return response
+    if not accepted(request.headers.get("accept-encoding", ""), ("gzip",)):
         return response
     if isinstance(response, StreamingResponse):
         parts = _bytes_of(response.body_iterator)
-    elif len(response.body) > PACKED_ABOVE_BYTES:
-        parts = _slices(bytes(response.body))
     else:
-        return response
+        parts = _slices(bytes(response.body))
     headers = {name: value for name, value in response.headers.items() if name != "content-length"}
     headers["Content-Encoding"] = "gzip"
     return StreamingResponse(_gzip(parts), status_code=response.status_code, headers=headers)

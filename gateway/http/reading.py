@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 SESSION_ID: Final = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 _JSON_TYPES: Final = ("application/json",)
+_OF_WINDOWS: Final = (b"last", b"before", b"%")
 MESSAGES_MOST: Final = 10**9
 """No conversation has more."""
 
@@ -197,6 +198,9 @@ def query_window(request: HTTPConnection) -> MessageWindow | None:
     """The part of the conversation that is asked for: `last` and `before`; None: all of it. Raises
     InvalidField (422).
     """
+    query = request.scope["query_string"]
+    if not any(part in query for part in _OF_WINDOWS):  # most do not ask: their query need not be read
+        return None
     before = query_int(request, "before", default=-1, low=0, high=MESSAGES_MOST)
     last = query_int(request, "last", default=-1, low=0, high=LAST_MOST)
     if last >= 0:

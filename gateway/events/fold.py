@@ -677,6 +677,13 @@ class ChatState:
         names = [(kind, item_id) for kind, ids in kinds.items() for item_id in ids]
         return [self._by_id[name] for name in names if name in self._by_id]
 
+    def place_of(self, message: Message) -> int:
+        """How many messages come before it: never more than its index says."""
+        place = min(message.index, len(self.messages) - 1)
+        while self.messages[place] is not message:
+            place -= 1
+        return place
+
     def take_changed(self) -> int:
         """The number of the first message that may have changed since this was asked the last time."""
         first, self._changed = self._changed, len(self.messages)
@@ -975,7 +982,7 @@ class ChatState:
 
     def _change(self, message: Message) -> None:
         message.changed()
-        self._changed = min(self._changed, message.index)
+        self._changed = min(self._changed, self.place_of(message))
 
     def _new_text(self, text: str = "") -> Text:
         self.characters += len(text)

@@ -49,7 +49,7 @@ def bounds(fold: ChatState, window: MessageWindow) -> tuple[int, int]:
     if window.before is not None:
         stop = min(window.before, count)
         return max(0, stop - window.last), stop
-    return min([max(0, count - window.last), *(message.index for message in fold.growing)]), count
+    return min([max(0, count - window.last), *map(fold.place_of, fold.growing)]), count
 
 
 def part_of(fold: ChatState, window: MessageWindow) -> Part:
@@ -70,7 +70,7 @@ def _place(fold: ChatState, number: int) -> int:
     while left > 0:
         place -= 1
         item = fold.items[place]
-        left -= isinstance(item, Message) and item.index >= number
+        left -= isinstance(item, Message) and item.index >= fold.messages[number].index
     return place
 
 

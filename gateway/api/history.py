@@ -83,7 +83,11 @@ def history(source: Source, window: MessageWindow, *, is_guest: bool) -> Respons
     """A page of it."""
     fold, part = source.fold, part_of(source.fold, window)
     head = {"session_id": fold.session_id, "seq": fold.seq, "earlier": part.earlier}
-    parts = [_encode(head)[:-1] + b',"items":', *items_parts(part.items, is_guest=is_guest), b"}"]
+    parts = [
+        _encode(head)[:-1] + b',"items":',
+        *items_parts((item.item() for item in part.items), is_guest=is_guest),
+        b"}",
+    ]
     pieces = fetched(source, parts)
     return StreamingResponse(pieces, media_type="application/json", headers={"Cache-Control": "no-store"})
 

@@ -28,7 +28,7 @@ from gateway.auth.permits import Permit
 from gateway.events.facts import Event, in_one_line, merged, slices
 from gateway.events.fold import OWNERS_EVENTS, ChatState, Outside, Present
 from gateway.events.state_json import StateJson
-from gateway.events.window import MessageWindow, Part, part_of
+from gateway.events.window import MessageWindow, part_of
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
@@ -215,12 +215,13 @@ class Stream:
         to this number.
         """
         fold, window = source.fold, self._window
-        part = Part(fold.items) if window is None else part_of(fold, window)
+        part = None if window is None else part_of(fold, window)
+        items, facts = (None, {}) if part is None else (part.items, part.facts)
         parts = [
             b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq),
             source.state_json(is_guest=self._is_guest, window=window),
             b',"chat":',
-            *fold.snapshot_parts(is_guest=self._is_guest, items=part.items, more=part.facts),
+            *fold.snapshot_parts(is_guest=self._is_guest, items=items, more=facts),
             b"}\n\n",
         ]
         async for piece in fetched(source, parts):

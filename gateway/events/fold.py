@@ -677,6 +677,10 @@ class ChatState:
         names = [(kind, item_id) for kind, ids in kinds.items() for item_id in ids]
         return [self._by_id[name] for name in names if name in self._by_id]
 
+    def last_items(self) -> Iterator[Item]:
+        """Every item, the last one first."""
+        return reversed(self.items)
+
     def place_of(self, message: Message) -> int:
         """How many messages come before it: never more than its index says."""
         place = min(message.index, len(self.messages) - 1)
@@ -783,7 +787,8 @@ class ChatState:
             head = {name: value for name, value in head.items() if name not in _OWNERS_FIELDS}
             head["usage"] = {name: value for name, value in self.usage.items() if name != "spending"}
         yield _encode(head)[:-1] + b',"items":'
-        yield from items_parts(self.items if items is None else items, is_guest=is_guest)
+        shown = self.items if items is None else items
+        yield from items_parts((item.item() for item in shown), is_guest=is_guest)
         yield b"}"
 
     def end(self, at: int, reason: str, *, seq: int) -> None:
@@ -1132,11 +1137,10 @@ SnapshotPart = bytes | Elsewhere | Iterator[bytes]
 """JSON; a value that must be fetched; JSON that is long."""
 
 
-def items_parts(items: Iterable[Item], *, is_guest: bool) -> Iterator[SnapshotPart]:
-    """Items as a JSON array, part by part."""
+def items_parts(items: Iterable[dict[str, Any]], *, is_guest: bool) -> Iterator[SnapshotPart]:
+    """Items, as the snapshot spells them, as a JSON array, part by part."""
     separator = b"["
-    for item in items:
-        fields = item.item()
+    for fields in items:
         if is_guest and fields.get("kind") in _OWNERS_ITEMS:
             continue
         absent = {name: value for name, value in fields.items() if isinstance(value, Elsewhere | Text)}

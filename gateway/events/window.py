@@ -6,6 +6,9 @@ those before N. The items that a page draws are cut at the same places.
 
 from __future__ import annotations
 
+import itertools
+import sys
+from collections.abc import Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -28,17 +31,17 @@ class MessageWindow(Struct, frozen=True):
 
 class Part(Struct, frozen=True):
     """The items of a window. The first `apart` of them are older and still open; `earlier` messages come
-    before the window (None: it is no part, but everything).
+    before the window.
     """
 
     items: list[Item]
     apart: int = 0
-    earlier: int | None = None
+    earlier: int = 0
 
     @property
     def facts(self) -> dict[str, int]:
         """What a snapshot says of it."""
-        return {} if self.earlier is None else {"earlier": self.earlier, "apart": self.apart}
+        return {"earlier": self.earlier, "apart": self.apart}
 
 
 def bounds(fold: ChatState, window: MessageWindow) -> tuple[int, int]:
@@ -53,35 +56,40 @@ def bounds(fold: ChatState, window: MessageWindow) -> tuple[int, int]:
 
 
 def part_of(fold: ChatState, window: MessageWindow) -> Part:
-    """What a page draws of it."""
+    """What a page draws of it: looked for from the end, so the last part is found at once."""
     start, stop = bounds(fold, window)
-    first, end = _place(fold, start), _place(fold, stop)
+    walk = fold.last_items()
+    behind, first = _numbers(fold, stop), _numbers(fold, start)
+    found: list[Item] = []
+    for item in walk if behind[0] or first[0] or not start else ():
+        if not behind[0]:
+            found.append(item)
+        index = item.index if isinstance(item, Message) else -1
+        behind[0] -= index >= behind[1]
+        first[0] -= index >= first[1]
+        if not behind[0] and not first[0] and start:
+            break
+    found.reverse()
     if window.before is not None:
-        return Part(fold.items[first:end], earlier=start)
-    apart = _open_before(fold, first)
-    return Part([*apart, *fold.items[first:]], len(apart), start)
+        return Part(found, earlier=start)
+    apart = _open_before(fold, walk, found)
+    return Part([*apart, *found], len(apart), start)
 
 
-def _place(fold: ChatState, number: int) -> int:
-    """Where in the items the first of all messages from this number on is. It is looked for from the end."""
-    left, place = len(fold.messages) - number, len(fold.items)
-    if number <= 0:
-        return 0
-    while left > 0:
-        place -= 1
-        item = fold.items[place]
-        left -= isinstance(item, Message) and item.index >= fold.messages[number].index
-    return place
+def _numbers(fold: ChatState, number: int) -> list[int]:
+    """How many messages there are from this number on, and the index of the first of them."""
+    left = len(fold.messages) - number
+    return [left, fold.messages[number].index if left else sys.maxsize]
 
 
-def _open_before(fold: ChatState, place: int) -> list[Item]:
-    """Items before a place that are still open: tool calls of the turn that runs, and what waits for the
+def _open_before(fold: ChatState, walk: Iterator[Item], found: list[Item]) -> list[Item]:
+    """Items before these that are still open: tool calls of the turn that runs, and what waits for the
     person.
     """
-    looked_at = fold.items[max(0, place - LOOKED_AT) : place] if fold.turn_id is not None else []
-    found = [item for item in looked_at if _is_running(item, fold)]
-    shown = {id(item) for item in fold.items[place:]}
-    return found + [item for item in fold.waiting_items if id(item) not in shown]
+    before = list(itertools.islice(walk, LOOKED_AT)) if fold.turn_id is not None else []
+    running = [item for item in reversed(before) if _is_running(item, fold)]
+    shown = {id(item) for item in found}
+    return running + [item for item in fold.waiting_items if id(item) not in shown]
 
 
 def _is_running(item: Item, fold: ChatState) -> bool:

@@ -357,7 +357,8 @@ class AgentPeer:
         return meta
 
     def _has_history(self) -> bool:
-        return any(message.sender == "agent" and message.text.length for message in self._owner.fold.messages)
+        fold = self._owner.fold
+        return any(message.sender == "agent" and not message.text.is_blank for message in fold.messages)
 
     def _options(self, opened: AgentSession) -> None:
         given: dict[str, Any] = {

@@ -290,7 +290,7 @@ def _sliced_frames(events: list[Event]) -> tuple[bytes, ...]:
 
 def _answered(fold: ChatState) -> str | None:
     """The last turn whose answer has words."""
-    spoken = (m.turn_id for m in reversed(fold.messages) if m.sender == "agent" and m.text.length)
+    spoken = (m.turn_id for m in reversed(fold.messages) if m.sender == "agent" and not m.text.is_blank)
     return next(spoken, None)
 
 

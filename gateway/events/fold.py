@@ -7,7 +7,7 @@ draws on.
 An agent's answer begins as an empty streaming message (`turn_started.reply_id`), so that State shows at once
 that somebody is typing. The turn's first text takes that message over, whatever id it carries: State keeps
 the message's place, `items` (the order a page draws in) moves it behind the tool calls that came before the
-text.
+text. Once the turn is over, a message of the agent's that says nothing is in neither.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ AUTHORS: Final = 200
 """So many people who wrote by links are remembered by name, the last ones."""
 DENIED_HOSTS: Final = 100
 """So many refused hosts are in State, the last ones."""
+_BLANKS: Final = " \t\r\n"
+"""What is no word; the page's fold has the same."""
 
 _EMPTY_LIST: Final = Raw(b"[]")
 _encode = msgspec.json.Encoder().encode
@@ -62,7 +64,7 @@ class Text:
     the end is in memory.
     """
 
-    __slots__ = ("_bytes", "_overflow", "_parts", "length")
+    __slots__ = ("_bytes", "_overflow", "_parts", "is_blank", "length")
 
     def __init__(self, text: str = "", *, overflow: Overflow | None = None) -> None:
         self._bytes = bytearray()
@@ -71,6 +73,8 @@ class Text:
         """What is not in memory, in order: (start, size)."""
         self.length = 0
         """In characters."""
+        self.is_blank = True
+        """Whether it has no word so far."""
         if text:
             self.append(text)
 
@@ -79,6 +83,7 @@ class Text:
         before = len(self._bytes)
         self._bytes += text.encode("utf-8", "replace")
         self.length += len(text)
+        self.is_blank = self.is_blank and not text.strip(_BLANKS)
         if len(self._bytes) > KEPT_TEXT_BYTES and self._overflow is not None:
             self._let_go(self._overflow)
         return len(self._bytes) - before
@@ -159,6 +164,11 @@ class Message:
         self.is_streaming = message.is_streaming
         self.is_placeholder = is_placeholder
         self._json: bytes | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it is the agent's and has no word and no file."""
+        return self.sender == "agent" and self.text.is_blank and not self.attachments
 
     def changed(self) -> None:
         """Forgets the encoded form."""
@@ -574,6 +584,8 @@ class ChatState:
         self._owner_writes = False
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
+        self._settled = 0
+        """So many messages, from the first, are of turns that are over."""
         self._open: Message | Thought | None = None
         self._is_long = False
         self.held_bytes = 0
@@ -983,7 +995,8 @@ class ChatState:
     def _add_message(self, data: ev.MessageAdded, at: int, *, is_placeholder: bool = False) -> Message:
         self._note_writer(data)
         text = self._new_text(data.content)
-        message = Message(data, text, at=at, index=len(self.messages), is_placeholder=is_placeholder)
+        index = self.messages[-1].index + 1 if self.messages else 0
+        message = Message(data, text, at=at, index=index, is_placeholder=is_placeholder)
         self.messages.append(message)
         self._add(message, "message")
         self.held_bytes += message.text.size_bytes
@@ -1063,16 +1076,14 @@ class ChatState:
 
     def _turn(self, data: ev.TurnStarted | ev.TurnEnded | ev.TurnInterrupted, at: int) -> None:
         if isinstance(data, ev.TurnStarted):
+            self._drop_blank()
             self.turn_id = data.turn_id
             self.failure = None
             empty = ev.MessageAdded(data.reply_id, "agent", "", data.turn_id, is_streaming=True)
             self._placeholder = self._add_message(empty, at, is_placeholder=True)
             return
         self._close_open()
-        if self._placeholder is not None:
-            self._placeholder.is_streaming = False
-            self._placeholder.changed()
-            self._placeholder = None
+        self._drop_blank()
         if data.turn_id == self.turn_id:
             self.turn_id = None
         if isinstance(data, ev.TurnInterrupted):
@@ -1141,6 +1152,20 @@ class ChatState:
         self.held_bytes += ITEM_BYTES
         self.items.append(item)
         self._by_id[kind, item.id] = item
+
+    def _drop_blank(self) -> None:
+        """Takes the agent's messages out in which nothing was said. Not before a turn begins or is over: each
+        of them may still grow.
+        """
+        self._placeholder = None
+        for place in range(len(self.messages) - 1, self._settled - 1, -1):
+            message = self.messages[place]
+            if message.says_nothing:
+                del self.messages[place], self._by_id["message", message.id]
+                self.items.remove(message)
+                self.held_bytes -= ITEM_BYTES + message.text.size_bytes
+                self._open = None if self._open is message else self._open
+        self._settled = len(self.messages)
 
     def _close_open(self) -> None:
         """A tool call, a thought after text, or the turn's end: what was growing is finished."""

@@ -365,9 +365,10 @@ async def while_good(frames: AsyncIterator[bytes], is_good: Permit) -> AsyncIter
         is_good.waits(task)
         try:
             frame = await anext(frames, None)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if task is None or not is_good.is_cut or task.uncancel() > before:
-                raise  # somebody else's
+                # Somebody else's. The server keeps it in a circle: without the frames, which hold a session.
+                raise error.with_traceback(None) from None
             return
         finally:
             is_good.waits(None)

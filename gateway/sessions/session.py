@@ -451,6 +451,7 @@ class Session:
             self.log.close()
             self._spans.close(str(self.close_reason or CloseReason.DRAINED))
             self._services.ledger.budgets.forget_live(self.record.key)
+            self._admission = None  # they hold each other, and what a session kept must not wait
             self._services.trimmer.soon()
 
     async def _say_last_words(self) -> None:

@@ -26,7 +26,7 @@ from starlette.background import BackgroundTask
 
 from gateway.auth.permits import Permit
 from gateway.events.facts import Event, in_one_line, merged, slices
-from gateway.events.fold import OWNERS_EVENTS, ChatState, Elsewhere, Outside, Present
+from gateway.events.fold import OWNERS_EVENTS, ChatState, Elsewhere, Outside, Part, Present
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
@@ -320,10 +320,7 @@ async def _resync(source: Source, seq: int, *, is_guest: bool) -> AsyncIterator[
     yield b"\n\n"
 
 
-FramePart = bytes | Elsewhere | Iterator[bytes]
-
-
-def _joined(parts: list[FramePart]) -> Iterator[FramePart]:
+def _joined(parts: list[Part]) -> Iterator[Part]:
     """The same with neighbouring bytes made one."""
     for is_here, run in itertools.groupby(parts, key=lambda part: isinstance(part, bytes)):
         if is_here:

@@ -227,7 +227,7 @@ class AgentPeer:
             intake=intake,
             on_odd=on_odd,
         )
-        self._translator = Translator(self.connection.on_odd)
+        self._translator = Translator(self.connection.on_odd, turn_of_call=owner.fold.turn_of_call)
         self.questions = Elicitations(owner, self.connection, self._translator.tool_call_id)
         self._choices = AgentChoices(owner.agent.options, self.connection.on_odd)
         self._corrections = 0

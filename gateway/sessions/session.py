@@ -119,6 +119,7 @@ class Session:
             on_spoiled=self._on_spoiled,
             max_events=limits.events_per_session,
             max_bytes=limits.event_bytes_per_session,
+            tails=services.tails,
             tally=services.metrics.events,
         )
         services.spending.sessions[record.key] = self

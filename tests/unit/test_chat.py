@@ -91,9 +91,13 @@ def test_an_empty_answer_that_goes_moves_no_message_past_its_number() -> None:
     fold = fold_of([ev.Event(1, 0, ChatOpened(1, "Tea", "shop"))])
     posting, numbered = posting_of(fold), []
     assert posting is not None
-    told = [ev.TextDelta("m", "t", " \n"), ev.ToolCall("c", "t"), ev.MessageAdded("u2", "user", "more", "t2")]
-    turn = [ev.MessageAdded("u1", "user", "hi", "t"), ev.TurnStarted("t", "u1", "r")]
-    end = [ev.TurnEnded("t", "error"), ev.MessageAdded("t.error", "system", "It failed.")]
+    told: list[ev.EventData] = [
+        ev.TextDelta("m", "t", " \n"),
+        ev.ToolCall("c", "t"),
+        ev.MessageAdded("u2", "user", "more", "t2"),
+    ]
+    turn: list[ev.EventData] = [ev.MessageAdded("u1", "user", "hi", "t"), ev.TurnStarted("t", "u1", "r")]
+    end: list[ev.EventData] = [ev.TurnEnded("t", "error"), ev.MessageAdded("t.error", "system", "It failed.")]
     for seq, data in enumerate([*turn, *told, *end], 2):
         fold.apply(ev.Event(seq, seq, data))
         for message in list(posting.unposted(fold.messages)):

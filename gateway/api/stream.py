@@ -319,7 +319,7 @@ def _sliced_frames(events: list[Event]) -> tuple[bytes, ...]:
 
 def _answered(fold: ChatState) -> str | None:
     """The last turn whose answer has words."""
-    spoken = (m.turn_id for m in reversed(fold.messages) if m.sender == "agent" and m.text.length)
+    spoken = (m.turn_id for m in reversed(fold.messages) if m.sender == "agent" and not m.text.is_blank)
     return next(spoken, None)
 
 
@@ -373,9 +373,10 @@ async def while_good(frames: AsyncIterator[bytes], is_good: Permit) -> AsyncIter
         is_good.waits(task)
         try:
             frame = await anext(frames, None)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if task is None or not is_good.is_cut or task.uncancel() > before:
-                raise  # somebody else's
+                # Somebody else's. The server keeps it in a circle: without the frames, which hold a session.
+                raise error.with_traceback(None) from None
             return
         finally:
             is_good.waits(None)

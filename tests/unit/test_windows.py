@@ -10,10 +10,12 @@ from typing import Any, Final
 import pytest
 
 from gateway.events import facts as ev
+from gateway.events import fold as chat
 from gateway.events import state_json
 from gateway.events.fold import ChatState, Item, Message, Outside
 from gateway.events.state_json import StateJson
 from gateway.events.window import MessageWindow, bounds, part_of
+from tests.unit.test_chat import Kept
 
 OUTSIDE: Final = Outside()
 
@@ -168,3 +170,20 @@ def test_what_is_kept_encoded_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     kept = StateJson(fold)
     assert state(fold, None, kept) == state(fold)
     assert 10_000 < kept.kept_bytes <= 20_000
+
+
+def test_items_that_are_not_in_memory_are_in_their_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "HERE_ITEMS", 8)
+    monkeypatch.setattr(chat, "RUN_ITEMS", 4)
+    data = list(itertools.chain(*(turn(number) for number in range(20))))
+    whole, fold = fold_of(*data), ChatState("s", overflow=Kept())
+    for seq, item in enumerate(data, 1):
+        fold.apply(ev.Event(seq, 1000 + seq, item))
+    assert len(fold.items) < 20 < len(whole.items)
+    for last in (1, 3, 7):
+        seen: list[str] = []
+        before: int | None = None
+        while before != 0:
+            part = part_of(fold, MessageWindow(last, before))
+            seen, before = ids(part.items) + seen, part.earlier
+        assert seen == ids(whole.items)

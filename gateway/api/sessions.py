@@ -495,7 +495,7 @@ def markdown(fold: ChatState) -> Iterator[str]:
     # What is said meanwhile may be somebody else's: each text is taken as it is now.
     texts: list[Iterable[str]] = [(f"# {fold.title or fold.session_id}\n",)]
     for message in fold.messages:
-        if message.text.length or message.attachments:
+        if not message.says_nothing and (message.text.length or message.attachments):
             head = f"\n## {names[message.sender]} — {iso(message.at)}\n\n"
             files = [f"\n- Attached: `{one.path}` ({one.media_type})\n" for one in message.attachments]
             texts += ((head,), message.text.pieces(), ("\n", *files))

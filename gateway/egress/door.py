@@ -125,6 +125,7 @@ class WorkerDoor:
         self._unwatch()
         for listener, *_ in self._listeners:
             self._loop.remove_reader(listener.fileno())
+        self._listeners = []  # they hold it, and it them
         self._name_server.close()
         for front in list(self._resting):
             front.abort()

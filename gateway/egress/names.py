@@ -143,6 +143,7 @@ class NameServer:
     def close(self) -> None:
         """Stops answering; the socket stays open."""
         self._is_open = False
+        self._on_full = None
         self._loop.remove_reader(self._door.fileno())
 
     def _read(self) -> None:

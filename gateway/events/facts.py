@@ -787,8 +787,10 @@ class Event:
         return _decode(self.body) if data is None else data
 
     def slim(self) -> None:
-        """Keeps a long text once: as the body, from which the data is read again if somebody asks."""
-        if self.kind in _TEXTS and len(self.body) > TEXT_KEPT_BYTES:
+        """Keeps what it says once: as the body, from which the data is read again if somebody asks. A short
+        text is asked for by every slow reader.
+        """
+        if self.kind not in _TEXTS or len(self.body) > TEXT_KEPT_BYTES:
             self._data = None
 
     @classmethod

@@ -42,6 +42,9 @@ SHARED_SECONDS: Final = 1.0
 """What one reader was given of a log is kept so long for others at the same place, and what was read ahead
 for the reader itself.
 """
+TAILS_BYTES: Final = 8 * 1024 * 1024
+"""Of events in memory, over all logs; small objects, of which a few that live on hold all that was freed."""
+TAIL_BYTES: Final = 64 * 1024
 PAGE_EVENTS: Final = 2_000
 """Events read from the store at a time."""
 
@@ -87,6 +90,21 @@ class Shared:
         return made
 
 
+class Tails:
+    """What all logs keep in memory together. Past `most_bytes`, each keeps no more than what a reader who
+    follows it needs: what is older is read from the store.
+    """
+
+    def __init__(self, most_bytes: int = TAILS_BYTES, *, each_bytes: int = TAIL_BYTES) -> None:
+        self.bytes = 0
+        self._most = most_bytes
+        self._each = each_bytes
+
+    def allowed(self, wanted: int) -> int:
+        """How much of what a log may keep it may keep now."""
+        return wanted if self.bytes <= self._most else min(wanted, self._each)
+
+
 class EventLog(Sink):
     """The log of one session while it is in memory; see the module."""
 
@@ -101,6 +119,7 @@ class EventLog(Sink):
         on_spoiled: Callable[[GatewayError], None] = _nothing,
         max_events: int,
         max_bytes: int,
+        tails: Tails | None = None,
         tally: Tally | None = None,
     ) -> None:
         self.key = key
@@ -112,6 +131,7 @@ class EventLog(Sink):
         """Called when an event that no caller waits for cannot be stored."""
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._tails = tails or Tails()
         self._tally = tally or Tally()
         self._tail: list[Event] = []
         self._seqs: list[int] = []
@@ -196,6 +216,8 @@ class EventLog(Sink):
 
     def close(self) -> None:
         """Wakes every reader for the last time; what is visible stays readable."""
+        if not self._is_closed:
+            self._tails.bytes -= self._tail_bytes
         self._is_closed = True
         self._ring()
         for _, future in self._commits:
@@ -285,7 +307,12 @@ class EventLog(Sink):
     def _put(self, event: Event) -> None:
         self._tail.append(event)
         self._seqs.append(event.seq)
-        self._tail_bytes += event.size_bytes
+        self._grow(event.size_bytes)
+
+    def _grow(self, size: int) -> None:
+        self._tail_bytes += size
+        if not self._is_closed:
+            self._tails.bytes += size
 
     async def commit(self, seq: int) -> None:
         """Waits until everything up to `seq` is durable and visible.
@@ -360,7 +387,7 @@ class EventLog(Sink):
         self._held = deque(entry for entry in self._held if entry.seq not in seqs)
         self._tail = [event for event in self._tail if event.seq not in seqs]
         self._seqs = [event.seq for event in self._tail]
-        self._tail_bytes = sum(event.size_bytes for event in self._tail)
+        self._grow(sum(event.size_bytes for event in self._tail) - self._tail_bytes)
         for seq, future in self._commits:
             if seq in seqs and not future.done():
                 future.set_exception(error)
@@ -391,7 +418,8 @@ class EventLog(Sink):
 
     def _trim(self) -> None:
         """Keeps the tail inside its bounds; what is dropped here is read from the store."""
-        is_full = len(self._tail) > self._max_events or self._tail_bytes > self._max_bytes
+        most = self._tails.allowed(self._max_bytes)
+        is_full = len(self._tail) > self._max_events or self._tail_bytes > most
         if not (is_full or self._is_heavy):
             return
         size = self._tail_bytes
@@ -400,16 +428,14 @@ class EventLog(Sink):
         count = self._large_ones(last) if self._is_heavy else 0
         size -= sum(event.size_bytes for event in self._tail[:count])
         while (
-            is_full
-            and count < last
-            and (len(self._tail) - count > self._max_events // 2 or size > self._max_bytes // 2)
+            is_full and count < last and (len(self._tail) - count > self._max_events // 2 or size > most // 2)
         ):
             size -= self._tail[count].size_bytes
             count += 1
         if count:
             self._floor = self._seqs[count - 1]
             del self._tail[:count], self._seqs[:count]
-            self._tail_bytes = size
+            self._grow(size - self._tail_bytes)
 
     def _large_ones(self, stop: int) -> int:
         """How many events of the tail go with its large ones, of which only the first `stop` may."""

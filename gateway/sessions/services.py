@@ -32,6 +32,7 @@ from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
 from gateway.sessions.known_options import KnownOptions
+from gateway.sessions.log import Tails
 from gateway.sessions.observers import Observers
 from gateway.sessions.presence import Rooms
 from gateway.sessions.slots import WorkerSlots
@@ -171,6 +172,8 @@ class Services(Common, kw_only=True):
     snapshots: Snapshots
     workers: WorkerServices
     uploads: Uploads
+    tails: Tails = field(default_factory=Tails)
+    """What all logs keep in memory together."""
     known_options: KnownOptions = field(default_factory=KnownOptions)
     """What agents offered to choose lately."""
     observers: Observers = field(default_factory=Observers)

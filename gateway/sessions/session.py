@@ -119,6 +119,7 @@ class Session:
             on_spoiled=self._on_spoiled,
             max_events=limits.events_per_session,
             max_bytes=limits.event_bytes_per_session,
+            tails=services.tails,
             tally=services.metrics.events,
         )
         services.spending.sessions[record.key] = self
@@ -451,6 +452,7 @@ class Session:
             self.log.close()
             self._spans.close(str(self.close_reason or CloseReason.DRAINED))
             self._services.ledger.budgets.forget_live(self.record.key)
+            self._admission = None  # they hold each other, and what a session kept must not wait
             self._services.trimmer.soon()
 
     async def _say_last_words(self) -> None:

@@ -6,6 +6,7 @@
  *
  * An agent's answer begins as an empty streaming message (`turn_started.reply_id`). The turn's first text takes that
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
+ * Once the turn is over, a message of the agent's that says nothing is in neither.
  */
 
 import type { Spending } from "./wire.ts";
@@ -105,9 +106,10 @@ export class ChatState {
   workspace: WorkspaceState | null = null;
 
   #items: Item[] = [];
-  /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
+  /** Key of an item → its place in `#items`. Only `#settle` and `#dropBlank` move items, and rebuild this. */
   #places = new Map<string, number>();
-  #messages = 0;
+  /** The place of the next message in State. */
+  #next = 0;
   #placeholder: string | null = null;
   #open: string | null = null;
   /** What applications fold, and the value of each. */
@@ -127,7 +129,7 @@ export class ChatState {
     chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
-    chat.#messages = chat.#items.filter((item) => item.kind === "message").length;
+    chat.#next = nextOf(chat.#items);
     for (const item of chat.#items) {
       if (!isGrowing(item) || !item.is_streaming) continue;
       const key = keyOf(item.kind, item.id);
@@ -488,6 +490,7 @@ export class ChatState {
 
   #turnStarted(event: EventOf<"turn_started">): void {
     const { turn_id, reply_id: id, at } = event;
+    this.#dropBlank();
     this.turn_id = turn_id;
     this.failure = null;
     this.#addMessage({ id, turn_id, sender: "agent", text: "", at, is_streaming: true, is_placeholder: true });
@@ -496,11 +499,7 @@ export class ChatState {
 
   #turnOver(event: EventOf<"turn_ended"> | EventOf<"turn_interrupted">): void {
     this.#closeOpen();
-    const placeholder = this.#placeholder && this.#get(this.#placeholder);
-    if (this.#placeholder && placeholder && isGrowing(placeholder)) {
-      this.#replace(this.#placeholder, { ...placeholder, is_streaming: false });
-    }
-    this.#placeholder = null;
+    this.#dropBlank();
     if (event.turn_id === this.turn_id) this.turn_id = null;
     if (event.type === "turn_interrupted") {
       this.failure = { code: event.reason, message: event.message, retryable: true };
@@ -544,8 +543,8 @@ export class ChatState {
   }
 
   #addMessage(fields: Omit<MessageItem, "kind" | "index">): MessageItem {
-    const message: MessageItem = { kind: "message", ...fields, index: this.#messages };
-    this.#messages += 1;
+    const message: MessageItem = { kind: "message", ...fields, index: this.#next };
+    this.#next += 1;
     this.#add(message);
     return message;
   }
@@ -581,12 +580,34 @@ export class ChatState {
     this.#items.splice(place, 1);
     this.#items.push(settled);
     this.#places.delete(keyOf("message", message.id));
-    for (let at = place; at < this.#items.length; at += 1) {
+    this.#placeFrom(place);
+    this.#placeholder = null;
+    return settled;
+  }
+
+  /** Notes the places of the items from this one on. */
+  #placeFrom(first: number): void {
+    for (let at = first; at < this.#items.length; at += 1) {
       const item = this.#items[at];
       if (item) this.#places.set(keyOf(item.kind, item.id), at);
     }
+  }
+
+  /** Takes the agent's messages out in which nothing was said. Not before a turn begins or is over: each of them may
+   * still grow.
+   */
+  #dropBlank(): void {
     this.#placeholder = null;
-    return settled;
+    const first = this.#items.findIndex(saysNothing);
+    if (first < 0) return;
+    for (const item of this.#items.filter(saysNothing)) {
+      const key = keyOf(item.kind, item.id);
+      this.#places.delete(key);
+      if (this.#open === key) this.#open = null;
+    }
+    this.#items = this.#items.filter((item) => !saysNothing(item));
+    this.#placeFrom(first);
+    this.#next = nextOf(this.#items);
   }
 
   #growing(key: string): void {
@@ -606,6 +627,16 @@ export class ChatState {
 
 function isGrowing(item: Item): item is Growing {
   return item.kind === "message" || item.kind === "thought";
+}
+
+/** Whether it is a message of the agent's without a word and without a file. */
+function saysNothing(item: Item): boolean {
+  return item.kind === "message" && item.sender === "agent" && !item.attachments && /^[ \t\r\n]*$/.test(item.text);
+}
+
+/** The place in State of a message that comes after these. */
+function nextOf(items: readonly Item[]): number {
+  return items.reduce((next, item) => (item.kind === "message" ? Math.max(next, item.index + 1) : next), 0);
 }
 
 /** What is said only of messages of people who are not the owner. */

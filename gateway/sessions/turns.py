@@ -94,6 +94,11 @@ class Turns:
         return self.current is not None and self.current.turn_id == self._fold.turn_id
 
     @property
+    def is_cut(self) -> bool:
+        """Whether the user interrupted the current turn."""
+        return self.current is not None and self.current.is_cut
+
+    @property
     def is_busy(self) -> bool:
         """Whether a turn runs, or waits to run."""
         return self.current is not None or (len(self.queue) > 0 and not self.queue.is_held)
@@ -125,8 +130,12 @@ class Turns:
                     lead = self._with_held(turn)
                 self._begin(lead, taken)
             follow = self._starting(lead) + ([] if lead is turn else [self.queue.event()])
+        seq = self._log.append(*before, turn.said(), *follow, *soft, *also, durable=True, rejectable=True)
+        if lead is self.current:
+            lead.open_seq = seq
+            self._seat.wake()
         try:
-            await self._log.say(*before, turn.said(), *follow, *soft, *also)
+            await self._log.commit(seq)
         except GatewayError:
             self._restore_lost(follow)
             if lead is not turn:
@@ -181,6 +190,7 @@ class Turns:
             self._log.append(self.queue.event(), notice, durable=True)
             return
         self._log.append(*self._starting(turn), self.queue.event(), durable=True)
+        self._seat.wake()
 
     def _starting(self, turn: Turn) -> list[ev.EventData]:
         """A turn's beginning, which ends the questions that were left open."""
@@ -210,9 +220,18 @@ class Turns:
     def refused(self) -> None:
         """The store took nothing: the turn that was to begin does not."""
         turn = self.current
-        if turn is not None and not turn.is_prompted and self._fold.turn_id != turn.turn_id:
+        if turn is not None and turn.open_seq and self._fold.turn_id != turn.turn_id:
             self.current = None
             turn.finish()
+
+    async def begun(self) -> None:
+        """Waits until the beginning of the current turn is committed, or refused; one that cannot be refused
+        is not waited for.
+        """
+        turn = self.current
+        if turn is not None and turn.open_seq and not self.is_due:
+            with contextlib.suppress(GatewayError):
+                await self._log.commit(turn.open_seq)
 
     async def tell(self, text: str, *events: ev.EventData) -> None:
         """Says something that the agent hears with its next prompt, unless the store refuses it."""
@@ -269,10 +288,10 @@ class Turns:
             peer.end_turn(keeps_questions=self._is_drained)
         del self.unheard[:heard]
         if ended is not None:
+            self._record.keep_soon()  # in the commit of the turn's end
             self._end(turn, _by_budget(turn, ended))
             seat.transition(SessionState.IDLE)
             self.next()
-            await self._record.keep()
 
     async def _attached(self, turn: Turn, peer: AgentPeer) -> list[Seen]:
         """What the agent is shown of the turn's files; says which of them cannot be read."""
@@ -357,8 +376,10 @@ class Turns:
             turn.is_cut = True
             if seat.peer is not None and turn.is_prompted:
                 self._cancel()
-            elif self._fold.turn_id == turn.turn_id:
-                self.end_if_cut()
+            else:
+                await self.begun()
+                if self.current is turn and self.is_due and not turn.is_prompted:
+                    self.end_if_cut()
             await asyncio.wait([turn.done])
         await self._log.commit(self._log.last_seq)
 

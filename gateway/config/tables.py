@@ -180,6 +180,10 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
 
     max_sessions: int = 100_000
     max_live_workers: int = 1_000
+    waiting_turns: int = 1_000
+    """Turns that wait for a worker while as many run as may, the tenants in turn; past it, 503 (0: at once).
+    As many as workers: if every answer takes 30 seconds, the last in the line waits about that long.
+    """
     message_bytes: int = 32 * KIB
     queued_messages: int = 20
     """Messages that wait while the agent answers. In a conversation whose waiting messages become one prompt,

@@ -124,7 +124,7 @@ class Sessions:
             quotas=auth.quotas,
             ledger=ledger,
             spending=spending,
-            slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
+            slots=WorkerSlots(config.limits.max_live_workers, config.limits.waiting_turns),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
             uploads=Uploads(workers.workspaces, lambda: current.config.files),

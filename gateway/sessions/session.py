@@ -308,19 +308,23 @@ class Session:
     def _restored(self) -> None:
         self.fold.session_id = self.session_id  # of an adopted session it may be another
         self.answers.load()
+        held = self.fold.start_messages
         if self.fold.turn_id is not None:
-            self._end_lost_turn(self.fold.turn_id)
+            self._end_lost_turn(self.fold.turn_id, has_waited=bool(held))
         self._is_loaded = True
         self._services.observers.appended(self, None)
         self._turns.unheard = unheard(self.fold)
         self._turns.know_spending(self.fold.usage.get("spending") or ev.Spending(0))
-        self._turns.restore()
+        self._turns.restore(held)
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
 
-    def _end_lost_turn(self, turn_id: str) -> None:
-        """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
-        words = "The gateway was restarted before the answer was complete."
+    def _end_lost_turn(self, turn_id: str, *, has_waited: bool) -> None:
+        """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived; or before
+        there was a worker for it, then its messages are held.
+        """
+        what = "an agent was free for this message" if has_waited else "the answer was complete"
+        words = f"The gateway was restarted before {what}."
         self.log.append(
             ev.TurnInterrupted(turn_id, "gateway_restarted", words),
             ev.MessageAdded(f"{turn_id}.error", "system", words),
@@ -337,7 +341,7 @@ class Session:
         tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
             while not self.is_ending:
-                if self._turns.current is not None:
+                if self._turns.current is not None and not self._seat.is_in_line:
                     await self._begin()
                 else:
                     await self._seat.until_woken()
@@ -376,8 +380,10 @@ class Session:
             self._say_why_ended(end, message)
         turns.cut(end, message)
         receipt = await self._stop_worker()
-        if turns.current is None:  # else a turn came meanwhile, and takes the place over
+        if turns.current is None:
             seat.leave()
+        elif services.slots.waiting:
+            turns.wait_again()  # it came meanwhile; else it takes the place over
         self.log.append(
             ev.WorkerEnded(
                 *(str(end), message, receipt.processes, receipt.survivors),
@@ -414,6 +420,7 @@ class Session:
             if turns.is_due:
                 await turns.run(host, peer)
                 continue
+            seat.press()
             if seat.is_parking and turns.current is None:
                 return
             waking = asyncio.ensure_future(seat.until_woken())

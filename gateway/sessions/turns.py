@@ -67,6 +67,8 @@ class Turns:
         self._services = services
         self._place = place
         self._files = files
+        seat.has_turn = lambda: self.current is not None
+        seat.on_moved = self._show_position
         self.queue = Queue()
         self.current: Turn | None = None
         self.unheard: list[str] = []
@@ -85,6 +87,8 @@ class Turns:
         """Whether its agent calls models through the gateway: then what it says of tokens is not counted."""
         self.spending = ev.Spending(0)
         """What its model calls have cost so far."""
+        self._shown_position: int | None = None
+        """Where in the line for workers the current turn is, as people read."""
         self._told_budget: tuple[str, str] | None = None
         """Of which budget, in which turn, it was said last that it is used up."""
 
@@ -196,15 +200,37 @@ class Turns:
         """A turn's beginning, which ends the questions that were left open."""
         left = [ev.QuestionAnswered(question_id, "cancel") for question_id in sorted(self.lost_questions)]
         self.lost_questions.clear()
-        return [*left, turn.started()]
+        return [*left, turn.started(), *self._waits(turn)]
+
+    def _waits(self, turn: Turn) -> list[ev.EventData]:
+        """That it waits for a worker, if it does."""
+        position = self._seat.start_position
+        self._shown_position = position
+        if position is None:
+            return []
+        ids = tuple(one.message_id for one in (turn, *turn.carried))
+        return [ev.StartPosition(turn.turn_id, position, ids)]
+
+    def _show_position(self, position: int) -> None:
+        if self.current is not None and position != self._shown_position:
+            self._shown_position = position
+            self._log.show(ev.StartPosition(self.current.turn_id, position))
+
+    def wait_again(self) -> None:
+        """The turn leaves the place of its session to those who wait, and waits behind them."""
+        self._seat.step_back()
+        if self.current is not None and (waits := self._waits(self.current)):
+            self._log.append(*waits, durable=True)
 
     def _restore_lost(self, events: Sequence[ev.EventData]) -> None:
         """The store did not take these."""
         self.lost_questions |= {one.question_id for one in events if isinstance(one, ev.QuestionAnswered)}
 
-    def restore(self) -> None:
-        """Messages that waited when the last life ended are held: the user sends or drops them."""
-        for known in self._fold.waiting:
+    def restore(self, lost: Sequence[ev.WaitingMessage] = ()) -> None:
+        """Messages that waited when the last life ended are held: the user sends or drops them. `lost` are
+        those of a turn that waited for a worker, and has ended.
+        """
+        for known in (*lost, *self._fold.waiting):
             turn = Turn(
                 known.text,
                 account=self._record.account,
@@ -214,7 +240,7 @@ class Turns:
                 attachments=known.attachments or (),
             )
             self.queue.put(turn)
-        if self.queue.hold() and not self._fold.is_held:
+        if self.queue.hold() and (lost or not self._fold.is_held):
             self._log.append(self.queue.event(), self._held_notice(), durable=True)
 
     def refused(self) -> None:
@@ -291,7 +317,9 @@ class Turns:
             self._record.keep_soon()  # in the commit of the turn's end
             self._end(turn, _by_budget(turn, ended))
             seat.transition(SessionState.IDLE)
-            self.next()
+            seat.press()
+            if not seat.is_parking:  # else what waits here begins behind those who wait for a worker
+                self.next()
 
     async def _attached(self, turn: Turn, peer: AgentPeer) -> list[Seen]:
         """What the agent is shown of the turn's files; says which of them cannot be read."""
@@ -353,6 +381,10 @@ class Turns:
         """Ends the turn that its worker did not."""
         turn = self.current
         if turn is None or (end is WorkerEnd.PARKED and message is None):
+            return
+        if self._is_drained and self._seat.is_in_line:  # the next gateway holds its messages
+            self.current = None
+            turn.finish()
             return
         if self._seat.peer is not None:
             self._seat.peer.end_turn(keeps_questions=self._is_drained)

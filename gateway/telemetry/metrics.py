@@ -77,6 +77,7 @@ class Standing(Struct, kw_only=True):
     readers: dict[str, Readers] = field(default_factory=dict)
     store_waiting: int = 0
     worker_limit: int = 0
+    waiting_turns: int = 0
     is_draining: bool = False
 
 
@@ -409,6 +410,7 @@ def _standing(now: Standing) -> Iterator[Metric]:
     sizes = {(agent,): size for agent, size in now.worker_bytes.items()}
     yield _gauge("worker_memory_bytes", "Memory of workers, shared pages by share.", ("agent",), sizes)
     yield _gauge("worker_limit", "How many workers may live.", (), {(): now.worker_limit})
+    yield _gauge("turns_waiting", "Turns that wait for a worker.", (), {(): now.waiting_turns})
     yield _gauge("turns_running", "Turns that run or wait for a person.", (), {(): now.turns_running})
     yield _gauge("queued_messages", "Messages that wait for a turn.", (), {(): now.queued})
     views = now.readers.items()

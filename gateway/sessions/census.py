@@ -48,6 +48,7 @@ class Census:
             store_waiting=self._services.store.logs.backlog(),
             worker_limit=self._services.config.limits.max_live_workers,
             waiting_turns=self._services.slots.waiting,
+            spares=self._services.workers.spares.counts(),
             is_draining=self._manager.is_draining,
         )
         for name in (agent.name for agent in self._services.agents.all()):

@@ -193,7 +193,9 @@ class SessionManager:
             session_id = await self.idempotency.session_for(owner, once, session_id)
         for _ in range(ENDED_RETRIES):
             if is_making:
-                session = await self._obtain((owner, session_id), agent=agent, is_making=True)
+                session = await self._obtain(
+                    (owner, session_id), agent=agent, is_making=True, is_spoken_to=founds
+                )
                 if session is not None and not founds:
                     await session.founded()
             else:
@@ -270,11 +272,15 @@ class SessionManager:
         if await self.exists(owner, session_id):
             raise SessionExists(session_id=session_id)
 
-    async def _obtain(self, name: SessionKey, *, agent: str | None, is_making: bool) -> Session | None:
+    async def _obtain(
+        self, name: SessionKey, *, agent: str | None, is_making: bool, is_spoken_to: bool = False
+    ) -> Session | None:
+        """`is_spoken_to`: if it is made, it needs its worker at once."""
         while True:
             known = self._reserve(name)
             if known is None:
-                return await self._open(name, agent=agent, is_making=is_making)
+                make = functools.partial(self._made, *name, agent, is_spoken_to=is_spoken_to)
+                return await self._open(name, make if is_making else None)
             session = known if isinstance(known, Session) else await _outcome(known)
             if session is not None:
                 await session.founded()
@@ -286,10 +292,10 @@ class SessionManager:
             elif not is_making:
                 return None
 
-    async def _open(self, name: SessionKey, *, agent: str | None, is_making: bool) -> Session | None:
+    async def _open(self, name: SessionKey, make: Callable[[], Awaitable[Session]] | None) -> Session | None:
         """Loads or makes the session whose slot was reserved."""
         try:
-            session = await self._load_or_make(name, agent=agent, is_making=is_making)
+            session = await self._load_or_make(name, make)
         except BaseException:
             self._withdraw(name).cancel()
             raise
@@ -299,18 +305,17 @@ class SessionManager:
         waiting = self._publish(name, session)
         self._tasks.create_task(self._host(session), name=f"session {session.record.key}")
         waiting.set_result(session)
-        self._newest[name[0]] = name[1] if is_making else self._newest.get(name[0], name[1])
+        self._newest[name[0]] = name[1] if make is not None else self._newest.get(name[0], name[1])
         self._ring(name)
         return session
 
-    async def _load_or_make(self, name: SessionKey, *, agent: str | None, is_making: bool) -> Session | None:
+    async def _load_or_make(
+        self, name: SessionKey, make: Callable[[], Awaitable[Session]] | None
+    ) -> Session | None:
         owner, session_id = name
         record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
-            if not is_making:
-                return None
-            self.refuse_while_draining()
-            return await self._made(owner, session_id, self._services.agent_for(owner, agent).name)
+            return None if make is None else await make()
         if record.uid is None and (uid := self._services.workers.workspaces.take_uid()) is not None:
             record = await self._given(record, uid)
         tombstone = await self.tombstone(owner, session_id)
@@ -327,18 +332,29 @@ class SessionManager:
         await self._services.store.sessions.update(record)
         return record
 
-    async def _made(self, owner: str, session_id: str, agent: str) -> Session:
+    async def _made(
+        self, owner: str, session_id: str, agent_name: str | None, *, is_spoken_to: bool
+    ) -> Session:
         """A new session, which is stored with what is said in it first; if that is refused, all that was
-        taken for it is given back (`_unmake`). Raises QuotaExceeded.
+        taken for it is given back (`_unmake`). One that is spoken to gets a spare worker, if there is one.
+        Raises Draining, UnknownAgent, QuotaExceeded.
         """
+        self.refuse_while_draining()
         services, now = self._services, self._services.wall_ms()
+        agent, spares = services.agent_for(owner, agent_name), services.workers.spares
         tombstone = await self.tombstone(owner, session_id)
         with contextlib.ExitStack() as taken:
             services.quotas.add_session(owner)
             taken.callback(services.quotas.drop_session, owner, 0)
-            uid = services.workers.workspaces.take_uid()
-            taken.callback(services.workers.workspaces.give_back_uid, uid)
-            record = services.dated(_new_record(owner, session_id, agent, at=now, uid=uid), used_at=now)
+            spare = spares.promise(agent, tenant_of(owner)) if is_spoken_to else None
+            if spare is not None:
+                taken.callback(spares.take_back, spare)
+                key, uid = spare.key, spare.uid
+            else:
+                key, uid = secrets.token_hex(12), services.workers.workspaces.take_uid()
+                taken.callback(services.workers.workspaces.give_back_uid, uid)
+            made = _new_record(key, owner, session_id, agent.name, at=now, uid=uid)
+            record = services.dated(made, used_at=now)
             session = Session(record, services)
             create = functools.partial(self._store, record)
             await session.begin(create, above=tombstone.last_seq if tombstone else 0)
@@ -495,6 +511,7 @@ class SessionManager:
         """
         try:
             await session.run()
+            await self._services.workers.spares.forget(session.record.key)
             if not session.log.is_founded:
                 await self._unmake(session.record)
             elif session.close_reason is CloseReason.DELETED:
@@ -616,9 +633,11 @@ async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
     return None if opening.cancelled() else opening.result()
 
 
-def _new_record(owner: str, session_id: str, agent: str, *, at: int, uid: int | None) -> SessionRecord:
+def _new_record(
+    key: str, owner: str, session_id: str, agent: str, *, at: int, uid: int | None
+) -> SessionRecord:
     return SessionRecord(
-        key=secrets.token_hex(12),
+        key=key,
         owner=owner,
         session_id=session_id,
         agent=agent,

@@ -35,6 +35,7 @@ from gateway.sessions.known_options import KnownOptions
 from gateway.sessions.observers import Observers
 from gateway.sessions.presence import Rooms
 from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import SessionRecord, Store
@@ -141,6 +142,7 @@ class WorkerServices(Common, kw_only=True):
     spawner: Spawner
     workspaces: Workspaces
     starts: StartQueue
+    spares: Spares
     usage: UsageSampler
     passes: Passes
     intake: Intake

@@ -70,6 +70,11 @@ class WorkerSlots:
         """How many sessions wait."""
         return len(self._waiting)
 
+    @property
+    def room(self) -> int:
+        """How many places nobody has or waits for."""
+        return max(0, self._limit - len(self._holding) - len(self._waiting))
+
     def is_waiting(self, holder: SlotHolder) -> bool:
         """True if it is in the line."""
         return holder in self._waiting

@@ -455,6 +455,16 @@ class TurnStarted(Struct, frozen=True, gc=False, tag="turn_started"):
     reply_id: str
 
 
+class StartPosition(Struct, frozen=True, gc=False, tag="start_position"):
+    """The turn waits until a worker may start: its place in the line, from 1 on. Of the messages that it will
+    hand to the agent it gives the ids when the waiting begins; only that is kept, later places are shown.
+    """
+
+    turn_id: str
+    position: int
+    message_ids: tuple[str, ...] = ()
+
+
 class TurnEnded(Struct, frozen=True, gc=False, tag="turn_ended"):
     """The agent completed the turn: ACP's stop reason, or `error` with the failure."""
 
@@ -640,6 +650,7 @@ CoreData = (
     | BudgetSpent
     | Notice
     | TurnStarted
+    | StartPosition
     | TurnEnded
     | TurnInterrupted
     | QueueChanged

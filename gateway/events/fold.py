@@ -431,7 +431,6 @@ class Outside(Struct, frozen=True):
     """What State shows that no event says, because it is about this moment and not about the conversation."""
 
     missing_api_key: bool = False
-    start_position: int | None = None
     network: str = ""
     """That of the session's workers; empty: it is not told."""
     hosts: tuple[str, ...] = ()
@@ -565,6 +564,9 @@ class ChatState:
         self.detail: str | None = None
         self.failure: ev.Failure | None = None
         self.turn_id: str | None = None
+        self.start_position: int | None = None
+        """The turn's place in the line for workers; None: it does not wait for one."""
+        self._start_messages: tuple[str, ...] = ()
         self.waiting: tuple[ev.WaitingMessage, ...] = ()
         self.is_held = False
         self.wallet: str | None = None
@@ -649,6 +651,21 @@ class ChatState:
         if self.state_reason == "crash_loop":
             return Readiness("error", self.detail)
         return Readiness("ready", self.detail)
+
+    @property
+    def start_messages(self) -> list[ev.WaitingMessage]:
+        """The messages of the turn that waits for a worker."""
+        if self.turn_id is None or self.start_position is None:
+            return []
+        found = (self._by_id.get(("message", message_id)) for message_id in self._start_messages)
+        return [
+            ev.WaitingMessage(
+                *(one.id, self.turn_id if number == 0 else one.turn_id or self.turn_id, str(one.text)),
+                author=one.author,
+                attachments=one.attachments or UNSET,
+            )
+            for number, one in enumerate(message for message in found if isinstance(message, Message))
+        ]
 
     @property
     def pending_permission(self) -> PendingPermission | None:
@@ -762,7 +779,7 @@ class ChatState:
                 "questions": self.pending_questions,
                 "options": self.option_values,
                 "queued": len(self.waiting),
-                "start_position": outside.start_position,
+                "start_position": self.start_position,
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
             }
@@ -802,6 +819,7 @@ class ChatState:
             "detail": self.detail,
             "failure": self.failure,
             "turn_id": self.turn_id,
+            **({} if self.start_position is None else {"start_position": self.start_position}),
             "waiting": self.waiting,
             "is_held": self.is_held,
             "wallet": self.wallet,
@@ -902,6 +920,10 @@ class ChatState:
                 self._withdraw(message_id)
             case ev.TurnStarted() | ev.TurnEnded() | ev.TurnInterrupted():
                 self._turn(data, at)
+            case ev.StartPosition(turn_id=turn_id, position=position, message_ids=message_ids):
+                if turn_id == self.turn_id:
+                    self.start_position = position
+                    self._start_messages = message_ids or self._start_messages
             case ev.PermissionAsked() | ev.PermissionAnswered():
                 self._permission(data, at)
             case ev.QuestionAsked() | ev.QuestionAnswered():
@@ -949,6 +971,8 @@ class ChatState:
                 self.state = SessionState(state)
                 self.state_reason = reason
                 self.detail = detail
+                if self.state is SessionState.STARTING:
+                    self.start_position = None
             case ev.SessionCreated(session_id=session_id, agent=agent):
                 self.session_id = session_id
                 self.agent = agent
@@ -1126,6 +1150,7 @@ class ChatState:
         self._block("tool_call", tool_call_id, at, fields)
 
     def _turn(self, data: ev.TurnStarted | ev.TurnEnded | ev.TurnInterrupted, at: int) -> None:
+        self.start_position = None
         if isinstance(data, ev.TurnStarted):
             self._drop_blank()
             self.turn_id = data.turn_id

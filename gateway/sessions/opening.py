@@ -36,6 +36,7 @@ from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
 from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
 from gateway.sessions.workspace import WorkspaceTools
@@ -113,6 +114,16 @@ class Sessions:
         repositories = self.repositories = WorkspaceKeeper(
             tools, config=lambda: current.config, root=config.data_path / "workspaces"
         )
+        starts = StartQueue()
+        self.spares = Spares(
+            spawner=workers.spawner,
+            workspaces=workers.workspaces,
+            starts=starts,
+            slots=lambda: self.services.slots,
+            agents=lambda: current.agents,
+            config=lambda: current.config,
+            metrics=metrics,
+        )
         self.services = Services(
             current=current,
             metrics=metrics,
@@ -124,7 +135,7 @@ class Sessions:
             quotas=auth.quotas,
             ledger=ledger,
             spending=spending,
-            slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
+            slots=WorkerSlots(config.limits.max_live_workers, config.limits.waiting_turns),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
             uploads=Uploads(workers.workspaces, lambda: current.config.files),
@@ -144,7 +155,8 @@ class Sessions:
                 wall_ms=clock.wall_ms,
                 spawner=workers.spawner,
                 workspaces=workers.workspaces,
-                starts=StartQueue(),
+                starts=starts,
+                spares=self.spares,
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
@@ -200,6 +212,7 @@ class Sessions:
         async with (
             contextlib.aclosing(self.services.egress),
             contextlib.aclosing(self.services.snapshots),
+            contextlib.aclosing(self.spares),
             self.manager,
             contextlib.aclosing(self.repositories),
         ):
@@ -212,6 +225,7 @@ class Sessions:
                     "parker": self.reaper.park_for_ever,
                     "workspaces": self.repositories.keep_for_ever,
                     "loop lag": LoopLag(self.services).run,
+                    "spares": self.spares.keep_for_ever,
                 }
             ):
                 yield

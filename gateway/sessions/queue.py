@@ -34,6 +34,7 @@ class Turn:
             "is_cut",
             "is_prompted",
             "message_id",
+            "open_seq",
         ),
         *("attachments", "reply_id", "cause", "span", "taken", "text", "turn_id"),
     )
@@ -63,6 +64,8 @@ class Turn:
         """The files that the agent gets with this message."""
         self.carried: list[Turn] = []
         """Turns that waited behind it, and are handed to the agent with it."""
+        self.open_seq = 0
+        """Up to here reach the events that begin it, if the store may refuse them; 0: it may not."""
         self.is_prompted = False
         self.is_cut = False
         """Whether the user interrupted it."""

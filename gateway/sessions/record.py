@@ -6,6 +6,7 @@ The store hears of it at the end of a turn, of a life, and when somebody asks fo
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import msgspec
 
@@ -81,16 +82,24 @@ class Record:
         """Brings the stored record up to date, with these changes; if the store cannot write, the next time
         does it.
         """
+        self._change(changes)
+        try:
+            await self._services.store.sessions.update(self.kept)
+        except GatewayError as error:
+            log.warning("session %s: its record is not kept for now: %s", self.key, error)
+
+    def keep_soon(self, **changes: object) -> None:
+        """Does the same with the next commit, and waits for nothing."""
+        self._change(changes)
+        self._services.store.sessions.update_soon(self.kept)
+
+    def _change(self, changes: Mapping[str, object]) -> None:
         self.kept = msgspec.structs.replace(self.kept, **changes)
         self.kept = self.fresh()  # after the changes: when it expires follows from them
         if grown := self.size_bytes - self._counted_bytes:
             self._services.quotas.add_bytes(self.kept.owner, grown)
             self._services.ledger.use(self.account, stored_bytes=grown)
         self._counted_bytes = self.size_bytes
-        try:
-            await self._services.store.sessions.update(self.kept)
-        except GatewayError as error:
-            log.warning("session %s: its record is not kept for now: %s", self.key, error)
 
     async def measure(self) -> None:
         """Asks the store how much the session takes, and keeps that."""

@@ -36,6 +36,7 @@ from gateway.sessions.log import Tails
 from gateway.sessions.observers import Observers
 from gateway.sessions.presence import Rooms
 from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import SessionRecord, Store
@@ -142,6 +143,7 @@ class WorkerServices(Common, kw_only=True):
     spawner: Spawner
     workspaces: Workspaces
     starts: StartQueue
+    spares: Spares
     usage: UsageSampler
     passes: Passes
     intake: Intake

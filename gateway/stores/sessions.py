@@ -50,6 +50,16 @@ class Forking(Struct, frozen=True, kw_only=True):
     """Events behind those."""
 
 
+class Founding(Struct, frozen=True, kw_only=True):
+    """What the log of a new session begins with."""
+
+    reserved_seq: int
+    """Numbers up to this one are promised to its first life."""
+    gap: tuple[int, int] | None = None
+    """What lies between the log of a deleted session of the same id and this one, as `StoredLog` has it."""
+    events: Sequence[Event] = ()
+
+
 class OwnerTotal(Struct, frozen=True):
     """How much is stored of an owner."""
 
@@ -66,8 +76,10 @@ class SessionStore(Protocol):
     StoreFailed.
     """
 
-    async def create(self, record: SessionRecord) -> None:
-        """Keeps a new record. Raises SessionExists if (owner, session_id) is taken."""
+    async def create(self, record: SessionRecord, founding: Founding | None = None) -> None:
+        """Keeps a new record, with what its log begins with, in one transaction. Raises SessionExists if
+        (owner, session_id) is taken.
+        """
 
     async def fork(self, record: SessionRecord, forking: Forking) -> SessionRecord:
         """Keeps a new record, with its events, in one transaction: the record as it is kept, with how much
@@ -79,6 +91,9 @@ class SessionStore(Protocol):
         """Replaces what may change in the record of the same key: neither the owner nor the id. Does nothing
         if there is no such record.
         """
+
+    def update_soon(self, record: SessionRecord) -> None:
+        """Does the same with one of the next commits. Nobody waits for it, and if it fails it is lost."""
 
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         """The owner's session of this id."""

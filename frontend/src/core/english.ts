@@ -87,6 +87,7 @@ export const en = {
   working: "Working…",
   thinking: "Thinking…",
   starting: "The agent is starting…",
+  inLine: "All agents are busy. Your place in the line: {place}",
   thought: "Thoughts",
   plan: "Plan",
   planProgress: "{done} of {all}",

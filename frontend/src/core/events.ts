@@ -220,6 +220,8 @@ export interface Snapshot {
   is_held: boolean;
   wallet: string | null;
   network: string | null;
+  /** The turn's place in the line for workers; absent if it does not wait for one. */
+  start_position?: number;
   egress?: EgressSnapshot;
   ended: Ended | null;
   commands: AcpCommand[];

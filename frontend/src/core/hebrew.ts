@@ -88,6 +88,7 @@ export const he: Record<Key, string> = {
   working: "בעבודה…",
   thinking: "חושב…",
   starting: "הסוכן מתחיל…",
+  inLine: "כל הסוכנים עסוקים. המקום שלך בתור: {place}",
   thought: "מחשבות",
   plan: "תוכנית",
   planProgress: "{done} מתוך {all}",

@@ -68,7 +68,6 @@ const FACTS = [
 /** What is shown while nobody has said anything of this moment. */
 export const NOTHING_OUTSIDE: Outside = {
   missing_api_key: false,
-  start_position: null,
   network: "",
   hosts: [],
   is_for_guests: false,
@@ -86,6 +85,8 @@ export class ChatState {
   detail: string | null = null;
   failure: Failure | null = null;
   turn_id: string | null = null;
+  /** The turn's place in the line for workers; null if it does not wait for one. */
+  start_position: number | null = null;
   waiting: WaitingMessage[] = [];
   is_held = false;
   wallet: string | null = null;
@@ -125,6 +126,7 @@ export class ChatState {
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
     chat.rules = snapshot.rules ?? [];
     chat.parent = snapshot.parent ?? null;
+    chat.start_position = snapshot.start_position ?? null;
     chat.egress = snapshot.egress ?? null;
     chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
@@ -200,7 +202,7 @@ export class ChatState {
       questions: this.questions,
       options: this.option_values,
       queued: this.waiting.length,
-      start_position: outside.start_position,
+      start_position: this.start_position,
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
@@ -220,7 +222,8 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
-    const optional = { ...egress, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    const place = this.start_position !== null && { start_position: this.start_position };
+    const optional = { ...egress, ...place, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
     return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
@@ -262,6 +265,9 @@ export class ChatState {
       case "turn_ended":
       case "turn_interrupted":
         return this.#turnOver(event);
+      case "start_position":
+        if (event.turn_id === this.turn_id) this.start_position = event.position;
+        return;
       case "permission_asked":
         return this.#permissionAsked(event);
       case "permission_answered":
@@ -349,6 +355,7 @@ export class ChatState {
         this.state = event.state;
         this.state_reason = event.reason;
         this.detail = event.detail;
+        if (event.state === "starting") this.start_position = null;
         return;
       case "session_created":
         this.session_id = event.session_id;
@@ -492,6 +499,7 @@ export class ChatState {
     const { turn_id, reply_id: id, at } = event;
     this.#dropBlank();
     this.turn_id = turn_id;
+    this.start_position = null;
     this.failure = null;
     this.#addMessage({ id, turn_id, sender: "agent", text: "", at, is_streaming: true, is_placeholder: true });
     this.#placeholder = keyOf("message", id);
@@ -500,6 +508,7 @@ export class ChatState {
   #turnOver(event: EventOf<"turn_ended"> | EventOf<"turn_interrupted">): void {
     this.#closeOpen();
     this.#dropBlank();
+    this.start_position = null;
     if (event.turn_id === this.turn_id) this.turn_id = null;
     if (event.type === "turn_interrupted") {
       this.failure = { code: event.reason, message: event.message, retryable: true };

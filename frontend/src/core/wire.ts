@@ -394,6 +394,17 @@ export interface TurnStarted {
   reply_id: string;
 }
 
+/**
+ * The turn waits until a worker may start: its place in the line, from 1 on. Of the messages that it will hand to
+ * the agent it gives the ids when the waiting begins; only that is kept, later places are shown.
+ */
+export interface StartPosition {
+  type: "start_position";
+  turn_id: string;
+  position: number;
+  message_ids: string[];
+}
+
 /** Why a turn failed, in words for the user; `retryable` says whether sending it again may help. */
 export interface Failure {
   code: string;
@@ -688,7 +699,6 @@ export interface State {
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
 export interface Outside {
   missing_api_key: boolean;
-  start_position: number | null;
   /** That of the session's workers; empty: it is not told. */
   network: string;
   /** Entries of the lists that allow hosts. */
@@ -1200,6 +1210,7 @@ export interface Events {
   budget_reached: BudgetSpent;
   notice: Notice;
   turn_started: TurnStarted;
+  start_position: StartPosition;
   turn_ended: TurnEnded;
   turn_interrupted: TurnInterrupted;
   queue: QueueChanged;

@@ -11,7 +11,7 @@ from gateway.principal import tenant_of
 from gateway.stores.idempotency import Remembered
 from gateway.stores.memory.credentials import MemoryCredentials
 from gateway.stores.memory.logs import MemoryLogs
-from gateway.stores.sessions import Forking, OwnerTotal, SessionRecord
+from gateway.stores.sessions import Forking, Founding, OwnerTotal, SessionRecord
 from gateway.stores.tombstones import Tombstone
 
 
@@ -119,7 +119,7 @@ class MemorySessions:
         """The record of this key."""
         return self._records.get(key)
 
-    async def create(self, record: SessionRecord) -> None:
+    async def create(self, record: SessionRecord, founding: Founding | None = None) -> None:
         name = (record.owner, record.session_id)
         if name in self._keys:
             raise SessionExists(session_id=record.session_id)
@@ -127,6 +127,8 @@ class MemorySessions:
         self._records[record.key] = record
         self._by_owner.setdefault(record.owner, {})[record.key] = None
         self._credentials.name_session(record.key, *name)
+        if founding is not None:
+            self._logs.found(record.key, founding)
 
     async def fork(self, record: SessionRecord, forking: Forking) -> SessionRecord:
         if forking.source not in self._records:
@@ -146,6 +148,9 @@ class MemorySessions:
         return msgspec.structs.replace(record, parent=parent.session_id if parent and is_there else None)
 
     async def update(self, record: SessionRecord) -> None:
+        self.update_soon(record)
+
+    def update_soon(self, record: SessionRecord) -> None:
         if record.key in self._records:
             self._records[record.key] = record
 

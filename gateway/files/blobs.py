@@ -23,6 +23,8 @@ from typing import IO, Final, Protocol
 from gateway.workers import trees
 
 CHUNK_BYTES: Final = 1024 * 1024
+READ_BYTES: Final = 64 * 1024
+"""Of what is packed, at a time: most contents are there with one read."""
 FOLDER: Final = "snapshots"
 """In the data directory."""
 EACH_SYNCED: Final = 8
@@ -104,21 +106,19 @@ class FolderBlobs:
         return digest.digest(), size
 
     def get(self, key: str, digest: bytes) -> Iterator[bytes]:
-        unpacker = zlib.decompressobj()
-        found = hashlib.sha256()
-        with (self._folder(key, "blobs") / digest.hex()).open("rb") as file:
-            try:
-                while piece := file.read(CHUNK_BYTES):
-                    while piece:
-                        data = unpacker.decompress(piece, CHUNK_BYTES)
-                        piece = unpacker.unconsumed_tail
-                        found.update(data)
-                        yield data
-                data = unpacker.flush()
-            except zlib.error as error:
-                raise ValueError(f"a content of a snapshot is damaged: {error}") from error
-            found.update(data)
-            yield data
+        unpacker, found = zlib.decompressobj(), hashlib.sha256()
+        descriptor = os.open(f"{self._root}/{key}/blobs/{digest.hex()}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while not unpacker.eof and (piece := os.read(descriptor, READ_BYTES)):
+                while piece:
+                    data = unpacker.decompress(piece, CHUNK_BYTES)
+                    piece = unpacker.unconsumed_tail
+                    found.update(data)
+                    yield data
+        except zlib.error as error:
+            raise ValueError(f"a content of a snapshot is damaged: {error}") from error
+        finally:
+            os.close(descriptor)
         if found.digest() != digest:
             raise ValueError("a content of a snapshot is damaged")
 

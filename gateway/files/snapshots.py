@@ -29,7 +29,9 @@ from gateway.workers.workspace import Workspaces
 
 log = logging.getLogger(__name__)
 
-THREADS: Final = 2
+THREADS: Final = 3
+AT_ONCE: Final = 2
+"""Of the threads, all but one work for sessions at large; one is there for those that start."""
 TEXT_BYTES: Final = 256 * 1024
 """A longer text is not shown before and after."""
 TEXTS_BYTES: Final = 2 * 1024 * 1024
@@ -104,6 +106,7 @@ class Snapshots:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._taking: dict[str, Taking] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots")
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     @property
     def is_on(self) -> bool:
@@ -122,36 +125,46 @@ class Snapshots:
         async with lock:
             yield
 
-    async def _in_thread(self, act: Callable[[], T]) -> T:
-        """Not given up half way: what a thread writes, it writes to its end."""
-        work = asyncio.get_running_loop().run_in_executor(self._threads, act)
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])
-            raise
+    async def _in_thread(self, act: Callable[[], T], *, is_first: bool = False) -> T:
+        """Not given up half way: what a thread writes, it writes to its end. `is_first` goes before what
+        waits for a thread, and finds one that no other work takes.
+        """
+        async with contextlib.nullcontext() if is_first else self._places:
+            work = asyncio.get_running_loop().run_in_executor(self._threads, act)
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait([work])
+                raise
 
     def _root(self, key: str) -> pathlib.Path:
         return self._workspaces.path(key)
 
     # -- taking -----------------------------------------------------------------------------------------
 
-    async def take(self, key: str, uid: int | None, *, seq: int, turn_id: str = "") -> Taken | None:
-        """Takes a snapshot of the files as they are now: of the end of a turn, or between turns. None if
-        snapshots are off, or if it failed for a reason that the log tells.
+    async def take(
+        self, key: str, uid: int | None, *, seq: int, turn_id: str = "", is_first: bool = False
+    ) -> Taken | None:
+        """Takes a snapshot of the files as they are now: of the end of a turn, or between turns; `is_first`:
+        before a turn that waits for it. None if snapshots are off, or if it failed for a reason that the log
+        tells.
         """
         if not self.is_on:
             return None
         async with self._only(key):
-            return await self._take(key, uid, seq=seq, turn_id=turn_id)
+            return await self._take(key, uid, seq=seq, turn_id=turn_id, is_first=is_first)
 
-    async def _take(self, key: str, uid: int | None, *, seq: int, turn_id: str = "") -> Taken | None:
+    async def _take(
+        self, key: str, uid: int | None, *, seq: int, turn_id: str = "", is_first: bool = False
+    ) -> Taken | None:
         worker_uid = self._workspaces.worker_uid(uid)
         taking = self._taking[key] = Taking(key, worker_uid, seq, turn_id, self._wall_ms())
         root, config = self._root(key), self._config()
         try:
             with self._metrics.snapshot_seconds.time():
-                taken = await self._in_thread(lambda: self._taker.take(taking, root, config))
+                taken = await self._in_thread(
+                    lambda: self._taker.take(taking, root, config), is_first=is_first
+                )
         except OSError as error:
             log.error("session %s: no snapshot of its files: %s", key, error)
             self._metrics.snapshots.labels("failed").inc()

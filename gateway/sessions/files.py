@@ -58,7 +58,7 @@ class SessionFiles:
     def begin(self) -> None:
         """A worker is about to start: what there is now is not what its first turn makes."""
         self._is_touched = False
-        self._soon(self._take())
+        self._soon(self._take(is_first=True))
 
     def ended(self, turn_id: str, seq: int) -> None:
         """A turn ended, with this event."""
@@ -106,9 +106,9 @@ class SessionFiles:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _take(self) -> None:
+    async def _take(self, *, is_first: bool = False) -> None:
         record = self._record.kept
-        taken = await self._snapshots.take(record.key, record.uid, seq=self._log.last_seq)
+        taken = await self._snapshots.take(record.key, record.uid, seq=self._log.last_seq, is_first=is_first)
         if taken is not None:
             self._tell(taken)
 

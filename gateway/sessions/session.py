@@ -288,6 +288,7 @@ class Session:
         self.log.begin_above(above)
         await self.log.load()
         self.fold.session_id = self.session_id  # of an adopted session it may be another
+        self.fold.parent = self.record.parent  # none if that is not there any more
         self.answers.load()
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id)
@@ -298,6 +299,12 @@ class Session:
         self._turns.restore()
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
+
+    def lose_parent(self, session_id: str) -> None:
+        """A session of the same owner is erased; it may be the one that this was made of."""
+        if self.fold.parent == session_id:
+            self.fold.parent = None
+            self._encoded.forget()
 
     def _end_lost_turn(self, turn_id: str) -> None:
         """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""

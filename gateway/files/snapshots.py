@@ -24,6 +24,7 @@ from gateway.files.blobs import Blobs
 from gateway.files.manifest import WORK, Change, Entry, FilesManifest, changes, packed
 from gateway.files.putting_back import PutBack, PuttingBack
 from gateway.files.taking import STEPS, Taken, Taker, Taking
+from gateway.files.workspaces_given import keep_for_fork
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.workspace import Workspaces
 
@@ -333,6 +334,7 @@ class Snapshots:
             manifest = self._now(source, target, uids[0], seq)
         else:
             self._share(source, target, manifest, seq)
+        keep_for_fork(self._root(source), self._root(target))
         with Folder(self._root(target)) as folder:
             missing = PuttingBack(folder, self._blobs, target, child_uid).fill(manifest.entries)
         return Filled("snapshot" if is_kept else "now", missing, manifest.is_mixed)

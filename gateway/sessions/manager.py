@@ -513,6 +513,9 @@ class SessionManager:
         self._services.workers.workspaces.give_back_uid(record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
+        repositories = self._services.workers.repositories
+        if record.owner in repositories.leaving and not await self.stored(record.owner, limit=1):
+            await repositories.forget(record.owner, has_sessions=False)
 
     async def drain(self, *, grace_seconds: float) -> None:
         """Takes no new work, gives running turns their grace, then ends every session."""

@@ -13,8 +13,9 @@ from gateway.config.file import ConfigError, load
 from gateway.config.workspaces import WorkspaceConfig, is_branch
 from gateway.errors import WorkspaceFailed
 from gateway.files.workspaces_disk import Folders, Tree, configuration
+from gateway.files.workspaces_fetching import remote_of
 from gateway.files.workspaces_out import author_of, pull_request_url
-from gateway.files.workspaces_warm import digest, remote_of
+from gateway.files.workspaces_warm import digest
 
 REPO = "https://git.example.test/acme/app.git"
 

@@ -22,7 +22,7 @@ from gateway.config.workspaces import WorkspaceConfig
 from gateway.errors import WorkspaceFailed
 from gateway.files import git, workspaces_copying
 from gateway.files.workspaces_disk import Folders, Tree
-from gateway.files.workspaces_fetching import CURRENT, KEPT, LOCAL_SECONDS, SHELL, Fetching, WarmRooms, Tools
+from gateway.files.workspaces_fetching import CURRENT, KEPT, LOCAL_SECONDS, SHELL, Fetching, Tools, WarmRooms
 from gateway.principal import Account
 from gateway.workers import trees
 from gateway.workers.spawner import Spawner

@@ -374,9 +374,9 @@ def test_a_new_session_gets_all_files_as_its_own_and_the_thread_changes_users_se
 ) -> None:
     deep = place.work / "/".join("d" * (putting_back.OPEN_FOLDERS + 4))
     deep.mkdir(parents=True)
-    for number, folder in enumerate((place.work, deep, deep.parent, place.home)):
-        for name in range(40):
-            (folder / f"{number}-{name}").write_text(f"{name}" * name)
+    for number, where in enumerate((place.work, deep, deep.parent, place.home)):
+        for other in range(40):
+            (where / f"{number}-{other}").write_text(f"{other}" * other)
     (place.work / "run").write_text("x" * (2 << 20))
     (place.work / "run").chmod(0o555)
     os.utime(place.work / "run", ns=(1, 2))

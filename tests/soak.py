@@ -25,7 +25,7 @@ from tests.gateways import RunningGateway, running_gateway
 from tests.real_agents import opencode
 from tests.streams import state_when
 
-TURN_SECONDS: Final = 120
+TURN_SECONDS: Final = 600
 SERVER: Final = "setsid -f python3 -m http.server 0 >/dev/null 2>&1; echo served"
 TENTH: Final = 1.1
 SLACK: Final = {"memory MB": 8.0, "descriptors": 8.0, "disk MB": 200.0}

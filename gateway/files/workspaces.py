@@ -44,6 +44,8 @@ SETUP_RETRY_SECONDS: Final = 900.0
 """The same if the repository or its `setup` is at fault, which costs more and seldom mends itself."""
 AT_ONCE: Final = 4
 """So many are refreshed at a time."""
+GONE: Final = ".gone-"
+"""How the folders of copies begin that are being removed."""
 GATEWAY_OWNER: Final = "default/workspaces"
 """Whose copies are that everybody shares."""
 
@@ -162,6 +164,10 @@ class WorkspaceKeeper:
 
     async def keep_for_ever(self) -> None:
         """Keeps every copy fresh that all share, and those of people and tenants that are in use."""
+        try:
+            await asyncio.to_thread(self._remove_gone)  # of a gateway that was killed
+        except OSError as error:
+            log.error("workspaces: an old copy could not be removed: %s", error)
         while True:
             for name, workspace in self._config().workspaces.items():
                 credential = self._config().credentials.get(workspace.credential)
@@ -185,24 +191,36 @@ class WorkspaceKeeper:
         """Removes the copies that were fetched with a person's credential; while the person has sessions,
         which read them, it is remembered. What cannot be removed is logged.
         """
-        async with self._opening:
-            try:
-                for store in await asyncio.to_thread(self._stores_of, owner):
+        stores: list[str] = []
+        try:
+            async with self._opening:
+                stores = await asyncio.to_thread(self._stores_of, owner)
+                for store in stores:
                     if has_sessions:
                         await asyncio.to_thread(_note_leaving, self._root / store)
                     else:
-                        await self._remove(store)
-            except OSError as error:
-                log.error("workspaces: what was fetched for %s could not all be removed: %s", owner, error)
-                return
-        (self.leaving.add if has_sessions else self.leaving.discard)(owner)
+                        await self._put_away(store)
+            await asyncio.to_thread(self._remove_gone)
+        except OSError as error:
+            log.error(
+                "workspaces: not all that was fetched with a person's credential could be removed: %s", error
+            )
+        if has_sessions and stores:
+            self.leaving.add(owner)
+        else:
+            self.leaving.discard(owner)
 
-    async def _remove(self, store: str) -> None:
+    async def _put_away(self, store: str) -> None:
+        """Nobody finds it any more; removing it may take long."""
         self._copies.pop(store, None)
         if (task := self._tasks.pop(store, None)) is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
-        await asyncio.to_thread(trees.remove, self._root / store)
+        (self._root / store).rename(self._root / f"{GONE}{secrets.token_hex(8)}")
+
+    def _remove_gone(self) -> None:
+        for left in self._root.glob(f"{GONE}*"):
+            trees.remove(left)
 
     def _stores_of(self, owner: str) -> list[str]:
         """The copies of a person; also those of an earlier version, which did not note whose they are."""

@@ -110,6 +110,7 @@ class StartedFrom(Struct, frozen=True, kw_only=True):
     branch: str
     store: str
     key: str
+    owner: str
     uid: int | None
 
 
@@ -189,6 +190,7 @@ class Outbox:
         objects = self._keeper.objects(origin.store)
         async with self._places:
             uid = uids.worker_uid(origin.uid)
+            await self._find_history(origin, uid)
             out = await asyncio.to_thread(made, folder / f".out-{secrets.token_hex(4)}", uid)
             try:
                 ends = await asyncio.to_thread(self._keeper.shallow, origin.store)
@@ -207,6 +209,19 @@ class Outbox:
                 await asyncio.to_thread(trees.remove, out)
         git.raise_for(done, doing="reading what changed", host=origin.workspace)
         return done
+
+    async def _find_history(self, origin: StartedFrom, uid: int | None) -> None:
+        """Raises WorkspaceFailed if what the session started from is gone."""
+        if await asyncio.to_thread(self._keeper.history.is_lost, origin.key, origin.store):
+            trouble = await self._keeper.mend(
+                *(origin.workspace, origin.owner),
+                key=origin.key,
+                uid=uid,
+                commit=origin.commit,
+                store=origin.store,
+            )
+            if trouble:
+                raise WorkspaceFailed(f"The history of this session's repository is not here. {trouble}")
 
     async def _run(
         self, script: str, place: git.Room, env: dict[str, str], *, stdin: bytes = b""

@@ -128,6 +128,8 @@ class WarmCopy:
         """Fetches a commit that a session began with, if it is not here. Raises GatewayError, TimeoutError,
         OSError.
         """
+        if await self._fetching.has(commit):
+            return
         async with self._refreshing:
             if not await self._fetching.has(commit):
                 secret = await self._tools.secret(workspace, self.account)

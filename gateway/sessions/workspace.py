@@ -149,6 +149,7 @@ def origin_of(record: SessionRecord, fold: ChatState) -> StartedFrom | None:
         branch=of.branch,
         store=of.store,
         key=record.key,
+        owner=record.owner,
         uid=record.uid,
     )
 

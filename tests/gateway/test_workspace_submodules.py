@@ -138,7 +138,11 @@ async def test_a_history_that_is_gone_is_fetched_again_and_found_elsewhere(tmp_p
         await revived(gateway)
         assert await say(gateway, "tail -1 README.md") == "two\n"
         assert "is not here, so git does not work" in await text(gateway, "/api/sessions/s/export")
+        missing = await text(gateway, "/api/sessions/s/changes.diff", 502)
+        assert "is not here" in missing
+        assert "cannot be reached now" in missing
         host.is_down = False
+        assert "+two" in await text(gateway, "/api/sessions/s/changes.diff")
         await revived(gateway)
         said = await say(gateway, "git log --format=%s; git status --short; cat .git/objects/info/alternates")
         assert said.startswith(f"mine\nwork\n/other\n{store}/git/objects\n"), said
@@ -147,7 +151,6 @@ async def test_a_history_that_is_gone_is_fetched_again_and_found_elsewhere(tmp_p
         await revived(gateway)
         assert "mine" in await say(gateway, "git log --format=%s")
         assert len(host.asked) == asked
-        assert "+two" in await text(gateway, "/api/sessions/s/changes.diff")
 
 
 @pytest.mark.asyncio

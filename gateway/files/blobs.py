@@ -60,6 +60,9 @@ class Blobs(Protocol):
     def share(self, source: str, target: str, places: Iterable[int], digests: Iterable[bytes]) -> None:
         """Another session has these, too, from now on."""
 
+    def keys(self, prefix: str) -> list[str]:
+        """Those that begin so and have something here."""
+
     def size_bytes(self, key: str) -> int:
         """What they take."""
 
@@ -162,9 +165,14 @@ class FolderBlobs:
         for kind, names in (("blobs", [d.hex() for d in digests]), ("manifests", [str(s) for s in places])):
             there = self._folder(target, kind)
             there.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in names:
-                _link(self._folder(source, kind) / name, there / name)
-        _sync_all(self._root / target)
+            copied = [name for name in names if not _link(self._folder(source, kind) / name, there / name)]
+            if copied:
+                _sync_all(there)
+            else:
+                _sync(there)  # what the names lead to is on the disk already
+
+    def keys(self, prefix: str) -> list[str]:
+        return [name for name in _names(self._root) if name.startswith(prefix)]
 
     def size_bytes(self, key: str) -> int:
         if key in self._sizes:
@@ -213,16 +221,18 @@ def _remove_others(folder: pathlib.Path, is_kept: Callable[[str], bool]) -> None
             (folder / name).unlink(missing_ok=True)
 
 
-def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-    """A second name for a file that never changes; a copy if the file system has none."""
+def _link(source: pathlib.Path, target: pathlib.Path) -> bool:
+    """A second name for a file that never changes; a copy, and False, if the file system has none."""
     try:
         os.link(source, target)
     except FileExistsError:
-        return
+        return True
     except FileNotFoundError:
         raise
     except OSError:
         target.write_bytes(source.read_bytes())
+        return False
+    return True
 
 
 def _sync(path: pathlib.Path) -> None:

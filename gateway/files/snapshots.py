@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import pathlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal, TypeVar
 from weakref import WeakValueDictionary
@@ -175,6 +175,27 @@ class Snapshots:
         outcome = "failed" if taken.trouble else "taken" if taken.is_written else "unchanged"
         self._metrics.snapshots.labels(outcome).inc()
         return taken
+
+    async def keep_tree(self, key: str, path: pathlib.Path) -> None:
+        """Keeps the contents of a workspace's tree, once for all sessions that are given it: their first
+        snapshot reads none of them. If that fails, each reads for itself.
+        """
+        if not self.is_on:
+            return
+        taking, config = Taking(key, None, 0, "", self._wall_ms()), self._config()
+        async with self._only(key):
+            try:
+                await self._in_thread(
+                    lambda: self._taker.newest(key) or self._taker.take(taking, path, config)
+                )
+            except OSError as error:
+                log.warning("%s: the contents of a workspace are not kept for snapshots: %s", key, error)
+
+    async def forget_trees(self, prefix: str, *, kept: Collection[str] = ()) -> None:
+        """Removes the contents of the trees that begin so, but for those that are kept."""
+        for key in await self._in_thread(lambda: self._blobs.keys(prefix)):
+            if key not in kept:
+                await self.remove(key)
 
     def disturb(self, key: str) -> None:
         """The next turn begins: a snapshot that is being taken is not of one moment any more."""
@@ -361,6 +382,7 @@ class Snapshots:
         """Removes all snapshots of a session. What cannot be removed is logged."""
         async with self._only(key):
             try:
+                self._taker.forget(key)
                 await self._in_thread(lambda: self._blobs.remove(key))
             except OSError as error:
                 log.error("the snapshots of session %s could not all be removed: %s", key, error)

@@ -26,7 +26,7 @@ from gateway.events.facts import iso
 from gateway.files import git
 from gateway.files.workspaces_disk import About, Folders, Tree, has_room, made
 from gateway.files.workspaces_fetching import Tools
-from gateway.files.workspaces_given import Author, Given, configurations, given_before, place
+from gateway.files.workspaces_given import Author, Given, configurations, given_before, place, tree_key
 from gateway.files.workspaces_history import RepositoryHistory
 from gateway.files.workspaces_warm import WarmCopy, copy
 from gateway.principal import Account, tenant_of
@@ -216,6 +216,7 @@ class WorkspaceKeeper:
         if (task := self._tasks.pop(store, None)) is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
+        await self._tools.snapshots.forget_trees(tree_key(store))
         (self._root / store).rename(self._root / f"{GONE}{secrets.token_hex(8)}")
 
     def _remove_gone(self) -> None:
@@ -301,6 +302,7 @@ class WorkspaceKeeper:
                     stale=self._stale(warm, tree),
                     left_out=tree.left_out,
                     submodules=tree.submodules,
+                    tree=tree_key(warm.folders.path.name, tree.id),
                 )
                 await asyncio.to_thread(place, part, self._tools.uids, key, given)
                 await asyncio.to_thread(self.history.note, key, given.store)

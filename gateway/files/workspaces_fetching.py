@@ -18,6 +18,7 @@ from msgspec import Struct
 from gateway.config.workspaces import WorkspaceConfig, place_of
 from gateway.errors import RepositoryRefused, WorkspaceFailed
 from gateway.files import git, submodules
+from gateway.files.snapshots import Snapshots
 from gateway.files.workspaces_disk import Folders
 from gateway.principal import Account
 from gateway.workers import trees
@@ -43,6 +44,7 @@ class Tools(Protocol):
 
     spawner: Spawner
     uids: Workspaces
+    snapshots: Snapshots
     wall_ms: Callable[[], int]
 
     def secret(

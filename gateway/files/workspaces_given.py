@@ -37,6 +37,8 @@ class Given(Struct, frozen=True, kw_only=True):
     left_out: tuple[str, ...] = ()
     """Submodules that are not there, and why."""
     submodules: tuple[Submodule, ...] = ()
+    tree: str = ""
+    """What the contents of these files are kept under, for snapshots."""
 
 
 class Author(Struct, frozen=True):
@@ -69,6 +71,17 @@ def submodules_of(folder: pathlib.Path) -> tuple[Submodule, ...]:
     """Those that a session began with."""
     given = _read(folder)
     return given.submodules if given is not None else ()
+
+
+def given_tree(folder: pathlib.Path) -> str:
+    """What the contents of the files are kept under that a session began with; empty if of none."""
+    given = _read(folder)
+    return given.tree if given is not None else ""
+
+
+def tree_key(store: str, tree_id: str = "") -> str:
+    """What the contents of a tree are kept under; without an id, how those of a warm copy begin."""
+    return f"tree.{store}.{tree_id}"
 
 
 def keep_for_fork(source: pathlib.Path, target: pathlib.Path) -> None:

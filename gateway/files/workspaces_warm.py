@@ -23,6 +23,7 @@ from gateway.errors import WorkspaceFailed
 from gateway.files import git, workspaces_copying
 from gateway.files.workspaces_disk import Folders, Tree
 from gateway.files.workspaces_fetching import CURRENT, KEPT, LOCAL_SECONDS, SHELL, Fetching, Tools, WarmRooms
+from gateway.files.workspaces_given import tree_key
 from gateway.principal import Account
 from gateway.workers import trees
 from gateway.workers.spawner import Spawner
@@ -62,6 +63,7 @@ class WarmCopy:
         """Reads what there is. Raises OSError."""
         await asyncio.to_thread(self.folders.open)
         self.tree = await asyncio.to_thread(self.folders.current)
+        await self._forget_trees()
 
     def is_good(self, workspace: WorkspaceConfig) -> bool:
         """Whether there is a tree that was made by these settings."""
@@ -136,9 +138,18 @@ class WarmCopy:
                 await self._fetching.fetch(workspace, commit, f"{KEPT}/{commit}", secret)
 
     async def _publish(self, tree: Tree) -> None:
+        store = self.folders.path.name
+        await self._tools.snapshots.keep_tree(tree_key(store, tree.id), self.folders.tree(tree.id))
         await asyncio.to_thread(self.folders.publish, tree)
         self.tree = tree
         await asyncio.to_thread(self.folders.remove_others, {tree.id, *self._used})
+        await self._forget_trees()
+
+    async def _forget_trees(self) -> None:
+        """Of the trees that no session is given any more, no contents are kept."""
+        store, now = self.folders.path.name, [self.tree.id] if self.tree is not None else []
+        kept = {tree_key(store, tree) for tree in (*now, *self._used)}
+        await self._tools.snapshots.forget_trees(tree_key(store), kept=kept)
 
     # -- a tree -----------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from gateway.errors import RepositoryRefused
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState, EgressFold
 from gateway.files import git
+from gateway.files.snapshots import Snapshots
 from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_out import StartedFrom, author_of
 from gateway.principal import Account, tenant_of
@@ -179,6 +180,7 @@ class WorkspaceTools:
         *,
         spawner: Spawner,
         uids: Workspaces,
+        snapshots: Snapshots,
         wall_ms: Callable[[], int],
         config: Callable[[], Config],
         agents: Callable[[], AgentCatalogue],
@@ -188,6 +190,7 @@ class WorkspaceTools:
     ) -> None:
         self.spawner = spawner
         self.uids = uids
+        self.snapshots = snapshots
         self.wall_ms = wall_ms
         self._config = config
         self._agents = agents

@@ -177,4 +177,4 @@ async def test_what_was_fetched_for_a_person_goes_with_the_person(tmp_path: path
         assert len(os.listdir(root)) == 1
         async with gateway.http.delete("/api/me/keys") as answer:
             assert answer.status == 200
-        assert os.listdir(root) == []
+        assert os.listdir(root) == os.listdir(gateway.data_path / "snapshots") == []

@@ -185,6 +185,29 @@ def test_the_snapshots_of_a_session_are_bounded_by_count_and_by_size(place: Plac
     assert place.blobs.size_bytes(KEY) < 1_000_000
 
 
+def test_what_is_too_large_to_keep_is_not_read_again_at_each_turn(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, snapshot_mb=1)
+    for number in range(3):
+        (place.work / f"f{number}").write_bytes(os.urandom(500_000))
+    read: list[bytes] = []
+    once = Taker._read_once
+
+    def noted(*arguments: Any) -> Any:
+        read.append(arguments[3])
+        return once(*arguments)
+
+    monkeypatch.setattr(Taker, "_read_once", noted)
+    assert "larger than the 1 MB" in place.take(1, config).trouble
+    assert len(read) == 3
+    (place.work / "small").write_text("x")
+    assert "larger than the 1 MB" in place.take(2, config).trouble
+    assert len(read) == 3
+    (place.work / "f0").unlink()
+    assert place.take(3, config).is_written
+
+
 def test_what_can_be_made_again_is_left_out_and_stays_when_a_turn_is_undone(place: Place) -> None:
     repository = place.work / "repo"
     for name in (".git", "node_modules/x", "src/__pycache__", "build/out", "logs", "keep"):

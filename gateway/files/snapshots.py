@@ -182,14 +182,20 @@ class Snapshots:
         """
         if not self.is_on:
             return
-        taking, config = Taking(key, None, 0, "", self._wall_ms()), self._config()
+        taking = self._taking[key] = Taking(key, None, 0, "", self._wall_ms())
         async with self._only(key):
             try:
-                await self._in_thread(
-                    lambda: self._taker.newest(key) or self._taker.take(taking, path, config)
-                )
+                await self._in_thread(lambda: self._keep_tree(taking, path))
             except OSError as error:
                 log.warning("%s: the contents of a workspace are not kept for snapshots: %s", key, error)
+            finally:
+                self._taking.pop(key, None)
+
+    def _keep_tree(self, taking: Taking, path: pathlib.Path) -> None:
+        if self._taker.newest(taking.key) is None and not taking.is_given_up:
+            self._taker.take(taking, path, self._config())
+            if taking.is_given_up:
+                self._blobs.remove(taking.key)
 
     async def forget_trees(self, prefix: str, *, kept: Collection[str] = ()) -> None:
         """Removes the contents of the trees that begin so, but for those that are kept."""
@@ -203,7 +209,7 @@ class Snapshots:
             taking.is_disturbed = True
 
     def give_up(self, key: str) -> None:
-        """What is being taken is of no use any more: the session is being erased."""
+        """What is being taken is of no use any more: the session is being erased, or the tree replaced."""
         if (taking := self._taking.get(key)) is not None:
             taking.is_given_up = True
 

@@ -81,6 +81,8 @@ class WorkspaceKeeper:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for copy_ in self._copies.values():
+            await copy_.aclose()
 
     # -- which there are --------------------------------------------------------------------------------
 
@@ -212,10 +214,12 @@ class WorkspaceKeeper:
 
     async def _put_away(self, store: str) -> None:
         """Nobody finds it any more; removing it may take long."""
-        self._copies.pop(store, None)
+        copy_ = self._copies.pop(store, None)
         if (task := self._tasks.pop(store, None)) is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
+        if copy_ is not None:
+            await copy_.aclose()
         await self._tools.snapshots.forget_trees(tree_key(store))
         (self._root / store).rename(self._root / f"{GONE}{secrets.token_hex(8)}")
 

@@ -58,12 +58,21 @@ class WarmCopy:
         self.trouble = ""
         """Why the last refresh failed, in words; empty if it did not."""
         self.tree: Tree | None = None
+        self.keeping: asyncio.Task[None] | None = None
+        """Reads the contents of the tree; its name is what they are kept under."""
 
     async def open(self) -> None:
         """Reads what there is. Raises OSError."""
         await asyncio.to_thread(self.folders.open)
         self.tree = await asyncio.to_thread(self.folders.current)
         await self._forget_trees()
+        self._keep_soon()
+
+    async def aclose(self) -> None:
+        """Ends what it does in the background."""
+        if self.keeping is not None:
+            self._tools.snapshots.give_up(self.keeping.get_name())
+            await asyncio.wait([self.keeping])
 
     def is_good(self, workspace: WorkspaceConfig) -> bool:
         """Whether there is a tree that was made by these settings."""
@@ -138,12 +147,25 @@ class WarmCopy:
                 await self._fetching.fetch(workspace, commit, f"{KEPT}/{commit}", secret)
 
     async def _publish(self, tree: Tree) -> None:
-        store = self.folders.path.name
-        await self._tools.snapshots.keep_tree(tree_key(store, tree.id), self.folders.tree(tree.id))
         await asyncio.to_thread(self.folders.publish, tree)
         self.tree = tree
         await asyncio.to_thread(self.folders.remove_others, {tree.id, *self._used})
         await self._forget_trees()
+        self._keep_soon()
+
+    def _keep_soon(self) -> None:
+        """Reads the contents of the tree for the snapshots of its sessions; nobody waits for that."""
+        if self.tree is not None:
+            key = tree_key(self.folders.path.name, self.tree.id)
+            self.keeping = asyncio.create_task(self._keep(key, self.tree, self.keeping), name=key)
+
+    async def _keep(self, key: str, tree: Tree, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            if before.get_name() != key:
+                self._tools.snapshots.give_up(before.get_name())
+            await asyncio.wait([before])
+        if tree is self.tree:
+            await self._tools.snapshots.keep_tree(key, self.folders.tree(tree.id))
 
     async def _forget_trees(self) -> None:
         """Of the trees that no session is given any more, no contents are kept."""

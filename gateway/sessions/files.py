@@ -18,8 +18,10 @@ from gateway.sessions.record import Record
 
 TURN_WAITS_SECONDS: Final = 0.5
 """How long the next turn waits for a snapshot."""
-PLACED_SECONDS: Final = 60.0
-"""How long the first turn of a session with a repository waits for the snapshot of that."""
+PLACED_SECONDS: Final = 10.0
+"""How long the first turn of a session with a repository waits for the snapshot of that: a moment, if its
+contents were read when the workspace was made ready.
+"""
 LAST_SECONDS: Final = 20.0
 """How long a session that ends waits for its last one."""
 TROUBLE: Final = "snapshots"

@@ -160,6 +160,9 @@ async def test_the_first_snapshot_of_a_session_reads_nothing_that_its_workspace_
     async with place(tmp_path, "refresh_seconds = 1000\n") as (gateway, host):
         await begin(gateway, "first")
         await say(gateway, "true", "first")
+        [warm] = gateway.inner.services.workers.repositories._copies.values()
+        assert warm.keeping is not None
+        await warm.keeping
         monkeypatch.setattr(Taker, "_read_once", noted)
         await begin(gateway)
         await say(gateway, "echo two > README.md; rm src/app.py; chmod +x .gitignore; pwd")

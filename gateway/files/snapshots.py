@@ -193,9 +193,9 @@ class Snapshots:
 
     def _keep_tree(self, taking: Taking, path: pathlib.Path) -> None:
         if self._taker.newest(taking.key) is None and not taking.is_given_up:
-            self._taker.take(taking, path, self._config())
-            if taking.is_given_up:
-                self._blobs.remove(taking.key)
+            taken = self._taker.take(taking, path, self._config())
+            if taken.trouble and not self._taker.was_too_large(taking.key):
+                self._blobs.remove(taking.key)  # a full disk, say: it is tried again with the next tree
 
     async def forget_trees(self, prefix: str, *, kept: Collection[str] = ()) -> None:
         """Removes the contents of the trees that begin so, but for those that are kept."""

@@ -82,8 +82,12 @@ class Taker:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._too_large: dict[str, int] = {}
-        """By session: how much there was to read when it turned out to be more than may be kept."""
+        self._too_large: dict[str, tuple[int, int]] = {}
+        """By session: how much there was to read when it was more than may be kept, and how much that was."""
+
+    def was_too_large(self, key: str) -> bool:
+        """True if the last snapshot of a session failed because it would have been too large."""
+        return key in self._too_large
 
     def forget(self, key: str) -> None:
         """The session is erased."""
@@ -169,7 +173,7 @@ class Taker:
                 listed = scan(folder, LeftOut(config.snapshot_leaves_out), max_files=config.snapshot_files)
             before = known.by_path if known is not None else {}
             if is_first and (tree := given_tree(root)):
-                before = self._as_given(taking.key, tree, listed)
+                before = self._as_given(taking.key, config, tree, listed)
             self._refuse_too_large(taking.key, config, listed, before)
             return [
                 entry
@@ -177,7 +181,7 @@ class Taker:
                 if (entry := self._read(taking, folder, found, before.get(found.path), config)) is not None
             ]
 
-    def _as_given(self, key: str, tree: str, listed: list[Entry]) -> dict[bytes, Entry]:
+    def _as_given(self, key: str, config: FilesConfig, tree: str, listed: list[Entry]) -> dict[bytes, Entry]:
         """Files that are still as the workspace gave them: their contents were read when its tree was made.
         Nobody but the gateway wrote there until now, and a copy has the time of what it is a copy of.
         """
@@ -185,7 +189,7 @@ class Taker:
         if manifest is None:
             return {}
         if manifest.trouble:
-            self._too_large[key] = _size(listed)
+            self._too_large[key] = _size(listed), config.snapshot_mb
             return {}
         of_tree = manifest.by_path
         same = {
@@ -203,11 +207,11 @@ class Taker:
         self, key: str, config: FilesConfig, listed: list[Entry], before: dict[bytes, Entry]
     ) -> None:
         """Reads nothing again that was too much the last time. Raises ScanFailed."""
-        most = self._too_large.get(key)
-        if most is None:
+        size, most = self._too_large.get(key, (0, 0))
+        if not most:
             return
         unread = (found for found in listed if not is_untouched(before.get(found.path), found))
-        if _size(unread) > most * SMALLER:
+        if _size(unread) > size * SMALLER and config.snapshot_mb <= most:
             raise ScanFailed(_too_large(config))
         del self._too_large[key]
 
@@ -264,7 +268,7 @@ class Taker:
         self._blobs.put_manifest(taking.key, self._place(taking), packed(now))
         is_kept = self._tidy(taking.key, config)
         if not is_kept:
-            self._too_large[taking.key] = _size(now.entries)
+            self._too_large[taking.key] = _size(now.entries), config.snapshot_mb
             return self._failed(taking, f"No snapshot of the files was made. {_too_large(config)}", before)
         found = changes(before.below(WORK) if before else (), now.below(WORK))
         kinds = [change.kind for change in found]

@@ -169,11 +169,8 @@ async def test_what_was_fetched_for_a_person_goes_with_the_person(tmp_path: path
         assert "work" in await say(gateway, "git log --format=%s")
         await gateway.delete("s")
         assert os.listdir(root) == []
-        async with gateway.http.put("/api/me/keys/git", json={"key": "ann:word"}) as answer:
-            assert answer.status == 200
-        await begin(gateway, "t")
-        assert await say(gateway, "cat README.md", "t") == "hello\n"
-        await gateway.delete("t")
+        keeper = gateway.inner.services.workers.repositories
+        await keeper.warm("app", keeper.get("default/local", "app"), "default/local")
         assert len(os.listdir(root)) == 1
         async with gateway.http.delete("/api/me/keys") as answer:
             assert answer.status == 200

@@ -206,6 +206,9 @@ def test_what_is_too_large_to_keep_is_not_read_again_at_each_turn(
     assert len(read) == 3
     (place.work / "f0").unlink()
     assert place.take(3, config).is_written
+    (place.work / "f0").write_bytes(os.urandom(500_000))
+    assert place.take(4, config).trouble
+    assert place.take(5, CONFIG).is_written
 
 
 def test_what_can_be_made_again_is_left_out_and_stays_when_a_turn_is_undone(place: Place) -> None:

@@ -429,7 +429,7 @@ class SessionManager:
             max_bytes=0,
         )
         await events.load(is_reading_only=True)
-        fold.session_id = session_id
+        fold.session_id, fold.parent = session_id, record.parent
         return Shelf(record, fold, events, self._services.outside(record.agent, owner=owner, key=record.key))
 
     async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
@@ -562,11 +562,17 @@ class SessionManager:
         await self._services.workers.workspaces.remove(record.key)
         await self._services.snapshots.remove(record.key)
         await self._services.store.sessions.delete(record.key, tombstone)
+        for session in self.sessions():
+            if session.record.owner == record.owner:
+                session.lose_parent(record.session_id)
         key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
         await self._services.observers.erased(key, reason=reason)
         self._services.workers.workspaces.give_back_uid(record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
+        repositories = self._services.workers.repositories
+        if record.owner in repositories.leaving and not await self.stored(record.owner, limit=1):
+            await repositories.forget(record.owner, has_sessions=False)
 
     async def drain(self, *, grace_seconds: float) -> None:
         """Takes no new work, gives running turns their grace, then ends every session."""

@@ -101,9 +101,17 @@ class Sessions:
             interceptors=interception.of,
             on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
         )
+        snapshots = Snapshots(
+            lambda: current.config.files,
+            blobs=self._blobs,
+            workspaces=workers.workspaces,
+            metrics=metrics,
+            wall_ms=clock.wall_ms,
+        )
         tools = WorkspaceTools(
             spawner=workers.spawner,
             uids=workers.workspaces,
+            snapshots=snapshots,
             wall_ms=clock.wall_ms,
             config=lambda: current.config,
             agents=lambda: current.agents,
@@ -139,13 +147,7 @@ class Sessions:
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
             uploads=Uploads(workers.workspaces, lambda: current.config.files),
-            snapshots=Snapshots(
-                lambda: current.config.files,
-                blobs=self._blobs,
-                workspaces=workers.workspaces,
-                metrics=metrics,
-                wall_ms=clock.wall_ms,
-            ),
+            snapshots=snapshots,
             folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
             workers=WorkerServices(
                 current=current,

@@ -308,6 +308,7 @@ class Session:
 
     def _restored(self) -> None:
         self.fold.session_id = self.session_id  # of an adopted session it may be another
+        self.fold.parent = self.record.parent  # none if that is not there any more
         self.answers.load()
         held = self.fold.start_messages
         if self.fold.turn_id is not None:
@@ -319,6 +320,12 @@ class Session:
         self._turns.restore(held)
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
+
+    def lose_parent(self, session_id: str) -> None:
+        """A session of the same owner is erased; it may be the one that this was made of."""
+        if self.fold.parent == session_id:
+            self.fold.parent = None
+            self._encoded.forget()
 
     def _end_lost_turn(self, turn_id: str, *, has_waited: bool) -> None:
         """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived; or before

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.events.lifecycle import CloseReason
 from gateway.files.putting_back import PuttingBack
 from gateway.sessions import forks
 from tests.inside import GatewayInside
@@ -84,6 +85,9 @@ async def test_both_branches_of_a_fork_go_on_with_different_files(gateway: Gatew
     await gateway.delete(name)
     listed = {one["session_id"]: one for one in (await gateway.get("/api/sessions"))["sessions"]}
     assert "parent" not in listed[child]
+    assert "parent" not in await gateway.state(child)
+    await gateway.inner.manager.close_all("default/local", CloseReason.IDLE)
+    assert "parent" not in await gateway.state(child)
     grandchild = (await forked(gateway, child, at_seq=first["turn"]))["session"]["session_id"]
     assert "one" in await says(gateway, grandchild, "cat app.txt")
 
@@ -233,7 +237,7 @@ async def test_a_fork_that_fails_in_the_middle_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(PuttingBack, "_write", full)
+    monkeypatch.setattr(PuttingBack, "_write_content", full)
     refused = await ask(gateway.http, "POST", f"/api/sessions/{name}/fork", {"session_id": "half"})
     assert (refused.status, refused.code) == (507, "store_full")
     await gateway.chat(name, "rm a b")

@@ -542,6 +542,7 @@ class ChatState:
         self.turn_id: str | None = None
         self.waiting: tuple[ev.WaitingMessage, ...] = ()
         self.is_held = False
+        self.held_for: str | UnsetType = UNSET
         self.wallet: str | None = None
         self.network: str | None = None
         self.workspace: ev.WorkspaceChanged | None = None
@@ -755,6 +756,7 @@ class ChatState:
             "turn_id": self.turn_id,
             "waiting": self.waiting,
             "is_held": self.is_held,
+            **({} if self.held_for is UNSET else {"held_for": self.held_for}),
             "wallet": self.wallet,
             "network": self.network,
             **self.egress.snapshot(),
@@ -910,9 +912,9 @@ class ChatState:
             case ev.Usage():
                 given = {name: value for name, value in _given(data).items() if value is not None}
                 self.usage |= _apart(given)
-            case ev.QueueChanged(waiting=waiting, is_held=is_held):
+            case ev.QueueChanged(waiting=waiting, is_held=is_held, held_for=held_for):
                 self.waiting = waiting
-                self.is_held = is_held
+                self.is_held, self.held_for = is_held, held_for
             case ev.RuleAdded(rule_id=rule_id, rule=rule):
                 self.rules[rule_id] = ev.NamedRule(rule_id, rule)
             case ev.RuleRemoved(rule_id=rule_id):

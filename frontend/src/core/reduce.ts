@@ -8,7 +8,7 @@
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
  */
 
-import type { Spending } from "./wire.ts";
+import type { QueueChanged, Spending } from "./wire.ts";
 import { type EgressEvent, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
@@ -87,6 +87,8 @@ export class ChatState {
   turn_id: string | null = null;
   waiting: WaitingMessage[] = [];
   is_held = false;
+  /** What lets held messages go on by itself; null: only their person does. */
+  held_for: QueueChanged["held_for"] | null = null;
   wallet: string | null = null;
   network: string | null = null;
   /** Of the worker's connections; null if the log says nothing of them. */
@@ -122,6 +124,7 @@ export class ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
     chat.rules = snapshot.rules ?? [];
+    chat.held_for = snapshot.held_for ?? null;
     chat.parent = snapshot.parent ?? null;
     chat.egress = snapshot.egress ?? null;
     chat.workspace = snapshot.workspace ?? null;
@@ -218,7 +221,8 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
-    const optional = { ...egress, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    const held = this.held_for && { held_for: this.held_for };
+    const optional = { ...egress, ...held, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
     return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
@@ -383,6 +387,7 @@ export class ChatState {
       case "queue":
         this.waiting = event.waiting;
         this.is_held = event.is_held;
+        this.held_for = event.held_for ?? null;
         return;
       case "rule_added": {
         const added = { rule_id: event.rule_id, rule: event.rule };

@@ -30,7 +30,7 @@ from gateway.egress.admission import Admission, Admitted, NotAdmitted
 from gateway.egress.pace import UNSENT_BYTES, Drain, LoopShare, Stalled, Tap
 from gateway.egress.routes import RouteHandler, RouteRequest
 from gateway.egress.spoken import FIELDS, HEAD_BYTES, REASONS, chunk, last_answer
-from gateway.egress.tunnel import REPORTED_BYTES, TransferCount, Unreachable, dial
+from gateway.egress.tunnel import REPORTED_BYTES, TransferCount, Unreachable, dial, sent_at_once
 from worker.spec import DOOR_PORT, MIB
 
 log = logging.getLogger(__name__)
@@ -637,7 +637,10 @@ class _Upstream(asyncio.Protocol):
     async def take(self, made: socket.socket, head: bytes, admission: Admission) -> None:
         """Sends the request over a connection. Raises OSError."""
         self._tally = TransferCount(admission, on_spent=self._front.abort)
-        self._unsent.insert(0, head)
+        sent = sent_at_once(made, head)
+        self._tally.sent(sent)
+        if sent < len(head):
+            self._unsent.insert(0, head[sent:])
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, made)
         except BaseException:

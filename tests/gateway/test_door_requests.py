@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from gateway.egress.admission import Admission, Admitted
-from gateway.egress.pace import LoopShare
+from gateway.egress.pace import LoopShare, Stalled
 from gateway.egress.routes import RouteAnswer, RouteRequest
-from gateway.egress.tunnel import ACCESS_DENIED
+from gateway.egress.tunnel import ACCESS_DENIED, Splice
 from gateway.workers.doors import DoorSockets
 from tests.doors import LISTED, OTHER, QUICK, Hosts, Rules, door_here, echo
 from tests.hostile.requests import ATTACKS, Attack
@@ -510,6 +510,62 @@ async def test_a_tunnel_ends_when_either_end_does_and_an_end_of_input_is_passed_
         writer.transport.abort()
         while door.connections:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_what_has_come_before_both_ends_are_joined_is_passed_on_whole_and_once(has_ended: bool) -> None:
+    """More of it than the other end takes at once."""
+    rules, data = Rules(), bytes(range(256)) * 4 * 1024
+    pairs = [socket.socketpair() for _ in range(2)]
+    (client, ours), (theirs, host) = pairs
+    for one in (client, ours, theirs, host):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        one.setblocking(False)
+    began = client.send(data)
+    splice = Splice(rules, share=LoopShare(), stalled=Stalled())
+    running = asyncio.create_task(splice.run(ours, theirs))
+    reader, answering = await asyncio.open_connection(sock=host)
+    _, writer = await asyncio.open_connection(sock=client)
+    if not has_ended:
+        writer.write(data[began:])
+    writer.write_eof()
+    heard = await asyncio.wait_for(reader.read(), 10)
+    assert heard == (data[:began] if has_ended else data)
+    running.cancel()
+    await asyncio.wait([running])
+    assert (rules.sent, rules.received) == (len(heard), 0)
+    for one_end in (answering, writer):
+        one_end.close()
+        with contextlib.suppress(ConnectionError):
+            await one_end.wait_closed()
+    for one in (ours, theirs):
+        one.close()
+
+
+async def test_a_host_whose_first_address_does_not_answer_is_reached_at_the_next(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.egress.tunnel.ADDRESS_SECONDS", 0.1)
+    with socket.socket() as full:
+        full.bind(("127.0.0.2", hosts.ports["http"]))  # it listens, and nobody takes a connection
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(3)]
+        for one in fillers:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        rules = Rules()
+        rules.allow(LISTED, 80, at=hosts.ports["http"], addresses=("127.0.0.2", "127.0.0.3", "127.0.0.1"))
+        async with door_here(rules) as (_, sockets):
+            answer = await said(sockets.http, f"GET /x HTTP/1.1\r\nHost: {LISTED}\r\n\r\n".encode())
+            assert b"the host heard GET /x" in answer
+            monkeypatch.setattr("gateway.egress.tunnel.DIAL_SECONDS", 0.15)
+            rules.allow(LISTED, 80, at=hosts.ports["http"], addresses=("127.0.0.2",) * 3)
+            began = time.monotonic()
+            answer = await said(sockets.http, f"GET /x HTTP/1.1\r\nHost: {LISTED}\r\n\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 502 ")
+            assert time.monotonic() - began < 3, "for all addresses together"
+        for one in fillers:
+            one.close()
 
 
 async def test_the_gateways_own_door_in_the_form_of_a_proxy_is_the_door() -> None:

@@ -54,7 +54,7 @@ OWN_URL: Final = f"http://127.0.0.1:{DOOR_PORT}"
 """Where a worker finds the gateway itself."""
 BASE_URL: Final = OWN_URL + "/llm"
 """Where a worker finds the gateway's model routes."""
-_ACCEPTED: Final = 32
+_ACCEPTED: Final = 4
 """In one go, before others have their turn."""
 _SHORT_SECONDS: Final = 0.05
 """Without a file for a connection, it is tried again after so long."""
@@ -126,6 +126,7 @@ class WorkerDoor:
         for listener, *_ in self._listeners:
             self._loop.remove_reader(listener.fileno())
         self._name_server.close()
+        self._share.close()
         for front in list(self._resting):
             front.abort()
         for task in self._tasks:
@@ -216,11 +217,12 @@ class WorkerDoor:
                 break
             self._on_connection(name)
             self._take(client, serve)
-        pause = self._share.spend(0)
-        if is_short or pause:
+        if is_short:
             self._loop.remove_reader(listener.fileno())
-            pause = max(pause, _SHORT_SECONDS) if is_short else pause
-            self._loop.call_later(pause, self._listen, listener, name, serve)
+            self._loop.call_later(_SHORT_SECONDS, self._listen, listener, name, serve)
+        elif self._share.spend(0):
+            self._loop.remove_reader(listener.fileno())
+            self._share.take_turn(partial(self._listen, listener, name, serve))
 
     def _take(self, client: socket.socket, serve: Serve) -> None:
         self._share.spend(CONNECTION_SECONDS)

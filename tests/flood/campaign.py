@@ -1,9 +1,9 @@
 """One worker floods its doors; what its neighbours feel of that, and whether anything is lost or left.
 
 Windows take turns, so that a busy machine is as busy in each of them: a neighbour alone; beside a flood
-through the doors of another worker; and beside the same transfers and connections without doors, which shows
-what the machine itself does to it. The host and all clients are processes of their own; the doors are in this
-one.
+through the doors of another worker; and beside the same transfers and connections without doors, spread over
+the same time, which shows what the machine itself does to it. The host and all clients are processes of their
+own; the doors are in this one.
 """
 
 from __future__ import annotations
@@ -118,16 +118,18 @@ class Flood:
             door = serve(far, rules, routes=says)
             for _ in range(self._rounds):
                 await self._window("alone", near)
-                await self._window("flood", near, far, {**self._order, "doors": THROUGH_DOORS})
-                await self._window("no doors", near, beside, {**self._order, "doors": direct, "names": 0})
+                order = {**self._order, "doors": THROUGH_DOORS, "seconds": 0.0}
+                took = await self._window("flood", near, far, order)
+                order = {**self._order, "doors": direct, "names": 0, "seconds": took}
+                await self._window("no doors", near, beside, order)
                 await self._is_empty(door)
             if not self.counts["bytes"]:
                 self.faults.append("nothing was downloaded")
 
     async def _window(
         self, window: str, near: Inmate, far: Inmate | None = None, order: dict[str, Any] | None = None
-    ) -> None:
-        """The neighbour asks for its time, or as long as the flood goes on."""
+    ) -> float:
+        """The neighbour asks for its time, or as long as the flood goes on; how long that was, in seconds."""
         began, cpu, flooding = time.monotonic(), _cpu(), None
         if far is not None and order is not None:
             flooding = asyncio.create_task(_answered(far, {**order, "first_name": self._names}))
@@ -137,10 +139,12 @@ class Flood:
             self.faults += [f"{window}: {one}" for one in said["failed"]]
             for kind, took in said["took"].items():
                 self.took[window, kind] += took
-        self.seconds[window] += time.monotonic() - began
+        seconds = time.monotonic() - began
+        self.seconds[window] += seconds
         self.used[window] += _cpu() - cpu
         if flooding is not None and order is not None:
             self._count(window, flooding.result(), order)
+        return seconds
 
     def _count(self, window: str, counts: dict[str, int], order: dict[str, Any]) -> None:
         if window == "flood":
@@ -169,13 +173,17 @@ class Flood:
             share = self.used[window] / self.seconds[window]
             lines.append(f"  {window:9s} the gateway takes {share:6.1%} of a processor")
         for kind in NEIGHBOUR:
-            alone = _percentile(self.took["alone", kind], 0.99)
-            for window in WINDOWS:
+            highs = {window: _percentile(self.took[window, kind], 0.99) for window in WINDOWS}
+            for window, high in highs.items():
                 took = self.took[window, kind]
-                middle, high = _percentile(took, 0.5), _percentile(took, 0.99)
-                more = "" if window == "alone" else f"  p99 {high / alone - 1:+7.1%}"
-                figures = f"p50 {middle * 1e3:7.3f} ms  p99 {high * 1e3:7.3f} ms  n {len(took):6}"
-                lines.append(f"  {kind:19s} {window:9s} {figures}{more}")
+                figures = (
+                    f"p50 {_percentile(took, 0.5) * 1e3:7.3f} ms  p99 {high * 1e3:7.3f} ms  n {len(took):6}"
+                )
+                lines.append(f"  {kind:19s} {window:9s} {figures}")
+            more = [
+                f"{highs['flood'] / highs[window] - 1:+.0%} to {window}" for window in ("alone", "no doors")
+            ]
+            lines.append(f"  {kind:19s} p99 of the flood: {', '.join(more)}")
         return "\n".join(lines)
 
 

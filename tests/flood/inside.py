@@ -82,9 +82,10 @@ def flood(
     size: int,
     hoard: int,
     threads: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """Connections one after the other in each of so many threads, names, downloads of so many bytes, and a
-    hoard of connections that say nothing: all at once. How each of them ended.
+    hoard of connections that say nothing: all at once, spread over so many seconds. How each of them ended.
     """
     counts: dict[str, int] = {}
     lock = threading.Lock()
@@ -101,9 +102,10 @@ def flood(
             one.settimeout(PATIENCE)
             one.connect((doors["own"][0], doors["own"][1]))
     for number in range(threads):
-        kind, times = kinds[number % len(kinds)], connections // threads
-        jobs.append(lambda kind=kind, times=times: connect(kind, doors[kind], times, count))  # type: ignore[misc]
-    jobs += [lambda: download(doors["download"], size, count)] * downloads
+        paced = Pace(connections // threads, seconds)
+        kind = kinds[number % len(kinds)]
+        jobs.append(lambda kind=kind, paced=paced: connect(kind, doors[kind], paced, count))  # type: ignore[misc]
+    jobs += [lambda: download(doors["download"], Pace(size, seconds), count)] * downloads
     running = [threading.Thread(target=job) for job in jobs]
     for one_thread in running:
         one_thread.start()
@@ -114,8 +116,24 @@ def flood(
     return counts
 
 
-def connect(kind: str, where: list[Any], times: int, count: Callable[..., None]) -> None:
-    for _ in range(times):
+class Pace:
+    """So much in so many seconds, and no sooner."""
+
+    def __init__(self, amount: int, seconds: float) -> None:
+        self.amount = amount
+        self._each = seconds / max(1, amount)
+        self._began = time.monotonic()
+
+    def wait(self, done: int) -> None:
+        """After so much of it."""
+        early = self._began + done * self._each - time.monotonic()
+        if early > 0:
+            time.sleep(early)
+
+
+def connect(kind: str, where: list[Any], paced: Pace, count: Callable[..., None]) -> None:
+    for done in range(paced.amount):
+        paced.wait(done)
         try:
             with socket.create_connection((where[0], where[1]), timeout=PATIENCE) as made:
                 asked = f"GET /8 HTTP/1.1\r\nHost: {where[0]}\r\nConnection: close\r\n\r\n"
@@ -143,13 +161,14 @@ def look_up(first: int, names: int, count: Callable[..., None]) -> None:
             count("names" if said[7] else "names refused")
 
 
-def download(where: list[Any], size: int, count: Callable[..., None]) -> None:
-    received = 0
+def download(where: list[Any], paced: Pace, count: Callable[..., None]) -> None:
+    received, size = 0, paced.amount
     with socket.create_connection((where[0], where[1]), timeout=PATIENCE) as made:
         made.sendall(b"GET /%d HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % size)
         room = bytearray(1 << 18)
         while got := made.recv_into(room):
             received += got
+            paced.wait(received)
     count("bytes", received - len(HEAD % size))
 
 

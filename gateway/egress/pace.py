@@ -109,8 +109,8 @@ class LoopShare:
             self._next = loop.call_soon(self._let_one)
 
     def _let_one(self) -> None:
-        """The first of those that wait goes on, if there is time left. If the loop is late, it has too much to
-        do, or the machine has: then others have most of its turns.
+        """The first of those that wait goes on, if there is time left. If the loop is late, it or the machine
+        has too much to do: then others have most of its turns.
         """
         late = max(0.0, self._monotonic() - self._due - 2 * TIMER_SECONDS)
         self._count(0)

@@ -123,19 +123,19 @@ def sent_at_once(made: socket.socket, data: bytes) -> int:
 
 async def _through_proxy(admitted: Admitted) -> socket.socket:
     """By CONNECT through a company's proxy, which resolves the name."""
-    url = urllib.parse.urlsplit(admitted.proxy)
-    try:
-        host, port = url.hostname or "", url.port or 80
-        addresses = await system_lookup.addresses(host, port)
-    except (ValueError, LookupFailed):
-        raise Unreachable from None
-    made = await _to_one_of(tuple(addresses), port)
     try:
         async with asyncio.timeout(DIAL_SECONDS):
-            await _ask_proxy(made, admitted, url)
-    except OSError:
-        made.close()
+            return await _by_proxy(admitted)
+    except (OSError, ValueError, LookupFailed):  # TimeoutError is an OSError
         raise Unreachable from None
+
+
+async def _by_proxy(admitted: Admitted) -> socket.socket:
+    url = urllib.parse.urlsplit(admitted.proxy)
+    host, port = url.hostname or "", url.port or 80
+    made = await _to_one_of(tuple(await system_lookup.addresses(host, port)), port)
+    try:
+        await _ask_proxy(made, admitted, url)
     except BaseException:
         made.close()
         raise

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from gateway.egress.admission import Admission, Admitted
+from gateway.egress.lookup import system_lookup
 from gateway.egress.pace import LoopShare, Stalled
 from gateway.egress.routes import RouteAnswer, RouteRequest
 from gateway.egress.tunnel import ACCESS_DENIED, Splice
@@ -430,6 +431,46 @@ async def test_a_company_proxy_in_front_is_asked_and_its_refusal_is_one(hosts: H
     assert asked[0].startswith(f"CONNECT {LISTED}:22 HTTP/1.1\r\n".encode())
     assert b"Proxy-Authorization: Basic bWU6cGFzcyB3b3Jk\r\n" in asked[0]
     assert rules.whys == ["unreachable"]
+
+
+SILENT, ENDLESS, CUT = "silent.invented.test", "endless.invented.test", "cut.invented.test"
+
+
+async def test_a_company_proxy_that_is_silent_endless_or_gone_is_given_up_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.egress.tunnel.DIAL_SECONDS", 0.3)
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while ENDLESS.encode() in head:
+                writer.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1_000)
+                await writer.drain()
+            if SILENT.encode() in head:
+                await reader.read()
+        writer.close()
+
+    async def never(_host: str, _port: int) -> list[str]:
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    at = server.sockets[0].getsockname()[1]
+
+    class Behind(Rules):
+        async def admit(self, host: str, port: int) -> Admitted:
+            where = "proxy.invented.test" if host == OTHER else "127.0.0.1"
+            return Admitted(host=host, port=port, addresses=(), proxy=f"http://{where}:{at}")
+
+    rules = Behind()
+    async with server, door_here(rules) as (_, sockets):
+        for host in (SILENT, ENDLESS, CUT):
+            request = f"GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+            assert (await said(sockets.http, request)).startswith(b"HTTP/1.1 502 ")
+        monkeypatch.setattr(system_lookup, "addresses", never)
+        request = f"GET /x HTTP/1.1\r\nHost: {OTHER}\r\n\r\n".encode()
+        assert (await said(sockets.http, request)).startswith(b"HTTP/1.1 502 "), "nobody knows its address"
+    assert rules.whys == ["unreachable"] * 4
 
 
 async def test_what_a_session_may_transfer_is_held(hosts: Hosts) -> None:

@@ -32,8 +32,6 @@ class BoundedHandler(aiohttp.client_proto.ResponseHandler):
 
 def bounded(connector: Connector) -> Connector:
     """The connector, whose connections end so."""
-    made: functools.partial[aiohttp.client_proto.ResponseHandler] = functools.partial(
-        BoundedHandler, loop=asyncio.get_running_loop()
-    )
+    made: Any = functools.partial(BoundedHandler, loop=asyncio.get_running_loop())
     connector._factory = made
     return connector

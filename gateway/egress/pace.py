@@ -22,7 +22,7 @@ SLICE_SECONDS: Final = 0.5e-3
 """Of one turn of the loop; what is ready beyond it waits for another."""
 TIMER_SECONDS: Final = 1e-3
 """The timers of the loop are no finer than that."""
-REST_SECONDS: Final = 0.25
+REST_SECONDS: Final = 0.1
 """A worker is left out for no longer because the loop is late."""
 CONNECTION_SECONDS: Final = 400e-6
 """What a connection costs besides its bytes: to accept it, to serve it and to close it."""

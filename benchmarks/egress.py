@@ -32,6 +32,8 @@ from worker.spec import DOOR_PORT, Network
 STARTS: Final = 25
 AT_ONCE: Final = 60
 ASKED: Final = 200
+PARTS: Final = 5
+"""In so many parts, so that the ways take turns often."""
 CHUNKS: Final = 4_000
 CHUNK_BYTES: Final = 200
 """As long as an event of a model's stream."""
@@ -126,10 +128,11 @@ async def passes(here: Yard, rounds: int, client: str) -> None:
     names: list[float] = []
     cpus: dict[str, dict[str, list[float]]] = {way: {"request": [], "chunk": [], "paced": []} for way in ways}
     try:
-        for _ in range(rounds):
+        for part in range(rounds * PARTS):
             for way, asked in ways.items():
-                kinds = {"request": (ASKED, 1, 4_096, 0), "chunk": (1, CHUNKS, CHUNK_BYTES, 0)}
-                kinds["paced"] = (1, PACED, CHUNK_BYTES, 2)
+                kinds = {"request": (ASKED // PARTS, 1, 4_096, 0)}
+                if part % PARTS == 0:
+                    kinds |= {"chunk": (1, CHUNKS, CHUNK_BYTES, 0), "paced": (1, PACED, CHUNK_BYTES, 2)}
                 for kind, (times, *sizes) in kinds.items():
                     is_kept, is_direct = not way.endswith(NEW), way.startswith("direct")
                     wanted = asked | {"path": asked["path"](*sizes), "times": times, "is_kept": is_kept}

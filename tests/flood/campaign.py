@@ -71,7 +71,7 @@ class Flood:
         """CPU seconds of this process."""
         self._rounds, self._alone = rounds, seconds
         self._order = {
-            "connections": connections // rounds // THREADS * THREADS,
+            "connections": -(-connections // rounds // THREADS) * THREADS,
             "names": names // rounds,
             "downloads": DOWNLOADS,
             "size": megabytes * MIB // rounds // DOWNLOADS,

@@ -96,8 +96,10 @@ class BudgetReleaser:
                     await self._waits.changed.wait()
 
     async def look(self) -> None:
-        """Asks some of those that are due."""
+        """Asks some of those that are due; none while the gateway takes no new work."""
         self._waits.changed.clear()
+        if self._manager.is_draining:
+            return
         now = (self._services.config, day_of(self._services.wall_ms()))
         if self._seen is None or self._seen[0] is not now[0] or self._seen[1] != now[1]:
             self._seen = now

@@ -242,8 +242,11 @@ async def test_what_waits_in_a_session_that_left_the_memory_is_sent_when_there_i
     for _ in range(3):
         await releaser.look()
     assert session_id not in {s.session_id for s in gateway.inner.manager.sessions()}, "it is not served"
-    services.current.config = config
+    gateway.inner.manager.is_draining, services.current.config = True, config
     set_budget(gateway, "tenant", cost_per_day=spent + 9 * COST)
+    await releaser.look()
+    assert session_id not in {s.session_id for s in gateway.inner.manager.sessions()}, "no work is taken"
+    gateway.inner.manager.is_draining = False
     for _ in range(3):
         await releaser.look()
     assert (await gateway.state(session_id))["queued"] == 2, "there is no room for a worker"

@@ -338,17 +338,21 @@ class WorkerDoor:
             if await self._server_name(client, found.host, port, expected=found.host) is not None:
                 await self._pass(client, found)
             return
+        with self._watched(found):
+            await self._serve_watched_tunnel(client, found)
+
+    async def _serve_watched_tunnel(self, client: socket.socket, found: Admitted) -> None:
+        """A tunnel to a host that may speak first, so that it is connected to before the client hears."""
         try:
             upstream = await dial(found)
         except Unreachable:
-            words = self._admission.refuse(found.host, port, "unreachable").words
+            words = self._admission.refuse(found.host, found.port, "unreachable").words
             say_last(client, last_answer(502, words))
             return
         with upstream:
             await self._loop.sock_sendall(client, _ESTABLISHED)
             if await self._is_as_it_said(client, upstream, found):
-                with self._watched(found):
-                    await self._join(client, upstream, found)
+                await self._join(client, upstream, found)
 
     async def _is_as_it_said(self, client: socket.socket, upstream: socket.socket, found: Admitted) -> bool:
         """Whether a tunnel to any port leads to the host that was asked for: TLS names it. In other protocols

@@ -563,12 +563,12 @@ class Front(asyncio.Protocol):
             if isinstance(found, NotAdmitted):
                 self._refuse(403, found.words)
                 return
+            self._house.passes(self, found)
             try:
                 made = await dial(found)
             except Unreachable:
                 self._refuse(502, admission.refuse(found.host, port, "unreachable").words)
                 return
-            self._house.passes(self, found)
             await upstream.take(made, self._head(method, found.host, port, path), admission)
         except (OSError, RuntimeError):
             self.abort()

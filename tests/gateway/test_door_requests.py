@@ -22,7 +22,7 @@ from gateway.egress.admission import Admission, Admitted
 from gateway.egress.lookup import system_lookup
 from gateway.egress.pace import LoopShare, Stalled
 from gateway.egress.routes import RouteAnswer, RouteRequest
-from gateway.egress.tunnel import ACCESS_DENIED, Splice
+from gateway.egress.tunnel import ACCESS_DENIED, Splice, dial
 from gateway.workers.doors import DoorSockets
 from tests.doors import LISTED, OTHER, QUICK, Hosts, Rules, door_here, echo
 from tests.hostile.requests import ATTACKS, Attack
@@ -641,6 +641,33 @@ async def test_connections_that_the_rules_no_longer_allow_are_ended(hosts: Hosts
                 assert await asyncio.wait_for(each.read(), 5) == b""
         for each_writer in (writer, socket_writer):
             each_writer.close()
+
+
+@pytest.mark.parametrize("way", ["port 80", "a tunnel", "a further port"])
+async def test_what_is_denied_while_its_host_is_dialled_is_not_connected(
+    way: str, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialled, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(admitted: Admitted) -> socket.socket:
+        dialled.set()
+        await may_answer.wait()
+        return await dial(admitted)
+
+    for module in ("door", "front"):
+        monkeypatch.setattr(f"gateway.egress.{module}.dial", slowly)
+    rules, heard = hosts.rules(), b"GET /x HTTP/1.1\r\nHost: %b\r\n\r\n" % LISTED.encode()
+    async with door_here(rules, further=(22,)) as (door, sockets):
+        monkeypatch.setattr(door._names, "name_of", lambda _address: LISTED)
+        where = {"port 80": sockets.http, "a tunnel": sockets.own, "a further port": sockets.further[22]}[way]
+        if way == "a tunnel":
+            heard = b"CONNECT %b:22 HTTP/1.1\r\nHost: x\r\n\r\n" % LISTED.encode()
+        asking = asyncio.create_task(said(where, heard))
+        await asyncio.wait_for(dialled.wait(), 5)
+        rules.deny(LISTED)
+        may_answer.set()
+        assert await asking == b""
+    assert hosts.heads == []
 
 
 async def test_a_flood_is_read_at_its_share_of_the_loop_and_comes_through_whole(

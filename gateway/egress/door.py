@@ -333,15 +333,15 @@ class WorkerDoor:
         if isinstance(found, NotAdmitted):
             say_last(client, last_answer(403, found.words))
             return
-        if found.credential or port == _TLS_PORT:
-            await self._loop.sock_sendall(client, _ESTABLISHED)
-            if await self._server_name(client, found.host, port, expected=found.host) is not None:
-                await self._pass(client, found)
-            return
         with self._watched(found):
-            await self._serve_watched_tunnel(client, found)
+            if found.credential or port == _TLS_PORT:
+                await self._loop.sock_sendall(client, _ESTABLISHED)
+                if await self._server_name(client, found.host, port, expected=found.host) is not None:
+                    await self._pass_watched(client, found)
+            else:
+                await self._serve_any_tunnel(client, found)
 
-    async def _serve_watched_tunnel(self, client: socket.socket, found: Admitted) -> None:
+    async def _serve_any_tunnel(self, client: socket.socket, found: Admitted) -> None:
         """A tunnel to a host that may speak first, so that it is connected to before the client hears."""
         try:
             upstream = await dial(found)

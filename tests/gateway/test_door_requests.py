@@ -670,6 +670,16 @@ async def test_what_is_denied_while_its_host_is_dialled_is_not_connected(
     assert hosts.heads == []
 
 
+async def test_a_tunnel_that_is_denied_before_tls_begins_in_it_ends(hosts: Hosts) -> None:
+    rules = hosts.rules()
+    async with door_here(rules) as (_, sockets):
+        _, reader, writer = await tunnel(sockets, LISTED, 443)
+        rules.deny(LISTED)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
 async def test_a_flood_is_read_at_its_share_of_the_loop_and_comes_through_whole(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,11 +100,11 @@ class WorkerDoor:
         self._name_server = NameServer(
             sockets.names, self._names, share=self._share, on_full=self._names_are_full
         )
-        self._is_open = True
+        self._is_open = len(sockets) > 0  # else the worker has ended already
         self._forwarding: dict[Front, Admitted] = {}
         self._passing: dict[asyncio.Task[Any], Admitted] = {}
         """Connections to hosts: they end when the rules no longer allow them."""
-        self._unwatch = admission.on_changed(self._end_disallowed)
+        self._unwatch: Callable[[], None] = lambda: None
         self._listeners: list[tuple[socket.socket, DoorName, Serve]] = [
             (sockets.own, "gateway", self._serve_own),
             (sockets.tls, "https", self._serve_tls),
@@ -112,10 +112,12 @@ class WorkerDoor:
         ]
         for port, further in sockets.further.items():
             self._listeners.append((further, "further", partial(self._serve_further, port)))
-        for one in self._listeners:
-            self._listen(*one)
-        self._name_server.open()
-        sockets.when_closed(self.close)
+        if self._is_open:
+            self._unwatch = admission.on_changed(self._end_disallowed)
+            for one in self._listeners:
+                self._listen(*one)
+            self._name_server.open()
+            sockets.when_closed(self.close)
 
     def close(self) -> None:
         """Ends everything; the sockets are closed by their owner. Again: nothing."""

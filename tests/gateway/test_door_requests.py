@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 
 from gateway.egress.admission import Admission, Admitted
+from gateway.egress.door import WorkerDoor
 from gateway.egress.lookup import system_lookup
 from gateway.egress.pace import LoopShare, Stalled
 from gateway.egress.routes import RouteAnswer, RouteRequest
 from gateway.egress.tunnel import ACCESS_DENIED, Splice, dial
 from gateway.workers.doors import DoorSockets
-from tests.doors import LISTED, OTHER, QUICK, Hosts, Rules, door_here, echo
+from tests.doors import ACCOUNT, LISTED, OTHER, QUICK, Hosts, Rules, door_here, echo, local_sockets
 from tests.hostile.requests import ATTACKS, Attack
 from tests.shared import eventually
 from worker.spec import DOOR_PORT, MIB
@@ -197,6 +198,14 @@ async def test_a_connection_that_is_taken_as_the_door_closes_is_closed() -> None
         client.settimeout(5)
         assert client.recv(1) == b""
         client.close()
+
+
+async def test_the_door_of_a_worker_that_has_ended_already_is_closed() -> None:
+    rules, sockets = Rules(), local_sockets(22)
+    sockets.close()
+    door = WorkerDoor(sockets, account=ACCOUNT, admission=rules)
+    assert (door.connections, rules.watchers) == (0, [])
+    door.close()
 
 
 @pytest.mark.parametrize("way", ["tunnel", "port 80", "route"])

@@ -483,11 +483,12 @@ class TurnInterrupted(Struct, frozen=True, gc=False, tag="turn_interrupted"):
 
 class QueueChanged(Struct, frozen=True, gc=False, tag="queue"):
     """The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops
-    them.
+    them, or for what `held_for` names: a budget, until it allows them.
     """
 
     waiting: tuple[WaitingMessage, ...]
     is_held: bool = False
+    held_for: Literal["budget"] | UnsetType = UNSET
 
 
 class WalletChanged(Struct, frozen=True, gc=False, tag="wallet"):

@@ -569,6 +569,7 @@ class ChatState:
         self._start_messages: tuple[str, ...] = ()
         self.waiting: tuple[ev.WaitingMessage, ...] = ()
         self.is_held = False
+        self.held_for: str | UnsetType = UNSET
         self.wallet: str | None = None
         self.network: str | None = None
         self.workspace: ev.WorkspaceChanged | None = None
@@ -822,6 +823,7 @@ class ChatState:
             **({} if self.start_position is None else {"start_position": self.start_position}),
             "waiting": self.waiting,
             "is_held": self.is_held,
+            **({} if self.held_for is UNSET else {"held_for": self.held_for}),
             "wallet": self.wallet,
             "network": self.network,
             **self.egress.snapshot(),
@@ -997,9 +999,9 @@ class ChatState:
             case ev.Usage():
                 given = {name: value for name, value in _given(data).items() if value is not None}
                 self.usage |= _apart(given)
-            case ev.QueueChanged(waiting=waiting, is_held=is_held):
+            case ev.QueueChanged(waiting=waiting, is_held=is_held, held_for=held_for):
                 self.waiting = waiting
-                self.is_held = is_held
+                self.is_held, self.held_for = is_held, held_for
             case ev.RuleAdded(rule_id=rule_id, rule=rule):
                 self.rules[rule_id] = ev.NamedRule(rule_id, rule)
             case ev.RuleRemoved(rule_id=rule_id):

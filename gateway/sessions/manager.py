@@ -484,6 +484,7 @@ class SessionManager:
             session = self._sessions.pop(old, None)
             if session is not None:
                 self._sessions[new] = session
+        self._services.waits.move(record.key, *new)
         if session is not None:
             session.move(*new)
             if not keeps_shares:  # and what came by them is withdrawn, as when they are revoked

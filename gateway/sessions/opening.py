@@ -30,6 +30,7 @@ from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
+from gateway.sessions.budget_waits import BudgetReleaser
 from gateway.sessions.census import LoopLag
 from gateway.sessions.forks import Forks
 from gateway.sessions.manager import SessionManager
@@ -187,6 +188,7 @@ class Sessions:
         self.services.rooms.on_changed = self.manager.wake_readers_of
         self.forks = Forks(self.manager, self.services)
         self.reaper = Reaper(self.manager, self.services)
+        self.releaser = BudgetReleaser(self.manager, self.services)
 
     def decide_networks(self, holds_broker: bool) -> list[str]:
         """Gives each agent its network, now that the walls are known; the names of those that share the
@@ -219,12 +221,14 @@ class Sessions:
             contextlib.aclosing(self.repositories),
         ):
             await self.forks.recover()
+            await self.releaser.open()
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
             async with tasks.running(
                 {
                     "reaper": self.reaper.reap_for_ever,
                     "parker": self.reaper.park_for_ever,
+                    "budgets": self.releaser.run,
                     "workspaces": self.repositories.keep_for_ever,
                     "loop lag": LoopLag(self.services).run,
                     "spares": self.spares.keep_for_ever,

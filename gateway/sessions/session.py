@@ -211,6 +211,15 @@ class Session:
         return len(self._turns.queue)
 
     @property
+    def waits_for_budget(self) -> bool:
+        """Whether messages wait until a budget allows them."""
+        return self._turns.queue.waits_for_budget
+
+    def go_on(self) -> GatewayError | None:
+        """Begins with the messages that wait for a budget, if it allows them by now; why it does not."""
+        return self._turns.go_on()
+
+    @property
     def running(self) -> Running | None:
         """Its worker, for those who measure; None without one."""
         return self._seat.host.running if self._seat.host is not None else None

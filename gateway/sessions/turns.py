@@ -123,6 +123,7 @@ class Turns:
         Raises WorkerLimit, QuotaExceeded, BudgetReached, StoreFull, StoreFailed, SessionEnded.
         """
         lead = turn
+        self.go_on()  # what waits for a budget was said before
         if self.is_busy:
             soft = self.count(turn)
             self.queue.put(turn)
@@ -181,20 +182,51 @@ class Turns:
         """Begins the next waiting turn, if it may."""
         if self.current is not None or self._seat.is_closing:
             return
+        try:
+            self._begin_next()
+        except BudgetReached as error:
+            self.budget_reached(error)
+            self._log.append(*self._hold(for_budget=True), durable=True)
+        except GatewayError as error:
+            self.queue.hold()
+            notice = self._notice("error", error.code, error.message)
+            self._log.append(self.queue.event(), notice, durable=True)
+
+    def _begin_next(self) -> None:
+        """Raises GatewayError, and then it waits on."""
         turn = self.queue.next_with_all() if self._fold.is_joined else self.queue.next()
         if turn is None:
             return
         try:
+            self._services.ledger.budgets.check(turn.account)
             with self._seat.admission(turn.account) as taken:
                 self._begin(turn, taken)
-        except GatewayError as error:
+        except GatewayError:
             self.queue.put_back_all(turn)
-            self.queue.hold()
-            notice = self._notice("error", error.code, error.message)
-            self._log.append(self.queue.event(), notice, durable=True)
-            return
+            raise
         self._log.append(*self._starting(turn), self.queue.event(), durable=True)
         self._seat.wake()
+
+    def go_on(self) -> GatewayError | None:
+        """Begins the next turn of those that wait for a budget, if it may; why it may not."""
+        if not self.queue.waits_for_budget or self.current is not None or self._seat.is_closing:
+            return None
+        self.queue.release()
+        try:
+            self._begin_next()
+        except GatewayError as error:
+            self.queue.hold("budget")
+            return error
+        return None
+
+    def _hold(self, *, for_budget: bool) -> list[ev.EventData]:
+        """What waits goes on when a budget allows it, or when its person says so; the events of that."""
+        if not self.queue.hold("budget" if for_budget else "person"):
+            return []
+        if for_budget:
+            self._services.waits.add(self._record.kept)
+        words = _held_words(len(self.queue), for_budget=for_budget)
+        return [self.queue.event(), self._notice("info", "queue_held", words)]
 
     def _starting(self, turn: Turn) -> list[ev.EventData]:
         """A turn's beginning, which ends the questions that were left open."""
@@ -227,8 +259,8 @@ class Turns:
         self.lost_questions |= {one.question_id for one in events if isinstance(one, ev.QuestionAnswered)}
 
     def restore(self, lost: Sequence[ev.WaitingMessage] = ()) -> None:
-        """Messages that waited when the last life ended are held: the user sends or drops them. `lost` are
-        those of a turn that waited for a worker, and has ended.
+        """Messages that waited when the last life ended are held: the user sends or drops them, unless they
+        wait for a budget. `lost` are those of a turn that waited for a worker, and has ended.
         """
         for known in (*lost, *self._fold.waiting):
             turn = Turn(
@@ -240,8 +272,9 @@ class Turns:
                 attachments=known.attachments or (),
             )
             self.queue.put(turn)
-        if self.queue.hold() and (lost or not self._fold.is_held):
-            self._log.append(self.queue.event(), self._held_notice(), durable=True)
+        held = self._hold(for_budget=self._fold.held_for == "budget" and not lost)
+        if held and (lost or not self._fold.is_held):
+            self._log.append(*held, durable=True)
 
     def refused(self) -> None:
         """The store took nothing: the turn that was to begin does not."""
@@ -353,8 +386,8 @@ class Turns:
             events.append(ev.MessageAdded(f"{turn.turn_id}.cut", "system", "Interrupted by user"))
         elif words:
             events.append(ev.MessageAdded(f"{turn.turn_id}.error", "system", words))
-        if (turn.is_cut or words is not None) and self.queue.hold():
-            events += [self.queue.event(), self._held_notice()]
+        if turn.is_cut or words is not None:
+            events += self._hold(for_budget=bool(turn.budget) and not turn.is_cut)
         self.current = None
         self.ended_seq = self._log.append(*events, durable=True)
         self._files.ended(turn.turn_id, self.ended_seq - len(events) + 1)
@@ -459,6 +492,7 @@ class Turns:
             kept = {"budget": before.budget, "budget_by": before.budget_by}
             self.know_spending(msgspec.structs.replace(self.spending, **kept))
             raise
+        self._services.waits.ask(self._record.key)
         return self.spending
 
     def budget_near(self, near: Near) -> None:
@@ -495,9 +529,6 @@ class Turns:
 
     def _notice(self, level: str, code: str, text: str) -> ev.Notice:
         return ev.Notice(f"n{self._log.last_seq + 1}", level, code, text)  # type: ignore[arg-type]
-
-    def _held_notice(self) -> ev.Notice:
-        return self._notice("info", "queue_held", _held_words(len(self.queue)))
 
     # -- what the agent says ----------------------------------------------------------------------------
 
@@ -659,7 +690,8 @@ def withdrawn_words(names: Sequence[str]) -> str:
     return f"{len(names)} waiting messages from {who} were withdrawn: the link was revoked."
 
 
-def _held_words(count: int) -> str:
-    if count == 1:
-        return "1 waiting message is held; send or drop it."
-    return f"{count} waiting messages are held; send or drop them."
+def _held_words(count: int, *, for_budget: bool) -> str:
+    what, it = ("1 waiting message is", "it") if count == 1 else (f"{count} waiting messages are", "them")
+    if for_budget:
+        return f"{what} held until the budget allows {it}."
+    return f"{what} held; send or drop {it}."

@@ -113,6 +113,11 @@ class SessionStore(Protocol):
     async def with_open_turn(self) -> Sequence[SessionRecord]:
         """Sessions whose last turn never ended: the gateway died in the middle of it."""
 
+    async def waiting_for_budget(self) -> Sequence[SessionRecord]:
+        """Sessions whose messages wait until a budget allows them (`QueueChanged.held_for`); perhaps some
+        whose messages were dropped since.
+        """
+
     async def taken_uids(self) -> set[int]:
         """The user ids of all stored sessions."""
 

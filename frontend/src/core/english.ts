@@ -171,6 +171,7 @@ export const en = {
   optionLocked: "Fixed by the operator of this gateway",
   waiting: "Waiting",
   held: "On hold since you stopped the agent",
+  heldForBudget: "On hold until the budget allows more",
   queueSend: "Send now",
   queueDrop: "Drop",
   queueDropOne: "Drop “{text}”",

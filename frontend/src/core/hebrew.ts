@@ -172,6 +172,7 @@ export const he: Record<Key, string> = {
   optionLocked: "נקבע על ידי מפעיל השער",
   waiting: "ממתינות",
   held: "הושהו אחרי העצירה",
+  heldForBudget: "מושהות עד שהתקציב יאפשר",
   queueSend: "לשלוח עכשיו",
   queueDrop: "לוותר",
   queueDropOne: "לוותר על „{text}”",

@@ -9,7 +9,7 @@
  * Once the turn is over, a message of the agent's that says nothing is in neither.
  */
 
-import type { Spending } from "./wire.ts";
+import type { QueueChanged, Spending } from "./wire.ts";
 import { type EgressEvent, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
@@ -89,6 +89,8 @@ export class ChatState {
   start_position: number | null = null;
   waiting: WaitingMessage[] = [];
   is_held = false;
+  /** What lets held messages go on by itself; null: only their person does. */
+  held_for: QueueChanged["held_for"] | null = null;
   wallet: string | null = null;
   network: string | null = null;
   /** Of the worker's connections; null if the log says nothing of them. */
@@ -125,6 +127,7 @@ export class ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
     chat.rules = snapshot.rules ?? [];
+    chat.held_for = snapshot.held_for ?? null;
     chat.parent = snapshot.parent ?? null;
     chat.start_position = snapshot.start_position ?? null;
     chat.egress = snapshot.egress ?? null;
@@ -223,7 +226,8 @@ export class ChatState {
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
     const place = this.start_position !== null && { start_position: this.start_position };
-    const optional = { ...egress, ...place, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    const held = this.held_for && { held_for: this.held_for };
+    const optional = { ...egress, ...place, ...held, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
     return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
@@ -392,6 +396,7 @@ export class ChatState {
       case "queue":
         this.waiting = event.waiting;
         this.is_held = event.is_held;
+        this.held_for = event.held_for ?? null;
         return;
       case "rule_added": {
         const added = { rule_id: event.rule_id, rule: event.rule };

@@ -439,11 +439,15 @@ export interface WaitingMessage {
   attachments?: Attachment[];
 }
 
-/** The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops them. */
+/**
+ * The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops them, or for
+ * what `held_for` names: a budget, until it allows them.
+ */
 export interface QueueChanged {
   type: "queue";
   waiting: WaitingMessage[];
   is_held: boolean;
+  held_for?: "budget";
 }
 
 /** The transaction that waits for the user's wallet: compact JSON with sorted keys, or null. */

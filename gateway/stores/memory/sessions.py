@@ -180,6 +180,10 @@ class MemorySessions:
         """None: a gateway's death takes this store with it."""
         return []
 
+    async def waiting_for_budget(self) -> Sequence[SessionRecord]:
+        """None: see `with_open_turn`."""
+        return []
+
     async def taken_uids(self) -> set[int]:
         return {record.uid for record in self._records.values() if record.uid is not None}
 

@@ -115,6 +115,9 @@ class SqliteSessions:
     async def with_open_turn(self) -> Sequence[SessionRecord]:
         return await self._many("WHERE has_open_turn = 1")
 
+    async def waiting_for_budget(self) -> Sequence[SessionRecord]:
+        return await self._many("WHERE has_open_turn = 2")
+
     async def count(self) -> int:
         return await self._database.read(
             lambda c: int(c.execute("SELECT count(*) FROM sessions").fetchone()[0])

@@ -29,10 +29,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
-from gateway.events.facts import LARGE_BYTES, Event, TurnEnded, TurnInterrupted, TurnStarted
+from gateway.events.facts import LARGE_BYTES, Event, QueueChanged, TurnEnded, TurnInterrupted, TurnStarted
 from gateway.stores.database import Projection
 from gateway.stores.logs import Sink
 from gateway.stores.sqlite import log_rows
@@ -50,7 +50,9 @@ HEARD_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 1.0
 """How often the file is looked at while nothing is written."""
 
-_TURN_EDGES: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted))
+_MARKS: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted, QueueChanged))
+_ENDED, _OPEN, _WAITS_FOR_BUDGET = 0, 1, 2
+"""Of `has_open_turn`; an earlier program looks for those that are 1."""
 
 Act = Callable[[sqlite3.Connection], Any]
 
@@ -372,17 +374,17 @@ class Writer:
         inside a transaction.
         """
         rows: list[log_rows.Row] = []
-        turns: list[tuple[bool, int]] = []
+        turns: list[tuple[int, int]] = []
         projected: list[tuple[Projection, int, Event]] = []
-        watched = _TURN_EDGES | self.projections.keys()
+        watched = _MARKS | self.projections.keys()
         for row_id, events in logs.items():
             rows += log_rows.rows_of(row_id, events)
             for event in events:
                 kind = event.kind
                 if kind not in watched:
                     continue
-                if kind in _TURN_EDGES:
-                    turns.append((kind is TurnStarted, row_id))
+                if kind in _MARKS and (turn := _turn_after(event)) is not None:
+                    turns.append((turn, row_id))
                 projected += [(project, row_id, event) for project in self.projections.get(kind, ())]
         log_rows.append(connection, rows)
         self._unsettled += len(rows)
@@ -469,6 +471,16 @@ def _tell(group: _Group) -> None:
         if spoiled := group.spoiled.get(sink):
             sink.spoiled(spoiled, StoreFailed("This cannot be stored."))
         sink.committed(events[-1].seq)
+
+
+def _turn_after(event: Event) -> int | None:
+    """What `has_open_turn` is after an event; None: what it was."""
+    match event.data:
+        case TurnStarted():
+            return _OPEN
+        case QueueChanged(held_for=held_for):
+            return None if held_for is UNSET else _WAITS_FOR_BUDGET
+    return _ENDED
 
 
 def worded(error: Exception) -> GatewayError:

@@ -203,6 +203,8 @@ class Metrics:
         for kind in get_args(SentKind):
             self.file_downloads.labels(kind)
             self.file_bytes.labels(kind)
+        self.file_uploads = counter("file_uploads", "Files that people put into sessions.")
+        self.file_received_bytes = counter("file_received_bytes", "Bytes of files that arrived.")
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)

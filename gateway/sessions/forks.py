@@ -110,7 +110,7 @@ class Forks:
         if (of := source.fold.workspace) is not None and wanted.agent is not None:
             self._services.workers.repositories.check_agent(owner, of.name, agent)
         point = await self._point(source, wanted)
-        if once is not None:  # last: what is refused does not use up the key
+        if once is not None:  # after what is looked at: a request that cannot be done does not use up its key
             name = await keys.session_for(owner, once, name)
         forked = await self._make(source, point, name, agent)
         with contextlib.suppress(SessionLimit):  # it is there, and comes into memory when there is room

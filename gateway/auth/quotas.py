@@ -173,15 +173,27 @@ class Quotas:
             held = self._of(name)
             held.stored_bytes = clamped(held.stored_bytes + stored_bytes)
 
-    def check_bytes(self, account: Account, size: int) -> None:
-        """Somebody stores a file of this size, in a session: whoever has used up what they may store may not.
-        Raises QuotaExceeded.
+    def take_bytes(self, account: Account, size: int, *, session_bytes: int) -> None:
+        """So much more is about to be stored in a session that has `session_bytes`; it counts until
+        `give_bytes`. Raises QuotaExceeded, and then nothing is counted.
         """
-        for kind, name in account.names():
-            if kind in ("tenant", "subject"):
-                held = self._held.get((kind, name)) or Held()
-                used = held.stored_bytes + max(0, size - 1)
-                self._check((kind, name), "stored_bytes", used, retry=STORED_RETRY_SECONDS)
+        more = max(0, size - 1)  # as much as is allowed, and no byte more
+        for name in account.names():
+            if name[0] != "key":
+                held = self._of(name).stored_bytes + (session_bytes if name[0] == "session" else 0)
+                self._check(name, "stored_bytes", held + more, retry=STORED_RETRY_SECONDS)
+        self._hold_bytes(account, size)
+
+    def give_bytes(self, account: Account, size: int) -> None:
+        """So much is stored and counted otherwise by now, or is not stored."""
+        self._hold_bytes(account, -size)
+
+    def _hold_bytes(self, account: Account, size: int) -> None:
+        self.add_bytes(account.owner, size)
+        for name in account.names():
+            if name[0] == "session":
+                self._of(name).stored_bytes += size
+                self._tidy(name)
 
     def take_live(self, account: Account) -> None:
         """A session gets a worker. Raises QuotaExceeded."""
@@ -364,6 +376,28 @@ class Quotas:
 
     def _seconds_to_midnight(self) -> float:
         return (DAY_MILLISECONDS - self._wall_ms() % DAY_MILLISECONDS) / 1000
+
+
+class StoredShare:
+    """What somebody stores bit by bit: it counts in their quota before it is stored, until `end`."""
+
+    def __init__(self, quotas: Quotas, account: Account, *, session_bytes: int) -> None:
+        self._quotas = quotas
+        self._account = account
+        self._session_bytes = session_bytes
+        self._size = 0
+
+    def reach(self, size: int) -> None:
+        """So much in total by now. Raises QuotaExceeded."""
+        more = size - self._size
+        if more > 0 or not self._size:
+            self._quotas.take_bytes(self._account, more, session_bytes=self._session_bytes)
+            self._size = size
+
+    def end(self) -> None:
+        """All of it is counted otherwise from now on, or is not kept."""
+        self._quotas.give_bytes(self._account, self._size)
+        self._size = 0
 
 
 _UNLIMITED: Final = Quota()

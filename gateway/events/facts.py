@@ -590,6 +590,10 @@ class SessionForked(Struct, frozen=True, gc=False, tag="session_forked"):
     parent: str
     at_seq: int
     files: ForkFiles = "none"
+    missing: int | UnsetType = UNSET
+    """Files that did not come along."""
+    is_mixed: bool | UnsetType = UNSET
+    """True if some of the next turn's changes may be in the files."""
 
 
 class WorkerEnded(Struct, frozen=True, gc=False, tag="worker_ended"):

@@ -29,7 +29,7 @@ class Record:
         self._fold = fold
         self._services = services
         self.last_used = services.monotonic()
-        self.size_bytes = 0
+        self.size_bytes = kept.uploaded_bytes
         self._counted_bytes = kept.stored_bytes
         """How much of its size its owner's quota knows of."""
 
@@ -104,10 +104,23 @@ class Record:
     async def measure(self) -> None:
         """Asks the store how much the session takes, and keeps that."""
         try:
-            self.size_bytes = await self._services.store.logs.size_bytes(self.key)
+            size = await self._services.store.logs.size_bytes(self.key)
         except GatewayError:
             return  # the next time
+        self.size_bytes = size + self.kept.uploaded_bytes
         await self.keep()
+
+    async def add_upload(self, size: int, *, counted: int, most: int | None) -> None:
+        """So many bytes more, or less, were uploaded to its files. When `counted` were, the files took
+        `most`: what the agent has deleted counts no longer. Raises StoreFull or StoreFailed; then it counts
+        until the session leaves memory.
+        """
+        before = self.kept.uploaded_bytes
+        is_measured = most is not None and before == counted  # not if others were counted meanwhile
+        uploaded = max(0, (min(before, most or 0) if is_measured else before) + size)
+        self.size_bytes += uploaded - before
+        await self.keep(uploaded_bytes=uploaded)
+        await self._services.store.sessions.upload(self.key, uploaded)
 
     def move(self, owner: str, session_id: str) -> None:
         """The session belongs to somebody else from now on, under this id."""

@@ -647,6 +647,10 @@ class Session:
         """Gives the session a title."""
         await self.note(ev.SessionInfo(title))
 
+    async def count_upload(self, size: int, *, counted: int, most: int | None) -> None:
+        """So many bytes more, or less, were uploaded to its files, which took `most` before that."""
+        await self._record.add_upload(size, counted=counted, most=most)
+
     async def retain(self, days: float) -> None:
         """Keeps the session so many days after its last use (0: for ever), whatever the configuration
         says.

@@ -32,7 +32,9 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     """When it is purged unless it is used before; None: never."""
     stored_bytes: int = 0
-    """About how large its events are."""
+    """About how large its events are, and what was uploaded."""
+    uploaded_bytes: int = 0
+    """Of that, what people put into its files; changed by `SessionStore.upload` alone."""
     parent: str | None = None
     """The id of the owner's session that it was forked from, if that is still there; read only."""
 
@@ -83,8 +85,8 @@ class SessionStore(Protocol):
 
     async def fork(self, record: SessionRecord, forking: Forking) -> SessionRecord:
         """Keeps a new record, with its events, in one transaction: the record as it is kept, with how much
-        is stored. Raises SessionExists if (owner, session_id) is taken, SessionNotFound if the source is
-        gone.
+        is stored, of which `uploaded_bytes` are as the record says. Raises SessionExists if (owner,
+        session_id) is taken, SessionNotFound if the source is gone.
         """
 
     async def update(self, record: SessionRecord) -> None:
@@ -94,6 +96,9 @@ class SessionStore(Protocol):
 
     def update_soon(self, record: SessionRecord) -> None:
         """Does the same with one of the next commits. Nobody waits for it, and if it fails it is lost."""
+
+    async def upload(self, key: str, uploaded_bytes: int) -> None:
+        """So much of what is stored of a session was uploaded. Does nothing if there is no such record."""
 
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         """The owner's session of this id."""

@@ -210,6 +210,8 @@ class Metrics:
         self.spares = counter("spare_outcomes", "Spares, by what became of them.", ("outcome",))
         for outcome in SPARE_OUTCOMES:
             self.spares.labels(outcome)
+        self.file_uploads = counter("file_uploads", "Files that people put into sessions.")
+        self.file_received_bytes = counter("file_received_bytes", "Bytes of files that arrived.")
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)

@@ -258,8 +258,10 @@ async def test_a_fork_has_its_beginning_and_leaves_the_other_as_it_was(store: St
     wanted = Forking(
         source=record().key, through=9, copied=without_odd, added=[delta(10, "end"), delta(11, "!")]
     )
+    child = msgspec.structs.replace(child, uploaded_bytes=7)
     kept = await store.sessions.fork(child, wanted)
-    assert (kept.parent, kept.stored_bytes) == ("a", await store.logs.size_bytes(child.key))
+    assert (kept.parent, kept.stored_bytes) == ("a", await store.logs.size_bytes(child.key) + 7)
+    assert (await store.sessions.find("t/s", "child") or record()).uploaded_bytes == 7
     copied = await store.logs.read_events(child.key, after=0, limit=100)
     assert [event.seq for event in copied] == [2, 4, 6, 8, 10, 11]
     assert (await store.logs.stand(child.key)).reserved_seq == 11

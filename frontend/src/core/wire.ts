@@ -548,6 +548,10 @@ export interface SessionForked {
   parent: string;
   at_seq: number;
   files: "none" | "now" | "snapshot";
+  /** Files that did not come along. */
+  missing?: number;
+  /** True if some of the next turn's changes may be in the files. */
+  is_mixed?: boolean;
 }
 
 /** A worker's end and its receipt; `survivors` must be 0. */

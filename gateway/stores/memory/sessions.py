@@ -138,7 +138,7 @@ class MemorySessions:
         size = self._logs.fork(record.key, forking)
         await self.create(record)
         self._parents[record.key] = forking.source
-        self._records[record.key] = msgspec.structs.replace(record, stored_bytes=size)
+        self._records[record.key] = msgspec.structs.replace(record, stored_bytes=size + record.uploaded_bytes)
         return self._seen(self._records[record.key])
 
     def _seen(self, record: SessionRecord) -> SessionRecord:
@@ -151,8 +151,14 @@ class MemorySessions:
         self.update_soon(record)
 
     def update_soon(self, record: SessionRecord) -> None:
-        if record.key in self._records:
-            self._records[record.key] = record
+        known = self._records.get(record.key)
+        if known is not None:
+            self._records[record.key] = msgspec.structs.replace(record, uploaded_bytes=known.uploaded_bytes)
+
+    async def upload(self, key: str, uploaded_bytes: int) -> None:
+        record = self._records.get(key)
+        if record is not None:
+            self._records[key] = msgspec.structs.replace(record, uploaded_bytes=uploaded_bytes)
 
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         key = self._keys.get((owner, session_id))

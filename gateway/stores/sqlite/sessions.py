@@ -27,6 +27,11 @@ _PARENT: Final = (
     "(SELECT p.session_id FROM forks JOIN sessions AS p ON p.key = forks.parent_key"
     " AND p.owner = sessions.owner WHERE forks.session = sessions.id)"
 )
+_UPLOADED: Final = "ifnull((SELECT bytes FROM uploads WHERE uploads.session = sessions.id), 0)"
+_UPLOAD: Final = (
+    "INSERT INTO uploads (session, bytes) SELECT id, ? FROM sessions WHERE key = ?"
+    " ON CONFLICT (session) DO UPDATE SET bytes = excluded.bytes"
+)
 
 
 class SqliteSessions:
@@ -77,7 +82,9 @@ class SqliteSessions:
                 "INSERT INTO forks (session, parent_key) VALUES (?, ?)", (session, forking.source)
             )
             last = log_rows.fork(connection, source[0], session, forking)
-            size = log_rows.size_bytes(connection, session)
+            size = log_rows.size_bytes(connection, session) + record.uploaded_bytes
+            if record.uploaded_bytes:
+                connection.execute(_UPLOAD, (record.uploaded_bytes, record.key))
             connection.execute(
                 "UPDATE sessions SET reserved_seq = ?, compacted_seq = ?, stored_bytes = ? WHERE id = ?",
                 (last, min(source[1], forking.through), size, session),
@@ -85,6 +92,9 @@ class SqliteSessions:
             return msgspec.structs.replace(record, stored_bytes=size, parent=source[2])
 
         return await self._database.write(act)
+
+    async def upload(self, key: str, uploaded_bytes: int) -> None:
+        await self._database.write(lambda connection: connection.execute(_UPLOAD, (uploaded_bytes, key)))
 
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         return await self._one("WHERE owner = ? AND session_id = ?", owner, session_id)
@@ -173,7 +183,7 @@ class SqliteSessions:
         return found[0] if found else None
 
     async def _many(self, where: str, *values: object) -> list[SessionRecord]:
-        query = f"SELECT {_COLUMNS}, {_PARENT} FROM sessions {where}"  # noqa: S608 - both are literals of this module
+        query = f"SELECT {_COLUMNS}, {_PARENT}, {_UPLOADED} FROM sessions {where}"  # noqa: S608 - all are literals of this module
         return await self._database.read(lambda c: [_record(row) for row in c.execute(query, values)])
 
 
@@ -279,5 +289,5 @@ def _row(record: SessionRecord) -> tuple[object, ...]:
 
 
 def _record(row: tuple[object, ...]) -> SessionRecord:
-    names = [*(name.strip() for name in _COLUMNS.split(",")), "parent"]
+    names = [*(name.strip() for name in _COLUMNS.split(",")), "parent", "uploaded_bytes"]
     return SessionRecord(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]

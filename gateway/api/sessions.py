@@ -23,6 +23,7 @@ from gateway.errors import EgressNotNarrower, GatewayError, InvalidField, Sessio
 from gateway.events.facts import NamedRule, SessionOption, iso
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason
+from gateway.files.names import disposition
 from gateway.http.gate import principal_of
 from gateway.http.operation import (
     IDEMPOTENCY_KEY,
@@ -294,7 +295,7 @@ class SessionsFace:
         )
         suffix = "jsonl" if kind == "jsonl" else "md"
         headers = {
-            "Content-Disposition": f'attachment; filename="session-{session_id.replace(":", "_")}.{suffix}"',
+            "Content-Disposition": disposition(f"session-{session_id.replace(':', '_')}.{suffix}"),
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
         }

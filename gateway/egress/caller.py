@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     import aiohttp
     import yarl
     from aiohttp.abc import AbstractResolver
+
+    from gateway.egress import interim
 else:
     aiohttp = lazily("aiohttp")
     yarl = lazily("yarl")
+    interim = lazily("gateway.egress.interim")
 
 ANSWER_BYTES: Final = 1024 * 1024
 CALL_SECONDS: Final = 15.0
@@ -156,10 +159,12 @@ class Calls:
         self._client: aiohttp.ClientSession
 
     async def __aenter__(self) -> Calls:
-        await loaded("aiohttp")
+        await loaded("gateway.egress.interim")
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=cast("AbstractResolver", self._pinned), use_dns_cache=False, limit=2
+            connector=interim.bounded(
+                aiohttp.TCPConnector(
+                    resolver=cast("AbstractResolver", self._pinned), use_dns_cache=False, limit=2
+                )
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),

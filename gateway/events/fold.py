@@ -435,7 +435,6 @@ class Outside(Struct, frozen=True):
     """What State shows that no event says, because it is about this moment and not about the conversation."""
 
     missing_api_key: bool = False
-    start_position: int | None = None
     network: str = ""
     """That of the session's workers; empty: it is not told."""
     hosts: tuple[str, ...] = ()
@@ -569,8 +568,12 @@ class ChatState:
         self.detail: str | None = None
         self.failure: ev.Failure | None = None
         self.turn_id: str | None = None
+        self.start_position: int | None = None
+        """The turn's place in the line for workers; None: it does not wait for one."""
+        self._start_messages: tuple[str, ...] = ()
         self.waiting: tuple[ev.WaitingMessage, ...] = ()
         self.is_held = False
+        self.held_for: str | UnsetType = UNSET
         self.wallet: str | None = None
         self.network: str | None = None
         self.workspace: ev.WorkspaceChanged | None = None
@@ -654,6 +657,21 @@ class ChatState:
         if self.state_reason == "crash_loop":
             return Readiness("error", self.detail)
         return Readiness("ready", self.detail)
+
+    @property
+    def start_messages(self) -> list[ev.WaitingMessage]:
+        """The messages of the turn that waits for a worker."""
+        if self.turn_id is None or self.start_position is None:
+            return []
+        found = (self._by_id.get(("message", message_id)) for message_id in self._start_messages)
+        return [
+            ev.WaitingMessage(
+                *(one.id, self.turn_id if number == 0 else one.turn_id or self.turn_id, str(one.text)),
+                author=one.author,
+                attachments=one.attachments or UNSET,
+            )
+            for number, one in enumerate(message for message in found if isinstance(message, Message))
+        ]
 
     @property
     def pending_permission(self) -> PendingPermission | None:
@@ -763,7 +781,7 @@ class ChatState:
                 "questions": self.pending_questions,
                 "options": self.option_values,
                 "queued": len(self.waiting),
-                "start_position": outside.start_position,
+                "start_position": self.start_position,
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
             }
@@ -796,8 +814,10 @@ class ChatState:
             "detail": self.detail,
             "failure": self.failure,
             "turn_id": self.turn_id,
+            **({} if self.start_position is None else {"start_position": self.start_position}),
             "waiting": self.waiting,
             "is_held": self.is_held,
+            **({} if self.held_for is UNSET else {"held_for": self.held_for}),
             "wallet": self.wallet,
             "network": self.network,
             **self.egress.snapshot(),
@@ -884,6 +904,10 @@ class ChatState:
                 self._withdraw(message_id)
             case ev.TurnStarted() | ev.TurnEnded() | ev.TurnInterrupted():
                 self._turn(data, at)
+            case ev.StartPosition(turn_id=turn_id, position=position, message_ids=message_ids):
+                if turn_id == self.turn_id:
+                    self.start_position = position
+                    self._start_messages = message_ids or self._start_messages
             case ev.PermissionAsked() | ev.PermissionAnswered():
                 self._permission(data, at)
             case ev.QuestionAsked() | ev.QuestionAnswered():
@@ -931,6 +955,8 @@ class ChatState:
                 self.state = SessionState(state)
                 self.state_reason = reason
                 self.detail = detail
+                if self.state is SessionState.STARTING:
+                    self.start_position = None
             case ev.SessionCreated(session_id=session_id, agent=agent):
                 self.session_id = session_id
                 self.agent = agent
@@ -955,9 +981,9 @@ class ChatState:
             case ev.Usage():
                 given = {name: value for name, value in _given(data).items() if value is not None}
                 self.usage |= _apart(given)
-            case ev.QueueChanged(waiting=waiting, is_held=is_held):
+            case ev.QueueChanged(waiting=waiting, is_held=is_held, held_for=held_for):
                 self.waiting = waiting
-                self.is_held = is_held
+                self.is_held, self.held_for = is_held, held_for
             case ev.RuleAdded(rule_id=rule_id, rule=rule):
                 self.rules[rule_id] = ev.NamedRule(rule_id, rule)
             case ev.RuleRemoved(rule_id=rule_id):
@@ -1109,6 +1135,7 @@ class ChatState:
         self._block("tool_call", tool_call_id, at, fields)
 
     def _turn(self, data: ev.TurnStarted | ev.TurnEnded | ev.TurnInterrupted, at: int) -> None:
+        self.start_position = None
         if isinstance(data, ev.TurnStarted):
             self._drop_blank()
             self.turn_id = data.turn_id

@@ -43,9 +43,12 @@ from gateway.telemetry.metrics import OTHER, Metrics
 if TYPE_CHECKING:
     import aiohttp
     import yarl
+
+    from gateway.egress import interim
 else:
     aiohttp = lazily("aiohttp")
     yarl = lazily("yarl")
+    interim = lazily("gateway.egress.interim")
 
 READ_BUFFER_BYTES: Final = 64 * 1024
 """What waits in memory for a slow caller, twice at most; then the endpoint is left waiting by TCP."""
@@ -284,7 +287,7 @@ class Providers:
             **({"Content-Type": "application/json"} if body is not None else {}),
             **headers,
         }
-        await loaded("aiohttp")
+        await loaded("gateway.egress.interim")
         try:
             response = await self._session().request(
                 "GET" if body is None else "POST",
@@ -304,7 +307,7 @@ class Providers:
     def _session(self) -> aiohttp.ClientSession:
         if self._client is None:
             self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # calls of workers: workers are what is limited
+                connector=interim.bounded(aiohttp.TCPConnector(limit=0)),  # workers are what is limited
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=READ_BUFFER_BYTES,
                 auto_decompress=False,

@@ -9,7 +9,7 @@
  * Once the turn is over, a message of the agent's that says nothing is in neither.
  */
 
-import type { Spending } from "./wire.ts";
+import type { QueueChanged, Spending } from "./wire.ts";
 import { type EgressEvent, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
@@ -68,7 +68,6 @@ const FACTS = [
 /** What is shown while nobody has said anything of this moment. */
 export const NOTHING_OUTSIDE: Outside = {
   missing_api_key: false,
-  start_position: null,
   network: "",
   hosts: [],
   is_for_guests: false,
@@ -86,8 +85,12 @@ export class ChatState {
   detail: string | null = null;
   failure: Failure | null = null;
   turn_id: string | null = null;
+  /** The turn's place in the line for workers; null if it does not wait for one. */
+  start_position: number | null = null;
   waiting: WaitingMessage[] = [];
   is_held = false;
+  /** What lets held messages go on by itself; null: only their person does. */
+  held_for: QueueChanged["held_for"] | null = null;
   wallet: string | null = null;
   network: string | null = null;
   /** Of the worker's connections; null if the log says nothing of them. */
@@ -126,7 +129,9 @@ export class ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
     chat.rules = snapshot.rules ?? [];
+    chat.held_for = snapshot.held_for ?? null;
     chat.parent = snapshot.parent ?? null;
+    chat.start_position = snapshot.start_position ?? null;
     chat.egress = snapshot.egress ?? null;
     chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
@@ -203,7 +208,7 @@ export class ChatState {
       questions: this.questions,
       options: this.option_values,
       queued: this.waiting.length,
-      start_position: outside.start_position,
+      start_position: this.start_position,
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
@@ -224,7 +229,10 @@ export class ChatState {
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
     const earlier = this.earlier > 0 && { earlier: this.earlier };
-    const optional = { ...egress, ...earlier, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    const place = this.start_position !== null && { start_position: this.start_position };
+    const held = this.held_for && { held_for: this.held_for };
+    const own = { ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    const optional = { ...egress, ...earlier, ...place, ...held, ...own };
     return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
@@ -275,6 +283,9 @@ export class ChatState {
       case "turn_ended":
       case "turn_interrupted":
         return this.#turnOver(event);
+      case "start_position":
+        if (event.turn_id === this.turn_id) this.start_position = event.position;
+        return;
       case "permission_asked":
         return this.#permissionAsked(event);
       case "permission_answered":
@@ -362,6 +373,7 @@ export class ChatState {
         this.state = event.state;
         this.state_reason = event.reason;
         this.detail = event.detail;
+        if (event.state === "starting") this.start_position = null;
         return;
       case "session_created":
         this.session_id = event.session_id;
@@ -398,6 +410,7 @@ export class ChatState {
       case "queue":
         this.waiting = event.waiting;
         this.is_held = event.is_held;
+        this.held_for = event.held_for ?? null;
         return;
       case "rule_added": {
         const added = { rule_id: event.rule_id, rule: event.rule };
@@ -505,6 +518,7 @@ export class ChatState {
     const { turn_id, reply_id: id, at } = event;
     this.#dropBlank();
     this.turn_id = turn_id;
+    this.start_position = null;
     this.failure = null;
     this.#addMessage({ id, turn_id, sender: "agent", text: "", at, is_streaming: true, is_placeholder: true });
     this.#placeholder = keyOf("message", id);
@@ -513,6 +527,7 @@ export class ChatState {
   #turnOver(event: EventOf<"turn_ended"> | EventOf<"turn_interrupted">): void {
     this.#closeOpen();
     this.#dropBlank();
+    this.start_position = null;
     if (event.turn_id === this.turn_id) this.turn_id = null;
     if (event.type === "turn_interrupted") {
       this.failure = { code: event.reason, message: event.message, retryable: true };

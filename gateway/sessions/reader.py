@@ -85,7 +85,7 @@ def minimal(fold: ChatState, outside: Outside) -> MinimalAnswer:
     """Where a session is."""
     return MinimalAnswer(
         *(fold.session_id, fold.seq, fold.is_processing, len(fold.waiting)),
-        *(outside.start_position, outside.missing_api_key),
+        *(fold.start_position, outside.missing_api_key),
     )
 
 

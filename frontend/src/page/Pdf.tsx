@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, type FileTree } from "../core/index.ts";
-import { PDF_PAGES_MOST, type PdfDrawn } from "../pdf/protocol.ts";
+import { PDF_PAGES_MOST, type PdfDrawn } from "../core/pdf.ts";
 import { sizeText, useTree } from "./filewords.ts";
 import { usePage } from "./page.ts";
 import { t } from "./preferences.ts";

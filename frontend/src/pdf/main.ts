@@ -6,7 +6,7 @@
 
 import { AnnotationMode, getDocument, GlobalWorkerOptions, type PDFPageProxy, VerbosityLevel } from "pdfjs-dist/legacy/build/pdf.mjs";
 import PdfWorker from "pdfjs-dist/legacy/build/pdf.worker.mjs?worker&inline";
-import { type PdfDrawn, PDF_PAGES_MOST } from "./protocol.ts";
+import { type PdfDrawn, PDF_PAGES_MOST } from "../core/pdf.ts";
 
 /** Of one page; a large one is drawn smaller. */
 const PIXELS_MOST = 2_000_000;

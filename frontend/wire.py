@@ -23,7 +23,7 @@ import msgspec.inspect as shapes
 from msgspec import Struct
 
 from gateway import answers, sights
-from gateway.api import file_links, forks, identity, sessions, shared, shares, uploads, workspaces
+from gateway.api import file_links, forks, history, identity, sessions, shared, shares, uploads, workspaces
 from gateway.api.ports import face as ports
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
@@ -57,6 +57,8 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     sessions.RuleList,
     answers.SessionList,
     ports.OpenPorts,
+    answers.MinimalAnswer,
+    history.HistoryPage,
     answers.Deleted,
     answers.Counts,
     answers.CommandAnswer,

@@ -29,6 +29,19 @@ class SessionList(Struct, frozen=True):
     sessions: list[SessionSummary]
 
 
+class MinimalAnswer(Struct, frozen=True):
+    """What a verb answers instead of State to who prefers little (`Prefer: return=minimal`): where the
+    session is now. Whatever the verb did is in the log up to `seq`.
+    """
+
+    session_id: str
+    seq: int
+    is_processing: bool
+    queued: int
+    start_position: int | None
+    missing_api_key: bool
+
+
 class Deleted(Struct, frozen=True):
     """What a deletion came to: everything of the session is erased, and its processes are gone."""
 

@@ -33,6 +33,7 @@ from gateway.sessions.reloading import Reloading
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
+from gateway.telemetry.heavy import loaded
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.version import VERSION
@@ -218,7 +219,17 @@ class Gateway:
                 "sign-ins": self.auth.sign_ins.confirm_for_ever,
             }
             await stack.enter_async_context(self.tasks.running(runs))
+            loading = asyncio.create_task(loaded(*_needed_soon(self.config)), name="libraries")
+            stack.push_async_callback(asyncio.wait, [loading])
             yield
+
+
+def _needed_soon(config: Config) -> list[str]:
+    """Libraries that the first who come will need: nobody shall wait for them."""
+    signs_in = bool(config.oidc.issuer) or "jwt" in config.auth.modes
+    names = ["aiohttp"] if config.every_provider or signs_in else []
+    names += ["jwt"] if signs_in else []
+    return names + (["cryptography.x509"] if config.credentials else [])
 
 
 def create_app(config: Config | None = None) -> Starlette:

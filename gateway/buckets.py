@@ -39,9 +39,20 @@ class MemoryBuckets:
 
     def spend(self, name: str, *, rate: float, burst: float) -> None:
         tokens, now = self._filled(name, rate, burst)
+        self._put(name, tokens - 1, now, rate=rate, burst=burst)
+
+    def take(self, name: str, *, rate: float, burst: float) -> float:
+        """Both at once: 0 if there was a token, which is spent, else the seconds until there is one."""
+        tokens, now = self._filled(name, rate, burst)
+        if tokens < 1:
+            return (1 - tokens) / rate if rate else 60.0
+        self._put(name, tokens - 1, now, rate=rate, burst=burst)
+        return 0.0
+
+    def _put(self, name: str, tokens: float, now: float, *, rate: float, burst: float) -> None:
         self._buckets.pop(name, None)
-        full_at = now + (burst - tokens + 1) / rate if rate else math.inf
-        self._buckets[name] = (tokens - 1, now, full_at)
+        full_at = now + (burst - tokens) / rate if rate else math.inf
+        self._buckets[name] = (tokens, now, full_at)
         self._forget_full(now)
         if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
@@ -79,11 +90,10 @@ class TokenBuckets:
 
     def take(self, name: str) -> None:
         """Takes a token. Raises RateLimited, with the seconds until there is one."""
-        seconds = self._buckets.wait(name, rate=self._rate, burst=self._burst)
+        seconds = self._buckets.take(name, rate=self._rate, burst=self._burst)
         if seconds:
             self._on_refused()
             raise RateLimited(retry_after_seconds=seconds)
-        self._buckets.spend(name, rate=self._rate, burst=self._burst)
 
 
 class Gauge:

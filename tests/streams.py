@@ -89,12 +89,11 @@ def _frame(raw: str) -> Frame:
 async def open_stream(
     http: aiohttp.ClientSession, session_id: str | None, *, view: str = "events", **kwargs: Any
 ) -> AsyncIterator[StreamReader]:
-    """A stream of a session; `after=` is the cursor."""
+    """A stream of a session; `after=` is the cursor, `last=` how many messages it begins with."""
     params: dict[str, Any] = {"view": view}
     if session_id is not None:
         params["session_id"] = session_id
-    if "after" in kwargs:
-        params["after"] = kwargs.pop("after")
+    params |= {name: kwargs.pop(name) for name in ("after", "last") if name in kwargs}
     timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
     path = kwargs.pop("path", "/api/chat/stream")
     async with http.get(path, params=params, timeout=timeout, **kwargs) as response:

@@ -16,8 +16,9 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.answers import CommandAnswer
-from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
+from gateway.answers import CommandAnswer, MinimalAnswer
+from gateway.api.history import LAST_PARAMETER, WINDOW_PARAMETERS
+from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_fold, absent_state, response, while_good
 from gateway.buckets import Gauge
 from gateway.errors import AttachmentRefused, SessionEnded, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
@@ -33,13 +34,17 @@ from gateway.http.operation import (
     Spoken,
     json_response,
 )
+from gateway.http.packing import packed
+from gateway.http.preferences import minimal_response, wants_minimal
 from gateway.http.reading import (
     checked_message,
     cookie_session_id,
     cursor_of,
     named_session_id,
     query_int,
+    query_last,
     query_view,
+    query_window,
     read_body,
     session_cookie_name,
 )
@@ -50,6 +55,7 @@ from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager, new_session_id
 from gateway.sessions.presence import OWNER, Presence
 from gateway.sessions.queue import Turn
+from gateway.sessions.reader import minimal
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
 from gateway.telemetry.metrics import Readers
@@ -132,27 +138,29 @@ class ChatFace:
         return [
             Operation(
                 method="POST", scope="chat", path="/api/chat", handler=self.chat, summary="Send a message",
-                body=ChatRequest, answer=State, parameters=(*named, wait, IDEMPOTENCY_KEY), errors=(402,),
+                body=ChatRequest, answer=State, minimal=MinimalAnswer,
+                parameters=(*named, wait, IDEMPOTENCY_KEY), errors=(402,),
             ),
             Operation(
                 method="GET", scope="read", path="/api/state", handler=self.state,
                 summary="Where a session stands",
-                answer=State, parameters=named,
+                answer=State, parameters=(*named, *WINDOW_PARAMETERS),
             ),
             Operation(
                 method="GET", scope="read", path="/api/chat/stream", handler=self.stream,
                 summary="Follow a session",
-                media_type="text/event-stream", parameters=(*named, *CURSOR_PARAMETERS), errors=(204,),
+                media_type="text/event-stream", errors=(204,),
+                parameters=(*named, *CURSOR_PARAMETERS, LAST_PARAMETER),
             ),
             Operation(
                 method="POST", scope="chat", path="/api/interrupt", handler=self.interrupt,
                 summary="Stop the answer",
-                body=InterruptRequest, answer=State, parameters=named,
+                body=InterruptRequest, answer=State, minimal=MinimalAnswer, parameters=named,
             ),
             Operation(
                 method="POST", scope="chat", path="/api/system", handler=self.system,
                 summary="Send a system message",
-                body=SystemRequest, answer=SystemAnswer, parameters=named,
+                body=SystemRequest, answer=SystemAnswer, minimal=MinimalAnswer, parameters=named,
             ),
             Operation(
                 method="POST", scope="chat", path="/api/mcp-command", handler=self.mcp_command,
@@ -195,13 +203,18 @@ class ChatFace:
             await session.log.commit(session.log.last_seq)
             self._gate.check_served(principal)
         if session.record.owner != owner:  # somebody signed in meanwhile, and it is theirs
-            return await self._state_of(owner, session_id)
+            return await self._state_of(request, owner, session_id)
         return self._answer(request, session, is_new=is_new)
 
     async def state(self, request: Request) -> Response:
         owner = principal_of(request).owner
+        window = query_window(request)
         session_id = await self._reading_session_id(request, owner)
-        return await self._state_of(owner, session_id)
+        source = await self._manager.source(owner, session_id)
+        if source is not None:
+            return packed(request, json_response(source.state_json(window=window)))
+        outside = self._outside(None)
+        return json_response(await absent_state(self._manager, owner, session_id, outside, window))
 
     async def stream(self, request: Request) -> Response:
         owner = principal_of(request).owner
@@ -217,7 +230,12 @@ class ChatFace:
             agent = record.agent if record is not None else None
         waits = session_id is not None and agent is None
         place = Presence(self._services.rooms, OWNER)
-        follower = Stream(self._manager, owner, session_id, outside=self._outside(agent), place=place)
+        follower = Stream(
+            *(self._manager, owner, session_id),
+            outside=self._outside(agent),
+            place=place,
+            window=query_last(request),
+        )
         release = self._admit(owner, follower, view, place, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
@@ -231,13 +249,17 @@ class ChatFace:
         self._manager.count_request(owner, session_id)
         session = self._manager.get(owner, session_id)
         if session is None:
-            return await self._state_of(owner, session_id)
+            return await self._state_of(request, owner, session_id)
         with contextlib.suppress(SessionEnded):
             await session.interrupt()
         return self._answer(request, session)
 
-    async def _state_of(self, owner: str, session_id: str) -> Response:
+    async def _state_of(self, request: Request, owner: str, session_id: str) -> Response:
+        """What a verb answers of a session that is not in the map."""
         source = await self._manager.source(owner, session_id)
+        if wants_minimal(request):
+            fold = await absent_fold(self._manager, owner, session_id) if source is None else source.fold
+            return minimal_response(minimal(fold, self._outside(None)))
         if source is not None:
             return json_response(source.state_json())
         return json_response(await absent_state(self._manager, owner, session_id, self._outside(None)))
@@ -354,10 +376,11 @@ class ChatFace:
     def _answer(
         self, request: Request, session: Session, *, is_new: bool = False, extra: bytes = b""
     ) -> Response:
+        headers = self._headers(request, session.session_id, is_new=is_new)
+        if wants_minimal(request):
+            return minimal_response(session.minimal(), headers=headers)
         body = session.state_json()
-        if extra:
-            body = _extended(body, extra)
-        return json_response(body, headers=self._headers(request, session.session_id, is_new=is_new))
+        return json_response(_extended(body, extra) if extra else body, headers=headers)
 
     def _headers(self, request: Request, session_id: str, *, is_new: bool) -> dict[str, str]:
         headers = {"X-Session-Id": session_id}

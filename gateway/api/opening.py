@@ -16,6 +16,7 @@ from gateway.api.file_watch import FileWatchFace
 from gateway.api.files import FileAccess, FilesFace
 from gateway.api.forks import ForksFace
 from gateway.api.health import OpsFace
+from gateway.api.history import HistoryFace
 from gateway.api.identity import IdentityFace
 from gateway.api.operators import AdminFace
 from gateway.api.own_keys import OwnKeysFace
@@ -83,6 +84,7 @@ class OwnFaces:
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
+            *HistoryFace(manager).operations(),
             *UploadsFace(manager, services, sessions.services.uploads).operations(),
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
             *WorkspacesFace(manager, services).operations(),

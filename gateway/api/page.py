@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import mimetypes
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -18,6 +17,8 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
+
+from gateway.http.packing import accepted
 
 PLACES: Final = (
     pathlib.Path(__file__).parent.parent / "page",
@@ -99,7 +100,7 @@ def _file(request: Request, path: pathlib.Path, headers: dict[str, str]) -> Resp
     """A file, in the smallest coding that the client takes, or 304 if the client has it."""
     headers = {**headers, "Vary": "Accept-Encoding"}
     media_type = mimetypes.guess_type(path.name)[0]
-    for coding in accepted(request.headers.get("Accept-Encoding", "")):
+    for coding in accepted(request.headers.get("Accept-Encoding", ""), PACKED):
         packed = path.with_name(path.name + PACKED[coding])
         if packed.is_file():
             path, headers = packed, {**headers, "Content-Encoding": coding}
@@ -112,15 +113,6 @@ def _file(request: Request, path: pathlib.Path, headers: dict[str, str]) -> Resp
         unchanged.headers.update(headers)
         return unchanged
     return response
-
-
-def accepted(header: str) -> list[str]:
-    """The codings of ours that an Accept-Encoding allows, the smaller first."""
-    weights: dict[str, bool] = {}
-    for part in header.lower().split(","):
-        name, *parameters = (one.strip() for one in part.split(";"))
-        weights[name] = not any(re.fullmatch(r"q=0(\.0*)?", one) for one in parameters)
-    return [coding for coding in PACKED if weights.get(coding, weights.get("*", False))]
 
 
 class _Assets(StaticFiles):
@@ -136,7 +128,7 @@ class _Assets(StaticFiles):
         return response
 
     async def _packed(self, path: str, scope: Scope) -> Response | None:
-        for coding in accepted(Headers(scope=scope).get("Accept-Encoding", "")):
+        for coding in accepted(Headers(scope=scope).get("Accept-Encoding", ""), PACKED):
             with contextlib.suppress(HTTPException):
                 response = await super().get_response(path + PACKED[coding], scope)
                 response.headers["Content-Encoding"] = coding

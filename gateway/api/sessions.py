@@ -34,6 +34,7 @@ from gateway.http.operation import (
     json_response,
     one_by_one,
 )
+from gateway.http.packing import packed
 from gateway.http.reading import checked_session_id, query_int, read_body
 from gateway.principal import Account, Principal, tenant_of
 from gateway.sessions.idempotency import Once
@@ -250,7 +251,8 @@ class SessionsFace:
     async def list_sessions(self, request: Request) -> Response:
         limit = query_int(request, "limit", default=100, low=1, high=1000)
         records = await self._manager.stored(principal_of(request).owner, limit=limit)
-        return json_response(SessionList([self._manager.summary(record) for record in records]))
+        found = SessionList([self._manager.summary(record) for record in records])
+        return packed(request, json_response(found))
 
     async def count_sessions(self, request: Request) -> Response:
         return json_response(self._manager.counts(principal_of(request)))
@@ -299,9 +301,10 @@ class SessionsFace:
         }
         if kind == "markdown":
             text = one_by_one(markdown(source.fold))
-            return StreamingResponse(text, media_type="text/markdown; charset=utf-8", headers=headers)
+            media_type = "text/markdown; charset=utf-8"
+            return packed(request, StreamingResponse(text, media_type=media_type, headers=headers))
         lines = _jsonl(source, source.log.visible_seq)
-        return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+        return packed(request, StreamingResponse(lines, media_type="application/x-ndjson", headers=headers))
 
     # -- changing ---------------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.agents.questions import Action
+from gateway.answers import MinimalAnswer
+from gateway.api.history import DEFAULT, LAST_PARAMETER, WINDOW_PARAMETERS, HistoryPage, history
 from gateway.api.sessions import QUESTION_ID, AnswerRequest, PermissionRequest
 from gateway.api.shares import Links
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
@@ -38,7 +40,8 @@ from gateway.events.facts import Contributor, iso
 from gateway.events.fold import Participant, State
 from gateway.http.gate import Gate
 from gateway.http.operation import IDEMPOTENCY_KEY, Operation, Parameter, Spoken, json_response
-from gateway.http.reading import checked_message, cursor_of, query_view, read_body
+from gateway.http.preferences import minimal_response, wants_minimal
+from gateway.http.reading import checked_message, cursor_of, query_last, query_view, query_window, read_body
 from gateway.principal import Account, Principal
 from gateway.sessions.idempotency import KEY_CHARACTERS, Once
 from gateway.sessions.manager import SessionManager
@@ -59,6 +62,7 @@ ALLOWS: Final[dict[ShareKind, frozenset[ShareKind]]] = {
 NEEDS: Final[dict[str, ShareKind]] = {
     "shared_link": "view",
     "shared_state": "view",
+    "shared_history": "view",
     "shared_stream": "view",
     "shared_chat": "drive",
     "shared_interrupt": "drive",
@@ -118,7 +122,12 @@ class SharedFace:
         return [
             Operation(
                 method="GET", path=shared, scope="", handler=self.shared_state,
-                summary="What a link shows", answer=State, errors=(404,),
+                summary="What a link shows", answer=State, parameters=WINDOW_PARAMETERS, errors=(404,),
+            ),
+            Operation(
+                method="GET", path=shared + "/history", scope="", handler=self.shared_history,
+                summary="Earlier messages, by a link", answer=HistoryPage, parameters=WINDOW_PARAMETERS,
+                errors=(404,),
             ),
             Operation(
                 method="GET", path=shared + "/link", scope="", handler=self.shared_link,
@@ -127,26 +136,28 @@ class SharedFace:
             Operation(
                 method="GET", path=shared + "/stream", scope="", handler=self.shared_stream,
                 summary="Follow what a link shows", media_type="text/event-stream",
-                parameters=(*CURSOR_PARAMETERS, *NAMED), errors=(404,),
+                parameters=(*CURSOR_PARAMETERS, LAST_PARAMETER, *NAMED), errors=(404,),
             ),
             Operation(
                 method="POST", path=shared + "/chat", scope="", handler=self.shared_chat,
-                summary="Send a message by a link", body=SharedMessage, answer=State,
+                summary="Send a message by a link", body=SharedMessage, answer=State, minimal=MinimalAnswer,
                 parameters=(*NAMED, IDEMPOTENCY_KEY), errors=(402, 404),
             ),
             Operation(
                 method="POST", path=shared + "/interrupt", scope="", handler=self.shared_interrupt,
-                summary="Stop the answer by a link", answer=State, parameters=NAMED, errors=(404,),
+                summary="Stop the answer by a link", answer=State, minimal=MinimalAnswer, parameters=NAMED,
+                errors=(404,),
             ),
             Operation(
                 method="POST", path=shared + "/permission", scope="", handler=self.shared_permission,
                 summary="Answer a permission request by a link", body=PermissionRequest, answer=State,
-                parameters=NAMED, errors=(404, 409),
+                minimal=MinimalAnswer, parameters=NAMED, errors=(404, 409),
             ),
             Operation(
                 method="POST", path=shared + "/questions/{question_id}", scope="",
                 handler=self.shared_question, summary="Answer a question of the agent by a link",
-                body=AnswerRequest, answer=State, parameters=NAMED, errors=(404, 409),
+                body=AnswerRequest, answer=State, minimal=MinimalAnswer, parameters=NAMED,
+                errors=(404, 409),
                 path_schemas={"question_id": QUESTION_ID},
             ),
         ]  # fmt: skip
@@ -154,12 +165,21 @@ class SharedFace:
     # -- reading ----------------------------------------------------------------------------------------
 
     async def shared_state(self, request: Request) -> Response:
-        shared = await self._shared(request, "shared_state")
+        shared, window = await self._shared(request, "shared_state"), query_window(request)
         source = await self._manager.source(shared.owner, shared.session_id)
         if source is not None and source.record.key == shared.share.session_key:
-            return json_response(source.state_json(is_guest=True))
+            return json_response(source.state_json(is_guest=True, window=window))
         outside = self._services.outside(None)
-        return json_response(await absent_state(self._manager, shared.owner, shared.session_id, outside))
+        return json_response(
+            await absent_state(self._manager, shared.owner, shared.session_id, outside, window)
+        )
+
+    async def shared_history(self, request: Request) -> Response:
+        shared, window = await self._shared(request, "shared_history"), query_window(request)
+        source = await self._manager.source(shared.owner, shared.session_id)
+        if source is None or source.record.key != shared.share.session_key:
+            raise ShareNotFound
+        return history(source, window or DEFAULT, is_guest=True)
 
     async def shared_link(self, request: Request) -> Response:
         shared = await self._shared(request, "shared_link")
@@ -173,6 +193,7 @@ class SharedFace:
     async def shared_stream(self, request: Request) -> Response:
         shared = await self._shared(request, "shared_stream")
         share, view, cursor = shared.share, query_view(request), cursor_of(request)
+        window = query_last(request)
         who = self._participant(request, shared, await self._reader(request))
         tenure = self._manager.tenures.of(shared.owner)
         record = await self._services.store.sessions.find(shared.owner, shared.session_id)
@@ -188,6 +209,7 @@ class SharedFace:
             tenure=tenure,
             place=place,
             is_guest=True,
+            window=window,
         )
         frames = stream.events(cursor) if view == "events" else stream.states()
         permit = self._gate.permit_of(shared.owner, lambda: self._links.is_good(share))
@@ -304,6 +326,8 @@ class SharedFace:
         self._services.audit.note(
             principal, f"shared.{action}", target=share.session_key, detail=f"{share.id} {by}"
         )
+        if wants_minimal(request):
+            return minimal_response(session.minimal())
         return json_response(session.state_json(is_guest=True))
 
     # -- who it is --------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
@@ -24,9 +23,12 @@ from msgspec import UNSET, UnsetType
 from sse_starlette import EventSourceResponse
 from starlette.background import BackgroundTask
 
+from gateway.api.history import fetched
 from gateway.auth.permits import Permit
 from gateway.events.facts import Event, in_one_line, merged, slices
-from gateway.events.fold import OWNERS_EVENTS, ChatState, Elsewhere, Outside, Part, Present
+from gateway.events.fold import OWNERS_EVENTS, ChatState, Outside, Present
+from gateway.events.state_json import StateJson
+from gateway.events.window import MessageWindow, part_of
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
@@ -90,11 +92,13 @@ class Stream:
         tenure: Tenure | None = None,
         place: Presence | None = None,
         is_guest: bool = False,
+        window: MessageWindow | None = None,
     ) -> None:
         """`tenure` is the owner's, if it was asked for before what leads here was read. `place`: the reader
         is counted among those who follow the session, and sees who does. `is_guest`: the reader is somebody
-        with a link.
+        with a link. `window`: whole States and folds have only this part of the conversation.
         """
+        self._window = window
         self._place = place
         self._told: Present | UnsetType = UNSET
         """Who follows it, as the reader knows."""
@@ -159,6 +163,9 @@ class Stream:
     # -- the views --------------------------------------------------------------------------------------
 
     async def _log_frames(self, source: Source) -> AsyncIterator[bytes]:
+        is_part = self._window is not None and not self._cursor and source.log.visible_seq > 0
+        if is_part:
+            self._cursor = source.log.visible_seq
         pages = follow(
             source,
             self._cursor,
@@ -166,6 +173,9 @@ class Stream:
             ahead_bytes=AHEAD_BYTES,
             beat_seconds=HEARTBEAT_SECONDS,
         )
+        if is_part:
+            async for piece in self._resync(source, self._cursor):
+                yield piece
         for piece in self._news_of_people():
             yield piece
         async for item in pages:
@@ -174,9 +184,8 @@ class Stream:
                 continue
             self._cursor = item.seq
             if isinstance(item, Gap):
-                async for piece in _resync(source, item.seq, is_guest=self._is_guest):
+                async for piece in self._resync(source, item.seq):
                     yield piece
-                    self.position = item.seq
             else:
                 for piece in _frames(source.log, item.events, is_guest=self._is_guest):
                     yield piece
@@ -192,7 +201,8 @@ class Stream:
                 continue
             self._told = self._present
             until, answered = clock() + STATE_INTERVAL_SECONDS, _answered(fold)
-            for piece in _state_pieces(source.state_json(is_guest=self._is_guest), fold.seq):
+            state = source.state_json(is_guest=self._is_guest, window=self._window)
+            for piece in _state_pieces(state, fold.seq):
                 self.position = source.log.visible_seq
                 yield piece
             if answered == fold.turn_id:  # no first word is due
@@ -200,9 +210,28 @@ class Stream:
             else:
                 await pause(source, until=until, is_due=functools.partial(_has_answered, fold, answered))
 
+    async def _resync(self, source: Source, seq: int) -> AsyncIterator[bytes]:
+        """State and the fold as they are now, whole or the part that was asked for, in place of all events up
+        to this number.
+        """
+        fold, window = source.fold, self._window
+        part = None if window is None else part_of(fold, window)
+        items, facts = (None, {}) if part is None else (part.items, part.facts)
+        parts = [
+            b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq),
+            source.state_json(is_guest=self._is_guest, window=window),
+            b',"chat":',
+            *fold.snapshot_parts(is_guest=self._is_guest, items=items, more=facts),
+            b"}\n\n",
+        ]
+        async for piece in fetched(source, parts):
+            yield piece
+            self.position = seq
+
     async def _absent(self) -> bytes:
+        session_id = self._session_id or ""
         return state_frame(
-            await absent_state(self._manager, self._owner, self._session_id or "", self._outside), 0
+            await absent_state(self._manager, self._owner, session_id, self._outside, self._window), 0
         )
 
     @property
@@ -299,48 +328,30 @@ def _has_answered(fold: ChatState, before: str | None) -> bool:
     return _answered(fold) != before
 
 
-async def _resync(source: Source, seq: int, *, is_guest: bool) -> AsyncIterator[bytes]:
-    """State and the whole fold as they are now; long values are fetched one by one as their turn comes."""
-    head = b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq)
-    parts = [
-        source.state_json(is_guest=is_guest),
-        b',"chat":',
-        *source.fold.snapshot_parts(is_guest=is_guest),
-        b"}",
-    ]
-    yield head
-    for part in _joined(parts):
-        if isinstance(part, Elsewhere):
-            for piece in await source.log.value(part, slice_bytes=SLICE_BYTES):
-                yield piece
-            continue
-        for value in (part,) if isinstance(part, bytes) else part:
-            for piece in slices(memoryview(value), SLICE_BYTES):
-                yield piece
-    yield b"\n\n"
-
-
-def _joined(parts: list[Part]) -> Iterator[Part]:
-    """The same with neighbouring bytes made one."""
-    for is_here, run in itertools.groupby(parts, key=lambda part: isinstance(part, bytes)):
-        if is_here:
-            yield b"".join(part for part in run if isinstance(part, bytes))
-        else:
-            yield from run
-
-
 def state_frame(state: bytes, seq: int) -> bytes:
     """State as an unnamed SSE event."""
     return b"id: %d\ndata: %b\n\n" % (seq, state)
 
 
-async def absent_state(manager: SessionManager, owner: str, session_id: str, outside: Outside) -> bytes:
-    """State of an id without a session: empty, or when and why it ended."""
+async def absent_fold(manager: SessionManager, owner: str, session_id: str) -> ChatState:
+    """The fold of an id without a session: empty, or when and why it ended."""
     fold = ChatState(session_id)
     tombstone = await manager.tombstone(owner, session_id)
     if tombstone is not None:
         fold.end(tombstone.at, tombstone.reason, seq=tombstone.last_seq)
-    return in_one_line(fold.state_json(outside))
+    return fold
+
+
+async def absent_state(
+    manager: SessionManager,
+    owner: str,
+    session_id: str,
+    outside: Outside,
+    window: MessageWindow | None = None,
+) -> bytes:
+    """The State of such an id."""
+    state = StateJson(await absent_fold(manager, owner, session_id)).json(outside, window)
+    return in_one_line(state if isinstance(state, bytes) else b"".join(state))
 
 
 def _state_pieces(state: bytes | Iterator[bytes], seq: int) -> Iterator[bytes]:

@@ -13,16 +13,21 @@ import pathlib
 import secrets
 import urllib.parse
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import aiohttp
 import msgspec
 from msgspec import Struct
 
 from gateway.auth.tokens import FileKeys, TokenRefused, TokenVerifier, UrlKeys
 from gateway.config.tables import JwtConfig, OidcConfig
+from gateway.telemetry.heavy import lazily, loaded
 from worker import foreign
 from worker.foreign import OnOdd
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = lazily("aiohttp")
 
 T = TypeVar("T")
 TIMEOUT_SECONDS: Final = 10
@@ -106,6 +111,7 @@ class Http:
         return await self._ask("POST", url, data=form, headers=headers)
 
     async def _ask(self, method: str, url: str, **kwargs: Any) -> bytes:
+        await loaded("aiohttp")
         if self._client is None:
             self._client = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS), cookie_jar=aiohttp.DummyCookieJar()

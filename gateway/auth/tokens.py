@@ -19,15 +19,21 @@ import math
 import pathlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-import jwt
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
 from msgspec import Raw, Struct
 
+from gateway.telemetry.heavy import lazily
 from worker import foreign
 from worker.foreign import Name, OnOdd
+
+if TYPE_CHECKING:
+    import jwt
+    from cryptography import exceptions
+else:
+    jwt = lazily("jwt")
+    exceptions = lazily("cryptography.exceptions")
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +178,7 @@ def _built(key: _Jwk, algorithm: str | None) -> jwt.PyJWK | None:
         return None
     try:
         return jwt.PyJWK(members, algorithm or own or None)
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError, UnsupportedAlgorithm):
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, exceptions.UnsupportedAlgorithm):
         return None
 
 

@@ -8,9 +8,10 @@ none of them, `keys` no server.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import sys
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gateway.telemetry import terminal
 from gateway.version import VERSION
@@ -77,5 +78,15 @@ def _parser(asked: str) -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         its_parser = commands.add_parser(name, help=command.words)
         if name == asked:
-            importlib.import_module(f"gateway.cli.{command.module}").add(its_parser)
+            _imported(f"gateway.cli.{command.module}").add(its_parser)
     return parser
+
+
+def _imported(name: str) -> Any:
+    """A module, with all that it imports. Nothing of it is garbage, so no circles of that are looked for."""
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -102,6 +102,7 @@ def host_name(host: str) -> str:
     return host_and_port(host)[0]
 
 
+@functools.lru_cache(maxsize=KNOWN)
 def is_loopback(name: str) -> bool:
     """Whether a name or address means this machine and no other."""
     if name == "localhost" or name.endswith(".localhost"):

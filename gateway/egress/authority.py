@@ -1,9 +1,10 @@
 """The certificate authority by which workers trust the gateway's end of a connection to a host that a
 credential is added for.
 
-Its key is made at start and kept in memory only: workers never outlive their gateway, so nothing is gained by
-keeping it, and what is on no disk is in no backup. Its certificates are for the listed hosts and the names
-below them, by critical name constraints: a thief of the key could read no connection to any other.
+Its key is made when it is first needed, and kept in memory only: workers never outlive their gateway, so
+nothing is gained by keeping it, and what is on no disk is in no backup. Its certificates are for the listed
+hosts and the names below them, by critical name constraints: a thief of the key could read no connection to
+any other.
 
 Guarantees: a worker trusts it only if a credential is added for it, and only for the hosts of its own
 credentials; after a reload, processes that run keep their certificate, which the same key stands behind.
@@ -12,18 +13,28 @@ credentials; after a reload, processes that run keep their certificate, which th
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import ipaddress
 import os
 import pathlib
 import secrets
 import ssl
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from gateway.telemetry.heavy import lazily
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509 import oid
+else:
+    x509 = lazily("cryptography.x509")
+    hashes = lazily("cryptography.hazmat.primitives.hashes")
+    serialization = lazily("cryptography.hazmat.primitives.serialization")
+    ec = lazily("cryptography.hazmat.primitives.asymmetric.ec")
+    oid = lazily("cryptography.x509.oid")
 
 DIRECTORY: Final = "trust"
 """In the data directory: the files that workers read."""
@@ -53,13 +64,22 @@ class Authority:
     def __init__(self, directory: pathlib.Path) -> None:
         """`directory`: where files for workers are kept; nothing is written before `bundle`."""
         self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._leaf_key = ec.generate_private_key(ec.SECP256R1())
-        common = f"agent-gateway credentials for hosts {secrets.token_hex(4)}"
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
         self._is_cleared = False
         self._bundles: dict[tuple[str, ...], pathlib.Path] = {}
         self._servers: dict[str, tuple[datetime.datetime, ssl.SSLContext]] = {}
+
+    @functools.cached_property
+    def _key(self) -> ec.EllipticCurvePrivateKey:
+        return ec.generate_private_key(ec.SECP256R1())
+
+    @functools.cached_property
+    def _leaf_key(self) -> ec.EllipticCurvePrivateKey:
+        return ec.generate_private_key(ec.SECP256R1())
+
+    @functools.cached_property
+    def _name(self) -> x509.Name:
+        common = f"agent-gateway credentials for hosts {secrets.token_hex(4)}"
+        return x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, common)])
 
     def _clear(self) -> None:
         """Removes the files of earlier gateways: their key is gone."""
@@ -145,7 +165,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(is_authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._identifier),
                 critical=False,

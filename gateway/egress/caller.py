@@ -19,17 +19,25 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from msgspec import Struct
-from yarl import URL
 
 from gateway.config.hosts import is_address, is_host, plain_host
 from gateway.egress.addresses import AddressRefused, AddressRules
-from gateway.egress.interim import bounded
 from gateway.egress.lookup import LookupFailed
+from gateway.telemetry.heavy import lazily, loaded
+
+if TYPE_CHECKING:
+    import aiohttp
+    import yarl
+    from aiohttp.abc import AbstractResolver
+
+    from gateway.egress import interim
+else:
+    aiohttp = lazily("aiohttp")
+    yarl = lazily("yarl")
+    interim = lazily("gateway.egress.interim")
 
 ANSWER_BYTES: Final = 1024 * 1024
 CALL_SECONDS: Final = 15.0
@@ -58,7 +66,7 @@ class HttpAnswer(Struct, frozen=True):
 
     status: int
     headers: Mapping[str, str]
-    url: URL
+    url: yarl.URL
     """Where it came from, after redirects."""
     content: aiohttp.StreamReader
 
@@ -81,7 +89,7 @@ class HttpCaller:
         self._running: Counter[tuple[str, str]] = Counter()
         self._trust: ssl.SSLContext | None = None
 
-    def check(self, text: str) -> URL:
+    def check(self, text: str) -> yarl.URL:
         """The URL that a person wrote, as it would be called. Raises CallRefused.
 
         What a name leads to is seen when it is called.
@@ -121,7 +129,7 @@ class HttpCaller:
             self._running.subtract(bounds.keys())
             self._running = +self._running  # without those at nought
 
-    async def _checked(self, url: URL) -> list[str]:
+    async def _checked(self, url: yarl.URL) -> list[str]:
         """The addresses that a URL may be called at. Raises CallFailed."""
         try:
             return await self._addresses.resolve(_host(url), url.port or 0)
@@ -142,7 +150,7 @@ class Calls:
 
     def __init__(
         self,
-        check: Callable[[URL], Awaitable[list[str]]],
+        check: Callable[[yarl.URL], Awaitable[list[str]]],
         trusted: Callable[[], Awaitable[ssl.SSLContext]],
     ) -> None:
         self._check = check
@@ -151,8 +159,13 @@ class Calls:
         self._client: aiohttp.ClientSession
 
     async def __aenter__(self) -> Calls:
+        await loaded("gateway.egress.interim")
         self._client = aiohttp.ClientSession(
-            connector=bounded(aiohttp.TCPConnector(resolver=self._pinned, use_dns_cache=False, limit=2)),
+            connector=interim.bounded(
+                aiohttp.TCPConnector(
+                    resolver=cast("AbstractResolver", self._pinned), use_dns_cache=False, limit=2
+                )
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
@@ -171,7 +184,7 @@ class Calls:
     async def send(
         self,
         method: str,
-        url: URL,
+        url: yarl.URL,
         body: bytes,
         headers: Mapping[str, str],
         *,
@@ -195,7 +208,7 @@ class Calls:
             raise CallFailed(_broken(error, _host(url))) from None
 
     async def _follow(
-        self, method: str, url: URL, body: bytes, headers: Mapping[str, str], secrets: Mapping[str, str]
+        self, method: str, url: yarl.URL, body: bytes, headers: Mapping[str, str], secrets: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         target = url
         for _ in range(REDIRECTS + 1):
@@ -205,14 +218,14 @@ class Calls:
             if response.status not in _REDIRECTIONS or not location:
                 return response
             response.close()
-            onward = _parsed(str(target.join(URL(location))))
+            onward = _parsed(str(target.join(yarl.URL(location))))
             if target.scheme == "https" and onward.scheme != "https":
                 raise CallRefused(f"{_host(target)} leads from https to http, which is not followed.")
             target = onward
         raise CallFailed(f"{_host(url)} leads from one address to the next without an end.")
 
     async def _once(
-        self, method: str, url: URL, body: bytes, headers: Mapping[str, str]
+        self, method: str, url: yarl.URL, body: bytes, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         key = (_host(url), url.port or 0)
         if key not in self._pinned.known:
@@ -223,27 +236,27 @@ class Calls:
         )
 
 
-class _Pinned(AbstractResolver):
-    """Knows the addresses that were checked, and no other."""
+class _Pinned:
+    """Knows the addresses that were checked, and no other: aiohttp's AbstractResolver."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, int], list[str]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    ) -> list[dict[str, Any]]:
         found = self.known.get((plain_host(host), port), [])
         if not found:
             raise OSError(0, f"{host} was not checked")
         return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
+            {
+                "hostname": host,
+                "host": address,
+                "port": port,
+                "family": socket.AF_INET6 if ":" in address else socket.AF_INET,
+                "proto": socket.IPPROTO_TCP,
+                "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            }
             for address in found
         ]
 
@@ -251,12 +264,12 @@ class _Pinned(AbstractResolver):
         self.known.clear()
 
 
-def _host(url: URL) -> str:
+def _host(url: yarl.URL) -> str:
     """The host in ASCII, as it is looked up and compared."""
     return url.raw_host or ""
 
 
-def _parsed(text: str) -> URL:
+def _parsed(text: str) -> yarl.URL:
     """A URL that can be called: its host in ASCII and as addresses are usually spelled, its path encoded.
 
     Raises CallRefused.
@@ -264,7 +277,7 @@ def _parsed(text: str) -> URL:
     if len(text) > URL_CHARACTERS or not text.isprintable() or " " in text:
         raise CallRefused("This is no URL.")
     try:
-        url = URL(text)
+        url = yarl.URL(text)
         host = plain_host(url.raw_host or "")
         is_usable = url.scheme in ("http", "https") and is_host(host) and 0 < (url.port or 0)
     except (ValueError, UnicodeError):

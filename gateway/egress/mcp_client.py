@@ -10,16 +10,18 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from yarl import URL
 
 from gateway.egress.caller import CallFailed, CallRefused, Calls, HttpAnswer, HttpCaller
 from gateway.egress.mcp_wire import EventStream, Reply, Unreadable, reply
 from gateway.version import VERSION
 from worker import foreign
 from worker.foreign import OnOdd
+
+if TYPE_CHECKING:
+    import yarl
 
 PROTOCOL_VERSION: Final = "2025-06-18"
 LEAVE_SECONDS: Final = 1.0
@@ -77,7 +79,7 @@ async def _asked(server: _Server, method: str, params: dict[str, Any]) -> Any:
 class _Server:
     """One server for the time of a request."""
 
-    def __init__(self, calls: Calls, url: URL, on_odd: OnOdd) -> None:
+    def __init__(self, calls: Calls, url: yarl.URL, on_odd: OnOdd) -> None:
         self._calls = calls
         self._url = url
         self._on_odd = on_odd

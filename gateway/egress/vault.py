@@ -10,20 +10,29 @@ encrypted anew at the next start; a value whose secret is lost reads as not set,
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from msgspec import Struct
 
 from gateway.errors import GatewayError
 from gateway.stores.secrets import SecretName, SecretStore, StoredSecret
+from gateway.telemetry.heavy import lazily
+
+if TYPE_CHECKING:
+    from cryptography import exceptions
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.ciphers import aead
+    from cryptography.hazmat.primitives.kdf import hkdf
+else:
+    exceptions = lazily("cryptography.exceptions")
+    hashes = lazily("cryptography.hazmat.primitives.hashes")
+    aead = lazily("cryptography.hazmat.primitives.ciphers.aead")
+    hkdf = lazily("cryptography.hazmat.primitives.kdf.hkdf")
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +57,8 @@ class _Cipher:
     """One derived key."""
 
     def __init__(self, secret: bytes) -> None:
-        key = HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=_PURPOSE).derive(secret)
-        self._gcm = AESGCM(key)
+        key = hkdf.HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=_PURPOSE).derive(secret)
+        self._gcm = aead.AESGCM(key)
         self.id = hashlib.sha256(b"id\0" + key).hexdigest()[:KEY_ID_CHARACTERS]
 
     def encrypt(self, name: SecretName, value: str) -> bytes:
@@ -61,7 +70,7 @@ class _Cipher:
         try:
             nonce, sealed = ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:]
             return self._gcm.decrypt(nonce, sealed, _bound(name)).decode()
-        except (InvalidTag, ValueError):
+        except (exceptions.InvalidTag, ValueError):
             return None
 
 
@@ -75,18 +84,27 @@ class Vault:
     def __init__(self, store: SecretStore, *, wall_ms: Callable[[], int]) -> None:
         self._store = store
         self._wall_ms = wall_ms
-        self._ciphers: dict[str, _Cipher] = {}
-        self._current: _Cipher | None = None
+        self._given: tuple[bytes, ...] = ()
+        """The gateway's secret and its old ones."""
         self._secrets: dict[SecretName, StoredSecret] = {}
 
     async def open(self, secret: bytes, *, old: Sequence[bytes] = ()) -> None:
         """Reads the values, and encrypts anew those of the `old` secrets. Raises StoreFailed if they cannot
         be read.
         """
-        self._current = _Cipher(secret)
-        self._ciphers = {cipher.id: cipher for cipher in (*map(_Cipher, old), self._current)}
+        self._given = (secret, *old)
         self._secrets = {one.name: one for one in await self._store.all()}
-        await self._encrypt_anew(self._current)
+        if self._secrets:
+            await self._encrypt_anew(self._current)
+
+    @functools.cached_property
+    def _current(self) -> _Cipher:
+        """Made when there is something to encrypt, or to read."""
+        return _Cipher(self._given[0])
+
+    @functools.cached_property
+    def _ciphers(self) -> dict[str, _Cipher]:
+        return {cipher.id: cipher for cipher in (*map(_Cipher, self._given[1:]), self._current)}
 
     async def _encrypt_anew(self, current: _Cipher) -> None:
         lost = 0
@@ -146,7 +164,7 @@ class Vault:
         return count
 
     async def _keep(self, name: SecretName, value: str, *, at: int) -> None:
-        if self._current is None:
+        if not self._given:
             raise RuntimeError("a vault keeps values once it is open")
         ciphertext = self._current.encrypt(name, value)
         stored = StoredSecret(name=name, ciphertext=ciphertext, key_id=self._current.id, set_at=at)

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import itertools
 import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-import aiohttp
-from yarl import URL
-
-from gateway.egress.interim import BoundedHandler
+from gateway.telemetry.heavy import lazily, loaded
 from gateway.workers import ports
 from gateway.workers.forks import ForkWorker
-from gateway.workers.ports import PortClosed
+
+if TYPE_CHECKING:
+    import aiohttp
+    import yarl
+
+    from gateway.egress import worker_connector
+else:
+    aiohttp = lazily("aiohttp")
+    yarl = lazily("yarl")
+    worker_connector = lazily("gateway.egress.worker_connector")
 
 ANSWER_SECONDS: Final = 120.0
 """To the head of an answer; its body, such as a stream of events, may take as long as it likes."""
-KEPT: Final = 32
-"""Connections to one port of one worker."""
 HEAD_BYTES: Final = 32 * 1024
 MESSAGE_BYTES: Final = 1024 * 1024
 
@@ -80,35 +83,12 @@ class WorkerSocket:
                 yield message.data
 
 
-class _Connector(aiohttp.BaseConnector):
-    """Connects to the worker that a URL's host names."""
-
-    def __init__(self) -> None:
-        super().__init__(limit=0, limit_per_host=KEPT)
-        self._made = functools.partial(BoundedHandler, loop=self._loop)
-        self.workers: weakref.WeakValueDictionary[str, ForkWorker] = weakref.WeakValueDictionary()
-
-    async def _create_connection(
-        self, req: aiohttp.ClientRequest, _traces: Any, _timeout: Any
-    ) -> aiohttp.client_proto.ResponseHandler:
-        worker = self.workers.get(req.url.host or "")
-        if worker is None or req.url.port is None:
-            raise PortClosed
-        made = await ports.connect(worker, req.url.port)
-        try:
-            _, protocol = await asyncio.get_running_loop().create_connection(self._made, sock=made)
-        except BaseException:
-            made.close()
-            raise
-        return protocol
-
-
 class WorkerHttp:
     """See the module. `close` it."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._connector: _Connector | None = None
+        self._connector: worker_connector.WorkerConnector | None = None
         self._names: weakref.WeakKeyDictionary[ForkWorker, str] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count(1)
 
@@ -118,10 +98,12 @@ class WorkerHttp:
             await self._session.close()
             self._session = None
 
-    def _session_for(self, worker: ForkWorker, port: int, target: str) -> tuple[aiohttp.ClientSession, URL]:
+    def _session_for(
+        self, worker: ForkWorker, port: int, target: str
+    ) -> tuple[aiohttp.ClientSession, yarl.URL]:
         """The session is made when it is first used: on the loop."""
         if self._session is None or self._connector is None:
-            self._connector = _Connector()
+            self._connector = worker_connector.WorkerConnector()
             self._session = aiohttp.ClientSession(
                 connector=self._connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -133,7 +115,7 @@ class WorkerHttp:
             )
         name = self._names.setdefault(worker, f"worker-{next(self._numbers)}")
         self._connector.workers[name] = worker
-        return self._session, URL(f"http://{name}:{port}{target}", encoded=True)
+        return self._session, yarl.URL(f"http://{name}:{port}{target}", encoded=True)
 
     @contextlib.asynccontextmanager
     async def asked(
@@ -149,6 +131,7 @@ class WorkerHttp:
         """An answer whose body is still to be read. `target` is path and query as they came. Raises
         PortClosed, WorkerSilent.
         """
+        await loaded("gateway.egress.worker_connector")
         session, url = self._session_for(worker, port, target)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -170,6 +153,7 @@ class WorkerHttp:
         self, worker: ForkWorker, port: int, *, target: str, headers: Mapping[str, str], protocols: list[str]
     ) -> AsyncIterator[WorkerSocket]:
         """A WebSocket. Raises PortClosed, WorkerSilent."""
+        await loaded("gateway.egress.worker_connector")
         session, url = self._session_for(worker, port, target)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):

@@ -834,7 +834,7 @@ class Event:
         """The event as one SSE frame: id, event and one JSON object that repeats seq, at and type."""
         frame = self._frame
         if frame is None:
-            frame = b"".join((self._frame_head, memoryview(in_one_line(self.body))[1:], b"\n\n"))
+            frame = b"".join((self._frame_head, in_one_line(self.body)[1:], b"\n\n"))
             if len(frame) <= KEPT_FRAME_BYTES:
                 self._frame = frame
         return frame
@@ -852,7 +852,8 @@ class Event:
 
     @property
     def _frame_head(self) -> bytes:
-        return b"id: %d\nevent: %b\ndata: %b" % (self.seq, self.type.encode(), self._json_head)
+        tag = _tag(self.kind) or self.type.encode()
+        return b"id: %d\nevent: %b\ndata: %b" % (self.seq, tag, self._json_head)
 
     @property
     def json(self) -> bytes:
@@ -861,7 +862,8 @@ class Event:
 
     @property
     def _json_head(self) -> bytes:
-        return b'{"seq":%d,"at":"%b",' % (self.seq, iso(self.at).encode())
+        seconds, rest = divmod(self.at, 1000)
+        return b'{"seq":%d,"at":"%b.%03dZ",' % (self.seq, _second(seconds), rest)
 
     @property
     def is_large(self) -> bool:
@@ -903,6 +905,18 @@ def iso(milliseconds: int) -> str:
     """Milliseconds since 1970 as ISO 8601 in UTC with milliseconds: 2026-01-31T09:30:00.000Z."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{_to_the_second(seconds)}.{rest:03d}Z"
+
+
+@functools.lru_cache(maxsize=16)
+def _second(seconds: int) -> bytes:
+    return _to_the_second(seconds).encode()
+
+
+@functools.cache
+def _tag(kind: type[Struct]) -> bytes:
+    """The type that all events of a kind have; empty: each has its own."""
+    tag = kind.__struct_config__.tag
+    return tag.encode() if isinstance(tag, str) else b""
 
 
 @functools.lru_cache(maxsize=16)

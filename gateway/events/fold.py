@@ -15,7 +15,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, Literal, TypeGuard, TypeVar
 
 import msgspec
@@ -45,9 +45,6 @@ _PACKED_KINDS: Final = frozenset(
     ("tool_call", "plan", "content", "notice", "egress_denied", "files_changed", "files_restored", "forked")
 )
 """Of the others, something is asked before somebody draws them."""
-CACHED_JSON_BYTES: Final = 2 * 1024 * 1024
-"""So much of a conversation's encoded form is kept beside it; the rest is encoded each time."""
-
 AUTHORS: Final = 200
 """So many people who wrote by links are remembered by name, the last ones."""
 DENIED_HOSTS: Final = 100
@@ -284,6 +281,9 @@ class Block:
         return packed(self.kind, self.id, self.at, here, absent)
 
 
+Item = Message | Thought | Block
+
+
 class DeniedHost(Struct, frozen=True):
     """Connections to one host that were refused, for one reason."""
 
@@ -396,7 +396,9 @@ class Present(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What the six verbs answer. Always present but for `cost`, `rules`, `present`, `parent`, `workspace`."""
+    """What the six verbs answer. Always present but for `cost`, `rules`, `present`, `parent`, `workspace` and
+    `earlier`.
+    """
 
     session_id: str
     seq: int
@@ -425,6 +427,8 @@ class State(Struct, frozen=True):
     """The session that this one was forked from."""
     workspace: WorkspaceState | UnsetType = UNSET
     """Absent: it did not start from a repository."""
+    earlier: int | UnsetType = UNSET
+    """If only some of the messages were asked for: how many come before them."""
 
 
 class Outside(Struct, frozen=True):
@@ -593,7 +597,7 @@ class ChatState:
         """Of text that was said, thoughts included."""
         self._packs = Packs(overflow) if overflow is not None else None
         self._pack_at = HERE_ITEMS
-        self.items: list[Message | Thought | Block] = []
+        self.items: list[Item] = []
         """The last ones, in the order that a page draws them in."""
         self.permissions: dict[str, ev.PermissionAsked] = {}
         self.rules: dict[str, ev.NamedRule] = {}
@@ -603,12 +607,13 @@ class ChatState:
         self.authors: dict[str, ev.Contributor] = {}
         """People who wrote and are not the owner, by their ids."""
         self._owner_writes = False
-        self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
+        self._by_id: dict[tuple[str, str], Item] = {}
         self._placeholder: Message | None = None
         self._settled = 0
         """So many messages, from the first, are of turns that are over."""
         self._open: Message | Thought | None = None
-        self._is_long = False
+        self._changed = 0
+        """The number of the first message that may have changed since somebody asked."""
         self.held_bytes = 0
         """What of the conversation is kept in memory, about."""
 
@@ -726,45 +731,41 @@ class ChatState:
         return ("question", question_id) in self._by_id
 
     @property
-    def is_long(self) -> bool:
-        """Whether a part of it is not in memory: then State is better had part by part."""
-        return self._is_long
+    def growing(self) -> list[Message]:
+        """The messages of the turn that runs which are not finished."""
+        return [one for one in (self._placeholder, self._open) if isinstance(one, Message)]
 
-    def state_json(self, outside: Outside) -> bytes:
-        """State as JSON. Finished messages are encoded once, so a long history costs a copy, not an
-        encoding.
-        """
-        head, tail = self._state_ends(outside)
-        parts = [head]
-        for encoded in self._messages_json():
-            parts += (encoded, b",")
-        if len(parts) > 1:
-            parts.pop()
-        return b"".join((*parts, tail))
+    @property
+    def waiting_items(self) -> list[Item]:
+        """Items that wait for the person."""
+        kinds: dict[str, Iterable[str]] = {
+            "permission": self.permissions, "question": self.questions, "egress_asked": self.egress.asked
+        }  # fmt: skip
+        names = [(kind, item_id) for kind, ids in kinds.items() for item_id in ids]
+        return [self._by_id[name] for name in names if name in self._by_id]
 
-    def state_parts(self, outside: Outside) -> Iterator[bytes]:
-        """The same as it is now, part by part, whatever happens meanwhile."""
-        head, tail = self._state_ends(outside)
-        runs: list[list[bytes] | Iterator[bytes]] = [[head]]
-        kept = 0
-        for message in self.messages:
-            if message.text.is_long:
-                runs += (message.json_parts(), [b","])
-                continue
-            encoded = message.json(keep=kept < CACHED_JSON_BYTES)
-            kept += len(encoded)
-            run = runs[-1]
-            assert isinstance(run, list)  # noqa: S101 - one follows whatever is long
-            run += (encoded, b",")
-        last = runs[-1]
-        assert isinstance(last, list)  # noqa: S101 - see above
-        if self.messages:
-            last.pop()
-        last.append(tail)
-        return itertools.chain.from_iterable((b"".join(r),) if isinstance(r, list) else r for r in runs)
+    def last_items(self) -> Iterator[Item]:
+        """Every item, the last one first. Raises OSError."""
+        yield from reversed(self.items)
+        for one in reversed(self._packs) if self._packs is not None else ():
+            item = self._by_id.get((one.kind, one.id))
+            if item is not None or one.fields:
+                yield item or self._unpacked(one)
 
-    def _state_ends(self, outside: Outside) -> tuple[bytes, bytes]:
-        """What State says before and after its messages."""
+    def place_of(self, message: Message) -> int:
+        """How many messages come before it: never more than its index says."""
+        place = min(message.index, len(self.messages) - 1)
+        while self.messages[place] is not message:
+            place -= 1
+        return place
+
+    def take_changed(self) -> int:
+        """The number of the first message that may have changed since this was asked the last time."""
+        first, self._changed = self._changed, len(self.messages)
+        return first
+
+    def state_ends(self, outside: Outside, *, earlier: int | None = None) -> tuple[bytes, bytes]:
+        """What State says before and after its messages, of which `earlier` are left out."""
         spending = self.usage.get("spending")
         owners: dict[str, Any] = {} if spending is None else {"cost": spending}
         owners |= self._own_rules() | self._origin() | self._of_workspace()
@@ -786,17 +787,10 @@ class ChatState:
             }
             | ({} if outside.is_for_guests else owners)
             | ({} if outside.present is UNSET else {"present": outside.present})
+            | ({} if earlier is None else {"earlier": earlier})
         )
         head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
         return head, b"]," + rest[1:]
-
-    def _messages_json(self) -> list[bytes]:
-        kept, out = 0, []
-        for message in self.messages:
-            encoded = message.json(keep=kept < CACHED_JSON_BYTES)
-            kept += len(encoded)
-            out.append(encoded)
-        return out
 
     def snapshot(self) -> dict[str, Any]:
         """The whole fold as JSON values, what a `resync` frame carries under `chat`; what is not in memory
@@ -855,11 +849,20 @@ class ChatState:
         values = ((part.name, part.snapshot()) for part in self.parts)
         return {name: value for name, value in values if value is not UNSET}
 
-    def snapshot_parts(self, *, is_guest: bool = False) -> Iterator[Part]:
-        """The snapshot as JSON, part by part: an `Elsewhere` is a value that must be fetched, an iterator one
-        that is long. `is_guest`: without what only the owner is told.
+    def snapshot_parts(
+        self, *, is_guest: bool = False, items: Iterable[Item] | None = None, more: Mapping[str, int] = {}
+    ) -> Iterator[SnapshotPart]:
+        """The snapshot as JSON, part by part. `is_guest`: without what only the owner is told. `items`: these
+        instead of all; `more`: further fields.
         """
-        return _gathered(self._snapshot_parts(is_guest=is_guest))
+        head = self.snapshot_head() | dict(more)
+        if is_guest:
+            head = {name: value for name, value in head.items() if name not in _OWNERS_FIELDS}
+            head["usage"] = {name: value for name, value in self.usage.items() if name != "spending"}
+        yield _encode(head)[:-1] + b',"items":'
+        shown = self._item_dicts() if items is None else (item.item() for item in items)
+        yield from gathered(items_parts(shown, is_guest=is_guest))
+        yield b"}"
 
     def _item_dicts(self) -> Iterator[dict[str, Any]]:
         """Every item as the snapshot spells it."""
@@ -872,27 +875,6 @@ class ChatState:
                 yield {"kind": one.kind, "id": one.id, **one.fields, **absent, "at": iso(one.at)}
         for item in self.items:
             yield item.item()
-
-    def _snapshot_parts(self, *, is_guest: bool) -> Iterator[Part]:
-        head = self.snapshot_head()
-        if is_guest:
-            head = {name: value for name, value in head.items() if name not in _OWNERS_FIELDS}
-            head["usage"] = {name: value for name, value in self.usage.items() if name != "spending"}
-        yield _encode(head)[:-1] + b',"items":['
-        is_first = True
-        for fields in self._item_dicts():
-            if is_guest and fields.get("kind") in _OWNERS_ITEMS:
-                continue
-            if not is_first:
-                yield b","
-            is_first = False
-            absent = {name: value for name, value in fields.items() if isinstance(value, Elsewhere | Text)}
-            yield _encode({name: value for name, value in fields.items() if name not in absent})[:-1]
-            for name, value in absent.items():
-                yield b',"%b":' % name.encode()
-                yield value.json() if isinstance(value, Text) else value
-            yield b"}"
-        yield b"]}"
 
     def end(self, at: int, reason: str, *, seq: int) -> None:
         """An empty fold of a session that was: all that its tombstone says."""
@@ -1048,7 +1030,7 @@ class ChatState:
         self.held_bytes += message.text.size_bytes
         message.is_streaming = data.is_streaming
         message.attachments = data.attachments or ()
-        message.changed()
+        self._change(message)
         if self._open is message and not data.is_streaming:
             self._open = None
 
@@ -1056,7 +1038,7 @@ class ChatState:
         message = self._by_id.get(("message", message_id))
         if isinstance(message, Message):
             message.is_withdrawn = True
-            message.changed()
+            self._change(message)
 
     def _note_writer(self, data: ev.MessageAdded) -> None:
         if data.sender != "user":
@@ -1093,14 +1075,15 @@ class ChatState:
             self._open = message
         self.held_bytes += message.text.append(data.text)
         self.characters += len(data.text)
-        self._is_long = self._is_long or message.text.is_long
+        self._change(message)
+
+    def _change(self, message: Message) -> None:
         message.changed()
+        self._changed = min(self._changed, self.place_of(message))
 
     def _new_text(self, text: str = "") -> Text:
-        new = Text(text, overflow=self._overflow)
         self.characters += len(text)
-        self._is_long = self._is_long or new.is_long
-        return new
+        return Text(text, overflow=self._overflow)
 
     def _take_placeholder(self, turn_id: str | None) -> Message | None:
         placeholder = self._placeholder
@@ -1226,7 +1209,7 @@ class ChatState:
             return value
         return Elsewhere(self.seq, name) if _size(value) > ELSEWHERE_BYTES else value.copy()
 
-    def _add(self, item: Message | Thought | Block, kind: str) -> None:
+    def _add(self, item: Item, kind: str) -> None:
         self.held_bytes += ITEM_BYTES
         self.items.append(item)
         self._by_id[kind, item.id] = item
@@ -1288,6 +1271,7 @@ class ChatState:
             message = self.messages[place]
             if message.says_nothing:
                 del self.messages[place], self._by_id["message", message.id]
+                self._changed = min(self._changed, place)
                 with contextlib.suppress(ValueError):  # it may have been packed
                     self.items.remove(message)
                 self.held_bytes -= ITEM_BYTES + message.text.size_bytes
@@ -1300,15 +1284,31 @@ class ChatState:
             return
         self._open.is_streaming = False
         if isinstance(self._open, Message):
-            self._open.changed()
+            self._change(self._open)
         self._open = None
 
 
-Part = bytes | Elsewhere | Iterator[bytes]
-"""A part of a snapshot; see `snapshot_parts`."""
+SnapshotPart = bytes | Elsewhere | Iterator[bytes]
+"""JSON; a value that must be fetched; JSON that is long."""
 
 
-def _gathered(parts: Iterator[Part]) -> Iterator[Part]:
+def items_parts(items: Iterable[dict[str, Any]], *, is_guest: bool) -> Iterator[SnapshotPart]:
+    """Items, as the snapshot spells them, as a JSON array, part by part."""
+    separator = b"["
+    for fields in items:
+        if is_guest and fields.get("kind") in _OWNERS_ITEMS:
+            continue
+        absent = {name: value for name, value in fields.items() if isinstance(value, Elsewhere | Text)}
+        yield separator + _encode({name: value for name, value in fields.items() if name not in absent})[:-1]
+        separator = b","
+        for name, value in absent.items():
+            yield b',"%b":' % name.encode()
+            yield value.json() if isinstance(value, Text) else value
+        yield b"}"
+    yield b"[]" if separator == b"[" else b"]"
+
+
+def gathered(parts: Iterator[SnapshotPart]) -> Iterator[SnapshotPart]:
     """The same with short neighbours made one."""
     run = bytearray()
     for part in parts:
@@ -1325,7 +1325,7 @@ def _gathered(parts: Iterator[Part]) -> Iterator[Part]:
         yield bytes(run)
 
 
-def _place_of(item: Message | Thought | Block) -> PackedItem:
+def _place_of(item: Item) -> PackedItem:
     """Where an item is drawn that stays in memory."""
     kinds = {Message: "message", Thought: "thought"}
     return PackedItem(item.kind if isinstance(item, Block) else kinds[type(item)], item.id)

@@ -92,6 +92,11 @@ class Packs:
         """All of them. Raises OSError."""
         return itertools.chain.from_iterable(map(self._read, range(len(self._runs))))
 
+    def __reversed__(self) -> Iterator[PackedItem]:
+        """The same, the last one first. Raises OSError."""
+        for run in range(len(self._runs) - 1, -1, -1):
+            yield from reversed(self._read(run))
+
     def _read(self, run: int) -> list[PackedItem]:
         return _decode(self._overflow.get(*self._runs[run]))
 

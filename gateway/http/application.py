@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -10,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from gateway.auth.passes import Passes
 from gateway.buckets import TokenBuckets
@@ -17,6 +20,8 @@ from gateway.config.tables import Config
 from gateway.http import slashes
 from gateway.http.guard import Guard
 from gateway.http.operation import Operation, json_response, openapi
+from gateway.http.packing import packed
+from gateway.http.routing import PathRouter
 from gateway.models.tokens import ModelTokens
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
@@ -24,13 +29,26 @@ from gateway.telemetry.tracing import Tracer
 
 
 def document(operations: Sequence[Operation], *, version: str) -> Route:
-    """`GET /openapi.json`, which describes these operations."""
-    text = msgspec.json.encode(openapi(operations, version=version))
+    """`GET /openapi.json`, which describes these operations. It is made for the first who asks."""
 
-    async def describe(_request: Request) -> Response:
-        return json_response(text)
+    @functools.cache
+    def text() -> bytes:
+        return msgspec.json.encode(openapi(operations, version=version))
+
+    async def describe(request: Request) -> Response:
+        return packed(request, json_response(await asyncio.to_thread(text)))
 
     return Route("/openapi.json", describe, methods=["GET"])
+
+
+class GatewayApplication(Starlette):
+    """Starlette without its own layers for errors: the guard, which is outside, has the words for all."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app: ASGIApp = self.router
+        for middleware, args, kwargs in reversed(self.user_middleware):
+            app = middleware(app, *args, **kwargs)
+        return app
 
 
 def application(
@@ -46,7 +64,8 @@ def application(
     monotonic: Callable[[], float],
 ) -> Starlette:
     """The routes, the first that fits before the others, behind the guard."""
-    app = Starlette(routes=routes, lifespan=lambda _app: lifespan())
+    app = GatewayApplication()
+    app.router = PathRouter(routes, lifespan=lambda _app: lifespan())
     slashes.redirect(app.router)
     limits = config().limits
     rates = TokenBuckets(

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,7 +37,7 @@ from gateway.config.addresses import (
     port_label,
     route,
 )
-from gateway.config.tables import Config
+from gateway.config.tables import Config, ServerConfig
 from gateway.errors import (
     AgentConnection,
     BadRequest,
@@ -72,9 +71,12 @@ log = logging.getLogger(__name__)
 ALLOWED_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 ALLOWED_HEADERS: Final = (
     "Content-Type, X-Session-Id, Idempotency-Key, Last-Event-ID, Authorization, Cache-Control, X-CSRF-Token, "
-    "Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Content-Range, If-Match, If-None-Match"
+    "Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Content-Range, If-Match, If-None-Match, "
+    "Prefer"
 )
-EXPOSED_HEADERS: Final = "X-Session-Id, X-Request-Id, X-Visitor-Token, Retry-After, Mcp-Session-Id"
+EXPOSED_HEADERS: Final = (
+    "X-Session-Id, X-Request-Id, X-Visitor-Token, Retry-After, Mcp-Session-Id, Preference-Applied"
+)
 PREFLIGHT_SECONDS: Final = 600
 PLAIN_HEADERS: Final = (
     (b"cache-control", b"no-store"),
@@ -108,6 +110,10 @@ UNTRUSTED_TOLD: Final = 8
 """Senders of forwarded headers that are not trusted, each of which the log names once."""
 UNCOUNTED: Final = ("/livez",)
 """Paths that probes ask, which no address's rate counts."""
+OWN_HOSTS: Final = 64
+"""So many spellings of the gateway's own Host are remembered."""
+_SENT_BY_PROXIES: Final = frozenset(SENT_BY_PROXIES)
+Given = Mapping[str, str]
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -135,34 +141,33 @@ class Guard:
         self._config = config
         self._rates = rates
         self._untrusted: set[str] = set()
-        if isinstance(app, ExceptionMiddleware):
-            app.add_exception_handler(HTTPException, _pass_on)
+        self._hosts_of: Config | None = None
+        self._own_hosts: set[str] = set()
+        """Hosts that were found to be the gateway's, by this configuration."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        origin_of = carried(scope).origin
-        is_agent = await origin_of.is_agent()
-        self._place(scope, headers, is_agent=is_agent)
-        request_id = _request_id(headers)
+        headers, given = Headers(scope=scope), _given(scope)
+        found = carried(scope)
+        is_agent = await found.origin.is_agent()
+        self._place(scope, headers, given, is_agent=is_agent)
+        request_id = _request_id(given)
         logs.begin(request_id=request_id)
         began = time.monotonic()
         span = self._tracer.start("request", headers=headers)
         tracing.enter(span)
-        origin = headers.get("origin")
+        origin = given.get("origin")
         sender = _Sender(send, scope, request_id=request_id, origin=origin)
         try:
             if is_agent and not _is_for_agents(scope):
-                raise AgentConnection(origin_of.refusal)
-            self._check(scope, headers, origin)
-            if carried(scope).forwarded_host is not None:
-                headers = Headers(scope=scope)  # with the Host that a trusted proxy was asked for
-            is_of_a_port = is_agents_server(scope["path"], headers.get("host", ""))
+                raise AgentConnection(found.origin.refusal)
+            host = self._check(scope, given, origin)
+            is_of_a_port = is_agents_server(scope["path"], host)
             sender.is_origin_allowed = origin is not None and not is_of_a_port
             if scope.get("method") == "OPTIONS" and not is_of_a_port:
-                await _preflight(headers)(scope, receive, sender)
+                await _preflight(given)(scope, receive, sender)
                 return
             await self._app(scope, receive, sender)
         except GatewayError as error:
@@ -176,7 +181,7 @@ class Guard:
             await self._refuse(BrokenInvariant(), sender, scope, receive)
         finally:
             if sender.has_started:
-                operation, method = carried(scope).operation or _NO_OPERATION, scope.get("method", "GET")
+                operation, method = found.operation or _NO_OPERATION, scope.get("method", "GET")
                 self._metrics.answered(operation, sender.status, sender.started_at - began)
                 span.end(
                     name=f"{method} {operation}",
@@ -188,7 +193,7 @@ class Guard:
                     },
                 )
 
-    def _place(self, scope: Scope, headers: Headers, *, is_agent: bool) -> None:
+    def _place(self, scope: Scope, headers: Headers, given: Given, *, is_agent: bool) -> None:
         """Takes the caller's address and scheme from a trusted proxy's headers. An agent is never a proxy,
         and does not share a rate with the people at its address.
         """
@@ -200,7 +205,7 @@ class Guard:
         peer = carried(scope).peer = plain_address(client[0])
         if not is_within(peer, trusted):
             scope["client"] = (peer, client[1])
-            self._name_untrusted(peer, headers)
+            self._name_untrusted(peer, given)
             return
         way = route(peer, headers, trusted)
         scope["client"] = (way.caller, 0)
@@ -219,9 +224,11 @@ class Guard:
             is_good = self._tokens.find(given) is not None
         return f"{AGENTS} {hashlib.sha256(given.encode()).hexdigest()[:16]}" if is_good else AGENTS
 
-    def _name_untrusted(self, peer: str, headers: Headers) -> None:
+    def _name_untrusted(self, peer: str, given: Given) -> None:
         """Logs once that a proxy is not trusted, which explains why all its callers count as one."""
-        sent = next((name for name in SENT_BY_PROXIES if name in headers), None)
+        if _SENT_BY_PROXIES.isdisjoint(given):
+            return
+        sent = next((name for name in SENT_BY_PROXIES if name in given), None)
         if sent is None or peer in self._untrusted or len(self._untrusted) >= UNTRUSTED_TOLD:
             return
         self._untrusted.add(peer)
@@ -231,8 +238,9 @@ class Guard:
             sent,
         )
 
-    def _check(self, scope: Scope, headers: Headers, origin: str | None) -> None:
-        host = headers.get("host", "")
+    def _check(self, scope: Scope, given: Given, origin: str | None) -> str:
+        """Raises if it must not pass. The Host that was asked for."""
+        host = given.get("host", "")
         if not self._is_own_host(host):
             raise ForbiddenHost
         if (forwarded := carried(scope).forwarded_host) is not None:
@@ -241,33 +249,37 @@ class Guard:
             host = forwarded
             raw = [(name, value) for name, value in scope["headers"] if name != b"host"]
             scope["headers"] = [*raw, (b"host", host.encode("latin-1", "replace"))]
-        if not self._is_from_own_page(scope, headers, origin, host):
+        if not self._is_from_own_page(scope, given, origin, host):
             raise ForbiddenOrigin
         is_model = scope["path"].startswith(ROOT)  # whose clients need a refusal of its own
-        if scope["type"] == "http" and not is_model and "websocket" in headers.get("upgrade", "").lower():
+        if scope["type"] == "http" and not is_model and "websocket" in given.get("upgrade", "").lower():
             raise BadRequest(_NO_WEBSOCKET)
-        client = scope.get("client")
-        if scope["path"] in UNCOUNTED:
-            return
-        self._rates.take(client[0] if client else "")
+        if scope["path"] not in UNCOUNTED:
+            client = scope.get("client")
+            self._rates.take(client[0] if client else "")
+        return host
 
     def _is_own_host(self, host: str) -> bool:
         """Of the hosts at which servers of agents are shown, any: nothing but these is served there."""
-        if port_label(host) is not None:
+        config = self._config()
+        if self._hosts_of is not config:
+            self._hosts_of, self._own_hosts = config, set()
+        if host in self._own_hosts:
             return True
-        name, server = host_name(host), self._config().server
-        public = urlsplit(server.public_url).hostname
-        known = (*server.hosts, server.host, public or "localhost")
-        return is_loopback(name) or (name != "" and name in {host_name(own) or own.lower() for own in known})
+        is_own = port_label(host) is not None or _is_own(host_name(host), config.server)
+        if is_own and len(self._own_hosts) < OWN_HOSTS:
+            self._own_hosts.add(host)
+        return is_own
 
-    def _is_from_own_page(self, scope: Scope, headers: Headers, origin: str | None, host: str) -> bool:
+    def _is_from_own_page(self, scope: Scope, given: Given, origin: str | None, host: str) -> bool:
         """False if a page of another site asks: browsers say so by Origin, or by Sec-Fetch-Site alone."""
         if scope["path"].startswith(PORTS_PATH):
             return True  # pages without an origin; the path is the secret, and no cookie is looked at
         if origin is not None:
-            return len(headers.getlist("origin")) == 1 and self._is_allowed_origin(origin, host)
+            count = sum(name == b"origin" for name, _ in scope["headers"])
+            return count == 1 and self._is_allowed_origin(origin, host)
         is_reading = scope.get("method", "") in SAFE_METHODS
-        return is_reading or headers.get("sec-fetch-site", "") not in STRANGERS
+        return is_reading or given.get("sec-fetch-site", "") not in STRANGERS
 
     def _is_allowed_origin(self, origin: str, host: str) -> bool:
         config = self._config()
@@ -344,11 +356,11 @@ class _Sender:
             self.has_started = True
             self.status = message.get("status", SWITCHED)
             self.started_at = time.monotonic()
-            raw = list(message.get("headers", ()))
+            raw = [header for header in message.get("headers", ()) if header[0] != b"x-request-id"]
             said = {name.lower() for name, _ in raw}
             raw += [header for header in PLAIN_HEADERS if header[0] not in said]
+            raw.append((b"x-request-id", self.request_id.encode()))
             headers = MutableHeaders(raw=raw)
-            headers["X-Request-Id"] = self.request_id
             for name, value in carried(self._scope).answer_headers:
                 headers.append(name, value)
             if self._origin is not None and self.is_origin_allowed:
@@ -360,7 +372,19 @@ class _Sender:
         await self._send(message)
 
 
-def _preflight(headers: Headers) -> Response:
+def _given(scope: Scope) -> Given:
+    """The headers of a request by name, the first of each."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
+
+
+def _is_own(name: str, server: ServerConfig) -> bool:
+    """Whether a Host names this machine, or the gateway as the configuration does."""
+    public = urlsplit(server.public_url).hostname
+    known = (*server.hosts, server.host, public or "localhost")
+    return is_loopback(name) or (name != "" and name in {host_name(own) or own.lower() for own in known})
+
+
+def _preflight(headers: Given) -> Response:
     answer = {
         "Access-Control-Allow-Methods": ALLOWED_METHODS,
         "Access-Control-Allow-Headers": ALLOWED_HEADERS,
@@ -381,15 +405,10 @@ def _is_for_agents(scope: Scope) -> bool:
     return scope["type"] == "http" and scope["path"] == MCP_PATH and is_pass(bearer(connection) or "")
 
 
-def _request_id(headers: Headers) -> str:
+def _request_id(headers: Given) -> str:
     """The caller's request id if it is safe to log; otherwise a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-
-
-def _pass_on(_request: Request, error: Exception) -> Response:
-    """Lets Starlette's own refusals reach the guard, which has the words for them."""
-    raise error
 
 
 def _named(error: HTTPException) -> GatewayError:

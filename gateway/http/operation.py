@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from gateway.answers import ErrorBody
 from gateway.errors import Forbidden, GatewayError
+from gateway.http.routing import Endpoint
 from gateway.http.scope import carried
 from gateway.principal import Principal, Scope, reach
 from gateway.telemetry import logs
@@ -60,6 +61,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     raw_body: str = ""
     """The media type of a body that is read as it arrives, and is no JSON."""
     answer: Any = None
+    minimal: Any = None
+    """What it answers with instead if the caller prefers `return=minimal` (`http/preferences.py`)."""
     status: int = 200
     parameters: tuple[Parameter, ...] = ()
     media_type: str = "application/json"
@@ -80,7 +83,7 @@ class Operation(Struct, frozen=True, kw_only=True):
                 raise Forbidden("Only those of the gateway's own tenant may do this.")
             return await self.handler(request)
 
-        return Route(self.path, handle, methods=[self.method], name=self.handler.__name__)
+        return Route(self.path, Endpoint(handle), methods=[self.method], name=self.handler.__name__)
 
 
 class Socket(Struct, frozen=True, kw_only=True):
@@ -169,7 +172,7 @@ IDEMPOTENCY_KEY = Parameter(
 
 def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these operations."""
-    types = [kind for op in operations for kind in (op.body, op.answer) if kind is not None]
+    types = [kind for op in operations for kind in (op.body, op.answer, op.minimal) if kind is not None]
     types += [op.dialect.body for op in operations if op.dialect is not None]
     types.append(ErrorBody)
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -193,13 +196,15 @@ def _described(op: Operation, known: dict[int, Any]) -> dict[str, Any]:
     said = op.dialect.body if op.dialect is not None else ErrorBody
     error = {"content": {"application/json": {"schema": known[id(said)]}}}
     schema = known[id(op.answer)] if op.answer is not None else {"type": "string"}
+    if op.minimal is not None:
+        schema = {"anyOf": [schema, known[id(op.minimal)]]}
     content = {op.media_type: {"schema": schema}} if op.status != 204 else {}
     content |= {kind: {"schema": {"type": "string"}} for kind in op.other_media_types}
     described: dict[str, Any] = {
         "operationId": op.handler.__name__,
         "summary": op.summary,
         "x-scope": op.scope,
-        "parameters": [_parameter(parameter) for parameter in op.parameters] + _path_parameters(op),
+        "parameters": [_parameter(parameter) for parameter in _parameters(op)] + _path_parameters(op),
         "responses": {str(op.status): {"description": op.summary, "content": content}}
         | {
             str(status): {"description": _REASONS[status], **error}
@@ -244,6 +249,19 @@ _REASONS = {
     503: "Shutting down, or full",
     507: "The disk is full",
 }
+
+
+PREFER: Parameter = Parameter(
+    name="Prefer",
+    schema={"type": "string"},
+    description="`return=minimal`: no State, only where the session is now; the answer says "
+    "`Preference-Applied: return=minimal`.",
+    place="header",
+)
+
+
+def _parameters(op: Operation) -> tuple[Parameter, ...]:
+    return op.parameters if op.minimal is None else (*op.parameters, PREFER)
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

@@ -21,12 +21,16 @@ from gateway.errors import (
     RequestTimeout,
     WrongMediaType,
 )
+from gateway.events.window import LAST_MOST, MessageWindow
 from gateway.http import cookies
 
 T = TypeVar("T")
 
 SESSION_ID: Final = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,127}")
 _JSON_TYPES: Final = ("application/json",)
+_OF_WINDOWS: Final = (b"last", b"before", b"%")
+MESSAGES_MOST: Final = 10**9
+"""No conversation has more."""
 
 
 async def read_body(request: Request, kind: type[T], config: Config, *, empty: bytes = b"{}") -> T:
@@ -180,7 +184,7 @@ def cookie_session_id(request: Request, server: ServerConfig) -> str | None:
     return session_id if session_id and SESSION_ID.fullmatch(session_id) else None
 
 
-def query_int(request: Request, name: str, *, default: int, low: int, high: int) -> int:
+def query_int(request: HTTPConnection, name: str, *, default: int, low: int, high: int) -> int:
     """A whole number in the query. Raises InvalidField (422)."""
     text = request.query_params.get(name)
     if text is None:
@@ -188,6 +192,30 @@ def query_int(request: Request, name: str, *, default: int, low: int, high: int)
     if not re.fullmatch(r"-?[0-9]{1,12}", text) or not low <= int(text) <= high:
         raise InvalidField(f"{name} is a whole number from {low} to {high}.", field=("query", name))
     return int(text)
+
+
+def query_window(request: HTTPConnection) -> MessageWindow | None:
+    """The part of the conversation that is asked for: `last` and `before`; None: all of it. Raises
+    InvalidField (422).
+    """
+    query = request.scope["query_string"]
+    if not any(part in query for part in _OF_WINDOWS):  # most do not ask: their query need not be read
+        return None
+    before = query_int(request, "before", default=-1, low=0, high=MESSAGES_MOST)
+    last = query_int(request, "last", default=-1, low=0, high=LAST_MOST)
+    if last >= 0:
+        return MessageWindow(last, before if before >= 0 else None)
+    if before >= 0:
+        raise InvalidField("before wants last, too: how many messages.", field=("query", "last"))
+    return None
+
+
+def query_last(request: HTTPConnection) -> MessageWindow | None:
+    """The same of what goes on to the end: `last` alone. Raises InvalidField (422)."""
+    window = query_window(request)
+    if window is not None and window.before is not None:
+        raise InvalidField("A stream goes on to the end: it has no before.", field=("query", "before"))
+    return window
 
 
 def query_view(request: Request) -> str:

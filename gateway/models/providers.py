@@ -23,15 +23,11 @@ import time
 import urllib.request
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-import aiohttp
-from aiohttp import ClientResponse, ClientTimeout
 from msgspec import Struct
-from yarl import URL
 
 from gateway.config.models import PROVIDER_TOOLS, ProviderConfig
-from gateway.egress.interim import bounded
 from gateway.egress.own_keys import CallKey, OwnKeys
 from gateway.egress.routes import RouteAnswer
 from gateway.errors import OwnKeyMissing
@@ -41,7 +37,18 @@ from gateway.models.dialects.usage import UsageReader
 from gateway.models.meter import CallUsage, Meter, ModelCall, Reservation
 from gateway.models.redaction import Redactor
 from gateway.principal import Account
+from gateway.telemetry.heavy import lazily, loaded
 from gateway.telemetry.metrics import OTHER, Metrics
+
+if TYPE_CHECKING:
+    import aiohttp
+    import yarl
+
+    from gateway.egress import interim
+else:
+    aiohttp = lazily("aiohttp")
+    yarl = lazily("yarl")
+    interim = lazily("gateway.egress.interim")
 
 READ_BUFFER_BYTES: Final = 64 * 1024
 """What waits in memory for a slow caller, twice at most; then the endpoint is left waiting by TCP."""
@@ -148,9 +155,9 @@ class ModelProvider:
         """False once it has refused `stream_options`."""
 
     @property
-    def timeout(self) -> ClientTimeout:
+    def timeout(self) -> aiohttp.ClientTimeout:
         """How long it may take to connect, and to say the next byte."""
-        return ClientTimeout(
+        return aiohttp.ClientTimeout(
             total=None,
             connect=self.config.connect_timeout_seconds,
             sock_read=self.config.silence_timeout_seconds,
@@ -164,7 +171,7 @@ class ModelProvider:
 class Upstream:
     """A provider's answer, read piece by piece."""
 
-    def __init__(self, response: ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self.status = response.status
 
@@ -280,15 +287,16 @@ class Providers:
             **({"Content-Type": "application/json"} if body is not None else {}),
             **headers,
         }
+        await loaded("gateway.egress.interim")
         try:
             response = await self._session().request(
                 "GET" if body is None else "POST",
-                URL(url, encoded=True),
+                yarl.URL(url, encoded=True),
                 data=io.BytesIO(body) if body is not None and len(body) > ONE_WRITE_BYTES else body,
                 headers=sent,
                 allow_redirects=False,
                 timeout=provider.timeout,
-                proxy=_proxy(URL(url)),
+                proxy=_proxy(yarl.URL(url)),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             broken = _broken(error)
@@ -299,7 +307,7 @@ class Providers:
     def _session(self) -> aiohttp.ClientSession:
         if self._client is None:
             self._client = aiohttp.ClientSession(
-                connector=bounded(aiohttp.TCPConnector(limit=0)),  # workers are what is limited
+                connector=interim.bounded(aiohttp.TCPConnector(limit=0)),  # workers are what is limited
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=READ_BUFFER_BYTES,
                 auto_decompress=False,
@@ -707,7 +715,7 @@ def pause_before(tries: int, asked: float | None) -> float | None:
     return min(BACKOFF_SECONDS * 2.0**tries, BACKOFF_LIMIT_SECONDS) * random.uniform(0.5, 1)
 
 
-def _proxy(url: URL) -> str | None:
+def _proxy(url: yarl.URL) -> str | None:
     """The proxy of the environment for this address.
 
     Not aiohttp's `trust_env`: that reads ~/.netrc too, whose credentials clash with ours, in a thread a call.

@@ -13,8 +13,11 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from gateway.answers import MinimalAnswer
 from gateway.events.facts import Event
 from gateway.events.fold import ChatState, Outside, for_guests
+from gateway.events.state_json import StateJson
+from gateway.events.window import MessageWindow
 from gateway.sessions.log import EventLog
 from gateway.stores.sessions import SessionRecord
 
@@ -23,6 +26,8 @@ PAGE_BYTES: Final = 256 * 1024
 KEPT_STATE_BYTES: Final = 256 * 1024
 KEPT_STATE_SECONDS: Final = 2.0
 """A State longer than that is kept so long for the next who ask."""
+KEPT_BLOCKS_SECONDS: Final = 600.0
+"""What is kept encoded of a long conversation is kept so long after the last who asked."""
 
 
 class Events(Struct):
@@ -65,10 +70,23 @@ class Source(Protocol):
     def log(self) -> EventLog:
         """Its log."""
 
-    def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
+    def state_json(
+        self, *, is_guest: bool = False, window: MessageWindow | None = None
+    ) -> bytes | Iterator[bytes]:
         """State as JSON; of a long conversation part by part. A guest, who has a link to it, is not shown
-        which hosts its worker may reach.
+        which hosts its worker may reach. `window`: with some of the messages only.
         """
+
+    def minimal(self) -> MinimalAnswer:
+        """What a verb answers to who does not want the State."""
+
+
+def minimal(fold: ChatState, outside: Outside) -> MinimalAnswer:
+    """Where a session is."""
+    return MinimalAnswer(
+        *(fold.session_id, fold.seq, fold.is_processing, len(fold.waiting)),
+        *(fold.start_position, outside.missing_api_key),
+    )
 
 
 class Encoded:
@@ -76,18 +94,24 @@ class Encoded:
 
     def __init__(self, fold: ChatState) -> None:
         self._fold = fold
+        self._state = StateJson(fold)
         self._known: tuple[int, Outside, bytes] | None = None
+        self._asked_at = 0.0
+        self._looks: asyncio.TimerHandle | None = None
 
-    def json(self, outside: Outside) -> bytes | Iterator[bytes]:
+    def json(self, outside: Outside, window: MessageWindow | None = None) -> bytes | Iterator[bytes]:
         """The State, with what the log does not say."""
-        if self._fold.is_long:
-            return self._fold.state_parts(outside)
+        if window is not None:
+            return self._made(outside, window)
         known = self._known
-        if known is None or known[0] != self._fold.seq or known[1] != outside:
-            known = self._known = (self._fold.seq, outside, self._fold.state_json(outside))
-            if len(known[2]) > KEPT_STATE_BYTES:
+        if known is not None and known[0] == self._fold.seq and known[1] == outside:
+            return known[2]
+        made = self._made(outside, None)
+        if isinstance(made, bytes):
+            known = self._known = (self._fold.seq, outside, made)
+            if len(made) > KEPT_STATE_BYTES:
                 asyncio.get_running_loop().call_later(KEPT_STATE_SECONDS, self._let_go, known)
-        return known[2]
+        return made
 
     def forget(self) -> None:
         """What the State says beside the log has changed."""
@@ -96,6 +120,22 @@ class Encoded:
     def _let_go(self, known: tuple[int, Outside, bytes]) -> None:
         if self._known is known:
             self._known = None
+
+    def _made(self, outside: Outside, window: MessageWindow | None) -> bytes | Iterator[bytes]:
+        made = self._state.json(outside, window)
+        if self._state.kept_bytes:
+            loop = asyncio.get_running_loop()
+            self._asked_at = loop.time()
+            self._looks = self._looks or loop.call_later(KEPT_BLOCKS_SECONDS, self._look)
+        return made
+
+    def _look(self) -> None:
+        """Keeps nothing encoded of a conversation whose State nobody has asked for in a while."""
+        loop, self._looks = asyncio.get_running_loop(), None
+        if loop.time() - self._asked_at >= KEPT_BLOCKS_SECONDS:
+            self._state.forget()
+        else:
+            self._looks = loop.call_at(self._asked_at + KEPT_BLOCKS_SECONDS, self._look)
 
 
 class Shelf:
@@ -116,9 +156,15 @@ class Shelf:
         self._outside = outside
         self._encoded = Encoded(fold)
 
-    def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
+    def state_json(
+        self, *, is_guest: bool = False, window: MessageWindow | None = None
+    ) -> bytes | Iterator[bytes]:
         """State as JSON; of a long conversation part by part."""
-        return self._encoded.json(for_guests(self._outside) if is_guest else self._outside)
+        return self._encoded.json(for_guests(self._outside) if is_guest else self._outside, window)
+
+    def minimal(self) -> MinimalAnswer:
+        """What a verb answers to who does not want the State."""
+        return minimal(self.fold, self._outside)
 
 
 async def follow(

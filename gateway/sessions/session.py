@@ -26,6 +26,7 @@ from gateway.agents.catalogue import Agent
 from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import retold, unheard, with_files
+from gateway.answers import MinimalAnswer
 from gateway.config.credentials import credential_for
 from gateway.config.host_rules import HostRule
 from gateway.egress.session_admission import Choice, SessionAdmission
@@ -38,8 +39,9 @@ from gateway.errors import (
     SessionBusy,
 )
 from gateway.events import facts as ev
-from gateway.events.fold import for_guests
+from gateway.events.fold import Outside, for_guests
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
+from gateway.events.window import MessageWindow
 from gateway.files.arrival import FilesPlace
 from gateway.files.snapshots import Undone
 from gateway.models.budgets import Near
@@ -50,7 +52,7 @@ from gateway.sessions.files import SessionFiles
 from gateway.sessions.host import WorkerHost
 from gateway.sessions.log import Create, EventLog
 from gateway.sessions.queue import Turn
-from gateway.sessions.reader import Encoded
+from gateway.sessions.reader import Encoded, minimal
 from gateway.sessions.record import Record
 from gateway.sessions.seat import Seat
 from gateway.sessions.services import Services
@@ -234,10 +236,19 @@ class Session:
         """The process of its agent; None without one."""
         return self._seat.host.process if self._seat.host is not None else None
 
-    def state_json(self, *, is_guest: bool = False) -> bytes | Iterator[bytes]:
+    def state_json(
+        self, *, is_guest: bool = False, window: MessageWindow | None = None
+    ) -> bytes | Iterator[bytes]:
         """State as JSON, encoded once however many ask; of a long conversation part by part."""
+        return self._encoded.json(self._outside(is_guest=is_guest), window)
+
+    def minimal(self) -> MinimalAnswer:
+        """What a verb answers to who does not want the State."""
+        return minimal(self.fold, self._outside(is_guest=True))
+
+    def _outside(self, *, is_guest: bool) -> Outside:
         outside = self._services.outside(self.record.agent, owner=self.record.owner, key=self.record.key)
-        return self._encoded.json(for_guests(outside) if is_guest else outside)
+        return for_guests(outside) if is_guest else outside
 
     @property
     def admission(self) -> SessionAdmission:

@@ -219,6 +219,8 @@ class Metrics:
         for source in get_args(OddSource):
             self.odd_values.labels(source)
         self.errors = counter("errors", "Error answers, by their code.", ("code",))
+        self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        """The series of operations, which take a lock and a look to find."""
         self.requests = counter("http_requests", "Answers, by operation and status class.", _BY_STATUS)
         self.request_seconds = histogram(
             "http_request_seconds", "From a request to the head of its answer.", ("operation",)
@@ -385,8 +387,13 @@ class Metrics:
 
     def answered(self, operation: str, status: int, seconds: float) -> None:
         """The head of an answer was sent."""
-        self.requests.labels(operation, f"{status // 100}xx").inc()
-        self.request_seconds.labels(operation).observe(seconds)
+        name = operation, status // 100
+        known = self._answered.get(name)
+        if known is None:
+            count = self.requests.labels(operation, f"{status // 100}xx")
+            known = self._answered[name] = count, self.request_seconds.labels(operation)
+        known[0].inc()
+        known[1].observe(seconds)
 
     def exposition(self, standing: Standing) -> bytes:
         """Everything, in Prometheus' text format."""

@@ -360,3 +360,15 @@ async def test_a_sequence_goes_on_after_the_largest_number_of_its_table(tmp_path
     await store.open()
     assert [await store.sequences.take("product_chat_messages", 2) for _ in range(2)] == [42, 44]
     await store.close()
+
+
+async def test_a_page_of_a_log_looks_at_no_row_of_another(tmp_path: pathlib.Path) -> None:
+    """What has not moved to its log is found by an index, and is in order."""
+    store = SqliteStore(tmp_path / "gateway.db")
+    await store.open()
+    await store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "gateway.db")) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {log_rows._READ}", (1, 0, 100)).fetchall()
+    steps = [words for *_, words in plan]
+    assert any("tail USING INDEX" in step for step in steps)
+    assert not [step for step in steps if "SCAN" in step or "TEMP" in step], steps

@@ -40,6 +40,7 @@ with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else c
     from gateway.events import facts as ev
     from gateway.events.compaction import compacted
     from gateway.events.fold import ChatState, Outside
+    from gateway.events.state_json import StateJson
     from gateway.principal import Account
     from gateway.stores.contract import SessionRecord
     from tests.handlers import Unbounded
@@ -198,8 +199,8 @@ async def _converse(peer: AgentPeer) -> None:
 
 
 def _render(owner: Owner) -> None:
-    state = owner.fold.state_json(Outside())
-    msgspec.json.decode(state)
+    state = StateJson(owner.fold).json(Outside())
+    msgspec.json.decode(state if isinstance(state, bytes) else b"".join(state))
     snapshot = msgspec.json.encode(owner.fold.snapshot())
     json.loads(snapshot, parse_int=len)
     again = ChatState("s")

@@ -55,6 +55,7 @@ PUBLIC: Final = {
     ("GET", "/api/auth/oidc/callback"),
     ("POST", "/api/auth/handover/claim"),
     ("GET", "/api/shared/{token}"),
+    ("GET", "/api/shared/{token}/history"),
     ("GET", "/api/shared/{token}/link"),
     ("GET", "/api/shared/{token}/stream"),
     *(("POST", "/api/shared/{token}/" + verb) for verb in ("chat", "interrupt", "permission")),

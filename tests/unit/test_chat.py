@@ -21,10 +21,12 @@ from gateway.config.applications import installed
 from gateway.events import facts as ev
 from gateway.events import fold as chat
 from gateway.events.fold import ChatState, Outside, State
+from gateway.events.state_json import StateJson
 
 PARTS: Final = [one.fold for one in installed().values() if one.fold is not None]
 REQUIRED: Final = {one.name for one in msgspec.structs.fields(State) if one.default is not UNSET}
 """What State always says."""
+OUTSIDE: Final = Outside()
 FOLDER: Final = pathlib.Path(__file__).parent.parent / "golden"
 GOLDEN: Final = sorted(FOLDER.glob("*.json"))
 
@@ -46,6 +48,11 @@ def fold_of(events: list[ev.Event]) -> ChatState:
     return fold
 
 
+def state_of(fold: ChatState, outside: Outside = OUTSIDE) -> bytes:
+    state = StateJson(fold).json(outside)
+    return state if isinstance(state, bytes) else b"".join(state)
+
+
 def test_there_are_golden_logs() -> None:
     assert len(GOLDEN) >= 15
 
@@ -54,7 +61,7 @@ def test_there_are_golden_logs() -> None:
 def test_a_golden_log_folds_to_its_state(path: pathlib.Path) -> None:
     golden = json.loads(path.read_text())
     fold = fold_of([event_of(flat) for flat in golden["events"]])
-    state = json.loads(fold.state_json(Outside(**golden.get("outside", {}))))
+    state = json.loads(state_of(fold, Outside(**golden.get("outside", {}))))
     assert state == LATER["state"] | golden["state"]
     assert json.loads(msgspec.json.encode(fold.snapshot())) == LATER["snapshot"] | golden["snapshot"]
 
@@ -71,8 +78,8 @@ def test_history_never_shrinks_and_every_state_has_every_field(path: pathlib.Pat
     shown: list[tuple[Any, ...]] = []
     for flat in json.loads(path.read_text())["events"]:
         fold.apply(event_of(flat))
-        state = msgspec.json.decode(fold.state_json(Outside()), type=State)
-        assert REQUIRED <= set(json.loads(fold.state_json(Outside()))) <= set(State.__struct_fields__)
+        state = msgspec.json.decode(state_of(fold), type=State)
+        assert REQUIRED <= set(json.loads(state_of(fold))) <= set(State.__struct_fields__)
         now = [(message.sender, message.timestamp, message.content) for message in state.messages]
         places = {message[:2] for message in now}
         gone = [message for message in shown if message[:2] not in places]
@@ -182,11 +189,11 @@ def test_a_long_conversation_reads_the_same_part_by_part(
     for event in log:
         short.apply(event)
         long.apply(event)
-        assert b"".join(long.state_parts(outside)) == long.state_json(outside)
-        assert json.loads(long.state_json(outside)) == json.loads(short.state_json(outside))
-    assert long.is_long == (not isinstance(overflow, FullDisk))
+        assert json.loads(state_of(long, outside)) == json.loads(state_of(short, outside))
+    is_long = not isinstance(StateJson(long).json(outside), bytes)
+    assert is_long == (not isinstance(overflow, FullDisk))
     assert long.characters == short.characters
-    if long.is_long:
+    if is_long:
         assert long.held_bytes < short.held_bytes
     by_seq = {event.seq: event for event in log}
 
@@ -210,8 +217,9 @@ def test_state_that_is_read_slowly_is_the_state_of_its_beginning(monkeypatch: py
     log = long_log()
     for event in log[:40]:
         fold.apply(event)
-    then = fold.state_json(Outside())
-    parts = fold.state_parts(Outside())
+    then = state_of(fold)
+    parts = StateJson(fold).json(Outside())
+    assert not isinstance(parts, bytes)
     first = next(parts)
     for event in log[40:]:
         fold.apply(event)

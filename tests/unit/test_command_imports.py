@@ -48,6 +48,12 @@ def test_making_a_key_loads_no_server(tmp_path: pathlib.Path) -> None:
     assert not loaded("-m", "gateway", *arguments, code=1) & SERVER
 
 
+def test_the_server_loads_only_what_every_gateway_needs() -> None:
+    found = loaded("-c", "import gateway.cli.serve")
+    assert {"starlette", "uvicorn", "sqlite3"} <= found
+    assert not found & {"aiohttp", "cryptography", "jwt", "yarl", "mcp", "rich", "argon2", "opentelemetry"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_how_it_is_used(command: str) -> None:
     ran = subprocess.run([sys.executable, "-m", "gateway", command, "--help"], capture_output=True, text=True)

@@ -31,6 +31,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "client",
         "egress.caller",
         "egress.interim",
+        "egress.worker_connector",
         "egress.worker_http",
         "models.providers",
     ),
@@ -55,6 +56,10 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
 ANYWHERE: Final = {"msgspec"}
 HEAVY_IN_FUNCTIONS: Final = {"cli.reach", "telemetry.tracing"}
 """The command line imports the whole program only if no gateway runs; tracing is an extra."""
+LOADED_LATER: Final = {"aiohttp", "cryptography", "jwt", "yarl"}
+"""Only what their modules do needs them, and they take a third of a start: `telemetry.heavy` brings them."""
+LOADED_AT_ONCE: Final = {"cli.reach", "client", "egress.interim", "egress.worker_connector"}
+"""The command line and its client, which need it at once, and modules that are loaded later themselves."""
 SHARED_WITH_THE_WORKER: Final = ("worker.acp", "worker.foreign", "worker.spec")
 
 
@@ -96,6 +101,13 @@ def test_nothing_is_imported_inside_a_function(name: str) -> None:
     for node in ast.walk(parsed(name)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert not imported(node), f"{name}.{node.name} imports"
+
+
+def test_what_takes_long_to_load_is_loaded_later() -> None:
+    for name in set(modules()) - LOADED_AT_ONCE:
+        at_once = [node for node in parsed(name).body if not isinstance(node, ast.If)]
+        found = {top.partition(".")[0] for node in at_once for top in imported(node)}
+        assert not found & LOADED_LATER, name
 
 
 def test_the_worker_imports_nothing_of_the_gateway() -> None:

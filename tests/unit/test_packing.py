@@ -18,6 +18,7 @@ from gateway.events import facts as ev
 from gateway.events import fold as chat
 from gateway.events.fold import ChatState, Elsewhere, Outside
 from gateway.events.packing import PackedItem, Packs
+from gateway.events.state_json import StateJson
 from tests.unit.test_chat import GOLDEN, PARTS, FullDisk, Kept, event_of
 from tests.unit.test_compaction import DATA, log_of
 
@@ -60,7 +61,7 @@ def test_a_golden_log_is_the_same_after_each_event(path: pathlib.Path) -> None:
         for fold in (packing, plain):
             fold.apply(event_of(flat))
         assert shown(packing) == shown(plain)
-        assert packing.state_json(Outside()) == plain.state_json(Outside())
+        assert StateJson(packing).json(Outside()) == StateJson(plain).json(Outside())
     assert drawn(read(packing)) == drawn(read(plain))
     assert drawn(read(packing, is_guest=True)) == drawn(read(plain, is_guest=True))
 

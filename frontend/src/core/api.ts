@@ -20,7 +20,9 @@ import type {
   FileListing,
   ForkAnswer,
   Handover,
+  HistoryPage,
   Me,
+  MinimalAnswer,
   NewShare,
   OpenPort,
   OpenPorts,
@@ -91,6 +93,8 @@ export interface FilePart {
 }
 
 const SAFE = new Set(["GET", "HEAD"]);
+/** For who follows the session: of a verb's answer, only where it is now. */
+export const BRIEF: Readonly<Record<string, string>> = { Prefer: "return=minimal" };
 
 export class Api {
   /** Goes with whatever changes something: a cookie alone proves no intent. */
@@ -111,26 +115,40 @@ export class Api {
   }
 
   /** The same key and body never run a second turn, so a send may be tried again. */
-  chat(
+  chat<Answer extends MinimalAnswer = State>(
     sessionId: string,
     message: string,
     idempotencyKey: string = newId(),
     attachments: readonly string[] = [],
-  ): Promise<State> {
+    headers: Record<string, string> = {},
+  ): Promise<Answer> {
     const body = { message, session_id: sessionId, ...(attachments.length > 0 && { attachments }) };
-    return this.#post("/api/chat", body, { "Idempotency-Key": idempotencyKey });
+    return this.#post("/api/chat", body, { "Idempotency-Key": idempotencyKey, ...headers });
   }
 
   state(sessionId: string): Promise<State> {
     return this.#request("GET", `/api/state?session_id=${encodeURIComponent(sessionId)}`);
   }
 
-  interrupt(sessionId: string): Promise<State> {
-    return this.#post("/api/interrupt", { session_id: sessionId });
+  interrupt<Answer extends MinimalAnswer = State>(
+    sessionId: string,
+    headers: Record<string, string> = {},
+  ): Promise<Answer> {
+    return this.#post("/api/interrupt", { session_id: sessionId }, headers);
   }
 
-  system(sessionId: string, message: string): Promise<State> {
-    return this.#post("/api/system", { message, session_id: sessionId });
+  system<Answer extends MinimalAnswer = State>(
+    sessionId: string,
+    message: string,
+    headers: Record<string, string> = {},
+  ): Promise<Answer> {
+    return this.#post("/api/system", { message, session_id: sessionId }, headers);
+  }
+
+  /** Earlier items: `last` messages before the message of this number, and what was done between them. */
+  history(sessionId: string, before: number, last: number): Promise<HistoryPage> {
+    const query = new URLSearchParams({ before: String(before), last: String(last) });
+    return this.#request("GET", `${sessionPath(sessionId)}/history?${query}`);
   }
 
   command(sessionId: string, command: string, args: Record<string, unknown>): Promise<CommandAnswer> {
@@ -411,9 +429,9 @@ export class Api {
   }
 
   /** Does something by a link. */
-  shared(token: string, who: GuestNames, verb: string, body: unknown = {}, key?: string): Promise<State> {
+  shared(token: string, who: GuestNames, verb: string, body: unknown = {}, key?: string): Promise<MinimalAnswer> {
     const path = `${sharedPath(token)}/${verb}?${new URLSearchParams({ ...who })}`;
-    return this.#post(path, body, key === undefined ? {} : { "Idempotency-Key": key });
+    return this.#post(path, body, { ...BRIEF, ...(key !== undefined && { "Idempotency-Key": key }) });
   }
 
   // -- watching -----------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@
  * goes back to its author, to be changed.
  */
 
-import type { Api } from "./api.ts";
+import { type Api, BRIEF } from "./api.ts";
 import type { Clock, Visibility } from "./clock.ts";
 import { ApiError } from "./errors.ts";
-import type { Attachment, LogEvent, MessageItem, Present, PresentFrame, ResyncFrame, State } from "./events.ts";
+import type { Attachment, LogEvent, MessageItem, Present, PresentFrame, ResyncFrame } from "./events.ts";
 import type { Fold } from "./fold.ts";
 import { newId } from "./ids.ts";
 import type { Link } from "./link.ts";
@@ -18,6 +18,7 @@ import { ChatState } from "./reduce.ts";
 import { EventStream, type StreamDetail, type StreamFrame, type StreamStatus } from "./stream.ts";
 import { Subscribable } from "./subscribable.ts";
 import { ownVerbs, type Verbs } from "./verbs.ts";
+import type { MinimalAnswer } from "./wire.ts";
 
 /** A message on its way; `error` once it failed. */
 export interface Outgoing {
@@ -211,7 +212,7 @@ export class Conversation extends Subscribable {
   }
 
   system(message: string): Promise<boolean> {
-    return this.#try(() => this.#api.system(this.sessionId, message));
+    return this.#try(() => this.#api.system<MinimalAnswer>(this.sessionId, message, BRIEF));
   }
 
   dismissError(): void {
@@ -226,9 +227,9 @@ export class Conversation extends Subscribable {
     this.#update(message.key, { error: null });
     try {
       await this.#createWithAgent();
-      const state = await this.#verbs.chat(message.text, message.key, pathsOf(message));
-      this.missingApiKey = state.missing_api_key;
-      this.#update(message.key, { seq: state.seq });
+      const answer = await this.#verbs.chat(message.text, message.key, pathsOf(message));
+      this.missingApiKey = answer.missing_api_key;
+      this.#update(message.key, { seq: answer.seq });
     } catch (thrown) {
       const error = asApiError(thrown);
       if (this.#onRefused && isFinal(error)) {
@@ -289,7 +290,7 @@ export class Conversation extends Subscribable {
     this.error = null;
     try {
       const answer = await verb();
-      if (isState(answer)) this.missingApiKey = answer.missing_api_key;
+      if (isStanding(answer)) this.missingApiKey = answer.missing_api_key;
       return true;
     } catch (error) {
       this.error = asApiError(error);
@@ -399,6 +400,6 @@ function isStranded(message: Outgoing): boolean {
   return message.error !== null && isAway(message.error);
 }
 
-function isState(answer: unknown): answer is State {
+function isStanding(answer: unknown): answer is MinimalAnswer {
   return typeof answer === "object" && answer !== null && "missing_api_key" in answer;
 }

@@ -234,6 +234,9 @@ export interface Snapshot {
   rules?: NamedRule[];
   parent?: string;
   workspace?: WorkspaceState;
+  /** If only some of the messages were asked for: how many come before them, and how many of `items` are older. */
+  earlier?: number;
+  apart?: number;
   items: Item[];
   /** What an application folds, under the name of its `Fold`. */
   [application: string]: unknown;

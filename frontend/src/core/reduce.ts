@@ -107,6 +107,8 @@ export class ChatState {
   parent: string | null = null;
   /** The repository that it started from; null if from none. */
   workspace: WorkspaceState | null = null;
+  /** How many messages come before those that are here. */
+  earlier = 0;
 
   #items: Item[] = [];
   /** Key of an item → its place in `#items`. Only `#settle` and `#dropBlank` move items, and rebuild this. */
@@ -134,7 +136,8 @@ export class ChatState {
     chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
-    chat.#next = nextOf(chat.#items);
+    chat.earlier = snapshot.earlier ?? 0;
+    chat.#next = Math.max(chat.earlier, nextOf(chat.#items));
     for (const item of chat.#items) {
       if (!isGrowing(item) || !item.is_streaming) continue;
       const key = keyOf(item.kind, item.id);
@@ -225,9 +228,11 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
+    const earlier = this.earlier > 0 && { earlier: this.earlier };
     const place = this.start_position !== null && { start_position: this.start_position };
     const held = this.held_for && { held_for: this.held_for };
-    const optional = { ...egress, ...place, ...held, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    const own = { ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    const optional = { ...egress, ...earlier, ...place, ...held, ...own };
     return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
@@ -242,6 +247,15 @@ export class ChatState {
 
   #ownWorkspace(): { workspace?: WorkspaceState } {
     return this.workspace ? { workspace: this.workspace } : {};
+  }
+
+  /** Takes earlier items in. What of them was here already, because it is open, stays as it is now. */
+  prepend(older: readonly Item[], earlier: number): void {
+    const keys = new Set(older.map((item) => keyOf(item.kind, item.id)));
+    const now = older.map((item) => this.#get(keyOf(item.kind, item.id)) ?? item);
+    this.#items = [...now, ...this.#items.filter((item) => !keys.has(keyOf(item.kind, item.id)))];
+    this.#places = new Map(this.#items.map((item, place) => [keyOf(item.kind, item.id), place]));
+    this.earlier = earlier;
   }
 
   // -- folding ------------------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
 /** What a conversation asks of the gateway: of the owner's own session, or by a link to somebody else's. */
 
-import type { Api } from "./api.ts";
-import type { State } from "./wire.ts";
+import { type Api, BRIEF } from "./api.ts";
+import type { MinimalAnswer } from "./wire.ts";
 
 export interface Verbs {
   streamUrl(after: number): string;
   /** `attachments` are paths of files in the working directory; only the owner can attach. */
-  chat(text: string, key: string, attachments?: readonly string[]): Promise<State>;
-  interrupt(): Promise<State>;
+  chat(text: string, key: string, attachments?: readonly string[]): Promise<MinimalAnswer>;
+  interrupt(): Promise<MinimalAnswer>;
   answerPermission(permissionId: string, optionId: string): Promise<unknown>;
   answerQuestion(questionId: string, action: "accept" | "decline" | "cancel", content?: unknown): Promise<unknown>;
 }
@@ -15,8 +15,8 @@ export interface Verbs {
 export function ownVerbs(api: Api, sessionId: string): Verbs {
   return {
     streamUrl: (after) => api.streamUrl(sessionId, after),
-    chat: (text, key, attachments) => api.chat(sessionId, text, key, attachments),
-    interrupt: () => api.interrupt(sessionId),
+    chat: (text, key, attachments) => api.chat<MinimalAnswer>(sessionId, text, key, attachments, BRIEF),
+    interrupt: () => api.interrupt<MinimalAnswer>(sessionId, BRIEF),
     answerPermission: (id, option) => api.answerPermission(sessionId, id, option),
     answerQuestion: (id, action, content) => api.answerQuestion(sessionId, id, action, content),
   };

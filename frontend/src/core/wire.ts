@@ -673,7 +673,10 @@ export interface WorkspaceState {
   pushed_branch: string;
 }
 
-/** What the six verbs answer. Always present but for `cost`, `rules`, `present`, `parent`, `workspace`. */
+/**
+ * What the six verbs answer. Always present but for `cost`, `rules`, `present`, `parent`, `workspace` and
+ * `earlier`.
+ */
 export interface State {
   session_id: string;
   seq: number;
@@ -702,6 +705,8 @@ export interface State {
   parent?: string;
   /** Absent: it did not start from a repository. */
   workspace?: WorkspaceState;
+  /** If only some of the messages were asked for: how many come before them. */
+  earlier?: number;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -808,6 +813,27 @@ export interface OpenPort {
 /** `GET /api/sessions/{id}/ports`. A parked session has none: its processes have ended. */
 export interface OpenPorts {
   ports: OpenPort[];
+}
+
+/**
+ * What a verb answers instead of State to who prefers little (`Prefer: return=minimal`): where the session is
+ * now. Whatever the verb did is in the log up to `seq`.
+ */
+export interface MinimalAnswer {
+  session_id: string;
+  seq: number;
+  is_processing: boolean;
+  queued: number;
+  start_position: number | null;
+  missing_api_key: boolean;
+}
+
+/** Items of a conversation in the order in which they are drawn; `earlier` messages come before them. */
+export interface HistoryPage {
+  session_id: string;
+  seq: number;
+  earlier: number;
+  items: Record<string, unknown>[];
 }
 
 /** What the end of a worker came to. `survivors` must be 0. */

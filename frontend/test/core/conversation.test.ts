@@ -66,6 +66,7 @@ it("keeps a message that could not be sent and sends it again under the same key
   server.answers["POST /api/chat"] = () => json(stateOf({ seq: 2 }));
   await conversation.resend(conversation.outgoing[0]?.key ?? "");
   const keys = server.calls("/api/chat").map((call) => call.headers.get("Idempotency-Key"));
+  expect(server.calls("/api/chat")[0]?.headers.get("Prefer")).toBe("return=minimal");
   expect(keys).toHaveLength(2);
   expect(new Set(keys).size).toBe(1);
 });

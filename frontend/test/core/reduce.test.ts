@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import type { GatewayEvent } from "../../src/core/events.ts";
+import type { GatewayEvent, Item } from "../../src/core/events.ts";
 import { ChatState } from "../../src/core/reduce.ts";
 
 let seq = 0;
@@ -64,4 +64,22 @@ it("three thousand deltas cost no more than a glance", () => {
   for (let n = 0; n < 3000; n += 1) chat.apply(event(delta("word ")));
   expect(performance.now() - before).toBeLessThan(500);
   expect(chat.messages[0]?.content).toHaveLength(15_000);
+});
+
+it("a part of a conversation goes on, and earlier items come before it", () => {
+  const message = (id: string, index: number) =>
+    ({ ...{ kind: "message", id, turn_id: null, sender: "user", text: id, at }, is_streaming: false, is_placeholder: false, index }) as Item;
+  const call = (status: string) => ({ kind: "tool_call", id: "c", turn_id: "t", status, at }) as Item;
+  const whole = folded(started).snapshot();
+  const chat = ChatState.restore({ ...whole, earlier: 3, apart: 1, items: [call("pending"), message("m3", 3)] });
+  chat.apply(event({ type: "message", message_id: "m4", sender: "user", content: "new", is_streaming: false }));
+  chat.apply(event({ type: "tool_call", tool_call_id: "c", turn_id: "t", status: "completed" }));
+  expect(chat.snapshot().earlier).toBe(3);
+  chat.prepend([message("m1", 1), call("pending"), message("m2", 2)], 1);
+  expect(chat.earlier).toBe(1);
+  expect(chat.items.map((item) => item.id)).toEqual(["m1", "c", "m2", "m3", "m4"]);
+  expect(chat.items.map((item) => (item.kind === "message" ? item.index : 0))).toEqual([1, 0, 2, 3, 4]);
+  expect(chat.items[1]).toMatchObject({ status: "completed" });
+  chat.apply(event({ type: "message_withdrawn", message_id: "m2", reason: "link_revoked" }));
+  expect(chat.items[2]).toMatchObject({ id: "m2", is_withdrawn: true });
 });

@@ -15,7 +15,6 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from msgspec import Struct
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
@@ -272,9 +271,8 @@ class _Hosts(BaseRoute):
         self._handle = handle
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        is_asked = scope["type"] in ("http", "websocket")
-        is_ours = is_asked and port_label(Headers(scope=scope).get("host", "")) is not None
-        return (Match.FULL if is_ours else Match.NONE), {}
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        return (Match.FULL if port_label(host.decode("latin-1")) is not None else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._handle(HTTPConnection(scope), receive, send)

@@ -4,7 +4,7 @@
 noted in `package_migrations`. Until packages had their own there was one numbering for all: on a file of that
 time a package's migration counts as applied if the numbering had reached it and its tables are there.
 
-Tables that an earlier program can do without are a package of the core's (`OWN`), beside its
+Tables and indexes that an earlier program can do without are a package of the core's (`OWN`), beside its
 numbering: a program without them still opens the file, and the way back is open.
 
 Guarantees: each migration is one transaction together with the note of it; the core's come before those of
@@ -24,7 +24,7 @@ from gateway.stores import migrations as files
 from gateway.stores.migrations import Migrations
 
 MIGRATIONS: Final = pathlib.Path(__file__).parent / "migrations"
-_PACKAGES: Final = ("forks", "ledger", "options", "people", "secrets", "sharing", "uploads")
+_PACKAGES: Final = ("forks", "ledger", "options", "people", "secrets", "sharing", "tail", "uploads")
 OWN: Final = tuple(Migrations(name, MIGRATIONS / name) for name in _PACKAGES)
 _RECORD: Final = (
     "CREATE TABLE IF NOT EXISTS package_migrations (package TEXT NOT NULL, number INTEGER NOT NULL,"

@@ -37,8 +37,8 @@ HERE_ITEMS: Final = 256
 """So many of the last items are in memory as they are; of those before, what a page draws is elsewhere."""
 RUN_ITEMS: Final = 128
 """So many leave together."""
-PACKED_BYTES: Final = 500
-"""What such an item counts: its place here, its JSON, and that again while somebody reads the whole."""
+PACKED_BYTES: Final = 800
+"""What such an item counts: its place here, its JSON, and what that costs while somebody reads the whole."""
 GATHERED_BYTES: Final = 64 * 1024
 """Parts of a snapshot are handed on in pieces of about so many bytes."""
 _PACKED_KINDS: Final = frozenset(

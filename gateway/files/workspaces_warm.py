@@ -109,7 +109,7 @@ class WarmCopy:
                 self.trouble = f"The server of {self.name} took longer than it may."
                 raise WorkspaceFailed(self.trouble) from None
             except Exception as error:
-                self.trouble = str(error)
+                self.trouble = getattr(error, "strerror", None) or str(error)  # no path of the gateway's
                 raise
             self.trouble = ""
 

@@ -34,8 +34,8 @@ async def made(gateway: GatewayInside, agent: str = "shell") -> str:
 
 async def says(gateway: GatewayInside, session_id: str, command: str) -> str:
     """What a command prints in a session."""
-    state = await gateway.chat(session_id, command)
-    return str(state["messages"][-1]["content"])
+    last = (await gateway.chat(session_id, command))["messages"][-1]
+    return str(last["content"]) if last["sender"] == "agent" else ""  # it printed nothing
 
 
 async def items(gateway: GatewayInside, session_id: str, kind: str) -> list[dict[str, Any]]:

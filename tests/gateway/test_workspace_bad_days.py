@@ -8,9 +8,11 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import pytest
 import pytest_asyncio
 from msgspec import Struct
 
+from gateway.files.workspaces_disk import Folders
 from tests import shell_agent
 from tests.git_host import HOST, GitHost, git_host
 from tests.inside import GatewayInside, gateway_inside
@@ -214,3 +216,14 @@ async def test_a_refresh_holds_up_nobody_who_has_files_to_begin_with(place: Plac
         host.is_down = False
     async with gateway.http.get("/api/sessions/four/export") as answer:
         assert "cannot be reached now" in await answer.text()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "/data/workspaces")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Folders, "publish", full)
+        with pytest.raises(OSError, match="No space"):
+            await warm.refresh(keeper.get("default/local", "moving"))
+    assert warm.trouble == "No space left on device"
+    await begin(place, "five", "moving")
+    assert "newer" in await say(place, "five", "cat README.md")

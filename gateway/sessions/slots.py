@@ -83,6 +83,7 @@ class WorkerSlots:
         """The limits are others from now on; who waits, waits on."""
         self._limit, self._most_waiting = limit, most_waiting
         self._hand_on()
+        self.press()
 
     def enter(self, holder: SlotHolder, *, steps_back: bool = False) -> None:
         """Takes a place, or the last one in the line. `steps_back`: it has just left a place to others, and
@@ -111,7 +112,8 @@ class WorkerSlots:
     def press(self) -> None:
         """Asks idle workers to park, as many as sessions wait; called whenever one has become idle."""
         if self._waiting:
-            self._press(len(self._waiting))
+            excess = max(0, len(self._holding) - self._limit)  # after a reload that lowered the limit
+            self._press(len(self._waiting) + excess)
 
     def _press(self, wanted: int) -> int:
         """How many are about to give way."""

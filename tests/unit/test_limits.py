@@ -109,6 +109,20 @@ async def test_as_many_give_way_as_wait_and_nobody_passes_the_line() -> None:
     assert (late.has_place, slots.taken, slots.waiting) == (True, 4, 0)
 
 
+async def test_a_lowered_limit_does_not_keep_those_who_wait() -> None:
+    idle = [Holder(idle=number, may_give_way=True) for number in range(2)]
+    slots = WorkerSlots(2, 9)
+    for holder in idle:
+        slots.enter(holder)
+    slots.resize(1, 9)
+    late = Holder()
+    slots.enter(late)
+    assert [holder.is_giving_way for holder in idle] == [True, True]
+    for holder in idle:
+        slots.leave(holder)
+    assert (late.has_place, slots.taken) == (True, 1)
+
+
 async def test_tenants_take_turns_in_the_line() -> None:
     running, slots = Holder(), WorkerSlots(1, 9)
     slots.enter(running)

@@ -38,6 +38,8 @@ AT_ONCE: Final = 32
 """Requests in flight while a round is prepared."""
 FLOOD_CHUNKS: Final = 100_000
 IDLE_STREAMS: Final = 1_000
+FLOOD: Final = "one stream, flooding"
+IDLE: Final = "idle streams"
 
 
 class Load(Struct, frozen=True):
@@ -77,10 +79,13 @@ Results = dict[str, dict[str, list[Figures]]]
 """Load → system → rounds."""
 
 
-async def stream(system: System, load: Load, programs: pathlib.Path) -> Figures:
+async def stream(system: System, load: Load, programs: pathlib.Path, *, is_first: bool) -> Figures:
     """One round of a load."""
     names = [f"s{number}" for number in range(load.streams)]
     async with relays.client(programs, system, names) as client:
+        if is_first:
+            relays.put_first(system.pid)
+            relays.put_first(client.pid)
         start = time.monotonic_ns() + round((0.5 + load.streams / 200) * SECOND)
         chunks = round((SETTLE_SECONDS + load.seconds + 0.5) * load.rate)
         await every(names, lambda name: system.say(name, f"stream={chunks},{1_000_000 // load.rate},{start}"))
@@ -185,34 +190,48 @@ async def run(arguments: argparse.Namespace, top: pathlib.Path) -> Results:
     programs.mkdir()
     relays.compiled(programs)
     first, second = sorted(os.sched_getaffinity(0))[:2]
-    rounds = arguments.rounds or (2 if arguments.quick else 5)
     synchronous = ("NORMAL", "FULL") if arguments.synchronous == "both" else (arguments.synchronous,)
-    loads = [load for load in LOADS if arguments.only in load.name]
     results: Results = {}
     with relays.on_core(second):
         async with opened(top, programs, (first, second), synchronous) as systems:
-            started = 0
-            for load in loads:
-                names = [f"s{number}" for number in range(started, load.streams)]
-                started = max(started, load.streams)
+            for load in LOADS:
+                if arguments.only in load.name:
+                    await rounds_of(load, systems, programs, arguments, results)
+            if arguments.only in FLOOD:
+                await rounds_of_flood(systems, programs, arguments, results)
+            if arguments.only in IDLE:
                 for system in systems:
-                    await every(names, lambda name, at=system: at.say(name, "hello", wait=True))
-                for number in range(rounds):
-                    for system in systems if number % 2 == 0 else systems[::-1]:
-                        seconds = load.seconds / (3 if arguments.quick else 1)
-                        figures = await stream(
-                            system, msgspec.structs.replace(load, seconds=seconds), programs
-                        )
-                        note(results, load.name, system, figures)
-            for number in range(rounds if arguments.only in "flood" else 0):
-                for system in systems:
-                    note(results, "one stream, flooding", system, await flood(system, programs, number))
-            if arguments.only in "idle":
-                for system in systems:
-                    await every([f"s{number}" for number in range(100)],
-                                lambda name, at=system: at.say(name, "hello", wait=True))  # fmt: skip
-                    note(results, "idle streams", system, await idle(system, programs, IDLE_STREAMS))
+                    await started(system, 100)
+                    note(results, IDLE, system, await idle(system, programs, IDLE_STREAMS))
     return results
+
+
+async def rounds_of(
+    load: Load, systems: list[System], programs: pathlib.Path, arguments: argparse.Namespace, results: Results
+) -> None:
+    """One system and the other in turn."""
+    if arguments.quick:
+        load = msgspec.structs.replace(load, seconds=load.seconds / 3)
+    for system in systems:
+        await started(system, load.streams)
+    for number in range(arguments.rounds or (2 if arguments.quick else 5)):
+        for system in systems if number % 2 == 0 else systems[::-1]:
+            figures = await stream(system, load, programs, is_first=arguments.first)
+            note(results, load.name, system, figures)
+
+
+async def rounds_of_flood(
+    systems: list[System], programs: pathlib.Path, arguments: argparse.Namespace, results: Results
+) -> None:
+    """The same of one stream that floods."""
+    for number in range(arguments.rounds or (2 if arguments.quick else 5)):
+        for system in systems:
+            note(results, FLOOD, system, await flood(system, programs, number))
+
+
+async def started(system: System, count: int) -> None:
+    """So many sessions have their agents."""
+    await every([f"s{number}" for number in range(count)], lambda name: system.say(name, "hello", wait=True))
 
 
 def note(results: Results, load: str, system: System, figures: Figures) -> None:
@@ -268,10 +287,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--only", default="", help="a part of a load's name: 200, 500, flood, idle")
     parser.add_argument("--json", type=pathlib.Path, help="a file for all figures of all rounds")
-    parser.add_argument("--nice", type=int, default=0,
-                        help="of all that is measured: -15, as root, on a busy machine")  # fmt: skip
+    first = "what is measured runs before everything else (SCHED_RR, as root): for a busy machine"
+    parser.add_argument("--first", action="store_true", help=first)
     arguments = parser.parse_args()
-    os.nice(arguments.nice)
     if len(os.sched_getaffinity(0)) < 2:
         raise SystemExit("This benchmark needs two cores: one for the gateway, one for agents and readers.")
     with tempfile.TemporaryDirectory(prefix="streams-") as name:

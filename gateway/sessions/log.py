@@ -50,6 +50,10 @@ def _nothing(*_: object) -> None:
     """There is no one to tell."""
 
 
+Show = Callable[[list[Event]], bool]
+"""Shows a reader the next events at once; False, and nothing was shown, if that cannot be."""
+
+
 class LogPage(Struct, frozen=True):
     """What a cursor gets: the next events, or word that they cannot be had and the fold must be taken
     instead.
@@ -64,6 +68,29 @@ class _Entry(Struct):
 
     seq: int
     is_rejectable: bool
+
+
+class _Attendant:
+    """A reader that is shown events in the moment in which they become visible."""
+
+    __slots__ = ("future", "seq", "show")
+
+    def __init__(self, seq: int, show: Show, future: asyncio.Future[None]) -> None:
+        self.seq = seq
+        """The last one that it was shown."""
+        self.show = show
+        self.future = future
+
+    def take(self, events: list[Event]) -> bool:
+        """Shows them; if that cannot be, it goes on by itself from where it is."""
+        try:
+            if self.show(events):
+                self.seq = events[-1].seq
+                return True
+        except Exception:
+            log.exception("a reader could not be shown an event; it goes on by itself")
+        _wake(self.future)
+        return False
 
 
 class Shared:
@@ -148,6 +175,7 @@ class EventLog(Sink):
         self._gaps: tuple[tuple[int, int], ...] = ()
         self._held: deque[_Entry] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
+        self._attendants: dict[_Attendant, None] = {}
         self._writes: list[tuple[int, asyncio.Future[None]]] = []
         self._after: deque[tuple[int, Callable[[], None]]] = deque()
         """Who hears that everything up to a number is on disk, also once the log is closed."""
@@ -197,7 +225,7 @@ class EventLog(Sink):
     def close(self) -> None:
         """Wakes every reader for the last time; what is visible stays readable."""
         self._is_closed = True
-        self._ring()
+        self.wake()
         for _, future in self._commits:
             if not future.done():
                 future.set_exception(SessionEnded())
@@ -218,6 +246,9 @@ class EventLog(Sink):
 
     def wake(self) -> None:
         """Makes every reader that waits look again, though nothing is new."""
+        for attendant in self._attendants:
+            _wake(attendant.future)
+        self._attendants.clear()
         self._ring()
 
     # -- writing ----------------------------------------------------------------------------------------
@@ -379,12 +410,20 @@ class EventLog(Sink):
         self._settled = head
         start = bisect.bisect_right(self._seqs, self._visible)
         stop = bisect.bisect_right(self._seqs, head)
-        for event in self._tail[start:stop]:
+        fresh = self._tail[start:stop]
+        for event in fresh:
             self._visible = event.seq
             self._on_visible(event)
             event.slim()
         self._trim()
+        if fresh and self._attendants:
+            self._show(fresh)
         self._ring()
+
+    def _show(self, events: list[Event]) -> None:
+        """Those who attend have seen everything before."""
+        for attendant in [each for each in self._attendants if not each.take(events)]:
+            del self._attendants[attendant]
 
     def _may_be_seen(self, seq: int) -> bool:
         return (seq <= self._committed or seq in self._passing) and seq <= self._reserved
@@ -523,6 +562,24 @@ class EventLog(Sink):
             if timer is not None:
                 timer.cancel()
         return self._visible > after or self._is_closed
+
+    async def attend(self, after: int, show: Show, *, seconds: float | None = None) -> int:
+        """Waits as `wait` does, but has everything shown at once that becomes visible meanwhile, until `show`
+        does not take it, or the time is up; the cursor after what was shown.
+        """
+        if self._visible > after or self._is_closed:
+            return after
+        loop = asyncio.get_running_loop()
+        attendant = _Attendant(after, show, loop.create_future())
+        timer = None if seconds is None else loop.call_later(seconds, _wake, attendant.future)
+        self._attendants[attendant] = None
+        try:
+            await attendant.future
+        finally:
+            self._attendants.pop(attendant, None)
+            if timer is not None:
+                timer.cancel()
+        return attendant.seq
 
     def _ring(self) -> None:
         """The bell: wakes readers and those who wait for a commit."""

@@ -270,9 +270,10 @@ class AcpConnection:
         if self._holding is not None:
             self._holding.cancel()
             await asyncio.wait([self._holding])
-        self._handler = (
-            _NOBODY  # they hold each other, and a session that has ended must not wait for the collector
-        )
+        # They hold each other, and what has ended must not wait for the collector.
+        self._handler = _NOBODY
+        self._reader.leave()
+        del self._lines
 
     def close_stdin(self) -> None:
         """EOF on stdin, which ends most agents; what is not written yet is dropped."""
@@ -284,7 +285,7 @@ class AcpConnection:
     async def call(self, method: str, params: object) -> Raw:
         """A request to the agent. Raises AgentError, AgentGone or WireError."""
         if self._end is not None:
-            raise self._end
+            raise _again(self._end)
         request_id, self._next_id = self._next_id, self._next_id + 1
         future: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
         self._calls[request_id] = future
@@ -523,8 +524,7 @@ class AcpConnection:
         self._lines.close()
         for future in self._calls.values():
             if not future.done():
-                # One of its own: an exception keeps the frames that it passes, and this one is kept.
-                future.set_exception(type(reason)(*reason.args))
+                future.set_exception(_again(reason))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -532,6 +532,11 @@ class AcpConnection:
     def end(self) -> Exception | None:
         """Why the connection ended; None while it is open."""
         return self._end
+
+
+def _again(reason: Exception) -> Exception:
+    """The same: an exception keeps the frames that it passes, and the connection keeps the first one."""
+    return type(reason)(*reason.args)
 
 
 class _Nobody:
@@ -572,7 +577,8 @@ class _Reader(asyncio.Protocol):
     """
 
     def __init__(self, connection: AcpConnection) -> None:
-        self._connection = connection
+        self._connection: AcpConnection | None = connection
+        """None once it is closed."""
         self._spent = 0.0
         self._since = 0.0
         self._reasons: set[str] = set()
@@ -582,7 +588,13 @@ class _Reader(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.ReadTransport", transport)
 
+    def leave(self) -> None:
+        """The connection is closed, and hears nothing more."""
+        self._connection = None
+
     def data_received(self, data: bytes) -> None:
+        if self._connection is None:
+            return
         loop = asyncio.get_running_loop()
         began = loop.time()
         earned = (began - self._since) * OUTPUT_SHARE
@@ -613,10 +625,11 @@ class _Reader(asyncio.Protocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> None:
-        self._connection.ended()
+        if self._connection is not None:
+            self._connection.ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.ended()
+        self.eof_received()
 
 
 class _Writer(asyncio.BaseProtocol):

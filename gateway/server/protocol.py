@@ -149,6 +149,7 @@ class GatewayProtocol(HttpToolsProtocol):
             running.lost()
         self._running = None
         self.pipeline.clear()
+        self._outlet.close = self.transport.close  # type: ignore[method-assign] # else they hold each other
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """True keeps the other half open for an answer that is due, unless it is a model's, which costs."""

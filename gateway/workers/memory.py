@@ -17,6 +17,7 @@ import psutil
 
 from worker.spec import counted_cpu_seconds
 
+_libc: Final = ctypes.CDLL(None)
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -104,11 +105,10 @@ _ARENAS: Final = 2
 
 def return_large_blocks() -> None:
     """Makes glibc's allocator, if it is used, return memory; called once, before the work begins."""
-    libc = ctypes.CDLL(None)
     with contextlib.suppress(AttributeError):
-        libc.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
-        libc.mallopt(_M_TRIM_THRESHOLD, LARGE_BYTES)
-        libc.mallopt(_M_ARENA_MAX, _ARENAS)
+        _libc.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        _libc.mallopt(_M_TRIM_THRESHOLD, LARGE_BYTES)
+        _libc.mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 class Trimmer:
@@ -146,4 +146,4 @@ class Trimmer:
 
 def _trim() -> None:
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        _libc.malloc_trim(0)

@@ -293,16 +293,16 @@ class EventLog(Sink):
         at = self._last_at = max(self._wall_ms(), self._last_at)
         size = 0
         for item in data:
-            self._head += 1
-            event = Event.said(self._head, at, item, used=used)
-            self._put(event)
-            size += event.size_bytes
-            self._is_heavy = self._is_heavy or event.is_large
-            self._kept = event.seq
-            self._owed = self._owed if rejectable else event.seq
-            if durable or event.seq > self._reserved:
-                self._held.append(_Entry(event.seq, rejectable))
-            self._store.enqueue(self, event, urgent=durable or event.is_large)
+            self._head = seq = self._head + 1
+            event = Event.said(seq, at, item, used=used)
+            size += self._put(event)
+            is_large = event.is_large
+            self._is_heavy = self._is_heavy or is_large
+            self._kept = seq
+            self._owed = self._owed if rejectable else seq
+            if durable or seq > self._reserved:
+                self._held.append(_Entry(seq, rejectable))
+            self._store.enqueue(self, event, urgent=durable or is_large)
         self.appended_bytes += size
         if self._committed < self._head:
             self._open.append((self._head, size))
@@ -313,10 +313,13 @@ class EventLog(Sink):
         self._advance()
         return self._head
 
-    def _put(self, event: Event) -> None:
+    def _put(self, event: Event) -> int:
+        """Its size."""
+        size = event.size_bytes
         self._tail.append(event)
         self._seqs.append(event.seq)
-        self._tail_bytes += event.size_bytes
+        self._tail_bytes += size
+        return size
 
     async def commit(self, seq: int) -> None:
         """Waits until everything up to `seq` is durable and visible.
@@ -358,10 +361,11 @@ class EventLog(Sink):
         self._committed = max(self._committed, seq)
         while self._open and self._open[0][0] <= seq:
             self.open_bytes -= self._open.popleft()[1]
-        for wanted, future in self._writes:
-            if wanted <= self._committed:
-                _wake(future)
-        self._writes = [write for write in self._writes if not write[1].done()]
+        if self._writes:
+            for wanted, future in self._writes:
+                if wanted <= self._committed:
+                    _wake(future)
+            self._writes = [write for write in self._writes if not write[1].done()]
         self._advance()
         self._part()
         if self._is_heavy:
@@ -411,13 +415,13 @@ class EventLog(Sink):
         start = bisect.bisect_right(self._seqs, self._visible)
         stop = bisect.bisect_right(self._seqs, head)
         fresh = self._tail[start:stop]
+        if fresh and self._attendants:
+            self._show(fresh)  # first: nobody else can ask for anything before the fold has it, too
         for event in fresh:
             self._visible = event.seq
             self._on_visible(event)
             event.slim()
         self._trim()
-        if fresh and self._attendants:
-            self._show(fresh)
         self._ring()
 
     def _show(self, events: list[Event]) -> None:

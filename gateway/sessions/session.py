@@ -819,9 +819,9 @@ class Session:
             self._spans.appended(event, self._turns.current)
         self.fold.apply(event)
         self._record.size_bytes += len(event.body)
-        if isinstance(event.data, ev.TurnStarted):
+        if event.kind is ev.TurnStarted:
             self._seat.wake()
-        if isinstance(event.data, ev.SessionOptions) and self._is_loaded:
+        if event.kind is ev.SessionOptions and self._is_loaded and isinstance(event.data, ev.SessionOptions):
             self._services.known_options.note(self.record.owner, self.record.agent, event.data.options)
         if self._is_loaded:
             self._services.observers.appended(self, event)

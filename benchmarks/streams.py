@@ -49,10 +49,13 @@ class Load(Struct, frozen=True):
     streams: int
     rate: int
     seconds: float
+    is_beside_flood: bool = False
+    """Beside them one agent says a million single letters, as fast as it goes."""
 
 
 LOADS: Final = (
     Load("200 x 20/s", 200, 20, 6),
+    Load("200 x 20/s beside a flood", 200, 20, 6, is_beside_flood=True),
     Load("500 x 20/s", 500, 20, 6),
     Load("500 x 100/s", 500, 100, 6),
 )
@@ -94,6 +97,8 @@ async def stream(system: System, load: Load, programs: pathlib.Path, *, is_first
         stop = begin + round(load.seconds * SECOND)
         end = stop + round(LATE_SECONDS * SECOND)
         reading = asyncio.ensure_future(client.measure(begin, stop, end, chunks * load.streams))
+        if load.is_beside_flood:
+            await system.say("flood", "flood=1000000")
         await until(begin)
         cpu, wall = system.cpu_seconds(), time.monotonic()
         await until(stop)

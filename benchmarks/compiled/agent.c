@@ -4,7 +4,8 @@
  * A prompt with `stream=COUNT,MICROSECONDS,START` is answered by so many chunks, one every so many microseconds,
  * from the moment START (ns) on, shifted by a random part of the interval; 0 microseconds: as fast as it goes,
  * twenty in a write. A chunk that is late is sent at once; those that are not sent when the time of all is over
- * are left out. Any other prompt is answered by one chunk.
+ * are left out. `flood=COUNT` is answered by so many chunks of one letter, as fast as it goes. Any other prompt is
+ * answered by one chunk.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -71,6 +72,17 @@ static void answer(const char *stream) {
     }
 }
 
+static void flood(const char *prompt) {
+    static char out[BATCH * 512];
+    static const char one[] =
+        "{\"jsonrpc\":\"2.0\",\"method\":\"session/update\",\"params\":{\"sessionId\":\"s\",\"update\":"
+        "{\"sessionUpdate\":\"agent_message_chunk\",\"content\":{\"type\":\"text\",\"text\":\"x\"}}}}\n";
+    for (long left = atol(prompt + 6); left > 0; left -= BATCH) {
+        for (int i = 0; i < BATCH; i++) memcpy(out + i * (sizeof one - 1), one, sizeof one - 1);
+        put(out, BATCH * (sizeof one - 1));
+    }
+}
+
 static void reply(const char *line, const char *result) {
     char out[512];
     const char *id = strstr(line, "\"id\":");
@@ -89,7 +101,8 @@ int main(void) {
         } else if (strstr(line, "\"method\":\"session/new\"")) {
             reply(line, "{\"sessionId\":\"s\"}");
         } else if (strstr(line, "\"method\":\"session/prompt\"")) {
-            answer(strstr(line, "stream="));
+            if (strstr(line, "flood=")) flood(strstr(line, "flood="));
+            else answer(strstr(line, "stream="));
             reply(line, "{\"stopReason\":\"end_turn\"}");
         }
     }

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 GARBAGE_LOGGED: Final = 20
 """Lines of garbage, and odd values, logged per connection; past it they are only counted."""
+SLICE_BYTES: Final = 8 * 1024
+"""So much of one agent's output is handled at a time; others are read before the rest of a full pipe is."""
 OUTPUT_SHARE: Final = 0.5
 """Of the loop's time, what one agent's output may take in the long run."""
 OUTPUT_BURST_SECONDS: Final = 1.0
@@ -572,13 +574,16 @@ _NOBODY: Final = _Nobody()
 class _Reader(asyncio.Protocol):
     """Bytes from the worker's stdout into the connection, at most at a share of the loop's time.
 
-    The share is of the time that handling takes, not of bytes: a flood of two-byte lines costs more than a
-    picture. An agent over its share is not read for a while: its pipe fills and only this agent waits.
+    A full pipe is handled in slices, between which others have their turn. The share is of the time that
+    handling takes, not of bytes: a flood of two-byte lines costs more than a picture. An agent over its share
+    is not read for a while: its pipe fills and only this agent waits.
     """
 
     def __init__(self, connection: AcpConnection) -> None:
         self._connection: AcpConnection | None = connection
         """None once it is closed."""
+        self._rest = b""
+        """What was read and waits for its turn."""
         self._spent = 0.0
         self._since = 0.0
         self._reasons: set[str] = set()
@@ -593,6 +598,22 @@ class _Reader(asyncio.Protocol):
         self._connection = None
 
     def data_received(self, data: bytes) -> None:
+        if len(data) <= SLICE_BYTES:
+            self._take(data)
+            return
+        self.pause("sliced")
+        self._rest = data
+        self._take_slice()
+
+    def _take_slice(self) -> None:
+        data, self._rest = self._rest[:SLICE_BYTES], self._rest[SLICE_BYTES:]
+        self._take(data)
+        if self._rest:
+            asyncio.get_running_loop().call_soon(self._take_slice)
+        else:
+            self.resume("sliced")
+
+    def _take(self, data: bytes) -> None:
         if self._connection is None:
             return
         loop = asyncio.get_running_loop()
@@ -625,6 +646,8 @@ class _Reader(asyncio.Protocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> None:
+        data, self._rest = self._rest, b""
+        self._take(data)
         if self._connection is not None:
             self._connection.ended()
 

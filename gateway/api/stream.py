@@ -75,6 +75,11 @@ _RETRY: Final = b"retry: %d\n\n" % RETRY_MILLISECONDS
 class Stream:
     """One open stream: a cursor, and where it reads from at the moment."""
 
+    __slots__ = (
+        *("__weakref__", "_cursor", "_direct", "_is_guest", "_manager", "_outside", "_owner", "_place"),
+        *("_session_id", "_tenure", "_told", "following", "position"),
+    )
+
     def __init__(
         self,
         manager: SessionManager,

@@ -28,7 +28,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from gateway.http.connections import Connections, Reader
 from gateway.http.scope import BodyRules, carried
 from gateway.models.routes import BODY_BYTES, ROOT
-from gateway.server.cycle import Cycle, Outlet
+from gateway.server.cycle import Cycle, Outlet, Signal
 from gateway.server.refusals import (
     BAD_TARGET,
     BODY_LARGE,
@@ -128,6 +128,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow._is_writable_event = Signal()
+        self.flow._is_writable_event.set()
         self.origin = self._hub.origin(transport)
         self.reader = Reader(transport)
         self._outlet = cast("asyncio.Transport", Outlet(transport, finish=self.finish))
@@ -334,7 +336,7 @@ class GatewayProtocol(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=Signal(),
             expect_100_continue=self.expect_100_continue and version == "1.1",
             keep_alive=version != "1.0" and not is_upgrade and self._may_be_kept(),
             on_response=self.on_response_complete,

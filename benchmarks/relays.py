@@ -135,13 +135,6 @@ def pin(pid: int, core: int) -> None:
             os.sched_setaffinity(task, {core})
 
 
-def put_first(pid: int) -> None:
-    """Every thread of a process, but none of its children, runs before everything else. Needs root."""
-    for task in _threads(pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setscheduler(task, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-
-
 def _threads(pid: int) -> list[int]:
     return [int(task.name) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
 
@@ -151,7 +144,6 @@ class Client:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self.pid = process.pid
 
     async def measure(self, start: int, stop: int, end: int, count: int) -> bytes:
         """What it saw, as JSON (compiled/client.c)."""

@@ -5,7 +5,9 @@
 The gateway, as it ships and with all its threads, has one core; C agents and a C client have another. The
 bare durable relay (bare_relay.py) is measured in the same run, on the same core, in rounds in turn. Figures
 are medians of the rounds, with their range. Latency is from an agent's write to the client's read; CPU is
-what the scheduler counted for all threads. The product's commits use synchronous=FULL.
+what the scheduler counted for all threads. The product's commits use synchronous=FULL. On a busy machine
+`chrt -r 1 .venv/bin/python -m benchmarks.streams`, as root, has everything that is measured run before the
+rest; without it only CPU is worth quoting there.
 """
 
 from __future__ import annotations
@@ -48,16 +50,17 @@ class Load(Struct, frozen=True):
     name: str
     streams: int
     rate: int
-    seconds: float
+    rounds: int = 3
+    seconds: float = 4
     is_beside_flood: bool = False
     """Beside them one agent says a million single letters, as fast as it goes."""
 
 
 LOADS: Final = (
-    Load("200 x 20/s", 200, 20, 6),
-    Load("200 x 20/s beside a flood", 200, 20, 6, is_beside_flood=True),
-    Load("500 x 20/s", 500, 20, 6),
-    Load("500 x 100/s", 500, 100, 6),
+    Load("200 x 20/s", 200, 20, rounds=5),
+    Load("200 x 20/s beside a flood", 200, 20, is_beside_flood=True),
+    Load("500 x 20/s", 500, 20),
+    Load("500 x 100/s", 500, 100),
 )
 
 
@@ -82,13 +85,10 @@ Results = dict[str, dict[str, list[Figures]]]
 """Load → system → rounds."""
 
 
-async def stream(system: System, load: Load, programs: pathlib.Path, *, is_first: bool) -> Figures:
+async def stream(system: System, load: Load, programs: pathlib.Path) -> Figures:
     """One round of a load."""
     names = [f"s{number}" for number in range(load.streams)]
     async with relays.client(programs, system, names) as client:
-        if is_first:
-            relays.put_first(system.pid)
-            relays.put_first(client.pid)
         start = time.monotonic_ns() + round((0.5 + load.streams / 200) * SECOND)
         chunks = round((SETTLE_SECONDS + load.seconds + 0.5) * load.rate)
         await every(names, lambda name: system.say(name, f"stream={chunks},{1_000_000 // load.rate},{start}"))
@@ -199,15 +199,15 @@ async def run(arguments: argparse.Namespace, top: pathlib.Path) -> Results:
     results: Results = {}
     with relays.on_core(second):
         async with opened(top, programs, (first, second), synchronous) as systems:
+            if arguments.only in IDLE:  # first: what the others leave in memory would be used again
+                for system in systems:
+                    await started(system, 100)
+                    note(results, IDLE, system, await idle(system, programs, IDLE_STREAMS))
             for load in LOADS:
                 if arguments.only in load.name:
                     await rounds_of(load, systems, programs, arguments, results)
             if arguments.only in FLOOD:
                 await rounds_of_flood(systems, programs, arguments, results)
-            if arguments.only in IDLE:
-                for system in systems:
-                    await started(system, 100)
-                    note(results, IDLE, system, await idle(system, programs, IDLE_STREAMS))
     return results
 
 
@@ -216,12 +216,12 @@ async def rounds_of(
 ) -> None:
     """One system and the other in turn."""
     if arguments.quick:
-        load = msgspec.structs.replace(load, seconds=load.seconds / 3)
+        load = msgspec.structs.replace(load, seconds=load.seconds / 2, rounds=2)
     for system in systems:
         await started(system, load.streams)
-    for number in range(arguments.rounds or (2 if arguments.quick else 5)):
+    for number in range(arguments.rounds or load.rounds):
         for system in systems if number % 2 == 0 else systems[::-1]:
-            figures = await stream(system, load, programs, is_first=arguments.first)
+            figures = await stream(system, load, programs)
             note(results, load.name, system, figures)
 
 
@@ -292,8 +292,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--only", default="", help="a part of a load's name: 200, 500, flood, idle")
     parser.add_argument("--json", type=pathlib.Path, help="a file for all figures of all rounds")
-    first = "what is measured runs before everything else (SCHED_RR, as root): for a busy machine"
-    parser.add_argument("--first", action="store_true", help=first)
     arguments = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:
         raise SystemExit("This benchmark needs two cores: one for the gateway, one for agents and readers.")

@@ -119,22 +119,17 @@ class Stream:
         session = self._manager.get(self._owner, self.following) if self.following else None
         return max(0, session.log.visible_seq - self.position) if session is not None else 0
 
-    async def events(self, cursor: int) -> AsyncIterator[bytes]:
+    def events(self, cursor: int) -> AsyncIterator[bytes]:
         """The log after a cursor, frame by frame."""
         self._cursor = cursor
         self.position = cursor if cursor < _NO_CURSOR else 0
-        yield _RETRY
-        async for chunk in self._while_owned(self._lives(self._log_frames)):
-            yield chunk
-        if self._tenure.is_over:
-            yield _MOVED % self.position
+        lives = self._lives(self._log_frames)
+        return self._while_owned(lives, first=_RETRY, moved=lambda: _MOVED % self.position)
 
-    async def states(self) -> AsyncIterator[bytes]:
+    def states(self) -> AsyncIterator[bytes]:
         """State, whole, whenever it has changed."""
-        async for chunk in self._while_owned(self._lives(self._state_frames, self._absent)):
-            yield chunk
-        if self._tenure.is_over:
-            yield _MOVED_STATE
+        lives = self._lives(self._state_frames, self._absent)
+        return self._while_owned(lives, moved=lambda: _MOVED_STATE)
 
     async def _lives(
         self,
@@ -241,8 +236,12 @@ class Stream:
 
     # -- where from -------------------------------------------------------------------------------------
 
-    async def _while_owned(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _while_owned(
+        self, chunks: AsyncIterator[bytes], *, first: bytes = b"", moved: Callable[[], bytes]
+    ) -> AsyncIterator[bytes]:
         """Chunks until the owner's tenure is over. A frame that has begun was the owner's, and goes on."""
+        if first:
+            yield first
         is_whole = True
         async for chunk in chunks:
             if is_whole and self._tenure.is_over:
@@ -251,6 +250,7 @@ class Stream:
             is_whole = chunk.endswith(_FRAME_END)
         if self._tenure.is_over:
             await self._tenure.settled()
+            yield moved()
 
     async def _source(self) -> Source | None:
         session_id = self._session_id or await self._manager.newest(self._owner)

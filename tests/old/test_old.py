@@ -134,6 +134,8 @@ def as_then(body: Any) -> Any:
         later = {"network", "network_advice"}
         kept = [one for one in body["agents"] if one["name"] not in NOT_CHOSEN]
         body["agents"] = [{name: one[name] for name in one if name not in later} for one in kept]
+    if "is_processing" in body:  # an answer without a word was in State
+        body["messages"] = [one for one in body["messages"] if one["content"]]
     if "shares" in body:  # each of them only read
         assert all(one.get("kind", "view") == "view" for one in body["shares"])
         later = {"kind", "uses", "last_used_at"}

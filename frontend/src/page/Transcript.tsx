@@ -176,12 +176,19 @@ function Tail({ conversation, items, hasFailed }: { conversation: Conversation; 
             <i />
             <i />
           </span>
-          {t(conversation.isStopping ? "stopping" : chat.state === "starting" ? "starting" : "working")}
+          {wordsOfWork(conversation)}
         </p>
       )}
       {hasFailed && <Failed conversation={conversation} />}
     </>
   );
+}
+
+/** What the agent is about, or how long it is until there is one. */
+function wordsOfWork({ chat, isStopping }: Conversation): string {
+  if (isStopping) return t("stopping");
+  if (chat.start_position !== null) return t("inLine", { place: String(chat.start_position) });
+  return t(chat.state === "starting" ? "starting" : "working");
 }
 
 function Failed({ conversation }: { conversation: Conversation }) {

@@ -236,7 +236,7 @@ async def test_what_waits_in_a_session_that_left_the_memory_is_sent_when_there_i
     services, releaser = gateway.inner.services, gateway.inner.sessions.releaser
     services.waits.forget(key)
     await releaser.open()  # the next gateway knows it from the store
-    services.slots.limit, room = 0, services.slots.limit
+    services.slots.resize(0, 0)
     config = services.current.config
     services.current.config = msgspec.structs.replace(
         config, tenants={"default": TenantConfig(is_disabled=True)}
@@ -253,7 +253,7 @@ async def test_what_waits_in_a_session_that_left_the_memory_is_sent_when_there_i
     for _ in range(3):
         await releaser.look()
     assert (await gateway.state(session_id))["queued"] == 2, "there is no room for a worker"
-    services.slots.limit = room
+    services.slots.resize(config.limits.max_live_workers, config.limits.waiting_turns)
     await gone_on(gateway, session_id)
     set_budget(gateway, "tenant")
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import pathlib
 import statistics
 import tempfile
@@ -27,6 +26,7 @@ from msgspec import Struct, field
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.principal import LOCAL
+from gateway.server.collecting import Collector
 from gateway.sessions.log import EventLog
 from gateway.stores.contract import SessionRecord, Store
 from gateway.stores.memory.store import MemoryStore
@@ -165,8 +165,7 @@ async def cost(store: Store, seconds: float) -> Seen:
         born: list[dict[int, float]] = [{} for _ in logs]
         tasks = [asyncio.create_task(read(log, born[n], seen)) for n, log in enumerate(logs)]
         tasks += [asyncio.create_task(lag(seen)), asyncio.create_task(commits(logs[0], seen))]
-        gc.collect()
-        gc.freeze()
+        Collector(lambda: True).begin()  # as the gateway does
         cpu = time.process_time()
         await append(logs, born, seconds, seen)
         seen.cpu = time.process_time() - cpu

@@ -7,7 +7,10 @@ import pathlib
 import subprocess
 import sys
 
-NOT_ALONE = {"__init__", "bare_mcp", "egress_client", "run", "socket_peers", "stamping_agent"}
+NOT_ALONE = {
+    *("__init__", "bare_mcp", "bare_relay", "egress_client"),
+    *("relays", "run", "socket_peers", "stamping_agent"),
+}
 
 
 def main() -> int:

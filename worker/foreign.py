@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import itertools
 import re
+import types
 from collections.abc import Callable
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Raw
@@ -76,7 +77,7 @@ def tidied(text: bytes, on_odd: OnOdd = ignored) -> bytes:
         text = text[len(_BOM) :]
     if not text.isascii():
         text = _valid_utf8(text)
-    if b"\\ud" in text or b"\\uD" in text:
+    if b"\\" in text and (b"\\ud" in text or b"\\uD" in text):
         text = _ESCAPED.sub(_paired, text)
     if text.count(b"[") + text.count(b"{") > DEPTH_LIMIT and _is_too_deep(text):
         on_odd("nesting")
@@ -159,7 +160,8 @@ def _with_numbers(text: bytes) -> bytes:
 # -- shapes -----------------------------------------------------------------------------------------------
 
 
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_decoders: dict[Any, tuple[Any, msgspec.json.Decoder[Any]]] = {}
+"""By the type; by the id of a union, which is a module's, and kept, so that no other takes its id."""
 _shapes: dict[Any, msgspec.inspect.Type] = {}
 _members: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _items: Final = msgspec.json.Decoder(list[Raw]).decode
@@ -206,10 +208,11 @@ def fitted(value: object, kind: type[T], on_odd: OnOdd = ignored) -> T | None:
 
 def _decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
     """One decoder a type: building it costs ten times what a small message does."""
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    return decoder
+    key = id(kind) if isinstance(kind, types.UnionType) else kind  # hashing a union costs as much as decoding
+    known = _decoders.get(key)
+    if known is None:
+        known = _decoders[key] = (kind, msgspec.json.Decoder(kind))
+    return cast("msgspec.json.Decoder[T]", known[1])
 
 
 def _mended(text: bytes, kind: Any, on_odd: OnOdd) -> bytes:

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 GARBAGE_LOGGED: Final = 20
 """Lines of garbage, and odd values, logged per connection; past it they are only counted."""
+SLICE_BYTES: Final = 8 * 1024
+"""So much of one agent's output is handled at a time; others are read before the rest of a full pipe is."""
 OUTPUT_SHARE: Final = 0.5
 """Of the loop's time, what one agent's output may take in the long run."""
 OUTPUT_BURST_SECONDS: Final = 1.0
@@ -270,9 +272,10 @@ class AcpConnection:
         if self._holding is not None:
             self._holding.cancel()
             await asyncio.wait([self._holding])
-        self._handler = (
-            _NOBODY  # they hold each other, and a session that has ended must not wait for the collector
-        )
+        # They hold each other, and what has ended must not wait for the collector.
+        self._handler = _NOBODY
+        self._reader.leave()
+        del self._lines
 
     def close_stdin(self) -> None:
         """EOF on stdin, which ends most agents; what is not written yet is dropped."""
@@ -284,7 +287,7 @@ class AcpConnection:
     async def call(self, method: str, params: object) -> Raw:
         """A request to the agent. Raises AgentError, AgentGone or WireError."""
         if self._end is not None:
-            raise self._end
+            raise _again(self._end)
         request_id, self._next_id = self._next_id, self._next_id + 1
         future: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
         self._calls[request_id] = future
@@ -523,8 +526,7 @@ class AcpConnection:
         self._lines.close()
         for future in self._calls.values():
             if not future.done():
-                # One of its own: an exception keeps the frames that it passes, and this one is kept.
-                future.set_exception(type(reason)(*reason.args))
+                future.set_exception(_again(reason))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -532,6 +534,11 @@ class AcpConnection:
     def end(self) -> Exception | None:
         """Why the connection ended; None while it is open."""
         return self._end
+
+
+def _again(reason: Exception) -> Exception:
+    """The same: an exception keeps the frames that it passes, and the connection keeps the first one."""
+    return type(reason)(*reason.args)
 
 
 class _Nobody:
@@ -567,12 +574,16 @@ _NOBODY: Final = _Nobody()
 class _Reader(asyncio.Protocol):
     """Bytes from the worker's stdout into the connection, at most at a share of the loop's time.
 
-    The share is of the time that handling takes, not of bytes: a flood of two-byte lines costs more than a
-    picture. An agent over its share is not read for a while: its pipe fills and only this agent waits.
+    A full pipe is handled in slices, between which others have their turn. The share is of the time that
+    handling takes, not of bytes: a flood of two-byte lines costs more than a picture. An agent over its share
+    is not read for a while: its pipe fills and only this agent waits.
     """
 
     def __init__(self, connection: AcpConnection) -> None:
-        self._connection = connection
+        self._connection: AcpConnection | None = connection
+        """None once it is closed."""
+        self._rest = b""
+        """What was read and waits for its turn."""
         self._spent = 0.0
         self._since = 0.0
         self._reasons: set[str] = set()
@@ -582,7 +593,29 @@ class _Reader(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.ReadTransport", transport)
 
+    def leave(self) -> None:
+        """The connection is closed, and hears nothing more."""
+        self._connection = None
+
     def data_received(self, data: bytes) -> None:
+        if len(data) <= SLICE_BYTES:
+            self._take(data)
+            return
+        self.pause("sliced")
+        self._rest = data
+        self._take_slice()
+
+    def _take_slice(self) -> None:
+        data, self._rest = self._rest[:SLICE_BYTES], self._rest[SLICE_BYTES:]
+        self._take(data)
+        if self._rest:
+            asyncio.get_running_loop().call_soon(self._take_slice)
+        else:
+            self.resume("sliced")
+
+    def _take(self, data: bytes) -> None:
+        if self._connection is None:
+            return
         loop = asyncio.get_running_loop()
         began = loop.time()
         earned = (began - self._since) * OUTPUT_SHARE
@@ -613,10 +646,13 @@ class _Reader(asyncio.Protocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> None:
-        self._connection.ended()
+        data, self._rest = self._rest, b""
+        self._take(data)
+        if self._connection is not None:
+            self._connection.ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connection.ended()
+        self.eof_received()
 
 
 class _Writer(asyncio.BaseProtocol):

@@ -140,6 +140,18 @@ _Known = (
 )
 
 
+class _Run(Struct):
+    """Neighbouring text of one message or thought."""
+
+    kind: type[ev.TextDelta] | type[ev.ThoughtDelta]
+    name: str
+    texts: list[str]
+
+    def joined(self, turn_id: str) -> ev.EventData:
+        """All of it as one delta."""
+        return self.kind(self.name, turn_id, "".join(self.texts))
+
+
 class _Cost(Struct):
     """Only read to see that it is one: it is passed on as it came."""
 
@@ -247,7 +259,7 @@ class Translator:
 
     def events(self, updates: Sequence[Raw]) -> list[ev.EventData]:
         """The events of neighbouring updates."""
-        out: list[ev.EventData] = []
+        out: list[ev.EventData | _Run] = []
         for update in updates:
             try:
                 known: _Known = foreign.decode(update, cast("Any", _Known), self._on_odd)
@@ -258,7 +270,7 @@ class Translator:
                 out.append(ev.AgentUpdate(update))
                 continue
             self._translate(known, update, out)
-        return out
+        return [each.joined(self._turn_id) if isinstance(each, _Run) else each for each in out]
 
     def long(self, update: Raw) -> Iterator[tuple[list[ev.EventData], int]]:
         """The events of an update from a long line, bit by bit; with each, how many of its bytes are done."""
@@ -292,7 +304,7 @@ class Translator:
             delta = ev.TextDelta if is_message else ev.ThoughtDelta
             yield [delta(name, self._turn_id, text)], done
 
-    def _translate(self, update: _Known, raw: Raw, out: list[ev.EventData]) -> None:
+    def _translate(self, update: _Known, raw: Raw, out: list[ev.EventData | _Run]) -> None:
         match update:
             case _MessageChunk() | _ThoughtChunk():
                 self._chunk(update, raw, out)
@@ -311,7 +323,7 @@ class Translator:
             case _Usage(used=used, size=size, cost=cost):
                 out.append(ev.Usage(used=used, size=size, cost=self._cost(cost)))
 
-    def _chunk(self, update: _MessageChunk | _ThoughtChunk, raw: Raw, out: list[ev.EventData]) -> None:
+    def _chunk(self, update: _MessageChunk | _ThoughtChunk, raw: Raw, out: list[ev.EventData | _Run]) -> None:
         if update.content.type != "text":
             self._end_message()
             content = msgspec.json.decode(raw, type=_RawContent).content
@@ -323,15 +335,10 @@ class Translator:
         kind = "m" if isinstance(update, _MessageChunk) else "h"
         name = self._open_message(kind, update.message_id)
         last = out[-1] if out else None
-        if kind == "m":
-            if isinstance(last, ev.TextDelta) and last.message_id == name:
-                out[-1] = ev.TextDelta(name, self._turn_id, last.text + text)
-            else:
-                out.append(ev.TextDelta(name, self._turn_id, text))
-        elif isinstance(last, ev.ThoughtDelta) and last.thought_id == name:
-            out[-1] = ev.ThoughtDelta(name, self._turn_id, last.text + text)
+        if isinstance(last, _Run) and last.name == name:
+            last.texts.append(text)
         else:
-            out.append(ev.ThoughtDelta(name, self._turn_id, text))
+            out.append(_Run(ev.TextDelta if kind == "m" else ev.ThoughtDelta, name, [text]))
 
     def _cost(self, cost: Raw | UnsetType) -> Raw | UnsetType:
         """As it came, if it is a cost at all."""

@@ -12,17 +12,17 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.answers import CommandAnswer, MinimalAnswer
 from gateway.api.history import LAST_PARAMETER, WINDOW_PARAMETERS
-from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_fold, absent_state, response, while_good
+from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_fold, absent_state, while_good
 from gateway.buckets import Gauge
 from gateway.errors import AttachmentRefused, SessionEnded, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
 from gateway.http import cookies
+from gateway.http.event_stream import FrameResponse, direct
 from gateway.http.gate import Gate, is_by_https, principal_of
 from gateway.http.operation import (
     IDEMPOTENCY_KEY,
@@ -230,17 +230,18 @@ class ChatFace:
             agent = record.agent if record is not None else None
         waits = session_id is not None and agent is None
         place = Presence(self._services.rooms, OWNER)
+        permit = self._gate.permit(request)
         follower = Stream(
             *(self._manager, owner, session_id),
             outside=self._outside(agent),
             place=place,
             window=query_last(request),
+            direct=direct(request, permit),
         )
         release = self._admit(owner, follower, view, place, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
-        frames = while_good(frames, self._gate.permit(request))
-        return response(frames, headers=headers, on_end=BackgroundTask(release))
+        return FrameResponse(while_good(frames, permit), headers=headers, on_end=release)
 
     async def interrupt(self, request: Request) -> Response:
         body = await read_body(request, InterruptRequest, self._services.config)

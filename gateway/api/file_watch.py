@@ -13,16 +13,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import msgspec
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.files import AskedFile, FileAccess
-from gateway.api.stream import HEARTBEAT_SECONDS, response, while_good
+from gateway.api.stream import HEARTBEAT_SECONDS, while_good
 from gateway.buckets import Gauge
 from gateway.errors import GatewayError, TooManyStreams
 from gateway.files import watching
 from gateway.files.watching import Look
+from gateway.http.event_stream import FrameResponse
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation
 from gateway.sessions.manager import SessionManager
@@ -71,7 +71,7 @@ class FileWatchFace:
         if not self._watches.take(owner):
             raise TooManyStreams("Too many watches on files; close one.", retry_after_seconds=5)
         frames = while_good(self._frames(asked), self._gate.permit(request))
-        return response(frames, headers={}, on_end=BackgroundTask(self._release(owner)))
+        return FrameResponse(frames, headers={}, on_end=self._release(owner))
 
     def _release(self, owner: str) -> Callable[[], Awaitable[None]]:
         async def release() -> None:

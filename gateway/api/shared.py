@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, cast, get_args
 
 from msgspec import UNSET, Struct, UnsetType
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,7 +22,7 @@ from gateway.answers import MinimalAnswer
 from gateway.api.history import DEFAULT, LAST_PARAMETER, WINDOW_PARAMETERS, HistoryPage, history
 from gateway.api.sessions import QUESTION_ID, AnswerRequest, PermissionRequest
 from gateway.api.shares import Links
-from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, response, while_good
+from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_state, while_good
 from gateway.auth import guests
 from gateway.buckets import Gauge, TokenBuckets
 from gateway.errors import (
@@ -38,6 +37,7 @@ from gateway.errors import (
 )
 from gateway.events.facts import Contributor, iso
 from gateway.events.fold import Participant, State
+from gateway.http.event_stream import FrameResponse, direct
 from gateway.http.gate import Gate
 from gateway.http.operation import IDEMPOTENCY_KEY, Operation, Parameter, Spoken, json_response
 from gateway.http.preferences import minimal_response, wants_minimal
@@ -203,6 +203,7 @@ class SharedFace:
         if not self._streams.take(share.id):
             raise TooManyStreams(retry_after_seconds=5)
         place = Presence(self._services.rooms, who)
+        permit = self._gate.permit_of(shared.owner, lambda: self._links.is_good(share))
         stream = Stream(
             *(self._manager, shared.owner, shared.session_id),
             outside=outside,
@@ -210,17 +211,17 @@ class SharedFace:
             place=place,
             is_guest=True,
             window=window,
+            direct=direct(request, permit),
         )
         frames = stream.events(cursor) if view == "events" else stream.states()
-        permit = self._gate.permit_of(shared.owner, lambda: self._links.is_good(share))
-        on_end = BackgroundTask(self._release(share.id, place))
+        on_end = self._release(share.id, place)
         try:
             if who is not OWNER:
                 await self._count(share, who)
         except BaseException:
             self._streams.give(share.id)
             raise
-        return response(while_good(frames, permit), headers={}, on_end=on_end)
+        return FrameResponse(while_good(frames, permit), headers={}, on_end=on_end)
 
     def _release(self, share_id: str, place: Presence) -> Callable[[], Awaitable[None]]:
         async def release() -> None:

@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sse_starlette import EventSourceResponse
-from starlette.background import BackgroundTask
 
 from gateway.api.history import fetched
 from gateway.auth.permits import Permit
@@ -29,6 +27,7 @@ from gateway.events.facts import Event, in_one_line, merged, slices
 from gateway.events.fold import OWNERS_EVENTS, ChatState, Outside, Present
 from gateway.events.state_json import StateJson
 from gateway.events.window import MessageWindow, part_of
+from gateway.http.event_stream import Direct
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
@@ -46,10 +45,6 @@ SHARED_BYTES: Final = 4 * 1024
 """From here on, what is sent of the same events is made once for all readers that come soon."""
 MERGE_ABOVE_EVENTS: Final = 8
 """A reader that finds more than this waiting is slow: neighbouring deltas reach it as one."""
-STALLED_SECONDS: Final = 60.0
-"""For servers that do not look after readers who take nothing."""
-WATCHED: Final = "agent_gateway.watched"
-"""The ASGI extension of the server that does: it cuts no reader that still takes a byte now and then."""
 RETRY_MILLISECONDS: Final = 2_000
 
 CURSOR_PARAMETERS: Final = (
@@ -82,6 +77,11 @@ _RETRY: Final = b"retry: %d\n\n" % RETRY_MILLISECONDS
 class Stream:
     """One open stream: a cursor, and where it reads from at the moment."""
 
+    __slots__ = (
+        *("__weakref__", "_cursor", "_direct", "_is_guest", "_manager", "_outside", "_owner", "_place"),
+        *("_session_id", "_tenure", "_told", "following", "position"),
+    )
+
     def __init__(
         self,
         manager: SessionManager,
@@ -93,12 +93,15 @@ class Stream:
         place: Presence | None = None,
         is_guest: bool = False,
         window: MessageWindow | None = None,
+        direct: Direct | None = None,
     ) -> None:
         """`tenure` is the owner's, if it was asked for before what leads here was read. `place`: the reader
         is counted among those who follow the session, and sees who does. `is_guest`: the reader is somebody
-        with a link. `window`: whole States and folds have only this part of the conversation.
+        with a link. `window`: whole States and folds have only this part of the conversation. `direct`: where
+        events of the log are written while the reader keeps up.
         """
         self._window = window
+        self._direct = direct
         self._place = place
         self._told: Present | UnsetType = UNSET
         """Who follows it, as the reader knows."""
@@ -121,22 +124,17 @@ class Stream:
         session = self._manager.get(self._owner, self.following) if self.following else None
         return max(0, session.log.visible_seq - self.position) if session is not None else 0
 
-    async def events(self, cursor: int) -> AsyncIterator[bytes]:
+    def events(self, cursor: int) -> AsyncIterator[bytes]:
         """The log after a cursor, frame by frame."""
         self._cursor = cursor
         self.position = cursor if cursor < _NO_CURSOR else 0
-        yield _RETRY
-        async for chunk in self._while_owned(self._lives(self._log_frames)):
-            yield chunk
-        if self._tenure.is_over:
-            yield _MOVED % self.position
+        lives = self._lives(self._log_frames)
+        return self._while_owned(lives, first=_RETRY, moved=lambda: _MOVED % self.position)
 
-    async def states(self) -> AsyncIterator[bytes]:
+    def states(self) -> AsyncIterator[bytes]:
         """State, whole, whenever it has changed."""
-        async for chunk in self._while_owned(self._lives(self._state_frames, self._absent)):
-            yield chunk
-        if self._tenure.is_over:
-            yield _MOVED_STATE
+        lives = self._lives(self._state_frames, self._absent)
+        return self._while_owned(lives, moved=lambda: _MOVED_STATE)
 
     async def _lives(
         self,
@@ -172,6 +170,7 @@ class Stream:
             page_bytes=SLICE_BYTES,
             ahead_bytes=AHEAD_BYTES,
             beat_seconds=HEARTBEAT_SECONDS,
+            show=None if self._direct is None else functools.partial(self._show, source.log),
         )
         if is_part:
             async for piece in self._resync(source, self._cursor):
@@ -192,6 +191,21 @@ class Stream:
                     self.position = item.seq
             for piece in self._news_of_people():
                 yield piece
+
+    def _show(self, log: EventLog, events: list[Event]) -> bool:
+        """Writes events at once, if they are one piece and the reader may have it now."""
+        if self._direct is None or self._tenure.is_over:
+            return False
+        if len(events) == 1 and not self._is_guest and events[0].size_bytes <= SLICE_BYTES:
+            pieces: Iterable[bytes] = (events[0].frame,)
+        elif sum(event.size_bytes for event in events) <= SLICE_BYTES:
+            pieces = _frames(log, events, is_guest=self._is_guest)
+        else:
+            return False
+        if not all(map(self._direct.write, pieces)):  # there is at most one
+            return False
+        self._cursor = self.position = events[-1].seq
+        return True
 
     async def _state_frames(self, source: Source) -> AsyncIterator[bytes]:
         fold, clock = source.fold, asyncio.get_running_loop().time
@@ -252,8 +266,12 @@ class Stream:
 
     # -- where from -------------------------------------------------------------------------------------
 
-    async def _while_owned(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _while_owned(
+        self, chunks: AsyncIterator[bytes], *, first: bytes = b"", moved: Callable[[], bytes]
+    ) -> AsyncIterator[bytes]:
         """Chunks until the owner's tenure is over. A frame that has begun was the owner's, and goes on."""
+        if first:
+            yield first
         is_whole = True
         async for chunk in chunks:
             if is_whole and self._tenure.is_over:
@@ -262,6 +280,7 @@ class Stream:
             is_whole = chunk.endswith(_FRAME_END)
         if self._tenure.is_over:
             await self._tenure.settled()
+            yield moved()
 
     async def _source(self) -> Source | None:
         session_id = self._session_id or await self._manager.newest(self._owner)
@@ -365,7 +384,7 @@ def _state_pieces(state: bytes | Iterator[bytes], seq: int) -> Iterator[bytes]:
     yield b"\n\n"
 
 
-async def while_good(frames: AsyncIterator[bytes], is_good: Permit) -> AsyncIterator[bytes]:
+async def while_good(frames: AsyncIterator[bytes], is_good: Permit) -> AsyncGenerator[bytes, None]:
     """The frames, until the reader loses access: nothing is sent after that, and nothing is waited for."""
     while is_good():
         task = asyncio.current_task()
@@ -383,34 +402,3 @@ async def while_good(frames: AsyncIterator[bytes], is_good: Permit) -> AsyncIter
         if frame is None or not is_good():
             return
         yield frame
-
-
-def response(
-    content: AsyncIterator[bytes], *, headers: dict[str, str], on_end: BackgroundTask
-) -> EventSourceResponse:
-    """The stream as a response; `on_end` runs however it ends."""
-    return _EventStream(content, headers=headers, ping=0, send_timeout=STALLED_SECONDS, on_end=on_end)
-
-
-class _EventStream(EventSourceResponse):
-    """Runs `on_end` also when the client has gone, which ends the response by cancelling it."""
-
-    def __init__(
-        self,
-        content: AsyncIterator[bytes],
-        *,
-        headers: dict[str, str],
-        ping: int,
-        send_timeout: float,
-        on_end: BackgroundTask,
-    ) -> None:
-        super().__init__(content, headers=headers, ping=ping, send_timeout=send_timeout)
-        self._on_end = on_end
-
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-        if WATCHED in scope.get("extensions", ()):
-            self.send_timeout = None
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._on_end()

@@ -9,8 +9,10 @@ import logging
 import os
 import pathlib
 import socket
+import sys
 import threading
 import webbrowser
+from typing import Final
 
 import msgspec
 import uvloop
@@ -31,6 +33,11 @@ from gateway.version import VERSION
 from gateway.workers import memory
 
 log = logging.getLogger(__name__)
+
+SWITCH_SECONDS: Final = 0.0005
+"""So long a thread that stores events may keep the loop from the interpreter; Python's own 5 ms are most of
+what an event takes from an agent to its reader.
+"""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +112,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, config: Config, listener: socket.socket) -> int:
     os.umask(0o077)
     memory.return_large_blocks()
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve_until_signal(options, config, listener))

@@ -768,6 +768,10 @@ class TenantConfig(Table, frozen=True, kw_only=True):
     """Rules for its sessions' permission requests, beside those of everybody."""
 
 
+_UNNAMED: Final = TenantConfig()
+"""The tenant of who names none."""
+
+
 class UsageConfig(Table, frozen=True, kw_only=True):
     """How long it is known what was used (docs/costs.md)."""
 
@@ -880,7 +884,7 @@ class Config(Table, frozen=True, kw_only=True):
 
     def tenant(self, name: str) -> TenantConfig | None:
         """The tenant of this name; None if there is none."""
-        return self.tenants.get(name) or (TenantConfig() if name == DEFAULT_TENANT else None)
+        return self.tenants.get(name) or (_UNNAMED if name == DEFAULT_TENANT else None)
 
     @property
     def data_path(self) -> pathlib.Path:

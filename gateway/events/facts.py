@@ -715,7 +715,9 @@ def _decode(body: bytes) -> EventData:
     return data
 
 
-_CARRIES_RAW: Final = (AgentCommands, AgentOptions, AgentUpdate, ContentBlock, ToolCall, Plan, Usage)
+_CARRIES_RAW: Final[frozenset[type]] = frozenset(
+    (AgentCommands, AgentOptions, AgentUpdate, ContentBlock, ToolCall, Plan, Usage)
+)
 """Events with JSON of the agent's own inside, a view of the line that it came in."""
 LARGE_BYTES: Final = 256 * 1024
 """An event with a longer body is not kept in memory once it is committed, and leaves in slices."""
@@ -766,6 +768,12 @@ def _size(value: Raw) -> int:
     return memoryview(value).nbytes
 
 
+@functools.cache
+def _tag_of(kind: type[Struct]) -> str | None:
+    tag = kind.__struct_config__.tag
+    return tag if isinstance(tag, str) else None
+
+
 class Event:
     """One fact in a session's log.
 
@@ -791,7 +799,7 @@ class Event:
         body grows, how many of the first bytes of that are not looked at again.
         """
         event = cls(seq, at, data)
-        if isinstance(data, _CARRIES_RAW):
+        if event.kind in _CARRIES_RAW:
             event._body = _encode(data) if used is ignored else _encoded(data, used)
             event._data = _decode(event._body)
         return event
@@ -816,8 +824,8 @@ class Event:
 
     @property
     def type(self) -> str:
-        tag = self.kind.__struct_config__.tag
-        if isinstance(tag, str):
+        tag = _tag_of(self.kind)
+        if tag is not None:
             return tag
         assert isinstance(self.data, Unknown)  # noqa: S101 - every other Struct above has one
         return self.data.type

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from typing import Any, Final
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
 
 from msgspec import Struct, field
 
@@ -21,11 +22,25 @@ class BodyRules(Struct, frozen=True):
     silence_seconds: float
 
 
+class Line(Protocol):
+    """The connection of a request, for a response that stays open."""
+
+    def write_now(self, piece: bytes) -> bool:
+        """Writes a piece of the response's body at once. False, and nothing is written, if it cannot be: the
+        reader is behind or has gone.
+        """
+
+    def ends_with_reader(self) -> AbstractContextManager[None]:
+        """A block that is ended, without an error, when the reader has gone."""
+
+
 class Carried(Struct, kw_only=True):
     """See the module; `carried` finds it."""
 
     origin: PeerOrigin = ELSEWHERE
     """Whether an agent made the connection."""
+    line: Line | None = None
+    """None under other servers than the gateway's own, and once the request is over."""
     operator: str | None = None
     """Of what came through the operator's socket: the token that its caller must show."""
     peer: str = ""

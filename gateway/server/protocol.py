@@ -25,11 +25,10 @@ from typing import Any, Final, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from gateway.api.stream import WATCHED
 from gateway.http.connections import Connections, Reader
 from gateway.http.scope import BodyRules, carried
 from gateway.models.routes import BODY_BYTES, ROOT
-from gateway.server.cycle import Cycle, Outlet
+from gateway.server.cycle import Cycle, Outlet, Signal
 from gateway.server.refusals import (
     BAD_TARGET,
     BODY_LARGE,
@@ -74,7 +73,6 @@ HALF_CLOSED_SECONDS: Final = 5.0
 """A client that has sent everything and closed its half (`nc`) is answered, if that takes no longer."""
 
 _VERSIONS: Final = ("1.1", "1.0")
-_EXTENSIONS: Final[dict[str, dict[object, object]]] = {WATCHED: {}}
 
 
 class _Refused(Exception):
@@ -119,7 +117,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """Whether the client has said its last."""
         self._becomes_socket = False
         self._ignores_upgrade = False
-        self._running: RequestResponseCycle | None = None
+        self._running: Cycle | None = None
         self._refusal: Refusal | None = None
         self.origin = ELSEWHERE
         self.made_at = self.loop.time()
@@ -130,6 +128,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow._is_writable_event = Signal()
+        self.flow._is_writable_event.set()
         self.origin = self._hub.origin(transport)
         self.reader = Reader(transport)
         self._outlet = cast("asyncio.Transport", Outlet(transport, finish=self.finish))
@@ -146,13 +146,12 @@ class GatewayProtocol(HttpToolsProtocol):
         self._disarm()
         self._unset_keepalive_if_required()
         running = self._running
-        super().connection_lost(exc)
-        if running is not None and running is not self.cycle and not running.response_complete:
-            # uvicorn tells the last request alone, which still waits for its turn
-            running.disconnected = True
-            running.message_event.set()
+        super().connection_lost(exc)  # which tells the last request alone, and that may wait for its turn
+        if running is not None and not running.response_complete:
+            running.lost()
         self._running = None
         self.pipeline.clear()
+        self._outlet.close = self.transport.close  # type: ignore[method-assign] # else they hold each other
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """True keeps the other half open for an answer that is due, unless it is a model's, which costs."""
@@ -285,7 +284,6 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._has_host = self._has_coding = self._has_length = False
         self._offered = None
-        self.scope["extensions"] = _EXTENSIONS
         carried(cast("dict[str, Any]", self.scope)).origin = self.origin
 
     def on_url(self, url: bytes) -> None:
@@ -338,7 +336,7 @@ class GatewayProtocol(HttpToolsProtocol):
             access_logger=self.access_logger,
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            message_event=Signal(),
             expect_100_continue=self.expect_100_continue and version == "1.1",
             keep_alive=version != "1.0" and not is_upgrade and self._may_be_kept(),
             on_response=self.on_response_complete,
@@ -428,7 +426,7 @@ class GatewayProtocol(HttpToolsProtocol):
         return is_running or bool(self.pipeline)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle
+        self._running = cast("Cycle", cycle)
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:

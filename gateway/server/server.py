@@ -25,7 +25,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, cast
 
 import uvicorn
-from sse_starlette.sse import AppStatus
 from starlette.types import ASGIApp
 
 from gateway.config.file import ConfigError
@@ -224,7 +223,6 @@ async def _operators_door(gateway: Servable, server: Server, connections: Connec
 
 
 def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.Config:
-    AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
     return uvicorn.Config(
         app,
         loop="none",

@@ -57,6 +57,10 @@ def _nothing(*_: object) -> None:
     """There is no one to tell."""
 
 
+Show = Callable[[list[Event]], bool]
+"""Shows a reader the next events at once; False, and nothing was shown, if that cannot be."""
+
+
 class LogPage(Struct, frozen=True):
     """What a cursor gets: the next events, or word that they cannot be had and the fold must be taken
     instead.
@@ -71,6 +75,29 @@ class _Entry(Struct):
 
     seq: int
     is_rejectable: bool
+
+
+class _Attendant:
+    """A reader that is shown events in the moment in which they become visible."""
+
+    __slots__ = ("future", "seq", "show")
+
+    def __init__(self, seq: int, show: Show, future: asyncio.Future[None]) -> None:
+        self.seq = seq
+        """The last one that it was shown."""
+        self.show = show
+        self.future = future
+
+    def take(self, events: list[Event]) -> bool:
+        """Shows them; if that cannot be, it goes on by itself from where it is."""
+        try:
+            if self.show(events):
+                self.seq = events[-1].seq
+                return True
+        except Exception:
+            log.exception("a reader could not be shown an event; it goes on by itself")
+        _wake(self.future)
+        return False
 
 
 class Shared:
@@ -172,6 +199,7 @@ class EventLog(Sink):
         self._gaps: tuple[tuple[int, int], ...] = ()
         self._held: deque[_Entry] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
+        self._attendants: dict[_Attendant, None] = {}
         self._writes: list[tuple[int, asyncio.Future[None]]] = []
         self._after: deque[tuple[int, Callable[[], None]]] = deque()
         """Who hears that everything up to a number is on disk, also once the log is closed."""
@@ -293,7 +321,7 @@ class EventLog(Sink):
         if not self._is_closed:
             self._tails.bytes -= self._tail_bytes
         self._is_closed = True
-        self._ring()
+        self.wake()
         for _, future in self._commits:
             if not future.done():
                 future.set_exception(SessionEnded())
@@ -314,6 +342,9 @@ class EventLog(Sink):
 
     def wake(self) -> None:
         """Makes every reader that waits look again, though nothing is new."""
+        for attendant in self._attendants:
+            _wake(attendant.future)
+        self._attendants.clear()
         self._ring()
 
     # -- writing ----------------------------------------------------------------------------------------
@@ -358,19 +389,19 @@ class EventLog(Sink):
         at = self._last_at = max(self._wall_ms(), self._last_at)
         size = 0
         for item in data:
-            self._head += 1
-            event = Event.said(self._head, at, item, used=used)
-            self._put(event)
-            size += event.size_bytes
-            self._is_heavy = self._is_heavy or event.is_large
-            self._kept = event.seq
-            self._owed = self._owed if rejectable else event.seq
-            if durable or event.seq > self._reserved:
-                self._held.append(_Entry(event.seq, rejectable))
+            self._head = seq = self._head + 1
+            event = Event.said(seq, at, item, used=used)
+            size += self._put(event)
+            is_large = event.is_large
+            self._is_heavy = self._is_heavy or is_large
+            self._kept = seq
+            self._owed = self._owed if rejectable else seq
+            if durable or seq > self._reserved:
+                self._held.append(_Entry(seq, rejectable))
             if self._unborn is None:
-                self._store.enqueue(self, event, urgent=durable or event.is_large)
+                self._store.enqueue(self, event, urgent=durable or is_large)
             else:
-                self._unborn.append((event, durable or event.is_large))
+                self._unborn.append((event, durable or is_large))
         self.appended_bytes += size
         if self._committed < self._head:
             self._open.append((self._head, size))
@@ -383,10 +414,13 @@ class EventLog(Sink):
         self._advance()
         return self._head
 
-    def _put(self, event: Event) -> None:
+    def _put(self, event: Event) -> int:
+        """Its size."""
+        size = event.size_bytes
         self._tail.append(event)
         self._seqs.append(event.seq)
-        self._grow(event.size_bytes)
+        self._grow(size)
+        return size
 
     def _grow(self, size: int) -> None:
         self._tail_bytes += size
@@ -433,10 +467,11 @@ class EventLog(Sink):
         self._committed = max(self._committed, seq)
         while self._open and self._open[0][0] <= seq:
             self.open_bytes -= self._open.popleft()[1]
-        for wanted, future in self._writes:
-            if wanted <= self._committed:
-                _wake(future)
-        self._writes = [write for write in self._writes if not write[1].done()]
+        if self._writes:
+            for wanted, future in self._writes:
+                if wanted <= self._committed:
+                    _wake(future)
+            self._writes = [write for write in self._writes if not write[1].done()]
         self._advance()
         self._part()
         if self._is_heavy:
@@ -485,12 +520,20 @@ class EventLog(Sink):
         self._settled = head
         start = bisect.bisect_right(self._seqs, self._visible)
         stop = bisect.bisect_right(self._seqs, head)
-        for event in self._tail[start:stop]:
+        fresh = self._tail[start:stop]
+        if fresh and self._attendants:
+            self._show(fresh)  # first: nobody else can ask for anything before the fold has it, too
+        for event in fresh:
             self._visible = event.seq
             self._on_visible(event)
             event.slim()
         self._trim()
         self._ring()
+
+    def _show(self, events: list[Event]) -> None:
+        """Those who attend have seen everything before."""
+        for attendant in [each for each in self._attendants if not each.take(events)]:
+            del self._attendants[attendant]
 
     def _may_be_seen(self, seq: int) -> bool:
         return (seq <= self._committed or seq in self._passing) and seq <= self._reserved
@@ -628,6 +671,24 @@ class EventLog(Sink):
             if timer is not None:
                 timer.cancel()
         return self._visible > after or self._is_closed
+
+    async def attend(self, after: int, show: Show, *, seconds: float | None = None) -> int:
+        """Waits as `wait` does, but has everything shown at once that becomes visible meanwhile, until `show`
+        does not take it, or the time is up; the cursor after what was shown.
+        """
+        if self._visible > after or self._is_closed:
+            return after
+        loop = asyncio.get_running_loop()
+        attendant = _Attendant(after, show, loop.create_future())
+        timer = None if seconds is None else loop.call_later(seconds, _wake, attendant.future)
+        self._attendants[attendant] = None
+        try:
+            await attendant.future
+        finally:
+            self._attendants.pop(attendant, None)
+            if timer is not None:
+                timer.cancel()
+        return attendant.seq
 
     def _ring(self) -> None:
         """The bell: wakes readers and those who wait for a commit."""

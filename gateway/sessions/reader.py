@@ -18,7 +18,7 @@ from gateway.events.facts import Event
 from gateway.events.fold import ChatState, Outside, for_guests
 from gateway.events.state_json import StateJson
 from gateway.events.window import MessageWindow
-from gateway.sessions.log import EventLog
+from gateway.sessions.log import EventLog, Show
 from gateway.stores.sessions import SessionRecord
 
 PAGE_BYTES: Final = 256 * 1024
@@ -175,11 +175,14 @@ async def follow(
     ahead_bytes: int = 0,
     beat_seconds: float | None = None,
     through: int | None = None,
+    show: Show | None = None,
 ) -> AsyncIterator[Item]:
     """What is visible of a log after a cursor, until the log is closed and was read to its end.
 
     `beat_seconds` without news bring a Beat. `through`: up to this number, and without waiting.
-    `ahead_bytes`: so much is read of the store at once.
+    `ahead_bytes`: so much is read of the store at once. `show`: a reader that has seen all there is is shown
+    what comes at once, and gets as an item only what `show` does not take; a Beat comes then although there
+    were news.
     """
     log = source.log
     while through is None or cursor < through:
@@ -195,6 +198,10 @@ async def follow(
             due.events = []
         elif log.is_closed or through is not None:
             return
+        elif show is not None:
+            cursor = await log.attend(cursor, show, seconds=beat_seconds)
+            if cursor == log.visible_seq and not log.is_closed:
+                yield BEAT
         elif not await log.wait(cursor, seconds=beat_seconds):
             yield BEAT
 

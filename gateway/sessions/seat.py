@@ -98,6 +98,14 @@ class Deaths:
         return f"The agent died {len(self._times)} times in a short while. Try again in {seconds:g} seconds."
 
 
+def _no_turn() -> bool:
+    return False
+
+
+def _unheard(_position: int) -> None:
+    """There is no one to tell."""
+
+
 class Seat:
     """See the module."""
 
@@ -117,9 +125,9 @@ class Seat:
         """Gives back what was taken for a worker."""
         self._payer: Account | None = None
         """Who pays for the place; None: none is taken."""
-        self.has_turn: Callable[[], bool] = lambda: False
+        self.has_turn: Callable[[], bool] = _no_turn
         """Whether a turn has begun."""
-        self.on_moved: Callable[[int], None] = lambda _position: None
+        self.on_moved: Callable[[int], None] = _unheard
         """Hears its place in the line for workers, whenever that has changed."""
         self._woken = asyncio.Event()
 
@@ -280,6 +288,10 @@ class Seat:
         """A place without a worker goes with the turn that took it; one with a worker, with the worker."""
         if not self.is_live and self.host is None:
             self.leave()
+
+    def part(self) -> None:
+        """Its session has ended: it and what it asked and told hold each other no longer."""
+        self.has_turn, self.on_moved = _no_turn, _unheard
 
     def leave(self) -> None:
         """Gives the place back; nothing to do if there is none."""

@@ -505,6 +505,7 @@ class Session:
                 log.exception("session %s: its worker could not be ended", self.record.key)
             await self.files.finish()
             self._seat.leave()
+            self._seat.part()
             self.log.close()
             self._spans.close(str(self.close_reason or CloseReason.DRAINED))
             self._services.ledger.budgets.forget_live(self.record.key)
@@ -884,9 +885,9 @@ class Session:
             self._spans.appended(event, self._turns.current)
         self.fold.apply(event)
         self._record.size_bytes += len(event.body)
-        if isinstance(event.data, ev.TurnStarted):
+        if event.kind is ev.TurnStarted:
             self._seat.wake()
-        if isinstance(event.data, ev.SessionOptions) and self._is_loaded:
+        if event.kind is ev.SessionOptions and self._is_loaded and isinstance(event.data, ev.SessionOptions):
             self._services.known_options.note(self.record.owner, self.record.agent, event.data.options)
         if self._is_loaded:
             self._services.observers.appended(self, event)

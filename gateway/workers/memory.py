@@ -17,6 +17,8 @@ import psutil
 
 from worker.spec import counted_cpu_seconds
 
+_libc: Final = ctypes.CDLL(None)
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -67,8 +69,8 @@ def resident_bytes(pid: int) -> int:
     """
     total = 0
     for member in tree(pid):
-        with contextlib.suppress(psutil.Error):
-            total += int(psutil.Process(member).memory_info().rss)
+        with contextlib.suppress(OSError), open(f"/proc/{member}/statm", "rb", 0) as file:
+            total += int(file.read().split()[1]) * _PAGE_BYTES
     return total
 
 
@@ -104,11 +106,10 @@ _ARENAS: Final = 2
 
 def return_large_blocks() -> None:
     """Makes glibc's allocator, if it is used, return memory; called once, before the work begins."""
-    libc = ctypes.CDLL(None)
     with contextlib.suppress(AttributeError):
-        libc.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
-        libc.mallopt(_M_TRIM_THRESHOLD, LARGE_BYTES)
-        libc.mallopt(_M_ARENA_MAX, _ARENAS)
+        _libc.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        _libc.mallopt(_M_TRIM_THRESHOLD, LARGE_BYTES)
+        _libc.mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 class Trimmer:
@@ -146,4 +147,4 @@ class Trimmer:
 
 def _trim() -> None:
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+        _libc.malloc_trim(0)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,8 @@ COUNTS: Final = 4
 """How often files are counted again because a directory was moved meanwhile; who moves them all the time
 hides what lies below.
 """
+EVENTS_BYTES: Final = 4096
+"""A file of a control group's counts is shorter."""
 REFUSALS: Final = 1000
 """Processes that a worker was refused, past which it is a bomb: a build that met its limit gives up long
 before.
@@ -89,31 +92,39 @@ class Watchdog:
             rounds += 1
             if rounds % CPU_EVERY == 0:
                 await self._look_at_turns()
-            if rounds % DISK_EVERY == 0:
-                lives = self._workers()
-                self._not_before = {w: at for w, at in self._not_before.items() if w in lives}
-            for worker in self._workers():
-                if worker.request.is_built_in or not _lives(worker):
-                    continue
-                await self._look_at(worker, does_count_disk=rounds % DISK_EVERY == 0)
+            await self._look_at_all(does_count_disk=rounds % DISK_EVERY == 0)
 
-    async def _look_at(self, worker: ForkWorker, *, does_count_disk: bool) -> None:
-        """A worker that cannot be looked at must not keep the others from it. One with very many files is
-        counted less often: counting takes a twentieth of the time at most.
+    async def _look_at_all(self, *, does_count_disk: bool) -> None:
+        """One turn of the thread for all: a turn for each would cost more than what is measured."""
+        workers = [worker for worker in self._workers() if not worker.request.is_built_in and _lives(worker)]
+        self._not_before = {worker: at for worker, at in self._not_before.items() if worker in workers}
+        if workers:
+            loop = asyncio.get_running_loop()
+
+            def end(worker: ForkWorker, passed: EndCause) -> None:
+                loop.call_soon_threadsafe(_end, worker, passed)
+
+            await asyncio.to_thread(self._measure, workers, end, does_count_disk=does_count_disk)
+
+    def _measure(
+        self, workers: Sequence[ForkWorker], end: Callable[[ForkWorker, EndCause], object], *,
+        does_count_disk: bool,
+    ) -> None:  # fmt: skip
+        """In the thread. A worker that cannot be measured must not keep the others from it. One with very
+        many files is counted less often: counting takes a twentieth of the time at most.
         """
-        began = time.monotonic()
-        does_count_disk = does_count_disk and began >= self._not_before.get(worker, 0.0)
-        try:
-            passed = await asyncio.to_thread(_passed, worker, does_count_disk=does_count_disk)
-        except Exception:
-            key = worker.request.session_key
-            log.exception("worker %d of session %s could not be measured", worker.pid, key)
-            return
-        if does_count_disk:
-            ended = time.monotonic()
-            self._not_before[worker] = ended + min(PAUSES * (ended - began), LONGEST_PAUSE_SECONDS)
-        if passed:
-            _end(worker, passed)
+        for worker in workers:
+            began = time.monotonic()
+            is_counted = does_count_disk and began >= self._not_before.get(worker, 0.0)
+            try:
+                if passed := _passed(worker, does_count_disk=is_counted):
+                    end(worker, passed)
+            except Exception:
+                key = worker.request.session_key
+                log.exception("worker %d of session %s could not be measured", worker.pid, key)
+            if is_counted:
+                ended = time.monotonic()
+                self._not_before[worker] = ended + min(PAUSES * (ended - began), LONGEST_PAUSE_SECONDS)
 
     async def _look_at_turns(self) -> None:
         """Ends the workers whose turn, or the time since it, has used more CPU time than a turn may."""
@@ -149,7 +160,7 @@ def _passed(worker: ForkWorker, *, does_count_disk: bool) -> EndCause:
     """The limit that a worker is past, or nothing."""
     limits, request = worker.request.limits, worker.request
     if worker.memory_events:
-        if _count(worker.memory_events, "oom_kill"):
+        if _count(worker.memory_events, b"oom_kill"):
             return "memory"
     # Resident memory counts shared pages in full, and is read in a tenth of the time: mostly it settles it.
     elif (
@@ -158,18 +169,26 @@ def _passed(worker: ForkWorker, *, does_count_disk: bool) -> EndCause:
         and tree_bytes(worker.pid) > limits.memory_bytes
     ):
         return "memory"
-    if worker.processes_events and _count(worker.processes_events, "max") > REFUSALS:
+    if worker.processes_events and _count(worker.processes_events, b"max") > REFUSALS:
         return "processes"
     return _passed_by_files(limits, request.home, request.cwd) if does_count_disk else ""
 
 
-def _count(path: str, name: str) -> int:
+def _count(path: str, name: bytes) -> int:
     """A number of a control group's `name number` lines; 0 if the group is gone."""
-    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
-        for line in file:
-            word, _, number = line.partition(" ")
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        for line in os.read(file, EVENTS_BYTES).splitlines():
+            word, _, number = line.partition(b" ")
             if word == name:
                 return int(number)
+    except OSError:
+        pass
+    finally:
+        os.close(file)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import gc
 import pathlib
@@ -13,11 +14,12 @@ from typing import Any, Final
 
 from tests.gateways import ROOT
 from tests.inside import GatewayInside, gateway_inside
-from tests.streams import state_when
+from tests.streams import open_stream, state_when
 
 TALKER: Final = ROOT / "tests" / "hostile" / "talker.py"
 SCENARIOS: Final = {"tools": "thinks_plans_tools", "asks": "asks_permission", "dies": "crash_mid_answer"}
 """Agents with a command each, whose workers have a network of their own where the machine has it."""
+SESSIONS: Final = 10
 FLOODS: Final = f"""
 [limits]
 session_memory_bytes = 200000
@@ -62,3 +64,41 @@ async def test_a_deleted_session_is_freed_without_the_collector(tmp_path: pathli
                 found = kept(gateway, agent)
                 await gateway.delete(agent)
                 await gone(found)
+
+
+async def test_sessions_workers_and_connections_leave_nothing_for_the_collector(
+    tmp_path: pathlib.Path,
+) -> None:
+    async with gateway_inside(tmp_path, config="[sessions]\nsweep_interval_seconds = 0.05\n") as gateway:
+        await live(gateway, "first")  # what is made once is made
+        gc.collect()
+        with no_collector():
+            for number in range(SESSIONS):
+                await live(gateway, f"s{number}")
+                if number % 2:
+                    await gateway.delete(f"s{number}")
+            gateway.clock.advance(gateway.inner.config.sessions.idle_timeout_seconds + 1)
+            async with asyncio.timeout(10):
+                while gateway.inner.manager.sessions():
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
+            assert not ours_in_circles()
+
+
+def ours_in_circles() -> dict[str, int]:
+    """What only the collector finds, of classes of this program."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        kinds = collections.Counter(f"{type(o).__module__}.{type(o).__name__}" for o in gc.garbage)
+        return {name: count for name, count in kinds.items() if name.startswith(("gateway.", "worker."))}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+
+
+async def live(gateway: GatewayInside, session_id: str) -> None:
+    """A turn, with a reader who keeps up."""
+    async with open_stream(gateway.http, session_id) as stream:
+        await gateway.chat(session_id, "/echo hi")
+        await stream.until_event("turn_ended")

@@ -86,6 +86,34 @@ async def test_a_bug_with_what_an_agent_says_ends_its_connection_in_words(
     assert "a bug" in caplog.text
 
 
+class Hearing(Clumsy):
+    """A handler that remembers what it heard, read by read."""
+
+    def __init__(self) -> None:
+        self.reads: list[list[bytes]] = []
+
+    def on_updates(self, updates: Sequence[Raw]) -> None:
+        self.reads.append([bytes(update) for update in updates])
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+async def test_a_full_pipe_is_handled_in_slices_between_which_others_have_their_turn(is_ended: bool) -> None:
+    hearing = Hearing()
+    connection, loop = connected(hearing), asyncio.get_running_loop()
+    reader, turns = _Reader(connection), list[int]()
+    lines = [acp.notification("session/update", {"update": {"n": number}}) for number in range(1_000)]
+    reader.data_received(b"".join(lines))
+    loop.call_soon(lambda: turns.append(len(hearing.reads)))
+    if is_ended:
+        reader.eof_received()
+        assert connection.end is not None
+    await until(lambda: sum(map(len, hearing.reads)) == len(lines))
+    assert [update for read in hearing.reads for update in read] == [
+        b'{"n":%d}' % number for number in range(1_000)
+    ]
+    assert turns == [] if is_ended else turns[0] <= 2 < len(hearing.reads)
+
+
 async def test_odd_values_are_counted_and_only_the_first_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     odd: list[str] = []
     connection = connected(on_odd=odd.append)

@@ -76,3 +76,26 @@ async def test_without_a_limit_nothing_is_ended(tmp_path: pathlib.Path) -> None:
     burning.worker.begin_turn()
     assert await burning.seen(0) == []
     assert await burning.seen(1e6) == []
+
+
+async def test_a_round_is_one_turn_of_a_thread_for_all_and_one_that_fails_hides_no_other(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = tmp_path / "memory.events"
+    events.write_text("low 0\nhigh 3\nmax 7\noom 1\noom_kill 1\n")
+    all_of_them = [Burning(tmp_path, turn_cpu_seconds=0) for _ in range(20)]
+    for burning in all_of_them:
+        burning.worker.__dict__.update(memory_events=str(events), processes_events="")
+    del all_of_them[7].worker.__dict__["memory_events"]
+    hops, hop = list[object](), asyncio.to_thread
+
+    async def counted(*args: Any, **named: Any) -> Any:
+        hops.append(args)
+        return await hop(*args, **named)
+
+    monkeypatch.setattr(asyncio, "to_thread", counted)
+    await Watchdog(lambda: [burning.worker for burning in all_of_them])._look_at_all(does_count_disk=False)
+    await asyncio.sleep(0)
+    causes = [[order.cause for order in burning.server.orders] for burning in all_of_them]
+    assert causes == [[] if number == 7 else ["memory"] for number in range(20)]
+    assert len(hops) == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.gateways import RunningGateway
 from tests.inside import gateway_inside
+from tests.patience import within
 from tests.shared import eventually
 from tests.streams import open_stream, state_when
 
@@ -50,7 +51,7 @@ async def test_past_the_last_worker_an_idle_one_makes_room(tmp_path: pathlib.Pat
                 body = {"message": f"/echo {name}{round_}", "session_id": name}
 
                 async def is_taken(body: dict[str, str] = body) -> bool:
-                    async with gateway.http.post("/api/chat?wait=20", json=body) as response:
+                    async with gateway.http.post("/api/chat?wait=240", json=body) as response:
                         assert response.status in (200, 503)
                         assert len(gateway.workers()) <= 2
                         return response.status == 200
@@ -161,7 +162,7 @@ async def test_a_body_that_never_ends_is_cut_at_its_deadline(tmp_path: pathlib.P
         head = f"POST /api/chat HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         head += "Content-Length: 90\r\n\r\n"
         writer.write(head.encode() + b'{"mess')
-        async with asyncio.timeout(5):
+        async with within(5):
             answer = await reader.read()
         assert b"408" in answer.splitlines()[0]
         assert b"request_timeout" in answer

@@ -306,7 +306,7 @@ async def test_half_an_emoji_in_a_message_is_mended(gateway: RunningGateway, hal
     name = fresh_id("half")
     said = b'{"session_id": "%b", "message": "/echo hi %b"}' % (name.encode(), half)
     headers = {"Content-Type": "application/json"}
-    for path in ("/api/chat?wait=20", "/api/system"):
+    for path in ("/api/chat?wait=240", "/api/system"):
         async with gateway.http.post(path, data=said, headers=headers) as response:
             assert response.status == 200, await response.text()
             state = await response.json()

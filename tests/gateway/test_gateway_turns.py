@@ -271,7 +271,7 @@ async def test_what_is_asked_for_is_shown_before_the_question(gateway: RunningGa
 async def keyed(gateway: RunningGateway, key: str, message: str, *, status: int = 200, **body: Any) -> Any:
     headers = {"Idempotency-Key": key}
     return await gateway.post(
-        "/api/chat?wait=20", {"message": message, **body}, status=status, headers=headers
+        "/api/chat?wait=240", {"message": message, **body}, status=status, headers=headers
     )
 
 

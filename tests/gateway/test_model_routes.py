@@ -22,6 +22,7 @@ from gateway.models.tokens import ModelAccess
 from gateway.principal import Account
 from tests.fake_model import Behaviour, FakeModel, fake_model
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import within
 from tests.shared import SHARED
 
 pytestmark = SHARED
@@ -701,7 +702,7 @@ async def test_a_caller_that_leaves_ends_the_call_to_the_provider(
     model.behaviour = Behaviour(silent_after=silent_after)
     task = asyncio.create_task(take(caller, dialect))
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         await (model.received if silent_after == 0 else model.sent_token).wait()
         task.cancel()
         began = loop.time()
@@ -722,7 +723,7 @@ async def take(caller: Caller, dialect: str) -> None:
 
 async def test_the_end_of_a_worker_ends_its_calls(model: FakeModel, caller: Caller) -> None:
     model.behaviour = Behaviour(silent_after=2)
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         async with caller.stream("chat") as answer:
             assert await answer.content.readany()
             caller.models.tokens.revoke(caller.tokens.pop("openai"))
@@ -744,7 +745,7 @@ async def test_what_outlives_its_turn_is_cut(
     monkeypatch.setattr("gateway.models.tokens.CUT_SECONDS", 0.05)
     model.behaviour = Behaviour(seconds_a_token=0.3)
     task = asyncio.create_task(take(caller, "messages"))
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         await model.sent_token.wait()
         caller.accesses["anthropic"].cut_soon()
         await model.disconnected.wait()

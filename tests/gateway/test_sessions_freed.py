@@ -8,6 +8,7 @@ import pathlib
 import weakref
 
 from tests.inside import gateway_inside
+from tests.patience import within
 
 
 async def test_a_deleted_session_is_freed_without_the_collector(tmp_path: pathlib.Path) -> None:
@@ -18,7 +19,7 @@ async def test_a_deleted_session_is_freed_without_the_collector(tmp_path: pathli
             found = weakref.ref(next(iter(gateway.inner.manager.sessions())))
             assert found() is not None
             await gateway.delete("gone")
-            async with asyncio.timeout(5):
+            async with within(5):
                 while found() is not None:
                     await asyncio.sleep(0.01)
         finally:

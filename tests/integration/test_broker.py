@@ -18,6 +18,7 @@ from gateway.agents.completion import ModelDelta, ModelError, ModelRequest, Mode
 from gateway.config.tables import ModelConfig
 from gateway.models.providers import READ_BUFFER_BYTES
 from tests.fake_model import MODEL, Behaviour, FakeModel, fake_model
+from tests.patience import within
 
 KEY = "sk-canary-0123456789abcdef"
 HELLO = ModelRequest(messages=[{"role": "user", "content": "hello there"}])
@@ -42,7 +43,7 @@ class Caller:
         self.has_delta.set()
 
     async def stream(self, request: ModelRequest = HELLO) -> ModelResult:
-        async with asyncio.timeout(BOUND_SECONDS):
+        async with within(BOUND_SECONDS):
             return await self.broker.stream(request, self.take)
 
     async def fail(self, request: ModelRequest = HELLO) -> ModelError:
@@ -384,7 +385,7 @@ async def test_cancelling_closes_the_connection_at_once(
 ) -> None:
     model.behaviour = Behaviour(silent_after=silent_after)
     call = asyncio.create_task(caller.stream())
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         await (caller.has_delta if silent_after else model.received).wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -395,7 +396,7 @@ async def test_cancelling_closes_the_connection_at_once(
 async def test_closing_ends_the_calls_in_flight_and_later_ones_fail(model: FakeModel, caller: Caller) -> None:
     model.behaviour = Behaviour(silent_after=0)
     call = asyncio.create_task(caller.fail())
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         await model.received.wait()
         await caller.broker.close()
         await call
@@ -417,7 +418,7 @@ async def test_a_slow_worker_leaves_the_endpoint_waiting(model: FakeModel, calle
         await is_ready.wait()
 
     call = asyncio.create_task(caller.broker.stream(HELLO, take))
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         while True:  # until the server has been stuck for a while
             model.sent_token.clear()
             try:

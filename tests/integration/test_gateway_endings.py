@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 import signal
 import time
@@ -11,6 +10,7 @@ import psutil
 import pytest
 
 from tests.gateways import RunningGateway, running_gateway
+from tests.patience import soon
 from tests.shared import crowding, eventually
 from tests.streams import open_stream, state_when
 
@@ -23,7 +23,7 @@ async def is_draining(gateway: RunningGateway) -> bool:
 
 
 async def exit_code(gateway: RunningGateway, *, seconds: float = 15) -> int:
-    return await asyncio.wait_for(gateway.process.wait(), seconds)
+    return await soon(gateway.process.wait(), seconds)
 
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:

@@ -449,6 +449,6 @@ async def test_the_six_verbs_read_the_same_conversation(visitor: Browser) -> Non
         ("user", "/echo one log"),
         ("agent", "one log"),
     ]
-    await visitor.ask("POST", "/api/chat?wait=20", {"message": "/echo by a verb", "session_id": name})
+    await visitor.ask("POST", "/api/chat?wait=240", {"message": "/echo by a verb", "session_id": name})
     messages = await visitor.until(name, lambda found: len(found) == 4)
     assert texts(messages)[2:] == ["/echo by a verb", "by a verb"]

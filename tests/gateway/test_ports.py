@@ -202,7 +202,7 @@ async def test_use_of_a_port_keeps_its_session_awake(tmp_path: pathlib.Path) -> 
             assert answer.status == 200
         session = gateway.inner.manager.get("default/local", "s")
         assert session is not None
-        assert session.idle_seconds < 5
+        assert session.idle_seconds < 50
 
 
 async def test_a_worker_that_ends_takes_its_sockets_along(tmp_path: pathlib.Path) -> None:

@@ -23,7 +23,7 @@ import pytest
 from tests.gateways import ROOT, RunningGateway, running_gateway
 from tests.history import History, canary
 from tests.inside import gateway_inside
-from tests.patience import crowding, soon
+from tests.patience import counting, crowding, soon
 from tests.shared import eventually
 from tests.streams import StreamReader, open_stream, state_when
 
@@ -220,9 +220,10 @@ async def test_a_message_that_waits_and_is_refused_never_runs(disk: Disk, tmp_pa
     history = History()
     async with gateway_inside(tmp_path) as gateway:
         talk = Conversation(gateway, history, "busy")
-        history.sent("busy", "/count 100 20", expected=" ".join(str(n) for n in range(1, 101)))
-        await gateway.send("busy", "/count 100 20")
-        history.acknowledged("busy", "/count 100 20")
+        message = counting(100, 2)
+        history.sent("busy", message, expected=" ".join(str(n) for n in range(1, 101)))
+        await gateway.send("busy", message)
+        history.acknowledged("busy", message)
         async with open_stream(gateway.http, "busy") as reader:
             await reader.until_event("text_delta")
             disk.fill()

@@ -91,7 +91,7 @@ async def test_servers_are_listed_and_removed(gateway: RunningGateway, server_ur
 async def test_a_turn_goes_on_beside_a_question_to_a_server(gateway: RunningGateway, server_url: str) -> None:
     session_id = fresh_id("beside")
     await added(gateway, session_id, server_url)
-    await gateway.send(session_id, "/count 300 10")
+    await gateway.send(session_id, "/count 1000 100")
     assert (await command(gateway, session_id, "list_tools"))["success"]
     state = await gateway.post("/api/interrupt", {"session_id": session_id})
     assert state["messages"][-1]["content"] == "Interrupted by user"

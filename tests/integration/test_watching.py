@@ -19,7 +19,7 @@ from gateway.workers import orphans
 from tests.fake_model import Behaviour, fake_model
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
-from tests.patience import soon, within
+from tests.patience import counting, soon, within
 from tests.scrapes import scrape
 from tests.shared import SHARED, eventually, fresh_id, shared_gateway
 from tests.streams import open_stream, state_when
@@ -352,7 +352,7 @@ async def test_too_little_room_on_the_disk_is_named(tmp_path: pathlib.Path) -> N
 
 async def test_a_drain_is_what_sigterm_is(tmp_path: pathlib.Path) -> None:
     async with running_gateway(tmp_path) as gateway:
-        await gateway.send("s", "/count 30 50")
+        await gateway.send("s", counting(30, 1.5))
         async with open_stream(gateway.http, "s") as stream:
             await stream.until_event("text_delta")
             assert (await gateway.post("/api/admin/drain", {}, status=202))["grace_seconds"] == 30

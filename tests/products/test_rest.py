@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.patience import counting
 from tests.products.shop import (
     ADMIN_CHATS,
     CHATS,
@@ -368,7 +369,7 @@ async def test_lines_said_while_the_agent_answers_are_kept_and_become_one_prompt
 
 
 async def test_lines_that_wait_are_answered_together(visitor: Browser) -> None:
-    name = await visitor.begin(initial_message="/count 10 30")
+    name = await visitor.begin(initial_message=counting(10, 0.3))
     for line in ("/echo one", "/echo two", "/echo three"):
         await visitor.say(name, line)
     await visitor.until(name, lambda found: answers(found)[1:] == ["one\n\n/echo two\n\n/echo three"])

@@ -20,6 +20,7 @@ from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.migrations import numbered as numbered_in
 from gateway.stores.sqlite import log_rows
+from gateway.stores.sqlite.file import connect
 from gateway.stores.sqlite.schema import OWN, is_current, newest, numbered
 from gateway.stores.sqlite.store import SqliteStore
 from tests.contract.engines import MIGRATIONS, Collector, delta, filled, record, tombstone
@@ -338,3 +339,11 @@ async def test_a_sequence_goes_on_after_the_largest_number_of_its_table(tmp_path
     await store.open()
     assert [await store.sequences.take("product_chat_messages", 2) for _ in range(2)] == [42, 44]
     await store.close()
+
+
+def test_a_commit_waits_for_the_disk_and_what_is_deleted_is_overwritten(tmp_path: pathlib.Path) -> None:
+    """No kill of a process shows whether it does; a lost current would."""
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+    with contextlib.closing(connect(tmp_path / "gateway.db")) as connection:
+        found = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted}
+    assert found == wanted

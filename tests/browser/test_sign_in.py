@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
 from typing import Final
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.test_page import expect_answer, say, width_of
@@ -71,11 +72,19 @@ async def revoke(gateway: RunningGateway, name: str) -> None:
 
 @contextlib.asynccontextmanager
 async def no_new_stream(page: Page) -> AsyncIterator[None]:
-    """A stream that was cut is not opened again, so that the page is not told by it that a key is revoked."""
-    streams = "**/api/chat/stream**"
-    await page.route(streams, lambda _route: None)
-    yield
-    await page.unroute(streams)
+    """A stream that was cut is not opened again, so that it does not tell the page that a key is revoked."""
+    is_over = asyncio.Event()
+
+    async def held(route: Route) -> None:
+        await is_over.wait()
+        await route.abort()
+
+    await page.route("**/api/chat/stream**", held)
+    try:
+        yield
+    finally:
+        is_over.set()
+        await page.unroute_all(behavior="wait")
 
 
 async def share(page: Page) -> str:
@@ -167,10 +176,11 @@ async def test_signing_out_everywhere_reaches_other_browsers(
     here, there = await open_page(gateway.url), await open_page(gateway.url)
     await sign_in(here, key)
     await sign_in(there, key)
-    await choose(here, "sign-out-everywhere")
-    await expect(here.get_by_test_id("sign-in")).to_be_visible()
-    await say(there, "/echo still here?")
-    await expect(there.get_by_test_id("sign-in")).to_be_visible()
+    async with no_new_stream(there):
+        await choose(here, "sign-out-everywhere")
+        await expect(here.get_by_test_id("sign-in")).to_be_visible()
+        await say(there, "/echo still here?")
+        await expect(there.get_by_test_id("sign-in")).to_be_visible()
 
 
 async def test_a_revoked_key_leads_out_and_the_next_one_goes_on_where_it_was(

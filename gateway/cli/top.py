@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import signal
 from typing import Final
 
 import msgspec
@@ -75,8 +77,14 @@ async def show(client: GatewayClient, *, is_once: bool, is_json: bool, rows: int
         with terminal.printing():
             console.print(drawn(sight, console.width))
         return
-    with Live(drawn(sight, console.width), console=console, screen=True, auto_refresh=False) as live:
-        while True:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+    with (
+        Live(drawn(sight, console.width), console=console, screen=True, auto_refresh=False) as live,
+        contextlib.suppress(asyncio.CancelledError),
+    ):
+        while not task.cancelling():  # asked too, as an interrupt can be lost in what a look awaits
             await asyncio.sleep(EVERY_SECONDS)
             live.update(drawn(await _look(client, rows), console.width), refresh=True)
 

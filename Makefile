@@ -28,7 +28,7 @@ help:
 	@echo "make lock    the lock files anew from pyproject.toml (ARGS=--upgrade: newer versions)"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
 	@echo "make agents  nine agents tried behind the gateway; writes the table of docs/agents.md (ARGS='--only codex')"
-	@echo "make campaign NAME=kills|hostile|fuzz|churn   the long campaigns, of which make test runs a small form"
+	@echo "make campaign NAME=kills|hostile|fuzz|doors|churn   the long campaigns, of which make test runs a small form"
 	@echo "make clean   remove what was installed and built"
 
 run: .venv/.runs frontend/dist/index.html
@@ -72,10 +72,11 @@ campaign: .venv/.tests
 	  hostile) exec $(BIN)/python -m tests.hostile --seconds 600 $(ARGS) ;; \
 	  fuzz)    exec $(BIN)/python -m tests.fuzz.agent_lines --seconds 3600 $(ARGS) ;; \
 	  ledger)  exec $(BIN)/python -m tests.ledger --turns 1000 --seconds 900 $(ARGS) ;; \
+	  doors)   exec $(BIN)/python -m tests.flood $(ARGS) ;; \
 	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
 	  soak)    exec $(BIN)/python -m tests.soak $(ARGS) ;; \
 	  builds)  exec $(BIN)/python -m tests.builds $(ARGS) ;; \
-  *) echo "make campaign NAME=kills, hostile, fuzz, ledger, churn, builds or soak (ARGS='--seconds 60')" >&2; exit 2 ;; \
+  *) echo "make campaign NAME=kills, hostile, fuzz, ledger, doors, churn, builds or soak (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
 
 agents: .venv/.tests
@@ -157,7 +158,7 @@ tests/browser/node_modules/.installed: tests/browser/package.json tests/browser/
 	@.cache/prices/bin/python -m pip install --quiet --disable-pip-version-check --upgrade genai-prices
 	@touch $@
 
-frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/inbox.html frontend/demo.html frontend/vite.config.ts frontend/vite.widget.config.ts frontend/compress.mjs $(shell find frontend/src -type f 2>/dev/null)
+frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/inbox.html frontend/demo.html frontend/vite.config.ts frontend/vite.widget.config.ts frontend/vite.pdf.config.ts frontend/compress.mjs $(shell find frontend/src -type f 2>/dev/null)
 	@echo "building the page"
 	@cd frontend && $(NPM) run --silent build
 	@touch $@

@@ -32,11 +32,15 @@ from worker.spec import DOOR_PORT, Network
 STARTS: Final = 25
 AT_ONCE: Final = 60
 ASKED: Final = 200
+PARTS: Final = 5
+"""In so many parts, so that the ways take turns often."""
 CHUNKS: Final = 4_000
 CHUNK_BYTES: Final = 200
 """As long as an event of a model's stream."""
 PACED: Final = 300
 CLIENT: Final = str(pathlib.Path(__file__).with_name("egress_client.py"))
+NEW: Final = ", each new"
+"""Of a way that opens a connection for each request; the others keep one."""
 NETWORKS: Final[tuple[Network, ...]] = ("shared", "none", "broker")
 
 
@@ -97,7 +101,9 @@ async def holdings(here: Yard) -> None:
 
 
 async def passes(here: Yard, rounds: int, client: str) -> None:
-    """First byte and CPU of a request and of a chunk, direct and by each door."""
+    """First byte and CPU of a request and of a chunk, direct and by each door. A kept connection is compared
+    with a kept one, and a new one with a new one, without the look-up of its name.
+    """
     upstream = await asyncio.create_subprocess_exec(PYTHON, client, "upstream", stdout=subprocess.PIPE)
     assert upstream.stdout is not None
     at = int(await upstream.stdout.readline())
@@ -105,39 +111,47 @@ async def passes(here: Yard, rounds: int, client: str) -> None:
     for port in (80, 5432):
         rules.allow(LISTED, port, at=at)
     query = "/?{},{},{}".format
-    door = {"address": "127.0.0.1", "port": DOOR_PORT, "connect": "", "host": "x"}
+    door = {"address": "127.0.0.1", "port": DOOR_PORT, "connect": "", "host": "x", "path": query}
+    direct = door | {"port": at}
+    own_port = door | {"address": LISTED, "port": 5432}
+    port_80 = door | {"address": LISTED, "port": 80, "host": LISTED}
     ways: dict[str, dict[str, Any]] = {
-        "direct": door | {"port": at, "path": query},
-        "CONNECT": door | {"connect": f"{LISTED}:5432", "path": query},
-        "its own port": door | {"address": LISTED, "port": 5432, "path": query},
-        "port 80, a connection each": door | {"address": LISTED, "port": 80, "host": LISTED, "path": query},
+        "direct": direct,
+        "CONNECT": door | {"connect": f"{LISTED}:5432"},
+        "its own port": own_port,
         "a route of the gateway": door | {"path": lambda *words: "/llm/x" + query(*words)},
+        f"direct{NEW}": direct,
+        f"its own port{NEW}": own_port,
+        f"port 80{NEW}": port_80,
     }
     firsts: dict[str, list[float]] = {way: [] for way in ways}
+    names: list[float] = []
     cpus: dict[str, dict[str, list[float]]] = {way: {"request": [], "chunk": [], "paced": []} for way in ways}
     try:
-        for _ in range(rounds):
+        for part in range(rounds * PARTS):
             for way, asked in ways.items():
-                kinds = {"request": (ASKED, 1, 4_096, 0), "chunk": (1, CHUNKS, CHUNK_BYTES, 0)}
-                kinds["paced"] = (1, PACED, CHUNK_BYTES, 2)
+                kinds = {"request": (ASKED // PARTS, 1, 4_096, 0)}
+                if part % PARTS == 0:
+                    kinds |= {"chunk": (1, CHUNKS, CHUNK_BYTES, 0), "paced": (1, PACED, CHUNK_BYTES, 2)}
                 for kind, (times, *sizes) in kinds.items():
-                    is_kept = not way.startswith("port 80")
+                    is_kept, is_direct = not way.endswith(NEW), way.startswith("direct")
                     wanted = asked | {"path": asked["path"](*sizes), "times": times, "is_kept": is_kept}
-                    used, said = await one(here, rules, client, wanted, is_direct=way == "direct")
+                    used, said = await one(here, rules, client, wanted, is_direct=is_direct)
                     cpus[way][kind].append(used / (times * sizes[0]))
                     if kind == "request":
                         firsts[way] += said["firsts"][1:]
+                        names += said["names"][1:] if asked["address"] == LISTED else []
     finally:
         upstream.kill()
         await upstream.wait()
     for way, seconds in firsts.items():
         request, chunk, paced = (statistics.median(values) * 1e6 for values in cpus[way].values())
-        figures = (
-            ""
-            if way == "direct"
-            else f"CPU us: request {request:6.1f}  chunk {chunk:5.2f}  paced {paced:6.1f}"
-        )
-        print(f"  {way:27s} first byte {milliseconds(seconds)}  {figures}")
+        beside = firsts[f"direct{NEW}" if way.endswith(NEW) else "direct"]
+        more = (statistics.median(seconds) - statistics.median(beside)) * 1_000
+        figures = f"{more:+.3f}  CPU us: request {request:6.1f}  chunk {chunk:5.2f}  paced {paced:6.1f}"
+        figures = "" if way.startswith("direct") else figures
+        print(f"  {way:22s} first byte {milliseconds(seconds)}  {figures}")
+    print(f"  a name, looked up at the door    {milliseconds(names)}")
 
 
 async def one(

@@ -52,13 +52,20 @@ def answer(made: socket.socket) -> None:
 def ask(
     *, address: str, port: int, connect: str, path: str, host: str, times: int, is_kept: bool
 ) -> dict[str, Any]:
-    """Seconds to the first byte of each of so many requests, and of the whole of them."""
-    firsts, total, made = [], 0, None
+    """Seconds to the first byte of each of so many requests, of the look-ups of names for them, and of the
+    whole of them.
+    """
+    firsts: list[float] = []
+    names: list[float] = []
+    total, made = 0, None
     began = time.perf_counter()
     for _ in range(times):
         asked = time.perf_counter()
         if made is None:
-            made = socket.create_connection((address, port))
+            found = socket.gethostbyname(address)
+            names.append(time.perf_counter() - asked)
+            asked = time.perf_counter()
+            made = socket.create_connection((found, port))
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if connect:
                 made.sendall(f"CONNECT {connect} HTTP/1.1\r\nHost: {connect}\r\n\r\n".encode())
@@ -84,7 +91,7 @@ def ask(
         if not is_kept:
             made.close()
             made = None
-    return {"firsts": firsts, "seconds": time.perf_counter() - began, "bytes": total}
+    return {"firsts": firsts, "names": names, "seconds": time.perf_counter() - began, "bytes": total}
 
 
 main()

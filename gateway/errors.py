@@ -566,7 +566,9 @@ class SessionLimit(GatewayError):
 
 
 class WorkerLimit(GatewayError):
-    """As many agents are running as this gateway may run; try again in a moment."""
+    """This gateway is running its maximum number of agents, and too many messages wait for one. Try again
+    shortly.
+    """
 
     code = "worker_limit"
     status = 503

@@ -3,6 +3,7 @@ thing that a person or an operator does with it.
 
     python -m tests.agent_matrix                       # all agents; rewrites the table of docs/agents.md
     python -m tests.agent_matrix --only codex kimi     # these rows
+    python -m tests.agent_matrix --columns image file  # these columns; the others stay
 
 Guarantees: agents, processes, files and the gateway are real, the agents are as their registries have them,
 and their models are mocks behind the gateway's own providers. A cell is green only if the gateway showed what
@@ -27,20 +28,27 @@ from typing import Any, Final
 
 import aiohttp
 
-from tests.fake_model import Behaviour, FakeModel, Request, fake_model, reply
-from tests.gateways import ROOT, RunningGateway, running_gateway
-from tests.real_agents import AGENTS, OPENHANDS_ENV, PINS, AgentUnavailable, Launch, openhands_settings
-from tests.streams import open_stream, state_when
+from tests import agent_files
+from tests.agent_trials import (
+    CASES,
+    SECOND,
+    TURN_SECONDS,
+    Case,
+    Red,
+    Trial,
+    answers,
+    last_words,
+    model_of,
+    offered,
+)
+from tests.fake_model import Behaviour, fake_model
+from tests.gateways import ROOT
+from tests.real_agents import AGENTS, PINS, AgentUnavailable
 
-TURN_SECONDS: Final = 90
-KEY: Final = "sk-for-the-mock-only"
-FIRST, SECOND = "fake-large", "fake-mini"
-"""Models of the provider, for agents that have no list of their own."""
 BLIND: Final = "blind"
 """How the reason begins if a person was asked without being shown what for."""
 MODELS: Final = 4
 """So many of an agent's models are chosen, until one of them is called."""
-COLUMNS: Final = ("permission", "question", "mode", "model", "deny", "interrupt", "revive")
 HEADINGS: Final = {
     "permission": "permission, its body seen first",
     "question": "question",
@@ -49,241 +57,16 @@ HEADINGS: Final = {
     "deny": "denied by rule, without a prompt",
     "interrupt": "interrupt",
     "revive": "revived after a kill",
+    "image": "image in, seen in the next call",
+    "file": "file out, byte for byte",
+    "fork": "fork, both branches with other files",
 }
+COLUMNS: Final = tuple(HEADINGS)
 DOCUMENT: Final = ROOT / "docs" / "agents.md"
 BEGIN, END = "<!-- agents: begin -->", "<!-- agents: end -->"
 """The table is between them; this module writes it."""
 ASKS: Final = re.compile(r"ask_?user|question|user_input|elicit", re.IGNORECASE)
 """How tools are called by which a model asks its user."""
-_SHELL: Final = ("/bin/sh", "-c")
-
-
-class Red(Exception):
-    """A cell that is not green; the text says what was seen."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """How one agent is set up, and what its tools are called."""
-
-    name: str
-    title: str
-    dialect: str
-    tool: str
-    """Runs a command."""
-    command: str = "command"
-    """The argument that holds it."""
-    more: dict[str, Any] = field(default_factory=dict)
-    """Further arguments that the tool wants."""
-    settings: str = ""
-    """Of `[agents.real]`."""
-    question: dict[str, Any] = field(default_factory=dict)
-    """The arguments of its question tool."""
-    asks_in: tuple[str, str] | None = None
-    """The option and its value with which it asks; None: with any."""
-
-
-ASKED: Final = {
-    "question": "Which database shall I use?",
-    "header": "Database",
-    "options": [
-        {"label": "Postgres", "description": "on a server"},
-        {"label": "SQLite", "description": "in a file"},
-    ],
-}
-QUESTIONS: Final[dict[str, Any]] = {"questions": [ASKED]}
-_OPENHANDS: Final = (
-    "env = { " + ", ".join(f'{name} = "{value}"' for name, value in OPENHANDS_ENV.items()) + " }\n"
-    'home_files = { ".openhands/agent_settings.json" = '
-    f"'{openhands_settings('{model}', '{base}/openai/v1', '{token}')}' }}"
-)
-CASES: Final = (
-    Case(
-        name="claude", title="Claude", dialect="messages", tool="Bash", more={"description": "d"},
-        settings='preset = "claude"', question={"questions": [ASKED | {"multiSelect": False}]},
-    ),
-    Case(
-        name="codex", title="Codex", dialect="responses", tool="exec_command", command="cmd",
-        more={"sandbox_permissions": "require_escalated", "justification": "d"},
-        settings='preset = "codex"', question={"questions": [ASKED | {"id": "database"}]},
-        asks_in=("collaboration_mode", "plan"),
-    ),
-    Case(
-        name="gemini", title="Gemini CLI", dialect="gemini", tool="run_shell_command",
-        more={"description": "d"}, settings='preset = "gemini"',
-        question={"questions": [ASKED | {"type": "choice"}]},
-    ),
-    Case(
-        name="opencode", title="opencode", dialect="chat", tool="bash", more={"description": "d"},
-        settings='preset = "opencode"', question=QUESTIONS,
-    ),
-    Case(
-        name="qwen", title="Qwen Code", dialect="chat", tool="run_shell_command",
-        more={"description": "d", "is_background": False}, settings='preset = "qwen"', question=QUESTIONS,
-    ),
-    Case(
-        name="kimi", title="Kimi Code", dialect="chat", tool="Bash", more={"description": "d"},
-        settings='preset = "kimi"',
-        question=QUESTIONS,
-    ),
-    Case(
-        name="vibe", title="Mistral Vibe", dialect="chat", tool="bash", settings='preset = "vibe"',
-        question=QUESTIONS,
-    ),
-    Case(
-        name="fast-agent", title="fast-agent", dialect="chat", tool="bash",
-        settings='env = { GENERIC_BASE_URL = "{base}/openai/v1", GENERIC_API_KEY = "{token}" }',
-        question=QUESTIONS,
-    ),
-    Case(
-        name="openhands", title="OpenHands", dialect="chat", tool="terminal",
-        more={"security_risk": "MEDIUM", "summary": "d"},
-        settings=_OPENHANDS,
-        question=QUESTIONS,
-    ),
-)  # fmt: skip
-
-
-def config_of(case: Case, launch: Launch, model: FakeModel) -> str:
-    """A gateway with this agent as `real`, its model at a provider, and a rule against one command."""
-    base = model.url if case.dialect in ("chat", "responses") else model.url.removesuffix("/v1")
-    command = [word for word in launch.command if word not in _SHELL and "$" not in word]
-    command = [word.replace("fake-model", FIRST) for word in command]
-    return f"""
-[providers.fake]
-dialect = "{case.dialect}"
-url = "{base}"
-key = "{KEY}"
-models = ["{FIRST}", "{SECOND}", "*"]
-[sessions]
-interrupt_timeout_seconds = 20
-[permissions]
-deny = [{{command = ["touch", "forbidden"]}}]
-[agents.real]
-provider = "fake"
-command = {json.dumps(command)}
-readable = {json.dumps([str(path) for path in launch.readable])}
-{case.settings}
-"""
-
-
-# -- the model --------------------------------------------------------------------------------------------
-
-
-def answers(body: dict[str, Any]) -> dict[str, Any]:
-    """As `reply`, but what some agents put behind the user's message does not hide it."""
-    messages = body.get("messages") or []
-    last = max(
-        (at for at, one in enumerate(messages) if one.get("role") in ("assistant", "tool")), default=-1
-    )
-    since = messages[last + 1 :]
-    calls = [one for one in since if "call " in json.dumps(one.get("content", ""))]
-    return reply({**body, "messages": [*messages[: last + 1], *(calls or since)]})
-
-
-def offered(request: Request) -> list[str]:
-    """The names of the tools that an agent gave its model."""
-    tools = request.body.get("tools") or ()
-    return re.findall(r'"name": "([\w.-]+)"', json.dumps(tools))
-
-
-def model_of(request: Request) -> str:
-    """The model that a call is for."""
-    found = re.search(r"/models/([^:/]+):", request.path)
-    return found[1] if found else str(request.body.get("model"))
-
-
-# -- one agent ----------------------------------------------------------------------------------------------
-
-
-class Trial:
-    """One agent, on a gateway of its own."""
-
-    def __init__(self, case: Case, launch: Launch, model: FakeModel, directory: pathlib.Path) -> None:
-        self.case = case
-        self.model = model
-        self._directory = directory
-        self._config = config_of(case, launch, model)
-        self._open: contextlib.AsyncExitStack | None = None
-        self.gateway: RunningGateway
-
-    async def start(self) -> None:
-        """Starts the gateway, or another one with the same data."""
-        self._open = contextlib.AsyncExitStack()
-        serving = running_gateway(self._directory, config=self._config)
-        self.gateway = await self._open.enter_async_context(serving)
-
-    async def stop(self, number: int = signal.SIGTERM) -> None:
-        """Ends the gateway."""
-        if self._open is not None:
-            await self.gateway.stop(number)
-            await self._open.aclose()
-
-    async def say(self, session_id: str, text: str) -> Any:
-        """Sends a message; State when the turn is over or waits for a person."""
-        await self.gateway.send(session_id, text, agent="real")
-        return await self._until(session_id, lambda s: bool(asked(s)) or not s["is_processing"])
-
-    async def finish(self, session_id: str) -> Any:
-        """State when the turn is over."""
-        return await self._until(session_id, lambda s: not s["is_processing"])
-
-    async def _until(self, session_id: str, fits: Callable[[Any], bool]) -> Any:
-        try:
-            return await state_when(self.gateway.http, session_id, fits, seconds=TURN_SECONDS)
-        except TimeoutError:
-            raise Red(f"the turn did not end within {TURN_SECONDS} seconds") from None
-
-    def command(self, text: str) -> str:
-        """A message upon which the model wants this command run."""
-        arguments = {self.case.command: text, **self.case.more}
-        return f"call {self.case.tool} {json.dumps(arguments)}"
-
-    def made(self, name: str) -> bool:
-        """Whether the agent made a file of this name."""
-        return any((self._directory / "data").rglob(name))
-
-    async def events(self, session_id: str) -> list[Any]:
-        """All events so far."""
-        state = await self.gateway.state(session_id)
-        async with open_stream(self.gateway.http, session_id, after=0) as stream:
-            found: list[Any] = []
-            while not found or found[-1].data is None or found[-1].data.get("seq", 0) < state["seq"]:
-                frame = await asyncio.wait_for(stream.next(), TURN_SECONDS)
-                if frame is None:
-                    break
-                found.append(frame)
-        return found
-
-    async def options(self, session_id: str) -> dict[str, Any]:
-        """What can be chosen, by the kind of it."""
-        listed = (await self.gateway.get(f"/api/sessions/{session_id}/options"))["options"]
-        return {option["category"] or option["option_id"]: option for option in listed}
-
-    async def choose(self, session_id: str, option: Any, value: str) -> None:
-        """Chooses a value. Raises Red with the agent's words if it does not take it."""
-        path = f"/api/sessions/{session_id}/options"
-        body = {"option_id": option["option_id"], "value": value}
-        async with self.gateway.http.post(path, json=body) as response:
-            if response.status != 200:
-                raise Red(f"the agent refused: {(await response.json())['error']['message']}")
-
-    async def allow(self, session_id: str, pending: Any) -> None:
-        """Answers a permission request with yes, once."""
-        chosen = next((o for o in pending["options"] if o["kind"] == "allow_once"), pending["options"][0])
-        body = {"permission_id": pending["permission_id"], "option_id": chosen["option_id"]}
-        await self.gateway.post(f"/api/sessions/{session_id}/permission", body)
-
-
-def asked(state: Any) -> Any:
-    """The request or the question that waits, or None."""
-    return state.get("pending_permission") or next(iter(state["questions"]), None)
-
-
-def last_words(state: Any) -> str:
-    """What the agent said last, for a reason."""
-    said = [message["content"] for message in state["messages"] if message["sender"] != "user"]
-    return " ".join(said[-1].split())[:160] if said else "nothing"
 
 
 # -- the columns ---------------------------------------------------------------------------------------------
@@ -331,9 +114,7 @@ async def question(trial: Trial) -> str:
         if any("Postgres" in option["name"] for option in pending["options"]):
             return await _question_by_permission(trial, pending)
         await trial.allow("questions", pending)
-        state = await trial._until(
-            "questions", lambda s: asked(s) not in (None, pending) or not s["is_processing"]
-        )
+        state = await trial.goes_on("questions", pending)
     if not state["questions"] and permissions:
         raise Red(f"`{asking[0]}` asks for a permission, which has no place for the answer")
     if not state["questions"]:
@@ -477,6 +258,9 @@ TRIALS: Final[dict[str, Callable[[Trial], Awaitable[str]]]] = {
     "permission": permission,
     "deny": deny,
     "interrupt": interrupt,
+    "image": agent_files.image,
+    "file": agent_files.file,
+    "fork": agent_files.fork,
     "mode": mode,
     "question": question,
     "revive": revive,
@@ -528,11 +312,17 @@ async def cell(trial: Trial, column: str) -> tuple[bool, str]:
         return False, f"failed: {' '.join(str(error).split())[:200] or type(error).__name__}"
 
 
-def line_of(row: Row, today: str) -> str:
-    """The row in the table; what cannot be had says why in its first cell."""
-    cells = [_written(*row.cells[column]) for column in COLUMNS if column in row.cells]
-    cells = cells or [f"not tried: {row.missing}", *[""] * (len(COLUMNS) - 1)]
-    return f"| {row.case.title} | `{PINS[row.case.name]}` | {today} | {' | '.join(cells)} |"
+def line_of(row: Row, today: str, before: str = "") -> str:
+    """The row in the table, with the cells of columns that were not tried now as they were `before`; what
+    cannot be had says why in its first cell.
+    """
+    old = [cell.strip() for cell in before.strip("|").split(" | ")[3:]]
+    cells = dict(zip(COLUMNS, old, strict=False))
+    cells |= {column: _written(*row.cells[column]) for column in COLUMNS if column in row.cells}
+    if row.missing:
+        cells = {COLUMNS[0]: f"not tried: {row.missing}"}
+    told = " | ".join(cells.get(column, "") for column in COLUMNS)
+    return f"| {row.case.title} | `{PINS[row.case.name]}` | {today} | {told} |"
 
 
 def _written(is_green: bool, words: str) -> str:
@@ -542,8 +332,8 @@ def _written(is_green: bool, words: str) -> str:
 def rewritten(text: str, lines: Mapping[str, str]) -> str:
     """The document with these rows in its table, by the agents' titles, and the counts below it."""
     before, _, rest = text.partition(BEGIN)
-    table, _, after = rest.partition(END)
-    old = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| ")}
+    _, _, after = rest.partition(END)
+    old = lines_of(text)
     rows = [lines.get(case.title) or old.get(case.title, "") for case in CASES]
     rows = [row for row in rows if row]
     head = f"| agent | version | tried | {' | '.join(HEADINGS[column] for column in COLUMNS)} |"
@@ -554,22 +344,29 @@ def rewritten(text: str, lines: Mapping[str, str]) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
+def lines_of(text: str) -> dict[str, str]:
+    """The rows of the document's table, by the agents' titles."""
+    table = text.partition(BEGIN)[2].partition(END)[0]
+    return {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| ")}
+
+
 def blind(rows: Sequence[str]) -> str:
     """How many agents have a person approve what is not shown, in words."""
     return f"Blind approvals: {sum(f'**no**: {BLIND}' in row for row in rows)} of {len(rows)}."
 
 
-async def main(names: Sequence[str]) -> None:
+async def main(names: Sequence[str], columns: Sequence[str]) -> None:
     """Tries these agents, and writes their rows."""
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     for case in CASES:
         if names and case.name not in names:
             continue
         with tempfile.TemporaryDirectory() as directory:
-            row = await tried(case, pathlib.Path(directory))
-        line = line_of(row, today)
+            row = await tried(case, pathlib.Path(directory), columns or COLUMNS)
+        text = DOCUMENT.read_text()
+        line = line_of(row, today, lines_of(text).get(case.title, "") if columns else "")
         sys.stdout.write(f"{line}\n")
-        DOCUMENT.write_text(rewritten(DOCUMENT.read_text(), {case.title: line}))
+        DOCUMENT.write_text(rewritten(text, {case.title: line}))
     found = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("Blind approvals")]
     sys.stdout.write(f"{found[0]}\n")
 
@@ -577,4 +374,6 @@ async def main(names: Sequence[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Tries agents behind the gateway; writes docs/agents.md.")
     parser.add_argument("--only", nargs="+", default=[], choices=sorted(AGENTS), metavar="AGENT")
-    asyncio.run(main(parser.parse_args().only))
+    parser.add_argument("--columns", nargs="+", default=[], choices=COLUMNS, metavar="COLUMN")
+    given = parser.parse_args()
+    asyncio.run(main(given.only, given.columns))

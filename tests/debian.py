@@ -30,7 +30,8 @@ def program(name: str, *, package: str) -> str | None:
     unpacked = together(package, package)
     if unpacked is None:
         return None
-    return next((str(path) for path in unpacked.glob(f"usr/*bin/{name}")), None)
+    found_there = (path for place in ("usr/*bin", "*bin") for path in unpacked.glob(f"{place}/{name}"))
+    return next(map(str, found_there), None)
 
 
 def together(name: str, *packages: str) -> pathlib.Path | None:

@@ -31,7 +31,7 @@ from aiohttp import web
 from tests import gemini_dialect, messages_dialect, responses_dialect
 
 MODEL: Final = "fake-model"
-_CALL: Final = re.compile(r"\bcall (\w[\w.-]*)\s*(\{.*\})?", re.DOTALL)
+_CALL: Final = re.compile(r"\bcall (\w[\w.-]*)\s*")
 
 
 @dataclass(frozen=True)
@@ -241,13 +241,23 @@ def reply(body: dict[str, Any]) -> dict[str, Any]:
         return {"role": "assistant", "content": f"The tool said: {_text(last)}"}
     said = next((_text(message) for message in reversed(messages) if message.get("role") == "user"), "")
     offered = [tool.get("function", tool).get("name", "") for tool in body.get("tools") or ()]
-    if match := _CALL.search(said):
-        for name in offered:
-            if name.endswith(match[1]):
-                function = {"name": name, "arguments": match[2] or "{}"}
+    for match in _CALL.finditer(said):
+        arguments = _object_at(said, match.end())
+        for name in sorted(offered, key=lambda one: one != match[1]):  # not `todowrite` for `write`
+            if arguments is not None and name.endswith(match[1]):
+                function = {"name": name, "arguments": arguments}
                 call = {"id": f"call_{len(messages)}", "type": "function", "function": function}
                 return {"role": "assistant", "content": None, "tool_calls": [call]}
     return {"role": "assistant", "content": f"You said: {said}"}
+
+
+def _object_at(text: str, at: int) -> str | None:
+    """The JSON object that begins there; `{}`: none does; None: one that is quoted, in a transcript."""
+    if text[at : at + 1] != "{":
+        return "{}"
+    with contextlib.suppress(ValueError):
+        return text[at : json.JSONDecoder().raw_decode(text, at)[1]]
+    return None
 
 
 def _text(message: dict[str, Any]) -> str:

@@ -4,11 +4,13 @@ completions, the script's reply into events.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import Any, Final
 
 PATH: Final = "/v1/messages"
+_numbers = itertools.count(1)
 
 
 def request_of(body: dict[str, Any]) -> dict[str, Any]:
@@ -50,8 +52,8 @@ def whole_of(message: dict[str, Any], used: tuple[int, int], model: str) -> dict
     """The reply as one document."""
     reason = "tool_use" if message.get("tool_calls") else "end_turn"
     return {
-        **{"id": "msg_1", "type": "message", "role": "assistant", "model": model, "stop_sequence": None},
-        **{"content": _blocks(message), "stop_reason": reason, "usage": _usage(used)},
+        **{"id": f"msg_{next(_numbers)}", "type": "message", "role": "assistant", "model": model},
+        **{"content": _blocks(message), "stop_reason": reason, "stop_sequence": None, "usage": _usage(used)},
     }
 
 

@@ -109,10 +109,10 @@ class Inmate:
         """Writes to its stdin."""
         os.write(self.worker.stdin, data)
 
-    async def read(self, until: Callable[[bytes], bool]) -> bytes:
+    async def read(self, until: Callable[[bytes], bool], *, seconds: float = PATIENCE_SECONDS) -> bytes:
         """Its output until a condition holds or it ends."""
         loop, data = asyncio.get_running_loop(), b""
-        async with within(PATIENCE_SECONDS):
+        async with within(seconds):
             while not until(data):
                 readable = loop.create_future()
                 loop.add_reader(self.worker.stdout, _wake, readable)
@@ -126,9 +126,9 @@ class Inmate:
                 data += chunk
         return data
 
-    async def read_line(self) -> str:
+    async def read_line(self, *, seconds: float = PATIENCE_SECONDS) -> str:
         """Its first line."""
-        return (await self.read(lambda data: b"\n" in data)).decode().strip()
+        return (await self.read(lambda data: b"\n" in data, seconds=seconds)).decode().strip()
 
     async def read_all(self) -> str:
         """Its output to the end."""

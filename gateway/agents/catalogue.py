@@ -54,6 +54,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     """What is known of it beyond this configuration."""
     network: AgentNetwork = AgentNetwork(mode="none", why="built_in")
     """The network of its workers, and why."""
+    spares: int = 0
+    """How many of its workers are kept started for new sessions."""
 
     @property
     def search_path(self) -> str:
@@ -103,6 +105,7 @@ class AgentCatalogue:
                 sandbox=Sandbox(network=network(AgentConfig()).mode),
                 limits=_limits(config, AgentConfig()),
                 network=network(AgentConfig()),
+                spares=config.workers.spares,
             )
         }
         own = own_agents(config)
@@ -133,6 +136,7 @@ class AgentCatalogue:
                 reads_toolchains=agent.toolchains,
                 known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
                 network=network(agent),
+                spares=0 if agent.provider else agent.spares,
             )
 
     @property

@@ -41,7 +41,7 @@ from gateway.agents.translate import AskedToolCall, Translator
 from gateway.config.tables import Config
 from gateway.errors import GatewayError, OptionRefused
 from gateway.events import facts as ev
-from gateway.events.fold import Block, ChatState
+from gateway.events.fold import ChatState
 from gateway.files.attached import Shown
 from gateway.principal import Account
 from gateway.stores.contract import SessionRecord
@@ -227,7 +227,7 @@ class AgentPeer:
             intake=intake,
             on_odd=on_odd,
         )
-        self._translator = Translator(self.connection.on_odd)
+        self._translator = Translator(self.connection.on_odd, turn_of_call=owner.fold.turn_of_call)
         self.questions = Elicitations(owner, self.connection, self._translator.tool_call_id)
         self._choices = AgentChoices(owner.agent.options, self.connection.on_odd)
         self._corrections = 0
@@ -357,7 +357,8 @@ class AgentPeer:
         return meta
 
     def _has_history(self) -> bool:
-        return any(message.sender == "agent" and message.text.length for message in self._owner.fold.messages)
+        fold = self._owner.fold
+        return any(message.sender == "agent" and not message.text.is_blank for message in fold.messages)
 
     def _options(self, opened: AgentSession) -> None:
         given: dict[str, Any] = {
@@ -687,10 +688,7 @@ class AgentPeer:
         return self._translator.tool_call_id(call.tool_call_id) if call.tool_call_id else None
 
     def _title_of(self, call_id: str | None) -> str | None:
-        for item in reversed(self._owner.fold.items):
-            if isinstance(item, Block) and item.kind == "tool_call" and item.id == call_id:
-                return str(item.fields.get("title") or "")
-        return None
+        return None if call_id is None else self._owner.fold.title_of_call(call_id)
 
     # -- what the agent says ----------------------------------------------------------------------------
 

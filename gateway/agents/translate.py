@@ -23,6 +23,8 @@ ID_CHARACTERS: Final = 1_024
 """A tool call with a longer id is passed on as it is, and not remembered."""
 TITLE_CHARACTERS: Final = 300
 """An agent's title of a session is cut to so many."""
+CALLS: Final = 256
+"""So many tool calls are remembered here, the last ones; the conversation knows the others."""
 OUTSIDE_TURN: Final = "outside"
 """The turn id of what an agent says before its first turn."""
 
@@ -152,17 +154,28 @@ class _RawContent(Struct):
 class Translator:
     """Keeps what spans updates: which message is open, which tool calls are known."""
 
-    def __init__(self, on_odd: OnOdd = foreign.ignored) -> None:
+    def __init__(
+        self,
+        on_odd: OnOdd = foreign.ignored,
+        *,
+        turn_of_call: Callable[[str], str | None] = lambda _call_id: None,
+    ) -> None:
+        """`turn_of_call`: which turn a call of the conversation belongs to."""
         self._on_odd = on_odd
+        self._turn_of_call = turn_of_call
         self._turn_id = OUTSIDE_TURN
         self._count = 0
         self._open_id: str | None = None
         self._open_kind = ""
         self._open_agent_id: str | None = None
         self._tool_calls: dict[str, tuple[str, str]] = {}
+        """Of each call, by the agent's id: its turn, and the log's id."""
+        self._has_forgotten = False
         self._tool_names: dict[str, str] = {}
         self._under_way: set[str] = set()
         """Calls of this turn that have not ended, by the agent's ids."""
+        self._has_more_under_way = False
+        """Whether there were too many of them to be remembered."""
         self._claims = claims.Claims()
 
     def begin_turn(self, turn_id: str) -> None:
@@ -173,6 +186,7 @@ class Translator:
         self._claims.forget()
         self._tool_names.clear()
         self._under_way.clear()
+        self._has_more_under_way = False
 
     def tool_name(self, call_id: str) -> str:
         """What the agent calls the tool of a call of this turn, by the log's id; empty if it does not say."""
@@ -183,6 +197,8 @@ class Translator:
         call: some agents announce what they would do, and ask under another id. None: it cannot be told.
         """
         if call.has_body or call.tool_call_id in self._under_way or len(self._under_way) != 1:
+            return None
+        if self._has_more_under_way:
             return None
         return next(iter(self._under_way))
 
@@ -195,15 +211,30 @@ class Translator:
 
     def tool_call_id(self, agent_id: str) -> str:
         """The log's id for an agent's tool call id."""
-        known = self._tool_calls.get(agent_id)
+        known = self._known(agent_id)
         return known[1] if known is not None else agent_id
+
+    def _known(self, agent_id: str) -> tuple[str, str] | None:
+        known = self._tool_calls.get(agent_id)
+        if known is None and self._has_forgotten and (turn_id := self._turn_of_call(agent_id)) is not None:
+            known = turn_id, agent_id
+        return known
+
+    def _remember(self, agent_id: str, call: tuple[str, str]) -> None:
+        self._tool_calls[agent_id] = call
+        if len(self._tool_calls) > CALLS:
+            oldest = next(iter(self._tool_calls))
+            del self._tool_calls[oldest]
+            self._has_forgotten = True
+            self._has_more_under_way = self._has_more_under_way or oldest in self._under_way
+            self._under_way.discard(oldest)
 
     def asked(self, call: AskedToolCall, *, stand_in: str) -> ev.ToolCall | None:
         """What a permission request says of the call that it is about; None if that is no more than a name.
         `stand_in` is the id of a call that has none.
         """
         agent_id = call.tool_call_id or stand_in
-        is_new = self._tool_calls.get(agent_id, ("", ""))[0] != self._turn_id
+        is_new = (self._known(agent_id) or ("", ""))[0] != self._turn_id
         if not call.says_what and (is_new or not call.title):
             return None
         fields = {name: getattr(call, name) for name in call.__struct_fields__}
@@ -323,16 +354,19 @@ class Translator:
     def _tool_call(self, update: _ToolCall | _ToolCallUpdate) -> ev.ToolCall:
         members = _members(update)
         self._claims.take(update.tool_call_id, self._turn_id, members)
-        known = self._tool_calls.get(update.tool_call_id)
+        known = self._known(update.tool_call_id)
         is_new = known is None or (isinstance(update, _ToolCall) and known[0] != self._turn_id)
         if is_new:
             self._end_message()
             name = update.tool_call_id if known is None else f"{update.tool_call_id}#{self._turn_id}"
-            known = self._tool_calls[update.tool_call_id] = (self._turn_id, name)
+            known = self._turn_id, name
+            self._remember(update.tool_call_id, known)
         assert known is not None  # noqa: S101 - set above where it was
         if tool := members.tool:
             self._tool_names[known[1]] = tool
-        self._note_way(update)
+            if len(self._tool_names) > CALLS:
+                del self._tool_names[next(iter(self._tool_names))]
+        self._note_way(update, known[0])
         return ev.ToolCall(
             known[1],
             known[0],
@@ -345,10 +379,10 @@ class Translator:
             raw_output=_not_null(update.raw_output),
         )
 
-    def _note_way(self, update: _ToolCall | _ToolCallUpdate) -> None:
+    def _note_way(self, update: _ToolCall | _ToolCallUpdate, turn_id: str) -> None:
         if update.status in ("completed", "failed"):
             self._under_way.discard(update.tool_call_id)
-        elif self._tool_calls[update.tool_call_id][0] == self._turn_id:
+        elif update.tool_call_id in self._tool_calls and turn_id == self._turn_id:
             self._under_way.add(update.tool_call_id)
 
     def _end_message(self) -> None:

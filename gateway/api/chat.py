@@ -189,7 +189,7 @@ class ChatFace:
 
         if attached and not await self._manager.exists(owner, session_id):
             raise AttachmentRefused("This session has no files; upload them before the message.")
-        session, turn = await self._manager.do(owner, session_id, say, agent=agent, once=once)
+        session, turn = await self._manager.do(owner, session_id, say, agent=agent, once=once, founds=True)
         if wait and turn is not None:
             await asyncio.wait([turn.done], timeout=wait)
             await session.log.commit(session.log.last_seq)
@@ -249,7 +249,7 @@ class ChatFace:
         owner, agent = principal.owner, self._services.agent_of(principal, None)
         session_id, is_new = await self._writing_session_id(request, owner, body.session_id)
         session, message_id = await self._manager.do(
-            owner, session_id, lambda s: s.system(body.message), agent=agent
+            owner, session_id, lambda s: s.system(body.message), agent=agent, founds=True
         )
         said = next(message for message in reversed(session.fold.messages) if message.id == message_id)
         return self._answer(request, session, is_new=is_new, extra=b',"res":' + said.json(keep=False))

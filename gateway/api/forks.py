@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,9 +14,10 @@ from gateway.errors import InvalidField, SessionNotFound
 from gateway.events.facts import ForkFiles
 from gateway.files.snapshots import Snapshots, TurnChanges
 from gateway.http.gate import principal_of
-from gateway.http.operation import Operation, Parameter, SessionId, json_response
+from gateway.http.operation import IDEMPOTENCY_KEY, Operation, Parameter, SessionId, json_response
 from gateway.http.reading import checked_session_id, query_int, read_body
 from gateway.sessions.forks import Forks, ForkWanted
+from gateway.sessions.idempotency import Once
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
@@ -93,6 +95,7 @@ class ForksFace:
                 method="POST", scope="chat", path=one + "/fork", handler=self.fork_session,
                 summary="Make a new session of this one up to a point, with its files",
                 body=ForkRequest, answer=ForkAnswer, status=201, errors=(404, 409),
+                parameters=(IDEMPOTENCY_KEY,),
             ),
             Operation(
                 method="POST", scope="chat", path=one + "/files/restore", handler=self.restore_files,
@@ -113,6 +116,9 @@ class ForksFace:
         if body.at_seq is not None and body.before_message is not None:
             raise InvalidField("Say at_seq or before_message, not both - at `$.at_seq`.")
         principal, session_id = principal_of(request), checked_session_id(request.path_params["session_id"])
+        key = request.headers.get("idempotency-key")
+        asked = f"fork {session_id} {msgspec.json.encode(body)!r}"
+        once = None if key is None else Once(key, asked, is_unnamed=body.session_id is None)
         forked = await self._forks.fork(
             principal.owner,
             session_id,
@@ -123,6 +129,7 @@ class ForksFace:
                 agent=body.agent,
                 among=principal.agents,
             ),
+            once=once,
         )
         answer = ForkAnswer(
             self._manager.summary(forked.record),

@@ -97,6 +97,8 @@ class OwnKeysFace:
     async def erase_own_keys(self, request: Request) -> Response:
         principal = principal_of(request)
         count = await self._vault.erase(principal.owner)
+        has_sessions = bool(await self._services.store.sessions.of_owner(principal.owner, limit=1))
+        await self._services.repositories.forget(principal.owner, has_sessions=has_sessions)
         if count:
             self._services.audit.note(principal, "own_keys.erased", target=principal.owner)
         return json_response(OwnKeysErased(count))

@@ -35,6 +35,19 @@ HEADERS: Final = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+PDF: Final = "pdf.html"
+"""Draws a PDF in a frame of the page. Its author may know a fault of what reads it: so the frame has no
+origin, and can load nothing; its script is in it.
+"""
+_PDF_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; worker-src blob:; "
+        "style-src 'unsafe-inline'; img-src blob: data:; font-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 OFFERED: Final = (".html", ".js")
 """Files that are there only if an application offers them."""
 _UNBUILT: Final = "The page is not built. Run `make page`, or install the package with `pip install .`.\n"
@@ -50,7 +63,8 @@ def routes(pages: Mapping[str, str], files: Mapping[str, Mapping[str, str]]) -> 
     root = next((place for place in PLACES if (place / "index.html").is_file()), None)
 
     pages = {"/": "index.html", **pages}
-    found: list[BaseRoute] = [_page_route(path, root, name) for path, name in pages.items()]
+    found: list[BaseRoute] = [_page_route(path, root, name, HEADERS) for path, name in pages.items()]
+    found.append(_page_route(f"/{PDF}", root, PDF, _PDF_HEADERS))
     if root is not None:
         assets = _Assets(directory=root / "assets", check_dir=False)
         folders = sorted({path.rpartition("/")[0] for path in pages})
@@ -63,11 +77,11 @@ def routes(pages: Mapping[str, str], files: Mapping[str, Mapping[str, str]]) -> 
     return found
 
 
-def _page_route(path: str, root: pathlib.Path | None, name: str) -> Route:
+def _page_route(path: str, root: pathlib.Path | None, name: str, headers: Mapping[str, str]) -> Route:
     async def serve(request: Request) -> Response:
         if root is None or not (root / name).is_file():
             return PlainTextResponse(_UNBUILT, status_code=404)
-        return _file(request, root / name, {**HEADERS, "Cache-Control": "no-cache"})
+        return _file(request, root / name, {**headers, "Cache-Control": "no-cache"})
 
     return Route(path, serve, methods=["GET"])
 

@@ -23,6 +23,7 @@ from gateway.errors import EgressNotNarrower, GatewayError, InvalidField, Sessio
 from gateway.events.facts import NamedRule, SessionOption, iso
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason
+from gateway.files.names import disposition
 from gateway.http.gate import principal_of
 from gateway.http.operation import (
     IDEMPOTENCY_KEY,
@@ -292,7 +293,7 @@ class SessionsFace:
         )
         suffix = "jsonl" if kind == "jsonl" else "md"
         headers = {
-            "Content-Disposition": f'attachment; filename="session-{session_id.replace(":", "_")}.{suffix}"',
+            "Content-Disposition": disposition(f"session-{session_id.replace(':', '_')}.{suffix}"),
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
         }
@@ -495,7 +496,7 @@ def markdown(fold: ChatState) -> Iterator[str]:
     # What is said meanwhile may be somebody else's: each text is taken as it is now.
     texts: list[Iterable[str]] = [(f"# {fold.title or fold.session_id}\n",)]
     for message in fold.messages:
-        if message.text.length or message.attachments:
+        if not message.says_nothing and (message.text.length or message.attachments):
             head = f"\n## {names[message.sender]} — {iso(message.at)}\n\n"
             files = [f"\n- Attached: `{one.path}` ({one.media_type})\n" for one in message.attachments]
             texts += ((head,), message.text.pieces(), ("\n", *files))

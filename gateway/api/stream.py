@@ -26,7 +26,7 @@ from starlette.background import BackgroundTask
 
 from gateway.auth.permits import Permit
 from gateway.events.facts import Event, in_one_line, merged, slices
-from gateway.events.fold import OWNERS_EVENTS, ChatState, Elsewhere, Outside, Present
+from gateway.events.fold import OWNERS_EVENTS, ChatState, Elsewhere, Outside, Part, Present
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
@@ -290,7 +290,7 @@ def _sliced_frames(events: list[Event]) -> tuple[bytes, ...]:
 
 def _answered(fold: ChatState) -> str | None:
     """The last turn whose answer has words."""
-    spoken = (m.turn_id for m in reversed(fold.messages) if m.sender == "agent" and m.text.length)
+    spoken = (m.turn_id for m in reversed(fold.messages) if m.sender == "agent" and not m.text.is_blank)
     return next(spoken, None)
 
 
@@ -320,10 +320,7 @@ async def _resync(source: Source, seq: int, *, is_guest: bool) -> AsyncIterator[
     yield b"\n\n"
 
 
-FramePart = bytes | Elsewhere | Iterator[bytes]
-
-
-def _joined(parts: list[FramePart]) -> Iterator[FramePart]:
+def _joined(parts: list[Part]) -> Iterator[Part]:
     """The same with neighbouring bytes made one."""
     for is_here, run in itertools.groupby(parts, key=lambda part: isinstance(part, bytes)):
         if is_here:
@@ -365,9 +362,10 @@ async def while_good(frames: AsyncIterator[bytes], is_good: Permit) -> AsyncIter
         is_good.waits(task)
         try:
             frame = await anext(frames, None)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if task is None or not is_good.is_cut or task.uncancel() > before:
-                raise  # somebody else's
+                # Somebody else's. The server keeps it in a circle: without the frames, which hold a session.
+                raise error.with_traceback(None) from None
             return
         finally:
             is_good.waits(None)

@@ -6,8 +6,8 @@ Not yours and not there are the same 404. No worker is started.
 from __future__ import annotations
 
 import asyncio
-import re
-import urllib.parse
+import contextlib
+import logging
 from collections.abc import AsyncIterator
 from typing import BinaryIO, Final
 
@@ -15,24 +15,25 @@ from msgspec import Struct
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
+from gateway.api import upload_heads
+from gateway.api.files import name_mark
+from gateway.auth.quotas import StoredShare
 from gateway.config.files import FilesConfig
 from gateway.errors import (
     BadRequest,
     BodyTooLarge,
     GatewayError,
-    InvalidField,
     RequestTimeout,
     UploadCut,
     UploadElsewhere,
     UploadNotFound,
-    WrongMediaType,
 )
-from gateway.files import sniffing, upload_names, uploads
+from gateway.files import media, names, sniffing, upload_names, uploads
 from gateway.files.arrival import FilesPlace, Placement, StoredFile
 from gateway.files.attached import open_file
 from gateway.files.uploads import Upload, Uploads
 from gateway.http.gate import principal_of
-from gateway.http.multipart import Multipart, PartBegun, PartEnded, boundary_of
+from gateway.http.multipart import Multipart, PartBegun, PartEnded
 from gateway.http.operation import Operation, Parameter, json_response
 from gateway.http.reading import checked_session_id
 from gateway.http.scope import BodyRules, carried
@@ -41,8 +42,8 @@ from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
 
-_RANGE: Final = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
-_SIZE: Final = re.compile(r"[0-9]{1,15}")
+log = logging.getLogger(__name__)
+
 SERVED_BYTES: Final = 256 * 1024
 """A file is sent in such pieces."""
 
@@ -67,19 +68,6 @@ class UploadList(Struct, frozen=True):
     """What one request uploaded, in its order."""
 
     files: list[UploadedFile]
-
-
-class BodySpan(Struct, frozen=True):
-    """Which part of a file a request brings."""
-
-    start: int
-    end: int | None
-    """Behind its last byte; None: whatever comes."""
-    total: int | None
-
-    @property
-    def is_last(self) -> bool:
-        return self.end is None or self.end == self.total
 
 
 class UploadsFace:
@@ -149,7 +137,7 @@ class UploadsFace:
 
     async def put_file(self, request: Request) -> Response:
         path = upload_names.checked_path(request.query_params.get("path", ""))
-        span, said = _span(request), _content_length(request)
+        span, said = upload_heads.span_of(request), upload_heads.content_length(request)
         placement = Placement(
             path=path,
             size=span.total,
@@ -158,8 +146,7 @@ class UploadsFace:
         )
         if span.total is not None and span.total > self._files.file_bytes:
             raise uploads.too_large(path.rpartition("/")[2], self._files.file_bytes)
-        incoming = await self._begin(request)
-        async with self._uploads.ending(incoming):
+        async with self._incoming(request, span.total or said or 0) as incoming:
             await incoming.prepare((span.total or said or 0) - span.start)
             upload = await incoming.open(placement, goes_on=span.start > 0)
             try:
@@ -168,9 +155,11 @@ class UploadsFace:
                 await upload.leave()
                 raise
             stored = await self._take(request, upload, span)
+        if stored is not None:
+            self._note(request, incoming, stored)
         return json_response(_told(upload, stored))
 
-    async def _take(self, request: Request, upload: Upload, span: BodySpan) -> StoredFile | None:
+    async def _take(self, request: Request, upload: Upload, span: upload_heads.BodySpan) -> StoredFile | None:
         """Takes the part that a request brings; the file if it is whole then. Raises GatewayError; what was
         cut can go on if its size is known.
         """
@@ -193,7 +182,8 @@ class UploadsFace:
 
     async def show_upload(self, request: Request) -> Response:
         """`name` asks where a file of this name may go: to a path that nothing has."""
-        name, size = request.query_params.get("name"), _whole_number(request.query_params.get("size"))
+        name = request.query_params.get("name")
+        size = upload_heads.whole_number(request.query_params.get("size"))
         path = upload_names.checked_path(request.query_params.get("path", "")) if name is None else ""
         place = await self._place(request)
         if name is not None:
@@ -205,15 +195,16 @@ class UploadsFace:
     # -- several ------------------------------------------------------------------------------------------
 
     async def upload_files(self, request: Request) -> Response:
-        incoming = await self._begin(request)
-        async with self._uploads.ending(incoming):
-            parser = Multipart(_boundary(request))
-            said = _content_length(request) or 0
+        said = upload_heads.content_length(request) or 0
+        async with self._incoming(request, said) as incoming:
+            parser = Multipart(upload_heads.boundary(request))
             if said > self._files.request_bytes:
                 raise BodyTooLarge(f"One request may upload {self._files.request_bytes} bytes.")
             await incoming.prepare(said)
             arrived = await self._parts(request, parser, incoming)
             stored = await _put_all(arrived)
+        for file in stored:
+            self._note(request, incoming, file)
         told = [_told(upload, file) for (upload, _), file in zip(arrived, stored, strict=True)]
         return json_response(UploadList(told), status=201)
 
@@ -255,16 +246,15 @@ class UploadsFace:
         except OSError:
             raise UploadNotFound from None
         kind = sniffing.type_of(name, head)
-        how = "inline" if sniffing.is_image(kind) else "attachment"
         headers = {
             "Content-Length": str(size),
-            "Content-Disposition": f"{how}; filename*=UTF-8''{urllib.parse.quote(name)}",
+            "Content-Disposition": names.disposition(name, is_inline=sniffing.is_image(kind)),
             "Content-Security-Policy": "sandbox; default-src 'none'",
             "Cross-Origin-Resource-Policy": "same-origin",
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "private, no-cache",
         }
-        media_type = kind if sniffing.is_image(kind) else sniffing.UNKNOWN
+        media_type = kind if sniffing.is_image(kind) else media.BYTES
         return StreamingResponse(self._sent(file, size), headers=headers, media_type=media_type)
 
     async def _sent(self, file: BinaryIO, size: int) -> AsyncIterator[bytes]:
@@ -286,26 +276,62 @@ class UploadsFace:
     def _files(self) -> FilesConfig:
         return self._services.config.files
 
-    async def _begin(self, request: Request) -> uploads.UploadRequest:
-        """A request that uploads to its session, which is used by it. Raises SessionNotFound,
-        QuotaExceeded.
+    @contextlib.asynccontextmanager
+    async def _incoming(self, request: Request, size: int) -> AsyncIterator[uploads.UploadRequest]:
+        """A request that uploads about `size` bytes to its session, which is used by it: they count as stored
+        from now on, and what is stored in the end after that. Raises SessionNotFound, QuotaExceeded.
         """
-        principal = principal_of(request)
-        said = _content_length(request) or 0
+        principal, quotas, counted = principal_of(request), self._services.quotas, 0
 
-        async def begin(session: Session) -> uploads.UploadRequest:
+        async def begin(session: Session) -> tuple[uploads.UploadRequest, StoredShare]:
             session.touch()
             session.files.touched()
             account = Account(principal.owner, session.record.key, principal.key_id)
-            self._services.quotas.check_bytes(account, said)
-            return self._uploads.begin(session.place, on_stored=session.files.touched)
+            share = StoredShare(quotas, account, session_bytes=session.record.stored_bytes)
+            share.reach(size)
+            nonlocal counted
+            counted = session.record.uploaded_bytes
+            try:
+                incoming = self._uploads.begin(
+                    session.place, on_stored=session.files.touched, on_arrived=share.reach
+                )
+            except GatewayError:
+                share.end()
+                raise
+            return incoming, share
 
         self._manager.refuse_while_draining()
         session_id = checked_session_id(request.path_params["session_id"])
-        _, incoming = await self._manager.do(principal.owner, session_id, begin, is_making=False)
+        _, (incoming, share) = await self._manager.do(principal.owner, session_id, begin, is_making=False)
         files = self._files
         carried(request.scope).body_rules = BodyRules(files.request_bytes, files.upload_silence_seconds)
-        return incoming
+        try:
+            async with self._uploads.ending(incoming):
+                yield incoming
+        finally:
+            if incoming.grown:
+                await self._count(principal.owner, session_id, incoming, counted)
+            share.end()
+
+    async def _count(
+        self, owner: str, session_id: str, incoming: uploads.UploadRequest, counted: int
+    ) -> None:
+        """What is stored counts as the session's, in which `counted` was uploaded before. The session may
+        have left memory meanwhile, or be gone.
+        """
+        try:
+            session = await self._manager.find(owner, session_id)
+            if session is not None and session.record.key == incoming.place.key:
+                await session.count_upload(incoming.grown, counted=counted, most=incoming.allocated)
+        except GatewayError as error:
+            log.warning("session %s: an upload is not counted: %s", incoming.place.key, error)
+
+    def _note(self, request: Request, incoming: uploads.UploadRequest, stored: StoredFile) -> None:
+        """A file is in its place."""
+        detail = f"{name_mark(stored.path)} {stored.size} bytes"
+        audit = self._services.audit
+        audit.note(principal_of(request), "file.uploaded", target=incoming.place.key, detail=detail)
+        self._services.metrics.file_uploads.inc()
 
     async def _place(self, request: Request) -> FilesPlace:
         """Where the files of a session lie. Raises SessionNotFound."""
@@ -333,6 +359,7 @@ class UploadsFace:
             if data is None:
                 return
             size += len(data)
+            self._services.metrics.file_received_bytes.inc(len(data))
             if size > files.request_bytes:
                 raise BodyTooLarge(f"One request may upload {files.request_bytes} bytes.")
             if data:
@@ -358,40 +385,3 @@ def _told(upload: Upload, stored: StoredFile | None) -> UploadedFile:
     if stored is None:
         return UploadedFile(path, name, upload.received, upload.placement.size, is_whole=False)
     return UploadedFile(path, name, stored.size, stored.size, True, stored.media_type, stored.etag)
-
-
-def _span(request: Request) -> BodySpan:
-    """Raises BadRequest."""
-    text = request.headers.get("content-range")
-    if text is None:
-        length = _content_length(request)
-        return BodySpan(0, length, length)
-    found = _RANGE.fullmatch(text)
-    if found is None:
-        raise BadRequest("Content-Range is `bytes FIRST-LAST/SIZE`.")
-    first, last, total = (int(number) for number in found.groups())
-    if not first <= last < total:
-        raise BadRequest("Content-Range names no part of a file: FIRST <= LAST < SIZE.")
-    return BodySpan(first, last + 1, total)
-
-
-def _boundary(request: Request) -> bytes:
-    """Raises WrongMediaType, BadRequest."""
-    kind = request.headers.get("content-type", "")
-    if not kind.lower().startswith("multipart/form-data"):
-        raise WrongMediaType("Send a form, as curl -F file=@NAME does: multipart/form-data.")
-    return boundary_of(kind)
-
-
-def _content_length(request: Request) -> int | None:
-    text = request.headers.get("content-length", "")
-    return int(text) if _SIZE.fullmatch(text) else None
-
-
-def _whole_number(text: str | None) -> int | None:
-    """Raises InvalidField."""
-    if text is None:
-        return None
-    if not _SIZE.fullmatch(text):
-        raise InvalidField("size is a whole number of bytes.", field=("query", "size"))
-    return int(text)

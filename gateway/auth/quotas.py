@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gateway.buckets import Buckets, MemoryBuckets
 from gateway.config.tables import DAY_MILLISECONDS, Config, Quota
@@ -23,6 +23,7 @@ from gateway.models.budgets import Budgets, Counted
 from gateway.principal import Account, tenant_of
 from gateway.stores.sessions import OwnerTotal
 from gateway.stores.usage import DayUse, UsageStore, UseName
+from gateway.telemetry.clocks import LivedTime
 from worker.foreign import clamped
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ RETRY_SECONDS: Final = 5.0
 STORED_RETRY_SECONDS: Final = 3600.0
 """After a limit on what is kept: somebody has to delete something."""
 KEPT_DAYS: Final = 40
+KEPT_IN_MEMORY: Final = 3
+"""Days of which it is counted what was used."""
 
 _WORDS: Final = {
     "sessions_live": "sessions with an agent at the same time",
@@ -60,6 +63,16 @@ class Held(Struct):
     stored_bytes: int = 0
 
 
+class UsedDay(Struct):
+    """What was used on a day."""
+
+    uses: dict[UseName, DayUse] = field(default_factory=dict)
+    changed: set[UseName] = field(default_factory=set)
+    """Of whom it is not stored yet."""
+    is_restored: bool = False
+    """Whether what is stored of it is among these."""
+
+
 class Quotas:
     """See the module."""
 
@@ -80,9 +93,10 @@ class Quotas:
         self._on_exceeded = on_exceeded
         self._minutes: Buckets = MemoryBuckets(monotonic)
         self._held: dict[UseName, Held] = {}
+        self._time = LivedTime(wall_ms=wall_ms, monotonic=monotonic)
         self._day = self._today()
-        self._uses: dict[UseName, DayUse] = {}
-        self._changed: set[UseName] = set()
+        self._days: dict[int, UsedDay] = {self._day: UsedDay()}
+        """The last few: a clock that jumps there and back finds what it left."""
         self._told: set[tuple[UseName, str]] = set()
 
     async def open(self, totals: Mapping[str, OwnerTotal]) -> None:
@@ -92,22 +106,36 @@ class Quotas:
                 held = self._of(name)
                 held.stored += total.sessions
                 held.stored_bytes += total.stored_bytes
-        self._uses = await self._store.uses(self._day)
+        await self._restore(self._day)
         told = {name: Counted(tokens=use.tokens) for name, use in self._uses.items() if use.tokens}
         self._budgets.days.at_least(self._day, told)  # counted here, on the day of an upgrade
 
     async def keep(self) -> None:
         """Writes what was used since the last time."""
         self._turn_day()
-        day, changed = self._day, self._changed
-        self._changed = set()
+        for day, used in list(self._days.items()):
+            changed, used.changed = used.changed, set()
+            try:
+                if changed:
+                    if not used.is_restored:
+                        await self._restore(day)
+                    await self._store.put_uses(day, {n: used.uses[n] for n in changed if n in used.uses})
+            except GatewayError as error:
+                used.changed |= changed
+                log.warning("what was used is not kept for now: %s", error)
+                return
         try:
-            if changed:
-                await self._store.put_uses(day, {n: self._uses[n] for n in changed if n in self._uses})
-            await self._store.forget(before_day=day - KEPT_DAYS)
+            await self._store.forget(before_day=self._time.ms() // DAY_MILLISECONDS - KEPT_DAYS)
         except GatewayError as error:
-            self._changed |= changed if day == self._day else set()
-            log.warning("what was used is not kept for now: %s", error)
+            log.warning("what was used long ago is not forgotten for now: %s", error)
+
+    async def _restore(self, day: int) -> None:
+        """What is stored of a day was used before what is counted here. Raises StoreFailed."""
+        stored, used = await self._store.uses(day), self._days[day]
+        used.is_restored = True
+        for name, use in stored.items():
+            mine = used.uses.get(name)
+            used.uses[name] = use if mine is None else _sum(use, mine)
 
     # -- sessions ---------------------------------------------------------------------------------------
 
@@ -122,8 +150,9 @@ class Quotas:
     def forget_session(self, key: str) -> None:
         """A session is erased, and with it what it has used today."""
         self._budgets.forget_session(key)
-        self._uses.pop(("session", key), None)
-        self._changed.discard(("session", key))
+        for used in self._days.values():
+            used.uses.pop(("session", key), None)
+            used.changed.discard(("session", key))
 
     def drop_session(self, owner: str, stored_bytes: int) -> None:
         """One is erased, with so much in it."""
@@ -144,15 +173,27 @@ class Quotas:
             held = self._of(name)
             held.stored_bytes = clamped(held.stored_bytes + stored_bytes)
 
-    def check_bytes(self, account: Account, size: int) -> None:
-        """Somebody stores a file of this size, in a session: whoever has used up what they may store may not.
-        Raises QuotaExceeded.
+    def take_bytes(self, account: Account, size: int, *, session_bytes: int) -> None:
+        """So much more is about to be stored in a session that has `session_bytes`; it counts until
+        `give_bytes`. Raises QuotaExceeded, and then nothing is counted.
         """
-        for kind, name in account.names():
-            if kind in ("tenant", "subject"):
-                held = self._held.get((kind, name)) or Held()
-                used = held.stored_bytes + max(0, size - 1)
-                self._check((kind, name), "stored_bytes", used, retry=STORED_RETRY_SECONDS)
+        more = max(0, size - 1)  # as much as is allowed, and no byte more
+        for name in account.names():
+            if name[0] != "key":
+                held = self._of(name).stored_bytes + (session_bytes if name[0] == "session" else 0)
+                self._check(name, "stored_bytes", held + more, retry=STORED_RETRY_SECONDS)
+        self._hold_bytes(account, size)
+
+    def give_bytes(self, account: Account, size: int) -> None:
+        """So much is stored and counted otherwise by now, or is not stored."""
+        self._hold_bytes(account, -size)
+
+    def _hold_bytes(self, account: Account, size: int) -> None:
+        self.add_bytes(account.owner, size)
+        for name in account.names():
+            if name[0] == "session":
+                self._of(name).stored_bytes += size
+                self._tidy(name)
 
     def take_live(self, account: Account) -> None:
         """A session gets a worker. Raises QuotaExceeded."""
@@ -260,6 +301,11 @@ class Quotas:
 
     # -- inner ------------------------------------------------------------------------------------------
 
+    @property
+    def _uses(self) -> dict[UseName, DayUse]:
+        """What was used today."""
+        return self._days[self._day].uses
+
     def _quota(self, name: UseName) -> Quota:
         config = self._config()
         kind, who = name
@@ -313,14 +359,17 @@ class Quotas:
         use = self._uses.get(name)
         if use is None:
             use = self._uses[name] = DayUse()
-        self._changed.add(name)
+        self._days[self._day].changed.add(name)
         return use
 
     def _turn_day(self) -> None:
         today = self._today()
-        if today > self._day:
-            self._day = today
-            self._uses, self._changed, self._told = {}, set(), set()
+        if today != self._day:
+            self._day, self._told = today, set()
+            self._days.setdefault(today, UsedDay())
+            for old in sorted(self._days)[:-KEPT_IN_MEMORY]:
+                if old != today and not self._days[old].changed:
+                    del self._days[old]
 
     def _today(self) -> int:
         return self._wall_ms() // DAY_MILLISECONDS
@@ -329,7 +378,30 @@ class Quotas:
         return (DAY_MILLISECONDS - self._wall_ms() % DAY_MILLISECONDS) / 1000
 
 
+class StoredShare:
+    """What somebody stores bit by bit: it counts in their quota before it is stored, until `end`."""
+
+    def __init__(self, quotas: Quotas, account: Account, *, session_bytes: int) -> None:
+        self._quotas = quotas
+        self._account = account
+        self._session_bytes = session_bytes
+        self._size = 0
+
+    def reach(self, size: int) -> None:
+        """So much in total by now. Raises QuotaExceeded."""
+        more = size - self._size
+        if more > 0 or not self._size:
+            self._quotas.take_bytes(self._account, more, session_bytes=self._session_bytes)
+            self._size = size
+
+    def end(self) -> None:
+        """All of it is counted otherwise from now on, or is not kept."""
+        self._quotas.give_bytes(self._account, self._size)
+        self._size = 0
+
+
 _UNLIMITED: Final = Quota()
+_FIGURES: Final = DayUse.__struct_fields__
 _NOTHING: Final = Held()
 _WHOSE: Final = {
     "tenant": "This organisation",
@@ -337,6 +409,10 @@ _WHOSE: Final = {
     "subject": "This account",
     "session": "This session",
 }
+
+
+def _sum(one: DayUse, other: DayUse) -> DayUse:
+    return DayUse(**{name: clamped(getattr(one, name) + getattr(other, name)) for name in _FIGURES})
 
 
 def _bucket(name: UseName) -> str:

@@ -125,7 +125,10 @@ api_key_env_var = "{TOKEN_VARIABLE}"
 name = "{{model}}"
 provider = "agw"
 alias = "agw"
+supports_images = true
 """
+_TAKES_IMAGES: Final = {"attachment": True, "modalities": {"input": ["text", "image"], "output": ["text"]}}
+"""opencode would leave images out, since it knows nothing of these models; one that takes none says so."""
 _OPENCODE: Final = json.dumps(
     {
         "autoupdate": False,
@@ -137,7 +140,7 @@ _OPENCODE: Final = json.dumps(
             "agw": {
                 "npm": "@ai-sdk/openai-compatible",
                 "options": {"baseURL": "{base}/openai/v1", "apiKey": "{token}"},
-                "models": {"{model}": {}, "{small_model}": {}},
+                "models": {"{model}": _TAKES_IMAGES, "{small_model}": _TAKES_IMAGES},
             }
         },
     }

@@ -180,6 +180,10 @@ class LimitsConfig(Table, frozen=True, kw_only=True):
 
     max_sessions: int = 100_000
     max_live_workers: int = 1_000
+    waiting_turns: int = 1_000
+    """Turns that wait for a worker while as many run as may, the tenants in turn; past it, 503 (0: at once).
+    As many as workers: if every answer takes 30 seconds, the last in the line waits about that long.
+    """
     message_bytes: int = 32 * KIB
     queued_messages: int = 20
     """Messages that wait while the agent answers. In a conversation whose waiting messages become one prompt,
@@ -370,6 +374,10 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     """
     budget: Budget | None = None
     """Of all its sessions together, in place of `quotas.agent`."""
+    spares: int = 0
+    """So many of its workers are started before anybody needs them; each serves one new session. For an agent
+    without a provider: a token is made for one session.
+    """
 
     @property
     def argv(self) -> tuple[str, ...]:
@@ -415,6 +423,8 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     cpu_seconds: int = _LIMITS.cpu_seconds
     turn_cpu_seconds: int = _LIMITS.turn_cpu_seconds
     """CPU time of all of a worker's processes in one turn; past it the turn is ended, and the worker."""
+    spares: int = 0
+    """The same of the built-in agent as `agents.NAME.spares`. Each takes about 3 MB, and a uid."""
     nice: int = 5
     """0 to 19: the workers' nice value, which lowers their priority when CPU time is short (nice(2))."""
     file_bytes: int = _LIMITS.file_bytes

@@ -49,6 +49,10 @@ class WorkspaceConfig(Table, frozen=True, kw_only=True):
     """The credential for its host, `[credentials.NAME]`: used by the gateway to fetch and to push."""
     depth: int = 0
     """How many commits of history are fetched; 0: all."""
+    submodules: bool = False
+    """Submodules are fetched, too: from the host of `repo`, and from those of `submodule_hosts`."""
+    submodule_hosts: tuple[str, ...] = ()
+    """Further hosts of submodules, `HOST` or `HOST:PORT`."""
     max_bytes: int = 4096 * MIB
     """How large its history, and its files after `setup`, may be."""
     refresh_seconds: float = 900
@@ -71,8 +75,12 @@ class WorkspaceConfig(Table, frozen=True, kw_only=True):
     @property
     def place(self) -> tuple[str, int]:
         """The host and port of its server."""
-        parts = urlsplit(self.repo)
-        return (parts.hostname or ""), parts.port or PORTS.get(parts.scheme, 0)
+        return place_of(self.repo)
+
+    @property
+    def submodule_places(self) -> set[tuple[str, int]]:
+        """The hosts and ports of `submodule_hosts`."""
+        return {place_of(f"https://{host}") for host in self.submodule_hosts}
 
     def mistakes(self, config: Config) -> Iterator[str]:
         """What cannot be, as `setting: words`."""
@@ -83,6 +91,11 @@ class WorkspaceConfig(Table, frozen=True, kw_only=True):
             yield f"branch_prefix: {self.branch_prefix!r} cannot begin the name of a branch"
         yield from (f"cache: {path!r} is no folder of HOME" for path in self.cache if not is_folder(path))
         yield from (f"limits.{key}: no such limit" for key in self.limits if key not in _LIMITS)
+        yield from (
+            f"submodule_hosts: {host!r} is no HOST or HOST:PORT"
+            for host in self.submodule_hosts
+            if any(repository_mistakes(f"https://{host}/x")) or "/" in host
+        )
         yield from (f"env: {name!r} is no name of a variable" for name in self.env if not is_variable(name))
         yield from (
             f"tenants: there is no tenant {name!r}" for name in self.tenants if not config.tenant(name)
@@ -101,23 +114,14 @@ class WorkspaceConfig(Table, frozen=True, kw_only=True):
             yield f"pull_request_url: one of {', '.join(PULL_REQUESTS)}, or a URL with https://"
 
     def _of_repo(self, config: Config) -> Iterator[str]:
-        parts = urlsplit(self.repo)
-        try:
-            place = self.place
-        except ValueError:  # the port
-            place = "", 0
-        is_plain = parts.scheme == "http" and is_loopback(place[0])
-        if not place[0] or not (parts.scheme == "https" or is_plain) or not parts.path.strip("/"):
-            yield "repo: write the https URL of a repository"
-        if parts.username or parts.password or parts.query or parts.fragment or not self.repo.isprintable():
-            yield "repo: has no user, password or query; name a credential instead"
+        yield from (f"repo: {words}" for words in repository_mistakes(self.repo))
         if not self.credential:
             return
         credential = config.credentials.get(self.credential)
         if credential is None:
             known = ", ".join(config.credentials) or "none"
             yield f"credential: there is no credential {self.credential!r}; there are: {known}"
-        elif place not in credential.places:
+        elif (place := place_of(self.repo)) not in credential.places:
             yield f"credential: {self.credential} is not for {place[0]}:{place[1]}"
 
 
@@ -132,6 +136,33 @@ PULL_REQUESTS: Final[dict[str, str]] = {
     "bitbucket": "{repo}/pull-requests/new?source={branch}&dest={base}",
 }
 """Where hosts of these kinds open a pull request."""
+
+
+def place_of(url: str) -> tuple[str, int]:
+    """The host and port of a URL; nothing if it names none."""
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or ""), parts.port or PORTS.get(parts.scheme, 0)
+    except ValueError:  # the port, or the brackets of an address
+        return "", 0
+
+
+def repository_mistakes(url: str) -> Iterator[str]:
+    """What is wrong with the URL of a repository."""
+    host, _ = place_of(url)
+    if not host:
+        yield "write the https URL of a repository"
+        return
+    parts = urlsplit(url)
+    is_plain = parts.scheme == "http" and is_loopback(host)
+    if not (parts.scheme == "https" or is_plain) or not parts.path.strip("/"):
+        yield "write the https URL of a repository"
+    if parts.username or parts.password or parts.query or parts.fragment or not _is_plain_text(url):
+        yield "has no user, password or query; name a credential instead"
+
+
+def _is_plain_text(url: str) -> bool:
+    return url.isprintable() and not any(character in url for character in " \\")
 
 
 def is_loopback(host: str) -> bool:

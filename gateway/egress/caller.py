@@ -28,6 +28,7 @@ from yarl import URL
 
 from gateway.config.hosts import is_address, is_host, plain_host
 from gateway.egress.addresses import AddressRefused, AddressRules
+from gateway.egress.interim import bounded
 from gateway.egress.lookup import LookupFailed
 
 ANSWER_BYTES: Final = 1024 * 1024
@@ -151,7 +152,7 @@ class Calls:
 
     async def __aenter__(self) -> Calls:
         self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=self._pinned, use_dns_cache=False, limit=2),
+            connector=bounded(aiohttp.TCPConnector(resolver=self._pinned, use_dns_cache=False, limit=2)),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,

@@ -54,7 +54,7 @@ OWN_URL: Final = f"http://127.0.0.1:{DOOR_PORT}"
 """Where a worker finds the gateway itself."""
 BASE_URL: Final = OWN_URL + "/llm"
 """Where a worker finds the gateway's model routes."""
-_ACCEPTED: Final = 32
+_ACCEPTED: Final = 4
 """In one go, before others have their turn."""
 _SHORT_SECONDS: Final = 0.05
 """Without a file for a connection, it is tried again after so long."""
@@ -100,11 +100,11 @@ class WorkerDoor:
         self._name_server = NameServer(
             sockets.names, self._names, share=self._share, on_full=self._names_are_full
         )
-        self._is_open = True
+        self._is_open = len(sockets) > 0  # else the worker has ended already
         self._forwarding: dict[Front, Admitted] = {}
         self._passing: dict[asyncio.Task[Any], Admitted] = {}
         """Connections to hosts: they end when the rules no longer allow them."""
-        self._unwatch = admission.on_changed(self._end_disallowed)
+        self._unwatch: Callable[[], None] = lambda: None
         self._listeners: list[tuple[socket.socket, DoorName, Serve]] = [
             (sockets.own, "gateway", self._serve_own),
             (sockets.tls, "https", self._serve_tls),
@@ -112,10 +112,12 @@ class WorkerDoor:
         ]
         for port, further in sockets.further.items():
             self._listeners.append((further, "further", partial(self._serve_further, port)))
-        for one in self._listeners:
-            self._listen(*one)
-        self._name_server.open()
-        sockets.when_closed(self.close)
+        if self._is_open:
+            self._unwatch = admission.on_changed(self._end_disallowed)
+            for one in self._listeners:
+                self._listen(*one)
+            self._name_server.open()
+            sockets.when_closed(self.close)
 
     def close(self) -> None:
         """Ends everything; the sockets are closed by their owner. Again: nothing."""
@@ -125,7 +127,9 @@ class WorkerDoor:
         self._unwatch()
         for listener, *_ in self._listeners:
             self._loop.remove_reader(listener.fileno())
+        self._listeners = []  # they hold it, and it them
         self._name_server.close()
+        self._share.close()
         for front in list(self._resting):
             front.abort()
         for task in self._tasks:
@@ -216,11 +220,12 @@ class WorkerDoor:
                 break
             self._on_connection(name)
             self._take(client, serve)
-        pause = self._share.spend(0)
-        if is_short or pause:
+        if is_short:
             self._loop.remove_reader(listener.fileno())
-            pause = max(pause, _SHORT_SECONDS) if is_short else pause
-            self._loop.call_later(pause, self._listen, listener, name, serve)
+            self._loop.call_later(_SHORT_SECONDS, self._listen, listener, name, serve)
+        elif self._share.spend(0):
+            self._loop.remove_reader(listener.fileno())
+            self._share.take_turn(partial(self._listen, listener, name, serve))
 
     def _take(self, client: socket.socket, serve: Serve) -> None:
         self._share.spend(CONNECTION_SECONDS)
@@ -331,22 +336,26 @@ class WorkerDoor:
         if isinstance(found, NotAdmitted):
             say_last(client, last_answer(403, found.words))
             return
-        if found.credential or port == _TLS_PORT:
-            await self._loop.sock_sendall(client, _ESTABLISHED)
-            if await self._server_name(client, found.host, port, expected=found.host) is not None:
-                await self._pass(client, found)
-            return
+        with self._watched(found):
+            if found.credential or port == _TLS_PORT:
+                await self._loop.sock_sendall(client, _ESTABLISHED)
+                if await self._server_name(client, found.host, port, expected=found.host) is not None:
+                    await self._pass_watched(client, found)
+            else:
+                await self._serve_any_tunnel(client, found)
+
+    async def _serve_any_tunnel(self, client: socket.socket, found: Admitted) -> None:
+        """A tunnel to a host that may speak first, so that it is connected to before the client hears."""
         try:
             upstream = await dial(found)
         except Unreachable:
-            words = self._admission.refuse(found.host, port, "unreachable").words
+            words = self._admission.refuse(found.host, found.port, "unreachable").words
             say_last(client, last_answer(502, words))
             return
         with upstream:
             await self._loop.sock_sendall(client, _ESTABLISHED)
             if await self._is_as_it_said(client, upstream, found):
-                with self._watched(found):
-                    await self._join(client, upstream, found)
+                await self._join(client, upstream, found)
 
     async def _is_as_it_said(self, client: socket.socket, upstream: socket.socket, found: Admitted) -> bool:
         """Whether a tunnel to any port leads to the host that was asked for: TLS names it. In other protocols

@@ -30,7 +30,7 @@ from gateway.egress.admission import Admission, Admitted, NotAdmitted
 from gateway.egress.pace import UNSENT_BYTES, Drain, LoopShare, Stalled, Tap
 from gateway.egress.routes import RouteHandler, RouteRequest
 from gateway.egress.spoken import FIELDS, HEAD_BYTES, REASONS, chunk, last_answer
-from gateway.egress.tunnel import REPORTED_BYTES, TransferCount, Unreachable, dial
+from gateway.egress.tunnel import REPORTED_BYTES, TransferCount, Unreachable, dial, sent_at_once
 from worker.spec import DOOR_PORT, MIB
 
 log = logging.getLogger(__name__)
@@ -563,12 +563,12 @@ class Front(asyncio.Protocol):
             if isinstance(found, NotAdmitted):
                 self._refuse(403, found.words)
                 return
+            self._house.passes(self, found)
             try:
                 made = await dial(found)
             except Unreachable:
                 self._refuse(502, admission.refuse(found.host, port, "unreachable").words)
                 return
-            self._house.passes(self, found)
             await upstream.take(made, self._head(method, found.host, port, path), admission)
         except (OSError, RuntimeError):
             self.abort()
@@ -637,7 +637,10 @@ class _Upstream(asyncio.Protocol):
     async def take(self, made: socket.socket, head: bytes, admission: Admission) -> None:
         """Sends the request over a connection. Raises OSError."""
         self._tally = TransferCount(admission, on_spent=self._front.abort)
-        self._unsent.insert(0, head)
+        sent = sent_at_once(made, head)
+        self._tally.sent(sent)
+        if sent < len(head):
+            self._unsent.insert(0, head[sent:])
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, made)
         except BaseException:

@@ -27,7 +27,7 @@ _FIRST: Final = int(IPv4Address("198.18.0.1"))
 _LOOPBACK: Final = "127.0.0.1"
 _SECONDS: Final = 300
 """How long an address may be kept by who asked."""
-_PACKETS: Final = 64
+_PACKETS: Final = 8
 """Answered in one go, before others have their turn."""
 _PACKET_BYTES: Final = 4096
 _IP_PKTINFO: Final = 8
@@ -143,12 +143,13 @@ class NameServer:
     def close(self) -> None:
         """Stops answering; the socket stays open."""
         self._is_open = False
+        self._on_full = None
         self._loop.remove_reader(self._door.fileno())
 
     def _read(self) -> None:
-        if pause := self._share.spend(self._answer_some() * NAME_SECONDS):
+        if self._share.spend(self._answer_some() * NAME_SECONDS):
             self._loop.remove_reader(self._door.fileno())
-            self._loop.call_later(pause, self._go_on)
+            self._share.take_turn(self._go_on)
 
     def _answer_some(self) -> int:
         """How many it answered."""

@@ -1,7 +1,8 @@
 """How much of the event loop's time and of the gateway's memory the doors of one worker may take.
 
 Guarantees: a worker that floods its doors (connections, names, requests, bytes) is read more slowly, and
-other sessions are not: what it sends waits in the kernel, at its own side; what is kept for readers that
+other sessions are not: what it sends waits in the kernel, at its own side; in one turn of the loop little of
+it is read, however much there is and however rarely the loop has its turn; what is kept for readers that
 stand still is bounded for all connections of a worker together.
 """
 
@@ -9,27 +10,34 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 SHARE: Final = 0.2
-"""Of one second. At a high rate this is about 200 MB a second, 1,000 connections or 5,000 look-ups."""
-BURST_SECONDS: Final = 0.25
+"""Of one second. At a high rate this is about 120 MB a second, 500 connections or 5,000 look-ups."""
+BURST_SECONDS: Final = 0.1
 """How far it may run ahead of its share: what comes at once does not feel it."""
-CONNECTION_SECONDS: Final = 200e-6
+SLICE_SECONDS: Final = 0.5e-3
+"""Of one turn of the loop; what is ready beyond it waits for another."""
+TIMER_SECONDS: Final = 1e-3
+"""The timers of the loop are no finer than that."""
+REST_SECONDS: Final = 0.1
+"""A worker is left out for no longer because the loop is late."""
+CONNECTION_SECONDS: Final = 400e-6
 """What a connection costs besides its bytes: to accept it, to serve it and to close it."""
 NAME_SECONDS: Final = 40e-6
 """What a look-up costs."""
 READ_SECONDS: Final = 30e-6
 """What a read costs besides its handling: the loop's turn and the system calls."""
-BYTE_SECONDS: Final = 0.5e-9
-"""What a byte costs: it is copied in and out."""
+BYTE_SECONDS: Final = 1.5e-9
+"""What a byte costs: it is copied in and out, and the kernel hands it on."""
 
 HANDSHAKE_SECONDS: Final = 1.5e-3
 """What TLS costs that ends in the gateway: a handshake with the program, and one with the host."""
 REQUEST_SECONDS: Final = 200e-6
 """What a request costs there besides its bytes: it is read, checked and sent on, and its answer back."""
-TLS_BYTE_SECONDS: Final = 2e-9
+TLS_BYTE_SECONDS: Final = 3e-9
 """What a byte costs there: it is decrypted, looked through and encrypted."""
 
 TURN_BYTES: Final = 64 * 1024
@@ -43,24 +51,75 @@ STALLED_BYTES: Final = 16 * 1024 * 1024
 
 
 class LoopShare:
-    """The time that one worker's doors have left."""
+    """The time that one worker's doors have left, and those of its connections that wait for some."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._left = BURST_SECONDS
         self._at = monotonic()
+        self._slice = SLICE_SECONDS
+        self._is_new_turn = True
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._next: asyncio.Handle | None = None
+        self._due = 0.0
 
-    def spend(self, seconds: float) -> float:
-        """Uses up so much; for how long to read nothing, 0 if there is time left."""
-        now = self._monotonic()
-        self._left = min(BURST_SECONDS, self._left + (now - self._at) * SHARE) - seconds
-        self._at = now
-        return max(0.0, -self._left / SHARE)
+    def spend(self, seconds: float) -> bool:
+        """Uses up so much; whether to read on only in one's turn."""
+        self._count(seconds)
+        if self._is_new_turn:
+            self._is_new_turn = False
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        self._slice -= seconds
+        return self._left < 0 or self._slice < 0 or bool(self._waiting)
+
+    def take_turn(self, act: Callable[[], None]) -> None:
+        """Calls back when it is the turn of this one, of those that wait."""
+        self._waiting.append(act)
+        if self._next is None:
+            self._plan(0.0)
 
     async def wait(self, seconds: float) -> None:
         """Uses up so much, and returns when there is time left."""
-        if pause := self.spend(seconds):
-            await asyncio.sleep(pause)
+        if self.spend(seconds):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.take_turn(lambda: None if turn.done() else turn.set_result(None))
+            await turn
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._waiting.clear()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _count(self, seconds: float) -> None:
+        now = self._monotonic()
+        self._left = min(BURST_SECONDS, self._left + (now - self._at) * SHARE) - seconds
+        self._at = now
+
+    def _begin_turn(self) -> None:
+        """Others had theirs."""
+        self._slice, self._is_new_turn = SLICE_SECONDS, True
+
+    def _plan(self, seconds: float) -> None:
+        loop, self._due = asyncio.get_running_loop(), self._monotonic() + seconds
+        if seconds:
+            self._next = loop.call_later(max(seconds, TIMER_SECONDS), self._let_one)
+        else:
+            self._next = loop.call_soon(self._let_one)
+
+    def _let_one(self) -> None:
+        """The first of those that wait goes on, if there is time left. If the loop is late, it or the machine
+        has too much to do: then others have most of its turns.
+        """
+        late = max(0.0, self._monotonic() - self._due - 2 * TIMER_SECONDS)
+        self._count(0)
+        if self._left >= 0:
+            self._waiting.popleft()()
+        self._next = None
+        if self._waiting:
+            rest = min(REST_SECONDS, late * (1 / SHARE - 1))
+            self._plan(max(0.0, -self._left / SHARE, rest))
 
 
 class Tap:
@@ -90,14 +149,14 @@ class Tap:
             self._transport.resume_reading()
 
     def passed(self, size: int) -> None:
-        """So many bytes were read and handled: past the share, the next wait."""
-        loop = asyncio.get_running_loop()
-        if pause := self._share.spend(READ_SECONDS + size * BYTE_SECONDS):
-            self.hold("share")
-            loop.call_later(pause, self.release, "share")
-        elif size >= TURN_BYTES:
+        """So many bytes were read and handled: the next when it is its turn."""
+        must_wait = self._share.spend(READ_SECONDS + size * BYTE_SECONDS) or size >= TURN_BYTES
+        if must_wait and "turn" not in self._reasons:
             self.hold("turn")
-            loop.call_soon(self.release, "turn")
+            self._share.take_turn(self._release_turn)
+
+    def _release_turn(self) -> None:
+        self.release("turn")
 
 
 class Stalled:

@@ -10,6 +10,7 @@ Guarantees:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, Protocol
 
 from gateway.config.host_rules import HostRule, canonical, host_rule, is_numeric
@@ -92,7 +93,9 @@ class SessionAdmission:
         self._credential_of = credential_of
         self._refusals = Refusals(subject.say, turn_id=lambda: subject.turn_id)
         self._questions = Questions(
-            self._say_of_questions, turn_id=lambda: subject.turn_id, seconds=ask_seconds
+            partial(_say_of_questions, subject, control),  # not bound to this: it is freed with its session
+            turn_id=lambda: subject.turn_id,
+            seconds=ask_seconds,
         )
         self._lookups = SessionLookups(control.addresses)
         self._once: set[tuple[str, int]] = set()
@@ -247,10 +250,13 @@ class SessionAdmission:
         words = words or _WORDS[why].format(host=shown or "This")
         return NotAdmitted(why=why, words=words + hint)
 
-    def _say_of_questions(self, event: EgressAsked | EgressAnswered) -> None:
-        if isinstance(event, EgressAnswered):
-            self._control.note_answered(event.answer)
-        self._subject.say(event)
+
+def _say_of_questions(
+    subject: EgressSubject, control: EgressControl, event: EgressAsked | EgressAnswered
+) -> None:
+    if isinstance(event, EgressAnswered):
+        control.note_answered(event.answer)
+    subject.say(event)
 
 
 def _shown(host: str) -> str:

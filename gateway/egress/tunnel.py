@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import errno
+import os
 import socket
 import urllib.parse
 from collections.abc import Callable
@@ -60,15 +62,16 @@ async def dial(admitted: Admitted) -> socket.socket:
 
 
 async def _to_one_of(addresses: tuple[str, ...], port: int) -> socket.socket:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DIAL_SECONDS):
-            for address in addresses:
-                with contextlib.suppress(OSError):  # TimeoutError is one
-                    return await _to(address, port)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + DIAL_SECONDS
+    for address in addresses:
+        if (seconds := min(ADDRESS_SECONDS, end - loop.time())) > 0:
+            with contextlib.suppress(OSError):  # TimeoutError is one
+                return await _to(address, port, seconds=seconds)
     raise Unreachable
 
 
-async def _to(address: str, port: int) -> socket.socket:
+async def _to(address: str, port: int, *, seconds: float) -> socket.socket:
     if not is_address(address):
         raise OSError("no address")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -77,29 +80,62 @@ async def _to(address: str, port: int) -> socket.socket:
         made.setblocking(False)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        async with asyncio.timeout(ADDRESS_SECONDS):
-            await asyncio.get_running_loop().sock_connect(made, (address, port))
+        await _connect(made, address, port, seconds=seconds)
     except BaseException:
         made.close()
         raise
     return made
 
 
+async def _connect(made: socket.socket, address: str, port: int, *, seconds: float) -> None:
+    """Not by the loop's own `sock_connect`, which has a thread look up what is an address already. Raises
+    OSError.
+    """
+    problem = made.connect_ex((address, port))
+    if problem == errno.EINPROGRESS:
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[None] = loop.create_future()
+        loop.add_writer(made.fileno(), _settle, answered)
+        try:
+            async with asyncio.timeout(seconds):
+                await answered
+        finally:
+            loop.remove_writer(made.fileno())
+        problem = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if problem:
+        raise OSError(problem, os.strerror(problem))
+
+
+def _settle(answered: asyncio.Future[None]) -> None:
+    if not answered.done():
+        answered.set_result(None)
+
+
+def sent_at_once(made: socket.socket, data: bytes) -> int:
+    """How much of it a new connection takes before the loop has heard of it: the other end need not wait for
+    that. If it is broken, the loop finds out.
+    """
+    try:
+        return made.send(data)
+    except OSError:
+        return 0
+
+
 async def _through_proxy(admitted: Admitted) -> socket.socket:
     """By CONNECT through a company's proxy, which resolves the name."""
-    url = urllib.parse.urlsplit(admitted.proxy)
-    try:
-        host, port = url.hostname or "", url.port or 80
-        addresses = await system_lookup.addresses(host, port)
-    except (ValueError, LookupFailed):
-        raise Unreachable from None
-    made = await _to_one_of(tuple(addresses), port)
     try:
         async with asyncio.timeout(DIAL_SECONDS):
-            await _ask_proxy(made, admitted, url)
-    except OSError:
-        made.close()
+            return await _by_proxy(admitted)
+    except (OSError, ValueError, LookupFailed):  # TimeoutError is an OSError
         raise Unreachable from None
+
+
+async def _by_proxy(admitted: Admitted) -> socket.socket:
+    url = urllib.parse.urlsplit(admitted.proxy)
+    host, port = url.hostname or "", url.port or 80
+    made = await _to_one_of(tuple(await system_lookup.addresses(host, port)), port)
+    try:
+        await _ask_proxy(made, admitted, url)
     except BaseException:
         made.close()
         raise
@@ -231,6 +267,17 @@ class End(asyncio.Protocol):
         self.other: End | None = None
         self.transport: asyncio.Transport | None = None
 
+    def begin(self, here: socket.socket, there: socket.socket) -> None:
+        """Passes on what has come already, before the loop knows of both ends."""
+        try:
+            data = here.recv(UNSENT_BYTES)
+        except OSError:
+            return
+        if data:
+            sent = sent_at_once(there, data)
+            self._count(sent)
+            self._early = [data[sent:]] if sent < len(data) else []
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
         transport.set_write_buffer_limits(high=UNSENT_BYTES)
@@ -320,6 +367,7 @@ class Splice:
     async def run(self, client: socket.socket, upstream: socket.socket) -> None:
         """Until both are lost. Raises OSError."""
         try:
+            self.client.begin(client, upstream)
             await self._loop.connect_accepted_socket(lambda: self.upstream, upstream)
             await self._loop.connect_accepted_socket(lambda: self.client, client)
             while not self._lost.done():

@@ -17,6 +17,7 @@ from typing import Any, Final
 import aiohttp
 from yarl import URL
 
+from gateway.egress.interim import BoundedHandler
 from gateway.workers import ports
 from gateway.workers.forks import ForkWorker
 from gateway.workers.ports import PortClosed
@@ -27,8 +28,6 @@ KEPT: Final = 32
 """Connections to one port of one worker."""
 HEAD_BYTES: Final = 32 * 1024
 MESSAGE_BYTES: Final = 1024 * 1024
-INTERIM: Final = 16
-"""Answers of status 1xx before the one that counts."""
 
 
 class WorkerSilent(Exception):
@@ -81,26 +80,12 @@ class WorkerSocket:
                 yield message.data
 
 
-class _Handler(aiohttp.client_proto.ResponseHandler):
-    """Ends a connection that brings interim answers without end."""
-
-    _interim = 0
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        self._interim = self._interim + 1 if 100 <= data[0].code < 200 else 0
-        if self._interim > INTERIM:
-            if self.transport is not None:
-                self.transport.abort()
-            return
-        super().feed_data(data, size)
-
-
 class _Connector(aiohttp.BaseConnector):
     """Connects to the worker that a URL's host names."""
 
     def __init__(self) -> None:
         super().__init__(limit=0, limit_per_host=KEPT)
-        self._made = functools.partial(_Handler, loop=self._loop)
+        self._made = functools.partial(BoundedHandler, loop=self._loop)
         self.workers: weakref.WeakValueDictionary[str, ForkWorker] = weakref.WeakValueDictionary()
 
     async def _create_connection(

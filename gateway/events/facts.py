@@ -455,6 +455,16 @@ class TurnStarted(Struct, frozen=True, gc=False, tag="turn_started"):
     reply_id: str
 
 
+class StartPosition(Struct, frozen=True, gc=False, tag="start_position"):
+    """The turn waits until a worker may start: its place in the line, from 1 on. Of the messages that it will
+    hand to the agent it gives the ids when the waiting begins; only that is kept, later places are shown.
+    """
+
+    turn_id: str
+    position: int
+    message_ids: tuple[str, ...] = ()
+
+
 class TurnEnded(Struct, frozen=True, gc=False, tag="turn_ended"):
     """The agent completed the turn: ACP's stop reason, or `error` with the failure."""
 
@@ -473,11 +483,12 @@ class TurnInterrupted(Struct, frozen=True, gc=False, tag="turn_interrupted"):
 
 class QueueChanged(Struct, frozen=True, gc=False, tag="queue"):
     """The messages that wait for their turn; `is_held` after an interrupt, until the user sends or drops
-    them.
+    them, or for what `held_for` names: a budget, until it allows them.
     """
 
     waiting: tuple[WaitingMessage, ...]
     is_held: bool = False
+    held_for: Literal["budget"] | UnsetType = UNSET
 
 
 class WalletChanged(Struct, frozen=True, gc=False, tag="wallet"):
@@ -579,6 +590,10 @@ class SessionForked(Struct, frozen=True, gc=False, tag="session_forked"):
     parent: str
     at_seq: int
     files: ForkFiles = "none"
+    missing: int | UnsetType = UNSET
+    """Files that did not come along."""
+    is_mixed: bool | UnsetType = UNSET
+    """True if some of the next turn's changes may be in the files."""
 
 
 class WorkerEnded(Struct, frozen=True, gc=False, tag="worker_ended"):
@@ -640,6 +655,7 @@ CoreData = (
     | BudgetSpent
     | Notice
     | TurnStarted
+    | StartPosition
     | TurnEnded
     | TurnInterrupted
     | QueueChanged
@@ -787,8 +803,10 @@ class Event:
         return _decode(self.body) if data is None else data
 
     def slim(self) -> None:
-        """Keeps a long text once: as the body, from which the data is read again if somebody asks."""
-        if self.kind in _TEXTS and len(self.body) > TEXT_KEPT_BYTES:
+        """Keeps what it says once: as the body, from which the data is read again if somebody asks. A short
+        text is asked for by every slow reader.
+        """
+        if self.kind not in _TEXTS or len(self.body) > TEXT_KEPT_BYTES:
             self._data = None
 
     @classmethod

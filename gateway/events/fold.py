@@ -7,15 +7,16 @@ draws on.
 An agent's answer begins as an empty streaming message (`turn_started.reply_id`), so that State shows at once
 that somebody is typing. The turn's first text takes that message over, whatever id it carries: State keeps
 the message's place, `items` (the order a page draws in) moves it behind the tool calls that came before the
-text.
+text. Once the turn is over, a message of the agent's that says nothing is in neither.
 """
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import itertools
 from collections.abc import Iterator
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeGuard, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -23,6 +24,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from gateway.events import facts as ev
 from gateway.events.facts import iso
 from gateway.events.lifecycle import SessionState
+from gateway.events.packing import Overflow, PackedItem, Packs, packed
 
 ELSEWHERE_BYTES: Final = 4 * 1024
 """JSON of an agent's own that is longer (a tool's input and output, an image) is not kept in memory."""
@@ -31,6 +33,18 @@ KEPT_TEXT_BYTES: Final = 16 * 1024
 PIECE_BYTES: Final = 16 * 1024
 ITEM_BYTES: Final = 800
 """What an item costs beside its text and fields in CPython 3.11, about."""
+HERE_ITEMS: Final = 256
+"""So many of the last items are in memory as they are; of those before, what a page draws is elsewhere."""
+RUN_ITEMS: Final = 128
+"""So many leave together."""
+PACKED_BYTES: Final = 500
+"""What such an item counts: its place here, its JSON, and that again while somebody reads the whole."""
+GATHERED_BYTES: Final = 64 * 1024
+"""Parts of a snapshot are handed on in pieces of about so many bytes."""
+_PACKED_KINDS: Final = frozenset(
+    ("tool_call", "plan", "content", "notice", "egress_denied", "files_changed", "files_restored", "forked")
+)
+"""Of the others, something is asked before somebody draws them."""
 CACHED_JSON_BYTES: Final = 2 * 1024 * 1024
 """So much of a conversation's encoded form is kept beside it; the rest is encoded each time."""
 
@@ -38,20 +52,12 @@ AUTHORS: Final = 200
 """So many people who wrote by links are remembered by name, the last ones."""
 DENIED_HOSTS: Final = 100
 """So many refused hosts are in State, the last ones."""
+_BLANKS: Final = " \t\r\n"
+"""What is no word; the page's fold has the same."""
 
 _EMPTY_LIST: Final = Raw(b"[]")
 _encode = msgspec.json.Encoder().encode
 _decode_options = msgspec.json.Decoder(list[ev.SessionOption]).decode
-
-
-class Overflow(Protocol):
-    """Where text goes that is not kept in memory; only ever added to."""
-
-    def put(self, data: bytes) -> int:
-        """Keeps it; where it begins. Raises OSError."""
-
-    def get(self, start: int, size: int) -> bytes:
-        """What was kept from there on. Raises OSError."""
 
 
 class Text:
@@ -62,7 +68,7 @@ class Text:
     the end is in memory.
     """
 
-    __slots__ = ("_bytes", "_overflow", "_parts", "length")
+    __slots__ = ("_bytes", "_overflow", "_parts", "is_blank", "length")
 
     def __init__(self, text: str = "", *, overflow: Overflow | None = None) -> None:
         self._bytes = bytearray()
@@ -71,6 +77,8 @@ class Text:
         """What is not in memory, in order: (start, size)."""
         self.length = 0
         """In characters."""
+        self.is_blank = True
+        """Whether it has no word so far."""
         if text:
             self.append(text)
 
@@ -79,6 +87,7 @@ class Text:
         before = len(self._bytes)
         self._bytes += text.encode("utf-8", "replace")
         self.length += len(text)
+        self.is_blank = self.is_blank and not text.strip(_BLANKS)
         if len(self._bytes) > KEPT_TEXT_BYTES and self._overflow is not None:
             self._let_go(self._overflow)
         return len(self._bytes) - before
@@ -159,6 +168,11 @@ class Message:
         self.is_streaming = message.is_streaming
         self.is_placeholder = is_placeholder
         self._json: bytes | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it is the agent's and has no word and no file."""
+        return self.sender == "agent" and self.text.is_blank and not self.attachments
 
     def changed(self) -> None:
         """Forgets the encoded form."""
@@ -241,6 +255,11 @@ class Thought:
             "is_streaming": self.is_streaming,
         }
 
+    def packed(self) -> PackedItem:
+        """The same, to be kept elsewhere; a text of which a part is elsewhere already stays."""
+        fields = {"turn_id": self.turn_id, "text": str(self.text), "is_streaming": False}
+        return packed("thought", self.id, self.at, fields, {})
+
 
 class Block:
     """An item whose fields are replaced by name: a tool call, a plan, a permission, a notice, a content
@@ -257,6 +276,12 @@ class Block:
 
     def item(self) -> dict[str, Any]:
         return {"kind": self.kind, "id": self.id, **self.fields, "at": iso(self.at)}
+
+    def packed(self) -> PackedItem:
+        """The same, to be kept elsewhere."""
+        absent = {n: v.seq for n, v in self.fields.items() if isinstance(v, Elsewhere)}
+        here = {name: value for name, value in self.fields.items() if name not in absent}
+        return packed(self.kind, self.id, self.at, here, absent)
 
 
 class DeniedHost(Struct, frozen=True):
@@ -406,7 +431,6 @@ class Outside(Struct, frozen=True):
     """What State shows that no event says, because it is about this moment and not about the conversation."""
 
     missing_api_key: bool = False
-    start_position: int | None = None
     network: str = ""
     """That of the session's workers; empty: it is not told."""
     hosts: tuple[str, ...] = ()
@@ -540,8 +564,12 @@ class ChatState:
         self.detail: str | None = None
         self.failure: ev.Failure | None = None
         self.turn_id: str | None = None
+        self.start_position: int | None = None
+        """The turn's place in the line for workers; None: it does not wait for one."""
+        self._start_messages: tuple[str, ...] = ()
         self.waiting: tuple[ev.WaitingMessage, ...] = ()
         self.is_held = False
+        self.held_for: str | UnsetType = UNSET
         self.wallet: str | None = None
         self.network: str | None = None
         self.workspace: ev.WorkspaceChanged | None = None
@@ -563,7 +591,10 @@ class ChatState:
         self.messages: list[Message] = []
         self.characters = 0
         """Of text that was said, thoughts included."""
+        self._packs = Packs(overflow) if overflow is not None else None
+        self._pack_at = HERE_ITEMS
         self.items: list[Message | Thought | Block] = []
+        """The last ones, in the order that a page draws them in."""
         self.permissions: dict[str, ev.PermissionAsked] = {}
         self.rules: dict[str, ev.NamedRule] = {}
         """The session's own permission rules, by their ids."""
@@ -574,6 +605,8 @@ class ChatState:
         self._owner_writes = False
         self._by_id: dict[tuple[str, str], Message | Thought | Block] = {}
         self._placeholder: Message | None = None
+        self._settled = 0
+        """So many messages, from the first, are of turns that are over."""
         self._open: Message | Thought | None = None
         self._is_long = False
         self.held_bytes = 0
@@ -621,6 +654,21 @@ class ChatState:
         return Readiness("ready", self.detail)
 
     @property
+    def start_messages(self) -> list[ev.WaitingMessage]:
+        """The messages of the turn that waits for a worker."""
+        if self.turn_id is None or self.start_position is None:
+            return []
+        found = (self._by_id.get(("message", message_id)) for message_id in self._start_messages)
+        return [
+            ev.WaitingMessage(
+                *(one.id, self.turn_id if number == 0 else one.turn_id or self.turn_id, str(one.text)),
+                author=one.author,
+                attachments=one.attachments or UNSET,
+            )
+            for number, one in enumerate(message for message in found if isinstance(message, Message))
+        ]
+
+    @property
     def pending_permission(self) -> PendingPermission | None:
         for asked in self.permissions.values():
             return PendingPermission(
@@ -645,7 +693,7 @@ class ChatState:
         self, kind: Literal["permission", "question"], item_id: str
     ) -> ev.Contributor | UnsetType | None:
         """Who answered this: None is the owner; UNSET: nobody did, or a rule."""
-        item = self._by_id.get((kind, item_id))
+        item = self._by_id.get((kind, item_id))  # such items are never packed
         if not isinstance(item, Block) or item.fields.get("outcome") in (None, "cancelled", "complete"):
             return UNSET
         by: ev.Contributor | UnsetType = item.fields.get("by", UNSET)
@@ -653,6 +701,25 @@ class ChatState:
             return by
         is_nobodys = "rule" in item.fields or item.fields["outcome"] == "cancel"  # as at the turn's end
         return UNSET if is_nobodys else None
+
+    def blocks(self, kind: Literal["permission", "question"]) -> Iterator[Block]:
+        """Every item of a kind that is never packed, in order."""
+        return (item for item in self._by_id.values() if isinstance(item, Block) and item.kind == kind)
+
+    def title_of_call(self, tool_call_id: str) -> str | None:
+        """None if there is no such tool call."""
+        return self._of_call(tool_call_id, "title")
+
+    def turn_of_call(self, tool_call_id: str) -> str | None:
+        """The turn that a tool call belongs to; None if there is no such call."""
+        return self._of_call(tool_call_id, "turn_id")
+
+    def _of_call(self, tool_call_id: str, name: str) -> str | None:
+        item = self._find("tool_call", tool_call_id)
+        if not isinstance(item, Block):
+            return None
+        value = item.fields.get(name)
+        return str(msgspec.json.decode(value) if isinstance(value, Raw) else value or "")
 
     def has_question(self, question_id: str) -> bool:
         """Whether a question of this id was ever asked."""
@@ -713,7 +780,7 @@ class ChatState:
                 "questions": self.pending_questions,
                 "options": self.option_values,
                 "queued": len(self.waiting),
-                "start_position": outside.start_position,
+                "start_position": self.start_position,
                 "ended": self.ended,
                 "egress": self.egress.state(outside) if outside.network else None,
             }
@@ -735,7 +802,7 @@ class ChatState:
         """The whole fold as JSON values, what a `resync` frame carries under `chat`; what is not in memory
         is an `Elsewhere`.
         """
-        items = [item.item() for item in self.items]
+        items = list(self._item_dicts())
         for item in items:
             if isinstance(text := item.get("text"), Text):
                 item["text"] = str(text)
@@ -753,8 +820,10 @@ class ChatState:
             "detail": self.detail,
             "failure": self.failure,
             "turn_id": self.turn_id,
+            **({} if self.start_position is None else {"start_position": self.start_position}),
             "waiting": self.waiting,
             "is_held": self.is_held,
+            **({} if self.held_for is UNSET else {"held_for": self.held_for}),
             "wallet": self.wallet,
             "network": self.network,
             **self.egress.snapshot(),
@@ -786,18 +855,32 @@ class ChatState:
         values = ((part.name, part.snapshot()) for part in self.parts)
         return {name: value for name, value in values if value is not UNSET}
 
-    def snapshot_parts(self, *, is_guest: bool = False) -> Iterator[bytes | Elsewhere | Iterator[bytes]]:
+    def snapshot_parts(self, *, is_guest: bool = False) -> Iterator[Part]:
         """The snapshot as JSON, part by part: an `Elsewhere` is a value that must be fetched, an iterator one
         that is long. `is_guest`: without what only the owner is told.
         """
+        return _gathered(self._snapshot_parts(is_guest=is_guest))
+
+    def _item_dicts(self) -> Iterator[dict[str, Any]]:
+        """Every item as the snapshot spells it."""
+        for one in self._packs or ():
+            item = self._by_id.get((one.kind, one.id))
+            if item is not None:
+                yield item.item()
+            elif one.fields:
+                absent = {name: Elsewhere(seq, name) for name, seq in one.elsewhere.items()}
+                yield {"kind": one.kind, "id": one.id, **one.fields, **absent, "at": iso(one.at)}
+        for item in self.items:
+            yield item.item()
+
+    def _snapshot_parts(self, *, is_guest: bool) -> Iterator[Part]:
         head = self.snapshot_head()
         if is_guest:
             head = {name: value for name, value in head.items() if name not in _OWNERS_FIELDS}
             head["usage"] = {name: value for name, value in self.usage.items() if name != "spending"}
         yield _encode(head)[:-1] + b',"items":['
         is_first = True
-        for item in self.items:
-            fields = item.item()
+        for fields in self._item_dicts():
             if is_guest and fields.get("kind") in _OWNERS_ITEMS:
                 continue
             if not is_first:
@@ -839,6 +922,10 @@ class ChatState:
                 self._withdraw(message_id)
             case ev.TurnStarted() | ev.TurnEnded() | ev.TurnInterrupted():
                 self._turn(data, at)
+            case ev.StartPosition(turn_id=turn_id, position=position, message_ids=message_ids):
+                if turn_id == self.turn_id:
+                    self.start_position = position
+                    self._start_messages = message_ids or self._start_messages
             case ev.PermissionAsked() | ev.PermissionAnswered():
                 self._permission(data, at)
             case ev.QuestionAsked() | ev.QuestionAnswered():
@@ -886,6 +973,8 @@ class ChatState:
                 self.state = SessionState(state)
                 self.state_reason = reason
                 self.detail = detail
+                if self.state is SessionState.STARTING:
+                    self.start_position = None
             case ev.SessionCreated(session_id=session_id, agent=agent):
                 self.session_id = session_id
                 self.agent = agent
@@ -910,9 +999,9 @@ class ChatState:
             case ev.Usage():
                 given = {name: value for name, value in _given(data).items() if value is not None}
                 self.usage |= _apart(given)
-            case ev.QueueChanged(waiting=waiting, is_held=is_held):
+            case ev.QueueChanged(waiting=waiting, is_held=is_held, held_for=held_for):
                 self.waiting = waiting
-                self.is_held = is_held
+                self.is_held, self.held_for = is_held, held_for
             case ev.RuleAdded(rule_id=rule_id, rule=rule):
                 self.rules[rule_id] = ev.NamedRule(rule_id, rule)
             case ev.RuleRemoved(rule_id=rule_id):
@@ -983,7 +1072,8 @@ class ChatState:
     def _add_message(self, data: ev.MessageAdded, at: int, *, is_placeholder: bool = False) -> Message:
         self._note_writer(data)
         text = self._new_text(data.content)
-        message = Message(data, text, at=at, index=len(self.messages), is_placeholder=is_placeholder)
+        index = self.messages[-1].index + 1 if self.messages else 0
+        message = Message(data, text, at=at, index=index, is_placeholder=is_placeholder)
         self.messages.append(message)
         self._add(message, "message")
         self.held_bytes += message.text.size_bytes
@@ -1027,7 +1117,7 @@ class ChatState:
         self._placeholder = None
 
     def _thought(self, data: ev.ThoughtDelta, at: int) -> None:
-        thought = self._by_id.get(("thought", data.thought_id))
+        thought = self._find("thought", data.thought_id)
         if thought is None:
             thought = Thought(data, self._new_text(), at=at)
             self._add(thought, "thought")
@@ -1039,7 +1129,7 @@ class ChatState:
         self.characters += len(data.text)
 
     def _whole_thought(self, data: ev.ThoughtAdded, at: int) -> None:
-        thought = self._by_id.get(("thought", data.thought_id))
+        thought = self._find("thought", data.thought_id)
         if thought is None:
             self._close_open()
             thought = Thought(data, self._new_text(), at=at)
@@ -1057,22 +1147,21 @@ class ChatState:
         tool_call_id = fields.pop("tool_call_id")
         if "kind" in fields:
             fields["tool_kind"] = fields.pop("kind")
-        if ("tool_call", tool_call_id) not in self._by_id:
+        if self._find("tool_call", tool_call_id) is None:
             self._close_open()
         self._block("tool_call", tool_call_id, at, fields)
 
     def _turn(self, data: ev.TurnStarted | ev.TurnEnded | ev.TurnInterrupted, at: int) -> None:
+        self.start_position = None
         if isinstance(data, ev.TurnStarted):
+            self._drop_blank()
             self.turn_id = data.turn_id
             self.failure = None
             empty = ev.MessageAdded(data.reply_id, "agent", "", data.turn_id, is_streaming=True)
             self._placeholder = self._add_message(empty, at, is_placeholder=True)
             return
         self._close_open()
-        if self._placeholder is not None:
-            self._placeholder.is_streaming = False
-            self._placeholder.changed()
-            self._placeholder = None
+        self._drop_blank()
         if data.turn_id == self.turn_id:
             self.turn_id = None
         if isinstance(data, ev.TurnInterrupted):
@@ -1124,7 +1213,7 @@ class ChatState:
     def _block(self, kind: str, block_id: str, at: int, fields: dict[str, Any]) -> None:
         fields = {name: self._kept(name, value) for name, value in fields.items()}
         self.held_bytes += sum(map(_size, fields.values()))
-        known = self._by_id.get((kind, block_id))
+        known = self._find(kind, block_id)
         if isinstance(known, Block):
             self.held_bytes -= sum(_size(known.fields[name]) for name in fields if name in known.fields)
             known.fields |= fields
@@ -1141,6 +1230,69 @@ class ChatState:
         self.held_bytes += ITEM_BYTES
         self.items.append(item)
         self._by_id[kind, item.id] = item
+        if len(self.items) > self._pack_at and self._packs is not None:
+            self._pack(self._packs)
+
+    def _pack(self, packs: Packs) -> None:
+        """Lets the first items go. The empty answer stays: it moves behind what came before its text."""
+        run = [item for item in self.items[:RUN_ITEMS] if item is not self._placeholder]
+        leaving = [item for item in run if self._may_leave(item)]
+        leaves = {id(item): item.packed() for item in leaving}
+        try:
+            packs.add([leaves.get(id(item)) or _place_of(item) for item in run])
+        except OSError:  # the disk is full: later
+            self._pack_at = len(self.items) + RUN_ITEMS
+            return
+        self.items[:RUN_ITEMS] = [item for item in self.items[:RUN_ITEMS] if item is self._placeholder]
+        self._pack_at = HERE_ITEMS
+        for item in leaving:
+            kind = item.kind if isinstance(item, Block) else "thought"
+            del self._by_id[kind, item.id]
+            self.held_bytes -= ITEM_BYTES + _held(item) - PACKED_BYTES
+
+    def _may_leave(self, item: Message | Thought | Block) -> TypeGuard[Thought | Block]:
+        if isinstance(item, Block):
+            return item.kind in _PACKED_KINDS
+        return isinstance(item, Thought) and item is not self._open and not item.text.is_long
+
+    def _find(self, kind: str, item_id: str) -> Message | Thought | Block | None:
+        """The item of this id. One that was packed is in memory from here on, and keeps its place."""
+        item = self._by_id.get((kind, item_id))
+        if item is not None or self._packs is None:
+            return item
+        found = self._packs.find(kind, item_id)
+        if found is None:
+            return None
+        item = self._by_id[kind, item_id] = self._unpacked(found)
+        self.held_bytes += ITEM_BYTES + _held(item)
+        return item
+
+    def _unpacked(self, found: PackedItem) -> Thought | Block:
+        if found.kind == "thought":
+            turn_id, text = (msgspec.json.decode(found.fields[name]) for name in ("turn_id", "text"))
+            thought = Thought(
+                ev.ThoughtDelta(found.id, turn_id, ""), Text(text, overflow=self._overflow), at=found.at
+            )
+            thought.is_streaming = False
+            return thought
+        fields: dict[str, Any] = {name: value.copy() for name, value in found.fields.items()}
+        fields |= {name: Elsewhere(seq, name) for name, seq in found.elsewhere.items()}
+        return Block(found.kind, found.id, found.at, fields)
+
+    def _drop_blank(self) -> None:
+        """Takes the agent's messages out in which nothing was said. Not before a turn begins or is over: each
+        of them may still grow.
+        """
+        self._placeholder = None
+        for place in range(len(self.messages) - 1, self._settled - 1, -1):
+            message = self.messages[place]
+            if message.says_nothing:
+                del self.messages[place], self._by_id["message", message.id]
+                with contextlib.suppress(ValueError):  # it may have been packed
+                    self.items.remove(message)
+                self.held_bytes -= ITEM_BYTES + message.text.size_bytes
+                self._open = None if self._open is message else self._open
+        self._settled = len(self.messages)
 
     def _close_open(self) -> None:
         """A tool call, a thought after text, or the turn's end: what was growing is finished."""
@@ -1150,6 +1302,38 @@ class ChatState:
         if isinstance(self._open, Message):
             self._open.changed()
         self._open = None
+
+
+Part = bytes | Elsewhere | Iterator[bytes]
+"""A part of a snapshot; see `snapshot_parts`."""
+
+
+def _gathered(parts: Iterator[Part]) -> Iterator[Part]:
+    """The same with short neighbours made one."""
+    run = bytearray()
+    for part in parts:
+        if isinstance(part, bytes):
+            run += part
+            if len(run) < GATHERED_BYTES:
+                continue
+        if run:
+            yield bytes(run)
+            run.clear()
+        if not isinstance(part, bytes):
+            yield part
+    if run:
+        yield bytes(run)
+
+
+def _place_of(item: Message | Thought | Block) -> PackedItem:
+    """Where an item is drawn that stays in memory."""
+    kinds = {Message: "message", Thought: "thought"}
+    return PackedItem(item.kind if isinstance(item, Block) else kinds[type(item)], item.id)
+
+
+def _held(item: Thought | Block) -> int:
+    """What it holds beside itself."""
+    return item.text.size_bytes if isinstance(item, Thought) else sum(map(_size, item.fields.values()))
 
 
 def _apart(fields: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class StoredFile(Struct, frozen=True):
     size: int
     media_type: str
     etag: str
+    replaced: int = 0
+    """Bytes of the file that was in its place."""
 
 
 def partial_name(placement: Placement) -> str:
@@ -181,6 +183,7 @@ class Arrival:
     def put(self, media_type: str) -> StoredFile:
         """Moves it to its place, on the disk, too. Raises GatewayError."""
         with _words(self._wish.path), as_user(self._place.uid):
+            before = None
             if self._wish.keeps_others:
                 name = self._link_free()
             else:
@@ -196,7 +199,8 @@ class Arrival:
             found = os.fstat(self._file)
         self.close()
         path = f"{self._folder}/{name}" if self._folder else name
-        return StoredFile(path, found.st_size, media_type, etag_of(found))
+        replaced = before.st_size if before is not None else 0
+        return StoredFile(path, found.st_size, media_type, etag_of(found), replaced)
 
     def _link_free(self) -> str:
         """Takes the first free name."""

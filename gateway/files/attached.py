@@ -15,7 +15,7 @@ from msgspec import Struct
 from gateway.config.files import FilesConfig
 from gateway.errors import AttachmentRefused
 from gateway.events.facts import Attachment
-from gateway.files import sniffing, upload_names
+from gateway.files import media, sniffing, upload_names
 from gateway.files.arrival import FilesPlace
 from gateway.files.beneath import Folder, Unsafe, as_user
 
@@ -100,7 +100,7 @@ def _most(kind: str, shown: Shown, files: FilesConfig) -> int:
     """How long a file of this type may be to be shown; -1: it is not shown."""
     if sniffing.is_image(kind):
         return files.image_bytes if shown.images else -1
-    if sniffing.may_be_text(kind):
+    if media.is_text_type(kind):
         return files.text_bytes if shown.texts else -1
     return -1
 

@@ -23,6 +23,8 @@ from typing import IO, Final, Protocol
 from gateway.workers import trees
 
 CHUNK_BYTES: Final = 1024 * 1024
+READ_BYTES: Final = 64 * 1024
+"""Of what is packed, at a time: most contents are there with one read."""
 FOLDER: Final = "snapshots"
 """In the data directory."""
 EACH_SYNCED: Final = 8
@@ -57,6 +59,9 @@ class Blobs(Protocol):
 
     def share(self, source: str, target: str, places: Iterable[int], digests: Iterable[bytes]) -> None:
         """Another session has these, too, from now on."""
+
+    def keys(self, prefix: str) -> list[str]:
+        """Those that begin so and have something here."""
 
     def size_bytes(self, key: str) -> int:
         """What they take."""
@@ -104,21 +109,19 @@ class FolderBlobs:
         return digest.digest(), size
 
     def get(self, key: str, digest: bytes) -> Iterator[bytes]:
-        unpacker = zlib.decompressobj()
-        found = hashlib.sha256()
-        with (self._folder(key, "blobs") / digest.hex()).open("rb") as file:
-            try:
-                while piece := file.read(CHUNK_BYTES):
-                    while piece:
-                        data = unpacker.decompress(piece, CHUNK_BYTES)
-                        piece = unpacker.unconsumed_tail
-                        found.update(data)
-                        yield data
-                data = unpacker.flush()
-            except zlib.error as error:
-                raise ValueError(f"a content of a snapshot is damaged: {error}") from error
-            found.update(data)
-            yield data
+        unpacker, found = zlib.decompressobj(), hashlib.sha256()
+        descriptor = os.open(f"{self._root}/{key}/blobs/{digest.hex()}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while not unpacker.eof and (piece := os.read(descriptor, READ_BYTES)):
+                while piece:
+                    data = unpacker.decompress(piece, CHUNK_BYTES)
+                    piece = unpacker.unconsumed_tail
+                    found.update(data)
+                    yield data
+        except zlib.error as error:
+            raise ValueError(f"a content of a snapshot is damaged: {error}") from error
+        finally:
+            os.close(descriptor)
         if found.digest() != digest:
             raise ValueError("a content of a snapshot is damaged")
 
@@ -162,9 +165,14 @@ class FolderBlobs:
         for kind, names in (("blobs", [d.hex() for d in digests]), ("manifests", [str(s) for s in places])):
             there = self._folder(target, kind)
             there.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in names:
-                _link(self._folder(source, kind) / name, there / name)
-        _sync_all(self._root / target)
+            copied = [name for name in names if not _link(self._folder(source, kind) / name, there / name)]
+            if copied:
+                _sync_all(there)
+            else:
+                _sync(there)  # what the names lead to is on the disk already
+
+    def keys(self, prefix: str) -> list[str]:
+        return [name for name in _names(self._root) if name.startswith(prefix)]
 
     def size_bytes(self, key: str) -> int:
         if key in self._sizes:
@@ -213,16 +221,18 @@ def _remove_others(folder: pathlib.Path, is_kept: Callable[[str], bool]) -> None
             (folder / name).unlink(missing_ok=True)
 
 
-def _link(source: pathlib.Path, target: pathlib.Path) -> None:
-    """A second name for a file that never changes; a copy if the file system has none."""
+def _link(source: pathlib.Path, target: pathlib.Path) -> bool:
+    """A second name for a file that never changes; a copy, and False, if the file system has none."""
     try:
         os.link(source, target)
     except FileExistsError:
-        return
+        return True
     except FileNotFoundError:
         raise
     except OSError:
         target.write_bytes(source.read_bytes())
+        return False
+    return True
 
 
 def _sync(path: pathlib.Path) -> None:

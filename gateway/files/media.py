@@ -1,4 +1,5 @@
-"""What a file is, by its name, and how it can be served without danger.
+"""What a file is, by its name, and how it can be served without danger. The one table of types, which
+`sniffing` reads, too.
 
 A file that an agent wrote is served from the gateway's own address. So what a browser could run there never
 has its own type: a script, a style sheet, XML are plain text (with `nosniff`, nobody loads that as a
@@ -22,9 +23,9 @@ SANDBOX: Final = (
 """No script, no request, no form, no origin: only what is in the file itself."""
 LOCKED: Final = "sandbox; default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-_IMAGES: Final = (
-    "image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp", "image/x-icon",
-)  # fmt: skip
+PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
+"""Images of pixels that models understand, too."""
+_IMAGES: Final = (*PICTURES, "image/avif", "image/bmp", "image/x-icon")
 _DOCUMENTS: Final = ("application/pdf", "application/zip")
 _SOUND: Final = ("audio/", "video/")
 _SHOWN: Final[dict[Preview, str]] = {
@@ -34,8 +35,10 @@ _SHOWN: Final[dict[Preview, str]] = {
 }
 _TEXTS: Final = (
     *("application/json", "application/xml", "application/javascript", "application/x-sh"),
-    *("application/toml", "application/yaml", "application/sql", "application/xhtml+xml"),
+    *("application/toml", "application/yaml", "application/sql", "application/x-ndjson"),
 )
+_OFFICE: Final = "application/vnd.openxmlformats-officedocument."
+_OPEN: Final = "application/vnd.oasis.opendocument."
 _BARE: Final = frozenset(
     {
         *("dockerfile", "makefile", "license", "licence", "readme", "changelog", "notice", "authors"),
@@ -55,10 +58,16 @@ for _suffix, _type in {
     **{f".{suffix}": "text/plain" for suffix in _CODE.split()},
     **{".md": "text/markdown", ".markdown": "text/markdown", ".csv": "text/csv", ".tsv": "text/csv"},
     **{".py": "text/x-python", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css"},
-    **{".json": "application/json", ".ipynb": "application/json", ".xml": "text/xml", ".ts": "text/plain"},
+    **{".json": "application/json", ".ipynb": "application/json", ".xml": "text/xml"},
+    **dict.fromkeys((".ts", ".tsx", ".mts"), "text/typescript"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "application/x-ndjson"),
     **{".webp": "image/webp", ".avif": "image/avif", ".ico": "image/x-icon", ".bmp": "image/bmp"},
     **{".xhtml": "application/xhtml+xml", ".svg": "image/svg+xml", ".wasm": "application/wasm"},
     **{".toml": "application/toml", ".yaml": "application/yaml", ".yml": "application/yaml"},
+    **{".docx": _OFFICE + "wordprocessingml.document", ".odt": _OPEN + "text", ".ods": _OPEN + "spreadsheet"},
+    **{".xlsx": _OFFICE + "spreadsheetml.sheet", ".pptx": _OFFICE + "presentationml.presentation"},
+    **{".odp": _OPEN + "presentation", ".epub": "application/epub+zip", ".jar": "application/java-archive"},
+    **{".zip": "application/zip", ".pdf": "application/pdf"},
 }.items():
     _types.add_type(_type, _suffix)
 
@@ -74,6 +83,11 @@ def media_type(name: str) -> str:
     return "text/plain" if base.lstrip(".") in _BARE or base.lstrip(".") in _CODE.split() else BYTES
 
 
+def is_text_type(kind: str) -> bool:
+    """True for types whose files are text."""
+    return kind.startswith("text/") or kind in _TEXTS or kind.endswith(("+xml", "+json"))
+
+
 def preview(name: str) -> Preview:
     """How the page can show a file of this name."""
     kind = media_type(name)
@@ -86,7 +100,7 @@ def preview(name: str) -> Preview:
         return "markdown"
     if kind == "text/csv":
         return "csv"
-    return "text" if kind.startswith("text/") or kind in _TEXTS else "none"
+    return "text" if is_text_type(kind) else "none"
 
 
 def harmless_type(name: str) -> str:

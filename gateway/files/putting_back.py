@@ -12,7 +12,8 @@ import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from contextlib import ExitStack
+from typing import Final, Self
 
 from gateway.files.beneath import Folder, as_user
 from gateway.files.blobs import Blobs
@@ -20,6 +21,9 @@ from gateway.files.left_out import STAGING
 from gateway.files.manifest import Change, Entry, changes
 from gateway.workers import trees
 
+OPEN_FILES: Final = 64
+"""New files that are open at a time: for so many the thread takes the owner's rights once."""
+OPEN_FOLDERS: Final = 16
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 
@@ -38,21 +42,38 @@ class PuttingBack:
         self._uid = uid
 
     def fill(self, entries: Sequence[Entry]) -> int:
-        """Makes everything of a snapshot in an empty folder; how many files have no content in it, and are
-        missing. Raises OSError, ValueError.
+        """Makes everything of a snapshot in an empty folder, in which nobody is at work; how many files have
+        no content in it, and are missing. Nothing is flushed: a fork that was cut is made again as a whole.
+        Raises OSError, ValueError.
         """
-        missing = 0
-        for entry in entries:
-            if entry.kind == "folder":
-                self._make_folder(entry.path)
-            elif entry.kind == "link":
-                self._link(entry)
-            elif entry.digest:
-                self._write(entry, entry.path)
-            else:
-                missing += 1
+        made = [entry for entry in entries if entry.kind != "file" or entry.digest]
+        with _Parents(self._folder) as parents:
+            for first in range(0, len(made), OPEN_FILES):
+                with ExitStack() as opened:
+                    files = self._made(made[first : first + OPEN_FILES], parents, opened)
+                    for entry, descriptor in files:
+                        self._write_content(entry, descriptor)
         self._finish_folders(entries)
-        return missing
+        return len(entries) - len(made)
+
+    def _made(
+        self, entries: Sequence[Entry], parents: _Parents, opened: ExitStack
+    ) -> list[tuple[Entry, int]]:
+        """Makes these names, with the owner's rights; the files are empty, and open until `opened` ends."""
+        files: list[tuple[Entry, int]] = []
+        with as_user(self._uid):
+            for entry in entries:
+                above, _, name = entry.path.rpartition(b"/")
+                parent = parents.descriptor(above)
+                if entry.kind == "folder":
+                    os.mkdir(name, 0o700, dir_fd=parent)
+                elif entry.kind == "link":
+                    os.symlink(entry.target, name, dir_fd=parent)
+                else:
+                    descriptor = os.open(name, _NEW | os.O_NOFOLLOW, 0o600, dir_fd=parent)
+                    opened.callback(os.close, descriptor)
+                    files.append((entry, descriptor))
+        return files
 
     def undo(self, before: Sequence[Entry], after: Sequence[Entry], top: bytes) -> tuple[int, list[bytes]]:
         """Makes of what there is (`after`) what there was before: how many files that changes, and the names
@@ -116,14 +137,17 @@ class PuttingBack:
         with as_user(self._uid):
             descriptor = self._folder.open(os.fsdecode(path), _NEW, 0o600)
         try:
-            for piece in self._blobs.get(self._key, entry.digest):
-                left = memoryview(piece)
-                while left:
-                    left = left[os.write(descriptor, left) :]
-            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-            os.fchmod(descriptor, entry.mode)
+            self._write_content(entry, descriptor)
         finally:
             os.close(descriptor)
+
+    def _write_content(self, entry: Entry, descriptor: int) -> None:
+        for piece in self._blobs.get(self._key, entry.digest):
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(descriptor, left) :]
+        os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        os.fchmod(descriptor, entry.mode)
 
     def _link(self, entry: Entry) -> None:
         self._in_parent(entry.path, lambda name, parent: os.symlink(entry.target, name, dir_fd=parent))
@@ -179,10 +203,38 @@ class PuttingBack:
 
     def _finish_folders(self, entries: Iterable[Entry]) -> None:
         """Their permissions, the deepest first: one of them may let nobody in."""
-        for entry in sorted((one for one in entries if one.kind == "folder"), key=lambda e: e.path)[::-1]:
-            with contextlib.suppress(OSError), as_user(self._uid):
-                descriptor = self._folder.open(os.fsdecode(entry.path), _OPEN_FOLDER)
-                try:
-                    os.fchmod(descriptor, entry.mode)
-                finally:
-                    os.close(descriptor)
+        folders = sorted((one for one in entries if one.kind == "folder"), key=lambda e: e.path)
+        with as_user(self._uid):
+            for entry in reversed(folders):
+                with contextlib.suppress(OSError):
+                    descriptor = self._folder.open(os.fsdecode(entry.path), _OPEN_FOLDER)
+                    try:
+                        os.fchmod(descriptor, entry.mode)
+                    finally:
+                        os.close(descriptor)
+
+
+class _Parents:
+    """Folders that stay open for the names in them, which come in their order; a few at a time."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._open: list[tuple[bytes, int]] = []
+        """Each is inside those before it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            os.close(self._open.pop()[1])
+
+    def descriptor(self, path: bytes) -> int:
+        """The open folder of this name. Raises OSError."""
+        while self._open and not (path + b"/").startswith(self._open[-1][0] + b"/"):
+            os.close(self._open.pop()[1])
+        if not self._open or self._open[-1][0] != path:
+            if len(self._open) == OPEN_FOLDERS:
+                os.close(self._open.pop(0)[1])
+            self._open.append((path, self._folder.open(os.fsdecode(path), _OPEN_FOLDER)))
+        return self._open[-1][1]

@@ -145,6 +145,14 @@ def is_untouched(known: Entry | None, now: Entry) -> bool:
     )
 
 
+def is_copy(original: Entry, now: Entry) -> bool:
+    """True if a file that the gateway put there has the content of the one that it was copied from."""
+    return bool(original.digest) and (original.kind, original.size, original.mtime_ns) == (
+        *(now.kind, now.size),
+        now.mtime_ns,
+    )
+
+
 def _text(directory: int, name: str) -> str:
     """The beginning of a small file; empty if it is none."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import pathlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal, TypeVar
 from weakref import WeakValueDictionary
@@ -24,12 +24,15 @@ from gateway.files.blobs import Blobs
 from gateway.files.manifest import WORK, Change, Entry, FilesManifest, changes, packed
 from gateway.files.putting_back import PutBack, PuttingBack
 from gateway.files.taking import STEPS, Taken, Taker, Taking
+from gateway.files.workspaces_given import keep_for_fork
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.workspace import Workspaces
 
 log = logging.getLogger(__name__)
 
-THREADS: Final = 2
+THREADS: Final = 3
+AT_ONCE: Final = 2
+"""Of the threads, all but one work for sessions at large; one is there for those that start."""
 TEXT_BYTES: Final = 256 * 1024
 """A longer text is not shown before and after."""
 TEXTS_BYTES: Final = 2 * 1024 * 1024
@@ -104,6 +107,7 @@ class Snapshots:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._taking: dict[str, Taking] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots")
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     @property
     def is_on(self) -> bool:
@@ -122,36 +126,46 @@ class Snapshots:
         async with lock:
             yield
 
-    async def _in_thread(self, act: Callable[[], T]) -> T:
-        """Not given up half way: what a thread writes, it writes to its end."""
-        work = asyncio.get_running_loop().run_in_executor(self._threads, act)
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            await asyncio.wait([work])
-            raise
+    async def _in_thread(self, act: Callable[[], T], *, is_first: bool = False) -> T:
+        """Not given up half way: what a thread writes, it writes to its end. `is_first` goes before what
+        waits for a thread, and finds one that no other work takes.
+        """
+        async with contextlib.nullcontext() if is_first else self._places:
+            work = asyncio.get_running_loop().run_in_executor(self._threads, act)
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait([work])
+                raise
 
     def _root(self, key: str) -> pathlib.Path:
         return self._workspaces.path(key)
 
     # -- taking -----------------------------------------------------------------------------------------
 
-    async def take(self, key: str, uid: int | None, *, seq: int, turn_id: str = "") -> Taken | None:
-        """Takes a snapshot of the files as they are now: of the end of a turn, or between turns. None if
-        snapshots are off, or if it failed for a reason that the log tells.
+    async def take(
+        self, key: str, uid: int | None, *, seq: int, turn_id: str = "", is_first: bool = False
+    ) -> Taken | None:
+        """Takes a snapshot of the files as they are now: of the end of a turn, or between turns; `is_first`:
+        before a turn that waits for it. None if snapshots are off, or if it failed for a reason that the log
+        tells.
         """
         if not self.is_on:
             return None
         async with self._only(key):
-            return await self._take(key, uid, seq=seq, turn_id=turn_id)
+            return await self._take(key, uid, seq=seq, turn_id=turn_id, is_first=is_first)
 
-    async def _take(self, key: str, uid: int | None, *, seq: int, turn_id: str = "") -> Taken | None:
+    async def _take(
+        self, key: str, uid: int | None, *, seq: int, turn_id: str = "", is_first: bool = False
+    ) -> Taken | None:
         worker_uid = self._workspaces.worker_uid(uid)
         taking = self._taking[key] = Taking(key, worker_uid, seq, turn_id, self._wall_ms())
         root, config = self._root(key), self._config()
         try:
             with self._metrics.snapshot_seconds.time():
-                taken = await self._in_thread(lambda: self._taker.take(taking, root, config))
+                taken = await self._in_thread(
+                    lambda: self._taker.take(taking, root, config), is_first=is_first
+                )
         except OSError as error:
             log.error("session %s: no snapshot of its files: %s", key, error)
             self._metrics.snapshots.labels("failed").inc()
@@ -162,13 +176,40 @@ class Snapshots:
         self._metrics.snapshots.labels(outcome).inc()
         return taken
 
+    async def keep_tree(self, key: str, path: pathlib.Path) -> None:
+        """Keeps the contents of a workspace's tree, once for all sessions that are given it: their first
+        snapshot reads none of them. If that fails, each reads for itself.
+        """
+        if not self.is_on:
+            return
+        taking = self._taking[key] = Taking(key, None, 0, "", self._wall_ms())
+        async with self._only(key):
+            try:
+                await self._in_thread(lambda: self._keep_tree(taking, path))
+            except OSError as error:
+                log.warning("%s: the contents of a workspace are not kept for snapshots: %s", key, error)
+            finally:
+                self._taking.pop(key, None)
+
+    def _keep_tree(self, taking: Taking, path: pathlib.Path) -> None:
+        if self._taker.newest(taking.key) is None and not taking.is_given_up:
+            taken = self._taker.take(taking, path, self._config())
+            if taken.trouble and not self._taker.was_too_large(taking.key):
+                self._blobs.remove(taking.key)  # a full disk, say: it is tried again with the next tree
+
+    async def forget_trees(self, prefix: str, *, kept: Collection[str] = ()) -> None:
+        """Removes the contents of the trees that begin so, but for those that are kept."""
+        for key in await self._in_thread(lambda: self._blobs.keys(prefix)):
+            if key not in kept:
+                await self.remove(key)
+
     def disturb(self, key: str) -> None:
         """The next turn begins: a snapshot that is being taken is not of one moment any more."""
         if (taking := self._taking.get(key)) is not None:
             taking.is_disturbed = True
 
     def give_up(self, key: str) -> None:
-        """What is being taken is of no use any more: the session is being erased."""
+        """What is being taken is of no use any more: the session is being erased, or the tree replaced."""
         if (taking := self._taking.get(key)) is not None:
             taking.is_given_up = True
 
@@ -320,6 +361,7 @@ class Snapshots:
             manifest = self._now(source, target, uids[0], seq)
         else:
             self._share(source, target, manifest, seq)
+        keep_for_fork(self._root(source), self._root(target))
         with Folder(self._root(target)) as folder:
             missing = PuttingBack(folder, self._blobs, target, child_uid).fill(manifest.entries)
         return Filled("snapshot" if is_kept else "now", missing, manifest.is_mixed)
@@ -346,6 +388,7 @@ class Snapshots:
         """Removes all snapshots of a session. What cannot be removed is logged."""
         async with self._only(key):
             try:
+                self._taker.forget(key)
                 await self._in_thread(lambda: self._blobs.remove(key))
             except OSError as error:
                 log.error("the snapshots of session %s could not all be removed: %s", key, error)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import pathlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -24,7 +24,8 @@ from gateway.files.beneath import Folder, as_user
 from gateway.files.blobs import CHUNK_BYTES, Blobs
 from gateway.files.left_out import LeftOut
 from gateway.files.manifest import WORK, Entry, FilesManifest, changes, is_same, packed, unpacked
-from gateway.files.scan import ScanFailed, entry_of, is_untouched, scan
+from gateway.files.scan import ScanFailed, entry_of, is_copy, is_untouched, scan
+from gateway.files.workspaces_given import given_tree
 
 MEGABYTE: Final = 1024 * 1024
 STEPS: Final = 16
@@ -33,6 +34,10 @@ what was found later and before the next event.
 """
 TRIES: Final = 2
 """How often a file is read that changes while it is read."""
+
+
+SMALLER: Final = 0.9
+"""What was too large is read again when there is less than this part of it."""
 
 
 class Taking(Struct):
@@ -77,6 +82,16 @@ class Taker:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
+        self._too_large: dict[str, tuple[int, int]] = {}
+        """By session: how much there was to read when it was more than may be kept, and how much that was."""
+
+    def was_too_large(self, key: str) -> bool:
+        """True if the last snapshot of a session failed because it would have been too large."""
+        return key in self._too_large
+
+    def forget(self, key: str) -> None:
+        """The session is erased."""
+        self._too_large.pop(key, None)
 
     def take(self, taking: Taking, root: pathlib.Path, config: FilesConfig) -> Taken:
         """Takes it. Raises OSError if not even its failure can be noted."""
@@ -94,7 +109,7 @@ class Taker:
         self, taking: Taking, root: pathlib.Path, config: FilesConfig, before: FilesManifest | None
     ) -> Taken:
         known = before if before is None or not before.trouble else self.newest(taking.key, is_good=True)
-        entries = self._entries(taking, root, config, known.by_path if known is not None else {})
+        entries = self._entries(taking, root, config, known, is_first=before is None)
         now = FilesManifest(
             seq=taking.seq,
             turn_id=taking.turn_id,
@@ -141,7 +156,13 @@ class Taker:
             return None
 
     def _entries(
-        self, taking: Taking, root: pathlib.Path, config: FilesConfig, known: dict[bytes, Entry]
+        self,
+        taking: Taking,
+        root: pathlib.Path,
+        config: FilesConfig,
+        known: FilesManifest | None,
+        *,
+        is_first: bool,
     ) -> list[Entry]:
         try:
             folder = Folder(root)
@@ -150,11 +171,49 @@ class Taker:
         with folder:
             with as_user(taking.uid):
                 listed = scan(folder, LeftOut(config.snapshot_leaves_out), max_files=config.snapshot_files)
+            before = known.by_path if known is not None else {}
+            if is_first and (tree := given_tree(root)):
+                before = self._as_given(taking.key, config, tree, listed)
+            self._refuse_too_large(taking.key, config, listed, before)
             return [
                 entry
                 for found in listed
-                if (entry := self._read(taking, folder, found, known.get(found.path), config)) is not None
+                if (entry := self._read(taking, folder, found, before.get(found.path), config)) is not None
             ]
+
+    def _as_given(self, key: str, config: FilesConfig, tree: str, listed: list[Entry]) -> dict[bytes, Entry]:
+        """Files that are still as the workspace gave them: their contents were read when its tree was made.
+        Nobody but the gateway wrote there until now, and a copy has the time of what it is a copy of.
+        """
+        manifest = self.newest(tree)
+        if manifest is None:
+            return {}
+        if manifest.trouble:
+            self._too_large[key] = _size(listed), config.snapshot_mb
+            return {}
+        of_tree = manifest.by_path
+        same = {
+            found.path: replace(found, digest=of_tree[found.path].digest)
+            for found in listed
+            if found.path in of_tree and is_copy(of_tree[found.path], found)
+        }
+        try:
+            self._blobs.share(tree, key, (), {entry.digest for entry in same.values()})
+        except FileNotFoundError:  # a newer tree took its place
+            return {}
+        return same
+
+    def _refuse_too_large(
+        self, key: str, config: FilesConfig, listed: list[Entry], before: dict[bytes, Entry]
+    ) -> None:
+        """Reads nothing again that was too much the last time. Raises ScanFailed."""
+        size, most = self._too_large.get(key, (0, 0))
+        if not most:
+            return
+        unread = (found for found in listed if not is_untouched(before.get(found.path), found))
+        if _size(unread) > size * SMALLER and config.snapshot_mb <= most:
+            raise ScanFailed(_too_large(config))
+        del self._too_large[key]
 
     def _read(
         self, taking: Taking, folder: Folder, found: Entry, known: Entry | None, config: FilesConfig
@@ -209,12 +268,8 @@ class Taker:
         self._blobs.put_manifest(taking.key, self._place(taking), packed(now))
         is_kept = self._tidy(taking.key, config)
         if not is_kept:
-            return self._failed(
-                taking,
-                "No snapshot of the files was made: compressed they are larger than the "
-                f"{config.snapshot_mb} MB that the snapshots of a session may be.",
-                before,
-            )
+            self._too_large[taking.key] = _size(now.entries), config.snapshot_mb
+            return self._failed(taking, f"No snapshot of the files was made. {_too_large(config)}", before)
         found = changes(before.below(WORK) if before else (), now.below(WORK))
         kinds = [change.kind for change in found]
         return Taken(
@@ -268,6 +323,16 @@ class Taker:
         found = [self.manifest(key, place) for place in places]
         digests = {digest for manifest in found if manifest is not None for digest in manifest.digests}
         self._blobs.keep(key, set(places), digests)
+
+
+def _too_large(config: FilesConfig) -> str:
+    return (
+        f"Compressed they are larger than the {config.snapshot_mb} MB that the snapshots of a session may be."
+    )
+
+
+def _size(entries: Iterable[Entry]) -> int:
+    return sum(entry.size for entry in entries)
 
 
 def _pieces(descriptor: int, size: int) -> Iterator[bytes]:

@@ -104,12 +104,14 @@ class Upload:
         if self.is_replaced:
             raise UploadElsewhere("A newer request goes on with this upload.")
         stored = await self._request.do(lambda: self._arrival.put(media_type))
+        self._request.grown += stored.size - stored.replaced
         self._request.on_stored()  # it may have taken longer than a turn
         return stored
 
     async def take_back(self, stored: StoredFile) -> None:
         """Removes it from its place."""
         await self._request.do(lambda: self._arrival.take_back(stored))
+        self._request.grown -= stored.size
 
     async def leave(self) -> None:
         """Keeps what has arrived, so that it can go on."""
@@ -140,10 +142,22 @@ class UploadRequest:
     """What one request uploads to a session."""
 
     def __init__(
-        self, uploads: Uploads, place: FilesPlace, files: FilesConfig, on_stored: Callable[[], None]
+        self,
+        uploads: Uploads,
+        place: FilesPlace,
+        files: FilesConfig,
+        *,
+        on_stored: Callable[[], None],
+        on_arrived: Callable[[int], None],
     ) -> None:
         self._uploads = uploads
         self.on_stored = on_stored
+        self._on_arrived = on_arrived
+        self._arrived = 0
+        self.grown = 0
+        """Bytes more in the session's files, or less, by what is in its place."""
+        self.allocated: int | None = None
+        """What the session's files took when it began; None: that was not measured."""
         self.place = place
         self.files = files
         self.is_stopped = False
@@ -155,7 +169,8 @@ class UploadRequest:
     async def prepare(self, size: int) -> None:
         """Makes the session's directories, and checks that so many bytes fit. Raises GatewayError."""
         await self.do(lambda: self._uploads.make(self.place))
-        self._left = await self.do(lambda: _room(self.place))
+        self.allocated = await self.do(lambda: _allocated(self.place))
+        self._left = self.place.disk_bytes - self.allocated if self.allocated is not None else 2**62
         self._check_room(size)
 
     async def open(self, placement: Placement, *, goes_on: bool = False) -> Upload:
@@ -167,8 +182,10 @@ class UploadRequest:
         return upload
 
     def take(self, size: int) -> None:
-        """So many bytes more. Raises SessionDiskFull."""
+        """So many bytes more. Raises SessionDiskFull, QuotaExceeded."""
         self._check_room(size)
+        self._on_arrived(self._arrived + size)
+        self._arrived += size
         self._left -= size
 
     def _check_room(self, size: int) -> None:
@@ -213,14 +230,17 @@ class Uploads:
         self._running: dict[tuple[str, str, int], Upload] = {}
         self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="uploads")
 
-    def begin(self, place: FilesPlace, *, on_stored: Callable[[], None]) -> UploadRequest:
-        """A request that uploads to a session. Raises RateLimited. Not to be awaited: whoever erases the
-        session from now on knows of it.
+    def begin(
+        self, place: FilesPlace, *, on_stored: Callable[[], None], on_arrived: Callable[[int], None]
+    ) -> UploadRequest:
+        """A request that uploads to a session. `on_stored` hears of each file that is in its place,
+        `on_arrived` how many bytes there are before they are written; it may refuse them. Raises RateLimited.
+        Not to be awaited: whoever erases the session from now on knows of it.
         """
         running = self._requests.setdefault(place.key, set())
         if len(running) >= AT_ONCE:
             raise RateLimited(f"{AT_ONCE} uploads of this session are running.", retry_after_seconds=1)
-        request = UploadRequest(self, place, self._files(), on_stored)
+        request = UploadRequest(self, place, self._files(), on_stored=on_stored, on_arrived=on_arrived)
         running.add(request)
         return request
 
@@ -286,12 +306,12 @@ class Uploads:
             del self._running[name]
 
 
-def _room(place: FilesPlace) -> int:
-    """How many bytes more the session may store. Raises SessionDiskFull."""
+def _allocated(place: FilesPlace) -> int | None:
+    """How much the session's files take, if there is a limit to that. Raises SessionDiskFull."""
     if not place.disk_bytes:
-        return 2**62
+        return None
     try:
-        return place.disk_bytes - measure(place.home, place.work, files=place.files).allocated_bytes
+        return measure(place.home, place.work, files=place.files).allocated_bytes
     except TooMany:
         raise SessionDiskFull("This session has more files than it may. Delete some.") from None
 

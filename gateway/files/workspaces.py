@@ -18,19 +18,20 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
-from msgspec import Struct
 
 from gateway.config.tables import Config
 from gateway.config.workspaces import WorkspaceConfig
 from gateway.errors import GatewayError, UnknownWorkspace, WorkspaceFailed
 from gateway.events.facts import iso
 from gateway.files import git
-from gateway.files.workspaces_disk import GIT_FOLDER, Folders, Tree, configuration, has_room, made
-from gateway.files.workspaces_warm import Tools, WarmCopy, copy
+from gateway.files.workspaces_disk import About, Folders, Tree, has_room, made
+from gateway.files.workspaces_fetching import Tools
+from gateway.files.workspaces_given import Author, Given, configurations, given_before, place, tree_key
+from gateway.files.workspaces_history import RepositoryHistory
+from gateway.files.workspaces_warm import WarmCopy, copy
 from gateway.principal import Account, tenant_of
 from gateway.workers import trees
 from gateway.workers.home_files import write_files
-from gateway.workers.workspace import Workspaces
 from worker.spec import MIB, Limits
 
 log = logging.getLogger(__name__)
@@ -43,31 +44,10 @@ SETUP_RETRY_SECONDS: Final = 900.0
 """The same if the repository or its `setup` is at fault, which costs more and seldom mends itself."""
 AT_ONCE: Final = 4
 """So many are refreshed at a time."""
+GONE: Final = ".gone-"
+"""How the folders of copies begin that are being removed."""
 GATEWAY_OWNER: Final = "default/workspaces"
 """Whose copies are that everybody shares."""
-
-
-class Given(Struct, frozen=True, kw_only=True):
-    """What a session was given."""
-
-    commit: str
-    branch: str
-    store: str
-    """The name of the warm copy, whose objects its repository reads."""
-    how: str
-    """`cloned` or `copied`."""
-    files: int
-    bytes: int
-    milliseconds: int
-    stale: str = ""
-    """Why it may not be the newest; empty if it is."""
-
-
-class Author(Struct, frozen=True):
-    """Who commits."""
-
-    name: str
-    email: str
 
 
 class WorkspaceKeeper:
@@ -82,11 +62,17 @@ class WorkspaceKeeper:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, float] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
+        self.history = RepositoryHistory(root, tools.uids)
+        """Whether the history that sessions read is where they look for it."""
+        self.leaving: set[str] = set()
+        """People whose copies are removed with their last session."""
 
     def open(self) -> None:
         """Makes the root. Raises OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
         self._root.chmod(0o711)
+        found = map(_about, self._root.iterdir())
+        self.leaving |= {one.scope for one in found if one is not None and one.is_leaving}
 
     async def aclose(self) -> None:
         """Ends what is being refreshed."""
@@ -95,6 +81,8 @@ class WorkspaceKeeper:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for copy_ in self._copies.values():
+            await copy_.aclose()
 
     # -- which there are --------------------------------------------------------------------------------
 
@@ -139,6 +127,7 @@ class WorkspaceKeeper:
                 account = Account(scope or GATEWAY_OWNER, store)
                 made = WarmCopy(name, folders, account, self._tools)
                 await made.open()
+                await asyncio.to_thread(_note_owner, folders, scope)
                 self._copies[store] = made
         return self._copies[store]
 
@@ -177,6 +166,10 @@ class WorkspaceKeeper:
 
     async def keep_for_ever(self) -> None:
         """Keeps every copy fresh that all share, and those of people and tenants that are in use."""
+        try:
+            await asyncio.to_thread(self._remove_gone)  # of a gateway that was killed
+        except OSError as error:
+            log.error("workspaces: an old copy could not be removed: %s", error)
         while True:
             for name, workspace in self._config().workspaces.items():
                 credential = self._config().credentials.get(workspace.credential)
@@ -194,6 +187,82 @@ class WorkspaceKeeper:
                     self.refresh_soon(copy_, workspace_now)
             await asyncio.sleep(LOOK_SECONDS)
 
+    # -- leaving and mending ----------------------------------------------------------------------------
+
+    async def forget(self, owner: str, *, has_sessions: bool) -> None:
+        """Removes the copies that were fetched with a person's credential; while the person has sessions,
+        which read them, it is remembered. What cannot be removed is logged.
+        """
+        stores: list[str] = []
+        try:
+            async with self._opening:
+                stores = await asyncio.to_thread(self._stores_of, owner)
+                for store in stores:
+                    if has_sessions:
+                        await asyncio.to_thread(_note_leaving, self._root / store)
+                    else:
+                        await self._put_away(store)
+            await asyncio.to_thread(self._remove_gone)
+        except OSError as error:
+            log.error(
+                "workspaces: not all that was fetched with a person's credential could be removed: %s", error
+            )
+        if has_sessions and stores:
+            self.leaving.add(owner)
+        else:
+            self.leaving.discard(owner)
+
+    async def _put_away(self, store: str) -> None:
+        """Nobody finds it any more; removing it may take long."""
+        copy_ = self._copies.pop(store, None)
+        if (task := self._tasks.pop(store, None)) is not None and not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        if copy_ is not None:
+            await copy_.aclose()
+        await self._tools.snapshots.forget_trees(tree_key(store))
+        (self._root / store).rename(self._root / f"{GONE}{secrets.token_hex(8)}")
+
+    def _remove_gone(self) -> None:
+        for left in self._root.glob(f"{GONE}*"):
+            trees.remove(left)
+
+    def _stores_of(self, owner: str) -> list[str]:
+        """The copies of a person; also those of an earlier version, which did not note whose they are."""
+        named = {
+            store_name(name, one.repo, owner)
+            for name, one in self._config().workspaces.items()
+            if self._scope(one, owner) == owner
+        }
+        return [
+            path.name
+            for path in self._root.iterdir()
+            if path.name in named or ((about := _about(path)) is not None and about.scope == owner)
+        ]
+
+    async def mend(self, name: str, owner: str, *, key: str, uid: int | None, commit: str, store: str) -> str:
+        """Has a session's repository find its history again, after a restore into another place, or after the
+        copy was removed; in words why it does not. Raises OSError.
+        """
+        trouble = ""
+        workspace = self.usable(owner).get(name)
+        try:
+            if (
+                workspace is not None
+                and store_name(name, workspace.repo, self._scope(workspace, owner)) == store
+            ):
+                warm = await self.warm(name, workspace, owner)
+                async with asyncio.timeout(workspace.wait_seconds):
+                    await warm.bring(workspace, commit)
+            elif not await asyncio.to_thread(os.path.isdir, self.objects(store)):
+                trouble = f"the workspace {name} is not what it was when this session began."
+        except TimeoutError:  # an OSError, too
+            trouble = "the server took longer than it may."
+        except GatewayError as error:
+            trouble = str(error)
+        await asyncio.to_thread(self.history.rewire, key, store, uid=uid, is_whole=not trouble)
+        return trouble
+
     # -- giving -----------------------------------------------------------------------------------------
 
     async def is_ready(self, name: str, owner: str) -> bool:
@@ -210,7 +279,7 @@ class WorkspaceKeeper:
         """
         began, workspace = time.monotonic(), self.get(owner, name)
         warm = await self.warm(name, workspace, owner)
-        if (before := await asyncio.to_thread(_given, self._tools.uids.path(key))) is not None:
+        if (before := await asyncio.to_thread(given_before, self._tools.uids.path(key))) is not None:
             return before  # the gateway ended before that was said
         tree = await self._tree(warm, workspace)
         with warm.using(tree):
@@ -224,10 +293,8 @@ class WorkspaceKeeper:
                 raise WorkspaceFailed("The disk of this gateway is full; the files could not be copied.")
             with self._part(key, uid) as part:
                 found = await self._copied(warm, tree, workspace, part, uid=uid)
-                config = configuration(repo=workspace.repo, name=author.name, email=author.email)
-                await asyncio.to_thread(
-                    write_files, str(part / "work"), {f"{GIT_FOLDER}/config": config}, uid=uid
-                )
+                configs = configurations(tree, workspace, author)
+                await asyncio.to_thread(write_files, str(part / "work"), configs, uid=uid)
                 given = Given(
                     commit=tree.commit,
                     branch=tree.branch,
@@ -237,8 +304,12 @@ class WorkspaceKeeper:
                     bytes=found["bytes"],
                     milliseconds=round((time.monotonic() - began) * 1000),
                     stale=self._stale(warm, tree),
+                    left_out=tree.left_out,
+                    submodules=tree.submodules,
+                    tree=tree_key(warm.folders.path.name, tree.id),
                 )
-                await asyncio.to_thread(_place, part, self._tools.uids, key, given)
+                await asyncio.to_thread(place, part, self._tools.uids, key, given)
+                await asyncio.to_thread(self.history.note, key, given.store)
         return given
 
     async def _tree(self, warm: WarmCopy, workspace: WorkspaceConfig) -> Tree:
@@ -293,40 +364,20 @@ class WorkspaceKeeper:
         return await copy(self._tools.spawner, pairs, place=place, most_bytes=workspace.max_bytes * 8)
 
 
-def _given(folder: pathlib.Path) -> Given | None:
-    """What a session's files began as, if they are there already."""
-    if not (folder / "work" / GIT_FOLDER).is_dir():
-        return None
-    try:
-        return msgspec.json.decode((folder / GIVEN).read_bytes(), type=Given)
-    except (OSError, msgspec.MsgspecError):
-        return None
+def _about(path: pathlib.Path) -> About | None:
+    return Folders(path, is_root=False).about()
 
 
-GIVEN: Final = ".given"
-"""In a session's folder, which its agent does not reach: what its files began as."""
+def _note_leaving(path: pathlib.Path) -> None:
+    folders = Folders(path, is_root=False)
+    if (about := folders.about()) is not None:
+        folders.note(msgspec.structs.replace(about, is_leaving=True))
 
 
-def _place(part: pathlib.Path, uids: Workspaces, key: str, given: Given) -> None:
-    """Moves what was copied to where the session finds it. What is there already stays: a person put it
-    there.
-    """
-    (uids.path(key) / GIVEN).write_bytes(msgspec.json.encode(given))
-    for name, target in (("work", uids.work(key)), ("home", uids.home(key))):
-        try:
-            os.rename(part / name, target)  # over an empty folder, at once
-        except OSError:
-            _move(part / name, pathlib.Path(target))
-
-
-def _move(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Moves everything of a folder into another one, in which some of its folders may be."""
-    for entry in sorted(os.scandir(source), key=lambda one: one.name == GIT_FOLDER):  # that comes last
-        there = target / entry.name
-        if not os.path.lexists(there):
-            os.rename(entry.path, there)
-        elif entry.is_dir(follow_symlinks=False) and there.is_dir() and not there.is_symlink():
-            _move(pathlib.Path(entry.path), there)
+def _note_owner(folders: Folders, scope: str) -> None:
+    """Says whose a copy is. Raises OSError."""
+    about = folders.about() or About(id=secrets.token_hex(8))
+    folders.note(msgspec.structs.replace(about, scope=scope, is_leaving=False))
 
 
 def store_name(name: str, repo: str, scope: str) -> str:

@@ -90,7 +90,10 @@ def main() -> None:
             continue
         os.makedirs(target, 0o755, exist_ok=True)
         pair = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (source, target)]
-        copying.tree(*pair)
+        try:
+            copying.tree(*pair)
+        except OSError as error:
+            sys.exit(error.strerror)  # people read it: a full disk, say
     json.dump({"files": copying.files, "bytes": copying.bytes, "cloned": copying.cloned}, sys.stdout)
 
 

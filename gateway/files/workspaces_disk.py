@@ -5,6 +5,7 @@
     trees/ID/home    HOME of that `setup`
     tmp/             of programs that run; empty otherwise
     current.json     which of the trees is given to sessions
+    about.json       whose it is, and a name that no other copy ever had
     setup.log        what the last `setup` printed, its end
 
 Guarantees: what sessions get is complete, because `current.json` is replaced as the last step; it belongs to
@@ -21,18 +22,21 @@ import pathlib
 import secrets
 import shutil
 import stat
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
 from gateway.files.left_out import STAGING
+from gateway.files.submodules import Submodule
 from gateway.files.upload_names import PARTIAL_PREFIX, UPLOADS
 from gateway.workers import trees
 from gateway.workers.home_files import write_files
 
 _LOCK: Final = ".lock"
 _DRAFT: Final = "tmp_"
+_ABOUT: Final = "about.json"
 DETACHED: Final = "work"
 """The branch that sessions are on if their workspace names a tag."""
 
@@ -52,6 +56,20 @@ class Tree(Struct, frozen=True, kw_only=True):
     """When the server was last asked, and this was the newest."""
     bytes: int = 0
     files: int = 0
+    submodules: tuple[Submodule, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Submodules that were not fetched, and why, in words."""
+
+
+class About(Struct, frozen=True, kw_only=True):
+    """A warm copy, for those who find its folder."""
+
+    id: str
+    """Another one if the copy was removed and made again: it may lack what the first one had."""
+    scope: str = ""
+    """Whose credential it was fetched with; empty: the gateway's."""
+    is_leaving: bool = False
+    """To be removed when its person has no session any more."""
 
 
 class Folders:
@@ -78,7 +96,7 @@ class Folders:
             for left in folder.iterdir():
                 if left.name != kept:
                     trees.remove(left)
-        for draft in self.path.glob("current.json.*"):
+        for draft in self.path.glob("*.json.*"):
             draft.unlink()
         self.open_git()
 
@@ -89,6 +107,19 @@ class Folders:
                 if name.endswith(_LOCK) or name.startswith(_DRAFT):
                     os.unlink(os.path.join(root, name))
         self.take_back(self.git)
+
+    def about(self) -> About | None:
+        """What was noted of it; None if there is no such copy."""
+        try:
+            return msgspec.json.decode((self.path / _ABOUT).read_bytes(), type=About)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def note(self, about: About) -> None:
+        """Notes it. Raises OSError."""
+        draft = self.path / f"{_ABOUT}.{secrets.token_hex(4)}"
+        draft.write_bytes(msgspec.json.encode(about))
+        draft.rename(self.path / _ABOUT)
 
     def current(self) -> Tree | None:
         """The tree that sessions get; None before there is one."""
@@ -152,25 +183,30 @@ class Folders:
             return (self.git / "shallow").read_text()
         return ""
 
-    def lay_repository(self, folder: pathlib.Path, *, commit: str, branch: str, uid: int | None) -> None:
-        """Writes a repository without objects of its own into a folder: it reads those of the warm copy.
-        Raises OSError.
+    def lay_repository(
+        self, folder: pathlib.Path, *, commit: str, branch: str, uid: int | None, below: str = ""
+    ) -> None:
+        """Writes a repository without objects of its own into a folder: it reads those of the warm copy, and
+        one `below`, of a submodule, those of the repository around it. Raises OSError.
         """
         name = branch or DETACHED
+        up = "../" * (below.count("/") + 1)
         files = {
             "HEAD": f"ref: refs/heads/{name}\n",
             f"refs/heads/{name}": f"{commit}\n",
             "config": "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n",
-            "objects/info/alternates": f"{self.objects}\n",
+            ALTERNATES: f"../../{up}{GIT_FOLDER}/objects\n" if below else f"{self.objects}\n",
             "info/exclude": NOT_TAKEN,
         }
         if branch:
             files[f"refs/remotes/origin/{branch}"] = f"{commit}\n"
         if ends := self.shallow():
             files["shallow"] = ends
-        write_files(str(folder), {f"{GIT_FOLDER}/{path}": text for path, text in files.items()}, uid=uid)
+        where = f"{below}/{GIT_FOLDER}" if below else GIT_FOLDER
+        write_files(str(folder), {f"{where}/{path}": text for path, text in files.items()}, uid=uid)
 
 
+ALTERNATES: Final = "objects/info/alternates"
 GIT_FOLDER: Final = ".git"
 NOT_TAKEN: Final = f"{PARTIAL_PREFIX}*\n{STAGING}*/\n/{UPLOADS}/\n"
 """`info/exclude` of a session: what people attached, and what the gateway writes for a moment."""
@@ -186,7 +222,7 @@ def made(path: pathlib.Path, uid: int | None) -> pathlib.Path:
     return path
 
 
-def configuration(*, repo: str, name: str, email: str) -> str:
+def configuration(*, repo: str, name: str, email: str, submodules: Iterable[Submodule] = ()) -> str:
     """What `.git/config` of a session says: nothing that is secret."""
     return (
         "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n"
@@ -194,6 +230,9 @@ def configuration(*, repo: str, name: str, email: str) -> str:
         f'[remote "origin"]\n\turl = {_quoted(repo)}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n'
         f"[user]\n\tname = {_quoted(name)}\n\temail = {_quoted(email)}\n"
         "[gc]\n\tauto = 0\n"
+    ) + "".join(
+        f"[submodule {_quoted(one.name)}]\n\tactive = true\n\turl = {_quoted(one.url)}\n"
+        for one in submodules
     )
 
 

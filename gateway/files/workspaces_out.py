@@ -16,6 +16,7 @@ import contextlib
 import pathlib
 import re
 import secrets
+import stat
 from collections.abc import AsyncIterator
 from typing import Final, Literal
 from urllib.parse import quote
@@ -33,9 +34,12 @@ from gateway.errors import (
     WorkspaceFailed,
 )
 from gateway.files import git
-from gateway.files.workspaces import Author, WorkspaceKeeper
+from gateway.files.beneath import Folder
+from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_disk import NOT_TAKEN, made
-from gateway.files.workspaces_warm import Tools, WarmCopy
+from gateway.files.workspaces_fetching import Tools
+from gateway.files.workspaces_given import Author, submodules_of
+from gateway.files.workspaces_warm import WarmCopy
 from gateway.principal import Account
 from gateway.workers import trees
 from gateway.workers.home_files import write_files
@@ -52,23 +56,40 @@ _SIZED: Final = Limits(
 )
 
 Kind = Literal["diff", "patch", "pack"]
-_TREE: Final = (
-    'export GIT_DIR="$HOME/git" GIT_WORK_TREE=. && git read-tree "$START" &&'
-    " { git update-index -q --refresh >/dev/null || true; } &&"
-    " { git add -A --ignore-errors -- . || true; } && tree=$(git write-tree) && "
+_ADDED: Final = (
+    "{ git update-index -q --refresh >/dev/null || true; } &&"
+    ' { git add -A --ignore-errors --pathspec-from-file="$HOME/taken.$NUMBER" || true; } &&'
+    " tree=$(git write-tree)"
 )
-"""The tree of everything in the folder that is not ignored."""
+_TREE: Final = (
+    'export GIT_DIR="$HOME/git" GIT_WORK_TREE=. NUMBER=0 && git read-tree "$START" && ' + _ADDED + " && "
+)
+"""The tree of everything in the folder that is not ignored, and not in a submodule."""
+_DIFF: Final = (
+    "git diff-tree -r -p -M --binary --full-index --no-color --no-ext-diff --no-textconv"
+    ' --src-prefix="a/$BELOW" --dst-prefix="b/$BELOW"'
+)
+_INNER: Final = (
+    " && while IFS= read -r FOLDER && IFS= read -r COMMIT; do NUMBER=$((NUMBER + 1));"
+    ' (export GIT_INDEX_FILE="$HOME/index.$NUMBER"; cd "./$FOLDER" && git read-tree "$COMMIT" && '
+    + _ADDED
+    + ' && if [ "$tree" != "$(git rev-parse "$COMMIT^{tree}")" ]; then INNER; fi)'
+    ' || exit 1; done < "$HOME/submodules"'
+)
+"""The same for each submodule; what differs is done with as `INNER` says."""
+_INNER_DIFF: Final = _INNER.replace("INNER", 'BELOW="$FOLDER/"; ' + _DIFF + ' "$COMMIT" "$tree"')
+_INNER_TOLD: Final = _INNER.replace(
+    "INNER", 'echo "What changed in the submodule $FOLDER is in the diff only." >&2'
+)
 _SCRIPTS: Final[dict[Kind, str]] = {
-    "diff": (
-        'git diff-tree -r -p -M --binary --full-index --no-color --no-ext-diff --no-textconv "$START" "$tree"'
-    ),
+    "diff": 'BELOW=""; ' + _DIFF + ' "$START" "$tree"' + _INNER_DIFF,
     "patch": (
         'commit=$(printf "%s\\n" "$MESSAGE" | git commit-tree "$tree" -p "$START") &&'
         ' git format-patch --stdout --binary --no-ext-diff --no-textconv --no-signature -1 "$commit"'
     ),
     "pack": (
         'echo "$tree" && git rev-parse "$START^{tree}" &&'
-        ' printf "%s\\n^%s\\n" "$tree" "$START" | git pack-objects -q --revs --stdout'
+        ' printf "%s\\n^%s\\n" "$tree" "$START" | git pack-objects -q --revs --stdout' + _INNER_TOLD
     ),
 }
 _COMMIT: Final = (
@@ -89,6 +110,7 @@ class StartedFrom(Struct, frozen=True, kw_only=True):
     branch: str
     store: str
     key: str
+    owner: str
     uid: int | None
 
 
@@ -143,7 +165,7 @@ class Outbox:
         if not _ID.fullmatch(tree):
             raise WorkspaceFailed("What changed could not be read: git printed no tree.")
         if head == before:
-            raise NothingChanged
+            raise NothingChanged(git.last_words(packed.err)) if packed.err.strip() else NothingChanged
         warm = await self._keeper.warm(origin.workspace, workspace, owner)
         if warm.folders.path.name != origin.store:
             raise WorkspaceFailed(
@@ -168,10 +190,12 @@ class Outbox:
         objects = self._keeper.objects(origin.store)
         async with self._places:
             uid = uids.worker_uid(origin.uid)
+            await self._find_history(origin, uid)
             out = await asyncio.to_thread(made, folder / f".out-{secrets.token_hex(4)}", uid)
             try:
                 ends = await asyncio.to_thread(self._keeper.shallow, origin.store)
                 await asyncio.to_thread(_lay, out / "home", objects, origin.commit, uid, ends)
+                await asyncio.to_thread(_lay_lists, out / "home", folder, uid)
                 place = git.Room(
                     home=str(out / "home"),
                     work=str(folder / "work"),
@@ -185,6 +209,19 @@ class Outbox:
                 await asyncio.to_thread(trees.remove, out)
         git.raise_for(done, doing="reading what changed", host=origin.workspace)
         return done
+
+    async def _find_history(self, origin: StartedFrom, uid: int | None) -> None:
+        """Raises WorkspaceFailed if what the session started from is gone."""
+        if await asyncio.to_thread(self._keeper.history.is_lost, origin.key, origin.store):
+            trouble = await self._keeper.mend(
+                *(origin.workspace, origin.owner),
+                key=origin.key,
+                uid=uid,
+                commit=origin.commit,
+                store=origin.store,
+            )
+            if trouble:
+                raise WorkspaceFailed(f"The history of this session's repository is not here. {trouble}")
 
     async def _run(
         self, script: str, place: git.Room, env: dict[str, str], *, stdin: bytes = b""
@@ -283,6 +320,25 @@ def _lay(home: pathlib.Path, objects: str, commit: str, uid: int | None, ends: s
     if ends:
         files["shallow"] = ends
     write_files(str(home), {f"git/{path}": text for path, text in files.items()}, uid=uid)
+
+
+def _lay_lists(home: pathlib.Path, folder: pathlib.Path, uid: int | None) -> None:
+    """Writes which submodules there are, and which names of each repository are taken: not those of its
+    submodules, whose commits the server may not have. Raises OSError.
+    """
+    with Folder(folder / "work") as work:
+        inner = [one for one in submodules_of(folder) if _is_folder(work, one.path)]
+    files = {"submodules": "".join(f"{one.path}\n{one.commit}\n" for one in inner)}
+    for number, path in enumerate(("", *(one.path for one in inner))):
+        below = [one.path.removeprefix(f"{path}/" if path else "") for one in inner if one.inside == path]
+        files[f"taken.{number}"] = ".\n" + "".join(f":(exclude,literal){name}\n" for name in below)
+    write_files(str(home), files, uid=uid)
+
+
+def _is_folder(work: Folder, path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISDIR(work.look(path).st_mode)
+    return False
 
 
 def _people(author: Author) -> dict[str, str]:

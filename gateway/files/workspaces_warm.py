@@ -13,64 +13,32 @@ import hashlib
 import logging
 import pathlib
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Final, Protocol
+from collections.abc import Iterator
+from typing import Final
 
 import msgspec
-from msgspec import Struct
 
 from gateway.config.workspaces import WorkspaceConfig
-from gateway.errors import RepositoryRefused, WorkspaceFailed
+from gateway.errors import WorkspaceFailed
 from gateway.files import git, workspaces_copying
 from gateway.files.workspaces_disk import Folders, Tree
+from gateway.files.workspaces_fetching import CURRENT, KEPT, LOCAL_SECONDS, SHELL, Fetching, Tools, WarmRooms
+from gateway.files.workspaces_given import tree_key
 from gateway.principal import Account
 from gateway.workers import trees
-from gateway.workers.spawner import Spawner, Worker
-from gateway.workers.workspace import Workspaces
-from worker.spec import KIB, Limits, Sandbox
+from gateway.workers.spawner import Spawner
+from worker.spec import KIB, Limits
 
 log = logging.getLogger(__name__)
 
 SETUP_PRINTED_BYTES: Final = 256 * KIB
 """Of what `setup` prints, the end is kept."""
-LOCAL_SECONDS: Final = 300.0
-"""How long programs may take that only read and write files."""
-_SHELL: Final = "/bin/sh"
 COPYING: Final = pathlib.Path(workspaces_copying.__file__).read_text()
-_FETCH: Final = (
-    "git init -q --bare . && git fetch -q --no-tags --no-write-fetch-head $DEPTH"
-    ' "$URL" "+$REF:refs/warm/current"'
-    " && git rev-parse 'refs/warm/current^{commit}'"
-)
 _CHECK_OUT: Final = 'git read-tree --reset -u "$COMMIT"'
-
-
-class Tools(Protocol):
-    """What a warm copy needs of the gateway around it."""
-
-    spawner: Spawner
-    uids: Workspaces
-    wall_ms: Callable[[], int]
-
-    def secret(self, workspace: WorkspaceConfig, account: Account) -> Awaitable[git.Secret | None]:
-        """The credential for its server. Raises RepositoryRefused if there is none now."""
-
-    def refused(self, workspace: WorkspaceConfig) -> None:
-        """The server did not take the credential."""
-
-    def walls(self, workspace: WorkspaceConfig) -> tuple[Sandbox, Limits]:
-        """Those of `setup`."""
-
-    def attend(self, worker: Worker, workspace: WorkspaceConfig, account: Account) -> None:
-        """Answers the connections of a `setup`."""
-
-
-class Remote(Struct, frozen=True):
-    """What a server says of a ref."""
-
-    ref: str
-    commit: str
-    branch: str
+_CHECK_OUT_INNER: Final = (
+    "while IFS= read -r COMMIT && IFS= read -r FOLDER; do"
+    ' (cd "./$FOLDER" && git read-tree --reset -u "$COMMIT") || exit 1; done'
+)
 
 
 class WarmCopy:
@@ -81,17 +49,30 @@ class WarmCopy:
         self.folders = folders
         self.account = account
         self._tools = tools
+        self._fetching = Fetching(folders, account, tools)
+        rooms = WarmRooms(folders, tools)
+        self._uid, self.place = rooms.uid, rooms.place
         self._refreshing = asyncio.Lock()
         self._used: dict[str, int] = {}
         """Trees that are being copied, and how often."""
         self.trouble = ""
         """Why the last refresh failed, in words; empty if it did not."""
         self.tree: Tree | None = None
+        self.keeping: asyncio.Task[None] | None = None
+        """Reads the contents of the tree; its name is what they are kept under."""
 
     async def open(self) -> None:
         """Reads what there is. Raises OSError."""
         await asyncio.to_thread(self.folders.open)
         self.tree = await asyncio.to_thread(self.folders.current)
+        await self._forget_trees()
+        self._keep_soon()
+
+    async def aclose(self) -> None:
+        """Ends what it does in the background."""
+        if self.keeping is not None:
+            self._tools.snapshots.give_up(self.keeping.get_name())
+            await asyncio.wait([self.keeping])
 
     def is_good(self, workspace: WorkspaceConfig) -> bool:
         """Whether there is a tree that was made by these settings."""
@@ -134,12 +115,13 @@ class WarmCopy:
 
     async def _refresh(self, workspace: WorkspaceConfig) -> None:
         secret = await self._tools.secret(workspace, self.account)
-        remote = await self._ask(workspace, secret)
+        remote = await self._fetching.ask(workspace, secret)
         now, tree = self._tools.wall_ms(), self.tree
         if tree is not None and self.is_good(workspace) and tree.commit == remote.commit:
             await self._publish(msgspec.structs.replace(tree, checked_at=now))
             return
-        commit = await self._fetch(workspace, remote, secret)
+        commit = await self._fetching.fetch(workspace, remote.ref, CURRENT, secret)
+        listed = await self._fetching.fetch_submodules(workspace, commit)
         made = Tree(
             id="",
             commit=commit,
@@ -147,75 +129,49 @@ class WarmCopy:
             digest=digest(workspace),
             made_at=now,
             checked_at=now,
+            submodules=tuple(listed.submodules),
+            left_out=tuple(listed.left_out),
         )
         await self._publish(await self._made(workspace, made))
         log.info("workspace %s: %s is ready at %s", self.name, remote.ref, commit[:12])
+
+    async def bring(self, workspace: WorkspaceConfig, commit: str) -> None:
+        """Fetches a commit that a session began with, if it is not here. Raises GatewayError, TimeoutError,
+        OSError.
+        """
+        if await self._fetching.has(commit):
+            return
+        async with self._refreshing:
+            if not await self._fetching.has(commit):
+                secret = await self._tools.secret(workspace, self.account)
+                await self._fetching.fetch(workspace, commit, f"{KEPT}/{commit}", secret)
 
     async def _publish(self, tree: Tree) -> None:
         await asyncio.to_thread(self.folders.publish, tree)
         self.tree = tree
         await asyncio.to_thread(self.folders.remove_others, {tree.id, *self._used})
+        await self._forget_trees()
+        self._keep_soon()
 
-    async def _ask(self, workspace: WorkspaceConfig, secret: git.Secret | None) -> Remote:
-        """What the server has of the ref. Raises GatewayError, TimeoutError."""
-        wanted = (
-            ("HEAD",)
-            if not workspace.ref
-            else (f"refs/heads/{workspace.ref}", *(f"refs/tags/{workspace.ref}{end}" for end in ("", "^{}")))
-        )
-        async with self._place() as place:
-            done = await self._git(
-                ("git", "ls-remote", "--symref", workspace.repo, *wanted), workspace, place, secret
-            )
-        return remote_of(done.out.decode("utf-8", "replace"), workspace)
+    def _keep_soon(self) -> None:
+        """Reads the contents of the tree for the snapshots of its sessions; nobody waits for that."""
+        if self.tree is not None:
+            key = tree_key(self.folders.path.name, self.tree.id)
+            self.keeping = asyncio.create_task(self._keep(key, self.tree, self.keeping), name=key)
 
-    async def _fetch(self, workspace: WorkspaceConfig, remote: Remote, secret: git.Secret | None) -> str:
-        """Brings what is new of the history; the commit. Raises GatewayError, TimeoutError, OSError."""
-        folders = self.folders
-        limits = Limits(disk_bytes=workspace.max_bytes, file_bytes=workspace.max_bytes)
-        async with self._place(limits) as place:
-            await asyncio.to_thread(folders.lend, folders.git, place.uid)
-            try:
-                here = msgspec.structs.replace(place, work=str(folders.git))
-                depth = f"--depth={workspace.depth}" if workspace.depth else ""
-                done = await self._git(
-                    (_SHELL, "-c", _FETCH),
-                    workspace,
-                    here,
-                    secret,
-                    {"URL": workspace.repo, "REF": remote.ref, "DEPTH": depth, "GIT_DIR": "."},
-                )
-            finally:
-                await asyncio.to_thread(folders.open_git)
-        return done.out.decode("ascii", "replace").strip()
+    async def _keep(self, key: str, tree: Tree, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            if before.get_name() != key:
+                self._tools.snapshots.give_up(before.get_name())
+            await asyncio.wait([before])
+        if tree is self.tree:
+            await self._tools.snapshots.keep_tree(key, self.folders.tree(tree.id))
 
-    async def _git(
-        self,
-        argv: tuple[str, ...],
-        workspace: WorkspaceConfig,
-        place: git.Room,
-        secret: git.Secret | None,
-        env: dict[str, str] | None = None,
-    ) -> git.Done:
-        """Runs git with the network. Raises GatewayError, TimeoutError."""
-        readable = (secret.ca_file,) if secret is not None and secret.ca_file else ()
-        place = msgspec.structs.replace(place, network="shared", readable=(*place.readable, *readable))
-        is_plain = workspace.repo.startswith("http://")
-        done = await git.run(
-            self._tools.spawner,
-            argv,
-            place=place,
-            env=git.environment(env or {}, secret=secret, is_plain=is_plain),
-            seconds=workspace.fetch_seconds,
-        )
-        done = git.masked(done, secret)
-        host = workspace.place[0]
-        try:
-            git.raise_for(done, doing="fetching", host=host, most_bytes=workspace.max_bytes)
-        except RepositoryRefused:
-            self._tools.refused(workspace)
-            raise
-        return done
+    async def _forget_trees(self) -> None:
+        """Of the trees that no session is given any more, no contents are kept."""
+        store, now = self.folders.path.name, [self.tree.id] if self.tree is not None else []
+        kept = {tree_key(store, tree) for tree in (*now, *self._used)}
+        await self._tools.snapshots.forget_trees(tree_key(store), kept=kept)
 
     # -- a tree -----------------------------------------------------------------------------------------
 
@@ -256,9 +212,25 @@ class WarmCopy:
         await asyncio.to_thread(
             lambda: self.folders.lay_repository(work, commit=tree.commit, branch=tree.branch, uid=place.uid)
         )
+        await self._check_out_by(_CHECK_OUT, tree, place)
+        if tree.submodules:
+            await asyncio.to_thread(self._lay_submodules, work, tree, place.uid)
+            lines = "".join(f"{one.commit}\n{one.path}\n" for one in tree.submodules)
+            await self._check_out_by(_CHECK_OUT_INNER, tree, place, stdin=lines.encode())
+
+    def _lay_submodules(self, work: pathlib.Path, tree: Tree, uid: int | None) -> None:
+        for one in tree.submodules:
+            self.folders.lay_repository(work, commit=one.commit, branch="", uid=uid, below=one.path)
+
+    async def _check_out_by(self, script: str, tree: Tree, place: git.Room, *, stdin: bytes = b"") -> None:
         env = git.environment({"COMMIT": tree.commit, "GIT_DIR": ".git", "GIT_WORK_TREE": "."})
         done = await git.run(
-            self._tools.spawner, (_SHELL, "-c", _CHECK_OUT), place=place, env=env, seconds=LOCAL_SECONDS
+            self._tools.spawner,
+            (SHELL, "-c", script),
+            place=place,
+            env=env,
+            seconds=LOCAL_SECONDS,
+            stdin=stdin,
         )
         git.raise_for(done, doing="checking out", host=self.name, most_bytes=place.limits.disk_bytes)
 
@@ -283,7 +255,7 @@ class WarmCopy:
         try:
             done = await git.run(
                 self._tools.spawner,
-                (_SHELL, "-c", f"exec 2>&1\n{workspace.setup}"),
+                (SHELL, "-c", f"exec 2>&1\n{workspace.setup}"),
                 place=place,
                 env=workspace.env,
                 seconds=workspace.setup_seconds,
@@ -302,34 +274,6 @@ class WarmCopy:
             log.error("workspace %s: setup %s; what it printed is in setup.log", self.name, why)
             said = git.last_words(done.out.decode("utf-8", "replace"))
             raise WorkspaceFailed(f"The setup of the workspace {self.name} {why}. {said}".strip())
-
-    # -- places -----------------------------------------------------------------------------------------
-
-    @contextlib.asynccontextmanager
-    async def _uid(self) -> AsyncIterator[int | None]:
-        """A user that nothing else runs as, for a while."""
-        uids = self._tools.uids
-        uid = uids.take_uid()
-        if uid is None and uids.has_uids:
-            raise WorkspaceFailed("All the user ids of this gateway are taken (workers.uid_count).")
-        try:
-            yield uid
-        finally:
-            uids.give_back_uid(uid)
-
-    @contextlib.asynccontextmanager
-    async def _place(self, limits: Limits | None = None) -> AsyncIterator[git.Room]:
-        """Two empty folders and a user, for one program."""
-        async with self._uid() as uid:
-            path = await asyncio.to_thread(self.folders.scratch, uid)
-            try:
-                home, work = str(path / "home"), str(path / "work")
-                yield git.Room(home=home, work=work, uid=uid, limits=limits or Limits())
-            finally:
-                await asyncio.to_thread(trees.remove, path)
-
-    place = _place
-    """For those who push."""
 
 
 async def copy(
@@ -356,7 +300,7 @@ async def copy(
 
 def digest(workspace: WorkspaceConfig) -> str:
     """Of the settings that a tree is made by."""
-    made_by = (
+    made_by: tuple[object, ...] = (
         workspace.repo,
         workspace.ref,
         workspace.setup,
@@ -364,26 +308,6 @@ def digest(workspace: WorkspaceConfig) -> str:
         workspace.env,
         workspace.depth,
     )
+    if workspace.submodules:
+        made_by += (workspace.submodule_hosts,)
     return hashlib.sha256(msgspec.json.encode(made_by)).hexdigest()[:16]
-
-
-def remote_of(printed: str, workspace: WorkspaceConfig) -> Remote:
-    """What `git ls-remote --symref` printed. Raises WorkspaceFailed if the ref is not there."""
-    found: dict[str, str] = {}
-    default = ""
-    for line in printed.splitlines():
-        value, _, ref = line.partition("\t")
-        if value.startswith("ref: "):
-            default = value.removeprefix("ref: ").strip()
-        else:
-            found[ref] = value
-    branch, tag = f"refs/heads/{workspace.ref}", f"refs/tags/{workspace.ref}"
-    if not workspace.ref and "HEAD" in found:
-        name = default.removeprefix("refs/heads/") if default.startswith("refs/heads/") else ""
-        return Remote(default or "HEAD", found["HEAD"], name)
-    if workspace.ref and branch in found:
-        return Remote(branch, found[branch], workspace.ref)
-    if workspace.ref and tag in found:
-        return Remote(tag, found.get(tag + "^{}", found[tag]), "")
-    what = f"has no branch or tag {workspace.ref!r}" if workspace.ref else "is empty"
-    raise WorkspaceFailed(f"The repository {what}. The operator can name another (ref of the workspace).")

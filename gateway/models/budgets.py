@@ -160,9 +160,13 @@ class Budgets:
         spent = self.days.of(day_of(self._wall_ms())).get(name)
         return spent.cost / MICRO if spent is not None else 0.0
 
-    def check(self, account: Account) -> None:
-        """Raises BudgetReached if a budget is used up; what is in flight is not counted."""
+    def check(self, account: Account, *, also_own: bool = True) -> None:
+        """Raises BudgetReached if a budget is used up; what is in flight is not counted. `also_own`: also
+        what the session may cost in all, which is known of those in memory.
+        """
         for name, limit, allowed in self._limits(payers(account)):
+            if limit.span == "life" and not also_own:
+                continue
             used = self._used(name, limit)
             if used >= allowed:
                 raise self._reached(name, limit, used, allowed)

@@ -37,7 +37,7 @@ from gateway.models.prices import MOST_TOKENS, Prices, PriceSource, cost
 from gateway.principal import Account
 from gateway.stores.ledger import Chosen, Dimension, LedgerCall, LedgerEntry, LedgerStore, LedgerUse
 from gateway.stores.usage import UseName
-from gateway.telemetry.clocks import Clock
+from gateway.telemetry.clocks import Clock, LivedTime
 from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,7 @@ class Ledger:
         self.prices = prices
         self.wall_ms = wall_ms
         self.monotonic = monotonic
+        self._time = LivedTime(wall_ms=wall_ms, monotonic=monotonic)
         self._on_settled = on_settled
         self._keeps_days = keeps_days
         self.listener: Listener = Silent()
@@ -161,7 +162,7 @@ class Ledger:
                 await self._quietly(self._restore(at))
             if self.monotonic() - dropped_at >= KEEP_SECONDS:
                 dropped_at = self.monotonic()
-                await self._quietly(self._drop(at))
+                await self._quietly(self._drop(self._time.ms()))
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _quietly(self, act: object) -> None:

@@ -31,6 +31,7 @@ from msgspec import Struct
 from yarl import URL
 
 from gateway.config.models import PROVIDER_TOOLS, ProviderConfig
+from gateway.egress.interim import bounded
 from gateway.egress.own_keys import CallKey, OwnKeys
 from gateway.egress.routes import RouteAnswer
 from gateway.errors import OwnKeyMissing
@@ -298,7 +299,7 @@ class Providers:
     def _session(self) -> aiohttp.ClientSession:
         if self._client is None:
             self._client = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),  # calls of workers: workers are what is limited
+                connector=bounded(aiohttp.TCPConnector(limit=0)),  # workers are what is limited
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=READ_BUFFER_BYTES,
                 auto_decompress=False,

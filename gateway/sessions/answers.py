@@ -30,7 +30,7 @@ from gateway.errors import (
     ShareNotAllowed,
 )
 from gateway.events import facts as ev
-from gateway.events.fold import Block, ChatState
+from gateway.events.fold import ChatState
 from gateway.events.lifecycle import SessionState
 from gateway.principal import Account
 from gateway.sessions.log import EventLog
@@ -255,8 +255,8 @@ class Answers:
     def _accepted_before(self, turn_id: str) -> list[KnownAnswer]:
         """The answers of a turn that was lost, as far as they are in memory."""
         found: list[KnownAnswer] = []
-        for item in self._fold.items:
-            if not isinstance(item, Block) or item.kind != "question" or item.fields["turn_id"] != turn_id:
+        for item in self._fold.blocks("question"):
+            if item.fields["turn_id"] != turn_id:
                 continue
             fields, content = item.fields["fields"], item.fields["content"]
             if isinstance(content, msgspec.Raw):

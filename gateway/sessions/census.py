@@ -47,10 +47,12 @@ class Census:
             readers=self._readers(),
             store_waiting=self._services.store.logs.backlog(),
             worker_limit=self._services.config.limits.max_live_workers,
+            waiting_turns=self._services.slots.waiting,
             is_draining=self._manager.is_draining,
         )
         for name in (agent.name for agent in self._services.agents.all()):
-            standing.workers[name] = standing.worker_bytes[name] = 0
+            standing.workers[name] = standing.worker_bytes[name] = standing.spares[name] = 0
+        standing.spares |= self._services.workers.spares.counts()
         for index, session in enumerate(self._manager.sessions()):
             if index % SLICE_SESSIONS == 0:
                 await asyncio.sleep(0)

@@ -18,8 +18,10 @@ from gateway.sessions.record import Record
 
 TURN_WAITS_SECONDS: Final = 0.5
 """How long the next turn waits for a snapshot."""
-PLACED_SECONDS: Final = 60.0
-"""How long the first turn of a session with a repository waits for the snapshot of that."""
+PLACED_SECONDS: Final = 10.0
+"""How long the first turn of a session with a repository waits for the snapshot of that: a moment, if its
+contents were read when the workspace was made ready.
+"""
 LAST_SECONDS: Final = 20.0
 """How long a session that ends waits for its last one."""
 TROUBLE: Final = "snapshots"
@@ -58,7 +60,7 @@ class SessionFiles:
     def begin(self) -> None:
         """A worker is about to start: what there is now is not what its first turn makes."""
         self._is_touched = False
-        self._soon(self._take())
+        self._soon(self._take(is_first=True))
 
     def ended(self, turn_id: str, seq: int) -> None:
         """A turn ended, with this event."""
@@ -106,9 +108,9 @@ class SessionFiles:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _take(self) -> None:
+    async def _take(self, *, is_first: bool = False) -> None:
         record = self._record.kept
-        taken = await self._snapshots.take(record.key, record.uid, seq=self._log.last_seq)
+        taken = await self._snapshots.take(record.key, record.uid, seq=self._log.last_seq, is_first=is_first)
         if taken is not None:
             self._tell(taken)
 

@@ -13,17 +13,22 @@ import errno
 import logging
 import pathlib
 import secrets
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Final
+from weakref import WeakValueDictionary
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
+from gateway.auth.quotas import StoredShare
 from gateway.errors import ForkRefused, GatewayError, SessionExists, SessionLimit, SessionNotFound, StoreFull
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.files.snapshots import Filled
+from gateway.principal import Account
 from gateway.sessions.fork_point import CopiedLog, Outline, Point, closing
+from gateway.sessions.idempotency import Once
 from gateway.sessions.log import PAGE_EVENTS
 from gateway.sessions.manager import SessionManager, new_session_id
 from gateway.sessions.reader import Source
@@ -72,27 +77,64 @@ class Forks:
         self._manager = manager
         self._services = services
         self._half = services.config.data_path / HALF
+        self._of_one_key: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        """Held while a request with an Idempotency-Key is done, by owner and key."""
 
-    async def fork(self, owner: str, session_id: str, wanted: ForkWanted) -> Forked:
-        """Forks one of the owner's sessions. Raises SessionNotFound, ForkRefused, SessionExists,
-        QuotaExceeded, UnknownAgent, Draining, RateLimited, StoreFull, StoreFailed.
+    async def fork(
+        self, owner: str, session_id: str, wanted: ForkWanted, *, once: Once | None = None
+    ) -> Forked:
+        """Forks one of the owner's sessions; with a key, answers the fork that the same request made before.
+
+        Raises SessionNotFound, ForkRefused, SessionExists, QuotaExceeded, UnknownAgent, Draining,
+        RateLimited, IdempotencyMismatch, StoreFull, StoreFailed.
         """
         self._manager.count_request(owner, session_id)
         self._manager.refuse_while_draining()
+        if once is None:
+            return await self._fork(owner, session_id, wanted, None)
+        async with self._of_one_key.setdefault((owner, once.key), asyncio.Lock()):
+            return await self._fork(owner, session_id, wanted, once)
+
+    async def _fork(self, owner: str, session_id: str, wanted: ForkWanted, once: Once | None) -> Forked:
+        keys, name = self._manager.idempotency, wanted.session_id or new_session_id()
+        if once is not None and await keys.has_seen(owner, once.key):
+            name = await keys.session_for(owner, once, name)
+            if (earlier := await self._earlier(owner, session_id, name)) is not None:
+                return earlier
         source = await self._manager.source(owner, session_id)
         if source is None:
             raise SessionNotFound(session_id=session_id)
-        name = wanted.session_id or new_session_id()
         await self._refuse_used(owner, name)
         agent_name = wanted.agent or source.record.agent
         agent = self._services.agent_for(owner, agent_name, among=wanted.among).name
         if (of := source.fold.workspace) is not None and wanted.agent is not None:
             self._services.workers.repositories.check_agent(owner, of.name, agent)
         point = await self._point(source, wanted)
+        if once is not None:  # after what is looked at: a request that cannot be done does not use up its key
+            name = await keys.session_for(owner, once, name)
         forked = await self._make(source, point, name, agent)
         with contextlib.suppress(SessionLimit):  # it is there, and comes into memory when there is room
             await self._manager.find(owner, name)
         return forked
+
+    async def _earlier(self, owner: str, parent: str, session_id: str) -> Forked | None:
+        """The fork that this is, if it is one of this parent. Raises StoreFailed."""
+        record = await self._services.store.sessions.find(owner, session_id)
+        if record is None:
+            return None
+        forks = [one async for one in self._events(record.key) if isinstance(one.data, ev.SessionForked)]
+        told = forks[-1].data if forks else None  # those before it are of its parents
+        if not isinstance(told, ev.SessionForked) or told.parent != parent:
+            return None
+        filled = Filled(told.files, told.missing or 0, is_mixed=told.is_mixed is True)
+        return Forked(record=record, at_seq=told.at_seq, files=filled)
+
+    async def _events(self, key: str) -> AsyncIterator[Event]:
+        after, logs = 0, self._services.store.logs
+        while events := await logs.read_events(key, after=after, limit=PAGE_EVENTS):
+            for event in events:
+                yield event
+            after = events[-1].seq
 
     async def _refuse_used(self, owner: str, session_id: str) -> None:
         """Not the id of a deleted session either: its readers would take the one for the other."""
@@ -103,12 +145,11 @@ class Forks:
     async def _point(self, source: Source, wanted: ForkWanted) -> Point:
         if isinstance(source, Session):
             await source.log.written()
-        outline, after, logs = Outline(), 0, self._services.store.logs
-        if await logs.oldest_seq(source.record.key):
+        outline = Outline()
+        if await self._services.store.logs.oldest_seq(source.record.key):
             raise ForkRefused("The beginning of this conversation is not kept any more.")
-        while events := await logs.read_events(source.record.key, after=after, limit=PAGE_EVENTS):
-            outline.add(events)
-            after = events[-1].seq
+        async for event in self._events(source.record.key):
+            outline.add([event])
         if not outline.last:
             raise SessionNotFound(session_id=source.record.session_id)
         return outline.point(at_seq=wanted.at_seq, before_message=wanted.before_message)
@@ -118,6 +159,9 @@ class Forks:
         async with AsyncExitStack() as undo:
             services.quotas.add_session(parent.owner)
             undo.callback(services.quotas.drop_session, parent.owner, 0)
+            share = StoredShare(services.quotas, Account(parent.owner, parent.key), session_bytes=0)
+            undo.callback(share.end)
+            share.reach(parent.stored_bytes)
             uid = services.workers.workspaces.take_uid()
             undo.callback(services.workers.workspaces.give_back_uid, uid)
             record = services.dated(_record_of(parent, session_id, agent, at=now, uid=uid), used_at=now)
@@ -125,11 +169,14 @@ class Forks:
             await asyncio.to_thread(_write_note, note, _Half(record.owner, session_id))
             undo.push_async_callback(self._discard, record.key)
             filled = await self._filled(source, record, point)
+            if filled.files != "none":
+                record = msgspec.structs.replace(record, uploaded_bytes=parent.uploaded_bytes)
             record = _resumable(record, parent, point, filled, agent)
             stored = await self._store(record, parent, point, filled)
             undo.pop_all()
-        await asyncio.to_thread(note.unlink, missing_ok=True)
+        share.end()
         services.quotas.add_bytes(parent.owner, stored.stored_bytes)
+        await asyncio.to_thread(note.unlink, missing_ok=True)
         return Forked(record=stored, at_seq=point.through, files=filled)
 
     async def _filled(self, source: Source, record: SessionRecord, point: Point) -> Filled:
@@ -162,7 +209,13 @@ class Forks:
         added: list[ev.EventData] = [
             *closing(point),
             *([point.workspace] if point.workspace is not None and files != "none" else []),
-            ev.SessionForked(parent.session_id, point.through, files),
+            ev.SessionForked(
+                parent.session_id,
+                point.through,
+                files,
+                missing=filled.missing or UNSET,
+                is_mixed=filled.is_mixed or UNSET,
+            ),
         ]
         at = self._services.wall_ms()
         copying = CopiedLog(

@@ -119,8 +119,8 @@ class WorkerHost:
         began = self._began = self._services.monotonic()
         try:
             await self._know_ports()
-            async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
-                worker = self._worker = await self._services.spawner.spawn(self._spawn_request())
+            request = self._spawn_request()
+            worker = self._worker = self._services.spares.take(request) or await self._spawned(request)
             self._open_doors(worker)
             peer = self.peer = self._peer_of(worker)
             await peer.connection.__aenter__()
@@ -131,6 +131,11 @@ class WorkerHost:
             raise await self._why_not_started(error) from error
         milliseconds = round((self._services.monotonic() - began) * 1000)
         return peer.started(how, milliseconds, walls=worker.profile, network=self.network)
+
+    async def _spawned(self, request: SpawnRequest) -> Worker:
+        await self._services.spares.forget(request.session_key)  # one that is not fit for it
+        async with self._services.starts.turn(tenant_of(self._owner.record.owner)):
+            return await self._services.spawner.spawn(request)
 
     async def _know_ports(self) -> None:
         """Waits shortly for hosts that are being read: doors at further ports are made at the start only."""

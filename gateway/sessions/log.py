@@ -18,17 +18,18 @@ import bisect
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.errors import GatewayError, SessionEnded
+from gateway.errors import GatewayError, SessionEnded, StoreFailed
 from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, OnUsed, at_most, ignored, slices
 from gateway.events.fold import Elsewhere
 from gateway.stores.logs import LogStore, Sink
+from gateway.stores.sessions import Founding
 from gateway.telemetry.metrics import Tally
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,14 @@ SHARED_SECONDS: Final = 1.0
 """What one reader was given of a log is kept so long for others at the same place, and what was read ahead
 for the reader itself.
 """
+TAILS_BYTES: Final = 8 * 1024 * 1024
+"""Of events in memory, over all logs; small objects, of which a few that live on hold all that was freed."""
+TAIL_BYTES: Final = 64 * 1024
 PAGE_EVENTS: Final = 2_000
 """Events read from the store at a time."""
+
+Create = Callable[[Founding], Awaitable[None]]
+"""Stores a session. Raises StoreFull or StoreFailed."""
 
 
 def _nothing(*_: object) -> None:
@@ -87,6 +94,21 @@ class Shared:
         return made
 
 
+class Tails:
+    """What all logs keep in memory together. Past `most_bytes`, each keeps no more than what a reader who
+    follows it needs: what is older is read from the store.
+    """
+
+    def __init__(self, most_bytes: int = TAILS_BYTES, *, each_bytes: int = TAIL_BYTES) -> None:
+        self.bytes = 0
+        self._most = most_bytes
+        self._each = each_bytes
+
+    def allowed(self, wanted: int) -> int:
+        """How much of what a log may keep it may keep now."""
+        return wanted if self.bytes <= self._most else min(wanted, self._each)
+
+
 class EventLog(Sink):
     """The log of one session while it is in memory; see the module."""
 
@@ -101,6 +123,7 @@ class EventLog(Sink):
         on_spoiled: Callable[[GatewayError], None] = _nothing,
         max_events: int,
         max_bytes: int,
+        tails: Tails | None = None,
         tally: Tally | None = None,
     ) -> None:
         self.key = key
@@ -112,6 +135,7 @@ class EventLog(Sink):
         """Called when an event that no caller waits for cannot be stored."""
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._tails = tails or Tails()
         self._tally = tally or Tally()
         self._tail: list[Event] = []
         self._seqs: list[int] = []
@@ -154,6 +178,11 @@ class EventLog(Sink):
         self._commits: list[tuple[int, asyncio.Future[None]]] = []
         self._reserving: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._create: Create | None = None
+        """Stores the session, which is not stored yet."""
+        self._unborn: list[tuple[Event, bool]] | None = None
+        """What the store gets with the session, or right after it, and whether at once; None: it is there."""
+        self._founding: asyncio.Task[GatewayError | None] | None = None
 
     # -- life -------------------------------------------------------------------------------------------
 
@@ -175,6 +204,70 @@ class EventLog(Sink):
             self._gaps = stand.gaps if gap is None else (*stand.gaps, gap)
             await self._reserve(gap)
 
+    def found(self, create: Create, *, above: int = 0) -> None:
+        """Begins the log of a session that is not stored yet, instead of `load`: what is appended before the
+        first commit is stored with the session, in one transaction. If the store refuses that, nothing of it
+        is kept, and `on_refused` hears of it. `above`: as `begin_above` has it.
+        """
+        self._create, self._unborn = create, []
+        self._head, self._reserved = above, above + RESERVE_AHEAD
+        self._gaps = ((0, above + 1),) if above else ()
+
+    async def founded(self) -> None:
+        """Waits until its session is stored. Raises what the store refused that with."""
+        if self._create is None:
+            return
+        error = await asyncio.shield(self._found_now())
+        if error is not None:
+            raise error
+
+    def found_soon(self) -> None:
+        """Begins to store its session, if it is not stored yet."""
+        if self._unborn is not None:
+            self._found_now()
+
+    @property
+    def is_founded(self) -> bool:
+        """Whether its session is stored."""
+        return self._create is None
+
+    def _found_now(self) -> asyncio.Task[GatewayError | None]:
+        if self._founding is None:
+            self._founding = asyncio.create_task(self._found(), name=f"found {self.key}")
+        return self._founding
+
+    async def _found(self) -> GatewayError | None:
+        """Stores the session with what was appended so far; why not, if it was refused."""
+        create, first = self._create, [event for event, _ in self._unborn or ()]
+        assert create is not None  # noqa: S101 - it is called once
+        self._unborn = []
+        gap = self._gaps[0] if self._gaps else None
+        try:
+            await create(Founding(reserved_seq=self._reserved, gap=gap, events=first))
+        except GatewayError as error:
+            return self._unfounded(first, error)
+        except Exception as error:
+            log.exception("log %s: its session could not be stored", self.key)
+            return self._unfounded(first, StoreFailed(f"This session cannot be stored: {error}."))
+        self._create, later, self._unborn = None, self._unborn, None
+        for event, urgent in later:
+            self._store.enqueue(self, event, urgent=urgent)
+        if first:
+            self.committed(first[-1].seq)
+        return None
+
+    def _unfounded(self, first: list[Event], error: GatewayError) -> GatewayError:
+        """Nothing that was appended ever was."""
+        seqs = {event.seq for event in first} | {event.seq for event, _ in self._unborn or ()}
+        self._unborn = None
+        self._drop(seqs, error)
+        self._committed = self._kept
+        self._open.clear()
+        self.open_bytes = 0
+        self._on_refused(seqs, error)
+        self._advance()
+        return error
+
     def begin_above(self, seq: int) -> None:
         """Called before `load`: the log goes on after the last number of a deleted session of the same id."""
         self._head = seq
@@ -192,10 +285,13 @@ class EventLog(Sink):
         if self._reserving is not None:
             self._reserving.cancel()
             await asyncio.wait([self._reserving])
-        await self._store.reserve(self.key, self._head)
+        if self._create is None:
+            await self._store.reserve(self.key, self._head)
 
     def close(self) -> None:
         """Wakes every reader for the last time; what is visible stays readable."""
+        if not self._is_closed:
+            self._tails.bytes -= self._tail_bytes
         self._is_closed = True
         self._ring()
         for _, future in self._commits:
@@ -271,12 +367,17 @@ class EventLog(Sink):
             self._owed = self._owed if rejectable else event.seq
             if durable or event.seq > self._reserved:
                 self._held.append(_Entry(event.seq, rejectable))
-            self._store.enqueue(self, event, urgent=durable or event.is_large)
+            if self._unborn is None:
+                self._store.enqueue(self, event, urgent=durable or event.is_large)
+            else:
+                self._unborn.append((event, durable or event.is_large))
         self.appended_bytes += size
         if self._committed < self._head:
             self._open.append((self._head, size))
             self.open_bytes += size
         self._tally.count += len(data)
+        if durable:
+            self.found_soon()
         if self._head > self._reserved - RESERVE_LOW_WATER:
             self._reserve_soon()
         self._advance()
@@ -285,7 +386,12 @@ class EventLog(Sink):
     def _put(self, event: Event) -> None:
         self._tail.append(event)
         self._seqs.append(event.seq)
-        self._tail_bytes += event.size_bytes
+        self._grow(event.size_bytes)
+
+    def _grow(self, size: int) -> None:
+        self._tail_bytes += size
+        if not self._is_closed:
+            self._tails.bytes += size
 
     async def commit(self, seq: int) -> None:
         """Waits until everything up to `seq` is durable and visible.
@@ -360,7 +466,7 @@ class EventLog(Sink):
         self._held = deque(entry for entry in self._held if entry.seq not in seqs)
         self._tail = [event for event in self._tail if event.seq not in seqs]
         self._seqs = [event.seq for event in self._tail]
-        self._tail_bytes = sum(event.size_bytes for event in self._tail)
+        self._grow(sum(event.size_bytes for event in self._tail) - self._tail_bytes)
         for seq, future in self._commits:
             if seq in seqs and not future.done():
                 future.set_exception(error)
@@ -391,7 +497,8 @@ class EventLog(Sink):
 
     def _trim(self) -> None:
         """Keeps the tail inside its bounds; what is dropped here is read from the store."""
-        is_full = len(self._tail) > self._max_events or self._tail_bytes > self._max_bytes
+        most = self._tails.allowed(self._max_bytes)
+        is_full = len(self._tail) > self._max_events or self._tail_bytes > most
         if not (is_full or self._is_heavy):
             return
         size = self._tail_bytes
@@ -400,16 +507,14 @@ class EventLog(Sink):
         count = self._large_ones(last) if self._is_heavy else 0
         size -= sum(event.size_bytes for event in self._tail[:count])
         while (
-            is_full
-            and count < last
-            and (len(self._tail) - count > self._max_events // 2 or size > self._max_bytes // 2)
+            is_full and count < last and (len(self._tail) - count > self._max_events // 2 or size > most // 2)
         ):
             size -= self._tail[count].size_bytes
             count += 1
         if count:
             self._floor = self._seqs[count - 1]
             del self._tail[:count], self._seqs[:count]
-            self._tail_bytes = size
+            self._grow(size - self._tail_bytes)
 
     def _large_ones(self, stop: int) -> int:
         """How many events of the tail go with its large ones, of which only the first `stop` may."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import threading
@@ -39,7 +40,7 @@ from gateway.sessions.reader import Shelf, Source
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.sessions.tenures import Tenures
-from gateway.stores.contract import SessionRecord, Tombstone
+from gateway.stores.contract import Founding, SessionRecord, Tombstone
 from gateway.telemetry import logs
 from worker.spec import Receipt
 
@@ -175,6 +176,7 @@ class SessionManager:
         is_making: bool = True,
         once: Once | None = None,
         counted_as: str = "",
+        founds: bool = False,
     ) -> tuple[Session, T]:
         """Does `verb` on the session of this name, and returns the session and what the verb returned. Every
         face comes in here.
@@ -182,21 +184,31 @@ class SessionManager:
         A session that was reaped is revived; one that does not exist is made, unless `is_making` is False;
         one that ends meanwhile is met again in its next life. A request with a key (`once`) goes to the
         session it went to before. `counted_as`: whose rate it counts against, instead of the session's: that
-        of a link. Raises RateLimited, IdempotencyMismatch, SessionNotFound, SessionEnded,
-        and what `get_or_create` and the verb raise.
+        of a link. `founds`: a new session is stored together with what the verb says first. Raises
+        RateLimited, IdempotencyMismatch, SessionNotFound, SessionEnded, and what `get_or_create` and the verb
+        raise.
         """
         self._rates.take(counted_as or f"{owner}\0{session_id}")
         if once is not None:
             session_id = await self.idempotency.session_for(owner, once, session_id)
         for _ in range(ENDED_RETRIES):
             if is_making:
-                session: Session | None = await self.get_or_create(owner, session_id, agent=agent)
+                session = await self._obtain(
+                    (owner, session_id), agent=agent, is_making=True, is_spoken_to=founds
+                )
+                if session is not None and not founds:
+                    await session.founded()
             else:
                 session = await self.find(owner, session_id)
             if session is None:
                 raise SessionNotFound(session_id=session_id)
             with contextlib.suppress(SessionEnded):
-                return session, await verb(session)
+                try:
+                    done = await verb(session)
+                finally:
+                    session.log.found_soon()  # a session whose first message was refused is there, too
+                await session.founded()
+                return session, done
         raise SessionEnded(session_id=session_id)
 
     def count_request(self, owner: str, session_id: str) -> None:
@@ -222,6 +234,7 @@ class SessionManager:
         session = await self._obtain((owner, session_id), agent=agent, is_making=True)
         if session is None:
             raise SessionNotFound(session_id=session_id)
+        await session.founded()
         return session
 
     async def find(self, owner: str, session_id: str) -> Session | None:
@@ -259,12 +272,18 @@ class SessionManager:
         if await self.exists(owner, session_id):
             raise SessionExists(session_id=session_id)
 
-    async def _obtain(self, name: SessionKey, *, agent: str | None, is_making: bool) -> Session | None:
+    async def _obtain(
+        self, name: SessionKey, *, agent: str | None, is_making: bool, is_spoken_to: bool = False
+    ) -> Session | None:
+        """`is_spoken_to`: if it is made, it needs its worker at once."""
         while True:
             known = self._reserve(name)
             if known is None:
-                return await self._open(name, agent=agent, is_making=is_making)
+                make = functools.partial(self._made, *name, agent, is_spoken_to=is_spoken_to)
+                return await self._open(name, make if is_making else None)
             session = known if isinstance(known, Session) else await _outcome(known)
+            if session is not None:
+                await session.founded()
             if session is not None and not session.is_ending:
                 logs.bind(session=session.record.key)
                 return session
@@ -273,10 +292,10 @@ class SessionManager:
             elif not is_making:
                 return None
 
-    async def _open(self, name: SessionKey, *, agent: str | None, is_making: bool) -> Session | None:
+    async def _open(self, name: SessionKey, make: Callable[[], Awaitable[Session]] | None) -> Session | None:
         """Loads or makes the session whose slot was reserved."""
         try:
-            session = await self._load_or_make(name, agent=agent, is_making=is_making)
+            session = await self._load_or_make(name, make)
         except BaseException:
             self._withdraw(name).cancel()
             raise
@@ -286,26 +305,22 @@ class SessionManager:
         waiting = self._publish(name, session)
         self._tasks.create_task(self._host(session), name=f"session {session.record.key}")
         waiting.set_result(session)
-        self._newest[name[0]] = name[1] if is_making else self._newest.get(name[0], name[1])
+        self._newest[name[0]] = name[1] if make is not None else self._newest.get(name[0], name[1])
         self._ring(name)
         return session
 
-    async def _load_or_make(self, name: SessionKey, *, agent: str | None, is_making: bool) -> Session | None:
+    async def _load_or_make(
+        self, name: SessionKey, make: Callable[[], Awaitable[Session]] | None
+    ) -> Session | None:
         owner, session_id = name
         record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
-            if not is_making:
-                return None
-            self.refuse_while_draining()
-            record = await self._created(owner, session_id, self._services.agent_for(owner, agent).name)
-        elif record.uid is None and (uid := self._services.workers.workspaces.take_uid()) is not None:
+            return None if make is None else await make()
+        if record.uid is None and (uid := self._services.workers.workspaces.take_uid()) is not None:
             record = await self._given(record, uid)
         tombstone = await self.tombstone(owner, session_id)
         session = Session(record, self._services)
         await session.load(above=tombstone.last_seq if tombstone else 0)
-        if session.fold.agent is None:
-            known = await session.answers.earlier_options()
-            session.log.append(ev.SessionCreated(session_id, record.agent), *known)
         return session
 
     async def _given(self, record: SessionRecord, uid: int) -> SessionRecord:
@@ -317,21 +332,54 @@ class SessionManager:
         await self._services.store.sessions.update(record)
         return record
 
-    async def _created(self, owner: str, session_id: str, agent: str) -> SessionRecord:
-        """A new record in the store; if it is refused, all that was taken for it is given back.
-
-        Raises QuotaExceeded, StoreFull, StoreFailed.
+    async def _made(
+        self, owner: str, session_id: str, agent_name: str | None, *, is_spoken_to: bool
+    ) -> Session:
+        """A new session, which is stored with what is said in it first; if that is refused, all that was
+        taken for it is given back (`_unmake`). One that is spoken to gets a spare worker, if there is one.
+        Raises Draining, UnknownAgent, QuotaExceeded.
         """
+        self.refuse_while_draining()
         services, now = self._services, self._services.wall_ms()
+        agent, spares = services.agent_for(owner, agent_name), services.workers.spares
+        tombstone = await self.tombstone(owner, session_id)
         with contextlib.ExitStack() as taken:
             services.quotas.add_session(owner)
             taken.callback(services.quotas.drop_session, owner, 0)
-            uid = services.workers.workspaces.take_uid()
-            taken.callback(services.workers.workspaces.give_back_uid, uid)
-            record = services.dated(_new_record(owner, session_id, agent, at=now, uid=uid), used_at=now)
-            await services.store.sessions.create(record)
+            spare = spares.promise(agent, tenant_of(owner)) if is_spoken_to else None
+            if spare is not None:
+                taken.callback(spares.take_back, spare)
+                key, uid = spare.key, spare.uid
+            else:
+                key, uid = secrets.token_hex(12), services.workers.workspaces.take_uid()
+                taken.callback(services.workers.workspaces.give_back_uid, uid)
+            made = _new_record(key, owner, session_id, agent.name, at=now, uid=uid)
+            record = services.dated(made, used_at=now)
+            session = Session(record, services)
+            create = functools.partial(self._store, record)
+            await session.begin(create, above=tombstone.last_seq if tombstone else 0)
             taken.pop_all()
-        return record
+        return session
+
+    async def _store(self, record: SessionRecord, founding: Founding) -> None:
+        workspaces = self._services.workers.workspaces
+        workspaces.expect(record.key)
+        await self._services.store.sessions.create(record, founding)
+        workspaces.stored(record.key)
+
+    async def _erase_files(self, key: str) -> None:
+        """Erases what is left of a session that is not stored."""
+        workspaces = self._services.workers.workspaces
+        await workspaces.remove(key)
+        await self._services.snapshots.remove(key)
+        workspaces.stored(key)
+
+    async def _unmake(self, record: SessionRecord) -> None:
+        """Gives back what was taken for a session that could not be stored."""
+        await self._erase_files(record.key)
+        self._services.workers.workspaces.give_back_uid(record.uid)
+        self._services.quotas.drop_session(record.owner, record.stored_bytes)
+        self._services.quotas.forget_session(record.key)
 
     def newest_known(self, owner: str) -> str | None:
         """The id that entered the map last for this owner, as far as this process remembers."""
@@ -339,8 +387,14 @@ class SessionManager:
 
     async def recover(self) -> int:
         """Ends the turns that the last gateway's death cut, so that no reader is shown one that runs; how
-        many.
+        many. What is left of sessions that it had begun and not stored is erased.
         """
+        for key in self._services.workers.workspaces.expected():
+            stand = await self._services.store.logs.stand(key)
+            if stand.reserved_seq:  # its numbers are kept with it
+                self._services.workers.workspaces.stored(key)
+            else:
+                await self._erase_files(key)
         records = await self._services.store.sessions.with_open_turn()
         for start in range(0, len(records), RECOVERED_AT_ONCE):
             some = records[start : start + RECOVERED_AT_ONCE]
@@ -375,7 +429,7 @@ class SessionManager:
             max_bytes=0,
         )
         await events.load(is_reading_only=True)
-        fold.session_id = session_id
+        fold.session_id, fold.parent = session_id, record.parent
         return Shelf(record, fold, events, self._services.outside(record.agent, owner=owner, key=record.key))
 
     async def tombstone(self, owner: str, session_id: str) -> Tombstone | None:
@@ -430,6 +484,7 @@ class SessionManager:
             session = self._sessions.pop(old, None)
             if session is not None:
                 self._sessions[new] = session
+        self._services.waits.move(record.key, *new)
         if session is not None:
             session.move(*new)
             if not keeps_shares:  # and what came by them is withdrawn, as when they are revoked
@@ -457,7 +512,10 @@ class SessionManager:
         """
         try:
             await session.run()
-            if session.close_reason is CloseReason.DELETED:
+            await self._services.workers.spares.forget(session.record.key)
+            if not session.log.is_founded:
+                await self._unmake(session.record)
+            elif session.close_reason is CloseReason.DELETED:
                 await self.erase(session.record, session.log.last_seq, reason="deleted")
         except GatewayError as error:
             log.error("session %s: not erased: %s", session.record.key, error)
@@ -505,11 +563,17 @@ class SessionManager:
         await self._services.workers.workspaces.remove(record.key)
         await self._services.snapshots.remove(record.key)
         await self._services.store.sessions.delete(record.key, tombstone)
+        for session in self.sessions():
+            if session.record.owner == record.owner:
+                session.lose_parent(record.session_id)
         key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
         await self._services.observers.erased(key, reason=reason)
         self._services.workers.workspaces.give_back_uid(record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
+        repositories = self._services.workers.repositories
+        if record.owner in repositories.leaving and not await self.stored(record.owner, limit=1):
+            await repositories.forget(record.owner, has_sessions=False)
 
     async def drain(self, *, grace_seconds: float) -> None:
         """Takes no new work, gives running turns their grace, then ends every session."""
@@ -576,9 +640,11 @@ async def _outcome(opening: asyncio.Future[Session]) -> Session | None:
     return None if opening.cancelled() else opening.result()
 
 
-def _new_record(owner: str, session_id: str, agent: str, *, at: int, uid: int | None) -> SessionRecord:
+def _new_record(
+    key: str, owner: str, session_id: str, agent: str, *, at: int, uid: int | None
+) -> SessionRecord:
     return SessionRecord(
-        key=secrets.token_hex(12),
+        key=key,
         owner=owner,
         session_id=session_id,
         agent=agent,

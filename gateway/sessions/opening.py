@@ -30,12 +30,14 @@ from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
+from gateway.sessions.budget_waits import BudgetReleaser
 from gateway.sessions.census import LoopLag
 from gateway.sessions.forks import Forks
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
 from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
 from gateway.sessions.workspace import WorkspaceTools
@@ -100,9 +102,17 @@ class Sessions:
             interceptors=interception.of,
             on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
         )
+        snapshots = Snapshots(
+            lambda: current.config.files,
+            blobs=self._blobs,
+            workspaces=workers.workspaces,
+            metrics=metrics,
+            wall_ms=clock.wall_ms,
+        )
         tools = WorkspaceTools(
             spawner=workers.spawner,
             uids=workers.workspaces,
+            snapshots=snapshots,
             wall_ms=clock.wall_ms,
             config=lambda: current.config,
             agents=lambda: current.agents,
@@ -112,6 +122,16 @@ class Sessions:
         )
         repositories = self.repositories = WorkspaceKeeper(
             tools, config=lambda: current.config, root=config.data_path / "workspaces"
+        )
+        starts = StartQueue()
+        self.spares = Spares(
+            spawner=workers.spawner,
+            workspaces=workers.workspaces,
+            starts=starts,
+            slots=lambda: self.services.slots,
+            agents=lambda: current.agents,
+            config=lambda: current.config,
+            metrics=metrics,
         )
         self.services = Services(
             current=current,
@@ -124,17 +144,11 @@ class Sessions:
             quotas=auth.quotas,
             ledger=ledger,
             spending=spending,
-            slots=WorkerSlots(config.limits.max_live_workers, lambda: self.manager.sessions()),
+            slots=WorkerSlots(config.limits.max_live_workers, config.limits.waiting_turns),
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
             uploads=Uploads(workers.workspaces, lambda: current.config.files),
-            snapshots=Snapshots(
-                lambda: current.config.files,
-                blobs=self._blobs,
-                workspaces=workers.workspaces,
-                metrics=metrics,
-                wall_ms=clock.wall_ms,
-            ),
+            snapshots=snapshots,
             folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
             workers=WorkerServices(
                 current=current,
@@ -144,7 +158,8 @@ class Sessions:
                 wall_ms=clock.wall_ms,
                 spawner=workers.spawner,
                 workspaces=workers.workspaces,
-                starts=StartQueue(),
+                starts=starts,
+                spares=self.spares,
                 usage=workers.usage,
                 passes=Passes(),
                 intake=Intake(),
@@ -173,6 +188,7 @@ class Sessions:
         self.services.rooms.on_changed = self.manager.wake_readers_of
         self.forks = Forks(self.manager, self.services)
         self.reaper = Reaper(self.manager, self.services)
+        self.releaser = BudgetReleaser(self.manager, self.services)
 
     def decide_networks(self, holds_broker: bool) -> list[str]:
         """Gives each agent its network, now that the walls are known; the names of those that share the
@@ -200,18 +216,22 @@ class Sessions:
         async with (
             contextlib.aclosing(self.services.egress),
             contextlib.aclosing(self.services.snapshots),
+            contextlib.aclosing(self.spares),
             self.manager,
             contextlib.aclosing(self.repositories),
         ):
             await self.forks.recover()
+            await self.releaser.open()
             if recovered := await self.manager.recover():
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
             async with tasks.running(
                 {
                     "reaper": self.reaper.reap_for_ever,
                     "parker": self.reaper.park_for_ever,
+                    "budgets": self.releaser.run,
                     "workspaces": self.repositories.keep_for_ever,
                     "loop lag": LoopLag(self.services).run,
+                    "spares": self.spares.keep_for_ever,
                 }
             ):
                 yield

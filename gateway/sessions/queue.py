@@ -9,6 +9,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
@@ -34,6 +35,7 @@ class Turn:
             "is_cut",
             "is_prompted",
             "message_id",
+            "open_seq",
         ),
         *("attachments", "reply_id", "cause", "span", "taken", "text", "turn_id"),
     )
@@ -63,6 +65,8 @@ class Turn:
         """The files that the agent gets with this message."""
         self.carried: list[Turn] = []
         """Turns that waited behind it, and are handed to the agent with it."""
+        self.open_seq = 0
+        """Up to here reach the events that begin it, if the store may refuse them; 0: it may not."""
         self.is_prompted = False
         self.is_cut = False
         """Whether the user interrupted it."""
@@ -112,15 +116,29 @@ class Turn:
             turn.finish()
 
 
+HeldFor = Literal["person", "budget"]
+"""Who lets held turns go on: the person who sends or drops them, or a budget that allows them."""
+
+
 class Queue:
     """The turns that wait, in order; held after an interrupt until the user sends or drops them."""
 
     def __init__(self) -> None:
         self._turns: deque[Turn] = deque()
-        self.is_held = False
+        self._held_for: HeldFor | None = None
 
     def __len__(self) -> int:
         return len(self._turns)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether they do not go on by themselves."""
+        return self._held_for is not None
+
+    @property
+    def waits_for_budget(self) -> bool:
+        """Whether they go on when a budget allows them."""
+        return self._held_for == "budget"
 
     def has(self, message_id: str) -> bool:
         """Whether the message of this id waits."""
@@ -146,14 +164,14 @@ class Queue:
         self._turns.extendleft(reversed((turn, *turn.carried)))
         turn.carried = []
 
-    def hold(self) -> bool:
+    def hold(self, why: HeldFor = "person") -> bool:
         """Holds them; whether there was anything to hold."""
-        self.is_held = bool(self._turns)
+        self._held_for = why if self._turns else None
         return self.is_held
 
     def release(self) -> None:
         """Lets them go on."""
-        self.is_held = False
+        self._held_for = None
 
     def count_of_others(self) -> int:
         """How many of them the owner did not write."""
@@ -170,7 +188,7 @@ class Queue:
     def _take_out(self, is_dropped: Callable[[Turn], bool]) -> list[Turn]:
         dropped = [turn for turn in self._turns if is_dropped(turn)]
         self._turns = deque(turn for turn in self._turns if turn not in dropped)
-        self.is_held = self.is_held and bool(self._turns)
+        self._held_for = self._held_for if self._turns else None
         for turn in dropped:
             turn.finish()
         return dropped
@@ -183,4 +201,4 @@ class Queue:
             )
             for turn in self._turns
         )
-        return ev.QueueChanged(waiting, self.is_held)
+        return ev.QueueChanged(waiting, self.is_held, "budget" if self.waits_for_budget else UNSET)

@@ -16,6 +16,7 @@ from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.stores.contract import SessionRecord
+from gateway.telemetry.clocks import LivedTime
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,7 @@ class Reaper:
     def __init__(self, manager: SessionManager, services: Services) -> None:
         self._manager = manager
         self._services = services
-        self._began_ms = services.wall_ms()
-        self._began_monotonic = services.monotonic()
+        self._time = LivedTime(wall_ms=services.wall_ms, monotonic=services.monotonic)
 
     @property
     def _config(self) -> SessionsConfig:
@@ -82,13 +82,6 @@ class Reaper:
             log.error("nothing was purged: %s", error)
         return len(idle)
 
-    def _now(self) -> int:
-        """Milliseconds since 1970, but never further on than this process has lived: a clock that jumps ahead
-        purges nothing.
-        """
-        lived = round((self._services.monotonic() - self._began_monotonic) * 1000)
-        return min(self._services.wall_ms(), self._began_ms + lived)
-
     def _let_go(self, session: Session, now: int) -> None:
         """A session whose time is over before it was idle for long leaves the map, to be purged next time."""
         expires_at = session.fresh_record().expires_at
@@ -104,7 +97,7 @@ class Reaper:
         await self._manager.erase(record, max(stand.last_seq, stand.reserved_seq), reason="purged")
 
     async def _purge(self) -> None:
-        now, store = self._now(), self._services.store
+        now, store = self._time.ms(), self._services.store
         await self._services.observers.swept(now)
         for record in await store.sessions.expired(now, limit=PURGE_BATCH):
             try:

@@ -6,6 +6,7 @@ The store hears of it at the end of a turn, of a life, and when somebody asks fo
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import msgspec
 
@@ -28,7 +29,7 @@ class Record:
         self._fold = fold
         self._services = services
         self.last_used = services.monotonic()
-        self.size_bytes = 0
+        self.size_bytes = kept.uploaded_bytes
         self._counted_bytes = kept.stored_bytes
         """How much of its size its owner's quota knows of."""
 
@@ -81,24 +82,45 @@ class Record:
         """Brings the stored record up to date, with these changes; if the store cannot write, the next time
         does it.
         """
+        self._change(changes)
+        try:
+            await self._services.store.sessions.update(self.kept)
+        except GatewayError as error:
+            log.warning("session %s: its record is not kept for now: %s", self.key, error)
+
+    def keep_soon(self, **changes: object) -> None:
+        """Does the same with the next commit, and waits for nothing."""
+        self._change(changes)
+        self._services.store.sessions.update_soon(self.kept)
+
+    def _change(self, changes: Mapping[str, object]) -> None:
         self.kept = msgspec.structs.replace(self.kept, **changes)
         self.kept = self.fresh()  # after the changes: when it expires follows from them
         if grown := self.size_bytes - self._counted_bytes:
             self._services.quotas.add_bytes(self.kept.owner, grown)
             self._services.ledger.use(self.account, stored_bytes=grown)
         self._counted_bytes = self.size_bytes
-        try:
-            await self._services.store.sessions.update(self.kept)
-        except GatewayError as error:
-            log.warning("session %s: its record is not kept for now: %s", self.key, error)
 
     async def measure(self) -> None:
         """Asks the store how much the session takes, and keeps that."""
         try:
-            self.size_bytes = await self._services.store.logs.size_bytes(self.key)
+            size = await self._services.store.logs.size_bytes(self.key)
         except GatewayError:
             return  # the next time
+        self.size_bytes = size + self.kept.uploaded_bytes
         await self.keep()
+
+    async def add_upload(self, size: int, *, counted: int, most: int | None) -> None:
+        """So many bytes more, or less, were uploaded to its files. When `counted` were, the files took
+        `most`: what the agent has deleted counts no longer. Raises StoreFull or StoreFailed; then it counts
+        until the session leaves memory.
+        """
+        before = self.kept.uploaded_bytes
+        is_measured = most is not None and before == counted  # not if others were counted meanwhile
+        uploaded = max(0, (min(before, most or 0) if is_measured else before) + size)
+        self.size_bytes += uploaded - before
+        await self.keep(uploaded_bytes=uploaded)
+        await self._services.store.sessions.upload(self.key, uploaded)
 
     def move(self, owner: str, session_id: str) -> None:
         """The session belongs to somebody else from now on, under this id."""

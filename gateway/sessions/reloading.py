@@ -58,7 +58,7 @@ class Reloading:
             current.broker = Broker(kept.model, providers=models.providers, on_odd=on_odd)
         current.agents, current.config = agents, kept
         agents.log_networks()
-        services.slots.limit = kept.limits.max_live_workers
+        services.slots.resize(kept.limits.max_live_workers, kept.limits.waiting_turns)
         services.egress.changed()
         services.egress.read_registries()
         self._taken_over(kept)

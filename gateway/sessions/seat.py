@@ -117,6 +117,10 @@ class Seat:
         """Gives back what was taken for a worker."""
         self._payer: Account | None = None
         """Who pays for the place; None: none is taken."""
+        self.has_turn: Callable[[], bool] = lambda: False
+        """Whether a turn has begun."""
+        self.on_moved: Callable[[int], None] = lambda _position: None
+        """Hears its place in the line for workers, whenever that has changed."""
         self._woken = asyncio.Event()
 
     @property
@@ -147,6 +151,34 @@ class Seat:
     def may_park(self) -> bool:
         """Whether an idle worker can be stopped without loss: its conversation can be given back."""
         return self.state is SessionState.IDLE and self.peer is not None and self.peer.can_come_back
+
+    # -- as others see it who wait for a worker (`slots.SlotHolder`) --------------------------------------
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self._record.tenant
+
+    @property
+    def idle_seconds(self) -> float:
+        """Seconds since it was used."""
+        return self._record.idle_seconds
+
+    @property
+    def may_give_way(self) -> bool:
+        """True if its worker is idle and can be stopped without loss."""
+        return self.may_park and not self.has_turn() and self.wish is Wish.STAY
+
+    @property
+    def is_giving_way(self) -> bool:
+        """True if its worker is about to be stopped."""
+        return self.state is SessionState.IDLE and not self.has_turn() and self.wish is not Wish.STAY
+
+    def on_place(self) -> None:
+        """It has a place in which a worker may start."""
+        self.wake()
+
+    # ------------------------------------------------------------------------------------------------------
 
     def transition(self, to: SessionState, *, reason: str | None = None) -> None:
         """The one writer of the state: checks the table, appends the event."""
@@ -201,8 +233,9 @@ class Seat:
 
     @contextlib.contextmanager
     def admission(self, account: Account) -> Iterator[ExitStack]:
-        """Takes what a turn needs to begin: one of the account's answers, and a place for a worker, if the
-        session has none. All is given back when the block ends, unless the block keeps it (`pop_all`).
+        """Takes what a turn needs to begin: one of the account's answers, and a place for a worker, or for
+        now one in the line, if the session has none. All is given back when the block ends, unless the block
+        keeps it (`pop_all`).
 
         Raises PersonDisabled, WorkerLimit, QuotaExceeded.
         """
@@ -220,9 +253,28 @@ class Seat:
         with ExitStack() as taken:
             self._services.quotas.take_live(account)
             taken.callback(self._services.quotas.give_live, account)
-            self._services.slots.take()
-            taken.callback(self._services.slots.give)
+            self._services.slots.enter(self)
+            taken.callback(self._services.slots.leave, self)
             self._place, self._payer = taken.pop_all(), account
+
+    @property
+    def start_position(self) -> int | None:
+        """Its place in the line for workers; None if it does not wait for one."""
+        return self._services.slots.position(self)
+
+    @property
+    def is_in_line(self) -> bool:
+        """Whether it waits for a place."""
+        return self._services.slots.is_waiting(self)
+
+    def press(self) -> None:
+        """It is idle: if others wait for a place, somebody gives way, perhaps itself (`is_parking`)."""
+        self._services.slots.press()
+
+    def step_back(self) -> None:
+        """Leaves its place to whoever waits, and waits behind them."""
+        self._services.slots.leave(self)
+        self._services.slots.enter(self, steps_back=True)
 
     def _leave_if_empty(self) -> None:
         """A place without a worker goes with the turn that took it; one with a worker, with the worker."""
@@ -248,7 +300,7 @@ class Seat:
         self.transition(SessionState.STARTING)
         self.host = WorkerHost(owner, self._services.workers)
         try:
-            if owner.workspace.is_due:
+            if owner.workspace.is_due or await owner.workspace.has_lost_history():
                 await self._prepare(self.host, owner.workspace.wait_seconds)
             started = None if self.is_closing else await self._open(self.host)
             if started is not None and self.host.peer is not None:

@@ -31,10 +31,13 @@ from gateway.files.workspaces_out import Outbox
 from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
+from gateway.sessions.budget_waits import BudgetWaits
 from gateway.sessions.known_options import KnownOptions
+from gateway.sessions.log import Tails
 from gateway.sessions.observers import Observers
 from gateway.sessions.presence import Rooms
 from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
 from gateway.stores.contract import SessionRecord, Store
@@ -141,6 +144,7 @@ class WorkerServices(Common, kw_only=True):
     spawner: Spawner
     workspaces: Workspaces
     starts: StartQueue
+    spares: Spares
     usage: UsageSampler
     passes: Passes
     intake: Intake
@@ -171,8 +175,12 @@ class Services(Common, kw_only=True):
     snapshots: Snapshots
     workers: WorkerServices
     uploads: Uploads
+    tails: Tails = field(default_factory=Tails)
+    """What all logs keep in memory together."""
     known_options: KnownOptions = field(default_factory=KnownOptions)
     """What agents offered to choose lately."""
+    waits: BudgetWaits = field(default_factory=BudgetWaits)
+    """Those whose messages wait for a budget."""
     observers: Observers = field(default_factory=Observers)
     """The applications that hear of what happens to sessions."""
     folds: tuple[Callable[[], FoldPart], ...] = ()

@@ -48,7 +48,7 @@ from gateway.sessions.answers import Answers
 from gateway.sessions.egress import WorkerEgress
 from gateway.sessions.files import SessionFiles
 from gateway.sessions.host import WorkerHost
-from gateway.sessions.log import EventLog
+from gateway.sessions.log import Create, EventLog
 from gateway.sessions.queue import Turn
 from gateway.sessions.reader import Encoded
 from gateway.sessions.record import Record
@@ -119,6 +119,7 @@ class Session:
             on_spoiled=self._on_spoiled,
             max_events=limits.events_per_session,
             max_bytes=limits.event_bytes_per_session,
+            tails=services.tails,
             tally=services.metrics.events,
         )
         services.spending.sessions[record.key] = self
@@ -210,6 +211,15 @@ class Session:
         return len(self._turns.queue)
 
     @property
+    def waits_for_budget(self) -> bool:
+        """Whether messages wait until a budget allows them."""
+        return self._turns.queue.waits_for_budget
+
+    def go_on(self) -> GatewayError | None:
+        """Begins with the messages that wait for a budget, if it allows them by now; why it does not."""
+        return self._turns.go_on()
+
+    @property
     def running(self) -> Running | None:
         """Its worker, for those who measure; None without one."""
         return self._seat.host.running if self._seat.host is not None else None
@@ -287,21 +297,51 @@ class Session:
         """Restores it from the store. Raises StoreFull or StoreFailed."""
         self.log.begin_above(above)
         await self.log.load()
+        self._restored()
+        if self.fold.agent is None:
+            await self._created()
+
+    async def begin(self, create: Create, *, above: int = 0) -> None:
+        """Begins a new one, which `create` stores, with the first that is said in it."""
+        self.log.found(create, above=above)
+        self._restored()
+        await self._created()
+
+    async def founded(self) -> None:
+        """Waits until it is stored. Raises what the store refused that with; it has ended then."""
+        await self.log.founded()
+
+    async def _created(self) -> None:
+        known = await self.answers.earlier_options()
+        self.log.append(ev.SessionCreated(self.session_id, self.record.agent), *known)
+
+    def _restored(self) -> None:
         self.fold.session_id = self.session_id  # of an adopted session it may be another
+        self.fold.parent = self.record.parent  # none if that is not there any more
         self.answers.load()
+        held = self.fold.start_messages
         if self.fold.turn_id is not None:
-            self._end_lost_turn(self.fold.turn_id)
+            self._end_lost_turn(self.fold.turn_id, has_waited=bool(held))
         self._is_loaded = True
         self._services.observers.appended(self, None)
         self._turns.unheard = unheard(self.fold)
         self._turns.know_spending(self.fold.usage.get("spending") or ev.Spending(0))
-        self._turns.restore()
+        self._turns.restore(held)
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
 
-    def _end_lost_turn(self, turn_id: str) -> None:
-        """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived."""
-        words = "The gateway was restarted before the answer was complete."
+    def lose_parent(self, session_id: str) -> None:
+        """A session of the same owner is erased; it may be the one that this was made of."""
+        if self.fold.parent == session_id:
+            self.fold.parent = None
+            self._encoded.forget()
+
+    def _end_lost_turn(self, turn_id: str, *, has_waited: bool) -> None:
+        """The gateway ended in the middle of a turn: says so, and keeps the text that had arrived; or before
+        there was a worker for it, then its messages are held.
+        """
+        what = "an agent was free for this message" if has_waited else "the answer was complete"
+        words = f"The gateway was restarted before {what}."
         self.log.append(
             ev.TurnInterrupted(turn_id, "gateway_restarted", words),
             ev.MessageAdded(f"{turn_id}.error", "system", words),
@@ -318,7 +358,7 @@ class Session:
         tracing.enter(tracing.NO_SPAN)  # it outlives the request that began it
         try:
             while not self.is_ending:
-                if self._turns.is_due:
+                if self._turns.current is not None and not self._seat.is_in_line:
                     await self._begin()
                 else:
                     await self._seat.until_woken()
@@ -331,9 +371,11 @@ class Session:
 
     async def _begin(self) -> None:
         """Brings a worker for the turn, unless the turn is over already or another death is to be
-        expected.
+        expected. The worker starts while the turn's beginning is committed.
         """
-        if self._turns.end_if_cut():
+        if self._turns.is_cut or self._seat.deaths.are_a_loop:
+            await self._turns.begun()
+        if self._turns.current is None or self._turns.end_if_cut():
             return
         if self._seat.deaths.are_a_loop:
             words = self._seat.deaths.words
@@ -350,12 +392,15 @@ class Session:
         else:
             self.files.begin()
         end, message = await seat.occupy(self, self._serve)
+        await turns.begun()
         if turns.current is None:
             self._say_why_ended(end, message)
         turns.cut(end, message)
         receipt = await self._stop_worker()
-        if turns.current is None:  # else a turn came meanwhile, and takes the place over
+        if turns.current is None:
             seat.leave()
+        elif services.slots.waiting:
+            turns.wait_again()  # it came meanwhile; else it takes the place over
         self.log.append(
             ev.WorkerEnded(
                 *(str(end), message, receipt.processes, receipt.survivors),
@@ -385,13 +430,14 @@ class Session:
     async def _serve(self, host: WorkerHost, peer: AgentPeer, started: ev.AgentStarted) -> None:
         """Runs turns until it is asked to park or close, or the agent is gone (WorkerFailed)."""
         seat, turns = self._seat, self._turns
-        await self._note_start(peer, started)
+        self._note_start(peer, started)
         seat.transition(SessionState.IDLE)
         while not seat.is_closing:
             seat.check_kill()
             if turns.is_due:
                 await turns.run(host, peer)
                 continue
+            seat.press()
             if seat.is_parking and turns.current is None:
                 return
             waking = asyncio.ensure_future(seat.until_woken())
@@ -400,9 +446,9 @@ class Session:
             if peer.connection.end is not None:
                 raise await host.why_gone()
 
-    async def _note_start(self, peer: AgentPeer, started: ev.AgentStarted) -> None:
+    def _note_start(self, peer: AgentPeer, started: ev.AgentStarted) -> None:
         if peer.agent_session_id != self.record.agent_session_id:
-            await self._record.keep(agent_session_id=peer.agent_session_id)
+            self._record.keep_soon(agent_session_id=peer.agent_session_id)
         self.log.append(started)
         agent, seconds = self.record.agent, started.milliseconds / 1000
         self._services.metrics.worker_started(
@@ -451,12 +497,16 @@ class Session:
             self.log.close()
             self._spans.close(str(self.close_reason or CloseReason.DRAINED))
             self._services.ledger.budgets.forget_live(self.record.key)
+            self._admission = None  # they hold each other, and what a session kept must not wait
             self._services.trimmer.soon()
 
     async def _say_last_words(self) -> None:
         reason = self.close_reason or CloseReason.DRAINED
         if reason is CloseReason.DELETED:
             self.files.stop()
+        with contextlib.suppress(GatewayError):
+            await self.log.founded()
+        await self._turns.begun()
         self._seat.transition(SessionState.CLOSING)
         self._turns.cut(WorkerEnd.CLOSED, self._failure)
         self._turns.queue.drop()
@@ -596,6 +646,10 @@ class Session:
     async def rename(self, title: str) -> None:
         """Gives the session a title."""
         await self.note(ev.SessionInfo(title))
+
+    async def count_upload(self, size: int, *, counted: int, most: int | None) -> None:
+        """So many bytes more, or less, were uploaded to its files, which took `most` before that."""
+        await self._record.add_upload(size, counted=counted, most=most)
 
     async def retain(self, days: float) -> None:
         """Keeps the session so many days after its last use (0: for ever), whatever the configuration
@@ -837,8 +891,11 @@ class Session:
             case ev.QuestionAnswered(outcome=outcome):
                 self._services.metrics.questions.labels(outcome).inc()
 
-    def _on_refused(self, _seqs: set[int], _error: GatewayError) -> None:
+    def _on_refused(self, _seqs: set[int], error: GatewayError) -> None:
         self._turns.refused()
+        if not self.log.is_founded:
+            log.warning("session %s: it is not stored, and ends: %s", self.record.key, error)
+            self._seat.ask_to_close(CloseReason.STORE_FAILED)
 
     def _on_spoiled(self, error: GatewayError) -> None:
         """Something that its agent said cannot be stored: the log goes on without it, the worker does not."""

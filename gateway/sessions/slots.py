@@ -1,44 +1,165 @@
-"""How many workers run at once: a number, and who gives way when it is reached."""
+"""How many workers run at once, and the line of the sessions that wait for one.
+
+Guarantees: no more than `limit` sessions have a place; a place that is given back goes to one that waits, the
+tenants in turn and first come first served within each; nobody passes the line; idle workers, the longest
+idle first, are asked to park as long as sessions wait; the line is bounded, and each is told its place in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import Final, Protocol
 
 from gateway.errors import WorkerLimit
 
+TELL_SECONDS: Final = 0.25
+"""How often those who wait are told that the line has moved."""
+
 
 class SlotHolder(Protocol):
-    """Somebody with a worker."""
+    """A session that has a place, or waits for one."""
 
-    def may_park(self) -> bool:
-        """Whether the worker can be stopped without loss."""
+    @property
+    def tenant(self) -> str:
+        """Whose it is: tenants take turns."""
 
-    def ask_to_park(self) -> None:
-        """Asks for it."""
+    @property
+    def may_give_way(self) -> bool:
+        """True if its worker is idle and can be stopped without loss."""
+
+    @property
+    def is_giving_way(self) -> bool:
+        """True if its worker is about to be stopped."""
 
     @property
     def idle_seconds(self) -> float:
         """How long it has not been used."""
 
+    def ask_to_park(self) -> None:
+        """Asks it to stop its worker."""
+
+    def on_place(self) -> None:
+        """It waits no longer: the place is its own."""
+
+    def on_moved(self, position: int) -> None:
+        """Its place in the line, from 1 on."""
+
 
 class WorkerSlots:
-    """`take` one before a worker is started, `give` it back when the worker is gone."""
+    """`enter` before a worker is started, `leave` when it is gone or wanted no longer."""
 
-    def __init__(self, limit: int, holders: Callable[[], Iterable[SlotHolder]]) -> None:
-        self.limit = limit
-        self._holders = holders
-        self.taken = 0
+    def __init__(self, limit: int, most_waiting: int) -> None:
+        self._limit = limit
+        self._most_waiting = most_waiting
+        self._holding: set[SlotHolder] = set()
+        self._waiting: dict[SlotHolder, str] = {}
+        """Each with its tenant when it came."""
+        self._line: OrderedDict[str, deque[SlotHolder]] = OrderedDict()
+        """Of each tenant, the one whose turn it is first."""
+        self._timer: asyncio.TimerHandle | None = None
 
-    def take(self) -> None:
-        """Takes a slot. If all are taken, asks the longest idle session to park and raises WorkerLimit."""
-        if self.taken >= self.limit:
-            idle = [holder for holder in self._holders() if holder.may_park()]
-            if idle:
-                max(idle, key=lambda holder: holder.idle_seconds).ask_to_park()
-            raise WorkerLimit(retry_after_seconds=1 if idle else 10)
-        self.taken += 1
+    @property
+    def taken(self) -> int:
+        """How many places are taken."""
+        return len(self._holding)
 
-    def give(self) -> None:
-        """Gives one back."""
-        self.taken -= 1
+    @property
+    def waiting(self) -> int:
+        """How many sessions wait."""
+        return len(self._waiting)
+
+    @property
+    def room(self) -> int:
+        """How many places nobody has or waits for."""
+        return max(0, self._limit - len(self._holding) - len(self._waiting))
+
+    def is_waiting(self, holder: SlotHolder) -> bool:
+        """True if it is in the line."""
+        return holder in self._waiting
+
+    def resize(self, limit: int, most_waiting: int) -> None:
+        """The limits are others from now on; who waits, waits on."""
+        self._limit, self._most_waiting = limit, most_waiting
+        self._hand_on()
+
+    def enter(self, holder: SlotHolder, *, steps_back: bool = False) -> None:
+        """Takes a place, or the last one in the line. `steps_back`: it has just left a place to others, and
+        is not refused. Raises WorkerLimit if as many wait as may.
+        """
+        if len(self._holding) < self._limit and not self._waiting:
+            self._holding.add(holder)
+            return
+        if len(self._waiting) >= self._most_waiting and not steps_back:
+            raise WorkerLimit(retry_after_seconds=1 if self._press(len(self._waiting) + 1) else 10)
+        self._waiting[holder] = holder.tenant
+        self._line.setdefault(holder.tenant, deque()).append(holder)
+        self.press()
+        self._tell_soon()
+
+    def leave(self, holder: SlotHolder) -> None:
+        """Gives its place back, or its place in the line."""
+        if (tenant := self._waiting.pop(holder, None)) is not None:
+            self._line[tenant].remove(holder)
+            if not self._line[tenant]:
+                del self._line[tenant]
+            self._tell_soon()
+        self._holding.discard(holder)
+        self._hand_on()
+
+    def press(self) -> None:
+        """Asks idle workers to park, as many as sessions wait; called whenever one has become idle."""
+        if self._waiting:
+            self._press(len(self._waiting))
+
+    def _press(self, wanted: int) -> int:
+        """How many are about to give way."""
+        giving = sum(holder.is_giving_way for holder in self._holding)
+        idle = [holder for holder in self._holding if holder.may_give_way]
+        idle.sort(key=lambda holder: holder.idle_seconds, reverse=True)
+        asked = idle[: max(0, wanted - giving)]
+        for holder in asked:
+            holder.ask_to_park()
+        return giving + len(asked)
+
+    def _hand_on(self) -> None:
+        """Gives free places to those whose turn it is."""
+        while self._line and len(self._holding) < self._limit:
+            tenant, queue = self._line.popitem(last=False)
+            holder = queue.popleft()
+            if queue:
+                self._line[tenant] = queue
+            del self._waiting[holder]
+            self._holding.add(holder)
+            self._tell_soon()
+            holder.on_place()
+
+    # -- places in the line -----------------------------------------------------------------------------
+
+    def position(self, holder: SlotHolder) -> int | None:
+        """Its place in the line, from 1 on; None if it does not wait."""
+        tenant = self._waiting.get(holder)
+        if tenant is None:
+            return None
+        before, ahead = self._line[tenant].index(holder), 0
+        is_later = False
+        for other, queue in self._line.items():
+            is_later = is_later or other == tenant
+            ahead += min(len(queue), before if is_later else before + 1)
+        return ahead + 1
+
+    def _in_order(self) -> Iterator[SlotHolder]:
+        queues = list(self._line.values())
+        for number in range(max(map(len, queues), default=0)):
+            queues = [queue for queue in queues if len(queue) > number]
+            yield from (queue[number] for queue in queues)
+
+    def _tell_soon(self) -> None:
+        if self._timer is None and self._waiting:
+            self._timer = asyncio.get_running_loop().call_later(TELL_SECONDS, self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        for position, holder in enumerate(list(self._in_order()), 1):
+            holder.on_moved(position)

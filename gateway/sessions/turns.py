@@ -67,6 +67,8 @@ class Turns:
         self._services = services
         self._place = place
         self._files = files
+        seat.has_turn = lambda: self.current is not None
+        seat.on_moved = self._show_position
         self.queue = Queue()
         self.current: Turn | None = None
         self.unheard: list[str] = []
@@ -85,6 +87,8 @@ class Turns:
         """Whether its agent calls models through the gateway: then what it says of tokens is not counted."""
         self.spending = ev.Spending(0)
         """What its model calls have cost so far."""
+        self._shown_position: int | None = None
+        """Where in the line for workers the current turn is, as people read."""
         self._told_budget: tuple[str, str] | None = None
         """Of which budget, in which turn, it was said last that it is used up."""
 
@@ -92,6 +96,11 @@ class Turns:
     def is_due(self) -> bool:
         """Whether a turn is committed and waits for the agent."""
         return self.current is not None and self.current.turn_id == self._fold.turn_id
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the user interrupted the current turn."""
+        return self.current is not None and self.current.is_cut
 
     @property
     def is_busy(self) -> bool:
@@ -114,6 +123,7 @@ class Turns:
         Raises WorkerLimit, QuotaExceeded, BudgetReached, StoreFull, StoreFailed, SessionEnded.
         """
         lead = turn
+        self.go_on()  # what waits for a budget was said before
         if self.is_busy:
             soft = self.count(turn)
             self.queue.put(turn)
@@ -125,8 +135,12 @@ class Turns:
                     lead = self._with_held(turn)
                 self._begin(lead, taken)
             follow = self._starting(lead) + ([] if lead is turn else [self.queue.event()])
+        seq = self._log.append(*before, turn.said(), *follow, *soft, *also, durable=True, rejectable=True)
+        if lead is self.current:
+            lead.open_seq = seq
+            self._seat.wake()
         try:
-            await self._log.say(*before, turn.said(), *follow, *soft, *also)
+            await self._log.commit(seq)
         except GatewayError:
             self._restore_lost(follow)
             if lead is not turn:
@@ -168,33 +182,87 @@ class Turns:
         """Begins the next waiting turn, if it may."""
         if self.current is not None or self._seat.is_closing:
             return
+        try:
+            self._begin_next()
+        except BudgetReached as error:
+            self.budget_reached(error)
+            self._log.append(*self._hold(for_budget=True), durable=True)
+        except GatewayError as error:
+            self.queue.hold()
+            notice = self._notice("error", error.code, error.message)
+            self._log.append(self.queue.event(), notice, durable=True)
+
+    def _begin_next(self) -> None:
+        """Raises GatewayError, and then it waits on."""
         turn = self.queue.next_with_all() if self._fold.is_joined else self.queue.next()
         if turn is None:
             return
         try:
+            self._services.ledger.budgets.check(turn.account)
             with self._seat.admission(turn.account) as taken:
                 self._begin(turn, taken)
-        except GatewayError as error:
+        except GatewayError:
             self.queue.put_back_all(turn)
-            self.queue.hold()
-            notice = self._notice("error", error.code, error.message)
-            self._log.append(self.queue.event(), notice, durable=True)
-            return
+            raise
         self._log.append(*self._starting(turn), self.queue.event(), durable=True)
+        self._seat.wake()
+
+    def go_on(self) -> GatewayError | None:
+        """Begins the next turn of those that wait for a budget, if it may; why it may not."""
+        if not self.queue.waits_for_budget or self.current is not None or self._seat.is_closing:
+            return None
+        self.queue.release()
+        try:
+            self._begin_next()
+        except GatewayError as error:
+            self.queue.hold("budget")
+            return error
+        return None
+
+    def _hold(self, *, for_budget: bool) -> list[ev.EventData]:
+        """What waits goes on when a budget allows it, or when its person says so; the events of that."""
+        if not self.queue.hold("budget" if for_budget else "person"):
+            return []
+        if for_budget:
+            self._services.waits.add(self._record.kept)
+        words = _held_words(len(self.queue), for_budget=for_budget)
+        return [self.queue.event(), self._notice("info", "queue_held", words)]
 
     def _starting(self, turn: Turn) -> list[ev.EventData]:
         """A turn's beginning, which ends the questions that were left open."""
         left = [ev.QuestionAnswered(question_id, "cancel") for question_id in sorted(self.lost_questions)]
         self.lost_questions.clear()
-        return [*left, turn.started()]
+        return [*left, turn.started(), *self._waits(turn)]
+
+    def _waits(self, turn: Turn) -> list[ev.EventData]:
+        """That it waits for a worker, if it does."""
+        position = self._seat.start_position
+        self._shown_position = position
+        if position is None:
+            return []
+        ids = tuple(one.message_id for one in (turn, *turn.carried))
+        return [ev.StartPosition(turn.turn_id, position, ids)]
+
+    def _show_position(self, position: int) -> None:
+        if self.current is not None and position != self._shown_position:
+            self._shown_position = position
+            self._log.show(ev.StartPosition(self.current.turn_id, position))
+
+    def wait_again(self) -> None:
+        """The turn leaves the place of its session to those who wait, and waits behind them."""
+        self._seat.step_back()
+        if self.current is not None and (waits := self._waits(self.current)):
+            self._log.append(*waits, durable=True)
 
     def _restore_lost(self, events: Sequence[ev.EventData]) -> None:
         """The store did not take these."""
         self.lost_questions |= {one.question_id for one in events if isinstance(one, ev.QuestionAnswered)}
 
-    def restore(self) -> None:
-        """Messages that waited when the last life ended are held: the user sends or drops them."""
-        for known in self._fold.waiting:
+    def restore(self, lost: Sequence[ev.WaitingMessage] = ()) -> None:
+        """Messages that waited when the last life ended are held: the user sends or drops them, unless they
+        wait for a budget. `lost` are those of a turn that waited for a worker, and has ended.
+        """
+        for known in (*lost, *self._fold.waiting):
             turn = Turn(
                 known.text,
                 account=self._record.account,
@@ -204,15 +272,25 @@ class Turns:
                 attachments=known.attachments or (),
             )
             self.queue.put(turn)
-        if self.queue.hold() and not self._fold.is_held:
-            self._log.append(self.queue.event(), self._held_notice(), durable=True)
+        held = self._hold(for_budget=self._fold.held_for == "budget" and not lost)
+        if held and (lost or not self._fold.is_held):
+            self._log.append(*held, durable=True)
 
     def refused(self) -> None:
         """The store took nothing: the turn that was to begin does not."""
         turn = self.current
-        if turn is not None and not turn.is_prompted and self._fold.turn_id != turn.turn_id:
+        if turn is not None and turn.open_seq and self._fold.turn_id != turn.turn_id:
             self.current = None
             turn.finish()
+
+    async def begun(self) -> None:
+        """Waits until the beginning of the current turn is committed, or refused; one that cannot be refused
+        is not waited for.
+        """
+        turn = self.current
+        if turn is not None and turn.open_seq and not self.is_due:
+            with contextlib.suppress(GatewayError):
+                await self._log.commit(turn.open_seq)
 
     async def tell(self, text: str, *events: ev.EventData) -> None:
         """Says something that the agent hears with its next prompt, unless the store refuses it."""
@@ -269,10 +347,12 @@ class Turns:
             peer.end_turn(keeps_questions=self._is_drained)
         del self.unheard[:heard]
         if ended is not None:
+            self._record.keep_soon()  # in the commit of the turn's end
             self._end(turn, _by_budget(turn, ended))
             seat.transition(SessionState.IDLE)
-            self.next()
-            await self._record.keep()
+            seat.press()
+            if not seat.is_parking:  # else what waits here begins behind those who wait for a worker
+                self.next()
 
     async def _attached(self, turn: Turn, peer: AgentPeer) -> list[Seen]:
         """What the agent is shown of the turn's files; says which of them cannot be read."""
@@ -306,8 +386,8 @@ class Turns:
             events.append(ev.MessageAdded(f"{turn.turn_id}.cut", "system", "Interrupted by user"))
         elif words:
             events.append(ev.MessageAdded(f"{turn.turn_id}.error", "system", words))
-        if (turn.is_cut or words is not None) and self.queue.hold():
-            events += [self.queue.event(), self._held_notice()]
+        if turn.is_cut or words is not None:
+            events += self._hold(for_budget=bool(turn.budget) and not turn.is_cut)
         self.current = None
         self.ended_seq = self._log.append(*events, durable=True)
         self._files.ended(turn.turn_id, self.ended_seq - len(events) + 1)
@@ -335,6 +415,10 @@ class Turns:
         turn = self.current
         if turn is None or (end is WorkerEnd.PARKED and message is None):
             return
+        if self._is_drained and self._seat.is_in_line:  # the next gateway holds its messages
+            self.current = None
+            turn.finish()
+            return
         if self._seat.peer is not None:
             self._seat.peer.end_turn(keeps_questions=self._is_drained)
         words = message or _closed_words(self._seat.close_reason)
@@ -357,8 +441,10 @@ class Turns:
             turn.is_cut = True
             if seat.peer is not None and turn.is_prompted:
                 self._cancel()
-            elif self._fold.turn_id == turn.turn_id:
-                self.end_if_cut()
+            else:
+                await self.begun()
+                if self.current is turn and self.is_due and not turn.is_prompted:
+                    self.end_if_cut()
             await asyncio.wait([turn.done])
         await self._log.commit(self._log.last_seq)
 
@@ -406,6 +492,7 @@ class Turns:
             kept = {"budget": before.budget, "budget_by": before.budget_by}
             self.know_spending(msgspec.structs.replace(self.spending, **kept))
             raise
+        self._services.waits.ask(self._record.key)
         return self.spending
 
     def budget_near(self, near: Near) -> None:
@@ -442,9 +529,6 @@ class Turns:
 
     def _notice(self, level: str, code: str, text: str) -> ev.Notice:
         return ev.Notice(f"n{self._log.last_seq + 1}", level, code, text)  # type: ignore[arg-type]
-
-    def _held_notice(self) -> ev.Notice:
-        return self._notice("info", "queue_held", _held_words(len(self.queue)))
 
     # -- what the agent says ----------------------------------------------------------------------------
 
@@ -606,7 +690,8 @@ def withdrawn_words(names: Sequence[str]) -> str:
     return f"{len(names)} waiting messages from {who} were withdrawn: the link was revoked."
 
 
-def _held_words(count: int) -> str:
-    if count == 1:
-        return "1 waiting message is held; send or drop it."
-    return f"{count} waiting messages are held; send or drop them."
+def _held_words(count: int, *, for_budget: bool) -> str:
+    what, it = ("1 waiting message is", "it") if count == 1 else (f"{count} waiting messages are", "them")
+    if for_budget:
+        return f"{what} held until the budget allows {it}."
+    return f"{what} held; send or drop {it}."

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from gateway.agents.catalogue import AgentCatalogue
 from gateway.config.tables import Config
-from gateway.config.workspaces import WorkspaceConfig
+from gateway.config.workspaces import WorkspaceConfig, place_of
 from gateway.egress.control import EgressControl
 from gateway.egress.credential_values import CredentialValues, ValueMissing
 from gateway.egress.door import DoorKeeper
@@ -19,6 +20,7 @@ from gateway.errors import RepositoryRefused
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState, EgressFold
 from gateway.files import git
+from gateway.files.snapshots import Snapshots
 from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_out import StartedFrom, author_of
 from gateway.principal import Account, tenant_of
@@ -84,10 +86,20 @@ class SessionWorkspace:
         """Whether its files are to be made ready before its agent starts."""
         return self._fold.workspace is not None and not self._fold.workspace.commit
 
+    async def has_lost_history(self) -> bool:
+        """Whether its repository may not find its history: after a restore, or an erasure."""
+        of = self._fold.workspace
+        if of is None or not of.commit or not of.store:
+            return False
+        return await asyncio.to_thread(self._keeper.history.is_lost, self._record.key, of.store)
+
     async def prepare(self, *, uid: int | None, limits: Limits) -> None:
         """Puts the files there, and says so in the conversation. Raises GatewayError, OSError."""
         of, owner = self._fold.workspace, self._record.kept.owner
         if of is None:
+            return
+        if of.commit:
+            await self._mend(of, uid)
             return
         config = self._keeper.get(owner, of.name)
         if not await self._keeper.is_ready(of.name, owner):
@@ -104,9 +116,27 @@ class SessionWorkspace:
             f"{how} in {given.milliseconds / 1000:.1f} s. {given.stale}"
         )
         self._say(words.strip(), is_stale=bool(given.stale))
+        if given.left_out:
+            left_out = "; ".join(given.left_out)
+            self._notice("workspace_submodules", f"Submodules that were not fetched: {left_out}.", "warning")
+
+    async def _mend(self, of: ev.WorkspaceChanged, uid: int | None) -> None:
+        """Says so if the history cannot be had; the files are there all the same."""
+        owner, key = self._record.kept.owner, self._record.key
+        trouble = await self._keeper.mend(of.name, owner, key=key, uid=uid, commit=of.commit, store=of.store)
+        if trouble:
+            self._notice(
+                "workspace_history",
+                "The history of this session's repository is not here, so git does not work in it; its files "
+                f"are whole. It is fetched again when the agent starts next. {trouble}",
+                "warning",
+            )
 
     def _say(self, words: str, *, is_stale: bool = False) -> None:
-        self._log.append(ev.Notice(NOTICE, "warning" if is_stale else "info", NOTICE, words), durable=True)
+        self._notice(NOTICE, words, "warning" if is_stale else "info")
+
+    def _notice(self, code: str, words: str, level: Literal["info", "warning"]) -> None:
+        self._log.append(ev.Notice(code, level, code, words), durable=True)
 
 
 def origin_of(record: SessionRecord, fold: ChatState) -> StartedFrom | None:
@@ -120,6 +150,7 @@ def origin_of(record: SessionRecord, fold: ChatState) -> StartedFrom | None:
         branch=of.branch,
         store=of.store,
         key=record.key,
+        owner=record.owner,
         uid=record.uid,
     )
 
@@ -149,6 +180,7 @@ class WorkspaceTools:
         *,
         spawner: Spawner,
         uids: Workspaces,
+        snapshots: Snapshots,
         wall_ms: Callable[[], int],
         config: Callable[[], Config],
         agents: Callable[[], AgentCatalogue],
@@ -158,6 +190,7 @@ class WorkspaceTools:
     ) -> None:
         self.spawner = spawner
         self.uids = uids
+        self.snapshots = snapshots
         self.wall_ms = wall_ms
         self._config = config
         self._agents = agents
@@ -165,17 +198,21 @@ class WorkspaceTools:
         self._egress = egress
         self._doors = doors
 
-    async def secret(self, workspace: WorkspaceConfig, account: Account) -> git.Secret | None:
-        """The header for its server; None if it needs none. Raises RepositoryRefused."""
+    async def secret(
+        self, workspace: WorkspaceConfig, account: Account, *, url: str = ""
+    ) -> git.Secret | None:
+        """The header for its server, or for that of a submodule; None if it needs none. Raises
+        RepositoryRefused.
+        """
         credential = self._config().credentials.get(workspace.credential)
-        if credential is None:
+        if credential is None or (url and place_of(url) not in credential.places):
             return None
         try:
             value = await self._values.header(workspace.credential, credential, account)
         except ValueMissing as error:
             raise RepositoryRefused(str(error)) from None
         return git.Secret(
-            workspace.repo,
+            url or workspace.repo,
             f"{credential.header}: {value.text.decode('ascii')}",
             tuple(masked.decode("ascii") for masked in value.masked),
             credential.ca_file,

@@ -17,12 +17,13 @@ from gateway.stores.options import OptionStore
 from gateway.stores.people import PeopleStore
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
-from gateway.stores.sessions import OwnerTotal, SessionRecord, SessionStore
+from gateway.stores.sessions import Founding, OwnerTotal, SessionRecord, SessionStore
 from gateway.stores.tombstones import Tombstone, TombstoneStore
 from gateway.stores.usage import UsageStore
 
 __all__ = [
     "READ_BYTES",
+    "Founding",
     "OwnerTotal",
     "Remembered",
     "SessionRecord",

@@ -32,7 +32,9 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     """When it is purged unless it is used before; None: never."""
     stored_bytes: int = 0
-    """About how large its events are."""
+    """About how large its events are, and what was uploaded."""
+    uploaded_bytes: int = 0
+    """Of that, what people put into its files; changed by `SessionStore.upload` alone."""
     parent: str | None = None
     """The id of the owner's session that it was forked from, if that is still there; read only."""
 
@@ -48,6 +50,16 @@ class Forking(Struct, frozen=True, kw_only=True):
     """An event as it is copied, under the same number; None: it is not. Called in any thread."""
     added: Sequence[Event]
     """Events behind those."""
+
+
+class Founding(Struct, frozen=True, kw_only=True):
+    """What the log of a new session begins with."""
+
+    reserved_seq: int
+    """Numbers up to this one are promised to its first life."""
+    gap: tuple[int, int] | None = None
+    """What lies between the log of a deleted session of the same id and this one, as `StoredLog` has it."""
+    events: Sequence[Event] = ()
 
 
 class OwnerTotal(Struct, frozen=True):
@@ -66,19 +78,27 @@ class SessionStore(Protocol):
     StoreFailed.
     """
 
-    async def create(self, record: SessionRecord) -> None:
-        """Keeps a new record. Raises SessionExists if (owner, session_id) is taken."""
+    async def create(self, record: SessionRecord, founding: Founding | None = None) -> None:
+        """Keeps a new record, with what its log begins with, in one transaction. Raises SessionExists if
+        (owner, session_id) is taken.
+        """
 
     async def fork(self, record: SessionRecord, forking: Forking) -> SessionRecord:
         """Keeps a new record, with its events, in one transaction: the record as it is kept, with how much
-        is stored. Raises SessionExists if (owner, session_id) is taken, SessionNotFound if the source is
-        gone.
+        is stored, of which `uploaded_bytes` are as the record says. Raises SessionExists if (owner,
+        session_id) is taken, SessionNotFound if the source is gone.
         """
 
     async def update(self, record: SessionRecord) -> None:
         """Replaces what may change in the record of the same key: neither the owner nor the id. Does nothing
         if there is no such record.
         """
+
+    def update_soon(self, record: SessionRecord) -> None:
+        """Does the same with one of the next commits. Nobody waits for it, and if it fails it is lost."""
+
+    async def upload(self, key: str, uploaded_bytes: int) -> None:
+        """So much of what is stored of a session was uploaded. Does nothing if there is no such record."""
 
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         """The owner's session of this id."""
@@ -97,6 +117,11 @@ class SessionStore(Protocol):
 
     async def with_open_turn(self) -> Sequence[SessionRecord]:
         """Sessions whose last turn never ended: the gateway died in the middle of it."""
+
+    async def waiting_for_budget(self) -> Sequence[SessionRecord]:
+        """Sessions whose messages wait until a budget allows them (`QueueChanged.held_for`); perhaps some
+        whose messages were dropped since.
+        """
 
     async def taken_uids(self) -> set[int]:
         """The user ids of all stored sessions."""

@@ -19,3 +19,18 @@ class Clock(NamedTuple):
     """Seconds of a clock that is never set."""
     wall_ms: Callable[[], int] = wall_ms
     """Milliseconds since 1970 UTC."""
+
+
+class LivedTime:
+    """The time, but never further on than this process has lived: a clock that jumps ahead makes nothing so
+    old that it is dropped.
+    """
+
+    def __init__(self, *, wall_ms: Callable[[], int], monotonic: Callable[[], float]) -> None:
+        self._wall_ms, self._monotonic = wall_ms, monotonic
+        self._began_ms, self._began = wall_ms(), monotonic()
+
+    def ms(self) -> int:
+        """Milliseconds since 1970 UTC."""
+        lived = round((self._monotonic() - self._began) * 1000)
+        return min(self._wall_ms(), self._began_ms + lived)

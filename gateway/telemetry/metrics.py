@@ -77,6 +77,8 @@ class Standing(Struct, kw_only=True):
     readers: dict[str, Readers] = field(default_factory=dict)
     store_waiting: int = 0
     worker_limit: int = 0
+    waiting_turns: int = 0
+    spares: dict[str, int] = field(default_factory=dict)
     is_draining: bool = False
 
 
@@ -85,6 +87,8 @@ DOORS: Final = ("gateway", "https", "http", "further")
 MCP_OUTCOMES: Final = ("answered", "failed", "refused")
 """How a request to an MCP server ends; each has a series from the start."""
 
+SPARE_OUTCOMES: Final = ("adopted", "unfit", "died")
+"""`unfit`: its session asked for another worker."""
 SNAPSHOT_OUTCOMES: Final = ("taken", "unchanged", "failed")
 """What comes of a snapshot; each has a series from the start."""
 
@@ -203,6 +207,11 @@ class Metrics:
         for kind in get_args(SentKind):
             self.file_downloads.labels(kind)
             self.file_bytes.labels(kind)
+        self.spares = counter("spare_outcomes", "Spares, by what became of them.", ("outcome",))
+        for outcome in SPARE_OUTCOMES:
+            self.spares.labels(outcome)
+        self.file_uploads = counter("file_uploads", "Files that people put into sessions.")
+        self.file_received_bytes = counter("file_received_bytes", "Bytes of files that arrived.")
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)
@@ -408,7 +417,10 @@ def _standing(now: Standing) -> Iterator[Metric]:
     yield _gauge("workers", "Workers that live.", ("agent",), agents)
     sizes = {(agent,): size for agent, size in now.worker_bytes.items()}
     yield _gauge("worker_memory_bytes", "Memory of workers, shared pages by share.", ("agent",), sizes)
+    spares = {(agent,): count for agent, count in now.spares.items()}
+    yield _gauge("spares", "Workers that wait for a session.", ("agent",), spares)
     yield _gauge("worker_limit", "How many workers may live.", (), {(): now.worker_limit})
+    yield _gauge("turns_waiting", "Turns that wait for a worker.", (), {(): now.waiting_turns})
     yield _gauge("turns_running", "Turns that run or wait for a person.", (), {(): now.turns_running})
     yield _gauge("queued_messages", "Messages that wait for a turn.", (), {(): now.queued})
     views = now.readers.items()

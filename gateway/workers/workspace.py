@@ -3,12 +3,14 @@ purged.
 
 Below the data directory, `sessions/KEY/home` and `sessions/KEY/work`, mode 0700, owned by the session's own
 uid where the gateway runs as root. Directories are made when the first worker needs them: a parked session
-costs no inode.
+costs no inode. The first worker of a new session starts while the session is being stored: until it is, its
+key is noted in `sessions.new`, so that the next gateway finds what is left of one that never was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import pathlib
@@ -30,6 +32,7 @@ class Workspaces:
 
     def __init__(self, data_path: pathlib.Path, workers: WorkersConfig) -> None:
         self._root = data_path / "sessions"
+        self._new = data_path / "sessions.new"
         self._workers = workers
         self._next_uid = 0
         self._taken: set[int] = set()
@@ -41,6 +44,21 @@ class Workspaces:
         self._root.mkdir(parents=True, exist_ok=True)
         for path in (self._root.parent, self._root) if self.has_uids else (self._root,):
             path.chmod(0o711)  # a session's own uid passes through, and lists nothing
+        self._new.mkdir(mode=0o700, exist_ok=True)
+
+    def expect(self, key: str) -> None:
+        """Notes a session that is about to be stored. On a full disk it is not noted, nor stored."""
+        with contextlib.suppress(OSError):
+            (self._new / key).touch()
+
+    def stored(self, key: str) -> None:
+        """It is stored, or all that was of it is erased."""
+        with contextlib.suppress(OSError):
+            (self._new / key).unlink()
+
+    def expected(self) -> list[str]:
+        """The keys of sessions that were about to be stored when the last gateway ended."""
+        return os.listdir(self._new)
 
     def path(self, key: str) -> pathlib.Path:
         """The directory of a session."""

@@ -157,6 +157,81 @@ trailer<</Root 1 0 R>>
 """
 
 
+def _pdf(*pages: str, catalog: str = "", annotations: str = "") -> bytes:
+    """A PDF with a page for each box, black in its lower half, and with whatever else."""
+    stream = "0 0 50 50 re f"
+    numbers = [3 + 2 * place for place in range(len(pages))]
+    kids = " ".join(f"{number} 0 R" for number in numbers)
+    objects = [f"<</Type/Catalog/Pages 2 0 R{catalog}>>", f"<</Type/Pages/Kids[{kids}]/Count {len(pages)}>>"]
+    for number, box in zip(numbers, pages, strict=True):
+        page = f"<</Type/Page/Parent 2 0 R/MediaBox[{box}]/Contents {number + 1} 0 R{annotations}>>"
+        objects += [page, f"<</Length {len(stream)}>>stream\n{stream}\nendstream"]
+    text, offsets = "%PDF-1.4\n", []
+    for place, one in enumerate(objects, 1):
+        offsets.append(len(text))
+        text += f"{place} 0 obj\n{one}\nendobj\n"
+    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
+    head = f"xref\n0 {len(offsets) + 1}\n0000000000 65535 f \n{table}trailer\n"
+    trailer = f"<</Size {len(offsets) + 1}/Root 1 0 R>>\nstartxref\n{len(text)}\n%%EOF\n"
+    return (text + head + trailer).encode()
+
+
+async def test_a_pdf_is_drawn_and_a_hostile_one_does_nothing(
+    gateway: GatewayInside, browser: Browser
+) -> None:
+    root = await _session(gateway, "pdf")
+    async with _outside() as (out, heard):
+        script = f"<</S/JavaScript/JS(app.launchURL('{out}/js', true); this.submitForm('{out}/form'))>>"
+        link = f"<</Type/Annot/Subtype/Link/Rect[0 0 100 100]/A<</S/URI/URI({out}/link)>>>>"
+        widget = f"<</Type/Annot/Subtype/Widget/FT/Tx/T(x)/Rect[0 0 9 9]/AA<</F {script}/K {script}>>>>"
+        fetched = f"<</Type/Annot/Subtype/Screen/Rect[0 0 9 9]/A<</S/GoToR/F<</FS/URL/F({out}/remote)>>>>>>"
+        files = {
+            "evil.pdf": _pdf(
+                "0 0 100 100",
+                "0 0 200 100",
+                catalog=f"/OpenAction {script}/Names<</JavaScript<</Names[(a) {script}]>>>>",
+                annotations=f"/Annots[{link}{widget}{fetched}]/AA<</O {script}>>",
+            ),
+            "huge.pdf": _pdf("0 0 9999999 9999999", *["0 0 50 50"] * 30),
+            "broken.pdf": b"%PDF-1.4\n" + os.urandom(5_000),
+        }
+        for name, data in files.items():
+            (root / name).write_bytes(data)
+        context = await browser.new_context()
+        page = await context.new_page()
+        await page.goto(f"{gateway.url}/#s=pdf")
+        await page.get_by_test_id("open-files").click()
+        for name, count in (("evil.pdf", 2), ("huge.pdf", 20)):
+            await page.get_by_test_id("file-row").filter(has_text=name).click()
+            shown = page.get_by_test_id("pdf-frame")
+            await expect(shown).to_have_attribute("data-pages", str(count), timeout=60_000)
+            if name == "evil.pdf":
+                await _is_accessible(page)
+                frame = page.frames[-1]
+                corners = await frame.evaluate(CORNERS)
+                assert corners == [[255, 255, 255], [0, 0, 0]]
+                assert await frame.evaluate("self.origin") == "null"
+                for way in (f"fetch('{out}/a')", "fetch('/api/sessions')", f"import('{out}/b')"):
+                    with pytest.raises(Exception, match=r"Failed|Refused|Policy|policy|blocked"):
+                        await frame.evaluate(f"(async () => {{ await {way} }})()")
+                await shown.click(position={"x": 50, "y": 50})
+            if name == "huge.pdf":
+                await expect(page.get_by_test_id("file-view")).to_contain_text("20 of 31 pages")
+            await page.get_by_test_id("file-back").click()
+        await page.get_by_test_id("file-row").filter(has_text="broken.pdf").click()
+        await expect(page.get_by_test_id("file-view")).to_contain_text("no preview", timeout=30_000)
+        await context.close()
+        assert heard == []
+
+
+CORNERS: Final = """() => {
+  const canvas = document.querySelector("canvas"), pen = canvas.getContext("2d");
+  const of = (x, y) => pen.getImageData(canvas.width * x, canvas.height * y, 1, 1).data;
+  const at = (x, y) => Array.from(of(x, y)).slice(0, 3);
+  return [at(0.9, 0.1), at(0.1, 0.9)];
+}"""
+
+
 @contextlib.asynccontextmanager
 async def _outside() -> AsyncIterator[tuple[str, list[bytes]]]:
     """A host that must never hear of a preview, and what it heard."""

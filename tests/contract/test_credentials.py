@@ -112,6 +112,13 @@ async def test_totals_count_sessions_and_bytes_by_owner(store: Store) -> None:
     record = await store.sessions.find("t/s", "id")
     assert record is not None
     await store.sessions.update(msgspec.structs.replace(record, stored_bytes=77))
+    await store.sessions.upload("nobody", 3)
+    await store.sessions.upload(record.key, 5)
+    await store.sessions.upload(record.key, 6)
+    await store.sessions.update(msgspec.structs.replace(record, stored_bytes=77))
+    kept = await store.sessions.find("t/s", "id")
+    assert kept is not None
+    assert (kept.stored_bytes, kept.uploaded_bytes) == (77, 6)
     totals = await store.sessions.totals()
     assert [(owner, total.sessions, total.stored_bytes) for owner, total in totals.items()] == [
         ("t/s", 1, 77)

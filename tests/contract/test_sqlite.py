@@ -42,6 +42,28 @@ async def test_everything_is_there_after_a_restart(tmp_path: pathlib.Path) -> No
     await second.close()
 
 
+async def test_sessions_whose_messages_wait_for_a_budget_are_known_until_a_turn_begins(
+    tmp_path: pathlib.Path,
+) -> None:
+    store = SqliteStore(tmp_path / "gateway.db")
+    await store.open()
+    await store.sessions.create(record())
+    sink = Collector(record().key)
+    waiting = (ev.WaitingMessage("u2", "t2", "two"),)
+
+    async def found(*facts: ev.EventData) -> tuple[int, int]:
+        first = len(await store.logs.read_events(sink.key, after=0, limit=99)) + 1
+        await filled(store, sink, [ev.Event(seq, seq, fact) for seq, fact in enumerate(facts, first)])
+        return len(await store.sessions.with_open_turn()), len(await store.sessions.waiting_for_budget())
+
+    assert await found(ev.TurnStarted("t", "u", "r"), ev.QueueChanged(waiting)) == (1, 0)
+    assert await found(ev.TurnEnded("t", "end_turn"), ev.QueueChanged(waiting, True)) == (0, 0)
+    assert await found(ev.QueueChanged(waiting, True, "budget")) == (0, 1)
+    assert await found(ev.TurnStarted("t2", "u2", "r2"), ev.QueueChanged(())) == (1, 0)
+    assert await found(ev.TurnEnded("t2", "end_turn")) == (0, 0)
+    await store.close()
+
+
 async def test_what_was_enqueued_is_written_before_the_store_closes(tmp_path: pathlib.Path) -> None:
     store = SqliteStore(tmp_path / "gateway.db")
     await store.open()

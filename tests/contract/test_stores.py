@@ -11,8 +11,10 @@ from gateway.errors import GatewayError, SessionExists, SessionNotFound
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.contract import Remembered, Store
-from gateway.stores.sessions import Forking
+from gateway.stores.logs import StoredLog
+from gateway.stores.sessions import Forking, Founding
 from tests.contract.engines import Collector, delta, filled, record, tombstone
+from tests.patience import within
 
 DAY = 24 * 3600 * 1000
 
@@ -42,6 +44,29 @@ async def test_a_refused_creation_takes_nothing_else_with_it(store: Store) -> No
     assert isinstance(outcomes[0], SessionExists)
     assert outcomes[1] is None
     assert await store.sessions.find("t/s", "b") is not None
+
+
+async def test_a_session_is_created_with_what_its_log_begins_with(store: Store) -> None:
+    begun = [Event(41, 5, ev.SessionCreated("a", "built-in")), Event(42, 5, ev.TurnStarted("t", "u", "r"))]
+    founding = Founding(reserved_seq=99, gap=(0, 41), events=begun)
+    await store.sessions.create(record(), founding)
+    assert await store.logs.stand(record().key) == StoredLog(last_seq=42, reserved_seq=99, gaps=((0, 41),))
+    assert await store.logs.read_events(record().key, after=0, limit=9) == begun
+    with pytest.raises(SessionExists):
+        await store.sessions.create(msgspec.structs.replace(record(), key="another"), founding)
+    assert await store.logs.stand("another") == StoredLog(last_seq=0, reserved_seq=0)
+
+
+async def test_a_record_is_replaced_with_what_is_committed_next(store: Store) -> None:
+    await store.sessions.create(record())
+    changed = msgspec.structs.replace(record(), title="T")
+    store.sessions.update_soon(changed)
+    await store.sessions.create(record("b"))
+    assert await store.sessions.find("t/s", "a") == changed
+    store.sessions.update_soon(record())
+    async with within(5):  # with nothing else it goes by itself
+        while await store.sessions.find("t/s", "a") != record():
+            await asyncio.sleep(0.01)
 
 
 async def test_records_are_replaced(store: Store) -> None:
@@ -234,8 +259,10 @@ async def test_a_fork_has_its_beginning_and_leaves_the_other_as_it_was(store: St
     wanted = Forking(
         source=record().key, through=9, copied=without_odd, added=[delta(10, "end"), delta(11, "!")]
     )
+    child = msgspec.structs.replace(child, uploaded_bytes=7)
     kept = await store.sessions.fork(child, wanted)
-    assert (kept.parent, kept.stored_bytes) == ("a", await store.logs.size_bytes(child.key))
+    assert (kept.parent, kept.stored_bytes) == ("a", await store.logs.size_bytes(child.key) + 7)
+    assert (await store.sessions.find("t/s", "child") or record()).uploaded_bytes == 7
     copied = await store.logs.read_events(child.key, after=0, limit=100)
     assert [event.seq for event in copied] == [2, 4, 6, 8, 10, 11]
     assert (await store.logs.stand(child.key)).reserved_seq == 11

@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 
 from gateway.egress.admission import Admission, Admitted
-from gateway.egress.pace import LoopShare
+from gateway.egress.door import WorkerDoor
+from gateway.egress.lookup import system_lookup
+from gateway.egress.pace import LoopShare, Stalled
 from gateway.egress.routes import RouteAnswer, RouteRequest
-from gateway.egress.tunnel import ACCESS_DENIED
+from gateway.egress.tunnel import ACCESS_DENIED, Splice, dial
 from gateway.workers.doors import DoorSockets
-from tests.doors import LISTED, OTHER, QUICK, Hosts, Rules, door_here, echo
+from tests.doors import ACCOUNT, LISTED, OTHER, QUICK, Hosts, Rules, door_here, echo, local_sockets
 from tests.hostile.requests import ATTACKS, Attack
 from tests.patience import crowding, soon
 from tests.shared import eventually
@@ -197,6 +199,14 @@ async def test_a_connection_that_is_taken_as_the_door_closes_is_closed() -> None
         client.settimeout(5 * crowding())
         assert client.recv(1) == b""
         client.close()
+
+
+async def test_the_door_of_a_worker_that_has_ended_already_is_closed() -> None:
+    rules, sockets = Rules(), local_sockets(22)
+    sockets.close()
+    door = WorkerDoor(sockets, account=ACCOUNT, admission=rules)
+    assert (door.connections, rules.watchers) == (0, [])
+    door.close()
 
 
 @pytest.mark.parametrize("way", ["tunnel", "port 80", "route"])
@@ -433,6 +443,46 @@ async def test_a_company_proxy_in_front_is_asked_and_its_refusal_is_one(hosts: H
     assert rules.whys == ["unreachable"]
 
 
+SILENT, ENDLESS, CUT = "silent.invented.test", "endless.invented.test", "cut.invented.test"
+
+
+async def test_a_company_proxy_that_is_silent_endless_or_gone_is_given_up_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.egress.tunnel.DIAL_SECONDS", 0.3)
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while ENDLESS.encode() in head:
+                writer.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1_000)
+                await writer.drain()
+            if SILENT.encode() in head:
+                await reader.read()
+        writer.close()
+
+    async def never(_host: str, _port: int) -> list[str]:
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    at = server.sockets[0].getsockname()[1]
+
+    class Behind(Rules):
+        async def admit(self, host: str, port: int) -> Admitted:
+            where = "proxy.invented.test" if host == OTHER else "127.0.0.1"
+            return Admitted(host=host, port=port, addresses=(), proxy=f"http://{where}:{at}")
+
+    rules = Behind()
+    async with server, door_here(rules) as (_, sockets):
+        for host in (SILENT, ENDLESS, CUT):
+            request = f"GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+            assert (await said(sockets.http, request)).startswith(b"HTTP/1.1 502 ")
+        monkeypatch.setattr(system_lookup, "addresses", never)
+        request = f"GET /x HTTP/1.1\r\nHost: {OTHER}\r\n\r\n".encode()
+        assert (await said(sockets.http, request)).startswith(b"HTTP/1.1 502 "), "nobody knows its address"
+    assert rules.whys == ["unreachable"] * 4
+
+
 async def test_what_a_session_may_transfer_is_held(hosts: Hosts) -> None:
     rules = hosts.rules()
     rules.allowance = 1 * MIB
@@ -513,6 +563,62 @@ async def test_a_tunnel_ends_when_either_end_does_and_an_end_of_input_is_passed_
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_what_has_come_before_both_ends_are_joined_is_passed_on_whole_and_once(has_ended: bool) -> None:
+    """More of it than the other end takes at once."""
+    rules, data = Rules(), bytes(range(256)) * 4 * 1024
+    pairs = [socket.socketpair() for _ in range(2)]
+    (client, ours), (theirs, host) = pairs
+    for one in (client, ours, theirs, host):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        one.setblocking(False)
+    began = client.send(data)
+    splice = Splice(rules, share=LoopShare(), stalled=Stalled())
+    running = asyncio.create_task(splice.run(ours, theirs))
+    reader, answering = await asyncio.open_connection(sock=host)
+    _, writer = await asyncio.open_connection(sock=client)
+    if not has_ended:
+        writer.write(data[began:])
+    writer.write_eof()
+    heard = await soon(reader.read(), 10)
+    assert heard == (data[:began] if has_ended else data)
+    running.cancel()
+    await asyncio.wait([running])
+    assert (rules.sent, rules.received) == (len(heard), 0)
+    for one_end in (answering, writer):
+        one_end.close()
+        with contextlib.suppress(ConnectionError):
+            await one_end.wait_closed()
+    for one in (ours, theirs):
+        one.close()
+
+
+async def test_a_host_whose_first_address_does_not_answer_is_reached_at_the_next(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.egress.tunnel.ADDRESS_SECONDS", 0.1)
+    with socket.socket() as full:
+        full.bind(("127.0.0.2", hosts.ports["http"]))  # it listens, and nobody takes a connection
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(3)]
+        for one in fillers:
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        rules = Rules()
+        rules.allow(LISTED, 80, at=hosts.ports["http"], addresses=("127.0.0.2", "127.0.0.3", "127.0.0.1"))
+        async with door_here(rules) as (_, sockets):
+            answer = await said(sockets.http, f"GET /x HTTP/1.1\r\nHost: {LISTED}\r\n\r\n".encode())
+            assert b"the host heard GET /x" in answer
+            monkeypatch.setattr("gateway.egress.tunnel.DIAL_SECONDS", 0.15)
+            rules.allow(LISTED, 80, at=hosts.ports["http"], addresses=("127.0.0.2",) * 3)
+            began = time.monotonic()
+            answer = await said(sockets.http, f"GET /x HTTP/1.1\r\nHost: {LISTED}\r\n\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 502 ")
+            assert time.monotonic() - began < 3, "for all addresses together"
+        for one in fillers:
+            one.close()
+
+
 async def test_the_gateways_own_door_in_the_form_of_a_proxy_is_the_door() -> None:
     async with door_here(Rules(), routes=echo) as (_, sockets):
         absolute = f"GET http://localhost:{DOOR_PORT}/llm/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -545,6 +651,43 @@ async def test_connections_that_the_rules_no_longer_allow_are_ended(hosts: Hosts
                 assert await soon(each.read(), 5) == b""
         for each_writer in (writer, socket_writer):
             each_writer.close()
+
+
+@pytest.mark.parametrize("way", ["port 80", "a tunnel", "a further port"])
+async def test_what_is_denied_while_its_host_is_dialled_is_not_connected(
+    way: str, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialled, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slowly(admitted: Admitted) -> socket.socket:
+        dialled.set()
+        await may_answer.wait()
+        return await dial(admitted)
+
+    for module in ("door", "front"):
+        monkeypatch.setattr(f"gateway.egress.{module}.dial", slowly)
+    rules, heard = hosts.rules(), b"GET /x HTTP/1.1\r\nHost: %b\r\n\r\n" % LISTED.encode()
+    async with door_here(rules, further=(22,)) as (door, sockets):
+        monkeypatch.setattr(door._names, "name_of", lambda _address: LISTED)
+        where = {"port 80": sockets.http, "a tunnel": sockets.own, "a further port": sockets.further[22]}[way]
+        if way == "a tunnel":
+            heard = b"CONNECT %b:22 HTTP/1.1\r\nHost: x\r\n\r\n" % LISTED.encode()
+        asking = asyncio.create_task(said(where, heard))
+        await soon(dialled.wait(), 5)
+        rules.deny(LISTED)
+        may_answer.set()
+        assert await asking == b""
+    assert hosts.heads == []
+
+
+async def test_a_tunnel_that_is_denied_before_tls_begins_in_it_ends(hosts: Hosts) -> None:
+    rules = hosts.rules()
+    async with door_here(rules) as (_, sockets):
+        _, reader, writer = await tunnel(sockets, LISTED, 443)
+        rules.deny(LISTED)
+        with contextlib.suppress(ConnectionError):
+            assert await soon(reader.read(), 5) == b""
+        writer.close()
 
 
 async def test_a_flood_is_read_at_its_share_of_the_loop_and_comes_through_whole(

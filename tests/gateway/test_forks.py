@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from gateway.events.lifecycle import CloseReason
 from gateway.files.putting_back import PuttingBack
 from gateway.sessions import forks
 from tests.inside import GatewayInside
@@ -84,6 +86,9 @@ async def test_both_branches_of_a_fork_go_on_with_different_files(gateway: Gatew
     await gateway.delete(name)
     listed = {one["session_id"]: one for one in (await gateway.get("/api/sessions"))["sessions"]}
     assert "parent" not in listed[child]
+    assert "parent" not in await gateway.state(child)
+    await gateway.inner.manager.close_all("default/local", CloseReason.IDLE)
+    assert "parent" not in await gateway.state(child)
     grandchild = (await forked(gateway, child, at_seq=first["turn"]))["session"]["session_id"]
     assert "one" in await says(gateway, grandchild, "cat app.txt")
 
@@ -200,6 +205,35 @@ async def test_an_agent_that_can_forks_its_own_session(gateway: GatewayInside) -
     assert (await items(gateway, other["session_id"], "agent_started"))[-1]["how"] == "transcript"
 
 
+async def test_one_key_makes_one_fork(gateway: GatewayInside) -> None:
+    name = await made(gateway)
+    await gateway.chat(name, "echo one > a")
+    path, headers = f"/api/sessions/{name}/fork", {"Idempotency-Key": fresh_id("key")}
+    refused = await ask(gateway.http, "POST", path, {"at_seq": 10_000}, headers=headers)
+    assert refused.status == 409  # and the key is not used up
+    twice = [ask(gateway.http, "POST", path, {}, headers=headers) for _ in range(2)]
+    first, second = await asyncio.gather(*twice)
+    assert (first.status, second.status) == (201, 201)
+    assert first.body["session"]["session_id"] == second.body["session"]["session_id"]
+    await says(gateway, name, "echo two > a")
+    child = first.body["session"]["session_id"]
+    await gateway.chat(child, "echo three > a")
+    third = await ask(gateway.http, "POST", path, {}, headers=headers)
+    told = [{key: value for key, value in one.body.items() if key != "session"} for one in (first, third)]
+    assert told[0] == told[1]
+    assert third.headers["X-Session-Id"] == child
+    other = await ask(gateway.http, "POST", path, {"at_seq": first.body["at_seq"]}, headers=headers)
+    assert (other.status, other.code) == (422, "idempotency_mismatch")
+    taken = {"Idempotency-Key": fresh_id("key")}
+    for _ in range(2):  # an id that another request made is not the answer to this one
+        refused = await ask(gateway.http, "POST", path, {"session_id": child}, headers=taken)
+        assert (refused.status, refused.code) == (409, "session_exists")
+    await gateway.delete(child)
+    again = await ask(gateway.http, "POST", path, {}, headers=headers)
+    assert again.status == 201
+    assert again.body["session"]["session_id"] != child
+
+
 async def test_what_is_not_there_cannot_be_forked(gateway: GatewayInside) -> None:
     name = await made(gateway)
     await gateway.chat(name, "echo one > a")
@@ -233,7 +267,7 @@ async def test_a_fork_that_fails_in_the_middle_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(PuttingBack, "_write", full)
+    monkeypatch.setattr(PuttingBack, "_write_content", full)
     refused = await ask(gateway.http, "POST", f"/api/sessions/{name}/fork", {"session_id": "half"})
     assert (refused.status, refused.code) == (507, "store_full")
     await gateway.chat(name, "rm a b")

@@ -14,11 +14,13 @@ import pytest_asyncio
 from yarl import URL
 
 from gateway.config.models import DEFAULT_PROVIDER
-from gateway.config.tables import Config, SessionQuota
+from gateway.config.tables import Config, SessionQuota, TenantConfig
 from gateway.errors import BudgetReached
 from gateway.events.lifecycle import CloseReason
+from gateway.models.budgets import GATEWAY, MICRO, day_of, month_of
 from gateway.models.meter import CallUsage, ModelCall
 from gateway.models.tokens import ModelAccess
+from gateway.stores.usage import UseName
 from tests.fake_model import Behaviour, FakeModel, fake_model
 from tests.gateway.test_model_routes import CALLS, PROVIDERS
 from tests.gateway.test_model_routes import CONFIG as PROVIDING
@@ -54,8 +56,10 @@ async def model() -> AsyncIterator[FakeModel]:
 async def gateway(model: FakeModel, tmp_path_factory: Any) -> AsyncIterator[GatewayInside]:
     environ = {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "sk-1"}
     directory = tmp_path_factory.mktemp("gateway")
-    async with gateway_inside(directory, config=CONFIG, environ=environ) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.sessions.budget_waits.LOOK_SECONDS", 0.05)
+        async with gateway_inside(directory, config=CONFIG, environ=environ) as running:
+            yield running
 
 
 def set_session_budget(gateway: GatewayInside, **limits: float) -> None:
@@ -111,6 +115,159 @@ async def test_a_budget_ends_the_turn_at_the_next_call_and_raised_it_goes_on(gat
     state = await gateway.chat(session_id, "more")
     assert state["messages"][-1]["content"] == "You said: more"
     set_session_budget(gateway)
+
+
+SLOWLY = Behaviour(usage=CALL, seconds_a_token=0.05)
+DAY_SECONDS = 86_400
+IN_THE_TURN = 'call calculate {"expression": "6*7"}'
+"""Two calls, of which the budget allows one."""
+AFTER_IT = "one"
+PAYERS: dict[str, UseName] = {
+    "gateway": GATEWAY,
+    "tenant": ("tenant", "default"),
+    "subject": ("subject", "default/local"),
+    "agent": ("agent", "built-in"),
+}
+
+
+def set_budget(gateway: GatewayInside, level: str, **limits: float) -> None:
+    """As a reload does."""
+    config: Config = gateway.inner.services.current.config
+    changed = type(getattr(config.quotas, level))(**limits)
+    quotas = msgspec.structs.replace(config.quotas, **{level: changed})
+    gateway.inner.services.current.config = msgspec.structs.replace(config, quotas=quotas)
+
+
+async def held(
+    gateway: GatewayInside, model: FakeModel, level: str, *, per: str = "day", first: str = IN_THE_TURN
+) -> tuple[str, float]:
+    """A session with two messages that wait for a budget, and what was spent of that before."""
+    session_id, spent = fresh_id("held"), 0.0
+    budgets = gateway.inner.ledger.budgets
+    if level in PAYERS:
+        at = gateway.clock.wall_ms()
+        used = budgets.days.of(day_of(at)) if per == "day" else budgets.months.of(month_of(at))
+        spent = used[PAYERS[level]].cost / MICRO if PAYERS[level] in used else 0.0
+    set_budget(gateway, level, **{f"cost_per_{per}": spent + COST})
+    model.behaviour = SLOWLY
+    for text in (first, "two", "three"):
+        await gateway.send(session_id, text)
+    async with open_stream(gateway.http, session_id, after=0) as stream:
+        found = await stream.until(lambda frame: frame.event == "queue" and frame.data["is_held"])
+        assert found.data["held_for"] == "budget"
+        assert [message["text"] for message in found.data["waiting"]] == ["two", "three"]
+        notice = await stream.until_event("notice")
+        assert notice.data["text"] == "2 waiting messages are held until the budget allows them."
+    model.behaviour = Behaviour(usage=CALL)
+    state = await state_when(gateway.http, session_id, lambda state: not state["is_processing"])
+    assert state["queued"] == 2
+    return session_id, spent
+
+
+async def gone_on(gateway: GatewayInside, session_id: str) -> None:
+    """They were sent, in order."""
+    state = await state_when(
+        gateway.http, session_id, lambda state: not state["is_processing"] and not state["queued"]
+    )
+    said = [message["content"] for message in state["messages"] if message["sender"] == "agent"]
+    assert said[-2:] == ["You said: two", "You said: three"]
+
+
+async def left(gateway: GatewayInside, session_id: str) -> str:
+    """It is not in memory any more; its key."""
+    session = next(s for s in gateway.inner.manager.sessions() if s.session_id == session_id)
+    session.ask_to_close(CloseReason.IDLE)
+    await asyncio.wait([session.left])
+    return session.record.key
+
+
+@pytest.mark.parametrize(
+    ("level", "first"),
+    [
+        ("gateway", IN_THE_TURN),
+        ("tenant", AFTER_IT),
+        ("subject", IN_THE_TURN),
+        ("agent", AFTER_IT),
+        ("session", IN_THE_TURN),
+    ],
+)
+async def test_what_waits_for_a_budget_is_sent_when_that_is_raised(
+    gateway: GatewayInside, model: FakeModel, level: str, first: str
+) -> None:
+    session_id, spent = await held(gateway, model, level, first=first)
+    set_budget(gateway, level, cost_per_day=0 if first == AFTER_IT else spent + 9 * COST)
+    await gone_on(gateway, session_id)
+    set_budget(gateway, level)
+
+
+async def test_what_waits_is_sent_when_somebody_sets_the_budget_of_the_session(
+    gateway: GatewayInside, model: FakeModel
+) -> None:
+    set_session_budget(gateway, cost=COST)
+    session_id = fresh_id("held")
+    model.behaviour = SLOWLY
+    for text in (AFTER_IT, "two", "three"):
+        await gateway.send(session_id, text)
+    await state_when(gateway.http, session_id, lambda state: not state["is_processing"])
+    model.behaviour = Behaviour(usage=CALL)
+    where = f"/api/sessions/{session_id}/budget"
+    await gateway.post(where, {"cost": COST / 2})
+    assert (await gateway.state(session_id))["queued"] == 2, "that is not more"
+    await gateway.post(where, {"cost": 9 * COST})
+    await gone_on(gateway, session_id)
+    set_session_budget(gateway)
+
+
+@pytest.mark.parametrize(("per", "days"), [("day", 1), ("month", 31)])
+async def test_what_waits_is_sent_when_a_day_or_a_month_begins(
+    gateway: GatewayInside, model: FakeModel, per: str, days: int
+) -> None:
+    session_id, _ = await held(gateway, model, "subject", per=per)
+    gateway.clock.advance(days * DAY_SECONDS)
+    set_budget(gateway, "subject", **{f"cost_per_{per}": 9 * COST})  # what was spent is of another time
+    await gone_on(gateway, session_id)
+    set_budget(gateway, "subject")
+
+
+async def test_what_waits_in_a_session_that_left_the_memory_is_sent_when_there_is_room_and_it_may(
+    gateway: GatewayInside, model: FakeModel
+) -> None:
+    session_id, spent = await held(gateway, model, "tenant")
+    key = await left(gateway, session_id)
+    services, releaser = gateway.inner.services, gateway.inner.sessions.releaser
+    services.waits.forget(key)
+    await releaser.open()  # the next gateway knows it from the store
+    services.slots.resize(0, 0)
+    config = services.current.config
+    services.current.config = msgspec.structs.replace(
+        config, tenants={"default": TenantConfig(is_disabled=True)}
+    )
+    set_budget(gateway, "tenant", cost_per_day=spent + 9 * COST)
+    for _ in range(3):
+        await releaser.look()
+    assert session_id not in {s.session_id for s in gateway.inner.manager.sessions()}, "it is not served"
+    gateway.inner.manager.is_draining, services.current.config = True, config
+    set_budget(gateway, "tenant", cost_per_day=spent + 9 * COST)
+    await releaser.look()
+    assert session_id not in {s.session_id for s in gateway.inner.manager.sessions()}, "no work is taken"
+    gateway.inner.manager.is_draining = False
+    for _ in range(3):
+        await releaser.look()
+    assert (await gateway.state(session_id))["queued"] == 2, "there is no room for a worker"
+    services.slots.resize(config.limits.max_live_workers, config.limits.waiting_turns)
+    await gone_on(gateway, session_id)
+    set_budget(gateway, "tenant")
+
+
+async def test_a_new_message_comes_behind_those_that_waited(gateway: GatewayInside, model: FakeModel) -> None:
+    session_id, spent = await held(gateway, model, "session")
+    body = {"message": "four", "session_id": session_id}
+    assert (await ask(gateway.http, "POST", "/api/chat", body)).status == 402
+    set_budget(gateway, "session", cost_per_day=spent + 9 * COST)
+    state = await gateway.chat(session_id, "four", wait=30)
+    said = [message["content"] for message in state["messages"] if message["sender"] == "agent"]
+    assert said[-3:] == ["You said: two", "You said: three", "You said: four"]
+    set_budget(gateway, "session")
 
 
 async def test_a_sessions_budget_is_raised_while_it_waits_and_kept(gateway: GatewayInside) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 from tests.gateways import RunningGateway
 from tests.inside import gateway_inside
 from tests.patience import within
-from tests.shared import eventually
 from tests.streams import open_stream, state_when
 
 
@@ -26,8 +25,9 @@ async def live(gateway: RunningGateway) -> int:
     return int((await gateway.get("/api/sessions/count"))["live"])
 
 
-async def test_past_the_last_worker_a_chat_is_503_while_all_are_busy(tmp_path: pathlib.Path) -> None:
-    async with gateway_inside(tmp_path, config="[limits]\nmax_live_workers = 2\n") as gateway:
+async def test_past_the_last_worker_a_chat_is_503_where_none_may_wait(tmp_path: pathlib.Path) -> None:
+    config = "[limits]\nmax_live_workers = 2\nwaiting_turns = 0\n"
+    async with gateway_inside(tmp_path, config=config) as gateway:
         for name in ("a", "b"):
             await gateway.send(name, "/count 1000 20")
         body = {"message": "/echo three", "session_id": "c"}
@@ -48,15 +48,8 @@ async def test_past_the_last_worker_an_idle_one_makes_room(tmp_path: pathlib.Pat
     async with gateway_inside(tmp_path, config="[limits]\nmax_live_workers = 2\n") as gateway:
         for round_ in range(3):
             for name in ("a", "b", "c", "d"):
-                body = {"message": f"/echo {name}{round_}", "session_id": name}
-
-                async def is_taken(body: dict[str, str] = body) -> bool:
-                    async with gateway.http.post("/api/chat?wait=240", json=body) as response:
-                        assert response.status in (200, 503)
-                        assert len(gateway.workers()) <= 2
-                        return response.status == 200
-
-                await eventually(is_taken)
+                await gateway.chat(name, f"/echo {name}{round_}")
+                assert len(gateway.workers()) <= 2
         for name in ("a", "b", "c", "d"):
             said = [m["content"] for m in (await gateway.state(name))["messages"] if m["sender"] == "agent"]
             assert said == [f"{name}0", f"{name}1", f"{name}2"]

@@ -230,7 +230,7 @@ async def test_a_wrong_answer_to_a_permission_is_409_and_the_question_stands(
     await gateway.delete(session_id)
 
 
-async def test_an_interrupt_cancels_the_question(gateway: RunningGateway) -> None:
+async def test_an_interrupt_cancels_the_question_and_leaves_no_empty_answer(gateway: RunningGateway) -> None:
     session_id, pending = await asked(gateway, "cancelled", agent="asks")
     async with open_stream(gateway.http, session_id, after=0) as stream:
         state = await gateway.post("/api/interrupt", {"session_id": session_id})
@@ -241,7 +241,14 @@ async def test_an_interrupt_cancels_the_question(gateway: RunningGateway) -> Non
         gateway, session_id, 409, permission_id=pending["permission_id"], option_id="allow_once"
     )
     assert error["error"]["code"] == "permission_not_pending"
-    assert said(state, "agent") == [""]
+    assert [message["sender"] for message in state["messages"]] == ["user", "system"]
+    async with open_stream(gateway.http, session_id, after=10**9) as stream:
+        resync = (await stream.until_event("resync")).data
+    shown = [item["sender"] for item in resync["chat"]["items"] if item["kind"] == "message"]
+    assert (shown, resync["state"]["messages"]) == (["user", "system"], state["messages"])
+    state = await gateway.send(session_id, "go on")
+    assert [message["sender"] for message in state["messages"]] == ["user", "system", "user", "agent"]
+    await gateway.delete(session_id)
 
 
 async def test_a_permission_without_a_title_has_words_and_options_of_its_own(gateway: RunningGateway) -> None:

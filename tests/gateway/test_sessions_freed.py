@@ -3,24 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import pathlib
+import sys
 import weakref
+from collections.abc import Iterator
+from typing import Any, Final
 
-from tests.inside import gateway_inside
+from tests.gateways import ROOT
+from tests.inside import GatewayInside, gateway_inside
 from tests.patience import within
+from tests.streams import state_when
+
+TALKER: Final = ROOT / "tests" / "hostile" / "talker.py"
+SCENARIOS: Final = {"tools": "thinks_plans_tools", "asks": "asks_permission", "dies": "crash_mid_answer"}
+"""Agents with a command each, whose workers have a network of their own where the machine has it."""
+FLOODS: Final = f"""
+[limits]
+session_memory_bytes = 200000
+[agents.floods]
+command = ["{sys.executable}", "-I", "{TALKER}"]
+readable = ["{TALKER.parent}"]
+"""
+
+
+@contextlib.contextmanager
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def kept(gateway: GatewayInside, session_id: str) -> list[weakref.ref[Any]]:
+    """What must go with a session: itself, its fold, and its log."""
+    sessions = gateway.inner.manager.sessions()
+    session = next(one for one in sessions if one.session_id == session_id)
+    return [weakref.ref(session), weakref.ref(session.fold), weakref.ref(session.log)]
+
+
+async def gone(found: list[weakref.ref[Any]]) -> None:
+    async with within(10):
+        while any(one() is not None for one in found):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_deleted_session_is_freed_without_the_collector(tmp_path: pathlib.Path) -> None:
-    async with gateway_inside(tmp_path) as gateway:
-        gc.disable()
-        try:
-            await gateway.chat("gone", "/echo hi")
-            found = weakref.ref(next(iter(gateway.inner.manager.sessions())))
-            assert found() is not None
-            await gateway.delete("gone")
-            async with within(5):
-                while found() is not None:
-                    await asyncio.sleep(0.01)
-        finally:
-            gc.enable()
+    async with gateway_inside(tmp_path, config=FLOODS, agents=SCENARIOS) as gateway:
+        with no_collector():
+            for agent in ("built-in", *SCENARIOS, "floods"):
+                await gateway.post("/api/sessions", {"session_id": agent, "agent": agent}, status=201)
+                await gateway.send(agent, "tools 2000 0" if agent == "floods" else "hi")
+                asks_or_is_over = await state_when(
+                    gateway.http, agent, lambda s: not s["is_processing"] or s["pending_permission"]
+                )
+                assert len(asks_or_is_over["messages"]) > 1, agent
+                found = kept(gateway, agent)
+                await gateway.delete(agent)
+                await gone(found)

@@ -10,9 +10,14 @@ from typing import Any, Final
 import pytest
 
 from gateway.events.lifecycle import CloseReason
+from gateway.files import scan as scanning
+from gateway.files.beneath import Folder
+from gateway.files.taking import Taker, Taking
 from tests import shell_agent
+from tests.gateway.test_forks import turns_of
 from tests.git_host import GitHost, git_host
 from tests.inside import GatewayInside, gateway_inside
+from tests.shared import eventually
 
 FILES: Final = {"README.md": "hello\n", "src/app.py": "print('one')\n", ".gitignore": "ignored\n"}
 
@@ -139,3 +144,39 @@ async def test_a_workspace_is_for_its_tenants_and_agents_alone(tmp_path: pathlib
             ("beta", "shell"): 422,
             ("beta", "other"): 422,
         }
+
+
+async def test_the_first_snapshot_of_a_session_reads_nothing_that_its_workspace_gave(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    once = Taker._read_once
+
+    def noted(self: Taker, taking: Taking, folder: Folder, path: bytes) -> Any:
+        read.append(path)
+        return once(self, taking, folder, path)
+
+    monkeypatch.setattr(scanning, "RACY_NS", 0)
+    async with place(tmp_path, "refresh_seconds = 1000\n") as (gateway, host):
+        await begin(gateway, "first")
+        await say(gateway, "true", "first")
+        [warm] = gateway.inner.services.workers.repositories._copies.values()
+        assert warm.keeping is not None
+        await warm.keeping
+        monkeypatch.setattr(Taker, "_read_once", noted)
+        await begin(gateway)
+        await say(gateway, "echo two > README.md; rm src/app.py; chmod +x .gitignore; pwd")
+        [turn] = await turns_of(gateway, "s", 1)
+        assert {path for path in read if b"/.git/" not in path} == {b"work/README.md", b"work/.gitignore"}
+        kept = gateway.data_path / "snapshots"
+        [old] = kept.glob("tree.*")
+        host.commit("app", {"README.md": "newer\n"})
+        gateway.clock.advance(10_000)
+
+        async def is_replaced() -> bool:
+            return [path.name for path in kept.glob("tree.*")] not in ([], [old.name])
+
+        await eventually(is_replaced)
+        await gateway.post("/api/sessions/s/files/restore", {"at_seq": turn["turn"] - 1})
+        for path in ("README.md", "src/app.py"):
+            assert await text(gateway, f"/api/sessions/s/files/content?path={path}") == FILES[path]

@@ -95,7 +95,7 @@ KINDS: dict[str, tuple[Callable[[str], Launch], str, str]] = {
 
 @pytest.mark.parametrize(
     ("preset", "network"),
-    [("claude", "shared"), ("codex", "shared"), *((preset, "broker") for preset in KINDS)],
+    [("claude", "shared"), *((preset, "broker") for preset in KINDS)],
 )
 async def test_a_real_agent_finishes_a_turn_with_a_tool_and_never_sees_the_key(
     preset: str, network: str, tmp_path: pathlib.Path
@@ -104,7 +104,7 @@ async def test_a_real_agent_finishes_a_turn_with_a_tool_and_never_sees_the_key(
     await _finish_a_turn(preset, network, tmp_path, prefix=())
 
 
-@pytest.mark.parametrize("preset", ["opencode", "gemini"])
+@pytest.mark.parametrize("preset", ["claude", "codex", "gemini", "opencode"])
 async def test_a_real_agent_does_so_behind_the_gateway_of_an_ordinary_user(preset: str) -> None:
     with directory_of_its_own() as directory:
         await _finish_a_turn(preset, "broker", directory, prefix=launcher())

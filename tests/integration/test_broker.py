@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -339,6 +340,23 @@ async def test_something_that_is_not_http() -> None:
     async with server:
         caller = Caller(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
         assert (await caller.fail()).code == "model_bad_answer"
+        await caller.broker.close()
+
+
+async def test_early_answers_without_end_are_no_answer() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 20)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        caller = Caller(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        async with within(10):
+            assert (await caller.fail()).code == "model_cut"
         await caller.broker.close()
 
 

@@ -76,7 +76,7 @@ async def test_an_admission_gives_back_all_it_took_unless_it_is_kept(tmp_path: p
 @pytest.mark.parametrize(
     ("tables", "error"),
     [
-        ({"limits": LimitsConfig(max_live_workers=1)}, WorkerLimit),
+        ({"limits": LimitsConfig(max_live_workers=1, waiting_turns=0)}, WorkerLimit),
         ({"quotas": QuotasConfig(subject=Quota(sessions_live=1))}, QuotaExceeded),
     ],
 )

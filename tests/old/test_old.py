@@ -134,7 +134,11 @@ def _is_later(one: Any, until: str) -> bool:
 
 def as_then(body: Any, version: str) -> Any:
     """A body without what this version did not say."""
-    if has_newer(version) or not isinstance(body, dict):
+    if not isinstance(body, dict):
+        return body
+    if "is_processing" in body:  # an answer without a word was in State
+        body = {**body, "messages": [one for one in body["messages"] if one["content"]]}
+    if has_newer(version):
         return body
     body = {name: one for name, one in body.items() if name not in NEW}
     if "agents" in body:  # they listed those that a person may not choose, too

@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -192,6 +193,7 @@ class Campaign:
             for session in self.history.sessions():
                 queue.put_nowait(session)
             await asyncio.gather(*(self._check(queue) for _ in range(CHECKS_AT_ONCE)))
+            self._look_for_files_of_nobody()
 
     async def _end(self, gateway: RunningGateway) -> int | None:
         """SIGTERM; the exit code, None where it did not end by itself."""
@@ -214,6 +216,15 @@ class Campaign:
                 self.history.hung(session, "could not be read at the end")
                 continue
             self.history.close(session, reader, state)
+
+    def _look_for_files_of_nobody(self) -> None:
+        """A worker may have started for a session that was never stored: nothing of it is left."""
+        data = self._directory / "data"
+        with contextlib.closing(sqlite3.connect(f"file:{data / 'gateway.db'}?mode=ro", uri=True)) as database:
+            stored = {key for (key,) in database.execute("SELECT key FROM sessions")}
+        for path in (data / "sessions").iterdir():
+            if path.name not in stored:
+                self.history.process("orphan", f"files of {path.name}, which is no session")
 
     def _count_zombies(self, gateway: RunningGateway) -> None:
         for child in psutil.Process(gateway.pid).children(recursive=True):

@@ -28,7 +28,15 @@ COUNT = "cat d*/f | sort -u | wc -l"
 
 async def forked(gateway: RunningGateway, number: int) -> None:
     with contextlib.suppress(aiohttp.ClientError, OSError):
-        await gateway.http.post("/api/sessions/parent/fork", json={"session_id": f"fork-{number}"})
+        await gateway.http.post("/api/sessions/parent/fork", json=named(number), headers=keyed(number))
+
+
+def named(number: int) -> dict[str, str]:
+    return {"session_id": f"fork-{number}"}
+
+
+def keyed(number: int) -> dict[str, str]:
+    return {"Idempotency-Key": f"key-{number}"}
 
 
 async def killed(gateway: RunningGateway, number: int) -> None:
@@ -67,6 +75,12 @@ async def test_forks_that_a_death_cut_are_whole_or_not_there(tmp_path: pathlib.P
         await killed(gateway, 0)
     for number in range(1, ROUNDS + 1):
         async with running_gateway(tmp_path, agents=AGENTS) as gateway:
-            await check(gateway, tmp_path)
+            before = await check(gateway, tmp_path)
+            for one in range(2):  # whether it was made or not: asked for again, it is there once
+                again = await gateway.http.post(
+                    "/api/sessions/parent/fork", json=named(one), headers=keyed(one)
+                )
+                assert again.status == 201, await again.text()
+            assert before <= await check(gateway, tmp_path) <= before + 2
             if number < ROUNDS:
                 await killed(gateway, number)

@@ -10,17 +10,16 @@ from typing import Final
 from tests.agent_matrix import (
     BEGIN,
     BLIND,
-    CASES,
     COLUMNS,
     DOCUMENT,
     END,
     HEADINGS,
     Row,
-    answers,
     blind,
     line_of,
     rewritten,
 )
+from tests.agent_trials import CASES, answers
 from tests.real_agents import AGENTS, PINS
 
 TEXT: Final = DOCUMENT.read_text()

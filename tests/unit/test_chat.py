@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from gateway.apps.product_chat.facts import ChatOpened, ChatPost
+from gateway.apps.product_chat.posting import posting_of
 from gateway.config.applications import installed
 from gateway.events import facts as ev
 from gateway.events import fold as chat
@@ -72,11 +74,36 @@ def test_history_never_shrinks_and_every_state_has_every_field(path: pathlib.Pat
         state = msgspec.json.decode(fold.state_json(Outside()), type=State)
         assert REQUIRED <= set(json.loads(fold.state_json(Outside()))) <= set(State.__struct_fields__)
         now = [(message.sender, message.timestamp, message.content) for message in state.messages]
-        assert len(now) >= len(shown)
-        for old, new in zip(shown, now, strict=False):
+        places = {message[:2] for message in now}
+        gone = [message for message in shown if message[:2] not in places]
+        if flat["type"] not in ("turn_started", "turn_ended", "turn_interrupted"):
+            assert not gone
+        assert all(sender == "agent" and not text.strip() for sender, _, text in gone)
+        left = [message for message in shown if message[:2] in places]
+        assert len(now) >= len(left)
+        for old, new in zip(left, now, strict=False):
             assert old[:2] == new[:2]
             assert new[2].startswith(old[2])
         shown = now
+
+
+def test_an_empty_answer_that_goes_moves_no_message_past_its_number() -> None:
+    fold = fold_of([ev.Event(1, 0, ChatOpened(1, "Tea", "shop"))])
+    posting, numbered = posting_of(fold), []
+    assert posting is not None
+    told: list[ev.EventData] = [
+        ev.TextDelta("m", "t", " \n"),
+        ev.ToolCall("c", "t"),
+        ev.MessageAdded("u2", "user", "more", "t2"),
+    ]
+    turn: list[ev.EventData] = [ev.MessageAdded("u1", "user", "hi", "t"), ev.TurnStarted("t", "u1", "r")]
+    end: list[ev.EventData] = [ev.TurnEnded("t", "error"), ev.MessageAdded("t.error", "system", "It failed.")]
+    for seq, data in enumerate([*turn, *told, *end], 2):
+        fold.apply(ev.Event(seq, seq, data))
+        for message in list(posting.unposted(fold.messages)):
+            numbered.append(message.id)
+            fold.apply(ev.Event(seq, seq, ChatPost(len(numbered), message.id, "customer", "", "")))
+    assert numbered == ["u1", "u2", "t.error"]
 
 
 def test_merged_deltas_fold_to_the_same_state() -> None:

@@ -2,18 +2,97 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from gateway.egress.pace import BURST_SECONDS, SHARE, LoopShare
+from gateway.egress import pace
+from gateway.egress.pace import BURST_SECONDS, SHARE, SLICE_SECONDS, LoopShare
+from tests.patience import soon, within
 
 
-def test_a_burst_is_free_and_what_is_beyond_it_waits_for_its_share() -> None:
-    now = 0.0
-    share = LoopShare(lambda: now)
-    assert share.spend(BURST_SECONDS) == 0
-    assert share.spend(0.01) == pytest.approx(0.01 / SHARE)
-    now = 0.01 / SHARE
-    assert share.spend(0) == pytest.approx(0)
-    now += 3_600
-    assert share.spend(BURST_SECONDS) == 0, "an idle hour saves up no more than a burst"
-    assert share.spend(0.1) > 0
+class World:
+    """A share, and a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.share = LoopShare(lambda: self.now)
+        self.went: list[int] = []
+
+    def wait(self, *numbers: int) -> None:
+        for number in numbers:
+            self.share.take_turn(lambda number=number: self.went.append(number))  # type: ignore[misc]
+
+
+async def turn() -> None:
+    """The loop goes round once."""
+    await asyncio.sleep(0)
+
+
+async def test_a_burst_is_free_and_what_is_beyond_it_waits_for_its_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 9.0)
+    world = World()
+    await turn()
+    world.share._begin_turn()
+    assert not world.share.spend(BURST_SECONDS)
+    assert world.share.spend(0.01)
+    world.now = 0.01 / SHARE
+    assert not world.share.spend(-1e-9)
+    world.now += 3_600
+    assert not world.share.spend(BURST_SECONDS), "an idle hour saves up no more than a burst"
+    assert world.share.spend(0.1)
+
+
+async def test_in_one_turn_of_the_loop_a_slice_is_used_and_no_more() -> None:
+    share = LoopShare()
+    assert not share.spend(SLICE_SECONDS * 0.9)
+    assert share.spend(SLICE_SECONDS * 0.2)
+    await turn()
+    assert not share.spend(SLICE_SECONDS * 0.9)
+
+
+async def test_those_that_wait_go_on_in_their_order_one_in_a_turn() -> None:
+    world = World()
+    world.wait(0, 1, 2)
+    assert world.share.spend(0), "behind those that wait"
+    await turn()
+    assert world.went == [0]
+    world.wait(3)
+    for _ in range(3):
+        await turn()
+    assert world.went == [0, 1, 2, 3]
+    assert not world.share.spend(0)
+
+
+async def test_nobody_goes_on_while_the_share_is_used_up_and_nobody_is_forgotten() -> None:
+    share, went = LoopShare(), asyncio.Event()
+    share.spend(BURST_SECONDS + 0.01)
+    share.take_turn(went.set)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await soon(went.wait(), 5)
+    assert loop.time() - began >= 0.01 / SHARE * 0.9
+
+
+async def test_while_the_loop_is_late_others_have_most_of_its_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "REST_SECONDS", 0.02)
+    world = World()
+    world.wait(0, 1, 2)
+    world.now += 10  # it comes so late to those that wait
+    await turn()
+    for _ in range(5):
+        await turn()
+    assert world.went == [0], "others have their turns"
+    async with within(5):
+        while world.went != [0, 1, 2]:
+            await asyncio.sleep(0.005)
+
+
+async def test_what_waits_when_the_worker_ends_is_let_go() -> None:
+    world = World()
+    world.wait(1, 2, 3)
+    world.share.close()
+    await turn()
+    assert world.went == []

@@ -15,7 +15,7 @@ from gateway.errors import GatewayError, SessionEnded, StoreFull
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.events.fold import Elsewhere
-from gateway.sessions.log import RESERVE_AHEAD, EventLog
+from gateway.sessions.log import RESERVE_AHEAD, EventLog, Tails
 from gateway.stores.contract import READ_BYTES, Sink
 from gateway.stores.memory.logs import MemoryLogs
 from tests.patience import within
@@ -230,6 +230,39 @@ async def test_a_log_made_anew_goes_on_after_the_deleted_one() -> None:
     assert (await log.read(40, max_bytes=99)).is_gap
     assert log.append(text("a")) == 41
     assert (await log.read(17, max_bytes=99)).is_gap
+
+
+async def test_all_logs_together_keep_a_bounded_tail_and_read_the_rest_from_the_store() -> None:
+    tails, logs = Tails(3_000, each_bytes=1_000), []
+    for name in range(5):
+        store = MemoryLogs(max_events=1_000, max_bytes=10_000_000)
+        log = EventLog(
+            f"log {name}",
+            store=store,
+            wall_ms=lambda: 1,
+            max_events=1_000,
+            max_bytes=10_000_000,
+            tails=tails,
+        )
+        await log.load()
+        logs.append(log)
+    for number in range(40):
+        for log in logs:
+            log.append(text(f"{number}"))
+            await log.written()
+    assert tails.bytes <= 3_000 + len(logs) * 1_000
+    for log in logs:
+        assert texts((await log.read(0, max_bytes=1_000_000)).events) == [str(n) for n in range(40)]
+        log.close()
+    assert tails.bytes == 0
+
+
+def test_an_event_that_was_seen_is_kept_once() -> None:
+    call = ev.ToolCall("c", "t", title="ls", raw_input=Raw(b'{"a":1}'))
+    event = Event.said(1, 1, call)
+    event.slim()
+    assert event._data is None
+    assert event.data == call
 
 
 async def test_what_waits_for_the_disk_hears_of_it_although_the_log_is_closed() -> None:

@@ -21,7 +21,7 @@ from gateway.stores.ledger import Chosen, LedgerCall, LedgerEntry, UsageSum
 from gateway.stores.memory.ledger import MemoryLedger
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
-from tests.patience import within
+from tests.patience import soon, within
 
 ALICE = Account("acme/alice", "s1", "key-1", agent="built-in")
 EVER = Chosen(from_day=0, to_day=10**6)
@@ -39,6 +39,7 @@ class Slow(MemoryLedger):
         self.may_write = asyncio.Event()
         self.may_write.set()
         self.groups: list[int] = []
+        self.has_forgotten = asyncio.Event()
 
     async def put(self, entries: Sequence[LedgerEntry]) -> None:
         await self.may_write.wait()
@@ -47,12 +48,16 @@ class Slow(MemoryLedger):
         self.groups.append(len(entries))
         await super().put(entries)
 
+    async def forget(self, **days: int) -> None:
+        await super().forget(**days)
+        self.has_forgotten.set()
+
 
 class World:
     """A ledger on a store in memory."""
 
-    def __init__(self, store: Slow | None = None, **quotas: Any) -> None:
-        self.ms = 100 * 24 * 3600 * 1000
+    def __init__(self, store: Slow | None = None, *, day: int = 100, **quotas: Any) -> None:
+        self.ms = day * 24 * 3600 * 1000
         self.config = Config(model=ModelConfig(prices=PRICES), quotas=QuotasConfig(**quotas))
         self.store = store or Slow()
         self.metrics = Metrics(version="0", monotonic=lambda: 0.0)
@@ -251,12 +256,24 @@ async def test_a_clock_that_jumps_to_a_day_that_is_stored_finds_it(monkeypatch: 
     keeping.cancel()
 
 
+async def test_a_clock_that_jumps_far_ahead_drops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.models.ledger.LOOK_SECONDS", 0.01)
+    world = World()
+    world.ledger.reserve(call("a")).settle(USED, status=200)
+    await world.written()
+    world.ms += 500 * 24 * 3600 * 1000
+    keeping = asyncio.create_task(world.ledger.keep_for_ever())
+    await soon(world.store.has_forgotten.wait(), 5)
+    keeping.cancel()
+    assert (await world.total()).calls == 1
+    assert await world.store.calls(limit=1)
+
+
 async def test_old_calls_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     world.ledger.reserve(call("a")).settle(USED, status=200)
     await world.written()
-    again = World(world.store)
-    again.ms += 50 * 24 * 3600 * 1000
+    again = World(world.store, day=150)
     keeping = asyncio.create_task(again.ledger.keep_for_ever())
     async with within(5):
         while await again.store.calls(limit=1):

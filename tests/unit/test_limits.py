@@ -54,26 +54,76 @@ def test_a_gauge_counts_and_forgets() -> None:
     assert gauge.total == 3
 
 
-class Idle:
-    def __init__(self, seconds: float, *, may_park: bool = True) -> None:
-        self.idle_seconds = seconds
-        self.parks = may_park
-        self.is_asked = False
+class Holder:
+    """A session with a worker, or one that waits."""
 
-    def may_park(self) -> bool:
-        return self.parks
+    def __init__(self, tenant: str = "t", *, idle: float = 0, may_give_way: bool = False) -> None:
+        self.tenant = tenant
+        self.idle_seconds = idle
+        self.may_give_way = may_give_way
+        self.is_giving_way = False
+        self.has_place = False
+        self.position = 0
 
     def ask_to_park(self) -> None:
-        self.is_asked = True
+        self.may_give_way, self.is_giving_way = False, True
+
+    def on_place(self) -> None:
+        self.has_place = True
+
+    def on_moved(self, position: int) -> None:
+        self.position = position
 
 
-def test_the_longest_idle_worker_gives_way() -> None:
-    young, old, busy = Idle(1), Idle(9), Idle(99, may_park=False)
-    slots = WorkerSlots(1, lambda: [young, old, busy])
-    slots.take()
-    with pytest.raises(WorkerLimit) as caught:
-        slots.take()
-    assert caught.value.retry_after_seconds == 1
-    assert (young.is_asked, old.is_asked, busy.is_asked) == (False, True, False)
-    slots.give()
-    slots.take()
+async def test_the_longest_idle_worker_gives_way() -> None:
+    young, old = Holder(idle=1, may_give_way=True), Holder(idle=9, may_give_way=True)
+    slots = WorkerSlots(3, 0)
+    for holder in (young, old, Holder(idle=99)):
+        slots.enter(holder)
+    for _ in range(2):
+        with pytest.raises(WorkerLimit) as caught:
+            slots.enter(Holder())
+        assert caught.value.retry_after_seconds == 1
+        assert (young.is_giving_way, old.is_giving_way) == (False, True), "one place is wanted"
+    slots.leave(old)
+    slots.enter(Holder())
+    assert slots.taken == 3
+
+
+async def test_as_many_give_way_as_wait_and_nobody_passes_the_line() -> None:
+    idle = [Holder(idle=number, may_give_way=True) for number in range(3)]
+    slots = WorkerSlots(3, 9)
+    for holder in idle:
+        slots.enter(holder)
+    first, second = Holder(), Holder()
+    slots.enter(first)
+    slots.enter(second)
+    assert [holder.is_giving_way for holder in idle] == [False, True, True]
+    slots.leave(idle[2])
+    late = Holder()
+    slots.enter(late)
+    assert (first.has_place, second.has_place, slots.position(late)) == (True, False, 2)
+    slots.leave(second)
+    assert slots.position(late) == 1
+    slots.resize(4, 9)
+    assert (late.has_place, slots.taken, slots.waiting) == (True, 4, 0)
+
+
+async def test_tenants_take_turns_in_the_line() -> None:
+    running, slots = Holder(), WorkerSlots(1, 9)
+    slots.enter(running)
+    names = ("a", "a", "b", "a", "c", "b")
+    line = [Holder(name) for name in names]
+    for holder in line:
+        slots.enter(holder)
+    assert [slots.position(holder) for holder in line] == [1, 4, 2, 6, 3, 5]
+    served, last = [], running
+    while slots.waiting:
+        before = [slots.position(holder) for holder in line]
+        slots.leave(last)
+        last = line[before.index(1)]
+        assert last.has_place
+        served.append(last.tenant)
+        rest = [(slots.position(holder), place) for holder, place in zip(line, before, strict=True) if place]
+        assert all(now == (was - 1 or None) for now, was in rest), "everybody is one place further"
+    assert served == ["a", "b", "c", "a", "b", "a"]

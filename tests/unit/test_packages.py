@@ -30,6 +30,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "cli.reach",
         "client",
         "egress.caller",
+        "egress.interim",
         "egress.worker_http",
         "models.providers",
     ),

@@ -29,7 +29,7 @@ class Got:
 def site(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Starlette:
     """An app of nothing but a page, of which some files are compressed."""
     (tmp_path / "assets").mkdir()
-    for name in ("index.html", "widget.js", "assets/index-abc.js", "assets/small.js"):
+    for name in ("index.html", "pdf.html", "widget.js", "assets/index-abc.js", "assets/small.js"):
         (tmp_path / name).write_bytes(SCRIPT)
         if name != "assets/small.js":
             (tmp_path / f"{name}.gz").write_bytes(gzip.compress(SCRIPT))
@@ -108,3 +108,13 @@ async def test_a_file_that_was_not_compressed_is_sent_as_it_is(site: Starlette) 
 @pytest.mark.parametrize("path", ["/widget.js.br", "/assets/index-abc.js.gz", "/assets/../index.html.gz"])
 async def test_a_compressed_file_has_no_address_of_its_own(site: Starlette, path: str) -> None:
     assert (await get(site, path)).status == 404
+
+
+async def test_what_draws_a_pdf_has_no_origin_and_loads_nothing(site: Starlette) -> None:
+    frame = (await get(site, "/pdf.html")).headers
+    policy = [one.split() for one in frame["content-security-policy"].split(";")]
+    assert policy[:2] == [["sandbox", "allow-scripts"], ["default-src", "'none'"]]
+    assert ["frame-ancestors", "'self'"] in policy
+    assert not [one for rule in policy for one in rule if "unsafe-eval" in one or "http" in one or "*" in one]
+    assert "x-frame-options" not in frame
+    assert "sandbox" not in (await get(site, "/")).headers["content-security-policy"]

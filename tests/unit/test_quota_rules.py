@@ -235,3 +235,39 @@ def test_a_budget_in_money_refuses_the_next_message() -> None:
         world.message(ALICE)
     assert (caught.value.limit, caught.value.status) == ("subject.cost_per_day", 402)
     world.message(BOB)
+
+
+def test_a_clock_that_jumps_and_comes_back_finds_what_it_left_and_the_next_day_begins_anew() -> None:
+    world = World(subject=Quota(messages_per_day=2))
+    world.message(ALICE)
+    world.ms += 400 * DAY_MS
+    world.message(ALICE)
+    world.ms -= 400 * DAY_MS
+    world.message(ALICE)
+    with pytest.raises(QuotaExceeded):
+        world.message(ALICE)
+    for _ in range(5):
+        world.ms += DAY_MS
+        world.message(ALICE)
+        world.message(ALICE)
+        with pytest.raises(QuotaExceeded):
+            world.message(ALICE)
+
+
+async def test_what_was_used_on_a_day_that_the_clock_comes_back_to_is_kept_and_restored() -> None:
+    first = World()
+    first.message(ALICE)
+    await first.quotas.keep()
+    again = World(first.store)
+    again.ms += 400 * DAY_MS
+    await again.quotas.open({})
+    again.message(ALICE)
+    await again.quotas.keep()
+    again.ms -= 400 * DAY_MS
+    again.message(ALICE)
+    await again.quotas.keep()
+    today = again.ms // DAY_MS
+    for day, messages in ((today, 2), (today + 400, 1)):
+        kept = await first.store.uses(day)
+        assert kept["subject", "acme/alice"].messages == messages
+    assert again.quotas.of_tenant("acme")[0].messages == 2

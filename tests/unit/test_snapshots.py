@@ -15,16 +15,21 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.config.files import FilesConfig
+from gateway.config.tables import WorkersConfig
+from gateway.files import putting_back, taking
 from gateway.files import scan as scanning
-from gateway.files import taking
-from gateway.files.beneath import Folder
+from gateway.files.beneath import Folder, as_user
 from gateway.files.blobs import FolderBlobs
 from gateway.files.left_out import STAGING, LeftOut, rules_of
 from gateway.files.manifest import WORK, FilesManifest, packed, unpacked
 from gateway.files.putting_back import PutBack, PuttingBack
+from gateway.files.snapshots import AT_ONCE, Snapshots
 from gateway.files.taking import STEPS, Taken, Taker, Taking
 from gateway.sessions.files import SessionFiles
+from gateway.telemetry.metrics import Metrics
 from gateway.workers import trees
+from gateway.workers.workspace import Workspaces
+from tests.patience import within
 
 KEY = "k"
 CONFIG = FilesConfig()
@@ -179,6 +184,32 @@ def test_the_snapshots_of_a_session_are_bounded_by_count_and_by_size(place: Plac
     (place.work / "f").write_bytes(os.urandom(1_500_000))
     assert "larger than the 1 MB" in place.take(20, config).trouble
     assert place.blobs.size_bytes(KEY) < 1_000_000
+
+
+def test_what_is_too_large_to_keep_is_not_read_again_at_each_turn(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, snapshot_mb=1)
+    for number in range(3):
+        (place.work / f"f{number}").write_bytes(os.urandom(500_000))
+    read: list[bytes] = []
+    once = Taker._read_once
+
+    def noted(*arguments: Any) -> Any:
+        read.append(arguments[3])
+        return once(*arguments)
+
+    monkeypatch.setattr(Taker, "_read_once", noted)
+    assert "larger than the 1 MB" in place.take(1, config).trouble
+    assert len(read) == 3
+    (place.work / "small").write_text("x")
+    assert "larger than the 1 MB" in place.take(2, config).trouble
+    assert len(read) == 3
+    (place.work / "f0").unlink()
+    assert place.take(3, config).is_written
+    (place.work / "f0").write_bytes(os.urandom(500_000))
+    assert place.take(4, config).trouble
+    assert place.take(5, CONFIG).is_written
 
 
 def test_what_can_be_made_again_is_left_out_and_stays_when_a_turn_is_undone(place: Place) -> None:
@@ -362,3 +393,84 @@ async def test_a_turn_waits_while_files_are_put_back() -> None:
             await asyncio.sleep(0)
         assert not turn.done()
     await turn
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: files of another user need root")
+def test_a_new_session_gets_all_files_as_its_own_and_the_thread_changes_users_seldom(
+    place: Place, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = place.work / "/".join("d" * (putting_back.OPEN_FOLDERS + 4))
+    deep.mkdir(parents=True)
+    for number, where in enumerate((place.work, deep, deep.parent, place.home)):
+        for other in range(40):
+            (where / f"{number}-{other}").write_text(f"{other}" * other)
+    (place.work / "run").write_text("x" * (2 << 20))
+    (place.work / "run").chmod(0o555)
+    os.utime(place.work / "run", ns=(1, 2))
+    (place.work / "out").symlink_to("/etc/passwd")
+    deep.chmod(0o500)
+    place.take(1)
+    manifest = place.taker.newest(KEY)
+    assert manifest is not None
+    changed: list[int | None] = []
+
+    def noted(uid: int | None) -> Any:
+        changed.append(uid)
+        return as_user(uid)
+
+    monkeypatch.setattr(putting_back, "as_user", noted)
+    target = tmp_path / "child"
+    tmp_path.chmod(0o755)
+    for name in ("home", "work"):
+        (target / name).mkdir(parents=True)
+        os.chown(target / name, 54_321, 54_321)
+    before = set(os.listdir("/proc/self/fd"))
+    with Folder(target) as folder:
+        assert PuttingBack(folder, place.blobs, KEY, 54_321).fill(manifest.entries) == 0
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert contents(target / "work") == contents(place.work)
+    assert contents(target / "home") == contents(place.home)
+    made = [path for top in ("home", "work") for path in (target / top).rglob("*")]
+    assert {os.lstat(path).st_uid for path in made} == {54_321}
+    status = (target / "work/run").stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o555, 2)
+    assert stat.S_IMODE((target / deep.relative_to(place.root)).stat().st_mode) == 0o500
+    assert len(changed) <= len(manifest.entries) / putting_back.OPEN_FILES + 2
+
+
+async def test_a_session_that_starts_waits_for_no_snapshot_of_others(tmp_path: pathlib.Path) -> None:
+    made, running, go_on = [], threading.Semaphore(0), threading.Event()
+
+    class Slow(Taker):
+        def take(self, taking: Taking, root: pathlib.Path, config: FilesConfig) -> Taken:
+            made.append(taking.key)
+            if taking.turn_id:
+                running.release()
+                assert go_on.wait(30)
+            return Taken(seq=taking.seq, turn_id=taking.turn_id)
+
+    workspaces = Workspaces(tmp_path, WorkersConfig())
+    snapshots = Snapshots(
+        lambda: CONFIG,
+        blobs=FolderBlobs(tmp_path / "snapshots"),
+        workspaces=workspaces,
+        metrics=Metrics(version="0", monotonic=lambda: 0.0),
+        wall_ms=lambda: 0,
+    )
+    snapshots._taker = Slow(FolderBlobs(tmp_path / "snapshots"))
+    others = [
+        asyncio.ensure_future(snapshots.take(f"busy{number}", None, seq=1, turn_id="t"))
+        for number in range(9)
+    ]
+    try:
+        for _ in range(AT_ONCE):
+            assert await asyncio.to_thread(running.acquire, True, 30)
+        async with within(30):
+            assert await snapshots.take("new", None, seq=1, is_first=True) is not None
+        assert made[AT_ONCE:] == ["new"]
+        assert not any(other.done() for other in others)
+    finally:
+        go_on.set()
+        await asyncio.gather(*others)
+        await snapshots.aclose()
+        workspaces._threads.shutdown()

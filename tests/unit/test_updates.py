@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from msgspec import UNSET, Raw
 
-from gateway.agents.translate import ID_CHARACTERS, AskedToolCall, Translator
+from gateway.agents.translate import CALLS, ID_CHARACTERS, AskedToolCall, Translator
 from gateway.events import facts as ev
+from gateway.events.fold import ChatState
 from worker import foreign
 
 
@@ -240,3 +241,33 @@ def test_a_tool_call_with_an_id_too_long_to_remember_is_passed_on() -> None:
         [event] = translator.events([msgspec.Raw(msgspec.json.encode(update))])
         assert isinstance(event, kind)
     assert len(translator._tool_calls) == 1
+
+
+def test_calls_past_those_that_are_remembered_are_found_in_the_conversation() -> None:
+    fold = ChatState("s")
+    translator, seq = Translator(turn_of_call=fold.turn_of_call), 0
+    asked = AskedToolCall(tool_call_id="asks")
+
+    def say(**update: str) -> list[ev.EventData]:
+        nonlocal seq
+        events = translator.events([msgspec.Raw(msgspec.json.encode(update))])
+        for event in events:
+            seq += 1
+            fold.apply(ev.Event(seq, 0, event))
+        return events
+
+    translator.begin_turn("t1")
+    for number in range(2 * CALLS):
+        say(sessionUpdate="tool_call", toolCallId=f"c{number}", title="x", status="pending")
+    assert len(translator._tool_calls) == len(translator._under_way) == CALLS
+    for number in range(CALLS + 1, 2 * CALLS):
+        say(sessionUpdate="tool_call_update", toolCallId=f"c{number}", status="completed")
+    assert len(translator._under_way) == 1
+    assert translator.sole_call(asked) is None, "others are under way that are no longer remembered"
+    [ended] = say(sessionUpdate="tool_call_update", toolCallId="c0", status="completed")
+    assert isinstance(ended, ev.ToolCall)
+    assert (ended.tool_call_id, ended.turn_id, ended.title) == ("c0", "t1", UNSET)
+    translator.begin_turn("t2")
+    [anew] = say(sessionUpdate="tool_call", toolCallId="c1", title="y")
+    assert isinstance(anew, ev.ToolCall)
+    assert (anew.tool_call_id, anew.turn_id) == ("c1#t2", "t2"), "another call of the same id"

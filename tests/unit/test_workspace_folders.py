@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import sys
 
 import msgspec
 import pytest
@@ -13,8 +15,9 @@ from gateway.config.file import ConfigError, load
 from gateway.config.workspaces import WorkspaceConfig, is_branch
 from gateway.errors import WorkspaceFailed
 from gateway.files.workspaces_disk import Folders, Tree, configuration
+from gateway.files.workspaces_fetching import remote_of
 from gateway.files.workspaces_out import author_of, pull_request_url
-from gateway.files.workspaces_warm import digest, remote_of
+from gateway.files.workspaces_warm import COPYING, digest
 
 REPO = "https://git.example.test/acme/app.git"
 
@@ -124,3 +127,13 @@ def test_mistakes_in_a_workspace_are_named(tmp_path: pathlib.Path) -> None:
     for part in ("app.agents: there is no agent 'ghost'", "app.pull_request_url", "b.repo: has no user"):
         assert part in words
     assert CredentialConfig(hosts=("a.b",)).places == (("a.b", 443),)
+
+
+def test_a_copy_that_fails_says_why_in_a_word(tmp_path: pathlib.Path) -> None:
+    for name in ("from", "to"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    argv = [sys.executable, "-I", "-S", "-c", COPYING, str(tmp_path / "from"), str(tmp_path / "to")]
+    done = subprocess.run([*argv, "--", "1000"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "File exists\n")
+    assert (tmp_path / "to/file").read_text() == "to"

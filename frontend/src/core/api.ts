@@ -228,6 +228,12 @@ export class Api {
     return { text, size: whole === undefined ? text.length : Number(whole) };
   }
 
+  /** All of a file. */
+  async fileBytes(sessionId: string, path: string): Promise<ArrayBuffer> {
+    const response = await this.#send("GET", `${sessionPath(sessionId)}/files/content?path=${path}`);
+    return response.arrayBuffer();
+  }
+
   /** A short-lived address of one file, which needs no credentials. */
   async fileLink(sessionId: string, path: string, kind: "preview" | "download"): Promise<FileLink> {
     const link = await this.#post<FileLink>(`${sessionPath(sessionId)}/files/link`, { path, kind });

@@ -265,6 +265,7 @@ export class ChatManager {
   #take(state: State): void {
     const before = this.#state;
     if (before && before.seq > state.seq) return; // The answer to a POST that the stream has overtaken.
+    if (before) this.#firstShown -= gone(before.messages.slice(0, this.#firstShown), state.messages);
     this.#state = state;
     const { onMessage, onTypingChange, onProcessingChange, onReadinessChange } = this.#handlers;
     if (!before || !isSame(before.messages, state.messages)) onMessage?.(this.#shown(state));
@@ -310,6 +311,13 @@ export class ChatManager {
 
 function isTyping(state: State | null): boolean {
   return state?.messages.some((message) => message.sender === "agent" && message.is_streaming) ?? false;
+}
+
+/** How many are no longer there: an empty answer goes when its turn is over. */
+function gone(before: readonly StateMessage[], now: readonly StateMessage[]): number {
+  const isThere = (one: StateMessage): boolean =>
+    now.some((other) => other.sender === one.sender && other.timestamp === one.timestamp);
+  return before.filter((one) => one.sender === "agent" && one.content.trim() === "" && !isThere(one)).length;
 }
 
 function isSame(a: unknown, b: unknown): boolean {

@@ -21,6 +21,7 @@ import type {
   PermissionOption,
   PermissionRule,
   Present,
+  QueueChanged,
   QuestionAnswered,
   QuestionAsked,
   QuotaUse,
@@ -218,8 +219,11 @@ export interface Snapshot {
   turn_id: string | null;
   waiting: WaitingMessage[];
   is_held: boolean;
+  held_for?: QueueChanged["held_for"];
   wallet: string | null;
   network: string | null;
+  /** The turn's place in the line for workers; absent if it does not wait for one. */
+  start_position?: number;
   egress?: EgressSnapshot;
   ended: Ended | null;
   commands: AcpCommand[];

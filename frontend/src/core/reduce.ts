@@ -6,9 +6,10 @@
  *
  * An agent's answer begins as an empty streaming message (`turn_started.reply_id`). The turn's first text takes that
  * message over, whatever id it carries: State keeps the message's place, `items` moves it behind what came before.
+ * Once the turn is over, a message of the agent's that says nothing is in neither.
  */
 
-import type { Spending } from "./wire.ts";
+import type { QueueChanged, Spending } from "./wire.ts";
 import { type EgressEvent, egressAfter, egressState, isEgress } from "./egress.ts";
 import type {
   AcpCommand,
@@ -67,7 +68,6 @@ const FACTS = [
 /** What is shown while nobody has said anything of this moment. */
 export const NOTHING_OUTSIDE: Outside = {
   missing_api_key: false,
-  start_position: null,
   network: "",
   hosts: [],
   is_for_guests: false,
@@ -85,8 +85,12 @@ export class ChatState {
   detail: string | null = null;
   failure: Failure | null = null;
   turn_id: string | null = null;
+  /** The turn's place in the line for workers; null if it does not wait for one. */
+  start_position: number | null = null;
   waiting: WaitingMessage[] = [];
   is_held = false;
+  /** What lets held messages go on by itself; null: only their person does. */
+  held_for: QueueChanged["held_for"] | null = null;
   wallet: string | null = null;
   network: string | null = null;
   /** Of the worker's connections; null if the log says nothing of them. */
@@ -105,9 +109,10 @@ export class ChatState {
   workspace: WorkspaceState | null = null;
 
   #items: Item[] = [];
-  /** Key of an item → its place in `#items`. Only `#settle` moves an item, and rebuilds this. */
+  /** Key of an item → its place in `#items`. Only `#settle` and `#dropBlank` move items, and rebuild this. */
   #places = new Map<string, number>();
-  #messages = 0;
+  /** The place of the next message in State. */
+  #next = 0;
   #placeholder: string | null = null;
   #open: string | null = null;
   /** What applications fold, and the value of each. */
@@ -122,12 +127,14 @@ export class ChatState {
     const chat = new ChatState(snapshot.session_id, folds);
     for (const name of FACTS) if (name in snapshot) Object.assign(chat, { [name]: snapshot[name] });
     chat.rules = snapshot.rules ?? [];
+    chat.held_for = snapshot.held_for ?? null;
     chat.parent = snapshot.parent ?? null;
+    chat.start_position = snapshot.start_position ?? null;
     chat.egress = snapshot.egress ?? null;
     chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
-    chat.#messages = chat.#items.filter((item) => item.kind === "message").length;
+    chat.#next = nextOf(chat.#items);
     for (const item of chat.#items) {
       if (!isGrowing(item) || !item.is_streaming) continue;
       const key = keyOf(item.kind, item.id);
@@ -198,7 +205,7 @@ export class ChatState {
       questions: this.questions,
       options: this.option_values,
       queued: this.waiting.length,
-      start_position: outside.start_position,
+      start_position: this.start_position,
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
@@ -218,7 +225,9 @@ export class ChatState {
     const facts = Object.fromEntries(FACTS.map((name) => [name, this[name]]));
     const values = Object.fromEntries([...this.#folds].map(([fold, { value }]) => [fold.name, value]));
     const egress = this.egress && { egress: this.egress };
-    const optional = { ...egress, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
+    const place = this.start_position !== null && { start_position: this.start_position };
+    const held = this.held_for && { held_for: this.held_for };
+    const optional = { ...egress, ...place, ...held, ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
     return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
   }
 
@@ -260,6 +269,9 @@ export class ChatState {
       case "turn_ended":
       case "turn_interrupted":
         return this.#turnOver(event);
+      case "start_position":
+        if (event.turn_id === this.turn_id) this.start_position = event.position;
+        return;
       case "permission_asked":
         return this.#permissionAsked(event);
       case "permission_answered":
@@ -347,6 +359,7 @@ export class ChatState {
         this.state = event.state;
         this.state_reason = event.reason;
         this.detail = event.detail;
+        if (event.state === "starting") this.start_position = null;
         return;
       case "session_created":
         this.session_id = event.session_id;
@@ -383,6 +396,7 @@ export class ChatState {
       case "queue":
         this.waiting = event.waiting;
         this.is_held = event.is_held;
+        this.held_for = event.held_for ?? null;
         return;
       case "rule_added": {
         const added = { rule_id: event.rule_id, rule: event.rule };
@@ -488,7 +502,9 @@ export class ChatState {
 
   #turnStarted(event: EventOf<"turn_started">): void {
     const { turn_id, reply_id: id, at } = event;
+    this.#dropBlank();
     this.turn_id = turn_id;
+    this.start_position = null;
     this.failure = null;
     this.#addMessage({ id, turn_id, sender: "agent", text: "", at, is_streaming: true, is_placeholder: true });
     this.#placeholder = keyOf("message", id);
@@ -496,11 +512,8 @@ export class ChatState {
 
   #turnOver(event: EventOf<"turn_ended"> | EventOf<"turn_interrupted">): void {
     this.#closeOpen();
-    const placeholder = this.#placeholder && this.#get(this.#placeholder);
-    if (this.#placeholder && placeholder && isGrowing(placeholder)) {
-      this.#replace(this.#placeholder, { ...placeholder, is_streaming: false });
-    }
-    this.#placeholder = null;
+    this.#dropBlank();
+    this.start_position = null;
     if (event.turn_id === this.turn_id) this.turn_id = null;
     if (event.type === "turn_interrupted") {
       this.failure = { code: event.reason, message: event.message, retryable: true };
@@ -544,8 +557,8 @@ export class ChatState {
   }
 
   #addMessage(fields: Omit<MessageItem, "kind" | "index">): MessageItem {
-    const message: MessageItem = { kind: "message", ...fields, index: this.#messages };
-    this.#messages += 1;
+    const message: MessageItem = { kind: "message", ...fields, index: this.#next };
+    this.#next += 1;
     this.#add(message);
     return message;
   }
@@ -581,12 +594,34 @@ export class ChatState {
     this.#items.splice(place, 1);
     this.#items.push(settled);
     this.#places.delete(keyOf("message", message.id));
-    for (let at = place; at < this.#items.length; at += 1) {
+    this.#placeFrom(place);
+    this.#placeholder = null;
+    return settled;
+  }
+
+  /** Notes the places of the items from this one on. */
+  #placeFrom(first: number): void {
+    for (let at = first; at < this.#items.length; at += 1) {
       const item = this.#items[at];
       if (item) this.#places.set(keyOf(item.kind, item.id), at);
     }
+  }
+
+  /** Takes the agent's messages out in which nothing was said. Not before a turn begins or is over: each of them may
+   * still grow.
+   */
+  #dropBlank(): void {
     this.#placeholder = null;
-    return settled;
+    const first = this.#items.findIndex(saysNothing);
+    if (first < 0) return;
+    for (const item of this.#items.filter(saysNothing)) {
+      const key = keyOf(item.kind, item.id);
+      this.#places.delete(key);
+      if (this.#open === key) this.#open = null;
+    }
+    this.#items = this.#items.filter((item) => !saysNothing(item));
+    this.#placeFrom(first);
+    this.#next = nextOf(this.#items);
   }
 
   #growing(key: string): void {
@@ -606,6 +641,16 @@ export class ChatState {
 
 function isGrowing(item: Item): item is Growing {
   return item.kind === "message" || item.kind === "thought";
+}
+
+/** Whether it is a message of the agent's without a word and without a file. */
+function saysNothing(item: Item): boolean {
+  return item.kind === "message" && item.sender === "agent" && !item.attachments && /^[ \t\r\n]*$/.test(item.text);
+}
+
+/** The place in State of a message that comes after these. */
+function nextOf(items: readonly Item[]): number {
+  return items.reduce((next, item) => (item.kind === "message" ? Math.max(next, item.index + 1) : next), 0);
 }
 
 /** What is said only of messages of people who are not the owner. */

@@ -6,6 +6,7 @@ import { plain, sizeText, useTree } from "./filewords.ts";
 import { Icon } from "./icons.tsx";
 import { Code, Markdown } from "./Markdown.tsx";
 import { usePage } from "./page.ts";
+import { Pdf } from "./Pdf.tsx";
 import { t } from "./preferences.ts";
 
 /** Of a text, so much is read; the rest is in the download. */
@@ -36,7 +37,7 @@ export function FileView({ tree, path }: { tree: FileTree; path: string }) {
           <Icon name="fetch" />
         </a>
       </header>
-      <Shown tree={tree} path={path} name={name} kind={entry?.preview ?? null} />
+      <Shown tree={tree} path={path} name={name} kind={entry?.preview ?? null} size={entry?.size ?? 0} />
     </article>
   );
 }
@@ -47,6 +48,7 @@ interface ShownProps {
   name: string;
   /** Null until the folder was read, or if the file is not there. */
   kind: Preview | null;
+  size: number;
 }
 
 const BY_LINK: readonly Preview[] = ["image", "svg", "html"];
@@ -59,7 +61,7 @@ function Shown(props: ShownProps) {
     return <p class="quiet">{t(folder && !folder.isLoading ? "fileGone" : "loading")}</p>;
   }
   if (kind === "none") return <p class="quiet">{t("noPreview")}</p>;
-  if (kind === "pdf") return <p class="quiet">{t("noPdf")}</p>;
+  if (kind === "pdf") return <Pdf tree={tree} path={path} name={props.name} size={props.size} />;
   return BY_LINK.includes(kind) ? <Linked {...props} /> : <Text {...props} />;
 }
 

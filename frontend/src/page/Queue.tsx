@@ -9,17 +9,18 @@ function wordsOf(message: WaitingMessage): string {
   return message.text || (message.attachments ?? []).map((file) => file.name).join(", ");
 }
 
-/** Messages that wait: for the turn before them, or after a stop for the user's word. */
+/** Messages that wait: for the turn before them, or after a stop for the user's word, or for a budget. */
 export function Queue() {
   const conversation = useConversation();
-  const { waiting, is_held: isHeld } = conversation.chat;
+  const { waiting, is_held: isHeld, held_for: heldFor } = conversation.chat;
   const { isGuest } = conversation;
   if (waiting.length === 0) return null;
+  const held = heldFor === "budget" ? t("heldForBudget") : t("held");
   return (
     <section class={`queue ${isHeld ? "is-held" : ""}`} data-testid="queue" aria-label={t("waiting")}>
       <header>
         <Icon name="clock" />
-        <h2>{isHeld ? t("held") : t("waiting")}</h2>
+        <h2>{isHeld ? held : t("waiting")}</h2>
         {isHeld && !isGuest && (
           <span class="queue-verbs">
             <button

@@ -11,6 +11,8 @@ import { AwayPermission } from "./Permission.tsx";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { starters } from "./starters.ts";
+import { Stretch, useIsWhole } from "./Stretch.tsx";
+import { stretchesOf } from "./stretches.ts";
 import { Wallet } from "./Wallet.tsx";
 
 /** Of the words for a failure, which may be an agent's. */
@@ -18,6 +20,9 @@ const WORDS_MOST = 4_000;
 
 /** Closer to the end than this, the reader wants to stay there. */
 const NEAR_END_PX = 64;
+
+/** So many stretches at the end are always drawn. */
+const NEWEST = 2;
 
 export function Transcript() {
   const page = usePage();
@@ -30,6 +35,8 @@ export function Transcript() {
   const [isAway, setAway] = useState(false);
   const [isOpenAway, setOpenAway] = useState(false);
   const openId = useRef<string | undefined>(undefined);
+  const stretches = useRef<readonly (readonly Item[])[]>([]);
+  const isWhole = useIsWhole(conversation.sessionId);
 
   const toEnd = (behavior: ScrollBehavior = "instant"): void => {
     const box = scroller.current;
@@ -76,6 +83,18 @@ export function Transcript() {
   // A failure is said once: by its card until something else goes on, and then by the log's own line.
   const hasFailed = conversation.chat.failure !== null && !conversation.isProcessing && conversation.outgoing.length === 0;
   const told = hasFailed ? toldBy(items, conversation.chat.failure) : undefined;
+  stretches.current = stretchesOf(items.filter((item) => !answered.has(item)), stretches.current);
+  const drawItem = (item: Item) => (
+    <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
+      <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
+        {item === told ? (
+          <Failed conversation={conversation} />
+        ) : (
+          <ItemView item={item} call={asked.get(item.id)} answer={answers.get(item.id)} />
+        )}
+      </Guard>
+    </div>
+  );
   const isNew = items.length === 0 && conversation.outgoing.length === 0;
   return (
     <div class="transcript">
@@ -89,16 +108,15 @@ export function Transcript() {
           data-testid="transcript"
         >
           {isNew && (conversation.isGuest ? <NothingYet conversation={conversation} /> : <Welcome />)}
-          {items.filter((item) => !answered.has(item)).map((item) => (
-            <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
-              <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
-                {item === told ? (
-                  <Failed conversation={conversation} />
-                ) : (
-                  <ItemView item={item} call={asked.get(item.id)} answer={answers.get(item.id)} />
-                )}
-              </Guard>
-            </div>
+          {stretches.current.map((stretch, place) => (
+            <Stretch
+              key={`${conversation.sessionId} ${place}`}
+              items={stretch}
+              scroller={scroller}
+              isHeld={isWhole || place >= stretches.current.length - NEWEST || stretch.some(isAsking)}
+            >
+              {() => stretch.map(drawItem)}
+            </Stretch>
           ))}
           {conversation.outgoing.map((message) => (
             <OutgoingMessage key={message.key} message={message} isSentLater={conversation.isSentLater(message)} />
@@ -115,6 +133,12 @@ export function Transcript() {
       )}
     </div>
   );
+}
+
+/** Anybody who is asked something finds it, wherever the reader is. */
+function isAsking(item: Item): boolean {
+  if (item.kind === "egress_asked") return item.answer === null;
+  return (item.kind === "permission" || item.kind === "question") && item.outcome === null;
 }
 
 function isWaiting(item: Item): item is PermissionItem {
@@ -176,12 +200,19 @@ function Tail({ conversation, items, hasFailed }: { conversation: Conversation; 
             <i />
             <i />
           </span>
-          {t(conversation.isStopping ? "stopping" : chat.state === "starting" ? "starting" : "working")}
+          {wordsOfWork(conversation)}
         </p>
       )}
       {hasFailed && <Failed conversation={conversation} />}
     </>
   );
+}
+
+/** What the agent is about, or how long it is until there is one. */
+function wordsOfWork({ chat, isStopping }: Conversation): string {
+  if (isStopping) return t("stopping");
+  if (chat.start_position !== null) return t("inLine", { place: String(chat.start_position) });
+  return t(chat.state === "starting" ? "starting" : "working");
 }
 
 function Failed({ conversation }: { conversation: Conversation }) {

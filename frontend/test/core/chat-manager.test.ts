@@ -184,6 +184,15 @@ it("clears the view and not the session", async () => {
   expect(manager.getState().messages.map((one) => one.content)).toEqual(["new"]);
 });
 
+it("shows what comes after an empty answer that was cleared and is gone", async () => {
+  const manager = await connected();
+  const sent = [message("user", "old"), message("agent", "", true)];
+  await server.wire.state(stateOf({ messages: sent, is_processing: true }));
+  manager.clearChat();
+  await server.wire.state(stateOf({ seq: 2, messages: [message("user", "old"), message("system", "It failed.")] }));
+  expect(manager.getState().messages.map((one) => one.content)).toEqual(["It failed."]);
+});
+
 it("is silent after stop", async () => {
   const manager = await connected();
   manager.stop();

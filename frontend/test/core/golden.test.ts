@@ -48,8 +48,8 @@ describe.each(goldens)("$name", (golden) => {
   });
 
   it("gives the same State", () => {
-    const { missing_api_key, start_position } = golden.state;
-    const outside = { ...NOTHING_OUTSIDE, ...golden.outside, missing_api_key, start_position };
+    const { missing_api_key } = golden.state;
+    const outside = { ...NOTHING_OUTSIDE, ...golden.outside, missing_api_key };
     expect(fold(golden.events, fresh()).stateOf(outside)).toEqual(golden.state);
   });
 

@@ -19,8 +19,7 @@ CUT_MARK = ".cut"
 
 
 class _Text(Protocol):
-    @property
-    def length(self) -> int: ...
+    length: int
 
 
 class _Message(Protocol):
@@ -31,6 +30,9 @@ class _Message(Protocol):
 
     @property
     def text(self) -> _Text: ...
+
+    @property
+    def says_nothing(self) -> bool: ...
 
 
 M = TypeVar("M", bound=_Message)
@@ -70,9 +72,9 @@ class Posting:
         """The finished messages without a number, in order."""
         is_prefix = True
         for message in messages[self._done :]:
-            needs = message.text.length and not message.id.endswith(CUT_MARK)
+            needs = message.text.length and not (message.id.endswith(CUT_MARK) or message.says_nothing)
             is_done = not message.is_streaming and (message.id in self._posted or not needs)
-            is_prefix = is_prefix and is_done
+            is_prefix = is_prefix and is_done and not message.says_nothing  # which goes, and others move up
             self._done += is_prefix
             if not is_done and not message.is_streaming:
                 yield message

@@ -283,7 +283,7 @@ class ShoppingFace:
         messages = [
             message
             for message in (source.fold.messages if source is not None else ())
-            if message.text.length and message.sender != "system"
+            if not message.text.is_blank and message.sender != "system"
         ]
         seconds = self._context.settings(ShopConfig).conversation_seconds
         if not messages or (self._shop.now - messages[-1].at) / 1000 > seconds:

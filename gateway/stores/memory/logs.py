@@ -8,7 +8,7 @@ from collections.abc import Callable
 from gateway.events.compaction import compacted
 from gateway.events.facts import Event, at_most
 from gateway.stores.logs import READ_BYTES, Sink, StoredLog
-from gateway.stores.sessions import Forking
+from gateway.stores.sessions import Forking, Founding
 
 
 class _Log:
@@ -77,6 +77,15 @@ class MemoryLogs:
         log.reserved = log.seqs[-1] if log.seqs else 0
         self._logs[key] = log
         return sum(len(event.body) for event in log.events)
+
+    def found(self, key: str, founding: Founding) -> None:
+        """Begins the log of a new session."""
+        log = self._logs[key] = _Log()
+        log.reserved = founding.reserved_seq
+        log.gaps = () if founding.gap is None else (founding.gap,)
+        for event in founding.events:
+            log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
+            self.on_append(key, event)
 
     def drop(self, key: str) -> None:
         """Forgets the log of a session that was deleted."""

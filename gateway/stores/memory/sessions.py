@@ -11,7 +11,7 @@ from gateway.principal import tenant_of
 from gateway.stores.idempotency import Remembered
 from gateway.stores.memory.credentials import MemoryCredentials
 from gateway.stores.memory.logs import MemoryLogs
-from gateway.stores.sessions import Forking, OwnerTotal, SessionRecord
+from gateway.stores.sessions import Forking, Founding, OwnerTotal, SessionRecord
 from gateway.stores.tombstones import Tombstone
 
 
@@ -119,7 +119,7 @@ class MemorySessions:
         """The record of this key."""
         return self._records.get(key)
 
-    async def create(self, record: SessionRecord) -> None:
+    async def create(self, record: SessionRecord, founding: Founding | None = None) -> None:
         name = (record.owner, record.session_id)
         if name in self._keys:
             raise SessionExists(session_id=record.session_id)
@@ -127,6 +127,8 @@ class MemorySessions:
         self._records[record.key] = record
         self._by_owner.setdefault(record.owner, {})[record.key] = None
         self._credentials.name_session(record.key, *name)
+        if founding is not None:
+            self._logs.found(record.key, founding)
 
     async def fork(self, record: SessionRecord, forking: Forking) -> SessionRecord:
         if forking.source not in self._records:
@@ -136,7 +138,7 @@ class MemorySessions:
         size = self._logs.fork(record.key, forking)
         await self.create(record)
         self._parents[record.key] = forking.source
-        self._records[record.key] = msgspec.structs.replace(record, stored_bytes=size)
+        self._records[record.key] = msgspec.structs.replace(record, stored_bytes=size + record.uploaded_bytes)
         return self._seen(self._records[record.key])
 
     def _seen(self, record: SessionRecord) -> SessionRecord:
@@ -146,8 +148,17 @@ class MemorySessions:
         return msgspec.structs.replace(record, parent=parent.session_id if parent and is_there else None)
 
     async def update(self, record: SessionRecord) -> None:
-        if record.key in self._records:
-            self._records[record.key] = record
+        self.update_soon(record)
+
+    def update_soon(self, record: SessionRecord) -> None:
+        known = self._records.get(record.key)
+        if known is not None:
+            self._records[record.key] = msgspec.structs.replace(record, uploaded_bytes=known.uploaded_bytes)
+
+    async def upload(self, key: str, uploaded_bytes: int) -> None:
+        record = self._records.get(key)
+        if record is not None:
+            self._records[key] = msgspec.structs.replace(record, uploaded_bytes=uploaded_bytes)
 
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         key = self._keys.get((owner, session_id))
@@ -173,6 +184,10 @@ class MemorySessions:
 
     async def with_open_turn(self) -> Sequence[SessionRecord]:
         """None: a gateway's death takes this store with it."""
+        return []
+
+    async def waiting_for_budget(self) -> Sequence[SessionRecord]:
+        """None: see `with_open_turn`."""
         return []
 
     async def taken_uids(self) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -9,11 +10,13 @@ from typing import Final
 import msgspec
 
 from gateway.errors import SessionExists, SessionNotFound
+from gateway.events.facts import Event
 from gateway.stores.database import Database
 from gateway.stores.idempotency import Remembered
-from gateway.stores.sessions import Forking, OwnerTotal, SessionRecord
+from gateway.stores.sessions import Forking, Founding, OwnerTotal, SessionRecord
 from gateway.stores.sqlite import ledger, log_rows
 from gateway.stores.sqlite.options import forget_options
+from gateway.stores.sqlite.writer import Act
 from gateway.stores.tombstones import Tombstone
 
 _COLUMNS: Final = (
@@ -24,19 +27,46 @@ _PARENT: Final = (
     "(SELECT p.session_id FROM forks JOIN sessions AS p ON p.key = forks.parent_key"
     " AND p.owner = sessions.owner WHERE forks.session = sessions.id)"
 )
+_UPLOADED: Final = "ifnull((SELECT bytes FROM uploads WHERE uploads.session = sessions.id), 0)"
+_UPLOAD: Final = (
+    "INSERT INTO uploads (session, bytes) SELECT id, ? FROM sessions WHERE key = ?"
+    " ON CONFLICT (session) DO UPDATE SET bytes = excluded.bytes"
+)
 
 
 class SqliteSessions:
     """`SessionStore` in one table; what belongs to a session goes with its row, by foreign keys."""
 
-    def __init__(self, database: Database, *, on_delete: Callable[[str], None]) -> None:
-        """`on_delete` hears the key of each session that is deleted, in the thread that writes."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        on_delete: Callable[[str], None],
+        append: Callable[[sqlite3.Connection, int, Sequence[Event]], None],
+        write_soon: Callable[[Act], None],
+    ) -> None:
+        """`on_delete` hears the key of each session that is deleted, and `append` writes events of a log by
+        the id of its row, both in the thread that writes; `write_soon` takes what nobody waits for.
+        """
         self._database = database
         self._on_delete = on_delete
+        self._append = append
+        self._write_soon = write_soon
 
-    async def create(self, record: SessionRecord) -> None:
+    async def create(self, record: SessionRecord, founding: Founding | None = None) -> None:
         def act(connection: sqlite3.Connection) -> None:
-            _insert(connection, record)
+            row_id = _insert(connection, record)
+            if founding is None:
+                return
+            connection.execute(
+                "UPDATE sessions SET reserved_seq = ? WHERE id = ?", (founding.reserved_seq, row_id)
+            )
+            if founding.gap is not None:
+                connection.execute(
+                    "INSERT INTO gaps (session, last_kept, first_new) VALUES (?, ?, ?)",
+                    (row_id, *founding.gap),
+                )
+            self._append(connection, row_id, founding.events)
 
         await self._database.write(act)
 
@@ -52,7 +82,9 @@ class SqliteSessions:
                 "INSERT INTO forks (session, parent_key) VALUES (?, ?)", (session, forking.source)
             )
             last = log_rows.fork(connection, source[0], session, forking)
-            size = log_rows.size_bytes(connection, session)
+            size = log_rows.size_bytes(connection, session) + record.uploaded_bytes
+            if record.uploaded_bytes:
+                connection.execute(_UPLOAD, (record.uploaded_bytes, record.key))
             connection.execute(
                 "UPDATE sessions SET reserved_seq = ?, compacted_seq = ?, stored_bytes = ? WHERE id = ?",
                 (last, min(source[1], forking.through), size, session),
@@ -61,6 +93,9 @@ class SqliteSessions:
 
         return await self._database.write(act)
 
+    async def upload(self, key: str, uploaded_bytes: int) -> None:
+        await self._database.write(lambda connection: connection.execute(_UPLOAD, (uploaded_bytes, key)))
+
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         return await self._one("WHERE owner = ? AND session_id = ?", owner, session_id)
 
@@ -68,23 +103,10 @@ class SqliteSessions:
         return await self._one("WHERE owner = ? ORDER BY id DESC LIMIT 1", owner)
 
     async def update(self, record: SessionRecord) -> None:
-        await self._database.write(
-            lambda connection: connection.execute(
-                "UPDATE sessions SET last_active_at = ?, title = ?, agent_session_id = ?, uid = ?,"
-                " message_count = ?, retention_days = ?, expires_at = ?, stored_bytes = ? WHERE key = ?",
-                (
-                    record.last_active_at,
-                    record.title,
-                    record.agent_session_id,
-                    record.uid,
-                    record.message_count,
-                    record.retention_days,
-                    record.expires_at,
-                    record.stored_bytes,
-                    record.key,
-                ),
-            )
-        )
+        await self._database.write(functools.partial(_update, record=record))
+
+    def update_soon(self, record: SessionRecord) -> None:
+        self._write_soon(functools.partial(_update, record=record))
 
     async def of_owner(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         return await self._many("WHERE owner = ? ORDER BY last_active_at DESC, key LIMIT ?", owner, limit)
@@ -102,6 +124,9 @@ class SqliteSessions:
 
     async def with_open_turn(self) -> Sequence[SessionRecord]:
         return await self._many("WHERE has_open_turn = 1")
+
+    async def waiting_for_budget(self) -> Sequence[SessionRecord]:
+        return await self._many("WHERE has_open_turn = 2")
 
     async def count(self) -> int:
         return await self._database.read(
@@ -158,7 +183,7 @@ class SqliteSessions:
         return found[0] if found else None
 
     async def _many(self, where: str, *values: object) -> list[SessionRecord]:
-        query = f"SELECT {_COLUMNS}, {_PARENT} FROM sessions {where}"  # noqa: S608 - both are literals of this module
+        query = f"SELECT {_COLUMNS}, {_PARENT}, {_UPLOADED} FROM sessions {where}"  # noqa: S608 - all are literals of this module
         return await self._database.read(lambda c: [_record(row) for row in c.execute(query, values)])
 
 
@@ -241,10 +266,28 @@ def _insert(connection: sqlite3.Connection, record: SessionRecord) -> int:
     return made.lastrowid or 0
 
 
+def _update(connection: sqlite3.Connection, *, record: SessionRecord) -> None:
+    connection.execute(
+        "UPDATE sessions SET last_active_at = ?, title = ?, agent_session_id = ?, uid = ?,"
+        " message_count = ?, retention_days = ?, expires_at = ?, stored_bytes = ? WHERE key = ?",
+        (
+            record.last_active_at,
+            record.title,
+            record.agent_session_id,
+            record.uid,
+            record.message_count,
+            record.retention_days,
+            record.expires_at,
+            record.stored_bytes,
+            record.key,
+        ),
+    )
+
+
 def _row(record: SessionRecord) -> tuple[object, ...]:
     return tuple(getattr(record, name.strip()) for name in _COLUMNS.split(","))
 
 
 def _record(row: tuple[object, ...]) -> SessionRecord:
-    names = [*(name.strip() for name in _COLUMNS.split(",")), "parent"]
+    names = [*(name.strip() for name in _COLUMNS.split(",")), "parent", "uploaded_bytes"]
     return SessionRecord(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]

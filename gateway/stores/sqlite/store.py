@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from gateway.errors import StoreFailed
+from gateway.events.facts import Event
 from gateway.stores.database import Database, Projection
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite import schema
@@ -27,7 +28,7 @@ from gateway.stores.sqlite.people import SqlitePeople
 from gateway.stores.sqlite.secrets import SqliteSecrets
 from gateway.stores.sqlite.sequences import SqliteSequences
 from gateway.stores.sqlite.sessions import SqliteIdempotency, SqliteSessions, SqliteTombstones
-from gateway.stores.sqlite.writer import Writer, worded
+from gateway.stores.sqlite.writer import Act, Writer, worded
 
 T = TypeVar("T")
 
@@ -59,7 +60,9 @@ class SqliteStore:
         """Of other tables in the same file."""
         self._reader: sqlite3.Connection | None = None
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite reader")
-        self.sessions = SqliteSessions(self, on_delete=self._deleted)
+        self.sessions = SqliteSessions(
+            self, on_delete=self._deleted, append=self._append, write_soon=self._write_soon
+        )
         self.logs = SqliteLogs(self, writer=lambda: self._writer)
         self.tombstones = SqliteTombstones(self)
         self.idempotency = SqliteIdempotency(self)
@@ -85,6 +88,15 @@ class SqliteStore:
         """In the thread that writes."""
         if self._writer is not None:
             self._writer.drop_row_id(key)
+
+    def _append(self, connection: sqlite3.Connection, row_id: int, events: Sequence[Event]) -> None:
+        """In the thread that writes."""
+        if self._writer is not None:
+            self._writer.append(connection, {row_id: events})
+
+    def _write_soon(self, act: Act) -> None:
+        if self._writer is not None:
+            self._writer.call_soon(act)
 
     async def open(self) -> None:
         await asyncio.to_thread(prepare, self.path, self._migrations)

@@ -25,14 +25,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
-from gateway.events.facts import LARGE_BYTES, Event, TurnEnded, TurnInterrupted, TurnStarted
+from gateway.events.facts import LARGE_BYTES, Event, QueueChanged, TurnEnded, TurnInterrupted, TurnStarted
 from gateway.stores.database import Projection
 from gateway.stores.logs import Sink
 from gateway.stores.sqlite import log_rows
@@ -50,17 +50,19 @@ HEARD_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 1.0
 """How often the file is looked at while nothing is written."""
 
-_TURN_EDGES: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted))
+_MARKS: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted, QueueChanged))
+_ENDED, _OPEN, _WAITS_FOR_BUDGET = 0, 1, 2
+"""Of `has_open_turn`; an earlier program looks for those that are 1."""
 
 Act = Callable[[sqlite3.Connection], Any]
 
 
 class _Call:
-    """Work of which somebody awaits the outcome."""
+    """Work of which somebody awaits the outcome; nobody, if it has no future."""
 
     __slots__ = ("act", "error", "future", "result")
 
-    def __init__(self, act: Act, future: asyncio.Future[Any]) -> None:
+    def __init__(self, act: Act, future: asyncio.Future[Any] | None) -> None:
         self.act = act
         self.future = future
         self.result: Any = None
@@ -110,6 +112,8 @@ class Writer:
         self._urgent: set[Sink] = set()
         """Logs of which an event must be committed at once."""
         self._calls: list[_Call] = []
+        self._later: list[_Call] = []
+        """Calls that nobody waits for: they go with whatever is committed next."""
         self._kept: dict[Sink, list[Event]] = {}
         """What was refused, and is tried again."""
         self._unsettled = 0
@@ -141,9 +145,7 @@ class Writer:
     def put(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         """An event for the next group."""
         with self._condition:
-            if not self._events:
-                self._since = time.monotonic()
-                self._condition.notify()
+            self._note_waiting()
             waiting = self._events.get(sink)
             if waiting is None:
                 self._events[sink] = [event]
@@ -153,19 +155,31 @@ class Writer:
                 self._urgent.add(sink)
                 self._condition.notify()
 
+    def call_soon(self, act: Act) -> None:
+        """Runs `act` with the next group, as late as events may wait; if it is refused, it is lost."""
+        with self._condition:
+            if self._end is None and not self._is_stopping:
+                self._note_waiting()
+                self._later.append(_Call(act, None))
+
+    def _note_waiting(self) -> None:
+        if not (self._events or self._later):
+            self._since = time.monotonic()
+            self._condition.notify()
+
     async def call(self, act: Act) -> Any:
         """Runs `act` inside the next group; its result, once it is committed. Raises what it raised, or
         StoreFull, StoreFailed.
         """
-        call = _Call(act, self._loop.create_future())
+        future = self._loop.create_future()
         with self._condition:
             if self._is_stopping:
                 raise StoreFailed("The store is closed.")
             if self._end is not None:
                 raise self._end
-            self._calls.append(call)
+            self._calls.append(_Call(act, future))
             self._condition.notify()
-        return await call.future
+        return await future
 
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Takes back events that were refused; called while the thread waits to be heard."""
@@ -209,7 +223,7 @@ class Writer:
         with self._condition:
             calls = [*self._in_hand.calls, *self._calls]
             sinks = [*self._in_hand.events, *self._kept, *self._events]
-            self._calls, self._events, self._kept = [], {}, {}
+            self._calls, self._later, self._events, self._kept = [], [], {}, {}
         self._refuse(calls, sinks, self._end)
         self._on_end(words)
 
@@ -218,7 +232,7 @@ class Writer:
         nothing is left.
         """
         with self._condition:
-            while not (self._events or self._calls or self._is_stopping):
+            while not (self._events or self._calls or self._later or self._is_stopping):
                 if self._kept:
                     self._condition.wait(RETRY_SECONDS)
                     break
@@ -226,24 +240,26 @@ class Writer:
                     return _Group({}, [])
             while not (self._urgent or self._calls or self._is_stopping) and (left := self._left()) > 0:
                 self._condition.wait(left)
-            if self._is_stopping and not (self._events or self._calls or self._kept):
+            if self._is_stopping and not (self._events or self._calls or self._later or self._kept):
                 return None
             return self._taken()
 
     def _left(self) -> float:
         """Seconds until every event must be written."""
-        return self._since + GROUP_SECONDS - time.monotonic() if self._events else 0.0
+        is_empty = not (self._events or self._later)
+        return 0.0 if is_empty else self._since + GROUP_SECONDS - time.monotonic()
 
     def _taken(self) -> _Group:
         """What goes into the next group: everything, or the urgent logs' events."""
         if self._kept or self._calls or self._is_stopping or self._left() <= 0:
-            group = _Group(self._kept, self._calls)
+            group = _Group(self._kept, [*self._calls, *self._later])
             for sink, events in self._events.items():
                 group.events.setdefault(sink, []).extend(events)
             self._kept, self._events, self._calls = {}, {}, []
         else:
             urgent = [sink for sink in self._urgent if sink in self._events]
-            group = _Group({sink: self._events.pop(sink) for sink in urgent}, [])
+            group = _Group({sink: self._events.pop(sink) for sink in urgent}, self._later)
+        self._later = []
         self._urgent.clear()
         return group
 
@@ -346,21 +362,29 @@ class Writer:
                     _transact(connection, functools.partial(log_rows.settle_one, session=session))
 
     def _write_events(self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]) -> None:
-        rows: list[log_rows.Row] = []
-        turns: list[tuple[bool, int]] = []
-        projected: list[tuple[Projection, int, Event]] = []
-        watched = _TURN_EDGES | self.projections.keys()
+        of_rows: dict[int, Sequence[Event]] = {}
         for sink, events in logs.items():
             row_id = self._row_ids.get(sink.key) or self._row_id(connection, sink.key)
-            if row_id is None:
-                continue
+            if row_id is not None:
+                of_rows[row_id] = [*of_rows.get(row_id, ()), *events]
+        self.append(connection, of_rows)
+
+    def append(self, connection: sqlite3.Connection, logs: Mapping[int, Sequence[Event]]) -> None:
+        """Writes events of logs, by the ids of their rows, and what follows from them; called in the thread,
+        inside a transaction.
+        """
+        rows: list[log_rows.Row] = []
+        turns: list[tuple[int, int]] = []
+        projected: list[tuple[Projection, int, Event]] = []
+        watched = _MARKS | self.projections.keys()
+        for row_id, events in logs.items():
             rows += log_rows.rows_of(row_id, events)
             for event in events:
                 kind = event.kind
                 if kind not in watched:
                     continue
-                if kind in _TURN_EDGES:
-                    turns.append((kind is TurnStarted, row_id))
+                if kind in _MARKS and (turn := _turn_after(event)) is not None:
+                    turns.append((turn, row_id))
                 projected += [(project, row_id, event) for project in self.projections.get(kind, ())]
         log_rows.append(connection, rows)
         self._unsettled += len(rows)
@@ -413,7 +437,7 @@ class Writer:
     def _refuse(self, calls: list[_Call], sinks: list[Sink], error: GatewayError) -> None:
         """On the loop: every waiting call and every log hears of the failure."""
         for call in calls:
-            if not call.future.done():
+            if call.future is not None and not call.future.done():
                 call.future.set_exception(error)
         for sink in sinks:
             sink.refused(error)
@@ -437,7 +461,7 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 def _tell(group: _Group) -> None:
     """On the loop: what was committed."""
     for call in group.calls:
-        if call.future.done():
+        if call.future is None or call.future.done():
             continue
         if call.error is not None:
             call.future.set_exception(call.error)
@@ -447,6 +471,16 @@ def _tell(group: _Group) -> None:
         if spoiled := group.spoiled.get(sink):
             sink.spoiled(spoiled, StoreFailed("This cannot be stored."))
         sink.committed(events[-1].seq)
+
+
+def _turn_after(event: Event) -> int | None:
+    """What `has_open_turn` is after an event; None: what it was."""
+    match event.data:
+        case TurnStarted():
+            return _OPEN
+        case QueueChanged(held_for=held_for):
+            return None if held_for is UNSET else _WAITS_FOR_BUDGET
+    return _ENDED
 
 
 def worded(error: Exception) -> GatewayError:

@@ -1,0 +1,87 @@
+/**
+ * A stretch of a long conversation: drawn while it is near what the reader sees, and else an empty box as tall as it was.
+ *
+ * Guarantees: the newest stretches are always drawn, and one in which somebody is asked, writes or has selected
+ * something; everything is drawn to be printed, and once somebody searches the page.
+ */
+
+import type { ComponentChildren, RefObject } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Item } from "../core/index.ts";
+import { slices } from "./slices.ts";
+import { estimated } from "./stretches.ts";
+
+/** How far out of sight a stretch is drawn already. */
+const NEAR_PX = 1_500;
+
+interface StretchProps {
+  items: readonly Item[];
+  scroller: RefObject<HTMLElement>;
+  /** True if it is drawn wherever the reader is. */
+  isHeld: boolean;
+  children: () => ComponentChildren;
+}
+
+export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
+  const box = useRef<HTMLDivElement>(null);
+  const height = useRef<number | null>(null);
+  const [isNear, setNear] = useState(isHeld || !canWatch);
+  const isDrawn = isNear || isHeld;
+  const [isSettled, setSettled] = useState(isDrawn);
+
+  useEffect(() => {
+    const element = box.current;
+    if (!element || !canWatch) return undefined;
+    const observer = new IntersectionObserver(
+      (entries) => {
+        const entry = entries.at(-1);
+        if (!entry) return;
+        if (!entry.isIntersecting && isInUse(element)) return;
+        if (!entry.isIntersecting) height.current = entry.boundingClientRect.height;
+        setNear(entry.isIntersecting);
+      },
+      { root: scroller.current, rootMargin: `${NEAR_PX}px 0px` },
+    );
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
+  // What is in it is drawn slice by slice; until the last of it came, it keeps its height.
+  useEffect(() => {
+    if (!isDrawn) setSettled(false);
+    else if (!isSettled) return slices.later(0, () => setSettled(true));
+    return undefined;
+  }, [isDrawn]);
+
+  const least = isDrawn && isSettled ? undefined : `${height.current ?? estimated(items)}px`;
+  return (
+    <div class="stretch" ref={box} data-drawn={isDrawn} style={least === undefined ? undefined : { minBlockSize: least }}>
+      {isDrawn && children()}
+    </div>
+  );
+}
+
+const canWatch = typeof IntersectionObserver !== "undefined";
+
+function isInUse(element: HTMLElement): boolean {
+  const selection = document.getSelection();
+  const isSelected = selection !== null && !selection.isCollapsed && selection.containsNode(element, true);
+  return isSelected || element.contains(document.activeElement);
+}
+
+/** True once the whole conversation is to be drawn: it is printed, or the reader searches the page. */
+export function useIsWhole(sessionId: string | null): boolean {
+  const [wholeId, setWholeId] = useState<string | null>(null);
+  useEffect(() => {
+    const all = (): void => setWholeId(sessionId);
+    const onKey = (event: KeyboardEvent): void => {
+      if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "f") all();
+    };
+    window.addEventListener("beforeprint", all);
+    window.addEventListener("keydown", onKey);
+    return () => {
+      window.removeEventListener("beforeprint", all);
+      window.removeEventListener("keydown", onKey);
+    };
+  }, [sessionId]);
+  return wholeId !== null && wholeId === sessionId;
+}

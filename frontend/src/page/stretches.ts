@@ -1,0 +1,47 @@
+/** A conversation in stretches: what is drawn or left out together. Pure. */
+
+import type { Item } from "../core/index.ts";
+
+/** A stretch has so many things at least, but for the last one, and ends before a person's message if one comes. */
+export const LEAST = 16;
+export const MOST = 48;
+
+/** Pixels of a thing that was never drawn, about: its box, and a line for so many characters. */
+const BOX = 44;
+const LINE = 24;
+const LINE_CHARACTERS = 80;
+
+/**
+ * The items in order, cut; a stretch that is as it was before is the same array. What is appended changes nothing of
+ * the stretches before it.
+ */
+export function stretchesOf(items: readonly Item[], before: readonly (readonly Item[])[]): readonly (readonly Item[])[] {
+  const made: (readonly Item[])[] = [];
+  let start = 0;
+  for (let at = 1; at <= items.length; at += 1) {
+    if (at < items.length && !isCut(items[at] as Item, at - start)) continue;
+    const stretch = items.slice(start, at);
+    const known = before[made.length];
+    made.push(known && isSame(known, stretch) ? known : stretch);
+    start = at;
+  }
+  return made;
+}
+
+function isCut(next: Item, length: number): boolean {
+  return length >= MOST || (length >= LEAST && next.kind === "message" && next.sender === "user");
+}
+
+function isSame(one: readonly Item[], other: readonly Item[]): boolean {
+  return one.length === other.length && one.every((item, place) => item === other[place]);
+}
+
+/** How tall a stretch will be, about. */
+export function estimated(items: readonly Item[]): number {
+  return items.reduce((sum, item) => sum + BOX + LINE * linesOf(item), 0);
+}
+
+function linesOf(item: Item): number {
+  if (item.kind !== "message") return 0;
+  return item.text.split("\n").length + Math.floor(item.text.length / LINE_CHARACTERS);
+}

@@ -1,0 +1,215 @@
+"""Spares: workers that have started before there is a session for them.
+
+A spare is a whole worker: forked, behind its walls, with a HOME, a working directory and a uid that nobody
+had. It has heard nothing: no session, no token, no message. A new session is made with the key and the uid of
+a spare, and its first worker is that spare, if it is what the session would have started; else it is ended.
+
+Guarantees: a spare serves one session or none, and is never used again; what one is born with holds nothing
+of any session; spares do not keep places that sessions need for longer than it takes to look; none outlives
+the gateway, a change of its agent's configuration, or its own death, and its files go with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.agents.catalogue import Agent, AgentCatalogue
+from gateway.config.tables import Config
+from gateway.sessions.slots import WorkerSlots
+from gateway.sessions.starts import StartQueue
+from gateway.telemetry.metrics import Metrics
+from gateway.workers.home_files import write_files
+from gateway.workers.spawner import Spawner, StartFailed, Worker, base_environment
+from gateway.workers.workspace import Workspaces
+from worker.spec import SpawnRequest
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.5
+RETRY_SECONDS: Final = 10.0
+"""After a spare that did not start, or died, none is started for so long."""
+
+
+class Spare(Struct, frozen=True):
+    """A worker that waits for a session, which is made with this key and this uid."""
+
+    key: str
+    uid: int | None
+    agent: str
+    request: SpawnRequest
+    worker: Worker
+
+
+class Spares:
+    """Keeps as many as each agent's `spares` says; `aclose` it."""
+
+    def __init__(
+        self,
+        *,
+        spawner: Spawner,
+        workspaces: Workspaces,
+        starts: StartQueue,
+        slots: Callable[[], WorkerSlots],
+        agents: Callable[[], AgentCatalogue],
+        config: Callable[[], Config],
+        metrics: Metrics,
+    ) -> None:
+        self._spawner = spawner
+        self._workspaces = workspaces
+        self._starts = starts
+        self._slots = slots
+        self._agents = agents
+        self._config = config
+        self._metrics = metrics
+        self._free: dict[str, Spare] = {}
+        self._promised: dict[str, Spare] = {}
+        """To sessions that have not started their worker yet."""
+        self._wanted = asyncio.Event()
+        self._retry_at = 0.0
+        self._is_closed = False
+
+    def counts(self) -> Counter[str]:
+        """How many are free, of each agent."""
+        return Counter(spare.agent for spare in self._free.values())
+
+    # -- for sessions -----------------------------------------------------------------------------------
+
+    def promise(self, agent: Agent, tenant: str) -> Spare | None:
+        """One for a new session of a tenant, which is to be made with its key and uid, if there is one."""
+        own = self._config().tenant(tenant)
+        is_stricter = own is not None and agent.limits.within(own.limits) != agent.limits
+        if is_stricter or not self._slots().room:
+            return None
+        for spare in self._free.values():
+            if spare.agent == agent.name and not spare.worker.exited.done():
+                self._promised[spare.key] = self._free.pop(spare.key)
+                self._wanted.set()
+                return spare
+        return None
+
+    def take_back(self, spare: Spare) -> None:
+        """The session was not made."""
+        if self._promised.pop(spare.key, None) is not None:
+            self._free[spare.key] = spare
+
+    def take(self, request: SpawnRequest) -> Worker | None:
+        """The worker of the spare that the session was made with, if it is what is asked for and lives."""
+        spare = self._promised.get(request.session_key)
+        if spare is None:
+            return None
+        is_fit = spare.request == request and not spare.worker.exited.done()
+        self._metrics.spares.labels("adopted" if is_fit else "unfit").inc()
+        if not is_fit:
+            return None
+        del self._promised[spare.key]
+        return spare.worker
+
+    async def forget(self, key: str) -> None:
+        """Ends the spare that a session was made with and did not take; the files are the session's."""
+        if (spare := self._promised.pop(key, None)) is not None:
+            await _end_worker(spare.worker)
+
+    # -- keeping them -----------------------------------------------------------------------------------
+
+    async def keep_for_ever(self) -> None:
+        """Starts what is missing and ends what is dead, too many or not what it would be now."""
+        while True:
+            await self._look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._wanted.wait()
+            self._wanted.clear()
+
+    async def aclose(self) -> None:
+        """Ends them all."""
+        self._is_closed = True
+        for key in list(self._promised):
+            await self.forget(key)
+        await asyncio.gather(*(self._end(spare) for spare in list(self._free.values())))
+
+    async def _look(self) -> None:
+        known = {agent.name: agent for agent in self._agents().all()}
+        kept: Counter[str] = Counter()
+        room = self._slots().room
+        for spare in list(self._free.values()):
+            agent = known.get(spare.agent)
+            kept[spare.agent] += 1
+            if spare.worker.exited.done():
+                log.warning("a spare of %s has died: %s", spare.agent, spare.worker.exited.result())
+                self._metrics.spares.labels("died").inc()
+                self._retry_at = time.monotonic() + RETRY_SECONDS
+            elif agent is not None and kept[agent.name] <= agent.spares and kept.total() <= room:
+                if self._request(agent, spare.key, spare.uid) == spare.request:
+                    continue
+            kept[spare.agent] -= 1
+            await self._end(spare)
+        for agent in known.values():
+            while kept[agent.name] < agent.spares and kept.total() < room and self._may_start:
+                kept[agent.name] += 1
+                await self._make(agent)
+
+    @property
+    def _may_start(self) -> bool:
+        return not self._is_closed and time.monotonic() >= self._retry_at
+
+    async def _make(self, agent: Agent) -> None:
+        key, uid = secrets.token_hex(12), self._workspaces.take_uid()
+        try:
+            self._workspaces.expect(key)
+            self._workspaces.make(key, uid)
+            request = self._request(agent, key, uid)
+            write_files(request.home, agent.home_files, uid=uid)
+            async with self._starts.turn(""):
+                worker = await self._spawner.spawn(request)
+            self._free[key] = Spare(key, uid, agent.name, request, worker)
+        except (OSError, StartFailed) as error:
+            log.warning("no spare of %s could be started: %s", agent.name, error)
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+        finally:
+            if key not in self._free:
+                await self._erase(key, uid)
+
+    def _request(self, agent: Agent, key: str, uid: int | None) -> SpawnRequest:
+        """What a session of this key and uid asks for that has nothing of its own."""
+        home = self._workspaces.home(key)
+        return SpawnRequest(
+            argv=agent.argv,
+            env=agent.environment(base_environment(home)),
+            cwd=self._workspaces.work(key),
+            home=home,
+            session_key=key,
+            uid=self._workspaces.worker_uid(uid),
+            is_built_in=agent.is_built_in,
+            sandbox=agent.walls(),
+            limits=agent.limits,
+            nice=self._config().workers.nice,
+        )
+
+    async def _end(self, spare: Spare) -> None:
+        if self._free.pop(spare.key, None) is not None:
+            await _end_worker(spare.worker)
+            await self._erase(spare.key, spare.uid)
+
+    async def _erase(self, key: str, uid: int | None) -> None:
+        await self._workspaces.remove(key)
+        self._workspaces.stored(key)
+        self._workspaces.give_back_uid(uid)
+
+
+async def _end_worker(worker: Worker) -> None:
+    """It has heard nothing, and is given no time."""
+    os.close(worker.stdin)
+    os.close(worker.stdout)
+    receipt = await worker.stop(grace_seconds=0)
+    if receipt.survivors:
+        log.error("%d processes of a spare survived", receipt.survivors)

@@ -1,0 +1,1 @@
+"""One worker floods its doors, and its neighbours go on."""

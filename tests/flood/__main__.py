@@ -1,0 +1,30 @@
+"""The campaign in its long form, with its figures: `python -m tests.flood --rounds 10`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+import uvloop
+
+from tests.flood.campaign import Flood
+
+
+def main() -> int:
+    """Runs a campaign; exit code 1 if something was lost or is left."""
+    parser = argparse.ArgumentParser(prog="python -m tests.flood")
+    parser.add_argument("--rounds", type=int, default=10, help="of each window, which take turns (10)")
+    parser.add_argument("--connections", type=int, default=10_000, help="in all rounds together (10000)")
+    parser.add_argument("--names", type=int, default=1_000, help="the same (1000)")
+    parser.add_argument("--megabytes", type=int, default=10_240, help="the same (10240)")
+    parser.add_argument("--seconds", type=float, default=6, help="of a window alone (6)")
+    flood = Flood(**vars(parser.parse_args()))
+    print(f"strict walls, load {os.getloadavg()[0]:.1f}")  # noqa: T201 - the figures are for a person
+    uvloop.run(flood.run())
+    print("\n".join((flood.table(), *flood.faults[:20])))  # noqa: T201
+    return 1 if flood.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

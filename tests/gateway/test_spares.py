@@ -1,0 +1,124 @@
+"""Spares: a new session takes a worker that has started before it; nobody else ever gets that worker."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+
+import psutil
+
+from tests.inside import GatewayInside, gateway_inside
+from tests.shared import eventually
+
+CONFIG = """
+[workers]
+spares = 1
+[limits]
+max_live_workers = 3
+[tenants.small]
+[tenants.small.limits]
+processes = 5
+"""
+
+
+def spares(gateway: GatewayInside) -> list[int]:
+    """The pids of free ones."""
+    return [spare.worker.pid for spare in gateway.inner.sessions.spares._free.values()]
+
+
+async def until(gateway: GatewayInside, count: int) -> int:
+    """The pid of the last of so many free ones; 0 if there are to be none."""
+
+    async def are_there() -> bool:
+        return len(spares(gateway)) == count
+
+    await eventually(are_there)
+    return spares(gateway)[-1] if count else 0
+
+
+def pid_of(gateway: GatewayInside, name: str, owner: str = "default/local") -> int:
+    session = gateway.inner.manager.get(owner, name)
+    assert session is not None
+    assert session.process is not None
+    return session.process.pid
+
+
+def outcome(gateway: GatewayInside, name: str) -> float:
+    return gateway.inner.services.metrics.spares.labels(name)._value.get()  # type: ignore[no-any-return]
+
+
+async def test_a_new_session_takes_a_spare_and_another_takes_its_place(tmp_path: pathlib.Path) -> None:
+    async with gateway_inside(tmp_path, config=CONFIG) as gateway:
+        spaces = gateway.inner.services.workers.workspaces
+        first = await until(gateway, 1)
+        assert (await gateway.chat("a", "/echo one"))["messages"][-1]["content"] == "one"
+        assert pid_of(gateway, "a") == first
+        second = await until(gateway, 1)
+        assert second != first
+        assert (await gateway.chat("b", "/echo two"))["messages"][-1]["content"] == "two"
+        assert pid_of(gateway, "b") == second
+        one, two = (gateway.inner.manager.get("default/local", name) for name in ("a", "b"))
+        assert one is not None
+        assert two is not None
+        assert one.record.key != two.record.key
+        assert one.record.uid is None or one.record.uid != two.record.uid
+
+        # what is not exactly a spare's is started as ever
+        await until(gateway, 1)
+        small = await gateway.inner.manager.get_or_create("small/one", "c")
+        await (await small.chat("/echo three")).done
+        assert outcome(gateway, "adopted") == 2
+        assert await until(gateway, 0) == 0, "there is no place left for one"
+
+        # a session that is woken has its own worker started
+        await gateway.delete("b")
+        spare = await until(gateway, 1)
+        assert await one.park()
+        assert (await gateway.chat("a", "/echo again"))["messages"][-1]["content"] == "again"
+        assert pid_of(gateway, "a") != spare
+
+        # one that dies is replaced, after a while, and leaves nothing
+        await small.park()
+        [dead] = gateway.inner.sessions.spares._free.values()
+        os.kill(dead.worker.pid, signal.SIGKILL)
+        gateway.inner.sessions.spares._wanted.set()
+
+        async def has_gone() -> bool:
+            has_uid = dead.uid in spaces._taken
+            return not (spaces.path(dead.key).exists() or has_uid) and outcome(gateway, "died") == 1
+
+        await eventually(has_gone)
+        gateway.inner.sessions.spares._retry_at = 0
+        await until(gateway, 1)
+        left = {path.name for path in (tmp_path / "data" / "sessions").iterdir()}
+        [spare_now] = gateway.inner.sessions.spares._free.values()
+        assert left == {one.record.key, small.record.key, spare_now.key}
+        last = psutil.Process(spare_now.worker.pid)
+    assert not last.is_running()
+    assert not spaces.path(spare_now.key).exists()
+    assert spaces.expected() == []
+
+
+async def test_a_command_may_have_spares_until_its_configuration_changes(tmp_path: pathlib.Path) -> None:
+    async with gateway_inside(tmp_path, agents={"echoes": "echoes"}) as gateway:
+        config = tmp_path / "config.toml"
+        before = config.read_text()
+        config.write_text(before.replace("[agents.echoes]", "[agents.echoes]\nspares = 1"))
+        gateway.inner.reload()
+        old = psutil.Process(await until(gateway, 1))
+        table = "[agents.echoes]\nspares = 1\nlimits = { processes = 77 }"
+        config.write_text(before.replace("[agents.echoes]", table))
+        gateway.inner.reload()
+        gateway.inner.sessions.spares._wanted.set()
+
+        async def is_another() -> bool:
+            return bool(spares(gateway)) and spares(gateway)[-1] != old.pid
+
+        await eventually(is_another)
+        assert not old.is_running()
+        spare = spares(gateway)[-1]
+        body = {"message": "hi", "session_id": "a", "agent": "echoes"}
+        state = await gateway.post("/api/chat?wait=240", body)
+        assert state["messages"][-1]["sender"] == "agent"
+        assert pid_of(gateway, "a") == spare

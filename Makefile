@@ -37,7 +37,8 @@ run: .venv/.runs frontend/dist/index.html
 # What does not depend on each other is installed and checked two at a time. test-sessions.sh is run by a test.
 test:
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync ready check compiled page-check
-	$(BIN)/python -m pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest --cache-clear -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder -m "not alone" $(PYTEST) \
+	  || $(BIN)/python -m tests.again $$?
 	$(BIN)/python -m pytest -m alone $(or $(PYTEST),$(ALONE)) || [ $$? -eq 5 ]  # 5: none was asked for
 
 ready: .venv/.tests frontend/dist/index.html tests/mcp/node_modules/.installed tests/browser/node_modules/.installed

@@ -65,7 +65,7 @@ class Inside:
     async def chat(self, session_id: str, message: str) -> list[str]:
         """What was said in a session after a turn, from the oldest on."""
         body = {"session_id": session_id, "message": message}
-        answer = await self.ask("POST", "/api/chat?wait=20", body)
+        answer = await self.ask("POST", "/api/chat?wait=240", body)
         assert answer.status == 200, answer.text
         return [message["content"] for message in answer.json["messages"]]
 

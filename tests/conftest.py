@@ -6,17 +6,20 @@ import asyncio
 import contextlib
 import gc
 import pathlib
+import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import psutil
 import pytest
+import pytest_timeout  # type: ignore[import-untyped]
 
 from tests.gateways import RunningGateway, running_gateway
 from tests.hostile import card
+from tests.patience import crowding
 
 _RINGS: Final = (
-    *("deploy", "fuzz", "browser", "acceptance", "docs", "torture", "process", "products"),
+    *("deploy", "fuzz", "browser", "acceptance", "docs", "torture", "products"),
     *("integration", "old", "ledger", "gateway", "contract"),
 )
 """Folders whose modules last, the longest first; whatever is not named here comes after them."""
@@ -24,6 +27,12 @@ _NOT_ALONE: Final = "not alone"
 """How `make test` leaves out what measures the machine; no attack of the card is among that."""
 _LAST_LONG: Final = {"slow", "real_agent"}
 _KERNEL_LISTS_CHILDREN: Final = pathlib.Path("/proc/thread-self/children").exists()
+
+
+def pytest_configure() -> None:
+    """Lets Ctrl-C end what the tests start: a background job of a shell, and all its children, ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
@@ -38,6 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = {item.path for item in items if any(mark.name in _LAST_LONG for mark in item.iter_markers())}
     ring = {name: number for number, name in enumerate(_RINGS)}
     items.sort(key=lambda item: (item.path not in long, ring.get(item.path.parent.name, len(ring))))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> object:
+    """Gives a test on a busy machine more time before it is ended as one that hangs."""
+    patient = settings._replace(timeout=settings.timeout * crowding())
+    return pytest_timeout.pytest_timeout_set_timer(item, patient)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -100,7 +116,7 @@ def _checked() -> Iterator[None]:
     before = _children()
     yield
     new = [child for child in _children() if child not in before and not _descends_from(child, before)]
-    _, alive = psutil.wait_procs(new, timeout=3)
+    _, alive = psutil.wait_procs(new, timeout=3 * crowding())
     names = [child.name() for child in alive if child.is_running()]
     assert not names, f"left running: {names}"
 

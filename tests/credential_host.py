@@ -30,6 +30,7 @@ from gateway.egress.vault import Vault
 from gateway.principal import Account
 from gateway.stores.memory.secrets import MemorySecrets
 from tests.certificates import Authority
+from tests.patience import soon
 
 HOST: Final = "git.example.test"
 TOKEN: Final = "ghp_canary-0123456789"
@@ -110,7 +111,7 @@ class Place(Struct):
         process = await asyncio.create_subprocess_exec(
             *argv, env=self.environment, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        out, _ = await soon(process.communicate(), 60)
         assert (process.returncode == 0) is ok, out.decode()
         return out.decode()
 
@@ -134,7 +135,7 @@ class Place(Struct):
                 writer.write(data[at : at + size])
                 await writer.drain()
                 await asyncio.sleep(0)
-            return await asyncio.wait_for(reader.read(-1), 20)
+            return await soon(reader.read(-1), 20)
         except ConnectionResetError:
             return b""
         finally:

@@ -16,6 +16,7 @@ from typing import Final
 
 from tests.gateways import ROOT
 from tests.once import one_at_a_time
+from tests.patience import crowding
 
 PLACE: Final = ROOT / ".cache" / "debian"
 FETCH_SECONDS: Final = 180
@@ -120,4 +121,4 @@ def _download(packages: tuple[str, ...], incoming: pathlib.Path) -> None:
 
 
 def _run(*command: str, cwd: pathlib.Path) -> None:
-    subprocess.run(command, cwd=cwd, check=True, capture_output=True, timeout=FETCH_SECONDS)
+    subprocess.run(command, cwd=cwd, check=True, capture_output=True, timeout=FETCH_SECONDS * crowding())

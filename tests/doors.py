@@ -25,6 +25,7 @@ from gateway.egress.routes import RouteAnswer, RouteHandler, RouteRequest
 from gateway.principal import Account
 from gateway.workers.doors import DoorSockets
 from tests.certificates import Authority
+from tests.patience import crowding
 from tests.walls import Inmate, Yard
 
 LISTED: Final = "files.invented.test"
@@ -203,7 +204,7 @@ async def door_here(
         tasks = list(door._tasks)
         sockets.close()
         if tasks:
-            await asyncio.wait(tasks, timeout=5)
+            await asyncio.wait(tasks, timeout=5 * crowding())
         assert door.connections == 0
 
 

@@ -19,12 +19,17 @@ import psutil
 
 from gateway.client import GatewayClient
 from gateway.server.operators_socket import address, read_token
+from tests.patience import soon, within
 
 ROOT: Final = pathlib.Path(__file__).parent.parent
 SCENARIOS: Final = ROOT / "tests" / "scenarios"
 START_SECONDS: Final = 30
 STOP_SECONDS: Final = 60
 """Bounds where nothing else runs."""
+WAIT_SECONDS: Final = 240
+"""How long a request waits for the end of its turn: longer than any takes on a busy machine, and shorter than
+a client waits for an answer.
+"""
 Scenario = str | Mapping[str, object]
 """What a scripted agent plays: the name of a file in tests/scenarios, or the scenario itself."""
 _URL: Final = re.compile(r"http://\S+")
@@ -62,7 +67,7 @@ class RunningGateway:
             assert response.status == status, f"{response.status} {await response.text()}"
             return await response.json()
 
-    async def chat(self, session_id: str, message: str, *, wait: int = 30) -> Any:
+    async def chat(self, session_id: str, message: str, *, wait: int = WAIT_SECONDS) -> Any:
         """State after a whole turn."""
         return await self.post(f"/api/chat?wait={wait}", {"message": message, "session_id": session_id})
 
@@ -116,13 +121,7 @@ class RunningGateway:
         await self.http.close()
         if self.process.returncode is None:
             self.process.send_signal(number)
-        return await asyncio.wait_for(self.process.wait(), STOP_SECONDS * crowding())
-
-
-def crowding() -> float:
-    """How many processes want each core, at least 1: a fair scheduler makes everything that much slower."""
-    now = pathlib.Path("/proc/loadavg").read_text().split()[3].partition("/")[0]
-    return max(1.0, max(os.getloadavg()[0], float(now)) / len(os.sched_getaffinity(0)))
+        return await soon(self.process.wait(), STOP_SECONDS)
 
 
 def processes_of_agents(servers: Sequence[psutil.Process]) -> list[psutil.Process]:
@@ -196,7 +195,7 @@ async def serving(
     """The gateway that this process becomes, which says its URL on stdout; ended however the block ends."""
     try:
         assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), start_seconds * crowding())).decode()
+        line = (await soon(process.stdout.readline(), start_seconds)).decode()
         found = _URL.search(line)
         assert found, f"the gateway did not start: {line!r} {log.read_text()}"
         gateway = RunningGateway(process, found[0], log, data)
@@ -236,11 +235,16 @@ _KEPT_OUT: Final = ("AGENT_", "OPENAI_", "PYTHON")
 
 
 async def _until_healthy(gateway: RunningGateway) -> None:
-    deadline = asyncio.get_running_loop().time() + START_SECONDS * crowding()
-    while asyncio.get_running_loop().time() < deadline:
-        with contextlib.suppress(aiohttp.ClientError):
-            async with gateway.http.get("/health") as response:
-                if response.status == 200:
-                    return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not healthy: {gateway.log()}")
+    try:
+        async with within(START_SECONDS):
+            while not await _is_healthy(gateway):
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not healthy: {gateway.log()}") from None
+
+
+async def _is_healthy(gateway: RunningGateway) -> bool:
+    with contextlib.suppress(aiohttp.ClientError):
+        async with gateway.http.get("/health") as response:
+            return response.status == 200
+    return False

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from tests.gateways import RunningGateway
+from tests.patience import within
 from tests.shared import crowding
 
 ANSWER_SECONDS: Final = 10.0
@@ -55,7 +56,7 @@ class Raw:
 
     async def answer(self, *, seconds: float = ANSWER_SECONDS, is_head: bool = False) -> Answer:
         """The next response, interim ones included. Raises IncompleteReadError at the connection's end."""
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             status = int(head[0].split(" ")[1])
             lines = [line.partition(":") for line in head[1:] if line]
@@ -78,7 +79,7 @@ class Raw:
     async def rest(self, *, seconds: float = ANSWER_SECONDS) -> bytes:
         """Everything up to the connection's end, which has to come; a reset is one."""
         received = bytearray()
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             with contextlib.suppress(ConnectionError):
                 while chunk := await self.reader.read(65_536):
                     received += chunk

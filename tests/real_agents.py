@@ -41,6 +41,7 @@ from typing import Final
 
 from tests.fake_model import MODEL
 from tests.once import one_at_a_time
+from tests.patience import crowding
 
 TOOLS: Final = Path(__file__).resolve().parent.parent / ".cache"
 CACHE: Final = TOOLS / "agents"
@@ -283,7 +284,7 @@ def _node(least: tuple[int, int], pin: str) -> Path:
     node = shutil.which("node")
     if node is None:
         raise AgentUnavailable(f"{pin}: there is no Node")
-    done = subprocess.run((node, "--version"), capture_output=True, text=True, timeout=30)
+    done = subprocess.run((node, "--version"), capture_output=True, text=True, timeout=30 * crowding())
     major, minor = map(int, done.stdout.strip().lstrip("v").split(".")[:2])
     if (major, minor) < least:
         raise AgentUnavailable(f"{pin}: it wants Node {least[0]}.{least[1]}, here is {done.stdout.strip()}")
@@ -319,7 +320,11 @@ def _by_own_pip(folder: Path, pin: str) -> None:
 def _run(command: tuple[str, ...], pin: str) -> None:
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=INSTALL_TIMEOUT_SECONDS
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=INSTALL_TIMEOUT_SECONDS * crowding(),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AgentUnavailable(f"{pin}: {error}") from None
@@ -344,7 +349,9 @@ def _python(versions: tuple[str, ...], pin: str) -> str:
 def _is_python(program: str, version: str) -> bool:
     """pyenv puts shims on the PATH for versions that it then refuses to run."""
     code = "import sys, venv, ensurepip; print('{}.{}'.format(*sys.version_info))"
-    done = subprocess.run((program, "-I", "-c", code), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        (program, "-I", "-c", code), capture_output=True, text=True, timeout=30 * crowding()
+    )
     return done.stdout.strip() == version
 
 

@@ -15,8 +15,9 @@ import pytest_asyncio
 from msgspec import Struct
 
 from tests.gateways import RunningGateway, Scenario, running_gateway
-from tests.gateways import crowding as crowding
 from tests.inside import gateway_inside
+from tests.patience import crowding as crowding
+from tests.patience import within
 
 SHARED: Final = pytest.mark.asyncio(loop_scope="module")
 _numbers = itertools.count(1)
@@ -73,8 +74,13 @@ def fresh_id(name: str = "s") -> str:
     return f"{name}-{next(_numbers)}"
 
 
+def forged(text: str) -> str:
+    """A token that differs in one letter; not in the last one, which may hold bits that mean nothing."""
+    return f"{text[:-2]}{'B' if text[-2] == 'A' else 'A'}{text[-1]}"
+
+
 async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 15) -> None:
     """Returns when it holds; for what no event tells."""
-    async with asyncio.timeout(seconds * crowding()):
+    async with within(seconds):
         while not await holds():
             await asyncio.sleep(0.01)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -10,6 +9,8 @@ from typing import Any
 
 import aiohttp
 from msgspec import Struct
+
+from tests.patience import crowding, within
 
 WAIT_SECONDS = 15
 
@@ -44,7 +45,7 @@ class StreamReader:
 
     async def until(self, fits: Callable[[Frame], bool], *, seconds: float = WAIT_SECONDS) -> Frame:
         """The first frame from here on that fits."""
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             while (frame := await self.next()) is not None:
                 if fits(frame):
                     return frame
@@ -56,7 +57,7 @@ class StreamReader:
 
     async def to_end(self, *, seconds: float = WAIT_SECONDS) -> list[Frame]:
         """Every frame up to the stream's end."""
-        async with asyncio.timeout(seconds):
+        async with within(seconds):
             while await self.next() is not None:
                 pass
         return self.frames
@@ -94,7 +95,7 @@ async def open_stream(
     if session_id is not None:
         params["session_id"] = session_id
     params |= {name: kwargs.pop(name) for name in ("after", "last") if name in kwargs}
-    timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=60 * crowding())
     path = kwargs.pop("path", "/api/chat/stream")
     async with http.get(path, params=params, timeout=timeout, **kwargs) as response:
         assert response.status == 200, await response.text()

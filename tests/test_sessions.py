@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.patience import soon
+
 TIMEOUT_SECONDS = 30
 DEFAULT_URL = "http://127.0.0.1:8080"
 WANTED_TOOLS = {
@@ -192,7 +194,7 @@ async def _script(url: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(SCRIPT), url), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 2 * TIMEOUT_SECONDS)
+    output, _ = await soon(process.communicate(), 2 * TIMEOUT_SECONDS)
     assert process.returncode is not None
     return process.returncode, output.decode()
 

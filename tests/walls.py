@@ -13,7 +13,6 @@ import os
 import pathlib
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, Literal
 
@@ -25,6 +24,7 @@ from gateway.workers import forks
 from gateway.workers.forks import ForkWorker
 from gateway.workers.spawner import base_environment
 from gateway.workers.walls import WalledSpawner
+from tests.patience import soon, within
 from worker.spec import Limits, Network, Profile, Sandbox, SpawnRequest
 
 User = Literal["root", "nobody"]
@@ -111,18 +111,19 @@ class Inmate:
 
     async def read(self, until: Callable[[bytes], bool], *, seconds: float = PATIENCE_SECONDS) -> bytes:
         """Its output until a condition holds or it ends."""
-        loop, data, end = asyncio.get_running_loop(), b"", time.monotonic() + seconds
-        while not until(data):
-            readable = loop.create_future()
-            loop.add_reader(self.worker.stdout, _wake, readable)
-            try:
-                await asyncio.wait_for(readable, end - time.monotonic())
-            finally:
-                loop.remove_reader(self.worker.stdout)
-            chunk = os.read(self.worker.stdout, 65_536)
-            if not chunk:
-                break
-            data += chunk
+        loop, data = asyncio.get_running_loop(), b""
+        async with within(seconds):
+            while not until(data):
+                readable = loop.create_future()
+                loop.add_reader(self.worker.stdout, _wake, readable)
+                try:
+                    await readable
+                finally:
+                    loop.remove_reader(self.worker.stdout)
+                chunk = os.read(self.worker.stdout, 65_536)
+                if not chunk:
+                    break
+                data += chunk
         return data
 
     async def read_line(self, *, seconds: float = PATIENCE_SECONDS) -> str:
@@ -132,7 +133,7 @@ class Inmate:
     async def read_all(self) -> str:
         """Its output to the end."""
         said = await self.read(lambda _: False)
-        await asyncio.wait_for(asyncio.shield(self.worker.exited), PATIENCE_SECONDS)
+        await soon(asyncio.shield(self.worker.exited), PATIENCE_SECONDS)
         return said.decode("utf-8", "replace")
 
 

@@ -22,7 +22,7 @@ async def visit(http: aiohttp.ClientSession, name: str) -> None:
     params = {"session_id": name, "view": "events"}
     async with http.get("/api/chat/stream", params=params) as stream:
         body = {"session_id": name, "message": f"/echo canary of {name}"}
-        async with http.post("/api/chat?wait=30", json=body) as response:
+        async with http.post("/api/chat?wait=240", json=body) as response:
             state = await response.json()
         assert state["messages"][-1]["content"] == f"canary of {name}"
         async with http.delete(f"/api/sessions/{name}") as response:

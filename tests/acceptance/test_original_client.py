@@ -15,6 +15,7 @@ import pytest
 
 from tests.gateways import RunningGateway
 from tests.inside import gateway_inside
+from tests.patience import within
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 pytestmark = SHARED
@@ -76,7 +77,7 @@ class OriginalClient:
             self._changed.notify_all()
 
     async def until(self, fits: Callable[[Any], bool]) -> Any:
-        async with asyncio.timeout(15), self._changed:
+        async with within(15), self._changed:
             await self._changed.wait_for(lambda: self.state is not None and fits(self.state))
         return self.state
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.acceptance.faulty_gateway import faulty_gateway
 from tests.gateways import ROOT, RunningGateway
-from tests.shared import SHARED, crowding, shared_gateway
+from tests.patience import soon
+from tests.shared import SHARED, shared_gateway
 
 pytestmark = [SHARED, pytest.mark.timeout(600)]
 gateway = shared_gateway()
@@ -28,7 +29,7 @@ async def run(base_url: str = "") -> tuple[int, list[str]]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 60 * crowding())
+    out, _ = await soon(process.communicate(), 60)
     return process.returncode or 0, out.decode().splitlines()
 
 

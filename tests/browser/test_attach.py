@@ -19,7 +19,6 @@ from tests.inside import GatewayInside, gateway_inside
 from tests.shared import SHARED, fresh_id
 
 pytestmark = [SHARED, pytest.mark.browser]
-expect.set_options(timeout=15_000)
 
 PNG: Final = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGP4z8DAAMIMUAoAHfAD/QvD0VkAAAAASUVORK5CYII="

@@ -14,8 +14,6 @@ SHELL = {"repeat": True, "turns": [[{"run": "$PROMPT"}]]}
 gateway = shared_gateway(agents={"shell": SHELL, "other": SHELL})
 pytestmark = [SHARED, pytest.mark.browser]
 
-expect.set_options(timeout=15_000)
-
 
 async def test_a_message_is_edited_in_a_branch_and_files_are_put_back(
     gateway: GatewayInside, open_page: OpenPage

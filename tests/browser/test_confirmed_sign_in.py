@@ -16,6 +16,7 @@ from tests.browser.conftest import OpenPage
 from tests.browser.test_page import expect_answer, say
 from tests.inside import gateway_inside
 from tests.issuer import SECRET, running_issuer
+from tests.patience import within
 from tests.shared import SHARED
 
 CONFIG = """
@@ -69,7 +70,7 @@ async def test_a_person_is_asked_nothing_while_the_provider_knows_them(
             gateway.clock.advance(CONFIRM_SECONDS + 1)
             provider.ahead_seconds += CONFIRM_SECONDS + 1
             await say(page, "/echo after")
-            async with asyncio.timeout(15):
+            async with within(15):
                 while not provider.asked["silent"]:
                     await asyncio.sleep(0.02)
             await expect(page.get_by_test_id("composer")).to_have_value("/echo after")

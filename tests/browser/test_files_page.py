@@ -21,7 +21,6 @@ from tests.shared import SHARED, eventually, shared_gateway
 
 pytestmark = [SHARED, pytest.mark.browser]
 
-expect.set_options(timeout=15_000)
 WRITES: Final = """
 import os, pathlib
 os.makedirs("src/deep")

@@ -19,6 +19,7 @@ from tests.chromium import FRONTEND, needed_browser
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
 from tests.issuer import SECRET, running_issuer
+from tests.patience import crowding
 from tests.shared import SHARED, shared_gateway
 
 OIDC: Final = """
@@ -100,7 +101,7 @@ def shop_site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     (site / "index.html").write_text("<title>shop</title>")
     rolldown = str(FRONTEND / "node_modules" / ".bin" / "rolldown")
     command = [rolldown, "src/core/index.ts", "--format", "esm", "-o", str(site / "core.js")]
-    subprocess.run(command, cwd=FRONTEND, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=FRONTEND, check=True, capture_output=True, timeout=60 * crowding())
     return site
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 import re
 
@@ -12,6 +11,7 @@ from playwright.async_api import Page, expect
 from tests.browser.conftest import OpenPage
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
+from tests.patience import soon
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 gateway = shared_gateway()
@@ -140,5 +140,5 @@ async def test_a_drain_is_confirmed_and_the_gateway_ends(tmp_path: pathlib.Path,
         await page.get_by_test_id("drain").click()
         await page.get_by_test_id("ops-confirm").click()
         await expect(page.get_by_test_id("ops-toast")).to_contain_text("is draining")
-        assert await asyncio.wait_for(own.process.wait(), 20) == 0
+        assert await soon(own.process.wait(), 20) == 0
         await expect(page.get_by_test_id("ops-error")).to_contain_text("cannot be reached")

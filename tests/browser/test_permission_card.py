@@ -13,6 +13,7 @@ from playwright.async_api import Page, expect
 from tests.browser.conftest import OpenPage
 from tests.chromium import PACKAGED
 from tests.gateways import RunningGateway
+from tests.patience import within
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 pytestmark = [SHARED, pytest.mark.browser]
@@ -162,7 +163,7 @@ async def test_the_rest_of_a_long_command_is_shown_when_it_is_asked_for(
     await expect(card.get_by_test_id("permission-always")).to_contain_text("this request only")
     await card.get_by_test_id("show-all").click()
     await expect(card.get_by_test_id("permission-command")).to_contain_text("ls /")
-    async with asyncio.timeout(15):  # in the card, or by the bar that leads back to it
+    async with within(15):  # in the card, or by the bar that leads back to it
         while not await page.evaluate(AT_HAND):
             await asyncio.sleep(0.05)
     assert await fits(page)

@@ -27,7 +27,7 @@ async def test_a_hostile_page_works_and_reaches_nothing_of_the_gateway(
         port = await served(gateway, "s")
         page = await browser.new_page()  # its console is full of refusals
         await page.goto(f"{at_localhost}/api/sessions/s/ports/{port}/evil?{quote(at_localhost, safe='')}")
-        await expect(page).to_have_title("done", timeout=15_000)
+        await expect(page).to_have_title("done")
         found = json.loads(await page.inner_text("body"))
         await page.close()
         sessions = await gateway.get("/api/sessions")

@@ -35,8 +35,6 @@ gateway = shared_gateway(
     }
 )
 
-expect.set_options(timeout=15_000)
-
 
 async def link_of(gateway: RunningGateway, session_id: str, kind: str) -> dict[str, Any]:
     made = await gateway.post(f"/api/sessions/{session_id}/shares", {"kind": kind}, status=201)

@@ -19,8 +19,6 @@ from tests.shared import SHARED
 
 pytestmark = [SHARED, pytest.mark.browser]
 
-expect.set_options(timeout=20_000)
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place(tmp_path_factory: Any) -> AsyncIterator[tuple[GatewayInside, GitHost]]:

@@ -13,6 +13,7 @@ from gateway.events.facts import Event
 from gateway.stores.contract import SessionRecord, Store, Tombstone
 from gateway.stores.opening import Options, migrations_of, open_store
 from gateway.stores.sqlite import writer
+from tests.patience import within
 
 MIGRATIONS: Final = migrations_of(Config())
 
@@ -60,7 +61,7 @@ class Collector:
         self.lost |= seqs
 
     async def until(self, seq: int) -> None:
-        async with asyncio.timeout(5):
+        async with within(5):
             while self.seq < seq:
                 self._changed.clear()
                 await self._changed.wait()

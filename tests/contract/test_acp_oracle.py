@@ -25,6 +25,7 @@ from acp.schema import (
 from pydantic import BaseModel
 
 from tests.integration.worker_process import ROOT, SCENARIOS, AgentProcess, TurnLog
+from tests.patience import soon
 from worker import acp
 
 NOTIFICATIONS: dict[str, type[BaseModel]] = {
@@ -163,7 +164,7 @@ class Client:
     async def until(self, text: str) -> None:
         while text not in self.text():
             self.arrived.clear()
-            await asyncio.wait_for(self.arrived.wait(), 10)
+            await soon(self.arrived.wait(), 10)
 
 
 @asynccontextmanager

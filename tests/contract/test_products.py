@@ -17,6 +17,7 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.contract import SessionRecord, Store, Tombstone
 from tests.contract.engines import ENGINES
+from tests.patience import within
 
 
 class Sink:
@@ -61,7 +62,7 @@ class House:
         for item in data:
             self._seq += 1
             self.store.logs.enqueue(sink, Event(self._seq, 1000 + self._seq, item), urgent=item is data[-1])
-        async with asyncio.timeout(5):
+        async with within(5):
             while sink.seq < self._seq:
                 sink.done.clear()
                 await sink.done.wait()

@@ -20,6 +20,7 @@ from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.migrations import numbered as numbered_in
 from gateway.stores.sqlite import log_rows
+from gateway.stores.sqlite.file import connect
 from gateway.stores.sqlite.schema import OWN, is_current, newest, numbered
 from gateway.stores.sqlite.store import SqliteStore
 from tests.contract.engines import MIGRATIONS, Collector, delta, filled, record, tombstone
@@ -372,3 +373,11 @@ async def test_a_page_of_a_log_looks_at_no_row_of_another(tmp_path: pathlib.Path
     steps = [words for *_, words in plan]
     assert any("tail USING INDEX" in step for step in steps)
     assert not [step for step in steps if "SCAN" in step or "TEMP" in step], steps
+
+
+def test_a_commit_waits_for_the_disk_and_what_is_deleted_is_overwritten(tmp_path: pathlib.Path) -> None:
+    """No kill of a process shows whether it does; a lost current would."""
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+    with contextlib.closing(connect(tmp_path / "gateway.db")) as connection:
+        found = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted}
+    assert found == wanted

@@ -20,6 +20,7 @@ from gateway.sessions.log import EventLog
 from gateway.stores.sqlite import file_watch, log_rows, writer
 from gateway.stores.sqlite.store import SqliteStore
 from tests.contract.engines import Collector, delta, filled, record
+from tests.patience import within
 
 LOOK_SECONDS: Final = 0.02
 PAST_SQLITE: Final = 2**63
@@ -42,7 +43,7 @@ async def watched(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> As
     made = Watched(tmp_path / "gateway.db")
     await made.store.open()
     yield made
-    async with asyncio.timeout(5):
+    async with within(5):
         await made.store.close()
 
 
@@ -162,7 +163,7 @@ async def test_a_log_goes_on_behind_what_could_not_be_stored(store: SqliteStore)
         await mine.log.commit(lost)
     assert mine.spoiled == ["This cannot be stored."]
     seq = mine.log.append(ev.TextDelta("m", "t", "on"), durable=True)
-    async with asyncio.timeout(5):
+    async with within(5):
         await mine.log.commit(seq)
     assert mine.visible == [seq]
     assert mine.log.is_settled
@@ -178,7 +179,7 @@ async def test_when_the_thread_ends_everybody_hears_of_it(
     await store.sessions.create(record())
     monkeypatch.setattr(writer.Writer, "_write_group", lambda *_: [].pop())
     store.logs.enqueue(sink, delta(1, "x"), urgent=False)
-    async with asyncio.timeout(5):
+    async with within(5):
         for _ in range(2):
             with pytest.raises(StoreFailed, match="has ended"):
                 await store.sessions.update(record())
@@ -240,7 +241,7 @@ DEEDS: Final = [remove, replace, empty, cut, write_over, remove_log, cut_log, re
 
 
 async def until_troubled(watched: Watched, *, is_lost: bool = True) -> None:
-    async with asyncio.timeout(5):
+    async with within(5):
         while watched.troubles[-1:] != [is_lost]:
             await asyncio.sleep(LOOK_SECONDS)
 

@@ -14,6 +14,7 @@ from gateway.stores.contract import Remembered, Store
 from gateway.stores.logs import StoredLog
 from gateway.stores.sessions import Forking, Founding
 from tests.contract.engines import Collector, delta, filled, record, tombstone
+from tests.patience import within
 
 DAY = 24 * 3600 * 1000
 
@@ -64,7 +65,7 @@ async def test_a_record_is_replaced_with_what_is_committed_next(store: Store) ->
     await store.sessions.create(record("b"))
     assert await store.sessions.find("t/s", "a") == changed
     store.sessions.update_soon(record())
-    async with asyncio.timeout(5):  # with nothing else it goes by itself
+    async with within(5):  # with nothing else it goes by itself
         while await store.sessions.find("t/s", "a") != record():
             await asyncio.sleep(0.01)
 

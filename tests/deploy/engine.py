@@ -26,6 +26,7 @@ from tests.debian import together
 from tests.deploy.groups import PLACE, remove
 from tests.deploy.machine import CERTIFICATES, TRUST
 from tests.deploy.namespaces import sockets_inside
+from tests.patience import crowding
 
 PACKAGES: Final = (
     *("buildah", "podman", "runc", "conmon", "catatonit", "netavark"),
@@ -145,7 +146,7 @@ class Container:
 
     def ended(self) -> int:
         """Waits for its end; its exit code."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS * crowding()
         while (state := self.about()["State"])["Running"]:
             assert time.monotonic() < deadline, self.log()
             time.sleep(_PAUSE_SECONDS)

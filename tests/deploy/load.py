@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from tests.patience import within
+
 PEOPLE: Final = 8
 RETRY_SECONDS: Final = 0.05
 PATIENCE_SECONDS: Final = 30.0
@@ -93,7 +95,7 @@ class People:
     async def until(self, words: int) -> None:
         """Returns when so many more words were answered."""
         wanted = self.words + words
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with within(PATIENCE_SECONDS):
             while self.words < wanted:
                 await asyncio.sleep(0.01)
 

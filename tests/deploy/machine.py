@@ -22,6 +22,7 @@ import psutil
 from tests.deploy.groups import PLACE, group, hierarchies
 from tests.deploy.namespaces import sockets_inside
 from tests.gateways import ROOT
+from tests.patience import crowding
 
 BOOT_SECONDS: Final = 60
 CHECKOUT: Final = "/src"
@@ -122,7 +123,7 @@ class Machine:
 
     def until_booted(self) -> None:
         """Returns when everything has started that starts by itself."""
-        deadline = time.monotonic() + BOOT_SECONDS
+        deadline = time.monotonic() + BOOT_SECONDS * crowding()
         while self.tried("systemctl is-system-running").stdout.strip() not in ("running", "degraded"):
             assert time.monotonic() < deadline, self.console()
             time.sleep(_PAUSE_SECONDS)
@@ -187,7 +188,7 @@ def _variables(base: pathlib.Path, scratch: pathlib.Path) -> dict[str, str]:
 
 def _first(process: subprocess.Popen[bytes]) -> int:
     """The pid of the machine's process 1, when it is systemd."""
-    deadline = time.monotonic() + BOOT_SECONDS
+    deadline = time.monotonic() + BOOT_SECONDS * crowding()
     while time.monotonic() < deadline and process.poll() is None:
         for child in psutil.Process(process.pid).children():
             if child.name() == "systemd":

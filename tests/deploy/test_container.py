@@ -24,6 +24,7 @@ from tests.deploy.groups import PLACE
 from tests.deploy.systems import base
 from tests.deploy.tools import DEPLOY
 from tests.gateways import ROOT
+from tests.patience import within
 from tests.shared import crowding
 from tests.streams import open_stream
 
@@ -285,7 +286,7 @@ def _pod(name: str) -> list[Any]:
 
 async def _until_ready(http: aiohttp.ClientSession) -> None:
     """Asks what the chart's probes ask."""
-    async with asyncio.timeout(START_SECONDS * crowding()):
+    async with within(START_SECONDS):
         for path in ("/livez", "/readyz"):
             while True:
                 with contextlib.suppress(aiohttp.ClientError):

@@ -114,12 +114,12 @@ def _serves(program: pathlib.Path, tmp_path: pathlib.Path, *, path: str | None =
         assert "<script" in run("curl", "-s", url)
         body = '{"session_id": "a", "message": "/echo installed"}'
         answer = run(
-            "curl", "-s", f"{url}/api/chat?wait=20", "-H", "Content-Type: application/json", "-d", body
+            "curl", "-s", f"{url}/api/chat?wait=240", "-H", "Content-Type: application/json", "-d", body
         )
         assert '"content":"installed"' in answer
     finally:
         gateway.terminate()
-        assert gateway.wait(60) == 0
+        assert gateway.wait(60 * crowding()) == 0
         if gateway.stdout is not None:
             gateway.stdout.close()
 

@@ -23,6 +23,7 @@ from tests.chromium import launched
 from tests.deploy.load import People
 from tests.deploy.tools import DEPLOY, run, tool
 from tests.gateways import RunningGateway, running_gateway
+from tests.patience import soon
 from tests.shared import crowding
 from tests.streams import open_stream
 
@@ -129,7 +130,7 @@ async def _running(
     with log.open("ab") as stream:
         process = subprocess.Popen(command, env=environ, cwd=directory, stdout=stream, stderr=stream)  # noqa: ASYNC220
     try:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS * crowding()
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError):  # a port is open before there is a certificate
                 with socket.create_connection(("127.0.0.1", port), timeout=1) as plain:
@@ -141,7 +142,7 @@ async def _running(
     finally:
         process.terminate()
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(STOP_SECONDS * crowding())
         except subprocess.TimeoutExpired:  # it gives what is open its grace
             process.kill()
             process.wait()
@@ -235,15 +236,17 @@ async def test_everything_passes(tmp_path: pathlib.Path, proxy: Proxy, prefix: s
             await _loads(http, page)
         async with http.get("api/chat/stream?session_id=a&view=events") as answer:
             assert answer.headers["Content-Type"].startswith("text/event-stream")
-            assert await asyncio.wait_for(answer.content.readline(), START_SECONDS)
+            assert await soon(answer.content.readline(), START_SECONDS)
         chat = {"session_id": "session_1_a_b"}
         async with http.post("api/products/1/chat/sessions", json=chat) as answer:
             assert answer.status == 200, await answer.text()
         for socket_path in ("ws/chat/customer/1/session_1_a_b", "ws/chat/session/session_1_a_b"):
             async with http.ws_connect(socket_path) as opened:
-                assert (await opened.receive_json(timeout=START_SECONDS))["type"] == "connection_status"
+                said = await opened.receive_json(timeout=START_SECONDS * crowding())
+                assert said["type"] == "connection_status"
         async with http.ws_connect("ws/chat/admin/1") as opened:
-            assert (await opened.receive_json(timeout=START_SECONDS))["type"] == "connection_status"
+            said = await opened.receive_json(timeout=START_SECONDS * crowding())
+            assert said["type"] == "connection_status"
         ping = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         for path in ("mcp", "mcp/"):
             async with http.post(path, json=ping, headers={"Accept": "application/json"}) as answer:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.deploy.load import People
 from tests.gateways import ROOT, RunningGateway, running_gateway
+from tests.patience import crowding, soon
 from tests.shared import eventually
 from tests.streams import open_stream
 
@@ -82,7 +83,8 @@ def test_a_socket_that_does_not_listen_is_refused_in_one_line(tmp_path: pathlib.
     with socket.socket() as idle:
         done = subprocess.run(
             [*_passing(idle.fileno()), sys.executable, "-m", "gateway", "serve", "--data-dir", str(tmp_path)],
-            cwd=ROOT, pass_fds=[idle.fileno()], capture_output=True, text=True, timeout=30, check=False,
+            cwd=ROOT, pass_fds=[idle.fileno()], capture_output=True, text=True, check=False,
+            timeout=30 * crowding(),
         )  # fmt: skip
     assert done.returncode == 1
     assert "no TCP socket that listens" in done.stderr
@@ -94,7 +96,8 @@ def test_an_open_gateway_behind_a_socket_for_everybody_is_refused(tmp_path: path
     with socket.create_server(("0.0.0.0", 0)) as everybody:  # noqa: S104
         done = subprocess.run(
             [*_passing(everybody.fileno()), sys.executable, "-m", "gateway", "serve"],
-            cwd=ROOT, pass_fds=[everybody.fileno()], capture_output=True, text=True, timeout=30, check=False,
+            cwd=ROOT, pass_fds=[everybody.fileno()], capture_output=True, text=True, check=False,
+            timeout=30 * crowding(),
         )  # fmt: skip
     assert done.returncode == 2
     assert "without credentials" in done.stderr
@@ -121,7 +124,7 @@ async def test_who_has_just_connected_is_heard_although_the_gateway_ends(tmp_pat
         gateway.process.send_signal(signal.SIGTERM)
         await eventually(lambda: _is_draining(gateway))
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await soon(reader.read(), 10)
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in answer.lower()
         writer.close()

@@ -18,6 +18,7 @@ from tests.deploy.load import People
 from tests.deploy.machine import Machine, booted
 from tests.deploy.systems import base
 from tests.deploy.tools import DEPLOY
+from tests.patience import within
 from tests.shared import crowding
 from tests.streams import open_stream
 
@@ -154,7 +155,7 @@ async def test_a_gateway_that_is_killed_comes_back_however_often(machine: Machin
 
 async def _killed(machine: Machine) -> None:
     """Kills the gateway as soon as there is one."""
-    async with asyncio.timeout(RESTART_SECONDS * crowding()):
+    async with within(RESTART_SECONDS):
         while not (found := [each for each in _children(machine) if each.name() == "agent-gateway"]):
             await asyncio.sleep(0.02)
     found[0].kill()

@@ -17,7 +17,7 @@ from typing import Final
 
 from tests.docs.documents import blocks
 from tests.gateways import ROOT
-from tests.shared import crowding
+from tests.patience import soon
 
 SECONDS: Final = 60
 PORT: Final = re.compile(r"\b(localhost|127\.0\.0\.1):(8[04]\d\d)\b|--port (8[04]\d\d)\b")
@@ -81,7 +81,7 @@ async def ran(
         start_new_session=True,
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), SECONDS * crowding())
+        said, _ = await soon(process.communicate(), SECONDS)
     except TimeoutError:
         os.killpg(process.pid, signal.SIGKILL)
         await process.wait()

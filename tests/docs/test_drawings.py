@@ -20,6 +20,7 @@ from playwright.async_api import Page
 from tests.chromium import launched
 from tests.docs.documents import DOCUMENTS, MAPS, blocks
 from tests.gateways import ROOT
+from tests.patience import crowding
 from tests.real_agents import INSTALL_TIMEOUT_SECONDS, AgentUnavailable, installed
 
 MERMAID: Final = "mermaid@12.3.0"
@@ -46,7 +47,9 @@ def by_pack(folder: pathlib.Path, pin: str) -> None:
     if npm is None:
         raise AgentUnavailable(f"{pin}: there is no npm")
     command = (npm, "pack", "--silent", "--pack-destination", str(folder), pin)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_SECONDS)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_SECONDS * crowding()
+    )
     if done.returncode != 0:
         raise AgentUnavailable(f"{pin}: {done.stderr.strip()[-300:] or 'no reason given'}")
     (archive,) = folder.glob("*.tgz")

@@ -120,7 +120,7 @@ async def neighbour(gateway: RunningGateway, stop: asyncio.Event) -> int:
     """Talks until it is told to stop; every answer must be right. How many there were."""
     count = 0
     while not stop.is_set():
-        state = await gateway.chat("neighbour", f"/echo {count}", wait=20)
+        state = await gateway.chat("neighbour", f"/echo {count}")
         assert [m["content"] for m in state["messages"]][-1] == str(count)
         count += 1
     return count

@@ -17,6 +17,7 @@ from gateway.sessions.reader import Shelf
 from gateway.stores.contract import SessionRecord
 from gateway.stores.memory.logs import MemoryLogs
 from tests.gateways import RunningGateway
+from tests.patience import soon
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import StreamReader, open_stream
 
@@ -33,7 +34,7 @@ gateway = shared_gateway(CONFIG, agents={"asking": "asks_permission", "tells": T
 
 async def say(http: aiohttp.ClientSession, name: str, text: str) -> Any:
     """A whole turn of the built-in agent; State."""
-    answer = await ask(http, "POST", "/api/chat?wait=20", {"session_id": name, "message": f"/echo {text}"})
+    answer = await ask(http, "POST", "/api/chat?wait=240", {"session_id": name, "message": f"/echo {text}"})
     assert answer.status == 200, answer.body
     return answer.body
 
@@ -98,7 +99,7 @@ async def test_open_streams_end_before_they_show_what_the_person_says(gateway: R
 async def test_what_a_visitor_chose_of_an_agent_is_chosen_after_the_sign_in(gateway: RunningGateway) -> None:
     first, second = fresh_id(), fresh_id()
     async with gateway.caller(Origin=gateway.url) as browser:
-        path, turn = "/api/chat?wait=20", {"session_id": first, "message": "go", "agent": "tells"}
+        path, turn = "/api/chat?wait=240", {"session_id": first, "message": "go", "agent": "tells"}
         assert (await ask(browser, "POST", path, turn)).body["options"] == {"mode": "ask"}
         chosen = {"option_id": "mode", "value": "plan"}
         assert (await ask(browser, "POST", f"/api/sessions/{first}/options", chosen)).status == 200
@@ -174,7 +175,7 @@ async def test_an_answer_that_a_visitor_waits_for_is_not_the_persons(gateway: Ru
         said = {"session_id": name, "message": "go", "agent": "asking"}
         me = (await ask(browser, "GET", "/api/me")).body
         headers = {**cookies_of(browser), "X-CSRF-Token": me["csrf_token"]}
-        answer = asyncio.ensure_future(ask(waiting, "POST", "/api/chat?wait=30", said, headers=headers))
+        answer = asyncio.ensure_future(ask(waiting, "POST", "/api/chat?wait=240", said, headers=headers))
         async with open_stream(browser, name) as stream:
             asked = await stream.until_event("permission_asked")
         await sign_in(gateway, browser)
@@ -184,7 +185,7 @@ async def test_an_answer_that_a_visitor_waits_for_is_not_the_persons(gateway: Ru
         }
         done = await ask(browser, "POST", f"/api/sessions/{name}/permission", chosen)
         assert done.status == 200, done.body
-        late = await asyncio.wait_for(answer, 20)
+        late = await soon(answer, 20)
         assert (late.status, late.body["messages"]) == (200, [])
         state = (await ask(browser, "GET", f"/api/state?session_id={name}")).body
         assert len(state["messages"]) == 2

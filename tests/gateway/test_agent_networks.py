@@ -12,6 +12,7 @@ import pytest
 
 from gateway.egress import registries
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import crowding
 from tests.shared import eventually
 
 AGENTS = {"plain": "echoes", "own": "echoes"}
@@ -89,7 +90,7 @@ async def test_a_gateway_serves_while_it_asks_for_registries_and_ends_without_th
     may_answer = threading.Event()
 
     def ask(_tools: object, command: tuple[str, ...]) -> str:
-        may_answer.wait(30)
+        may_answer.wait(30 * crowding())
         return "https://index.example/" if "-c" in command else ""
 
     monkeypatch.setattr(registries._Tools, "ask", ask)

@@ -16,6 +16,7 @@ import pytest_asyncio
 from tests.fake_model import Behaviour, FakeModel, fake_model
 from tests.gateways import agent_tables
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import within
 from tests.shared import SHARED, fresh_id
 from tests.streams import open_stream
 
@@ -147,7 +148,7 @@ async def test_a_call_ends_with_its_worker(gateway: GatewayInside, model: FakeMo
     session_id, worker = await started(gateway)
     model.behaviour = Behaviour(silent_after=0)
     calling = asyncio.create_task(call(worker))
-    async with asyncio.timeout(10):
+    async with within(10):
         await model.received.wait()
         await gateway.delete(session_id)
         await model.disconnected.wait()

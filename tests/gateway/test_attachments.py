@@ -71,7 +71,7 @@ async def test_one_key_says_a_message_with_files_once(gateway: GatewayInside) ->
 
     async def say() -> int:
         headers = {"Idempotency-Key": f"key-{session_id}"}
-        async with gateway.http.post("/api/chat?wait=20", json=body, headers=headers) as answer:
+        async with gateway.http.post("/api/chat?wait=240", json=body, headers=headers) as answer:
             return answer.status
 
     assert await asyncio.gather(*(say() for _ in range(4))) == [200] * 4
@@ -99,7 +99,7 @@ def work(gateway: GatewayInside, session_id: str) -> pathlib.Path:
 
 async def chat(gateway: GatewayInside, session_id: str, text: str, *paths: str, **kwargs: Any) -> Any:
     body = {"message": text, "session_id": session_id, "attachments": list(paths)}
-    return await gateway.post("/api/chat?wait=20", body, **kwargs)
+    return await gateway.post("/api/chat?wait=240", body, **kwargs)
 
 
 def answer(state: Any) -> str:

@@ -215,7 +215,7 @@ class World(Struct):
 async def world(gateway: RunningGateway) -> AsyncIterator[World]:
     key = await gateway.mint("victim", tenant="acme")
     async with gateway.caller(key) as victim:
-        await ask(victim, "POST", "/api/chat?wait=20", {"session_id": VICTIM, "message": f"/echo {CANARY}"})
+        await ask(victim, "POST", "/api/chat?wait=240", {"session_id": VICTIM, "message": f"/echo {CANARY}"})
         await ask(victim, "POST", "/api/products/1/chat/sessions", {"session_id": VICTIM})
         share = (await ask(victim, "POST", f"/api/sessions/{VICTIM}/shares", {})).body
         path = f"/api/sessions/{VICTIM}/files/content"

@@ -62,7 +62,7 @@ async def test_two_gateways_on_one_host_keep_their_visitors_apart(
             for _ in range(2):
                 for http, name in ((one, "first"), (two, "second")):
                     said = {"message": f"/echo {name}"}
-                    state = (await ask(http, "POST", "/api/chat?wait=20", said)).body
+                    state = (await ask(http, "POST", "/api/chat?wait=240", said)).body
                     assert {m["content"] for m in state["messages"]} == {f"/echo {name}", name}
             again = [(await ask(http, "GET", "/api/me")).body["subject"] for http in (one, two)]
             assert again == subjects
@@ -164,9 +164,9 @@ async def test_the_session_of_an_old_cookie_goes_on(gateway: RunningGateway) -> 
     async with gateway.caller(Origin=gateway.url) as browser:
         name = fresh_id()
         said = {"session_id": name, "message": "/echo before"}
-        assert (await ask(browser, "POST", "/api/chat?wait=20", said)).status == 200
+        assert (await ask(browser, "POST", "/api/chat?wait=240", said)).status == 200
         browser.cookie_jar.update_cookies({"agw_session": name}, browser._base_url)  # type: ignore[arg-type]
-        state = (await ask(browser, "POST", "/api/chat?wait=20", {"message": "/echo after"})).body
+        state = (await ask(browser, "POST", "/api/chat?wait=240", {"message": "/echo after"})).body
         assert [m["content"] for m in state["messages"]][-1] == "after"
         assert len(state["messages"]) == 4
 

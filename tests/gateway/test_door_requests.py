@@ -27,6 +27,7 @@ from gateway.egress.tunnel import ACCESS_DENIED, Splice, dial
 from gateway.workers.doors import DoorSockets
 from tests.doors import ACCOUNT, LISTED, OTHER, QUICK, Hosts, Rules, door_here, echo, local_sockets
 from tests.hostile.requests import ATTACKS, Attack
+from tests.patience import crowding, soon
 from tests.shared import eventually
 from worker.spec import DOOR_PORT, MIB
 
@@ -47,7 +48,7 @@ async def said(listener: socket.socket, data: bytes) -> bytes:
     try:
         reader, writer = await connected(listener)
         writer.write(data)
-        while piece := await asyncio.wait_for(reader.read(65_536), 10):
+        while piece := await soon(reader.read(65_536), 10):
             heard += piece
     except ConnectionError:
         pass
@@ -153,16 +154,16 @@ async def test_a_handler_is_cancelled_when_its_caller_is_gone() -> None:
     async with door_here(Rules(), routes=forever) as (door, sockets):
         _, writer = await connected(sockets.own)
         writer.write(b"GET /llm/a HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.wait_for(begun.wait(), 5)
+        await soon(begun.wait(), 5)
         writer.transport.abort()
-        await asyncio.wait_for(cancelled.wait(), 5)
+        await soon(cancelled.wait(), 5)
         cancelled.clear()
         _, writer = await connected(sockets.own)
         writer.write(b"GET /llm/a HTTP/1.1\r\nHost: x\r\n\r\n")
         begun.clear()
-        await asyncio.wait_for(begun.wait(), 5)
+        await soon(begun.wait(), 5)
         door.close()
-        await asyncio.wait_for(cancelled.wait(), 5)
+        await soon(cancelled.wait(), 5)
         writer.close()
 
 
@@ -195,7 +196,7 @@ async def test_a_connection_that_is_taken_as_the_door_closes_is_closed() -> None
         door.close()
         (task,) = door._tasks
         await asyncio.wait([task])
-        client.settimeout(5)
+        client.settimeout(5 * crowding())
         assert client.recv(1) == b""
         client.close()
 
@@ -240,7 +241,7 @@ async def test_what_is_kept_for_readers_that_stand_still_is_bounded_together(
         for writer in writers:
             writer.transport.abort()
         tasks = list(door._tasks)
-        await asyncio.wait(tasks, timeout=5)
+        await asyncio.wait(tasks, timeout=5 * crowding())
         assert door.stalled._bytes == 0
 
 
@@ -315,17 +316,17 @@ async def test_idle_connections_make_room_and_others_do_not() -> None:
     async with door_here(rules, routes=waits, connections=8) as (door, sockets):
         idle = [await connected(sockets.own) for _ in range(20)]
         for reader, _ in idle[:12]:
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await soon(reader.read(), 5) == b""
         assert door.connections == 8
         for _, writer in idle[12:]:
             writer.write(b"GET /llm/a HTTP/1.1\r\nHost: x\r\n\r\n")
         for reader, _ in idle[12:]:
-            await asyncio.wait_for(reader.readuntil(b"begun"), 5)
+            await soon(reader.readuntil(b"begun"), 5)
         assert await said(sockets.own, b"") == b""
         assert rules.whys == ["limit"]
         running.set()
         for reader, _ in idle[12:]:
-            await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 5)
+            await soon(reader.readuntil(b"0\r\n\r\n"), 5)
         assert b"begun" in await said(
             sockets.own, b"GET /llm/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         )
@@ -407,7 +408,7 @@ async def test_hosts_are_dialled_at_the_addresses_that_were_admitted_and_no_name
             client.setblocking(False)
             await loop.sock_connect(client, http)
             await loop.sock_sendall(client, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-            assert (await asyncio.wait_for(loop.sock_recv(client, 4096), 10))[9:12] == status
+            assert (await soon(loop.sock_recv(client, 4096), 10))[9:12] == status
             client.close()
     assert rules.whys == ["unreachable", "unreachable"]
 
@@ -579,7 +580,7 @@ async def test_what_has_come_before_both_ends_are_joined_is_passed_on_whole_and_
     if not has_ended:
         writer.write(data[began:])
     writer.write_eof()
-    heard = await asyncio.wait_for(reader.read(), 10)
+    heard = await soon(reader.read(), 10)
     assert heard == (data[:began] if has_ended else data)
     running.cancel()
     await asyncio.wait([running])
@@ -647,7 +648,7 @@ async def test_connections_that_the_rules_no_longer_allow_are_ended(hosts: Hosts
         rules.deny(LISTED)
         for each in (reader, socket_reader):
             with contextlib.suppress(ConnectionError):
-                assert await asyncio.wait_for(each.read(), 5) == b""
+                assert await soon(each.read(), 5) == b""
         for each_writer in (writer, socket_writer):
             each_writer.close()
 
@@ -672,7 +673,7 @@ async def test_what_is_denied_while_its_host_is_dialled_is_not_connected(
         if way == "a tunnel":
             heard = b"CONNECT %b:22 HTTP/1.1\r\nHost: x\r\n\r\n" % LISTED.encode()
         asking = asyncio.create_task(said(where, heard))
-        await asyncio.wait_for(dialled.wait(), 5)
+        await soon(dialled.wait(), 5)
         rules.deny(LISTED)
         may_answer.set()
         assert await asking == b""
@@ -685,7 +686,7 @@ async def test_a_tunnel_that_is_denied_before_tls_begins_in_it_ends(hosts: Hosts
         _, reader, writer = await tunnel(sockets, LISTED, 443)
         rules.deny(LISTED)
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await soon(reader.read(), 5) == b""
         writer.close()
 
 

@@ -58,7 +58,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 
 async def say(gateway: RunningGateway, session_id: str, message: str = "/echo hi") -> tuple[int, Any]:
     body = {"message": message, "session_id": session_id}
-    async with gateway.http.post("/api/chat?wait=30", json=body) as response:
+    async with gateway.http.post("/api/chat?wait=240", json=body) as response:
         return response.status, await response.json()
 
 

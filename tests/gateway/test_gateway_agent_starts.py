@@ -188,7 +188,7 @@ async def test_a_crash_loop_is_refused_after_three_starts_and_restarted_by_hand(
 
 
 async def first_or_next(gateway: RunningGateway, session_id: str) -> None:
-    await gateway.post("/api/chat?wait=20", {"message": "go", "session_id": session_id, "agent": "exits"})
+    await gateway.post("/api/chat?wait=240", {"message": "go", "session_id": session_id, "agent": "exits"})
 
 
 async def starts(gateway: RunningGateway, session_id: str) -> int:

@@ -25,6 +25,7 @@ from tests.fake_model import Behaviour, FakeModel, fake_model
 from tests.gateway.test_model_routes import CALLS, PROVIDERS
 from tests.gateway.test_model_routes import CONFIG as PROVIDING
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import within
 from tests.shared import SHARED, ask, eventually, fresh_id
 from tests.streams import open_stream, state_when
 
@@ -411,7 +412,7 @@ async def test_an_agent_that_does_not_stop_is_cancelled_after_two_seconds(tmp_pa
         await gateway.send(session_id, "go on for ever")
         await state_when(gateway.http, session_id, lambda state: state["is_processing"])
         [session] = gateway.inner.manager.sessions()
-        async with asyncio.timeout(10):
+        async with within(10):
             while session.state != "running":
                 await asyncio.sleep(0.01)
         ledger = gateway.inner.ledger
@@ -459,7 +460,7 @@ async def test_a_worker_that_calls_its_provider_is_counted_and_stopped(
         notice=lambda _code, _words: None,
     )
     token = models.tokens.issue(access)
-    async with asyncio.timeout(10):
+    async with within(10):
         while str(session.state) != "running":
             await asyncio.sleep(0.01)
     path, body = CALLS[dialect]

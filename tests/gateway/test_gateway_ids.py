@@ -122,13 +122,13 @@ async def test_two_requests_at_once_with_one_new_id_make_one_session_and_one_wor
 async def test_without_id_a_chat_makes_a_session_and_the_cookie_keeps_it(gateway: RunningGateway) -> None:
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(gateway.url, cookie_jar=jar) as http:
-        async with http.post("/api/chat?wait=20", json={"message": "/echo first"}) as response:
+        async with http.post("/api/chat?wait=240", json={"message": "/echo first"}) as response:
             made = await response.json()
             assert response.headers["X-Session-Id"] == made["session_id"]
             cookie = response.cookies[own_name(gateway)]
             assert cookie.value == made["session_id"]
             assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Lax", "/")
-        async with http.post("/api/chat?wait=20", json={"message": "/echo second"}) as response:
+        async with http.post("/api/chat?wait=240", json={"message": "/echo second"}) as response:
             again = await response.json()
             assert not response.cookies
         async with http.get("/api/state") as response:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.gateways import RunningGateway
 from tests.inside import gateway_inside
+from tests.patience import within
 from tests.streams import open_stream, state_when
 
 
@@ -96,20 +97,20 @@ async def test_past_the_last_session_a_new_one_is_503_and_a_deletion_makes_room(
 
 
 async def test_too_many_requests_to_one_session_are_429_and_others_go_on(tmp_path: pathlib.Path) -> None:
-    config = "[limits]\nsession_requests_per_second = 0.2\nsession_burst = 3\n"
+    config = "[limits]\nsession_requests_per_second = 0.02\nsession_burst = 3\n"
     async with gateway_inside(tmp_path, config=config) as gateway:
         for _ in range(3):
             await gateway.post("/api/system", {"message": "note", "session_id": "a"})
         for path in ("/api/chat", "/api/system", "/api/interrupt"):
             status, code, seconds = await refused(gateway, {"message": "x", "session_id": "a"}, path)
             assert (status, code) == (429, "rate_limited")
-            assert 1 <= seconds <= 6
+            assert 1 <= seconds <= 51
         await gateway.post("/api/system", {"message": "note", "session_id": "b"})
         assert len((await gateway.state("a"))["messages"]) == 3
 
 
 async def test_too_many_requests_from_one_address_are_429(tmp_path: pathlib.Path) -> None:
-    config = "[limits]\naddress_requests_per_second = 1\naddress_burst = 10\n"
+    config = "[limits]\naddress_requests_per_second = 0.1\naddress_burst = 10\n"
     async with gateway_inside(tmp_path, config=config) as gateway:
 
         async def status() -> int:
@@ -140,7 +141,7 @@ async def test_lengths_and_depths_follow_the_configuration(tmp_path: pathlib.Pat
         deep = json.loads("[" * 4 + "]" * 4)
         async with gateway.http.post("/api/mcp-command", json={"command": "x", "args": deep}) as response:
             assert response.status == 400
-        await gateway.send("a", "/count 100 20")
+        await gateway.send("a", "/count 1000 20")
         await gateway.send("a", "/echo waits")
         assert (await refused(gateway, {"message": "/echo x", "session_id": "a"}))[:2] == (429, "queue_full")
         await gateway.delete("a")
@@ -154,7 +155,7 @@ async def test_a_body_that_never_ends_is_cut_at_its_deadline(tmp_path: pathlib.P
         head = f"POST /api/chat HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         head += "Content-Length: 90\r\n\r\n"
         writer.write(head.encode() + b'{"mess')
-        async with asyncio.timeout(5):
+        async with within(5):
             answer = await reader.read()
         assert b"408" in answer.splitlines()[0]
         assert b"request_timeout" in answer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,15 +11,17 @@ import aiohttp
 import pytest_asyncio
 
 from tests.gateways import RunningGateway
-from tests.inside import gateway_inside
+from tests.inside import GatewayInside, gateway_inside
+from tests.patience import counting
 from tests.shared import SHARED, eventually, fresh_id, shared_gateway
 from tests.streams import Frame, StreamReader, open_stream, state_when
 
 pytestmark = SHARED
+IDLE_SECONDS = 60
 gateway = shared_gateway(
-    """
+    f"""
 [sessions]
-idle_timeout_seconds = 0.6
+idle_timeout_seconds = {IDLE_SECONDS}
 sweep_interval_seconds = 0.1
 park_after_seconds = 0
 """,
@@ -51,16 +52,21 @@ def last_seq(frames: list[Frame]) -> int:
     return max(int(frame.id) for frame in frames if frame.id is not None)
 
 
-async def until_reaped(stream: StreamReader) -> Frame:
+async def until_reaped(gateway: GatewayInside, stream: StreamReader) -> Frame:
+    gateway.clock.advance(IDLE_SECONDS + 1)
+    return await has_closed(stream)
+
+
+async def has_closed(stream: StreamReader) -> Frame:
     return await stream.until(lambda f: f.event == "session_state" and f.data["state"] == "closed")
 
 
-async def has_left(gateway: RunningGateway, session_id: str) -> bool:
+async def has_left(gateway: GatewayInside, session_id: str) -> bool:
     """Whether a reaped session is out of the map."""
     return bool((await gateway.get(f"/api/sessions/{session_id}"))["state"] == "parked")
 
 
-async def test_an_open_stream_does_not_keep_a_session_alive(gateway: RunningGateway) -> None:
+async def test_an_open_stream_does_not_keep_a_session_alive(gateway: GatewayInside) -> None:
     session_id = fresh_id("reaped")
     async with (
         open_stream(gateway.http, session_id, view="state") as states,
@@ -68,17 +74,17 @@ async def test_an_open_stream_does_not_keep_a_session_alive(gateway: RunningGate
     ):
         await states.next()
         await gateway.chat(session_id, "/echo hello")
-        closed = await until_reaped(events)
+        closed = await until_reaped(gateway, events)
         assert closed.data["reason"] == "idle"
         await eventually(lambda: has_left(gateway, session_id))
         assert events.response.connection is not None, "the stream stays open"
 
 
-async def test_a_reaped_session_shows_its_messages_and_spawns_nothing(gateway: RunningGateway) -> None:
+async def test_a_reaped_session_shows_its_messages_and_spawns_nothing(gateway: GatewayInside) -> None:
     session_id = fresh_id("shelf")
     async with open_stream(gateway.http, session_id) as events:
         before = await gateway.chat(session_id, "/echo kept")
-        await until_reaped(events)
+        await until_reaped(gateway, events)
     await eventually(lambda: has_left(gateway, session_id))
     count, workers = await gateway.count(), len(gateway.workers())
     state = await gateway.state(session_id)
@@ -100,7 +106,7 @@ async def test_a_reaped_session_shows_its_messages_and_spawns_nothing(gateway: R
 
 
 async def test_a_reaped_session_revives_its_numbers_go_on_and_its_streams_carry_it(
-    gateway: RunningGateway,
+    gateway: GatewayInside,
 ) -> None:
     session_id = fresh_id("revived")
     async with (
@@ -108,7 +114,7 @@ async def test_a_reaped_session_revives_its_numbers_go_on_and_its_streams_carry_
         open_stream(gateway.http, session_id, view="state") as states,
     ):
         await gateway.chat(session_id, "/echo one")
-        await until_reaped(events)
+        await until_reaped(gateway, events)
         seq = last_seq(events.frames)
         state = await gateway.chat(session_id, "/echo two")
         assert said(state) == ["one", "two"]
@@ -123,12 +129,12 @@ async def test_a_reaped_session_revives_its_numbers_go_on_and_its_streams_carry_
     assert events.text == "onetwo"
 
 
-async def test_a_cursor_from_before_the_reaping_resumes_without_gap(gateway: RunningGateway) -> None:
+async def test_a_cursor_from_before_the_reaping_resumes_without_gap(gateway: GatewayInside) -> None:
     session_id = fresh_id("cursor")
     async with open_stream(gateway.http, session_id) as events:
         await gateway.chat(session_id, "/echo one")
         cursor = last_seq([await events.until_event("text_delta")])
-        await until_reaped(events)
+        await until_reaped(gateway, events)
     await gateway.chat(session_id, "/echo two")
     async with open_stream(gateway.http, session_id, after=cursor) as events:
         await events.until_event("text_delta")
@@ -136,22 +142,25 @@ async def test_a_cursor_from_before_the_reaping_resumes_without_gap(gateway: Run
     assert "resync" not in {frame.event for frame in events.frames}
 
 
-async def test_a_busy_session_is_never_reaped(gateway: RunningGateway) -> None:
-    session_id = fresh_id("busy")
-    began = time.monotonic()
-    state = await gateway.chat(session_id, "/count 30 60")
-    assert time.monotonic() - began > 1.2, "twice the idle time"
+async def test_a_busy_session_is_never_reaped(gateway: GatewayInside) -> None:
+    session_id, other = fresh_id("busy"), fresh_id("clock")
+    async with open_stream(gateway.http, other) as others, open_stream(gateway.http, session_id) as events:
+        await gateway.chat(other, "/echo tick")
+        await gateway.send(session_id, counting(30, 0.5))
+        await events.until_event("text_delta")
+        await until_reaped(gateway, others)
+    state = await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
     assert said(state) == [" ".join(map(str, range(1, 31)))]
 
 
-async def test_a_session_that_waits_for_its_user_is_never_reaped(gateway: RunningGateway) -> None:
+async def test_a_session_that_waits_for_its_user_is_never_reaped(gateway: GatewayInside) -> None:
     session_id = fresh_id("patient")
     await gateway.send(session_id, "go", agent="asks")
     state = await state_when(gateway.http, session_id, lambda s: s["pending_permission"] is not None)
     other = fresh_id("clock")
     async with open_stream(gateway.http, other) as events:
         await gateway.chat(other, "/echo tick")
-        await until_reaped(events)
+        await until_reaped(gateway, events)
     pending = (await gateway.state(session_id))["pending_permission"]
     assert pending == state["pending_permission"]
     answer = {"permission_id": pending["permission_id"], "option_id": "allow_once"}
@@ -160,20 +169,24 @@ async def test_a_session_that_waits_for_its_user_is_never_reaped(gateway: Runnin
     assert said(state) == ["deleted once"]
 
 
-async def test_using_a_session_keeps_it(gateway: RunningGateway) -> None:
-    session_id = fresh_id("used")
-    async with open_stream(gateway.http, session_id) as events:
-        until = time.monotonic() + 1.5
-        while time.monotonic() < until:
-            await gateway.chat(session_id, "/count 2 100")
+async def test_using_a_session_keeps_it(gateway: GatewayInside) -> None:
+    session_id, other = fresh_id("used"), fresh_id("clock")
+    async with open_stream(gateway.http, session_id) as events, open_stream(gateway.http, other) as others:
+        await gateway.chat(other, "/echo tick")
+        await gateway.chat(session_id, "/echo first")
+        gateway.clock.advance(IDLE_SECONDS * 0.6)
+        await gateway.chat(session_id, "/echo second")
+        gateway.clock.advance(IDLE_SECONDS * 0.6)
+        await has_closed(others)
         await gateway.chat(session_id, "/echo end")
+        await events.until(lambda frame: frame.event == "text_delta" and "end" in frame.data["text"])
         states = [f.data["state"] for f in events.frames if f.event == "session_state"]
         assert "closed" not in states
-        await until_reaped(events)
+        await until_reaped(gateway, events)
     assert [f.event for f in events.frames].count("agent_started") == 1
 
 
-async def test_a_deleted_session_ends_its_streams_and_is_204_after(gateway: RunningGateway) -> None:
+async def test_a_deleted_session_ends_its_streams_and_is_204_after(gateway: GatewayInside) -> None:
     session_id = fresh_id("deleted")
     await gateway.chat(session_id, "/echo secret words")
     async with (
@@ -198,7 +211,7 @@ async def test_a_deleted_session_ends_its_streams_and_is_204_after(gateway: Runn
         assert response.status == 404
 
 
-async def test_an_id_made_anew_is_empty_and_goes_on_above_the_old_numbers(gateway: RunningGateway) -> None:
+async def test_an_id_made_anew_is_empty_and_goes_on_above_the_old_numbers(gateway: GatewayInside) -> None:
     session_id = fresh_id("anew")
     await gateway.chat(session_id, "/echo old")
     await gateway.delete(session_id)
@@ -217,18 +230,18 @@ async def test_an_id_made_anew_is_empty_and_goes_on_above_the_old_numbers(gatewa
     assert frame.data["text"] == "new"
 
 
-async def test_a_reaped_session_can_be_deleted(gateway: RunningGateway) -> None:
+async def test_a_reaped_session_can_be_deleted(gateway: GatewayInside) -> None:
     session_id = fresh_id("both")
     async with open_stream(gateway.http, session_id) as events:
         await gateway.chat(session_id, "/echo hi")
-        await until_reaped(events)
+        await until_reaped(gateway, events)
         assert (await gateway.delete(session_id))["receipt"]["survivors"] == 0
         assert (await events.to_end())[-1].event == "session_closed"
     assert (await gateway.state(session_id))["ended"]["reason"] == "deleted"
 
 
 async def test_a_chat_in_the_moment_of_a_deletion_is_answered_by_one_life_or_the_next(
-    gateway: RunningGateway,
+    gateway: GatewayInside,
 ) -> None:
     for _ in range(5):
         session_id = fresh_id("moment")

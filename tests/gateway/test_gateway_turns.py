@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.gateways import RunningGateway
+from tests.patience import counting
 from tests.shared import SHARED, crowding, fresh_id, shared_gateway
 from tests.streams import open_stream, state_when
 
@@ -62,7 +63,7 @@ async def test_wait_answers_when_the_turn_ends_or_when_the_time_is_up(gateway: R
     state = await gateway.chat(session_id, "/count 3 10")
     assert (said(state, "agent"), state["is_processing"]) == (["1 2 3"], False)
     assert time.monotonic() - began < 5 * crowding()
-    state = await gateway.chat(session_id, SLOW, wait=1)
+    state = await gateway.chat(session_id, SLOW, wait=round(crowding()))
     assert state["is_processing"] is True
     assert said(state, "agent")[-1].startswith("1 2 3")
     await gateway.delete(session_id)
@@ -70,7 +71,7 @@ async def test_wait_answers_when_the_turn_ends_or_when_the_time_is_up(gateway: R
 
 async def test_messages_of_a_busy_session_wait_and_are_answered_in_order(gateway: RunningGateway) -> None:
     session_id = fresh_id("queue")
-    await gateway.send(session_id, "/count 10 20")
+    await gateway.send(session_id, counting(10, 0.2))
     for number in (1, 2, 3):
         state = await gateway.send(session_id, f"/echo {number}")
     assert (state["is_processing"], state["queued"]) == (True, 3)
@@ -278,7 +279,7 @@ async def test_what_is_asked_for_is_shown_before_the_question(gateway: RunningGa
 async def keyed(gateway: RunningGateway, key: str, message: str, *, status: int = 200, **body: Any) -> Any:
     headers = {"Idempotency-Key": key}
     return await gateway.post(
-        "/api/chat?wait=20", {"message": message, **body}, status=status, headers=headers
+        "/api/chat?wait=240", {"message": message, **body}, status=status, headers=headers
     )
 
 

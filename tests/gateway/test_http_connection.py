@@ -47,7 +47,7 @@ async def test_a_bad_request_behind_good_ones_is_refused_after_their_answers(
     gateway: RunningGateway, bad: str
 ) -> None:
     data, status = BAD[bad]
-    chat = post(b'{"message": "/echo hi"}', path="/api/chat?wait=5")
+    chat = post(b'{"message": "/echo hi"}', path="/api/chat?wait=240")
     async with raw(gateway) as connection:
         await connection.send(chat + request() + data + request())
         assert [(await connection.answer()).status for _ in range(2)] == [200, 200]
@@ -99,7 +99,7 @@ async def test_nobody_is_told_to_go_on_with_a_body_that_is_too_large(gateway: Ru
 
 
 async def test_a_client_that_closes_its_half_is_still_answered(gateway: RunningGateway) -> None:
-    chat = post(b'{"message": "/echo hi"}', path="/api/chat?wait=5")
+    chat = post(b'{"message": "/echo hi"}', path="/api/chat?wait=240")
     for data in (request(), chat):
         async with raw(gateway) as connection:
             await connection.send(data)

@@ -14,6 +14,7 @@ from gateway.principal import Principal
 from tests.gateways import RunningGateway
 from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT, call, cart, post, refusal, result, said, text_of
+from tests.patience import within
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 gateway = shared_gateway()
@@ -201,7 +202,7 @@ async def test_carts_survive_a_restart_and_end_after_their_time(tmp_path: pathli
     config = "[shop]\nexpire_after_seconds = 1\n[sessions]\nsweep_interval_seconds = 0.2\n"
     async with gateway_inside(tmp_path, config=config) as second:
         await said(second.http, "add_to_cart", {"product_id": RICE, "quantity": 1}, meta=short)
-        async with asyncio.timeout(60):
+        async with within(60):
             while "forgot 1 conversations" not in second.log():
                 await asyncio.sleep(0.05)
         assert await said(second.http, "view_cart", meta=short) == "העגלה ריקה 🛒"

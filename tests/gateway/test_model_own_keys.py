@@ -43,7 +43,7 @@ async def key_used(gateway: GatewayInside, model: FakeModel, key: str) -> str:
     """With which key a call of this person came to the provider; else what the person reads."""
     model.requests.clear()
     async with gateway.caller(key) as caller:
-        answer = await ask(caller, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "hello"})
+        answer = await ask(caller, "POST", "/api/chat?wait=240", {"session_id": "s", "message": "hello"})
     if not model.requests:
         return str(answer.body["messages"][-1]) + str(answer.body)
     [request] = model.requests

@@ -22,7 +22,8 @@ from gateway.models.tokens import ModelAccess
 from gateway.principal import Account
 from tests.fake_model import Behaviour, FakeModel, fake_model
 from tests.inside import GatewayInside, gateway_inside
-from tests.shared import SHARED
+from tests.patience import within
+from tests.shared import SHARED, crowding
 
 pytestmark = SHARED
 KEY = "sk-canary-0123456789abcdef"
@@ -701,13 +702,13 @@ async def test_a_caller_that_leaves_ends_the_call_to_the_provider(
     model.behaviour = Behaviour(silent_after=silent_after)
     task = asyncio.create_task(take(caller, dialect))
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         await (model.received if silent_after == 0 else model.sent_token).wait()
         task.cancel()
         began = loop.time()
         await asyncio.wait([task])
         await model.disconnected.wait()
-        assert loop.time() - began < 0.4, "before the provider's silence would have ended it"
+        assert loop.time() - began < 0.4 * crowding(), "before the provider's silence would have ended it"
         await caller.meter.changed.wait()
     _, usage, status, _ = caller.meter.calls[0]
     assert status == 499
@@ -722,7 +723,7 @@ async def take(caller: Caller, dialect: str) -> None:
 
 async def test_the_end_of_a_worker_ends_its_calls(model: FakeModel, caller: Caller) -> None:
     model.behaviour = Behaviour(silent_after=2)
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         async with caller.stream("chat") as answer:
             assert await answer.content.readany()
             caller.models.tokens.revoke(caller.tokens.pop("openai"))
@@ -744,7 +745,7 @@ async def test_what_outlives_its_turn_is_cut(
     monkeypatch.setattr("gateway.models.tokens.CUT_SECONDS", 0.05)
     model.behaviour = Behaviour(seconds_a_token=0.3)
     task = asyncio.create_task(take(caller, "messages"))
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         await model.sent_token.wait()
         caller.accesses["anthropic"].cut_soon()
         await model.disconnected.wait()

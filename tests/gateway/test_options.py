@@ -264,7 +264,7 @@ async def test_an_agent_that_does_not_take_what_is_fixed_is_not_started(tmp_path
     async with gateway_inside(tmp_path, config=config) as gateway:
         for agent, words in (("refuses", "'mode' is 'ask'"), ("plain", "'mode' is None")):
             state = await gateway.post(
-                "/api/chat?wait=30", {"message": "go", "session_id": agent, "agent": agent}
+                "/api/chat?wait=240", {"message": "go", "session_id": agent, "agent": agent}
             )
             assert words in state["messages"][-1]["content"]
             assert f"agents.{agent}.options" in state["messages"][-1]["content"]

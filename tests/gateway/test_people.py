@@ -121,7 +121,7 @@ async def test_every_credential_is_refused_and_enabling_brings_each_of_them_back
 ) -> None:
     async with callers(gateway, "ann") as people:
         said = {"session_id": "kept", "message": "/echo before"}
-        assert (await ask(people["key"], "POST", "/api/chat?wait=20", said)).status == 200
+        assert (await ask(people["key"], "POST", "/api/chat?wait=240", said)).status == 200
         link = (await ask(people["cookie"], "POST", "/api/auth/handover", {})).body["token"]
         share = (await ask(people["key"], "POST", "/api/sessions/kept/shares", {})).body["token"]
         await disable(gateway, "acme/ann")
@@ -157,7 +157,7 @@ async def test_idle_streams_end_at_once_however_their_reader_is_known(gateway: G
     """The stream of a shared link, too."""
     async with callers(gateway, "bob") as people, contextlib.AsyncExitStack() as stack:
         said = {"session_id": "s", "message": "/echo before"}
-        assert (await ask(people["key"], "POST", "/api/chat?wait=20", said)).status == 200
+        assert (await ask(people["key"], "POST", "/api/chat?wait=240", said)).status == 200
         share = (await ask(people["key"], "POST", "/api/sessions/s/shares", {})).body["token"]
         streams = [
             await stack.enter_async_context(open_stream(caller, session_id, view=view))
@@ -171,7 +171,7 @@ async def test_idle_streams_end_at_once_however_their_reader_is_known(gateway: G
         for stream in streams:
             assert await stream.next() is not None
         began = await disable(gateway, "acme/bob")
-        await asyncio.gather(*(stream.to_end(seconds=LIMIT_SECONDS * crowding()) for stream in streams))
+        await asyncio.gather(*(stream.to_end(seconds=LIMIT_SECONDS) for stream in streams))
         check_in_time(began)
         assert not [f for stream in streams for f in stream.frames if f.event == "moved"]
         await enable(gateway, "acme/bob")
@@ -194,7 +194,7 @@ async def test_a_visitors_streams_and_sockets_end_and_their_cookie_and_token_are
             for each in (owner, other):
                 began = await disable(gateway, each)
             assert await socket.closed() == 1008
-            await stream.to_end(seconds=LIMIT_SECONDS * crowding())
+            await stream.to_end(seconds=LIMIT_SECONDS)
             check_in_time(began)
             await refused(ask(browser.http, "GET", "/api/me"))
             await refused(ask(by_token, "GET", "/api/me"))
@@ -256,7 +256,9 @@ async def test_a_running_turn_ends_with_its_worker_and_what_waits_is_held(
         granted = ConversationKey("acme", f"acme/{subject}", name)
         card = gateway.inner.services.workers.passes.issue(lambda: granted, toolsets=("shop",))
         waiting = asyncio.ensure_future(
-            ask(caller, "POST", "/api/chat?wait=60", {"session_id": name, "message": "third", "agent": agent})
+            ask(
+                caller, "POST", "/api/chat?wait=240", {"session_id": name, "message": "third", "agent": agent}
+            )
         )
         await eventually(lambda: _has_waiting(session, 2))
         assert session.running is not None
@@ -315,7 +317,7 @@ async def test_a_disabled_visitor_takes_nothing_along_into_another_account(gatew
     key = await gateway.mint("zoe", tenant="acme")
     async with gateway.caller(Origin=gateway.url) as browser, gateway.caller(key) as zoe:
         said = {"session_id": "mine", "message": "/echo before"}
-        await ask(browser, "POST", "/api/chat?wait=20", said)
+        await ask(browser, "POST", "/api/chat?wait=240", said)
         owner = await visitor_of(browser)
         await disable(gateway, owner)
         assert (await ask(browser, "POST", "/api/auth/sign-in", {"key": key})).status == 200
@@ -332,7 +334,7 @@ async def test_a_revoked_keys_idle_stream_ends_at_once(gateway: GatewayInside) -
         began = time.monotonic()
         async with gateway.operator() as operator:
             await operator.revoke_key(key.split("_")[1])
-        await stream.to_end(seconds=LIMIT_SECONDS * crowding())
+        await stream.to_end(seconds=LIMIT_SECONDS)
         check_in_time(began)
 
 
@@ -373,10 +375,10 @@ async def test_people_are_listed_with_what_they_have_and_use(gateway: GatewayIns
     await gateway.mint("max", tenant="beta")
     async with gateway.caller(key) as caller, gateway.caller() as visitor:
         for name in ("one", "two"):
-            await ask(caller, "POST", "/api/chat?wait=20", {"session_id": name, "message": "/echo hi"})
+            await ask(caller, "POST", "/api/chat?wait=240", {"session_id": name, "message": "/echo hi"})
         owner = await visitor_of(visitor)
         said = {"session_id": "v", "message": "/echo hi"}
-        await ask(visitor, "POST", "/api/chat?wait=20", said, headers={"Origin": gateway.url})
+        await ask(visitor, "POST", "/api/chat?wait=240", said, headers={"Origin": gateway.url})
         auth, ledger = gateway.inner.auth, gateway.inner.ledger
         await auth.vault.set(SecretName("provider", "beta/lea", "maker"), "sk-of-lea")
         ledger.budgets.add(Account("beta/lea", "k"), Amount(1_250_000, 10), at=ledger.wall_ms())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import pathlib
 import re
@@ -15,6 +14,7 @@ import aiohttp
 import pytest
 
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import within
 
 SERVED: Final = pathlib.Path(__file__).parent.parent / "served.py"
 VISITORS: Final = "[auth]\nmodes = ['anonymous']\n"
@@ -63,7 +63,7 @@ async def test_a_server_is_listed_and_reached_by_every_way(gateway: GatewayInsid
             assert name not in answer.headers
         assert answer.headers.get("Access-Control-Allow-Origin") != "http://evil.example"
     for path in ("switch", "interim"):
-        async with asyncio.timeout(10), gateway.http.get(at + path) as answer:
+        async with within(10), gateway.http.get(at + path) as answer:
             assert answer.status == 502
     signed = dict.fromkeys(("X-Forwarded-User", "Cf-Access-Jwt", "X-Hop"), "secret") | {"Connection": "X-Hop"}
     async with gateway.http.get(at + "x?visitor=agv_secret&y=1", headers=signed) as answer:
@@ -202,7 +202,7 @@ async def test_use_of_a_port_keeps_its_session_awake(tmp_path: pathlib.Path) -> 
             assert answer.status == 200
         session = gateway.inner.manager.get("default/local", "s")
         assert session is not None
-        assert session.idle_seconds < 5
+        assert session.idle_seconds < 50
 
 
 async def test_a_worker_that_ends_takes_its_sockets_along(tmp_path: pathlib.Path) -> None:
@@ -214,7 +214,7 @@ async def test_a_worker_that_ends_takes_its_sockets_along(tmp_path: pathlib.Path
             assert session is not None
             worker = session.process
             await gateway.delete("s")
-            async with asyncio.timeout(5):
+            async with within(5):
                 await answer.content.read()  # it has an end
         assert worker is not None
         assert worker._spare == []  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from tests.gateways import ROOT
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import within
 from tests.streams import open_stream, state_when
 
 TALKER: Final = ROOT / "tests" / "hostile" / "talker.py"
@@ -46,7 +47,7 @@ def kept(gateway: GatewayInside, session_id: str) -> list[weakref.ref[Any]]:
 
 
 async def gone(found: list[weakref.ref[Any]]) -> None:
-    async with asyncio.timeout(10):
+    async with within(10):
         while any(one() is not None for one in found):
             await asyncio.sleep(0.01)
 

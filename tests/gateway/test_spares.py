@@ -119,6 +119,6 @@ async def test_a_command_may_have_spares_until_its_configuration_changes(tmp_pat
         assert not old.is_running()
         spare = spares(gateway)[-1]
         body = {"message": "hi", "session_id": "a", "agent": "echoes"}
-        state = await gateway.post("/api/chat?wait=30", body)
+        state = await gateway.post("/api/chat?wait=240", body)
         assert state["messages"][-1]["sender"] == "agent"
         assert pid_of(gateway, "a") == spare

@@ -16,7 +16,7 @@ from gateway.api.shared import ALLOWS, NEEDS
 from gateway.app import Gateway
 from gateway.config.tables import Config
 from tests.inside import GatewayInside, gateway_inside
-from tests.shared import SHARED, Answer, ask, eventually, fresh_id, shared_gateway
+from tests.shared import SHARED, Answer, ask, eventually, forged, fresh_id, shared_gateway
 from tests.streams import Frame, open_stream, state_when
 
 pytestmark = SHARED
@@ -164,7 +164,7 @@ async def test_a_link_that_is_unknown_revoked_or_wrong_opens_nothing(gateway: Ga
         other = session.links["approve"]["token"]
         mixed = other.split(".")[0] + "." + token.split(".")[1]
         seen = set()
-        for wrong in (token, "x", other[:-1] + "A", "ags_" + "a" * 16 + "." + "b" * 43, mixed):
+        for wrong in (token, "x", forged(other), "ags_" + "a" * 16 + "." + "b" * 43, mixed):
             for name, op in OPENED.items():
                 path = op.path.replace("{token}", wrong).replace("{question_id}", "q")
                 body = BODIES.get(name, {}) if op.method != "GET" else None
@@ -206,7 +206,7 @@ async def test_who_may_not_approve_makes_no_link_that_does(tmp_path: Any) -> Non
 async def test_a_link_shows_nothing_that_is_the_owners_alone(gateway: GatewayInside) -> None:
     async with shared(gateway) as session:
         await ask(
-            session.owner, "POST", "/api/chat?wait=20", {"session_id": session.name, "message": "/echo hi"}
+            session.owner, "POST", "/api/chat?wait=240", {"session_id": session.name, "message": "/echo hi"}
         )
         child = fresh_id("child")
         made = await ask(session.owner, "POST", f"/api/sessions/{session.name}/fork", {"session_id": child})
@@ -433,7 +433,7 @@ async def test_a_key_of_a_guest_is_never_the_owners(gateway: GatewayInside) -> N
         secret = fresh_id("elsewhere")
         headers = {"Idempotency-Key": "1"}
         body = {"session_id": secret, "message": "/echo x"}
-        await session.own("POST", "/api/chat?wait=20", body, headers=headers)
+        await session.own("POST", "/api/chat?wait=240", body, headers=headers)
         for _ in range(2):
             answer = await session.by("drive", "chat", {"message": "/echo x"}, headers=headers)
             assert (answer.status, answer.body["session_id"]) == (200, session.name)
@@ -543,7 +543,7 @@ async def ask_events(gateway: GatewayInside, session: Shared) -> str:
 
 async def test_who_is_there_is_shown_of_a_session_that_left_the_memory_too(gateway: GatewayInside) -> None:
     async with shared(gateway, kinds=("view",)) as session:
-        await session.own("POST", "/api/chat?wait=20", {"session_id": session.name, "message": "/echo x"})
+        await session.own("POST", "/api/chat?wait=240", {"session_id": session.name, "message": "/echo x"})
         gateway.clock.advance(10_000)
 
         async def has_left() -> bool:

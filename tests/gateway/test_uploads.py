@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from gateway.files.upload_names import PARTIAL_PREFIX
-from tests.inside import GatewayInside
+from tests.inside import GatewayInside, gateway_inside
 from tests.shared import SHARED, Answer, eventually, fresh_id, shared_gateway
 
 pytestmark = SHARED
@@ -33,9 +33,9 @@ disk_bytes = 8_000_000
 file_bytes = 3_000_000
 request_bytes = 4_000_000
 files_per_request = 3
-upload_silence_seconds = 1
+upload_silence_seconds = {silence}
 """
-gateway = shared_gateway(CONFIG)
+gateway = shared_gateway(CONFIG.format(silence=120))
 
 
 async def session(gateway: GatewayInside) -> str:
@@ -365,8 +365,10 @@ def _plant(kind: str, path: pathlib.Path, outside: pathlib.Path) -> None:
         case "fifo":
             os.mkfifo(path)
         case "socket":
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.bind(str(path))
+            folder = os.open(path.parent, os.O_PATH)
+            with socket.socket(socket.AF_UNIX) as sock:  # whose name may not be as long as a path
+                sock.bind(f"/proc/self/fd/{folder}/{path.name}")
+            os.close(folder)
         case "folder":
             path.mkdir()
 
@@ -450,13 +452,14 @@ async def test_a_slow_upload_holds_nothing_and_a_deleted_session_keeps_nothing(
     assert not here.parent.exists()
 
 
-async def test_an_upload_of_which_nothing_more_comes_is_cut(gateway: GatewayInside) -> None:
-    name = await session(gateway)
-    sock = await raw_put(gateway, name, "Content-Length: 500000", b"x" * 1000)
-    answer = await asyncio.to_thread(sock.recv, 4096)
-    sock.close()
-    assert b"408" in answer.split(b"\r\n")[0]
-    assert await arrived(gateway, name, "cut.bin", 500_000) == 1000
+async def test_an_upload_of_which_nothing_more_comes_is_cut(tmp_path: pathlib.Path) -> None:
+    async with gateway_inside(tmp_path, config=CONFIG.format(silence=1)) as gateway:
+        name = await session(gateway)
+        sock = await raw_put(gateway, name, "Content-Length: 500000", b"x" * 1000)
+        answer = await asyncio.to_thread(sock.recv, 4096)
+        sock.close()
+        assert b"408" in answer.split(b"\r\n")[0]
+        assert await arrived(gateway, name, "cut.bin", 500_000) == 1000
 
 
 async def test_a_parked_and_a_reaped_session_take_files(gateway: GatewayInside) -> None:

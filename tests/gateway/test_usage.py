@@ -57,7 +57,7 @@ async def world(tmp_path_factory: Any) -> AsyncIterator[World]:
         tenants = await gateway.mint("acme-op", tenant="acme", subject="acme-op", scopes=["operate"])
         async with gateway.caller(alice) as caller:
             body = {"session_id": "mine", "message": "/echo x"}
-            assert (await ask(caller, "POST", "/api/chat?wait=20", body)).status == 200
+            assert (await ask(caller, "POST", "/api/chat?wait=240", body)).status == 200
         [session] = gateway.inner.manager.sessions()
         ledger = gateway.inner.ledger
         for owner, key in (("acme/alice", session.record.key), ("default/=eve", "k2")):

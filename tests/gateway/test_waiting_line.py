@@ -11,6 +11,7 @@ from gateway.sessions.queue import Turn
 from gateway.sessions.session import Session
 from tests.gateways import RunningGateway
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import within
 from tests.shared import SHARED, eventually, fresh_id, shared_gateway
 from tests.streams import open_stream, state_when
 
@@ -75,7 +76,7 @@ async def test_tenants_take_turns_and_each_is_served_in_order(gateway: GatewayIn
         assert places == [1, 3, 4, 2]
         assert [session.fold.is_processing for session, _ in turns] == [True] * 4
         await busy.end()
-        async with asyncio.timeout(60):
+        async with within(60):
             await asyncio.wait([turn.done for _, turn in turns])
     assert done == ["a1", "b1", "a2", "a3"]
     assert [session.fold.messages[-1].text.__str__() for session, _ in turns] == ["a1", "a2", "a3", "b1"]
@@ -134,7 +135,7 @@ async def test_a_session_with_messages_waiting_lets_others_go_first(gateway: Gat
     turns = [await chats(greedy, "/count 5 20", done, "g0")]
     turns += [await chats(greedy, f"/echo g{number}", done, f"g{number}") for number in (1, 2, 3)]
     turns.append(await chats(other, "/echo o", done, "o"))
-    async with asyncio.timeout(60):
+    async with within(60):
         await asyncio.wait([turn.done for turn in turns])
     assert done == ["g0", "o", "g1", "g2", "g3"]
 
@@ -147,7 +148,7 @@ async def test_a_product_chat_waits_with_all_its_messages(gateway: GatewayInside
         turns = [await chats(chat, text, done, text) for text in ("/echo one", "/echo two", "/echo three")]
         assert (chat.fold.start_position, len(chat.fold.waiting)) == (1, 2)
         await busy.end()
-        async with asyncio.timeout(60):
+        async with within(60):
             await asyncio.wait([turn.done for turn in turns])
     said = [str(message.text) for message in chat.fold.messages if message.sender == "agent"]
     assert said[0] == "one"

@@ -65,7 +65,7 @@ async def test_a_scrapers_key_scrapes_and_sees_every_tenant_but_no_content(gatew
     for name, key in talk.items():
         async with gateway.caller(key) as caller:
             body = {"message": f"/echo canary-{name}", "session_id": fresh_id("canary-id")}
-            assert (await ask(caller, "POST", "/api/chat?wait=20", body)).status == 200
+            assert (await ask(caller, "POST", "/api/chat?wait=240", body)).status == 200
             if name == "beta":
                 refusal = await ask(caller, "POST", "/api/sessions", {})
                 assert (refusal.status, refusal.code) == (429, "quota_exceeded")
@@ -99,7 +99,7 @@ async def _of_a_tenant(gateway: RunningGateway) -> None:
     talk = {name: await gateway.mint(f"{name}-talks", tenant=name) for name in ("acme", "beta")}
     for key in talk.values():
         async with gateway.caller(key) as caller:
-            await ask(caller, "POST", "/api/chat?wait=20", {"message": "/echo x", "session_id": "mine"})
+            await ask(caller, "POST", "/api/chat?wait=240", {"message": "/echo x", "session_id": "mine"})
     async with gateway.operator() as operator:
         everybodys = (await operator.watched_sessions(limit=100)).sessions
     watch = await gateway.mint("watches", tenant="acme", scopes=("operate",))
@@ -130,7 +130,7 @@ async def test_content_is_read_only_where_its_tenant_grants_it_and_either_way_it
     async with gateway_inside(tmp_path, config=config) as own:
         for name in ("shy", "frank"):
             async with own.caller(await own.mint(name, tenant=name)) as caller:
-                await ask(caller, "POST", "/api/chat?wait=20", {"message": f"/echo canary-{name}"})
+                await ask(caller, "POST", "/api/chat?wait=240", {"message": f"/echo canary-{name}"})
         watch = await own.mint("watch", scopes=("operate",))
         async with own.caller(watch) as caller:
             rows = (await ask(caller, "GET", "/api/admin/sessions")).body["sessions"]
@@ -180,7 +180,7 @@ async def test_the_operator_at_the_machine_watches_with_the_typed_client(gateway
     key = await gateway.mint("parks", tenant="acme", subject="bob", scopes=("chat",))
     async with gateway.caller(key) as caller:
         body = {"message": "/echo hi", "session_id": fresh_id()}
-        assert (await ask(caller, "POST", "/api/chat?wait=20", body)).status == 200
+        assert (await ask(caller, "POST", "/api/chat?wait=240", body)).status == 200
     async with gateway.operator() as operator:
         row = (await operator.watched_sessions(limit=1)).sessions[0]
         assert (row.tenant, row.state) == ("acme", "idle")

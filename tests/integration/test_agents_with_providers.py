@@ -121,10 +121,10 @@ async def _finish_a_turn(
             agents = (await gateway.get("/api/agents"))["agents"]
             assert [one["network"] for one in agents if one["name"] == "real"] == [network]
             await gateway.post("/api/sessions", {"agent": "real", "session_id": "r"}, status=201)
-            state = await gateway.chat("r", "hello there", wait=TURN_SECONDS)
+            state = await gateway.chat("r", "hello there")
             assert "hello there" in said(state), (state, gateway.log()[-3000:])
             allowing = asyncio.create_task(allow_all(gateway, "r"))
-            state = await gateway.chat("r", f"call {tool} {json.dumps(COMMANDS[tool])}", wait=TURN_SECONDS)
+            state = await gateway.chat("r", f"call {tool} {json.dumps(COMMANDS[tool])}")
             allowing.cancel()
             await asyncio.wait([allowing])
             assert "The tool said" in said(state), (state, [r.body for r in model.requests][-1])

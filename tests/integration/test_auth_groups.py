@@ -17,7 +17,7 @@ from gateway.auth.sign_ins import CONFIRM_SECONDS, EARLY_SECONDS, GRACE_SECONDS,
 from gateway.principal import with_implied
 from tests.inside import GatewayInside, gateway_inside
 from tests.issuer import CLIENT, SECRET, Issuer, running_issuer
-from tests.shared import Answer, ask, crowding, eventually
+from tests.shared import Answer, ask, eventually
 from tests.streams import open_stream
 
 HERE: Final = "http://gateway.example/api/auth/oidc/callback"
@@ -198,7 +198,7 @@ scopes = ["read"]
             await stream.next()
             gateway.clock.advance(CONFIRM_SECONDS + 1)
             gateway.inner.gate.look_again()
-            await stream.to_end(seconds=5 * crowding())
+            await stream.to_end(seconds=5)
         async with gateway.caller(**{"X-Forwarded-User": "ann"}) as caller:
             assert (await me(caller)).code == "no_group"
 
@@ -266,7 +266,7 @@ async def test_a_sign_in_follows_the_groups_of_the_provider(
             provider.says = {"groups": ["Acme Staff"]}
             advance(gateway, provider, CONFIRM_SECONDS)
             await gateway.inner.auth.sign_ins.confirm_open()
-            await stream.to_end(seconds=5 * crowding())
+            await stream.to_end(seconds=5)
         assert (await me(browser)).body["scopes"] == ["read"]
         provider.says = {"groups": ["others"]}
         advance(gateway, provider, CONFIRM_SECONDS)
@@ -304,7 +304,7 @@ async def test_whom_the_provider_does_not_confirm_is_out(
             provider.refuses = True
             advance(gateway, provider, CONFIRM_SECONDS)
             await gateway.inner.auth.sign_ins.confirm_open()
-            await stream.to_end(seconds=5 * crowding())
+            await stream.to_end(seconds=5)
         assert (await me(browser)).code == "sign_in_stale"
         state = (await ask(browser, "GET", "/api/auth")).body
         assert (state["me"], state["signs_in_again"]) == (None, True)

@@ -65,7 +65,7 @@ async def test_a_token_names_tenant_subject_and_scopes(
             me = (await ask(caller, "GET", "/api/me")).body
             assert (me["tenant"], me["subject"], me["kind"]) == ("acme", "alice@acme.example", "token")
             assert me["scopes"] == ["chat", "operate", "read"]
-        said = await ask(caller, "POST", "/api/chat?wait=20", {"session_id": "a", "message": "/echo hi"})
+        said = await ask(caller, "POST", "/api/chat?wait=240", {"session_id": "a", "message": "/echo hi"})
         assert said.body["messages"][-1]["content"] == "hi"
 
 
@@ -193,7 +193,7 @@ async def test_somebody_signs_in_and_brings_their_sessions(
     origin = {"Origin": gateway.url}
     async with gateway.caller(**origin) as browser, gateway.caller(**origin) as other:
         said = {"session_id": "mine", "message": "/echo before"}
-        assert (await ask(browser, "POST", "/api/chat?wait=20", said)).status == 200
+        assert (await ask(browser, "POST", "/api/chat?wait=240", said)).status == 200
         visitor = (await ask(browser, "GET", "/api/me")).body
         assert visitor["kind"] == "visitor"
         done = await _signed_in(browser, after="/shop?x=1")
@@ -201,7 +201,7 @@ async def test_somebody_signs_in_and_brings_their_sessions(
         me = (await ask(browser, "GET", "/api/me")).body
         assert (me["subject"], me["kind"], me["scopes"]) == ("alice", "user", ["chat", "read"])
         said = {"session_id": "mine", "message": "/echo after"}
-        state = (await ask(browser, "POST", "/api/chat?wait=20", said)).body
+        state = (await ask(browser, "POST", "/api/chat?wait=240", said)).body
         assert [m["content"] for m in state["messages"]] == ["/echo before", "before", "/echo after", "after"]
         assert (await _signed_in(other)).status == 302
         assert len((await ask(other, "GET", "/api/state?session_id=mine")).body["messages"]) == 4
@@ -219,7 +219,7 @@ async def test_links_are_kept_through_the_provider_by_choice_alone(
         provider.user = f"user-{number}"
         async with gateway.caller(**origin) as browser, gateway.caller() as reader:
             said = {"session_id": "mine", "message": "/echo before"}
-            assert (await ask(browser, "POST", "/api/chat?wait=20", said)).status == 200
+            assert (await ask(browser, "POST", "/api/chat?wait=240", said)).status == 200
             share = (await ask(browser, "POST", "/api/sessions/mine/shares", {})).body
             shared = f"/api/shared/{share['token']}"
             assert (await ask(reader, "GET", shared)).status == 200
@@ -237,7 +237,7 @@ async def test_the_callback_cannot_choose_to_keep_links(
     gateway = with_sign_in
     async with gateway.caller(Origin=gateway.url) as browser, gateway.caller() as reader:
         said = {"session_id": "mine", "message": "/echo before"}
-        assert (await ask(browser, "POST", "/api/chat?wait=20", said)).status == 200
+        assert (await ask(browser, "POST", "/api/chat?wait=240", said)).status == 200
         share = (await ask(browser, "POST", "/api/sessions/mine/shares", {})).body
         start = await ask(browser, "GET", "/api/auth/oidc/start")
         async with browser.get(start.headers["Location"], allow_redirects=False) as answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ import pytest
 from gateway.api import stream
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
+from tests.patience import within
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 
 pytestmark = SHARED
@@ -33,7 +33,7 @@ async def test_each_browser_is_a_visitor_of_its_own(gateway: RunningGateway) -> 
     name = fresh_id()
     async with gateway.caller(**origin) as one, gateway.caller(**origin) as two:
         said = {"session_id": name, "message": "/echo mine"}
-        answer = await ask(one, "POST", "/api/chat?wait=20", said)
+        answer = await ask(one, "POST", "/api/chat?wait=240", said)
         assert answer.status == 200
         assert len((await ask(one, "GET", f"/api/state?session_id={name}")).body["messages"]) == 2
         assert (await ask(two, "GET", f"/api/state?session_id={name}")).body["messages"] == []
@@ -103,7 +103,7 @@ async def test_a_page_of_another_site_gets_a_token_bound_to_it(gateway: RunningG
     bearer = {**cross, "Authorization": f"Bearer {token}"}
     name = fresh_id()
     said = {"session_id": name, "message": "/echo there"}
-    answer = await ask(gateway.http, "POST", "/api/chat?wait=20", said, headers=bearer)
+    answer = await ask(gateway.http, "POST", "/api/chat?wait=240", said, headers=bearer)
     assert answer.body["messages"][-1]["content"] == "there"
     by_query = f"/api/state?session_id={name}&visitor={token}"
     assert len((await ask(gateway.http, "GET", by_query, headers=cross)).body["messages"]) == 2
@@ -122,8 +122,8 @@ async def test_a_one_time_link_moves_a_visitor_to_another_browser(gateway: Runni
         gateway.caller(**origin) as third,
     ):
         name, here = fresh_id(), fresh_id()
-        await ask(old, "POST", "/api/chat?wait=20", {"session_id": name, "message": "/echo there"})
-        await ask(new, "POST", "/api/chat?wait=20", {"session_id": here, "message": "/echo here"})
+        await ask(old, "POST", "/api/chat?wait=240", {"session_id": name, "message": "/echo there"})
+        await ask(new, "POST", "/api/chat?wait=240", {"session_id": here, "message": "/echo here"})
         link = (await ask(old, "POST", "/api/auth/handover", {})).body
         assert link["url"] == f"{gateway.url}/#handover={link['token']}"
         claimed = await ask(new, "POST", "/api/auth/handover/claim", {"token": link["token"]})
@@ -147,9 +147,11 @@ async def test_signing_in_adopts_what_the_visitor_made_also_where_an_id_is_taken
     origin, key = {"Origin": gateway.url}, await gateway.mint("zoe", tenant="acme")
     taken, free = fresh_id(), fresh_id()
     async with gateway.caller(key) as zoe, gateway.caller(**origin) as browser:
-        await ask(zoe, "POST", "/api/chat?wait=20", {"session_id": taken, "message": "/echo zoes"})
+        await ask(zoe, "POST", "/api/chat?wait=240", {"session_id": taken, "message": "/echo zoes"})
         for name in (taken, free):
-            await ask(browser, "POST", "/api/chat?wait=20", {"session_id": name, "message": "/echo visitors"})
+            await ask(
+                browser, "POST", "/api/chat?wait=240", {"session_id": name, "message": "/echo visitors"}
+            )
         assert (await ask(browser, "POST", "/api/auth/sign-in", {"key": key})).status == 200
         found = (await ask(browser, "GET", "/api/sessions")).body["sessions"]
         assert len(found) == 3
@@ -169,13 +171,13 @@ async def test_an_operator_ends_what_browsers_hold(
     origin = {"Origin": gateway.url}
     async with gateway.caller(**origin) as browser:
         me = (await ask(browser, "GET", "/api/me")).body
-        await ask(browser, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "/echo x"})
+        await ask(browser, "POST", "/api/chat?wait=240", {"session_id": "s", "message": "/echo x"})
         held = await browser.get("/api/chat/stream?session_id=s")
         admin = await gateway.mint("admin", scopes=("admin",))
         async with gateway.caller(admin) as caller:
             body = {"tenant": me["tenant"], "subject": me["subject"]}
             assert (await ask(caller, "POST", "/api/admin/revoke", body)).status == 200
-        async with asyncio.timeout(15):
+        async with within(15):
             await held.read()  # it ends with the next heartbeat at the latest
         assert (await ask(browser, "GET", "/api/me")).body["subject"] != me["subject"]
 
@@ -184,7 +186,7 @@ async def test_a_visitor_survives_a_restart(tmp_path: pathlib.Path, unused_tcp_p
     jar, port = {}, ("--port", str(unused_tcp_port))
     async with running_gateway(tmp_path, *port, config=CONFIG) as own:
         async with own.caller(Origin=own.url) as browser:
-            await ask(browser, "POST", "/api/chat?wait=20", {"session_id": "a", "message": "/echo kept"})
+            await ask(browser, "POST", "/api/chat?wait=240", {"session_id": "a", "message": "/echo kept"})
             jar = {cookie.key: cookie.value for cookie in browser.cookie_jar}
     async with running_gateway(tmp_path, *port, config=CONFIG) as own:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in jar.items())}

@@ -24,6 +24,7 @@ from gateway.workers import trees
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
 from tests.integration.test_command_line import typed
+from tests.patience import soon
 from tests.shared import eventually
 from tests.streams import open_stream
 from tests.trees import nest
@@ -164,7 +165,7 @@ async def test_a_restore_brings_back_files_cookies_and_keys_and_keeps_what_it_re
 
 async def _say(gateway: RunningGateway, key: str, word: str) -> None:
     body = {"session_id": "a", "message": f"/echo {word}"}
-    async with gateway.caller(key) as http, http.post("/api/chat?wait=20", json=body) as answer:
+    async with gateway.caller(key) as http, http.post("/api/chat?wait=240", json=body) as answer:
         assert answer.status == 200
 
 
@@ -419,7 +420,7 @@ async def test_drain_lets_the_turn_end_and_returns_when_the_gateway_is_gone(tmp_
         code, out, err = await typed("drain", "--data-dir", data)
         assert code == 0, err
         assert out.startswith("drained in ")
-        assert await asyncio.wait_for(gateway.process.wait(), 5) == 0
+        assert await soon(gateway.process.wait(), 5) == 0
     async with running_gateway(tmp_path) as gateway:
         assert (await gateway.state("a"))["messages"][-1]["content"].endswith("20")
     code, _, err = await typed("drain", "--data-dir", data)

@@ -23,6 +23,7 @@ import pytest
 from tests.gateways import ROOT, RunningGateway, running_gateway
 from tests.history import History, canary
 from tests.inside import gateway_inside
+from tests.patience import counting, crowding, soon
 from tests.shared import eventually
 from tests.streams import StreamReader, open_stream, state_when
 
@@ -152,7 +153,7 @@ async def test_a_full_disk_refuses_with_words_and_loses_nothing(disk: Disk, tmp_
             assert error["code"] == "store_full"
             assert "disk is full" in error["message"]
             await _other_verbs_are_refused(gateway)
-            await asyncio.wait_for(_until_counted(reader, 250), 20)
+            await soon(_until_counted(reader, 250), 20)
             disk.make_room()
             await _accepted_again(talk)
             await reader.until_event("turn_ended", seconds=RESUMES_SECONDS)
@@ -219,9 +220,10 @@ async def test_a_message_that_waits_and_is_refused_never_runs(disk: Disk, tmp_pa
     history = History()
     async with gateway_inside(tmp_path) as gateway:
         talk = Conversation(gateway, history, "busy")
-        history.sent("busy", "/count 100 20", expected=" ".join(str(n) for n in range(1, 101)))
-        await gateway.send("busy", "/count 100 20")
-        history.acknowledged("busy", "/count 100 20")
+        message = counting(100, 2)
+        history.sent("busy", message, expected=" ".join(str(n) for n in range(1, 101)))
+        await gateway.send("busy", message)
+        history.acknowledged("busy", message)
         async with open_stream(gateway.http, "busy") as reader:
             await reader.until_event("text_delta")
             disk.fill()
@@ -245,7 +247,7 @@ def serve(data: pathlib.Path) -> tuple[int, str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=30 * crowding(),
         check=False,
     )
     return done.returncode, done.stderr
@@ -353,7 +355,7 @@ async def test_when_the_clock_jumps_no_session_and_no_turn_ends(
     clock = Clock(tmp_path / "clock")
     config = "[sessions]\nsweep_interval_seconds = 0.1\n"
     async with gateway_inside(tmp_path, environ=clock.environ, config=config) as gateway:
-        await gateway.chat("idle", "/echo hi", wait=10)
+        await gateway.chat("idle", "/echo hi")
         await gateway.send("busy", "/count 60 20")
         async with open_stream(gateway.http, "busy") as stream:
             await stream.until_event("text_delta")

@@ -19,6 +19,7 @@ from gateway.agents.completion import ModelDelta, ModelError, ModelRequest, Mode
 from gateway.config.tables import ModelConfig
 from gateway.models.providers import READ_BUFFER_BYTES
 from tests.fake_model import MODEL, Behaviour, FakeModel, fake_model
+from tests.patience import within
 
 KEY = "sk-canary-0123456789abcdef"
 HELLO = ModelRequest(messages=[{"role": "user", "content": "hello there"}])
@@ -43,7 +44,7 @@ class Caller:
         self.has_delta.set()
 
     async def stream(self, request: ModelRequest = HELLO) -> ModelResult:
-        async with asyncio.timeout(BOUND_SECONDS):
+        async with within(BOUND_SECONDS):
             return await self.broker.stream(request, self.take)
 
     async def fail(self, request: ModelRequest = HELLO) -> ModelError:
@@ -354,7 +355,7 @@ async def test_early_answers_without_end_are_no_answer() -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         caller = Caller(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
-        async with asyncio.timeout(10):
+        async with within(10):
             assert (await caller.fail()).code == "model_cut"
         await caller.broker.close()
 
@@ -402,7 +403,7 @@ async def test_cancelling_closes_the_connection_at_once(
 ) -> None:
     model.behaviour = Behaviour(silent_after=silent_after)
     call = asyncio.create_task(caller.stream())
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         await (caller.has_delta if silent_after else model.received).wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -413,7 +414,7 @@ async def test_cancelling_closes_the_connection_at_once(
 async def test_closing_ends_the_calls_in_flight_and_later_ones_fail(model: FakeModel, caller: Caller) -> None:
     model.behaviour = Behaviour(silent_after=0)
     call = asyncio.create_task(caller.fail())
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         await model.received.wait()
         await caller.broker.close()
         await call
@@ -435,7 +436,7 @@ async def test_a_slow_worker_leaves_the_endpoint_waiting(model: FakeModel, calle
         await is_ready.wait()
 
     call = asyncio.create_task(caller.broker.stream(HELLO, take))
-    async with asyncio.timeout(BOUND_SECONDS):
+    async with within(BOUND_SECONDS):
         while True:  # until the server has been stuck for a while
             model.sent_token.clear()
             try:

@@ -16,6 +16,7 @@ import pytest
 from gateway.stores.sqlite.schema import newest
 from tests.gateways import ROOT, running_gateway
 from tests.inside import gateway_inside
+from tests.patience import soon
 from tests.shared import ask, eventually
 from tests.streams import state_when
 
@@ -32,7 +33,7 @@ async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), BUSY_SECONDS)
+    out, err = await soon(process.communicate(), BUSY_SECONDS)
     return process.returncode or 0, out.decode(), err.decode()
 
 
@@ -305,11 +306,11 @@ async def test_top_shows_the_gateway_once_live_and_for_programs(tmp_path: pathli
             stderr=asyncio.subprocess.PIPE,
         )
         assert live.stdout is not None
-        await asyncio.wait_for(live.stdout.readuntil(b"MESSAGES"), BUSY_SECONDS)
+        await soon(live.stdout.readuntil(b"MESSAGES"), BUSY_SECONDS)
         await gateway.chat("canary-d", "/echo more")
-        await asyncio.wait_for(live.stdout.readuntil(b"sessions 4"), BUSY_SECONDS)
+        await soon(live.stdout.readuntil(b"sessions 4"), BUSY_SECONDS)
         live.send_signal(signal.SIGINT)
-        _, err_bytes = await asyncio.wait_for(live.communicate(), BUSY_SECONDS)
+        _, err_bytes = await soon(live.communicate(), BUSY_SECONDS)
         assert (live.returncode, err_bytes) == (0, b"")
 
 
@@ -322,7 +323,7 @@ async def test_somebody_is_exported_and_erased_by_name(tmp_path: pathlib.Path) -
             async with gateway.caller(await gateway.mint(name, tenant="acme")) as caller:
                 for session_id in ("one", "two"):
                     body = {"session_id": session_id, "message": f"/echo canary-{name}-{session_id}"}
-                    await ask(caller, "POST", "/api/chat?wait=20", body)
+                    await ask(caller, "POST", "/api/chat?wait=240", body)
         here = ("--data-dir", data, "--config", file)
         code, out, err = await typed("sessions", "ls", *here)
         assert (code, len(out.splitlines()), "--all" in err) == (0, 1, True)
@@ -368,7 +369,7 @@ retention_days = 0.000001
             name: gateway.caller(await gateway.mint(name, tenant=name)) for name in ("brief", "lasting")
         }
         for caller in callers.values():
-            await ask(caller, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "/echo x"})
+            await ask(caller, "POST", "/api/chat?wait=240", {"session_id": "s", "message": "/echo x"})
 
         async def is_purged() -> bool:
             return not (await ask(callers["brief"], "GET", "/api/sessions")).body["sessions"]

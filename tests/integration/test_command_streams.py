@@ -11,6 +11,7 @@ import sys
 from tests.gateways import ROOT
 from tests.inside import gateway_inside
 from tests.integration.test_command_line import typed
+from tests.patience import soon
 from tests.shared import ask
 
 GATEWAY = (sys.executable, "-m", "gateway")
@@ -24,9 +25,9 @@ async def test_it_serves_without_standard_streams(tmp_path: pathlib.Path) -> Non
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdout is not None
-    assert b"http://" in await asyncio.wait_for(process.stdout.readline(), 60)
+    assert b"http://" in await soon(process.stdout.readline(), 60)
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert await soon(process.wait(), 60) == 0
 
 
 async def test_every_listing_can_be_printed_in_ascii(tmp_path: pathlib.Path) -> None:
@@ -56,7 +57,7 @@ async def test_a_reader_that_has_left_ends_it_quietly() -> None:
         *(*GATEWAY, "config", "show"), cwd=ROOT, stdout=far, stderr=asyncio.subprocess.PIPE
     )
     os.close(far)
-    _, err = await asyncio.wait_for(process.communicate(), 60)
+    _, err = await soon(process.communicate(), 60)
     assert (process.returncode, err) == (141, b"")
 
 
@@ -66,7 +67,7 @@ async def test_a_full_disk_behind_standard_output_is_said_in_one_line() -> None:
         *(*GATEWAY, "config", "show"), cwd=ROOT, stdout=full, stderr=asyncio.subprocess.PIPE
     )
     os.close(full)
-    _, err = await asyncio.wait_for(process.communicate(), 60)
+    _, err = await soon(process.communicate(), 60)
     assert (process.returncode, err) == (1, b"agent-gateway: [Errno 28] No space left on device\n")
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from gateway.server.server import listen
 from tests.gateways import RunningGateway, running_gateway
+from tests.patience import within
 from tests.raw import Raw, raw, request
 from tests.shared import crowding, eventually, fresh_id
 from tests.streams import open_stream
@@ -120,7 +121,7 @@ async def test_a_reader_that_takes_nothing_is_cut_and_one_that_takes_little_is_n
                 for cut in (idle, idle_too):
                     assert cut.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
             loop = asyncio.get_running_loop()
-            async with asyncio.timeout(15):
+            async with within(15):
                 while b"turn_ended" not in taken[-4096:]:
                     chunk = await loop.sock_recv(slow, 65_536)
                     assert chunk, "the slow reader was cut"

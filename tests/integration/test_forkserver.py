@@ -17,6 +17,7 @@ import pytest
 from gateway.workers import forks, walls
 from gateway.workers.spawner import StartFailed
 from tests.gateways import is_running
+from tests.patience import soon
 from tests.shared import crowding
 from tests.walls import PYTHON, Inmate, finds, yard
 from worker import acp, spec
@@ -27,7 +28,7 @@ PROFILES = ["none", "basic", "strict"]
 
 async def until(condition: object, *, seconds: float = 10) -> None:
     """Waits until a condition holds; fails past the bound."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * crowding()
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, "it did not happen in time"
         await asyncio.sleep(0.005)
@@ -69,7 +70,7 @@ async def test_a_child_imports_nothing_that_its_parent_had_not(profile: Profile)
         async with yard(profile) as here, await here.spawn() as inmate:
             await turn(inmate)
             os.close(inmate.worker.stdin)
-            await asyncio.wait_for(asyncio.shield(inmate.worker.exited), 10)
+            await soon(asyncio.shield(inmate.worker.exited), 10)
             assert inmate.worker.stderr_tail() == "grown: []"
             inmate.worker.stdin = os.open(os.devnull, os.O_WRONLY)
     finally:
@@ -110,7 +111,7 @@ async def test_when_it_is_killed_its_workers_die_and_the_next_start_works(profil
         lost = here.spawner.server_pid
         os.kill(lost, signal.SIGKILL)
         for inmate in inmates:
-            end = await asyncio.wait_for(asyncio.shield(inmate.worker.exited), 1)
+            end = await soon(asyncio.shield(inmate.worker.exited), 1)
             assert end.cause == "forkserver_lost"
         await until(lambda: not any(map(is_running, family)), seconds=2)
         await until(lambda: here.spawner.server_pid not in (0, lost) and here.spawner._link.ready.done())  # type: ignore[union-attr]
@@ -129,10 +130,10 @@ async def test_a_start_after_its_loss_fails_in_words_if_no_other_comes(
         link = here.spawner._link
         assert link is not None
         os.kill(link.pid, signal.SIGKILL)
-        await asyncio.wait_for(asyncio.shield(link.lost), 5 * crowding())
+        await soon(asyncio.shield(link.lost), 5)
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(StartFailed, match=r"fork server (ended|is down)"):
-            await asyncio.wait_for(here.spawn(), 5 * crowding())
+            await soon(here.spawn(), 5)
         assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -16,6 +16,7 @@ import pytest
 from gateway.workers import forks, orphans, walls
 from gateway.workers.spawner import StartFailed
 from tests.gateways import RunningGateway, is_running
+from tests.patience import soon, within
 from tests.shared import crowding, eventually
 from tests.streams import open_stream
 from tests.walls import Yard, yard
@@ -44,7 +45,7 @@ async def test_a_turn_is_cut_with_its_reason_and_the_next_message_is_answered(
         return [child.pid for child in psutil.Process(gateway.pid).children()] not in ([], [server.pid])
 
     await eventually(is_back)
-    _, alive = psutil.wait_procs(workers, timeout=5)
+    _, alive = psutil.wait_procs(workers, timeout=5 * crowding())
     assert not alive
     state = await gateway.chat("a", "/echo after it")
     assert state["messages"][-1]["content"] == "after it"
@@ -92,7 +93,7 @@ async def test_one_that_stands_still_is_replaced_within_seconds_and_every_sessio
         )
         assert cut["reason"] == "forkserver_lost"
         assert cut["message"]
-    receipt = (await asyncio.wait_for(deleting, 20))["receipt"]
+    receipt = (await soon(deleting, 20))["receipt"]
     assert receipt["survivors"] == 0
     assert receipt["processes"] >= 1
     await eventually(lambda: is_ready(gateway))
@@ -149,7 +150,7 @@ async def test_an_order_waits_so_long_and_not_at_all_while_starts_are_paused(
         here.spawner._deaths.extend([time.monotonic()] * walls.RESTARTS)
         here.spawner._tasks.start("fork server", here.spawner._keep_alive)
         await eventually(lambda: _is(here.spawner._next_start > 0))
-        async with asyncio.timeout(walls.RESTART_SECONDS / 2):
+        async with within(walls.RESTART_SECONDS / 2):
             with pytest.raises(StartFailed, match="could not be started again yet"):
                 await here.spawn()
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.gateways import ROOT, RunningGateway, running_gateway
 from tests.inside import gateway_inside
+from tests.patience import soon
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 pytestmark = SHARED
@@ -208,7 +209,7 @@ async def test_an_address_beyond_loopback_is_refused_with_words(host: str) -> No
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, words = await asyncio.wait_for(process.communicate(), 20)
+    _, words = await soon(process.communicate(), 20)
     assert process.returncode == 2
     assert host in words.decode()
     assert "--allow-remote" in words.decode()

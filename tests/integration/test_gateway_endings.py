@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 import signal
 import time
@@ -11,6 +10,7 @@ import psutil
 import pytest
 
 from tests.gateways import RunningGateway, running_gateway
+from tests.patience import counting, soon
 from tests.shared import crowding, eventually
 from tests.streams import open_stream, state_when
 
@@ -23,7 +23,7 @@ async def is_draining(gateway: RunningGateway) -> bool:
 
 
 async def exit_code(gateway: RunningGateway, *, seconds: float = 15) -> int:
-    return await asyncio.wait_for(gateway.process.wait(), seconds)
+    return await soon(gateway.process.wait(), seconds)
 
 
 def living(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -43,7 +43,7 @@ async def test_sigterm_lets_the_running_turn_finish_and_refuses_new_work(tmp_pat
             open_stream(gateway.http, "busy", view="state") as states,
             open_stream(gateway.http, "nobody") as nobody,
         ):
-            await gateway.send("busy", "/count 40 40")
+            await gateway.send("busy", counting(40, 1.6))
             await events.until_event("text_delta")
             workers = gateway.workers()
             gateway.process.send_signal(signal.SIGTERM)

@@ -22,6 +22,7 @@ import pytest
 
 from gateway.workers.spawner import why_ended
 from tests.gateways import running_gateway
+from tests.patience import soon, within
 from tests.walls import NOBODY, PYTHON, User, Yard, yard
 from worker.forkserver import groups, hierarchies
 from worker.forkserver.groups import Groups
@@ -204,7 +205,7 @@ async def test_a_fork_bomb_ends_with_words(tmp_path: pathlib.Path) -> None:
     config = f"[workers]\nprocesses = 64\n[agents.hostile]\ncommand = ['{PYTHON}', '{agent}']\n"
     async with running_gateway(tmp_path, config=config) as gateway:
         await gateway.post("/api/sessions", {"agent": "hostile", "session_id": "b"}, status=201)
-        state = await gateway.chat("b", "fork_bomb", wait=20)
+        state = await gateway.chat("b", "fork_bomb")
         said = [message["content"] for message in state["messages"] if message["sender"] == "system"]
         assert "refused more than its 64 processes" in said[-1]
         assert gateway.workers() == []
@@ -218,10 +219,10 @@ async def test_a_lost_fork_servers_groups_are_swept_by_the_next() -> None:
         await inmate.read_line()
         lost = here.spawner.server_pid
         os.kill(lost, signal.SIGKILL)
-        await asyncio.wait_for(asyncio.shield(inmate.worker.exited), 5)
+        await soon(asyncio.shield(inmate.worker.exited), 5)
         async with inmate:
             pass
-        async with asyncio.timeout(10):
+        async with within(10):
             while here.spawner.server_pid in (0, lost) or not here.spawner._link.ready.done():  # type: ignore[union-attr]
                 await asyncio.sleep(0.02)
         assert [entry for base in groups_of(here) for entry in base.iterdir() if entry.is_dir()] == []

@@ -31,6 +31,7 @@ from tests.certificates import Authority
 from tests.credential_host import ANN, HOST, TOKEN, Place, place
 from tests.inside import gateway_inside
 from tests.integration.test_worker_doors_clients import QUIET, Shelf, add_tarball, add_wheel, has_pip
+from tests.patience import soon
 from tests.shared import ask, eventually
 from tests.walls import PYTHON, USERS, Inmate, User, yard
 
@@ -274,7 +275,7 @@ async def test_a_line_without_an_end_is_cut_before_it_fills_the_memory(
     async with place(tmp_path) as here:
         answer = await here.raw(begun.encode() + b"x" * 8_000_000, pieces=20)
         assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 4")) or answer == b""
-        await asyncio.wait_for(asyncio.gather(*here.serving), 20)
+        await soon(asyncio.gather(*here.serving), 20)
 
 
 async def test_requests_that_come_together_are_answered_one_after_the_other(tmp_path: pathlib.Path) -> None:
@@ -419,7 +420,7 @@ async def test_a_session_that_has_used_up_its_bytes_is_cut(tmp_path: pathlib.Pat
         here.rules.limit = 1_000_000
         await here.curl("/large?size=20971520", "-o", "/dev/null", ok=False)
         assert here.rules.received < 2_000_000
-        await asyncio.wait_for(asyncio.gather(*here.serving), 20)
+        await soon(asyncio.gather(*here.serving), 20)
 
 
 async def test_the_host_hears_at_once_that_the_worker_is_gone(tmp_path: pathlib.Path) -> None:
@@ -436,9 +437,9 @@ async def test_the_host_hears_at_once_that_the_worker_is_gone(tmp_path: pathlib.
         context = ssl.create_default_context(cafile=str(here.bundle))
         _, writer = await asyncio.open_connection("127.0.0.1", here.port, ssl=context, server_hostname=HOST)
         writer.write(f"{GET}\r\n".encode())
-        await asyncio.wait_for(begun.wait(), 10)
+        await soon(begun.wait(), 10)
         writer.transport.abort()
-        await asyncio.wait_for(gone.wait(), 10)
+        await soon(gone.wait(), 10)
 
 
 @pytest.mark.parametrize(

@@ -359,7 +359,7 @@ async def misbehaves(gateway: RunningGateway, act: str, words: str | None) -> No
     await gateway.chat(victim, "/echo mine")
     before = await gateway.state(victim)
     bad = {"message": act, "session_id": wild, "agent": "hostile"}
-    state = await gateway.post("/api/chat?wait=60", bad)
+    state = await gateway.post("/api/chat?wait=240", bad)
     said = [message["content"] for message in state["messages"] if message["sender"] == "system"]
     assert (words in said[-1]) if words else not said
     assert await gateway.state(victim) == before
@@ -398,7 +398,7 @@ async def test_a_key_of_the_gateway_is_in_no_worker(tmp_path: pathlib.Path) -> N
     async with running_gateway(tmp_path, config=CONFIG, environ=environ) as gateway:
         await gateway.chat("built-in", "/echo hello")
         await gateway.chat("built-in", "hello, and fail")
-        await gateway.post("/api/chat?wait=20", {"message": "hi", "session_id": "other", "agent": "hostile"})
+        await gateway.post("/api/chat?wait=240", {"message": "hi", "session_id": "other", "agent": "hostile"})
         if os.geteuid() == 0:
             assert finds(gateway.pid, canary), "the search finds what is there"
             below = psutil.Process(gateway.pid).children(recursive=True)
@@ -416,7 +416,7 @@ async def test_links_in_a_working_directory_lead_nobody_out(tmp_path: pathlib.Pa
     outside.mkdir()
     (outside / "precious").write_text("precious")
     async with running_gateway(tmp_path, config=CONFIG) as gateway:
-        await gateway.post("/api/chat?wait=20", {"message": "hi", "session_id": "wild", "agent": "hostile"})
+        await gateway.post("/api/chat?wait=240", {"message": "hi", "session_id": "wild", "agent": "hostile"})
         [work] = gateway.data_path.glob("sessions/*/work")
         (work / "link").symlink_to(outside)
         (work / "file").symlink_to(outside / "precious")

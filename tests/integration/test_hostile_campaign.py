@@ -7,13 +7,14 @@ import pathlib
 import pytest
 
 from tests.hostile.campaign import Campaign
+from tests.patience import crowding
 
-SECONDS = 25
+SECONDS = 12
 
 
 @pytest.mark.torture
 async def test_hostile_agents_are_noticed_by_nobody_else(tmp_path: pathlib.Path) -> None:
-    card = await Campaign(tmp_path, seconds=SECONDS, seed=7).run()
+    card = await Campaign(tmp_path, seconds=SECONDS * crowding(), seed=7).run()
     assert card.errors == [], str(card)
     assert (card.exit_code, card.left) == (0, 0), str(card)
     assert sum(card.attacks.values()) >= 5, str(card)

@@ -41,7 +41,7 @@ async def gateway() -> AsyncIterator[RunningGateway]:
 async def attack(gateway: RunningGateway, session_id: str, act: str) -> list[str]:
     """What the system says after a turn in which the agent does something."""
     body = {"message": act, "session_id": session_id, "agent": "files"}
-    state = await gateway.post("/api/chat?wait=50", body)
+    state = await gateway.post("/api/chat?wait=240", body)
     return [message["content"] for message in state["messages"] if message["sender"] == "system"]
 
 

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from benchmarks.talkers import forget_peak, resident
 from tests.gateways import ROOT, RunningGateway, running_gateway
+from tests.patience import within
 from tests.streams import open_stream
 
 TALKER: Final = ROOT / "tests" / "hostile" / "talker.py"
@@ -49,7 +50,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def talk(gateway: RunningGateway, name: str, prompt: str) -> Any:
     """State after a turn in which the agent talks."""
     await gateway.post("/api/sessions", {"session_id": name, "agent": "talker"}, status=201)
-    return await gateway.chat(name, prompt, wait=60)
+    return await gateway.chat(name, prompt)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ async def test_an_agent_that_says_too_much_after_its_turn_is_ended_in_words(
     said = [message["content"] for message in state["messages"] if message["sender"] == "system"]
     assert said == [ended.data["detail"]]
     assert words in said[0]
-    state = await gateway.chat(name, "words 3 0", wait=60)
+    state = await gateway.chat(name, "words 3 0")
     assert [message["sender"] for message in state["messages"]][-2:] == ["user", "agent"]
     await gateway.delete(name)
 
@@ -128,7 +129,7 @@ async def test_memory_comes_back_once_the_sessions_are_gone(gateway: RunningGate
     await asyncio.gather(*(talk(gateway, name, prompt) for name in names))
     for name in names:
         await gateway.delete(name)
-    async with asyncio.timeout(2 * LEFT_SECONDS):
+    async with within(2 * LEFT_SECONDS):
         while resident(gateway.pid) > LEFT * start:
             await asyncio.sleep(0.1)
 

@@ -118,7 +118,7 @@ command = "{os.path.relpath(reads)}"
         said = {}
         for agent in ("reads", "unrun", "relative"):
             state = await gateway.post(
-                "/api/chat?wait=20", {"message": "go", "session_id": agent, "agent": agent}
+                "/api/chat?wait=240", {"message": "go", "session_id": agent, "agent": agent}
             )
             said[agent] = state["messages"][-1]["content"]
     for agent in ("reads", "relative"):

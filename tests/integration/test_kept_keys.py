@@ -15,6 +15,7 @@ from gateway.cli.kept_keys import DIRECTORY
 from gateway.cli.options import configured
 from gateway.config.known_agents import KNOWN_AGENTS
 from tests.gateways import ROOT
+from tests.patience import within
 
 KEY = "sk-ant-canary-0123456789"
 BOUND_SECONDS = 30
@@ -48,7 +49,7 @@ async def served_at_a_terminal(data: pathlib.Path, *, typed: bytes) -> tuple[str
     os.close(far)
     shown, asked = "", False
     try:
-        async with asyncio.timeout(BOUND_SECONDS):
+        async with within(BOUND_SECONDS):
             with contextlib.suppress(OSError):
                 while "http://127.0.0.1:" not in shown:
                     shown += (await asyncio.to_thread(os.read, near, 65536)).decode()

@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 from tests.gateways import running_gateway
+from tests.patience import crowding
 from tests.streams import open_stream
 
 ROOT: Final = pathlib.Path(__file__).parents[2]
@@ -87,7 +88,13 @@ async def test_where_strict_is_required_the_gateway_does_not_start_and_says_why(
         str(tmp_path),
     ]
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30
+        subprocess.run,
+        command,
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30 * crowding(),
     )
     assert done.returncode != 0
     assert WORDS[kind] in done.stderr
@@ -98,7 +105,7 @@ async def test_where_strict_is_required_the_gateway_does_not_start_and_says_why(
 async def test_the_doctor_says_it_too(kind: str, tmp_path: pathlib.Path) -> None:
     command = [*LAUNCH, kind, sys.executable, "-m", "gateway", "doctor", "--data-dir", str(tmp_path)]
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=30
+        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=30 * crowding()
     )
     assert "walls: basic (not strict: " in done.stdout
     assert WORDS[kind] in done.stdout

@@ -18,6 +18,7 @@ from tests import planted
 from tests.contract.test_store_faults import empty, remove, replace
 from tests.gateways import RunningGateway, running_gateway
 from tests.integration.test_command_line import typed
+from tests.patience import soon
 from tests.scrapes import scrape
 from tests.shared import ask, crowding, eventually
 from tests.streams import open_stream, state_when
@@ -67,7 +68,7 @@ async def test_when_the_writing_thread_ends_the_gateway_says_so_and_exits(tmp_pa
             assert (await say(gateway, "a")).status == 503
         except aiohttp.ClientError:
             pass  # it has ended already
-        assert await asyncio.wait_for(gateway.process.wait(), 10) == 1
+        assert await soon(gateway.process.wait(), 10) == 1
         assert "THE THREAD THAT WRITES THE DATABASE HAS ENDED: planted" in gateway.log()
         assert "Nothing could be stored any more" in gateway.log()
 
@@ -84,7 +85,7 @@ async def test_a_gateway_whose_disk_hangs_ends_when_it_is_asked_to(tmp_path: pat
 
         await eventually(is_not_ready)
         waiting.cancel()
-        assert await asyncio.wait_for(gateway.stop(), 15) == 70
+        assert await soon(gateway.stop(), 15) == 70
         assert "something hangs" in gateway.log()
 
 

@@ -21,6 +21,7 @@ from mcp_types import CallToolResult, TextContent
 from tests.gateways import RunningGateway
 from tests.inside import gateway_inside
 from tests.mcp_clients import LINE_ENDS, PRODUCT, cart
+from tests.patience import crowding, soon
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 gateway = shared_gateway()
@@ -55,7 +56,7 @@ async def ran(*command: object, code: int = 0) -> str:
     process = await asyncio.create_subprocess_exec(
         *map(str, command), cwd=CLIENTS, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    output, errors = await asyncio.wait_for(process.communicate(), WAIT_SECONDS)
+    output, errors = await soon(process.communicate(), WAIT_SECONDS)
     assert process.returncode == code, (output.decode(), errors.decode())
     return output.decode()
 
@@ -165,7 +166,7 @@ def answers(server: StdioServerParameters, sent: list[dict[str, Any]], *, count:
         process.stdin.write(b"".join(json.dumps(message).encode() + b"\n" for message in sent))
         process.stdin.flush()
         said = [process.stdout.readline().decode() for _ in range(count)]
-        assert process.communicate(timeout=WAIT_SECONDS)[0] == b""
+        assert process.communicate(timeout=WAIT_SECONDS * crowding())[0] == b""
     assert process.returncode == 0
     return said
 

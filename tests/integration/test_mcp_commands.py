@@ -16,6 +16,7 @@ from tests.certificates import Authority
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
 from tests.mcp_servers import odd_server, sdk_server
+from tests.patience import soon
 from tests.shared import SHARED, ask, eventually, fresh_id, shared_gateway
 
 pytestmark = SHARED
@@ -90,7 +91,7 @@ async def test_servers_are_listed_and_removed(gateway: RunningGateway, server_ur
 async def test_a_turn_goes_on_beside_a_question_to_a_server(gateway: RunningGateway, server_url: str) -> None:
     session_id = fresh_id("beside")
     await added(gateway, session_id, server_url)
-    await gateway.send(session_id, "/count 300 10")
+    await gateway.send(session_id, "/count 1000 100")
     assert (await command(gateway, session_id, "list_tools"))["success"]
     state = await gateway.post("/api/interrupt", {"session_id": session_id})
     assert state["messages"][-1]["content"] == "Interrupted by user"
@@ -204,7 +205,7 @@ async def test_a_gateway_ends_at_once_while_a_server_hangs(tmp_path: pathlib.Pat
         server.routes["/mcp"] = hangs
         await added(gateway, "s", server.url())
         asking = asyncio.ensure_future(command(gateway, "s", "list_tools"))
-        await asyncio.wait_for(reached.wait(), 5)
+        await soon(reached.wait(), 5)
         gateway.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(gateway.process.wait(), 30) == 0
+        assert await soon(gateway.process.wait(), 30) == 0
         await asyncio.gather(asking, return_exceptions=True)

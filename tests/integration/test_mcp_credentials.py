@@ -22,6 +22,7 @@ from gateway.apps.shop.tools import ShopTools
 from tests.gateways import ROOT, RunningGateway
 from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT, call, post, result, said, text_of
+from tests.patience import soon
 
 RICE = PRODUCT.format(3)
 KEYS = "[auth]\nmodes = ['keys']\n[tenants.acme]\n[tenants.globex]\n"
@@ -36,7 +37,7 @@ async def key(gateway: RunningGateway, tenant: str, scopes: str = "chat") -> dic
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    output, _ = await soon(process.communicate(), 30)
     (secret,) = [word for word in output.decode().split() if word.startswith("agw_")]
     return {"Authorization": f"Bearer {secret}"}
 

@@ -18,6 +18,7 @@ from tests.debian import program
 from tests.fake_model import Behaviour, fake_model
 from tests.gateways import ROOT
 from tests.inside import gateway_inside
+from tests.patience import soon
 from tests.scrapes import Scrape, scrape
 from tests.shared import SHARED
 
@@ -117,7 +118,7 @@ async def test_every_alert_fires_and_stays_silent_as_its_tests_say() -> None:
         process = await asyncio.create_subprocess_exec(
             *(promtool, *command), cwd=RULES.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        said, _ = await asyncio.wait_for(process.communicate(), 60)
+        said, _ = await soon(process.communicate(), 60)
         assert process.returncode == 0, said.decode()
 
 

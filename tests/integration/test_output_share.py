@@ -19,6 +19,7 @@ from gateway.agents.connection import AcpConnection
 from gateway.agents.spool import Intake
 from gateway.workers.spawner import Worker
 from tests.handlers import Unbounded
+from tests.patience import soon
 from worker import acp
 
 LINES: Final = 20_000
@@ -90,7 +91,7 @@ async def test_a_flood_is_held_back_loses_nothing_and_a_quiet_agent_is_answered_
         reader = cast("Any", flooding)._reader
         held_back = 0
         while not flooding.closed.done():
-            await asyncio.wait_for(quiet.call("ping", {}), 10)
+            await soon(quiet.call("ping", {}), 10)
             held_back += "share" in reader._reasons
         assert held_back, "the flood was never held back"
         assert heard.numbers == list(range(LINES)), "what was held back arrives, whole and in order"

@@ -31,6 +31,7 @@ from gateway.workers.peer_identity import (
 from gateway.workers.sockdiag import SockDiag
 from tests.gateways import running_gateway
 from tests.ordinary import as_ordinary, directory_of_its_own, launcher
+from tests.patience import crowding
 from tests.walls import NOBODY, PYTHON
 from worker.forkserver import hierarchies
 from worker.spec import Counting
@@ -87,7 +88,7 @@ def connection(*prefix: str, **keywords: Any) -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         command = [*prefix, PYTHON, "-c", CLIENT, str(listener.getsockname()[1])]
         with subprocess.Popen(command, stdin=subprocess.PIPE, **keywords) as client:
-            listener.settimeout(10)
+            listener.settimeout(10 * crowding())
             accepted, _ = listener.accept()
             with accepted:
                 yield accepted
@@ -241,7 +242,7 @@ def run(directory: pathlib.Path, command: str, *words: str, prefix: tuple[str, .
     (directory / "config.toml").write_text('[workers]\nnetwork = "shared"\n')
     argv = [*prefix, sys.executable, "-m", "gateway", command, "--data-dir", str(directory / "data"), *words]
     argv += ["--config", str(directory / "config.toml")]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60 * crowding())
     return done.returncode, done.stdout + done.stderr
 
 

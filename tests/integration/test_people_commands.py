@@ -30,7 +30,7 @@ async def test_a_disabled_person_stays_so_after_a_kill_and_is_enabled_with_every
         key, default = await gateway.mint("ann", tenant="acme"), await gateway.mint("ben")
         async with gateway.caller(key) as ann:
             said = {"session_id": "kept", "message": "/echo before"}
-            assert (await ask(ann, "POST", "/api/chat?wait=20", said)).status == 200
+            assert (await ask(ann, "POST", "/api/chat?wait=240", said)).status == 200
             code, out, err = await typed("people", "disable", "acme/ann", *data)
             assert (code, err) == (0, "")
             assert out == "acme/ann: disabled; 1 stored sessions, 1 API keys\n"

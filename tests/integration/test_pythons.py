@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from tests.patience import crowding
 from tests.real_agents import AgentUnavailable, by_pip, installed
 
 ROOT: Final = pathlib.Path(__file__).parents[2]
@@ -93,7 +94,7 @@ def python(version: str) -> pathlib.Path:
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_workers_run_under_another_python(version: str) -> None:
     program = str(await asyncio.to_thread(python, version))
-    run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=60)
+    run = functools.partial(subprocess.run, capture_output=True, text=True, timeout=60 * crowding())
     done = await asyncio.to_thread(run, [program, "-I", "-W", "error", "-c", PROGRAM, str(ROOT)])
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

@@ -163,7 +163,7 @@ async def test_a_model_that_was_chosen_for_claude_is_the_one_that_is_called(tmp_
                 await gateway.post("/api/sessions/s/options", {"option_id": option, "value": value})
         async with running_gateway(tmp_path, config=config) as gateway:
             requests.clear()
-            state = await gateway.chat("s", "hello again", wait=90)
+            state = await gateway.chat("s", "hello again")
             assert (state["options"]["model"], state["options"]["mode"]) == (
                 "haiku",
                 "acceptEdits",

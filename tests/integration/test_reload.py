@@ -51,7 +51,7 @@ async def test_a_reload_takes_over_tenants_quotas_and_agents_and_ends_no_stream(
         acme, beta = await gateway.mint("a", tenant="acme"), await gateway.mint("b", tenant="beta")
         async with gateway.caller(acme) as a, gateway.caller(beta) as b:
             for caller in (a, b):
-                await ask(caller, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "/echo one"})
+                await ask(caller, "POST", "/api/chat?wait=240", {"session_id": "s", "message": "/echo one"})
             async with open_stream(a, "s") as stream:
                 await stream.until_event("turn_ended")
                 more = (
@@ -59,7 +59,7 @@ async def test_a_reload_takes_over_tenants_quotas_and_agents_and_ends_no_stream(
                 )
                 more = more.replace("[tenants.beta]", "[tenants.beta]\nis_disabled = true")
                 await reloaded(gateway, more)
-                await ask(a, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "/echo two"})
+                await ask(a, "POST", "/api/chat?wait=240", {"session_id": "s", "message": "/echo two"})
                 await stream.until_event("turn_ended")
                 assert stream.text == "onetwo"
             refused = await ask(a, "POST", "/api/chat", {"session_id": "s", "message": "/echo three"})
@@ -69,7 +69,7 @@ async def test_a_reload_takes_over_tenants_quotas_and_agents_and_ends_no_stream(
             assert (await ask(b, "GET", "/api/sessions")).code == "tenant_disabled"
             await reloaded(gateway, CONFIG)
             assert (
-                await ask(a, "POST", "/api/chat?wait=20", {"session_id": "s", "message": "/echo 3"})
+                await ask(a, "POST", "/api/chat?wait=240", {"session_id": "s", "message": "/echo 3"})
             ).status == 200
             state = (await ask(b, "GET", "/api/state?session_id=s")).body
             assert [message["content"] for message in state["messages"]] == ["/echo one", "one"]
@@ -80,10 +80,10 @@ async def test_an_agent_that_is_offered_no_longer_still_serves_its_sessions(tmp_
     async with running_gateway(tmp_path, agents={"mine": "echo"}) as gateway:
         with_agent = (tmp_path / "config.toml").read_text()
         said = {"session_id": "s", "message": "hi", "agent": "mine"}
-        first = await gateway.post("/api/chat?wait=20", said)
+        first = await gateway.post("/api/chat?wait=240", said)
         assert command in with_agent
         await reloaded(gateway, "")
-        again = await gateway.post("/api/chat?wait=20", {"session_id": "s", "message": "hi"})
+        again = await gateway.post("/api/chat?wait=240", {"session_id": "s", "message": "hi"})
         assert len(again["messages"]) == 2 * len(first["messages"])
         refused = await gateway.post("/api/chat", said | {"session_id": "new"}, status=422)
         assert refused["error"]["code"] == "unknown_agent"
@@ -188,7 +188,7 @@ env_files = {{TOKEN = "{files["agent"]}"}}
         secrets = ["-canary-", key[-30:], (gateway.data_path / "operator.key").read_text()]
         async with gateway.caller(key) as caller:
             said = {"session_id": "s", "message": "hello"}
-            seen = [str(await ask(caller, "POST", "/api/chat?wait=20", said))]
+            seen = [str(await ask(caller, "POST", "/api/chat?wait=240", said))]
             seen += [
                 str(await ask(caller, "GET", path)) for path in ("/api/me", "/api/sessions", "/api/auth")
             ]

@@ -37,7 +37,7 @@ async def restored(directory: pathlib.Path, file: pathlib.Path, *words: str) -> 
 
 async def say(http: aiohttp.ClientSession, session_id: str, word: str, **headers: str) -> Any:
     body = {"session_id": session_id, "message": f"/echo {word}"}
-    answer = await ask(http, "POST", "/api/chat?wait=20", body, headers=headers)
+    answer = await ask(http, "POST", "/api/chat?wait=240", body, headers=headers)
     assert answer.status == 200, answer
     return answer.body
 

@@ -189,7 +189,7 @@ async def test_only_the_built_in_agent_may_ask_over_the_pipe(gateway: RunningGat
 
 async def outsider(gateway: RunningGateway, session_id: str, text: str, *, agent: str = "outsider") -> str:
     body = {"message": text, "session_id": session_id, "agent": agent}
-    return last(await gateway.post("/api/chat?wait=30", body))
+    return last(await gateway.post("/api/chat?wait=240", body))
 
 
 async def test_another_agent_gets_the_mcp_server_with_a_pass_for_its_own_cart(

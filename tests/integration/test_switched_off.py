@@ -20,6 +20,7 @@ from tests.asked import Inside
 from tests.gateways import running_gateway
 from tests.integration.test_backup import back_up
 from tests.integration.test_restored_erasures import holds, restored
+from tests.patience import within
 
 ALL: Final = tuple(SHIPPED)
 CANARY: Final = "canary-of-a-cart"
@@ -127,7 +128,7 @@ async def test_what_was_stored_stays_and_goes_on_when_they_are_switched_on_again
         session = await inside.gateway.manager.find("default/local", "a")
         assert session is not None
         assert session.fold.snapshot()["cart"] == {"lines": 1, "items": 1, "total": "9.00"}
-        async with asyncio.timeout(10):
+        async with within(10):
             while counted(tmp_path)["product_chat_messages"] < rows["product_chat_messages"] + 2:
                 await inside.gateway.manager.find("default/local", "chat-a")
                 await asyncio.sleep(0.01)

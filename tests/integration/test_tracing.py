@@ -36,7 +36,7 @@ async def test_a_request_its_turn_its_start_and_its_model_call_are_one_trace(
         environ |= {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "sk-canary"}
         async with running_gateway(tmp_path, config=config, environ=environ) as gateway:
             body = {"message": "canary words", "session_id": "canary-id"}
-            await gateway.post("/api/chat?wait=20", body, headers={"traceparent": PARENT})
+            await gateway.post("/api/chat?wait=240", body, headers={"traceparent": PARENT})
             model.behaviour = Behaviour(status=500)
             await gateway.chat("canary-id", "more canary words")
 

@@ -271,7 +271,7 @@ def test_the_end_of_stdin_ends_the_process(tmp_path: Path, prompt: str | None) -
             agent.on["session/request_permission"] = lambda message, params: None
             agent.wait_for(agent.begin_prompt(prompt), until=lambda log: len(log.messages) > 1)
         agent.close_stdin()
-        assert agent.process.wait(PATIENCE_SECONDS) == 0
+        assert agent.process.wait(PATIENCE_SECONDS * crowding()) == 0
 
 
 def test_the_end_of_stdin_is_not_held_up_by_a_reader_that_reads_nothing(tmp_path: Path) -> None:
@@ -279,12 +279,12 @@ def test_the_end_of_stdin_is_not_held_up_by_a_reader_that_reads_nothing(tmp_path
         agent.start(cwd=tmp_path)
         agent.begin_prompt("/big 4000000")
         agent.close_stdin()
-        assert agent.process.wait(PATIENCE_SECONDS) == 0
+        assert agent.process.wait(PATIENCE_SECONDS * crowding()) == 0
 
 
 def test_sigterm_ends_the_process(agent: AgentProcess) -> None:
     agent.process.send_signal(signal.SIGTERM)
-    assert agent.process.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+    assert agent.process.wait(PATIENCE_SECONDS * crowding()) == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ async def attack(gateway: RunningGateway, **target: Any) -> Any:
     port = int(gateway.url.rpartition(":")[2])
     prompt = json.dumps({"victim": "victim", "mine": "evil", "port": port, **target})
     body = {"message": prompt, "session_id": "evil", "agent": "caller"}
-    state = await gateway.post("/api/chat?wait=120", body, headers=people(target))
+    state = await gateway.post("/api/chat?wait=240", body, headers=people(target))
     said = [message["content"] for message in state["messages"] if message["sender"] == "agent"]
     assert any(said), state["messages"]
     return json.loads(said[-1])
@@ -158,7 +158,7 @@ async def test_an_agent_is_no_proxy(user: User) -> None:
     async with gateway_of(user, PROXY) as gateway:
         alice = person("alice")
         await gateway.post(
-            "/api/chat?wait=30", {"message": "/echo precious", "session_id": "victim"}, headers=alice
+            "/api/chat?wait=240", {"message": "/echo precious", "session_id": "victim"}, headers=alice
         )
         report = await attack(gateway, mode="proxy", name="alice", guesses=GUESSES)
         assert not_held(report["attempts"], f"as a proxy, {user}") == []

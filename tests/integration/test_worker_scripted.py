@@ -29,7 +29,7 @@ def test_a_crash_comes_after_what_was_said(name: str, code: int) -> None:
         with pytest.raises(EOFError):
             agent.prompt("go")
         assert "".join(update["content"]["text"] for update in said).startswith("half")
-        assert agent.process.wait(PATIENCE_SECONDS) == code
+        assert agent.process.wait(PATIENCE_SECONDS * crowding()) == code
 
 
 def test_the_second_turn_crashes() -> None:
@@ -120,7 +120,7 @@ def test_a_failed_start_leaves_words_on_stderr(name: str, code: int, words: str)
     with scripted(name) as agent:
         with pytest.raises((EOFError, BrokenPipeError)):
             agent.start()
-        assert agent.process.wait(PATIENCE_SECONDS) == code
+        assert agent.process.wait(PATIENCE_SECONDS * crowding()) == code
         assert words in agent.stderr()
 
 
@@ -302,7 +302,7 @@ def test_a_scenario_with_a_mistake_ends_at_once(tmp_path: Path, scenario: str) -
     path = tmp_path / "scenario.json"
     path.write_text(scenario)
     with AgentProcess("worker.scripted", str(path)) as agent:
-        assert agent.process.wait(PATIENCE_SECONDS) == 2
+        assert agent.process.wait(PATIENCE_SECONDS * crowding()) == 2
         assert "usage" in agent.stderr()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fake_model import Behaviour, FakeModel, fake_model
 from tests.integration.worker_process import PATIENCE_SECONDS, AgentProcess, Params
+from tests.patience import crowding, soon
 from worker import acp
 
 
@@ -109,7 +110,7 @@ async def test_cancel_drops_the_connection_to_the_endpoint(model: FakeModel, tmp
         assert agent.prompt("/echo alive").text == "alive"
 
     await drive(model, tmp_path, play)
-    await asyncio.wait_for(model.disconnected.wait(), PATIENCE_SECONDS)
+    await soon(model.disconnected.wait(), PATIENCE_SECONDS)
 
 
 async def test_cancel_and_permissions_work_over_asyncio(model: FakeModel, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ async def test_cancel_and_permissions_work_over_asyncio(model: FakeModel, tmp_pa
 async def test_sigterm_ends_it(model: FakeModel, tmp_path: Path) -> None:
     def play(agent: AgentProcess) -> None:
         agent.process.send_signal(signal.SIGTERM)
-        assert agent.process.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+        assert agent.process.wait(PATIENCE_SECONDS * crowding()) == 128 + signal.SIGTERM
 
     await drive(model, tmp_path, play)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from tests.patience import crowding
 from worker import acp
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,7 @@ class AgentProcess:
     ) -> None:
         try:
             self.close_stdin()
-            self.process.wait(PATIENCE_SECONDS if kind is None else 0.2)
+            self.process.wait(PATIENCE_SECONDS * crowding() if kind is None else 0.2)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -117,7 +118,7 @@ class AgentProcess:
     def receive(self) -> acp.AcpMessage | None:
         """The next message; None at the end of stdout."""
         assert self.process.stdout is not None
-        end = monotonic() + PATIENCE_SECONDS
+        end = monotonic() + PATIENCE_SECONDS * crowding()
         while not self._arrived:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - monotonic()))
             if not ready:

@@ -29,7 +29,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from tests.fake_model import fake_model
+from tests.git_host import git_host
+from tests.old.since import DISABLED, has_newer, newer_readings, use_newer
 from tests.old.versions import CONFIG, Asker, Version, lay_out, serving, unpacked
+from tests.patience import within
 
 KEPT: Final = pathlib.Path(__file__).parent
 LEFT_OUT: Final = ("gateway.lock", "operator", "forkserver.json")
@@ -91,11 +95,13 @@ class Kept(Struct):
     """The rows of the shop's tables."""
     next_seqs: dict[str, list[tuple[int, str]]]
     """Session → seq and type of the events that one more message made."""
+    endpoints: dict[str, str] = {}
+    """Where its model and its git server were."""
 
 
 async def until(holds: Callable[[Any], bool], asker: Asker, session: str) -> Any:
     """The first State of a session of alice's that fits."""
-    async with asyncio.timeout(60):
+    async with within(60):
         while True:
             state = await asker.done("alice", "GET", f"/api/state?session_id={session}")
             if holds(state):
@@ -108,7 +114,7 @@ async def use(asker: Asker) -> str:
     await asker.done("alice", "POST", "/api/sessions", {"session_id": "long", "agent": "talker"})
     await say(asker, "long", "tell me everything")
     await park(asker, "talker")
-    await asker.done("alice", "POST", "/api/chat?wait=30", ONCE, headers=ONCE_KEY)
+    await asker.done("alice", "POST", "/api/chat?wait=240", ONCE, headers=ONCE_KEY)
     await say(asker, "finished", "/echo שלום again 🎈")
     await asker.done("alice", "PATCH", "/api/sessions/finished", {"title": "Two finished turns"})
     await park(asker, "built-in")
@@ -127,7 +133,7 @@ async def use(asker: Asker) -> str:
 
 async def say(asker: Asker, session: str, text: str, *, who: str = "alice") -> Any:
     """A whole turn."""
-    return await asker.done(who, "POST", "/api/chat?wait=30", {"session_id": session, "message": text})
+    return await asker.done(who, "POST", "/api/chat?wait=240", {"session_id": session, "message": text})
 
 
 async def park(asker: Asker, agent: str) -> None:
@@ -170,7 +176,7 @@ async def talk(asker: Asker) -> None:
 
 async def answered(asker: Asker, chat: str, *, count: int) -> None:
     """Returns when the chat has so many messages."""
-    async with asyncio.timeout(60):
+    async with within(60):
         while len(await asker.done("visitor", "GET", f"{chat}/messages?limit=50")) < count:
             await asyncio.sleep(0.05)
 
@@ -197,11 +203,11 @@ async def logged_in(asker: Asker) -> None:
     asker["ruth"].headers["Authorization"] = f"Bearer {given['access_token']}"
 
 
-async def readings(asker: Asker, share: str) -> list[Answer]:
-    """What the readings answer at this gateway."""
+async def readings(asker: Asker, share: str, version: str) -> list[Answer]:
+    """What the readings of a version answer at this gateway."""
     await logged_in(asker)
     found = []
-    for who, path in (*READINGS, ("nobody", f"/api/shared/{share}")):
+    for who, path in (*READINGS, *newer_readings(version), ("nobody", f"/api/shared/{share}")):
         status, body = await asker.ask(who, "GET", path)
         found.append(Answer(who, path, status, shortened(body)))
     return found
@@ -227,7 +233,7 @@ async def events_of_one_more(asker: Asker, session: str) -> list[tuple[int, str]
 
 async def until_use_is_written(database: pathlib.Path) -> None:
     """Returns when it is on the disk what alice has used so far, which is written every few seconds."""
-    async with asyncio.timeout(60):
+    async with within(60):
         while not _rows(database, "usage"):
             await asyncio.sleep(0.1)
 
@@ -258,12 +264,17 @@ def packed(directory: pathlib.Path, target: pathlib.Path) -> None:
 async def make(version: str, commit: str) -> None:
     """Writes the files of a version."""
     folder = KEPT / version
-    with tempfile.TemporaryDirectory() as name:
+    async with contextlib.AsyncExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory())
+        model = await stack.enter_async_context(fake_model())
+        host = await stack.enter_async_context(git_host(pathlib.Path(name) / "repositories"))
+        host.make("app", {"README.md": "kept\n"})
+        endpoints = {"model": model.url, "git": host.url("").rstrip("/")}
         place = pathlib.Path(name) / "place"
         old = unpacked(commit, pathlib.Path(name))
         _, out, _ = await old.typed("--version")
         assert out.split()[-1] == version, out
-        lay_out(folder, place, python=str(old.python))
+        lay_out(folder, place, python=str(old.python), **endpoints)
         async with serving(old.program, place) as running:
             who = {"nobody": {}, "visitor": BROWSER, "ruth": {}} | await keys(old, place)
             async with Asker(running.url, who) as asker:
@@ -271,6 +282,8 @@ async def make(version: str, commit: str) -> None:
         async with serving(old.program, place) as running, Asker(running.url, who) as asker:
             await logged_in(asker)
             share = await use(asker)
+            if has_newer(version):
+                await use_newer(asker)
             cookie = next(c for c in asker["visitor"].cookie_jar if "visitor" in c.key)
             file = str(place / "backup.tar")
             code, _, err = await old.typed("backup", file, "--config", str(place / CONFIG))
@@ -283,10 +296,10 @@ async def make(version: str, commit: str) -> None:
             tar.add(place / "backup.tar", "backup.tar")
         who["visitor"] = {**BROWSER, "Cookie": f"{cookie.key}={cookie.value}"}
         async with serving(old.program, place) as running, Asker(running.url, who) as asker:
-            answers = await readings(asker, share)
+            answers = await readings(asker, share, version)
             rows = shop_rows(place / "data" / "gateway.db")
             more = {session: await events_of_one_more(asker, session) for session in ("finished", "tools")}
-        kept = Kept(version, commit, killed_at, who, share, answers, rows, more)
+        kept = Kept(version, commit, killed_at, who, share, answers, rows, more, endpoints)
         text = msgspec.json.format(msgspec.json.encode(kept), indent=1)
         for told in (name, str(pathlib.Path.cwd()), str(old.python)):
             assert told.encode() not in text, f"a path of this machine: {told}"
@@ -299,6 +312,7 @@ async def keys(old: Version, place: pathlib.Path) -> dict[str, dict[str, str]]:
     for name, tenant, scopes in (
         ("alice", "acme", "chat"),
         ("bob", "default", "chat"),
+        (DISABLED, "acme", "chat"),
         ("operator", "default", "operate,admin"),
     ):
         code, out, err = await old.typed(

@@ -4,7 +4,6 @@ from the history of the repository.
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 import sys
 import tarfile
@@ -16,6 +15,7 @@ from tests.integration.test_command_line import typed
 from tests.old.make import KEPT, Kept, readings, say
 from tests.old.test_old import kept_of, put
 from tests.old.versions import CONFIG, Asker, NoHistory, Version, serving, unpacked
+from tests.patience import soon
 
 HERE: Final = (sys.executable, "-m", "gateway")
 
@@ -39,7 +39,7 @@ async def said(program: tuple[str, ...], place: pathlib.Path, kept: Kept, text: 
 
 async def ended(running: Any) -> None:
     running.process.terminate()
-    assert await asyncio.wait_for(running.process.wait(), 60) == 0
+    assert await soon(running.process.wait(), 60) == 0
 
 
 async def used_by_this_version(name: str, place: pathlib.Path) -> Kept:
@@ -78,7 +78,9 @@ async def test_0_1_0_refuses_the_newer_database_and_restores_the_backup_that_it_
     assert next((place / "data").glob("replaced-*/gateway.db")).stat().st_size
     async with serving(old.program, place) as running, Asker(running.url, kept.who) as asker:
         tools = next(
-            a for a in await readings(asker, kept.share) if a.path.endswith("state?session_id=tools")
+            a
+            for a in await readings(asker, kept.share, kept.version)
+            if a.path.endswith("state?session_id=tools")
         )
         assert tools.body["ended"]["reason"] == "deleted"
         await say(asker, "finished", "/echo older")
@@ -88,10 +90,13 @@ async def test_0_1_0_refuses_the_newer_database_and_restores_the_backup_that_it_
     assert "newer" not in texts
 
 
-async def test_0_2_0_opens_what_this_version_left(tmp_path: pathlib.Path) -> None:
-    """Both have the same schema, so that nothing need be restored, on the way there and on the way back."""
-    old, place = version_of("0.2.0", tmp_path), tmp_path / "place"
-    kept = await used_by_this_version("0.2.0", place)
+@pytest.mark.parametrize("name", ["0.2.0", "0.6.0"])
+async def test_a_version_of_the_same_schema_opens_what_this_version_left(
+    name: str, tmp_path: pathlib.Path
+) -> None:
+    """Nothing need be restored, on the way there and on the way back. The versions between are as 0.6.0."""
+    old, place = version_of(name, tmp_path), tmp_path / "place"
+    kept = await used_by_this_version(name, place)
     texts = await said(old.program, place, kept, "older")
     assert texts[-3:] == ["newer", "/echo older", "older"]
     texts = await said(HERE, place, kept, "forward again")

@@ -24,6 +24,8 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from tests.patience import soon
+
 ROOT: Final = pathlib.Path(__file__).parent.parent.parent
 START_SECONDS: Final = 60
 PLAYS: Final = "plays"
@@ -48,7 +50,7 @@ class Version(Struct, frozen=True):
         process = await asyncio.create_subprocess_exec(
             *self.program, *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
-        out, err = await asyncio.wait_for(process.communicate(), START_SECONDS)
+        out, err = await soon(process.communicate(), START_SECONDS)
         return process.returncode or 0, out.decode(), err.decode()
 
     @property
@@ -79,7 +81,7 @@ async def serving(program: Sequence[str], place: pathlib.Path) -> AsyncIterator[
         )
     try:
         assert process.stdout is not None
-        line = (await asyncio.wait_for(process.stdout.readline(), START_SECONDS)).decode()
+        line = (await soon(process.stdout.readline(), START_SECONDS)).decode()
         found = _URL.search(line)
         assert found, f"it did not start: {line!r} {(place / 'gateway.log').read_text()}"
         yield Serving(process, found[0])
@@ -112,13 +114,15 @@ class Asker:
     async def ask(
         self, who: str, method: str, path: str, body: object = None, **kwargs: Any
     ) -> tuple[int, Any]:
-        """(status, body); lines of JSON come as a list."""
+        """(status, body); lines of JSON come as a list, and what is no JSON as text."""
         async with self._who[who].request(method, path, json=body, **kwargs) as response:
             raw = await response.read()
             kind = response.content_type
         if kind == "application/x-ndjson":
             return response.status, [msgspec.json.decode(line) for line in raw.splitlines()]
-        return response.status, msgspec.json.decode(raw) if raw else None
+        if kind == "application/json":
+            return response.status, msgspec.json.decode(raw)
+        return response.status, raw.decode() or None
 
     async def done(self, who: str, method: str, path: str, body: object = None, **kwargs: Any) -> Any:
         """The body of an answer that must be a success."""
@@ -149,10 +153,13 @@ def unpacked(commit: str, directory: pathlib.Path) -> Version:
     return Version(interpreter / "bin" / "python")
 
 
-def lay_out(kept: pathlib.Path, place: pathlib.Path, *, python: str) -> None:
-    """Puts a kept configuration, and what it names, into `place`."""
+def lay_out(kept: pathlib.Path, place: pathlib.Path, *, python: str, **endpoints: str) -> None:
+    """Puts a kept configuration, and what it names, into `place`. `endpoints`: the addresses of `{model}` and
+    `{git}`.
+    """
     (place / PLAYS).mkdir(parents=True, exist_ok=True)
     values = {"{directory}": str(place), "{python}": python, "{long}": "letters " * LONG_WORDS}
+    values |= {f"{{{name}}}": url for name, url in endpoints.items()}
     for path in (kept / CONFIG, *(kept / PLAYS).iterdir()):
         text = path.read_text()
         for name, value in values.items():

@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.gateways import RunningGateway, Scenario, running_gateway
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import soon, within
 
 PASSWORD: Final = "open sesame"
 QUICK: Final = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -118,7 +119,7 @@ class Browser:
         self, session_id: str, fits: Callable[[list[Any]], bool], *, product: int = 1
     ) -> list[Any]:
         """The messages as soon as they fit."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with within(WAIT_SECONDS):
             while not fits(messages := await self.history(session_id, product=product)):
                 await asyncio.sleep(0.02)
         return list(messages)
@@ -149,13 +150,13 @@ class Socket:
 
     async def next(self) -> Frame:
         """The next frame."""
-        frame: Frame = json.loads(await asyncio.wait_for(self.connection.recv(), WAIT_SECONDS))
+        frame: Frame = json.loads(await soon(self.connection.recv(), WAIT_SECONDS))
         self.frames.append(frame)
         return frame
 
     async def until(self, kind: str, **fields: Any) -> Frame:
         """The first frame from here on that is so."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with within(WAIT_SECONDS):
             while True:
                 frame = await self.next()
                 if frame["type"] == kind and all(frame.get(name) == value for name, value in fields.items()):
@@ -167,7 +168,7 @@ class Socket:
 
     async def closed(self) -> int:
         """Reads to the end; the closing code."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with within(WAIT_SECONDS):
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     self.frames.append(json.loads(await self.connection.recv()))

@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 from websockets.asyncio.client import connect
 
+from tests.patience import soon
 from tests.shared import SHARED
 
 pytestmark = SHARED
@@ -37,7 +38,7 @@ async def port() -> AsyncIterator[int]:
         *(sys.executable, "-m", "tests.products.echo_server"), cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    yield int(await asyncio.wait_for(process.stdout.readline(), 15))
+    yield int(await soon(process.stdout.readline(), 15))
     process.terminate()
     await process.wait()
 
@@ -129,9 +130,9 @@ async def test_a_frame_is_what_the_standard_says(port: int, name: str, how: str)
         await asyncio.sleep(0)
     answer = b""
     while messages and code == 1000 and not frames_in(answer):  # what is answered before it is closed
-        answer += await asyncio.wait_for(reader.read(65536), 15)
+        answer += await soon(reader.read(65536), 15)
     writer.write(last)
-    found = frames_in(answer + await asyncio.wait_for(reader.read(), 15))
+    found = frames_in(answer + await soon(reader.read(), 15))
     writer.close()
     await writer.wait_closed()
     told = [struct.unpack("!H", payload[:2])[0] if payload else 1005 for op, payload in found if op == CLOSE]
@@ -147,7 +148,7 @@ async def test_a_library_in_python_agrees(port: int) -> None:
             assert await socket.recv() == message
         await socket.send(iter(["a", "b", "c"]))
         assert await socket.recv() == "abc"
-        await asyncio.wait_for(await socket.ping("hello"), 15)
+        await soon(await socket.ping("hello"), 15)
     assert socket.close_code == 1000
 
 
@@ -160,5 +161,5 @@ async def test_a_library_in_javascript_agrees(port: int) -> None:
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    said, _ = await soon(process.communicate(), 60)
     assert json.loads(said) == []

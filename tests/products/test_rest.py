@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from tests.patience import counting
 from tests.products.shop import (
     ADMIN_CHATS,
     CHATS,
@@ -368,7 +369,7 @@ async def test_lines_said_while_the_agent_answers_are_kept_and_become_one_prompt
 
 
 async def test_lines_that_wait_are_answered_together(visitor: Browser) -> None:
-    name = await visitor.begin(initial_message="/count 10 30")
+    name = await visitor.begin(initial_message=counting(10, 0.3))
     for line in ("/echo one", "/echo two", "/echo three"):
         await visitor.say(name, line)
     await visitor.until(name, lambda found: answers(found)[1:] == ["one\n\n/echo two\n\n/echo three"])
@@ -449,6 +450,6 @@ async def test_the_six_verbs_read_the_same_conversation(visitor: Browser) -> Non
         ("user", "/echo one log"),
         ("agent", "one log"),
     ]
-    await visitor.ask("POST", "/api/chat?wait=20", {"message": "/echo by a verb", "session_id": name})
+    await visitor.ask("POST", "/api/chat?wait=240", {"message": "/echo by a verb", "session_id": name})
     messages = await visitor.until(name, lambda found: len(found) == 4)
     assert texts(messages)[2:] == ["/echo by a verb", "by a verb"]

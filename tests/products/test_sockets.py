@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 import websockets
 
+from tests.patience import soon, within
 from tests.products.shop import ADMIN_CHATS, CHATS, PASSWORD, Browser, Shop, running_shop, shared_shop
 from tests.shared import SHARED, crowding, eventually
 
@@ -199,7 +200,7 @@ async def test_a_frame_of_ten_megabytes_is_refused_and_the_client_hears_why(
     writer.write(handshake(shop, visitor, f"/ws/chat/customer/1/{name}"))
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"\x81\xff" + (10_000_000).to_bytes(8, "big") + b"mask" + b"x" * 10_000_000)
-    rest = await asyncio.wait_for(reader.read(), 15)
+    rest = await soon(reader.read(), 15)
     writer.close()
     await writer.wait_closed()
     assert b"\x03\xf1" in rest, rest[-200:]
@@ -299,7 +300,7 @@ async def test_a_broken_handshake_is_a_bad_request(shop: Shop) -> None:
     for head in heads:
         reader, writer = await asyncio.open_connection(*address_of(shop))
         writer.write(head)
-        answer = await asyncio.wait_for(reader.read(), 15)
+        answer = await soon(reader.read(), 15)
         writer.close()
         await writer.wait_closed()
         assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 426")), answer[:200]
@@ -329,7 +330,7 @@ async def test_a_socket_ends_with_the_credential_that_opened_it(shop: Shop, visi
 
 async def test_one_visitors_many_sockets_hurt_only_that_visitor(shop: Shop, visitor: Browser) -> None:
     name = await visitor.begin()
-    async with asyncio.timeout(30):
+    async with within(30):
         opened = [visitor.chat_socket(name) for _ in range(15)]
         held = [await one.__aenter__() for one in opened]
         firsts = [await one.next() for one in held]
@@ -407,7 +408,7 @@ async def test_a_drain_closes_every_socket_so_that_its_client_comes_back(tmp_pat
             shop.gateway.process.send_signal(signal.SIGTERM)
             assert await socket.closed() == 1012
             assert await desk.closed() == 1012
-        assert await asyncio.wait_for(shop.gateway.process.wait(), 15) == 0
+        assert await soon(shop.gateway.process.wait(), 15) == 0
         assert "Traceback" not in shop.gateway.log()
 
 

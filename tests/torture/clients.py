@@ -17,6 +17,7 @@ from typing import Any, Final
 import aiohttp
 
 from tests.history import History, LogReader, canary
+from tests.patience import within
 from tests.shared import crowding
 from worker.agent.offline import answer
 
@@ -121,7 +122,7 @@ class Talker:
         for number in range(world.random.randint(*TURNS)):
             text, expected = _message(world.random, number)
             try:
-                async with asyncio.timeout(TURN_SECONDS * crowding()):
+                async with within(TURN_SECONDS):
                     await self._say(session, text, expected)
                     if world.random.random() > QUEUED_SHARE:
                         await self.settle(session)
@@ -130,7 +131,7 @@ class Talker:
             if world.is_stopping:
                 break
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TURN_SECONDS * crowding()):
+            async with within(TURN_SECONDS):
                 await self.settle(session)
 
     async def _say(self, session: str, text: str, expected: str) -> None:

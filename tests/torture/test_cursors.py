@@ -18,6 +18,7 @@ import pytest
 from gateway.events.facts import Event
 from gateway.events.fold import ChatState
 from tests.gateways import RunningGateway, running_gateway
+from tests.patience import within
 from tests.streams import Frame, open_stream, state_when
 from tests.unit.test_chat import event_of, fold_of
 
@@ -99,7 +100,7 @@ async def compact(gateway: RunningGateway, text: str) -> list[Event]:
         return any(frame.event == "text_delta" for frame in frames)
 
     upto = (await gateway.state(SESSION))["seq"]
-    async with asyncio.timeout(10):
+    async with within(10):
         while has_deltas(await log_after(gateway, 0, upto=upto)):
             await asyncio.sleep(0.05)
     return facts([frame for frame in stream.frames if frame.id])
@@ -113,7 +114,7 @@ async def test_the_state_at_every_cursor_and_the_frames_after_it_are_the_whole(
         for text in SAID:
             await gateway.chat(SESSION, text)
         seen = await exported(gateway)
-        assert len(seen) > 100
+        assert len(seen) > 50, "a busy gateway stores several words as one"
         await check(gateway, seen)
     async with running_gateway(tmp_path, config=CONFIG) as gateway:
         await check(gateway, seen)

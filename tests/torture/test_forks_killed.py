@@ -15,6 +15,7 @@ import pytest
 
 from gateway.sessions.forks import HALF
 from tests.gateways import RunningGateway, running_gateway
+from tests.patience import within
 
 pytestmark = pytest.mark.torture
 
@@ -41,7 +42,7 @@ def keyed(number: int) -> dict[str, str]:
 async def killed(gateway: RunningGateway, number: int) -> None:
     """Kills it in the middle of so many forks: the first time as soon as one is being made, then later."""
     tasks = [asyncio.create_task(forked(gateway, number * FORKS + one)) for one in range(FORKS)]
-    async with asyncio.timeout(20):
+    async with within(20):
         while not list((gateway.data_path / HALF).glob("*")):
             await asyncio.sleep(0.001)
     await asyncio.wait(tasks, timeout=0.05 * number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import pathlib
 
 from gateway.errors import StoreFull
@@ -13,6 +12,7 @@ from gateway.stores.contract import SessionRecord, Sink
 from gateway.stores.memory.logs import MemoryLogs
 from gateway.stores.sqlite.log_rows import COMPACT_BATCH
 from gateway.stores.sqlite.store import SqliteStore
+from tests.patience import within
 from tests.torture.test_cursors import shown
 from tests.unit.test_chat import fold_of
 
@@ -65,7 +65,7 @@ async def test_a_refused_number_is_settled_and_no_reader_waits_at_it() -> None:
     store.is_holding = True
     refused = log.append(ev.MessageAdded("u", "user", "no room"), durable=True, rejectable=True)
     log.refused(StoreFull())
-    async with asyncio.timeout(1):
+    async with within(1):
         await log.commit(refused)
     assert log.visible_seq == last
     assert not await log.wait(last, seconds=0.01)
@@ -82,7 +82,7 @@ async def test_numbers_that_could_not_be_reserved_are_asked_for_again() -> None:
         last = log.append(ev.TextDelta("m", "t", f"{number} "))
     assert log.visible_seq == RESERVE_AHEAD
     store.is_full = False
-    async with asyncio.timeout(5):
+    async with within(5):
         await log.commit(last)
     assert log.visible_seq == last
 
@@ -96,7 +96,7 @@ async def test_what_is_committed_is_not_refused_although_it_is_not_visible_yet()
     seq = log.append(ev.MessageAdded("u", "user", "on the disk"), durable=True, rejectable=True)
     log.refused(StoreFull())
     store.is_full = False
-    async with asyncio.timeout(5):
+    async with within(5):
         await log.commit(seq)
     assert log.visible_seq == seq
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.gateways import RunningGateway, running_gateway
+from tests.patience import within
 from tests.streams import state_when
 
 pytestmark = pytest.mark.alone
@@ -61,7 +62,7 @@ async def turn_seconds(gateway: RunningGateway) -> float:
 async def read_until(client: socket.socket, end: bytes) -> bytes:
     """What a reader gets once it reads."""
     loop, data = asyncio.get_running_loop(), b""
-    async with asyncio.timeout(30):
+    async with within(30):
         while end not in data[-100_000:]:
             chunk = await loop.sock_recv(client, 1 << 20)
             assert chunk, f"thrown out after {len(data)} bytes"

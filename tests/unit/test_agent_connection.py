@@ -17,6 +17,7 @@ from msgspec import Raw
 from gateway.agents.connection import AcpConnection, AgentListener, WireError, _Reader
 from gateway.agents.spool import Intake
 from tests.handlers import KeptLine, Unbounded
+from tests.patience import crowding, within
 from worker import acp
 from worker.acp import SPOOL_ABOVE_BYTES, Spooled
 from worker.foreign import OnOdd, ignored
@@ -71,7 +72,7 @@ def connected(
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with within(10):
         while not holds():
             await asyncio.sleep(0.001)
 
@@ -168,7 +169,7 @@ async def test_one_long_line_is_decoded_at_a_time_although_its_agent_ends() -> N
     class Line(Spooled, frozen=True):
         def decode(self) -> acp.Garbage:
             begun.append(may_end)
-            may_end.wait(10)
+            may_end.wait(10 * crowding())
             return acp.Garbage("")
 
     intake = Intake()

@@ -11,6 +11,7 @@ import pytest
 
 import gateway
 from gateway.cli.main import COMMANDS
+from tests.patience import crowding
 
 SERVER: Final = {"starlette", "uvicorn", "mcp", "psutil", "jwt", "prometheus_client", "sqlite3", "rich"}
 CLIENT: Final = {"aiohttp", "asyncio"}
@@ -19,7 +20,10 @@ CLIENT: Final = {"aiohttp", "asyncio"}
 def loaded(*arguments: str, code: int = 0) -> set[str]:
     """The top names of everything that an interpreter imports with these arguments."""
     ran = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-X", "importtime", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60 * crowding(),
     )
     assert ran.returncode == code, ran.stderr[-2000:]
     lines = (line for line in ran.stderr.split("\n") if line.startswith("import time:"))

@@ -30,6 +30,7 @@ from gateway.events import facts as ev
 from gateway.events.fold import ChatState, EgressFold
 from gateway.principal import LOCAL
 from gateway.telemetry.metrics import Metrics, Standing
+from tests.patience import crowding, soon
 
 PUBLIC = "93.184.216.34"
 TEXT = """
@@ -241,14 +242,14 @@ async def test_connections_to_one_host_share_a_look_up_and_a_session_has_a_bound
         running.append(host)
         if len(running) == LOOKUPS_AT_ONCE:
             loop.call_soon_threadsafe(begun.set)
-        answered.wait(10)
+        answered.wait(10 * crowding())
         return [PUBLIC]
 
     one.control.addresses = AddressRules(private_hosts=lambda: (), lookup=Lookup(slow))
     one.admission = SessionAdmission(one.subject, one.control)
     hosts = [f"h{number}.cdn.example" for number in range(LOOKUPS_AT_ONCE + 8)]
     waiting = [asyncio.create_task(one.admission.admit(host, 443)) for host in hosts for _ in range(5)]
-    await asyncio.wait_for(begun.wait(), 10)
+    await soon(begun.wait(), 10)
     await asyncio.sleep(0)
     assert sorted(running) == sorted(hosts[:LOOKUPS_AT_ONCE])
     waiting[0].cancel()  # whose connection is gone takes nothing from the others
@@ -261,7 +262,7 @@ async def test_connections_to_one_host_share_a_look_up_and_a_session_has_a_bound
 async def test_a_look_up_that_is_silent_ends_in_words(world: Callable[..., World]) -> None:
     one, answered = world(), threading.Event()
     rules = AddressRules(
-        private_hosts=lambda: (), lookup=Lookup(lambda _host, _port: [str(answered.wait(10))])
+        private_hosts=lambda: (), lookup=Lookup(lambda _host, _port: [str(answered.wait(10 * crowding()))])
     )
     with pytest.raises(LookupFailed, match="was not found within"):
         await SessionLookups(rules, seconds=0.01).resolve("packages.example", 443)
@@ -311,7 +312,7 @@ async def test_later_refusals_are_joined_after_a_while(tmp_path: pathlib.Path) -
     for _ in range(50):
         joined.note("a.example", 443, "unlisted")
     heard.clear()
-    await asyncio.wait_for(heard.wait(), 10)
+    await soon(heard.wait(), 10)
     assert [event.count for event in said] == [1, 50]
 
 
@@ -511,7 +512,7 @@ async def test_a_connection_waits_for_registries_that_are_being_read_and_no_othe
     one, may_answer = world(WITH_REGISTRIES), threading.Event()
 
     def ask(command: tuple[str, ...]) -> str:
-        may_answer.wait(30)
+        may_answer.wait(30 * crowding())
         return "https://index.example/" if "-c" in command else ""
 
     one.control.registries = RegistryHosts(ask)
@@ -538,7 +539,7 @@ async def test_a_tool_that_does_not_answer_holds_a_connection_for_a_bounded_time
 ) -> None:
     one, may_answer = world(WITH_REGISTRIES), threading.Event()
     monkeypatch.setattr(EgressControl.wait_for_registries, "__kwdefaults__", {"seconds": 0.05})
-    one.control.registries = RegistryHosts(lambda _command: str(may_answer.wait(30) or ""))
+    one.control.registries = RegistryHosts(lambda _command: str(may_answer.wait(30 * crowding()) or ""))
     one.control.read_registries()
     assert (await one.refused("index.example")).why == "unlisted"
     may_answer.set()

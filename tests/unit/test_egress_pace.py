@@ -8,6 +8,7 @@ import pytest
 
 from gateway.egress import pace
 from gateway.egress.pace import BURST_SECONDS, SHARE, SLICE_SECONDS, LoopShare
+from tests.patience import soon, within
 
 
 class World:
@@ -71,7 +72,7 @@ async def test_nobody_goes_on_while_the_share_is_used_up_and_nobody_is_forgotten
     share.take_turn(went.set)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await asyncio.wait_for(went.wait(), 5)
+    await soon(went.wait(), 5)
     assert loop.time() - began >= 0.01 / SHARE * 0.9
 
 
@@ -84,7 +85,7 @@ async def test_while_the_loop_is_late_others_have_most_of_its_turns(monkeypatch:
     for _ in range(5):
         await turn()
     assert world.went == [0], "others have their turns"
-    async with asyncio.timeout(5):
+    async with within(5):
         while world.went != [0, 1, 2]:
             await asyncio.sleep(0.005)
 

@@ -18,6 +18,7 @@ from gateway.events.fold import Elsewhere
 from gateway.sessions.log import RESERVE_AHEAD, EventLog, Tails
 from gateway.stores.contract import READ_BYTES, Sink
 from gateway.stores.memory.logs import MemoryLogs
+from tests.patience import within
 
 
 class SlowStore(MemoryLogs):
@@ -123,7 +124,7 @@ async def test_a_reader_waits_and_is_woken() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     log.append(text("a"))
-    async with asyncio.timeout(1):
+    async with within(1):
         await waiting
 
 
@@ -200,7 +201,7 @@ async def test_what_is_appended_while_numbers_are_reserved_gets_its_numbers_too(
         log.append(*[text("a")] * RESERVE_AHEAD)
         await asyncio.sleep(0)
     store.may.set()
-    async with asyncio.timeout(5):
+    async with within(5):
         await log.commit(log.last_seq)
     assert log.visible_seq == 4 * RESERVE_AHEAD
 

@@ -21,6 +21,7 @@ from gateway.stores.ledger import Chosen, LedgerCall, LedgerEntry, UsageSum
 from gateway.stores.memory.ledger import MemoryLedger
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
+from tests.patience import soon, within
 
 ALICE = Account("acme/alice", "s1", "key-1", agent="built-in")
 EVER = Chosen(from_day=0, to_day=10**6)
@@ -192,15 +193,15 @@ async def test_what_a_full_store_refuses_is_kept_and_written_later(
     world = World()
     world.store.is_full = True
     reservation = world.ledger.reserve(call())
-    async with asyncio.timeout(5):
+    async with within(5):
         await reservation.kept()
     reservation.settle(USED, status=200)
     world.ledger.use(ALICE, cpu_ms=5)
-    async with asyncio.timeout(5):
+    async with within(5):
         while "entries of the ledger wait" not in caplog.text:
             await asyncio.sleep(0.01)
     world.store.is_full = False
-    async with asyncio.timeout(5):
+    async with within(5):
         while (await world.total()).cpu_ms != 5:
             await asyncio.sleep(0.01)
     assert (await world.total()).calls == 1
@@ -249,7 +250,7 @@ async def test_a_clock_that_jumps_to_a_day_that_is_stored_finds_it(monkeypatch: 
     assert again.ledger.budgets.tokens_today(("gateway", "")) == 0
     keeping = asyncio.create_task(again.ledger.keep_for_ever())
     again.ms -= 3 * 24 * 3600 * 1000
-    async with asyncio.timeout(5):
+    async with within(5):
         while again.ledger.budgets.tokens_today(("gateway", "")) != 1_200:
             await asyncio.sleep(0.01)
     keeping.cancel()
@@ -262,7 +263,7 @@ async def test_a_clock_that_jumps_far_ahead_drops_nothing(monkeypatch: pytest.Mo
     await world.written()
     world.ms += 500 * 24 * 3600 * 1000
     keeping = asyncio.create_task(world.ledger.keep_for_ever())
-    await asyncio.wait_for(world.store.has_forgotten.wait(), 5)
+    await soon(world.store.has_forgotten.wait(), 5)
     keeping.cancel()
     assert (await world.total()).calls == 1
     assert await world.store.calls(limit=1)
@@ -274,7 +275,7 @@ async def test_old_calls_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     await world.written()
     again = World(world.store, day=150)
     keeping = asyncio.create_task(again.ledger.keep_for_ever())
-    async with asyncio.timeout(5):
+    async with within(5):
         while await again.store.calls(limit=1):
             await asyncio.sleep(0.01)
     keeping.cancel()

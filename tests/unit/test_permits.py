@@ -9,6 +9,7 @@ import pytest
 
 from gateway.api.stream import while_good
 from gateway.auth.permits import Permits
+from tests.patience import soon
 
 
 async def quiet() -> AsyncIterator[bytes]:
@@ -32,7 +33,7 @@ async def test_a_lost_permit_ends_the_stream_and_its_task_goes_on() -> None:
     assert not reading.done()
     for _ in range(2):
         permits.look_again("ann")
-    await asyncio.wait_for(reading, 5)
+    await soon(reading, 5)
     assert (seen, reading.cancelling()) == ([b"first"], 0)
 
 
@@ -48,5 +49,5 @@ async def test_a_cancellation_of_others_goes_through() -> None:
 
 async def test_a_stream_that_is_not_permitted_shows_nothing() -> None:
     seen: list[bytes] = []
-    await asyncio.wait_for(read(Permits(), set(), seen), 5)
+    await soon(read(Permits(), set(), seen), 5)
     assert seen == []

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.config.file import load
 from gateway.egress.registries import RegistryHosts
+from tests.patience import soon
 from tests.shared import eventually
 
 PIP_OWN = "https://index.example/\nhttps://files.example"
@@ -96,5 +97,5 @@ async def test_what_is_being_read_ends_when_it_is_stopped(tmp_path: pathlib.Path
     )
     await eventually(has_begun)
     hosts.stop()
-    assert await asyncio.wait_for(asked, 10) == ""
+    assert await soon(asked, 10) == ""
     assert await asyncio.to_thread(tools.ask, ("echo", "no more")) == ""

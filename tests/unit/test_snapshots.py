@@ -29,6 +29,7 @@ from gateway.sessions.files import SessionFiles
 from gateway.telemetry.metrics import Metrics
 from gateway.workers import trees
 from gateway.workers.workspace import Workspaces
+from tests.patience import within
 
 KEY = "k"
 CONFIG = FilesConfig()
@@ -464,7 +465,7 @@ async def test_a_session_that_starts_waits_for_no_snapshot_of_others(tmp_path: p
     try:
         for _ in range(AT_ONCE):
             assert await asyncio.to_thread(running.acquire, True, 30)
-        async with asyncio.timeout(30):
+        async with within(30):
             assert await snapshots.take("new", None, seq=1, is_first=True) is not None
         assert made[AT_ONCE:] == ["new"]
         assert not any(other.done() for other in others)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from gateway.sessions.starts import StartQueue
+from tests.patience import within
 
 
 async def started(queue: StartQueue, order: list[str], name: str) -> None:
@@ -50,6 +51,6 @@ async def test_who_gives_up_waiting_leaves_no_place_taken() -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*waiting)
     await asyncio.wait(waiting)
-    async with asyncio.timeout(1):
+    async with within(1):
         await started(queue, order, "c0")
     assert order[-1] == "c0"

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from gateway.telemetry.tasks import BackgroundTasks
+from tests.patience import soon
 
 pytestmark = pytest.mark.usefixtures("no_task_is_left")
 
@@ -37,7 +38,7 @@ async def test_it_starts_again_whatever_ended_it(
     tasks = BackgroundTasks(on_change=lambda _name, is_up: heard.append(is_up), first_pause_seconds=0.001)
     failing = Failing(3, error=error)
     tasks.start("fragile", failing.run)
-    await asyncio.wait_for(failing.is_running.wait(), 5)
+    await soon(failing.is_running.wait(), 5)
     assert heard == [True, False] * 3 + [True]
     assert tasks.down == []
     assert len(caplog.records) == 3
@@ -56,7 +57,7 @@ async def test_it_is_down_while_it_waits_and_others_run_on() -> None:
     fragile, sound = Failing(1, error=ValueError()), Failing(0, error=None)
     tasks.start("sound", sound.run)
     tasks.start("fragile", fragile.run)
-    await asyncio.wait_for(changed.wait(), 5)
+    await soon(changed.wait(), 5)
     assert tasks.down == ["fragile"]
     assert sound.is_running.is_set()
     await tasks.stop("fragile")
@@ -79,5 +80,5 @@ async def test_one_that_waited_for_something_cancelled_starts_again() -> None:
 
     tasks = BackgroundTasks(first_pause_seconds=0.001)
     tasks.start("waits", run)
-    await asyncio.wait_for(again.wait(), 5)
+    await soon(again.wait(), 5)
     await tasks.stop("waits")

@@ -79,7 +79,7 @@ class Stream:
 
     __slots__ = (
         *("__weakref__", "_cursor", "_direct", "_is_guest", "_manager", "_outside", "_owner", "_place"),
-        *("_session_id", "_tenure", "_told", "following", "position"),
+        *("_session_id", "_tenure", "_told", "_window", "following", "position"),
     )
 
     def __init__(

@@ -3,9 +3,9 @@ PYTHON ?= python3
 NPM    ?= npm
 BIN    := .venv/bin
 ARGS   ?=
-# So many modules of tests run beside each other: one more than two cores, as tests wait for processes half of the
+# So many modules of tests run beside each other: twice as many as two cores, as tests wait for processes half of the
 # time. Those marked "alone" run after them.
-AT_ONCE ?= 3
+AT_ONCE ?= 4
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 # The locks are whole, so nothing is resolved; bytecode is made as it is needed. Both together halve an installation.
 LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes

@@ -9,7 +9,8 @@ what never ended · `seq_reused` one number, two contents · `half_written` refu
 `orphan`, `zombie` processes.
 
 Text that had not reached the disk may go with a killed gateway (at most 50 ms of it), so between two lives of
-a gateway only what was finished must stay; within one life nothing may shrink.
+a gateway only what was finished must stay; within one life nothing may shrink. An answer in which nothing was
+said yet counts as none: it goes at the end of its turn if that stays so.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class History:
     ) -> None:
         """A State. Reads of one chain are compared in order; one that began before the last ended is not."""
         self.seen["states"] += 1
-        messages: list[dict[str, Any]] = state["messages"]
+        messages = [m for m in state["messages"] if m["sender"] != "agent" or m["content"].strip()]
         known = self._sessions[session]
         for text, count in Counter(m["content"] for m in messages if m["sender"] == "user").items():
             if count > 1:
@@ -145,11 +146,17 @@ class History:
             known.chains[chain] = _Past(messages, life, ended)
 
     def _check_grown(self, session: str, past: _Past, messages: list[dict[str, Any]], life: int) -> None:
-        if len(messages) < len(past.messages):
-            words = f"{len(past.messages)} messages became {len(messages)}"
+        there = {(m["sender"], m["timestamp"]) for m in messages}
+        kept = [  # an answer of which no word had reached the disk goes with a killed gateway
+            old
+            for old in past.messages
+            if life == past.life or not old["is_streaming"] or (old["sender"], old["timestamp"]) in there
+        ]
+        if len(messages) < len(kept):
+            words = f"{len(kept)} messages became {len(messages)}"
             self.violated("regress", session, words)
             return
-        for index, old in enumerate(past.messages):
+        for index, old in enumerate(kept):
             new = messages[index]
             may_shrink = life != past.life and old["is_streaming"]
             is_grown = new["content"].startswith(old["content"])

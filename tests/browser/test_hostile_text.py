@@ -160,6 +160,12 @@ DRAWN: Final = """([answers, words]) => {
 """True once there are so many answers, the last of them says so, and every block of each is on the page."""
 
 
+LAST_SAYS: Final = """(words) => {
+    const all = document.querySelectorAll("[data-testid=message-agent]");
+    return all.length > 0 && all[all.length - 1].textContent.includes(words);
+}"""
+
+
 async def _until_drawn(page: Page, answers: int, words: str = "") -> None:
     await page.wait_for_function(DRAWN, arg=[answers, words], polling=100)
 
@@ -180,6 +186,8 @@ async def test_every_answer_is_shown_and_the_page_never_stops(
     for _ in ALL["turns"]:
         await gateway.chat(session, "go on")
     async with _page(browser, f"{gateway.url}/#s={session}") as page:
+        await page.wait_for_function(LAST_SAYS, arg="the last word", polling=100)
+        await page.keyboard.press("Control+f")  # what is far from the reader is drawn for a search
         await _until_drawn(page, len(ALL["turns"]), "the last word")
         tasks = await _tasks(browser, page)
         await expect(page.get_by_test_id("shown-plain")).to_have_count(0)

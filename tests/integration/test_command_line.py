@@ -414,7 +414,9 @@ async def test_the_first_agent_of_the_command_line_is_the_default_with_its_varia
         assert [found["name"] for found in listed if found["is_default"]] == ["claude"]
         assert {found["name"]: found["title"] for found in listed}["claude"] == "Claude"
         state = await gateway.chat("a", "go")
-        assert state["messages"][-1]["sender"] == "agent", state
+        assert [message["sender"] for message in state["messages"]] == ["user"], (
+            "it started, and said nothing"
+        )
         assert "agents.foo: The program nosuch is not found on the gateway's PATH" in gateway.log()
         await gateway.send("b", "go", agent="foo")
         state = await state_when(gateway.http, "b", lambda s: bool(s["messages"]) and not s["is_processing"])

@@ -22,7 +22,7 @@ from tests.asked import Inside, inside_gateway
 GATEWAY: Final = str(pathlib.Path(gateway.__file__).parent)
 STOPS: Final = 15
 """Modules from the request to the log, at most."""
-ASKED: Final = 37
+ASKED: Final = 44
 """Modules whose code runs until a message is committed, at most: its way, and what is asked on it."""
 SLOW: Final = LimitsConfig(session_requests_per_second=0.001, session_burst=3)
 

@@ -6,7 +6,7 @@
  */
 
 import type { ComponentChildren, RefObject } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Item } from "../core/index.ts";
 import { slices } from "./slices.ts";
 import { estimated } from "./stretches.ts";
@@ -52,7 +52,8 @@ export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
     return undefined;
   }, [isDrawn]);
 
-  const least = isDrawn && isSettled ? undefined : `${height.current ?? estimated(items)}px`;
+  const guess = useMemo(() => estimated(items), [items]);
+  const least = isDrawn && isSettled ? undefined : `${height.current ?? guess}px`;
   return (
     <div class="stretch" ref={box} data-drawn={isDrawn} style={least === undefined ? undefined : { minBlockSize: least }}>
       {isDrawn && children()}

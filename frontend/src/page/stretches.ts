@@ -10,6 +10,8 @@ export const MOST = 48;
 const BOX = 44;
 const LINE = 24;
 const LINE_CHARACTERS = 80;
+/** Of a long text so much is looked at. */
+const SAMPLE = 4_000;
 
 /**
  * The items in order, cut; a stretch that is as it was before is the same array. What is appended changes nothing of
@@ -43,5 +45,7 @@ export function estimated(items: readonly Item[]): number {
 
 function linesOf(item: Item): number {
   if (item.kind !== "message") return 0;
-  return item.text.split("\n").length + Math.floor(item.text.length / LINE_CHARACTERS);
+  const sample = item.text.slice(0, SAMPLE);
+  const lines = sample.split("\n").length + Math.floor(sample.length / LINE_CHARACTERS);
+  return sample.length < SAMPLE ? lines : Math.round((lines * item.text.length) / SAMPLE);
 }

@@ -134,7 +134,7 @@ class History:
     ) -> None:
         """A State. Reads of one chain are compared in order; one that began before the last ended is not."""
         self.seen["states"] += 1
-        messages = [m for m in state["messages"] if m["sender"] != "agent" or m["content"].strip()]
+        messages: list[dict[str, Any]] = state["messages"]
         known = self._sessions[session]
         for text, count in Counter(m["content"] for m in messages if m["sender"] == "user").items():
             if count > 1:
@@ -147,11 +147,14 @@ class History:
 
     def _check_grown(self, session: str, past: _Past, messages: list[dict[str, Any]], life: int) -> None:
         there = {(m["sender"], m["timestamp"]) for m in messages}
-        kept = [  # an answer of which no word had reached the disk goes with a killed gateway
-            old
-            for old in past.messages
-            if life == past.life or not old["is_streaming"] or (old["sender"], old["timestamp"]) in there
-        ]
+
+        def may_go(old: dict[str, Any]) -> bool:
+            """An answer without a word, and one of which no word had reached the disk of a killed gateway."""
+            if old["sender"] != "agent":
+                return False
+            return not old["content"].strip() or (life != past.life and old["is_streaming"])
+
+        kept = [old for old in past.messages if (old["sender"], old["timestamp"]) in there or not may_go(old)]
         if len(messages) < len(kept):
             words = f"{len(kept)} messages became {len(messages)}"
             self.violated("regress", session, words)

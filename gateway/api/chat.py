@@ -197,7 +197,9 @@ class ChatFace:
 
         if attached and not await self._manager.exists(owner, session_id):
             raise AttachmentRefused("This session has no files; upload them before the message.")
-        session, turn = await self._manager.do(owner, session_id, say, agent=agent, once=once, founds=True)
+        session, turn = await self._manager.do(
+            owner, session_id, say, agent=agent, once=once, founds=True, asks=True
+        )
         if wait and turn is not None:
             await asyncio.wait([turn.done], timeout=wait)
             await session.log.commit(session.log.last_seq)

@@ -177,6 +177,7 @@ class SessionManager:
         once: Once | None = None,
         counted_as: str = "",
         founds: bool = False,
+        asks: bool = False,
     ) -> tuple[Session, T]:
         """Does `verb` on the session of this name, and returns the session and what the verb returned. Every
         face comes in here.
@@ -184,9 +185,9 @@ class SessionManager:
         A session that was reaped is revived; one that does not exist is made, unless `is_making` is False;
         one that ends meanwhile is met again in its next life. A request with a key (`once`) goes to the
         session it went to before. `counted_as`: whose rate it counts against, instead of the session's: that
-        of a link. `founds`: a new session is stored together with what the verb says first. Raises
-        RateLimited, IdempotencyMismatch, SessionNotFound, SessionEnded, and what `get_or_create` and the verb
-        raise.
+        of a link. `founds`: a new session is stored together with what the verb says first; `asks`: that
+        needs a worker. Raises RateLimited, IdempotencyMismatch, SessionNotFound, SessionEnded, and what
+        `get_or_create` and the verb raise.
         """
         self._rates.take(counted_as or f"{owner}\0{session_id}")
         if once is not None:
@@ -194,7 +195,7 @@ class SessionManager:
         for _ in range(ENDED_RETRIES):
             if is_making:
                 session = await self._obtain(
-                    (owner, session_id), agent=agent, is_making=True, is_spoken_to=founds
+                    (owner, session_id), agent=agent, is_making=True, is_spoken_to=asks
                 )
                 if session is not None and not founds:
                     await session.founded()
@@ -207,6 +208,8 @@ class SessionManager:
                     done = await verb(session)
                 finally:
                     session.log.found_soon()  # a session whose first message was refused is there, too
+                    if asks and not session.is_busy:
+                        session.wake()  # nothing starts the worker that it was promised
                 await session.founded()
                 return session, done
         raise SessionEnded(session_id=session_id)

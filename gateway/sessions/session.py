@@ -371,8 +371,10 @@ class Session:
             while not self.is_ending:
                 if self._turns.current is not None and not self._seat.is_in_line:
                     await self._begin()
-                else:
-                    await self._seat.until_woken()
+                    continue
+                await self._seat.until_woken()
+                if self._turns.current is None:  # a spare was for the first turn, which is over or refused
+                    await self._services.workers.spares.forget(self.record.key)
         except Exception:
             log.exception("session %s: its life ended by a bug", self.record.key)
             self._seat.ask_to_close(CloseReason.FAILED)
@@ -531,6 +533,10 @@ class Session:
         await self.log.release()
 
     # -- verbs of people; each returns when what it said is committed ---------------------------------------
+
+    def wake(self) -> None:
+        """Makes its life look again what there is to do."""
+        self._seat.wake()
 
     def touch(self) -> None:
         """Somebody uses it: the idle clock starts anew. Raises SessionEnded if it is closing."""

@@ -122,3 +122,24 @@ async def test_a_command_may_have_spares_until_its_configuration_changes(tmp_pat
         state = await gateway.post("/api/chat?wait=240", body)
         assert state["messages"][-1]["sender"] == "agent"
         assert pid_of(gateway, "a") == spare
+
+
+async def test_a_session_that_starts_no_worker_keeps_no_spare(tmp_path: pathlib.Path) -> None:
+    config = f"{CONFIG}[quotas.subject]\nturns_per_minute = 1\n"
+    async with gateway_inside(tmp_path, config=config) as gateway:
+        kept = gateway.inner.sessions.spares
+        for number in range(4):
+            spare = await until(gateway, 1)
+            body = {"message": "for later", "session_id": f"s{number}"}
+            await gateway.post("/api/system", body)
+        assert spares(gateway) == [spare]
+
+        # nor does one whose first message is refused
+        await gateway.chat("a", "/echo one")
+        await until(gateway, 1)
+        await gateway.post("/api/chat", {"message": "/echo two", "session_id": "b"}, status=429)
+
+        async def is_ended() -> bool:
+            return not kept._promised and len(gateway.workers()) == 1 + len(spares(gateway))
+
+        await eventually(is_ended)

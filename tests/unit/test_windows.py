@@ -124,6 +124,17 @@ def test_what_is_open_is_in_the_window_however_far_back() -> None:
     assert part_of(fold, MessageWindow(2)).apart == 0
 
 
+@pytest.mark.parametrize("overflow", [None, Kept()])
+def test_a_call_that_runs_is_in_the_window_though_it_is_packed(overflow: Kept | None) -> None:
+    fold = ChatState("s", overflow=overflow)
+    say(fold, *turn(0, ends=False), ev.TextDelta("m0", "t0", "I look"))
+    for number in range(300):
+        say(fold, ev.ToolCall(f"d{number}", "t0", title="reads", status="completed"))
+    say(fold, ev.TextDelta("n0", "t0", "and look"))
+    part = part_of(fold, MessageWindow(1))
+    assert (part.apart, ids(part.items)) == (1, ["c0.0", "n0"])
+
+
 def test_state_from_blocks_is_state_after_every_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_json, "BLOCK_MESSAGES", 4)
     chance, fold = random.Random(7), ChatState("s")

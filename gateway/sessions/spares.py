@@ -47,6 +47,8 @@ class Spare(Struct, frozen=True):
     uid: int | None
     agent: str
     request: SpawnRequest
+    files: dict[str, str]
+    """What it found in its HOME when it started."""
     worker: Worker
 
 
@@ -91,7 +93,8 @@ class Spares:
         if is_stricter or not self._slots().room:
             return None
         for spare in self._free.values():
-            if spare.agent == agent.name and not spare.worker.exited.done():
+            is_fit = (spare.agent, spare.files) == (agent.name, agent.home_files)
+            if is_fit and not spare.worker.exited.done():
                 self._promised[spare.key] = self._free.pop(spare.key)
                 self._wanted.set()
                 return spare
@@ -149,7 +152,8 @@ class Spares:
                 self._metrics.spares.labels("died").inc()
                 self._retry_at = time.monotonic() + RETRY_SECONDS
             elif agent is not None and kept[agent.name] <= agent.spares and kept.total() <= room:
-                if self._request(agent, spare.key, spare.uid) == spare.request:
+                due = self._request(agent, spare.key, spare.uid), agent.home_files
+                if due == (spare.request, spare.files):
                     continue
             kept[spare.agent] -= 1
             await self._end(spare)
@@ -171,7 +175,7 @@ class Spares:
             write_files(request.home, agent.home_files, uid=uid)
             async with self._starts.turn(""):
                 worker = await self._spawner.spawn(request)
-            self._free[key] = Spare(key, uid, agent.name, request, worker)
+            self._free[key] = Spare(key, uid, agent.name, request, agent.home_files, worker)
         except (OSError, StartFailed) as error:
             log.warning("no spare of %s could be started: %s", agent.name, error)
             self._retry_at = time.monotonic() + RETRY_SECONDS

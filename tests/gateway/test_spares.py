@@ -107,16 +107,19 @@ async def test_a_command_may_have_spares_until_its_configuration_changes(tmp_pat
         config.write_text(before.replace("[agents.echoes]", "[agents.echoes]\nspares = 1"))
         gateway.inner.reload()
         old = psutil.Process(await until(gateway, 1))
-        table = "[agents.echoes]\nspares = 1\nlimits = { processes = 77 }"
-        config.write_text(before.replace("[agents.echoes]", table))
-        gateway.inner.reload()
-        gateway.inner.sessions.spares._wanted.set()
 
         async def is_another() -> bool:
             return bool(spares(gateway)) and spares(gateway)[-1] != old.pid
 
-        await eventually(is_another)
-        assert not old.is_running()
+        table = "[agents.echoes]\nspares = 1"
+        for changed in ("limits = { processes = 77 }", 'home_files = { ".rc" = "new" }'):
+            table = f"{table}\n{changed}"
+            config.write_text(before.replace("[agents.echoes]", table))
+            gateway.inner.reload()
+            gateway.inner.sessions.spares._wanted.set()
+            await eventually(is_another)
+            assert not old.is_running()
+            old = psutil.Process(spares(gateway)[-1])
         spare = spares(gateway)[-1]
         body = {"message": "hi", "session_id": "a", "agent": "echoes"}
         state = await gateway.post("/api/chat?wait=240", body)

@@ -265,6 +265,8 @@ class AcpConnection:
         self._writing, _ = await loop.connect_write_pipe(lambda: self._writer, into)
 
     async def __aexit__(self, *_: object) -> None:
+        if self._handler is _NOBODY:  # it was left while it was connected
+            return
         self.close_stdin()
         if self._reading is not None:
             self._reading.close()

@@ -192,14 +192,20 @@ def test_a_connection_that_is_cancelled_while_it_is_made_closes_each_pipe_once(r
         ours = (worker.stdin, worker.stdout)
 
         async def enter() -> None:
-            async with connected(worker=worker):
-                await asyncio.Event().wait()
+            connection = connected(worker=worker)
+            try:
+                async with connection:
+                    await asyncio.Event().wait()
+            finally:
+                if rounds:
+                    await connection.__aexit__()  # as the end of a worker's host does, whatever came before
 
         entering = asyncio.create_task(enter())
         for _ in range(rounds):
             await asyncio.sleep(0)
         entering.cancel()
         await asyncio.wait([entering])
+        assert entering.cancelled()
         await asyncio.sleep(0.01)
         if rounds:
             assert not [fd for fd in ours if os.path.exists(f"/proc/self/fd/{fd}")]

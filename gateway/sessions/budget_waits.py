@@ -135,7 +135,8 @@ class BudgetReleaser:
         error = session.go_on()
         if not session.waits_for_budget:
             self._waits.forget(key)
-        return error is not None and not isinstance(error, BudgetReached)
+            return False
+        return not isinstance(error, BudgetReached)  # None: a turn runs, or the session is being closed
 
     def _check_others(self, record: SessionRecord) -> None:
         """Raises BudgetReached if a session need not be restored to know that it may not go on: what is its

@@ -331,13 +331,14 @@ class Session:
         self.fold.parent = self.record.parent  # none if that is not there any more
         self.answers.load()
         held = self.fold.start_messages
+        is_cut = self.fold.turn_id is not None
         if self.fold.turn_id is not None:
             self._end_lost_turn(self.fold.turn_id, has_waited=bool(held))
         self._is_loaded = True
         self._services.observers.appended(self, None)
         self._turns.unheard = unheard(self.fold)
         self._turns.know_spending(self.fold.usage.get("spending") or ev.Spending(0))
-        self._turns.restore(held)
+        self._turns.restore(held, is_cut=is_cut)
         if self.fold.state is not SessionState.PARKED:
             self.log.append(ev.SessionStateChanged(SessionState.PARKED))
 

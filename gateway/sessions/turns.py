@@ -258,9 +258,10 @@ class Turns:
         """The store did not take these."""
         self.lost_questions |= {one.question_id for one in events if isinstance(one, ev.QuestionAnswered)}
 
-    def restore(self, lost: Sequence[ev.WaitingMessage] = ()) -> None:
+    def restore(self, lost: Sequence[ev.WaitingMessage] = (), *, is_cut: bool = False) -> None:
         """Messages that waited when the last life ended are held: the user sends or drops them, unless they
-        wait for a budget. `lost` are those of a turn that waited for a worker, and has ended.
+        wait for a budget. `lost` are those of a turn that waited for a worker, and has ended. `is_cut`: a
+        turn has ended with that life.
         """
         for known in (*lost, *self._fold.waiting):
             turn = Turn(
@@ -275,6 +276,8 @@ class Turns:
         held = self._hold(for_budget=self._fold.held_for == "budget" and not lost)
         if held and (lost or not self._fold.is_held):
             self._log.append(*held, durable=True)
+        elif held and is_cut:
+            self._log.append(self.queue.event(), durable=True)  # see `_end`
 
     def refused(self) -> None:
         """The store took nothing: the turn that was to begin does not."""
@@ -388,6 +391,8 @@ class Turns:
             events.append(ev.MessageAdded(f"{turn.turn_id}.error", "system", words))
         if turn.is_cut or words is not None:
             events += self._hold(for_budget=bool(turn.budget) and not turn.is_cut)
+        elif self.queue.waits_for_budget:  # the turn of somebody else, whom the budget does not hold
+            events.append(self.queue.event())  # the store knows from the last of these what waits
         self.current = None
         self.ended_seq = self._log.append(*events, durable=True)
         self._files.ended(turn.turn_id, self.ended_seq - len(events) + 1)

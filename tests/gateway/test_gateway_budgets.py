@@ -270,6 +270,40 @@ async def test_a_new_message_comes_behind_those_that_waited(gateway: GatewayInsi
     set_budget(gateway, "session")
 
 
+@pytest.mark.parametrize("is_raised_meanwhile", [False, True])
+async def test_what_waits_for_the_budget_of_one_key_is_not_forgotten_when_another_has_a_turn(
+    model: FakeModel, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, is_raised_meanwhile: bool
+) -> None:
+    monkeypatch.setattr("gateway.sessions.budget_waits.LOOK_SECONDS", 0.05)
+    environ = {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "sk-1"}
+    config = f'{CONFIG}[auth]\nmodes = ["keys"]\n'
+    async with gateway_inside(tmp_path, config=config, environ=environ) as gateway:
+        first = gateway.caller(await gateway.mint("a", scopes=("chat",), subject="ann"))
+        other = gateway.caller(await gateway.mint("b", scopes=("chat",), subject="ann"))
+        async with first, other:
+            set_budget(gateway, "key", cost_per_day=COST)
+            model.behaviour = SLOWLY
+            for text in (AFTER_IT, "two", "three"):
+                await ask(first, "POST", "/api/chat", {"message": text, "session_id": "s"})
+            await state_when(first, "s", lambda state: not state["is_processing"])
+            await ask(other, "POST", "/api/chat", {"message": "four", "session_id": "s"})
+            if is_raised_meanwhile:
+                set_budget(gateway, "key")
+                await gateway.inner.sessions.releaser.look()
+            else:
+                await state_when(first, "s", lambda state: not state["is_processing"])
+                gateway.inner.services.waits.forget(await left(gateway, "s"))
+                await gateway.inner.sessions.releaser.open()  # the next gateway knows it from the store
+                set_budget(gateway, "key")
+                await gateway.inner.sessions.releaser.look()
+            model.behaviour = Behaviour(usage=CALL)
+            state = await state_when(
+                first, "s", lambda state: not state["is_processing"] and not state["queued"]
+            )
+            said = [message["content"] for message in state["messages"] if message["sender"] == "agent"]
+            assert said[-3:] == ["You said: four", "You said: two", "You said: three"]
+
+
 async def test_a_sessions_budget_is_raised_while_it_waits_and_kept(gateway: GatewayInside) -> None:
     session_id = fresh_id("own")
     set_session_budget(gateway, cost=COST)

@@ -41,6 +41,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+OBJECTED = 6
+"""The exit code if the documents quote another card: not that of failed tests, which `tests.again` runs once
+more and may find to pass.
+"""
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts long modules before short ones, so that no process is left alone with a long one at the end."""
@@ -72,7 +78,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if output is not None:
         output["card"] = card.CARD
     elif _objection(session.config):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = OBJECTED
 
 
 @pytest.hookimpl(optionalhook=True)

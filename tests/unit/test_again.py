@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from tests.again import AT_MOST, FAILED, again
+from tests.conftest import OBJECTED
 from tests.gateways import ROOT
 from tests.patience import crowding
 
@@ -87,3 +88,11 @@ def test_nothing_is_tried_again_if_pytest_ended_otherwise_or_too_many_failed(
     monkeypatch.chdir(tmp_path)
     failed_before(tmp_path, *(f"test_{number}" for number in range(failed)))
     assert again(code) == then
+
+
+def test_a_run_to_which_the_card_of_attacks_objects_stays_red_though_a_test_failed_as_well(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed_before(tmp_path, "test_of_the_first_run_only")
+    monkeypatch.chdir(tmp_path)
+    assert again(OBJECTED) == OBJECTED

@@ -112,3 +112,31 @@ async def test_a_question_above_is_drawn_wherever_the_reader_is(
     await expect(page.get_by_test_id("permission")).to_have_count(1)
     await page.get_by_test_id("permission-show").click()
     await expect(page.get_by_test_id("permission")).to_be_in_viewport()
+
+
+async def test_it_opens_at_its_end_also_where_it_is_drawn_slowly(
+    gateway: GatewayInside, open_page: OpenPage, session_id: str
+) -> None:
+    await gateway.send(session_id, "talk", agent="talker")
+    await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
+    for _ in range(4):  # what is drawn first differs
+        page = await open_page("about:blank")
+        devtools = await page.context.new_cdp_session(page)
+        await devtools.send("Emulation.setCPUThrottlingRate", {"rate": 6})
+        await page.goto(f"{gateway.url}/#s={session_id}")
+        await expect(page.get_by_text(f"Message number {MESSAGES - 1}.")).to_be_in_viewport()
+        await page.close()
+
+
+@pytest.mark.parametrize(("key", "code"), [("\u05db", "KeyF"), ("a", "KeyA"), ("\u05e9", "KeyA")])
+async def test_everything_is_drawn_to_be_searched_or_copied_with_any_keyboard(
+    gateway: GatewayInside, open_page: OpenPage, session_id: str, key: str, code: str
+) -> None:
+    await gateway.send(session_id, "talk", agent="talker")
+    await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
+    page = await open_page(f"{gateway.url}/#s={session_id}")
+    await expect(page.get_by_text(f"Message number {MESSAGES - 1}.")).to_be_in_viewport()
+    await page.get_by_test_id("transcript").click(position={"x": 2, "y": 2})
+    pressed = f"new KeyboardEvent('keydown', {{key: '{key}', code: '{code}', ctrlKey: true, bubbles: true}})"
+    await page.evaluate(f"document.body.dispatchEvent({pressed})")
+    await expect(page.get_by_test_id("message-agent")).to_have_count(MESSAGES)

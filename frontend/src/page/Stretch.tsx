@@ -66,16 +66,26 @@ const canWatch = typeof IntersectionObserver !== "undefined";
 function isInUse(element: HTMLElement): boolean {
   const selection = document.getSelection();
   const isSelected = selection !== null && !selection.isCollapsed && selection.containsNode(element, true);
-  return isSelected || element.contains(document.activeElement);
+  return isSelected || element.contains(document.activeElement) || element.querySelector("dialog[open]") !== null;
 }
 
-/** True once the whole conversation is to be drawn: it is printed, or the reader searches the page. */
+/** By its letter, or by its place on a keyboard with other letters. */
+function isKey(event: KeyboardEvent, letter: string): boolean {
+  return event.key.toLowerCase() === letter || (!/^[a-z]$/i.test(event.key) && event.code === `Key${letter.toUpperCase()}`);
+}
+
+/** True if what is selected is in a field. */
+function isWriting(): boolean {
+  return document.activeElement?.matches("input, textarea, [contenteditable]") === true;
+}
+
+/** True once the whole conversation is to be drawn: it is printed, searched by the reader, or selected as a whole. */
 export function useIsWhole(sessionId: string | null): boolean {
   const [wholeId, setWholeId] = useState<string | null>(null);
   useEffect(() => {
     const all = (): void => setWholeId(sessionId);
     const onKey = (event: KeyboardEvent): void => {
-      if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "f") all();
+      if ((event.ctrlKey || event.metaKey) && !event.altKey && (isKey(event, "f") || (isKey(event, "a") && !isWriting()))) all();
     };
     window.addEventListener("beforeprint", all);
     window.addEventListener("keydown", onKey);

@@ -21,6 +21,9 @@ const WORDS_MOST = 4_000;
 /** Closer to the end than this, the reader wants to stay there. */
 const NEAR_END_PX = 64;
 
+/** What moves so long after the reader's wheel, finger or key is moved by the reader. */
+const READER_MS = 1_000;
+
 /** So many stretches at the end are always drawn. */
 const NEWEST = 2;
 
@@ -32,6 +35,8 @@ export function Transcript() {
   const isSticking = useRef(true);
   useFileLinks(inner);
   const lastTop = useRef(0);
+  const lastHeight = useRef(0);
+  const readerAt = useRef(-READER_MS);
   const [isAway, setAway] = useState(false);
   const [isOpenAway, setOpenAway] = useState(false);
   const openId = useRef<string | undefined>(undefined);
@@ -47,13 +52,19 @@ export function Transcript() {
   const onScroll = (): void => {
     const box = scroller.current;
     if (!box) return;
-    // What grew since this scroll was asked for is nothing that the reader did: only a way up lets go of the end.
-    const isUp = box.scrollTop < lastTop.current - 1;
+    // What grew since this scroll was asked for is nothing that the reader did: only a way up lets go of the end. Nor
+    // is a way up that the browser makes, because what is above is drawn and is less tall than was thought.
+    const isByReader = box.scrollHeight === lastHeight.current || performance.now() - readerAt.current < READER_MS;
+    const isUp = box.scrollTop < lastTop.current - 1 && isByReader;
     lastTop.current = box.scrollTop;
+    lastHeight.current = box.scrollHeight;
     const isNearEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
     isSticking.current = isNearEnd || (isSticking.current && !isUp);
     setAway(!isSticking.current);
     look();
+  };
+  const byReader = (): void => {
+    readerAt.current = performance.now();
   };
   const look = (): void => setOpenAway(isCardAway(scroller.current, openId.current));
 
@@ -98,7 +109,16 @@ export function Transcript() {
   const isNew = items.length === 0 && conversation.outgoing.length === 0;
   return (
     <div class="transcript">
-      <div class="scroller" ref={scroller} onScroll={onScroll}>
+      <div
+        class="scroller"
+        ref={scroller}
+        onScroll={onScroll}
+        onWheel={byReader}
+        onTouchMove={byReader}
+        onKeyDown={byReader}
+        onPointerDown={byReader}
+        onPointerMove={(event) => event.buttons !== 0 && byReader()}
+      >
         <div
           class={isHeavy(items) ? "inner is-heavy" : "inner"}
           ref={inner}

@@ -2,7 +2,7 @@
  * A stretch of a long conversation: drawn while it is near what the reader sees, and else an empty box as tall as it was.
  *
  * Guarantees: the newest stretches are always drawn, and one in which somebody is asked, writes or has selected
- * something; everything is drawn to be printed, and once somebody searches the page.
+ * something; everything is drawn once somebody searches the page or selects all of it.
  */
 
 import type { ComponentChildren, RefObject } from "preact";
@@ -79,20 +79,16 @@ function isWriting(): boolean {
   return document.activeElement?.matches("input, textarea, [contenteditable]") === true;
 }
 
-/** True once the whole conversation is to be drawn: it is printed, searched by the reader, or selected as a whole. */
+/** True once the whole conversation is to be drawn: the reader searches it, or selects it as a whole. */
 export function useIsWhole(sessionId: string | null): boolean {
   const [wholeId, setWholeId] = useState<string | null>(null);
   useEffect(() => {
-    const all = (): void => setWholeId(sessionId);
     const onKey = (event: KeyboardEvent): void => {
-      if ((event.ctrlKey || event.metaKey) && !event.altKey && (isKey(event, "f") || (isKey(event, "a") && !isWriting()))) all();
+      if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
+      if (isKey(event, "f") || (isKey(event, "a") && !isWriting())) setWholeId(sessionId);
     };
-    window.addEventListener("beforeprint", all);
     window.addEventListener("keydown", onKey);
-    return () => {
-      window.removeEventListener("beforeprint", all);
-      window.removeEventListener("keydown", onKey);
-    };
+    return () => window.removeEventListener("keydown", onKey);
   }, [sessionId]);
   return wholeId !== null && wholeId === sessionId;
 }

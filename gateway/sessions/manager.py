@@ -13,6 +13,7 @@ import functools
 import logging
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -58,6 +59,8 @@ ADOPTED: Final = 1_000
 """Sessions that somebody who signs in brings along, at most."""
 DRAIN_POLL_SECONDS: Final = 0.05
 RECOVERED_AT_ONCE: Final = 200
+SHOWN_KEPT: Final = 1_000
+"""Sessions that could not be stored and are remembered."""
 """Sessions whose cut turns are ended together, so that they share their commits."""
 
 
@@ -70,6 +73,8 @@ class SessionManager:
         self._sessions: dict[SessionKey, Session] = {}
         self._opening: dict[SessionKey, asyncio.Future[Session]] = {}
         self._newest: dict[str, str] = {}
+        self._shown: OrderedDict[SessionKey, int] = OrderedDict()
+        """The last number that was seen of sessions which could not be stored: the next goes on above it."""
         self._arrivals: dict[SessionKey, set[asyncio.Future[None]]] = {}
         self._tasks = asyncio.TaskGroup()
         limits = services.config.limits
@@ -360,7 +365,8 @@ class SessionManager:
             record = services.dated(made, used_at=now)
             session = Session(record, services)
             create = functools.partial(self._store, record)
-            await session.begin(create, above=tombstone.last_seq if tombstone else 0)
+            above = max(tombstone.last_seq if tombstone else 0, self._shown.pop((owner, session_id), 0))
+            await session.begin(create, above=above)
             taken.pop_all()
         return session
 
@@ -377,8 +383,12 @@ class SessionManager:
         await self._services.snapshots.remove(key)
         workspaces.stored(key)
 
-    async def _unmake(self, record: SessionRecord) -> None:
+    async def _unmake(self, session: Session) -> None:
         """Gives back what was taken for a session that could not be stored."""
+        record = session.record
+        self._shown[record.owner, record.session_id] = session.log.last_seq
+        if len(self._shown) > SHOWN_KEPT:
+            self._shown.popitem(last=False)
         await self._erase_files(record.key)
         self._services.workers.workspaces.give_back_uid(record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
@@ -517,7 +527,7 @@ class SessionManager:
             await session.run()
             await self._services.workers.spares.forget(session.record.key)
             if not session.log.is_founded:
-                await self._unmake(session.record)
+                await self._unmake(session)
             elif session.close_reason is CloseReason.DELETED:
                 await self.erase(session.record, session.log.last_seq, reason="deleted")
         except GatewayError as error:

@@ -15,6 +15,7 @@ from gateway.stores.sqlite.sessions import SqliteSessions
 from tests.gateways import RunningGateway
 from tests.inside import GatewayInside, gateway_inside
 from tests.shared import SHARED, eventually, fresh_id, shared_gateway
+from tests.streams import open_stream
 
 pytestmark = SHARED
 gateway = shared_gateway("")
@@ -119,6 +120,25 @@ async def test_what_cannot_be_stored_leaves_nothing(gateway: GatewayInside, disk
     assert [worker for worker in gateway.inner.spawner.workers if worker.request.session_key == key] == []
     disk.is_full = False
     assert (await say(gateway, name))[0] == 200, "the next message begins it anew"
+
+
+async def test_what_is_shown_of_a_session_that_is_not_stored_is_no_number_of_the_next(
+    gateway: GatewayInside, disk: Disk
+) -> None:
+    name = fresh_id()
+    disk.is_full = True
+    disk.answered.set()
+    async with open_stream(gateway.http, name) as stream:
+        await stream.next()
+        assert (await say(gateway, name))[0] == 507
+        await stream.until(lambda frame: frame.data.get("state") == "closed")
+        seen = max(int(frame.id) for frame in stream.frames if frame.id)
+    disk.is_full = False
+    assert (await say(gateway, name, "/echo kept"))[0] == 200
+    async with open_stream(gateway.http, name, headers={"Last-Event-ID": str(seen)}) as stream:
+        whole = await stream.until_event("resync")
+    assert int(whole.id or 0) > seen
+    assert "/echo kept" in str(whole.data)
 
 
 async def test_a_turn_that_is_stopped_before_it_is_stored_ends_at_once(

@@ -127,12 +127,16 @@ async def test_what_is_shown_of_a_session_that_is_not_stored_is_no_number_of_the
 ) -> None:
     name = fresh_id()
     disk.is_full = True
-    disk.answered.set()
     async with open_stream(gateway.http, name) as stream:
-        await stream.next()
-        assert (await say(gateway, name))[0] == 507
+        asked = asyncio.create_task(say(gateway, name))
+        await stream.until_event("session_created")
+        session = gateway.inner.manager.get("default/local", name)
+        assert session is not None
+        disk.answered.set()
+        assert (await asked)[0] == 507
         await stream.until(lambda frame: frame.data.get("state") == "closed")
         seen = max(int(frame.id) for frame in stream.frames if frame.id)
+    await asyncio.wait([session.left])
     disk.is_full = False
     assert (await say(gateway, name, "/echo kept"))[0] == 200
     async with open_stream(gateway.http, name, headers={"Last-Event-ID": str(seen)}) as stream:

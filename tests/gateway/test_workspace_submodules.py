@@ -147,6 +147,7 @@ async def test_a_history_that_is_gone_is_fetched_again_and_found_elsewhere(tmp_p
         said = await say(gateway, "git log --format=%s; git status --short; cat .git/objects/info/alternates")
         assert said.startswith(f"mine\nwork\n/other\n{store}/git/objects\n"), said
         assert alternates.stat().st_uid == owner
+        await revived(gateway)  # what is fetched in the background has come by then
         asked = len(host.asked)
         await revived(gateway)
         assert "mine" in await say(gateway, "git log --format=%s")

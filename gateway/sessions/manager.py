@@ -361,6 +361,8 @@ class SessionManager:
             else:
                 key, uid = secrets.token_hex(12), services.workers.workspaces.take_uid()
                 taken.callback(services.workers.workspaces.give_back_uid, uid)
+                services.workers.workspaces.expect(key)  # before there are files, which a death would leave
+                taken.callback(services.workers.workspaces.stored, key)
             made = _new_record(key, owner, session_id, agent.name, at=now, uid=uid)
             record = services.dated(made, used_at=now)
             session = Session(record, services)
@@ -371,10 +373,8 @@ class SessionManager:
         return session
 
     async def _store(self, record: SessionRecord, founding: Founding) -> None:
-        workspaces = self._services.workers.workspaces
-        workspaces.expect(record.key)
         await self._services.store.sessions.create(record, founding)
-        workspaces.stored(record.key)
+        self._services.workers.workspaces.stored(record.key)
 
     async def _erase_files(self, key: str) -> None:
         """Erases what is left of a session that is not stored."""

@@ -59,9 +59,9 @@ ADOPTED: Final = 1_000
 """Sessions that somebody who signs in brings along, at most."""
 DRAIN_POLL_SECONDS: Final = 0.05
 RECOVERED_AT_ONCE: Final = 200
+"""Sessions whose cut turns are ended together, so that they share their commits."""
 SHOWN_KEPT: Final = 1_000
 """Sessions that could not be stored and are remembered."""
-"""Sessions whose cut turns are ended together, so that they share their commits."""
 
 
 class SessionManager:

@@ -124,11 +124,12 @@ class Sessions:
             tools, config=lambda: current.config, root=config.data_path / "workspaces"
         )
         starts = StartQueue()
+        slots = WorkerSlots(config.limits.max_live_workers, config.limits.waiting_turns)
         self.spares = Spares(
             spawner=workers.spawner,
             workspaces=workers.workspaces,
             starts=starts,
-            slots=lambda: self.services.slots,
+            slots=slots,
             agents=lambda: current.agents,
             config=lambda: current.config,
             metrics=metrics,
@@ -144,7 +145,7 @@ class Sessions:
             quotas=auth.quotas,
             ledger=ledger,
             spending=spending,
-            slots=WorkerSlots(config.limits.max_live_workers, config.limits.waiting_turns),
+            slots=slots,
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
             uploads=Uploads(workers.workspaces, lambda: current.config.files),

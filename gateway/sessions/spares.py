@@ -61,7 +61,7 @@ class Spares:
         spawner: Spawner,
         workspaces: Workspaces,
         starts: StartQueue,
-        slots: Callable[[], WorkerSlots],
+        slots: WorkerSlots,
         agents: Callable[[], AgentCatalogue],
         config: Callable[[], Config],
         metrics: Metrics,
@@ -90,7 +90,7 @@ class Spares:
         """One for a new session of a tenant, which is to be made with its key and uid, if there is one."""
         own = self._config().tenant(tenant)
         is_stricter = own is not None and agent.limits.within(own.limits) != agent.limits
-        if is_stricter or not self._slots().room:
+        if is_stricter or not self._slots.room:
             return None
         for spare in self._free.values():
             is_fit = (spare.agent, spare.files) == (agent.name, agent.home_files)
@@ -143,7 +143,7 @@ class Spares:
     async def _look(self) -> None:
         known = {agent.name: agent for agent in self._agents().all()}
         kept: Counter[str] = Counter()
-        room = self._slots().room
+        room = self._slots.room
         for spare in list(self._free.values()):
             agent = known.get(spare.agent)
             kept[spare.agent] += 1

@@ -13,7 +13,7 @@ import errno
 import logging
 import pathlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Final
 from weakref import WeakValueDictionary
@@ -122,18 +122,20 @@ class Forks:
         record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
             return None
-        forks = [one async for one in self._events(record.key) if isinstance(one.data, ev.SessionForked)]
-        told = forks[-1].data if forks else None  # those before it are of its parents
-        if not isinstance(told, ev.SessionForked) or told.parent != parent:
+        told: ev.SessionForked | None = None
+        async for events in self._pages(record.key):
+            for event in events:
+                if isinstance(event.data, ev.SessionForked):  # those before the last one are of its parents
+                    told = event.data
+        if told is None or told.parent != parent:
             return None
         filled = Filled(told.files, told.missing or 0, is_mixed=told.is_mixed is True)
         return Forked(record=record, at_seq=told.at_seq, files=filled)
 
-    async def _events(self, key: str) -> AsyncIterator[Event]:
+    async def _pages(self, key: str) -> AsyncIterator[Sequence[Event]]:
         after, logs = 0, self._services.store.logs
         while events := await logs.read_events(key, after=after, limit=PAGE_EVENTS):
-            for event in events:
-                yield event
+            yield events
             after = events[-1].seq
 
     async def _refuse_used(self, owner: str, session_id: str) -> None:
@@ -148,8 +150,8 @@ class Forks:
         outline = Outline()
         if await self._services.store.logs.oldest_seq(source.record.key):
             raise ForkRefused("The beginning of this conversation is not kept any more.")
-        async for event in self._events(source.record.key):
-            outline.add([event])
+        async for events in self._pages(source.record.key):
+            outline.add(events)
         if not outline.last:
             raise SessionNotFound(session_id=source.record.session_id)
         return outline.point(at_seq=wanted.at_seq, before_message=wanted.before_message)

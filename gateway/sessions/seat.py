@@ -157,8 +157,9 @@ class Seat:
 
     @property
     def may_park(self) -> bool:
-        """Whether an idle worker can be stopped without loss: its conversation can be given back."""
-        return self.state is SessionState.IDLE and self.peer is not None and self.peer.can_come_back
+        """Whether its worker is idle and can be stopped without loss: its conversation can be given back."""
+        is_idle = self.state is SessionState.IDLE and not self.has_turn()
+        return is_idle and self.peer is not None and self.peer.can_come_back
 
     # -- as others see it who wait for a worker (`slots.SlotHolder`) --------------------------------------
 
@@ -175,7 +176,7 @@ class Seat:
     @property
     def may_give_way(self) -> bool:
         """True if its worker is idle and can be stopped without loss."""
-        return self.may_park and not self.has_turn() and self.wish is Wish.STAY
+        return self.may_park and self.wish is Wish.STAY
 
     @property
     def is_giving_way(self) -> bool:

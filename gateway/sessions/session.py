@@ -292,7 +292,7 @@ class Session:
 
     def may_park(self) -> bool:
         """Whether its worker can be stopped without loss."""
-        return self._turns.current is None and self._seat.may_park
+        return self._seat.may_park
 
     def ask_to_park(self) -> None:
         """Asks it to let its worker go; it does so unless a turn came first."""

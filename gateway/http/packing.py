@@ -1,12 +1,12 @@
 """Answers compressed for who takes that: JSON of some length, in gzip's quickest way, a slice at a time.
 
-Only what says so here: conversations that their owners read (State, history, export), lists, reports, and the
-description of the API. A compressed answer shows by its length how much in it is alike (BREACH), so who can
-choose a part of an answer, have it sent again and again, and see its length could guess the rest. Never
-compressed are therefore streams; answers of verbs, which repeat what was just sent; what a link shows, where
-guests write beside the owner; files; and whatever holds a credential: keys, tokens, sign-ins, addresses of
-files and links. What is compressed says nothing that the request chose, holds no credential, and has a random
-length besides.
+Only what says so here: conversations that their owners read (State, history, export), the list of their
+sessions, and the description of the API. A compressed answer shows by its length how much in it is alike
+(BREACH), so who can choose a part of an answer, have it sent again and again, and see its length could guess
+the rest. Never compressed are therefore streams; answers of verbs, which repeat what was just sent; what a
+link shows, where guests write beside the owner; files; and whatever holds a credential: keys, tokens,
+sign-ins, addresses of files and links. What is compressed says nothing that the request chose, holds no
+credential, and has a random length besides.
 """
 
 from __future__ import annotations

@@ -261,7 +261,9 @@ class ChatFace:
         """What a verb answers of a session that is not in the map."""
         source = await self._manager.source(owner, session_id)
         if wants_minimal(request):
-            fold = await absent_fold(self._manager, owner, session_id) if source is None else source.fold
+            if source is not None:
+                return minimal_response(source.minimal())
+            fold = await absent_fold(self._manager, owner, session_id)
             return minimal_response(minimal(fold, self._outside(None)))
         if source is not None:
             return json_response(source.state_json())

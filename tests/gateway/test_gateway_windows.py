@@ -6,7 +6,9 @@ from typing import Any, Final
 
 import pytest
 
+from gateway.events.lifecycle import CloseReason
 from tests.gateways import RunningGateway
+from tests.inside import GatewayInside
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 from tests.streams import Frame, open_stream
 
@@ -47,6 +49,16 @@ async def test_who_prefers_little_gets_where_the_session_is(gateway: RunningGate
         state = await gateway.state(session_id)
         assert {name: answer.body[name] for name in FIELDS} == {name: state[name] for name in FIELDS}
     assert contents(state) == ["/echo hi", "hi", "noted"]
+
+
+async def test_a_session_that_is_not_in_memory_says_what_its_own_agent_lacks(gateway: GatewayInside) -> None:
+    for agent, lacks in (("all", False), ("built-in", True)):
+        session_id = fresh_id("stored")
+        await gateway.post("/api/sessions", {"session_id": session_id, "agent": agent}, status=201)
+        await gateway.inner.manager.close_all("default/local", CloseReason.IDLE)
+        answer = await gateway.post("/api/interrupt", {"session_id": session_id}, headers=MINIMAL)
+        state = await gateway.state(session_id)
+        assert (answer["missing_api_key"], state["missing_api_key"]) == (lacks, lacks)
 
 
 @pytest.mark.parametrize("prefer", ["return=representation, return=minimal", "return=minimalist", "x", ""])

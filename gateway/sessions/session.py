@@ -39,7 +39,7 @@ from gateway.errors import (
     SessionBusy,
 )
 from gateway.events import facts as ev
-from gateway.events.fold import Outside, for_guests
+from gateway.events.fold import for_guests
 from gateway.events.lifecycle import BUSY, CloseReason, SessionState, WorkerEnd
 from gateway.events.window import MessageWindow
 from gateway.files.arrival import FilesPlace
@@ -240,15 +240,12 @@ class Session:
         self, *, is_guest: bool = False, window: MessageWindow | None = None
     ) -> bytes | Iterator[bytes]:
         """State as JSON, encoded once however many ask; of a long conversation part by part."""
-        return self._encoded.json(self._outside(is_guest=is_guest), window)
+        outside = self._services.outside(self.record.agent, owner=self.record.owner, key=self.record.key)
+        return self._encoded.json(for_guests(outside) if is_guest else outside, window)
 
     def minimal(self) -> MinimalAnswer:
         """What a verb answers to who does not want the State."""
-        return minimal(self.fold, self._outside(is_guest=True))
-
-    def _outside(self, *, is_guest: bool) -> Outside:
-        outside = self._services.outside(self.record.agent, owner=self.record.owner, key=self.record.key)
-        return for_guests(outside) if is_guest else outside
+        return minimal(self.fold, self._services.outside(self.record.agent))
 
     @property
     def admission(self) -> SessionAdmission:

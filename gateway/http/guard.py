@@ -228,9 +228,9 @@ class Guard:
         """Logs once that a proxy is not trusted, which explains why all its callers count as one."""
         if _SENT_BY_PROXIES.isdisjoint(given):
             return
-        sent = next((name for name in SENT_BY_PROXIES if name in given), None)
-        if sent is None or peer in self._untrusted or len(self._untrusted) >= UNTRUSTED_TOLD:
+        if peer in self._untrusted or len(self._untrusted) >= UNTRUSTED_TOLD:
             return
+        sent = next(name for name in SENT_BY_PROXIES if name in given)
         self._untrusted.add(peer)
         log.warning(
             "%s sends %s, which is ignored: if it is your proxy, name it in server.trusted_proxies",

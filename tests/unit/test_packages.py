@@ -16,7 +16,7 @@ ROOT: Final = pathlib.Path(__file__).parent.parent.parent
 
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "starlette": ("api.", "app", "apps.", "extension", "http.", "server."),
-    "sse_starlette": ("server.server",),
+    "sse_starlette": (),
     "prometheus_client": ("telemetry.metrics",),
     "rich": ("cli.top",),
     "opentelemetry": ("telemetry.tracing",),

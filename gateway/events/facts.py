@@ -770,6 +770,7 @@ def _size(value: Raw) -> int:
 
 @functools.cache
 def _tag_of(kind: type[Struct]) -> str | None:
+    """The type that all events of a kind have; None: each has its own."""
     tag = kind.__struct_config__.tag
     return tag if isinstance(tag, str) else None
 
@@ -860,8 +861,7 @@ class Event:
 
     @property
     def _frame_head(self) -> bytes:
-        tag = _tag(self.kind) or self.type.encode()
-        return b"id: %d\nevent: %b\ndata: %b" % (self.seq, tag, self._json_head)
+        return b"id: %d\nevent: %b\ndata: %b" % (self.seq, self.type.encode(), self._json_head)
 
     @property
     def json(self) -> bytes:
@@ -918,13 +918,6 @@ def iso(milliseconds: int) -> str:
 @functools.lru_cache(maxsize=16)
 def _second(seconds: int) -> bytes:
     return _to_the_second(seconds).encode()
-
-
-@functools.cache
-def _tag(kind: type[Struct]) -> bytes:
-    """The type that all events of a kind have; empty: each has its own."""
-    tag = kind.__struct_config__.tag
-    return tag.encode() if isinstance(tag, str) else b""
 
 
 @functools.lru_cache(maxsize=16)

@@ -271,6 +271,11 @@ class Block:
         self.at = at
         self.fields = fields
 
+    def plain(self, name: str) -> Any:
+        """A short field; None if it has none of this name. Of an item that was packed, all are JSON."""
+        value = self.fields.get(name)
+        return msgspec.json.decode(value) if isinstance(value, Raw) else value
+
     def item(self) -> dict[str, Any]:
         return {"kind": self.kind, "id": self.id, **self.fields, "at": iso(self.at)}
 
@@ -721,10 +726,7 @@ class ChatState:
 
     def _of_call(self, tool_call_id: str, name: str) -> str | None:
         item = self._find("tool_call", tool_call_id)
-        if not isinstance(item, Block):
-            return None
-        value = item.fields.get(name)
-        return str(msgspec.json.decode(value) if isinstance(value, Raw) else value or "")
+        return str(item.plain(name) or "") if isinstance(item, Block) else None
 
     def has_question(self, question_id: str) -> bool:
         """Whether a question of this id was ever asked."""

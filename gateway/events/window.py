@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from gateway.events.fold import Block, ChatState, Item, Message
 
@@ -96,10 +95,4 @@ def _open_before(fold: ChatState, walk: Iterator[Item], found: list[Item]) -> li
 def _is_running(item: Item, fold: ChatState) -> bool:
     if not isinstance(item, Block) or item.kind != "tool_call":
         return False
-    turn_id, status = (_plain(item.fields.get(name)) for name in ("turn_id", "status"))
-    return turn_id == fold.turn_id and (status or "pending") in _RUNNING
-
-
-def _plain(value: object) -> object:
-    """A short field; of an item that was packed, all are JSON."""
-    return msgspec.json.decode(value) if isinstance(value, Raw) else value
+    return item.plain("turn_id") == fold.turn_id and (item.plain("status") or "pending") in _RUNNING

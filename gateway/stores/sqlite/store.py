@@ -92,7 +92,7 @@ class SqliteStore:
     def _append(self, connection: sqlite3.Connection, row_id: int, events: Sequence[Event]) -> None:
         """In the thread that writes."""
         if self._writer is not None:
-            self._writer.append(connection, {row_id: events})
+            self._writer.append(connection, [(row_id, events)])
 
     def _write_soon(self, act: Act) -> None:
         if self._writer is not None:

@@ -25,7 +25,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -362,14 +362,14 @@ class Writer:
                     _transact(connection, functools.partial(log_rows.settle_one, session=session))
 
     def _write_events(self, connection: sqlite3.Connection, logs: dict[Sink, list[Event]]) -> None:
-        of_rows: dict[int, Sequence[Event]] = {}
+        of_rows: list[tuple[int, Sequence[Event]]] = []
         for sink, events in logs.items():
             row_id = self._row_ids.get(sink.key) or self._row_id(connection, sink.key)
             if row_id is not None:
-                of_rows[row_id] = [*of_rows.get(row_id, ()), *events]
+                of_rows.append((row_id, events))
         self.append(connection, of_rows)
 
-    def append(self, connection: sqlite3.Connection, logs: Mapping[int, Sequence[Event]]) -> None:
+    def append(self, connection: sqlite3.Connection, logs: Sequence[tuple[int, Sequence[Event]]]) -> None:
         """Writes events of logs, by the ids of their rows, and what follows from them; called in the thread,
         inside a transaction.
         """
@@ -377,7 +377,7 @@ class Writer:
         turns: list[tuple[int, int]] = []
         projected: list[tuple[Projection, int, Event]] = []
         watched = _MARKS | self.projections.keys()
-        for row_id, events in logs.items():
+        for row_id, events in logs:
             rows += log_rows.rows_of(row_id, events)
             for event in events:
                 kind = event.kind

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import weakref
 from typing import Any, Final
 
 import aiohttp
 
-from gateway.egress.interim import BoundedHandler
+from gateway.egress.interim import bounded
 from gateway.workers import ports
 from gateway.workers.forks import ForkWorker
 from gateway.workers.ports import PortClosed
@@ -23,7 +22,7 @@ class WorkerConnector(aiohttp.BaseConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0, limit_per_host=KEPT)
-        self._made = functools.partial(BoundedHandler, loop=self._loop)
+        bounded(self)
         self.workers: weakref.WeakValueDictionary[str, ForkWorker] = weakref.WeakValueDictionary()
 
     async def _create_connection(
@@ -34,7 +33,7 @@ class WorkerConnector(aiohttp.BaseConnector):
             raise PortClosed
         made = await ports.connect(worker, req.url.port)
         try:
-            _, protocol = await asyncio.get_running_loop().create_connection(self._made, sock=made)
+            _, protocol = await asyncio.get_running_loop().create_connection(self._factory, sock=made)
         except BaseException:
             made.close()
             raise

@@ -97,7 +97,7 @@ class Watchdog:
     async def _look_at_all(self, *, does_count_disk: bool) -> None:
         """One turn of the thread for all: a turn for each would cost more than what is measured."""
         workers = [worker for worker in self._workers() if not worker.request.is_built_in and _lives(worker)]
-        self._not_before = {worker: at for worker, at in self._not_before.items() if worker in workers}
+        self._not_before = {w: self._not_before[w] for w in workers if w in self._not_before}
         if workers:
             loop = asyncio.get_running_loop()
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -176,19 +175,11 @@ def _passed(worker: ForkWorker, *, does_count_disk: bool) -> EndCause:
 
 def _count(path: str, name: bytes) -> int:
     """A number of a control group's `name number` lines; 0 if the group is gone."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        for line in os.read(file, EVENTS_BYTES).splitlines():
+    with contextlib.suppress(OSError), open(path, "rb", 0) as file:
+        for line in file.read(EVENTS_BYTES).splitlines():
             word, _, number = line.partition(b" ")
             if word == name:
                 return int(number)
-    except OSError:
-        pass
-    finally:
-        os.close(file)
     return 0
 
 

@@ -95,7 +95,7 @@ class Vault:
         self._given = (secret, *old)
         self._secrets = {one.name: one for one in await self._store.all()}
         if self._secrets:
-            await self._encrypt_anew(self._current)
+            await self._encrypt_anew()
 
     @functools.cached_property
     def _current(self) -> _Cipher:
@@ -106,9 +106,9 @@ class Vault:
     def _ciphers(self) -> dict[str, _Cipher]:
         return {cipher.id: cipher for cipher in (*map(_Cipher, self._given[1:]), self._current)}
 
-    async def _encrypt_anew(self, current: _Cipher) -> None:
+    async def _encrypt_anew(self) -> None:
         lost = 0
-        for one in [one for one in self._secrets.values() if one.key_id != current.id]:
+        for one in [one for one in self._secrets.values() if one.key_id != self._current.id]:
             value = self.get(one.name)
             if value is None:
                 lost += 1

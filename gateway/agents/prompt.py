@@ -127,8 +127,9 @@ def transcript(fold: ChatState, *, before_message_id: str) -> list[bytes]:
     for message in fold.messages:
         if message.id == before_message_id:
             break
-        has_words = message.text.length and not message.says_nothing
-        if (has_words or message.attachments) and not message.is_withdrawn:
+        if message.says_nothing or message.is_withdrawn:
+            continue
+        if message.text.length or message.attachments:
             earlier.append(message)
     lines: list[bytes] = []
     size = 0

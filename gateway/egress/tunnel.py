@@ -22,6 +22,7 @@ from gateway.egress.admission import Admission, Admitted
 from gateway.egress.hello import HELLO_BYTES, server_name
 from gateway.egress.lookup import LookupFailed, system_lookup
 from gateway.egress.pace import UNSENT_BYTES, Drain, LoopShare, Stalled, Tap
+from gateway.workers.waiting import until_writable
 
 DIAL_SECONDS: Final = 10.0
 """For all addresses of a host together."""
@@ -93,22 +94,11 @@ async def _connect(made: socket.socket, address: str, port: int, *, seconds: flo
     """
     problem = made.connect_ex((address, port))
     if problem == errno.EINPROGRESS:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[None] = loop.create_future()
-        loop.add_writer(made.fileno(), _settle, answered)
-        try:
-            async with asyncio.timeout(seconds):
-                await answered
-        finally:
-            loop.remove_writer(made.fileno())
+        async with asyncio.timeout(seconds):
+            await until_writable(made.fileno())
         problem = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if problem:
         raise OSError(problem, os.strerror(problem))
-
-
-def _settle(answered: asyncio.Future[None]) -> None:
-    if not answered.done():
-        answered.set_result(None)
 
 
 def sent_at_once(made: socket.socket, data: bytes) -> int:

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from gateway.errors import RepositoryRefused, RepositoryUnreachable, WorkspaceFailed
 from gateway.workers.spawner import Spawner, StartFailed, Worker, base_environment
+from gateway.workers.waiting import until_readable, until_writable
 from worker.spec import MIB, Exit, Limits, Network, Sandbox, SpawnRequest
 
 OUTPUT_BYTES: Final = 64 * MIB
@@ -159,7 +160,6 @@ async def run(
 
 async def _feed(pipe: int, data: bytes) -> None:
     """Writes everything and closes; a reader that is gone wants no more."""
-    loop = asyncio.get_running_loop()
     os.set_blocking(pipe, False)
     rest = memoryview(data)
     try:
@@ -167,7 +167,7 @@ async def _feed(pipe: int, data: bytes) -> None:
             try:
                 rest = rest[os.write(pipe, rest[:_READ_BYTES]) :]
             except BlockingIOError:
-                await _until(pipe, loop.add_writer, loop.remove_writer)
+                await until_writable(pipe)
             except OSError:
                 return
     finally:
@@ -175,14 +175,13 @@ async def _feed(pipe: int, data: bytes) -> None:
 
 
 async def _read(pipe: int, most_bytes: int, *, keeps_last: bool) -> bytes:
-    loop = asyncio.get_running_loop()
     os.set_blocking(pipe, False)
     out = bytearray()
     while True:
         try:
             data = os.read(pipe, _READ_BYTES)
         except BlockingIOError:
-            await _until(pipe, loop.add_reader, loop.remove_reader)
+            await until_readable(pipe)
             continue
         if not data:
             return bytes(out)
@@ -191,21 +190,6 @@ async def _read(pipe: int, most_bytes: int, *, keeps_last: bool) -> bytes:
             if not keeps_last:
                 raise TooMuch
             del out[: len(out) - most_bytes]
-
-
-async def _until(pipe: int, add: Callable[..., object], remove: Callable[[int], object]) -> None:
-    """Waits until a pipe can be used again."""
-    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    add(pipe, _settle, waiting)
-    try:
-        await waiting
-    finally:
-        remove(pipe)
-
-
-def _settle(waiting: asyncio.Future[None]) -> None:
-    if not waiting.done():
-        waiting.set_result(None)
 
 
 # -- git ---------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from gateway.workers import orphans
 from gateway.workers.doors import DoorSockets, sockets_from
 from gateway.workers.memory import cpu_seconds, is_at_work, tree_bytes
 from gateway.workers.spawner import PASSED_VARIABLES, StartFailed, StderrTail
+from gateway.workers.waiting import until_readable
 from worker import spec
 from worker.spec import (
     EndCause,
@@ -489,18 +490,12 @@ def make_pipes() -> tuple[tuple[int, int, int], tuple[int, ...]]:
 
 async def _received(channel: socket.socket) -> list[socket.socket]:
     """The sockets that come through a channel. Raises OSError if it ends without any."""
-    loop = asyncio.get_running_loop()
     while True:
         try:
             found = sockets_from(channel, SOCKETS)
             break
         except BlockingIOError:
-            can_read = loop.create_future()
-            loop.add_reader(channel.fileno(), _settle, can_read, None)
-            try:
-                await can_read
-            finally:
-                loop.remove_reader(channel.fileno())
+            await until_readable(channel.fileno())
     if not found:
         raise ConnectionRefusedError(errno.ECONNREFUSED, "the agent's network cannot be reached")
     for each in found:

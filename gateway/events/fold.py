@@ -556,7 +556,7 @@ P = TypeVar("P", bound=FoldPart)
 
 
 class ChatState:
-    """The fold. `apply` every event in order; `state_json` and `snapshot` render where it stands."""
+    """The fold. `apply` every event in order; `StateJson` and `snapshot` render where it stands."""
 
     def __init__(
         self, session_id: str, *, overflow: Overflow | None = None, parts: tuple[FoldPart, ...] = ()

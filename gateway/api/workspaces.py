@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gateway.config.workspaces import WorkspaceConfig, is_branch
 from gateway.errors import GatewayError, InvalidField, NoWorkspace, SessionNotFound
 from gateway.events.fold import ChatState
+from gateway.files.names import disposition
 from gateway.files.workspaces_out import StartedFrom, author_of
 from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, Spoken, json_response
@@ -129,7 +130,7 @@ class WorkspacesFace:
             text,
             media_type="text/x-diff; charset=utf-8",
             headers={
-                "Content-Disposition": f'attachment; filename="session-{name}.{kind}"',
+                "Content-Disposition": disposition(f"session-{name}.{kind}"),
                 "X-Content-Type-Options": "nosniff",
                 "Cache-Control": "no-store",
             },

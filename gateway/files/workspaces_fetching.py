@@ -168,11 +168,11 @@ class Fetching:
                 listed = submodules.found(done.out, workspace, url=url, inside=inside)
                 inner += listed.submodules
                 all_of.left_out.extend(listed.left_out)
-            for one in inner:
-                await self._fetch_submodule(workspace, one)
             all_of.submodules.extend(inner)
             if len(all_of.submodules) > submodules.MOST:
                 raise WorkspaceFailed(f"The repository has more than {submodules.MOST} submodules.")
+            for one in inner:
+                await self._fetch_submodule(workspace, one)
             level = [(one.commit, one.url, one.path) for one in inner]
         all_of.left_out.extend(
             f"{path}: submodules are fetched {submodules.DEEPEST} deep" for *_, path in level

@@ -78,6 +78,11 @@ class WorkspaceConfig(Table, frozen=True, kw_only=True):
         return place_of(self.repo)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether its server speaks http without TLS, which only one on loopback may."""
+        return self.repo.startswith("http://")
+
+    @property
     def submodule_places(self) -> set[tuple[str, int]]:
         """The hosts and ports of `submodule_hosts`."""
         return {place_of(f"https://{host}") for host in self.submodule_hosts}

@@ -61,12 +61,11 @@ def found(printed: bytes, workspace: WorkspaceConfig, *, url: str, inside: str =
             raise WorkspaceFailed(f"The repository has more than {MOST} submodules.")
         shown = f"{inside}/{path}" if inside else path
         name, wanted = urls.get(path, ("", ""))
-        if why := _why_not(path, name, absolute(wanted, url), workspace):
+        address = absolute(wanted, url)
+        if why := _why_not(path, name, address, workspace):
             listed.left_out.append(f"{ascii(shown)[1:-1][:200]}: {why}")
             continue
-        listed.submodules.append(
-            Submodule(path=shown, name=name, url=absolute(wanted, url), commit=commit, inside=inside)
-        )
+        listed.submodules.append(Submodule(path=shown, name=name, url=address, commit=commit, inside=inside))
     return listed
 
 
@@ -107,13 +106,9 @@ def _why_not(path: str, name: str, url: str, workspace: WorkspaceConfig) -> str:
         return "its path leads out of the files"
     if not name or not name.isprintable() or not url:
         return ".gitmodules does not name it"
-    if any(repository_mistakes(url)) or (urlsplit(url).scheme == "http" and not _is_plain(workspace)):
+    if any(repository_mistakes(url)) or (urlsplit(url).scheme == "http" and not workspace.is_plain):
         return "its URL is not the https URL of a repository"
     host, port = place_of(url)
     if (host, port) != workspace.place and (host, port) not in workspace.submodule_places:
         return f"{host}:{port} is not among submodule_hosts of the workspace"
     return ""
-
-
-def _is_plain(workspace: WorkspaceConfig) -> bool:
-    return urlsplit(workspace.repo).scheme == "http"

@@ -214,12 +214,11 @@ class Fetching:
         """Runs git with the network. Raises GatewayError, TimeoutError."""
         readable = (secret.ca_file,) if secret is not None and secret.ca_file else ()
         place = msgspec.structs.replace(place, network="shared", readable=(*place.readable, *readable))
-        is_plain = workspace.repo.startswith("http://")
         done = await git.run(
             self._tools.spawner,
             argv,
             place=place,
-            env=git.environment(env or {}, secret=secret, is_plain=is_plain),
+            env=git.environment(env or {}, secret=secret, is_plain=workspace.is_plain),
             seconds=workspace.fetch_seconds,
         )
         done = git.masked(done, secret)

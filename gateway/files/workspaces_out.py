@@ -274,7 +274,7 @@ class Outbox:
                 env=git.environment(
                     {"URL": workspace.repo, "BRANCH": branch, "COMMIT": commit, "EXPECTED": expected},
                     secret=secret,
-                    is_plain=workspace.repo.startswith("http://"),
+                    is_plain=workspace.is_plain,
                 ),
                 seconds=workspace.fetch_seconds,
             )

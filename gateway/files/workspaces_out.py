@@ -36,8 +36,8 @@ from gateway.errors import (
 from gateway.files import git
 from gateway.files.beneath import Folder
 from gateway.files.workspaces import WorkspaceKeeper
-from gateway.files.workspaces_disk import NOT_TAKEN, made
-from gateway.files.workspaces_fetching import Tools
+from gateway.files.workspaces_disk import ALTERNATES, NOT_TAKEN, made
+from gateway.files.workspaces_fetching import SHELL, Tools
 from gateway.files.workspaces_given import Author, submodules_of
 from gateway.files.workspaces_warm import WarmCopy
 from gateway.principal import Account
@@ -50,7 +50,6 @@ AT_ONCE: Final = 2
 SECONDS: Final = 120.0
 COMMITTER: Final = Author("Agent Gateway", "agent-gateway@agent-gateway.invalid")
 _ID: Final = re.compile(r"[0-9a-f]{40}")
-_SHELL: Final = "/bin/sh"
 _SIZED: Final = Limits(
     file_bytes=4 * git.OUTPUT_BYTES, disk_bytes=8 * git.OUTPUT_BYTES, temporary_bytes=64 * MIB
 )
@@ -229,7 +228,7 @@ class Outbox:
         try:
             return await git.run(
                 self._tools.spawner,
-                (_SHELL, "-c", script),
+                (SHELL, "-c", script),
                 place=place,
                 env=git.environment(env),
                 seconds=SECONDS,
@@ -269,7 +268,7 @@ class Outbox:
         try:
             done = await git.run(
                 self._tools.spawner,
-                (_SHELL, "-c", _PUSH),
+                (SHELL, "-c", _PUSH),
                 place=msgspec.structs.replace(place, network="shared", readable=(*place.readable, *readable)),
                 env=git.environment(
                     {"URL": workspace.repo, "BRANCH": branch, "COMMIT": commit, "EXPECTED": expected},
@@ -313,7 +312,7 @@ def _lay(home: pathlib.Path, objects: str, commit: str, uid: int | None, ends: s
     files = {
         "HEAD": "ref: refs/heads/main\n",
         "config": "[core]\n\trepositoryformatversion = 0\n\tbare = false\n",
-        "objects/info/alternates": f"{objects}\n",
+        ALTERNATES: f"{objects}\n",
         "info/exclude": NOT_TAKEN,
         "refs/heads/main": f"{commit}\n",
     }

@@ -173,7 +173,7 @@ class SetupSubject:
 
 
 class WorkspaceTools:
-    """What warm copies need. Implements `files.workspaces_warm.Tools`."""
+    """What warm copies need. Implements `files.workspaces_fetching.Tools`."""
 
     def __init__(
         self,

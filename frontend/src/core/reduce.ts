@@ -111,7 +111,7 @@ export class ChatState {
   earlier = 0;
 
   #items: Item[] = [];
-  /** Key of an item → its place in `#items`. Only `#settle` and `#dropBlank` move items, and rebuild this. */
+  /** Key of an item → its place in `#items`. Only `#settle`, `#dropBlank` and `prepend` move items, and rebuild this. */
   #places = new Map<string, number>();
   /** The place of the next message in State. */
   #next = 0;
@@ -137,7 +137,7 @@ export class ChatState {
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
     for (const item of snapshot.items) chat.#add(item);
     chat.earlier = snapshot.earlier ?? 0;
-    chat.#next = Math.max(chat.earlier, nextOf(chat.#items));
+    chat.#next = nextOf(chat.#items, chat.earlier);
     for (const item of chat.#items) {
       if (!isGrowing(item) || !item.is_streaming) continue;
       const key = keyOf(item.kind, item.id);
@@ -254,7 +254,7 @@ export class ChatState {
     const keys = new Set(older.map((item) => keyOf(item.kind, item.id)));
     const now = older.map((item) => this.#get(keyOf(item.kind, item.id)) ?? item);
     this.#items = [...now, ...this.#items.filter((item) => !keys.has(keyOf(item.kind, item.id)))];
-    this.#places = new Map(this.#items.map((item, place) => [keyOf(item.kind, item.id), place]));
+    this.#placeFrom(0);
     this.earlier = earlier;
   }
 
@@ -635,7 +635,7 @@ export class ChatState {
     }
     this.#items = this.#items.filter((item) => !saysNothing(item));
     this.#placeFrom(first);
-    this.#next = nextOf(this.#items);
+    this.#next = nextOf(this.#items, this.earlier);
   }
 
   #growing(key: string): void {
@@ -662,9 +662,9 @@ function saysNothing(item: Item): boolean {
   return item.kind === "message" && item.sender === "agent" && !item.attachments && /^[ \t\r\n]*$/.test(item.text);
 }
 
-/** The place in State of a message that comes after these. */
-function nextOf(items: readonly Item[]): number {
-  return items.reduce((next, item) => (item.kind === "message" ? Math.max(next, item.index + 1) : next), 0);
+/** The place in State of a message that comes after these, and after the `earlier` ones that are not here. */
+function nextOf(items: readonly Item[], earlier: number): number {
+  return items.reduce((next, item) => (item.kind === "message" ? Math.max(next, item.index + 1) : next), earlier);
 }
 
 /** What is said only of messages of people who are not the owner. */

@@ -83,3 +83,11 @@ it("a part of a conversation goes on, and earlier items come before it", () => {
   chat.apply(event({ type: "message_withdrawn", message_id: "m2", reason: "link_revoked" }));
   expect(chat.items[2]).toMatchObject({ id: "m2", is_withdrawn: true });
 });
+
+it("numbers on after earlier messages when the only one that is here was blank", () => {
+  const chat = ChatState.restore({ ...folded().snapshot(), earlier: 3, items: [] });
+  chat.apply(event(started));
+  chat.apply(event({ type: "turn_interrupted", turn_id: "t", reason: "failed", message: "It failed." }));
+  chat.apply(event({ type: "message", message_id: "m3", sender: "user", content: "again", is_streaming: false }));
+  expect(chat.items.map((item) => item.kind === "message" && item.index)).toEqual([3]);
+});

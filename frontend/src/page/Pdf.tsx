@@ -12,7 +12,18 @@ const BYTES_MOST = 20 * 1024 * 1024;
 /** Until the first page is drawn. */
 const SECONDS_MOST = 20;
 
-export function Pdf({ tree, path, name, size }: { tree: FileTree; path: string; name: string; size: number }) {
+interface PdfProps {
+  tree: FileTree;
+  path: string;
+  name: string;
+}
+
+export function Pdf({ size, ...shown }: PdfProps & { size: number }) {
+  if (size > BYTES_MOST) return <p class="quiet">{t("pdfTooLarge", { size: sizeText(BYTES_MOST) })}</p>;
+  return <PdfFrame {...shown} />;
+}
+
+function PdfFrame({ tree, path, name }: PdfProps) {
   const page = usePage();
   useTree(tree);
   const revision = tree.revision(path);
@@ -20,11 +31,9 @@ export function Pdf({ tree, path, name, size }: { tree: FileTree; path: string; 
   const [drawn, setDrawn] = useState<{ pages: number; of: number } | null>(null);
   const [error, setError] = useState<string | null>(null);
   useEffect(() => {
-    setDrawn(null);
-    setError(size > BYTES_MOST ? t("pdfTooLarge", { size: sizeText(BYTES_MOST) }) : null);
-  }, [path, revision, size]);
-  useEffect(() => {
     let isOver = false;
+    setDrawn(null);
+    setError(null);
     const failed = (why: unknown) => !isOver && setError(why instanceof ApiError ? why.message : t("noPreview"));
     const timer = setTimeout(failed, SECONDS_MOST * 1000, null);
     const hear = (event: MessageEvent) => {

@@ -18,7 +18,7 @@ function say(what: PdfDrawn): void {
   parent.postMessage(what, "*");
 }
 
-async function drawn(page: PDFPageProxy): Promise<HTMLCanvasElement> {
+async function draw(page: PDFPageProxy): Promise<void> {
   const { width, height } = page.getViewport({ scale: 1 });
   const wished = POINT * Math.min(2, devicePixelRatio || 1);
   const scale = Math.min(wished, Math.sqrt(PIXELS_MOST / Math.max(1, width * height)));
@@ -29,7 +29,6 @@ async function drawn(page: PDFPageProxy): Promise<HTMLCanvasElement> {
   document.body.append(canvas);
   await page.render({ canvas, viewport, annotationMode: AnnotationMode.ENABLE }).promise;
   page.cleanup();
-  return canvas;
 }
 
 async function show(data: ArrayBuffer): Promise<void> {
@@ -46,7 +45,7 @@ async function show(data: ArrayBuffer): Promise<void> {
   const pdf = await loading.promise;
   const count = Math.min(pdf.numPages, PDF_PAGES_MOST);
   for (let number = 1; number <= count; number += 1) {
-    await drawn(await pdf.getPage(number));
+    await draw(await pdf.getPage(number));
     say({ kind: "pdf-drawn", pages: number, of: pdf.numPages });
   }
 }

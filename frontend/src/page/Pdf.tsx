@@ -38,13 +38,13 @@ function PdfFrame({ tree, path, name }: PdfProps) {
     const timer = setTimeout(failed, SECONDS_MOST * 1000, null);
     const hear = (event: MessageEvent) => {
       if (event.source === null || event.source !== frame.current?.contentWindow) return;
-      const said = event.data as PdfDrawn;
-      if (said.kind === "pdf-failed") return void failed(null);
-      if (said.kind === "pdf-ready") {
+      const said = event.data as PdfDrawn | null;
+      if (said?.kind === "pdf-failed") return void failed(null);
+      if (said?.kind === "pdf-ready") {
         page.api.fileBytes(tree.sessionId, path).then((data) => !isOver && frame.current?.contentWindow?.postMessage(data, "*", [data]), failed);
         return;
       }
-      if (said.kind !== "pdf-drawn") return;
+      if (said?.kind !== "pdf-drawn") return;
       clearTimeout(timer);
       setDrawn({ pages: Number(said.pages), of: Number(said.of) });
     };

@@ -52,8 +52,9 @@ export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
     return undefined;
   }, [isDrawn]);
 
-  const guess = useMemo(() => estimated(items), [items]);
-  const least = isDrawn && isSettled ? undefined : `${height.current ?? guess}px`;
+  const isFree = isDrawn && isSettled;
+  const guess = useMemo(() => (isFree ? null : estimated(items)), [items, isFree]);
+  const least = guess === null ? undefined : `${height.current ?? guess}px`;
   return (
     <div class="stretch" ref={box} data-drawn={isDrawn} style={least === undefined ? undefined : { minBlockSize: least }}>
       {isDrawn && children()}

@@ -107,7 +107,8 @@ async def test_a_question_above_is_drawn_wherever_the_reader_is(
     await state_when(gateway.http, session_id, lambda s: s.get("pending_permission"))
     page = await open_page(f"{gateway.url}/#s={session_id}")
     await expect(page.get_by_test_id("permission")).to_be_in_viewport()
-    await page.evaluate("document.querySelector('.scroller').scrollTo(0, 0)")
+    await page.locator(".scroller").hover()
+    await page.mouse.wheel(0, -10_000_000)  # as its reader moves it
     await expect(page.get_by_text("Message number 0.")).to_be_in_viewport()
     await expect(page.get_by_test_id("permission")).to_have_count(1)
     await page.get_by_test_id("permission-show").click()

@@ -6,12 +6,13 @@ compared in constant time. High entropy is why a plain hash is enough (OWASP, Pa
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
 import secrets
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -40,6 +41,8 @@ class KeyRing:
         self._wall_ms = wall_ms
         self._keys: dict[str, ApiKey] = {}
         self._used: dict[str, int] = {}
+        self._changing = asyncio.Lock()
+        """Held from reading a key until its successor is kept, so that no change undoes another."""
 
     async def open(self) -> None:
         """Reads the keys. Raises StoreFailed."""
@@ -81,9 +84,7 @@ class KeyRing:
             old.tenant, old.subject, name=old.name, scopes=old.scopes, expires_at=old.expires_at
         )
         ends = self._wall_ms() + overlap_ms
-        await self._keep(
-            msgspec.structs.replace(old, expires_at=min(ends, old.expires_at) if old.expires_at else ends)
-        )
+        await self._change(key_id, expires_at=min(ends, old.expires_at) if old.expires_at else ends)
         return new
 
     async def revoke(self, key_id: str) -> ApiKey:
@@ -92,8 +93,7 @@ class KeyRing:
         if key is None:
             raise KeyNotFound
         if key.revoked_at is None:
-            key = msgspec.structs.replace(key, revoked_at=self._wall_ms())
-            await self._keep(key)
+            key = await self._change(key_id, revoked_at=self._wall_ms())
         return key
 
     def find(self, key_id: str) -> ApiKey | None:
@@ -119,9 +119,13 @@ class KeyRing:
         """Keeps when keys were last used."""
         used, self._used = self._used, {}
         for key_id, at in used.items():
-            key = self._keys.get(key_id)
-            if key is not None:
-                await self._keep(msgspec.structs.replace(key, last_used_at=at))
+            await self._change(key_id, last_used_at=at)
+
+    async def _change(self, key_id: str, **changes: Any) -> ApiKey:
+        async with self._changing:
+            key = msgspec.structs.replace(self._keys[key_id], **changes)
+            await self._keep(key)
+        return key
 
     async def _keep(self, key: ApiKey) -> None:
         await self._store.put_key(key)

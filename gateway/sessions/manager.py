@@ -60,6 +60,8 @@ ADOPTED: Final = 1_000
 DRAIN_POLL_SECONDS: Final = 0.05
 RECOVERED_AT_ONCE: Final = 200
 """Sessions whose cut turns are ended together, so that they share their commits."""
+RECOVERY_SECONDS: Final = 10.0
+"""How long the end of a cut turn may take to be stored before the gateway serves without it."""
 SHOWN_KEPT: Final = 1_000
 """Sessions that could not be stored and are remembered."""
 
@@ -412,12 +414,19 @@ class SessionManager:
         for start in range(0, len(records), RECOVERED_AT_ONCE):
             some = records[start : start + RECOVERED_AT_ONCE]
             found = await asyncio.gather(
-                *(self.find(record.owner, record.session_id) for record in some), return_exceptions=True
+                *(self._end_cut_turn(record) for record in some), return_exceptions=True
             )
             for record, outcome in zip(some, found, strict=True):
                 if isinstance(outcome, Exception):
                     log.error("session %s: its cut turn was not ended", record.key, exc_info=outcome)
         return len(records)
+
+    async def _end_cut_turn(self, record: SessionRecord) -> None:
+        """Returns once readers are shown that it has ended."""
+        session = await self.find(record.owner, record.session_id)
+        if session is not None:
+            async with asyncio.timeout(RECOVERY_SECONDS):
+                await session.log.commit(session.log.last_seq)
 
     async def newest(self, owner: str) -> str | None:
         """The id of the session that the owner created last and still has."""

@@ -7,6 +7,7 @@ one with an old name, is read for ever here.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import pathlib
 import sys
@@ -20,6 +21,7 @@ import pytest_asyncio
 from msgspec import Struct
 
 from gateway.events.facts import iso
+from gateway.sessions.log import EventLog
 from tests.gateways import RunningGateway
 from tests.inside import gateway_inside
 from tests.integration.test_command_line import typed
@@ -185,6 +187,26 @@ async def test_everything_answers_as_it_did(opened: Opened) -> None:
     for old, new in zip(opened.kept.answers, opened.answers, strict=True):
         version = opened.kept.version
         assert comparable(new, until, version) == comparable(old, until, version)
+
+
+COMMIT_SECONDS: Final = 0.2
+
+
+async def test_no_reader_is_shown_that_a_cut_turn_runs(
+    version: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a disk that takes its time."""
+    kept, config, committed = kept_of(version), put(version, tmp_path), EventLog.committed
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(
+        EventLog, "committed", lambda *told: loop.call_later(COMMIT_SECONDS, committed, *told)
+    )
+    async with (
+        gateway_inside(tmp_path, config=config, at_ms=kept.made_at_ms + MINUTE_MS) as gateway,
+        Asker(gateway.url, kept.who) as asker,
+    ):
+        states = [await asker.done("alice", "GET", f"/api/state?session_id={name}") for name in CUT]
+        assert [state["is_processing"] for state in states] == [False, False]
 
 
 @pytest.mark.parametrize("session", CUT)

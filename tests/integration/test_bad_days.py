@@ -23,6 +23,7 @@ import pytest
 from tests.gateways import ROOT, RunningGateway, running_gateway
 from tests.history import History, canary
 from tests.inside import gateway_inside
+from tests.integration.test_forkserver_lost import fork_server
 from tests.patience import counting, crowding, soon
 from tests.shared import eventually
 from tests.streams import StreamReader, open_stream, state_when
@@ -397,8 +398,11 @@ async def test_a_kill_between_acceptance_and_the_worker_leaves_words(tmp_path: p
     history = History()
     async with running_gateway(tmp_path) as gateway:
         talk = Conversation(gateway, history, "s")
+        server = fork_server(gateway)
+        server.suspend()  # a worker that started beside the commit could answer before the kill
         status, _ = await talk.say(key="once")
         os.kill(gateway.pid, signal.SIGKILL)
+        server.resume()
         assert status == 200
         await gateway.process.wait()
     async with running_gateway(tmp_path) as gateway:

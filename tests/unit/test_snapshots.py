@@ -87,13 +87,8 @@ def contents(root: pathlib.Path) -> dict[str, str]:
     }
 
 
-def test_only_what_changed_is_read_and_nothing_is_written_if_nothing_did(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(20):
-        (place.work / f"f{number}").write_text(str(number))
-    assert place.take(1).added == 20
-    before = place.written()
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The names of the files that are read from here on."""
     read: list[bytes] = []
     once = Taker._read_once
 
@@ -102,6 +97,17 @@ def test_only_what_changed_is_read_and_nothing_is_written_if_nothing_did(
         return once(*arguments)
 
     monkeypatch.setattr(Taker, "_read_once", noted)
+    return read
+
+
+def test_only_what_changed_is_read_and_nothing_is_written_if_nothing_did(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        (place.work / f"f{number}").write_text(str(number))
+    assert place.take(1).added == 20
+    before = place.written()
+    read = reads(monkeypatch)
     assert not place.take(2).is_written
     assert (place.written(), read) == (before, [])
     (place.work / "f3").write_text("new")
@@ -192,14 +198,7 @@ def test_what_is_too_large_to_keep_is_not_read_again_at_each_turn(
     config = replace(CONFIG, snapshot_mb=1)
     for number in range(3):
         (place.work / f"f{number}").write_bytes(os.urandom(500_000))
-    read: list[bytes] = []
-    once = Taker._read_once
-
-    def noted(*arguments: Any) -> Any:
-        read.append(arguments[3])
-        return once(*arguments)
-
-    monkeypatch.setattr(Taker, "_read_once", noted)
+    read = reads(monkeypatch)
     assert "larger than the 1 MB" in place.take(1, config).trouble
     assert len(read) == 3
     (place.work / "small").write_text("x")

@@ -127,7 +127,8 @@ async def test_after_a_kill_no_worker_lives_and_the_next_gateway_goes_on(tmp_pat
         await gateway.chat("a", "/echo before")
         async with open_stream(gateway.http, "a") as events:
             await gateway.send("a", "/count 1000 20")
-            await events.until(lambda f: f.event == "text_delta" and " 3" in f.data["text"])
+            # Until the first of it are on disk.
+            await events.until(lambda f: f.event == "text_delta" and " 30" in f.data["text"])
         workers, seq = gateway.workers(), max(int(f.id) for f in events.frames if f.id)
         gateway.process.kill()
         await exit_code(gateway)

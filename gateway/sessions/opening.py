@@ -34,6 +34,7 @@ from gateway.sessions.budget_waits import BudgetReleaser
 from gateway.sessions.census import LoopLag
 from gateway.sessions.forks import Forks
 from gateway.sessions.manager import SessionManager
+from gateway.sessions.memory import MemoryAdmission
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
 from gateway.sessions.slots import WorkerSlots
@@ -124,7 +125,13 @@ class Sessions:
             tools, config=lambda: current.config, root=config.data_path / "workspaces"
         )
         starts = StartQueue()
-        slots = WorkerSlots(config.limits.max_live_workers, config.limits.waiting_turns)
+        memory = MemoryAdmission(
+            workers.memory.read,
+            config=lambda: current.config.memory,
+            monotonic=clock.monotonic,
+            metrics=metrics,
+        )
+        slots = WorkerSlots(config.limits.max_live_workers, config.limits.waiting_turns, memory)
         self.spares = Spares(
             spawner=workers.spawner,
             workspaces=workers.workspaces,
@@ -146,6 +153,7 @@ class Sessions:
             ledger=ledger,
             spending=spending,
             slots=slots,
+            memory=memory,
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
             uploads=Uploads(workers.workspaces, lambda: current.config.files),
@@ -233,6 +241,7 @@ class Sessions:
                     "workspaces": self.repositories.keep_for_ever,
                     "loop lag": LoopLag(self.services).run,
                     "spares": self.spares.keep_for_ever,
+                    "memory": self.services.slots.watch_memory,
                 }
             ):
                 yield

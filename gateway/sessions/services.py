@@ -34,6 +34,7 @@ from gateway.principal import Principal, tenant_of
 from gateway.sessions.budget_waits import BudgetWaits
 from gateway.sessions.known_options import KnownOptions
 from gateway.sessions.log import Tails
+from gateway.sessions.memory import MemoryAdmission
 from gateway.sessions.observers import Observers
 from gateway.sessions.presence import Rooms
 from gateway.sessions.slots import WorkerSlots
@@ -170,6 +171,7 @@ class Services(Common, kw_only=True):
     ledger: Ledger
     spending: SpendingNews
     slots: WorkerSlots
+    memory: MemoryAdmission
     tracer: Tracer
     trimmer: Trimmer
     snapshots: Snapshots

@@ -447,6 +447,7 @@ class Session:
             seat.check_kill()
             if turns.is_due:
                 await turns.run(host, peer)
+                seat.settle()
                 continue
             seat.press()
             if seat.is_parking and turns.current is None:

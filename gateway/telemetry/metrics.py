@@ -265,6 +265,14 @@ class Metrics:
         )
         self.disk_free = Gauge(PREFIX + "disk_free_bytes", "Room where the data is.", registry=registry)
         self.disk_low = Gauge(PREFIX + "disk_low_bytes", "Less room is too little.", registry=registry)
+        self.memory_limit = Gauge(PREFIX + "memory_limit_bytes", "Memory that there is.", registry=registry)
+        self.memory_available = Gauge(
+            PREFIX + "memory_available_bytes", "What is left of it.", registry=registry
+        )
+        self.memory_short = Gauge(
+            PREFIX + "memory_short", "1 while idle workers are parked for want of memory.", registry=registry
+        )
+        self.memory_parked = counter("memory_parked", "Idle workers that were parked for want of memory.")
         self.tasks_up = Gauge(
             PREFIX + "background_task_up",
             "1 while it runs, 0 while it waits to start again.",
@@ -279,6 +287,12 @@ class Metrics:
         """How much room there is, and what would be too little."""
         self.disk_free.set(free)
         self.disk_low.set(low)
+
+    def memory_seen(self, limit: int, available: int, *, is_short: bool) -> None:
+        """How much memory there is, and how much is left."""
+        self.memory_limit.set(limit)
+        self.memory_available.set(available)
+        self.memory_short.set(is_short)
 
     def task_changed(self, name: str, is_up: bool) -> None:
         """A background task started, or failed."""

@@ -58,6 +58,9 @@ class Worker(Protocol):
     def memory_bytes(self) -> int:
         """Resident memory of the worker's processes."""
 
+    def charged_bytes(self) -> int:
+        """The same, quickly: what its control group counts, else shared pages in full."""
+
     def begin_turn(self) -> None:
         """From here on its CPU time is that of a new turn."""
 

@@ -246,7 +246,13 @@ class AcpConnection:
         self._writing: asyncio.WriteTransport | None = None
         self._writer = _Writer()
 
+    def hand_over(self, handler: AgentListener, *, on_odd: OnOdd) -> None:
+        """From now on another hears what the agent says; nobody did so far."""
+        self._handler, self._count_odd = handler, on_odd
+
     async def __aenter__(self) -> AcpConnection:
+        if self._reading is not None:  # connected before it was handed over
+            return self
         connecting = asyncio.ensure_future(self._connect())
         try:
             await asyncio.shield(connecting)
@@ -543,8 +549,8 @@ def _again(reason: Exception) -> Exception:
     return type(reason)(*reason.args)
 
 
-class _Nobody:
-    """The handler of a connection that has ended."""
+class Unheard:
+    """The handler of a connection that has ended, or of an agent that has no session yet."""
 
     backlog_bytes = 0
 
@@ -570,7 +576,7 @@ class _Nobody:
         return
 
 
-_NOBODY: Final = _Nobody()
+_NOBODY: Final = Unheard()
 
 
 class _Reader(asyncio.Protocol):

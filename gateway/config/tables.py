@@ -424,8 +424,10 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     cpu_seconds: int = _LIMITS.cpu_seconds
     turn_cpu_seconds: int = _LIMITS.turn_cpu_seconds
     """CPU time of all of a worker's processes in one turn; past it the turn is ended, and the worker."""
-    spares: int = 0
-    """The same of the built-in agent as `agents.NAME.spares`. Each takes about 3 MB, and a uid."""
+    spares: int = 1
+    """The same of the built-in agent as `agents.NAME.spares`. Each takes about 3 MB, and a uid; there is none
+    while memory is short.
+    """
     nice: int = 5
     """0 to 19: the workers' nice value, which lowers their priority when CPU time is short (nice(2))."""
     file_bytes: int = _LIMITS.file_bytes

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import msgspec
 from msgspec import UNSET, Struct, field
 
-from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent, AgentCatalogue
 from gateway.agents.permission_rules import operator_rules
 from gateway.agents.spool import FileOverflow, Intake
@@ -32,6 +31,7 @@ from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
 from gateway.sessions.budget_waits import BudgetWaits
+from gateway.sessions.current import Current
 from gateway.sessions.known_options import KnownOptions
 from gateway.sessions.log import Tails
 from gateway.sessions.memory import MemoryAdmission
@@ -49,16 +49,6 @@ from gateway.workers.memory import Trimmer
 from gateway.workers.spawner import Spawner
 from gateway.workers.usage import UsageSampler
 from gateway.workers.workspace import Workspaces
-
-
-class Current(Struct, kw_only=True):
-    """What a reload replaces."""
-
-    config: Config
-    agents: AgentCatalogue
-    broker: Broker
-    holds_broker: bool = False
-    """Whether the walls of this machine hold the network `broker`."""
 
 
 class Common(Struct, kw_only=True):

@@ -287,6 +287,7 @@ class AcpConnection:
 
     def close_stdin(self) -> None:
         """EOF on stdin, which ends most agents; what is not written yet is dropped."""
+        self._worker.freezer.thaw()
         if self._writing is not None and not self._writing.is_closing():
             self._writing.abort()
 
@@ -366,6 +367,7 @@ class AcpConnection:
     def _write(self, line: bytes) -> None:
         if self._writing is None or self._writing.is_closing():
             return
+        self._worker.freezer.thaw()
         unread = self._writing.get_write_buffer_size()  # before the line, which may be a picture
         self._writing.write(line)
         if unread > UNREAD_BYTES:

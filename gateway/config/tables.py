@@ -380,6 +380,12 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     without a provider: a token is made for one session.
     """
 
+    warm_seconds: float = 0
+    """An idle worker is frozen for so long before it is parked, if the machine has control groups: it keeps
+    its memory, takes no CPU time, and goes on at once. For large agents, which take seconds to come back (0:
+    it is parked at once).
+    """
+
     @property
     def argv(self) -> tuple[str, ...]:
         """The command as a program would be given it."""

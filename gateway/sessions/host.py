@@ -214,6 +214,7 @@ class WorkerHost:
             is_built_in=agent.is_built_in,
             sandbox=_that_reads(sandbox, trusted),
             limits=self._limits(),
+            is_freezable=agent.warm_seconds > 0,
             nice=self._services.config.workers.nice,
         )
 

@@ -161,6 +161,21 @@ class Seat:
         is_idle = self.state is SessionState.IDLE and not self.has_turn()
         return is_idle and self.peer is not None and self.peer.can_come_back
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its worker stands still, with its memory."""
+        worker = self.host.process if self.host is not None else None
+        return worker is not None and worker.freezer.is_frozen
+
+    def freeze(self) -> bool:
+        """Freezes its worker if it is idle; whether it is frozen then. What is next said to it thaws it."""
+        worker = self.host.process if self.host is not None else None
+        is_idle = self.state is SessionState.IDLE and not self.has_turn() and self.wish is Wish.STAY
+        if worker is None or not is_idle or not worker.freezer.freeze():
+            return False
+        asyncio.get_running_loop().run_in_executor(None, worker.freezer.reclaim)
+        return True
+
     # -- as others see it who wait for a worker (`slots.SlotHolder`) --------------------------------------
 
     @property

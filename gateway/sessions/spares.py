@@ -270,6 +270,7 @@ class Spares:
             is_built_in=agent.is_built_in,
             sandbox=agent.walls(),
             limits=agent.limits,
+            is_freezable=agent.warm_seconds > 0,
             nice=self._current.config.workers.nice,
         )
 

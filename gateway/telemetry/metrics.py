@@ -79,6 +79,8 @@ class Standing(Struct, kw_only=True):
     worker_limit: int = 0
     waiting_turns: int = 0
     spares: dict[str, int] = field(default_factory=dict)
+    frozen: dict[str, int] = field(default_factory=dict)
+    """agent → how many of its workers are frozen."""
     is_draining: bool = False
 
 
@@ -272,6 +274,7 @@ class Metrics:
         self.memory_short = Gauge(
             PREFIX + "memory_short", "1 while idle workers are parked for want of memory.", registry=registry
         )
+        self.freezes = counter("freezes", "Idle workers that were frozen before they are parked.")
         self.memory_parked = counter("memory_parked", "Idle workers that were parked for want of memory.")
         self.tasks_up = Gauge(
             PREFIX + "background_task_up",
@@ -440,6 +443,8 @@ def _standing(now: Standing) -> Iterator[Metric]:
     yield _gauge("worker_memory_bytes", "Memory of workers, shared pages by share.", ("agent",), sizes)
     spares = {(agent,): count for agent, count in now.spares.items()}
     yield _gauge("spares", "Workers that wait for a session.", ("agent",), spares)
+    frozen = {(agent,): count for agent, count in now.frozen.items()}
+    yield _gauge("workers_frozen", "Workers that are frozen.", ("agent",), frozen)
     yield _gauge("worker_limit", "How many workers may live.", (), {(): now.worker_limit})
     yield _gauge("turns_waiting", "Turns that wait for a worker.", (), {(): now.waiting_turns})
     yield _gauge("turns_running", "Turns that run or wait for a person.", (), {(): now.turns_running})

@@ -221,6 +221,8 @@ class Counting(Struct, frozen=True, kw_only=True):
     """What shares out CPU time between the workers and the gateway; empty: nice(2) alone."""
     directories: tuple[str, ...] = ()
     """What must be removed if the fork server dies without doing so."""
+    freezers: tuple[str, ...] = ()
+    """The same, in which only the groups are that can be frozen."""
     missing: str = ""
     """Why there is no more."""
     swept: int = 0

@@ -28,7 +28,9 @@ class Workers:
         self.spawner = WalledSpawner(
             config.workers,
             directory=config.data_path / "sessions",
-            on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
+            on_server=lambda pid, counting: orphans.note(
+                config.data_path, pid, counting.directories + counting.freezers
+            ),
             tasks=tasks,
             needs_broker=config.needs_broker,
         )

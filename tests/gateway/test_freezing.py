@@ -120,6 +120,11 @@ async def test_an_idle_worker_is_frozen_thawed_and_in_the_end_parked(tmp_path: p
         os.kill(gateway.inner.spawner.server_pid, signal.SIGKILL)
         await all_gone(processes)
 
+        async def is_parked() -> bool:
+            return session.state == "parked"
+
+        await eventually(is_parked)
+
         # where nothing can be frozen it is parked as ever
         await answers(gateway, "a", "four")
         session_of(gateway, "a")[1].freezer = Freezer()
@@ -140,7 +145,8 @@ async def test_what_a_killed_gateway_left_frozen_is_ended(
             pytest.skip("NOT TESTED: no control group can be frozen here")
         processes = family(worker)
         worker.freezer = Freezer()  # the gateway is not there to thaw it
-        orphans.note(tmp_path, server.pid, here.spawner.counting.directories)
+        counting = here.spawner.counting
+        orphans.note(tmp_path, server.pid, counting.directories + counting.freezers)
         if is_server_killed:
             server.kill()
             await worker.exited

@@ -1,0 +1,55 @@
+"""Pieces of text, which are most of what agents say, decoded once instead of in three steps. Pure.
+
+Guarantee: it takes no line that `worker/acp.py` and `translate.py` would read differently. If one line of a
+read is anything but a plain piece of text, nothing is taken, and all of them are read there.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+
+class _Text(Struct):
+    type: Literal["text"]
+    text: str
+
+
+class _Chunk(Struct, tag_field="sessionUpdate", rename="camel"):
+    content: _Text
+    message_id: str | None = None
+
+
+class MessageText(_Chunk, tag="agent_message_chunk"):
+    """ACP `agent_message_chunk` of a text."""
+
+
+class ThoughtText(_Chunk, tag="agent_thought_chunk"):
+    """ACP `agent_thought_chunk` of a text."""
+
+
+TextChunk = MessageText | ThoughtText
+
+
+class _Params(Struct):
+    update: TextChunk
+
+
+class _Line(Struct):
+    method: Literal["session/update"]
+    params: _Params
+    id: None | UnsetType = UNSET
+    error: None | UnsetType = UNSET
+
+
+_decode: Final = msgspec.json.Decoder(_Line).decode
+
+
+def text_chunks(lines: bytes) -> list[TextChunk] | None:
+    """What whole lines say; None if not all of them are plain pieces of text."""
+    try:
+        return [line.params.update for line in map(_decode, lines[:-1].split(b"\n"))]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -40,8 +40,8 @@ class _Params(Struct):
 class _Line(Struct):
     method: Literal["session/update"]
     params: _Params
-    id: None | UnsetType = UNSET
-    error: None | UnsetType = UNSET
+    id: UnsetType | None = UNSET
+    error: UnsetType | None = UNSET
 
 
 _decode: Final = msgspec.json.Decoder(_Line).decode

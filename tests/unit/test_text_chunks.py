@@ -31,7 +31,7 @@ PLAIN: Final = (
     *(said("one "), said("two "), said(""), said("smile \N{GRINNING FACE} \u2028")),
     *(said("a thought", kind="agent_thought_chunk"), said("of another", messageId="m7")),
     *(said("more of it", messageId="m7"), said("noted", _meta={"n": [1, {"deep": True}]})),
-    *(said("null", messageId=None), said("escaped \" \\ \n \t")),
+    *(said("null", messageId=None), said('escaped " \\ \n \t')),
 )
 ODD: Final = (
     *(b"\n", b"  \r\n", b"a banner\n", b"[]\n", b"{}\n", b"{} {}\n", said("x")[:-1] + b"\r\n"),

@@ -15,6 +15,7 @@ Guarantees (each learnt from a real agent):
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -25,6 +26,7 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from gateway.agents.pace import QUICK_SECONDS, SMALL_BYTES, Pace
 from gateway.agents.spool import FileSpool, Intake
 from gateway.agents.text_chunks import TextChunk, text_chunks
 from gateway.workers.spawner import Worker
@@ -253,7 +255,7 @@ class AcpConnection:
         self._garbage = 0
         self._end: Exception | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reader = _Reader(self)
+        self._reader = _Reader(self, intake.pace)
         self._reading: asyncio.ReadTransport | None = None
         self._writing: asyncio.WriteTransport | None = None
         self._writer = _Writer()
@@ -609,12 +611,14 @@ class _Reader(asyncio.Protocol):
 
     A full pipe is handled in slices, between which others have their turn. The share is of the time that
     handling takes, not of bytes: a flood of two-byte lines costs more than a picture. An agent over its share
-    is not read for a while: its pipe fills and only this agent waits.
+    is not read for a while: its pipe fills and only this agent waits. A busy pipe rests when its `pace` says
+    so.
     """
 
-    def __init__(self, connection: AcpConnection) -> None:
+    def __init__(self, connection: AcpConnection, pace: Pace | None = None) -> None:
         self._connection: AcpConnection | None = connection
         """None once it is closed."""
+        self._pace = pace or Pace()
         self._rest = b""
         """What was read and waits for its turn."""
         self._slice_bytes = SLICE_BYTES
@@ -658,16 +662,20 @@ class _Reader(asyncio.Protocol):
             return 0.0
         loop = asyncio.get_running_loop()
         began = loop.time()
-        earned = (began - self._since) * OUTPUT_SHARE
-        self._since = began
-        began = time.perf_counter()
+        quiet, self._since = began - self._since, began
+        clock = time.perf_counter
+        started = clock()
         try:
             self._connection.feed(data)
         except Exception:
             log.exception("what an agent said could not be handled")
             self._connection.broken("What the agent said could not be handled.")
-        seconds = time.perf_counter() - began
-        self._spent = max(0.0, self._spent - earned) + seconds
+        seconds = clock() - started
+        self._pace.note(began, seconds)
+        if self._pace.is_slow and quiet < QUICK_SECONDS and len(data) < SMALL_BYTES:
+            self.pause("pace")
+            self._pace.rest(functools.partial(self.resume, "pace"))
+        self._spent = max(0.0, self._spent - quiet * OUTPUT_SHARE) + seconds
         if self._spent > OUTPUT_BURST_SECONDS:
             self.pause("share")
             loop.call_later(OUTPUT_PAUSE_SECONDS, self.resume, "share")

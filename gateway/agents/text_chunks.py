@@ -12,32 +12,32 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 
-class _Text(Struct):
+class _Text(Struct, gc=False):
     type: Literal["text"]
     text: str
 
 
-class _Chunk(Struct, tag_field="sessionUpdate", rename="camel"):
+class _Chunk(Struct, tag_field="sessionUpdate", rename="camel", gc=False):
     content: _Text
     message_id: str | None = None
 
 
-class MessageText(_Chunk, tag="agent_message_chunk"):
+class MessageText(_Chunk, tag="agent_message_chunk", gc=False):
     """ACP `agent_message_chunk` of a text."""
 
 
-class ThoughtText(_Chunk, tag="agent_thought_chunk"):
+class ThoughtText(_Chunk, tag="agent_thought_chunk", gc=False):
     """ACP `agent_thought_chunk` of a text."""
 
 
 TextChunk = MessageText | ThoughtText
 
 
-class _Params(Struct):
+class _Params(Struct, gc=False):
     update: TextChunk
 
 
-class _Line(Struct):
+class _Line(Struct, gc=False):
     method: Literal["session/update"]
     params: _Params
     id: UnsetType | None = UNSET

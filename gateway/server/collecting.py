@@ -23,7 +23,7 @@ YOUNG: Final = 1_000
 so a pass costs up to a microsecond each: 50,000 were seen to stop the loop for 39 ms.
 """
 OLDER: Final = 5
-"""So many of those passes, and the middle generation is, too: each that lives on is looked at twice in all."""
+"""So many of those passes, and the middle generation is, too: what lives on is looked at twice in all."""
 NEVER: Final = 1_000_000
 CHECK_SECONDS: Final = 20.0
 LONGEST_SECONDS: Final = 600.0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import pathlib
 import random
 import re
 import sqlite3
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,6 +25,7 @@ from gateway.stores.sqlite import log_rows
 from gateway.stores.sqlite.file import connect
 from gateway.stores.sqlite.schema import OWN, is_current, newest, numbered
 from gateway.stores.sqlite.store import SqliteStore
+from gateway.stores.sqlite.writer import NICE
 from tests.contract.engines import MIGRATIONS, Collector, delta, filled, record, tombstone
 
 
@@ -40,6 +43,17 @@ async def test_everything_is_there_after_a_restart(tmp_path: pathlib.Path) -> No
     assert [event.seq for event in await second.logs.read_events(sink.key, after=0, limit=9)] == [1, 2]
     assert [found.session_id for found in await second.sessions.with_open_turn()] == ["a"]
     await second.close()
+
+
+async def test_the_thread_that_writes_gives_way_to_the_loop(tmp_path: pathlib.Path) -> None:
+    store = SqliteStore(tmp_path / "gateway.db")
+    await store.open()
+    await store.sessions.create(record())
+    (thread,) = [each for each in threading.enumerate() if each.name == "sqlite writer"]
+    assert thread.native_id is not None
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id) == min(19, mine + NICE)
+    await store.close()
 
 
 async def test_sessions_whose_messages_wait_for_a_budget_are_known_until_a_turn_begins(

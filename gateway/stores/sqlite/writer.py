@@ -47,6 +47,8 @@ RETRY_SECONDS: Final = 0.5
 """How often a write that failed is tried again while nothing new arrives."""
 HEARD_SECONDS: Final = 10.0
 """How long the loop may take to hear of a failure before that is said."""
+NICE: Final = 3
+"""nice(2). More would let busy workers, at 5 unless configured, keep commits waiting."""
 LOOK_SECONDS: Final = 1.0
 """How often the file is looked at while nothing is written."""
 
@@ -197,6 +199,7 @@ class Writer:
     # -- the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        _give_way()
         try:
             self._work()
         except BaseException as error:
@@ -442,6 +445,13 @@ class Writer:
         for sink in sinks:
             sink.refused(error)
         self._heard.set()
+
+
+def _give_way() -> None:
+    """The loop goes before this thread if they share a core, and this thread before the workers."""
+    thread = threading.get_native_id()  # on Linux each thread has a nice value of its own
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 def _transact(connection: sqlite3.Connection, act: Act) -> None:

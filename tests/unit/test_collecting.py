@@ -43,3 +43,14 @@ def test_a_full_pass_waits_for_a_quiet_moment_or_ten_minutes() -> None:
 def test_no_fact_is_looked_at_by_the_collector() -> None:
     tracked = [kind.__name__ for kind in get_args(facts.CoreData) if kind.__struct_config__.gc]
     assert tracked == []
+
+
+def test_no_event_is_looked_at_by_the_collector() -> None:
+    assert not gc.is_tracked(facts.Event(1, 1, facts.TextDelta("m", "t", "x")))
+
+
+def test_a_pass_that_comes_during_load_looks_at_few_objects() -> None:
+    """Every one of them lives, and costs up to a microsecond: 50,000 stopped the loop for 39 ms."""
+    Collector(lambda: True).begin()
+    young, older, _ = gc.get_threshold()
+    assert young * (older + 2) <= 10_000

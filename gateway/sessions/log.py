@@ -52,7 +52,7 @@ SHARED_SECONDS: Final = 1.0
 """What one reader was given of a log is kept so long for others at the same place, and what was read ahead
 for the reader itself.
 """
-TAILS_BYTES: Final = 8 * 1024 * 1024
+TAILS_BYTES: Final = 2 * 1024 * 1024
 """Of events in memory, over all logs; small objects, of which a few that live on hold all that was freed."""
 TAIL_BYTES: Final = 64 * 1024
 PAGE_EVENTS: Final = 2_000

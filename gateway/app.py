@@ -191,6 +191,7 @@ class Gateway:
             self.lock.take()
             stack.callback(self.lock.release)
             refuse_half_restored(self.config.data_path)
+            stack.enter_context(self.own.log.listening())
             self.audit.open()
             stack.callback(self.audit.close)
             stack.push_async_callback(asyncio.to_thread, services.tracer.close)
@@ -217,6 +218,7 @@ class Gateway:
                 "use": self.auth.keep_for_ever,
                 "ledger": self.ledger.keep_for_ever,
                 "sign-ins": self.auth.sign_ins.confirm_for_ever,
+                "history": self.own.pulse.beat_for_ever,
             }
             await stack.enter_async_context(self.tasks.running(runs))
             loading = asyncio.create_task(loaded(*_needed_soon(self.config)), name="libraries")

@@ -230,6 +230,7 @@ class CredentialsFace:
             cpu_seconds=use.cpu_ms / 1000,
             memory_gb_seconds=use.memory_mb_seconds / 1000,
             stored_bytes=held.stored_bytes,
+            limits=self._services.quotas.limits_of(("tenant", name)),
         )
 
     async def reload_config(self, request: Request) -> Response:

@@ -175,6 +175,19 @@ class GatewayClient:
         """The tenants and what they use."""
         return (await self._json("GET", "/api/admin/tenants", TenantList)).tenants
 
+    async def make_tenant(self, name: str, *, title: str = "") -> TenantSummary:
+        """A tenant besides those of the configuration."""
+        body = {"name": name, "title": title}
+        return await self._json("POST", "/api/admin/tenants", TenantSummary, body=body)
+
+    async def disable_tenant(self, name: str) -> TenantSummary:
+        """Refuses everybody of a tenant and ends what runs for them; all that is theirs stays."""
+        return await self._json("POST", f"/api/admin/tenants/{name}/disable", TenantSummary)
+
+    async def enable_tenant(self, name: str) -> TenantSummary:
+        """Serves a tenant again that was disabled here."""
+        return await self._json("POST", f"/api/admin/tenants/{name}/enable", TenantSummary)
+
     async def usage(self, query: Mapping[str, str]) -> UsageReport:
         """What everybody used, by `by`, between `from` and `to`, of a `tenant`, at most `limit` rows."""
         return await self._json("GET", f"/api/admin/usage?{urllib.parse.urlencode(query)}", UsageReport)

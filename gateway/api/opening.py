@@ -27,6 +27,7 @@ from gateway.api.records import RecordsFace
 from gateway.api.sessions import SessionsFace
 from gateway.api.shared import SharedFace
 from gateway.api.shares import Links, SharesFace
+from gateway.api.tenants import TenantsFace
 from gateway.api.uploads import UploadsFace
 from gateway.api.usage import UsageFace
 from gateway.api.watching import WatchingFace
@@ -57,6 +58,7 @@ class OwnFaces:
         *,
         tasks: BackgroundTasks,
         reload: Callable[[], Reloaded],
+        tenants_changed: Callable[[], None],
     ) -> None:
         manager, services = sessions.manager, sessions.for_faces
         self._services = services
@@ -105,6 +107,7 @@ class OwnFaces:
         files = FileAccess(manager, services, workers.workspaces)
         links = Links(services, auth.credentials, gate)
         self.ports = PortsFace(manager, services)
+        credentials = CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload)
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
@@ -127,7 +130,10 @@ class OwnFaces:
             *FilesFace(files, services, gate).operations(),
             *FileWatchFace(files, manager, services, gate).operations(),
             *FileLinksFace(files, services, gate).operations(),
-            *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
+            *credentials.operations(),
+            *TenantsFace(
+                services, auth.kept_tenants, apply=tenants_changed, summary=credentials.tenant
+            ).operations(),
         ]
 
     def operations(self, added: Iterable[Operation]) -> list[Operation]:

@@ -2,7 +2,7 @@
 
 The database that a restore replaces tells it: the tombstones of erased sessions, keys and sign-ins that were
 revoked, one-time tokens that were used, keys and credentials that people and tenants removed, shared links
-that are gone from sessions which are still there, people who were disabled. What
+that are gone from sessions which are still there, people and tenants who were disabled. What
 it has of these and the backup has not came after the backup; no clock is asked for that. A clock is asked for
 one thing: a tombstone erases nothing of its name that was made after it.
 

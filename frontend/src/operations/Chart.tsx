@@ -18,8 +18,10 @@ interface ChartProps {
   testId: string;
 }
 
-/** What is drawn: the times, and a column for each line. */
+/** What is drawn: the times, and a column for each line; the time axis goes from `from` to `to`. */
 export interface ChartData {
+  from: number;
+  to: number;
   times: number[];
   columns: Record<Line, Column>;
 }
@@ -29,10 +31,12 @@ export function Chart({ title, lines, data, testId }: ChartProps) {
   const [pointed, point] = useState<number | null>(null);
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
+  const axis = useRef(data);
+  axis.current = data;
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    const drawn = new uPlot(options(element, lines, point), dataOf(data, lines), element);
+    const drawn = new uPlot(options(element, lines, point, () => axis.current), dataOf(data, lines), element);
     plot.current = drawn;
     const resize = new ResizeObserver(() => drawn.setSize({ width: element.clientWidth, height: HEIGHT }));
     resize.observe(element);
@@ -80,7 +84,12 @@ export function clock(seconds: number): string {
 /** Between two marks of the time axis, in seconds: whole minutes and hours. */
 const STEPS = [60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 14_400, 21_600, 43_200];
 
-function options(element: HTMLElement, lines: readonly Line[], point: (index: number | null) => void): uPlot.Options {
+function options(
+  element: HTMLElement,
+  lines: readonly Line[],
+  point: (index: number | null) => void,
+  now: () => ChartData,
+): uPlot.Options {
   const style = getComputedStyle(document.documentElement);
   const colour = (name: string): string => style.getPropertyValue(name).trim();
   const axis: uPlot.Axis = {
@@ -94,7 +103,7 @@ function options(element: HTMLElement, lines: readonly Line[], point: (index: nu
     legend: { show: false },
     cursor: { points: { show: false }, drag: { setScale: false, x: false, y: false }, y: false },
     hooks: { setCursor: [(plotted) => point(plotted.cursor.idx ?? null)] },
-    scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
+    scales: { x: { range: () => [now().from, now().to] }, y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
     axes: [
       { ...axis, incrs: STEPS, space: 64, values: (_, marks) => marks.map(clock) },
       { ...axis, size: 56, values: (_, marks) => marks.map(compact) },

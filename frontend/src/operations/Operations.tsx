@@ -6,6 +6,7 @@ import { Chart } from "./Chart.tsx";
 import { Costs } from "./Costs.tsx";
 import { type AskFor, Confirm, type Deed } from "./Deeds.tsx";
 import { Alarms, HealthLine } from "./Health.tsx";
+import type { Series } from "./history.ts";
 import { KeyTable } from "./Keys.tsx";
 import { Monitor } from "./monitor.ts";
 import { PeopleTable } from "./People.tsx";
@@ -50,7 +51,7 @@ export function Operations() {
         {watch.health && <HealthLine health={watch.health} overview={overview} />}
         {watch.health && <Alarms rows={watch.health.alarms} />}
         {overview && <Figures overview={overview} />}
-        {overview && <Charts watch={watch} />}
+        {overview && <Charts series={watch.series} now={watch.now} />}
         {watch.isKnown && <Everything api={api} watch={watch} ask={ask} say={say} />}
       </main>
       {asked && <Confirm deed={asked} close={() => ask(null)} act={() => void act(asked)} />}
@@ -68,7 +69,15 @@ function Everything(props: { api: Api; watch: Monitor; ask: AskFor; say(words: s
   const names = [...new Set(["default", ...numbers.map((one) => one.tenant), ...watch.choices.tenants])];
   return (
     <>
-      <SessionTable api={api} watch={watch} ask={ask} />
+      <SessionTable
+        api={api}
+        rows={watch.sessions}
+        total={watch.total}
+        filter={watch.filter}
+        choices={watch.choices}
+        choose={(filter) => void watch.choose(filter)}
+        ask={ask}
+      />
       <RefusedTable rows={watch.refused} />
       <TenantTable api={api} numbers={numbers} mayChange={isAdmin && watch.overview !== null} ask={ask} say={say} />
       {isAdmin && <PeopleTable api={api} ask={ask} />}
@@ -82,9 +91,10 @@ function Everything(props: { api: Api; watch: Monitor; ask: AskFor; say(words: s
 
 const RANGES = [30, 360, 1440] as const;
 
-function Charts({ watch }: { watch: Monitor }) {
+/** `now` in seconds since 1970: drawn again whenever it moves on. */
+function Charts({ series, now }: { series: Series; now: number }) {
   const [minutes, setMinutes] = useState<(typeof RANGES)[number]>(360);
-  const data = watch.series.since(watch.now - minutes * 60);
+  const data = series.since(now - minutes * 60, now);
   return (
     <section>
       <div class="ops-ranges" role="group" aria-label={w("rangeLabel")}>

@@ -2,26 +2,29 @@ import type { Api, WatchedSession } from "../core/index.ts";
 import { endTurn, type SessionFilter } from "./admin.ts";
 import type { AskFor } from "./Deeds.tsx";
 import { Heads } from "./Heads.tsx";
-import type { Monitor, SessionChoices } from "./monitor.ts";
+import type { SessionChoices } from "./monitor.ts";
 import { number, size, span, w, type Word } from "./words.ts";
 
 const BUSY = new Set(["starting", "running", "waiting", "interrupting"]);
 
 interface SessionTableProps {
   api: Api;
-  watch: Monitor;
+  rows: readonly WatchedSession[];
+  total: number;
+  filter: SessionFilter;
+  choices: SessionChoices;
+  choose(filter: SessionFilter): void;
   ask: AskFor;
 }
 
 /** Everybody's sessions by their internal keys: no title, no word of what is said. */
-export function SessionTable({ api, watch, ask }: SessionTableProps) {
-  const rows = watch.sessions;
+export function SessionTable({ api, rows, total, filter, choices, choose, ask }: SessionTableProps) {
   return (
     <div class="table-box" id="ops-sessions">
-      <Filters filter={watch.filter} choices={watch.choices} choose={(filter) => void watch.choose(filter)} />
+      <Filters filter={filter} choices={choices} choose={choose} />
       <table class="ops-table" data-testid="sessions">
         <caption>
-          {w("caption")} <span class="quiet">({w("shown", { n: number(rows.length), total: number(watch.total) })})</span>
+          {w("caption")} <span class="quiet">({w("shown", { n: number(rows.length), total: number(total) })})</span>
         </caption>
         <Heads
           words={["session", "person", "tenant", "agent", "state", "network", "idle", "age", "messages", "memory", "cpu", "actions"]}
@@ -137,7 +140,9 @@ function WatchedRow({ api, row, ask }: { api: Api; row: WatchedSession; ask: Ask
   return (
     <tr data-testid="session-row" data-state={state}>
       <th scope="row" dir="ltr">
-        <code>{key}</code>
+        <code class="short-key" title={key}>
+          {key}
+        </code>
       </th>
       <td dir="auto">{row.person ?? "–"}</td>
       <td dir="auto">{row.tenant}</td>

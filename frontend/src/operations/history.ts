@@ -5,6 +5,8 @@ import type { Overview, OverviewHistory } from "../core/index.ts";
 /** Half an hour of polling. */
 export const HISTORY_MOST = 900;
 const MINUTE_SECONDS = 60;
+/** A time axis is never shorter. */
+const SHORTEST_SECONDS = 10 * 60;
 const MINUTES_MOST = 24 * 60;
 
 /** A column for each line of a chart; `null` where nothing was known. */
@@ -70,10 +72,12 @@ export class Series {
     return columnsOf(this.#points(-Infinity));
   }
 
-  /** What is drawn of the time since `from`. */
-  since(from: number): { times: number[]; columns: Record<Line, Column> } {
+  /** What is drawn of the time since `from`; of a gateway that is younger, since it began. */
+  since(from: number, to: number): { from: number; to: number; times: number[]; columns: Record<Line, Column> } {
     const points = this.#points(from);
-    return { times: points.map((point) => point.at), columns: columnsOf(points) };
+    const times = points.map((point) => point.at);
+    const began = Math.min(times[0] ?? to, to - SHORTEST_SECONDS);
+    return { from: Math.max(from, began), to, times, columns: columnsOf(points) };
   }
 
   #points(from: number): Point[] {

@@ -82,6 +82,7 @@ export class Monitor extends Subscribable {
   /** Shows other sessions from now on. */
   async choose(filter: admin.SessionFilter): Promise<void> {
     this.filter = filter;
+    this.changed();
     try {
       this.#show(await admin.watched(this.#api, filter), filter);
     } catch {

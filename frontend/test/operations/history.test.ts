@@ -25,7 +25,9 @@ it("is full at once with what the gateway has kept, and goes on with what is pol
   expect(series.columns.startP50).toEqual([null, null, null, 10]);
   expect(series.columns.errors).toEqual([null, null, null, 2]);
   expect(series.columns.workerMemory.at(-1)).toBe(5);
-  expect(series.since(150).times).toEqual([180, 200]);
+  expect(series.since(150, 200).times).toEqual([180, 200]);
+  expect(series.since(-90_000, 1000)).toMatchObject({ from: 60, to: 1000 });
+  expect(series.since(-90_000, 200).from).toBe(-400);
 });
 
 it("leaves a hole where the gateway did not run", () => {

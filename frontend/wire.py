@@ -83,7 +83,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     sights.RefusedHostTable,
     sights.OverviewHistory,
     sights.GatewayHealth,
-    sights.LogPage,
+    sights.LogLinePage,
     audit_reading.AuditPage,
     answers.TenantList,
     answers.KeyList,

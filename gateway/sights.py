@@ -206,7 +206,7 @@ class LogLine(Struct, frozen=True, kw_only=True):
     session: str | UnsetType = UNSET
 
 
-class LogPage(Struct, frozen=True, kw_only=True):
+class LogLinePage(Struct, frozen=True, kw_only=True):
     """The newest first, of the last 2,000 lines since the gateway started; `next`: the `before` of what
     comes after; null at the end."""
 

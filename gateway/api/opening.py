@@ -39,7 +39,7 @@ from gateway.sessions.census import Census
 from gateway.sessions.opening import Sessions
 from gateway.sessions.pulse import Pulse
 from gateway.telemetry.clocks import Clock
-from gateway.telemetry.history import History
+from gateway.telemetry.history import DayHistory
 from gateway.telemetry.recent_log import RecentLog
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.version import VERSION
@@ -73,7 +73,7 @@ class OwnFaces:
         config, metrics = services.config, services.metrics
         self.pulse = Pulse(
             self._census,
-            History(None if config.is_in_memory else config.data_path),
+            DayHistory(None if config.is_in_memory else config.data_path),
             metrics=metrics,
             clock=Clock(services.monotonic, services.wall_ms),
             tasks_down=lambda: tasks.down,

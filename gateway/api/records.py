@@ -19,7 +19,7 @@ from gateway.http.operation import Operation, Parameter, json_response
 from gateway.http.reading import query_int
 from gateway.principal import reach
 from gateway.sessions.services import FaceServices
-from gateway.sights import LogPage
+from gateway.sights import LogLinePage
 from gateway.telemetry.audit import AuditLine
 from gateway.telemetry.audit_reading import AuditCursor, AuditPage, cursor_of, search
 from gateway.telemetry.recent_log import LEVELS, LINES_KEPT, RecentLog
@@ -60,7 +60,7 @@ class RecordsFace:
             ),
             Operation(
                 method="GET", scope="admin", path="/api/admin/log", handler=self.search_log,
-                summary=f"Search the last {LINES_KEPT:,} lines of the gateway's log", answer=LogPage,
+                summary=f"Search the last {LINES_KEPT:,} lines of the gateway's log", answer=LogLinePage,
                 is_gateway_wide=True,
                 parameters=(
                     _WORDS,

@@ -11,7 +11,7 @@ from gateway.sessions.census import Census
 from gateway.sights import AlarmRow, Overview, OverviewHistory
 from gateway.telemetry.alarms import Signals, raised
 from gateway.telemetry.clocks import Clock
-from gateway.telemetry.history import STEP_SECONDS, History
+from gateway.telemetry.history import STEP_SECONDS, DayHistory
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tallies import Lately
 
@@ -25,7 +25,7 @@ class Pulse:
     def __init__(
         self,
         census: Census,
-        history: History,
+        history: DayHistory,
         *,
         metrics: Metrics,
         clock: Clock,

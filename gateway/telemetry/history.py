@@ -56,7 +56,7 @@ class _Kept(Struct, frozen=True):
     rows: list[HistoryRow]
 
 
-class History:
+class DayHistory:
     """`note` a row, `shown` to operators, `save` and `load` it."""
 
     def __init__(self, directory: pathlib.Path | None) -> None:

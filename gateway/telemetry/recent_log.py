@@ -16,7 +16,7 @@ from typing import Final
 from msgspec import UNSET
 
 from gateway.events.facts import iso
-from gateway.sights import LogLine, LogPage
+from gateway.sights import LogLine, LogLinePage
 from gateway.telemetry import logs
 
 LINES_KEPT: Final = 2_000
@@ -66,7 +66,7 @@ class RecentLog(logging.Handler):
             session=ids.get("session", UNSET),
         )
 
-    def found(self, words: str, *, level: str, before: int | None, limit: int) -> LogPage:
+    def found(self, words: str, *, level: str, before: int | None, limit: int) -> LogLinePage:
         """Lines of this level and worse in which all words are, the newest first."""
         wanted, worst = words.casefold().split(), LEVELS.index(level)
         lines: list[LogLine] = []
@@ -76,9 +76,9 @@ class RecentLog(logging.Handler):
             if _rank(line.level) < worst or not _has_all(line, wanted):
                 continue
             if len(lines) == limit:
-                return LogPage(lines=lines, next=str(lines[-1].number))
+                return LogLinePage(lines=lines, next=str(lines[-1].number))
             lines.append(line)
-        return LogPage(lines=lines, next=None)
+        return LogLinePage(lines=lines, next=None)
 
 
 def _rank(level: str) -> int:

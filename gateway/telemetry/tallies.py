@@ -6,11 +6,10 @@ Guarantees: nothing is counted here, and no hot path knows of it: the counters o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Protocol
 
 from msgspec import Struct
-from prometheus_client import Counter, Histogram
 
 from gateway.telemetry.metrics import Metrics
 
@@ -21,6 +20,12 @@ HARMLESS_ENDS: Final = frozenset(
 """Outcomes of turns that are no failure; the alert rules have the same."""
 DEATHS: Final = frozenset({"exited", "start_failed", "wire_error", "limit_exceeded", "forkserver_lost"})
 """Why a worker ended by itself; the alert rules have the same."""
+
+
+class CountedFamily(Protocol):
+    """A counter or a histogram of `Metrics`."""
+
+    def collect(self) -> Iterable[Any]: ...
 
 
 class CountersAt(Struct, frozen=True):
@@ -101,7 +106,7 @@ def _counted(metrics: Metrics) -> Iterator[tuple[str, float]]:
         yield f"errors/{code}", count
 
 
-def _by_label(family: Counter | Histogram, label: str = "") -> dict[str, float]:
+def _by_label(family: CountedFamily, label: str = "") -> dict[str, float]:
     """The values of a counter, or the counts of a histogram, summed over all labels but this one."""
     sums: dict[str, float] = {}
     for metric in family.collect():

@@ -14,7 +14,7 @@ from gateway.telemetry import alarms
 from gateway.telemetry.alarms import Signals, raised
 from gateway.telemetry.audit import FILE_NAME, Audit
 from gateway.telemetry.audit_reading import cursor_of, search
-from gateway.telemetry.history import DAY_MS, LINES, ROWS_MOST, History
+from gateway.telemetry.history import DAY_MS, LINES, ROWS_MOST, DayHistory
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.recent_log import CHARACTERS_MOST, LINES_KEPT, RecentLog
 from gateway.telemetry.tallies import Growth, Lately
@@ -35,14 +35,14 @@ OVERVIEW = msgspec.convert(
 )
 
 
-def noted(history: History, *times: int) -> History:
+def noted(history: DayHistory, *times: int) -> DayHistory:
     for at in times:
         history.note(OVERVIEW, at=at, errors=1.5)
     return history
 
 
 def test_a_history_keeps_a_day_and_no_more_rows_than_that() -> None:
-    history = noted(History(None), *(n * MINUTE_MS for n in range(1, ROWS_MOST + 100)))
+    history = noted(DayHistory(None), *(n * MINUTE_MS for n in range(1, ROWS_MOST + 100)))
     shown = history.shown()
     assert len(shown.at) == ROWS_MOST
     assert {len(line) for line in shown.lines.values()} == {ROWS_MOST}
@@ -54,18 +54,18 @@ def test_a_history_keeps_a_day_and_no_more_rows_than_that() -> None:
 
 
 def test_its_times_only_grow_when_the_clock_is_set_back() -> None:
-    assert noted(History(None), 1000, 2000, 3000, 1500).shown().at == [1000, 1500]
+    assert noted(DayHistory(None), 1000, 2000, 3000, 1500).shown().at == [1000, 1500]
 
 
 def test_it_outlives_a_restart_but_not_a_day(tmp_path: pathlib.Path) -> None:
-    noted(History(tmp_path), 1000, 2000).save()
-    again = History(tmp_path)
+    noted(DayHistory(tmp_path), 1000, 2000).save()
+    again = DayHistory(tmp_path)
     again.load(now=5000)
     assert noted(again, 5000).shown().at == [1000, 2000, 5000]
-    late = History(tmp_path)
+    late = DayHistory(tmp_path)
     late.load(now=1500 + DAY_MS)
     assert late.shown().at == [2000]
-    before = History(tmp_path)
+    before = DayHistory(tmp_path)
     before.load(now=1500)
     assert before.shown().at == [1000], "a row of the future would stop all others"
 
@@ -73,13 +73,13 @@ def test_it_outlives_a_restart_but_not_a_day(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize("junk", [b"", b"{", b"\xff", b'{"lines": ["other"], "rows": [[1, [2], 3]]}', b"[]"])
 def test_a_file_that_says_nothing_costs_only_the_history(tmp_path: pathlib.Path, junk: bytes) -> None:
     (tmp_path / "history.json").write_bytes(junk)
-    history = History(tmp_path)
+    history = DayHistory(tmp_path)
     history.load(now=10_000)
     assert noted(history, 10_000).shown().at == [10_000]
 
 
 def test_a_disk_that_is_full_costs_only_the_history(tmp_path: pathlib.Path) -> None:
-    noted(History(tmp_path / "missing"), 1000).save()
+    noted(DayHistory(tmp_path / "missing"), 1000).save()
     assert not list(tmp_path.iterdir())
 
 

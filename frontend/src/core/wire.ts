@@ -1271,7 +1271,7 @@ export interface LogLine {
  * The newest first, of the last 2,000 lines since the gateway started; `next`: the `before` of what comes after;
  * null at the end.
  */
-export interface LogPage {
+export interface LogLinePage {
   lines: LogLine[];
   next: string | null;
 }

@@ -15,10 +15,11 @@ const CHECKS: Record<string, Word> = {
 export function HealthLine({ health, overview }: { health: GatewayHealth; overview: Overview | null }) {
   const bad = Object.entries(health.checks).filter(([, check]) => !check.is_well);
   const isWell = bad.length === 0 && health.alarms.length === 0;
+  const isCritical = bad.length > 0 || health.alarms.some((alarm) => alarm.severity === "critical");
   const rejected = Object.values(health.rejections).reduce((sum, count) => sum + count, 0);
   return (
     <section class="ops-health" aria-label={w("health")} data-testid="health">
-      <p class={`verdict ${isWell ? "is-well" : "is-bad"}`} role="status">
+      <p class={`verdict ${isWell ? "is-well" : isCritical ? "is-bad" : "is-warned"}`} role="status">
         {isWell ? w("allWell") : w("alarmCount", { n: number(Math.max(health.alarms.length, bad.length)) })}
       </p>
       <dl>

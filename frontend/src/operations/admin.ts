@@ -7,7 +7,7 @@ import type {
   GatewayHealth,
   KeyList,
   KeySummary,
-  LogPage,
+  LogLinePage,
   MintedKey,
   OverviewHistory,
   PersonSummary,
@@ -61,5 +61,5 @@ export const switchPerson = (
 ): Promise<PersonSummary> => api.call("POST", `${ROOT}/people/${how}`, { tenant: who.tenant, subject: who.subject });
 export const audit = (api: Api, q: string, outcome: string, before: string | null): Promise<AuditPage> =>
   api.call("GET", `${ROOT}/audit?${query({ q, outcome, before, limit: 50 })}`);
-export const logLines = (api: Api, q: string, level: string, before: string | null): Promise<LogPage> =>
+export const logLines = (api: Api, q: string, level: string, before: string | null): Promise<LogLinePage> =>
   api.call("GET", `${ROOT}/log?${query({ q, level, before, limit: 50 })}`);

@@ -18,7 +18,7 @@ from tests.patience import within
 from tests.real_agents import TOOLS, AgentUnavailable, by_npm, by_pip, installed
 from tests.shared import SHARED, shared_gateway
 
-pytestmark = SHARED
+pytestmark = [SHARED, pytest.mark.slow, pytest.mark.timeout(300)]
 gateway = shared_gateway()
 
 ROOT: Final = pathlib.Path(__file__).parent.parent.parent

@@ -7,9 +7,11 @@ import logging
 import pathlib
 from typing import Any
 
+from gateway.client import GatewayClient
 from gateway.telemetry.history import STEP_SECONDS
 from tests.gateways import RunningGateway
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import within
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 
 pytestmark = SHARED
@@ -185,3 +187,23 @@ async def test_the_log_is_for_the_gateways_own_administrators(gateway: RunningGa
     async with gateway.caller(others) as caller:
         for path in ("/api/admin/log", "/api/admin/health", "/api/admin/history"):
             assert (await ask(caller, "GET", path)).status == 403, path
+
+
+async def test_the_typed_client_reads_a_long_answer_event_by_event(tmp_path: pathlib.Path) -> None:
+    config = "[limits]\nmessage_bytes = 300_000\n"
+    async with gateway_inside(tmp_path, config=config) as own, GatewayClient(own.url) as client:
+        long = "א" * 100_000
+        await client.chat("s", f"/echo {long}", wait_seconds=30)
+        seen: list[dict[str, Any]] = []
+        async with within(20):
+            async for event in client.events("s"):
+                seen.append(event)
+                if event["type"] == "turn_ended":
+                    break
+        assert [event["seq"] for event in seen] == sorted(event["seq"] for event in seen)
+        assert any(event.get("content") == f"/echo {long}" for event in seen)
+        behind = seen[-2]["seq"]
+        async with within(20):
+            async for event in client.events("s", after=behind):
+                assert event["seq"] > behind
+                break

@@ -370,6 +370,12 @@ export const he: Record<Key, string> = {
     "הקבצים בתיקיית העבודה יהיו כפי שהיו לפני כן. מה שיש עכשיו נשמר, ולכן אפשר לבטל גם את זה. מטמונים וקבצים שמתעלמים מהם נשארים.",
   undoConfirm: "להחזיר",
 
+  find: "חיפוש בשיחה הזאת",
+  findCount: "{n} מתוך {all}",
+  findNothing: "לא נמצא",
+  findSearching: "מחפש…",
+  findEarlier: "ההופעה הקודמת",
+  findLater: "ההופעה הבאה",
   earlierCount: "הודעות קודמות: {n}",
   earlierShow: "הצגת הקודמות",
   earlierLoading: "טוען…",

@@ -57,7 +57,7 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   const isWhole = isDrawn && count === weights.length;
   const least = isWhole || isAlone ? undefined : { minBlockSize: `${height.current ?? heightOf(section)}px` };
   return (
-    <div class="md-section" ref={box} style={least}>
+    <div class="md-section" ref={box} style={least} data-start={section.start} data-end={section.end}>
       {shown.map((block, place) => draw(block, section.from + place, isPlain))}
     </div>
   );

@@ -1,5 +1,6 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem, PermissionItem } from "../core/index.ts";
+import { useAddressedMessage } from "./addressed.ts";
 import { answersOf } from "./asked.ts";
 import { EarlierRow, useKeptPlace } from "./Earlier.tsx";
 import { useFileLinks } from "./FilesButton.tsx";
@@ -12,10 +13,13 @@ import { useConversation, useIsOffline, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { starters } from "./starters.ts";
-import { Stretch, useIsWhole } from "./Stretch.tsx";
+import { useReadingKeys } from "./reading-keys.ts";
+import { isFinding, revealed, wholeId } from "./reveal.ts";
+import { Stretch } from "./Stretch.tsx";
 import { NO_STRETCHES, numbered } from "./stretches.ts";
 
 const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
+const FindBar = lazily(() => import("./FindBar.tsx").then((loaded) => loaded.FindBar));
 const Wallet = lazily(() => import("./Wallet.tsx").then((loaded) => loaded.Wallet));
 
 /** Of the words for a failure, which may be an agent's. */
@@ -45,7 +49,9 @@ export function Transcript() {
   const openId = useRef<string | undefined>(undefined);
   const cut = useRef(NO_STRETCHES);
   const cutOf = useRef(conversation);
-  const isWhole = useIsWhole(conversation.sessionId);
+  const isWhole = wholeId.value === conversation.sessionId;
+  const shown = revealed.value;
+  const isShown = (item: Item): boolean => item.id === shown?.id && item.kind === shown.kind;
 
   const toEnd = (behavior: ScrollBehavior = "instant"): void => {
     const box = scroller.current;
@@ -67,6 +73,18 @@ export function Transcript() {
     setAway(!isSticking.current);
     look();
   };
+  const letGo = (): void => {
+    isSticking.current = false;
+    setAway(true);
+  };
+  useReadingKeys(conversation, () => {
+    letGo();
+    scroller.current?.scrollTo({ top: 0, behavior: "instant" });
+  });
+  // What is looked for is held in sight, and not the end.
+  useLayoutEffect(() => {
+    if (shown !== null) letGo();
+  }, [shown]);
   const byReader = (): void => {
     readerAt.current = performance.now();
   };
@@ -105,8 +123,14 @@ export function Transcript() {
   cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
   const { first, stretches } = cut.current;
   useKeptPlace(conversation, scroller);
+  useAddressedMessage(conversation);
   const drawItem = (item: Item) => (
-    <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
+    <div
+      key={`${item.kind} ${item.id}`}
+      data-item={`${item.kind} ${item.id}`}
+      class={`item item-${item.kind}`}
+      hidden={isBlank(item) || inCards.has(item)}
+    >
       <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
         {item === told ? (
           <Failed conversation={conversation} />
@@ -144,7 +168,7 @@ export function Transcript() {
               key={`${conversation.sessionId} ${first + place}`}
               items={stretch}
               scroller={scroller}
-              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking)}
+              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking) || stretch.some(isShown)}
             >
               {() => stretch.map(drawItem)}
             </Stretch>
@@ -155,6 +179,7 @@ export function Transcript() {
           <Tail conversation={conversation} items={items} hasFailed={hasFailed && told === undefined} />
         </div>
       </div>
+      {isFinding.value && <FindBar />}
       {open && isOpenAway && <AwayPermission item={open} show={() => showCard(scroller.current, open.id)} />}
       {isAway && !isOpenAway && (
         <button type="button" class="latest" data-testid="jump-latest" onClick={() => toEnd("smooth")}>

@@ -46,6 +46,7 @@ export function Transcript() {
   const readerAt = useRef(-READER_MS);
   const [isAway, setAway] = useState(false);
   const [isOpenAway, setOpenAway] = useState(false);
+  const [, setRound] = useState(0);
   const openId = useRef<string | undefined>(undefined);
   const cut = useRef(NO_STRETCHES);
   const cutOf = useRef(conversation);
@@ -77,9 +78,10 @@ export function Transcript() {
     isSticking.current = false;
     setAway(true);
   };
+  const wantsBeginning = useRef(false);
   useReadingKeys(conversation, () => {
-    letGo();
-    scroller.current?.scrollTo({ top: 0, behavior: "instant" });
+    wantsBeginning.current = true;
+    setRound((round) => round + 1);
   });
   // What is looked for is held in sight, and not the end.
   useLayoutEffect(() => {
@@ -123,6 +125,12 @@ export function Transcript() {
   cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
   const { first, stretches } = cut.current;
   useKeptPlace(conversation, scroller);
+  useLayoutEffect(() => {
+    if (!wantsBeginning.current) return;
+    wantsBeginning.current = false;
+    letGo();
+    scroller.current?.scrollTo({ top: 0, behavior: "instant" });
+  });
   useAddressedMessage(conversation);
   const drawItem = (item: Item) => (
     <div
@@ -162,7 +170,13 @@ export function Transcript() {
           data-testid="transcript"
         >
           {isNew && (conversation.isGuest ? <NothingYet conversation={conversation} /> : <Welcome />)}
-          <EarlierRow conversation={conversation} scroller={scroller} />
+          <EarlierRow
+            earlier={conversation.earlier}
+            count={conversation.earlier.count}
+            isLoading={conversation.earlier.isLoading}
+            error={conversation.earlier.error}
+            scroller={scroller}
+          />
           {stretches.map((stretch, place) => (
             <Stretch
               key={`${conversation.sessionId} ${first + place}`}

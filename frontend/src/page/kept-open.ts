@@ -6,12 +6,12 @@ import { usePage } from "./page.ts";
 /** So many are remembered. */
 const KEPT_MOST = 1_000;
 
-interface Choice {
+interface Unfolded {
   byItself: boolean;
   isOpen: boolean;
 }
 
-const choices = new Map<string, Choice>();
+const choices = new Map<string, Unfolded>();
 
 /** Whether a thing is unfolded: as the reader chose, or by itself if that is new since. */
 export function useKeptOpen(kind: string, id: string, byItself: boolean): [boolean, (isOpen: boolean) => void] {

@@ -37,6 +37,7 @@ from gateway.agents.links import has_link
 from gateway.agents.options import AgentChoices, listed_names
 from gateway.agents.prompt import transcript
 from gateway.agents.spool import Intake
+from gateway.agents.text_chunks import TextChunk
 from gateway.agents.toolsets import CallTool, Toolbox, UnknownTool
 from gateway.agents.translate import AskedToolCall, Translator
 from gateway.config.tables import Config
@@ -223,7 +224,7 @@ class AgentPeer:
         self._greeted = greeted
         if greeted is not None:
             self.connection = greeted.connection
-            self.connection.hand_over(self, on_odd=on_odd)
+            self.connection.hand_over(self, on_odd=on_odd, on_texts=self.on_texts)
         else:
             self.connection = AcpConnection(
                 worker,
@@ -232,6 +233,7 @@ class AgentPeer:
                 spool_dir=str(config.data_path),
                 intake=intake,
                 on_odd=on_odd,
+                on_texts=self.on_texts,
             )
         self._translator = Translator(self.connection.on_odd, turn_of_call=owner.fold.turn_of_call)
         self.questions = Elicitations(owner, self.connection, self._translator.tool_call_id)
@@ -688,6 +690,11 @@ class AgentPeer:
             taken = [self._choices.take(event) for event in events if isinstance(event, ev.AgentOptions)]
             if any(taken) and self.has_options:
                 self._show_options()
+
+    def on_texts(self, chunks: Sequence[TextChunk]) -> None:
+        """The updates of a read in which there is nothing but text."""
+        if not self._is_replaying and (events := self._translator.texts(chunks)):
+            self._owner.on_events(events)
 
     def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         if self._is_replaying:

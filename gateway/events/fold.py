@@ -33,9 +33,9 @@ KEPT_TEXT_BYTES: Final = 16 * 1024
 PIECE_BYTES: Final = 16 * 1024
 ITEM_BYTES: Final = 800
 """What an item costs beside its text and fields in CPython 3.11, about."""
-HERE_ITEMS: Final = 256
+HERE_ITEMS: Final = 96
 """So many of the last items are in memory as they are; of those before, what a page draws is elsewhere."""
-RUN_ITEMS: Final = 128
+RUN_ITEMS: Final = 64
 """So many leave together."""
 PACKED_BYTES: Final = 800
 """What such an item counts: its place here, its JSON, and what that costs while somebody reads the whole."""

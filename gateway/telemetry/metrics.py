@@ -262,6 +262,9 @@ class Metrics:
         self.model_estimated = counter("model_estimated", "Calls whose tokens are an estimate.", by_model)
         self.model_unpriced = counter("model_unpriced", "Calls of models without a price.", by_model)
         self._models: set[tuple[str, str]] = set()
+        self.is_store_lost = False
+        self.disk_now = (0, 0)
+        """Free bytes, and how many would be too few; both 0 before the first look."""
         self.store_lost = Gauge(
             PREFIX + "store_lost", "1 while the database is not the file that was opened.", registry=registry
         )
@@ -288,6 +291,7 @@ class Metrics:
 
     def disk_seen(self, free: int, low: int) -> None:
         """How much room there is, and what would be too little."""
+        self.disk_now = free, low
         self.disk_free.set(free)
         self.disk_low.set(low)
 
@@ -310,6 +314,7 @@ class Metrics:
 
     def store_troubled(self, is_lost: bool) -> None:
         """The database was taken away underneath, or is back; called in the writer's thread."""
+        self.is_store_lost = is_lost
         self.store_lost.set(is_lost)
 
     def odd(self, source: OddSource) -> Callable[[str], None]:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+from collections.abc import Callable
 from typing import Final
 
 import psutil
@@ -130,6 +131,8 @@ class Trimmer:
         self._again = again
         self._left = 0
         """How often it is done still."""
+        self.before_last: Callable[[], None] = lambda: None
+        """Called on the loop before it is done for the last time: whatever else may free memory."""
         self._timer: asyncio.TimerHandle | None = None
 
     def soon(self) -> None:
@@ -144,6 +147,8 @@ class Trimmer:
     def _begin(self) -> None:
         self._timer = None
         self._left -= 1
+        if not self._left:
+            self.before_last()
         asyncio.get_running_loop().run_in_executor(None, _trim)
         if self._left:
             self._arm()

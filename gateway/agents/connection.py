@@ -260,7 +260,13 @@ class AcpConnection:
         self._writing: asyncio.WriteTransport | None = None
         self._writer = _Writer()
 
+    def hand_over(self, handler: AgentListener, *, on_odd: OnOdd, on_texts: OnTexts | None = None) -> None:
+        """From now on another hears what the agent says; nobody did so far."""
+        self._handler, self._count_odd, self._on_texts = handler, on_odd, on_texts
+
     async def __aenter__(self) -> AcpConnection:
+        if self._reading is not None:  # connected before it was handed over
+            return self
         connecting = asyncio.ensure_future(self._connect())
         try:
             await asyncio.shield(connecting)
@@ -295,6 +301,7 @@ class AcpConnection:
 
     def close_stdin(self) -> None:
         """EOF on stdin, which ends most agents; what is not written yet is dropped."""
+        self._worker.freezer.thaw()
         if self._writing is not None and not self._writing.is_closing():
             self._writing.abort()
 
@@ -374,6 +381,7 @@ class AcpConnection:
     def _write(self, line: bytes) -> None:
         if self._writing is None or self._writing.is_closing():
             return
+        self._worker.freezer.thaw()
         unread = self._writing.get_write_buffer_size()  # before the line, which may be a picture
         self._writing.write(line)
         if unread > UNREAD_BYTES:
@@ -576,8 +584,8 @@ def _again(reason: Exception) -> Exception:
     return type(reason)(*reason.args)
 
 
-class _Nobody:
-    """The handler of a connection that has ended."""
+class Unheard:
+    """The handler of a connection that has ended, or of an agent that has no session yet."""
 
     backlog_bytes = 0
 
@@ -603,7 +611,7 @@ class _Nobody:
         return
 
 
-_NOBODY: Final = _Nobody()
+_NOBODY: Final = Unheard()
 
 
 class _Reader(asyncio.Protocol):

@@ -463,6 +463,8 @@ class StartPosition(Struct, frozen=True, gc=False, tag="start_position"):
     turn_id: str
     position: int
     message_ids: tuple[str, ...] = ()
+    short_of: Literal["memory"] | UnsetType = UNSET
+    """If the machine has no memory for another agent now; absent: all places are taken."""
 
 
 class TurnEnded(Struct, frozen=True, gc=False, tag="turn_ended"):

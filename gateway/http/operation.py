@@ -203,11 +203,11 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
 def _described(op: Operation, known: dict[int, Any]) -> dict[str, Any]:
     said = op.dialect.body if op.dialect is not None else ErrorBody
     error = {"content": {"application/json": {"schema": known[id(said)]}}}
-    schema = known[id(op.answer)] if op.answer is not None else {"type": "string"}
+    schema = known[id(op.answer)] if op.answer is not None else _schema_of(op.media_type)
     if op.minimal is not None:
         schema = {"anyOf": [schema, known[id(op.minimal)]]}
     content = {op.media_type: {"schema": schema}} if op.status != 204 else {}
-    content |= {kind: {"schema": {"type": "string"}} for kind in op.other_media_types}
+    content |= {kind: {"schema": _schema_of(kind)} for kind in op.other_media_types}
     described: dict[str, Any] = {
         "operationId": op.handler.__name__,
         "summary": op.summary,
@@ -230,6 +230,12 @@ def _described(op: Operation, known: dict[int, Any]) -> dict[str, Any]:
         for status in _WITH_BODY:
             described["responses"][str(status)] = {"description": _REASONS[status], **error}
     return described
+
+
+def _schema_of(media_type: str) -> dict[str, Any]:
+    """What is no JSON: text, or bytes."""
+    is_bytes = media_type in ("application/octet-stream", "application/zip")
+    return {"type": "string", "format": "binary"} if is_bytes else {"type": "string"}
 
 
 def _denials(op: Operation) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from gateway.stores.sqlite.people import SqlitePeople
 from gateway.stores.sqlite.secrets import SqliteSecrets
 from gateway.stores.sqlite.sequences import SqliteSequences
 from gateway.stores.sqlite.sessions import SqliteIdempotency, SqliteSessions, SqliteTombstones
+from gateway.stores.sqlite.tenants import SqliteTenants
 from gateway.stores.sqlite.writer import Act, Writer, worded
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class SqliteStore:
         self.credentials = SqliteCredentials(self)
         self.secrets = SqliteSecrets(self)
         self.people = SqlitePeople(self)
+        self.tenants = SqliteTenants(self)
         self.usage = SqliteUsage(self)
         self.options = SqliteOptions(self)
         self.ledger = SqliteLedger(self)

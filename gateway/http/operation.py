@@ -126,12 +126,20 @@ def json_response(content: object, *, status: int = 200, headers: dict[str, str]
             headers={"Cache-Control": "no-store", **(headers or {})},
         )
     body = content if isinstance(content, bytes) else msgspec.json.encode(content)
-    return Response(
-        body,
-        status_code=status,
-        media_type="application/json",
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )
+    if headers:
+        named = {"Cache-Control": "no-store", **headers}
+        return Response(body, status_code=status, media_type="application/json", headers=named)
+    return _Json(body, status)
+
+
+class _Json(Response):
+    """JSON with the usual headers."""
+
+    def __init__(self, body: bytes, status: int) -> None:
+        self.status_code, self.body, self.background = status, body, None
+        length = (b"content-length", b"%d" % len(body))
+        self.raw_headers = [length] if status >= 200 and status not in (204, 304) else []
+        self.raw_headers += ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
 TextOrBytes = TypeVar("TextOrBytes", str, bytes)

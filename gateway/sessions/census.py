@@ -76,7 +76,8 @@ class Census:
             is_draining=self._manager.is_draining,
         )
         for name in (agent.name for agent in self._services.agents.all()):
-            standing.workers[name] = standing.worker_bytes[name] = standing.spares[name] = 0
+            standing.workers[name] = standing.worker_bytes[name] = 0
+            standing.spares[name] = standing.frozen[name] = 0
         standing.spares |= self._services.workers.spares.counts()
         for index, session in enumerate(self._manager.sessions()):
             if index % SLICE_SESSIONS == 0:
@@ -191,6 +192,7 @@ def _count(standing: Standing, session: Session, usage: WorkerUsage | None) -> N
     standing.queued += session.waiting_count
     if session.is_live:
         standing.workers[agent] = standing.workers.get(agent, 0) + 1
+        standing.frozen[agent] = standing.frozen.get(agent, 0) + session.is_frozen
     if usage is not None:
         standing.worker_bytes[agent] = standing.worker_bytes.get(agent, 0) + usage.memory_bytes
 

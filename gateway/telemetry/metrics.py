@@ -79,6 +79,8 @@ class Standing(Struct, kw_only=True):
     worker_limit: int = 0
     waiting_turns: int = 0
     spares: dict[str, int] = field(default_factory=dict)
+    frozen: dict[str, int] = field(default_factory=dict)
+    """agent → how many of its workers are frozen."""
     is_draining: bool = False
 
 
@@ -268,6 +270,15 @@ class Metrics:
         )
         self.disk_free = Gauge(PREFIX + "disk_free_bytes", "Room where the data is.", registry=registry)
         self.disk_low = Gauge(PREFIX + "disk_low_bytes", "Less room is too little.", registry=registry)
+        self.memory_limit = Gauge(PREFIX + "memory_limit_bytes", "Memory that there is.", registry=registry)
+        self.memory_available = Gauge(
+            PREFIX + "memory_available_bytes", "What is left of it.", registry=registry
+        )
+        self.memory_short = Gauge(
+            PREFIX + "memory_short", "1 while idle workers are parked for want of memory.", registry=registry
+        )
+        self.freezes = counter("freezes", "Idle workers that were frozen before they are parked.")
+        self.memory_parked = counter("memory_parked", "Idle workers that were parked for want of memory.")
         self.tasks_up = Gauge(
             PREFIX + "background_task_up",
             "1 while it runs, 0 while it waits to start again.",
@@ -283,6 +294,12 @@ class Metrics:
         self.disk_now = free, low
         self.disk_free.set(free)
         self.disk_low.set(low)
+
+    def memory_seen(self, limit: int, available: int, *, is_short: bool) -> None:
+        """How much memory there is, and how much is left."""
+        self.memory_limit.set(limit)
+        self.memory_available.set(available)
+        self.memory_short.set(is_short)
 
     def task_changed(self, name: str, is_up: bool) -> None:
         """A background task started, or failed."""
@@ -431,6 +448,8 @@ def _standing(now: Standing) -> Iterator[Metric]:
     yield _gauge("worker_memory_bytes", "Memory of workers, shared pages by share.", ("agent",), sizes)
     spares = {(agent,): count for agent, count in now.spares.items()}
     yield _gauge("spares", "Workers that wait for a session.", ("agent",), spares)
+    frozen = {(agent,): count for agent, count in now.frozen.items()}
+    yield _gauge("workers_frozen", "Workers that are frozen.", ("agent",), frozen)
     yield _gauge("worker_limit", "How many workers may live.", (), {(): now.worker_limit})
     yield _gauge("turns_waiting", "Turns that wait for a worker.", (), {(): now.waiting_turns})
     yield _gauge("turns_running", "Turns that run or wait for a person.", (), {(): now.turns_running})

@@ -75,6 +75,14 @@ def resident_bytes(pid: int) -> int:
     return total
 
 
+def group_bytes(events: str) -> int:
+    """What a control group counts that has this file of events; 0 if there is none."""
+    for name in ("memory.current", "memory.usage_in_bytes"):
+        with contextlib.suppress(OSError), open(f"{os.path.dirname(events)}/{name}", "rb", 0) as file:
+            return int(file.read())
+    return 0
+
+
 def cpu_seconds(file: str, pid: int) -> float:
     """CPU time of a worker: as its control group counts it in a file, else of the process tree."""
     if file:

@@ -49,6 +49,17 @@ def test_no_fact_is_looked_at_by_the_collector() -> None:
     assert tracked == []
 
 
+def test_no_event_is_looked_at_by_the_collector() -> None:
+    assert not gc.is_tracked(facts.Event(1, 1, facts.TextDelta("m", "t", "x")))
+
+
+def test_a_pass_that_comes_during_load_looks_at_few_objects() -> None:
+    """Every one of them lives, and costs up to a microsecond: 50,000 stopped the loop for 39 ms."""
+    Collector(lambda: True).begin()
+    young, older, _ = gc.get_threshold()
+    assert young * (older + 2) <= 10_000
+
+
 def test_what_python_keeps_of_freed_tuples_is_given_back_once_nobody_would_notice() -> None:
     is_busy = [True]
     collector = Collector(lambda: is_busy[0], monotonic=lambda: 0.0)

@@ -403,6 +403,8 @@ export interface StartPosition {
   turn_id: string;
   position: number;
   message_ids: string[];
+  /** If the machine has no memory for another agent now; absent: all places are taken. */
+  short_of?: "memory";
 }
 
 /** Why a turn failed, in words for the user; `retryable` says whether sending it again may help. */
@@ -707,6 +709,8 @@ export interface State {
   workspace?: WorkspaceState;
   /** If only some of the messages were asked for: how many come before them. */
   earlier?: number;
+  /** `memory`: the turn waits because the machine has none for its agent; absent: all places are taken. */
+  start_short_of?: string;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */

@@ -137,9 +137,9 @@ class SqliteStore:
     async def has_table(self, name: str) -> bool:
         return await self.read(lambda connection: schema.has_table(connection, name))
 
-    async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, act: Callable[[sqlite3.Connection], T], *, is_long: bool = False) -> T:
         """Runs `act` inside the writer's next group commit; for others in the same file, too."""
         if self._writer is None:
             raise StoreFailed("The store is closed.")
-        result: T = await self._writer.call(act)
+        result: T = await self._writer.call(act, is_long=is_long)
         return result

@@ -131,7 +131,7 @@ async def test_words_are_found_wherever_they_are_also_on_a_narrow_phone(
     await page.keyboard.press("Enter")
     await expect(count).to_have_text("2 of 11")
     await expect(page.get_by_text("Message number 88.")).to_be_in_viewport()
-    await page.wait_for_function("CSS.highlights.get('found-here').size === 1")
+    await page.wait_for_function("() => CSS.highlights.get('found-here').size === 1")
     await field.fill("no such words")
     await expect(count).to_have_text("Not found")
     assert await page.evaluate("document.documentElement.scrollWidth") <= 320

@@ -281,7 +281,10 @@ function Tail({ conversation, items, hasFailed }: { conversation: Conversation; 
 /** What the agent is about, or how long it is until there is one. */
 function wordsOfWork({ chat, isStopping }: Conversation): string {
   if (isStopping) return t("stopping");
-  if (chat.start_position !== null) return t("inLine", { place: String(chat.start_position) });
+  if (chat.start_position !== null) {
+    const place = String(chat.start_position);
+    return t(chat.start_short_of ? "inLineForMemory" : "inLine", { place });
+  }
   return t(chat.state === "starting" ? "starting" : "working");
 }
 

@@ -5,7 +5,7 @@ import type { MarkdownDocument, Span } from "../core/markdown/index.ts";
 import { type Block, newDocument, sanitised } from "./markdown.ts";
 import { isOnPaper, revealed, wholeId } from "./reveal.ts";
 import { Section } from "./Section.tsx";
-import { type SectionOfText, sectionsOf } from "./sections.ts";
+import { type SectionOfText, sectionsOf, SHORT } from "./sections.ts";
 import { Later, PlainText, UNSEEN } from "./Pieces.tsx";
 import { clipped, piecesOf } from "../core/pieces.ts";
 import { slices } from "./slices.ts";
@@ -71,7 +71,7 @@ function useRead(text: string, isWhole: boolean, cost: { current: number }): Mar
   const [round, setRound] = useState(0);
   const before = performance.now();
   made.set(text, isWhole);
-  made.advance((weight) => isOnPaper.value || slices.admits(weight * READING));
+  made.advance((weight) => isOnPaper.value || text.length <= SHORT || slices.admits(weight * READING));
   const last = made.blocks.at(-1);
   if (!isWhole && last?.kind === "html") void last.html; // made here, so that it is counted
   cost.current = performance.now() - before;

@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { type ApiError, type Conversation, TOO_LATE, wordsOf } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
-import { Code } from "./Markdown.tsx";
+import { Code } from "./Code.tsx";
 import { isOnlyOperator, OPERATIONS } from "./address.ts";
 import { useConversation, useIdentity, useIsOffline } from "./page.ts";
 import { language, t } from "./preferences.ts";

@@ -17,6 +17,7 @@ import {
 } from "../core/index.ts";
 import { AttachedFiles } from "./Attachments.tsx";
 import { FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
+import { durationText } from "./duration.ts";
 import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
 import { Markdown } from "./Markdown.tsx";
@@ -27,6 +28,7 @@ import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 import { PermissionView } from "./Permission.tsx";
 import { QuestionView } from "./Question.tsx";
+import { useThinkingTime } from "./thinking.ts";
 import { Content, ToolCallView } from "./ToolCall.tsx";
 
 interface ItemProps {
@@ -163,11 +165,13 @@ export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; i
 }
 
 function ThoughtView({ item }: { item: ThoughtItem }) {
+  const seconds = useThinkingTime(item);
+  const over = seconds === null ? t("thought") : t("thoughtFor", { time: durationText(seconds) });
   return (
     <details class="thought" data-testid="thought">
       <summary>
         <Icon name="think" />
-        <span class={item.is_streaming ? "shimmer" : ""}>{item.is_streaming ? t("thinking") : t("thought")}</span>
+        <span class={item.is_streaming ? "shimmer" : ""}>{item.is_streaming ? t("thinking") : over}</span>
         <Icon name="chevron" class="tool-chevron" />
       </summary>
       <div class="thought-text" dir="auto">
@@ -197,7 +201,10 @@ function PlanView({ item }: { item: PlanItem }) {
       <ol>
         {item.entries.slice(0, ENTRIES_MOST).map((entry, place) => (
           <li key={place} class={`plan-${entry.status ?? "pending"}`} dir="auto">
-            <span class="plan-mark">{entry.status === "completed" && <Icon name="check" />}</span>
+            <span class="plan-mark" aria-hidden="true">
+              {entry.status === "completed" && <Icon name="check" />}
+            </span>
+            <span class="sr-only">{planWord(entry.status)}: </span>
             <span>{clipped(entry.content, WORDS_MOST)}</span>
           </li>
         ))}
@@ -205,6 +212,10 @@ function PlanView({ item }: { item: PlanItem }) {
       </ol>
     </section>
   );
+}
+
+function planWord(status: string | undefined): string {
+  return t(status === "completed" ? "planDone" : status === "in_progress" ? "planNow" : "planOpen");
 }
 
 function NoticeView({ item }: { item: NoticeItem }) {

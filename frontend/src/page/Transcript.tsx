@@ -10,9 +10,11 @@ import { useConversation, useIsOffline, usePage } from "./page.ts";
 import { AwayPermission } from "./Permission.tsx";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
+import { Runs } from "./Runs.tsx";
 import { starters } from "./starters.ts";
 import { Stretch, useIsWhole } from "./Stretch.tsx";
 import { stretchesOf } from "./stretches.ts";
+import { isNews } from "./toolparts.ts";
 import { Wallet } from "./Wallet.tsx";
 
 /** Of the words for a failure, which may be an agent's. */
@@ -135,7 +137,7 @@ export function Transcript() {
               scroller={scroller}
               isHeld={isWhole || place >= stretches.current.length - NEWEST || stretch.some(isAsking)}
             >
-              {() => stretch.map(drawItem)}
+              {() => <Runs items={stretch} isWhole={isWhole} isApart={(item) => inCards.has(item) || isNews(item, answers.get(item.id))} draw={drawItem} />}
             </Stretch>
           ))}
           {conversation.outgoing.map((message) => (

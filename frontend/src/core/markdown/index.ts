@@ -5,3 +5,4 @@ export { BlockReader, type TopBlock } from "./blocks.ts";
 export { type Maker, MarkdownDocument } from "./document.ts";
 export { addDefinitions, type Links, NOTE_ADDRESS } from "./links.ts";
 export { htmlOf, type Node } from "./nodes.ts";
+export { escaped } from "./text.ts";

@@ -4,10 +4,10 @@ import { useEffect, useState } from "preact/hooks";
 import { Code } from "./Code.tsx";
 import { t } from "./preferences.ts";
 
-type View = typeof import("./DiagramView.tsx").DiagramView;
+type DrawnDiagram = typeof import("./DiagramView.tsx").DiagramView;
 
 export function Diagram({ code }: { code: string }) {
-  const [view, setView] = useState<{ Drawn: View } | "missing" | null>(null);
+  const [view, setView] = useState<{ Drawn: DrawnDiagram } | "missing" | null>(null);
   useEffect(() => {
     let isOver = false;
     import("./DiagramView.tsx").then(

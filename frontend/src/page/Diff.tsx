@@ -17,9 +17,9 @@ interface DiffProps {
   after: string;
 }
 
-type View = typeof import("./DiffView.tsx").DiffView;
+type DrawnDiff = typeof import("./DiffView.tsx").DiffView;
 
-let loaded: View | null = null;
+let loaded: DrawnDiff | null = null;
 
 export function Diff(props: DiffProps) {
   const [state, setState] = useState<"plain" | "loaded" | "missing">(loaded ? "loaded" : "plain");

@@ -29,7 +29,7 @@ interface DiffViewProps {
   after: string;
 }
 
-type Lines = readonly string[] | null;
+type ColouredLines = readonly string[] | null;
 
 export function DiffView({ path, before, after }: DiffViewProps) {
   const [isWhole, setWhole] = useState(false);
@@ -76,8 +76,13 @@ export function DiffView({ path, before, after }: DiffViewProps) {
 }
 
 function countsIn(rows: readonly DiffRow[]): { added: number; removed: number } {
-  const changed = rows.filter((row) => row.kind === "changed");
-  return { added: changed.filter((row) => row.right).length, removed: changed.filter((row) => row.left).length };
+  let [added, removed] = [0, 0];
+  for (const row of rows) {
+    if (row.kind !== "changed") continue;
+    added += row.right ? 1 : 0;
+    removed += row.left ? 1 : 0;
+  }
+  return { added, removed };
 }
 
 /** In one column what is removed stands above what is added. */
@@ -98,8 +103,8 @@ function unified(rows: readonly DiffRow[]): DiffRow[] {
 
 interface RowProps {
   row: DiffRow;
-  left: Lines;
-  right: Lines;
+  left: ColouredLines;
+  right: ColouredLines;
 }
 
 function UnifiedRow({ row, left, right }: RowProps) {
@@ -114,7 +119,7 @@ function UnifiedRow({ row, left, right }: RowProps) {
       <span class="diff-no" aria-hidden="true">
         {row.right?.number}
       </span>
-      <Line side={isAdded ? row.right : row.left} kind={kind} colours={isAdded ? right : left} />
+      <CodeLine side={isAdded ? row.right : row.left} kind={kind} colours={isAdded ? right : left} />
     </div>
   );
 }
@@ -138,22 +143,22 @@ function Gap() {
   );
 }
 
-type LineKind = "same" | "added" | "removed";
+type ChangeKind = "same" | "added" | "removed";
 
-function Half({ side, kind, colours }: { side: DiffSide | null; kind: LineKind; colours: Lines }) {
+function Half({ side, kind, colours }: { side: DiffSide | null; kind: ChangeKind; colours: ColouredLines }) {
   return (
     <div class={side === null ? "diff-half diff-none" : `diff-half diff-${kind}`}>
       <span class="diff-no" aria-hidden="true">
         {side?.number}
       </span>
-      <Line side={side} kind={kind} colours={colours} />
+      <CodeLine side={side} kind={kind} colours={colours} />
     </div>
   );
 }
 
 const SIGNS = { added: "+", removed: "−", same: " " };
 
-function Line({ side, kind, colours }: { side: DiffSide | null; kind: LineKind; colours: Lines }) {
+function CodeLine({ side, kind, colours }: { side: DiffSide | null; kind: ChangeKind; colours: ColouredLines }) {
   if (side === null) return null;
   const text = clipped(side.text, LINE_MOST);
   const plain = text === side.text ? (colours?.[side.number - 1] ?? escaped(text)) : escaped(text);
@@ -171,8 +176,8 @@ function Line({ side, kind, colours }: { side: DiffSide | null; kind: LineKind; 
 }
 
 /** The lines of a text with colours, or null while there are none. */
-function useColours(text: string, language: string): Lines {
-  const [lines, setLines] = useState<Lines>(null);
+function useColours(text: string, language: string): ColouredLines {
+  const [lines, setLines] = useState<ColouredLines>(null);
   useEffect(() => {
     setLines(null);
     if (language === "" || text === "") return undefined;

@@ -6,7 +6,7 @@ import type { Item, Key, ToolCallItem } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { t } from "./preferences.ts";
 import { runsOf } from "./runs.ts";
-import { countsOf, type Verb } from "./toolwords.ts";
+import { countsOf, type Verb } from "./toolverbs.ts";
 
 interface RunsProps {
   items: readonly Item[];

@@ -49,7 +49,7 @@ export function ToolCallView({ item, answer }: ToolCallProps) {
       <summary {...(answer && { "data-testid": "permission-answered" })}>
         <span class="sr-only">{t("tool")}: </span>
         <Icon name={iconOf(item.tool_kind)} class="tool-icon" />
-        <Words item={item} />
+        <CallLine item={item} />
         {answer && (
           <span class={`tool-answer ${isAllowed(answer) ? "is-allowed" : ""}`}>
             <AnswerIcon item={answer} />
@@ -65,7 +65,7 @@ export function ToolCallView({ item, answer }: ToolCallProps) {
 }
 
 /** What was done with what; the agent's own title is there for who points at it. */
-function Words({ item }: { item: ToolCallItem }) {
+function CallLine({ item }: { item: ToolCallItem }) {
   const words = useMemo(() => wordsOfCall(item), [item]);
   const changes = useMemo(() => changesOf(item.content), [item.content]);
   const first = useMemo(() => firstLineOf(item), [item]);

@@ -5,11 +5,11 @@ import type { Item, ToolCallItem } from "../core/index.ts";
 /** Fewer are shown as they are. */
 export const RUN_LEAST = 3;
 
-export type Piece = { item: Item } | { run: readonly Item[]; calls: readonly ToolCallItem[] };
+export type RunPiece = { item: Item } | { run: readonly Item[]; calls: readonly ToolCallItem[] };
 
 /** The items in order, with runs of finished calls together; what an agent thought between two of them is in the run. */
-export function runsOf(items: readonly Item[], isApart: (item: Item) => boolean): Piece[] {
-  const pieces: Piece[] = [];
+export function runsOf(items: readonly Item[], isApart: (item: Item) => boolean): RunPiece[] {
+  const pieces: RunPiece[] = [];
   let at = 0;
   while (at < items.length) {
     const end = endOfRun(items, at, isApart);

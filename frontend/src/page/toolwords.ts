@@ -5,19 +5,7 @@ import { clipped } from "../core/pieces.ts";
 import { commandOf, inputOf, plainly } from "./asked.ts";
 import { changedLines } from "./diff.ts";
 import { partsOf, placesOf, textOf } from "./toolparts.ts";
-
-/** Done, and while it is being done or if it failed. */
-const VERBS = {
-  execute: ["callRan", "callRunning"],
-  read: ["callRead", "callReading"],
-  edit: ["callEdited", "callEditing"],
-  create: ["callCreated", "callCreating"],
-  delete: ["callDeleted", "callDeleting"],
-  search: ["callSearched", "callSearching"],
-  fetch: ["callFetched", "callFetching"],
-} as const satisfies Record<string, readonly [Key, Key]>;
-
-export type Verb = keyof typeof VERBS;
+import { type Verb, verbOf, VERBS } from "./toolverbs.ts";
 
 export interface CallWords {
   key: Key;
@@ -43,14 +31,6 @@ export function wordsOfCall(item: ToolCallItem): CallWords | null {
   if (whole === null) return null;
   const isDone = item.status === "completed" || (verb === "execute" && item.status === "failed");
   return { key: VERBS[verb][isDone ? 0 : 1], object: shortOf(verb, whole), whole: plainly(clipped(whole, 2_000)) };
-}
-
-export function verbOf(item: ToolCallItem): Verb | null {
-  const kind = item.tool_kind;
-  const diffs = partsOf(item.content).filter((part) => part.type === "diff");
-  if ((kind === "edit" || kind === undefined) && diffs.length > 0)
-    return diffs.every((part) => part.oldText == null && textOf(part.newText) !== "") ? "create" : "edit";
-  return kind !== undefined && kind !== "create" && Object.hasOwn(VERBS, kind) ? (kind as Verb) : null;
 }
 
 function objectOf(verb: Verb, item: ToolCallItem): string | null {
@@ -123,15 +103,4 @@ export function changesOf(content: unknown): { added: number; removed: number } 
     removed += count.removed;
   }
   return { added, removed };
-}
-
-/** A run of calls by what was done: how often each, the failures apart. */
-export function countsOf(items: readonly ToolCallItem[]): { verbs: [Verb | "other", number][]; failed: number } {
-  const verbs = new Map<Verb | "other", number>();
-  for (const item of items) {
-    const found = verbOf(item) ?? "other";
-    const verb = found === "create" ? "edit" : found === "delete" ? "other" : found;
-    verbs.set(verb, (verbs.get(verb) ?? 0) + 1);
-  }
-  return { verbs: [...verbs], failed: items.filter((item) => item.status === "failed").length };
 }

@@ -19,10 +19,11 @@ function prepare(look: DiagramLook, source: string): void {
     startOnLoad: false,
     securityLevel: "strict",
     // What a diagram says of itself must not loosen this.
-    secure: ["secure", "securityLevel", "startOnLoad", "maxTextSize", "maxEdges", "htmlLabels", "themeCSS", "fontFamily", "dompurifyConfig"],
+    secure: ["secure", "layout", "securityLevel", "startOnLoad", "maxTextSize", "maxEdges", "htmlLabels", "themeCSS", "fontFamily", "dompurifyConfig"],
     maxTextSize: source.length + 1,
     maxEdges: EDGES_MOST,
     htmlLabels: false,
+    layout: "dagre",
     flowchart: { htmlLabels: false },
     suppressErrorRendering: true,
     deterministicIds: true,
@@ -41,11 +42,22 @@ function pictureOf(markup: string): { svg: string; width: number; height: number
   drawing.setAttribute("width", String(width));
   drawing.setAttribute("height", String(height));
   drawing.style.maxWidth = "";
-  for (const link of drawing.querySelectorAll("a")) link.replaceWith(...link.childNodes);
+  for (const link of drawing.querySelectorAll("a")) link.replaceWith(plainOf(link));
   for (const one of drawing.querySelectorAll("script, iframe, object, embed, image, foreignObject img")) one.remove();
   const svg = new XMLSerializer().serializeToString(drawing);
   document.body.replaceChildren();
   return { svg, width, height };
+}
+
+/** A group in the place of a link, which leads nowhere. */
+function plainOf(link: Element): Element {
+  const group = document.createElementNS("http://www.w3.org/2000/svg", "g");
+  for (const name of ["transform", "class", "id", "style"]) {
+    const value = link.getAttribute(name);
+    if (value !== null) group.setAttribute(name, value);
+  }
+  group.append(...link.childNodes);
+  return group;
 }
 
 async function draw({ source, look }: DiagramAsked): Promise<void> {

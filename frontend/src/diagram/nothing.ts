@@ -1,2 +1,2 @@
 /** Stands in for a library that diagrams do without. */
-export default {};
+export default class Nothing {}

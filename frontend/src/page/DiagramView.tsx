@@ -9,7 +9,7 @@ import "./diagram.css";
 import { type Drawing, drawer } from "./drawer.ts";
 import { t, theme } from "./preferences.ts";
 
-const REASON_MOST = 500;
+const REASON_MOST = 300;
 
 /** Mermaid's names for colours → the page's. */
 const COLOURS: Record<string, string> = {
@@ -72,7 +72,7 @@ export function DiagramView({ code }: { code: string }) {
 }
 
 function wordsOf(drawing: Exclude<Drawing, { svg: string }>): string {
-  if ("reason" in drawing) return t("diagramBad", { reason: clipped(drawing.reason, REASON_MOST) });
+  if ("reason" in drawing) return t("diagramBad", { reason: clipped(drawing.reason.split("\n", 1)[0] ?? "", REASON_MOST) });
   return t(({ slow: "diagramSlow", large: "diagramLarge", missing: "diagramMissing" } as const)[drawing.problem]);
 }
 

@@ -96,7 +96,8 @@ HOSTILE: Final = rf"""
 
 [link](javascript:window.ran=4) ![picture]({ELSEWHERE}/c.png) [^x](javascript:window.ran=5)
 
-$\href{{javascript:window.ran=6}}{{x}}$ $\includegraphics{{{ELSEWHERE}/d.png}}$ $\text{{<img src=x onerror=window.ran=7>}}$
+$\href{{javascript:window.ran=6}}{{x}}$ $\includegraphics{{{ELSEWHERE}/d.png}}$
+$\text{{<img src=x onerror=window.ran=7>}}$
 $\def\a{{\a\a}}\a$ $\style{{background:url({ELSEWHERE}/e.png)}}{{x}}$ $<img src=x onerror=window.ran=8>$
 
 ```mermaid

@@ -29,7 +29,8 @@ class Got:
 def site(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Starlette:
     """An app of nothing but a page, of which some files are compressed."""
     (tmp_path / "assets").mkdir()
-    for name in ("index.html", "pdf.html", "diagram.html", "widget.js", "assets/index-abc.js", "assets/small.js"):
+    pages = ("index.html", "pdf.html", "diagram.html")
+    for name in (*pages, "widget.js", "assets/index-abc.js", "assets/small.js"):
         (tmp_path / name).write_bytes(SCRIPT)
         if name != "assets/small.js":
             (tmp_path / f"{name}.gz").write_bytes(gzip.compress(SCRIPT))

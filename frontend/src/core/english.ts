@@ -383,7 +383,6 @@ export const en = {
   wrapLines: "Wrap long lines",
   sideBySide: "Side by side",
   diffMissing: "Line numbers and colours could not be loaded.",
-  lineOf: "Line {n}",
   callRan: "Ran {object}",
   callRunning: "Running {object}",
   callRead: "Read {object}",
@@ -407,10 +406,20 @@ export const en = {
   runOther: "other {n}",
   runFailed: "{n} failed",
   thoughtFor: "Thought for {time}",
-  took: "took {time}",
   planDone: "done",
   planNow: "in progress",
   planOpen: "to do",
+
+  find: "Find in this conversation",
+  findCount: "{n} of {all}",
+  findNothing: "Not found",
+  findSearching: "Searching…",
+  findEarlier: "Earlier match",
+  findLater: "Later match",
+  earlierCount: "Earlier messages: {n}",
+  earlierShow: "Show earlier",
+  earlierLoading: "Loading…",
+  notFetched: "This part of the page could not be fetched. Check the connection, or reload the page.",
 } as const;
 
 export type Key = keyof typeof en;

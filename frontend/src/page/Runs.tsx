@@ -12,6 +12,8 @@ interface RunsProps {
   items: readonly Item[];
   /** Everything is to be found: nothing is folded. */
   isWhole: boolean;
+  /** What somebody looks for: its run is open. */
+  isSought(item: Item): boolean;
   /** What is drawn elsewhere, or shows what nobody has seen yet. */
   isApart(item: Item): boolean;
   draw(item: Item): VNode;
@@ -28,7 +30,7 @@ const WORDS: Record<Verb | "other", Key> = {
   other: "runOther",
 };
 
-export function Runs({ items, isWhole, isApart, draw }: RunsProps) {
+export function Runs({ items, isWhole, isSought, isApart, draw }: RunsProps) {
   /** Of each run, by its first call: whether the reader opened it. */
   const [chosen, setChosen] = useState<ReadonlyMap<string, boolean>>(new Map());
   /** Calls that the reader opened: they do not fold away while they are read. */
@@ -37,7 +39,7 @@ export function Runs({ items, isWhole, isApart, draw }: RunsProps) {
     if ("item" in piece) return cloneElement(draw(piece.item), { onClickCapture: () => touched.current.add(piece.item.id) });
     const { run, calls } = piece;
     const id = calls[0]?.id ?? "";
-    const isOpen = isWhole || (chosen.get(id) ?? calls.some((call) => touched.current.has(call.id)));
+    const isOpen = isWhole || run.some(isSought) || (chosen.get(id) ?? calls.some((call) => touched.current.has(call.id)));
     return [
       <RunLine key={`run ${id}`} calls={calls} isOpen={isOpen} toggle={() => setChosen(new Map([...chosen, [id, !isOpen]]))} />,
       ...(isOpen ? run.map(draw) : []),

@@ -41,13 +41,13 @@ const reader = new Highlighter(
 const known = new Map<string, string | null>();
 const listeners = new Set<() => void>();
 
-interface Found {
+interface SoughtFormula {
   key: string;
   tex: string;
   isDisplay: boolean;
 }
 
-function found(display: string | undefined, source: string): Found {
+function found(display: string | undefined, source: string): SoughtFormula {
   const isDisplay = display !== undefined;
   return { key: `${isDisplay ? "d" : "i"}${source}`, tex: textOf(source), isDisplay };
 }
@@ -80,7 +80,7 @@ export function drawFormulas(html: string, call: () => void): () => void {
   return () => void listeners.delete(call);
 }
 
-function ask(formulas: readonly Found[]): void {
+function ask(formulas: readonly SoughtFormula[]): void {
   const question = JSON.stringify(formulas.map(({ tex, isDisplay }) => [tex, isDisplay]));
   reader.colour(question, "", (answer) => {
     // If one of them takes too long, the others do not: each is asked for by itself.
@@ -91,7 +91,7 @@ function ask(formulas: readonly Found[]): void {
   });
 }
 
-function htmlOf({ tex, isDisplay }: Found, { mathml, reason = "" }: DrawnFormula): string {
+function htmlOf({ tex, isDisplay }: SoughtFormula, { mathml, reason = "" }: DrawnFormula): string {
   const safe = mathml && purifier.sanitize(mathml, { ALLOWED_TAGS: TAGS, ALLOWED_ATTR: ATTRIBUTES, ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false });
   if (!safe) return `<code dir="ltr">${escaped(tex)}</code> <small class="formula-why">${escaped(t("formulaBad", { reason }))}</small>`;
   const made = safe.replace("<math", '<math dir="ltr"');

@@ -6,7 +6,6 @@ import {
   BLOCK_MOST,
   BlockReader,
   BLOCKS_MOST,
-  ELEMENTS_MOST,
   htmlOf,
   type Links,
   MarkdownDocument,
@@ -106,7 +105,6 @@ it("makes the same blocks of a text that comes in parts", () => {
     const maker = {
       block: (block: TopBlock, _raw: string, links: Links, work: Work) => htmlOf(block.node, links, work),
       plain: (plain: string) => plain,
-      elements: () => 1,
     };
     const growing = new MarkdownDocument<string>(maker);
     let step = 1 + (seed % 23);
@@ -125,7 +123,7 @@ it("makes the same blocks of a text that comes in parts", () => {
 it("makes no table of a paragraph's line that would be something else by itself", () => {
   for (const head of ["    a|b", "\ta|b", "2) a|b"]) {
     const text = `words\n${head}\n-|-\nc|d\n`;
-    const growing = new MarkdownDocument<string>({ block: (_block, raw) => raw, plain: (raw) => raw, elements: () => 1 });
+    const growing = new MarkdownDocument<string>({ block: (_block, raw) => raw, plain: (raw) => raw });
     for (const length of [text.length - 4, text.length]) {
       growing.set(text.slice(0, length), length === text.length);
       growing.advance(() => true);
@@ -135,7 +133,7 @@ it("makes no table of a paragraph's line that would be something else by itself"
 });
 
 it("reads only the end of a text that grows", () => {
-  const maker = { block: () => 0, plain: () => 0, elements: () => 1 };
+  const maker = { block: () => 0, plain: () => 0 };
   const growing = new MarkdownDocument<number>(maker);
   let text = "";
   for (let count = 0; count < 500; count += 1) {
@@ -149,7 +147,7 @@ it("reads only the end of a text that grows", () => {
 
 it("shows what is behind many blocks as plain text", () => {
   const made: string[] = [];
-  const many = new MarkdownDocument<string>({ block: () => "", plain: (text) => text, elements: () => 1 });
+  const many = new MarkdownDocument<string>({ block: () => "", plain: (text) => text });
   const text = "a\n\n".repeat(BLOCKS_MOST + 500);
   many.set(text, true);
   many.advance(() => true);
@@ -158,11 +156,19 @@ it("shows what is behind many blocks as plain text", () => {
   expect(made.at(-1)).toBe(`\n${"a\n\n".repeat(500)}`);
 });
 
-it("shows what is behind many elements as plain text", () => {
-  const many = new MarkdownDocument<string>({ block: () => "", plain: (text) => text, elements: () => ELEMENTS_MOST / 2 });
-  many.set("a\n\nb\n\nc\n\nd", true);
-  many.advance(() => true);
-  expect(many.blocks).toEqual(["", "", "", "\nd"]);
+it("reads a long block in parts", () => {
+  const long = new MarkdownDocument<string>({ block: (block) => block.node.kind, plain: (text) => text });
+  long.set(`\`\`\`\n${"let a;\n".repeat(100_000)}\`\`\`\n`, true);
+  let turns = 0;
+  while (!long.advance(() => false)) {
+    turns += 1;
+    long.advance(() => turns > 3);
+  }
+  expect(long.blocks).toEqual(["code"]);
+  let asked = 0;
+  long.set(`\`\`\`\n${"let b;\n".repeat(100_000)}\`\`\`\n`, true);
+  long.advance(() => (asked += 1) > 0);
+  expect(asked).toBeGreaterThan(5);
 });
 
 it("shows a block that cannot be made as its text, and the others", () => {
@@ -172,7 +178,6 @@ it("shows a block that cannot be made as its text, and the others", () => {
       return `made: ${raw.trim()}`;
     },
     plain: (text) => `plain: ${text.trim()}`,
-    elements: () => 1,
   });
   faulty.set("one\n\nbad\n\nthree\n", true);
   faulty.advance(() => true);
@@ -183,7 +188,6 @@ it("makes no more than is admitted, and goes on", () => {
   const slow = new MarkdownDocument<string>({
     block: (_block, raw) => raw,
     plain: (text) => text,
-    elements: () => 1,
   });
   slow.set("a\n\nb\n\nc\n", true);
   let admitted = 0;

@@ -49,7 +49,7 @@ export function ToolCallView({ item, answer }: ToolCallProps) {
       <summary {...(answer && { "data-testid": "permission-answered" })}>
         <span class="sr-only">{t("tool")}: </span>
         <Icon name={iconOf(item.tool_kind)} class="tool-icon" />
-        <CallLine item={item} />
+        <CallLine item={item} isAnswered={answer !== undefined} />
         {answer && (
           <span class={`tool-answer ${isAllowed(answer) ? "is-allowed" : ""}`}>
             <AnswerIcon item={answer} />
@@ -64,8 +64,8 @@ export function ToolCallView({ item, answer }: ToolCallProps) {
   );
 }
 
-/** What was done with what; the agent's own title is there for who points at it. */
-function CallLine({ item }: { item: ToolCallItem }) {
+/** What was done with what. The agent's own title is there for who points at it, and if somebody answered to it. */
+function CallLine({ item, isAnswered }: { item: ToolCallItem; isAnswered: boolean }) {
   const words = useMemo(() => wordsOfCall(item), [item]);
   const changes = useMemo(() => changesOf(item.content), [item.content]);
   const first = useMemo(() => firstLineOf(item), [item]);
@@ -83,6 +83,7 @@ function CallLine({ item }: { item: ToolCallItem }) {
               {words.object}
             </bdi>
             {behind}
+            {isAnswered && <span class="quiet"> · {title}</span>}
           </>
         )}
         {changes && (

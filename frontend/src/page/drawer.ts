@@ -11,6 +11,7 @@ export const SOURCE_MOST = 20_000;
 const PICTURE_MOST = 2_000_000;
 /** Mermaid is large: fetching and reading it is not counted as drawing. */
 const LOAD_MS = 30_000;
+const READY_MS = 2_000;
 const DRAW_MS = 2_000;
 const IDLE_MS = 20_000;
 
@@ -67,6 +68,10 @@ class Drawer {
     frame.setAttribute("aria-hidden", "true");
     frame.tabIndex = -1;
     frame.src = "diagram.html";
+    // What was loaded and does not say that it is ready is an error page.
+    frame.addEventListener("load", () => {
+      setTimeout(() => this.#frame === frame && !this.#isReady && this.#give({ problem: "missing" }, true), READY_MS);
+    });
     document.body.append(frame);
     this.#frame = frame;
     this.#timer = setTimeout(() => this.#give({ problem: "missing" }, true), LOAD_MS);

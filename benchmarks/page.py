@@ -141,10 +141,15 @@ async def opened(browser: Browser, page: Page, url: str, words: str, slower: int
 def tasks_of(trace: bytes) -> list[float]:
     """Milliseconds of processor time of each task of the pages' main threads: on a busy machine a task lasts longer."""
     events: list[dict[str, Any]] = json.loads(trace)["traceEvents"]
+    pages = {  # the browser has pages of its own
+        event["pid"]
+        for event in events
+        if event["name"] in ("ParseHTML", "UpdateLayoutTree", "Layout", "Paint") and "chrome://" not in json.dumps(event["args"])
+    } - {event["pid"] for event in events if "chrome://" in json.dumps(event.get("args", {}).get("beginData", {}))}
     mains = {
         (event["pid"], event["tid"])
         for event in events
-        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain" and event["pid"] in pages
     }
     return [
         event.get("tdur", 0) / 1000

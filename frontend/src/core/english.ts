@@ -89,6 +89,7 @@ export const en = {
   thinking: "Thinking…",
   starting: "The agent is starting…",
   inLine: "All agents are busy. Your place in the line: {place}",
+  inLineForMemory: "The machine is short of memory. Your place in the line: {place}",
   thought: "Thoughts",
   plan: "Plan",
   planProgress: "{done} of {all}",

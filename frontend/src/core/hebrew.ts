@@ -90,6 +90,7 @@ export const he: Record<Key, string> = {
   thinking: "חושב…",
   starting: "הסוכן מתחיל…",
   inLine: "כל הסוכנים עסוקים. המקום שלך בתור: {place}",
+  inLineForMemory: "למחשב חסר זיכרון. המקום שלך בתור: {place}",
   thought: "מחשבות",
   plan: "תוכנית",
   planProgress: "{done} מתוך {all}",

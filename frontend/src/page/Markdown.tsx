@@ -7,7 +7,7 @@ import { type Block, newDocument } from "./markdown.ts";
 import { toNote } from "./notes.ts";
 import { PlainText } from "./Pieces.tsx";
 import { t } from "./preferences.ts";
-import { revealed, wholeId } from "./reveal.ts";
+import { isOnPaper, revealed, wholeId } from "./reveal.ts";
 import { Section } from "./Section.tsx";
 import { type SectionOfText, sectionsOf } from "./sections.ts";
 import { slices } from "./slices.ts";
@@ -73,7 +73,7 @@ function useRead(text: string, isWhole: boolean, cost: { current: number }): Mar
   const [round, setRound] = useState(0);
   const before = performance.now();
   made.set(text, isWhole);
-  made.advance((weight) => slices.admits(weight * READING));
+  made.advance((weight) => isOnPaper.value || slices.admits(weight * READING));
   const last = made.blocks.at(-1);
   if (!isWhole && last?.kind === "html") void last.html; // made here, so that it is counted
   cost.current = performance.now() - before;

@@ -10,6 +10,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ELEMENTS_MOST, type Span } from "../core/markdown/index.ts";
 import { type Block, elementsOf } from "./markdown.ts";
 import { canWatch, isInUse, whenNear } from "./nearness.ts";
+import { isOnPaper } from "./reveal.ts";
 import { heightOf, type SectionOfText } from "./sections.ts";
 import { slices } from "./slices.ts";
 
@@ -83,7 +84,7 @@ function useAdmitted(weights: readonly number[], isOn: boolean): number {
   const [, setRound] = useState(0);
   if (!isOn) count.current = 0;
   for (; isOn && count.current < weights.length; count.current += 1) {
-    if (!isPaid.current && !slices.admits(weights[count.current] ?? 0)) break;
+    if (!isOnPaper.value && !isPaid.current && !slices.admits(weights[count.current] ?? 0)) break;
     isPaid.current = false;
   }
   count.current = Math.min(count.current, weights.length);

@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { AcpContent, AcpToolContent, Key, PermissionItem, ToolCallItem } from "../core/index.ts";
 import { commandOf, isAllowed, placeOf, plainly, saysMore } from "./asked.ts";
 import { Diff } from "./Diff.tsx";
@@ -6,6 +6,7 @@ import { durationText } from "./duration.ts";
 import { Icon, iconOf } from "./icons.tsx";
 import { Code } from "./Code.tsx";
 import { Markdown } from "./Markdown.tsx";
+import { useKeptOpen } from "./kept-open.ts";
 import { jsonText } from "./json.ts";
 import { AnswerIcon, AnswerText } from "./Answer.tsx";
 import { MoreLines } from "./MoreLines.tsx";
@@ -34,9 +35,7 @@ interface ToolCallProps {
 export function ToolCallView({ item, answer }: ToolCallProps) {
   const status = item.status ?? "pending";
   const parts = partsOf(item.content);
-  const isNew = isNews(item, answer);
-  const [isOpen, setOpen] = useState(isNew);
-  useEffect(() => setOpen(isNew), [isNew]);
+  const [isOpen, setOpen] = useKeptOpen("tool_call", item.id, isNews(item, answer));
   const hasBody = parts.length > 0 || placesOf(item.locations).length > 0 || item.raw_input != null || item.raw_output != null;
   return (
     <details

@@ -48,6 +48,7 @@ export function Transcript() {
   const readerAt = useRef(-READER_MS);
   const [isAway, setAway] = useState(false);
   const [isOpenAway, setOpenAway] = useState(false);
+  const [, setRound] = useState(0);
   const openId = useRef<string | undefined>(undefined);
   const cut = useRef(NO_STRETCHES);
   const cutOf = useRef(conversation);
@@ -79,9 +80,10 @@ export function Transcript() {
     isSticking.current = false;
     setAway(true);
   };
+  const wantsBeginning = useRef(false);
   useReadingKeys(conversation, () => {
-    letGo();
-    scroller.current?.scrollTo({ top: 0, behavior: "instant" });
+    wantsBeginning.current = true;
+    setRound((round) => round + 1);
   });
   // What is looked for is held in sight, and not the end.
   useLayoutEffect(() => {
@@ -125,6 +127,12 @@ export function Transcript() {
   cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
   const { first, stretches } = cut.current;
   useKeptPlace(conversation, scroller);
+  useLayoutEffect(() => {
+    if (!wantsBeginning.current) return;
+    wantsBeginning.current = false;
+    letGo();
+    scroller.current?.scrollTo({ top: 0, behavior: "instant" });
+  });
   useAddressedMessage(conversation);
   const isApart = (item: Item) => inCards.has(item) || isNews(item, answers.get(item.id));
   const drawItem = (item: Item) => (
@@ -165,7 +173,13 @@ export function Transcript() {
           data-testid="transcript"
         >
           {isNew && (conversation.isGuest ? <NothingYet conversation={conversation} /> : <Welcome />)}
-          <EarlierRow conversation={conversation} scroller={scroller} />
+          <EarlierRow
+            earlier={conversation.earlier}
+            count={conversation.earlier.count}
+            isLoading={conversation.earlier.isLoading}
+            error={conversation.earlier.error}
+            scroller={scroller}
+          />
           {stretches.map((stretch, place) => (
             <Stretch
               key={`${conversation.sessionId} ${first + place}`}
@@ -270,7 +284,10 @@ function Tail({ conversation, items, hasFailed }: { conversation: Conversation; 
 /** What the agent is about, or how long it is until there is one. */
 function wordsOfWork({ chat, isStopping }: Conversation): string {
   if (isStopping) return t("stopping");
-  if (chat.start_position !== null) return t("inLine", { place: String(chat.start_position) });
+  if (chat.start_position !== null) {
+    const place = String(chat.start_position);
+    return t(chat.start_short_of ? "inLineForMemory" : "inLine", { place });
+  }
   return t(chat.state === "starting" ? "starting" : "working");
 }
 

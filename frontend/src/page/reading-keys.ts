@@ -1,10 +1,10 @@
 /** Keys and events that concern the conversation as a whole: finding, selecting, printing, going to its beginning. */
 
+import { batch } from "@preact/signals";
 import { options } from "preact";
 import { useEffect } from "preact/hooks";
 import type { Conversation } from "../core/index.ts";
-import { isFinding, wholeId } from "./reveal.ts";
-import { slices } from "./slices.ts";
+import { isFinding, isOnPaper, wholeId } from "./reveal.ts";
 
 /** So many messages are fetched to be printed; the export has all. */
 const PRINTED_MOST = 2_000;
@@ -44,10 +44,12 @@ export function useReadingKeys(conversation: Conversation, toBeginning: () => vo
       }
     };
     const forPaper = (isOn: boolean) => (): void => {
-      slices.isUnbounded = isOn;
       const { debounceRendering } = options;
       if (isOn) options.debounceRendering = (draw) => draw(); // the browser waits for nothing
-      wholeId.value = isOn ? sessionId : null;
+      batch(() => {
+        isOnPaper.value = isOn;
+        wholeId.value = isOn ? sessionId : null;
+      });
       if (debounceRendering) options.debounceRendering = debounceRendering;
       else delete options.debounceRendering;
     };

@@ -21,8 +21,6 @@ interface Waiting {
 }
 
 export class Slices {
-  /** True while everything is drawn at once, to be printed. */
-  isUnbounded = false;
   readonly #clock: FrameClock;
   #queue: Waiting[] = [];
   #spent = 0;
@@ -35,7 +33,6 @@ export class Slices {
 
   /** True if so many characters may be drawn before the next frame. */
   admits(weight: number): boolean {
-    if (this.isUnbounded) return true;
     if (this.#spent > 0) {
       if (this.#spent + weight > MOST_WEIGHT || this.#clock.now() - this.#began > MOST_MS) return false;
     } else {

@@ -42,6 +42,8 @@ const paths = {
   undo: "M8 5L4 9l4 4M4 9h10a5.500 5.500 0 0 1 0 11h-4",
   again: "M19.500 12a7.500 7.500 0 1 1-2.200-5.300L19.500 9M19.500 4.500V9H15",
   export: "M12 15V4M7.500 8L12 3.500 16.500 8M5 14v6h14v-6",
+  columns: "M4 5h16v14H4zM12 5v14",
+  wrap: "M4 6h16M4 12h12.500a3 3 0 0 1 0 6H12M14 15.500L11.500 18l2.500 2.500M4 18h4",
 } as const;
 
 export type IconName = keyof typeof paths;

@@ -131,7 +131,7 @@ export interface MessageAdded {
 
 /**
  * A message that waited will not be sent to the agent, and the agent never hears of it. `reason` is
- * `link_revoked`: the link that its author came by was revoked.
+ * `link_revoked`: the link that its author came by was revoked; or `dropped`: the owner took it out.
  */
 export interface MessageWithdrawn {
   type: "message_withdrawn";

@@ -368,6 +368,8 @@ export const en = {
   undoText:
     "The files in the working directory become what they were before this. What is there now is kept, so this can be undone, too. Caches and ignored files stay.",
   undoConfirm: "Put back",
+
+  notFetched: "This part of the page could not be fetched. Check the connection, or reload the page.",
 } as const;
 
 export type Key = keyof typeof en;

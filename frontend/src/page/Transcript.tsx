@@ -4,16 +4,18 @@ import { answersOf } from "./asked.ts";
 import { useFileLinks } from "./FilesButton.tsx";
 import { Guard } from "./Guard.tsx";
 import { Icon, Logo } from "./icons.tsx";
-import { ItemView, OutgoingMessage } from "./Items.tsx";
+import { fetchMarkdown, ItemView, OutgoingMessage } from "./Items.tsx";
+import { lazily } from "./lazy.tsx";
 import { askedFor, drawn, toldBy } from "./order.ts";
 import { useConversation, useIsOffline, usePage } from "./page.ts";
-import { AwayPermission } from "./Permission.tsx";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { starters } from "./starters.ts";
 import { Stretch, useIsWhole } from "./Stretch.tsx";
 import { stretchesOf } from "./stretches.ts";
-import { Wallet } from "./Wallet.tsx";
+
+const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
+const Wallet = lazily(() => import("./Wallet.tsx").then((loaded) => loaded.Wallet));
 
 /** Of the words for a failure, which may be an agent's. */
 const WORDS_MOST = 4_000;
@@ -80,6 +82,8 @@ export function Transcript() {
     return () => observer.disconnect();
   }, []);
   useLayoutEffect(() => toEnd(), [conversation.sessionId, conversation.outgoing.length]);
+  const isEmpty = conversation.chat.seq === 0 && conversation.outgoing.length === 0;
+  useEffect(() => void (isEmpty || fetchMarkdown().catch(() => undefined)), [isEmpty]);
   useAnnouncements(conversation, page.say.bind(page));
 
   const items = drawn(conversation.chat.items, conversation.chat.waiting);

@@ -129,7 +129,10 @@ export class Page {
     const { sessionId, outgoing } = this.conversation.value;
     // What was refused is written again when the person comes back: it is not lost with this page.
     for (const message of [...outgoing].reverse())
-      if (message.error !== null) this.store.takeBack(sessionId, message.text, message.attachments);
+      if (message.error !== null) {
+        this.store.takeBack(sessionId, message.text, message.attachments);
+        this.conversation.value.discard(message.key);
+      }
     location.assign(this.api.confirmUrl(here()));
   }
 
@@ -273,6 +276,7 @@ export class Page {
       sessionId,
       visibility,
       folds: this.#parts.folds,
+      outbox: this.store.outbox(sessionId),
       onRefused: (text, error, attachments) => {
         this.store.takeBack(sessionId, text, attachments);
         this.#files.delete(sessionId);

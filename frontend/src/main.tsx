@@ -1,4 +1,5 @@
 import "./page/tokens.css";
+import "./page/choices.css";
 import "./page/base.css";
 import "./page/layout.css";
 import "./page/sidebar.css";

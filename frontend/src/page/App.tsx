@@ -2,15 +2,17 @@ import { useEffect } from "preact/hooks";
 import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
 import { FilesButton, FilesPlace } from "./FilesButton.tsx";
-import { ContextMeter, Header } from "./Header.tsx";
+import { ContextMeter, Header, HelmButtons } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
 import { Icon } from "./icons.tsx";
 import { lazily } from "./lazy.tsx";
+import { Overlays } from "./Overlays.tsx";
 import { People } from "./People.tsx";
 import { useConversation, useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
 import { t } from "./preferences.ts";
 import { RulesButton } from "./RulesButton.tsx";
+import { useShortcuts } from "./shortcuts.ts";
 import { Sidebar } from "./Sidebar.tsx";
 import { Transcript } from "./Transcript.tsx";
 
@@ -50,6 +52,7 @@ function Own() {
 function ChatView() {
   const page = usePage();
   useEscape();
+  useShortcuts();
   return (
     <div class={`app ${page.isDrawerOpen.value ? "is-drawer-open" : ""}`}>
       <a class="skip" href="#composer" onClick={skip}>
@@ -71,6 +74,7 @@ function ChatView() {
           <FilesButton />
           <ChangesButton />
           <HeaderParts />
+          <HelmButtons />
         </Header>
         <People />
         <Banners />
@@ -81,6 +85,7 @@ function ChatView() {
       </div>
       <OpenPanel />
       <FilesPlace />
+      <Overlays />
     </div>
   );
 }

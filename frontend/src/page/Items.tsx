@@ -16,7 +16,7 @@ import {
   wordsOf,
 } from "../core/index.ts";
 import { AttachedFiles } from "./Attachments.tsx";
-import { FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
+import { AnswerActions, FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
 import { Icon } from "./icons.tsx";
 import { lazily } from "./lazy.tsx";
 import { useLink, usePage } from "./page.ts";
@@ -137,6 +137,7 @@ function MessageView({ item }: { item: MessageItem }) {
       aria-busy={item.is_streaming}
     >
       <Markdown text={item.text} isStreaming={item.is_streaming} />
+      {!item.is_streaming && <AnswerActions item={item} />}
     </article>
   );
 }

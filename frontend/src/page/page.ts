@@ -20,6 +20,7 @@ import {
   wordsOf,
 } from "../core/index.ts";
 import { here } from "./address.ts";
+import { takeBrand } from "./brand.ts";
 import { Filing } from "./filing.ts";
 import { DraftFiles } from "./draft-files.ts";
 import type { PagePart } from "./part.ts";
@@ -100,8 +101,10 @@ export class Page {
   }
 
   start(): void {
-    if (this.link !== null) void this.link.load().then(() => this.conversation.value.start());
-    else void this.identity.start();
+    if (this.link !== null) {
+      void this.link.load().then(() => this.conversation.value.start());
+      void this.api.authState().then(({ page }) => takeBrand(page), () => undefined);
+    } else void this.identity.start();
   }
 
   /** Listens to what the browser and the core say. */
@@ -163,6 +166,7 @@ export class Page {
   }
 
   #identityChanged(): void {
+    takeBrand(this.identity.look);
     const { phase, owner, applications } = this.identity;
     const isInside = phase === "inside";
     if (isInside && !this.#parts.isComplete(applications)) {
@@ -244,6 +248,15 @@ export class Page {
     if (answer.files === "now") this.tell(t("branchFilesNow"));
     else if (answer.missing > 0) this.tell(t("branchFilesMissing", { n: answer.missing }));
     await this.send(text, message.attachments);
+  }
+
+  /** A new conversation of everything up to here, or before a message; it is shown then. Throws if there is none. */
+  async fork(before?: string): Promise<void> {
+    const { sessionId } = this.conversation.value;
+    const { session } = await this.api.fork(sessionId, before === undefined ? {} : { before_message: before });
+    this.store.select(session.session_id);
+    void this.store.refresh();
+    this.tell(t("forked"));
   }
 
   say(text: string): void {

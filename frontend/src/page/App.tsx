@@ -6,7 +6,7 @@ import { ContextMeter, Header, HelmButtons } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
 import { Icon } from "./icons.tsx";
 import { lazily } from "./lazy.tsx";
-import { Overlays } from "./Overlays.tsx";
+import { overlay } from "./overlay.ts";
 import { People } from "./People.tsx";
 import { useConversation, useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
@@ -17,6 +17,7 @@ import { Sidebar } from "./Sidebar.tsx";
 import { Transcript } from "./Transcript.tsx";
 
 const Claim = lazily(() => import("./Handover.tsx").then((loaded) => loaded.Claim));
+const Overlays = lazily(() => import("./Overlays.tsx").then((loaded) => loaded.Overlays));
 const SharedView = lazily(() => import("./SharedView.tsx").then((loaded) => loaded.SharedView));
 const SignIn = lazily(() => import("./SignIn.tsx").then((loaded) => loaded.SignIn));
 const TakeOut = lazily(() => import("./TakeOut.tsx").then((loaded) => loaded.TakeOut));
@@ -85,7 +86,7 @@ function ChatView() {
       </div>
       <OpenPanel />
       <FilesPlace />
-      <Overlays />
+      {overlay.value && <Overlays />}
     </div>
   );
 }

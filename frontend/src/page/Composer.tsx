@@ -5,11 +5,11 @@ import { Icon } from "./icons.tsx";
 import { Options } from "./Options.tsx";
 import { lazily } from "./lazy.tsx";
 import { useConversation, usePage, useStore } from "./page.ts";
-import { clipped } from "../core/pieces.ts";
 import { enter, t } from "./preferences.ts";
 import { WorkspaceChoice } from "./Workspace.tsx";
 
 const Queue = lazily(() => import("./Queue.tsx").then((loaded) => loaded.Queue));
+const CommandMenu = lazily(() => import("./CommandMenu.tsx").then((loaded) => loaded.CommandMenu));
 const TooLong = lazily(() => import("./TooLong.tsx").then((loaded) => loaded.TooLong));
 
 export function Composer() {
@@ -101,7 +101,7 @@ export function Composer() {
         }}
       >
         <DropTarget files={files} />
-        <DraftFileList files={files} />
+        {files.files.length > 0 && <DraftFileList files={files} />}
         {commands.length > 0 && <CommandMenu commands={commands} picked={picked} choose={choose} />}
         <label class="sr-only" for="composer">
           {t("composer")}
@@ -196,42 +196,6 @@ function AgentChoice() {
         </option>
       ))}
     </select>
-  );
-}
-
-interface CommandMenuProps {
-  commands: AcpCommand[];
-  picked: number;
-  choose(command: AcpCommand): void;
-}
-
-function CommandMenu({ commands, picked, choose }: CommandMenuProps) {
-  const list = useRef<HTMLUListElement>(null);
-  useEffect(() => {
-    list.current?.children[picked]?.scrollIntoView({ block: "nearest" });
-  }, [picked]);
-  return (
-    <ul id="commands" ref={list} class="commands" role="listbox" aria-label={t("commands")} data-testid="commands">
-      {commands.map((command, place) => (
-        <li
-          key={command.name}
-          id={`command-${place}`}
-          role="option"
-          aria-selected={place === picked}
-          data-testid="command"
-          onMouseDown={(event) => {
-            event.preventDefault();
-            choose(command);
-          }}
-        >
-          <code dir="ltr">
-            /{clipped(command.name, 100)}
-            {command.input?.hint && <span class="command-hint"> {clipped(command.input.hint)}</span>}
-          </code>
-          <span dir="auto">{clipped(command.description ?? "")}</span>
-        </li>
-      ))}
-    </ul>
   );
 }
 

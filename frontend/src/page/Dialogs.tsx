@@ -1,3 +1,4 @@
+import "./dialogs.css";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { t } from "./preferences.ts";

@@ -2,12 +2,12 @@
 
 import "./acting.css";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Action, actions, perform } from "./actions.ts";
+import { type PageAction, actions, perform } from "./actions.ts";
 import { w } from "./deed-words.ts";
 import { Dialog } from "./Dialogs.tsx";
 import { Icon, type IconName } from "./icons.tsx";
 import { clipped } from "../core/pieces.ts";
-import { keysShown } from "./keys.ts";
+import { keysShown } from "./key-names.ts";
 import { usePage, useStore } from "./page.ts";
 import { t } from "./preferences.ts";
 
@@ -30,7 +30,7 @@ export function Palette({ close }: { close(): void }) {
   const [typed, setTyped] = useState("");
   const [picked, setPicked] = useState(0);
   const list = useRef<HTMLUListElement>(null);
-  const act = (action: Action) => (): void => {
+  const act = (action: PageAction) => (): void => {
     close();
     void perform(page, action);
   };

@@ -1,3 +1,4 @@
+import "./composing.css";
 import { useState } from "preact/hooks";
 import type { WaitingMessage } from "../core/index.ts";
 import { Icon, type IconName } from "./icons.tsx";

@@ -6,7 +6,7 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { type DeedWord, w } from "./deed-words.ts";
 import { Dialog, DialogClose } from "./Dialogs.tsx";
-import { keysIn } from "./keys.ts";
+import { keysIn } from "./key-names.ts";
 import { lazily } from "./lazy.tsx";
 import { overlay } from "./overlay.ts";
 import { useOwnKeys } from "./own-keys.ts";
@@ -91,7 +91,7 @@ export function SettingsDialog({ close }: { close(): void }) {
 function General() {
   return (
     <>
-      <Group title="appearance">
+      <SettingGroup title="appearance">
         <Choose title="theme" of={THEMES} chosen={chosenTheme} />
         <Choose title="density" of={DENSITIES} chosen={density} />
         <Choose title="textSize" of={TEXT_SIZES} chosen={textSize} />
@@ -111,15 +111,15 @@ function General() {
             </option>
           </select>
         </label>
-      </Group>
-      <Group title="writing">
+      </SettingGroup>
+      <SettingGroup title="writing">
         <Choose title="enter" of={ENTERS} chosen={enter} />
-      </Group>
-      <Group title="attention">
+      </SettingGroup>
+      <SettingGroup title="attention">
         <Notifications />
         <Switch title="sound" on={sound.value} choose={(isOn) => (sound.value = isOn)} />
-      </Group>
-      <Group title="keyboard">
+      </SettingGroup>
+      <SettingGroup title="keyboard">
         <Switch
           title="singleKeys"
           about="singleKeysAbout"
@@ -136,13 +136,13 @@ function General() {
         >
           {w("allShortcuts")}
         </button>
-      </Group>
+      </SettingGroup>
       <p class="quiet">{w("kept")}</p>
     </>
   );
 }
 
-function Group({ title, children }: { title: DeedWord; children: ComponentChildren }) {
+function SettingGroup({ title, children }: { title: DeedWord; children: ComponentChildren }) {
   return (
     <section class="setting-group" aria-label={w(title)}>
       <h3>{w(title)}</h3>

@@ -1,7 +1,8 @@
 import "./acting.css";
 import { type DeedWord, w } from "./deed-words.ts";
 import { Dialog, DialogClose } from "./Dialogs.tsx";
-import { keysIn, SHORTCUTS } from "./keys.ts";
+import { keysIn } from "./key-names.ts";
+import { SHORTCUTS } from "./keys.ts";
 import { enter } from "./preferences.ts";
 
 /** All shortcuts on one sheet. */

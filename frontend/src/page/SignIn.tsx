@@ -1,3 +1,4 @@
+import "./dialogs.css";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, wordsOf } from "../core/index.ts";
 import { appName } from "./brand.ts";

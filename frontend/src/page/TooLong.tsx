@@ -1,3 +1,4 @@
+import "./composing.css";
 import { shortened } from "../core/index.ts";
 import type { DraftFiles } from "./draft-files.ts";
 import { Icon } from "./icons.tsx";

@@ -10,7 +10,7 @@ import type { Page } from "./page.ts";
 import { language, theme, toggleLanguage, toggleTheme } from "./preferences.ts";
 import { type DeedWord, w } from "./deed-words.ts";
 
-export interface Action {
+export interface PageAction {
   id: string;
   label: string;
   icon: IconName;
@@ -18,9 +18,9 @@ export interface Action {
   run(): unknown;
 }
 
-type Deed = Omit<Action, "label"> & { id: DeedWord };
+type Deed = Omit<PageAction, "label"> & { id: DeedWord };
 
-export function actions(page: Page): Action[] {
+export function actions(page: Page): PageAction[] {
   const conversation = page.conversation.peek();
   const { chat } = conversation;
   const row = page.store.current;
@@ -62,8 +62,8 @@ export function actions(page: Page): Action[] {
 }
 
 /** The panels of applications. */
-function partActions(page: Page): Action[] {
-  return page.parts.peek().flatMap((part): Action[] => {
+function partActions(page: Page): PageAction[] {
+  return page.parts.peek().flatMap((part): PageAction[] => {
     if (!part.panel || !part.title) return [];
     const run = (): void => {
       page.openPanel.value = part;
@@ -73,7 +73,7 @@ function partActions(page: Page): Action[] {
 }
 
 /** Does it; says why if it did not succeed. */
-export async function perform(page: Page, action: Action): Promise<void> {
+export async function perform(page: Page, action: PageAction): Promise<void> {
   try {
     await action.run();
   } catch (error) {

@@ -437,7 +437,8 @@ class QuotaUse(Struct, frozen=True, gc=False):
 class Notice(Struct, frozen=True, gc=False, tag="notice"):
     """Something the user should know, in words; `code` is for programs, `level` info, warning or error.
 
-    `quota` goes with the code `quota`, for clients that have words of their own.
+    `quota` goes with the code `quota`; `values` are the numbers and names in the words of other codes, for
+    clients that have words of their own; `kind` among them tells words of one code apart.
     """
 
     notice_id: str
@@ -445,6 +446,7 @@ class Notice(Struct, frozen=True, gc=False, tag="notice"):
     code: str
     text: str
     quota: QuotaUse | UnsetType = UNSET
+    values: dict[str, str | int] | UnsetType = UNSET
 
 
 class TurnStarted(Struct, frozen=True, gc=False, tag="turn_started"):

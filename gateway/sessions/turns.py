@@ -226,7 +226,9 @@ class Turns:
         if for_budget:
             self._services.waits.add(self._record.kept)
         words = _held_words(len(self.queue), for_budget=for_budget)
-        return [self.queue.event(), self._notice("info", "queue_held", words)]
+        kind = "budget" if for_budget else "person"
+        notice = self._notice("info", "queue_held", words, messages=len(self.queue), kind=kind)
+        return [self.queue.event(), notice]
 
     def _starting(self, turn: Turn) -> list[ev.EventData]:
         """A turn's beginning, which ends the questions that were left open."""
@@ -332,8 +334,11 @@ class Turns:
         dropped = self.queue.drop_by(is_theirs)
         if dropped:
             gone = [ev.MessageWithdrawn(turn.message_id, "link_revoked") for turn in dropped]
-            words = withdrawn_words([turn.author.name for turn in dropped if turn.author is not UNSET])
-            await self._log.say(*gone, self.queue.event(), self._notice("info", "message_withdrawn", words))
+            names = [turn.author.name for turn in dropped if turn.author is not UNSET]
+            who = ", ".join(dict.fromkeys(names))
+            words = withdrawn_words(names)
+            notice = self._notice("info", "message_withdrawn", words, messages=len(names), names=who)
+            await self._log.say(*gone, self.queue.event(), notice)
         return len(dropped)
 
     # -- running ----------------------------------------------------------------------------------------
@@ -384,8 +389,11 @@ class Turns:
         seen = await self._services.uploads.seen(self._place(), attachments, peer.shown)
         missing = [f"{one.attachment.path}: {one.problem}" for one in seen if one.problem]
         if missing:
-            words = f"The agent is told that it cannot be shown every attached file. {'; '.join(missing)}."
-            self._log.append(ev.Notice(f"{turn.turn_id}.files", "warning", "attachment_missing", words))
+            which = "; ".join(missing)
+            words = f"The agent is told that it cannot be shown every attached file. {which}."
+            values: dict[str, str | int] = {"files": len(missing), "which": which}
+            notice_id = f"{turn.turn_id}.files"
+            self._log.append(ev.Notice(notice_id, "warning", "attachment_missing", words, values=values))
         return seen
 
     def _blocks(self, turn: Turn, peer: AgentPeer, attached: Sequence[Seen]) -> list[dict[str, object]]:
@@ -552,8 +560,9 @@ class Turns:
             self._seat.host.cut_calls()
         self._seat.deadline.move(self._services.config.sessions.interrupt_timeout_seconds)
 
-    def _notice(self, level: str, code: str, text: str) -> ev.Notice:
-        return ev.Notice(f"n{self._log.last_seq + 1}", level, code, text)  # type: ignore[arg-type]
+    def _notice(self, level: str, code: str, text: str, **values: str | int) -> ev.Notice:
+        notice_id = f"n{self._log.last_seq + 1}"
+        return ev.Notice(notice_id, level, code, text, values=values or UNSET)  # type: ignore[arg-type]
 
     # -- what the agent says ----------------------------------------------------------------------------
 

@@ -375,7 +375,8 @@ export interface QuotaUse {
 
 /**
  * Something the user should know, in words; `code` is for programs, `level` info, warning or error. `quota` goes
- * with the code `quota`, for clients that have words of their own.
+ * with the code `quota`, and `values` are the numbers and names in the words of other codes, for clients that
+ * have words of their own; `kind` among them tells words of one code apart.
  */
 export interface Notice {
   type: "notice";
@@ -384,6 +385,7 @@ export interface Notice {
   code: string;
   text: string;
   quota?: QuotaUse;
+  values?: Record<string, string | number>;
 }
 
 /** The agent works on `message_id`; `reply_id` is its answer's first message, empty so far. */

@@ -10,7 +10,6 @@ import {
   type Outgoing,
   type PermissionItem,
   type PlanItem,
-  quotaWords,
   type ThoughtItem,
   type ToolCallItem,
   wordsOf,
@@ -29,6 +28,7 @@ const Content = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.Co
 const EgressAskedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressAskedView));
 const EgressDeniedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressDeniedView));
 const Markdown = lazily(() => fetchMarkdown().then((loaded) => loaded.Markdown), StillPlain);
+const NoticeText = lazily(() => import("./NoticeText.tsx").then((loaded) => loaded.NoticeText), OwnWords);
 const PermissionView = lazily(() => import("./Permission.tsx").then((loaded) => loaded.PermissionView));
 const QuestionView = lazily(() => import("./Question.tsx").then((loaded) => loaded.QuestionView));
 const ToolCallView = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.ToolCallView));
@@ -224,6 +224,11 @@ function PlanView({ item }: { item: PlanItem }) {
   );
 }
 
+/** The gateway's own words, until those of the reader's language are here. */
+function OwnWords({ item }: { item: NoticeItem }) {
+  return <>{clipped(item.text, WORDS_MOST)}</>;
+}
+
 function NoticeView({ item }: { item: NoticeItem }) {
   return (
     <p
@@ -233,7 +238,9 @@ function NoticeView({ item }: { item: NoticeItem }) {
       role={item.level === "error" ? "alert" : "note"}
     >
       {item.level !== "info" && <Icon name="warn" />}
-      <span dir="auto">{(item.quota && quotaWords(item.quota, "quotaNear", language.value)) || clipped(item.text, WORDS_MOST)}</span>
+      <span dir="auto">
+        <NoticeText item={item} />
+      </span>
     </p>
   );
 }

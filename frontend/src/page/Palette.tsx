@@ -15,7 +15,7 @@ import { t } from "./preferences.ts";
 const RECENT = 6;
 const FOUND_MOST = 30;
 
-interface Choice {
+interface PaletteChoice {
   id: string;
   label: string;
   icon: IconName;
@@ -35,11 +35,11 @@ export function Palette({ close }: { close(): void }) {
     void perform(page, action);
   };
   const deeds = actions(page).map(
-    (action): Choice => ({ ...action, group: "actions", keys: keysShown(action.id), run: act(action) }),
+    (action): PaletteChoice => ({ ...action, group: "actions", keys: keysShown(action.id), run: act(action) }),
   );
   const sessions = store.sessions
     .filter((row) => row.session_id !== store.currentId)
-    .map((row): Choice => {
+    .map((row): PaletteChoice => {
       const run = (): void => {
         close();
         store.select(row.session_id);
@@ -112,10 +112,10 @@ export function Palette({ close }: { close(): void }) {
 }
 
 /** Those that have every word that was typed; the ones that begin with it come first. */
-function matching(choices: readonly Choice[], typed: string): Choice[] {
+function matching(choices: readonly PaletteChoice[], typed: string): PaletteChoice[] {
   const said = typed.trim().toLowerCase();
   const words = said.split(/\s+/);
   const found = choices.filter(({ label }) => words.every((word) => label.toLowerCase().includes(word)));
-  const isFirst = ({ label }: Choice): boolean => label.toLowerCase().startsWith(said);
+  const isFirst = ({ label }: PaletteChoice): boolean => label.toLowerCase().startsWith(said);
   return [...found.filter(isFirst), ...found.filter((one) => !isFirst(one))];
 }

@@ -18,7 +18,7 @@ export interface PageAction {
   run(): unknown;
 }
 
-type Deed = Omit<PageAction, "label"> & { id: DeedWord };
+type PageDeed = Omit<PageAction, "label"> & { id: DeedWord };
 
 export function actions(page: Page): PageAction[] {
   const conversation = page.conversation.peek();
@@ -34,7 +34,7 @@ export function actions(page: Page): PageAction[] {
     const name = (row?.title ?? "conversation").replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
     download(await page.api.export(conversation.sessionId, format), `${name}.${format === "jsonl" ? "jsonl" : "md"}`);
   };
-  const found: (Deed | false | undefined)[] = [
+  const found: (PageDeed | false | undefined)[] = [
     { id: "newSession", icon: "plus", run: () => startNew(page) },
     conversation.isProcessing && { id: "stop", icon: "stop", run: () => conversation.interrupt() },
     answer && { id: "copyAnswer", icon: "copy", run: () => copyText(page, answer.text) },

@@ -12,7 +12,7 @@ from tests.browser.test_page import expect_answer, say
 from tests.gateways import RunningGateway
 from tests.shared import SHARED, shared_gateway
 
-gateway = shared_gateway()
+gateway = shared_gateway('default_agent = "shop"\n')
 pytestmark = [SHARED, pytest.mark.browser]
 
 COUNTER: Final = """
@@ -74,8 +74,6 @@ async def test_the_shop_is_there_if_the_gateway_runs_it(
     gateway: RunningGateway, open_page: OpenPage, applications: list[Any] | None, count: int
 ) -> None:
     page = await opened(open_page, gateway.url, applications)
-    await expect(page.get_by_test_id("open-shop")).to_have_count(0)  # this conversation does not shop
-    await page.get_by_test_id("agent-choice").select_option("shop")
     await expect(page.get_by_test_id("open-shop")).to_have_count(count)
 
 

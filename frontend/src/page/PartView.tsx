@@ -60,7 +60,9 @@ function placeOf(page: Page, part: PagePart): PartPlace {
       return shown().agent;
     },
     get currentAgent() {
-      return shown().chat.agent ?? page.store.chosenAgent ?? page.store.defaultAgent?.name ?? null;
+      const { agents, chosenAgent } = page.store;
+      if (agents.length === 0) return shown().chat.agent ?? "";
+      return shown().chat.agent ?? chosenAgent ?? agents.find((one) => one.is_default)?.name ?? null;
     },
     get value() {
       return part.fold && shown().chat.valueOf(part.fold);

@@ -30,7 +30,7 @@ export interface PartPlace<Value = unknown> {
   readonly sessionId: string;
   /** The agent that was chosen for the session; null is the gateway's default. */
   readonly agent: string | null;
-  /** The agent that the session has, or would get now; null while that is not known. */
+  /** The agent that the session has, or would get now: empty while that is not known, null if nobody can choose it. */
   readonly currentAgent: string | null;
   /** What the part's fold came to in this session. */
   readonly value: Value;

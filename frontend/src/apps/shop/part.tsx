@@ -18,7 +18,7 @@ const WORDS = {
   he: { shop: "חנות", withItems: "חנות, {n} בעגלה" },
 };
 
-/** The agent that comes with the shop. */
+/** The agent that comes with the shop; it is offered only as the default. */
 const AGENT = "shop";
 
 /**
@@ -28,7 +28,9 @@ const AGENT = "shop";
 function Button({ place }: { place: PartPlace<CartFigures | null> }) {
   useChanges(place);
   const items = place.value?.items ?? 0;
-  if (place.currentAgent !== AGENT && place.value === null && !place.isPanelOpen) return null;
+  const { currentAgent } = place;
+  const isAnother = currentAgent !== null && currentAgent !== AGENT;
+  if (isAnother && place.value === null && !place.isPanelOpen) return null;
   const words = WORDS[language.value];
   return (
     <button

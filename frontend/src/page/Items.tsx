@@ -17,6 +17,7 @@ import {
 import { AttachedFiles } from "./Attachments.tsx";
 import { AnswerActions, FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
 import { Icon } from "./icons.tsx";
+import { useKeptOpen } from "./kept-open.ts";
 import { lazily } from "./lazy.tsx";
 import { useLink, usePage } from "./page.ts";
 import { nameOf } from "./people.ts";
@@ -110,7 +111,7 @@ function PersonsMessage({ item }: { item: MessageItem }) {
 }
 
 /** An answer until what draws it is here. */
-function StillPlain({ text }: { text: string; isStreaming: boolean }) {
+function StillPlain({ text }: { text: string; isStreaming: boolean; id?: string }) {
   return (
     <div class="md-plain" dir="auto">
       <PlainText text={text} />
@@ -136,7 +137,7 @@ function MessageView({ item }: { item: MessageItem }) {
       aria-label={t("agent")}
       aria-busy={item.is_streaming}
     >
-      <Markdown text={item.text} isStreaming={item.is_streaming} />
+      <Markdown text={item.text} isStreaming={item.is_streaming} id={item.id} />
       {!item.is_streaming && <AnswerActions item={item} />}
     </article>
   );
@@ -180,8 +181,14 @@ export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; i
 }
 
 function ThoughtView({ item }: { item: ThoughtItem }) {
+  const [isOpen, setOpen] = useKeptOpen("thought", item.id, false);
   return (
-    <details class="thought" data-testid="thought">
+    <details
+      class="thought"
+      data-testid="thought"
+      open={isOpen}
+      onToggle={(event) => setOpen(event.currentTarget.open)}
+    >
       <summary>
         <Icon name="think" />
         <span class={item.is_streaming ? "shimmer" : ""}>{item.is_streaming ? t("thinking") : t("thought")}</span>

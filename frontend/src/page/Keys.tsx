@@ -8,14 +8,14 @@ import { language, moment, t } from "./preferences.ts";
 export function KeysDialog({ close }: { close(): void }) {
   return (
     <Dialog title={t("keysTitle")} close={close}>
-      <KeyList />
+      <OwnKeyRows />
       <DialogClose close={close} />
     </Dialog>
   );
 }
 
 /** Keys of one's own for models and hosts: set and removed here, never shown. */
-export function KeyList() {
+export function OwnKeyRows() {
   const page = usePage();
   const [keys, setKeys] = useState<OwnKeySummary[] | null>(null);
   useEffect(() => void page.api.ownKeys().then(setKeys, (error: unknown) => page.tellWhy(error)), []);

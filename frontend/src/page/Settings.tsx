@@ -27,7 +27,7 @@ import {
   THEMES,
 } from "./preferences.ts";
 
-const KeyList = lazily(() => import("./Keys.tsx").then((loaded) => loaded.KeyList));
+const OwnKeyRows = lazily(() => import("./Keys.tsx").then((loaded) => loaded.OwnKeyRows));
 const UsageOfMine = lazily(() => import("./UsageDialog.tsx").then((loaded) => loaded.UsageOfMine));
 
 type Tab = "general" | "keys" | "usage";
@@ -80,7 +80,7 @@ export function SettingsDialog({ close }: { close(): void }) {
         {...(tabs.length > 1 && { role: "tabpanel", "aria-labelledby": `tab-${tab}` })}
       >
         {tab === "general" && <General />}
-        {tab === "keys" && <KeyList />}
+        {tab === "keys" && <OwnKeyRows />}
         {tab === "usage" && <UsageOfMine />}
       </div>
       <DialogClose close={close} isFocused />

@@ -1,11 +1,10 @@
 import "./page/tokens.css";
+import "./page/choices.css";
 import "./page/base.css";
 import "./page/layout.css";
 import "./page/sidebar.css";
 import "./page/composer.css";
-import "./page/attachments.css";
 import "./page/conversation.css";
-import "./page/question.css";
 import "./page/markdown.css";
 import "./page/tools.css";
 import "./page/overlays.css";

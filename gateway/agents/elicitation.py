@@ -116,7 +116,10 @@ class Elicitations:
         self._connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, words)
         if turn_id:
             said = f"The agent asked a question that cannot be shown. {words}"
-            self._owner.on_events([ev.Notice(f"{turn_id}.unshown", "warning", "question_refused", said)])
+            notice = ev.Notice(
+                f"{turn_id}.unshown", "warning", "question_refused", said, values={"why": words}
+            )
+            self._owner.on_events([notice])
 
     def take(self, question_id: str) -> WaitingQuestion | None:
         """Takes a question away for the one who answers it; None if it does not wait."""

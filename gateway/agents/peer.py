@@ -436,7 +436,9 @@ class AgentPeer:
                 log.warning("session %s: options.%s: %s", self._owner.record.key, name, words)
             else:
                 said = f"Your choice of {name!r} could not be restored. {words}"
-                self._owner.on_events([ev.Notice(f"options.{name}", "warning", "option_refused", said)])
+                values: dict[str, str | int] = {"option": name, "why": words}
+                notice = ev.Notice(f"options.{name}", "warning", "option_refused", said, values=values)
+                self._owner.on_events([notice])
 
     def _broken_rule(self) -> str | None:
         """What the operator fixed and the agent has otherwise, in words; None: nothing."""
@@ -643,11 +645,11 @@ class AgentPeer:
         self.connection.respond_error(message.id_or_none, acp.INVALID_PARAMS, words)
         if self._turn_id and not self._has_refused:
             self._has_refused = True
-            shown = (
-                "The agent asked for permission in a way that cannot be shown, and was refused. "
-                f"{words[:FAILURE_CHARACTERS]}"
+            why = words[:FAILURE_CHARACTERS]
+            shown = f"The agent asked for permission in a way that cannot be shown, and was refused. {why}"
+            notice = ev.Notice(
+                f"{self._turn_id}.refused", "warning", "permission_refused", shown, values={"why": why}
             )
-            notice = ev.Notice(f"{self._turn_id}.refused", "warning", "permission_refused", shown)
             self._owner.on_events([notice])
 
     def _always(self, claim: Claim, decided: ev.NamedRule | None) -> ev.PermissionRule | None:
@@ -766,7 +768,13 @@ class AgentPeer:
                 "The conversation is longer than the model reads at once: "
                 f"its oldest {self._forgotten} messages are left out from here on."
             )
-            notice = ev.Notice(f"{self._turn_id}.forgot", "info", "context_cut", words)
+            notice = ev.Notice(
+                f"{self._turn_id}.forgot",
+                "info",
+                "context_cut",
+                words,
+                values={"messages": self._forgotten},
+            )
             self._owner.on_events([notice])
 
     # -- the gateway's own tools ------------------------------------------------------------------------

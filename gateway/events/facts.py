@@ -215,7 +215,7 @@ class MessageAdded(Struct, frozen=True, gc=False, tag="message"):
 
 class MessageWithdrawn(Struct, frozen=True, gc=False, tag="message_withdrawn"):
     """A message that waited will not be sent to the agent, and the agent never hears of it. `reason` is
-    `link_revoked`: the link that its author came by was revoked.
+    `link_revoked`: the link that its author came by was revoked; or `dropped`: the owner took it out.
     """
 
     message_id: str
@@ -439,7 +439,8 @@ class QuotaUse(Struct, frozen=True, gc=False):
 class Notice(Struct, frozen=True, gc=False, tag="notice"):
     """Something the user should know, in words; `code` is for programs, `level` info, warning or error.
 
-    `quota` goes with the code `quota`, for clients that have words of their own.
+    `quota` goes with the code `quota`; `values` are the numbers and names in the words of other codes, for
+    clients that have words of their own; `kind` among them tells words of one code apart.
     """
 
     notice_id: str
@@ -447,6 +448,7 @@ class Notice(Struct, frozen=True, gc=False, tag="notice"):
     code: str
     text: str
     quota: QuotaUse | UnsetType = UNSET
+    values: dict[str, str | int] | UnsetType = UNSET
 
 
 class TurnStarted(Struct, frozen=True, gc=False, tag="turn_started"):

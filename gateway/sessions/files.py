@@ -127,13 +127,13 @@ class SessionFiles:
         """Says once what is not kept."""
         if taken.trouble:
             words = f"{taken.trouble} This conversation's files cannot be taken back for now."
-            self._tell_once(TROUBLE, words)
+            self._tell_once(TROUBLE, words, why=taken.trouble)
         elif taken.left_out:
             count = "1 file is" if taken.left_out == 1 else f"{taken.left_out} files are"
             words = f"{count} too large for snapshots: undo and forks leave such files out."
-            self._tell_once(TOO_LARGE, words)
+            self._tell_once(TOO_LARGE, words, files=taken.left_out)
 
-    def _tell_once(self, code: str, words: str) -> None:
+    def _tell_once(self, code: str, words: str, **values: str | int) -> None:
         if code not in self._told:
             self._told.add(code)
-            self._log.append(ev.Notice(code, "info", code, words))
+            self._log.append(ev.Notice(code, "info", code, words, values=values))

@@ -19,7 +19,7 @@ from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.connection import AgentGone, WireError
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import file_blocks, prompt_blocks, prompt_text
-from gateway.errors import BudgetReached, GatewayError
+from gateway.errors import BudgetReached, Forbidden, GatewayError, MessageNotWaiting
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
@@ -227,7 +227,9 @@ class Turns:
         if for_budget:
             self._services.waits.add(self._record.kept)
         words = _held_words(len(self.queue), for_budget=for_budget)
-        return [self.queue.event(), self._notice("info", "queue_held", words)]
+        kind = "budget" if for_budget else "person"
+        notice = self._notice("info", "queue_held", words, messages=len(self.queue), kind=kind)
+        return [self.queue.event(), notice]
 
     def _starting(self, turn: Turn) -> list[ev.EventData]:
         """A turn's beginning, which ends the questions that were left open."""
@@ -307,6 +309,26 @@ class Turns:
                 self.unheard.remove(text)
             raise
 
+    async def change_queued(self, message_id: str, *, text: str | None, before: str | None) -> None:
+        """See `Session.change_queued`. If the store refuses, everything is as before."""
+        turn, next_one = self.queue.find(message_id), self.queue.find(before or "")
+        if turn is None or (before and next_one is None):
+            raise MessageNotWaiting
+        if text is not None and turn.author is not UNSET:
+            raise Forbidden("Somebody else has written this message: only its place can be changed.")
+        old_text, order, events = turn.text, self.queue.order(), list[ev.EventData]()
+        if text is not None and text != turn.text:
+            turn.text = text
+            events = [turn.said()]
+        if before is not None and turn is not next_one:
+            self.queue.move(turn, before=next_one)
+        try:
+            await self._log.say(*events, self.queue.event())
+        except GatewayError:
+            turn.text = old_text
+            self.queue.restore_order(order)
+            raise
+
     async def withdraw(self, is_theirs: Callable[[ev.Contributor], bool]) -> int:
         """Drops the waiting messages of authors whose link was revoked; how many. Raises StoreFull,
         StoreFailed: then they do not wait any more, but it is not said.
@@ -314,8 +336,11 @@ class Turns:
         dropped = self.queue.drop_by(is_theirs)
         if dropped:
             gone = [ev.MessageWithdrawn(turn.message_id, "link_revoked") for turn in dropped]
-            words = withdrawn_words([turn.author.name for turn in dropped if turn.author is not UNSET])
-            await self._log.say(*gone, self.queue.event(), self._notice("info", "message_withdrawn", words))
+            names = [turn.author.name for turn in dropped if turn.author is not UNSET]
+            who = ", ".join(dict.fromkeys(names))
+            words = withdrawn_words(names)
+            notice = self._notice("info", "message_withdrawn", words, messages=len(names), names=who)
+            await self._log.say(*gone, self.queue.event(), notice)
         return len(dropped)
 
     # -- running ----------------------------------------------------------------------------------------
@@ -366,8 +391,11 @@ class Turns:
         seen = await self._services.uploads.seen(self._place(), attachments, peer.shown)
         missing = [f"{one.attachment.path}: {one.problem}" for one in seen if one.problem]
         if missing:
-            words = f"The agent is told that it cannot be shown every attached file. {'; '.join(missing)}."
-            self._log.append(ev.Notice(f"{turn.turn_id}.files", "warning", "attachment_missing", words))
+            which = "; ".join(missing)
+            words = f"The agent is told that it cannot be shown every attached file. {which}."
+            values: dict[str, str | int] = {"files": len(missing), "which": which}
+            notice_id = f"{turn.turn_id}.files"
+            self._log.append(ev.Notice(notice_id, "warning", "attachment_missing", words, values=values))
         return seen
 
     def _blocks(self, turn: Turn, peer: AgentPeer, attached: Sequence[Seen]) -> list[dict[str, object]]:
@@ -534,8 +562,9 @@ class Turns:
             self._seat.host.cut_calls()
         self._seat.deadline.move(self._services.config.sessions.interrupt_timeout_seconds)
 
-    def _notice(self, level: str, code: str, text: str) -> ev.Notice:
-        return ev.Notice(f"n{self._log.last_seq + 1}", level, code, text)  # type: ignore[arg-type]
+    def _notice(self, level: str, code: str, text: str, **values: str | int) -> ev.Notice:
+        notice_id = f"n{self._log.last_seq + 1}"
+        return ev.Notice(notice_id, level, code, text, values=values or UNSET)  # type: ignore[arg-type]
 
     # -- what the agent says ----------------------------------------------------------------------------
 

@@ -103,7 +103,8 @@ class SessionWorkspace:
             return
         config = self._keeper.get(owner, of.name)
         if not await self._keeper.is_ready(of.name, owner):
-            self._say(f"The workspace {of.name} is being made ready: its repository is fetched and set up. …")
+            words = f"The workspace {of.name} is being made ready: its repository is fetched and set up. …"
+            self._say(words, workspace=of.name, kind="preparing")
         given = await self._keeper.give(
             of.name, owner, key=self._record.key, uid=uid, author=author_of(owner, config), limits=limits
         )
@@ -115,10 +116,19 @@ class SessionWorkspace:
             f"These files are those of {of.name}, {at}: {given.files:,} files, {given.bytes / MIB:,.1f} MiB, "
             f"{how} in {given.milliseconds / 1000:.1f} s. {given.stale}"
         )
-        self._say(words.strip(), is_stale=bool(given.stale))
+        self._say(
+            words.strip(),
+            is_stale=bool(given.stale),
+            workspace=of.name,
+            at=at,
+            files=given.files,
+            kind="stale" if given.stale else "ready",
+            why=given.stale,
+        )
         if given.left_out:
             left_out = "; ".join(given.left_out)
-            self._notice("workspace_submodules", f"Submodules that were not fetched: {left_out}.", "warning")
+            words = f"Submodules that were not fetched: {left_out}."
+            self._notice("workspace_submodules", words, "warning", which=left_out)
 
     async def _mend(self, of: ev.WorkspaceChanged, uid: int | None) -> None:
         """Says so if the history cannot be had; the files are there all the same."""
@@ -130,13 +140,14 @@ class SessionWorkspace:
                 "The history of this session's repository is not here, so git does not work in it; its files "
                 f"are whole. It is fetched again when the agent starts next. {trouble}",
                 "warning",
+                why=trouble,
             )
 
-    def _say(self, words: str, *, is_stale: bool = False) -> None:
-        self._notice(NOTICE, words, "warning" if is_stale else "info")
+    def _say(self, words: str, *, is_stale: bool = False, **values: str | int) -> None:
+        self._notice(NOTICE, words, "warning" if is_stale else "info", **values)
 
-    def _notice(self, code: str, words: str, level: Literal["info", "warning"]) -> None:
-        self._log.append(ev.Notice(code, level, code, words), durable=True)
+    def _notice(self, code: str, words: str, level: Literal["info", "warning"], **values: str | int) -> None:
+        self._log.append(ev.Notice(code, level, code, words, values=values), durable=True)
 
 
 def origin_of(record: SessionRecord, fold: ChatState) -> StartedFrom | None:

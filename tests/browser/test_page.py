@@ -328,12 +328,13 @@ async def test_the_offline_model_is_named(gateway: RunningGateway, open_page: Op
     await expect(page.get_by_test_id("offline-line")).to_be_visible()
 
 
-async def test_without_a_model_only_what_the_agent_can_do_is_offered(
+async def test_without_a_model_what_the_agent_can_do_is_offered(
     gateway: RunningGateway, open_page: OpenPage
 ) -> None:
     page = await open_page(at(gateway, "starters"))
     await expect(page.get_by_test_id("offline-line")).to_be_visible()
-    await expect(page.get_by_test_id("welcome").get_by_role("button")).to_have_text(["/help"])
+    offered = page.get_by_test_id("welcome").get_by_role("button")
+    await expect(offered).to_have_text(["Show me what you can do", "/help"])
 
 
 async def test_the_theme_is_kept(gateway: RunningGateway, open_page: OpenPage) -> None:

@@ -12,7 +12,7 @@ from tests.browser.test_page import expect_answer, say
 from tests.gateways import RunningGateway
 from tests.shared import SHARED, shared_gateway
 
-gateway = shared_gateway()
+gateway = shared_gateway('default_agent = "shop"\n')
 pytestmark = [SHARED, pytest.mark.browser]
 
 COUNTER: Final = """

@@ -68,3 +68,16 @@ async def test_preferences_and_figures_of_the_session(gateway: RunningGateway, o
     await expect(page.get_by_test_id("shop-insights")).to_contain_text("Messages2")
     await page.keyboard.press("Escape")
     await expect(page.get_by_test_id("shop")).to_have_count(0)
+
+
+async def test_a_conversation_that_does_not_shop_shows_no_cart_until_it_has_one(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    session_id = fresh_id("no-shop")
+    await gateway.send(session_id, "/echo hello", agent="built-in")
+    page = await open_page(f"{gateway.url}/#s={session_id}")
+    await expect(page.get_by_test_id("message-agent")).to_contain_text("hello")
+    await expect(page.get_by_test_id("open-shop")).to_have_count(0)
+    item = {"product_id": PRODUCT.format(7), "quantity": 2}
+    await said(gateway.http, "add_to_cart", item, meta={"sessionId": session_id})
+    await expect(page.get_by_test_id("cart-items")).to_have_text("2")

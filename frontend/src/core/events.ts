@@ -133,6 +133,8 @@ export interface NoticeItem {
   code: string;
   text: string;
   quota?: QuotaUse;
+  /** The numbers and names in the text, by which it is said in another language. */
+  values?: Record<string, string | number>;
   at: string;
 }
 

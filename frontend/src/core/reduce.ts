@@ -340,8 +340,9 @@ export class ChatState {
         return this.#upsert({ kind: "content", id: block_id, turn_id, content, at });
       }
       case "notice": {
-        const { notice_id, level, code, text, quota, at } = event;
-        return this.#upsert({ kind: "notice", id: notice_id, level, code, text, ...(quota && { quota }), at });
+        const { notice_id, level, code, text, quota, values, at } = event;
+        const more = { ...(quota && { quota }), ...(values && { values }) };
+        return this.#upsert({ kind: "notice", id: notice_id, level, code, text, ...more, at });
       }
       case "budget_near": {
         const { notice_id, type, text, limit, used, allowed, at } = event;

@@ -131,7 +131,7 @@ export interface MessageAdded {
 
 /**
  * A message that waited will not be sent to the agent, and the agent never hears of it. `reason` is
- * `link_revoked`: the link that its author came by was revoked.
+ * `link_revoked`: the link that its author came by was revoked; or `dropped`: the owner took it out.
  */
 export interface MessageWithdrawn {
   type: "message_withdrawn";
@@ -377,7 +377,8 @@ export interface QuotaUse {
 
 /**
  * Something the user should know, in words; `code` is for programs, `level` info, warning or error. `quota` goes
- * with the code `quota`, for clients that have words of their own.
+ * with the code `quota`; `values` are the numbers and names in the words of other codes, for clients that have
+ * words of their own; `kind` among them tells words of one code apart.
  */
 export interface Notice {
   type: "notice";
@@ -386,6 +387,7 @@ export interface Notice {
   code: string;
   text: string;
   quota?: QuotaUse;
+  values?: Record<string, string | number>;
 }
 
 /** The agent works on `message_id`; `reply_id` is its answer's first message, empty so far. */
@@ -744,6 +746,25 @@ export interface ApplicationPage {
   page: string;
 }
 
+/** A link of the operator's. */
+export interface PageLink {
+  title: string;
+  url: string;
+}
+
+/** The operator's own; what is absent is as the page brings it along. */
+export interface Branding {
+  name?: string;
+  /** Its address, relative to the gateway's. */
+  logo?: string;
+  accent?: string;
+  accent_dark?: string;
+  welcome?: string;
+  welcome_text?: string;
+  suggestions?: string[];
+  links?: PageLink[];
+}
+
 /** How one may be let in here, and who one is already. */
 export interface AuthState {
   modes: string[];
@@ -754,6 +775,10 @@ export interface AuthState {
   shared_links: number;
   /** The applications that run here. */
   applications: (string | ApplicationPage)[];
+  /** What the operator has set of the page's look. */
+  page?: Branding;
+  /** How long a message may be in UTF-8; absent: 32,768. */
+  message_bytes?: number;
   /**
    * True if this browser's sign-in ended because its provider has to confirm it: send the browser to GET
    * /api/auth/oidc/start?silent=true, which asks nothing of a person who is signed in there.

@@ -2,20 +2,23 @@ import { useEffect } from "preact/hooks";
 import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
 import { FilesButton, FilesPlace } from "./FilesButton.tsx";
-import { ContextMeter, Header } from "./Header.tsx";
+import { ContextMeter, Header, HelmButtons } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
 import { FindButton } from "./FindButton.tsx";
 import { Icon } from "./icons.tsx";
 import { lazily } from "./lazy.tsx";
+import { overlay } from "./overlay.ts";
 import { People } from "./People.tsx";
 import { useConversation, useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
 import { t } from "./preferences.ts";
 import { RulesButton } from "./RulesButton.tsx";
+import { useShortcuts } from "./shortcuts.ts";
 import { Sidebar } from "./Sidebar.tsx";
 import { Transcript } from "./Transcript.tsx";
 
 const Claim = lazily(() => import("./Handover.tsx").then((loaded) => loaded.Claim));
+const Overlays = lazily(() => import("./Overlays.tsx").then((loaded) => loaded.Overlays));
 const SharedView = lazily(() => import("./SharedView.tsx").then((loaded) => loaded.SharedView));
 const SignIn = lazily(() => import("./SignIn.tsx").then((loaded) => loaded.SignIn));
 const TakeOut = lazily(() => import("./TakeOut.tsx").then((loaded) => loaded.TakeOut));
@@ -51,6 +54,7 @@ function Own() {
 function ChatView() {
   const page = usePage();
   useEscape();
+  useShortcuts();
   return (
     <div class={`app ${page.isDrawerOpen.value ? "is-drawer-open" : ""}`}>
       <a class="skip" href="#composer" onClick={skip}>
@@ -73,6 +77,7 @@ function ChatView() {
           <FilesButton />
           <ChangesButton />
           <HeaderParts />
+          <HelmButtons />
         </Header>
         <People />
         <Banners />
@@ -83,6 +88,7 @@ function ChatView() {
       </div>
       <OpenPanel />
       <FilesPlace />
+      {overlay.value && <Overlays />}
     </div>
   );
 }

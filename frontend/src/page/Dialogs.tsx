@@ -1,23 +1,29 @@
+import "./dialogs.css";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { t } from "./preferences.ts";
 
 interface DialogProps {
   title: string;
+  /** A class for a look of its own. */
+  look?: string;
   close(): void;
   children: ComponentChildren;
 }
 
 /** A modal dialog: the browser keeps the focus inside, Esc closes, the focus returns to where it was. */
-export function Dialog({ title, close, children }: DialogProps) {
+export function Dialog({ title, look = "", close, children }: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
   useEffect(() => {
-    box.current?.showModal();
+    const dialog = box.current;
+    dialog?.showModal();
+    // Closed before it is taken away: only then does the browser give the focus back.
+    return () => dialog?.close();
   }, []);
   return (
     <dialog
       ref={box}
-      class="dialog"
+      class={`dialog ${look}`}
       aria-label={title}
       onClose={close}
       onKeyDown={(event) => event.key === "Escape" && event.stopPropagation()}

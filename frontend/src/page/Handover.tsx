@@ -1,3 +1,4 @@
+import "./dialogs.css";
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, type Handover, wordsOf } from "../core/index.ts";
 import { LinkField } from "./Copy.tsx";

@@ -10,13 +10,12 @@ import {
   type Outgoing,
   type PermissionItem,
   type PlanItem,
-  quotaWords,
   type ThoughtItem,
   type ToolCallItem,
   wordsOf,
 } from "../core/index.ts";
 import { AttachedFiles } from "./Attachments.tsx";
-import { FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
+import { AnswerActions, FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
 import { durationText } from "./duration.ts";
 import { Icon } from "./icons.tsx";
 import { useKeptOpen } from "./kept-open.ts";
@@ -32,6 +31,7 @@ const Content = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.Co
 const EgressAskedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressAskedView));
 const EgressDeniedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressDeniedView));
 const Markdown = lazily(() => fetchMarkdown().then((loaded) => loaded.Markdown), StillPlain);
+const NoticeText = lazily(() => import("./NoticeText.tsx").then((loaded) => loaded.NoticeText), OwnWords);
 const PermissionView = lazily(() => import("./Permission.tsx").then((loaded) => loaded.PermissionView));
 const QuestionView = lazily(() => import("./Question.tsx").then((loaded) => loaded.QuestionView));
 const ToolCallView = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.ToolCallView));
@@ -140,6 +140,7 @@ function MessageView({ item }: { item: MessageItem }) {
       aria-busy={item.is_streaming}
     >
       <Markdown text={item.text} isStreaming={item.is_streaming} id={item.id} />
+      {!item.is_streaming && <AnswerActions item={item} />}
     </article>
   );
 }
@@ -241,6 +242,11 @@ function planWord(status: string | undefined): string {
   return t(status === "completed" ? "planDone" : status === "in_progress" ? "planNow" : "planOpen");
 }
 
+/** The gateway's own words, until those of the reader's language are here. */
+function OwnWords({ item }: { item: NoticeItem }) {
+  return <>{clipped(item.text, WORDS_MOST)}</>;
+}
+
 function NoticeView({ item }: { item: NoticeItem }) {
   return (
     <p
@@ -250,7 +256,9 @@ function NoticeView({ item }: { item: NoticeItem }) {
       role={item.level === "error" ? "alert" : "note"}
     >
       {item.level !== "info" && <Icon name="warn" />}
-      <span dir="auto">{(item.quota && quotaWords(item.quota, "quotaNear", language.value)) || clipped(item.text, WORDS_MOST)}</span>
+      <span dir="auto">
+        <NoticeText item={item} />
+      </span>
     </p>
   );
 }

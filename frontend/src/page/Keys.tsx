@@ -5,23 +5,31 @@ import { Icon } from "./icons.tsx";
 import { usePage } from "./page.ts";
 import { language, moment, t } from "./preferences.ts";
 
-/** Keys of one's own for models and hosts: set and removed here, never shown. */
 export function KeysDialog({ close }: { close(): void }) {
+  return (
+    <Dialog title={t("keysTitle")} close={close}>
+      <OwnKeyRows />
+      <DialogClose close={close} />
+    </Dialog>
+  );
+}
+
+/** Keys of one's own for models and hosts: set and removed here, never shown. */
+export function OwnKeyRows() {
   const page = usePage();
   const [keys, setKeys] = useState<OwnKeySummary[] | null>(null);
   useEffect(() => void page.api.ownKeys().then(setKeys, (error: unknown) => page.tellWhy(error)), []);
   const replace = (changed: OwnKeySummary): void =>
     setKeys((known) => known && known.map((one) => (one.name === changed.name ? changed : one)));
   return (
-    <Dialog title={t("keysTitle")} close={close}>
+    <>
       <p>{t("keysText")}</p>
       <ul class="own-keys" data-testid="own-keys">
         {keys?.map((one) => (
           <OwnKey key={one.name} one={one} changed={replace} />
         ))}
       </ul>
-      <DialogClose close={close} />
-    </Dialog>
+    </>
   );
 }
 

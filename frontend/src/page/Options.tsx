@@ -1,11 +1,14 @@
 /** What can be chosen of the agent: its mode, its model, its own options. One button in the composer opens them. */
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import type { SessionOption } from "../core/index.ts";
 import { clipped } from "../core/pieces.ts";
 import { Icon } from "./icons.tsx";
+import { lazily } from "./lazy.tsx";
 import { useConversation } from "./page.ts";
 import { t } from "./preferences.ts";
+
+const OptionChoices = lazily(() => import("./OptionChoices.tsx").then((loaded) => loaded.OptionChoices));
 
 /** So many characters of a value are in the button. */
 const SHOWN = 24;
@@ -47,70 +50,12 @@ export function Options() {
         popover="auto"
         role="dialog"
         aria-label={t("options")}
-        onToggle={(event) => {
-          setOpen(event.newState === "open");
-          if (event.newState === "open") place();
-        }}
+        onToggle={(event) => setOpen(event.newState === "open")}
       >
-        {options.map((option) => (
-          <Choice key={option.option_id} option={option} />
-        ))}
+        {isOpen && <OptionChoices place={place} />}
       </div>
     </>
   );
-}
-
-function Choice({ option }: { option: SessionOption }) {
-  const conversation = useConversation();
-  const id = `option-${option.option_id}`;
-  /** What was chosen, until the log says it. */
-  const [wanted, setWanted] = useState<string | boolean | null>(null);
-  useEffect(() => setWanted(null), [option.value]);
-  const value = wanted ?? option.value;
-  const choose = async (next: string | boolean): Promise<void> => {
-    setWanted(next);
-    if (!(await conversation.chooseOption(option.option_id, next))) setWanted(null);
-  };
-  const common = { id, disabled: option.is_locked, "aria-describedby": `${id}-about` };
-  const about = option.choices.find((choice) => choice.value === value)?.description || option.description;
-  return (
-    <div class={`option ${option.kind === "boolean" ? "is-switch" : ""}`} data-option={option.option_id}>
-      <label for={id} dir="auto">
-        {option.name}
-      </label>
-      {option.kind === "boolean" ? (
-        <input
-          type="checkbox"
-          {...common}
-          checked={value === true}
-          onChange={(event) => void choose(event.currentTarget.checked)}
-        />
-      ) : (
-        <select
-          class="field wide"
-          {...common}
-          value={String(value)}
-          onChange={(event) => void choose(event.currentTarget.value)}
-        >
-          {valuesOf(option).map((choice) => (
-            <option key={choice.value} value={choice.value}>
-              {choice.group ? `${choice.group}: ${choice.name}` : choice.name}
-            </option>
-          ))}
-        </select>
-      )}
-      <p id={`${id}-about`} class="quiet">
-        {option.is_locked ? t("optionLocked") : clipped(about, 200)}
-      </p>
-    </div>
-  );
-}
-
-/** The choices, and the value of now if it is none of them. */
-function valuesOf(option: SessionOption): SessionOption["choices"] {
-  const value = String(option.value);
-  if (option.choices.some((choice) => choice.value === value)) return option.choices;
-  return [{ value, name: value, description: "", group: "" }, ...option.choices];
 }
 
 function isMain(option: SessionOption): boolean {

@@ -59,6 +59,11 @@ function placeOf(page: Page, part: PagePart): PartPlace {
     get agent() {
       return shown().agent;
     },
+    get currentAgent() {
+      const { agents, chosenAgent } = page.store;
+      if (agents.length === 0) return shown().chat.agent ?? "";
+      return shown().chat.agent ?? chosenAgent ?? agents.find((one) => one.is_default)?.name ?? null;
+    },
     get value() {
       return part.fold && shown().chat.valueOf(part.fold);
     },
@@ -77,7 +82,7 @@ function placeOf(page: Page, part: PagePart): PartPlace {
     onChange(call) {
       let isFirst = true;
       return effect(() => {
-        void [page.chatVersion.value, page.conversation.value, language.value, openPanel.value];
+        void [page.chatVersion.value, page.storeVersion.value, page.conversation.value, language.value, openPanel.value];
         if (!isFirst) untracked(call);
         isFirst = false;
       });

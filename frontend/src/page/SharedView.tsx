@@ -1,3 +1,4 @@
+import "./dialogs.css";
 import { useState } from "preact/hooks";
 import { NAME_MOST, wordsOf } from "../core/index.ts";
 import { ConnectionBanner, ErrorLine } from "./Banners.tsx";

@@ -1,6 +1,8 @@
 import { useState } from "preact/hooks";
 import { type Branch, flat, type SessionSummary, treeOf } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
+import { appName } from "./brand.ts";
+import { BrandLinks } from "./Welcome.tsx";
 import { download } from "./download.ts";
 import { Icon, Logo } from "./icons.tsx";
 import { lazily } from "./lazy.tsx";
@@ -29,7 +31,7 @@ export function Sidebar() {
       <nav class="sidebar" id="sessions" aria-label={t("sessions")}>
         <div class="brand">
           <Logo />
-          <span>{t("app")}</span>
+          <span>{appName()}</span>
           <button
             type="button"
             class="icon-button drawer-close"
@@ -58,6 +60,7 @@ export function Sidebar() {
             </section>
           ))}
         </div>
+        <BrandLinks />
         <AccountMenu />
         <ActiveCount />
       </nav>

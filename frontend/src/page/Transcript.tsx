@@ -5,20 +5,20 @@ import { answersOf } from "./asked.ts";
 import { EarlierRow, useKeptPlace } from "./Earlier.tsx";
 import { useFileLinks } from "./FilesButton.tsx";
 import { Guard } from "./Guard.tsx";
-import { Icon, Logo } from "./icons.tsx";
+import { Icon } from "./icons.tsx";
 import { fetchMarkdown, ItemView, OutgoingMessage } from "./Items.tsx";
 import { lazily } from "./lazy.tsx";
 import { askedFor, drawn, toldBy } from "./order.ts";
-import { useConversation, useIsOffline, usePage } from "./page.ts";
+import { useConversation, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { Runs } from "./Runs.tsx";
-import { starters } from "./starters.ts";
 import { useReadingKeys } from "./reading-keys.ts";
 import { isFinding, revealed, wholeId } from "./reveal.ts";
 import { Stretch } from "./Stretch.tsx";
 import { NO_STRETCHES, numbered } from "./stretches.ts";
 import { isNews } from "./toolparts.ts";
+import { Welcome } from "./Welcome.tsx";
 
 const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
 const FindBar = lazily(() => import("./FindBar.tsx").then((loaded) => loaded.FindBar));
@@ -311,25 +311,6 @@ function Failed({ conversation }: { conversation: Conversation }) {
 function NothingYet({ conversation }: { conversation: Conversation }) {
   if (conversation.status !== "open") return null;
   return <p class="quiet">{t("sharedEmpty")}</p>;
-}
-
-function Welcome() {
-  const page = usePage();
-  const isOffline = useIsOffline();
-  return (
-    <section class="welcome" data-testid="welcome">
-      <Logo />
-      <h2>{t("welcome")}</h2>
-      <p>{t("welcomeText")}</p>
-      <div class="suggestions">
-        {starters(isOffline).map((key) => (
-          <button key={key} type="button" class="suggestion" dir="auto" onClick={() => void page.send(t(key))}>
-            {t(key)}
-          </button>
-        ))}
-      </div>
-    </section>
-  );
 }
 
 /** Announces each of the agent's messages once it is finished, if it finished while the page was open. */

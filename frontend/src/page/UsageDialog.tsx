@@ -7,22 +7,26 @@ import { language, t } from "./preferences.ts";
 
 const ROWS_MOST = 60;
 
-/** One's own usage of the last thirty days. */
 export function UsageDialog({ close }: { close(): void }) {
+  return (
+    <Dialog title={t("usageTitle")} close={close}>
+      <UsageOfMine fail={close} />
+      <DialogClose close={close} isFocused />
+    </Dialog>
+  );
+}
+
+/** One's own usage of the last thirty days. */
+export function UsageOfMine({ fail }: { fail?: () => void }) {
   const page = usePage();
   const [report, setReport] = useState<UsageReport | null>(null);
   useEffect(() => {
     page.api.usage("day,model").then(setReport, (error: unknown) => {
       page.tellWhy(error);
-      close();
+      fail?.();
     });
   }, []);
-  return (
-    <Dialog title={t("usageTitle")} close={close}>
-      {report && <UsageTable report={report} />}
-      <DialogClose close={close} isFocused />
-    </Dialog>
-  );
+  return report && <UsageTable report={report} />;
 }
 
 function UsageTable({ report }: { report: UsageReport }) {

@@ -147,6 +147,7 @@ describe("the views", () => {
       parts: signal(parts),
       openPanel: signal<PagePart | null>(null),
       chatVersion: signal(0),
+      storeVersion: signal(0),
       conversation: signal(conversation),
     };
     const root = document.createElement("div");

@@ -11,6 +11,7 @@ from gateway.agents.connection import AcpConnection, _Reader
 from gateway.agents.pace import SMALL_BYTES, Pace
 from gateway.agents.spool import Intake
 from gateway.agents.text_chunks import TextChunk
+from gateway.workers.freezing import Freezer
 from tests.handlers import Unbounded
 from tests.patience import soon, within
 from worker import acp
@@ -116,7 +117,7 @@ async def test_an_agent_that_ends_while_its_pipe_rests_is_heard_to_its_end() -> 
     pace.is_slow = True
     (stdout, into), (out, stdin) = os.pipe(), os.pipe()
     hearing = Reading()
-    worker = type("Piped", (), {"pid": -1, "stdout": stdout, "stdin": stdin})
+    worker = type("Piped", (), {"pid": -1, "stdout": stdout, "stdin": stdin, "freezer": Freezer()})
     try:
         async with connected(hearing, pace, worker=worker) as connection:
             os.write(into, said("0,"))

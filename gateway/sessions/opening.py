@@ -33,6 +33,7 @@ from gateway.models.opening import Models
 from gateway.sessions.budget_waits import BudgetReleaser
 from gateway.sessions.census import LoopLag
 from gateway.sessions.forks import Forks
+from gateway.sessions.indexing import Indexer
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
@@ -233,6 +234,7 @@ class Sessions:
                     "workspaces": self.repositories.keep_for_ever,
                     "loop lag": LoopLag(self.services).run,
                     "spares": self.spares.keep_for_ever,
+                    "search": Indexer(self.services.store.search, self.services.monotonic).run,
                 }
             ):
                 yield

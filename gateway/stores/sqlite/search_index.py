@@ -1,0 +1,151 @@
+"""How a log becomes filters: it is read a page at a time, cut into stretches between turns, and kept with
+others' in one short commit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from gateway.events.texts import ENDS, STARTS, Texts
+from gateway.stores.grams import filter_of, grams_of
+from gateway.stores.sqlite import log_rows
+
+STRETCH_CHARACTERS: Final = 8_000
+"""A stretch ends with the turn in which it gets so long. Longer ones make the index smaller, and a search
+read more of what does not match."""
+PAGE_EVENTS: Final = 1_000
+PAGE_BYTES: Final = 128 * 1024
+"""Read in one go of the reading thread, one or two milliseconds."""
+PAGES_MOST: Final = 20
+"""Of one log before what was found is kept, unless a turn is longer."""
+
+
+class Stretch(Struct, frozen=True):
+    """A filter of what was said in (after, through]."""
+
+    after: int
+    through: int
+    characters: int
+    grams: bytes
+
+
+class Gathering:
+    """The filters of what was said in one log since its mark. The last stretch is made anew while it is
+    short.
+    """
+
+    def __init__(self, row_id: int, key: str | None, *, after: int, replaces: int | None) -> None:
+        self.row_id = row_id
+        self.key = key
+        """None: there is no such session any more."""
+        self.replaces = replaces
+        """The row of the stretch that is made anew."""
+        self.cursor = after
+        """Everything up to here was read."""
+        self.through = after
+        """No turn runs here, and what was said before is complete."""
+        self.is_open = False
+        """A turn runs where the cursor is."""
+        self.is_done = key is None
+        """The log was read to its end."""
+        self.stretches: list[Stretch] = []
+        self.withdrawn: set[str] = set()
+        self._after = after
+        self._grams: set[str] = set()
+        self._characters = 0
+        self._texts = Texts()
+        self._pages = 0
+
+    @classmethod
+    def of(cls, connection: sqlite3.Connection, row_id: int) -> Gathering:
+        """That of a log, from its mark on."""
+        found = connection.execute(
+            "SELECT key, ifnull((SELECT through FROM search_marks WHERE session = id), 0)"
+            " FROM sessions WHERE id = ?",
+            (row_id,),
+        ).fetchone()
+        if found is None:
+            return cls(row_id, None, after=0, replaces=None)
+        last = connection.execute(
+            "SELECT id, after, characters FROM search_stretches WHERE session = ?"
+            " ORDER BY through DESC LIMIT 1",
+            (row_id,),
+        ).fetchone()
+        if last is not None and last[2] < STRETCH_CHARACTERS // 2:
+            return cls(row_id, found[0], after=last[1], replaces=last[0])
+        return cls(row_id, found[0], after=found[1], replaces=None)
+
+    @property
+    def mark(self) -> int:
+        """Everything up to here is kept with it."""
+        return self.through if self.is_done else self._after
+
+    @property
+    def is_enough(self) -> bool:
+        """It is time to keep what was found."""
+        return self.is_done or (self._pages >= PAGES_MOST and bool(self.stretches))
+
+    def page(self, connection: sqlite3.Connection) -> None:
+        """The next page of the log, in the thread that reads."""
+        self._pages += 1
+        events = log_rows.read(
+            connection, self.row_id, after=self.cursor, limit=PAGE_EVENTS, max_bytes=PAGE_BYTES
+        )
+        for event in events:
+            self.cursor = event.seq
+            self._texts.add(event)
+            if event.kind in STARTS:
+                self.is_open = True
+            elif event.kind in ENDS:
+                self.is_open = False
+            if not self.is_open and self._texts.messages:
+                self._close(event.seq)
+        self.withdrawn |= self._texts.withdrawn
+        if not events:
+            self.is_done = True
+            self._cut(self.through)
+        if not self.is_open:
+            self.through = self.cursor
+
+    def _close(self, seq: int) -> None:
+        """What was said up to here is complete."""
+        for message in self._texts.messages.values():
+            self._grams |= grams_of(message.text)
+        self._characters += self._texts.characters
+        self.withdrawn |= self._texts.withdrawn
+        self._texts = Texts()
+        self.through = seq
+        if self._characters >= STRETCH_CHARACTERS:
+            self._cut(seq)
+
+    def _cut(self, through: int) -> None:
+        if self._characters:
+            bits = filter_of(self._grams)
+            self.stretches.append(Stretch(self._after, through, self._characters, bits))
+        self._after, self._grams, self._characters = through, set(), 0
+
+
+def keep(connection: sqlite3.Connection, done: Iterable[Gathering]) -> None:
+    """Keeps what was found, in the thread that writes; nothing of a session that is gone."""
+    for one in done:
+        found = connection.execute("SELECT key FROM sessions WHERE id = ?", (one.row_id,)).fetchone()
+        if found is None or found[0] != one.key:
+            continue
+        if one.replaces is not None:
+            connection.execute("DELETE FROM search_stretches WHERE id = ?", (one.replaces,))
+        connection.executemany(
+            "INSERT OR REPLACE INTO search_stretches (session, after, through, characters, grams)"
+            " VALUES (?, ?, ?, ?, ?)",
+            [(one.row_id, s.after, s.through, s.characters, s.grams) for s in one.stretches],
+        )
+        connection.execute(
+            "INSERT OR REPLACE INTO search_marks (session, through) VALUES (?, ?)", (one.row_id, one.mark)
+        )
+        connection.executemany(
+            "INSERT OR IGNORE INTO search_withdrawn (session, message_id) VALUES (?, ?)",
+            [(one.row_id, name) for name in one.withdrawn],
+        )

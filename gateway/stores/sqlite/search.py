@@ -150,7 +150,7 @@ class SqliteSearch:
                 self._queue.append(row_id)
             done.append(gathered)
         try:
-            await self._database.write(lambda connection: keep(connection, done))
+            await self._database.write(lambda connection: self._keep(connection, done))
         except GatewayError:
             self._queue += [one.row_id for one in done]
             raise
@@ -175,9 +175,17 @@ class SqliteSearch:
             await self._database.read(gathering.page)
         return gathering
 
+    def _keep(self, connection: sqlite3.Connection, done: list[Gathering]) -> None:
+        """In the thread that writes: a row that is gone here has not been given to another session yet."""
+        gone = keep(connection, done)
+        with self._lock:
+            for row_id in gone:
+                self._said.pop(row_id, None)
+                self._ended.pop(row_id, None)
+
     def _settle(self, done: list[Gathering]) -> None:
         with self._lock:
-            for one in done:
+            for one in (one for one in done if one.is_kept):
                 if one.is_open:
                     self._said.setdefault(one.row_id, one.cursor)
                 if self._said.get(one.row_id, _EVER) <= one.mark:
@@ -206,14 +214,15 @@ class SqliteSearch:
         before, op = (place.before if place else _EVER), ">="
         while page := await self._page(owner, (at, key, op), words):
             for one in page:
-                if resumed and one.session_id != resumed:
+                if one.session_id != resumed:
                     before = _EVER
+                elif not before:
+                    continue
                 found, rest = await self._in_session(one, words, before=before, deadline=deadline)
                 matches += found
                 if rest or len(matches) >= limit or time.monotonic() > deadline:
                     following = Place(one.at, one.session_id, rest)
                     return Matches(matches=matches, following=following, is_indexing=self._unswept > 0)
-                before = _EVER
             at, key, op, resumed = page[-1].at, page[-1].key, ">", ""
         return Matches(matches=matches, is_indexing=self._unswept > 0)
 

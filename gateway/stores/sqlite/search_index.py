@@ -52,6 +52,7 @@ class Gathering:
         """A turn runs where the cursor is."""
         self.is_done = key is None
         """The log was read to its end."""
+        self.is_kept = False
         self.stretches: list[Stretch] = []
         self.withdrawn: set[str] = set()
         self._after = after
@@ -129,12 +130,15 @@ class Gathering:
         self._after, self._grams, self._characters = through, set(), 0
 
 
-def keep(connection: sqlite3.Connection, done: Iterable[Gathering]) -> None:
-    """Keeps what was found, in the thread that writes; nothing of a session that is gone."""
+def keep(connection: sqlite3.Connection, done: Iterable[Gathering]) -> list[int]:
+    """Keeps what was found, in the thread that writes; the rows of sessions that are gone."""
+    gone: list[int] = []
     for one in done:
         found = connection.execute("SELECT key FROM sessions WHERE id = ?", (one.row_id,)).fetchone()
         if found is None or found[0] != one.key:
+            gone += [one.row_id] if found is None else []
             continue
+        one.is_kept = True
         if one.replaces is not None:
             connection.execute("DELETE FROM search_stretches WHERE id = ?", (one.replaces,))
         connection.executemany(
@@ -149,3 +153,4 @@ def keep(connection: sqlite3.Connection, done: Iterable[Gathering]) -> None:
             "INSERT OR IGNORE INTO search_withdrawn (session, message_id) VALUES (?, ?)",
             [(one.row_id, name) for name in one.withdrawn],
         )
+    return gone

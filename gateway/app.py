@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from gateway.api import page
+from gateway.api.branding import logo_route
 from gateway.api.identity import ApplicationPage
 from gateway.api.mcp.face import McpFace
 from gateway.api.models import ModelPort
@@ -180,6 +181,7 @@ class Gateway:
             *(socket.route(admit) for socket in self.sockets),
             document(self.operations, version=VERSION),
             *self.added.routes,
+            logo_route(lambda: self.config.page),
             *page.routes(self.added.pages, self.added.files),
         ]
 

@@ -241,6 +241,13 @@ class QueueFull(GatewayError):
     status = 429
 
 
+class MessageNotWaiting(GatewayError):
+    """This message is not waiting any more: the agent has it, or it was dropped."""
+
+    code = "message_not_waiting"
+    status = 409
+
+
 class NoSnapshot(GatewayError):
     """There is no snapshot of the files of this moment."""
 

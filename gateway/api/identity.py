@@ -14,7 +14,9 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from gateway.api.branding import Branding, branding
 from gateway.auth.oidc import Provider, ProviderFailed
+from gateway.config.tables import LimitsConfig
 from gateway.errors import Forbidden, RouteNotFound, SignInFailed, SignInStale, Unauthorized
 from gateway.events.facts import iso
 from gateway.http.gate import Gate, principal_of
@@ -60,6 +62,10 @@ class AuthState(Struct, frozen=True):
     """Links to a visitor's sessions. Signing in ends them, unless `keep_shares` is said."""
     applications: list[str | ApplicationPage] = []
     """The applications that run here."""
+    page: Branding | UnsetType = UNSET
+    """What the operator has set of the page's look."""
+    message_bytes: int | UnsetType = UNSET
+    """How long a message may be in UTF-8; absent: 32,768."""
     signs_in_again: bool | UnsetType = UNSET
     """True if this browser's sign-in ended because its provider has to confirm it: send the browser to
     GET /api/auth/oidc/start?silent=true, which asks nothing of a person who is signed in there.
@@ -181,7 +187,17 @@ class IdentityFace:
         is_visitor = principal is not None and principal.kind == "visitor"
         links = await self._credentials.count_shares(principal.owner) if principal and is_visitor else 0
         again = principal is None and self._gate.may_sign_in_silently(request)
-        state = AuthState(list(modes), sign_in, me, links, self.applications, True if again else UNSET)
+        config, message_bytes = self._services.config, self._services.config.limits.message_bytes
+        state = AuthState(
+            list(modes),
+            sign_in,
+            me,
+            links,
+            self.applications,
+            page=branding(config.page),
+            message_bytes=UNSET if message_bytes == LimitsConfig().message_bytes else message_bytes,
+            signs_in_again=True if again else UNSET,
+        )
         return json_response(state)
 
     async def me(self, request: Request) -> Response:

@@ -23,6 +23,7 @@ from gateway.api.operators import AdminFace
 from gateway.api.own_keys import OwnKeysFace
 from gateway.api.people import PeopleFace
 from gateway.api.ports.face import PortsFace
+from gateway.api.queued import QueuedFace
 from gateway.api.readiness import ReadinessChecks
 from gateway.api.sessions import SessionsFace
 from gateway.api.shared import SharedFace
@@ -85,6 +86,7 @@ class OwnFaces:
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
+            *QueuedFace(manager, services).operations(),
             *HistoryFace(manager).operations(),
             *FindingFace(manager, services).operations(),
             *UploadsFace(manager, services, sessions.services.uploads).operations(),

@@ -1,7 +1,7 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [model] [providers.NAME] [workers] [egress] [telemetry] [auth]
-[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [applications]
+[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [page] [applications]
 [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
@@ -27,6 +27,7 @@ from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
 from gateway.config.limits import LimitsPreset
 from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
+from gateway.config.page import PageConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table
@@ -820,6 +821,7 @@ class Config(Table, frozen=True, kw_only=True):
     approvals: ApprovalsConfig = ApprovalsConfig()
     usage: UsageConfig = UsageConfig()
     files: FilesConfig = FilesConfig()
+    page: PageConfig = PageConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     providers: dict[str, ProviderConfig] = field(default_factory=dict)
     credentials: dict[str, CredentialConfig] = field(default_factory=dict)

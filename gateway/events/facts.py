@@ -217,7 +217,7 @@ class MessageAdded(Struct, frozen=True, gc=False, tag="message"):
 
 class MessageWithdrawn(Struct, frozen=True, gc=False, tag="message_withdrawn"):
     """A message that waited will not be sent to the agent, and the agent never hears of it. `reason` is
-    `link_revoked`: the link that its author came by was revoked.
+    `link_revoked`: the link that its author came by was revoked; or `dropped`: the owner took it out.
     """
 
     message_id: str

@@ -177,6 +177,25 @@ class Queue:
         """How many of them the owner did not write."""
         return sum(turn.author is not UNSET for turn in self._turns)
 
+    def find(self, message_id: str) -> Turn | None:
+        """The turn of a waiting message; None if it does not wait (any more)."""
+        return next((turn for turn in self._turns if turn.message_id == message_id), None)
+
+    def move(self, turn: Turn, *, before: Turn | None) -> None:
+        """Puts a waiting turn before another one, or behind all of them."""
+        self._turns.remove(turn)
+        place = len(self._turns) if before is None else self._turns.index(before)
+        self._turns.insert(place, turn)
+
+    def order(self) -> list[Turn]:
+        """The turns as they wait, for `restore_order`."""
+        return list(self._turns)
+
+    def restore_order(self, before: list[Turn]) -> None:
+        """Puts those that still wait into the order of before; later ones stay behind them."""
+        places = {turn.turn_id: place for place, turn in enumerate(before)}
+        self._turns = deque(sorted(self._turns, key=lambda turn: places.get(turn.turn_id, len(places))))
+
     def drop(self, message_id: str | None = None) -> list[Turn]:
         """Takes out one by its message, or all; those that were taken out."""
         return self._take_out(lambda turn: message_id in (None, turn.message_id))

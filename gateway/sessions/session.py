@@ -733,8 +733,18 @@ class Session:
         self.touch()
         dropped = self._turns.queue.drop(message_id)
         if dropped:
-            await self.log.say(self._turns.queue.event())
+            gone = [ev.MessageWithdrawn(turn.message_id, "dropped") for turn in dropped]
+            await self.log.say(*gone, self._turns.queue.event())
         return len(dropped)
+
+    async def change_queued(
+        self, message_id: str, *, text: str | None = None, before: str | None = None
+    ) -> None:
+        """Changes what a waiting message says (the owner's own only), or its place: before the message of
+        another id, or with "" behind all. Raises MessageNotWaiting, Forbidden.
+        """
+        self.touch()
+        await self._turns.change_queued(message_id, text=text, before=before)
 
     async def withdraw(self, is_theirs: Callable[[ev.Contributor], bool]) -> int:
         """Withdraws the waiting messages of authors whose link was revoked, and says so; how many."""

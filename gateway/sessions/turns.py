@@ -19,7 +19,7 @@ from gateway.agents.completion import ModelError, ModelResult
 from gateway.agents.connection import AgentGone, WireError
 from gateway.agents.peer import AgentPeer
 from gateway.agents.prompt import file_blocks, prompt_blocks, prompt_text
-from gateway.errors import BudgetReached, GatewayError
+from gateway.errors import BudgetReached, Forbidden, GatewayError, MessageNotWaiting
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState
 from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
@@ -303,6 +303,26 @@ class Turns:
         except GatewayError:
             with contextlib.suppress(ValueError):
                 self.unheard.remove(text)
+            raise
+
+    async def change_queued(self, message_id: str, *, text: str | None, before: str | None) -> None:
+        """See `Session.change_queued`. If the store refuses, everything is as before."""
+        turn, next_one = self.queue.find(message_id), self.queue.find(before or "")
+        if turn is None or (before and next_one is None):
+            raise MessageNotWaiting
+        if text is not None and turn.author is not UNSET:
+            raise Forbidden("Somebody else has written this message: only its place can be changed.")
+        old_text, order, events = turn.text, self.queue.order(), list[ev.EventData]()
+        if text is not None and text != turn.text:
+            turn.text = text
+            events = [turn.said()]
+        if before is not None and turn is not next_one:
+            self.queue.move(turn, before=next_one)
+        try:
+            await self._log.say(*events, self.queue.event())
+        except GatewayError:
+            turn.text = old_text
+            self.queue.restore_order(order)
             raise
 
     async def withdraw(self, is_theirs: Callable[[ev.Contributor], bool]) -> int:

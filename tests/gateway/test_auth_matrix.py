@@ -84,6 +84,7 @@ BODIES: Final[dict[str, object]] = {
     "push_branch": {"name": "agent/foreign"},
     "choose_option": {"option_id": "mode", "value": "plan"},
     "edit_queue": {"action": "drop"},
+    "change_queued": {"message": "foreign"},
     "set_budget": {"cost": 1.0},
     "set_budget_by_key": {"cost": 1.0},
     "share_session": {},
@@ -205,7 +206,7 @@ class World(Struct):
         """The path with the victim's ids in it."""
         parts = {"session_id": VICTIM, "key": VICTIM, "key_id": self.key_id, "share_id": self.share_id}
         parts |= {"rule_id": "r1", "tenant": "acme", "name": "jira" if "{tenant}" in route.path else "git"}
-        asked = {"ask_id": "a", "question_id": "t.q1", "upload": f"{CANARY}.txt"}
+        asked = {"ask_id": "a", "question_id": "t.q1", "message_id": "u1", "upload": f"{CANARY}.txt"}
         path = route.path.format(**parts, **asked, product_id=1, admin_id=1, path="nowhere")
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         path += f"?path=uploads/{CANARY}.txt" if route.name in ABOUT_A_FILE else ""

@@ -172,6 +172,53 @@ async def test_held_messages_can_be_dropped_one_or_all(gateway: RunningGateway) 
     assert (state["queued"], said(state, "agent")[1:]) == (0, ["next"])
 
 
+async def test_waiting_messages_are_changed_and_put_in_another_order(gateway: RunningGateway) -> None:
+    session_id = await running(gateway, "reordered")
+    async with open_stream(gateway.http, session_id) as stream:
+        for text in ("/echo one", "/echo two", "/echo three"):
+            await gateway.send(session_id, text)
+        found = await stream.until(lambda f: f.event == "queue" and len(f.data["waiting"]) == 3)
+        one, _two, three = [waiting["message_id"] for waiting in found.data["waiting"]]
+
+        async def change(message_id: str, status: int = 200, **body: Any) -> Any:
+            path = f"/api/sessions/{session_id}/queue/{message_id}"
+            async with gateway.http.patch(path, json=body) as answer:
+                assert answer.status == status
+                return await answer.json()
+
+        await change(three, message="/echo III", before=one)
+        await change(one, before="")
+        assert (await change("nobody", 409, message="x"))["error"]["code"] == "message_not_waiting"
+        assert (await change(one, 409, before="nobody"))["error"]["code"] == "message_not_waiting"
+        assert (await change(one, 422))["error"]["code"] == "invalid_field"
+        assert (await change(one, 413, message="x" * 70_000))["error"]["code"] == "message_too_long"
+        last = await stream.until(lambda f: f.event == "queue" and f.data["waiting"][-1]["message_id"] == one)
+        assert [waiting["text"] for waiting in last.data["waiting"]] == [
+            "/echo III",
+            "/echo two",
+            "/echo one",
+        ]
+        await gateway.post("/api/interrupt", {"session_id": session_id})
+        await queue(gateway, session_id, "send")
+        state = await state_when(
+            gateway.http, session_id, lambda s: said(s, "agent")[-3:] == ["III", "two", "one"]
+        )
+        assert "/echo III" in said(state, "user")
+        assert "/echo three" not in said(state, "user")
+    await gateway.delete(session_id)
+
+
+async def test_a_dropped_message_is_marked_as_one_that_the_agent_does_not_get(
+    gateway: RunningGateway,
+) -> None:
+    session_id = await running(gateway, "withdrawn")
+    await gateway.send(session_id, "/echo never")
+    await queue(gateway, session_id, "drop")
+    state = await gateway.state(session_id)
+    assert [m["content"] for m in state["messages"] if m.get("is_withdrawn")] == ["/echo never"]
+    await gateway.delete(session_id)
+
+
 async def test_a_queue_action_that_does_not_exist_is_422(gateway: RunningGateway) -> None:
     session_id = fresh_id("action")
     await gateway.chat(session_id, "/echo hi")

@@ -50,7 +50,8 @@ def test_session_new_is_followed_by_the_list_of_commands(tmp_path: Path) -> None
         assert update["sessionUpdate"] == "available_commands_update"
         names = {command["name"] for command in update["availableCommands"]}
         assert names == {
-            *("echo", "count", "think", "plan", "tool", "permission", "question", "big", "wallet", "help"),
+            *("tour", "echo", "count", "think", "plan", "tool", "permission", "question", "big", "wallet"),
+            "help",
         }
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from worker import acp
-from worker.agent import commands
+from worker.agent import commands, tour
 from worker.agent.conversation import META_KEY, History, Prompt, read_prompt
 from worker.agent.loop import Cancelled, Loop, RequestFailed, Task, log
 from worker.agent.model import BrokerModel, Model
@@ -198,6 +198,8 @@ async def _run(turn: BuiltInTurn, prompt: Prompt) -> str:
         await command.run(turn, found[1])
     elif found and not turn.model.understands_language:
         await commands.unknown(turn, found[0])
+    elif not turn.model.understands_language and (words := tour.asked_in(prompt.typed)):
+        await tour.play(turn, words)
     else:
         return await turn.answer(prompt.text, context=prompt.context, images=prompt.images)
     return "end_turn"

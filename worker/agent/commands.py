@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from worker.agent import tour
 from worker.agent.loop import Cancelled, RequestFailed
 from worker.agent.tools import TOOLS
 from worker.agent.turn import BuiltInTurn
@@ -150,6 +151,10 @@ async def _wallet(turn: BuiltInTurn, text: str) -> None:
     turn.updates.say("I sent the transaction to your wallet and wait for its result.")
 
 
+async def _tour(turn: BuiltInTurn, text: str) -> None:
+    await tour.play(turn)
+
+
 async def _help(turn: BuiltInTurn, text: str) -> None:
     lines = [f"- `/{f'{c.name} {c.hint}'.strip()}`: {c.description}" for c in COMMANDS.values()]
     turn.updates.say("Commands of the built-in agent:\n\n" + "\n".join(lines))
@@ -174,6 +179,7 @@ COMMANDS: Final[dict[str, SlashCommand]] = {
     command.name: command
     for command in (
         SlashCommand("help", "", "lists the commands", _help),
+        SlashCommand("tour", "", "shows what a session can do, in fifteen seconds", _tour),
         SlashCommand("echo", "TEXT", "streams TEXT back, word by word", _echo),
         SlashCommand("count", "N [MS]", "counts to N, a number every MS milliseconds", _count),
         SlashCommand("think", "[TEXT]", "thinks aloud, then answers", _think),

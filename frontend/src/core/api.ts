@@ -220,6 +220,11 @@ export class Api {
     return this.#post(`${sessionPath(sessionId)}/queue`, body);
   }
 
+  /** Changes a message that waits, or its place: before another one, or with "" behind all. */
+  changeQueued(sessionId: string, messageId: string, change: { message?: string; before?: string }): Promise<unknown> {
+    return this.#request("PATCH", `${sessionPath(sessionId)}/queue/${encodeURIComponent(messageId)}`, change);
+  }
+
   async export(sessionId: string, format: "jsonl" | "markdown"): Promise<Blob> {
     const response = await this.#send("GET", `${sessionPath(sessionId)}/export?format=${format}`);
     return response.blob();

@@ -13,6 +13,7 @@ import { ApiError } from "./errors.ts";
 import type { Attachment, LogEvent, MessageItem, Present, PresentFrame, ResyncFrame } from "./events.ts";
 import type { Fold } from "./fold.ts";
 import { newId } from "./ids.ts";
+import type { KeptMessage, Outbox } from "./outbox.ts";
 import type { Link } from "./link.ts";
 import { ChatState } from "./reduce.ts";
 import { EventStream, type StreamDetail, type StreamFrame, type StreamStatus } from "./stream.ts";
@@ -43,6 +44,8 @@ export interface ConversationConfig {
   link?: Link;
   /** Takes back a message that the gateway will never accept as it is. */
   onRefused?: (text: string, error: ApiError, attachments: readonly Attachment[]) => void;
+  /** Keeps the messages that are on their way. */
+  outbox?: Outbox;
   /** What applications fold of the log. */
   folds?: readonly Fold[];
   clock?: Clock;
@@ -77,6 +80,9 @@ export class Conversation extends Subscribable {
   readonly workspace: string | null;
   readonly #folds: readonly Fold[];
   readonly #onRefused: ConversationConfig["onRefused"];
+  readonly #outbox: Outbox | undefined;
+  /** What the outbox holds. */
+  #kept: readonly Outgoing[] = [];
   #isCreated = false;
   /** How often the stream was opened: whether the gateway came back while an attempt to send failed. */
   #opened = 0;
@@ -87,6 +93,8 @@ export class Conversation extends Subscribable {
     super();
     this.#api = config.api;
     this.#onRefused = config.onRefused;
+    this.#outbox = config.outbox;
+    this.outgoing = this.#kept = (config.outbox?.load() ?? []).map(afterReload);
     this.agent = config.agent ?? null;
     this.workspace = config.workspace ?? null;
     this.sessionId = config.sessionId;
@@ -211,6 +219,10 @@ export class Conversation extends Subscribable {
     return this.#try(() => this.#api.queue(this.sessionId, action, messageId));
   }
 
+  changeQueued(messageId: string, change: { message?: string; before?: string }): Promise<boolean> {
+    return this.#try(() => this.#api.changeQueued(this.sessionId, messageId, change));
+  }
+
   system(message: string): Promise<boolean> {
     return this.#try(() => this.#api.system<MinimalAnswer>(this.sessionId, message, BRIEF));
   }
@@ -221,6 +233,12 @@ export class Conversation extends Subscribable {
   }
 
   // -- inside -------------------------------------------------------------------------------------------------
+
+  protected override changed(): void {
+    if (this.outgoing !== this.#kept) this.#outbox?.save(this.outgoing);
+    this.#kept = this.outgoing;
+    super.changed();
+  }
 
   async #deliver(message: Outgoing): Promise<void> {
     const opened = this.#opened;
@@ -361,6 +379,12 @@ export class Conversation extends Subscribable {
     if (status === "refused" && detail.status === 401) this.#api.unauthorized();
     this.changed();
   }
+}
+
+/** It may have arrived, or not: it is sent again, under its key. Nothing in the log is taken for it by its words. */
+function afterReload(kept: KeptMessage): Outgoing {
+  const error = kept.error ?? new ApiError(0, "unreachable", "This page was closed before the answer came.");
+  return { ...kept, error, behind: Number.POSITIVE_INFINITY, seq: null };
 }
 
 function asApiError(error: unknown): ApiError {

@@ -368,6 +368,21 @@ export const en = {
   undoText:
     "The files in the working directory become what they were before this. What is there now is kept, so this can be undone, too. Caches and ignored files stay.",
   undoConfirm: "Put back",
+
+  notFetched: "This part of the page could not be fetched. Check the connection, or reload the page.",
+  // Acting: what one does with messages, the queue and the composer.
+  palette: "Search actions and conversations",
+  settings: "Settings",
+  forkHere: "Go on from here in a new conversation",
+  forkLater: "The agent still works on this. Try again when it has finished.",
+  forked: "A new conversation with everything up to here.",
+  hintLine: "Ctrl+Enter sends · Enter new line · / commands · Esc stops",
+  queueEdit: "Edit “{text}”",
+  queueUp: "Send “{text}” earlier",
+  queueDown: "Send “{text}” later",
+  tooLong: "This message is {n|one:one character|other:# characters} too long to be sent.",
+  shorten: "Cut the end off",
+  attachInstead: "Attach it as a file",
 } as const;
 
 export type Key = keyof typeof en;

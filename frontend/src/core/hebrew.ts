@@ -369,4 +369,19 @@ export const he: Record<Key, string> = {
   undoText:
     "הקבצים בתיקיית העבודה יהיו כפי שהיו לפני כן. מה שיש עכשיו נשמר, ולכן אפשר לבטל גם את זה. מטמונים וקבצים שמתעלמים מהם נשארים.",
   undoConfirm: "להחזיר",
+
+  notFetched: "לא ניתן היה לטעון את החלק הזה של הדף. בדקו את החיבור, או טענו את הדף מחדש.",
+  // Acting: what one does with messages, the queue and the composer.
+  palette: "חיפוש פעולות ושיחות",
+  settings: "הגדרות",
+  forkHere: "להמשיך מכאן בשיחה חדשה",
+  forkLater: "הסוכן עדיין עובד על זה. נסו שוב כשיסיים.",
+  forked: "שיחה חדשה עם כל מה שהיה עד כאן.",
+  hintLine: "Ctrl+Enter שולח · Enter שורה חדשה · / פקודות · Esc עוצר",
+  queueEdit: "עריכת „{text}”",
+  queueUp: "לשלוח את „{text}” קודם",
+  queueDown: "לשלוח את „{text}” אחר כך",
+  tooLong: "ההודעה ארוכה מדי לשליחה: {n|one:תו אחד|two:שני תווים|other:# תווים} יותר מדי.",
+  shorten: "לחתוך את הסוף",
+  attachInstead: "לצרף אותה כקובץ",
 };

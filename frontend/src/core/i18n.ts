@@ -1,12 +1,17 @@
 /** The page's words in the reader's language. A language that lacks a word does not compile. */
 
 import { en, type Key } from "./english.ts";
-import { he } from "./hebrew.ts";
 
 export type { Key } from "./english.ts";
 export type Language = "en" | "he";
 
-const catalogue: Record<Language, Record<Key, string>> = { en, he };
+/** English is always there: it stands in for a language that is not here yet. */
+const catalogue: Partial<Record<Language, Record<Key, string>>> = { en };
+
+/** Fetches the words of a language. It fails if they cannot be fetched; it may be asked again. */
+export async function loadLanguage(language: Language): Promise<void> {
+  if (language === "he") catalogue.he ??= (await import("./hebrew.ts")).he;
+}
 
 export type Params = Record<string, string | number>;
 
@@ -14,9 +19,25 @@ export function isKey(text: string): text is Key {
   return Object.hasOwn(en, text);
 }
 
-/** The words for `key` with `{name}` filled in. */
+/** The words for `key` with its parameters filled in. */
 export function translate(language: Language, key: Key, params: Params = {}): string {
-  return catalogue[language][key].replace(/\{(\w+)\}/g, (whole, name: string) => String(params[name] ?? whole));
+  return filled(language, (catalogue[language] ?? en)[key], params);
+}
+
+/**
+ * `{name}` becomes the parameter; `{n|one:a file|other:# files}` the words for its number in this language
+ * (`Intl.PluralRules`), in which `#` is the number as it is written there.
+ */
+export function filled(language: Language, words: string, params: Params): string {
+  return words
+    .replace(/\{(\w+)\|([^}]*)\}/g, (whole, name: string, forms: string) => {
+      const number = Number(params[name]);
+      if (params[name] === undefined || Number.isNaN(number)) return whole;
+      const known = new Map(forms.split("|").map((form) => form.split(/:(.*)/s) as [string, string]));
+      const form = known.get(new Intl.PluralRules(language).select(number)) ?? known.get("other") ?? "#";
+      return form.replaceAll("#", number.toLocaleString(language));
+    })
+    .replace(/\{(\w+)\}/g, (whole, name: string) => String(params[name] ?? whole));
 }
 
 export function directionOf(language: Language): "ltr" | "rtl" {

@@ -8,8 +8,9 @@
 import type { Api } from "./api.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { ApiError } from "./errors.ts";
+import { MESSAGE_BYTES } from "./length.ts";
 import { Subscribable } from "./subscribable.ts";
-import type { AuthState, Me } from "./wire.ts";
+import type { AuthState, Branding, Me } from "./wire.ts";
 
 export type Phase = "asking" | "inside" | "outside";
 
@@ -23,6 +24,10 @@ export class Identity extends Subscribable {
   ways: readonly string[] = [];
   /** The applications that the gateway runs, as it lists them; undefined if it does not say. */
   applications: unknown = undefined;
+  /** The operator's look of the page. */
+  look: Branding | undefined = undefined;
+  /** How long a message may be, in bytes. */
+  messageBytes = MESSAGE_BYTES;
   /** Why the gateway could not be asked. */
   error: ApiError | null = null;
   /** True if someone was signed in before. */
@@ -106,6 +111,8 @@ export class Identity extends Subscribable {
   #take(state: AuthState): void {
     this.ways = state.sign_in;
     this.applications = (state as { applications?: unknown }).applications;
+    this.look = state.page;
+    this.messageBytes = state.message_bytes ?? MESSAGE_BYTES;
     this.error = null;
     this.#failures = 0;
     if (state.me !== null) return this.#enter(state.me);

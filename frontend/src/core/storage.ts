@@ -22,15 +22,36 @@ export function memoryStorage(): KeyValue {
   };
 }
 
-/** localStorage if the browser allows it, else memory. */
+/** localStorage if the browser allows it, else memory; what does not fit into it is kept until the reload. */
 export function lastingStorage(): KeyValue {
   try {
     const real = (globalThis as { localStorage?: KeyValue }).localStorage;
-    if (real === undefined) return memoryStorage();
-    real.setItem("agw.probe", "1");
-    real.removeItem("agw.probe");
-    return real;
+    return real === undefined ? memoryStorage() : spilling(real);
   } catch {
-    return memoryStorage();
+    return memoryStorage(); // the browser forbids it
   }
+}
+
+/** Storage whose writes never fail: what the real one does not take is remembered. */
+export function spilling(real: KeyValue): KeyValue {
+  const spilled = memoryStorage();
+  return {
+    getItem: (key) => spilled.getItem(key) ?? real.getItem(key),
+    setItem(key, value) {
+      try {
+        real.setItem(key, value);
+        spilled.removeItem(key);
+      } catch {
+        spilled.setItem(key, value);
+      }
+    },
+    removeItem(key) {
+      spilled.removeItem(key);
+      real.removeItem(key);
+    },
+    key: (place) => real.key(place) ?? spilled.key(place - real.length),
+    get length() {
+      return real.length + spilled.length;
+    },
+  };
 }

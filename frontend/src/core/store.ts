@@ -4,6 +4,7 @@ import type { Api } from "./api.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { ApiError } from "./errors.ts";
 import { newId, SESSION_ID } from "./ids.ts";
+import { isAttachment, type Outbox, storedOutbox } from "./outbox.ts";
 import type { KeyValue } from "./storage.ts";
 import { Subscribable } from "./subscribable.ts";
 import type { AgentSummary, Attachment, Counts, Deleted, SessionSummary, WorkspaceSummary } from "./wire.ts";
@@ -11,6 +12,8 @@ import type { AgentSummary, Attachment, Counts, Deleted, SessionSummary, Workspa
 export const CURRENT_KEY = "agw.session";
 const DRAFT_KEY = "agw.draft.";
 const FILES_KEY = "agw.files.";
+const CHOSEN_KEY = "agw.chosen";
+const OUTBOX_KEY = "agw.outbox.";
 /** The list and the count change slowly and are not urgent. */
 export const LIST_POLL_MS = 20_000;
 
@@ -48,6 +51,8 @@ export class SessionStore extends Subscribable {
   readonly #storage: KeyValue;
   readonly #clock: Clock;
   #cancelPoll: (() => void) | null = null;
+  /** Moves when another person comes. */
+  #era = 0;
 
   constructor(config: SessionStoreConfig) {
     super();
@@ -58,6 +63,10 @@ export class SessionStore extends Subscribable {
     const known = stored !== null && SESSION_ID.test(stored) ? stored : null;
     this.currentId = sessionIdIn(config.hash ?? "") ?? known ?? newId();
     this.#storage.setItem(CURRENT_KEY, this.currentId);
+    const [session, agent, workspace] = (this.#storage.getItem(CHOSEN_KEY) ?? "").split("\n");
+    if (session !== this.currentId) return;
+    this.chosenAgent = agent || null;
+    this.chosenWorkspace = workspace || null;
   }
 
   get current(): SessionSummary | undefined {
@@ -76,6 +85,7 @@ export class SessionStore extends Subscribable {
     this.chosenAgent = null;
     this.chosenWorkspace = null;
     this.#storage.setItem(CURRENT_KEY, sessionId);
+    this.#storage.removeItem(CHOSEN_KEY);
     this.changed();
   }
 
@@ -87,11 +97,18 @@ export class SessionStore extends Subscribable {
 
   chooseAgent(name: string): void {
     this.chosenAgent = name === this.defaultAgent?.name ? null : name;
-    this.changed();
+    this.#keepChosen();
   }
 
   chooseWorkspace(name: string): void {
     this.chosenWorkspace = name || null;
+    this.#keepChosen();
+  }
+
+  /** A first message that is sent after a reload goes to the agent that it was written for. */
+  #keepChosen(): void {
+    const chosen = [this.currentId, this.chosenAgent ?? "", this.chosenWorkspace ?? ""].join("\n");
+    this.#storage.setItem(CHOSEN_KEY, chosen);
     this.changed();
   }
 
@@ -107,6 +124,7 @@ export class SessionStore extends Subscribable {
     this.sessions = this.sessions.filter((row) => row.session_id !== sessionId);
     this.setDraft(sessionId, "");
     this.setDraftFiles(sessionId, []);
+    this.outbox(sessionId).save([]);
     if (sessionId === this.currentId) this.select(this.sessions[0]?.session_id ?? newId());
     this.changed();
     return receipt;
@@ -136,6 +154,14 @@ export class SessionStore extends Subscribable {
     else this.#storage.removeItem(FILES_KEY + sessionId);
   }
 
+  /** The messages of a session that are on their way. */
+  outbox(sessionId: string): Outbox {
+    const box = storedOutbox(this.#storage, OUTBOX_KEY + sessionId);
+    const era = this.#era;
+    // What is still on its way when the next person comes must not be left to them.
+    return { load: box.load, save: (messages) => era === this.#era && box.save(messages) };
+  }
+
   /** Gives back what could not be sent: it is the draft again, before what was written since. */
   takeBack(sessionId: string, text: string, files: readonly Attachment[] = []): void {
     const since = this.draft(sessionId);
@@ -147,9 +173,10 @@ export class SessionStore extends Subscribable {
 
   /** Another person is here now: nothing of the one before may be seen. */
   forget(): void {
+    this.#era += 1;
     const names = Array.from({ length: this.#storage.length }, (_, place) => this.#storage.key(place) ?? "");
-    const isDraft = (name: string): boolean => name.startsWith(DRAFT_KEY) || name.startsWith(FILES_KEY);
-    for (const name of names) if (isDraft(name)) this.#storage.removeItem(name);
+    const isOwn = (name: string): boolean => [DRAFT_KEY, FILES_KEY, OUTBOX_KEY].some((key) => name.startsWith(key));
+    for (const name of names) if (isOwn(name)) this.#storage.removeItem(name);
     this.sessions = [];
     this.agents = [];
     this.workspaces = [];
@@ -195,11 +222,6 @@ export class SessionStore extends Subscribable {
     this.workspaces = await this.#api.workspaces().catch(() => []);
     if (this.workspaces.length > 0) this.changed();
   }
-}
-
-function isAttachment(value: unknown): value is Attachment {
-  const file = value as Partial<Attachment> | null;
-  return typeof file?.path === "string" && typeof file.name === "string" && typeof file.size === "number";
 }
 
 function newestFirst(a: SessionSummary, b: SessionSummary): number {

@@ -133,7 +133,7 @@ export interface MessageAdded {
 
 /**
  * A message that waited will not be sent to the agent, and the agent never hears of it. `reason` is
- * `link_revoked`: the link that its author came by was revoked.
+ * `link_revoked`: the link that its author came by was revoked; or `dropped`: the owner took it out.
  */
 export interface MessageWithdrawn {
   type: "message_withdrawn";
@@ -740,6 +740,25 @@ export interface ApplicationPage {
   page: string;
 }
 
+/** A link of the operator's. */
+export interface PageLink {
+  title: string;
+  url: string;
+}
+
+/** The operator's own; what is absent is as the page brings it along. */
+export interface Branding {
+  name?: string;
+  /** Its address, relative to the gateway's. */
+  logo?: string;
+  accent?: string;
+  accent_dark?: string;
+  welcome?: string;
+  welcome_text?: string;
+  suggestions?: string[];
+  links?: PageLink[];
+}
+
 /** How one may be let in here, and who one is already. */
 export interface AuthState {
   modes: string[];
@@ -750,6 +769,10 @@ export interface AuthState {
   shared_links: number;
   /** The applications that run here. */
   applications: (string | ApplicationPage)[];
+  /** What the operator has set of the page's look. */
+  page?: Branding;
+  /** How long a message may be in UTF-8; absent: 32,768. */
+  message_bytes?: number;
   /**
    * True if this browser's sign-in ended because its provider has to confirm it: send the browser to GET
    * /api/auth/oidc/start?silent=true, which asks nothing of a person who is signed in there.

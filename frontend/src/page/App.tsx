@@ -2,20 +2,24 @@ import { useEffect } from "preact/hooks";
 import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
 import { FilesButton, FilesPlace } from "./FilesButton.tsx";
-import { Claim } from "./Handover.tsx";
-import { ContextMeter, Header } from "./Header.tsx";
+import { ContextMeter, Header, HelmButtons } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
 import { Icon } from "./icons.tsx";
+import { lazily } from "./lazy.tsx";
+import { Overlays } from "./Overlays.tsx";
 import { People } from "./People.tsx";
-import { useIdentity, usePage } from "./page.ts";
+import { useConversation, useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
 import { t } from "./preferences.ts";
-import { TakeOut } from "./Workspace.tsx";
-import { RulesButton } from "./Rules.tsx";
-import { SharedView } from "./SharedView.tsx";
+import { RulesButton } from "./RulesButton.tsx";
+import { useShortcuts } from "./shortcuts.ts";
 import { Sidebar } from "./Sidebar.tsx";
-import { SignIn } from "./SignIn.tsx";
 import { Transcript } from "./Transcript.tsx";
+
+const Claim = lazily(() => import("./Handover.tsx").then((loaded) => loaded.Claim));
+const SharedView = lazily(() => import("./SharedView.tsx").then((loaded) => loaded.SharedView));
+const SignIn = lazily(() => import("./SignIn.tsx").then((loaded) => loaded.SignIn));
+const TakeOut = lazily(() => import("./TakeOut.tsx").then((loaded) => loaded.TakeOut));
 
 export function App() {
   const page = usePage();
@@ -48,6 +52,7 @@ function Own() {
 function ChatView() {
   const page = usePage();
   useEscape();
+  useShortcuts();
   return (
     <div class={`app ${page.isDrawerOpen.value ? "is-drawer-open" : ""}`}>
       <a class="skip" href="#composer" onClick={skip}>
@@ -67,8 +72,9 @@ function ChatView() {
           <ContextMeter />
           <CostButton />
           <FilesButton />
-          <TakeOut />
+          <ChangesButton />
           <HeaderParts />
+          <HelmButtons />
         </Header>
         <People />
         <Banners />
@@ -79,8 +85,15 @@ function ChatView() {
       </div>
       <OpenPanel />
       <FilesPlace />
+      <Overlays />
     </div>
   );
+}
+
+/** There once the files of a repository are. */
+function ChangesButton() {
+  const { chat, isGuest } = useConversation();
+  return chat.workspace?.commit && !isGuest ? <TakeOut /> : null;
 }
 
 function DrawerButton() {

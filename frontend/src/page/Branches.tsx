@@ -1,127 +1,93 @@
 /** Another way from here: a message edited or sent again in a new conversation, and files put back. */
 
 import { useState } from "preact/hooks";
-import type { FilesChangedItem, FilesRestoredItem, ForkedItem, MessageItem } from "../core/index.ts";
-import { ApiError, wordsOf } from "../core/index.ts";
+import type { FilesChangedItem, FilesRestoredItem, ForkedItem, Item, MessageItem } from "../core/index.ts";
+import { copied } from "./clipboard.ts";
 import { Dialog } from "./Dialogs.tsx";
 import { Icon, type IconName } from "./icons.tsx";
+import type { How } from "./BranchDialog.tsx";
+import { overlay } from "./overlay.ts";
 import { usePage, useStore } from "./page.ts";
-import { PlainText } from "./Pieces.tsx";
-import { language, t } from "./preferences.ts";
+import { t } from "./preferences.ts";
 
-type How = "edit" | "again";
-
-/** Below a message of the user's. Who only reads gets none. */
+/** Below a message of a person. Who only reads may copy it. */
 export function MessageActions({ item }: { item: MessageItem }) {
   const page = usePage();
-  const [how, setHow] = useState<How | null>(null);
-  if (page.conversation.value.isGuest) return null;
-  const action = (what: How, icon: IconName, label: string) => (
-    <button
-      type="button"
-      class="icon-button"
-      data-testid={`message-${what}`}
-      aria-label={label}
-      title={label}
-      onClick={() => setHow(what)}
-    >
-      <Icon name={icon} />
-    </button>
-  );
+  const ask = (how: How) => (): void => {
+    overlay.value = { what: "branch", item, how };
+  };
   return (
     <div class="message-actions">
-      {action("edit", "edit", t("editMessage"))}
-      {action("again", "again", t("tryAgain"))}
-      {how && <BranchDialog item={item} how={how} close={() => setHow(null)} />}
+      <CopyVerb text={item.text} />
+      {!page.conversation.value.isGuest && (
+        <>
+          <Verb id="edit" icon="edit" label={t("editMessage")} run={ask("edit")} />
+          <Verb id="again" icon="again" label={t("tryAgain")} run={ask("again")} />
+        </>
+      )}
     </div>
   );
 }
 
-/** It stays open, with what was written, until the new conversation is there. */
-function BranchDialog({ item, how, close }: { item: MessageItem; how: How; close(): void }) {
+/** Below an answer that is finished. What it takes is looked up at the click: a long conversation has many of them. */
+export function AnswerActions({ item }: { item: MessageItem }) {
   const page = usePage();
-  const store = useStore();
-  const current = page.conversation.value.chat.agent ?? "";
-  const [text, setText] = useState(item.text);
-  const [agent, setAgent] = useState(current);
-  const [error, setError] = useState("");
-  const [isSending, setSending] = useState(false);
-  const hasContent = text.trim() !== "" || item.attachments !== undefined;
-  const send = async (): Promise<void> => {
-    setSending(true);
-    setError("");
-    try {
-      await page.branch(item, text, agent === current ? undefined : agent);
-      close();
-    } catch (thrown) {
-      setError(thrown instanceof ApiError ? wordsOf(thrown, language.value) : String(thrown));
-      setSending(false);
-    }
+  const again = (): void => {
+    const { items } = page.conversation.value.chat;
+    const [question] = items.filter(isPersons).filter((one) => one.turn_id === item.turn_id);
+    if (question) overlay.value = { what: "branch", item: question, how: "again" };
+  };
+  const fork = (): void => {
+    const { items, is_processing: isBusy, turn_id: now } = page.conversation.value.chat;
+    if (isBusy && now === item.turn_id) return page.tell(t("forkLater"));
+    const next = items.slice(items.indexOf(item)).find((one) => isPersons(one) && one.turn_id !== item.turn_id);
+    page.fork(next?.id).catch((error: unknown) => page.tellWhy(error));
   };
   return (
-    <Dialog title={t("branchTitle")} close={close}>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          if (hasContent && !isSending) void send();
-        }}
-      >
-        <p>{t("forkText")}</p>
-        {how === "edit" ? (
-          <textarea
-            class="field wide branch-text"
-            dir="auto"
-            autofocus
-            rows={5}
-            aria-label={t("forkMessage")}
-            data-testid="branch-text"
-            value={text}
-            onInput={(event) => setText(event.currentTarget.value)}
-          />
-        ) : (
-          <blockquote class="branch-quote" dir="auto">
-            <PlainText text={text} />
-          </blockquote>
-        )}
-        {store.agents.length > 1 && (
-          <label class="branch-agent">
-            <span>{t("agent")}</span>
-            <select
-              class="field"
-              data-testid="branch-agent"
-              value={agent}
-              onChange={(event) => setAgent(event.currentTarget.value)}
-            >
-              {store.agents.map((one) => (
-                <option key={one.name} value={one.name}>
-                  {one.title}
-                </option>
-              ))}
-            </select>
-          </label>
-        )}
-        {error && (
-          <p class="notice notice-error" role="alert" dir="auto">
-            <Icon name="warn" />
-            <span>{error}</span>
-          </p>
-        )}
-        <div class="dialog-verbs">
-          <button type="button" class="button" onClick={close}>
-            {t("cancel")}
-          </button>
-          <button
-            type="submit"
-            class="button primary"
-            data-testid="branch-send"
-            autofocus={how === "again"}
-            disabled={!hasContent || isSending}
-          >
-            {t("branchSend")}
-          </button>
-        </div>
-      </form>
-    </Dialog>
+    <div class="message-actions">
+      <CopyVerb text={item.text} />
+      {!page.conversation.value.isGuest && item.turn_id !== null && (
+        <>
+          <Verb id="again" icon="again" label={t("tryAgain")} run={again} />
+          <Verb id="fork" icon="branch" label={t("forkHere")} run={fork} />
+        </>
+      )}
+    </div>
+  );
+}
+
+function isPersons(item: Item): item is MessageItem {
+  return item.kind === "message" && item.sender === "user";
+}
+
+function CopyVerb({ text }: { text: string }) {
+  const page = usePage();
+  const copy = async (): Promise<void> => {
+    if (await copied(text)) page.tell(t("copied"));
+  };
+  if (text === "") return null;
+  return <Verb id="copy" icon="copy" label={t("copy")} run={() => void copy()} />;
+}
+
+interface VerbProps {
+  id: string;
+  icon: IconName;
+  label: string;
+  run(): void;
+}
+
+function Verb({ id, icon, label, run }: VerbProps) {
+  return (
+    <button
+      type="button"
+      class="icon-button"
+      data-testid={`message-${id}`}
+      aria-label={label}
+      title={label}
+      onClick={run}
+    >
+      <Icon name={icon} />
+    </button>
   );
 }
 

@@ -1,13 +1,16 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { AcpCommand, SessionStore } from "../core/index.ts";
+import { type AcpCommand, excess, type SessionStore, written } from "../core/index.ts";
 import { AttachButton, DraftFileList, DropTarget, pastedFiles } from "./Attachments.tsx";
 import { Icon } from "./icons.tsx";
 import { Options } from "./Options.tsx";
+import { lazily } from "./lazy.tsx";
 import { useConversation, usePage, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
-import { t } from "./preferences.ts";
-import { Queue } from "./Queue.tsx";
+import { enter, t } from "./preferences.ts";
 import { WorkspaceChoice } from "./Workspace.tsx";
+
+const Queue = lazily(() => import("./Queue.tsx").then((loaded) => loaded.Queue));
+const TooLong = lazily(() => import("./TooLong.tsx").then((loaded) => loaded.TooLong));
 
 export function Composer() {
   const page = usePage();
@@ -18,6 +21,8 @@ export function Composer() {
   const [text, setText] = useState(() => store.draft(sessionId));
   const [picked, setPicked] = useState(0);
   const [isMenuClosed, setMenuClosed] = useState(false);
+  /** Which of one's own messages is in the field, as it was sent; null: none. */
+  const recalled = useRef<number | null>(null);
 
   const write = (next: string): void => {
     setText(next);
@@ -36,7 +41,8 @@ export function Composer() {
   const files = page.draftFiles(sessionId);
   void files.version.value;
   const hasWords = text.trim() !== "" || files.files.length > 0;
-  const canSend = hasWords && !files.isBusy;
+  const surplus = excess(text.trim(), page.identity.messageBytes);
+  const canSend = hasWords && !files.isBusy && surplus === 0;
 
   const send = (): void => {
     if (!canSend) return;
@@ -52,10 +58,24 @@ export function Composer() {
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.isComposing) return;
     if (commands.length > 0 && menuKey(event)) return;
-    if (event.key === "Enter" && !event.shiftKey) {
+    if (event.key === "Enter" && isSending(event)) {
       event.preventDefault();
       send();
-    }
+    } else if (recall(event)) event.preventDefault();
+  };
+  /** Arrows go through one's own messages, while the field is empty or has one of them as it was. */
+  const recall = (event: KeyboardEvent): boolean => {
+    const step = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+    if (step === undefined || event.shiftKey || event.altKey || event.ctrlKey || event.metaKey) return false;
+    const sent = written(chat.items);
+    const at = recalled.current;
+    const isUntouched = text === "" || (at !== null && sent[at] === text);
+    if (!isUntouched) return false;
+    const next = (text === "" ? -1 : (at ?? -1)) + step;
+    if (next >= sent.length || next < -1 || (text === "" && step < 0)) return false;
+    recalled.current = next < 0 ? null : next;
+    write(sent[next] ?? "");
+    return true;
   };
   const menuKey = (event: KeyboardEvent): boolean => {
     const command = commands[picked];
@@ -72,7 +92,7 @@ export function Composer() {
 
   return (
     <div class="dock">
-      <Queue />
+      {chat.waiting.length > 0 && <Queue />}
       <form
         class="composer"
         onSubmit={(event) => {
@@ -93,7 +113,7 @@ export function Composer() {
           rows={1}
           dir="auto"
           value={text}
-          enterkeyhint="send"
+          enterkeyhint={enter.value === "send" ? "send" : "enter"}
           placeholder={placeholder(isBusy, agentTitle(store, chat.agent))}
           aria-autocomplete="list"
           {...(commands[picked] && { "aria-controls": "commands", "aria-activedescendant": `command-${picked}` })}
@@ -106,13 +126,14 @@ export function Composer() {
             files.add(pasted);
           }}
         />
+        {surplus > 0 && <TooLong text={text.trim()} surplus={surplus} files={files} write={write} />}
         <div class="composer-row">
           {!conversation.isGuest && <AttachButton files={files} />}
           {!conversation.isGuest && <AgentChoice />}
           {!conversation.isGuest && <WorkspaceChoice />}
           <Options />
           <span class="composer-hint" aria-hidden="true">
-            {t("hint")}
+            {t(enter.value === "send" ? "hint" : "hintLine")}
           </span>
           {isBusy && (
             <button
@@ -143,6 +164,11 @@ export function Composer() {
       </form>
     </div>
   );
+}
+
+/** Enter sends; or it begins a new line, and Ctrl or Cmd with it sends. */
+function isSending(event: KeyboardEvent): boolean {
+  return event.ctrlKey || event.metaKey || (enter.peek() === "send" && !event.shiftKey);
 }
 
 /** An agent is chosen before the first message; afterwards it is a fact. */

@@ -1,4 +1,5 @@
 import { useState } from "preact/hooks";
+import { copied } from "./clipboard.ts";
 import { Icon } from "./icons.tsx";
 import { t } from "./preferences.ts";
 
@@ -15,25 +16,6 @@ export function CopyButton({ text }: { text: string }) {
       <span aria-live="polite">{isCopied ? t("copied") : t("copy")}</span>
     </button>
   );
-}
-
-/** The clipboard exists only in secure contexts; elsewhere a selection does it. */
-async function copied(text: string): Promise<boolean> {
-  if (navigator.clipboard) {
-    return navigator.clipboard.writeText(text).then(
-      () => true,
-      () => false,
-    );
-  }
-  const field = document.createElement("textarea");
-  field.value = text;
-  field.className = "sr-only";
-  // Behind a modal dialog nothing can be selected.
-  (document.querySelector("dialog[open]") ?? document.body).append(field);
-  field.select();
-  const isDone = document.execCommand("copy");
-  field.remove();
-  return isDone;
 }
 
 /** An address to hand on: to read, to select, to copy. */

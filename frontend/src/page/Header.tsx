@@ -1,7 +1,9 @@
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import type { MessageItem } from "../core/index.ts";
-import { Icon } from "./icons.tsx";
+import { appName } from "./brand.ts";
+import { Icon, type IconName } from "./icons.tsx";
+import { overlay } from "./overlay.ts";
 import { useConversation, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t, theme, toggleLanguage, toggleTheme } from "./preferences.ts";
@@ -46,6 +48,30 @@ export function DisplaySettings() {
   );
 }
 
+/** Everything that can be done, and everything that can be chosen. */
+export function HelmButtons() {
+  const button = (what: "palette" | "settings", icon: IconName) => (
+    <button
+      type="button"
+      class="icon-button"
+      data-testid={`open-${what}`}
+      aria-label={t(what)}
+      title={t(what)}
+      onClick={() => {
+        overlay.value = { what };
+      }}
+    >
+      <Icon name={icon} />
+    </button>
+  );
+  return (
+    <>
+      {button("palette", "search")}
+      {button("settings", "settings")}
+    </>
+  );
+}
+
 /** How much of the model\'s context window is used. */
 export function ContextMeter() {
   const { used, size } = useConversation().chat.usage as { used?: number; size?: number };
@@ -69,8 +95,9 @@ function useTitle(): string | null {
     store.current?.title ||
     (first ? first.text.split("\n")[0]?.slice(0, 80) : null) ||
     null;
+  const name = appName();
   useEffect(() => {
-    document.title = title ? `${clipped(title)} · ${t("app")}` : t("app");
-  }, [title]);
+    document.title = title ? `${clipped(title)} · ${name}` : name;
+  }, [title, name]);
   return title;
 }

@@ -59,6 +59,9 @@ function placeOf(page: Page, part: PagePart): PartPlace {
     get agent() {
       return shown().agent;
     },
+    get currentAgent() {
+      return shown().chat.agent ?? page.store.chosenAgent ?? page.store.defaultAgent?.name ?? null;
+    },
     get value() {
       return part.fold && shown().chat.valueOf(part.fold);
     },
@@ -77,7 +80,7 @@ function placeOf(page: Page, part: PagePart): PartPlace {
     onChange(call) {
       let isFirst = true;
       return effect(() => {
-        void [page.chatVersion.value, page.conversation.value, language.value, openPanel.value];
+        void [page.chatVersion.value, page.storeVersion.value, page.conversation.value, language.value, openPanel.value];
         if (!isFirst) untracked(call);
         isFirst = false;
       });

@@ -1,14 +1,19 @@
 import { useState } from "preact/hooks";
 import { type Branch, flat, type SessionSummary, treeOf } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
-import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
+import { appName } from "./brand.ts";
+import { BrandLinks } from "./Welcome.tsx";
 import { download } from "./download.ts";
 import { Icon, Logo } from "./icons.tsx";
+import { lazily } from "./lazy.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
-import { ShareDialog } from "./Share.tsx";
+
+const ShareDialog = lazily(() => import("./Share.tsx").then((loaded) => loaded.ShareDialog));
+const RenameDialog = lazily(() => import("./SessionDialogs.tsx").then((loaded) => loaded.RenameDialog));
+const ConfirmDelete = lazily(() => import("./SessionDialogs.tsx").then((loaded) => loaded.ConfirmDelete));
 
 type Ask = { what: "rename" | "share" | "delete"; row: SessionSummary } | null;
 
@@ -26,7 +31,7 @@ export function Sidebar() {
       <nav class="sidebar" id="sessions" aria-label={t("sessions")}>
         <div class="brand">
           <Logo />
-          <span>{t("app")}</span>
+          <span>{appName()}</span>
           <button
             type="button"
             class="icon-button drawer-close"
@@ -55,6 +60,7 @@ export function Sidebar() {
             </section>
           ))}
         </div>
+        <BrandLinks />
         <AccountMenu />
         <ActiveCount />
       </nav>

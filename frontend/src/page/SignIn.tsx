@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, wordsOf } from "../core/index.ts";
+import { appName } from "./brand.ts";
 import { DisplaySettings } from "./Header.tsx";
 import { Icon, Logo } from "./icons.tsx";
 import { KeepShares } from "./KeepShares.tsx";
@@ -15,7 +16,7 @@ export function SignIn() {
   const isGuest = identity.phase === "inside";
   const [keeps, setKeeps] = useState(false);
   useEffect(() => {
-    document.title = `${t("signIn")} · ${t("app")}`;
+    document.title = `${t("signIn")} · ${appName()}`;
   }, []);
   return (
     <div class="sign-in" data-testid="sign-in">

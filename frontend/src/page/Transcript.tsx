@@ -3,17 +3,19 @@ import type { Conversation, Item, MessageItem, PermissionItem } from "../core/in
 import { answersOf } from "./asked.ts";
 import { useFileLinks } from "./FilesButton.tsx";
 import { Guard } from "./Guard.tsx";
-import { Icon, Logo } from "./icons.tsx";
-import { ItemView, OutgoingMessage } from "./Items.tsx";
+import { Icon } from "./icons.tsx";
+import { fetchMarkdown, ItemView, OutgoingMessage } from "./Items.tsx";
+import { lazily } from "./lazy.tsx";
 import { askedFor, drawn, toldBy } from "./order.ts";
-import { useConversation, useIsOffline, usePage } from "./page.ts";
-import { AwayPermission } from "./Permission.tsx";
+import { useConversation, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
-import { starters } from "./starters.ts";
 import { Stretch, useIsWhole } from "./Stretch.tsx";
 import { stretchesOf } from "./stretches.ts";
-import { Wallet } from "./Wallet.tsx";
+import { Welcome } from "./Welcome.tsx";
+
+const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
+const Wallet = lazily(() => import("./Wallet.tsx").then((loaded) => loaded.Wallet));
 
 /** Of the words for a failure, which may be an agent's. */
 const WORDS_MOST = 4_000;
@@ -80,6 +82,8 @@ export function Transcript() {
     return () => observer.disconnect();
   }, []);
   useLayoutEffect(() => toEnd(), [conversation.sessionId, conversation.outgoing.length]);
+  const isEmpty = conversation.chat.seq === 0 && conversation.outgoing.length === 0;
+  useEffect(() => void (isEmpty || fetchMarkdown().catch(() => undefined)), [isEmpty]);
   useAnnouncements(conversation, page.say.bind(page));
 
   const items = drawn(conversation.chat.items, conversation.chat.waiting);
@@ -255,25 +259,6 @@ function Failed({ conversation }: { conversation: Conversation }) {
 function NothingYet({ conversation }: { conversation: Conversation }) {
   if (conversation.status !== "open") return null;
   return <p class="quiet">{t("sharedEmpty")}</p>;
-}
-
-function Welcome() {
-  const page = usePage();
-  const isOffline = useIsOffline();
-  return (
-    <section class="welcome" data-testid="welcome">
-      <Logo />
-      <h2>{t("welcome")}</h2>
-      <p>{t("welcomeText")}</p>
-      <div class="suggestions">
-        {starters(isOffline).map((key) => (
-          <button key={key} type="button" class="suggestion" dir="auto" onClick={() => void page.send(t(key))}>
-            {t(key)}
-          </button>
-        ))}
-      </div>
-    </section>
-  );
 }
 
 /** Announces each of the agent's messages once it is finished, if it finished while the page was open. */

@@ -1,5 +1,7 @@
 /** The page's icons: 24 × 24 outlines in the colour of the text beside them. */
 
+import { brand } from "./brand.ts";
+
 const paths = {
   menu: "M4 7h16M4 12h16M4 17h10",
   close: "M6 6l12 12M18 6L6 18",
@@ -41,6 +43,9 @@ const paths = {
   branch: "M7 4.500v15M7 14c0-4 10-3 10-8M17 6.500l-2.500 2.500M17 6.500l2.500 2.500",
   undo: "M8 5L4 9l4 4M4 9h10a5.500 5.500 0 0 1 0 11h-4",
   again: "M19.500 12a7.500 7.500 0 1 1-2.200-5.300L19.500 9M19.500 4.500V9H15",
+  settings:
+    "M12 9a3 3 0 1 0 0 6 3 3 0 0 0 0-6zM12 3v2.500M12 18.500V21M3 12h2.500M18.500 12H21M5.600 5.600l1.800 1.800M16.600 16.600l1.800 1.800M5.600 18.400l1.800-1.800M16.600 7.400l1.800-1.800",
+  up: "M12 19V6M6 12l6-6 6 6",
   export: "M12 15V4M7.500 8L12 3.500 16.500 8M5 14v6h14v-6",
 } as const;
 
@@ -63,7 +68,10 @@ export function iconOf(toolKind: string | undefined): IconName {
   return toolKind !== undefined && toolKind in paths ? (toolKind as IconName) : "other";
 }
 
+/** The operator's logo, or the page's own. */
 export function Logo() {
+  const { logo } = brand.value;
+  if (logo !== undefined) return <img class="logo-own" src={logo} alt="" data-testid="logo" />;
   return (
     <svg class="logo" viewBox="0 0 32 32" aria-hidden="true" focusable="false">
       <rect class="logo-ground" width="32" height="32" rx="9" />

@@ -6,4 +6,4 @@ export { Glyph, Icon } from "./icons.tsx";
 export type { Ending, PagePart, PartPlace } from "./part.ts";
 export { drawnBy, useChanges } from "./preact.tsx";
 export { language, t, theme } from "./preferences.ts";
-export { dollars } from "./Usage.tsx";
+export { dollars } from "./money.ts";

@@ -20,6 +20,7 @@ import {
   wordsOf,
 } from "../core/index.ts";
 import { here } from "./address.ts";
+import { takeBrand } from "./brand.ts";
 import { Filing } from "./filing.ts";
 import { DraftFiles } from "./draft-files.ts";
 import type { PagePart } from "./part.ts";
@@ -100,8 +101,10 @@ export class Page {
   }
 
   start(): void {
-    if (this.link !== null) void this.link.load().then(() => this.conversation.value.start());
-    else void this.identity.start();
+    if (this.link !== null) {
+      void this.link.load().then(() => this.conversation.value.start());
+      void this.api.authState().then(({ page }) => takeBrand(page), () => undefined);
+    } else void this.identity.start();
   }
 
   /** Listens to what the browser and the core say. */
@@ -129,7 +132,10 @@ export class Page {
     const { sessionId, outgoing } = this.conversation.value;
     // What was refused is written again when the person comes back: it is not lost with this page.
     for (const message of [...outgoing].reverse())
-      if (message.error !== null) this.store.takeBack(sessionId, message.text, message.attachments);
+      if (message.error !== null) {
+        this.store.takeBack(sessionId, message.text, message.attachments);
+        this.conversation.value.discard(message.key);
+      }
     location.assign(this.api.confirmUrl(here()));
   }
 
@@ -160,6 +166,7 @@ export class Page {
   }
 
   #identityChanged(): void {
+    takeBrand(this.identity.look);
     const { phase, owner, applications } = this.identity;
     const isInside = phase === "inside";
     if (isInside && !this.#parts.isComplete(applications)) {
@@ -243,6 +250,15 @@ export class Page {
     await this.send(text, message.attachments);
   }
 
+  /** A new conversation of everything up to here, or before a message; it is shown then. Throws if there is none. */
+  async fork(before?: string): Promise<void> {
+    const { sessionId } = this.conversation.value;
+    const { session } = await this.api.fork(sessionId, before === undefined ? {} : { before_message: before });
+    this.store.select(session.session_id);
+    void this.store.refresh();
+    this.tell(t("forked"));
+  }
+
   say(text: string): void {
     this.announcement.value = text;
   }
@@ -273,6 +289,7 @@ export class Page {
       sessionId,
       visibility,
       folds: this.#parts.folds,
+      outbox: this.store.outbox(sessionId),
       onRefused: (text, error, attachments) => {
         this.store.takeBack(sessionId, text, attachments);
         this.#files.delete(sessionId);

@@ -10,6 +10,8 @@ import type { Api, Fold, Language } from "../core/index.ts";
 export interface PagePart<Value = unknown> {
   /** The part is shown if the gateway runs all of these applications. */
   readonly applications: readonly string[];
+  /** What its panel is called, where people choose it from a list. */
+  readonly title?: Readonly<Record<Language, string>>;
   /** What it folds of the session's log. Its value is `place.value`. */
   readonly fold?: Fold<Value>;
   /** Drawn in the line above the conversation. */
@@ -28,6 +30,8 @@ export interface PartPlace<Value = unknown> {
   readonly sessionId: string;
   /** The agent that was chosen for the session; null is the gateway's default. */
   readonly agent: string | null;
+  /** The agent that the session has, or would get now; null while that is not known. */
+  readonly currentAgent: string | null;
   /** What the part's fold came to in this session. */
   readonly value: Value;
   /** True while a turn runs or a message is on its way. */

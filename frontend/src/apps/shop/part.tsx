@@ -5,6 +5,7 @@ import { type CartFigures, cartFold } from "./fold.ts";
 
 export const shop: PagePart<CartFigures | null> = {
   applications: ["shop", "shopping_assistant"],
+  title: { en: "Shop", he: "חנות" },
   fold: cartFold,
   header: drawnBy(Button),
   panel: async (element, place) => drawnBy((await import("./Shop.tsx")).Shop)(element, place),
@@ -17,10 +18,17 @@ const WORDS = {
   he: { shop: "חנות", withItems: "חנות, {n} בעגלה" },
 };
 
-/** Opens the shop, and says how much is in the cart. */
+/** The agent that comes with the shop. */
+const AGENT = "shop";
+
+/**
+ * Opens the shop, and says how much is in the cart. It is there in conversations that shop: with the shop's own agent,
+ * or once something is in their cart. In others the shop is opened from the palette.
+ */
 function Button({ place }: { place: PartPlace<CartFigures | null> }) {
   useChanges(place);
   const items = place.value?.items ?? 0;
+  if (place.currentAgent !== AGENT && place.value === null && !place.isPanelOpen) return null;
   const words = WORDS[language.value];
   return (
     <button

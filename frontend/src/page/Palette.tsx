@@ -1,0 +1,121 @@
+/** The palette: every action and the conversations, found by a few letters and done with Enter. */
+
+import "./acting.css";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Action, actions, perform } from "./actions.ts";
+import { w } from "./deed-words.ts";
+import { Dialog } from "./Dialogs.tsx";
+import { Icon, type IconName } from "./icons.tsx";
+import { clipped } from "../core/pieces.ts";
+import { keysShown } from "./keys.ts";
+import { usePage, useStore } from "./page.ts";
+import { t } from "./preferences.ts";
+
+/** So many conversations are offered before something is typed, and afterwards. */
+const RECENT = 6;
+const FOUND_MOST = 30;
+
+interface Choice {
+  id: string;
+  label: string;
+  icon: IconName;
+  group: "actions" | "recent";
+  keys: string | null;
+  run(): void;
+}
+
+export function Palette({ close }: { close(): void }) {
+  const page = usePage();
+  const store = useStore();
+  const [typed, setTyped] = useState("");
+  const [picked, setPicked] = useState(0);
+  const list = useRef<HTMLUListElement>(null);
+  const act = (action: Action) => (): void => {
+    close();
+    void perform(page, action);
+  };
+  const deeds = actions(page).map(
+    (action): Choice => ({ ...action, group: "actions", keys: keysShown(action.id), run: act(action) }),
+  );
+  const sessions = store.sessions
+    .filter((row) => row.session_id !== store.currentId)
+    .map((row): Choice => {
+      const run = (): void => {
+        close();
+        store.select(row.session_id);
+        page.isDrawerOpen.value = false;
+      };
+      const label = clipped(row.title || t("untitled"));
+      return { id: `session ${row.session_id}`, label, icon: "move", group: "recent", keys: null, run };
+    });
+  const isSearch = typed.trim() !== "";
+  const choices = isSearch
+    ? [...matching(deeds, typed), ...matching(sessions, typed).slice(0, FOUND_MOST)]
+    : [...sessions.slice(0, RECENT), ...deeds];
+  useEffect(() => {
+    list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
+  }, [picked]);
+  const onKeyDown = (event: KeyboardEvent): void => {
+    if (event.isComposing) return;
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step !== undefined && choices.length > 0) setPicked((picked + step + choices.length) % choices.length);
+    else if (event.key === "Enter") choices[picked]?.run();
+    else return;
+    event.preventDefault();
+  };
+  return (
+    <Dialog title={w("palette")} look="palette" close={close}>
+      <input
+        class="field wide"
+        role="combobox"
+        aria-expanded="true"
+        aria-controls="palette-list"
+        aria-activedescendant={choices[picked] && `palette-${picked}`}
+        aria-label={w("palette")}
+        autocomplete="off"
+        spellcheck={false}
+        autofocus
+        dir="auto"
+        placeholder={w("palette")}
+        data-testid="palette"
+        value={typed}
+        onInput={(event) => {
+          setTyped(event.currentTarget.value);
+          setPicked(0);
+        }}
+        onKeyDown={onKeyDown}
+      />
+      <ul id="palette-list" ref={list} role="listbox" aria-label={w("paletteList")}>
+        {choices.map((choice, place) => (
+          <li
+            key={choice.id}
+            id={`palette-${place}`}
+            role="option"
+            aria-selected={place === picked}
+            data-testid="palette-choice"
+            data-choice={choice.id}
+            onMouseMove={() => setPicked(place)}
+            onClick={choice.run}
+          >
+            <Icon name={choice.icon} />
+            <span dir="auto">{choice.label}</span>
+            {choice.group === "recent" && <small class="quiet">{w("recent")}</small>}
+            {choice.keys && <kbd dir="ltr">{choice.keys}</kbd>}
+          </li>
+        ))}
+      </ul>
+      <p class="quiet" role="status">
+        {choices.length === 0 && w("paletteNone")}
+      </p>
+    </Dialog>
+  );
+}
+
+/** Those that have every word that was typed; the ones that begin with it come first. */
+function matching(choices: readonly Choice[], typed: string): Choice[] {
+  const said = typed.trim().toLowerCase();
+  const words = said.split(/\s+/);
+  const found = choices.filter(({ label }) => words.every((word) => label.toLowerCase().includes(word)));
+  const isFirst = ({ label }: Choice): boolean => label.toLowerCase().startsWith(said);
+  return [...found.filter(isFirst), ...found.filter((one) => !isFirst(one))];
+}

@@ -1,0 +1,12 @@
+/** Which one thing lies above the page. */
+
+import { signal } from "@preact/signals";
+import type { MessageItem, SessionSummary } from "../core/index.ts";
+import type { How } from "./BranchDialog.tsx";
+
+export type Overlay =
+  | { what: "palette" | "settings" | "shortcuts" | "handover" }
+  | { what: "rename" | "share" | "delete"; row: SessionSummary }
+  | { what: "branch"; item: MessageItem; how: How };
+
+export const overlay = signal<Overlay | null>(null);

@@ -369,6 +369,9 @@ export const en = {
     "The files in the working directory become what they were before this. What is there now is kept, so this can be undone, too. Caches and ignored files stay.",
   undoConfirm: "Put back",
 
+  earlierCount: "{n} earlier messages",
+  earlierShow: "Show earlier",
+  earlierLoading: "Loading…",
   notFetched: "This part of the page could not be fetched. Check the connection, or reload the page.",
   // Acting: what one does with messages, the queue and the composer.
   palette: "Search actions and conversations",

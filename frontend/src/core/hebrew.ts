@@ -370,6 +370,9 @@ export const he: Record<Key, string> = {
     "הקבצים בתיקיית העבודה יהיו כפי שהיו לפני כן. מה שיש עכשיו נשמר, ולכן אפשר לבטל גם את זה. מטמונים וקבצים שמתעלמים מהם נשארים.",
   undoConfirm: "להחזיר",
 
+  earlierCount: "הודעות קודמות: {n}",
+  earlierShow: "הצגת הקודמות",
+  earlierLoading: "טוען…",
   notFetched: "לא ניתן היה לטעון את החלק הזה של הדף. בדקו את החיבור, או טענו את הדף מחדש.",
   // Acting: what one does with messages, the queue and the composer.
   palette: "חיפוש פעולות ושיחות",

@@ -5,6 +5,7 @@ export * from "./chat-manager.ts";
 export * from "./clock.ts";
 export * from "./conversation.ts";
 export * from "./csv.ts";
+export * from "./earlier.ts";
 export * from "./errors.ts";
 export type * from "./events.ts";
 export * from "./files.ts";

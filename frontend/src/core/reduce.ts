@@ -258,6 +258,27 @@ export class ChatState {
     this.earlier = earlier;
   }
 
+  /**
+   * Keeps what was there before this snapshot of the last messages: its reader may be far above. Nothing is kept if it
+   * does not reach up to these, or if something in it was open then and is not said to be open now.
+   */
+  keep(before: ChatState, apart: number): void {
+    const first = this.#items[apart];
+    const place = first && before.#places.get(keyOf(first.kind, first.id));
+    if (before.earlier >= this.earlier || place === undefined) return;
+    const older = before.#items.slice(0, place);
+    const isOld = older.every((item) => !isOpen(item) || this.#places.has(keyOf(item.kind, item.id)));
+    if (isOld) this.prepend(older, before.earlier);
+  }
+
+  /** The number that a message gets which comes now. */
+  get nextNumber(): number {
+    return this.#items.reduce(
+      (next, item) => (item.kind === "message" && !saysNothing(item) ? Math.max(next, item.index + 1) : next),
+      this.earlier,
+    );
+  }
+
   // -- folding ------------------------------------------------------------------------------------------------
 
   /** Takes one event in; events come in order of seq. An event of an unknown type changes only `seq`. */
@@ -651,6 +672,14 @@ export class ChatState {
       this.#replace(this.#open, { ...item, is_streaming: false });
     this.#open = null;
   }
+}
+
+/** True if what is known of it changes yet. */
+function isOpen(item: Item): boolean {
+  if (isGrowing(item)) return item.is_streaming;
+  if (item.kind === "permission" || item.kind === "question") return item.outcome === null;
+  if (item.kind === "egress_asked") return item.answer === null;
+  return item.kind === "tool_call" && item.status !== "completed" && item.status !== "failed";
 }
 
 function isGrowing(item: Item): item is Growing {

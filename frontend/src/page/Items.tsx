@@ -110,7 +110,7 @@ function PersonsMessage({ item }: { item: MessageItem }) {
 }
 
 /** An answer until what draws it is here. */
-function StillPlain({ text }: { text: string; isStreaming: boolean }) {
+function StillPlain({ text }: { text: string; isStreaming: boolean; id?: string }) {
   return (
     <div class="md-plain" dir="auto">
       <PlainText text={text} />
@@ -136,7 +136,7 @@ function MessageView({ item }: { item: MessageItem }) {
       aria-label={t("agent")}
       aria-busy={item.is_streaming}
     >
-      <Markdown text={item.text} isStreaming={item.is_streaming} />
+      <Markdown text={item.text} isStreaming={item.is_streaming} id={item.id} />
       {!item.is_streaming && <AnswerActions item={item} />}
     </article>
   );

@@ -8,6 +8,7 @@
 import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Item } from "../core/index.ts";
+import { canWatch, isInUse, whenNear } from "./nearness.ts";
 import { slices } from "./slices.ts";
 import { estimated } from "./stretches.ts";
 
@@ -31,19 +32,12 @@ export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
 
   useEffect(() => {
     const element = box.current;
-    if (!element || !canWatch) return undefined;
-    const observer = new IntersectionObserver(
-      (entries) => {
-        const entry = entries.at(-1);
-        if (!entry) return;
-        if (!entry.isIntersecting && isInUse(element)) return;
-        if (!entry.isIntersecting) height.current = entry.boundingClientRect.height;
-        setNear(entry.isIntersecting);
-      },
-      { root: scroller.current, rootMargin: `${NEAR_PX}px 0px` },
-    );
-    observer.observe(element);
-    return () => observer.disconnect();
+    if (!element || !scroller.current || !canWatch) return undefined;
+    return whenNear(element, scroller.current, NEAR_PX, (isIn, tall) => {
+      if (!isIn && isInUse(element)) return;
+      if (!isIn) height.current = tall;
+      setNear(isIn);
+    });
   }, []);
   // What is in it is drawn slice by slice; until the last of it came, it keeps its height.
   useEffect(() => {
@@ -60,14 +54,6 @@ export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
       {isDrawn && children()}
     </div>
   );
-}
-
-const canWatch = typeof IntersectionObserver !== "undefined";
-
-function isInUse(element: HTMLElement): boolean {
-  const selection = document.getSelection();
-  const isSelected = selection !== null && !selection.isCollapsed && selection.containsNode(element, true);
-  return isSelected || element.contains(document.activeElement) || element.querySelector("dialog[open]") !== null;
 }
 
 /** By its letter, or by its place on a keyboard with other letters. */

@@ -1,6 +1,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem, PermissionItem } from "../core/index.ts";
 import { answersOf } from "./asked.ts";
+import { EarlierRow, useKeptPlace } from "./Earlier.tsx";
 import { useFileLinks } from "./FilesButton.tsx";
 import { Guard } from "./Guard.tsx";
 import { Icon } from "./icons.tsx";
@@ -11,7 +12,7 @@ import { useConversation, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { Stretch, useIsWhole } from "./Stretch.tsx";
-import { stretchesOf } from "./stretches.ts";
+import { NO_STRETCHES, numbered } from "./stretches.ts";
 import { Welcome } from "./Welcome.tsx";
 
 const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
@@ -42,7 +43,8 @@ export function Transcript() {
   const [isAway, setAway] = useState(false);
   const [isOpenAway, setOpenAway] = useState(false);
   const openId = useRef<string | undefined>(undefined);
-  const stretches = useRef<readonly (readonly Item[])[]>([]);
+  const cut = useRef(NO_STRETCHES);
+  const cutOf = useRef(conversation);
   const isWhole = useIsWhole(conversation.sessionId);
 
   const toEnd = (behavior: ScrollBehavior = "instant"): void => {
@@ -98,7 +100,11 @@ export function Transcript() {
   // A failure is said once: by its card until something else goes on, and then by the log's own line.
   const hasFailed = conversation.chat.failure !== null && !conversation.isProcessing && conversation.outgoing.length === 0;
   const told = hasFailed ? toldBy(items, conversation.chat.failure) : undefined;
-  stretches.current = stretchesOf(items.filter((item) => !answered.has(item)), stretches.current);
+  if (cutOf.current !== conversation) cut.current = NO_STRETCHES;
+  cutOf.current = conversation;
+  cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
+  const { first, stretches } = cut.current;
+  useKeptPlace(conversation, scroller);
   const drawItem = (item: Item) => (
     <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
       <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
@@ -132,12 +138,13 @@ export function Transcript() {
           data-testid="transcript"
         >
           {isNew && (conversation.isGuest ? <NothingYet conversation={conversation} /> : <Welcome />)}
-          {stretches.current.map((stretch, place) => (
+          <EarlierRow conversation={conversation} scroller={scroller} />
+          {stretches.map((stretch, place) => (
             <Stretch
-              key={`${conversation.sessionId} ${place}`}
+              key={`${conversation.sessionId} ${first + place}`}
               items={stretch}
               scroller={scroller}
-              isHeld={isWhole || place >= stretches.current.length - NEWEST || stretch.some(isAsking)}
+              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking)}
             >
               {() => stretch.map(drawItem)}
             </Stretch>

@@ -27,6 +27,8 @@ import type { PagePart } from "./part.ts";
 import { Parts } from "./parts.ts";
 import { language, storage, t } from "./preferences.ts";
 
+/** A conversation opens with so many messages; those before are fetched when somebody looks for them. */
+const LAST = 50;
 /** Whose drafts this browser keeps. */
 const OWNER_KEY = "agw.owner";
 /** The sign-in that took a guest's session along has its answer, and this browser its cookie, by then. */
@@ -290,6 +292,7 @@ export class Page {
       visibility,
       folds: this.#parts.folds,
       outbox: this.store.outbox(sessionId),
+      last: LAST,
       onRefused: (text, error, attachments) => {
         this.store.takeBack(sessionId, text, attachments);
         this.#files.delete(sessionId);

@@ -20,7 +20,7 @@ from gateway.http.reading import checked_session_id, query_int, read_body
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
 from gateway.stores.labels import LabelChange, Labels
-from gateway.stores.search import Match, Place, words_of
+from gateway.stores.search import Match, SearchPlace, words_of
 
 QUERY_CHARACTERS: Final = 500
 SEARCH_SECONDS: Final = 0.5
@@ -172,11 +172,11 @@ def _hit(match: Match) -> SearchHit:
     )
 
 
-def _place(text: str | None) -> Place | None:
+def _place(text: str | None) -> SearchPlace | None:
     if not text:
         return None
     try:
-        return Place.read(text)
+        return SearchPlace.read(text)
     except ValueError:
         raise InvalidField("after is what an answer gave as following.", field=("query", "after")) from None
 

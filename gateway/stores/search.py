@@ -30,7 +30,7 @@ PER_SESSION: Final = 5
 TITLES_MOST: Final = 20
 
 
-class Place(Struct, frozen=True):
+class SearchPlace(Struct, frozen=True):
     """Where a search goes on: with the owner's session of this id, or the first that was used no later than
     `at`; in that session before the event of this number.
     """
@@ -45,7 +45,7 @@ class Place(Struct, frozen=True):
         return base64.urlsafe_b64encode(plain.encode()).decode().rstrip("=")
 
     @classmethod
-    def read(cls, text: str) -> Place:
+    def read(cls, text: str) -> SearchPlace:
         """Raises ValueError if it is none."""
         try:
             plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
@@ -78,7 +78,7 @@ class Matches(Struct, frozen=True, kw_only=True):
     """What was found."""
 
     matches: list[Match]
-    following: Place | None = None
+    following: SearchPlace | None = None
     """Where to go on; None: everything was searched."""
     is_indexing: bool = False
     """The index is being built: it may take several answers until everything was searched."""
@@ -88,7 +88,7 @@ class SearchStore(Protocol):
     """See the module. Every method may raise StoreFull or StoreFailed."""
 
     async def find(
-        self, owner: str, words: tuple[str, ...], *, place: Place | None, limit: int, seconds: float
+        self, owner: str, words: tuple[str, ...], *, place: SearchPlace | None, limit: int, seconds: float
     ) -> Matches:
         """The next matches, about so many, in about so many seconds at most; `words` are folded, and not
         none.

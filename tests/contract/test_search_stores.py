@@ -14,7 +14,7 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event, EventData
 from gateway.stores.contract import Founding, Store
 from gateway.stores.labels import LabelChange, Labels
-from gateway.stores.search import Match, Matches, Place, words_of
+from gateway.stores.search import Match, Matches, SearchPlace, words_of
 from gateway.stores.sessions import Forking
 from gateway.stores.sqlite import search, search_index
 from gateway.stores.sqlite.store import SqliteStore
@@ -52,7 +52,7 @@ async def indexed(store: Store) -> None:
 async def search_all(store: Store, query: str, *, owner: str = OWNER, limit: int = 100) -> list[Match]:
     """Everything that is found, answer by answer."""
     matches: list[Match] = []
-    place: Place | None = None
+    place: SearchPlace | None = None
     while True:
         found: Matches = await store.search.find(
             owner, words_of(query), place=place, limit=limit, seconds=10.0
@@ -61,7 +61,7 @@ async def search_all(store: Store, query: str, *, owner: str = OWNER, limit: int
         place = found.following
         if place is None:
             return matches
-        assert Place.read(place.spelled()) == place
+        assert SearchPlace.read(place.spelled()) == place
 
 
 async def names(store: Store, query: str, *, owner: str = OWNER) -> set[tuple[str, str | None]]:
@@ -209,7 +209,7 @@ async def test_an_answer_that_is_out_of_time_says_where_to_go_on(store: Store) -
 @pytest.mark.parametrize("text", ["", "x", "!!", "a" * 300, "MS4y", "é"])
 def test_a_place_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no place"):
-        Place.read(text)
+        SearchPlace.read(text)
 
 
 # -- labels -------------------------------------------------------------------------------------------------

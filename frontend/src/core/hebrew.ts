@@ -387,4 +387,12 @@ export const he: Record<Key, string> = {
   tooLong: "ההודעה ארוכה מדי לשליחה: {n|one:תו אחד|two:שני תווים|other:# תווים} יותר מדי.",
   shorten: "לחתוך את הסוף",
   attachInstead: "לצרף אותה כקובץ",
+  find: "חיפוש",
+  pinned: "נעוצות",
+  pin: "נעיצה",
+  unpin: "ביטול הנעיצה",
+  archive: "העברה לארכיון",
+  unarchive: "הוצאה מהארכיון",
+  tags: "תגיות…",
+  unread: "חדש",
 };

@@ -11,6 +11,7 @@ import { askedFor, drawn, toldBy } from "./order.ts";
 import { useConversation, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
+import { revealed } from "./reveal.ts";
 import { Stretch, useIsWhole } from "./Stretch.tsx";
 import { NO_STRETCHES, numbered } from "./stretches.ts";
 import { Welcome } from "./Welcome.tsx";
@@ -106,7 +107,7 @@ export function Transcript() {
   const { first, stretches } = cut.current;
   useKeptPlace(conversation, scroller);
   const drawItem = (item: Item) => (
-    <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
+    <div key={`${item.kind} ${item.id}`} data-item={item.id} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
       <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
         {item === told ? (
           <Failed conversation={conversation} />
@@ -144,7 +145,7 @@ export function Transcript() {
               key={`${conversation.sessionId} ${first + place}`}
               items={stretch}
               scroller={scroller}
-              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking)}
+              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some((item) => isAsking(item) || item.id === revealed.value?.id)}
             >
               {() => stretch.map(drawItem)}
             </Stretch>

@@ -8,7 +8,7 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.events.texts import Texts
 from gateway.stores.labels import LabelChange, Labels
-from gateway.stores.search import PER_SESSION, TITLES_MOST, Match, Matches, Place, match_of, title_match
+from gateway.stores.search import PER_SESSION, TITLES_MOST, Match, Matches, SearchPlace, match_of, title_match
 from gateway.stores.sessions import SessionRecord
 
 
@@ -25,7 +25,7 @@ class MemorySearch:
         self._events = events
 
     async def find(
-        self, owner: str, words: tuple[str, ...], *, place: Place | None, limit: int, seconds: float
+        self, owner: str, words: tuple[str, ...], *, place: SearchPlace | None, limit: int, seconds: float
     ) -> Matches:
         records = self._records(owner)
         matches: list[Match] = []
@@ -39,7 +39,9 @@ class MemorySearch:
         for record in records:
             matches += self._in_session(record, words)
             if len(matches) >= limit:
-                return Matches(matches=matches, following=Place(record.last_active_at, record.session_id, 0))
+                return Matches(
+                    matches=matches, following=SearchPlace(record.last_active_at, record.session_id, 0)
+                )
         return Matches(matches=matches)
 
     def _in_session(self, record: SessionRecord, words: tuple[str, ...]) -> list[Match]:

@@ -34,7 +34,7 @@ from gateway.stores.search import (
     TITLES_MOST,
     Match,
     Matches,
-    Place,
+    SearchPlace,
     match_of,
     title_match,
 )
@@ -206,7 +206,7 @@ class SqliteSearch:
     # -- a search -----------------------------------------------------------------------------------------
 
     async def find(
-        self, owner: str, words: tuple[str, ...], *, place: Place | None, limit: int, seconds: float
+        self, owner: str, words: tuple[str, ...], *, place: SearchPlace | None, limit: int, seconds: float
     ) -> Matches:
         deadline = time.monotonic() + seconds
         matches = await self._titles(owner, words) if place is None else []
@@ -221,12 +221,12 @@ class SqliteSearch:
                 found, rest = await self._in_session(one, words, before=before, deadline=deadline)
                 matches += found
                 if rest or len(matches) >= limit or time.monotonic() > deadline:
-                    following = Place(one.at, one.session_id, rest)
+                    following = SearchPlace(one.at, one.session_id, rest)
                     return Matches(matches=matches, following=following, is_indexing=self._unswept > 0)
             at, key, op, resumed = page[-1].at, page[-1].key, ">", ""
         return Matches(matches=matches, is_indexing=self._unswept > 0)
 
-    async def _start(self, owner: str, place: Place | None) -> tuple[int, str, str]:
+    async def _start(self, owner: str, place: SearchPlace | None) -> tuple[int, str, str]:
         """The time and key of the session to begin with, and its id if a search goes on in it."""
         if place is None:
             return _EVER, "", ""

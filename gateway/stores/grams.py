@@ -1,4 +1,4 @@
-"""A filter of what may occur in a text: a few bits for each run of two and three characters in it. Pure.
+"""A filter of what may occur in a text: a few bits for each run of up to three characters. Pure.
 
 It says "certainly not" or "perhaps", never wrongly "not". It has no text in it, and cannot be read back into
 one. Runs of characters need no notion of a word, so that parts of Hebrew, Chinese and identifiers are found.
@@ -22,15 +22,14 @@ MASKS: Final = tuple(bytes(byte for byte in range(256) if byte >> bit & 1) for b
 """For each bit, the bytes in which it is set."""
 
 
-def grams_of(text: str) -> set[str]:
-    """The runs in a text that is not folded."""
-    return {gram for word in set(folded(text).split()) for gram in _runs(word)}
+def words_in(text: str) -> set[str]:
+    """The words of a text that is not folded: no run goes beyond one."""
+    return set(folded(text).split())
 
 
-def _runs(word: str) -> Iterable[str]:
-    for at in range(len(word) - 1):
-        yield word[at : at + 2]
-        yield word[at : at + 3]
+def grams_of(words: Iterable[str]) -> set[str]:
+    """The runs in them, single characters among them."""
+    return {word[at : at + length] for word in words for length in (1, 2, 3) for at in range(len(word))}
 
 
 def filter_of(grams: Iterable[str]) -> bytes:
@@ -60,7 +59,7 @@ def may_have(bits: bytes, words: Iterable[str]) -> bool:
 
 def _longest(word: str) -> list[str]:
     if len(word) < 3:
-        return [word] if len(word) == 2 else []
+        return [word]
     return [word[at : at + 3] for at in range(len(word) - 2)]
 
 

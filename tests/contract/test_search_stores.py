@@ -293,17 +293,17 @@ async def test_long_logs_are_cut_between_turns_and_short_ends_are_made_anew(
     monkeypatch.setattr(search_index, "PAGES_MOST", 2)
     store = await opened(tmp_path)
     try:
-        for number in range(40):
+        for number in range(24):
             seq = 1 + 10 * number
             await said(store, "a", *turn(seq, f"question{number:02} " + "q" * 40, f"answer{number:02}"))
             if number % 5 == 0:
                 await indexed(store)
-        for number in range(40):
+        for number in range(24):
             assert await names(store, f"question{number:02}") == {("a", f"u{1 + 10 * number}")}
         rows = await store.read(
             lambda c: c.execute("SELECT after, through FROM search_stretches ORDER BY through").fetchall()
         )
-        assert 5 < len(rows) < 20
+        assert 3 < len(rows) < 15
         assert all(one[1] <= other[0] for one, other in itertools.pairwise(rows))
         await indexed(store)
         assert not await store.search.index()

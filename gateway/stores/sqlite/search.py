@@ -49,9 +49,11 @@ TITLES_AT_ONCE: Final = 1_000
 TEXT_KEPT: Final = 1_000_000
 """Characters of a stretch that is searched are in memory at once, about."""
 SWEPT_AT_ONCE: Final = 500
-INDEX_SECONDS: Final = 0.05
+SLICE_SECONDS: Final = 0.002
+"""How long one call of `index` gathers, about; others of this process run meanwhile only if they need no
+Python."""
 INDEX_SESSIONS: Final = 100
-"""What one call of `index` does: one commit, and at most about so long before it."""
+"""So many are kept with one commit."""
 _EVER: Final = 2**62
 
 _LAST: Final = (
@@ -101,6 +103,11 @@ class SqliteSearch:
         self._unswept = _EVER
         """Rows with this id and below were not compared with their marks since the store was opened."""
         self._queue: list[int] = []
+        self._gathering: Gathering | None = None
+        self._gathered: list[Gathering] = []
+        """What is kept with the next commit."""
+        self._is_due = False
+        """That commit cannot wait."""
         self._below = _EVER
         """What `_unswept` becomes once the queue is empty."""
         database.project((ev.TurnStarted,), self._begun)
@@ -132,30 +139,48 @@ class SqliteSearch:
     # -- the index ----------------------------------------------------------------------------------------
 
     async def index(self) -> bool:
-        if not self._queue:
+        if not (self._queue or self._gathering):
             await self._fill()
-        if not self._queue:
+        if not (self._queue or self._gathering):
             return False
-        done: list[Gathering] = []
-        end = time.monotonic() + INDEX_SECONDS
-        while self._queue and len(done) < INDEX_SESSIONS and time.monotonic() < end:
-            row_id = self._queue.pop()
-            try:
-                gathered = await self._gather(row_id)
-            except GatewayError as error:  # of this log: it is read by each search
-                log.error("the texts of a session cannot be indexed: %s", error)
-                self._give_up(row_id)
-                continue
-            if not gathered.is_done:
-                self._queue.append(row_id)
-            done.append(gathered)
+        try:
+            await self._database.read(self._work)
+        except GatewayError as error:  # of this log: it is read by each search
+            log.error("the texts of a session cannot be indexed: %s", error)
+            if self._gathering is not None:
+                self._give_up(self._gathering.row_id)
+            self._gathering = None
+        is_last = not (self._queue or self._gathering)
+        if is_last or self._is_due or len(self._gathered) >= INDEX_SESSIONS:
+            await self._commit()
+        return True
+
+    def _work(self, connection: sqlite3.Connection) -> None:
+        """Gathers for a moment, in the thread that reads: who waits for that waits no longer than this."""
+        end = time.monotonic() + SLICE_SECONDS
+        while (self._gathering or self._queue) and time.monotonic() < end:
+            if self._gathering is None:
+                self._gathering = Gathering(self._queue.pop())
+                self._gathering.begin(connection)
+            if not self._gathering.is_enough:
+                self._gathering.page(connection)
+            if self._gathering.is_enough:
+                self._gathered.append(self._gathering)
+                is_done, self._gathering = self._gathering.is_done, None
+                if not is_done:
+                    self._queue.append(self._gathered[-1].row_id)
+                    self._is_due = True
+                if not is_done or len(self._gathered) >= INDEX_SESSIONS:
+                    return  # the rest of a log begins behind what is kept
+
+    async def _commit(self) -> None:
+        done, self._gathered, self._is_due = self._gathered, [], False
         try:
             await self._database.write(lambda connection: self._keep(connection, done))
         except GatewayError:
-            self._queue += [one.row_id for one in done]
+            self._queue = list(dict.fromkeys((*self._queue, *(one.row_id for one in done))))
             raise
         self._settle(done)
-        return True
 
     async def _fill(self) -> None:
         """What has to be looked at next: what was said lately, then rows that were never compared."""
@@ -167,13 +192,7 @@ class SqliteSearch:
             self._queue = [row_id for row_id, last, through in reversed(rows) if last > through]
             self._unswept = self._unswept if self._queue else self._below
         with self._lock:
-            self._queue += self._ended
-
-    async def _gather(self, row_id: int) -> Gathering:
-        gathering = await self._database.read(lambda connection: Gathering.of(connection, row_id))
-        while not gathering.is_enough:
-            await self._database.read(gathering.page)
-        return gathering
+            self._queue = list(dict.fromkeys((*self._queue, *self._ended)))
 
     def _keep(self, connection: sqlite3.Connection, done: list[Gathering]) -> None:
         """In the thread that writes: a row that is gone here has not been given to another session yet."""

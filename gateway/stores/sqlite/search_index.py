@@ -11,15 +11,15 @@ from typing import Final
 from msgspec import Struct
 
 from gateway.events.texts import ENDS, STARTS, Texts
-from gateway.stores.grams import filter_of, grams_of
+from gateway.stores.grams import filter_of, grams_of, words_in
 from gateway.stores.sqlite import log_rows
 
 STRETCH_CHARACTERS: Final = 8_000
 """A stretch ends with the turn in which it gets so long. Longer ones make the index smaller, and a search
 read more of what does not match."""
-PAGE_EVENTS: Final = 1_000
-PAGE_BYTES: Final = 128 * 1024
-"""Read in one go of the reading thread, one or two milliseconds."""
+PAGE_EVENTS: Final = 500
+PAGE_BYTES: Final = 32 * 1024
+"""Read in one go of the reading thread, about a millisecond."""
 PAGES_MOST: Final = 20
 """Of one log before what was found is kept, unless a turn is longer."""
 
@@ -38,47 +38,48 @@ class Gathering:
     short.
     """
 
-    def __init__(self, row_id: int, key: str | None, *, after: int, replaces: int | None) -> None:
+    def __init__(self, row_id: int) -> None:
         self.row_id = row_id
-        self.key = key
+        self.key: str | None = None
         """None: there is no such session any more."""
-        self.replaces = replaces
+        self.replaces: int | None = None
         """The row of the stretch that is made anew."""
-        self.cursor = after
+        self.cursor = 0
         """Everything up to here was read."""
-        self.through = after
+        self.through = 0
         """No turn runs here, and what was said before is complete."""
         self.is_open = False
         """A turn runs where the cursor is."""
-        self.is_done = key is None
+        self.is_done = False
         """The log was read to its end."""
         self.is_kept = False
         self.stretches: list[Stretch] = []
         self.withdrawn: set[str] = set()
-        self._after = after
-        self._grams: set[str] = set()
+        self._after = 0
+        self._words: set[str] = set()
         self._characters = 0
         self._texts = Texts()
         self._pages = 0
 
-    @classmethod
-    def of(cls, connection: sqlite3.Connection, row_id: int) -> Gathering:
-        """That of a log, from its mark on."""
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Looks where the log has its mark."""
         found = connection.execute(
             "SELECT key, ifnull((SELECT through FROM search_marks WHERE session = id), 0)"
             " FROM sessions WHERE id = ?",
-            (row_id,),
+            (self.row_id,),
         ).fetchone()
         if found is None:
-            return cls(row_id, None, after=0, replaces=None)
+            self.is_done = True
+            return
+        self.key, after = found
         last = connection.execute(
             "SELECT id, after, characters FROM search_stretches WHERE session = ?"
             " ORDER BY through DESC LIMIT 1",
-            (row_id,),
+            (self.row_id,),
         ).fetchone()
         if last is not None and last[2] < STRETCH_CHARACTERS // 2:
-            return cls(row_id, found[0], after=last[1], replaces=last[0])
-        return cls(row_id, found[0], after=found[1], replaces=None)
+            self.replaces, after, _ = last
+        self.cursor = self.through = self._after = after
 
     @property
     def mark(self) -> int:
@@ -115,7 +116,7 @@ class Gathering:
     def _close(self, seq: int) -> None:
         """What was said up to here is complete."""
         for message in self._texts.messages.values():
-            self._grams |= grams_of(message.text)
+            self._words |= words_in(message.text)
         self._characters += self._texts.characters
         self.withdrawn |= self._texts.withdrawn
         self._texts = Texts()
@@ -125,9 +126,9 @@ class Gathering:
 
     def _cut(self, through: int) -> None:
         if self._characters:
-            bits = filter_of(self._grams)
+            bits = filter_of(grams_of(self._words))
             self.stretches.append(Stretch(self._after, through, self._characters, bits))
-        self._after, self._grams, self._characters = through, set(), 0
+        self._after, self._words, self._characters = through, set(), 0
 
 
 def keep(connection: sqlite3.Connection, done: Iterable[Gathering]) -> list[int]:

@@ -219,18 +219,18 @@ function RowMenu({ row, title, ask }: RowMenuProps) {
   );
 }
 
-type Group = "pinned" | "today" | "yesterday" | "earlier";
+type ListPart = "pinned" | "today" | "yesterday" | "earlier";
 
 /** A tree is where its newest branch is. */
-function grouped(trees: readonly Branch[]): [Group, Branch[]][] {
+function grouped(trees: readonly Branch[]): [ListPart, Branch[]][] {
   const midnight = new Date().setHours(0, 0, 0, 0);
-  const groups: Record<Group, Branch[]> = { pinned: [], today: [], yesterday: [], earlier: [] };
+  const groups: Record<ListPart, Branch[]> = { pinned: [], today: [], yesterday: [], earlier: [] };
   for (const tree of trees) {
     const at = Date.parse(tree.lastActiveAt);
     if (tree.row.archived) continue;
     groups[tree.row.pinned ? "pinned" : at >= midnight ? "today" : at >= midnight - 86_400_000 ? "yesterday" : "earlier"].push(tree);
   }
-  return (Object.entries(groups) as [Group, Branch[]][]).filter(([, of]) => of.length > 0);
+  return (Object.entries(groups) as [ListPart, Branch[]][]).filter(([, of]) => of.length > 0);
 }
 
 function ago(iso: string): string {

@@ -212,9 +212,7 @@ async def measure(
     for query in ("the", texts._words[3_000], texts._words[15_000], "雨伞", "מטרי", "q", "no such words"):
         times = [await searched(store, query) for _ in range(5)]
         first, whole = sorted(one[0] for one in times)[2], sorted(one[2] for one in times)[2]
-        print(
-            f"search {query!r:20} first {first * 1000:7.1f} ms, {times[0][1]:4} in {whole * 1000:7.1f} ms"
-        )
+        print(f"search {query!r:20} first {first * 1000:7.1f} ms, {times[0][1]:4} in {whole * 1000:7.1f} ms")
     taken_seconds, other = await asyncio.to_thread(fts5, store.path, folder)
     print(f"FTS5, trigrams, detail none: {other / size:.3f} bytes a byte, built in {taken_seconds:.1f} s")
 

@@ -20,6 +20,7 @@ from gateway.stores.search import SearchStore
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import Founding, OwnerTotal, SessionRecord, SessionStore
+from gateway.stores.tenants import TenantStore
 from gateway.stores.tombstones import Tombstone, TombstoneStore
 from gateway.stores.usage import UsageStore
 
@@ -76,6 +77,10 @@ class Store(Protocol):
     @property
     def people(self) -> PeopleStore:
         """Who is disabled."""
+
+    @property
+    def tenants(self) -> TenantStore:
+        """Those that administrators made or disabled."""
 
     @property
     def usage(self) -> UsageStore:

@@ -9,6 +9,7 @@ export * from "./earlier.ts";
 export * from "./errors.ts";
 export type * from "./events.ts";
 export * from "./files.ts";
+export * from "./find.ts";
 export type * from "./fold.ts";
 export * from "./i18n.ts";
 export * from "./identity.ts";

@@ -4,6 +4,7 @@ import { Composer } from "./Composer.tsx";
 import { FilesButton, FilesPlace } from "./FilesButton.tsx";
 import { ContextMeter, Header, HelmButtons } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
+import { FindButton } from "./FindButton.tsx";
 import { Icon } from "./icons.tsx";
 import { lazily } from "./lazy.tsx";
 import { Overlays } from "./Overlays.tsx";
@@ -71,6 +72,7 @@ function ChatView() {
           <RulesButton />
           <ContextMeter />
           <CostButton />
+          <FindButton />
           <FilesButton />
           <ChangesButton />
           <HeaderParts />

@@ -2,23 +2,24 @@
 
 import type { RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
-import { type Conversation, wordsOf } from "../core/index.ts";
+import { type ApiError, type Conversation, type EarlierMessages, wordsOf } from "../core/index.ts";
 import { language, t } from "./preferences.ts";
 
 /** Fetched when the reader is so near to the first one. */
 const NEAR_PX = 2_500;
 
 interface EarlierRowProps {
-  conversation: Conversation;
+  earlier: EarlierMessages;
+  count: number;
+  isLoading: boolean;
+  error: ApiError | null;
   scroller: RefObject<HTMLElement>;
 }
 
 /** Above the first message that is here; nothing once everything is. */
-export function EarlierRow({ conversation, scroller }: EarlierRowProps) {
+export function EarlierRow({ earlier, count, isLoading, error, scroller }: EarlierRowProps) {
   const row = useRef<HTMLDivElement>(null);
-  const { earlier } = conversation;
-  const count = earlier.count;
-  const hasFailed = earlier.error !== null;
+  const hasFailed = error !== null;
   useEffect(() => {
     if (count === 0 || hasFailed || !row.current || typeof IntersectionObserver === "undefined") return undefined;
     const observer = new IntersectionObserver(
@@ -29,12 +30,12 @@ export function EarlierRow({ conversation, scroller }: EarlierRowProps) {
     return () => observer.disconnect();
   }, [earlier, count, hasFailed]);
   if (count === 0) return null;
-  const words = earlier.error ? wordsOf(earlier.error, language.value) : t("earlierCount", { n: count });
+  const words = error ? wordsOf(error, language.value) : t("earlierCount", { n: count });
   return (
     <div class="earlier quiet" ref={row} data-testid="earlier" role={hasFailed ? "alert" : undefined}>
       <span dir="auto">{words}</span>{" "}
-      <button type="button" class="link" disabled={earlier.isLoading} onClick={() => void earlier.more()}>
-        {t(earlier.isLoading ? "earlierLoading" : hasFailed ? "retry" : "earlierShow")}
+      <button type="button" class="link" disabled={isLoading} onClick={() => void earlier.more()}>
+        {t(isLoading ? "earlierLoading" : hasFailed ? "retry" : "earlierShow")}
       </button>
     </div>
   );

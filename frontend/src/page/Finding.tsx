@@ -56,7 +56,7 @@ export function Finding({ close }: { close(): void }) {
           dir="auto"
           maxLength={500}
           aria-label={f("label")}
-          placeholder={t("find")}
+          placeholder={t("findSessions")}
           data-testid="find-field"
           value={query}
           onInput={(event) => setQuery(event.currentTarget.value)}

@@ -18,6 +18,7 @@ import {
 import { AttachedFiles } from "./Attachments.tsx";
 import { AnswerActions, FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
 import { Icon } from "./icons.tsx";
+import { useKeptOpen } from "./kept-open.ts";
 import { lazily } from "./lazy.tsx";
 import { useLink, usePage } from "./page.ts";
 import { nameOf } from "./people.ts";
@@ -180,8 +181,14 @@ export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; i
 }
 
 function ThoughtView({ item }: { item: ThoughtItem }) {
+  const [isOpen, setOpen] = useKeptOpen("thought", item.id, false);
   return (
-    <details class="thought" data-testid="thought">
+    <details
+      class="thought"
+      data-testid="thought"
+      open={isOpen}
+      onToggle={(event) => setOpen(event.currentTarget.open)}
+    >
       <summary>
         <Icon name="think" />
         <span class={item.is_streaming ? "shimmer" : ""}>{item.is_streaming ? t("thinking") : t("thought")}</span>

@@ -3,7 +3,7 @@ import { CopyButton } from "./Copy.tsx";
 import { highlighter } from "./highlighter.ts";
 import type { MarkdownDocument, Span } from "../core/markdown/index.ts";
 import { type Block, newDocument, sanitised } from "./markdown.ts";
-import { revealed } from "./reveal.ts";
+import { isOnPaper, revealed, wholeId } from "./reveal.ts";
 import { Section } from "./Section.tsx";
 import { type SectionOfText, sectionsOf } from "./sections.ts";
 import { Later, PlainText, UNSEEN } from "./Pieces.tsx";
@@ -33,6 +33,7 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
   const isMadeAnew = made.blocks.length > made.spans.length && kept.current.length > 0;
   const sections = isMadeAnew ? kept.current : sectionsOf(made.spans);
   kept.current = sections;
+  const isWhole = wholeId.value !== null;
   const place = revealed.value;
   const at = place !== null && place.kind === "message" && place.id === id ? place.at : -1;
   return (
@@ -45,7 +46,7 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
           blocks={made.blocks}
           spans={made.spans}
           isAlone={sections.length === 1 && made.isDone}
-          isHeld={(isStreaming && place === sections.length - 1) || (section.start <= at && at < section.end)}
+          isHeld={isWhole || (isStreaming && place === sections.length - 1) || (section.start <= at && at < section.end)}
           elements={elements.current}
           draw={(block, of, isPlain) => (
             <BlockView
@@ -70,7 +71,7 @@ function useRead(text: string, isWhole: boolean, cost: { current: number }): Mar
   const [round, setRound] = useState(0);
   const before = performance.now();
   made.set(text, isWhole);
-  made.advance((weight) => slices.admits(weight * READING));
+  made.advance((weight) => isOnPaper.value || slices.admits(weight * READING));
   const last = made.blocks.at(-1);
   if (!isWhole && last?.kind === "html") void last.html; // made here, so that it is counted
   cost.current = performance.now() - before;

@@ -10,6 +10,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ELEMENTS_MOST, type Span } from "../core/markdown/index.ts";
 import { type Block, elementsOf } from "./markdown.ts";
 import { canWatch, isInUse, whenNear } from "./nearness.ts";
+import { isOnPaper } from "./reveal.ts";
 import { heightOf, type SectionOfText } from "./sections.ts";
 import { slices } from "./slices.ts";
 
@@ -57,7 +58,7 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   const isWhole = isDrawn && count === weights.length;
   const least = isWhole || isAlone ? undefined : { minBlockSize: `${height.current ?? heightOf(section)}px` };
   return (
-    <div class="md-section" ref={box} style={least}>
+    <div class="md-section" ref={box} style={least} data-start={section.start} data-end={section.end}>
       {shown.map((block, place) => draw(block, section.from + place, isPlain))}
     </div>
   );
@@ -83,7 +84,7 @@ function useAdmitted(weights: readonly number[], isOn: boolean): number {
   const [, setRound] = useState(0);
   if (!isOn) count.current = 0;
   for (; isOn && count.current < weights.length; count.current += 1) {
-    if (!isPaid.current && !slices.admits(weights[count.current] ?? 0)) break;
+    if (!isOnPaper.value && !isPaid.current && !slices.admits(weights[count.current] ?? 0)) break;
     isPaid.current = false;
   }
   count.current = Math.min(count.current, weights.length);

@@ -55,7 +55,7 @@ export function Sidebar() {
         ) : (
           <button type="button" class="find-open" data-testid="find-open" onClick={() => setFinding(true)}>
             <Icon name="search" />
-            {t("find")}
+            {t("findSessions")}
           </button>
         )}
         <div class="session-list" data-testid="session-list" hidden={isFinding} onKeyDown={walk}>

@@ -55,27 +55,3 @@ export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
     </div>
   );
 }
-
-/** By its letter, or by its place on a keyboard with other letters. */
-function isKey(event: KeyboardEvent, letter: string): boolean {
-  return event.key.toLowerCase() === letter || (!/^[a-z]$/i.test(event.key) && event.code === `Key${letter.toUpperCase()}`);
-}
-
-/** True if what is selected is in a field. */
-function isWriting(): boolean {
-  return document.activeElement?.matches("input, textarea, [contenteditable]") === true;
-}
-
-/** True once the whole conversation is to be drawn: the reader searches it, or selects it as a whole. */
-export function useIsWhole(sessionId: string | null): boolean {
-  const [wholeId, setWholeId] = useState<string | null>(null);
-  useEffect(() => {
-    const onKey = (event: KeyboardEvent): void => {
-      if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
-      if (isKey(event, "f") || (isKey(event, "a") && !isWriting())) setWholeId(sessionId);
-    };
-    window.addEventListener("keydown", onKey);
-    return () => window.removeEventListener("keydown", onKey);
-  }, [sessionId]);
-  return wholeId !== null && wholeId === sessionId;
-}

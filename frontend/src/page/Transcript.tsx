@@ -1,5 +1,6 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem, PermissionItem } from "../core/index.ts";
+import { useAddressedMessage } from "./addressed.ts";
 import { answersOf } from "./asked.ts";
 import { EarlierRow, useKeptPlace } from "./Earlier.tsx";
 import { useFileLinks } from "./FilesButton.tsx";
@@ -11,12 +12,14 @@ import { askedFor, drawn, toldBy } from "./order.ts";
 import { useConversation, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
-import { revealed } from "./reveal.ts";
-import { Stretch, useIsWhole } from "./Stretch.tsx";
+import { useReadingKeys } from "./reading-keys.ts";
+import { isFinding, revealed, wholeId } from "./reveal.ts";
+import { Stretch } from "./Stretch.tsx";
 import { NO_STRETCHES, numbered } from "./stretches.ts";
 import { Welcome } from "./Welcome.tsx";
 
 const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
+const FindBar = lazily(() => import("./FindBar.tsx").then((loaded) => loaded.FindBar));
 const Wallet = lazily(() => import("./Wallet.tsx").then((loaded) => loaded.Wallet));
 
 /** Of the words for a failure, which may be an agent's. */
@@ -43,10 +46,13 @@ export function Transcript() {
   const readerAt = useRef(-READER_MS);
   const [isAway, setAway] = useState(false);
   const [isOpenAway, setOpenAway] = useState(false);
+  const [, setRound] = useState(0);
   const openId = useRef<string | undefined>(undefined);
   const cut = useRef(NO_STRETCHES);
   const cutOf = useRef(conversation);
-  const isWhole = useIsWhole(conversation.sessionId);
+  const isWhole = wholeId.value === conversation.sessionId;
+  const shown = revealed.value;
+  const isShown = (item: Item): boolean => item.id === shown?.id && item.kind === shown.kind;
 
   const toEnd = (behavior: ScrollBehavior = "instant"): void => {
     const box = scroller.current;
@@ -68,6 +74,19 @@ export function Transcript() {
     setAway(!isSticking.current);
     look();
   };
+  const letGo = (): void => {
+    isSticking.current = false;
+    setAway(true);
+  };
+  const wantsBeginning = useRef(false);
+  useReadingKeys(conversation, () => {
+    wantsBeginning.current = true;
+    setRound((round) => round + 1);
+  });
+  // What is looked for is held in sight, and not the end.
+  useLayoutEffect(() => {
+    if (shown !== null) letGo();
+  }, [shown]);
   const byReader = (): void => {
     readerAt.current = performance.now();
   };
@@ -106,8 +125,20 @@ export function Transcript() {
   cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
   const { first, stretches } = cut.current;
   useKeptPlace(conversation, scroller);
+  useLayoutEffect(() => {
+    if (!wantsBeginning.current) return;
+    wantsBeginning.current = false;
+    letGo();
+    scroller.current?.scrollTo({ top: 0, behavior: "instant" });
+  });
+  useAddressedMessage(conversation);
   const drawItem = (item: Item) => (
-    <div key={`${item.kind} ${item.id}`} data-item={item.id} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
+    <div
+      key={`${item.kind} ${item.id}`}
+      data-item={`${item.kind} ${item.id}`}
+      class={`item item-${item.kind}`}
+      hidden={isBlank(item) || inCards.has(item)}
+    >
       <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
         {item === told ? (
           <Failed conversation={conversation} />
@@ -139,13 +170,19 @@ export function Transcript() {
           data-testid="transcript"
         >
           {isNew && (conversation.isGuest ? <NothingYet conversation={conversation} /> : <Welcome />)}
-          <EarlierRow conversation={conversation} scroller={scroller} />
+          <EarlierRow
+            earlier={conversation.earlier}
+            count={conversation.earlier.count}
+            isLoading={conversation.earlier.isLoading}
+            error={conversation.earlier.error}
+            scroller={scroller}
+          />
           {stretches.map((stretch, place) => (
             <Stretch
               key={`${conversation.sessionId} ${first + place}`}
               items={stretch}
               scroller={scroller}
-              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some((item) => isAsking(item) || item.id === revealed.value?.id)}
+              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking) || stretch.some(isShown)}
             >
               {() => stretch.map(drawItem)}
             </Stretch>
@@ -156,6 +193,7 @@ export function Transcript() {
           <Tail conversation={conversation} items={items} hasFailed={hasFailed && told === undefined} />
         </div>
       </div>
+      {isFinding.value && <FindBar />}
       {open && isOpenAway && <AwayPermission item={open} show={() => showCard(scroller.current, open.id)} />}
       {isAway && !isOpenAway && (
         <button type="button" class="latest" data-testid="jump-latest" onClick={() => toEnd("smooth")}>
@@ -243,7 +281,10 @@ function Tail({ conversation, items, hasFailed }: { conversation: Conversation; 
 /** What the agent is about, or how long it is until there is one. */
 function wordsOfWork({ chat, isStopping }: Conversation): string {
   if (isStopping) return t("stopping");
-  if (chat.start_position !== null) return t("inLine", { place: String(chat.start_position) });
+  if (chat.start_position !== null) {
+    const place = String(chat.start_position);
+    return t(chat.start_short_of ? "inLineForMemory" : "inLine", { place });
+  }
   return t(chat.state === "starting" ? "starting" : "working");
 }
 

@@ -1,5 +1,6 @@
 /** What applications and the operators' page may use of the page. */
 
+export { CopyButton } from "./Copy.tsx";
 export { Dialog } from "./Dialogs.tsx";
 export { DisplaySettings } from "./Header.tsx";
 export { Glyph, Icon } from "./icons.tsx";

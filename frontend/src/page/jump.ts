@@ -1,13 +1,13 @@
 /** Opens a conversation at one of its messages. */
 
 import type { Page } from "./page.ts";
-import { revealed } from "./reveal.ts";
+import { show } from "./showing.ts";
 
 const PAGE_MOST = 1_000;
-/** How long the conversation, and then the message's place, may take to be there. */
+/** How long the conversation may take to be there. */
 const WAIT_MS = 10_000;
-/** What is drawn above moves the message; it is held in sight so long. */
-const HOLD_MS = 600;
+/** The message is marked so long. */
+const MARKED_MS = 2_500;
 
 /** False if the message is not in the conversation; somebody who went elsewhere meanwhile is left alone. */
 export async function jumpTo(page: Page, sessionId: string, messageId: string | undefined): Promise<boolean> {
@@ -21,19 +21,11 @@ export async function jumpTo(page: Page, sessionId: string, messageId: string | 
   while (isShown() && !isHere()) if (!(await conversation.earlier.more(PAGE_MOST))) break;
   if (!isShown()) return true;
   if (!isHere()) return false;
-  const place = { kind: "message", id: messageId, at: 0 };
-  revealed.value = place;
-  const element = (): HTMLElement | null => document.querySelector(`[data-item="${CSS.escape(messageId)}"]`);
-  await until(() => element() !== null, WAIT_MS);
-  const end = performance.now() + HOLD_MS;
-  await until(() => {
-    element()?.scrollIntoView({ block: "center" });
-    return performance.now() > end || !isShown();
-  }, WAIT_MS);
-  const found = element();
+  await show({ kind: "message", id: messageId, at: 0 }, "", "");
+  if (!isShown()) return true;
+  const found = document.querySelector(`[data-item="${CSS.escape(`message ${messageId}`)}"]`);
   found?.classList.add("is-found");
-  setTimeout(() => found?.classList.remove("is-found"), 2_500);
-  if (revealed.peek() === place) revealed.value = null;
+  setTimeout(() => found?.classList.remove("is-found"), MARKED_MS);
   return true;
 }
 

@@ -332,8 +332,8 @@ export class Page {
 
   #writeHash(isFirst: boolean): void {
     if (this.handover.peek() !== null) history.replaceState(null, "", location.pathname);
+    if (sessionIdIn(location.hash) === this.store.currentId) return; // the address may say which message, too
     const hash = `#s=${encodeURIComponent(this.store.currentId)}`;
-    if (location.hash === hash) return;
     if (isFirst) history.replaceState(null, "", hash);
     else history.pushState(null, "", hash);
   }

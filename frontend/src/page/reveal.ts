@@ -14,3 +14,9 @@ export const revealed = signal<Revealed | null>(null);
 
 /** The session that is drawn as a whole, to be copied or printed. */
 export const wholeId = signal<string | null>(null);
+
+/** True while everything is drawn at once: a browser that prints waits for nothing. */
+export const isOnPaper = signal(false);
+
+/** True while the bar that searches the conversation is open. */
+export const isFinding = signal(false);

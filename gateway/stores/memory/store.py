@@ -11,6 +11,7 @@ from gateway.stores.memory.people import MemoryPeople
 from gateway.stores.memory.search import MemoryLabels, MemorySearch
 from gateway.stores.memory.secrets import MemorySecrets
 from gateway.stores.memory.sessions import MemoryIdempotency, MemoryOptions, MemorySessions, MemoryTombstones
+from gateway.stores.memory.tenants import MemoryTenants
 
 
 class MemoryStore:
@@ -24,6 +25,7 @@ class MemoryStore:
         self.credentials = MemoryCredentials()
         self.secrets = MemorySecrets()
         self.people = MemoryPeople()
+        self.tenants = MemoryTenants()
         self.usage = MemoryUsage()
         self.options = MemoryOptions()
         self.ledger = MemoryLedger()

@@ -1,8 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [memory] [model] [providers.NAME] [workers] [egress] [telemetry]
-[auth] [visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [page] [applications]
-[credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
+[auth] [visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [page]
+[applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
 """How often it is looked for work. What is not indexed yet is found all the same."""
-REST_FACTOR: Final = 4.0
-"""It rests so many times as long as it worked: a fifth of a core at most."""
+REST_FACTOR: Final = 9.0
+"""It rests so many times as long as it worked: a tenth of a core at most."""
 REST_LEAST: Final = 0.004
 RETRY_SECONDS: Final = 10.0
 

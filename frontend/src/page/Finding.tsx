@@ -13,7 +13,7 @@ import { language, moment, t } from "./preferences.ts";
 /** Nothing is asked while somebody still types. */
 const TYPING_MS = 200;
 
-interface Found {
+interface FoundSoFar {
   hits: readonly SearchHit[];
   following: string | undefined;
   isIndexing: boolean;
@@ -75,7 +75,7 @@ export function Finding({ close }: { close(): void }) {
 }
 
 interface Search {
-  found: Found | null;
+  found: FoundSoFar | null;
   isSearching: boolean;
   more(): void;
 }
@@ -84,12 +84,12 @@ interface Search {
 function useSearch(query: string): Search {
   const page = usePage();
   const asked = useRef(0);
-  const [found, setFound] = useState<Found | null>(null);
+  const [found, setFound] = useState<FoundSoFar | null>(null);
   const [isSearching, setSearching] = useState(false);
-  const ask = async (before: Found | null): Promise<void> => {
+  const ask = async (before: FoundSoFar | null): Promise<void> => {
     const number = (asked.current += 1);
     setSearching(true);
-    let next: Found;
+    let next: FoundSoFar;
     try {
       const answer = await page.api.search(query.trim(), before?.following);
       const hits = [...(before?.hits ?? []), ...answer.hits];

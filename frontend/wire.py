@@ -23,7 +23,18 @@ import msgspec.inspect as shapes
 from msgspec import Struct
 
 from gateway import answers, sights
-from gateway.api import file_links, forks, history, identity, sessions, shared, shares, uploads, workspaces
+from gateway.api import (
+    file_links,
+    finding,
+    forks,
+    history,
+    identity,
+    sessions,
+    shared,
+    shares,
+    uploads,
+    workspaces,
+)
 from gateway.api.ports import face as ports
 from gateway.apps.product_chat import answers as product_answers
 from gateway.apps.product_chat.facts import FACTS
@@ -57,6 +68,7 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     sessions.AgentList,
     sessions.RuleList,
     answers.SessionList,
+    finding.SearchAnswer,
     ports.OpenPorts,
     answers.MinimalAnswer,
     history.HistoryPage,
@@ -224,6 +236,8 @@ def _type(kind: shapes.Type) -> str:
         case shapes.ListType(item_type=item) | shapes.VarTupleType(item_type=item):
             inner = _type(item)
             return f"({inner})[]" if "|" in inner else f"{inner}[]"
+        case shapes.TupleType(item_types=items):
+            return f"[{', '.join(map(_type, items))}]"
         case shapes.DictType(value_type=value):
             return f"Record<string, {_type(value)}>"
         case shapes.RawType() | shapes.AnyType():

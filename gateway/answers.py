@@ -21,6 +21,11 @@ class SessionSummary(Struct, frozen=True):
     messages: int
     parent: str | UnsetType = UNSET
     """The session that it was forked from, if that is still there."""
+    pinned: bool | UnsetType = UNSET
+    archived: bool | UnsetType = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
+    unread: bool | UnsetType = UNSET
+    """A turn has ended that its owner has not seen. Absent, as the three above: no, none."""
 
 
 class SessionList(Struct, frozen=True):

@@ -40,6 +40,7 @@ function drawChat(root: HTMLElement): void {
     root,
   );
   page.start();
+  if (page.shared === null) void import("./page/notify.ts").then(({ watch }) => watch(page), () => undefined);
 }
 
 // The reader's language comes first: nothing is drawn in another one and then anew.

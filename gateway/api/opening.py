@@ -14,6 +14,7 @@ from gateway.api.egress import EgressFace
 from gateway.api.file_links import FileLinksFace
 from gateway.api.file_watch import FileWatchFace
 from gateway.api.files import FileAccess, FilesFace
+from gateway.api.finding import FindingFace
 from gateway.api.forks import ForksFace
 from gateway.api.health import OpsFace
 from gateway.api.history import HistoryFace
@@ -114,6 +115,7 @@ class OwnFaces:
             *SessionsFace(manager, services).operations(),
             *QueuedFace(manager, services).operations(),
             *HistoryFace(manager).operations(),
+            *FindingFace(manager, services).operations(),
             *UploadsFace(manager, services, sessions.services.uploads).operations(),
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
             *WorkspacesFace(manager, services).operations(),

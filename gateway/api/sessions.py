@@ -16,6 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.agents.questions import Action
 from gateway.answers import Counts, Deleted, SessionList, SessionSummary
+from gateway.api.finding import labelled
 from gateway.api.workspaces import workspace_agent
 from gateway.config.host_rules import NoRule
 from gateway.egress.rules import narrowed
@@ -43,11 +44,14 @@ from gateway.sessions.reader import Events, Source, follow
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
 from gateway.stores.contract import SessionRecord
+from gateway.stores.labels import Labels
 from worker.spec import Network
 
 TITLE_CHARACTERS = 200
 EXPORT_SLICE_BYTES = 64 * 1024
 MAX_RETENTION_DAYS = 3650
+PINNED_MOST: Final = 100
+"""Pinned sessions beyond the limit of a list."""
 NARROWED_HOSTS: Final = 200
 """They are in each State of the session."""
 
@@ -250,8 +254,12 @@ class SessionsFace:
 
     async def list_sessions(self, request: Request) -> Response:
         limit = query_int(request, "limit", default=100, low=1, high=1000)
-        records = await self._manager.stored(principal_of(request).owner, limit=limit)
-        found = SessionList([self._manager.summary(record) for record in records])
+        owner, store = principal_of(request).owner, self._services.store
+        labels = await store.labels.of_owner(owner)
+        records = list(await self._manager.stored(owner, limit=limit))
+        records += await self._pinned(owner, labels, {record.session_id for record in records})
+        rows = [labelled(self._manager.summary(record), labels.get(record.session_id)) for record in records]
+        found = SessionList(rows)
         return packed(request, json_response(found))
 
     async def count_sessions(self, request: Request) -> Response:
@@ -280,7 +288,8 @@ class SessionsFace:
 
     async def show_session(self, request: Request) -> Response:
         record = await self._record(request)
-        return json_response(self._manager.summary(record))
+        labels = await self._services.store.labels.of_owner(record.owner)
+        return json_response(labelled(self._manager.summary(record), labels.get(record.session_id)))
 
     async def export_session(self, request: Request) -> Response:
         session_id, owner = self._path_id(request), principal_of(request).owner
@@ -461,6 +470,12 @@ class SessionsFace:
             raise EgressNotNarrower(
                 f"{error} is not within the hosts that this agent's lists allow - at `$.egress.hosts`."
             ) from None
+
+    async def _pinned(self, owner: str, labels: dict[str, Labels], listed: set[str]) -> list[SessionRecord]:
+        """The pinned ones that were not used lately enough to be listed."""
+        names = [name for name, one in labels.items() if one.is_pinned and name not in listed]
+        found = [await self._services.store.sessions.find(owner, name) for name in names[:PINNED_MOST]]
+        return [record for record in found if record is not None]
 
     def _path_id(self, request: Request) -> str:
         return checked_session_id(request.path_params["session_id"])

@@ -123,6 +123,8 @@ class SessionInfo(Struct, frozen=True, gc=False, tag="session_info"):
     """The session's title."""
 
     title: str
+    is_chosen: bool | UnsetType = UNSET
+    """True: a person chose it, and no title of the agent's takes its place."""
 
 
 class AgentStarted(Struct, frozen=True, gc=False, tag="agent_started"):

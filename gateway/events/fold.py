@@ -570,6 +570,8 @@ class ChatState:
         self.seq = 0
         self.agent: str | None = None
         self.title: str | None = None
+        self.is_title_chosen = False
+        """A person gave the session its title: the agent gives it none."""
         self.state = SessionState.PARKED
         self.state_reason: str | None = None
         self.detail: str | None = None
@@ -968,8 +970,9 @@ class ChatState:
                 self.session_id = session_id
                 self.agent = agent
                 self.ended = None
-            case ev.SessionInfo(title=title):
+            case ev.SessionInfo(title=title, is_chosen=is_chosen):
                 self.title = title
+                self.is_title_chosen = self.is_title_chosen or is_chosen is True
             case ev.AgentStarted():
                 self.failure = None
                 self.is_new_fork = False

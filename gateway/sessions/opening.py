@@ -35,6 +35,7 @@ from gateway.sessions.budget_waits import BudgetReleaser
 from gateway.sessions.census import LoopLag
 from gateway.sessions.current import Current
 from gateway.sessions.forks import Forks
+from gateway.sessions.indexing import Indexer
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.memory import MemoryAdmission
 from gateway.sessions.reaper import Reaper
@@ -244,6 +245,7 @@ class Sessions:
                     "workspaces": self.repositories.keep_for_ever,
                     "loop lag": LoopLag(self.services).run,
                     "spares": self.spares.keep_for_ever,
+                    "search": Indexer(self.services.store.search, self.services.monotonic).run,
                     "memory": self.services.slots.watch_memory,
                 }
             ):

@@ -670,8 +670,8 @@ class Session:
         await self._turns.tell(words, ev.NetworkChanged(network))
 
     async def rename(self, title: str) -> None:
-        """Gives the session a title."""
-        await self.note(ev.SessionInfo(title))
+        """Gives the session a title, which its agent does not change any more."""
+        await self.note(ev.SessionInfo(title, is_chosen=True))
 
     async def count_upload(self, size: int, *, counted: int, most: int | None) -> None:
         """So many bytes more, or less, were uploaded to its files, which took `most` before that."""
@@ -820,6 +820,8 @@ class Session:
     def on_events(self, events: list[ev.EventData], *, used: ev.OnUsed = ev.ignored) -> None:
         """The agent's updates as events; `used` as `Event.said` has it."""
         self._record.use()
+        if self.fold.is_title_chosen:
+            events = [event for event in events if not isinstance(event, ev.SessionInfo)]
         self._turns.heard(events, used=used)
 
     def on_asked(self, asked: ev.PermissionAsked) -> None:

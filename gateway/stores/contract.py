@@ -11,10 +11,12 @@ from typing import Protocol
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
 from gateway.stores.idempotency import IdempotencyStore, Remembered
+from gateway.stores.labels import LabelStore
 from gateway.stores.ledger import LedgerStore
 from gateway.stores.logs import READ_BYTES, LogStore, Sink, StoredLog
 from gateway.stores.options import OptionStore
 from gateway.stores.people import PeopleStore
+from gateway.stores.search import SearchStore
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import Founding, OwnerTotal, SessionRecord, SessionStore
@@ -91,6 +93,14 @@ class Store(Protocol):
     @property
     def ledger(self) -> LedgerStore:
         """Model calls, and what was used and what it cost."""
+
+    @property
+    def search(self) -> SearchStore:
+        """Titles and texts of one's own sessions."""
+
+    @property
+    def labels(self) -> LabelStore:
+        """How people have filed their sessions."""
 
     @property
     def sequences(self) -> SequenceStore:

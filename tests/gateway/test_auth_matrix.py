@@ -75,6 +75,7 @@ BODIES: Final[dict[str, object]] = {
     "fork_session": {"session_id": "fork-of-foreign"},
     "restore_files": {"at_seq": 0},
     "rename_session": {"title": "foreign"},
+    "label_session": {"pinned": True, "tags": ["foreign"]},
     "answer_egress": {"answer": "always"},
     "put_file": {"foreign": True},
     "upload_files": {"foreign": True},
@@ -138,6 +139,7 @@ NOT_ABOUT_A_SESSION: Final = {
     *("list_tenant_keys", "set_tenant_key", "remove_tenant_key"),
     *("list_keys", "mint_key", "revoke_browsers", "list_tenants", "reload_config", "list_refused_hosts"),
     *("list_people", "disable_person", "enable_person"),
+    "search_sessions",
     *("own_usage", "all_usage", "forget_usage"),
     *(
         "metrics",
@@ -215,6 +217,7 @@ class World(Struct):
         path += "?status=closed" if route.name == "set_product_chat_status" else ""
         path += f"?path=uploads/{CANARY}.txt" if route.name in ABOUT_A_FILE else ""
         path += "?turn=1" if route.name == "list_turn_changes" else ""
+        path += f"?q={CANARY}" if route.name == "search_sessions" else ""
         return f"{path}?session_id={VICTIM}" if route.name in ("state", "stream") else path
 
 

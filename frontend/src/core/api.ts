@@ -31,6 +31,7 @@ import type {
   PeopleList,
   OwnKeySummary,
   RuleList,
+  SearchAnswer,
   SessionList,
   SessionSummary,
   SharedLink,
@@ -95,6 +96,14 @@ export interface FilePart {
 const SAFE = new Set(["GET", "HEAD"]);
 /** For who follows the session: of a verb's answer, only where it is now. */
 export const BRIEF: Readonly<Record<string, string>> = { Prefer: "return=minimal" };
+
+/** How a session is filed, and up to which event it was seen. */
+export interface SessionLabels {
+  pinned?: boolean;
+  archived?: boolean;
+  tags?: readonly string[];
+  seen_seq?: number;
+}
 
 export class Api {
   /** Goes with whatever changes something: a cookie alone proves no intent. */
@@ -176,6 +185,17 @@ export class Api {
   /** Makes the working directory what it was at a number of the log. */
   restoreFiles(sessionId: string, atSeq: number): Promise<UndoAnswer> {
     return this.#post(`${sessionPath(sessionId)}/files/restore`, { at_seq: atSeq });
+  }
+
+  /** A few titles and messages in which every word occurs; `after` is `following` of the answer before. */
+  search(query: string, after?: string): Promise<SearchAnswer> {
+    const asked = new URLSearchParams({ q: query, ...(after !== undefined && { after }) });
+    return this.#request("GET", `/api/search?${asked}`);
+  }
+
+  /** Files a session; what is absent stays as it is. */
+  labelSession(sessionId: string, labels: SessionLabels): Promise<SessionSummary> {
+    return this.#request("PUT", `${sessionPath(sessionId)}/labels`, labels);
   }
 
   renameSession(sessionId: string, title: string): Promise<unknown> {

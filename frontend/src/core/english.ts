@@ -434,6 +434,14 @@ export const en = {
   tooLong: "This message is {n|one:one character|other:# characters} too long to be sent.",
   shorten: "Cut the end off",
   attachInstead: "Attach it as a file",
+  findSessions: "Search",
+  pinned: "Pinned",
+  pin: "Pin",
+  unpin: "Unpin",
+  archive: "Archive",
+  unarchive: "Take out of the archive",
+  tags: "Tags…",
+  unread: "new",
 } as const;
 
 export type Key = keyof typeof en;

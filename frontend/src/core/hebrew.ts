@@ -435,4 +435,12 @@ export const he: Record<Key, string> = {
   tooLong: "ההודעה ארוכה מדי לשליחה: {n|one:תו אחד|two:שני תווים|other:# תווים} יותר מדי.",
   shorten: "לחתוך את הסוף",
   attachInstead: "לצרף אותה כקובץ",
+  findSessions: "חיפוש",
+  pinned: "נעוצות",
+  pin: "נעיצה",
+  unpin: "ביטול הנעיצה",
+  archive: "העברה לארכיון",
+  unarchive: "הוצאה מהארכיון",
+  tags: "תגיות…",
+  unread: "חדש",
 };

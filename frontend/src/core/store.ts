@@ -1,6 +1,6 @@
 /** The user's sessions, the one on screen, the agents to choose from, and how many sessions there are. */
 
-import type { Api } from "./api.ts";
+import type { Api, SessionLabels } from "./api.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { ApiError } from "./errors.ts";
 import { newId, SESSION_ID } from "./ids.ts";
@@ -115,6 +115,13 @@ export class SessionStore extends Subscribable {
   async rename(sessionId: string, title: string): Promise<void> {
     await this.#api.renameSession(sessionId, title);
     this.sessions = this.sessions.map((row) => (row.session_id === sessionId ? { ...row, title } : row));
+    this.changed();
+  }
+
+  /** Files a session otherwise: pinned, archived, under other tags, or seen. */
+  async label(sessionId: string, labels: SessionLabels): Promise<void> {
+    const filed = await this.#api.labelSession(sessionId, labels);
+    this.sessions = this.sessions.map((row) => (row.session_id === sessionId ? filed : row));
     this.changed();
   }
 

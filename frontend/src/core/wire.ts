@@ -21,6 +21,8 @@ export interface SessionStateChanged {
 export interface SessionInfo {
   type: "session_info";
   title: string;
+  /** True: a person chose it, and no title of the agent's takes its place. */
+  is_chosen?: boolean;
 }
 
 /**
@@ -827,11 +829,43 @@ export interface SessionSummary {
   messages: number;
   /** The session that it was forked from, if that is still there. */
   parent?: string;
+  pinned?: boolean;
+  archived?: boolean;
+  tags?: string[];
+  /** A turn has ended that its owner has not seen. Absent, as the three above: no, none. */
+  unread?: boolean;
 }
 
 /** The caller's sessions, last active first. */
 export interface SessionList {
   sessions: SessionSummary[];
+}
+
+/** A title or a message in which every word occurs. */
+export interface SearchHit {
+  session_id: string;
+  title: string | null;
+  /** When it was said, ISO 8601; of a title, when the session was last used. */
+  at: string;
+  excerpt: string;
+  /** Where the words are in the excerpt: (first, behind the last), counted in Unicode characters. */
+  marks: [number, number][];
+  /** Absent: it is the title, and so for the two below. */
+  message_id?: string;
+  sender?: string;
+  /** The last event that is in the message. */
+  seq?: number;
+}
+
+/** Titles first, then messages, those of the session last used first; a few of each session. */
+export interface SearchAnswer {
+  hits: SearchHit[];
+  /** Everything was searched, in this answer and those before it. */
+  is_complete: boolean;
+  /** Where to go on, as `after` of the next request; absent: it is complete. */
+  following?: string;
+  /** The index is being built: everything is found, but it takes more answers. */
+  is_indexing: boolean;
 }
 
 /** One port at which a session's worker listens. */

@@ -6,6 +6,7 @@ import { Icon, type IconName } from "./icons.tsx";
 import { overlay } from "./overlay.ts";
 import { useConversation, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
+import { waitingCount } from "./waiting.ts";
 import { t, theme, toggleLanguage, toggleTheme } from "./preferences.ts";
 
 /** The line above a conversation; `before` and `children` are drawn before and after its title. */
@@ -96,8 +97,9 @@ function useTitle(): string | null {
     (first ? first.text.split("\n")[0]?.slice(0, 80) : null) ||
     null;
   const name = appName();
+  const waiting = waitingCount.value;
   useEffect(() => {
-    document.title = title ? `${clipped(title)} · ${name}` : name;
-  }, [title, name]);
+    document.title = `${waiting > 0 ? `(${waiting}) ` : ""}${title ? `${clipped(title)} · ` : ""}${name}`;
+  }, [title, name, waiting]);
   return title;
 }

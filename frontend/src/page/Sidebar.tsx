@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { type Branch, flat, type SessionSummary, treeOf } from "../core/index.ts";
+import { type Branch, flat, type SessionLabels, type SessionSummary, treeOf } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
 import { appName } from "./brand.ts";
 import { BrandLinks } from "./Welcome.tsx";
@@ -12,15 +12,18 @@ import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 
 const ShareDialog = lazily(() => import("./Share.tsx").then((loaded) => loaded.ShareDialog));
+const Finding = lazily(() => import("./Finding.tsx").then((loaded) => loaded.Finding));
+const TagsDialog = lazily(() => import("./Tags.tsx").then((loaded) => loaded.TagsDialog));
 const RenameDialog = lazily(() => import("./SessionDialogs.tsx").then((loaded) => loaded.RenameDialog));
 const ConfirmDelete = lazily(() => import("./SessionDialogs.tsx").then((loaded) => loaded.ConfirmDelete));
 
-type Ask = { what: "rename" | "share" | "delete"; row: SessionSummary } | null;
+type Ask = { what: "rename" | "share" | "delete" | "tags"; row: SessionSummary } | null;
 
 export function Sidebar() {
   const page = usePage();
   const store = useStore();
   const [ask, setAsk] = useState<Ask>(null);
+  const [isFinding, setFinding] = useState(false);
   const startNew = (): void => {
     store.startNew();
     page.isDrawerOpen.value = false;
@@ -47,7 +50,15 @@ export function Sidebar() {
           <Icon name="plus" />
           {t("newSession")}
         </button>
-        <div class="session-list" data-testid="session-list" onKeyDown={walk}>
+        {isFinding ? (
+          <Finding close={() => setFinding(false)} />
+        ) : (
+          <button type="button" class="find-open" data-testid="find-open" onClick={() => setFinding(true)}>
+            <Icon name="search" />
+            {t("findSessions")}
+          </button>
+        )}
+        <div class="session-list" data-testid="session-list" hidden={isFinding} onKeyDown={walk}>
           {store.sessions.length === 0 && store.hasLoaded && <p class="quiet empty-list">{t("noSessions")}</p>}
           {grouped(treeOf(store.sessions)).map(([label, trees]) => (
             <section key={label}>
@@ -66,6 +77,7 @@ export function Sidebar() {
       </nav>
       {ask?.what === "rename" && <RenameDialog row={ask.row} close={() => setAsk(null)} />}
       {ask?.what === "share" && <ShareDialog row={ask.row} close={() => setAsk(null)} />}
+      {ask?.what === "tags" && <TagsDialog row={ask.row} close={() => setAsk(null)} />}
       {ask?.what === "delete" && <ConfirmDelete row={ask.row} close={() => setAsk(null)} />}
     </>
   );
@@ -127,7 +139,7 @@ function SessionRow({ row, depth, ask }: SessionRowProps) {
   const mark = row.state === "waiting" ? "is-waiting" : BUSY.has(row.state) ? "is-busy" : "";
   return (
     <li
-      class={`session ${isCurrent ? "is-current" : ""} ${depth > 0 ? `is-fork depth-${Math.min(depth, DEPTH_MOST)}` : ""}`}
+      class={`session ${isCurrent ? "is-current" : row.unread ? "is-unread" : ""} ${depth > 0 ? `is-fork depth-${Math.min(depth, DEPTH_MOST)}` : ""}`}
       aria-level={depth + 1}
       data-testid="session-item"
       data-session-id={row.session_id}
@@ -143,6 +155,7 @@ function SessionRow({ row, depth, ask }: SessionRowProps) {
       >
         {depth > 0 && <Icon name="branch" class="session-branch" />}
         <span class="session-title">{title}</span>
+        {row.unread && !isCurrent && <span class="session-unread">{t("unread")}</span>}
         {mark && <span class={`session-mark ${mark}`} aria-hidden="true" />}
         <time class="session-time" dateTime={row.last_active_at}>
           {ago(row.last_active_at)}
@@ -161,6 +174,8 @@ interface RowMenuProps {
 
 function RowMenu({ row, title, ask }: RowMenuProps) {
   const page = usePage();
+  const label = (labels: SessionLabels): void =>
+    void page.store.label(row.session_id, labels).catch((error: unknown) => page.tellWhy(error));
   const save = async (format: "markdown" | "jsonl"): Promise<void> => {
     try {
       download(
@@ -183,6 +198,14 @@ function RowMenu({ row, title, ask }: RowMenuProps) {
       }}
     >
       <MenuItem icon="edit" label={t("rename")} testId="rename" run={() => ask({ what: "rename", row })} />
+      <MenuItem icon="pin" label={t(row.pinned ? "unpin" : "pin")} testId="pin" run={() => label({ pinned: !row.pinned })} />
+      <MenuItem icon="tag" label={t("tags")} testId="tags" run={() => ask({ what: "tags", row })} />
+      <MenuItem
+        icon="archive"
+        label={t(row.archived ? "unarchive" : "archive")}
+        testId="archive"
+        run={() => label({ archived: !row.archived })}
+      />
       <MenuItem icon="link" label={t("share")} testId="share" run={() => ask({ what: "share", row })} />
       <MenuItem
         icon="export"
@@ -196,17 +219,18 @@ function RowMenu({ row, title, ask }: RowMenuProps) {
   );
 }
 
-type Group = "today" | "yesterday" | "earlier";
+type ListPart = "pinned" | "today" | "yesterday" | "earlier";
 
 /** A tree is where its newest branch is. */
-function grouped(trees: readonly Branch[]): [Group, Branch[]][] {
+function grouped(trees: readonly Branch[]): [ListPart, Branch[]][] {
   const midnight = new Date().setHours(0, 0, 0, 0);
-  const groups: Record<Group, Branch[]> = { today: [], yesterday: [], earlier: [] };
+  const groups: Record<ListPart, Branch[]> = { pinned: [], today: [], yesterday: [], earlier: [] };
   for (const tree of trees) {
     const at = Date.parse(tree.lastActiveAt);
-    groups[at >= midnight ? "today" : at >= midnight - 86_400_000 ? "yesterday" : "earlier"].push(tree);
+    if (tree.row.archived) continue;
+    groups[tree.row.pinned ? "pinned" : at >= midnight ? "today" : at >= midnight - 86_400_000 ? "yesterday" : "earlier"].push(tree);
   }
-  return (Object.entries(groups) as [Group, Branch[]][]).filter(([, of]) => of.length > 0);
+  return (Object.entries(groups) as [ListPart, Branch[]][]).filter(([, of]) => of.length > 0);
 }
 
 function ago(iso: string): string {

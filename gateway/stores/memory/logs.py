@@ -87,6 +87,11 @@ class MemoryLogs:
             log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
             self.on_append(key, event)
 
+    def events(self, key: str) -> list[Event]:
+        """What is kept of a session's log."""
+        log = self._logs.get(key)
+        return [] if log is None else log.events
+
     def drop(self, key: str) -> None:
         """Forgets the log of a session that was deleted."""
         self._logs.pop(key, None)

@@ -169,8 +169,17 @@ class MemorySessions:
         return self._seen(self._records[next(reversed(keys))]) if keys else None
 
     async def of_owner(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
+        return self.all_of(owner)[:limit]
+
+    def all_of(self, owner: str) -> Sequence[SessionRecord]:
+        """Every session of an owner, last active first."""
         keys = self._by_owner.get(owner, ())
-        return _last_active_first(self._seen(self._records[key]) for key in keys)[:limit]
+        return _last_active_first(self._seen(self._records[key]) for key in keys)
+
+    def title(self, key: str, title: str) -> None:
+        """A title was appended to the log of this session."""
+        if (record := self._records.get(key)) is not None:
+            self._records[key] = msgspec.structs.replace(record, title=title)
 
     async def of_all(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
         records = (one for one in self._records.values() if tenant in (None, tenant_of(one.owner)))

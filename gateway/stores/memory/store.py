@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from gateway.events.facts import Event, SessionInfo
 from gateway.stores.database import MemoryTables
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
 from gateway.stores.memory.ledger import MemoryLedger
 from gateway.stores.memory.logs import MemoryLogs
 from gateway.stores.memory.people import MemoryPeople
+from gateway.stores.memory.search import MemoryLabels, MemorySearch
 from gateway.stores.memory.secrets import MemorySecrets
 from gateway.stores.memory.sessions import MemoryIdempotency, MemoryOptions, MemorySessions, MemoryTombstones
 from gateway.stores.memory.tenants import MemoryTenants
@@ -36,12 +38,21 @@ class MemoryStore:
             options=self.options,
         )
         self.options.has_sessions = self.sessions.has_any
+        self.search = MemorySearch(self.sessions.all_of, self.logs.events)
+        self.labels = MemoryLabels(self.sessions.all_of)
         self.tables = MemoryTables(self.sessions.of_key)
-        self.logs.on_append = self.tables.appended
+        self.logs.on_append = self._appended
         self.sessions.on_delete = self._deleted
+
+    def _appended(self, key: str, event: Event) -> None:
+        if event.kind is SessionInfo and isinstance(event.data, SessionInfo):
+            self.sessions.title(key, event.data.title)
+        self.labels.appended(key, event)
+        self.tables.appended(key, event)
 
     def _deleted(self, key: str) -> None:
         self.ledger.forget_session(key)
+        self.labels.drop(key)
         self.tables.dropped(key)
 
     async def open(self) -> None:

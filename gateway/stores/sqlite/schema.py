@@ -25,14 +25,7 @@ from gateway.stores.migrations import Migrations
 
 MIGRATIONS: Final = pathlib.Path(__file__).parent / "migrations"
 _PACKAGES: Final = (
-    "forks",
-    "ledger",
-    "options",
-    "people",
-    "secrets",
-    "sharing",
-    "tail",
-    "tenants",
+    *("forks", "labels", "ledger", "options", "people", "search", "secrets", "sharing", "tail", "tenants"),
     "uploads",
 )
 OWN: Final = tuple(Migrations(name, MIGRATIONS / name) for name in _PACKAGES)

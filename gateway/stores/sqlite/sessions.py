@@ -42,14 +42,17 @@ class SqliteSessions:
         database: Database,
         *,
         on_delete: Callable[[str], None],
+        on_fork: Callable[[int, int], None],
         append: Callable[[sqlite3.Connection, int, Sequence[Event]], None],
         write_soon: Callable[[Act], None],
     ) -> None:
-        """`on_delete` hears the key of each session that is deleted, and `append` writes events of a log by
-        the id of its row, both in the thread that writes; `write_soon` takes what nobody waits for.
+        """`on_delete` hears the key of each session that is deleted, `on_fork` the id of the row of each fork
+        and the last number in its log, and `append` writes events of a log by the id of its row, all in the
+        thread that writes; `write_soon` takes what nobody waits for.
         """
         self._database = database
         self._on_delete = on_delete
+        self._on_fork = on_fork
         self._append = append
         self._write_soon = write_soon
 
@@ -82,6 +85,7 @@ class SqliteSessions:
                 "INSERT INTO forks (session, parent_key) VALUES (?, ?)", (session, forking.source)
             )
             last = log_rows.fork(connection, source[0], session, forking)
+            self._on_fork(session, last)
             size = log_rows.size_bytes(connection, session) + record.uploaded_bytes
             if record.uploaded_bytes:
                 connection.execute(_UPLOAD, (record.uploaded_bytes, record.key))

@@ -21,10 +21,12 @@ from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
 from gateway.stores.sqlite.file import connect, prepare
 from gateway.stores.sqlite.file_watch import FileWatch
+from gateway.stores.sqlite.labels import SqliteLabels
 from gateway.stores.sqlite.ledger import SqliteLedger
 from gateway.stores.sqlite.logs import SqliteLogs
 from gateway.stores.sqlite.options import SqliteOptions
 from gateway.stores.sqlite.people import SqlitePeople
+from gateway.stores.sqlite.search import SqliteSearch
 from gateway.stores.sqlite.secrets import SqliteSecrets
 from gateway.stores.sqlite.sequences import SqliteSequences
 from gateway.stores.sqlite.sessions import SqliteIdempotency, SqliteSessions, SqliteTombstones
@@ -61,8 +63,14 @@ class SqliteStore:
         """Of other tables in the same file."""
         self._reader: sqlite3.Connection | None = None
         self._reading = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite reader")
+        self.search = SqliteSearch(self)
+        self.labels = SqliteLabels(self)
         self.sessions = SqliteSessions(
-            self, on_delete=self._deleted, append=self._append, write_soon=self._write_soon
+            self,
+            on_delete=self._deleted,
+            on_fork=self.search.touch,
+            append=self._append,
+            write_soon=self._write_soon,
         )
         self.logs = SqliteLogs(self, writer=lambda: self._writer)
         self.tombstones = SqliteTombstones(self)

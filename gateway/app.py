@@ -37,6 +37,8 @@ from gateway.telemetry.heavy import loaded
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.version import VERSION
+from gateway.webhooks.delivery import Webhooks
+from gateway.webhooks.watching import Watching
 from gateway.workers.opening import Workers
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,14 @@ class Gateway:
             self.manager, self.services, self.peers, reread=reread, taken_over=self._take_over
         )
         self.reload = self.reloading.reload
+        self.webhooks = Webhooks(
+            lambda: self.config,
+            metrics=metrics,
+            wall_ms=wall_ms,
+            own_url=lambda: self.services.workers.own_url,
+        )
+        self.watching = Watching(self.webhooks, lambda: self.config, self.services.rooms, wall_ms=wall_ms)
+        self.services.observers.add(self.watching)
         self.lock = DataLock(config.data_path)
         self.disk = alarm_of(lambda: self.config, monotonic=monotonic, seen=metrics.disk_seen)
         self.gate = Gate(
@@ -158,6 +168,8 @@ class Gateway:
             wall_ms=services.wall_ms,
             health=self.own.health.now,
             readiness=self.own.readiness.check,
+            notify=self.watching.notify,
+            watching=self.watching.attended,
             others={},
         )
 
@@ -217,6 +229,8 @@ class Gateway:
                 "use": self.auth.keep_for_ever,
                 "ledger": self.ledger.keep_for_ever,
                 "sign-ins": self.auth.sign_ins.confirm_for_ever,
+                "webhook": self.webhooks.run,
+                "waits": self.watching.run,
             }
             await stack.enter_async_context(self.tasks.running(runs))
             loading = asyncio.create_task(loaded(*_needed_soon(self.config)), name="libraries")

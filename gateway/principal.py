@@ -106,6 +106,11 @@ def tenant_of(owner: str) -> str:
     return owner.partition("/")[0]
 
 
+def subject_of(owner: str) -> str:
+    """The person in an owner's name."""
+    return owner.partition("/")[2]
+
+
 def is_visitor(owner: str) -> bool:
     """Whether this is the owner's name of an anonymous visitor."""
     return owner.partition("/")[2].startswith(VISITOR_MARK)

@@ -61,7 +61,7 @@ PUBLIC: Final = {
     *(("POST", "/api/shared/{token}/" + verb) for verb in ("chat", "interrupt", "permission")),
     ("POST", "/api/shared/{token}/questions/{question_id}"),
     ("GET", "/api/files/{token}"),
-    ("GET", "/api/products/{product_id}"),
+    *(("GET", "/api/products/{product_id}" + rest) for rest in ("", "/chat")),
     ("POST", "/api/login"),
 }
 """Routes that anybody may call; each proves by itself what it wants."""
@@ -146,7 +146,7 @@ NOT_ABOUT_A_SESSION: Final = {
         "shop_products",
         "tenant_insights",
     ),
-    *("list_product_chats", "socket_stats", "socket_debug"),
+    *("list_product_chats", "list_canned_answers", "socket_stats", "socket_debug"),
 }
 ONES_OWN: Final = "remove_own_key"
 """It is there if the same caller has set it before."""
@@ -154,7 +154,7 @@ ENDS_THE_GATEWAY: Final = "drain_gateway"
 """Whoever may operate may do it: the tests call it as nobody else but those who may not."""
 IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
-BODYLESS: Final = {"restart_session", "park_session", "kill_session", ENDS_THE_GATEWAY}
+BODYLESS: Final = {"restart_session", "park_session", "kill_session", "want_person", ENDS_THE_GATEWAY}
 ABOUT_A_FILE: Final = {"put_file", "show_upload"}
 NOT_THERE: Final = {
     *("answer_permission", "answer_question", "answer_egress"),

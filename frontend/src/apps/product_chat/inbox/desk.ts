@@ -164,6 +164,7 @@ export class StaffDesk extends Subscribable {
       this.messages = messages;
       this.changed();
       await this.api.markRead(chat);
+      if (this.current && this.current.unread_count > 0) await this.refresh();
     });
   }
 

@@ -32,13 +32,13 @@ export class ChatList {
       window.clearTimeout(this.#timer);
       this.#timer = window.setTimeout(() => void desk.find(this.search.value.trim()), SEARCH_PAUSE);
     });
-    this.list = make("aside", { id: "list" }, make("header", {}, make("h1", {}, say("inbox")), ...tools), this.search, this.#chats, this.#none);
+    this.list = make("section", { id: "list" }, make("header", {}, make("h2", {}, say("chats")), ...tools), this.search, this.#chats, this.#none);
     this.list.setAttribute("aria-label", say("chats"));
   }
 
   draw(): void {
-    for (const button of this.filters.children) {
-      const isMine = (button as HTMLElement).dataset["view"] === this.#desk.view;
+    for (const button of this.filters.querySelectorAll<HTMLElement>(".filter")) {
+      const isMine = button.dataset["view"] === this.#desk.view;
       button.setAttribute("aria-pressed", String(isMine));
     }
     const shown = this.#desk.shown;
@@ -75,13 +75,13 @@ export class ChatList {
     const button = make(
       "button", { type: "button" },
       make("span", { className: "top" }, name, make("time", { dateTime: chat.last_message_at ?? "" }, when(chat.last_message_at ?? chat.created_at))),
-      make("span", { className: "about", dir: "auto" }, chat.product_name), last,
-      make("small", {}, marks.filter(Boolean).join(" · "), waits(chat)),
+      make("span", { className: "about", dir: "auto" }, chat.product_name),
+      make("small", {}, [...marks, waits(chat)].filter(Boolean).join(" · ")),
     );
-    if (chat.unread_count > 0) button.append(make("b", { className: "unread", ariaLabel: say("unread", { count: chat.unread_count }) }, String(chat.unread_count)));
+    if (chat.unread_count > 0) button.append(make("b", { className: "unread" }, say("unread", { count: chat.unread_count })));
     button.setAttribute("aria-pressed", String(chat.session_id === this.#desk.current?.session_id));
     button.addEventListener("click", () => void this.#desk.choose(chat));
-    const item = make("li", {}, button);
+    const item = make("li", {}, button, last);
     item.dataset["priority"] = chat.priority;
     item.dataset["session"] = chat.session_id;
     item.dataset["unread"] = String(chat.unread_count > 0);
@@ -91,12 +91,12 @@ export class ChatList {
 
 function lastWords(chat: AdminChat): string {
   const who = chat.last_sender === "assistant" ? `${say("agent")}: ` : chat.last_sender === "admin" ? `${chat.assigned_to ?? say("you")}: ` : "";
-  return who + (chat.last_message ?? "");
+  return who + (chat.last_message ?? "").replace(/\*\*|`/g, "").replace(/\[([^\]\n]+)\]\([^()\s]+\)/g, "$1");
 }
 
 function waits(chat: AdminChat): string {
   if (!chat.waiting_since || chat.status === "resolved" || chat.status === "closed") return "";
-  return ` · ${say("waits", { time: ago(chat.waiting_since) })}`;
+  return say("waits", { time: ago(chat.waiting_since) });
 }
 
 /** The time of today's moments, the day of others. */

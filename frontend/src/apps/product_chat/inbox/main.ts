@@ -42,7 +42,7 @@ function drawLogin(trouble: string): void {
     event.preventDefault();
     api.logIn(name.value, password.value).then(begin, (error: Error) => (note.textContent = error.message));
   });
-  root?.replaceChildren(make("main", {}, form));
+  root?.replaceChildren(form);
   document.title = say("inbox");
 }
 
@@ -53,11 +53,11 @@ function drawDesk(): void {
   }, "button small");
   sound.setAttribute("aria-pressed", String(bell.isOn));
   const out = press(say("logOut"), () => logOut(""), "button small");
-  list = new ChatList(desk, [sound, out]);
+  list = new ChatList(desk, [sound]);
   pane = new ChatPane(desk);
   const keys = make("p", { className: "quiet keys" }, say("keys"));
-  list.filters.append(keys);
-  root?.replaceChildren(list.filters, list.list, pane.pane, pane.beside);
+  list.filters.append(keys, out);
+  root?.replaceChildren(make("h1", { className: "sr-only" }, say("inbox")), list.filters, list.list, pane.pane, pane.beside);
   draw();
 }
 

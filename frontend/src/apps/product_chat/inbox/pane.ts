@@ -9,14 +9,17 @@ import { when } from "./list.ts";
 import { inboxLanguage, say } from "./words.ts";
 
 const MOST = 2000;
+/** On a phone the product and the cart are folded. */
+const NARROW = "(max-width: 50rem)";
 const full = new Intl.DateTimeFormat(inboxLanguage, { dateStyle: "medium", timeStyle: "short" });
 
 export class ChatPane {
-  readonly pane = make("main", { id: "pane" });
-  readonly beside = make("aside", { id: "beside", ariaLabel: say("details") });
+  readonly pane = make("section", { id: "pane" });
+  readonly beside = make("details", { id: "beside", open: !window.matchMedia(NARROW).matches, tabIndex: 0 });
   input: HTMLTextAreaElement | null = null;
   #desk: StaffDesk;
-  #log = make("ol", { id: "log", role: "log", ariaLabel: say("messages"), tabIndex: 0 });
+  #lines = make("ol");
+  #log = make("div", { id: "log", role: "log", ariaLabel: say("messages"), tabIndex: 0 }, this.#lines);
   #actions = make("div", { id: "actions" });
   #typing = make("p", { id: "typing" });
   #note = make("p", { className: "note" });
@@ -45,7 +48,7 @@ export class ChatPane {
   #open(chat: AdminChat | null): void {
     this.#shown = chat?.session_id ?? null;
     this.#drawn.clear();
-    this.#log.replaceChildren();
+    this.#lines.replaceChildren();
     this.#acts = this.#besides = "";
     this.beside.replaceChildren();
     if (!chat) {
@@ -103,7 +106,7 @@ export class ChatPane {
     for (const message of this.#desk.messages) {
       if (this.#drawn.has(message.id)) continue;
       this.#drawn.add(message.id);
-      this.#log.append(drawRow(message));
+      this.#lines.append(drawRow(message));
     }
     if (isAtEnd || isFirst) this.#log.scrollTop = this.#log.scrollHeight;
   }
@@ -136,6 +139,7 @@ export class ChatPane {
     const { product, cart, cart_total } = aside;
     const lines = cart.map((item) => make("li", {}, make("span", { dir: "auto" }, `${item.quantity} × ${item.name}`), make("span", {}, item.total)));
     this.beside.replaceChildren(
+      make("summary", {}, say("details")),
       make("section", {}, make("h3", {}, say("product")),
         ...(product
           ? [make("p", { dir: "auto" }, make("strong", {}, product.name)), make("p", {}, product.price), make("p", { className: "quiet", dir: "auto" }, product.description)]

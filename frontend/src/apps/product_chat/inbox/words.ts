@@ -10,7 +10,7 @@ const en = {
   chats: "Conversations",
   search: "Search names and messages",
   all: "All",
-  waiting: "Unanswered",
+  waiting: "Waiting",
   urgent: "Urgent",
   mine: "Mine",
   active: "With the agent",

@@ -25,14 +25,15 @@ button:disabled { opacity: .5; cursor: default; }
   block-size: min(520px, calc(100vh - 40px)); background: var(--surface); border: 1px solid var(--line);
   border-radius: var(--radius); box-shadow: 0 12px 40px #0004; overflow: hidden; }
 [hidden] { display: none !important; }
-header { display: flex; align-items: center; gap: 8px; padding: 8px 8px 8px 16px; border-block-end: 1px solid var(--line); }
-:host([dir="rtl"]) header { padding: 8px 16px 8px 8px; }
+.head { display: flex; align-items: center; gap: 8px; padding: 8px 8px 8px 16px; border-block-end: 1px solid var(--line); }
+:host([dir="rtl"]) .head { padding: 8px 16px 8px 8px; }
 h2 { flex: 1; margin: 0; font-weight: 600; }
-header button { background: none; color: inherit; padding: 0; min-inline-size: 44px; font-size: 20px; }
-.log { flex: 1; overflow-y: auto; margin: 0; padding: 12px; display: flex; flex-direction: column; gap: 8px; list-style: none; }
-.log > li { max-inline-size: 85%; align-self: flex-start; }
-.log > li[data-sender="customer"] { align-self: flex-end; }
-.log > li[data-sender="system"] { align-self: center; color: var(--muted); text-align: center; }
+.head button { background: none; color: inherit; padding: 0; min-inline-size: 44px; font-size: 20px; }
+.log { flex: 1; overflow-y: auto; }
+.log > ol { margin: 0; padding: 12px; display: flex; flex-direction: column; gap: 8px; list-style: none; }
+.log > ol > li { max-inline-size: 85%; align-self: flex-start; }
+.log > ol > li[data-sender="customer"] { align-self: flex-end; }
+.log > ol > li[data-sender="system"] { align-self: center; color: var(--muted); text-align: center; }
 .bubble { padding: 8px 12px; border-radius: var(--radius); background: var(--soft); white-space: pre-wrap;
   overflow-wrap: anywhere; }
 [data-sender="customer"] .bubble { background: var(--accent); color: var(--on-accent); }
@@ -61,6 +62,6 @@ textarea { flex: 1; resize: none; min-block-size: 44px; max-block-size: 120px; p
   background: var(--surface); border: 1px solid var(--line); border-radius: var(--radius); }
 @media (max-width: 440px) { .root:has(.panel:not([hidden])) { inset: 0; }
   .panel { inline-size: 100vw; block-size: 100dvh; border: 0; border-radius: 0; } }
-@media (prefers-reduced-motion: no-preference) { .log > li { animation: in .15s ease-out; } }
+@media (prefers-reduced-motion: no-preference) { .log > ol > li { animation: in .15s ease-out; } }
 @keyframes in { from { opacity: 0; transform: translateY(4px); } }
 `;

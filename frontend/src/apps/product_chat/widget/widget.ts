@@ -53,6 +53,7 @@ export function mountWidget(options: WidgetOptions, parent: HTMLElement = docume
   const drawn = new Map<string, { item: HTMLElement; message: ProductMessage }>();
   const draw = (): void => {
     drawMessages(parts.log, drawn, chat, words, times);
+    if (chat.messages.some((message) => message.text === parts.notice.textContent)) parts.notice.textContent = "";
     parts.intro.hidden = chat.messages.length > 0;
     parts.person.hidden = chat.person !== null || chat.status === "closed";
     const unread = chat.unread;
@@ -90,6 +91,7 @@ export function mountWidget(options: WidgetOptions, parent: HTMLElement = docume
     void chat.wantPerson(words.wantPerson).then((told) => {
       parts.person.disabled = false;
       parts.notice.textContent = told === null ? "" : told.is_open ? words.told : told.away || words.away;
+      draw(); // what the chat says already is not said twice
     });
   });
   parts.launcher.addEventListener("click", () => show(true));
@@ -150,7 +152,7 @@ function build(words: Words, title: string) {
   panel.hidden = true;
   panel.setAttribute("role", "dialog");
   panel.setAttribute("aria-label", title);
-  const header = element("header");
+  const header = element("div", "head");
   const heading = element("h2");
   heading.textContent = title;
   const close = element("button");
@@ -158,10 +160,12 @@ function build(words: Words, title: string) {
   close.textContent = "×";
   close.setAttribute("aria-label", words.close);
   header.append(heading, close);
-  const log = element("ol", "log");
+  const log = element("div", "log");
+  const lines = element("ol");
   log.setAttribute("role", "log");
   log.setAttribute("aria-label", words.log);
   log.tabIndex = 0;
+  log.append(lines);
   const intro = element("div", "intro");
   const note = element("div", "note");
   note.setAttribute("role", "status");
@@ -197,6 +201,7 @@ function drawMessages(log: HTMLElement, drawn: Drawn, chat: ProductChat, words: 
     item.remove();
     drawn.delete(key);
   }
+  const lines = log.firstElementChild ?? log;
   chat.messages.forEach((message, index) => {
     const known = drawn.get(message.key);
     let item = known?.item;
@@ -206,7 +211,7 @@ function drawMessages(log: HTMLElement, drawn: Drawn, chat: ProductChat, words: 
       item = fresh;
       drawn.set(message.key, { item, message });
     }
-    if (item && log.children[index] !== item) log.insertBefore(item, log.children[index] ?? null);
+    if (item && lines.children[index] !== item) lines.insertBefore(item, lines.children[index] ?? null);
   });
   if (isAtEnd) log.scrollTop = log.scrollHeight;
 }

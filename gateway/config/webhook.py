@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
-
-from msgspec import Meta
 
 from gateway.config.table import Table
 
@@ -34,7 +32,7 @@ class WebhookConfig(Table, frozen=True, kw_only=True):
     """What each request is signed with: `whsec_` and 24 to 64 bytes in Base64."""
     secret_file: str = ""
     """A file that holds the secret, instead of `secret`."""
-    waits_minutes: Annotated[float, Meta(gt=0)] = 5
+    waits_minutes: float = 5
     """A permission request or a question that waits so long for its answer is an event."""
     events: tuple[str, ...] = ()
     """The events that are sent, by name; empty: all of them."""
@@ -43,6 +41,8 @@ class WebhookConfig(Table, frozen=True, kw_only=True):
 
     def contradictions(self, config: Config) -> Iterator[str]:
         """An address that cannot be called, or nothing to sign with."""
+        if self.waits_minutes <= 0:
+            yield "waits_minutes: must be more than 0"
         if not self.url:
             return
         parts = urlsplit(self.url)

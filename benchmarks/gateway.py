@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from tests.gateways import ROOT, RunningGateway, running_gateway
+from tests.scrapes import scrape
 from tests.streams import open_stream
 from worker import acp
 
@@ -158,20 +159,40 @@ async def starts(gateway: RunningGateway, count: int) -> None:
         async with Pipe() as pipe:
             await pipe.prompt("1 0")
             bare.append((time.monotonic() - pipe.began) * 1000)
-    ours = []
+    row("session start, bare process (ms p50 p99)", percentiles(bare))
+    first, whole = await first_words(gateway, "start", count, spares=1)
+    name = "session start, gateway, from a spare"
+    row(f"{name}, to first word", percentiles(first), ratio(first, bare).replace("pipe", "process"))
+    row(f"{name}, to the turn's end", percentiles(whole))
+    with tempfile.TemporaryDirectory() as directory:
+        config = LIMITS + "[workers]\nspares = 0\n"
+        async with running_gateway(pathlib.Path(directory), config=config) as without:
+            await without.chat("warm", "/echo hi")
+            first, whole = await first_words(without, "start", count, spares=0)
+    name = "session start, gateway, without spares"
+    row(f"{name}, to first word", percentiles(first), ratio(first, bare).replace("pipe", "process"))
+    row(f"{name}, to the turn's end", percentiles(whole))
+
+
+async def first_words(
+    gateway: RunningGateway, prefix: str, count: int, *, spares: int
+) -> tuple[list[float], list[float]]:
+    """Milliseconds from the request to the first word of a new session, and to the end of its turn; each
+    begins when so many spares are free.
+    """
+    first, whole = [], []
     for number in range(count):
-        name = f"start-{number}"
+        name = f"{prefix}-{number}"
+        while (await scrape(gateway)).value("spares", agent="built-in") < spares:
+            await asyncio.sleep(0.02)
         async with open_stream(gateway.http, name) as stream:
             began = time.monotonic()
             await gateway.post("/api/chat", {"message": "/echo hi", "session_id": name})
             await stream.until_event("text_delta")
-            ours.append((time.monotonic() - began) * 1000)
-    row("session start, bare process (ms p50 p99)", percentiles(bare))
-    row(
-        "session start, gateway, request to first word",
-        percentiles(ours),
-        ratio(ours, bare).replace("pipe", "process"),
-    )
+            first.append((time.monotonic() - began) * 1000)
+            await stream.until_event("turn_ended")
+            whole.append((time.monotonic() - began) * 1000)
+    return first, whole
 
 
 async def memory(gateway: RunningGateway, count: int) -> None:

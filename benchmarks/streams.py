@@ -97,9 +97,9 @@ async def stream(system: System, load: Load, programs: pathlib.Path) -> Figures:
         stop = begin + round(load.seconds * SECOND)
         end = stop + round(LATE_SECONDS * SECOND)
         reading = asyncio.ensure_future(client.measure(begin, stop, end, chunks * load.streams))
+        await until(begin)
         if load.is_beside_flood:
             await system.say("flood", "flood=1000000")
-        await until(begin)
         cpu, wall = system.cpu_seconds(), time.monotonic()
         await until(stop)
         cpu, wall = system.cpu_seconds() - cpu, time.monotonic() - wall

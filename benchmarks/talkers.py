@@ -53,13 +53,18 @@ def forget_peak(pid: int) -> None:
 
 
 async def talk(gateway: RunningGateway, name: str, prompt: str, *, turns: int) -> None:
-    """A session whose agent talks for some turns, whatever comes of it."""
-    await gateway.post("/api/sessions", {"session_id": name, "agent": "talker"}, status=201)
-    for _ in range(turns):
-        body = {"message": prompt, "session_id": name}
-        async with gateway.http.post("/api/chat?wait=60", json=body) as response:
-            if response.status != 200:
-                return
+    """A session whose agent talks for some turns, whatever comes of it; its person's connection is closed
+    then, as an open one holds some memory of its own.
+    """
+    async with gateway.caller() as person:
+        new = {"session_id": name, "agent": "talker"}
+        async with person.post("/api/sessions", json=new) as response:
+            assert response.status == 201, await response.text()
+        for _ in range(turns):
+            body = {"message": prompt, "session_id": name}
+            async with person.post("/api/chat?wait=60", json=body) as response:
+                if response.status != 200:
+                    return
 
 
 async def measure(gateway: RunningGateway, prompt: str, count: int, *, turns: int = 3) -> str:

@@ -31,6 +31,7 @@ from gateway.apps.shop.facts import CartChanged
 from gateway.events import facts as events
 from gateway.events import fold as chat
 from gateway.files import tree, watching
+from gateway.telemetry import audit_reading
 
 FOLDER: Final = pathlib.Path(__file__).parent / "src"
 
@@ -84,6 +85,13 @@ ANSWERS: Final[tuple[type[Struct], ...]] = (
     sights.Acted,
     sights.DrainBegun,
     sights.RefusedHostTable,
+    sights.OverviewHistory,
+    sights.GatewayHealth,
+    sights.LogLinePage,
+    audit_reading.AuditPage,
+    answers.TenantList,
+    answers.KeyList,
+    answers.MintedKey,
     workspaces.WorkspaceList,
     workspaces.BranchPushed,
 )

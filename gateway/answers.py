@@ -126,6 +126,15 @@ class OwnKeysErased(Struct, frozen=True):
     removed: int
 
 
+class LimitUse(Struct, frozen=True, kw_only=True):
+    """A limit that somebody has, and how much of it is used now, or today."""
+
+    name: str
+    """As in the configuration: messages_per_day, stored_bytes, …"""
+    used: float
+    allowed: float
+
+
 class TenantSummary(Struct, frozen=True, kw_only=True):
     """What a tenant has and has used today."""
 
@@ -140,6 +149,8 @@ class TenantSummary(Struct, frozen=True, kw_only=True):
     cpu_seconds: float
     memory_gb_seconds: float
     stored_bytes: int
+    limits: tuple[LimitUse, ...] = ()
+    """Of all of it together."""
 
 
 class TenantList(Struct, frozen=True):
@@ -218,6 +229,7 @@ class PersonSummary(Struct, frozen=True, kw_only=True):
     """Of today's model calls, in US dollars."""
     own_keys: tuple[str, ...] = ()
     """Providers and hosts for which a key of their own is set, by name; never a key."""
+    limits: tuple[LimitUse, ...] = ()
 
 
 class PeopleList(Struct, frozen=True):

@@ -84,7 +84,11 @@ class Gateway:
         self.services, self.manager = self.sessions.services, self.sessions.manager
         self.reaper, self.audit = self.sessions.reaper, self.sessions.for_faces.audit
         self.reloading = Reloading(
-            self.manager, self.services, self.peers, reread=reread, taken_over=self._take_over
+            self.manager,
+            self.services,
+            self.peers,
+            reread=None if reread is None else lambda: self.auth.kept_tenants.over(reread()),
+            taken_over=self._take_over,
         )
         self.reload = self.reloading.reload
         self.webhooks = Webhooks(
@@ -109,7 +113,13 @@ class Gateway:
             wall_ms=wall_ms,
         )
         self.own = OwnFaces(
-            self.sessions, self.gate, self.auth, self.workers, tasks=self.tasks, reload=self.reload
+            self.sessions,
+            self.gate,
+            self.auth,
+            self.workers,
+            tasks=self.tasks,
+            reload=self.reload,
+            tenants_changed=self._tenants_changed,
         )
         self.applications = opened(config, self._context())
         self.added = joined(self.applications)
@@ -149,6 +159,11 @@ class Gateway:
         self.own.identity.provider = self.auth.provider(config)
         self.auth.own_keys.read_files(config)
         self.gate.look_again()
+
+    def _tenants_changed(self) -> None:
+        self.services.current.config = self.auth.kept_tenants.applied(self.config)
+        self.gate.look_again()
+        self.reloading.close_those_of_disabled_tenants()
 
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
@@ -203,6 +218,7 @@ class Gateway:
             self.lock.take()
             stack.callback(self.lock.release)
             refuse_half_restored(self.config.data_path)
+            stack.enter_context(self.own.log.listening())
             self.audit.open()
             stack.callback(self.audit.close)
             stack.push_async_callback(asyncio.to_thread, services.tracer.close)
@@ -212,6 +228,7 @@ class Gateway:
             await self.ledger.open()
             stack.push_async_callback(self.ledger.close)
             await self.auth.open()
+            self.services.current.config = self.auth.kept_tenants.over(self.config)
             stack.push_async_callback(self.auth.close)
             taken, decide = await store.sessions.taken_uids(), self.sessions.decide_networks
             await stack.enter_async_context(
@@ -231,6 +248,7 @@ class Gateway:
                 "sign-ins": self.auth.sign_ins.confirm_for_ever,
                 "webhook": self.webhooks.run,
                 "waits": self.watching.run,
+                "history": self.own.pulse.beat_for_ever,
             }
             await stack.enter_async_context(self.tasks.running(runs))
             loading = asyncio.create_task(loaded(*_needed_soon(self.config)), name="libraries")

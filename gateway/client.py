@@ -7,6 +7,7 @@ async with GatewayClient("http://127.0.0.1:8080") as gateway:
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
@@ -39,6 +40,8 @@ T = TypeVar("T")
 
 CHUNK_BYTES: Final = 64 * 1024
 CONNECT_SECONDS: Final = 10
+_DATA: Final = re.compile(rb"^data: ?(.*)$", re.MULTILINE)
+"""The gateway's frames have one such line."""
 
 
 class Refused(Exception):
@@ -175,6 +178,19 @@ class GatewayClient:
         """The tenants and what they use."""
         return (await self._json("GET", "/api/admin/tenants", TenantList)).tenants
 
+    async def make_tenant(self, name: str, *, title: str = "") -> TenantSummary:
+        """A tenant besides those of the configuration."""
+        body = {"name": name, "title": title}
+        return await self._json("POST", "/api/admin/tenants", TenantSummary, body=body)
+
+    async def disable_tenant(self, name: str) -> TenantSummary:
+        """Refuses everybody of a tenant and ends what runs for them; all that is theirs stays."""
+        return await self._json("POST", f"/api/admin/tenants/{name}/disable", TenantSummary)
+
+    async def enable_tenant(self, name: str) -> TenantSummary:
+        """Serves a tenant again that was disabled here."""
+        return await self._json("POST", f"/api/admin/tenants/{name}/enable", TenantSummary)
+
     async def usage(self, query: Mapping[str, str]) -> UsageReport:
         """What everybody used, by `by`, between `from` and `to`, of a `tenant`, at most `limit` rows."""
         return await self._json("GET", f"/api/admin/usage?{urllib.parse.urlencode(query)}", UsageReport)
@@ -215,6 +231,20 @@ class GatewayClient:
             await _check(response)
             async for chunk in response.content.iter_chunked(CHUNK_BYTES):
                 yield chunk
+
+    async def events(self, session_id: str, *, after: int = 0) -> AsyncIterator[dict[str, Any]]:
+        """A session's events behind `after`, then each new one, as docs/events.md has them; `seq` and `type`
+        are in each that is stored. Ends with the connection: go on behind the last `seq`.
+        """
+        words = urllib.parse.urlencode({"session_id": session_id, "view": "events", "after": after})
+        async with self._client.get(f"/api/chat/stream?{words}") as response:
+            await _check(response)
+            rest = b""
+            async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                *frames, rest = (rest + chunk).split(b"\n\n")
+                for frame in frames:
+                    if data := b"".join(_DATA.findall(frame)):
+                        yield msgspec.json.decode(data)
 
     @property
     def _client(self) -> aiohttp.ClientSession:

@@ -444,6 +444,13 @@ class KeyNotFound(GatewayError):
     status = 404
 
 
+class TenantNotFound(GatewayError):
+    """There is no such tenant."""
+
+    code = "tenant_not_found"
+    status = 404
+
+
 class OwnKeyMissing(GatewayError):
     """This provider needs a key of your own; set one in the page, or with PUT /api/me/keys/NAME."""
 

@@ -107,7 +107,7 @@ def tenant_of(owner: str) -> str:
 
 
 def subject_of(owner: str) -> str:
-    """The person in an owner's name."""
+    """The subject in an owner's name."""
     return owner.partition("/")[2]
 
 

@@ -25,13 +25,20 @@ class WatchedSession(Struct, frozen=True, kw_only=True):
     queued: int
     network: str | UnsetType = UNSET
     """Of its worker: none, broker or shared; absent without one."""
+    person: str | UnsetType = UNSET
+    """Its owner's subject; absent for operators who may not see people."""
 
 
 class WatchedSessions(Struct, frozen=True, kw_only=True):
-    """Those that were used last come first; `total` is how many there are."""
+    """Those that were used last come first; `total` is how many there are, of those that were asked for."""
 
     sessions: list[WatchedSession]
     total: int
+    agents: list[str] = []
+    """Of all sessions within the caller's reach, to choose from."""
+    tenants: list[str] = []
+    states: dict[str, int] = {}
+    """How many of all of them are in each state."""
 
 
 class OwnedSession(Struct, frozen=True, kw_only=True):
@@ -128,3 +135,80 @@ class RefusedHostTable(Struct, frozen=True):
     """The last 200, the last one first."""
 
     hosts: list[RefusedHostRow]
+
+
+class OverviewHistory(Struct, frozen=True, kw_only=True):
+    """The last day, a value of each line for each time; null: nothing happened. A step that is missing: the
+    gateway did not run.
+    """
+
+    step_seconds: int
+    at: list[int]
+    """Milliseconds since 1970 UTC."""
+    lines: dict[str, list[float | None]]
+    """By the names of `Overview`, and `errors_per_minute`."""
+
+
+class HealthCheck(Struct, frozen=True, kw_only=True):
+    """One thing that must hold, as /readyz has it; `words` say what does not."""
+
+    is_well: bool
+    words: str
+
+
+class AlarmRow(Struct, frozen=True, kw_only=True):
+    """An alarm that the gateway raises about itself; docs/alarms.md says what to do."""
+
+    name: str
+    severity: str
+    """critical or warning."""
+    value: float
+    """The figure that it is about: a share, a count, seconds or bytes."""
+    since: str
+    """When it was first seen; ISO 8601."""
+
+
+class GatewayHealth(Struct, frozen=True, kw_only=True):
+    """How one gateway is."""
+
+    version: str
+    started_at: str
+    uptime_seconds: float
+    checks: dict[str, HealthCheck]
+    """store, disk, forkserver, tasks, draining."""
+    disk_free_bytes: int
+    disk_low_bytes: int
+    database_bytes: int
+    walls: str
+    """Behind which workers run: strict, basic or none."""
+    walls_missing: str
+    """Why they are not stricter; empty if nothing is missing."""
+    errors: dict[str, int]
+    """Error answers of the last five minutes, by their code."""
+    failed_answers: int
+    """Of them, those with a status of 500 and more."""
+    rejections: dict[str, int]
+    """Requests over a limit in the last five minutes, by the limit's name."""
+    alarms: list[AlarmRow]
+    """The critical ones first."""
+
+
+class LogLine(Struct, frozen=True, kw_only=True):
+    """One line of the gateway's log."""
+
+    number: int
+    at: str
+    level: str
+    logger: str
+    message: str
+    request_id: str | UnsetType = UNSET
+    tenant: str | UnsetType = UNSET
+    session: str | UnsetType = UNSET
+
+
+class LogLinePage(Struct, frozen=True, kw_only=True):
+    """The newest first, of the last 2,000 lines since the gateway started; `next`: the `before` of what
+    comes after; null at the end."""
+
+    lines: list[LogLine]
+    next: str | None

@@ -174,7 +174,7 @@ async def running_gateway(
             *prefix,
             *(sys.executable, "-m", "gateway", "serve", "--port", "0", "--data-dir", str(data), *arguments),
             cwd=ROOT,
-            env={**clean, **(environ or {})},
+            env={**clean, **quiet(config, environ)},
             stdout=asyncio.subprocess.PIPE,
             stderr=stream,
             pass_fds=kept,
@@ -207,6 +207,14 @@ async def serving(
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def quiet(config: str, environ: Mapping[str, str] | None) -> Mapping[str, str]:
+    """The environment of a gateway whose workers are counted: without spares, unless its test speaks of them.
+    Benchmarks run what ships.
+    """
+    is_test = "PYTEST_CURRENT_TEST" in os.environ and "spares" not in config
+    return {"AGENT_GATEWAY_WORKERS_SPARES": "0", **(environ or {})} if is_test else environ or {}
 
 
 def with_agents(directory: pathlib.Path, config: str, agents: Mapping[str, Scenario]) -> str:

@@ -21,7 +21,7 @@ from gateway.config.file import load
 from gateway.config.tables import Config
 from gateway.server.server import listen, own_url, running
 from gateway.telemetry.logs import JsonFormatter, LineFormatter
-from tests.gateways import RunningGateway, Scenario, processes_of_agents, with_agents
+from tests.gateways import RunningGateway, Scenario, processes_of_agents, quiet, with_agents
 
 
 class Clock:
@@ -86,7 +86,7 @@ async def gateway_inside(
 
     def read() -> Config:
         given = {"data_dir": str(directory / "data"), "server.port": 0}
-        return load(path, environ=environ or {}, overrides=given)
+        return load(path, environ=quiet(config, environ), overrides=given)
 
     clock, settings = Clock(at_ms=at_ms), read()
     with _logging(directory / "gateway.log", settings):

@@ -174,6 +174,7 @@ class Lines:
         on_odd: OnOdd = foreign.ignored,
     ) -> None:
         self._limit = limit_bytes
+        self._most_at_once = min(limit_bytes, SPOOL_ABOVE_BYTES)
         self._on_odd = on_odd
         self._new_spool = spool
         self._parts: list[bytes] = []
@@ -196,6 +197,21 @@ class Lines:
             self._finish(messages)
         self._hold(rest, messages)
         return messages
+
+    def whole(self, chunk: bytes) -> bytes:
+        """The lines that this chunk completes, to be read by the caller, who says then that they were
+        `passed`; empty if they cannot be, because one of them is long.
+        """
+        end = chunk.rfind(b"\n") + 1
+        if self._skipping or self._spool is not None or self._held + len(chunk) > self._most_at_once:
+            return b""
+        return b"".join((*self._parts, chunk[:end])) if end and self._parts else chunk[:end]
+
+    def passed(self, chunk: bytes) -> None:
+        """The lines that this chunk completes were read: only what follows them is kept."""
+        rest = chunk[chunk.rfind(b"\n") + 1 :]
+        self._parts = [rest] if rest else []
+        self._held = len(rest)
 
     def close(self) -> None:
         """Forgets the unfinished line."""

@@ -114,6 +114,8 @@ class SpawnRequest(Struct, frozen=True, kw_only=True):
     """Run the built-in agent, which the fork server has loaded, instead of `argv`."""
     sandbox: Sandbox = Sandbox()
     limits: Limits = Limits()
+    is_freezable: bool = False
+    """Whether it may be frozen while it is idle."""
     nice: int = 5
     """How much it gives way to others where CPU time is short: 0 to 19 (nice(2))."""
 
@@ -181,6 +183,7 @@ class Spawn(Struct, frozen=True, kw_only=True, tag="spawn"):
     network: Network
     has_init: bool = False
     """Whether the worker is a command under the tiny init."""
+    is_freezable: bool = False
     memory_bytes: int = 0
     processes: int = 0
     """The limits of its control group, if there are control groups; 0 is no limit."""
@@ -218,6 +221,8 @@ class Counting(Struct, frozen=True, kw_only=True):
     """What shares out CPU time between the workers and the gateway; empty: nice(2) alone."""
     directories: tuple[str, ...] = ()
     """What must be removed if the fork server dies without doing so."""
+    freezers: tuple[str, ...] = ()
+    """The same, in which only the groups are that can be frozen."""
     missing: str = ""
     """Why there is no more."""
     swept: int = 0
@@ -243,6 +248,8 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
     """Files in which the kernel counts what the limits refused; empty if it does not hold them."""
     cpu_file: str = ""
     """In which it counts CPU time; empty if it does not."""
+    freezer_file: str = ""
+    """By which everything in its group is frozen and thawed; empty if nothing is."""
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):

@@ -14,21 +14,25 @@ import "./page/small.css";
 import { render } from "preact";
 import { App } from "./page/App.tsx";
 import { OPERATIONS } from "./page/address.ts";
+import { fetchMarkdown } from "./page/Items.tsx";
 import { Page, PageProvider } from "./page/page.ts";
 import { PARTS } from "./parts.ts";
 import { applyPreferences } from "./page/preferences.ts";
 
-applyPreferences();
 /** The operators' page is loaded only at its address. */
 const isOperations = location.hash === OPERATIONS;
 window.addEventListener("hashchange", () => {
   if ((location.hash === OPERATIONS) !== isOperations) location.reload();
 });
-const root = document.getElementById("app");
-if (root && isOperations) {
+
+async function drawOperations(root: HTMLElement): Promise<void> {
   const { Operations } = await import("./operations/Operations.tsx");
   render(<Operations />, root);
-} else if (root) {
+}
+
+function drawChat(root: HTMLElement): void {
+  // Somebody comes back to a conversation: what draws it is fetched along with it.
+  if (location.hash !== "") void fetchMarkdown().catch(() => undefined);
   const page = new Page(PARTS);
   render(
     <PageProvider value={page}>
@@ -38,3 +42,10 @@ if (root && isOperations) {
   );
   page.start();
 }
+
+// The reader's language comes first: nothing is drawn in another one and then anew.
+void applyPreferences().then(() => {
+  const root = document.getElementById("app");
+  if (root) return isOperations ? drawOperations(root) : drawChat(root);
+  return undefined;
+});

@@ -1,20 +1,47 @@
-// What a visitor downloads, compressed as a server would.
+// What a first visit to the chat downloads, compressed as a server would: the page, what it names, and what these
+// import, in English and in Hebrew. Everything else is fetched when it is needed.
 import { readdirSync, readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
-const folder = new URL("../dist/assets/", import.meta.url);
-let first = 0;
-for (const name of readdirSync(folder).filter((one) => !/\.(?:br|gz)$/.test(one)).sort()) {
-  const bytes = readFileSync(new URL(name, folder));
-  const packed = gzipSync(bytes, { level: 9 }).length;
-  const isLazy = /^(highlight|Files|Operations|Shop|uPlot)/.test(name);
-  if (!isLazy) first += packed;
-  process.stdout.write(
-    `${name.padEnd(34)} ${kb(bytes.length)}  gz ${kb(packed)}${isLazy ? "  when it is needed" : ""}\n`,
-  );
-}
-process.stdout.write(`${"first visit".padEnd(34)} ${"".padStart(9)}  gz ${kb(first)}\n`);
+/** The bound, in kilobytes. */
+export const FIRST_VISIT_MOST = 90;
 
-function kb(bytes) {
-  return `${(bytes / 1000).toFixed(1)} kB`.padStart(9);
+const dist = new URL("../dist/", import.meta.url);
+
+/** Bytes on the wire by file: of all assets, and of those that a first visit fetches in each language. */
+export function sizes() {
+  const names = readdirSync(new URL("assets/", dist)).filter((one) => !/\.(?:br|gz)$/.test(one));
+  const text = (name) => readFileSync(new URL(`assets/${name}`, dist));
+  const packed = Object.fromEntries(names.sort().map((name) => [name, gzipSync(text(name), { level: 9 }).length]));
+  const page = readFileSync(new URL("index.html", dist));
+  const first = new Set([...page.toString().matchAll(/assets\/([\w.-]+)"/g)].map(([, name]) => name));
+  for (const name of first) {
+    if (!name.endsWith(".js")) continue;
+    for (const [, other] of text(name).toString().matchAll(/(?:from|import)\s*["'`]\.\/([\w.-]+)["'`]/g)) first.add(other);
+  }
+  const conversation = names.filter((name) => /^Markdown.*\.js$/.test(name));
+  const sum = (some) => some.reduce((total, name) => total + packed[name], gzipSync(page, { level: 9 }).length) / 1000;
+  const hebrew = names.filter((name) => name.startsWith("hebrew"));
+  return {
+    packed,
+    first,
+    english: sum([...first]),
+    hebrew: sum([...first, ...hebrew]),
+    conversation: sum([...first, ...conversation]),
+  };
 }
+
+function print() {
+  const { packed, first, english, hebrew, conversation } = sizes();
+  for (const [name, bytes] of Object.entries(packed))
+    process.stdout.write(`${name.padEnd(40)} gz ${kb(bytes / 1000)}${first.has(name) ? "  first visit" : ""}\n`);
+  process.stdout.write(`${"first visit, English".padEnd(40)} gz ${kb(english)}\n`);
+  process.stdout.write(`${"first visit, Hebrew".padEnd(40)} gz ${kb(hebrew)}\n`);
+  process.stdout.write(`${"with an answer to draw, English".padEnd(40)} gz ${kb(conversation)}\n`);
+}
+
+function kb(thousands) {
+  return `${thousands.toFixed(1)} kB`.padStart(9);
+}
+
+if (import.meta.url === `file://${process.argv[1]}`) print();

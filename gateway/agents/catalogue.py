@@ -56,6 +56,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     """The network of its workers, and why."""
     spares: int = 0
     """How many of its workers are kept started for new sessions."""
+    warm_seconds: float = 0
+    """How long an idle worker is frozen before it is parked."""
 
     @property
     def search_path(self) -> str:
@@ -137,6 +139,7 @@ class AgentCatalogue:
                 known=KNOWN_AGENTS.get(agent.preset) or started_by(agent.argv),
                 network=network(agent),
                 spares=0 if agent.provider else agent.spares,
+                warm_seconds=agent.warm_seconds,
             )
 
     @property

@@ -15,6 +15,7 @@ Guarantees (each learnt from a real agent):
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -25,7 +26,9 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from gateway.agents.pace import QUICK_SECONDS, SMALL_BYTES, Pace
 from gateway.agents.spool import FileSpool, Intake
+from gateway.agents.text_chunks import TextChunk, text_chunks
 from gateway.workers.spawner import Worker
 from worker import acp, foreign
 from worker.foreign import Name, OnOdd
@@ -36,6 +39,10 @@ GARBAGE_LOGGED: Final = 20
 """Lines of garbage, and odd values, logged per connection; past it they are only counted."""
 SLICE_BYTES: Final = 8 * 1024
 """So much of one agent's output is handled at a time; others are read before the rest of a full pipe is."""
+LARGEST_SLICE_BYTES: Final = 8 * SLICE_BYTES
+"""The same of output that costs little."""
+SLICE_SECONDS: Final = 0.000_5
+"""About so long others wait for one slice."""
 OUTPUT_SHARE: Final = 0.5
 """Of the loop's time, what one agent's output may take in the long run."""
 OUTPUT_BURST_SECONDS: Final = 1.0
@@ -173,6 +180,10 @@ class Prompted(Struct, frozen=True, rename="camel"):
     stop_reason: str = "end_turn"
 
 
+OnTexts = Callable[[list[TextChunk]], None]
+"""Hears what an agent says, as `AgentListener` does."""
+
+
 class AgentListener(Protocol):
     """What hears what the agent says: the session. Called on the loop, in the order of the wire."""
 
@@ -220,10 +231,13 @@ class AcpConnection:
         spool_dir: str,
         intake: Intake,
         on_odd: OnOdd = foreign.ignored,
+        on_texts: OnTexts | None = None,
     ) -> None:
         """Long lines are spooled in `spool_dir`; `intake` is all agents'. `on_odd` hears of every value that
-        was left out.
+        was left out. `on_texts` is given the updates of reads in which there is nothing but text; None: they
+        go to the handler, as all others do.
         """
+        self._on_texts = on_texts
         self._worker = worker
         self._handler = handler
         self._count_odd = on_odd
@@ -241,12 +255,18 @@ class AcpConnection:
         self._garbage = 0
         self._end: Exception | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reader = _Reader(self)
+        self._reader = _Reader(self, intake.pace)
         self._reading: asyncio.ReadTransport | None = None
         self._writing: asyncio.WriteTransport | None = None
         self._writer = _Writer()
 
+    def hand_over(self, handler: AgentListener, *, on_odd: OnOdd, on_texts: OnTexts | None = None) -> None:
+        """From now on another hears what the agent says; nobody did so far."""
+        self._handler, self._count_odd, self._on_texts = handler, on_odd, on_texts
+
     async def __aenter__(self) -> AcpConnection:
+        if self._reading is not None:  # connected before it was handed over
+            return self
         connecting = asyncio.ensure_future(self._connect())
         try:
             await asyncio.shield(connecting)
@@ -275,12 +295,13 @@ class AcpConnection:
             self._holding.cancel()
             await asyncio.wait([self._holding])
         # They hold each other, and what has ended must not wait for the collector.
-        self._handler = _NOBODY
+        self._handler, self._on_texts = _NOBODY, None
         self._reader.leave()
         del self._lines
 
     def close_stdin(self) -> None:
         """EOF on stdin, which ends most agents; what is not written yet is dropped."""
+        self._worker.freezer.thaw()
         if self._writing is not None and not self._writing.is_closing():
             self._writing.abort()
 
@@ -360,6 +381,7 @@ class AcpConnection:
     def _write(self, line: bytes) -> None:
         if self._writing is None or self._writing.is_closing():
             return
+        self._worker.freezer.thaw()
         unread = self._writing.get_write_buffer_size()  # before the line, which may be a picture
         self._writing.write(line)
         if unread > UNREAD_BYTES:
@@ -375,8 +397,27 @@ class AcpConnection:
 
     def feed(self, chunk: bytes) -> None:
         """Bytes of the agent's stdout."""
-        self._todo += self._lines.feed(chunk)
-        self._work()
+        if not self._feed_texts(chunk):
+            self._todo += self._lines.feed(chunk)
+            self._work()
+
+    def _feed_texts(self, chunk: bytes) -> bool:
+        """Hands the lines on that this chunk completes, if all of them are pieces of text."""
+        if self._on_texts is None or self._todo or self._end is not None or self._holding is not None:
+            return False
+        lines = self._lines.whole(chunk)
+        chunks = text_chunks(lines) if lines else None
+        if chunks is None:
+            return False
+        self._lines.passed(chunk)
+        self._on_texts(chunks)
+        self._bound()
+        return True
+
+    def _bound(self) -> None:
+        """Ends or holds an agent that has said too much, or is ahead of the disk."""
+        if not self._refuse_more() and self._handler.backlog_bytes > BACKLOG_BYTES:
+            self._hold(None)
 
     def _work(self) -> None:
         """Handles what was read, up to a long line or the end."""
@@ -543,8 +584,8 @@ def _again(reason: Exception) -> Exception:
     return type(reason)(*reason.args)
 
 
-class _Nobody:
-    """The handler of a connection that has ended."""
+class Unheard:
+    """The handler of a connection that has ended, or of an agent that has no session yet."""
 
     backlog_bytes = 0
 
@@ -570,7 +611,7 @@ class _Nobody:
         return
 
 
-_NOBODY: Final = _Nobody()
+_NOBODY: Final = Unheard()
 
 
 class _Reader(asyncio.Protocol):
@@ -578,14 +619,17 @@ class _Reader(asyncio.Protocol):
 
     A full pipe is handled in slices, between which others have their turn. The share is of the time that
     handling takes, not of bytes: a flood of two-byte lines costs more than a picture. An agent over its share
-    is not read for a while: its pipe fills and only this agent waits.
+    is not read for a while: its pipe fills and only this agent waits. A busy pipe rests when its `pace` says
+    so.
     """
 
-    def __init__(self, connection: AcpConnection) -> None:
+    def __init__(self, connection: AcpConnection, pace: Pace | None = None) -> None:
         self._connection: AcpConnection | None = connection
         """None once it is closed."""
+        self._pace = pace or Pace()
         self._rest = b""
         """What was read and waits for its turn."""
+        self._slice_bytes = SLICE_BYTES
         self._spent = 0.0
         self._since = 0.0
         self._reasons: set[str] = set()
@@ -600,7 +644,7 @@ class _Reader(asyncio.Protocol):
         self._connection = None
 
     def data_received(self, data: bytes) -> None:
-        if len(data) <= SLICE_BYTES:
+        if len(data) <= self._slice_bytes:
             self._take(data)
             return
         self.pause("sliced")
@@ -608,30 +652,42 @@ class _Reader(asyncio.Protocol):
         self._take_slice()
 
     def _take_slice(self) -> None:
-        data, self._rest = self._rest[:SLICE_BYTES], self._rest[SLICE_BYTES:]
-        self._take(data)
+        size = self._slice_bytes
+        data, self._rest = self._rest[:size], self._rest[size:]
+        seconds = self._take(data)
+        if seconds > SLICE_SECONDS:
+            self._slice_bytes = max(SLICE_BYTES, size // 2)
+        elif 2 * seconds < SLICE_SECONDS and len(data) == size:
+            self._slice_bytes = min(LARGEST_SLICE_BYTES, 2 * size)
         if self._rest:
             asyncio.get_running_loop().call_soon(self._take_slice)
         else:
             self.resume("sliced")
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> float:
+        """How long it took."""
         if self._connection is None:
-            return
+            return 0.0
         loop = asyncio.get_running_loop()
         began = loop.time()
-        earned = (began - self._since) * OUTPUT_SHARE
-        self._since = began
-        began = time.perf_counter()
+        quiet, self._since = began - self._since, began
+        clock = time.perf_counter
+        started = clock()
         try:
             self._connection.feed(data)
         except Exception:
             log.exception("what an agent said could not be handled")
             self._connection.broken("What the agent said could not be handled.")
-        self._spent = max(0.0, self._spent - earned) + time.perf_counter() - began
+        seconds = clock() - started
+        self._pace.note(began, seconds)
+        if self._pace.is_slow and quiet < QUICK_SECONDS and len(data) < SMALL_BYTES:
+            self.pause("pace")
+            self._pace.rest(functools.partial(self.resume, "pace"))
+        self._spent = max(0.0, self._spent - quiet * OUTPUT_SHARE) + seconds
         if self._spent > OUTPUT_BURST_SECONDS:
             self.pause("share")
             loop.call_later(OUTPUT_PAUSE_SECONDS, self.resume, "share")
+        return seconds
 
     def pause(self, reason: str) -> None:
         """Stops reading until this reason, and every other, has gone."""

@@ -32,10 +32,12 @@ from gateway.agents.connection import (
     WireError,
 )
 from gateway.agents.elicitation import Elicitations
+from gateway.agents.greeting import Greeted, greet, offer
 from gateway.agents.links import has_link
 from gateway.agents.options import AgentChoices, listed_names
 from gateway.agents.prompt import transcript
 from gateway.agents.spool import Intake
+from gateway.agents.text_chunks import TextChunk
 from gateway.agents.toolsets import CallTool, Toolbox, UnknownTool
 from gateway.agents.translate import AskedToolCall, Translator
 from gateway.config.tables import Config
@@ -207,26 +209,32 @@ class AgentPeer:
         mcp_servers: Sequence[dict[str, Any]] = (),
         work_dir: str = "",
         on_odd: OnOdd = foreign.ignored,
+        greeted: Greeted | None = None,
     ) -> None:
         """`mcp_servers`: those of the gateway's own, for agents that are not asked over the pipe. `work_dir`:
         where the agent's working directory is outside its walls. `on_odd` hears of every value of the agent's
-        that was left out.
+        that was left out. `greeted`: the worker's connection, if it was greeted before there was a session.
         """
         self._owner = owner
         self._broker = broker
-        self._context_tokens = config.model.context_tokens
-        self._has_images = config.model.images
+        self._model = config.model
         self._tools = tools
         self._mcp_servers = list(mcp_servers)
         self._tool_calls: set[asyncio.Task[None]] = set()
-        self.connection = AcpConnection(
-            worker,
-            self,
-            line_bytes=config.limits.line_bytes,
-            spool_dir=str(config.data_path),
-            intake=intake,
-            on_odd=on_odd,
-        )
+        self._greeted = greeted
+        if greeted is not None:
+            self.connection = greeted.connection
+            self.connection.hand_over(self, on_odd=on_odd, on_texts=self.on_texts)
+        else:
+            self.connection = AcpConnection(
+                worker,
+                self,
+                line_bytes=config.limits.line_bytes,
+                spool_dir=str(config.data_path),
+                intake=intake,
+                on_odd=on_odd,
+                on_texts=self.on_texts,
+            )
         self._translator = Translator(self.connection.on_odd, turn_of_call=owner.fold.turn_of_call)
         self.questions = Elicitations(owner, self.connection, self._translator.tool_call_id)
         self._choices = AgentChoices(owner.agent.options, self.connection.on_odd)
@@ -235,7 +243,7 @@ class AgentPeer:
         self.has_options = False
         """Whether its options are as they were wanted, and followed from now on."""
         self.agent_session_id = ""
-        self._initialized = Initialized()
+        self._initialized = greeted.initialized if greeted is not None else Initialized()
         self._is_replaying = False
         self._needs_transcript = False
         self._pending: dict[str, _Pending] = {}
@@ -257,8 +265,9 @@ class AgentPeer:
         Raises AgentError, AgentGone, WireError.
         """
         self._cwd = cwd
-        self._initialized = await self.connection.initialize(self._meta())
-        await self._authenticate()
+        if self._greeted is None:
+            meta = offer(self._owner.agent, self._broker, self._model, has_tools=bool(self._tools))
+            self._initialized = await greet(self.connection, self._owner.agent, meta)
         params: dict[str, object] = {"cwd": cwd, "mcpServers": self._mcp_servers}
         how = await self._come_back(params)
         if how is None:
@@ -273,21 +282,6 @@ class AgentPeer:
             how = "transcript" if self._needs_transcript else "new"
         await self._restore_options()
         return how
-
-    async def _authenticate(self) -> None:
-        """By the method that the agent's configuration names."""
-        agent = self._owner.agent
-        if not agent.auth_method:
-            return
-        if self.auth_methods and agent.auth_method not in [method.id for method in self.auth_methods]:
-            raise WireError(agent_help.no_such_method(agent, self.auth_methods))
-        try:
-            await self.connection.authenticate(agent.auth_method)
-        except AgentError as error:
-            words = f"The agent could not authenticate by {agent.auth_method!r}: {error}"
-            raise AgentError(
-                msgspec.structs.replace(error.error, code=AUTH_REQUIRED, message=words)
-            ) from None
 
     @property
     def shown(self) -> Shown:
@@ -342,19 +336,6 @@ class AgentPeer:
         self.agent_session_id = opened.session_id
         self._options(opened)
         return "forked"
-
-    def _meta(self) -> dict[str, Any]:
-        """What this gateway offers its own agent beside ACP."""
-        meta: dict[str, Any] = {}
-        if self._owner.agent.is_built_in and self._broker.is_configured:
-            meta["model"] = {"models": list(self._broker.models)}
-            if self._has_images:
-                meta["model"]["images"] = True
-            if self._context_tokens:
-                meta["model"]["contextTokens"] = self._context_tokens
-        if self._owner.agent.is_built_in and self._tools:
-            meta["tools"] = {"list": True, "call": True}
-        return meta
 
     def _has_history(self) -> bool:
         fold = self._owner.fold
@@ -709,6 +690,11 @@ class AgentPeer:
             taken = [self._choices.take(event) for event in events if isinstance(event, ev.AgentOptions)]
             if any(taken) and self.has_options:
                 self._show_options()
+
+    def on_texts(self, chunks: Sequence[TextChunk]) -> None:
+        """The updates of a read in which there is nothing but text."""
+        if not self._is_replaying and (events := self._translator.texts(chunks)):
+            self._owner.on_events(events)
 
     def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         if self._is_replaying:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO, Any, Final
 
+from gateway.agents.pace import Pace
 from worker import acp
 
 INTAKE_BYTES: Final = 32 * 1024 * 1024
@@ -82,6 +83,8 @@ class Intake:
     """See the module."""
 
     def __init__(self, total_bytes: int = INTAKE_BYTES) -> None:
+        self.pace = Pace()
+        """When their pipes are read."""
         self._left = total_bytes
         self._total = total_bytes
         self._decoding = asyncio.Lock()

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from gateway.agents import claims, long_updates
+from gateway.agents.text_chunks import MessageText, TextChunk
 from gateway.events import facts as ev
 from worker import foreign
 from worker.foreign import Amount, Count, Name, OnOdd
@@ -271,6 +272,20 @@ class Translator:
                 continue
             self._translate(known, update, out)
         return [each.joined(self._turn_id) if isinstance(each, _Run) else each for each in out]
+
+    def texts(self, chunks: Sequence[TextChunk]) -> list[ev.EventData]:
+        """The events of neighbouring updates, all of which are texts."""
+        runs: list[_Run] = []
+        for chunk in chunks:
+            if not (text := chunk.content.text):
+                continue
+            is_message = type(chunk) is MessageText
+            name = self._open_message("m" if is_message else "h", chunk.message_id)
+            if runs and runs[-1].name == name:
+                runs[-1].texts.append(text)
+            else:
+                runs.append(_Run(ev.TextDelta if is_message else ev.ThoughtDelta, name, [text]))
+        return [run.joined(self._turn_id) for run in runs]
 
     def long(self, update: Raw) -> Iterator[tuple[list[ev.EventData], int]]:
         """The events of an update from a long line, bit by bit; with each, how many of its bytes are done."""

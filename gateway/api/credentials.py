@@ -213,9 +213,10 @@ class CredentialsFace:
             for name in sorted({DEFAULT_TENANT, *config.tenants, *used})
             if _reaches(principal_of(request), name)
         ]
-        return json_response(TenantList([self._tenant(name) for name in names]))
+        return json_response(TenantList([self.tenant(name) for name in names]))
 
-    def _tenant(self, name: str) -> TenantSummary:
+    def tenant(self, name: str) -> TenantSummary:
+        """What a tenant has and has used today."""
         tenant = self._services.config.tenant(name)
         use, held = self._services.quotas.of_tenant(name)
         return TenantSummary(
@@ -230,6 +231,7 @@ class CredentialsFace:
             cpu_seconds=use.cpu_ms / 1000,
             memory_gb_seconds=use.memory_mb_seconds / 1000,
             stored_bytes=held.stored_bytes,
+            limits=self._services.quotas.limits_of(("tenant", name)),
         )
 
     async def reload_config(self, request: Request) -> Response:

@@ -28,6 +28,7 @@ from gateway.errors import (
 )
 from gateway.files import archive, reading, tree
 from gateway.files.beneath import Unsafe, parts_of
+from gateway.files.media import BYTES
 from gateway.files.names import encoded, in_query
 from gateway.files.places import FileThreads, WorkFolder, work_folder
 from gateway.files.tree import FileEntry, FileListing
@@ -138,8 +139,8 @@ class FilesFace:
             ),
             Operation(
                 method="GET", path=of + "/archive", scope="read", handler=self.read_archive,
-                summary="A folder of a session as a zip", media_type="application/zip", parameters=(PATH,),
-                errors=(404, 409, 413),
+                summary="A folder of a session as a zip", media_type="application/zip",
+                other_media_types=(BYTES,), parameters=(PATH,), errors=(404, 409, 413),
             ),
         ]  # fmt: skip
 
@@ -198,6 +199,8 @@ class FilesFace:
         base = asked.name.rpartition("/")[2] or asked.record.session_id.replace(":", "_")
         pieces = archive.zipped(asked.work, plan)
         response = self._files.sender.archive(request, pieces, base + ".zip", self._archive(request, asked))
+        if request.headers.get("accept") == BYTES:
+            response.headers["Content-Type"] = BYTES
         if request.method != "HEAD":
             self._note(request, "folder.downloaded", asked)
         return response

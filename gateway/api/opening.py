@@ -23,17 +23,24 @@ from gateway.api.own_keys import OwnKeysFace
 from gateway.api.people import PeopleFace
 from gateway.api.ports.face import PortsFace
 from gateway.api.readiness import ReadinessChecks
+from gateway.api.records import RecordsFace
 from gateway.api.sessions import SessionsFace
 from gateway.api.shared import SharedFace
 from gateway.api.shares import Links, SharesFace
+from gateway.api.tenants import TenantsFace
 from gateway.api.uploads import UploadsFace
 from gateway.api.usage import UsageFace
+from gateway.api.watching import WatchingFace
 from gateway.api.workspaces import WorkspacesFace
 from gateway.auth.opening import Authentication
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation
 from gateway.sessions.census import Census
 from gateway.sessions.opening import Sessions
+from gateway.sessions.pulse import Pulse
+from gateway.telemetry.clocks import Clock
+from gateway.telemetry.history import DayHistory
+from gateway.telemetry.recent_log import RecentLog
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.version import VERSION
 from gateway.workers.opening import Workers
@@ -51,6 +58,7 @@ class OwnFaces:
         *,
         tasks: BackgroundTasks,
         reload: Callable[[], Reloaded],
+        tenants_changed: Callable[[], None],
     ) -> None:
         manager, services = sessions.manager, sessions.for_faces
         self._services = services
@@ -61,6 +69,24 @@ class OwnFaces:
             is_draining=lambda: manager.is_draining,
             has_forkserver=lambda: workers.spawner.is_ready,
             tasks_down=lambda: tasks.down,
+        )
+        config, metrics = services.config, services.metrics
+        self.pulse = Pulse(
+            self._census,
+            DayHistory(None if config.is_in_memory else config.data_path),
+            metrics=metrics,
+            clock=Clock(services.monotonic, services.wall_ms),
+            tasks_down=lambda: tasks.down,
+        )
+        self.log = RecentLog()
+        watching = WatchingFace(
+            self._census,
+            self.pulse,
+            self.readiness,
+            metrics=metrics,
+            spawner=workers.spawner,
+            config=lambda: services.config,
+            wall_ms=services.wall_ms,
         )
         self.health = OpsFace(
             version=VERSION,
@@ -81,6 +107,7 @@ class OwnFaces:
         files = FileAccess(manager, services, workers.workspaces)
         links = Links(services, auth.credentials, gate)
         self.ports = PortsFace(manager, services)
+        credentials = CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload)
         self._operations = [
             *chat.operations(),
             *SessionsFace(manager, services).operations(),
@@ -92,6 +119,8 @@ class OwnFaces:
             *BudgetsFace(manager, services).operations(),
             *self.ports.operations(),
             *AdminFace(manager, services, self._census, drain=_terminate).operations(),
+            *watching.operations(),
+            *RecordsFace(services, self.log).operations(),
             *UsageFace(services).operations(),
             *self.identity.operations(),
             *OwnKeysFace(auth.vault, auth.own_keys, services).operations(),
@@ -101,7 +130,10 @@ class OwnFaces:
             *FilesFace(files, services, gate).operations(),
             *FileWatchFace(files, manager, services, gate).operations(),
             *FileLinksFace(files, services, gate).operations(),
-            *CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload).operations(),
+            *credentials.operations(),
+            *TenantsFace(
+                services, auth.kept_tenants, apply=tenants_changed, summary=credentials.tenant
+            ).operations(),
         ]
 
     def operations(self, added: Iterable[Operation]) -> list[Operation]:

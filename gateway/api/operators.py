@@ -24,7 +24,7 @@ from gateway.http.gate import is_at_machine, principal_of
 from gateway.http.operation import Operation, Parameter, json_response
 from gateway.http.reading import query_int
 from gateway.principal import reach
-from gateway.sessions.census import Census
+from gateway.sessions.census import Census, Wanted
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
@@ -32,12 +32,26 @@ from gateway.sights import Acted, DrainBegun, Overview, OwnedSession, OwnedSessi
 from gateway.stores.contract import SessionRecord
 
 MAX_ROWS: Final = 10_000
+_FILTERS: Final = (
+    Parameter(
+        name="q", schema={"type": "string"},
+        description="Words that are in the key, the tenant, the agent, the state or the person.",
+    ),
+    Parameter(name="state", schema={"type": "string"}, description="Only in this state."),
+    Parameter(name="agent", schema={"type": "string"}, description="Only of this agent."),
+)  # fmt: skip
 
 
 class OperatorRules(Struct, frozen=True):
     """The permission rules of the configuration, by their names in it."""
 
     rules: list[NamedRule]
+
+
+async def _interrupt(session: Session) -> bool:
+    had_worker = session.is_live
+    await session.interrupt()
+    return had_worker
 
 
 class AdminFace:
@@ -68,7 +82,7 @@ class AdminFace:
             Operation(
                 method="GET", scope="operate", path="/api/admin/sessions", handler=self.list_all_sessions,
                 summary="Everybody's sessions, without their content", answer=WatchedSessions,
-                parameters=(limit,),
+                parameters=(limit, tenant, *_FILTERS),
             ),
             Operation(
                 method="GET", scope="admin", path="/api/admin/owned-sessions",
@@ -80,6 +94,10 @@ class AdminFace:
                 method="GET", scope="operate", path="/api/admin/permissions",
                 handler=self.list_operator_rules,
                 summary="The permission rules of the configuration", answer=OperatorRules,
+            ),
+            Operation(
+                method="POST", scope="operate", path=one + "/end", handler=self.end_turn,
+                summary="Interrupt the turn that runs in a session", answer=Acted, errors=(404,),
             ),
             Operation(
                 method="POST", scope="operate", path=one + "/park", handler=self.park_session,
@@ -106,7 +124,19 @@ class AdminFace:
 
     async def list_all_sessions(self, request: Request) -> Response:
         limit = query_int(request, "limit", default=1_000, low=1, high=MAX_ROWS)
-        return json_response(await self._census.sessions(limit=limit, tenant=reach(principal_of(request))))
+        principal, query = principal_of(request), request.query_params
+        wanted = Wanted(
+            words=tuple(query.get("q", "").casefold().split()),
+            state=query.get("state", ""),
+            agent=query.get("agent", ""),
+            tenant=query.get("tenant", ""),
+        )
+        shows_people = "admin" in principal.scopes
+        return json_response(
+            await self._census.sessions(
+                limit=limit, tenant=reach(principal), wanted=wanted, shows_people=shows_people
+            )
+        )
 
     async def list_owned_sessions(self, request: Request) -> Response:
         if not is_at_machine(request):
@@ -143,6 +173,9 @@ class AdminFace:
     async def list_operator_rules(self, request: Request) -> Response:
         config, tenant = self._services.config, reach(principal_of(request))
         return json_response(OperatorRules(list(all_rules(config, tenant=tenant))))
+
+    async def end_turn(self, request: Request) -> Response:
+        return await self._act(request, "session.interrupted", _interrupt)
 
     async def park_session(self, request: Request) -> Response:
         return await self._act(request, "session.parked", Session.park)

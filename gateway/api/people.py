@@ -152,6 +152,7 @@ class PeopleFace:
             last_used_at=iso(used_at) if used_at else None,
             cost_usd=self._services.ledger.budgets.cost_today(("subject", owner)),
             own_keys=tuple(own_keys),
+            limits=self._services.quotas.limits_of(("subject", owner)),
         )
 
     # -- disabling --------------------------------------------------------------------------------------

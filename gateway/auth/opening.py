@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.auth.claims import principal_from
+from gateway.auth.kept_tenants import KeptTenants
 from gateway.auth.keys import KeyRing
 from gateway.auth.oidc import Http, Provider, verifier_of
 from gateway.auth.people import People
@@ -51,6 +52,7 @@ class Authentication:
         self.credentials = store.credentials
         self.keys = KeyRing(store.credentials, wall_ms=clock.wall_ms)
         self.people = People(store.people, wall_ms=clock.wall_ms)
+        self.kept_tenants = KeptTenants(store.tenants)
         self.permits = Permits()
         self._provider: Provider | None = None
         self.sign_ins = SignIns(
@@ -76,6 +78,7 @@ class Authentication:
         """Reads the secret that cookies are signed with, keys, who is disabled, revocations, the encrypted
         values of people and tenants, and what was used. The store is open. Raises StoreFailed.
         """
+        await self.kept_tenants.open()
         config = self._config()
         secret = read_secret(config.auth.secret_file, config.data_path)
         self.tickets.open(secret)

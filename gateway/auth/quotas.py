@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
+from gateway.answers import LimitUse
 from gateway.buckets import Buckets, MemoryBuckets
 from gateway.config.tables import DAY_MILLISECONDS, Config, Quota
 from gateway.errors import GatewayError, QuotaExceeded
@@ -298,6 +299,26 @@ class Quotas:
         """What an owner has used today, and what they have."""
         self._turn_day()
         return self._uses.get(("subject", owner)) or DayUse(), self._held.get(("subject", owner)) or Held()
+
+    def limits_of(self, name: UseName) -> tuple[LimitUse, ...]:
+        """Every limit that a tenant or an owner has, but the rate, with how much of it is used."""
+        self._turn_day()
+        use, held, quota = self._uses.get(name) or DayUse(), self._held.get(name) or Held(), self._quota(name)
+        used = {
+            "sessions_live": held.live,
+            "sessions_stored": held.stored,
+            "stored_bytes": held.stored_bytes,
+            "concurrent_turns": held.running,
+            "messages_per_day": use.messages,
+            "cpu_seconds_per_day": use.cpu_ms / 1000,
+            "memory_gb_seconds_per_day": use.memory_mb_seconds / 1000,
+            **self._budgets.used(name),
+        }
+        return tuple(
+            LimitUse(name=limit, used=round(amount, 6), allowed=allowed)
+            for limit, amount in used.items()
+            if (allowed := getattr(quota, limit))
+        )
 
     # -- inner ------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def _tell_ended(done: backup.Restored, *, days: float) -> None:
             f"erased again, as it was erased after that: {ended.sessions} sessions; ended again: "
             f"{ended.keys} API keys, {ended.sign_ins} people's sign-ins, {ended.links} shared links, "
             f"{ended.secrets} keys and credentials of people and tenants; "
-            f"disabled again: {ended.people} people"
+            f"disabled again: {ended.people} people, {ended.tenants} tenants"
         )
     for path in ended.unread:
         terminal.complain(f"{path} cannot be read: what only it knows to be erased or revoked {is_back}")

@@ -31,6 +31,8 @@ TURN_SECONDS: Final = 60
 KEPT_SHARE: Final = 0.2
 """Of the memory, for the system, its caches and the agents' peaks."""
 _NEVER_PARKED: Final = SessionsConfig(park_after_seconds=0)
+_NO_SPARES: Final = {"spares": 0}
+"""A spare would count as the gateway's own memory."""
 
 
 class AgentSize(Struct, frozen=True):
@@ -59,8 +61,16 @@ class Sizing(Struct, frozen=True, kw_only=True):
 async def measure(config: Config) -> Sizing:
     """Measures with the agents, model and walls of a configuration. Raises StoreFailed, OSError."""
     with tempfile.TemporaryDirectory(prefix="agent-gateway-sizing-") as directory:
+        workers = msgspec.structs.replace(config.workers, **_NO_SPARES)
+        known = {name: msgspec.structs.replace(one, **_NO_SPARES) for name, one in config.agents.items()}
         alone = msgspec.structs.replace(
-            config, data_dir=directory, store="", sessions=_NEVER_PARKED, tenants={}
+            config,
+            data_dir=directory,
+            store="",
+            sessions=_NEVER_PARKED,
+            tenants={},
+            workers=workers,
+            agents=known,
         )
         gateway, data = Gateway(alone), pathlib.Path(directory)
         async with running(gateway, listen("127.0.0.1", 0)):

@@ -1,8 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [model] [providers.NAME] [workers] [egress] [telemetry] [auth]
-[visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [webhook] [applications]
-[credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
+Tables: `[server] [cors] [sessions] [limits] [memory] [model] [providers.NAME] [workers] [egress] [telemetry]
+[auth] [visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [webhook]
+[applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -26,6 +26,7 @@ from gateway.config.host_rules import REGISTRIES
 from gateway.config.host_rules import mistakes as rule_mistakes
 from gateway.config.hosts import is_proxy, private_host
 from gateway.config.limits import LimitsPreset
+from gateway.config.memory import MemoryConfig
 from gateway.config.models import DEFAULT_PROVIDER, PriceConfig, ProviderConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
@@ -380,6 +381,12 @@ class AgentConfig(Table, frozen=True, kw_only=True):
     without a provider: a token is made for one session.
     """
 
+    warm_seconds: float = 0
+    """An idle worker is frozen for so long before it is parked, if the machine has control groups: it keeps
+    its memory, takes no CPU time, and goes on at once. For large agents, which take seconds to come back (0:
+    it is parked at once).
+    """
+
     @property
     def argv(self) -> tuple[str, ...]:
         """The command as a program would be given it."""
@@ -424,8 +431,10 @@ class WorkersConfig(Table, frozen=True, kw_only=True):
     cpu_seconds: int = _LIMITS.cpu_seconds
     turn_cpu_seconds: int = _LIMITS.turn_cpu_seconds
     """CPU time of all of a worker's processes in one turn; past it the turn is ended, and the worker."""
-    spares: int = 0
-    """The same of the built-in agent as `agents.NAME.spares`. Each takes about 3 MB, and a uid."""
+    spares: int = 1
+    """The same of the built-in agent as `agents.NAME.spares`. Each takes about 3 MB, and a uid; there is none
+    while memory is short.
+    """
     nice: int = 5
     """0 to 19: the workers' nice value, which lowers their priority when CPU time is short (nice(2))."""
     file_bytes: int = _LIMITS.file_bytes
@@ -809,6 +818,7 @@ class Config(Table, frozen=True, kw_only=True):
     limits: LimitsConfig = LimitsConfig()
     model: ModelConfig = ModelConfig()
     workers: AtStart[WorkersConfig] = WorkersConfig()
+    memory: MemoryConfig = MemoryConfig()
     egress: EgressConfig = EgressConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     auth: AtStart[AuthConfig] = AuthConfig()

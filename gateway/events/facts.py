@@ -463,6 +463,8 @@ class StartPosition(Struct, frozen=True, gc=False, tag="start_position"):
     turn_id: str
     position: int
     message_ids: tuple[str, ...] = ()
+    short_of: Literal["memory"] | UnsetType = UNSET
+    """If the machine has no memory for another agent now; absent: all places are taken."""
 
 
 class TurnEnded(Struct, frozen=True, gc=False, tag="turn_ended"):
@@ -775,23 +777,31 @@ def _tag_of(kind: type[Struct]) -> str | None:
     return tag if isinstance(tag, str) else None
 
 
-class Event:
-    """One fact in a session's log.
+_Kind = type[Struct]
+
+
+class Event(Struct, eq=False, gc=False):
+    """One fact in a session's log. As the facts, it is no part of a circle.
 
     `seq` is a positive int that only grows within a session (with gaps) and is the SSE id; `at` is the wall
     clock in milliseconds since 1970 UTC. The body and the SSE frame are encoded once for all readers.
     """
 
-    __slots__ = ("__weakref__", "_body", "_data", "_frame", "at", "kind", "seq")
+    seq: int
+    at: int
+    _data: EventData | None
+    _body: bytes | None = None
+    _frame: bytes | None = None
+    kind: _Kind = Struct
+    """Of the data."""
 
-    def __init__(self, seq: int, at: int, data: EventData, *, body: bytes | None = None) -> None:
-        self.seq = seq
-        self.at = at
-        self.kind = type(data)
-        """Of the data."""
-        self._data: EventData | None = data
-        self._body = body
-        self._frame: bytes | None = None
+    def __post_init__(self) -> None:
+        if self._data is not None:
+            self.kind = self._data.__class__
+
+    def __repr__(self) -> str:
+        """Nothing of what it says: it may be in a log."""
+        return f"<event {self.seq}: {self.kind.__name__}>"
 
     @classmethod
     def said(cls, seq: int, at: int, data: EventData, *, used: OnUsed = ignored) -> Event:
@@ -821,7 +831,7 @@ class Event:
     @classmethod
     def stored(cls, seq: int, at: int, body: bytes) -> Event:
         """An event from its stored body. Raises msgspec.DecodeError where the body is none."""
-        return cls(seq, at, _decode(body), body=body)
+        return cls(seq, at, _decode(body), body)
 
     @property
     def type(self) -> str:
@@ -893,6 +903,15 @@ def slices(json: memoryview, size: int) -> Iterator[bytes]:
             stop -= stop < end and json[stop] & 0xC0 == 0x80
         yield in_one_line(bytes(json[start:stop]))
         start = stop
+
+
+class LargeEvent(Event, gc=True, weakref=True):
+    """One that readers hold together, and that is forgotten when the last of them has it no more."""
+
+    @classmethod
+    def of(cls, event: Event) -> LargeEvent:
+        """The same."""
+        return cls(event.seq, event.at, event.data, event.body)
 
 
 EVENT_OVERHEAD_BYTES: Final = 200

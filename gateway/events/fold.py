@@ -33,9 +33,9 @@ KEPT_TEXT_BYTES: Final = 16 * 1024
 PIECE_BYTES: Final = 16 * 1024
 ITEM_BYTES: Final = 800
 """What an item costs beside its text and fields in CPython 3.11, about."""
-HERE_ITEMS: Final = 256
+HERE_ITEMS: Final = 96
 """So many of the last items are in memory as they are; of those before, what a page draws is elsewhere."""
-RUN_ITEMS: Final = 128
+RUN_ITEMS: Final = 64
 """So many leave together."""
 PACKED_BYTES: Final = 800
 """What such an item counts: its place here, its JSON, and what that costs while somebody reads the whole."""
@@ -434,6 +434,8 @@ class State(Struct, frozen=True):
     """Absent: it did not start from a repository."""
     earlier: int | UnsetType = UNSET
     """If only some of the messages were asked for: how many come before them."""
+    start_short_of: str | UnsetType = UNSET
+    """`memory`: the turn waits because the machine has none for its agent; absent: all places are taken."""
 
 
 class Outside(Struct, frozen=True):
@@ -581,6 +583,7 @@ class ChatState:
         self.failure: ev.Failure | None = None
         self.turn_id: str | None = None
         self.start_position: int | None = None
+        self._short_of: str | UnsetType = UNSET
         """The turn's place in the line for workers; None: it does not wait for one."""
         self._start_messages: tuple[str, ...] = ()
         self.waiting: tuple[ev.WaitingMessage, ...] = ()
@@ -802,6 +805,7 @@ class ChatState:
             | ({} if outside.is_for_guests else owners)
             | ({} if outside.present is UNSET else {"present": outside.present})
             | ({} if earlier is None else {"earlier": earlier})
+            | self._start_short_of()
         )
         head = b'{"session_id":%b,"seq":%d,"messages":[' % (_encode(self.session_id), self.seq)
         return head, b"]," + rest[1:]
@@ -829,6 +833,7 @@ class ChatState:
             "failure": self.failure,
             "turn_id": self.turn_id,
             **({} if self.start_position is None else {"start_position": self.start_position}),
+            **self._start_short_of(),
             "waiting": self.waiting,
             "is_held": self.is_held,
             **({} if self.held_for is UNSET else {"held_for": self.held_for}),
@@ -920,7 +925,7 @@ class ChatState:
                 self._turn(data, at)
             case ev.StartPosition(turn_id=turn_id, position=position, message_ids=message_ids):
                 if turn_id == self.turn_id:
-                    self.start_position = position
+                    self.start_position, self._short_of = position, data.short_of
                     self._start_messages = message_ids or self._start_messages
             case ev.PermissionAsked() | ev.PermissionAnswered():
                 self._permission(data, at)
@@ -1147,6 +1152,11 @@ class ChatState:
         if self._find("tool_call", tool_call_id) is None:
             self._close_open()
         self._block("tool_call", tool_call_id, at, fields)
+
+    def _start_short_of(self) -> dict[str, Any]:
+        """It is in State and the snapshot while there is something to say."""
+        is_said = self.start_position is not None and self._short_of is not UNSET
+        return {"start_short_of": self._short_of} if is_said else {}
 
     def _turn(self, data: ev.TurnStarted | ev.TurnEnded | ev.TurnInterrupted, at: int) -> None:
         self.start_position = None

@@ -637,7 +637,8 @@ def bearer(connection: HTTPConnection) -> str | None:
     """The credential of the Authorization header; of a WebSocket, which browsers give no headers, also of
     `?token=`.
     """
-    kind, _, text = connection.headers.get("authorization", "").partition(" ")
+    given = next((value for name, value in connection.scope["headers"] if name == b"authorization"), b"")
+    kind, _, text = given.decode("latin-1").partition(" ")
     if kind.lower() == "bearer" and text.strip():
         return text.strip()
     if connection.scope["type"] == "websocket":

@@ -6,6 +6,7 @@ against DNS rebinding, Origin against cross-site requests, and bodies are JSON o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import re
@@ -357,19 +358,27 @@ class _Sender:
             self.status = message.get("status", SWITCHED)
             self.started_at = time.monotonic()
             raw = [header for header in message.get("headers", ()) if header[0] != b"x-request-id"]
-            said = {name.lower() for name, _ in raw}
-            raw += [header for header in PLAIN_HEADERS if header[0] not in said]
+            raw += _unsaid(frozenset([name for name, _ in raw]))
             raw.append((b"x-request-id", self.request_id.encode()))
-            headers = MutableHeaders(raw=raw)
-            for name, value in carried(self._scope).answer_headers:
-                headers.append(name, value)
+            if answer_headers := carried(self._scope).answer_headers:
+                raw += [
+                    (name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in answer_headers
+                ]
             if self._origin is not None and self.is_origin_allowed:
+                headers = MutableHeaders(raw=raw)
                 headers["Access-Control-Allow-Origin"] = self._origin
                 headers["Access-Control-Allow-Credentials"] = "true"
                 headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
                 headers.add_vary_header("Origin")
-            message = {**message, "headers": headers.raw}
+            message = {**message, "headers": raw}
         await self._send(message)
+
+
+@functools.lru_cache(maxsize=256)
+def _unsaid(said: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+    """Those of the plain headers that an answer does not say itself."""
+    names = {name.lower() for name in said}
+    return [header for header in PLAIN_HEADERS if header[0] not in names]
 
 
 def _given(scope: Scope) -> Given:

@@ -126,12 +126,20 @@ def json_response(content: object, *, status: int = 200, headers: dict[str, str]
             headers={"Cache-Control": "no-store", **(headers or {})},
         )
     body = content if isinstance(content, bytes) else msgspec.json.encode(content)
-    return Response(
-        body,
-        status_code=status,
-        media_type="application/json",
-        headers={"Cache-Control": "no-store", **(headers or {})},
-    )
+    if headers:
+        named = {"Cache-Control": "no-store", **headers}
+        return Response(body, status_code=status, media_type="application/json", headers=named)
+    return _Json(body, status)
+
+
+class _Json(Response):
+    """JSON with the usual headers."""
+
+    def __init__(self, body: bytes, status: int) -> None:
+        self.status_code, self.body, self.background = status, body, None
+        length = (b"content-length", b"%d" % len(body))
+        self.raw_headers = [length] if status >= 200 and status not in (204, 304) else []
+        self.raw_headers += ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
 TextOrBytes = TypeVar("TextOrBytes", str, bytes)
@@ -195,11 +203,11 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
 def _described(op: Operation, known: dict[int, Any]) -> dict[str, Any]:
     said = op.dialect.body if op.dialect is not None else ErrorBody
     error = {"content": {"application/json": {"schema": known[id(said)]}}}
-    schema = known[id(op.answer)] if op.answer is not None else {"type": "string"}
+    schema = known[id(op.answer)] if op.answer is not None else _schema_of(op.media_type)
     if op.minimal is not None:
         schema = {"anyOf": [schema, known[id(op.minimal)]]}
     content = {op.media_type: {"schema": schema}} if op.status != 204 else {}
-    content |= {kind: {"schema": {"type": "string"}} for kind in op.other_media_types}
+    content |= {kind: {"schema": _schema_of(kind)} for kind in op.other_media_types}
     described: dict[str, Any] = {
         "operationId": op.handler.__name__,
         "summary": op.summary,
@@ -222,6 +230,12 @@ def _described(op: Operation, known: dict[int, Any]) -> dict[str, Any]:
         for status in _WITH_BODY:
             described["responses"][str(status)] = {"description": _REASONS[status], **error}
     return described
+
+
+def _schema_of(media_type: str) -> dict[str, Any]:
+    """What is no JSON: text, or bytes."""
+    is_bytes = media_type in ("application/octet-stream", "application/zip")
+    return {"type": "string", "format": "binary"} if is_bytes else {"type": "string"}
 
 
 def _denials(op: Operation) -> tuple[int, ...]:

@@ -36,7 +36,10 @@ _HEAD: Final = b"\x1f\x8b\x08\x08\0\0\0\0\x04\xff"
 
 def packed(request: Request, response: Response) -> Response:
     """The same answer, compressed if its caller takes gzip, is at another machine, and it is worth it."""
-    response.headers.add_vary_header("Accept-Encoding")
+    if any(name == b"vary" for name, _ in response.raw_headers):
+        response.headers.add_vary_header("Accept-Encoding")
+    else:
+        response.raw_headers.append((b"vary", b"Accept-Encoding"))
     is_stream = isinstance(response, StreamingResponse)
     client = request.scope.get("client")
     if client is None or is_loopback(client[0]) or (not is_stream and len(response.body) < PACKED_FROM_BYTES):

@@ -31,7 +31,12 @@ class PathRouter(Router):
             return
         scope.setdefault("router", self)
         second: tuple[BaseRoute, Scope] | None = None
-        for route in self.fitting(_path(scope)):
+        path = _path(scope)
+        for route in self.fitting(path):
+            if type(route) is Route and route.path == path and scope.get("method") in (route.methods or ()):
+                scope["route"], scope["endpoint"], scope["path_params"] = route, route.endpoint, {}
+                await route.app(scope, receive, send)  # as `matches` and `handle` would have it
+                return
             match, found = route.matches(scope)
             if match is Match.FULL:
                 scope["route"] = route

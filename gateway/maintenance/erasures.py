@@ -2,7 +2,7 @@
 
 The database that a restore replaces tells it: the tombstones of erased sessions, keys and sign-ins that were
 revoked, one-time tokens that were used, keys and credentials that people and tenants removed, shared links
-that are gone from sessions which are still there, people who were disabled. What
+that are gone from sessions which are still there, people and tenants who were disabled. What
 it has of these and the backup has not came after the backup; no clock is asked for that. A clock is asked for
 one thing: a tombstone erases nothing of its name that was made after it.
 
@@ -16,7 +16,7 @@ import contextlib
 import pathlib
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -26,6 +26,8 @@ from gateway.stores.contract import Tombstone
 from gateway.stores.sqlite import ledger
 from gateway.stores.sqlite.options import forget_options
 from gateway.workers import trees
+
+_KEPT: Final = "name, title, is_made, is_disabled"
 
 
 class EndedAgain(Struct, frozen=True, kw_only=True):
@@ -41,6 +43,8 @@ class EndedAgain(Struct, frozen=True, kw_only=True):
     """Keys and credentials of people and tenants."""
     people: int = 0
     """Who was disabled."""
+    tenants: int = 0
+    """Those that were disabled while a gateway ran."""
     told_by: int = 0
     unread: tuple[str, ...] = ()
 
@@ -57,6 +61,7 @@ class _Told(Struct, frozen=True, kw_only=True):
     used_tokens: list[Any]
     removed_secrets: list[Any]
     disabled_people: list[Any]
+    disabled_tenants: list[Any]
 
 
 def end_again(
@@ -101,6 +106,7 @@ def _told(path: pathlib.Path) -> _Told:
             used_tokens=_rows(connection, "used_tokens", "id, expires_at"),
             removed_secrets=_rows(connection, "removed_secrets", "kind, owner, name, removed_at"),
             disabled_people=_rows(connection, "disabled_people", "owner, at"),
+            disabled_tenants=[row for row in _rows(connection, "kept_tenants", _KEPT) if row[-1]],
         )
 
 
@@ -158,6 +164,7 @@ class _Ending:
             links=self._shares(),
             secrets=self._secrets(),
             people=self._people(),
+            tenants=self._tenants(),
             told_by=1,
         )
 
@@ -249,6 +256,16 @@ class _Ending:
             return 0
         return self._connection.executemany(
             "INSERT OR IGNORE INTO disabled_people (owner, at) VALUES (?, ?)", self._told.disabled_people
+        ).rowcount
+
+    def _tenants(self) -> int:
+        """Those that were disabled after the backup was made."""
+        if not _has(self._connection, "kept_tenants"):
+            return 0
+        return self._connection.executemany(
+            f"INSERT INTO kept_tenants ({_KEPT}) VALUES (?, ?, ?, ?)"  # noqa: S608 - names of our own
+            " ON CONFLICT DO UPDATE SET is_disabled = 1 WHERE is_disabled = 0",
+            self._told.disabled_tenants,
         ).rowcount
 
     def _shares(self) -> int:

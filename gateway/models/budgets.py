@@ -160,6 +160,10 @@ class Budgets:
         spent = self.days.of(day_of(self._wall_ms())).get(name)
         return spent.cost / MICRO if spent is not None else 0.0
 
+    def used(self, name: UseName) -> dict[str, float]:
+        """What counts for each limit, by its name: dollars and tokens."""
+        return {one.name: _figure(one, self._used(name, one)) for one in LIMITS if one.span != "life"}
+
     def check(self, account: Account, *, also_own: bool = True) -> None:
         """Raises BudgetReached if a budget is used up; what is in flight is not counted. `also_own`: also
         what the session may cost in all, which is known of those in memory.

@@ -7,7 +7,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    RequestResponseCycle,
+)
 
 from gateway.http.scope import carried
 from gateway.server.refusals import BROKEN, body_and_headers
@@ -20,6 +25,8 @@ class Cycle(RequestResponseCycle):
     """uvicorn's, with some habits more; the `Line` of its request."""
 
     _on_gone: Callable[[], object] | None = None
+    _head: bytes = b""
+    """What waits for the first part of its body."""
 
     async def run_asgi(self, app: Any) -> None:
         """As uvicorn's; while it runs, the request has this line."""
@@ -63,19 +70,91 @@ class Cycle(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:
         """A response that begins before its request has ended closes the connection; one to HEAD is over with
-        its headers.
+        its headers. The head of a short answer leaves with its body.
         """
         is_head = self.scope["method"] == "HEAD"
         if is_head and self.response_complete:
             return
-        if not self.response_started and self.more_body:
-            self.keep_alive = False
-        if self._is_piece(message):
-            await self._send_piece(message["body"])
+        if not self.response_started:
+            if self.more_body:
+                self.keep_alive = False
+            await self._begin(message)
+            if is_head and not self.disconnected:
+                await super().send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        await super().send(message)
-        if is_head and not self.disconnected and not self.response_complete:
-            await super().send({"type": "http.response.body", "body": b"", "more_body": False})
+        if self._head:
+            self._send_with_head(message)
+        elif self._is_piece(message):
+            await self._send_piece(message["body"])
+        else:
+            await super().send(message)
+
+    async def _begin(self, message: Any) -> None:
+        """Sends the status and the headers, or keeps them for the body that comes next."""
+        if message["type"] != "http.response.start":
+            raise RuntimeError(f"A response begins with its headers, not with {message['type']!r}.")
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        head = self._head_of(message["status"], [*self.default_headers, *message.get("headers", ())])
+        if self.chunked_encoding or not self.expected_content_length or self.scope["method"] == "HEAD":
+            self.transport.write(head)
+        else:
+            self._head = head
+
+    def _head_of(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """As uvicorn makes it. Raises RuntimeError for a header that HTTP does not allow."""
+        if HEADER_RE.search(b"".join([name for name, _ in headers])):
+            raise RuntimeError("A header has a name that HTTP does not allow.")
+        if HEADER_VALUE_RE.search(b"".join([value for _, value in headers])):
+            raise RuntimeError("A header has a value that HTTP does not allow.")
+        lines = [STATUS_LINE[status]]
+        is_close_said = False
+        for name, value in headers:
+            name = name.lower()
+            lines += (name, b": ", value, b"\r\n")
+            if name == b"content-length" and self.chunked_encoding is None:
+                self.expected_content_length = int(value)
+                self.chunked_encoding = False
+            elif name == b"transfer-encoding" and value.lower() == b"chunked":
+                self.expected_content_length = 0
+                self.chunked_encoding = True
+            elif name == b"connection" and b"close" in map(bytes.strip, value.lower().split(b",")):
+                self.keep_alive = False
+                is_close_said = True
+        if not (self.keep_alive or is_close_said):
+            lines.append(b"connection: close\r\n")
+        if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
+            self.chunked_encoding = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _send_with_head(self, message: Any) -> None:
+        """The first part of a body of known length, and the head that waits for it."""
+        head, self._head = self._head, b""
+        body = message.get("body", b"")
+        if self.disconnected:
+            return
+        if len(body) > self.expected_content_length:
+            raise RuntimeError("The body is longer than its Content-Length says.")
+        self.expected_content_length -= len(body)
+        if len(body) < SHARED_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.writelines((head, body))
+        if message.get("more_body", False):
+            return
+        if self.expected_content_length:
+            raise RuntimeError("The body is shorter than its Content-Length says.")
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
     def _is_piece(self, message: Any) -> bool:
         """Whether it is a long piece, of which others follow, of a response that is sent in chunks."""

@@ -255,6 +255,7 @@ async def serve(
             gateway.lock.inform(url)
             collector = Collector(lambda: any(each.is_busy for each in gateway.manager.sessions()))
             collector.begin()
+            gateway.services.trimmer.before_last = collector.ask
             gateway.tasks.start("collector", collector.run)
             on_ready()
             notify("READY=1")

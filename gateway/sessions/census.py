@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from gateway.events.facts import iso
 from gateway.events.lifecycle import SessionState
+from gateway.principal import subject_of
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
@@ -27,6 +28,30 @@ from gateway.workers.usage import WorkerUsage
 SLICE_SESSIONS: Final = 1_000
 """Looked at in one go, about a millisecond."""
 TURNING: Final = frozenset({SessionState.RUNNING, SessionState.WAITING, SessionState.INTERRUPTING})
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """Which sessions an operator asks for; what is empty asks for nothing."""
+
+    words: tuple[str, ...] = ()
+    """All of them are in the key, the tenant, the agent, the state or the person."""
+    state: str = ""
+    agent: str = ""
+    tenant: str = ""
+
+    def holds(self, session: Session, *, shows_people: bool) -> bool:
+        """True if it is one of them. Who may not see people finds nothing by them."""
+        record, state = session.record, str(session.state)
+        if self.state not in ("", state) or self.agent not in ("", record.agent):
+            return False
+        if self.tenant not in ("", session.tenant):
+            return False
+        person = subject_of(record.owner) if shows_people else ""
+        text = " ".join((record.key, session.tenant, record.agent, state, person)).casefold()
+        return all(word in text for word in self.words)
+
+
+ANY: Final = Wanted()
 
 
 class Census:
@@ -51,7 +76,8 @@ class Census:
             is_draining=self._manager.is_draining,
         )
         for name in (agent.name for agent in self._services.agents.all()):
-            standing.workers[name] = standing.worker_bytes[name] = standing.spares[name] = 0
+            standing.workers[name] = standing.worker_bytes[name] = 0
+            standing.spares[name] = standing.frozen[name] = 0
         standing.spares |= self._services.workers.spares.counts()
         for index, session in enumerate(self._manager.sessions()):
             if index % SLICE_SESSIONS == 0:
@@ -59,13 +85,22 @@ class Census:
             _count(standing, session, usages.get(session.record.key))
         return standing
 
-    async def sessions(self, *, limit: int, tenant: str | None) -> WatchedSessions:
-        """Those that were used last, of a tenant or of all."""
+    async def sessions(
+        self, *, limit: int, tenant: str | None, wanted: Wanted = ANY, shows_people: bool = False
+    ) -> WatchedSessions:
+        """Those that were used last, of a tenant or of all; whose they are only if `shows_people`."""
         usages = await self._usages()
         known = [session for session in self._manager.sessions() if tenant in (None, session.tenant)]
-        found = sorted(known, key=lambda session: session.idle_seconds)
-        rows = [self._row(session, usages.get(session.record.key)) for session in found[:limit]]
-        return WatchedSessions(sessions=rows, total=len(found))
+        found = [session for session in known if wanted.holds(session, shows_people=shows_people)]
+        found.sort(key=lambda session: session.idle_seconds)
+        rows = [self._row(session, usages.get(session.record.key), shows_people) for session in found[:limit]]
+        return WatchedSessions(
+            sessions=rows,
+            total=len(found),
+            agents=sorted({session.record.agent for session in known}),
+            tenants=sorted({session.tenant for session in known}),
+            states=dict(Counter(str(session.state) for session in known)),
+        )
 
     async def overview(self) -> Overview:
         """Everything at a glance."""
@@ -125,7 +160,7 @@ class Census:
             for tenant in sorted({*sessions, *turns, *tokens})
         ]
 
-    def _row(self, session: Session, usage: WorkerUsage | None) -> WatchedSession:
+    def _row(self, session: Session, usage: WorkerUsage | None, shows_people: bool) -> WatchedSession:
         record, idle = session.record, session.idle_seconds
         return WatchedSession(
             key=record.key,
@@ -140,6 +175,7 @@ class Census:
             messages=len(session.fold.messages),
             queued=session.waiting_count,
             network=session.worker_network or UNSET,
+            person=subject_of(record.owner) if shows_people else UNSET,
         )
 
     async def _usages(self) -> dict[str, WorkerUsage]:
@@ -156,6 +192,7 @@ def _count(standing: Standing, session: Session, usage: WorkerUsage | None) -> N
     standing.queued += session.waiting_count
     if session.is_live:
         standing.workers[agent] = standing.workers.get(agent, 0) + 1
+        standing.frozen[agent] = standing.frozen.get(agent, 0) + session.is_frozen
     if usage is not None:
         standing.worker_bytes[agent] = standing.worker_bytes.get(agent, 0) + usage.memory_bytes
 

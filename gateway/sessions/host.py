@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from gateway.agents import help as agent_help
 from gateway.agents.connection import AgentError, AgentGone, OutputLimit, WireError
+from gateway.agents.greeting import Greeted
 from gateway.agents.peer import AgentPeer, Owner
 from gateway.agents.toolsets import Toolbox
 from gateway.egress.admission import Admission
@@ -120,9 +121,10 @@ class WorkerHost:
         try:
             await self._know_ports()
             request = self._spawn_request()
-            worker = self._worker = self._services.spares.take(request) or await self._spawned(request)
+            spare = self._services.spares.take(request)
+            worker = self._worker = spare.worker if spare is not None else await self._spawned(request)
             self._open_doors(worker)
-            peer = self.peer = self._peer_of(worker)
+            peer = self.peer = self._peer_of(worker, spare.greeted if spare is not None else None)
             await peer.connection.__aenter__()
             how = await peer.open(worker.cwd)
         except TimeoutError:  # an OSError too
@@ -159,7 +161,7 @@ class WorkerHost:
         record = self._owner.record
         return Account(owner=record.owner, session_key=record.key, agent=self._owner.agent.name)
 
-    def _peer_of(self, worker: Worker) -> AgentPeer:
+    def _peer_of(self, worker: Worker, greeted: Greeted | None) -> AgentPeer:
         tools = self._toolbox()
         return AgentPeer(
             self._owner,
@@ -171,6 +173,7 @@ class WorkerHost:
             mcp_servers=self._mcp_servers(tools),
             work_dir=self._services.workspaces.work(self._owner.record.key),
             on_odd=self._services.metrics.odd("agent"),
+            greeted=greeted,
         )
 
     async def _why_not_started(self, error: Exception) -> WorkerFailed:
@@ -211,6 +214,7 @@ class WorkerHost:
             is_built_in=agent.is_built_in,
             sandbox=_that_reads(sandbox, trusted),
             limits=self._limits(),
+            is_freezable=agent.warm_seconds > 0,
             nice=self._services.config.workers.nice,
         )
 

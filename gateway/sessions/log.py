@@ -26,7 +26,16 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gateway.errors import GatewayError, SessionEnded, StoreFailed
-from gateway.events.facts import EVENT_OVERHEAD_BYTES, Event, EventData, OnUsed, at_most, ignored, slices
+from gateway.events.facts import (
+    EVENT_OVERHEAD_BYTES,
+    Event,
+    EventData,
+    LargeEvent,
+    OnUsed,
+    at_most,
+    ignored,
+    slices,
+)
 from gateway.events.fold import Elsewhere
 from gateway.stores.logs import LogStore, Sink
 from gateway.stores.sessions import Founding
@@ -43,11 +52,14 @@ SHARED_SECONDS: Final = 1.0
 """What one reader was given of a log is kept so long for others at the same place, and what was read ahead
 for the reader itself.
 """
-TAILS_BYTES: Final = 8 * 1024 * 1024
+TAILS_BYTES: Final = 2 * 1024 * 1024
 """Of events in memory, over all logs; small objects, of which a few that live on hold all that was freed."""
 TAIL_BYTES: Final = 64 * 1024
 PAGE_EVENTS: Final = 2_000
 """Events read from the store at a time."""
+
+KEPT_OF_FULL: Final = 7 / 8
+"""Of a tail that is full so much stays: what goes at once stops everything else meanwhile."""
 
 Create = Callable[[Founding], Awaitable[None]]
 """Stores a session. Raises StoreFull or StoreFailed."""
@@ -192,7 +204,7 @@ class EventLog(Sink):
         self._last_at = 0
         self.shared = Shared()
         """What readers at one place make of the same events."""
-        self._large: WeakValueDictionary[int, Event] = WeakValueDictionary()
+        self._large: WeakValueDictionary[int, LargeEvent] = WeakValueDictionary()
         """Large events that a reader still holds, by the cursor below: no reader gets a copy of its own."""
         self._pages: dict[int, asyncio.Future[list[Event]]] = {}
         """What was read, or is being read, from the store, by the cursor below it."""
@@ -549,9 +561,8 @@ class EventLog(Sink):
         last = bisect.bisect_right(self._seqs, min(self._visible, durable))
         count = self._large_ones(last) if self._is_heavy else 0
         size -= sum(event.size_bytes for event in self._tail[:count])
-        while (
-            is_full and count < last and (len(self._tail) - count > self._max_events // 2 or size > most // 2)
-        ):
+        left, fewer = self._max_events * KEPT_OF_FULL, most * KEPT_OF_FULL
+        while is_full and count < last and (len(self._tail) - count > left or size > fewer):
             size -= self._tail[count].size_bytes
             count += 1
         if count:
@@ -616,7 +627,7 @@ class EventLog(Sink):
             self._keep(due[-1].seq, _done(events[len(due) :]))
         seen = [event for event in due if event.seq <= self._visible]
         if seen and seen[0].is_large:
-            self._large[after] = seen[0]
+            seen[0] = self._large[after] = LargeEvent.of(seen[0])
         return LogPage(seen)
 
     async def _stored(self, after: int, max_bytes: int) -> list[Event]:

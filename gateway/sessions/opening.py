@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import AgentCatalogue
+from gateway.agents.greeting import has_tools
 from gateway.agents.spool import Intake
 from gateway.auth.opening import Authentication
 from gateway.auth.passes import Passes
@@ -32,10 +33,12 @@ from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.sessions.budget_waits import BudgetReleaser
 from gateway.sessions.census import LoopLag
+from gateway.sessions.current import Current
 from gateway.sessions.forks import Forks
 from gateway.sessions.manager import SessionManager
+from gateway.sessions.memory import MemoryAdmission
 from gateway.sessions.reaper import Reaper
-from gateway.sessions.services import Current, FaceServices, Services, WorkerServices
+from gateway.sessions.services import FaceServices, Services, WorkerServices
 from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
@@ -123,15 +126,22 @@ class Sessions:
         repositories = self.repositories = WorkspaceKeeper(
             tools, config=lambda: current.config, root=config.data_path / "workspaces"
         )
-        starts = StartQueue()
-        slots = WorkerSlots(config.limits.max_live_workers, config.limits.waiting_turns)
+        starts, intake = StartQueue(), Intake()
+        memory = MemoryAdmission(
+            workers.memory.read,
+            config=lambda: current.config.memory,
+            monotonic=clock.monotonic,
+            metrics=metrics,
+        )
+        slots = WorkerSlots(config.limits.max_live_workers, config.limits.waiting_turns, memory)
         self.spares = Spares(
             spawner=workers.spawner,
             workspaces=workers.workspaces,
             starts=starts,
             slots=slots,
-            agents=lambda: current.agents,
-            config=lambda: current.config,
+            current=current,
+            intake=intake,
+            has_tools=lambda agent: has_tools(agent, self.services.workers.toolsets),
             metrics=metrics,
         )
         self.services = Services(
@@ -146,6 +156,7 @@ class Sessions:
             ledger=ledger,
             spending=spending,
             slots=slots,
+            memory=memory,
             tracer=tracer(config.telemetry.otlp_endpoint, version=VERSION),
             trimmer=workers.trimmer,
             uploads=Uploads(workers.workspaces, lambda: current.config.files),
@@ -163,7 +174,7 @@ class Sessions:
                 spares=self.spares,
                 usage=workers.usage,
                 passes=Passes(),
-                intake=Intake(),
+                intake=intake,
                 doors=doors,
                 repositories=repositories,
                 interception=interception,
@@ -233,6 +244,7 @@ class Sessions:
                     "workspaces": self.repositories.keep_for_ever,
                     "loop lag": LoopLag(self.services).run,
                     "spares": self.spares.keep_for_ever,
+                    "memory": self.services.slots.watch_memory,
                 }
             ):
                 yield

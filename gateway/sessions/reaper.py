@@ -51,15 +51,27 @@ class Reaper:
                 await self.park()
 
     async def park(self) -> int:
-        """Asks workers that were not used for a while to end; how many."""
-        idle = [
+        """Asks workers that were not used for a while to end, or freezes them first; how many are to end."""
+        unused = [
             session
             for session in self._manager.sessions()
-            if session.may_park() and session.idle_seconds >= self._config.park_after_seconds
+            if session.is_live and session.idle_seconds >= self._config.park_after_seconds
         ]
+        idle = [session for session in unused if not self._keeps_warm(session) and session.may_park()]
         for session in idle:
             session.ask_to_park()
         return len(idle)
+
+    def _keeps_warm(self, session: Session) -> bool:
+        """Freezes a worker whose agent is to be frozen before it is parked; whether it is frozen now."""
+        warm_seconds = session.agent.warm_seconds
+        if not warm_seconds or session.idle_seconds >= self._config.park_after_seconds + warm_seconds:
+            return False
+        if session.is_frozen:
+            return True
+        is_frozen = session.freeze()
+        self._services.metrics.freezes.inc(is_frozen)
+        return is_frozen
 
     async def sweep(self) -> int:
         """Asks sessions that were not used for long to leave the map, then purges; how many were asked."""

@@ -62,11 +62,13 @@ class Reloading:
         services.egress.changed()
         services.egress.read_registries()
         self._taken_over(kept)
-        self._close_those_of_disabled_tenants(kept)
+        self.close_those_of_disabled_tenants()
         log.info("reloaded; changed: %s; after a restart: %s", differing or "nothing", waiting or "nothing")
         return Reloaded(differing, waiting)
 
-    def _close_those_of_disabled_tenants(self, config: Config) -> None:
+    def close_those_of_disabled_tenants(self) -> None:
+        """Ends the sessions of tenants that are disabled now, or are not there any more."""
+        config = self._services.config
         for session in self._manager.sessions():
             tenant = config.tenant(tenant_of(session.record.owner))
             if tenant is None or tenant.is_disabled:

@@ -161,6 +161,21 @@ class Seat:
         is_idle = self.state is SessionState.IDLE and not self.has_turn()
         return is_idle and self.peer is not None and self.peer.can_come_back
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its worker stands still, with its memory."""
+        worker = self.host.process if self.host is not None else None
+        return worker is not None and worker.freezer.is_frozen
+
+    def freeze(self) -> bool:
+        """Freezes its worker if it is idle; whether it is frozen then. What is next said to it thaws it."""
+        worker = self.host.process if self.host is not None else None
+        is_idle = self.state is SessionState.IDLE and not self.has_turn() and self.wish is Wish.STAY
+        if worker is None or not is_idle or not worker.freezer.freeze():
+            return False
+        asyncio.get_running_loop().run_in_executor(None, worker.freezer.reclaim)
+        return True
+
     # -- as others see it who wait for a worker (`slots.SlotHolder`) --------------------------------------
 
     @property
@@ -182,6 +197,22 @@ class Seat:
     def is_giving_way(self) -> bool:
         """True if its worker is about to be stopped."""
         return self.state is SessionState.IDLE and not self.has_turn() and self.wish is not Wish.STAY
+
+    @property
+    def start_bytes(self) -> int:
+        """The memory that its worker will take."""
+        agent = self._record.agent
+        return self._services.memory.expected_bytes(agent.name, is_built_in=agent.is_built_in)
+
+    @property
+    def taken_bytes(self) -> int:
+        """The memory that its worker has taken so far."""
+        worker = self.host.process if self.host is not None else None
+        return worker.charged_bytes() if worker is not None else 0
+
+    def settle(self) -> None:
+        """Its worker has run a turn: what it takes is measured from now on, not guessed."""
+        self._services.slots.settled(self)
 
     def on_place(self) -> None:
         """It has a place in which a worker may start."""
@@ -270,6 +301,11 @@ class Seat:
     def start_position(self) -> int | None:
         """Its place in the line for workers; None if it does not wait for one."""
         return self._services.slots.position(self)
+
+    @property
+    def waits_for_memory(self) -> bool:
+        """Whether it waits for a place because memory is short, not because all places are taken."""
+        return self.is_in_line and self._services.slots.short_of == "memory"
 
     @property
     def is_in_line(self) -> bool:
@@ -377,6 +413,7 @@ class Seat:
         is_quick = self._killed is not None or self.close_reason in _AT_ONCE
         grace = 0.0 if is_quick else self._config.stop_grace_seconds
         receipt, used = await host.stop(grace_seconds=grace)
+        self._services.memory.note_size(self._record.agent.name, receipt.bytes_freed)
         payer = self._payer or self._record.account
         amounts = {
             "cpu_ms": round(used.cpu_seconds * 1000),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import msgspec
 from msgspec import UNSET, Struct, field
 
-from gateway.agents.broker import Broker
 from gateway.agents.catalogue import Agent, AgentCatalogue
 from gateway.agents.permission_rules import operator_rules
 from gateway.agents.spool import FileOverflow, Intake
@@ -32,8 +31,10 @@ from gateway.models.ledger import Ledger
 from gateway.models.opening import Models
 from gateway.principal import Principal, tenant_of
 from gateway.sessions.budget_waits import BudgetWaits
+from gateway.sessions.current import Current
 from gateway.sessions.known_options import KnownOptions
 from gateway.sessions.log import Tails
+from gateway.sessions.memory import MemoryAdmission
 from gateway.sessions.observers import Observers
 from gateway.sessions.presence import Rooms
 from gateway.sessions.slots import WorkerSlots
@@ -48,16 +49,6 @@ from gateway.workers.memory import Trimmer
 from gateway.workers.spawner import Spawner
 from gateway.workers.usage import UsageSampler
 from gateway.workers.workspace import Workspaces
-
-
-class Current(Struct, kw_only=True):
-    """What a reload replaces."""
-
-    config: Config
-    agents: AgentCatalogue
-    broker: Broker
-    holds_broker: bool = False
-    """Whether the walls of this machine hold the network `broker`."""
 
 
 class Common(Struct, kw_only=True):
@@ -170,6 +161,7 @@ class Services(Common, kw_only=True):
     ledger: Ledger
     spending: SpendingNews
     slots: WorkerSlots
+    memory: MemoryAdmission
     tracer: Tracer
     trimmer: Trimmer
     snapshots: Snapshots

@@ -291,6 +291,15 @@ class Session:
         """Whether its worker can be stopped without loss."""
         return self._seat.may_park
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its worker stands still, with its memory."""
+        return self._seat.is_frozen
+
+    def freeze(self) -> bool:
+        """Freezes its worker if it is idle; whether it is frozen then."""
+        return self._seat.freeze()
+
     def ask_to_park(self) -> None:
         """Asks it to let its worker go; it does so unless a turn came first."""
         self._seat.ask_to_park()
@@ -447,6 +456,7 @@ class Session:
             seat.check_kill()
             if turns.is_due:
                 await turns.run(host, peer)
+                seat.settle()
                 continue
             seat.press()
             if seat.is_parking and turns.current is None:

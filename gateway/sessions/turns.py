@@ -87,8 +87,9 @@ class Turns:
         """Whether its agent calls models through the gateway: then what it says of tokens is not counted."""
         self.spending = ev.Spending(0)
         """What its model calls have cost so far."""
-        self._shown_position: int | None = None
-        """Where in the line for workers the current turn is, as people read."""
+        self._shown_position: tuple[int | None, bool] = None, False
+        """Where in the line for workers the current turn is, and whether for want of memory, as people read.
+        """
         self._told_budget: tuple[str, str] | None = None
         """Of which budget, in which turn, it was said last that it is used up."""
 
@@ -236,17 +237,18 @@ class Turns:
 
     def _waits(self, turn: Turn) -> list[ev.EventData]:
         """That it waits for a worker, if it does."""
-        position = self._seat.start_position
-        self._shown_position = position
+        position, for_memory = self._seat.start_position, self._seat.waits_for_memory
+        self._shown_position = position, for_memory
         if position is None:
             return []
         ids = tuple(one.message_id for one in (turn, *turn.carried))
-        return [ev.StartPosition(turn.turn_id, position, ids)]
+        return [_start_position(turn, position, ids, for_memory=for_memory)]
 
     def _show_position(self, position: int) -> None:
-        if self.current is not None and position != self._shown_position:
-            self._shown_position = position
-            self._log.show(ev.StartPosition(self.current.turn_id, position))
+        shown = position, self._seat.waits_for_memory
+        if self.current is not None and shown != self._shown_position:
+            self._shown_position = shown
+            self._log.show(_start_position(self.current, position, for_memory=shown[1]))
 
     def wait_again(self) -> None:
         """The turn leaves the place of its session to those who wait, and waits behind them."""
@@ -701,3 +703,9 @@ def _held_words(count: int, *, for_budget: bool) -> str:
     if for_budget:
         return f"{what} held until the budget allows {it}."
     return f"{what} held; send or drop {it}."
+
+
+def _start_position(
+    turn: Turn, position: int, message_ids: tuple[str, ...] = (), *, for_memory: bool
+) -> ev.StartPosition:
+    return ev.StartPosition(turn.turn_id, position, message_ids, "memory" if for_memory else UNSET)

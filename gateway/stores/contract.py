@@ -18,6 +18,7 @@ from gateway.stores.people import PeopleStore
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import Founding, OwnerTotal, SessionRecord, SessionStore
+from gateway.stores.tenants import TenantStore
 from gateway.stores.tombstones import Tombstone, TombstoneStore
 from gateway.stores.usage import UsageStore
 
@@ -74,6 +75,10 @@ class Store(Protocol):
     @property
     def people(self) -> PeopleStore:
         """Who is disabled."""
+
+    @property
+    def tenants(self) -> TenantStore:
+        """Those that administrators made or disabled."""
 
     @property
     def usage(self) -> UsageStore:

@@ -29,8 +29,10 @@ class Database(Protocol):
     def read(self, act: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
         """In the thread that reads; it sees everything that was committed before."""
 
-    def write(self, act: Callable[[sqlite3.Connection], T]) -> Awaitable[T]:
-        """In the thread that writes; nothing else writes meanwhile."""
+    def write(self, act: Callable[[sqlite3.Connection], T], *, is_long: bool = False) -> Awaitable[T]:
+        """In the thread that writes; nothing else writes meanwhile. One that `is_long` lets others go first,
+        and never goes together with another such.
+        """
 
     def has_table(self, name: str) -> Awaitable[bool]:
         """True if the store has a table of this name."""

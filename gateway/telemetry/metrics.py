@@ -79,6 +79,8 @@ class Standing(Struct, kw_only=True):
     worker_limit: int = 0
     waiting_turns: int = 0
     spares: dict[str, int] = field(default_factory=dict)
+    frozen: dict[str, int] = field(default_factory=dict)
+    """agent → how many of its workers are frozen."""
     is_draining: bool = False
 
 
@@ -265,11 +267,23 @@ class Metrics:
         self.model_estimated = counter("model_estimated", "Calls whose tokens are an estimate.", by_model)
         self.model_unpriced = counter("model_unpriced", "Calls of models without a price.", by_model)
         self._models: set[tuple[str, str]] = set()
+        self.is_store_lost = False
+        self.disk_now = (0, 0)
+        """Free bytes, and how many would be too few; both 0 before the first look."""
         self.store_lost = Gauge(
             PREFIX + "store_lost", "1 while the database is not the file that was opened.", registry=registry
         )
         self.disk_free = Gauge(PREFIX + "disk_free_bytes", "Room where the data is.", registry=registry)
         self.disk_low = Gauge(PREFIX + "disk_low_bytes", "Less room is too little.", registry=registry)
+        self.memory_limit = Gauge(PREFIX + "memory_limit_bytes", "Memory that there is.", registry=registry)
+        self.memory_available = Gauge(
+            PREFIX + "memory_available_bytes", "What is left of it.", registry=registry
+        )
+        self.memory_short = Gauge(
+            PREFIX + "memory_short", "1 while idle workers are parked for want of memory.", registry=registry
+        )
+        self.freezes = counter("freezes", "Idle workers that were frozen before they are parked.")
+        self.memory_parked = counter("memory_parked", "Idle workers that were parked for want of memory.")
         self.tasks_up = Gauge(
             PREFIX + "background_task_up",
             "1 while it runs, 0 while it waits to start again.",
@@ -282,8 +296,15 @@ class Metrics:
 
     def disk_seen(self, free: int, low: int) -> None:
         """How much room there is, and what would be too little."""
+        self.disk_now = free, low
         self.disk_free.set(free)
         self.disk_low.set(low)
+
+    def memory_seen(self, limit: int, available: int, *, is_short: bool) -> None:
+        """How much memory there is, and how much is left."""
+        self.memory_limit.set(limit)
+        self.memory_available.set(available)
+        self.memory_short.set(is_short)
 
     def task_changed(self, name: str, is_up: bool) -> None:
         """A background task started, or failed."""
@@ -298,6 +319,7 @@ class Metrics:
 
     def store_troubled(self, is_lost: bool) -> None:
         """The database was taken away underneath, or is back; called in the writer's thread."""
+        self.is_store_lost = is_lost
         self.store_lost.set(is_lost)
 
     def odd(self, source: OddSource) -> Callable[[str], None]:
@@ -431,6 +453,8 @@ def _standing(now: Standing) -> Iterator[Metric]:
     yield _gauge("worker_memory_bytes", "Memory of workers, shared pages by share.", ("agent",), sizes)
     spares = {(agent,): count for agent, count in now.spares.items()}
     yield _gauge("spares", "Workers that wait for a session.", ("agent",), spares)
+    frozen = {(agent,): count for agent, count in now.frozen.items()}
+    yield _gauge("workers_frozen", "Workers that are frozen.", ("agent",), frozen)
     yield _gauge("worker_limit", "How many workers may live.", (), {(): now.worker_limit})
     yield _gauge("turns_waiting", "Turns that wait for a worker.", (), {(): now.waiting_turns})
     yield _gauge("turns_running", "Turns that run or wait for a person.", (), {(): now.turns_running})

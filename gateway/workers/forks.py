@@ -27,7 +27,8 @@ import msgspec
 import worker
 from gateway.workers import orphans
 from gateway.workers.doors import DoorSockets, sockets_from
-from gateway.workers.memory import cpu_seconds, is_at_work, tree_bytes
+from gateway.workers.freezing import Freezer
+from gateway.workers.memory import cpu_seconds, group_bytes, is_at_work, resident_bytes, tree_bytes
 from gateway.workers.spawner import PASSED_VARIABLES, StartFailed, StderrTail
 from gateway.workers.waiting import until_readable
 from worker import spec
@@ -102,6 +103,7 @@ class ForkWorker:
         self.group_id = 0
         """The number of its control group of version 2; 0 if it has none."""
         self.cpu_file = ""
+        self.freezer = Freezer()
         self.turn = 0
         """The number of the turn that runs; 0 between turns."""
         self._turns = 0
@@ -123,6 +125,12 @@ class ForkWorker:
     def memory_bytes(self) -> int:
         """Memory of its processes, shared pages by share."""
         return tree_bytes(self.pid) if self.pid and not self._exited.done() else 0
+
+    def charged_bytes(self) -> int:
+        """The same, quickly: as its control group counts it, else shared pages in full by each."""
+        if not self.pid or self._exited.done():
+            return 0
+        return group_bytes(self.memory_events) or resident_bytes(self.pid)
 
     def end(self, cause: EndCause) -> None:
         """Kills it now, for a limit that it passed."""
@@ -151,6 +159,7 @@ class ForkWorker:
                 self.group_id = self._server.note_group(report)
                 self.memory_events, self.processes_events = report.memory_events, report.processes_events
                 self.cpu_file = report.cpu_file
+                self.freezer = Freezer(report.freezer_file, report.memory_events)
                 _settle(self.started, None)
             case Failed():
                 _refuse(self.started, StartFailed(report.words))
@@ -165,6 +174,7 @@ class ForkWorker:
     def lose(self, swept: asyncio.Future[None] | None = None) -> None:
         """The fork server died, and the worker with it; or it hung, and they are killed until `swept`."""
         self._swept = swept
+        self.freezer.thaw()
         self._close_doors()
         _refuse(self.started, StartFailed("The fork server ended while the agent was started."))
         _settle(self._exited, Exit(signal=9, cause="forkserver_lost"))
@@ -221,6 +231,7 @@ class ForkWorker:
 
     async def _stop(self, grace_seconds: float) -> Receipt:
         began = time.monotonic()
+        self.freezer.thaw()
         freed = self.memory_bytes()
         if grace_seconds and not await self._exits_within(grace_seconds):
             self._server.send(Stop(id=self._id, is_gentle=True))

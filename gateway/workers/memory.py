@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+from collections.abc import Callable
 from typing import Final
 
 import psutil
@@ -74,6 +75,14 @@ def resident_bytes(pid: int) -> int:
     return total
 
 
+def group_bytes(events: str) -> int:
+    """What a control group counts that has this file of events; 0 if there is none."""
+    for name in ("memory.current", "memory.usage_in_bytes"):
+        with contextlib.suppress(OSError), open(f"{os.path.dirname(events)}/{name}", "rb", 0) as file:
+            return int(file.read())
+    return 0
+
+
 def cpu_seconds(file: str, pid: int) -> float:
     """CPU time of a worker: as its control group counts it in a file, else of the process tree."""
     if file:
@@ -122,6 +131,8 @@ class Trimmer:
         self._again = again
         self._left = 0
         """How often it is done still."""
+        self.before_last: Callable[[], None] = lambda: None
+        """Called on the loop before it is done for the last time: whatever else may free memory."""
         self._timer: asyncio.TimerHandle | None = None
 
     def soon(self) -> None:
@@ -136,6 +147,8 @@ class Trimmer:
     def _begin(self) -> None:
         self._timer = None
         self._left -= 1
+        if not self._left:
+            self.before_last()
         asyncio.get_running_loop().run_in_executor(None, _trim)
         if self._left:
             self._arm()

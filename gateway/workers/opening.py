@@ -13,6 +13,7 @@ from gateway.telemetry.tasks import BackgroundTasks
 from gateway.workers import orphans
 from gateway.workers.memory import Trimmer
 from gateway.workers.peer_identity import AgentsAreOwners, PeerIdentity
+from gateway.workers.pressure import MemoryMeter
 from gateway.workers.usage import UsageSampler
 from gateway.workers.walls import WalledSpawner
 from gateway.workers.workspace import Workspaces
@@ -27,7 +28,9 @@ class Workers:
         self.spawner = WalledSpawner(
             config.workers,
             directory=config.data_path / "sessions",
-            on_server=lambda pid, counting: orphans.note(config.data_path, pid, counting.directories),
+            on_server=lambda pid, counting: orphans.note(
+                config.data_path, pid, counting.directories + counting.freezers
+            ),
             tasks=tasks,
             needs_broker=config.needs_broker,
         )
@@ -39,6 +42,7 @@ class Workers:
         )
         self.usage = UsageSampler(clock.monotonic, lambda agent, s: metrics.worker_cpu.labels(agent).inc(s))
         self.trimmer = Trimmer()
+        self.memory = MemoryMeter()
 
     async def clear(self) -> None:
         """Ends what a gateway before has left, and makes the directory of the sessions. Raises OSError."""

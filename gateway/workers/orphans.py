@@ -20,6 +20,7 @@ import psutil
 from msgspec import Struct
 
 from gateway.workers import trees
+from gateway.workers.freezing import thaw_all
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ def sweep(data_path: pathlib.Path) -> int:
         known = msgspec.json.decode((data_path / FILE_NAME).read_bytes(), type=Known)
     except (OSError, msgspec.DecodeError):
         return 0
+    for group in known.groups:
+        thaw_all(group)
     left = _family(known)
     members = [pid for group in known.groups for pid in _members(pathlib.Path(group))]
     for pid in members:

@@ -103,6 +103,7 @@ async def _addresses(worker: ForkWorker, port: int) -> tuple[str, ...]:
 
 
 async def _socket(worker: ForkWorker, address: str) -> socket.socket:
+    worker.freezer.thaw()
     if _has_own_network(worker):
         return await worker.open_socket()
     made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from gateway.events.lifecycle import WorkerEnd
 from gateway.workers.doors import DoorSockets
+from gateway.workers.freezing import Freezer
 from worker.spec import APPARENT_FACTOR, EndCause, Exit, Limits, Receipt, SpawnRequest
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class Worker(Protocol):
     """In which the kernel counts its CPU time; empty if it does not."""
     doors: DoorSockets | None
     """Of its own network, if it has one that leads to the gateway."""
+    freezer: Freezer
+    """Stops it where it is."""
 
     @property
     def cwd(self) -> str:
@@ -57,6 +60,9 @@ class Worker(Protocol):
 
     def memory_bytes(self) -> int:
         """Resident memory of the worker's processes."""
+
+    def charged_bytes(self) -> int:
+        """The same, quickly: what its control group counts, else shared pages in full."""
 
     def begin_turn(self) -> None:
         """From here on its CPU time is that of a new turn."""

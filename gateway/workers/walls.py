@@ -219,6 +219,7 @@ class WalledSpawner:
             profile=request.sandbox.profile,
             network=request.sandbox.network,
             has_init=not request.is_built_in,
+            is_freezable=request.is_freezable,
             memory_bytes=request.limits.memory_bytes,
             processes=request.limits.processes,
         )

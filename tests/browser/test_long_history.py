@@ -86,14 +86,15 @@ async def test_it_opens_at_its_end_with_few_elements_and_every_message_is_found(
         before = now
     assert await page.evaluate("document.querySelectorAll('*').length") < NODES_MOST
 
-    await page.evaluate("document.querySelector('.scroller').scrollTo(0, 0)")
+    await page.get_by_test_id("transcript").click(position={"x": 2, "y": 2})
+    await page.keyboard.press("Home")
     await expect(page.get_by_text("Message number 0.")).to_be_in_viewport()
     await expect(last).to_have_count(1)  # the newest are always drawn
     await expect(page.get_by_text("Message number 200.")).to_have_count(0)
     await page.keyboard.press("Control+f")  # a search finds everything
-    await expect(page.get_by_test_id("message-agent")).to_have_count(MESSAGES)
-    await expect(page.get_by_text("Message number 200.")).to_have_count(1)
-    await expect(page.get_by_text("Message number 0.")).to_be_in_viewport()
+    await page.get_by_test_id("find-field").fill("number 200.")
+    await expect(page.get_by_text("Message number 200.")).to_be_in_viewport()
+    await page.keyboard.press("Escape")
     await page.get_by_test_id("jump-latest").click()
     await expect(last).to_be_in_viewport()
 
@@ -108,7 +109,8 @@ async def test_a_question_above_is_drawn_wherever_the_reader_is(
     page = await open_page(f"{gateway.url}/#s={session_id}")
     await expect(page.get_by_test_id("permission")).to_be_in_viewport()
     await page.locator(".scroller").hover()
-    await page.mouse.wheel(0, -10_000_000)  # as its reader moves it
+    await page.locator(".scroller").click(position={"x": 2, "y": 100})
+    await page.keyboard.press("Home")
     await expect(page.get_by_text("Message number 0.")).to_be_in_viewport()
     await expect(page.get_by_test_id("permission")).to_have_count(1)
     await page.get_by_test_id("permission-show").click()
@@ -129,8 +131,8 @@ async def test_it_opens_at_its_end_also_where_it_is_drawn_slowly(
         await page.close()
 
 
-@pytest.mark.parametrize(("key", "code"), [("\u05db", "KeyF"), ("a", "KeyA"), ("\u05e9", "KeyA")])
-async def test_everything_is_drawn_to_be_searched_or_copied_with_any_keyboard(
+@pytest.mark.parametrize(("key", "code"), [("a", "KeyA"), ("\u05e9", "KeyA")])
+async def test_everything_is_drawn_to_be_copied_with_any_keyboard(
     gateway: GatewayInside, open_page: OpenPage, session_id: str, key: str, code: str
 ) -> None:
     await gateway.send(session_id, "talk", agent="talker")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
+import os
 import pathlib
 import random
 import re
 import sqlite3
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,6 +26,7 @@ from gateway.stores.sqlite import log_rows
 from gateway.stores.sqlite.file import connect
 from gateway.stores.sqlite.schema import OWN, is_current, newest, numbered
 from gateway.stores.sqlite.store import SqliteStore
+from gateway.stores.sqlite.writer import NICE
 from tests.contract.engines import MIGRATIONS, Collector, delta, filled, record, tombstone
 
 
@@ -40,6 +44,18 @@ async def test_everything_is_there_after_a_restart(tmp_path: pathlib.Path) -> No
     assert [event.seq for event in await second.logs.read_events(sink.key, after=0, limit=9)] == [1, 2]
     assert [found.session_id for found in await second.sessions.with_open_turn()] == ["a"]
     await second.close()
+
+
+async def test_the_thread_that_writes_gives_way_to_the_loop(tmp_path: pathlib.Path) -> None:
+    before = set(threading.enumerate())
+    store = SqliteStore(tmp_path / "gateway.db")
+    await store.open()
+    await store.sessions.create(record())
+    (thread,) = [each for each in set(threading.enumerate()) - before if each.name == "sqlite writer"]
+    assert thread.native_id is not None
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id) == min(19, mine + NICE)
+    await store.close()
 
 
 async def test_sessions_whose_messages_wait_for_a_budget_are_known_until_a_turn_begins(
@@ -381,3 +397,40 @@ def test_a_commit_waits_for_the_disk_and_what_is_deleted_is_overwritten(tmp_path
     with contextlib.closing(connect(tmp_path / "gateway.db")) as connection:
         found = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted}
     assert found == wanted
+
+
+async def test_nobody_waits_for_more_than_one_log_that_is_made_small(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(tmp_path / "gateway.db")
+    await store.open()
+    held, heard = threading.Event(), list[str]()
+    compact = log_rows.compact
+
+    def noted(connection: sqlite3.Connection, key: str, through: int) -> tuple[int, bool]:
+        heard.append("compacted")
+        return compact(connection, key, through)
+
+    monkeypatch.setattr(log_rows, "compact", noted)
+    holding = asyncio.create_task(store.write(lambda _connection: held.wait(60)))
+    compacting = [asyncio.create_task(store.logs.compact(f"t/s/{n}", through=9)) for n in range(20)]
+    writing = asyncio.create_task(store.write(lambda _connection: heard.append("written")))
+    await asyncio.sleep(0)
+    held.set()
+    await asyncio.wait_for(asyncio.gather(holding, writing, *compacting), 60)
+    assert heard.count("compacted") == len(compacting)
+    assert heard.index("written") <= 3, "it waited for those that came before"
+    await store.close()
+
+
+async def test_logs_are_made_small_although_others_never_stop_writing(tmp_path: pathlib.Path) -> None:
+    store = SqliteStore(tmp_path / "gateway.db")
+    await store.open()
+    compacting = [asyncio.create_task(store.logs.compact(f"t/s/{n}", through=9)) for n in range(5)]
+    writes = 0
+    while not all(task.done() for task in compacting):
+        waiting = [asyncio.create_task(store.write(lambda _connection: None)) for _ in range(2)]
+        await asyncio.wait_for(asyncio.gather(*waiting), 60)
+        writes += 1
+        assert writes < 50
+    await store.close()

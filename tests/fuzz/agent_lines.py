@@ -43,6 +43,7 @@ with atheris.instrument_imports(include=["gateway", "worker"]) if atheris else c
     from gateway.events.state_json import StateJson
     from gateway.principal import Account
     from gateway.stores.contract import SessionRecord
+    from gateway.workers.freezing import Freezer
     from tests.handlers import Unbounded
     from worker.foreign import LARGEST
 
@@ -131,6 +132,7 @@ class Nobody:
     """A worker that is never asked anything."""
 
     pid = stdin = stdout = -1
+    freezer = Freezer()
 
 
 class Shop:

@@ -93,6 +93,7 @@ BODIES: Final[dict[str, object]] = {
     "mint_key": {"name": "foreign", "tenant": "acme"},
     "rotate_key": {},
     "revoke_browsers": {"tenant": "acme", "subject": "victim"},
+    "make_tenant": {"name": "foreign"},
     "disable_person": {"tenant": "acme", "subject": "victim"},
     "enable_person": {"tenant": "acme", "subject": "victim"},
     "reload_config": {},
@@ -146,6 +147,8 @@ NOT_ABOUT_A_SESSION: Final = {
         "shop_products",
         "tenant_insights",
     ),
+    *("read_gateway_health", "read_gateway_history", "search_audit", "search_log"),
+    *("make_tenant", "disable_tenant", "enable_tenant"),
     *("list_product_chats", "list_canned_answers", "socket_stats", "socket_debug"),
 }
 ONES_OWN: Final = "remove_own_key"
@@ -154,7 +157,10 @@ ENDS_THE_GATEWAY: Final = "drain_gateway"
 """Whoever may operate may do it: the tests call it as nobody else but those who may not."""
 IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
-BODYLESS: Final = {"restart_session", "park_session", "kill_session", "want_person", ENDS_THE_GATEWAY}
+BODYLESS: Final = {
+    *("restart_session", "end_turn", "park_session", "kill_session", ENDS_THE_GATEWAY),
+    *("disable_tenant", "enable_tenant", "want_person"),
+}
 ABOUT_A_FILE: Final = {"put_file", "show_upload"}
 NOT_THERE: Final = {
     *("answer_permission", "answer_question", "answer_egress"),

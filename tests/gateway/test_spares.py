@@ -8,6 +8,7 @@ import signal
 
 import psutil
 
+from gateway.workers.pressure import MemoryRoom
 from tests.inside import GatewayInside, gateway_inside
 from tests.shared import eventually
 
@@ -89,7 +90,7 @@ async def test_a_new_session_takes_a_spare_and_another_takes_its_place(tmp_path:
             return not (spaces.path(dead.key).exists() or has_uid) and outcome(gateway, "died") == 1
 
         await eventually(has_gone)
-        gateway.inner.sessions.spares._retry_at = 0
+        gateway.inner.sessions.spares._retry_at.clear()
         await until(gateway, 1)
         left = {path.name for path in (tmp_path / "data" / "sessions").iterdir()}
         [spare_now] = gateway.inner.sessions.spares._free.values()
@@ -146,3 +147,57 @@ async def test_a_session_that_starts_no_worker_keeps_no_spare(tmp_path: pathlib.
             return not kept._promised and len(gateway.workers()) == 1 + len(spares(gateway))
 
         await eventually(is_ended)
+
+
+SEARCH = "env; find /session /tmp $HOME . 2>/dev/null; cat $HOME/* ./* 2>/dev/null; true"
+SEARCHER = {"turns": [[{"run": "$PROMPT"}, {"say": "."}]], "repeat": True}
+GREETS = {
+    "initialize": {"steps": [{"stderr": "greeted"}]},
+    "new": {"steps": [{"stderr": "opened"}]},
+    "turns": [[{"say": "hello"}]],
+}
+
+
+async def test_a_spare_knows_nothing_of_any_other_session(tmp_path: pathlib.Path) -> None:
+    async with gateway_inside(tmp_path, agents={"searcher": SEARCHER}) as gateway:
+        config = tmp_path / "config.toml"
+        config.write_text(config.read_text().replace("[agents.searcher]", "[agents.searcher]\nspares = 1"))
+        gateway.inner.reload()
+        born = await until(gateway, 1)
+        await gateway.post("/api/sessions", {"session_id": "a", "agent": "searcher"}, status=201)
+        await gateway.chat("a", "echo key > $HOME/own.secret; echo key > here.secret")
+        assert pid_of(gateway, "a") != born, "a session that was not spoken to when it was made has its own"
+        body = {"message": SEARCH, "session_id": "b", "agent": "searcher"}
+        state = await gateway.post("/api/chat?wait=240", body)
+        assert pid_of(gateway, "b") == born
+        found = state["messages"][-1]["content"]
+        a, b = (gateway.inner.manager.get("default/local", name) for name in ("a", "b"))
+        assert a is not None
+        assert b is not None
+        assert "HOME=" in found
+        assert "secret" not in found
+        assert a.record.key not in found
+        assert b.record.uid is None or a.record.uid != b.record.uid
+
+
+async def test_a_spare_is_greeted_before_there_is_a_session(tmp_path: pathlib.Path) -> None:
+    async with gateway_inside(tmp_path, agents={"greets": GREETS}) as gateway:
+        config = tmp_path / "config.toml"
+        config.write_text(config.read_text().replace("[agents.greets]", "[agents.greets]\nspares = 1"))
+        gateway.inner.reload()
+        await until(gateway, 1)
+        [spare] = gateway.inner.sessions.spares._free.values()
+        assert spare.worker.stderr_tail() == "greeted"
+        body = {"message": "hi", "session_id": "a", "agent": "greets"}
+        await gateway.post("/api/chat?wait=240", body)
+        assert spare.worker.stderr_tail() == "greeted\nopened", "once, and by who adopted it"
+
+
+async def test_while_memory_is_short_there_is_no_spare(tmp_path: pathlib.Path) -> None:
+    async with gateway_inside(tmp_path, config=CONFIG) as gateway:
+        memory = gateway.inner.services.memory
+        await until(gateway, 1)
+        memory._read = lambda: MemoryRoom(1_000, 10)
+        await until(gateway, 0)
+        memory._read = lambda: MemoryRoom(1_000, 900)
+        await until(gateway, 1)

@@ -17,6 +17,7 @@ import pytest
 from gateway.agents import connection as agent
 from gateway.agents.connection import AcpConnection
 from gateway.agents.spool import Intake
+from gateway.workers.freezing import Freezer
 from gateway.workers.spawner import Worker
 from tests.handlers import Unbounded
 from tests.patience import soon
@@ -69,7 +70,7 @@ async def agent_of(program: str, *arguments: str) -> AsyncIterator[tuple[AcpConn
     os.close(stdin)
     os.close(stdout)
     counting = Counting()
-    worker = cast("Worker", SimpleNamespace(pid=process.pid, stdin=ours, stdout=theirs))
+    worker = cast("Worker", SimpleNamespace(pid=process.pid, stdin=ours, stdout=theirs, freezer=Freezer()))
     try:
         async with AcpConnection(
             worker, counting, line_bytes=1 << 20, spool_dir=tempfile.gettempdir(), intake=Intake()

@@ -27,6 +27,7 @@ from gateway.config.tables import AgentConfig, Config, ModelConfig
 from gateway.events.fold import ChatState
 from gateway.principal import Account
 from gateway.stores.contract import SessionRecord
+from gateway.workers.freezing import Freezer
 from tests.fake_model import FakeModel, fake_model
 from tests.gateways import RunningGateway
 from tests.handlers import Unbounded
@@ -330,6 +331,7 @@ class _Pipes:
 
     def __init__(self) -> None:
         self.pid = 0
+        self.freezer = Freezer()
         self.stdout, self.mouth = os.pipe()
         self.ear, self.stdin = os.pipe()
 

@@ -39,6 +39,8 @@ idle_timeout_seconds = 2
 sweep_interval_seconds = 0.5
 turn_timeout_seconds = 3
 crash_limit = 1000
+[workers]
+spares = 1
 [limits]
 address_requests_per_second = 1000000
 address_burst = 1000000
@@ -193,7 +195,7 @@ class Campaign:
             for session in self.history.sessions():
                 queue.put_nowait(session)
             await asyncio.gather(*(self._check(queue) for _ in range(CHECKS_AT_ONCE)))
-            self._look_for_files_of_nobody()
+        self._look_for_files_of_nobody()  # a spare has some as long as its gateway runs
 
     async def _end(self, gateway: RunningGateway) -> int | None:
         """SIGTERM; the exit code, None where it did not end by itself."""

@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from gateway.agents.connection import AcpConnection, AgentListener, WireError, _Reader
 from gateway.agents.spool import Intake
+from gateway.workers.freezing import Freezer
 from tests.handlers import KeptLine, Unbounded
 from tests.patience import crowding, within
 from worker import acp
@@ -38,12 +39,14 @@ class Clumsy(Unbounded):
 
 class Nobody:
     pid = stdin = stdout = -1
+    freezer = Freezer()
 
 
 class Piped:
     """A worker whose pipes are there, and nobody at their other ends."""
 
     pid = -1
+    freezer = Freezer()
 
     def __init__(self) -> None:
         self.stdout, self._into = os.pipe()

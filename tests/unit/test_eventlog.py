@@ -428,3 +428,48 @@ async def test_a_long_text_is_kept_once_and_can_still_be_read() -> None:
     assert long.data == text("long" * 10_000)
     assert short.data is short.data
     assert long.type == "text_delta"
+
+
+async def test_a_full_tail_is_trimmed_a_little_at_a_time() -> None:
+    """What goes at once stops everything else meanwhile."""
+    log = await log_of(MemoryLogs(max_events=10_000, max_bytes=10_000_000), Seen(), max_events=80)
+    kept = []
+    for number in range(400):
+        log.append(text(f"{number}"))
+        await log.written()
+        log.append(text(","))
+        kept.append(len(log._tail))
+    assert max(kept) <= 80 + 2
+    assert min(kept[80:]) >= 70 - 1
+    assert "".join(texts((await log.read(0, max_bytes=1_000_000)).events)) == "".join(
+        f"{number}," for number in range(400)
+    )
+    log.close()
+
+
+async def test_a_thousand_readers_of_one_log_see_everything_once_whoever_falls_behind() -> None:
+    log = await log_of(MemoryLogs(max_events=10_000, max_bytes=10_000_000), Seen())
+    shown: list[list[int]] = [[] for _ in range(1_000)]
+
+    async def read(number: int) -> None:
+        def show(events: list[Event]) -> bool:
+            if events[-1].seq % 7 == number % 7 and number % 3 == 0:
+                return False  # its connection is full
+            shown[number].extend(event.seq for event in events)
+            return True
+
+        cursor = 0
+        while not log.is_closed or cursor < log.visible_seq:
+            page = await log.read(cursor, max_bytes=1_000)
+            shown[number].extend(event.seq for event in page.events)
+            cursor = page.events[-1].seq if page.events else await log.attend(cursor, show)
+
+    readers = [asyncio.create_task(read(number)) for number in range(len(shown))]
+    async with within(60):
+        for number in range(30):
+            log.append(text(f"{number}"))
+            if number % 4 == 0:
+                await asyncio.sleep(0)
+        log.close()
+        await asyncio.gather(*readers)
+    assert all(seqs == list(range(1, 31)) for seqs in shown)

@@ -64,6 +64,8 @@ class Holder:
         self.is_giving_way = False
         self.has_place = False
         self.position = 0
+        self.start_bytes = 10
+        self.taken_bytes = 0
 
     def ask_to_park(self) -> None:
         self.may_give_way, self.is_giving_way = False, True
@@ -141,3 +143,92 @@ async def test_tenants_take_turns_in_the_line() -> None:
         rest = [(slots.position(holder), place) for holder, place in zip(line, before, strict=True) if place]
         assert all(now == (was - 1 or None) for now, was in rest), "everybody is one place further"
     assert served == ["a", "b", "c", "a", "b", "a"]
+
+
+class Memory:
+    """So much is free, and so much is kept free."""
+
+    def __init__(self, free: int, *, kept: int = 10) -> None:
+        self.free, self.kept = free, kept
+        self.count = 0
+
+    @property
+    def is_short(self) -> bool:
+        return self.free < self.kept
+
+    def has_room(self, bytes_wanted: int) -> bool:
+        return self.free - bytes_wanted >= self.kept
+
+    def parked(self, count: int) -> None:
+        self.count += count
+
+
+async def test_only_as_many_start_as_memory_has_room_for() -> None:
+    memory = Memory(35)
+    slots = WorkerSlots(9, 9, memory)
+    first, second, third, fourth = (Holder() for _ in range(4))
+    for holder in (first, second):
+        slots.enter(holder)
+    assert (slots.taken, slots.waiting) == (2, 0)
+    slots.enter(third)
+    assert slots.position(third) == 1, "10 of 35 are kept, and the first two have not taken their 10 yet"
+    assert slots.short_of == "memory"
+    slots.enter(fourth)
+    first.taken_bytes, memory.free = 10, 25
+    slots.look()
+    assert (third.has_place, fourth.has_place) == (False, False), "nothing has been given back"
+    memory.free = 30
+    slots.look()
+    assert (third.has_place, fourth.has_place) == (True, False)
+    for holder in (first, second, third):
+        slots.settled(holder)
+    assert fourth.has_place
+
+
+async def test_while_memory_is_short_the_longest_idle_are_parked_a_few_at_a_time() -> None:
+    memory = Memory(1_000)
+    slots = WorkerSlots(99, 9, memory)
+    idle = [Holder(idle=number, may_give_way=True) for number in range(16)]
+    for holder in idle:
+        slots.enter(holder)
+        slots.settled(holder)
+    memory.free = 9
+    slots.look()
+    assert [holder.idle_seconds for holder in idle if holder.is_giving_way] == [14, 15]
+    slots.look()
+    assert memory.count == 2, "those are still about to go"
+    for holder in idle[14:]:
+        slots.leave(holder)
+    slots.look()
+    assert [holder.idle_seconds for holder in idle[:14] if holder.is_giving_way] == [12, 13]
+    assert slots.room == 0
+    memory.free = 1_000
+    slots.look()
+    assert memory.count == 4
+    assert slots.room == 99 - 14
+
+
+async def test_one_may_always_start() -> None:
+    """If something else has eaten the memory, the line goes on with one worker at a time."""
+    slots = WorkerSlots(9, 9, Memory(0))
+    first, second = Holder(), Holder()
+    slots.enter(first)
+    slots.enter(second)
+    assert (slots.taken, second.has_place) == (1, False)
+    slots.look()
+    assert not second.has_place
+    slots.leave(first)
+    assert second.has_place
+
+
+async def test_those_who_wait_hear_what_they_wait_for() -> None:
+    memory = Memory(1_000)
+    slots = WorkerSlots(2, 9, memory)
+    for _ in range(2):
+        slots.enter(running := Holder())
+    slots.enter(waits := Holder())
+    assert slots.short_of == "places"
+    memory.free = 0
+    slots.leave(running)
+    slots.look()
+    assert (slots.short_of, waits.has_place) == ("memory", False)

@@ -51,6 +51,9 @@ REMOVE_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.005
 _PEAK_FILES: Final = ("memory.max_usage_in_bytes", "memory.limit_in_bytes")
 """Version 1's: memory.failcnt stays 0 on newer kernels."""
+_FREEZERS: Final = {1: ("freezer.state", "THAWED"), 2: ("cgroup.freeze", "0")}
+"""The file that freezes a group, and what thaws it. Version 2 has it in every group (Linux 5.2)."""
+_FREEZER: Final = ("freezer",)
 _NAME: Final = re.compile(r"agent-gateway-(\d+)-[0-9a-f]{8}(?:\.self)?")
 """Of a gateway's groups: its pid is in it (`gateway.workers.walls`)."""
 _EVENT_FILES: Final = {("memory", 1): "memory.oom_control", ("memory", 2): "memory.events"}
@@ -118,6 +121,22 @@ class Group:
         path = self.cpu_file()
         return counted_cpu_seconds(read(path)) if path else 0.0
 
+    def freezer_file(self) -> str:
+        """The file that freezes everything in here; empty if this machine freezes no groups."""
+        for version, controllers, path in self._places:
+            file = f"{path}/{_FREEZERS[version][0]}"
+            if (version == 2 or "freezer" in controllers) and os.path.exists(file):
+                return file
+        return ""
+
+    def thaw(self) -> None:
+        """So that what is in here can end: in version 1 a frozen process does not even die."""
+        for version, controllers, path in self._places:
+            if version == 1 and "freezer" not in controllers:
+                continue
+            with contextlib.suppress(OSError):
+                write(f"{path}/{_FREEZERS[version][0]}", _FREEZERS[version][1])
+
     def events_file(self, controller: str) -> str:
         """The file that counts what a limit refused; empty if the group has no such limit."""
         for version, controllers, path in self._places:
@@ -146,6 +165,7 @@ class Group:
 
     def kill(self) -> None:
         """SIGKILL to all of them."""
+        self.thaw()
         for pid in self.members():
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
@@ -186,6 +206,8 @@ class Groups:
         try:
             self._try(hierarchy)
         except OSError as error:
+            if hierarchy.controllers == _FREEZER:  # no limit is missing without it
+                return False
             where = f"cgroup v{hierarchy.version} ({', '.join(hierarchy.controllers)})"
             self._missing.append(f"{where}: {error.strerror or error}")
             return False
@@ -200,20 +222,28 @@ class Groups:
             for controller in hierarchy.controllers
         }
         leaves = [divided.leaf for divided in self._divided]
+        of_all = [each for each in self._found if each.controllers != _FREEZER]
+        freezers = [self._base(each) for each in self._found if each.controllers == _FREEZER]
         return Counting(
             memory=held.get("memory", ""),
             processes=held.get("pids", ""),
             cpu=held.get("cpu", ""),
-            directories=(*map(self._base, self._found), *leaves),
+            directories=(*map(self._base, of_all), *leaves),
+            freezers=tuple(freezers),
             missing="; ".join(self._missing),
             swept=self._swept,
         )
 
-    def make(self, worker_id: int, *, memory_bytes: int, processes: int) -> Group | None:
-        """A worker's group with its limits; None if there are none. Raises OSError."""
-        if not self._found:
+    def make(
+        self, worker_id: int, *, memory_bytes: int, processes: int, is_freezable: bool = False
+    ) -> Group | None:
+        """A worker's group with its limits; None if there are none. Raises OSError. In version 1 one that can
+        be frozen costs a directory more.
+        """
+        found = [each for each in self._found if is_freezable or each.controllers != _FREEZER]
+        if not found:
             return None
-        group = self._group(str(worker_id), self._found)
+        group = self._group(str(worker_id), found)
         group.make(memory_bytes, processes)
         return group
 

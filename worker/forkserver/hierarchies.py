@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-CONTROLLERS: Final = ("memory", "pids", "cpu", "cpuacct")
+CONTROLLERS: Final = ("memory", "pids", "cpu", "cpuacct", "freezer")
 PROCS: Final = "cgroup.procs"
 _SUBTREE: Final = "cgroup.subtree_control"
 _LEAF: Final = ".self"

@@ -217,7 +217,9 @@ class ForkServer:
     def _make_group(self, order: Spawn) -> Group | None:
         """An init is one process more than the agent may have."""
         processes = order.processes + order.has_init if order.processes else 0
-        return self._groups.make(order.id, memory_bytes=order.memory_bytes, processes=processes)
+        return self._groups.make(
+            order.id, memory_bytes=order.memory_bytes, processes=processes, is_freezable=order.is_freezable
+        )
 
     def _read_report(self, child: Child) -> None:
         """`+`: it runs. Four bytes after it: the wait status of the agent below an init. Else: why it cannot
@@ -270,6 +272,8 @@ class ForkServer:
         if child is None:
             return
         child.cause = child.cause or order.cause
+        if child.group is not None:
+            child.group.thaw()
         if order.is_gentle:
             _signal(child.pid, signal.SIGTERM)
             return
@@ -448,6 +452,7 @@ def _started(child: Child) -> Started:
         memory_events=group.events_file("memory"),
         processes_events=group.events_file("pids"),
         cpu_file=group.cpu_file(),
+        freezer_file=group.freezer_file(),
     )
 
 

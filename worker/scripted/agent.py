@@ -34,6 +34,7 @@ A step is an object with one key:
     crash         exit code | "SIGKILL"                spawn    a command left running in a session of its own
     run           "command" for the shell, $PROMPT filled in: says what it prints
     close_stdout  true                                 stop_self  true (SIGSTOP)
+    eat           bytes of memory that it holds from now on, in place of those before
     ignore        "cancel" (this turn) | "eof" | "sigterm"; "ignore_cancel": true is the same as the first
     fail          {code, message, data}: the answer    end      stop reason; without one: end_turn
 

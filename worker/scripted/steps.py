@@ -22,6 +22,8 @@ from worker.agent.updates import PERMISSION_OPTIONS, Updates, new_call_id, text_
 GARBAGE: Final = b'npm WARN this is no JSON\n["JSON, but no message"]\n\xff\xfe\x00 no UTF-8\n'
 
 Step = dict[str, Any]
+EATEN: Final[list[bytes]] = []
+"""What the step `eat` holds."""
 
 
 class Speech(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -208,6 +210,11 @@ async def _run(scene: Scene, value: Any) -> None:
     scene.updates.say((done.stdout + done.stderr).decode("utf-8", "replace"))
 
 
+async def _eat(scene: Scene, value: Any) -> None:
+    EATEN.clear()
+    EATEN.append(b"x" * int(value))
+
+
 async def _close_stdout(scene: Scene, value: Any) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
@@ -256,6 +263,7 @@ STEPS: Final[dict[str, Callable[[Scene, Any], Awaitable[None]]]] = {
     "crash": _crash,
     "spawn": _spawn,
     "run": _run,
+    "eat": _eat,
     "close_stdout": _close_stdout,
     "stop_self": _stop_self,
     "ignore": _ignore,

@@ -418,9 +418,15 @@ export class Api {
   }
 
   /** The log of the session that a link leads to. */
-  sharedStreamUrl(token: string, after: number, who: GuestNames): string {
+  sharedStreamUrl(token: string, after: number, who: GuestNames, last?: number): string {
     const query = new URLSearchParams({ view: "events", after: String(after), ...who });
+    if (last !== undefined) query.set("last", String(last));
     return `${this.#config.baseUrl}${sharedPath(token)}/stream?${query}`;
+  }
+
+  sharedHistory(token: string, before: number, last: number, who: GuestNames): Promise<HistoryPage> {
+    const query = new URLSearchParams({ before: String(before), last: String(last), ...who });
+    return this.#request("GET", `${sharedPath(token)}/history?${query}`);
   }
 
   /** What a link allows, and who its holder is. */
@@ -479,12 +485,14 @@ export class Api {
   // -- streams ------------------------------------------------------------------------------------------------
 
   /** The address of a session's stream: its event log, or without `view` whole States. */
-  streamUrl(sessionId: string, after?: number): string {
+  /** `last`: a stream that begins anew begins with so many messages, the last ones. */
+  streamUrl(sessionId: string, after?: number, last?: number): string {
     const query = new URLSearchParams({ session_id: sessionId });
     if (after !== undefined) {
       query.set("view", "events");
       query.set("after", String(after));
     }
+    if (last !== undefined) query.set("last", String(last));
     return `${this.#config.baseUrl}/api/chat/stream?${query}`;
   }
 

@@ -9,6 +9,7 @@
 
 import { type Api, BRIEF } from "./api.ts";
 import type { Clock, Visibility } from "./clock.ts";
+import { EarlierMessages, PAGE_MOST } from "./earlier.ts";
 import { ApiError } from "./errors.ts";
 import type { Attachment, LogEvent, MessageItem, Present, PresentFrame, ResyncFrame } from "./events.ts";
 import type { Fold } from "./fold.ts";
@@ -26,7 +27,7 @@ export interface Outgoing {
   text: string;
   attachments: readonly Attachment[];
   error: ApiError | null;
-  /** How many items the log had when it was sent: its copy in the log can only come behind them. */
+  /** How many messages the log had when it was sent: its copy in the log can only come behind them. */
   behind: number;
   /** The log's position that holds it, once the gateway has said so. */
   seq: number | null;
@@ -45,6 +46,8 @@ export interface ConversationConfig {
   onRefused?: (text: string, error: ApiError, attachments: readonly Attachment[]) => void;
   /** What applications fold of the log. */
   folds?: readonly Fold[];
+  /** Begins with so many messages, the last ones; `earlier` fetches those before. Absent: with everything. */
+  last?: number;
   clock?: Clock;
   visibility?: Visibility;
 }
@@ -62,6 +65,8 @@ export class Conversation extends Subscribable {
   isStopping = false;
 
   readonly sessionId: string;
+  /** The messages before those that are here, if it began with the last ones. */
+  readonly earlier: EarlierMessages;
   /** The link by which it is followed; null: it is one's own. */
   readonly link: Link | null;
   /** Who follows it now; null: no one but its owner. */
@@ -76,6 +81,7 @@ export class Conversation extends Subscribable {
   /** The repository that it was asked for with; null is none. */
   readonly workspace: string | null;
   readonly #folds: readonly Fold[];
+  readonly #last: number | undefined;
   readonly #onRefused: ConversationConfig["onRefused"];
   #isCreated = false;
   /** How often the stream was opened: whether the gateway came back while an attempt to send failed. */
@@ -91,12 +97,18 @@ export class Conversation extends Subscribable {
     this.workspace = config.workspace ?? null;
     this.sessionId = config.sessionId;
     this.#folds = config.folds ?? [];
+    this.#last = config.last;
     this.chat = new ChatState(config.sessionId, this.#folds);
     const { clock, visibility } = config;
     this.link = config.link ?? null;
     this.#verbs = this.link?.verbs ?? ownVerbs(this.#api, config.sessionId);
+    this.earlier = new EarlierMessages({
+      fetch: (before, last) => this.#verbs.history(before, last),
+      chat: () => this.chat,
+      changed: () => this.changed(),
+    });
     this.#stream = new EventStream({
-      url: (after) => this.#verbs.streamUrl(after),
+      url: (after) => this.#verbs.streamUrl(after, this.#window()),
       fetch: this.#api.fetch,
       headers: () => this.#api.headers(),
       onFrame: (frame) => this.#take(frame),
@@ -104,6 +116,13 @@ export class Conversation extends Subscribable {
       ...(clock && { clock }),
       ...(visibility && { visibility }),
     });
+  }
+
+  /** If it begins anew, it begins with everything that is here, and some more: its reader may be far above. */
+  #window(): number | undefined {
+    if (this.#last === undefined) return undefined;
+    const { nextNumber, earlier } = this.chat;
+    return Math.min(PAGE_MOST, nextNumber - earlier + this.#last);
   }
 
   start(): void {
@@ -152,7 +171,7 @@ export class Conversation extends Subscribable {
   // -- verbs --------------------------------------------------------------------------------------------------
 
   async send(text: string, attachments: readonly Attachment[] = []): Promise<void> {
-    const message: Outgoing = { key: newId(), text, attachments, error: null, behind: this.chat.items.length, seq: null };
+    const message: Outgoing = { key: newId(), text, attachments, error: null, behind: this.chat.nextNumber, seq: null };
     this.outgoing = [...this.outgoing, message];
     this.changed();
     while (this.#catchingUp) await this.#catchingUp;
@@ -320,7 +339,7 @@ export class Conversation extends Subscribable {
     if (this.outgoing.length === 0) return;
     const items = this.chat.items;
     const isInLog = (sent: Outgoing): boolean =>
-      items.slice(sent.behind).some((i) => i.kind === "message" && i.sender === "user" && isSame(i, sent)) ||
+      items.some((i) => i.kind === "message" && i.index >= sent.behind && i.sender === "user" && isSame(i, sent)) ||
       this.chat.waiting.some((one) => isSame(one, sent));
     this.outgoing = this.outgoing.filter(
       (one) =>
@@ -338,7 +357,9 @@ export class Conversation extends Subscribable {
     this.hasLoaded = true;
     if (frame.event === "resync") {
       const { chat, state, seq } = JSON.parse(frame.data) as ResyncFrame;
+      const before = this.chat;
       this.chat = ChatState.restore(chat, this.#folds);
+      this.chat.keep(before, chat.apart ?? 0);
       this.#stream.cursor = seq;
       this.missingApiKey = state.missing_api_key;
       this.present = state.present ?? null;

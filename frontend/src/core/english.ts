@@ -89,6 +89,7 @@ export const en = {
   thinking: "Thinking…",
   starting: "The agent is starting…",
   inLine: "All agents are busy. Your place in the line: {place}",
+  inLineForMemory: "The machine is short of memory. Your place in the line: {place}",
   thought: "Thoughts",
   plan: "Plan",
   planProgress: "{done} of {all}",
@@ -368,6 +369,17 @@ export const en = {
   undoText:
     "The files in the working directory become what they were before this. What is there now is kept, so this can be undone, too. Caches and ignored files stay.",
   undoConfirm: "Put back",
+
+  find: "Find in this conversation",
+  findCount: "{n} of {all}",
+  findNothing: "Not found",
+  findSearching: "Searching…",
+  findEarlier: "Earlier match",
+  findLater: "Later match",
+  earlierCount: "Earlier messages: {n}",
+  earlierShow: "Show earlier",
+  earlierLoading: "Loading…",
+  notFetched: "This part of the page could not be fetched. Check the connection, or reload the page.",
 } as const;
 
 export type Key = keyof typeof en;

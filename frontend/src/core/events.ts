@@ -224,6 +224,8 @@ export interface Snapshot {
   network: string | null;
   /** The turn's place in the line for workers; absent if it does not wait for one. */
   start_position?: number;
+  /** `memory`: it waits because the machine has none for another agent. */
+  start_short_of?: "memory";
   egress?: EgressSnapshot;
   ended: Ended | null;
   commands: AcpCommand[];

@@ -90,6 +90,7 @@ export const he: Record<Key, string> = {
   thinking: "חושב…",
   starting: "הסוכן מתחיל…",
   inLine: "כל הסוכנים עסוקים. המקום שלך בתור: {place}",
+  inLineForMemory: "למחשב חסר זיכרון. המקום שלך בתור: {place}",
   thought: "מחשבות",
   plan: "תוכנית",
   planProgress: "{done} מתוך {all}",
@@ -369,4 +370,15 @@ export const he: Record<Key, string> = {
   undoText:
     "הקבצים בתיקיית העבודה יהיו כפי שהיו לפני כן. מה שיש עכשיו נשמר, ולכן אפשר לבטל גם את זה. מטמונים וקבצים שמתעלמים מהם נשארים.",
   undoConfirm: "להחזיר",
+
+  find: "חיפוש בשיחה הזאת",
+  findCount: "{n} מתוך {all}",
+  findNothing: "לא נמצא",
+  findSearching: "מחפש…",
+  findEarlier: "ההופעה הקודמת",
+  findLater: "ההופעה הבאה",
+  earlierCount: "הודעות קודמות: {n}",
+  earlierShow: "הצגת הקודמות",
+  earlierLoading: "טוען…",
+  notFetched: "לא ניתן היה לטעון את החלק הזה של הדף. בדקו את החיבור, או טענו את הדף מחדש.",
 };

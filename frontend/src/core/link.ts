@@ -85,7 +85,8 @@ export class Link extends Subscribable {
   get verbs(): Verbs {
     const api = this.#api;
     return {
-      streamUrl: (after) => api.sharedStreamUrl(this.token, after, this.who),
+      streamUrl: (after, last) => api.sharedStreamUrl(this.token, after, this.who, last),
+      history: (before, last) => api.sharedHistory(this.token, before, last, this.who),
       chat: (text, key) => api.shared(this.token, this.who, "chat", { message: text }, key),
       interrupt: () => api.shared(this.token, this.who, "interrupt"),
       answerPermission: (id, option) =>

@@ -87,6 +87,8 @@ export class ChatState {
   turn_id: string | null = null;
   /** The turn's place in the line for workers; null if it does not wait for one. */
   start_position: number | null = null;
+  /** What the turn in the line waits for, if not for a place: memory. */
+  start_short_of: EventOf<"start_position">["short_of"] | null = null;
   waiting: WaitingMessage[] = [];
   is_held = false;
   /** What lets held messages go on by itself; null: only their person does. */
@@ -132,6 +134,7 @@ export class ChatState {
     chat.held_for = snapshot.held_for ?? null;
     chat.parent = snapshot.parent ?? null;
     chat.start_position = snapshot.start_position ?? null;
+    chat.start_short_of = snapshot.start_short_of ?? null;
     chat.egress = snapshot.egress ?? null;
     chat.workspace = snapshot.workspace ?? null;
     for (const [fold, held] of chat.#folds) if (fold.name in snapshot) held.value = snapshot[fold.name];
@@ -209,6 +212,7 @@ export class ChatState {
       options: this.option_values,
       queued: this.waiting.length,
       start_position: this.start_position,
+      ...this.#shortOf(),
       ended: this.ended,
       ...(this.usage.spending ? { cost: this.usage.spending as Spending } : {}),
       ...this.#ownRules(),
@@ -232,8 +236,13 @@ export class ChatState {
     const place = this.start_position !== null && { start_position: this.start_position };
     const held = this.held_for && { held_for: this.held_for };
     const own = { ...this.#ownRules(), ...this.#origin(), ...this.#ownWorkspace() };
-    const optional = { ...egress, ...earlier, ...place, ...held, ...own };
+    const optional = { ...egress, ...earlier, ...place, ...this.#shortOf(), ...held, ...own };
     return { ...values, ...facts, ...optional, items: this.#items.slice() } as Snapshot;
+  }
+
+  #shortOf() {
+    const isSaid = this.start_position !== null && this.start_short_of !== null;
+    return isSaid ? { start_short_of: this.start_short_of! } : {};
   }
 
   /** They are in State and the snapshot if there are any. */
@@ -256,6 +265,27 @@ export class ChatState {
     this.#items = [...now, ...this.#items.filter((item) => !keys.has(keyOf(item.kind, item.id)))];
     this.#placeFrom(0);
     this.earlier = earlier;
+  }
+
+  /**
+   * Keeps what was there before this snapshot of the last messages: its reader may be far above. Nothing is kept if it
+   * does not reach up to these, or if something in it was open then and is not said to be open now.
+   */
+  keep(before: ChatState, apart: number): void {
+    const first = this.#items[apart];
+    const place = first && before.#places.get(keyOf(first.kind, first.id));
+    if (before.earlier >= this.earlier || place === undefined) return;
+    const older = before.#items.slice(0, place);
+    const isOld = older.every((item) => !isOpen(item) || this.#places.has(keyOf(item.kind, item.id)));
+    if (isOld) this.prepend(older, before.earlier);
+  }
+
+  /** The number that a message gets which comes now. */
+  get nextNumber(): number {
+    return this.#items.reduce(
+      (next, item) => (item.kind === "message" && !saysNothing(item) ? Math.max(next, item.index + 1) : next),
+      this.earlier,
+    );
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
@@ -285,6 +315,7 @@ export class ChatState {
         return this.#turnOver(event);
       case "start_position":
         if (event.turn_id === this.turn_id) this.start_position = event.position;
+        this.start_short_of = event.short_of ?? null;
         return;
       case "permission_asked":
         return this.#permissionAsked(event);
@@ -651,6 +682,14 @@ export class ChatState {
       this.#replace(this.#open, { ...item, is_streaming: false });
     this.#open = null;
   }
+}
+
+/** True if what is known of it changes yet. */
+function isOpen(item: Item): boolean {
+  if (isGrowing(item)) return item.is_streaming;
+  if (item.kind === "permission" || item.kind === "question") return item.outcome === null;
+  if (item.kind === "egress_asked") return item.answer === null;
+  return item.kind === "tool_call" && item.status !== "completed" && item.status !== "failed";
 }
 
 function isGrowing(item: Item): item is Growing {

@@ -403,6 +403,8 @@ export interface StartPosition {
   turn_id: string;
   position: number;
   message_ids: string[];
+  /** If the machine has no memory for another agent now; absent: all places are taken. */
+  short_of?: "memory";
 }
 
 /** Why a turn failed, in words for the user; `retryable` says whether sending it again may help. */
@@ -707,6 +709,8 @@ export interface State {
   workspace?: WorkspaceState;
   /** If only some of the messages were asked for: how many come before them. */
   earlier?: number;
+  /** `memory`: the turn waits because the machine has none for its agent; absent: all places are taken. */
+  start_short_of?: string;
 }
 
 /** What State shows that no event says, because it is about this moment and not about the conversation. */
@@ -1042,6 +1046,14 @@ export interface OwnKeyList {
   keys: OwnKeySummary[];
 }
 
+/** A limit that somebody has, and how much of it is used now, or today. */
+export interface LimitUse {
+  /** As in the configuration: messages_per_day, stored_bytes, … */
+  name: string;
+  used: number;
+  allowed: number;
+}
+
 /** A person: what they have, and what they have used today. Times are ISO 8601. */
 export interface PersonSummary {
   tenant: string;
@@ -1062,6 +1074,7 @@ export interface PersonSummary {
   cost_usd: number;
   /** Providers and hosts for which a key of their own is set, by name; never a key. */
   own_keys: string[];
+  limits: LimitUse[];
 }
 
 /** People, last used first. */
@@ -1148,12 +1161,19 @@ export interface WatchedSession {
   queued: number;
   /** Of its worker: none, broker or shared; absent without one. */
   network?: string;
+  /** Its owner's subject; absent for operators who may not see people. */
+  person?: string;
 }
 
-/** Those that were used last come first; `total` is how many there are. */
+/** Those that were used last come first; `total` is how many there are, of those that were asked for. */
 export interface WatchedSessions {
   sessions: WatchedSession[];
   total: number;
+  /** Of all sessions within the caller's reach, to choose from. */
+  agents: string[];
+  tenants: string[];
+  /** How many of all of them are in each state. */
+  states: Record<string, number>;
 }
 
 /** What came of an operator's word on a session. */
@@ -1184,6 +1204,152 @@ export interface RefusedHostRow {
 /** The last 200, the last one first. */
 export interface RefusedHostTable {
   hosts: RefusedHostRow[];
+}
+
+/**
+ * The last day, a value of each line for each time; null: nothing happened. A step that is missing: the gateway
+ * did not run.
+ */
+export interface OverviewHistory {
+  step_seconds: number;
+  /** Milliseconds since 1970 UTC. */
+  at: number[];
+  /** By the names of `Overview`, and `errors_per_minute`. */
+  lines: Record<string, (number | null)[]>;
+}
+
+/** One thing that must hold, as /readyz has it; `words` say what does not. */
+export interface HealthCheck {
+  is_well: boolean;
+  words: string;
+}
+
+/** An alarm that the gateway raises about itself; docs/alarms.md says what to do. */
+export interface AlarmRow {
+  name: string;
+  /** critical or warning. */
+  severity: string;
+  /** The figure that it is about: a share, a count, seconds or bytes. */
+  value: number;
+  /** When it was first seen; ISO 8601. */
+  since: string;
+}
+
+/** How one gateway is. */
+export interface GatewayHealth {
+  version: string;
+  started_at: string;
+  uptime_seconds: number;
+  /** store, disk, forkserver, tasks, draining. */
+  checks: Record<string, HealthCheck>;
+  disk_free_bytes: number;
+  disk_low_bytes: number;
+  database_bytes: number;
+  /** Behind which workers run: strict, basic or none. */
+  walls: string;
+  /** Why they are not stricter; empty if nothing is missing. */
+  walls_missing: string;
+  /** Error answers of the last five minutes, by their code. */
+  errors: Record<string, number>;
+  /** Of them, those with a status of 500 and more. */
+  failed_answers: number;
+  /** Requests over a limit in the last five minutes, by the limit's name. */
+  rejections: Record<string, number>;
+  /** The critical ones first. */
+  alarms: AlarmRow[];
+}
+
+/** One line of the gateway's log. */
+export interface LogLine {
+  number: number;
+  at: string;
+  level: string;
+  logger: string;
+  message: string;
+  request_id?: string;
+  tenant?: string;
+  session?: string;
+}
+
+/**
+ * The newest first, of the last 2,000 lines since the gateway started; `next`: the `before` of what comes after;
+ * null at the end.
+ */
+export interface LogLinePage {
+  lines: LogLine[];
+  next: string | null;
+}
+
+/** One act. */
+export interface AuditLine {
+  at: string;
+  action: string;
+  outcome: string;
+  tenant?: string | null;
+  subject?: string | null;
+  kind?: string | null;
+  key_id?: string | null;
+  target?: string | null;
+  request_id?: string | null;
+  detail?: string | null;
+  /** Refusals since the last line that were not written. */
+  left_out?: number;
+}
+
+/**
+ * The newest first. `next`: the `before` of what comes after; null at the end. A page may be empty and have a
+ * next one: so much is read for one request and no more.
+ */
+export interface AuditPage {
+  lines: AuditLine[];
+  next: string | null;
+}
+
+/** What a tenant has and has used today. */
+export interface TenantSummary {
+  name: string;
+  title: string;
+  is_disabled: boolean;
+  sessions_live: number;
+  sessions_stored: number;
+  concurrent_turns: number;
+  messages: number;
+  tokens: number;
+  cpu_seconds: number;
+  memory_gb_seconds: number;
+  stored_bytes: number;
+  /** Of all of it together. */
+  limits: LimitUse[];
+}
+
+/** Every tenant. */
+export interface TenantList {
+  tenants: TenantSummary[];
+}
+
+/** An API key without its secret; times are ISO 8601. */
+export interface KeySummary {
+  id: string;
+  tenant: string;
+  subject: string;
+  name: string;
+  scopes: string[];
+  /** good, expired or revoked. */
+  state: string;
+  created_at: string;
+  expires_at: string | null;
+  last_used_at: string | null;
+}
+
+/** Every key, oldest first. */
+export interface KeyList {
+  keys: KeySummary[];
+}
+
+/** A new key: `key` is its text, which is told this once. */
+export interface MintedKey {
+  key: string;
+  summary: KeySummary;
 }
 
 /** A workspace that a new session may start from. */

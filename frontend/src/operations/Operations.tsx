@@ -1,20 +1,27 @@
 import "./operations.css";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Api, ApiError, type Overview, systemClock, wordsOf } from "../core/index.ts";
-import { Dialog, language, DisplaySettings, t } from "../page/index.ts";
+import { DisplaySettings, language, t } from "../page/index.ts";
 import { Chart } from "./Chart.tsx";
 import { Costs } from "./Costs.tsx";
+import { type AskFor, Confirm, type Deed } from "./Deeds.tsx";
+import { Alarms, HealthLine } from "./Health.tsx";
+import type { Series } from "./history.ts";
+import { KeyTable } from "./Keys.tsx";
 import { Monitor } from "./monitor.ts";
 import { PeopleTable } from "./People.tsx";
-import { type Deed, RefusedTable, SessionTable, TenantTable } from "./Tables.tsx";
-import { w } from "./words.ts";
+import { AuditLog, GatewayLog } from "./Records.tsx";
+import { SessionTable } from "./Sessions.tsx";
+import { RefusedTable } from "./Tables.tsx";
+import { TenantTable } from "./Tenants.tsx";
+import { number, size, w } from "./words.ts";
 
 /** What operators watch, and the few things that they may do. */
 export function Operations() {
   const api = useMemo(() => new Api({ baseUrl: new URL(".", document.baseURI).href }), []);
   const watch = useWatch(api);
   const [asked, ask] = useState<Deed | null>(null);
-  const [said, say] = useState("");
+  const [said, say] = useSaying();
   const { overview, error } = watch;
   useEffect(() => {
     document.title = `${w("title")} · ${t("app")}`;
@@ -22,7 +29,7 @@ export function Operations() {
   const act = async (deed: Deed): Promise<void> => {
     ask(null);
     try {
-      say(await done(api, deed));
+      say(await deed.act());
     } catch (failure) {
       say(failure instanceof Error ? failure.message : String(failure));
     }
@@ -30,7 +37,10 @@ export function Operations() {
   };
   return (
     <div class="operations">
-      <OperationsHeader isDraining={overview?.is_draining ?? false} drain={() => ask({ what: "drain" })} />
+      <OperationsHeader
+        isDraining={overview?.is_draining ?? false}
+        drain={overview ? () => ask(drainOf(api)) : null}
+      />
       <main>
         {error && <Problem error={error} api={api} retry={() => void watch.refresh()} />}
         {overview?.is_draining && (
@@ -38,32 +48,11 @@ export function Operations() {
             {w("draining")}
           </p>
         )}
-        {overview && (
-          <>
-            <Figures overview={overview} />
-            <div class="charts">
-              <Chart title={w("activity")} testId="chart-activity" monitor={watch} lines={["sessions", "workers", "turns"]} />
-              <Chart title={w("rates")} testId="chart-rates" monitor={watch} lines={["starts", "turnRate"]} />
-              <Chart
-                title={w("latency")}
-                testId="chart-latency"
-                monitor={watch}
-                lines={["startP50", "startP99", "firstP50", "firstP99"]}
-              />
-              <Chart
-                title={w("memoryChart")}
-                testId="chart-memory"
-                monitor={watch}
-                lines={["workerMemory", "gatewayMemory"]}
-              />
-            </div>
-            <SessionTable rows={watch.sessions} total={watch.total} ask={ask} />
-            <RefusedTable rows={watch.refused} />
-            <TenantTable rows={overview.tenants} />
-            <PeopleTable api={api} />
-            <Costs api={api} />
-          </>
-        )}
+        {watch.health && <HealthLine health={watch.health} overview={overview} />}
+        {watch.health && <Alarms rows={watch.health.alarms} />}
+        {overview && <Figures overview={overview} />}
+        {overview && <Charts series={watch.series} now={watch.now} />}
+        {watch.isKnown && <Everything api={api} watch={watch} ask={ask} say={say} />}
       </main>
       {asked && <Confirm deed={asked} close={() => ask(null)} act={() => void act(asked)} />}
       <p class={`toast ${said ? "is-shown" : ""}`} role="status" data-testid="ops-toast">
@@ -71,6 +60,96 @@ export function Operations() {
       </p>
     </div>
   );
+}
+
+function Everything(props: { api: Api; watch: Monitor; ask: AskFor; say(words: string): void }) {
+  const { api, watch, ask, say } = props;
+  const isAdmin = watch.scopes.includes("admin");
+  const numbers = watch.overview?.tenants ?? [];
+  const names = [...new Set(["default", ...numbers.map((one) => one.tenant), ...watch.choices.tenants])];
+  return (
+    <>
+      <SessionTable
+        api={api}
+        rows={watch.sessions}
+        total={watch.total}
+        filter={watch.filter}
+        choices={watch.choices}
+        choose={(filter) => void watch.choose(filter)}
+        ask={ask}
+      />
+      <RefusedTable rows={watch.refused} />
+      <TenantTable api={api} numbers={numbers} mayChange={isAdmin && watch.overview !== null} ask={ask} say={say} />
+      {isAdmin && <PeopleTable api={api} ask={ask} />}
+      {isAdmin && <KeyTable api={api} tenantNames={names} ask={ask} />}
+      <Costs api={api} />
+      {isAdmin && <AuditLog api={api} />}
+      {isAdmin && watch.overview !== null && <GatewayLog api={api} />}
+    </>
+  );
+}
+
+const RANGES = [30, 360, 1440] as const;
+
+/** `now` in seconds since 1970: drawn again whenever it moves on. */
+function Charts({ series, now }: { series: Series; now: number }) {
+  const [minutes, setMinutes] = useState<(typeof RANGES)[number]>(360);
+  const data = series.since(now - minutes * 60, now);
+  return (
+    <section>
+      <div class="ops-ranges" role="group" aria-label={w("rangeLabel")}>
+        {RANGES.map((range) => (
+          <button
+            key={range}
+            type="button"
+            class="button small"
+            data-testid={`range-${range}`}
+            aria-pressed={range === minutes}
+            onClick={() => setMinutes(range)}
+          >
+            {w(`range${range}`)}
+          </button>
+        ))}
+      </div>
+      <div class="charts">
+        <Chart title={w("activity")} testId="chart-activity" data={data} lines={["sessions", "workers", "turns"]} />
+        <Chart title={w("rates")} testId="chart-rates" data={data} lines={["starts", "turnRate", "errors"]} />
+        <Chart
+          title={w("latency")}
+          testId="chart-latency"
+          data={data}
+          lines={["startP50", "startP99", "firstP50", "firstP99"]}
+        />
+        <Chart title={w("memoryChart")} testId="chart-memory" data={data} lines={["workerMemory", "gatewayMemory"]} />
+      </div>
+    </section>
+  );
+}
+
+/** What is said at the bottom for a while. */
+function useSaying(): [string, (words: string) => void] {
+  const [said, set] = useState("");
+  const timer = useRef<ReturnType<typeof setTimeout>>();
+  const say = (words: string): void => {
+    set(words);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => set(""), SAID_MS);
+  };
+  return [said, say];
+}
+
+const SAID_MS = 15_000;
+
+function drainOf(api: Api): Deed {
+  return {
+    title: w("drainTitle"),
+    text: w("drainText"),
+    verb: w("drain").replace("…", ""),
+    act: async () => {
+      await api.drain();
+      return w("drained");
+    },
+  };
 }
 
 function useWatch(api: Api): Monitor {
@@ -90,16 +169,7 @@ function useWatch(api: Api): Monitor {
   return watch;
 }
 
-async function done(api: Api, deed: Deed): Promise<string> {
-  if (deed.what === "drain") {
-    await api.drain();
-    return w("drained");
-  }
-  const { state } = await api.endWorker(deed.row.key, deed.what);
-  return w("done", { key: deed.row.key, state });
-}
-
-function OperationsHeader({ isDraining, drain }: { isDraining: boolean; drain(): void }) {
+function OperationsHeader({ isDraining, drain }: { isDraining: boolean; drain: (() => void) | null }) {
   return (
     <header class="header">
       <h1>{w("title")}</h1>
@@ -107,22 +177,23 @@ function OperationsHeader({ isDraining, drain }: { isDraining: boolean; drain():
         {w("toChat")}
       </a>
       <DisplaySettings />
-      <button type="button" class="button small" data-testid="drain" disabled={isDraining} onClick={drain}>
-        {w("drain")}
-      </button>
+      {drain && (
+        <button type="button" class="button small" data-testid="drain" disabled={isDraining} onClick={drain}>
+          {w("drain")}
+        </button>
+      )}
     </header>
   );
 }
 
 function Figures({ overview }: { overview: Overview }) {
-  const format = new Intl.NumberFormat(language.value, { maximumFractionDigits: 1 });
   const all = [
-    ["sessions", format.format(overview.sessions)],
-    ["workers", `${format.format(overview.workers)} / ${format.format(overview.worker_limit)}`],
-    ["turnsRunning", format.format(overview.turns_running)],
-    ["perMinute", format.format(overview.turns_per_minute)],
-    ["tokens", format.format(overview.tokens_per_minute)],
-    ["memory", `${format.format((overview.worker_memory_bytes + overview.gateway_memory_bytes) / 1e6)} MB`],
+    ["sessions", number(overview.sessions)],
+    ["workers", `${number(overview.workers)} / ${number(overview.worker_limit)}`],
+    ["turnsRunning", number(overview.turns_running)],
+    ["perMinute", number(overview.turns_per_minute)],
+    ["tokens", number(overview.tokens_per_minute)],
+    ["memory", size(overview.worker_memory_bytes + overview.gateway_memory_bytes)],
   ] as const;
   return (
     <dl class="figures" data-testid="figures">
@@ -184,22 +255,5 @@ function Problem({ error, api, retry }: { error: ApiError; api: Api; retry(): vo
         </p>
       )}
     </form>
-  );
-}
-
-function Confirm({ deed, close, act }: { deed: Deed; close(): void; act(): void }) {
-  const key = deed.what === "drain" ? "" : deed.row.key;
-  return (
-    <Dialog title={w(`${deed.what}Title`)} close={close}>
-      <p>{w(`${deed.what}Text`, { key })}</p>
-      <div class="dialog-verbs">
-        <button type="button" class="button" autofocus onClick={close}>
-          {w("cancel")}
-        </button>
-        <button type="button" class="button danger" data-testid="ops-confirm" onClick={act}>
-          {w(deed.what).replace("…", "")}
-        </button>
-      </div>
-    </Dialog>
   );
 }

@@ -2,185 +2,58 @@
 
 import type { Language } from "../core/index.ts";
 import { language } from "../page/index.ts";
+import { english, type Word } from "./english.ts";
+import { hebrew } from "./hebrew.ts";
 
-const en = {
-  title: "Operations",
-  toChat: "Back to the chat",
-  drain: "Drain…",
-  draining: "Draining. The gateway accepts no new work.",
-  drainTitle: "Drain this gateway?",
-  drainText: "It accepts no new messages, waits for running turns, and exits. Conversations are kept.",
-  drained: "The gateway is draining. It exits when the running turns have ended.",
-  sessions: "Sessions",
-  workers: "Workers",
-  turnsRunning: "Turns running",
-  perMinute: "Turns per minute",
-  tokens: "Tokens per minute",
-  memory: "Memory",
-  activity: "Sessions, workers and turns",
-  rates: "Starts and turns per minute",
-  latency: "Start and first word, milliseconds",
-  memoryChart: "Memory, megabytes",
-  lineSessions: "sessions",
-  lineWorkers: "workers",
-  lineTurns: "turns running",
-  lineStarts: "starts",
-  lineTurnRate: "turns",
-  lineStartP50: "start p50",
-  lineStartP99: "start p99",
-  lineFirstP50: "first word p50",
-  lineFirstP99: "first word p99",
-  lineWorkerMemory: "workers",
-  lineGatewayMemory: "gateway",
-  nothing: "none",
-  now: "{title}. Now: {values}.",
-  caption: "Sessions in memory, last used first",
-  shown: "{n} of {total}",
-  session: "Session",
-  tenant: "Tenant",
-  agent: "Agent",
-  state: "State",
-  network: "Network",
-  idle: "Idle",
-  messages: "Messages",
-  cpu: "CPU",
-  actions: "Actions",
-  park: "Park",
-  kill: "Kill",
-  parkOne: "Park {key}",
-  killOne: "Kill the agent of {key}",
-  killTitle: "End this session’s agent?",
-  killText: "The agent of {key} stops immediately, and its turn is interrupted. The conversation is kept.",
-  parkTitle: "Park this session?",
-  parkText: "The idle agent of {key} stops and frees its memory. The next message starts it again.",
-  done: "{key}: {state}",
-  cancel: "Cancel",
-  tenants: "Tenants",
-  costs: "Model calls in the last 30 days",
-  costsBy: "By",
-  costsTotal: "{cost} for {n} calls",
-  day: "Day",
-  person: "Person",
-  people: "People",
-  peopleMore: "Only those who were active last.",
-  enabled: "enabled",
-  disabled: "disabled",
-  keys: "API keys",
-  ownKeys: "Own keys",
-  messagesToday: "Messages today",
-  tokensToday: "Tokens today",
-  costToday: "Cost today",
-  lastUsed: "Last active",
-  provider: "Provider",
-  model: "Model",
-  calls: "Calls",
-  tokensUsed: "Tokens",
-  cost: "Cost",
-  unpriced: "{n} calls are of models without a price and are not in the cost.",
-  empty: "There are no sessions in memory.",
-  refusedHosts: "Hosts that agents were refused in the last day",
-  host: "Host",
-  why: "Why",
-  times: "Times",
-  toAllow: "To allow it, add to the configuration",
-  refused: "You are not allowed to do this. Use a key with the scope “operate”.",
-  keyNeeded: "This gateway requires an access key.",
-  key: "Access key",
-  use: "Continue",
-  unreachable: "The gateway cannot be reached. Trying again…",
-} as const;
+export type { Word } from "./english.ts";
 
-export type Word = keyof typeof en;
-
-const he: Record<Word, string> = {
-  title: "תפעול",
-  toChat: "לצ׳אט",
-  drain: "ריקון…",
-  draining: "בריקון: לא מתקבלת עבודה חדשה.",
-  drainTitle: "לרוקן את השער?",
-  drainText: "לא יתקבלו הודעות חדשות, תורות שרצים יסתיימו, והשער ייסגר. השיחות נשמרות.",
-  drained: "השער מתרוקן וייסגר כשהתורות שרצים יסתיימו.",
-  sessions: "שיחות",
-  workers: "תהליכים",
-  turnsRunning: "תורות שרצים",
-  perMinute: "תורות בדקה",
-  tokens: "אסימונים בדקה",
-  memory: "זיכרון",
-  activity: "שיחות, תהליכים ותורות",
-  rates: "התחלות ותורות בדקה",
-  latency: "התחלה ומילה ראשונה, אלפיות שנייה",
-  memoryChart: "זיכרון, מגה־בייט",
-  lineSessions: "שיחות",
-  lineWorkers: "תהליכים",
-  lineTurns: "תורות שרצים",
-  lineStarts: "התחלות",
-  lineTurnRate: "תורות",
-  lineStartP50: "התחלה p50",
-  lineStartP99: "התחלה p99",
-  lineFirstP50: "מילה ראשונה p50",
-  lineFirstP99: "מילה ראשונה p99",
-  lineWorkerMemory: "תהליכים",
-  lineGatewayMemory: "השער",
-  nothing: "אין",
-  now: "{title}. כעת: {values}.",
-  caption: "שיחות בזיכרון, האחרונות תחילה",
-  shown: "{n} מתוך {total}",
-  session: "שיחה",
-  tenant: "דייר",
-  agent: "סוכן",
-  state: "מצב",
-  network: "רשת",
-  idle: "ללא שימוש",
-  messages: "הודעות",
-  cpu: "מעבד",
-  actions: "פעולות",
-  park: "השהיה",
-  kill: "סיום",
-  parkOne: "השהיית {key}",
-  killOne: "סיום הסוכן של {key}",
-  killTitle: "לסיים את הסוכן של השיחה?",
-  killText: "הסוכן של {key} מסתיים מיד, והתור שלו מסתיים בהודעה על כך. השיחה נשמרת.",
-  parkTitle: "להשהות את השיחה?",
-  parkText: "הסוכן של {key} נעצר ומחזיר את הזיכרון. ההודעה הבאה מפעילה אותו שוב.",
-  done: "{key}: {state}",
-  cancel: "ביטול",
-  tenants: "דיירים",
-  costs: "קריאות למודל ב־30 הימים האחרונים",
-  costsBy: "לפי",
-  costsTotal: "{cost} עבור {n} קריאות",
-  day: "יום",
-  person: "אדם",
-  people: "אנשים",
-  peopleMore: "רק מי שהיו פעילים לאחרונה.",
-  enabled: "פעיל",
-  disabled: "חסום",
-  keys: "מפתחות API",
-  ownKeys: "מפתחות משלהם",
-  messagesToday: "הודעות היום",
-  tokensToday: "אסימונים היום",
-  costToday: "עלות היום",
-  lastUsed: "פעילות אחרונה",
-  provider: "ספק",
-  model: "מודל",
-  calls: "קריאות",
-  tokensUsed: "אסימונים",
-  cost: "עלות",
-  unpriced: "{n} קריאות הן למודלים בלי מחיר ואינן כלולות בעלות.",
-  empty: "אין שיחות בזיכרון.",
-  refusedHosts: "שרתים שנחסמו לסוכנים ביממה האחרונה",
-  host: "שרת",
-  why: "סיבה",
-  times: "פעמים",
-  toAllow: "כדי לאפשר, להוסיף לתצורה",
-  refused: "ההרשאות שלך אינן מתירות זאת. יש לבקש מפתח עם ההיקף “operate”.",
-  keyNeeded: "השער מבקש מפתח גישה.",
-  key: "מפתח גישה",
-  use: "המשך",
-  unreachable: "השער אינו זמין. מנסה שוב…",
-};
-
-const catalogue: Record<Language, Record<Word, string>> = { en, he };
+const catalogue: Record<Language, Record<Word, string>> = { en: english, he: hebrew };
 
 export function w(word: Word, params: Record<string, string | number> = {}): string {
   return catalogue[language.value][word].replace(/\{(\w+)\}/g, (_, name: string) => String(params[name] ?? ""));
+}
+
+/** A number as people of this language read it. */
+export function number(value: number): string {
+  return new Intl.NumberFormat(language.value, { maximumFractionDigits: value < 10 ? 1 : 0 }).format(value);
+}
+
+/** Bytes in the unit that fits. */
+export function size(bytes: number): string {
+  const unit = bytes < 1e6 ? (["kilobyte", 1e3] as const) : bytes < 1e9 ? (["megabyte", 1e6] as const) : (["gigabyte", 1e9] as const);
+  const digits = { maximumFractionDigits: bytes / unit[1] < 10 ? 1 : 0 };
+  return new Intl.NumberFormat(language.value, { style: "unit", unit: unit[0], ...digits }).format(bytes / unit[1]);
+}
+
+const SPANS = [
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
+  ["second", 1],
+] as const;
+
+/** Seconds as the two largest units: 3 days 4 hr. */
+export function span(seconds: number): string {
+  const first = Math.max(0, SPANS.findIndex(([, length]) => seconds >= length));
+  const parts = seconds < 1 ? [["second", 1] as const] : SPANS.slice(first, first + 2);
+  let left = Math.round(seconds);
+  return parts
+    .map(([unit, length]) => {
+      const count = Math.floor(left / length);
+      left -= count * length;
+      return { unit, count };
+    })
+    .filter(({ count }, index) => count > 0 || index === 0)
+    .map(({ unit, count }) =>
+      new Intl.NumberFormat(language.value, { style: "unit", unit, unitDisplay: "short" }).format(count),
+    )
+    .join(" ");
+}
+
+/** A moment in the reader's own time: the time of day, with the date if it is not today's. */
+export function moment(at: string | number): string {
+  const date = new Date(at);
+  const isToday = date.toDateString() === new Date().toDateString();
+  const day = isToday ? {} : ({ month: "short", day: "numeric" } as const);
+  return date.toLocaleString(language.value, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", ...day });
 }

@@ -1,11 +1,14 @@
 import { useState } from "preact/hooks";
-import { HandoverDialog } from "./Handover.tsx";
 import { Icon } from "./icons.tsx";
-import { KeysDialog, useOwnKeys } from "./Keys.tsx";
+import { lazily } from "./lazy.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
+import { useOwnKeys } from "./own-keys.ts";
 import { useIdentity, usePage } from "./page.ts";
 import { t } from "./preferences.ts";
-import { UsageDialog } from "./Usage.tsx";
+
+const HandoverDialog = lazily(() => import("./Handover.tsx").then((loaded) => loaded.HandoverDialog));
+const KeysDialog = lazily(() => import("./Keys.tsx").then((loaded) => loaded.KeysDialog));
+const UsageDialog = lazily(() => import("./UsageDialog.tsx").then((loaded) => loaded.UsageDialog));
 
 /** The tenant of a gateway that has only one; it is not shown. */
 const ONLY_TENANT = "default";

@@ -2,20 +2,23 @@ import { useEffect } from "preact/hooks";
 import { Banners, GatewayAway } from "./Banners.tsx";
 import { Composer } from "./Composer.tsx";
 import { FilesButton, FilesPlace } from "./FilesButton.tsx";
-import { Claim } from "./Handover.tsx";
 import { ContextMeter, Header } from "./Header.tsx";
 import { CostButton } from "./Usage.tsx";
+import { FindButton } from "./FindButton.tsx";
 import { Icon } from "./icons.tsx";
+import { lazily } from "./lazy.tsx";
 import { People } from "./People.tsx";
-import { useIdentity, usePage } from "./page.ts";
+import { useConversation, useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
 import { t } from "./preferences.ts";
-import { TakeOut } from "./Workspace.tsx";
-import { RulesButton } from "./Rules.tsx";
-import { SharedView } from "./SharedView.tsx";
+import { RulesButton } from "./RulesButton.tsx";
 import { Sidebar } from "./Sidebar.tsx";
-import { SignIn } from "./SignIn.tsx";
 import { Transcript } from "./Transcript.tsx";
+
+const Claim = lazily(() => import("./Handover.tsx").then((loaded) => loaded.Claim));
+const SharedView = lazily(() => import("./SharedView.tsx").then((loaded) => loaded.SharedView));
+const SignIn = lazily(() => import("./SignIn.tsx").then((loaded) => loaded.SignIn));
+const TakeOut = lazily(() => import("./TakeOut.tsx").then((loaded) => loaded.TakeOut));
 
 export function App() {
   const page = usePage();
@@ -66,8 +69,9 @@ function ChatView() {
           <RulesButton />
           <ContextMeter />
           <CostButton />
+          <FindButton />
           <FilesButton />
-          <TakeOut />
+          <ChangesButton />
           <HeaderParts />
         </Header>
         <People />
@@ -81,6 +85,12 @@ function ChatView() {
       <FilesPlace />
     </div>
   );
+}
+
+/** There once the files of a repository are. */
+function ChangesButton() {
+  const { chat, isGuest } = useConversation();
+  return chat.workspace?.commit && !isGuest ? <TakeOut /> : null;
 }
 
 function DrawerButton() {

@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { type ApiError, type Conversation, TOO_LATE, wordsOf } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
-import { Code } from "./Markdown.tsx";
+import { lazily } from "./lazy.tsx";
 import { isOnlyOperator, OPERATIONS } from "./address.ts";
 import { useConversation, useIdentity, useIsOffline } from "./page.ts";
 import { language, t } from "./preferences.ts";
@@ -85,21 +85,24 @@ function Refused({ status }: { status: number }) {
   );
 }
 
+const Code = lazily(() => import("./Markdown.tsx").then((loaded) => loaded.Code));
+
 const HOW = `AGENT_MODEL_URL=https://api.example.com/v1 \\
 AGENT_MODEL=model-name \\
 AGENT_MODEL_KEY=… \\
 agent-gateway serve`;
 
 function OfflineLine() {
+  const [isOpen, setOpen] = useState(false);
   if (!useIsOffline()) return null;
   return (
-    <details class="offline" data-testid="offline-line">
+    <details class="offline" data-testid="offline-line" onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
         <span>{t("offlineModel")}</span> <span class="link">{t("offlineHow")}</span>
       </summary>
       <div class="offline-help">
         <p>{t("offlineHelp")}</p>
-        <Code code={HOW} language="bash" />
+        {isOpen && <Code code={HOW} language="bash" />}
       </div>
     </details>
   );

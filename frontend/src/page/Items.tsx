@@ -17,17 +17,25 @@ import {
 } from "../core/index.ts";
 import { AttachedFiles } from "./Attachments.tsx";
 import { FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
-import { EgressAskedView, EgressDeniedView } from "./Egress.tsx";
 import { Icon } from "./icons.tsx";
-import { Markdown } from "./Markdown.tsx";
+import { useKeptOpen } from "./kept-open.ts";
+import { lazily } from "./lazy.tsx";
 import { useLink, usePage } from "./page.ts";
 import { nameOf } from "./people.ts";
 import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
-import { PermissionView } from "./Permission.tsx";
-import { QuestionView } from "./Question.tsx";
-import { Content, ToolCallView } from "./ToolCall.tsx";
+
+const Content = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.Content));
+const EgressAskedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressAskedView));
+const EgressDeniedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressDeniedView));
+const Markdown = lazily(() => fetchMarkdown().then((loaded) => loaded.Markdown), StillPlain);
+const PermissionView = lazily(() => import("./Permission.tsx").then((loaded) => loaded.PermissionView));
+const QuestionView = lazily(() => import("./Question.tsx").then((loaded) => loaded.QuestionView));
+const ToolCallView = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.ToolCallView));
+
+/** What draws answers; asked for as soon as there will be one. */
+export const fetchMarkdown = () => import("./Markdown.tsx");
 
 interface ItemProps {
   item: Item;
@@ -102,6 +110,15 @@ function PersonsMessage({ item }: { item: MessageItem }) {
   );
 }
 
+/** An answer until what draws it is here. */
+function StillPlain({ text }: { text: string; isStreaming: boolean; id?: string }) {
+  return (
+    <div class="md-plain" dir="auto">
+      <PlainText text={text} />
+    </div>
+  );
+}
+
 function MessageView({ item }: { item: MessageItem }) {
   if (item.sender === "user") return <PersonsMessage item={item} />;
   if (item.sender === "system") {
@@ -120,7 +137,7 @@ function MessageView({ item }: { item: MessageItem }) {
       aria-label={t("agent")}
       aria-busy={item.is_streaming}
     >
-      <Markdown text={item.text} isStreaming={item.is_streaming} />
+      <Markdown text={item.text} isStreaming={item.is_streaming} id={item.id} />
     </article>
   );
 }
@@ -163,8 +180,14 @@ export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; i
 }
 
 function ThoughtView({ item }: { item: ThoughtItem }) {
+  const [isOpen, setOpen] = useKeptOpen("thought", item.id, false);
   return (
-    <details class="thought" data-testid="thought">
+    <details
+      class="thought"
+      data-testid="thought"
+      open={isOpen}
+      onToggle={(event) => setOpen(event.currentTarget.open)}
+    >
       <summary>
         <Icon name="think" />
         <span class={item.is_streaming ? "shimmer" : ""}>{item.is_streaming ? t("thinking") : t("thought")}</span>

@@ -2,28 +2,8 @@ import { useEffect, useState } from "preact/hooks";
 import { ApiError, type OwnKeySummary, wordsOf } from "../core/index.ts";
 import { Dialog, DialogClose } from "./Dialogs.tsx";
 import { Icon } from "./icons.tsx";
-import { useIdentity, usePage } from "./page.ts";
+import { usePage } from "./page.ts";
 import { language, moment, t } from "./preferences.ts";
-
-/** The keys that this person may set, read once it is known who it is; none for a guest. */
-export function useOwnKeys(): OwnKeySummary[] {
-  const page = usePage();
-  const { me, owner } = useIdentity();
-  const [keys, setKeys] = useState<OwnKeySummary[]>([]);
-  const mayHave = me !== null && me.kind !== "visitor" && me.scopes.includes("chat");
-  useEffect(() => {
-    let isCurrent = true;
-    setKeys([]);
-    const show = (found: OwnKeySummary[]): void => {
-      if (isCurrent) setKeys(found);
-    };
-    if (mayHave) page.api.ownKeys().then(show, () => undefined);
-    return () => {
-      isCurrent = false;
-    };
-  }, [owner, mayHave]);
-  return keys;
-}
 
 /** Keys of one's own for models and hosts: set and removed here, never shown. */
 export function KeysDialog({ close }: { close(): void }) {

@@ -1,7 +1,11 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { CopyButton } from "./Copy.tsx";
 import { highlighter } from "./highlighter.ts";
+import type { MarkdownDocument, Span } from "../core/markdown/index.ts";
 import { type Block, newDocument, sanitised } from "./markdown.ts";
+import { isOnPaper, revealed, wholeId } from "./reveal.ts";
+import { Section } from "./Section.tsx";
+import { type SectionOfText, sectionsOf } from "./sections.ts";
 import { Later, PlainText, UNSEEN } from "./Pieces.tsx";
 import { clipped, piecesOf } from "../core/pieces.ts";
 import { slices } from "./slices.ts";
@@ -9,44 +13,73 @@ import { slices } from "./slices.ts";
 /** A growing answer is drawn this often; long ones less often, so that drawing takes a fifth of the time at most. */
 const DRAW_EVERY_MS = 60;
 
-/** A block weighs its characters and a little for its box. */
-const BOX_WEIGHT = 200;
+/** Reading a character costs so much of what drawing one does. */
+const READING = 0.05;
 
-export function Markdown({ text, isStreaming }: { text: string; isStreaming: boolean }) {
+interface MarkdownProps {
+  text: string;
+  isStreaming: boolean;
+  /** Of the message, so that a place in it can be shown. */
+  id?: string;
+}
+
+export function Markdown({ text, isStreaming, id }: MarkdownProps) {
   const cost = useRef(0);
   const shown = useThrottled(text, isStreaming, cost);
-  const { blocks, isDone } = useBlocks(shown, !isStreaming, cost);
+  const made = useRead(shown, !isStreaming, cost);
+  const elements = useRef(new Map<number, number>());
+  const kept = useRef<SectionOfText[]>([]);
+  // What an earlier text had is shown until it is made anew.
+  const isMadeAnew = made.blocks.length > made.spans.length && kept.current.length > 0;
+  const sections = isMadeAnew ? kept.current : sectionsOf(made.spans);
+  kept.current = sections;
+  const isWhole = wholeId.value !== null;
+  const place = revealed.value;
+  const at = place !== null && place.kind === "message" && place.id === id ? place.at : -1;
   return (
-    <div class="md" aria-busy={!isDone}>
-      {blocks.map((block, place) => (
-        <BlockView key={place} block={block} isGrowing={isStreaming && place === blocks.length - 1} />
+    <div class="md" aria-busy={!made.isDone}>
+      {sections.map((section, place) => (
+        <Section
+          key={place}
+          number={place}
+          section={section}
+          blocks={made.blocks}
+          spans={made.spans}
+          isAlone={sections.length === 1 && made.isDone}
+          isHeld={isWhole || (isStreaming && place === sections.length - 1) || (section.start <= at && at < section.end)}
+          elements={elements.current}
+          draw={(block, of, isPlain) => (
+            <BlockView
+              key={of}
+              block={isPlain && block.kind === "html" ? plainOf(block, shown, made.spans[of]) : block}
+              isGrowing={isStreaming && of === made.blocks.length - 1}
+            />
+          )}
+        />
       ))}
     </div>
   );
 }
 
-/** The blocks that may be drawn by now; the component draws again as more of them may. */
-function useBlocks(text: string, isWhole: boolean, cost: { current: number }): { blocks: Block[]; isDone: boolean } {
+function plainOf(block: Block, text: string, span: Span | undefined): Block {
+  return span === undefined ? block : { kind: "plain", text: text.slice(span.start, span.end) };
+}
+
+/** The blocks of the text that are read by now; the component draws again as more of them are. */
+function useRead(text: string, isWhole: boolean, cost: { current: number }): MarkdownDocument<Block> {
   const [made] = useState(newDocument);
   const [round, setRound] = useState(0);
-  /** True if the next block has waited for its turn and may be drawn. */
-  const isPaid = useRef(false);
   const before = performance.now();
   made.set(text, isWhole);
-  made.advance((weight) => {
-    if (!isPaid.current) return slices.admits(weight + BOX_WEIGHT);
-    isPaid.current = false;
-    return true;
-  });
+  made.advance((weight) => isOnPaper.value || slices.admits(weight * READING));
+  const last = made.blocks.at(-1);
+  if (!isWhole && last?.kind === "html") void last.html; // made here, so that it is counted
   cost.current = performance.now() - before;
   useEffect(() => {
     if (made.isDone) return undefined;
-    return slices.later(made.nextWeight + BOX_WEIGHT, () => {
-      isPaid.current = true;
-      setRound(round + 1);
-    });
+    return slices.later(made.nextWeight * READING, () => setRound(round + 1));
   }, [text, isWhole, round]);
-  return { blocks: made.blocks, isDone: made.isDone };
+  return made;
 }
 
 function BlockView({ block, isGrowing }: { block: Block; isGrowing: boolean }) {

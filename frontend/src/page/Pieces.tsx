@@ -1,6 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { piecesOf } from "../core/pieces.ts";
+import { isOnPaper } from "./reveal.ts";
 import { slices } from "./slices.ts";
 
 /** What a piece out of sight costs of what its characters would in sight: such pieces are laid out when they are seen. */
@@ -10,7 +11,7 @@ export const UNSEEN = 0.25;
 export function Later({ weight, children }: { weight: number; children: ComponentChildren }) {
   const [isIn, setIn] = useState(() => slices.admits(weight));
   useEffect(() => (isIn ? undefined : slices.later(weight, () => setIn(true))), []);
-  return isIn ? <>{children}</> : null;
+  return isIn || isOnPaper.value ? <>{children}</> : null;
 }
 
 /** A text as it is, of any length; a short one is nothing but its text. */

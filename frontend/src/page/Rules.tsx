@@ -4,7 +4,6 @@ import { useEffect, useState } from "preact/hooks";
 import type { NamedRule, PermissionRule } from "../core/index.ts";
 import { plainly, quoted } from "./asked.ts";
 import { Dialog, DialogClose } from "./Dialogs.tsx";
-import { Icon } from "./icons.tsx";
 import { useConversation, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
@@ -39,31 +38,7 @@ export function RuleText({ rule }: { rule: PermissionRule }) {
 
 const ACTIONS = { allow: "ruleAllow", ask: "ruleAsk", deny: "ruleDeny" } as const;
 
-/** In the header, once the session has rules of its own. */
-export function RulesButton() {
-  const { chat } = useConversation();
-  const [isOpen, setOpen] = useState(false);
-  if (chat.rules.length === 0 && !isOpen) return null;
-  return (
-    <>
-      <button
-        type="button"
-        class="text-button"
-        data-testid="rules-button"
-        aria-label={t("rulesCount", { n: chat.rules.length })}
-        title={t("rules")}
-        aria-haspopup="dialog"
-        onClick={() => setOpen(true)}
-      >
-        <Icon name="shield" class="rules-icon" />
-        <span>{chat.rules.length}</span>
-      </button>
-      {isOpen && <RulesDialog close={() => setOpen(false)} />}
-    </>
-  );
-}
-
-function RulesDialog({ close }: { close(): void }) {
+export function RulesDialog({ close }: { close(): void }) {
   const page = usePage();
   const { chat, sessionId } = useConversation();
   const [operators, setOperators] = useState<NamedRule[]>([]);

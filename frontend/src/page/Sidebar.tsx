@@ -1,14 +1,17 @@
 import { useState } from "preact/hooks";
 import { type Branch, flat, type SessionSummary, treeOf } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
-import { ConfirmDelete, RenameDialog } from "./Dialogs.tsx";
 import { download } from "./download.ts";
 import { Icon, Logo } from "./icons.tsx";
+import { lazily } from "./lazy.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
 import { useIdentity, usePage, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
-import { ShareDialog } from "./Share.tsx";
+
+const ShareDialog = lazily(() => import("./Share.tsx").then((loaded) => loaded.ShareDialog));
+const RenameDialog = lazily(() => import("./SessionDialogs.tsx").then((loaded) => loaded.RenameDialog));
+const ConfirmDelete = lazily(() => import("./SessionDialogs.tsx").then((loaded) => loaded.ConfirmDelete));
 
 type Ask = { what: "rename" | "share" | "delete"; row: SessionSummary } | null;
 

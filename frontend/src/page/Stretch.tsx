@@ -8,6 +8,7 @@
 import type { ComponentChildren, RefObject } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Item } from "../core/index.ts";
+import { canWatch, isInUse, whenNear } from "./nearness.ts";
 import { slices } from "./slices.ts";
 import { estimated } from "./stretches.ts";
 
@@ -31,19 +32,12 @@ export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
 
   useEffect(() => {
     const element = box.current;
-    if (!element || !canWatch) return undefined;
-    const observer = new IntersectionObserver(
-      (entries) => {
-        const entry = entries.at(-1);
-        if (!entry) return;
-        if (!entry.isIntersecting && isInUse(element)) return;
-        if (!entry.isIntersecting) height.current = entry.boundingClientRect.height;
-        setNear(entry.isIntersecting);
-      },
-      { root: scroller.current, rootMargin: `${NEAR_PX}px 0px` },
-    );
-    observer.observe(element);
-    return () => observer.disconnect();
+    if (!element || !scroller.current || !canWatch) return undefined;
+    return whenNear(element, scroller.current, NEAR_PX, (isIn, tall) => {
+      if (!isIn && isInUse(element)) return;
+      if (!isIn) height.current = tall;
+      setNear(isIn);
+    });
   }, []);
   // What is in it is drawn slice by slice; until the last of it came, it keeps its height.
   useEffect(() => {
@@ -60,36 +54,4 @@ export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
       {isDrawn && children()}
     </div>
   );
-}
-
-const canWatch = typeof IntersectionObserver !== "undefined";
-
-function isInUse(element: HTMLElement): boolean {
-  const selection = document.getSelection();
-  const isSelected = selection !== null && !selection.isCollapsed && selection.containsNode(element, true);
-  return isSelected || element.contains(document.activeElement) || element.querySelector("dialog[open]") !== null;
-}
-
-/** By its letter, or by its place on a keyboard with other letters. */
-function isKey(event: KeyboardEvent, letter: string): boolean {
-  return event.key.toLowerCase() === letter || (!/^[a-z]$/i.test(event.key) && event.code === `Key${letter.toUpperCase()}`);
-}
-
-/** True if what is selected is in a field. */
-function isWriting(): boolean {
-  return document.activeElement?.matches("input, textarea, [contenteditable]") === true;
-}
-
-/** True once the whole conversation is to be drawn: the reader searches it, or selects it as a whole. */
-export function useIsWhole(sessionId: string | null): boolean {
-  const [wholeId, setWholeId] = useState<string | null>(null);
-  useEffect(() => {
-    const onKey = (event: KeyboardEvent): void => {
-      if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
-      if (isKey(event, "f") || (isKey(event, "a") && !isWriting())) setWholeId(sessionId);
-    };
-    window.addEventListener("keydown", onKey);
-    return () => window.removeEventListener("keydown", onKey);
-  }, [sessionId]);
-  return wholeId !== null && wholeId === sessionId;
 }

@@ -1,9 +1,10 @@
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import type { AcpContent, AcpToolContent, Key, PermissionItem, ToolCallItem } from "../core/index.ts";
 import { commandOf, isAllowed, placeOf, plainly, saysMore } from "./asked.ts";
 import { countOf, diffLines } from "./diff.ts";
 import { Icon, iconOf } from "./icons.tsx";
 import { Code, Markdown } from "./Markdown.tsx";
+import { useKeptOpen } from "./kept-open.ts";
 import { jsonText } from "./json.ts";
 import { AnswerIcon, AnswerText } from "./Answer.tsx";
 import { Later } from "./Pieces.tsx";
@@ -32,8 +33,7 @@ export function ToolCallView({ item, answer }: ToolCallProps) {
   const hasDiff = parts.some((part) => part.type === "diff");
   // A person who answered has seen the diff; a rule has not.
   const isSeen = answer !== undefined && answer.rule === undefined;
-  const [isOpen, setOpen] = useState(hasDiff && !isSeen);
-  useEffect(() => setOpen(hasDiff && !isSeen), [hasDiff, isSeen]);
+  const [isOpen, setOpen] = useKeptOpen("tool_call", item.id, hasDiff && !isSeen);
   const hasBody = parts.length > 0 || placesOf(item.locations).length > 0 || item.raw_input != null || item.raw_output != null;
   return (
     <details

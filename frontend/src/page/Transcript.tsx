@@ -1,19 +1,26 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem, PermissionItem } from "../core/index.ts";
+import { useAddressedMessage } from "./addressed.ts";
 import { answersOf } from "./asked.ts";
+import { EarlierRow, useKeptPlace } from "./Earlier.tsx";
 import { useFileLinks } from "./FilesButton.tsx";
 import { Guard } from "./Guard.tsx";
 import { Icon, Logo } from "./icons.tsx";
-import { ItemView, OutgoingMessage } from "./Items.tsx";
+import { fetchMarkdown, ItemView, OutgoingMessage } from "./Items.tsx";
+import { lazily } from "./lazy.tsx";
 import { askedFor, drawn, toldBy } from "./order.ts";
 import { useConversation, useIsOffline, usePage } from "./page.ts";
-import { AwayPermission } from "./Permission.tsx";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { starters } from "./starters.ts";
-import { Stretch, useIsWhole } from "./Stretch.tsx";
-import { stretchesOf } from "./stretches.ts";
-import { Wallet } from "./Wallet.tsx";
+import { useReadingKeys } from "./reading-keys.ts";
+import { isFinding, revealed, wholeId } from "./reveal.ts";
+import { Stretch } from "./Stretch.tsx";
+import { NO_STRETCHES, numbered } from "./stretches.ts";
+
+const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
+const FindBar = lazily(() => import("./FindBar.tsx").then((loaded) => loaded.FindBar));
+const Wallet = lazily(() => import("./Wallet.tsx").then((loaded) => loaded.Wallet));
 
 /** Of the words for a failure, which may be an agent's. */
 const WORDS_MOST = 4_000;
@@ -39,9 +46,13 @@ export function Transcript() {
   const readerAt = useRef(-READER_MS);
   const [isAway, setAway] = useState(false);
   const [isOpenAway, setOpenAway] = useState(false);
+  const [, setRound] = useState(0);
   const openId = useRef<string | undefined>(undefined);
-  const stretches = useRef<readonly (readonly Item[])[]>([]);
-  const isWhole = useIsWhole(conversation.sessionId);
+  const cut = useRef(NO_STRETCHES);
+  const cutOf = useRef(conversation);
+  const isWhole = wholeId.value === conversation.sessionId;
+  const shown = revealed.value;
+  const isShown = (item: Item): boolean => item.id === shown?.id && item.kind === shown.kind;
 
   const toEnd = (behavior: ScrollBehavior = "instant"): void => {
     const box = scroller.current;
@@ -63,6 +74,19 @@ export function Transcript() {
     setAway(!isSticking.current);
     look();
   };
+  const letGo = (): void => {
+    isSticking.current = false;
+    setAway(true);
+  };
+  const wantsBeginning = useRef(false);
+  useReadingKeys(conversation, () => {
+    wantsBeginning.current = true;
+    setRound((round) => round + 1);
+  });
+  // What is looked for is held in sight, and not the end.
+  useLayoutEffect(() => {
+    if (shown !== null) letGo();
+  }, [shown]);
   const byReader = (): void => {
     readerAt.current = performance.now();
   };
@@ -80,6 +104,8 @@ export function Transcript() {
     return () => observer.disconnect();
   }, []);
   useLayoutEffect(() => toEnd(), [conversation.sessionId, conversation.outgoing.length]);
+  const isEmpty = conversation.chat.seq === 0 && conversation.outgoing.length === 0;
+  useEffect(() => void (isEmpty || fetchMarkdown().catch(() => undefined)), [isEmpty]);
   useAnnouncements(conversation, page.say.bind(page));
 
   const items = drawn(conversation.chat.items, conversation.chat.waiting);
@@ -94,9 +120,25 @@ export function Transcript() {
   // A failure is said once: by its card until something else goes on, and then by the log's own line.
   const hasFailed = conversation.chat.failure !== null && !conversation.isProcessing && conversation.outgoing.length === 0;
   const told = hasFailed ? toldBy(items, conversation.chat.failure) : undefined;
-  stretches.current = stretchesOf(items.filter((item) => !answered.has(item)), stretches.current);
+  if (cutOf.current !== conversation) cut.current = NO_STRETCHES;
+  cutOf.current = conversation;
+  cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
+  const { first, stretches } = cut.current;
+  useKeptPlace(conversation, scroller);
+  useLayoutEffect(() => {
+    if (!wantsBeginning.current) return;
+    wantsBeginning.current = false;
+    letGo();
+    scroller.current?.scrollTo({ top: 0, behavior: "instant" });
+  });
+  useAddressedMessage(conversation);
   const drawItem = (item: Item) => (
-    <div key={`${item.kind} ${item.id}`} class={`item item-${item.kind}`} hidden={isBlank(item) || inCards.has(item)}>
+    <div
+      key={`${item.kind} ${item.id}`}
+      data-item={`${item.kind} ${item.id}`}
+      class={`item item-${item.kind}`}
+      hidden={isBlank(item) || inCards.has(item)}
+    >
       <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
         {item === told ? (
           <Failed conversation={conversation} />
@@ -128,12 +170,19 @@ export function Transcript() {
           data-testid="transcript"
         >
           {isNew && (conversation.isGuest ? <NothingYet conversation={conversation} /> : <Welcome />)}
-          {stretches.current.map((stretch, place) => (
+          <EarlierRow
+            earlier={conversation.earlier}
+            count={conversation.earlier.count}
+            isLoading={conversation.earlier.isLoading}
+            error={conversation.earlier.error}
+            scroller={scroller}
+          />
+          {stretches.map((stretch, place) => (
             <Stretch
-              key={`${conversation.sessionId} ${place}`}
+              key={`${conversation.sessionId} ${first + place}`}
               items={stretch}
               scroller={scroller}
-              isHeld={isWhole || place >= stretches.current.length - NEWEST || stretch.some(isAsking)}
+              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking) || stretch.some(isShown)}
             >
               {() => stretch.map(drawItem)}
             </Stretch>
@@ -144,6 +193,7 @@ export function Transcript() {
           <Tail conversation={conversation} items={items} hasFailed={hasFailed && told === undefined} />
         </div>
       </div>
+      {isFinding.value && <FindBar />}
       {open && isOpenAway && <AwayPermission item={open} show={() => showCard(scroller.current, open.id)} />}
       {isAway && !isOpenAway && (
         <button type="button" class="latest" data-testid="jump-latest" onClick={() => toEnd("smooth")}>
@@ -231,7 +281,10 @@ function Tail({ conversation, items, hasFailed }: { conversation: Conversation; 
 /** What the agent is about, or how long it is until there is one. */
 function wordsOfWork({ chat, isStopping }: Conversation): string {
   if (isStopping) return t("stopping");
-  if (chat.start_position !== null) return t("inLine", { place: String(chat.start_position) });
+  if (chat.start_position !== null) {
+    const place = String(chat.start_position);
+    return t(chat.start_short_of ? "inLineForMemory" : "inLine", { place });
+  }
   return t(chat.state === "starting" ? "starting" : "working");
 }
 

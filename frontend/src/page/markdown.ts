@@ -7,10 +7,11 @@
  */
 
 import DOMPurify from "dompurify";
-import { htmlOf, type Links, MarkdownDocument, type TopBlock, type Work } from "../core/markdown/index.ts";
+import { escaped, htmlOf, type Links, MarkdownDocument, type TopBlock, type Work } from "../core/markdown/index.ts";
 
 export type Block =
-  | { kind: "html"; html: string; isHeading: boolean }
+  /** Its HTML is made when it is first asked for. */
+  | { kind: "html"; readonly html: string; isHeading: boolean }
   | { kind: "code"; code: string; language: string }
   | { kind: "plain"; text: string };
 
@@ -49,14 +50,33 @@ let cached = 0;
 function madeOf(block: TopBlock, raw: string, links: Links, work: Work): Block {
   const { node } = block;
   if (node.kind === "code") return { kind: "code", code: node.text, language: node.language };
+  let made: string | null = null;
+  return {
+    kind: "html",
+    isHeading: node.kind === "heading" && node.level < 4,
+    get html() {
+      return (made ??= htmlMade(block, raw, links, work));
+    },
+  };
+}
+
+function htmlMade(block: TopBlock, raw: string, links: Links, work: Work): string {
   // What a link's label means is another in each text, and a part of a cut block depends on what is before it.
   const isOwn = links.size > 0 || block.isContinued;
   const known = isOwn ? undefined : cache.get(raw);
-  const isHeading = node.kind === "heading" && node.level < 4;
-  if (known !== undefined) return { kind: "html", html: known, isHeading };
-  const html = sanitised(htmlOf(node, links, work));
+  if (known !== undefined) return known;
+  const html = made(block, raw, links, work);
   if (!isOwn) keep(raw, html);
-  return { kind: "html", html, isHeading };
+  return html;
+}
+
+/** A block that cannot be made is its text. */
+function made({ node }: TopBlock, raw: string, links: Links, work: Work): string {
+  try {
+    return sanitised(htmlOf(node, links, work));
+  } catch {
+    return sanitised(escaped(raw));
+  }
 }
 
 function keep(raw: string, html: string): void {
@@ -68,13 +88,14 @@ function keep(raw: string, html: string): void {
   cache.set(raw, html);
 }
 
-function elements(block: Block): number {
+/** How many elements it is made of. */
+export function elementsOf(block: Block): number {
   return block.kind === "html" ? (block.html.match(/<[a-z]/g)?.length ?? 0) : 1;
 }
 
 /** A text that may still grow. */
 export function newDocument(): MarkdownDocument<Block> {
-  return new MarkdownDocument<Block>({ block: madeOf, plain: (text) => ({ kind: "plain", text }), elements });
+  return new MarkdownDocument<Block>({ block: madeOf, plain: (text) => ({ kind: "plain", text }) });
 }
 
 /** The blocks of a whole text, in order. */

@@ -26,6 +26,8 @@ import type { PagePart } from "./part.ts";
 import { Parts } from "./parts.ts";
 import { language, storage, t } from "./preferences.ts";
 
+/** A conversation opens with so many messages; those before are fetched when somebody looks for them. */
+const LAST = 50;
 /** Whose drafts this browser keeps. */
 const OWNER_KEY = "agw.owner";
 /** The sign-in that took a guest's session along has its answer, and this browser its cookie, by then. */
@@ -273,6 +275,7 @@ export class Page {
       sessionId,
       visibility,
       folds: this.#parts.folds,
+      last: LAST,
       onRefused: (text, error, attachments) => {
         this.store.takeBack(sessionId, text, attachments);
         this.#files.delete(sessionId);
@@ -312,8 +315,8 @@ export class Page {
 
   #writeHash(isFirst: boolean): void {
     if (this.handover.peek() !== null) history.replaceState(null, "", location.pathname);
+    if (sessionIdIn(location.hash) === this.store.currentId) return; // the address may say which message, too
     const hash = `#s=${encodeURIComponent(this.store.currentId)}`;
-    if (location.hash === hash) return;
     if (isFirst) history.replaceState(null, "", hash);
     else history.pushState(null, "", hash);
   }

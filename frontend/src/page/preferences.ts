@@ -7,6 +7,7 @@ import {
   type KeyValue,
   type Language,
   lastingStorage,
+  loadLanguage,
   type Params,
   preferred,
   translate,
@@ -25,9 +26,8 @@ const systemTheme = signal<Theme>(systemDark.matches ? "dark" : "light");
 const chosenTheme = signal<Theme | null>(oneOf(storage.getItem(THEME_KEY), ["light", "dark"] as const));
 export const theme = computed<Theme>(() => chosenTheme.value ?? systemTheme.value);
 
-export const language = signal<Language>(
-  oneOf(storage.getItem(LANGUAGE_KEY), ["en", "he"] as const) ?? preferred(navigator.languages),
-);
+/** What is shown: another language than English once its words are here. */
+export const language = signal<Language>("en");
 
 export function t(key: Key, params?: Params): string {
   return translate(language.value, key, params);
@@ -45,12 +45,23 @@ export function toggleTheme(): void {
 }
 
 export function toggleLanguage(): void {
-  language.value = language.value === "en" ? "he" : "en";
-  storage.setItem(LANGUAGE_KEY, language.value);
+  const next = language.value === "en" ? "he" : "en";
+  storage.setItem(LANGUAGE_KEY, next);
+  void show(next);
 }
 
-/** Keeps the document's attributes and the system's choice in step. */
-export function applyPreferences(): void {
+/** If its words cannot be fetched, the page stays as it is. */
+async function show(wanted: Language): Promise<void> {
+  try {
+    await loadLanguage(wanted);
+    language.value = wanted;
+  } catch (error) {
+    console.warn("The words of this language could not be fetched:", error);
+  }
+}
+
+/** Keeps the document's attributes and the system's choice in step. Done once the reader's language is here. */
+export function applyPreferences(): Promise<void> {
   systemDark.addEventListener("change", () => {
     systemTheme.value = systemDark.matches ? "dark" : "light";
   });
@@ -61,6 +72,7 @@ export function applyPreferences(): void {
     document.documentElement.lang = language.value;
     document.documentElement.dir = directionOf(language.value);
   });
+  return show(oneOf(storage.getItem(LANGUAGE_KEY), ["en", "he"] as const) ?? preferred(navigator.languages));
 }
 
 function oneOf<T extends string>(value: string | null, allowed: readonly T[]): T | null {

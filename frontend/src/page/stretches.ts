@@ -13,6 +13,24 @@ const LINE_CHARACTERS = 80;
 /** Of a long text so much is looked at. */
 const SAMPLE = 4_000;
 
+/** Stretches with the number of the first: a stretch keeps its number when earlier ones are put before it. */
+export interface NumberedStretches {
+  first: number;
+  stretches: readonly (readonly Item[])[];
+}
+
+export const NO_STRETCHES: NumberedStretches = { first: 0, stretches: [] };
+
+/** The same as `stretchesOf`; items before the first that was there before are stretches of their own. */
+export function numbered(items: readonly Item[], before: NumberedStretches): NumberedStretches {
+  const anchor = before.stretches[0]?.[0];
+  const place = anchor === undefined ? 0 : items.findIndex((one) => one.id === anchor.id && one.kind === anchor.kind);
+  if (place < 0) return { first: before.first, stretches: stretchesOf(items, before.stretches) };
+  const earlier = stretchesOf(items.slice(0, place), []);
+  const rest = stretchesOf(items.slice(place), before.stretches);
+  return { first: before.first - earlier.length, stretches: [...earlier, ...rest] };
+}
+
 /**
  * The items in order, cut; a stretch that is as it was before is the same array. What is appended changes nothing of
  * the stretches before it.

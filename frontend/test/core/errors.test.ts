@@ -1,7 +1,10 @@
-import { expect, it } from "vitest";
+import { beforeAll, expect, it } from "vitest";
 import { Api } from "../../src/core/api.ts";
 import { ApiError, inTime, wordsOf } from "../../src/core/errors.ts";
+import { loadLanguage } from "../../src/core/i18n.ts";
 import { FakeServer, json } from "../fakes.ts";
+
+beforeAll(() => loadLanguage("he"));
 
 async function answered(status: number, error: Record<string, unknown>, headers = {}): Promise<ApiError> {
   const server = new FakeServer();

@@ -6,7 +6,6 @@ import {
   BLOCK_MOST,
   BlockReader,
   BLOCKS_MOST,
-  ELEMENTS_MOST,
   htmlOf,
   type Links,
   MarkdownDocument,
@@ -106,7 +105,6 @@ it("makes the same blocks of a text that comes in parts", () => {
     const maker = {
       block: (block: TopBlock, _raw: string, links: Links, work: Work) => htmlOf(block.node, links, work),
       plain: (plain: string) => plain,
-      elements: () => 1,
     };
     const growing = new MarkdownDocument<string>(maker);
     let step = 1 + (seed % 23);
@@ -123,7 +121,7 @@ it("makes the same blocks of a text that comes in parts", () => {
 });
 
 it("reads only the end of a text that grows", () => {
-  const maker = { block: () => 0, plain: () => 0, elements: () => 1 };
+  const maker = { block: () => 0, plain: () => 0 };
   const growing = new MarkdownDocument<number>(maker);
   let text = "";
   for (let count = 0; count < 500; count += 1) {
@@ -137,7 +135,7 @@ it("reads only the end of a text that grows", () => {
 
 it("shows what is behind many blocks as plain text", () => {
   const made: string[] = [];
-  const many = new MarkdownDocument<string>({ block: () => "", plain: (text) => text, elements: () => 1 });
+  const many = new MarkdownDocument<string>({ block: () => "", plain: (text) => text });
   const text = "a\n\n".repeat(BLOCKS_MOST + 500);
   many.set(text, true);
   many.advance(() => true);
@@ -146,11 +144,19 @@ it("shows what is behind many blocks as plain text", () => {
   expect(made.at(-1)).toBe(`\n${"a\n\n".repeat(500)}`);
 });
 
-it("shows what is behind many elements as plain text", () => {
-  const many = new MarkdownDocument<string>({ block: () => "", plain: (text) => text, elements: () => ELEMENTS_MOST / 2 });
-  many.set("a\n\nb\n\nc\n\nd", true);
-  many.advance(() => true);
-  expect(many.blocks).toEqual(["", "", "", "\nd"]);
+it("reads a long block in parts", () => {
+  const long = new MarkdownDocument<string>({ block: (block) => block.node.kind, plain: (text) => text });
+  long.set(`\`\`\`\n${"let a;\n".repeat(100_000)}\`\`\`\n`, true);
+  let turns = 0;
+  while (!long.advance(() => false)) {
+    turns += 1;
+    long.advance(() => turns > 3);
+  }
+  expect(long.blocks).toEqual(["code"]);
+  let asked = 0;
+  long.set(`\`\`\`\n${"let b;\n".repeat(100_000)}\`\`\`\n`, true);
+  long.advance(() => (asked += 1) > 0);
+  expect(asked).toBeGreaterThan(5);
 });
 
 it("shows a block that cannot be made as its text, and the others", () => {
@@ -160,7 +166,6 @@ it("shows a block that cannot be made as its text, and the others", () => {
       return `made: ${raw.trim()}`;
     },
     plain: (text) => `plain: ${text.trim()}`,
-    elements: () => 1,
   });
   faulty.set("one\n\nbad\n\nthree\n", true);
   faulty.advance(() => true);
@@ -171,7 +176,6 @@ it("makes no more than is admitted, and goes on", () => {
   const slow = new MarkdownDocument<string>({
     block: (_block, raw) => raw,
     plain: (text) => text,
-    elements: () => 1,
   });
   slow.set("a\n\nb\n\nc\n", true);
   let admitted = 0;

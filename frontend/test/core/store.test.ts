@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { Api } from "../../src/core/api.ts";
-import { directionOf, preferred, translate } from "../../src/core/i18n.ts";
+import { directionOf, loadLanguage, preferred, translate } from "../../src/core/i18n.ts";
 import { newId, SESSION_ID } from "../../src/core/ids.ts";
 import { memoryStorage } from "../../src/core/storage.ts";
 import { CURRENT_KEY, LIST_POLL_MS, sessionIdIn, SessionStore } from "../../src/core/store.ts";
@@ -88,8 +88,10 @@ it("makes ids that the gateway takes, also without randomUUID", () => {
   expect(ids[1]).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
 });
 
-it("speaks two languages", () => {
+it("speaks two languages", async () => {
   expect(translate("en", "active", { n: 3 })).toBe("3 active");
+  expect(translate("he", "active", { n: 3 })).toBe("3 active"); // until its words are here
+  await loadLanguage("he");
   expect(translate("he", "active", { n: 3 })).toBe("3 פעילות");
   expect(directionOf("he")).toBe("rtl");
   expect(preferred(["fr-FR", "he-IL", "en"])).toBe("he");

@@ -271,7 +271,11 @@ class _Hosts(BaseRoute):
         self._handle = handle
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"")
+        host = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+                break
         return (Match.FULL if port_label(host.decode("latin-1")) is not None else Match.NONE), {}
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

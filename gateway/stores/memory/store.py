@@ -9,6 +9,7 @@ from gateway.stores.memory.logs import MemoryLogs
 from gateway.stores.memory.people import MemoryPeople
 from gateway.stores.memory.secrets import MemorySecrets
 from gateway.stores.memory.sessions import MemoryIdempotency, MemoryOptions, MemorySessions, MemoryTombstones
+from gateway.stores.memory.tenants import MemoryTenants
 
 
 class MemoryStore:
@@ -22,6 +23,7 @@ class MemoryStore:
         self.credentials = MemoryCredentials()
         self.secrets = MemorySecrets()
         self.people = MemoryPeople()
+        self.tenants = MemoryTenants()
         self.usage = MemoryUsage()
         self.options = MemoryOptions()
         self.ledger = MemoryLedger()

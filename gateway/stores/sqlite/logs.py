@@ -78,7 +78,7 @@ class SqliteLogs:
         saved = 0
         while True:
             count, is_done = await self._database.write(
-                lambda connection: log_rows.compact(connection, key, through)
+                lambda connection: log_rows.compact(connection, key, through), is_long=True
             )
             saved += count
             if is_done:

@@ -24,7 +24,17 @@ from gateway.stores import migrations as files
 from gateway.stores.migrations import Migrations
 
 MIGRATIONS: Final = pathlib.Path(__file__).parent / "migrations"
-_PACKAGES: Final = ("forks", "ledger", "options", "people", "secrets", "sharing", "tail", "uploads")
+_PACKAGES: Final = (
+    "forks",
+    "ledger",
+    "options",
+    "people",
+    "secrets",
+    "sharing",
+    "tail",
+    "tenants",
+    "uploads",
+)
 OWN: Final = tuple(Migrations(name, MIGRATIONS / name) for name in _PACKAGES)
 _RECORD: Final = (
     "CREATE TABLE IF NOT EXISTS package_migrations (package TEXT NOT NULL, number INTEGER NOT NULL,"

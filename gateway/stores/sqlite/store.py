@@ -28,6 +28,7 @@ from gateway.stores.sqlite.people import SqlitePeople
 from gateway.stores.sqlite.secrets import SqliteSecrets
 from gateway.stores.sqlite.sequences import SqliteSequences
 from gateway.stores.sqlite.sessions import SqliteIdempotency, SqliteSessions, SqliteTombstones
+from gateway.stores.sqlite.tenants import SqliteTenants
 from gateway.stores.sqlite.writer import Act, Writer, worded
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class SqliteStore:
         self.credentials = SqliteCredentials(self)
         self.secrets = SqliteSecrets(self)
         self.people = SqlitePeople(self)
+        self.tenants = SqliteTenants(self)
         self.usage = SqliteUsage(self)
         self.options = SqliteOptions(self)
         self.ledger = SqliteLedger(self)
@@ -135,9 +137,9 @@ class SqliteStore:
     async def has_table(self, name: str) -> bool:
         return await self.read(lambda connection: schema.has_table(connection, name))
 
-    async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, act: Callable[[sqlite3.Connection], T], *, is_long: bool = False) -> T:
         """Runs `act` inside the writer's next group commit; for others in the same file, too."""
         if self._writer is None:
             raise StoreFailed("The store is closed.")
-        result: T = await self._writer.call(act)
+        result: T = await self._writer.call(act, is_long=is_long)
         return result

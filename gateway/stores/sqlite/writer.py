@@ -25,6 +25,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -41,12 +42,16 @@ log = logging.getLogger(__name__)
 
 GROUP_SECONDS: Final = 0.05
 """How long an event that no caller waits for may be held back for its group."""
-SETTLE_ROWS: Final = 4_000
-"""So many rows move to their logs at a time: one to three megabytes, some 10 ms of the thread."""
+SETTLE_ROWS: Final = 8_000
+"""So many rows move to their logs at a time: two to six megabytes, some 20 ms of the thread. The more there
+are of each log, the fewer pages are written; the fewer there are in all, the sooner a log is read.
+"""
 RETRY_SECONDS: Final = 0.5
 """How often a write that failed is tried again while nothing new arrives."""
 HEARD_SECONDS: Final = 10.0
 """How long the loop may take to hear of a failure before that is said."""
+NICE: Final = 3
+"""nice(2). More would let busy workers, at 5 unless configured, keep commits waiting."""
 LOOK_SECONDS: Final = 1.0
 """How often the file is looked at while nothing is written."""
 
@@ -112,6 +117,10 @@ class Writer:
         self._urgent: set[Sink] = set()
         """Logs of which an event must be committed at once."""
         self._calls: list[_Call] = []
+        self._long: deque[_Call] = deque()
+        """Calls that take long: one goes with a group, so that no group waits for more than one of them."""
+        self._was_passed_over = False
+        """Whether the last group went without one."""
         self._later: list[_Call] = []
         """Calls that nobody waits for: they go with whatever is committed next."""
         self._kept: dict[Sink, list[Event]] = {}
@@ -167,9 +176,9 @@ class Writer:
             self._since = time.monotonic()
             self._condition.notify()
 
-    async def call(self, act: Act) -> Any:
+    async def call(self, act: Act, *, is_long: bool = False) -> Any:
         """Runs `act` inside the next group; its result, once it is committed. Raises what it raised, or
-        StoreFull, StoreFailed.
+        StoreFull, StoreFailed. One that `is_long` waits for those that came before it, one a group.
         """
         future = self._loop.create_future()
         with self._condition:
@@ -177,7 +186,7 @@ class Writer:
                 raise StoreFailed("The store is closed.")
             if self._end is not None:
                 raise self._end
-            self._calls.append(_Call(act, future))
+            (self._long if is_long else self._calls).append(_Call(act, future))
             self._condition.notify()
         return await future
 
@@ -192,11 +201,12 @@ class Writer:
         """How many events and calls wait, those that were refused and are tried again among them."""
         with self._condition:
             logs = (*self._events.values(), *self._kept.values())
-            return sum(map(len, logs)) + len(self._calls)
+            return sum(map(len, logs)) + len(self._calls) + len(self._long)
 
     # -- the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        _give_way()
         try:
             self._work()
         except BaseException as error:
@@ -221,9 +231,10 @@ class Writer:
         words = f"The thread that writes the database has ended ({type(error).__name__})."
         self._end = StoreFailed(words)
         with self._condition:
-            calls = [*self._in_hand.calls, *self._calls]
+            calls = [*self._in_hand.calls, *self._calls, *self._long]
             sinks = [*self._in_hand.events, *self._kept, *self._events]
             self._calls, self._later, self._events, self._kept = [], [], {}, {}
+            self._long.clear()
         self._refuse(calls, sinks, self._end)
         self._on_end(words)
 
@@ -232,17 +243,21 @@ class Writer:
         nothing is left.
         """
         with self._condition:
-            while not (self._events or self._calls or self._later or self._is_stopping):
+            while not (self._events or self._has_calls or self._later or self._is_stopping):
                 if self._kept:
                     self._condition.wait(RETRY_SECONDS)
                     break
                 if not self._condition.wait(LOOK_SECONDS):
                     return _Group({}, [])
-            while not (self._urgent or self._calls or self._is_stopping) and (left := self._left()) > 0:
+            while not (self._urgent or self._has_calls or self._is_stopping) and (left := self._left()) > 0:
                 self._condition.wait(left)
-            if self._is_stopping and not (self._events or self._calls or self._later or self._kept):
+            if self._is_stopping and not (self._events or self._has_calls or self._later or self._kept):
                 return None
             return self._taken()
+
+    @property
+    def _has_calls(self) -> bool:
+        return bool(self._calls or self._long)
 
     def _left(self) -> float:
         """Seconds until every event must be written."""
@@ -251,8 +266,8 @@ class Writer:
 
     def _taken(self) -> _Group:
         """What goes into the next group: everything, or the urgent logs' events."""
-        if self._kept or self._calls or self._is_stopping or self._left() <= 0:
-            group = _Group(self._kept, [*self._calls, *self._later])
+        if self._kept or self._has_calls or self._is_stopping or self._left() <= 0:
+            group = _Group(self._kept, [*self._calls, *self._later, *self._next_long()])
             for sink, events in self._events.items():
                 group.events.setdefault(sink, []).extend(events)
             self._kept, self._events, self._calls = {}, {}, []
@@ -262,6 +277,14 @@ class Writer:
         self._later = []
         self._urgent.clear()
         return group
+
+    def _next_long(self) -> list[_Call]:
+        """A call that takes long, if there is one: at the latest in every second group, and before that if
+        nobody waits for anything else.
+        """
+        is_passed_over = bool(self._long and (self._calls or self._urgent)) and not self._was_passed_over
+        self._was_passed_over = is_passed_over
+        return [self._long.popleft()] if self._long and not is_passed_over else []
 
     def _write_group(self, connection: sqlite3.Connection, group: _Group) -> None:
         if not (group.events or group.calls):
@@ -442,6 +465,13 @@ class Writer:
         for sink in sinks:
             sink.refused(error)
         self._heard.set()
+
+
+def _give_way() -> None:
+    """The loop goes before this thread if they share a core, and this thread before the workers."""
+    thread = threading.get_native_id()  # on Linux each thread has a nice value of its own
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 def _transact(connection: sqlite3.Connection, act: Act) -> None:

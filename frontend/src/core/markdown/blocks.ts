@@ -79,6 +79,13 @@ export class BlockReader {
     this.#open = [container("document")];
   }
 
+  /** Reads lines of so many characters. True once the next block is there, or the text ends. */
+  read(characters: number): boolean {
+    const until = this.#at + characters;
+    while (this.#ready.length === 0 && this.#at < Math.min(until, this.#text.length)) this.#readLine();
+    return this.#ready.length > 0 || this.#at >= this.#text.length;
+  }
+
   /** The next block, or null at the end. */
   next(): TopBlock | null {
     while (this.#ready.length === 0 && this.#at < this.#text.length) this.#readLine();

@@ -7,9 +7,14 @@
 export const BLOCK_MOST = 12_000;
 export const WEIGHT_OF_NODE = 10;
 
-/** A text has no more blocks and elements; what is behind them is plain text. */
-export const BLOCKS_MOST = 2_000;
+/** A text has no more blocks; what is behind them is plain text. */
+export const BLOCKS_MOST = 50_000;
+
+/** Of a text no more elements are on the page at once; what comes near the reader beside them is plain text. */
 export const ELEMENTS_MOST = 20_000;
+
+/** Lines are read so many characters at a time; then something else may have its turn. */
+export const READ_AT_ONCE = 100_000;
 
 /** Quotes, lists and items inside each other. What is deeper is the text of a paragraph. */
 export const CONTAINERS_MOST = 24;

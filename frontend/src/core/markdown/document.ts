@@ -2,19 +2,24 @@
  * The blocks of a text that may still grow, made a few at a time.
  *
  * Guarantees: the same blocks as if the text had come at once; what was made of finished blocks stays; a text that
- * grows costs its last block, not its length; no more than BLOCKS_MOST blocks and about ELEMENTS_MOST elements are
- * made, the text behind them is one plain block; a block that cannot be made is shown as its plain text, so nothing that was said is missing.
+ * grows costs its last block, not its length; no more than BLOCKS_MOST blocks are made, the text behind them is one
+ * plain block; a block that cannot be made is shown as its plain text, so nothing that was said is missing.
  */
 
-import { BLOCKS_MOST, ELEMENTS_MOST, Work } from "./bounds.ts";
+import { BLOCKS_MOST, READ_AT_ONCE, Work } from "./bounds.ts";
 import { BlockReader, type TopBlock } from "./blocks.ts";
 import { addDefinitions, type Links } from "./links.ts";
 
 export interface Maker<T> {
   block(block: TopBlock, raw: string, links: Links, work: Work): T;
   plain(text: string): T;
-  /** How many elements it is made of. */
-  elements(made: T): number;
+}
+
+/** Where a block is in its text, and how heavy it is to draw. */
+export interface Span {
+  readonly start: number;
+  readonly end: number;
+  readonly weight: number;
 }
 
 export class MarkdownDocument<T> {
@@ -27,8 +32,7 @@ export class MarkdownDocument<T> {
   /** Up to here definitions were read. */
   #defined = 0;
   /** Of `blocks`, those that are of this text, with where they are in it. */
-  #made: { end: number; isContinued: boolean; elements: number }[] = [];
-  #elements = 0;
+  #made: (Span & { isContinued: boolean })[] = [];
   #reader: BlockReader = new BlockReader("");
   #next: TopBlock | null = null;
   #isDone = true;
@@ -39,6 +43,11 @@ export class MarkdownDocument<T> {
 
   get isDone(): boolean {
     return this.#isDone;
+  }
+
+  /** Of each block that is made, in order. */
+  get spans(): readonly Span[] {
+    return this.#made;
   }
 
   /** How heavy the block is that comes next. */
@@ -72,12 +81,17 @@ export class MarkdownDocument<T> {
 
   #drop(): void {
     let dropped = this.#made.pop();
-    for (; dropped; dropped = dropped.isContinued ? this.#made.pop() : undefined) this.#elements -= dropped.elements;
+    while (dropped?.isContinued) dropped = this.#made.pop();
   }
 
   /** Makes blocks as long as each is admitted with its weight. True once all are made. */
   advance(admits: (weight: number) => boolean): boolean {
     while (!this.#isDone) {
+      // A long block is read in parts, each with its turn.
+      if (this.#next === null && !this.#hasRead()) {
+        if (!admits(READ_AT_ONCE)) return false;
+        continue;
+      }
       this.#next ??= this.#read();
       if (this.#next === null) this.#finish();
       else if (!admits(this.nextWeight)) return false;
@@ -86,8 +100,17 @@ export class MarkdownDocument<T> {
     return true;
   }
 
+  /** Reads on. True once the next block is known, or that there is none. */
+  #hasRead(): boolean {
+    try {
+      return this.#made.length >= BLOCKS_MOST || this.#reader.read(READ_AT_ONCE);
+    } catch {
+      return true; // it throws again when the block is asked for
+    }
+  }
+
   #read(): TopBlock | null {
-    if (this.#made.length >= BLOCKS_MOST || this.#elements > ELEMENTS_MOST) return this.#rest();
+    if (this.#made.length >= BLOCKS_MOST) return this.#rest();
     try {
       return this.#reader.next();
     } catch {
@@ -105,10 +128,9 @@ export class MarkdownDocument<T> {
   #make(block: TopBlock): void {
     const raw = this.#text.slice(block.start, block.end);
     const made = block.isPlain ? this.#maker.plain(raw) : this.#blockOf(block, raw);
-    const elements = this.#maker.elements(made);
-    this.#elements += elements;
+    const { start, end, weight, isContinued } = block;
     this.blocks[this.#made.length] = made;
-    this.#made.push({ end: block.end, isContinued: block.isContinued, elements });
+    this.#made.push({ start, end, weight, isContinued });
     this.#next = null;
     if (block.end >= this.#text.length && block.isPlain) this.#finish();
   }

@@ -1,0 +1,390 @@
+"""What the chat page costs a browser with long answers and long histories, beside a minimal page of assistant-ui.
+
+    python -m benchmarks.page [--messages 10000] [--slower 4] [--without-peer]
+
+Both pages get the same texts in one run, in one Chromium: what they download, the main thread's processor time and the
+longest task for 3,000 deltas, opening 10,000 messages (time until the last can be read, longest task, elements,
+memory), and an answer of 5 MB. Ours is served by a real gateway. The other page is built on first use, from the
+versions in benchmarks/assistant_ui/package.json, below .cache/; it is no part of the product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gzip
+import json
+import pathlib
+import shutil
+import socket
+import statistics
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import uvicorn
+from msgspec import Struct
+from playwright.async_api import Browser, CDPSession, Page
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from benchmarks.gateway import row
+from tests.chromium import FRONTEND, launched
+from tests.gateways import ROOT, running_gateway
+from tests.streams import state_when
+
+PEER: Final = pathlib.Path(__file__).parent / "assistant_ui"
+BUILT: Final = ROOT / ".cache" / "assistant_ui"
+DELTAS: Final = 3_000
+PACE_MILLISECONDS: Final = 1
+KEYS: Final = 15
+MEGABYTES: Final = 5
+PATIENCE_MS: Final = 60_000
+
+CATEGORIES: Final = ["__metadata", "devtools.timeline", "disabled-by-default-devtools.timeline"]
+SHOWN: Final = """(words) => {
+  const all = document.querySelectorAll("[data-testid=message-agent], [data-message]");
+  const last = all[all.length - 1];
+  if (!last) return false;
+  const walker = document.createTreeWalker(last, NodeFilter.SHOW_TEXT);
+  while (walker.lastChild());
+  for (let count = 0; count < 60; count += 1) {
+    if (walker.currentNode.data?.includes(words)) {
+      const range = document.createRange();
+      range.selectNode(walker.currentNode);
+      const place = range.getBoundingClientRect();
+      return place.bottom > 0 && place.top < innerHeight && place.height > 0 && performance.now();
+    }
+    if (!walker.previousNode()) return false;
+  }
+  return false;
+}"""
+"""Milliseconds since the page was asked for, once the words can be seen."""
+KEY_TO_PAINT: Final = """
+window.keys = [];
+addEventListener("keydown", () => {
+  const at = performance.now();
+  requestAnimationFrame(() => setTimeout(() => window.keys.push(performance.now() - at)));
+}, true);
+"""
+
+
+def paragraph(number: int) -> str:
+    """A few lines of Markdown, no two the same."""
+    return (
+        f"Message number {number}.\n\nwith **bold {number}**, `code_{number}` and a list\n\n- one\n- two {'x ' * (number % 60)}"
+        f"\n\n```python\nprint({number})\n```\n\n| a | b |\n|---|---|\n| {number} | {number * 2} |\n"
+        if number % 5 == 0
+        else f"Message number {number}.\n\nSome words with *emphasis* and a [link](https://example.com/{number}). "
+        + "More of them follow. " * (number % 9)
+    )
+
+
+def long_text() -> str:
+    """An answer of a few megabytes."""
+    parts: list[str] = []
+    size = 0
+    while size < MEGABYTES * 1_000_000:
+        parts.append(f"## Part {len(parts)}\n\n{paragraph(len(parts))}\n\n")
+        size += len(parts[-1])
+    return "".join(parts) + "The very last words."
+
+
+def deltas() -> list[str]:
+    """An answer in small pieces."""
+    text = "\n\n".join(paragraph(number) for number in range(400))
+    size = len(text) // DELTAS + 1
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    return [*pieces, "\n\nThe very last words."]
+
+
+class Opened(Struct, frozen=True):
+    """Of a page that was opened."""
+
+    ready_ms: float
+    thread_ms: float
+    longest_ms: float
+    elements: int
+    megabytes: float
+
+
+class Streamed(Struct, frozen=True):
+    """Of an answer that grew."""
+
+    thread_ms: float
+    longest_ms: float
+
+
+# -- a browser's figures ----------------------------------------------------------------------------------
+
+
+async def opened(browser: Browser, page: Page, url: str, words: str, slower: int) -> Opened:
+    """Opens an address until the words can be seen, and two seconds more."""
+    devtools = await page.context.new_cdp_session(page)
+    await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+    await browser.start_tracing(page=page, categories=CATEGORIES)
+    await page.goto(url, timeout=PATIENCE_MS)
+    shown = await page.wait_for_function(SHOWN, arg=words, timeout=PATIENCE_MS, polling=100)
+    await page.wait_for_timeout(2_000)
+    tasks = tasks_of(await browser.stop_tracing())
+    await devtools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+    elements = await page.evaluate("document.querySelectorAll('*').length")
+    ready = float(await shown.json_value())
+    return Opened(ready, sum(tasks), max(tasks), int(elements), await heap(devtools))
+
+
+def tasks_of(trace: bytes) -> list[float]:
+    """Milliseconds of processor time of each task of the pages' main threads: on a busy machine a task lasts longer."""
+    events: list[dict[str, Any]] = json.loads(trace)["traceEvents"]
+    pages = {  # the browser has pages of its own
+        event["pid"]
+        for event in events
+        if event["name"] in ("ParseHTML", "UpdateLayoutTree", "Layout", "Paint")
+        and "chrome://" not in json.dumps(event["args"])
+    } - {
+        event["pid"]
+        for event in events
+        if "chrome://" in json.dumps(event.get("args", {}).get("beginData", {}))
+    }
+    mains = {
+        (event["pid"], event["tid"])
+        for event in events
+        if event["name"] == "thread_name"
+        and event["args"]["name"] == "CrRendererMain"
+        and event["pid"] in pages
+    }
+    return [
+        event.get("tdur", 0) / 1000
+        for event in events
+        if event["name"] == "RunTask" and (event["pid"], event["tid"]) in mains
+    ]
+
+
+async def heap(devtools: CDPSession) -> float:
+    """Megabytes of the page's objects."""
+    await devtools.send("HeapProfiler.collectGarbage")
+    usage: dict[str, Any] = await devtools.send("Runtime.getHeapUsage")
+    return float(usage["usedSize"]) / 1e6
+
+
+async def streamed(browser: Browser, page: Page, words: str) -> Streamed:
+    """Sends a message and reads the answer to its last words."""
+    await page.get_by_test_id("composer").fill("go on")
+    await browser.start_tracing(page=page, categories=CATEGORIES)
+    await page.keyboard.press("Enter")
+    await page.wait_for_function(SHOWN, arg=words, timeout=PATIENCE_MS, polling=200)
+    await page.wait_for_timeout(500)
+    tasks = tasks_of(await browser.stop_tracing())
+    return Streamed(sum(tasks), max(tasks))
+
+
+async def key_to_paint(page: Page, slower: int) -> float:
+    """The median from a key to the frame that shows it."""
+    devtools = await page.context.new_cdp_session(page)
+    await page.evaluate(KEY_TO_PAINT)
+    await page.get_by_test_id("composer").click()
+    await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+    for _ in range(KEYS):
+        await page.keyboard.press("a")
+        await page.wait_for_timeout(60)
+    await devtools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
+    return statistics.median(await page.evaluate("window.keys"))
+
+
+@contextlib.asynccontextmanager
+async def window(browser: Browser) -> AsyncIterator[Page]:
+    """A window of its own."""
+    context = await browser.new_context(viewport={"width": 1100, "height": 800})
+    page = await context.new_page()
+    try:
+        yield page
+    finally:
+        await context.close()
+
+
+def packed(names: list[pathlib.Path]) -> float:
+    """Kilobytes of files on the wire."""
+    return sum(len(gzip.compress(path.read_bytes(), 9)) for path in names) / 1000
+
+
+# -- the two pages ----------------------------------------------------------------------------------------
+
+
+class Figures(Struct):
+    """Of one page."""
+
+    bundle: float
+    streamed: Streamed
+    history: Opened
+    key_ms: float
+    empty_key_ms: float
+    answer: Opened
+
+
+async def ours(browser: Browser, count: int, slower: int, directory: pathlib.Path) -> Figures:
+    """The chat page, served by a gateway."""
+    said = [
+        {"update": {"sessionUpdate": "agent_message_chunk", "messageId": f"m{number}",
+                    "content": {"type": "text", "text": paragraph(number)}}}
+        for number in range(count)
+    ]  # fmt: skip
+    text = long_text()
+    whole = [text[at : at + 50_000] for at in range(0, len(text), 50_000)]
+    agents: dict[str, Any] = {
+        "history": {"turns": [said]},
+        "deltas": {"turns": [[{"say": {"chunks": deltas(), "delay_ms": PACE_MILLISECONDS}}]]},
+        "answer": {"turns": [[{"say": {"chunks": whole}}]]},
+    }
+    async with running_gateway(directory, agents=agents) as gateway:
+        for name in ("history", "answer"):
+            await gateway.send(name, "go on", agent=name)
+            await state_when(gateway.http, name, lambda state: not state["is_processing"])
+        print("the gateway has its conversations", flush=True)
+        async with window(browser) as page:
+            history = await opened(
+                browser, page, f"{gateway.url}/#s=history", f"Message number {count - 1}.", slower
+            )
+            key_ms = await key_to_paint(page, slower)
+        async with window(browser) as page:
+            await page.goto(f"{gateway.url}/#s=empty")
+            empty_key_ms = await key_to_paint(page, slower)
+        async with window(browser) as page:
+            answer = await opened(browser, page, f"{gateway.url}/#s=answer", "The very last words.", slower)
+        await gateway.post("/api/sessions", {"session_id": "deltas", "agent": "deltas"}, status=201)
+        async with window(browser) as page:
+            await page.goto(f"{gateway.url}/#s=deltas")
+            stream = await streamed(browser, page, "The very last words.")
+    size = subprocess.run(
+        ["node", "-e", "import('./test/size.mjs').then((m) => console.log(m.sizes().conversation))"],
+        cwd=FRONTEND, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return Figures(float(size.stdout), stream, history, key_ms, empty_key_ms, answer)
+
+
+def built_peer() -> pathlib.Path:
+    """The other page, built if it is not yet, or if its files here changed."""
+    same = all(
+        (BUILT / path.name).is_file() and (BUILT / path.name).read_bytes() == path.read_bytes()
+        for path in PEER.iterdir()
+    )
+    if not same or not (BUILT / "dist" / "index.html").is_file():
+        BUILT.mkdir(parents=True, exist_ok=True)
+        for path in PEER.iterdir():
+            shutil.copy(path, BUILT / path.name)
+        npm = shutil.which("npm") or "npm"
+        subprocess.run([npm, "install", "--no-audit", "--no-fund", "--silent"], cwd=BUILT, check=True)
+        subprocess.run([npm, "exec", "--", "vite", "build"], cwd=BUILT, check=True)
+    return BUILT / "dist"
+
+
+def peer_app(dist: pathlib.Path, history: list[str]) -> Starlette:
+    """What serves the other page: its files, a history, and the same deltas at the same pace."""
+    messages = [{"id": f"m{place}", "role": "assistant", "text": text} for place, text in enumerate(history)]
+
+    async def show(request: Request) -> Response:
+        return Response(json.dumps(messages), media_type="application/json")
+
+    async def grow(request: Request) -> Response:
+        async def events() -> AsyncIterator[bytes]:
+            for text in [*deltas(), None]:
+                yield f"data: {json.dumps(text)}\n\n".encode()
+                await asyncio.sleep(PACE_MILLISECONDS / 1000)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    files = StaticFiles(directory=dist, html=True)
+    return Starlette(routes=[Route("/history.json", show), Route("/deltas", grow), Mount("/", files)])
+
+
+@contextlib.asynccontextmanager
+async def served(application: Starlette) -> AsyncIterator[str]:
+    """Serves it on a free port of this machine."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
+        task = asyncio.create_task(server.serve([listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+async def peer(browser: Browser, count: int, slower: int) -> Figures:
+    """The minimal page of assistant-ui."""
+    dist = await asyncio.to_thread(built_peer)
+    numbers = [paragraph(number) for number in range(count)]
+    async with served(peer_app(dist, numbers)) as url, window(browser) as page:
+        history = await opened(browser, page, url, f"Message number {count - 1}.", slower)
+        key_ms = await key_to_paint(page, slower)
+    async with served(peer_app(dist, [])) as url:
+        async with window(browser) as page:
+            await page.goto(url)
+            empty_key_ms = await key_to_paint(page, slower)
+        async with window(browser) as page:
+            await page.goto(url)
+            stream = await streamed(browser, page, "The very last words.")
+    async with served(peer_app(dist, [long_text()])) as url, window(browser) as page:
+        answer = await opened(browser, page, url, "The very last words.", slower)
+    files = [path for path in dist.rglob("*") if path.suffix in (".js", ".css", ".html")]
+    return Figures(packed(files), stream, history, key_ms, empty_key_ms, answer)
+
+
+# -- the table --------------------------------------------------------------------------------------------
+
+
+def cells(figures: Figures) -> dict[str, float]:
+    """The rows."""
+    one = figures
+    return {
+        "bundle, kB gz": one.bundle,
+        "3,000 deltas: main thread, ms": one.streamed.thread_ms,
+        "3,000 deltas: longest task, ms": one.streamed.longest_ms,
+        "history: until its last words can be read, ms": one.history.ready_ms,
+        "history: main thread, ms": one.history.thread_ms,
+        "history: longest task, ms": one.history.longest_ms,
+        "history: elements": one.history.elements,
+        "history: memory, MB": one.history.megabytes,
+        "history: key to paint, median ms": one.key_ms,
+        "history: key to paint / that of an empty page": one.key_ms / one.empty_key_ms,
+        "5 MB answer: until its last words can be read, ms": one.answer.ready_ms,
+        "5 MB answer: main thread, ms": one.answer.thread_ms,
+        "5 MB answer: longest task, ms": one.answer.longest_ms,
+        "5 MB answer: elements": one.answer.elements,
+        "5 MB answer: memory, MB": one.answer.megabytes,
+    }
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    """Measures and prints."""
+    with tempfile.TemporaryDirectory() as name:
+        async with launched("--enable-precise-memory-info") as browser:
+            mine = cells(await ours(browser, arguments.messages, arguments.slower, pathlib.Path(name)))
+            row(f"CPU {arguments.slower} × slower, {arguments.messages} messages", "this page")
+            for what, figure in mine.items():
+                row(what, f"{figure:.1f}")
+            if arguments.without_peer:
+                return
+            theirs = cells(await peer(browser, arguments.messages, arguments.slower))
+    row("", f"{'this page':>10}{'assist.-ui':>11}", "times as much")
+    for what, figure in mine.items():
+        ratio = f"{theirs[what] / figure:.1f}" if figure else ""
+        row(what, f"{figure:>10.1f}{theirs[what]:>11.1f}", ratio)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=10_000)
+    parser.add_argument("--slower", type=int, default=4, help="how much slower the CPU is made")
+    parser.add_argument("--without-peer", action="store_true", help="only this page")
+    asyncio.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

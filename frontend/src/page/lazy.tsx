@@ -1,0 +1,65 @@
+/**
+ * Components whose code is fetched when they are first drawn.
+ *
+ * Guarantees: fetched once, drawn at once from then on; until then nothing is drawn, or what stands in for it. If the
+ * code cannot be fetched, that is said in its place, with a way to try again; what can be closed says so and closes
+ * itself.
+ */
+
+import { type FunctionComponent, h } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { usePage } from "./page.ts";
+import { t } from "./preferences.ts";
+
+/** `fetch` gives the component: `() => import("./Share.tsx").then((loaded) => loaded.ShareDialog)`. */
+export function lazily<Props extends object>(
+  fetch: () => Promise<FunctionComponent<Props>>,
+  StandIn?: FunctionComponent<Props>,
+): FunctionComponent<Props> {
+  let loaded: FunctionComponent<Props> | null = null;
+
+  return function Fetched(props: Props) {
+    const page = usePage();
+    const [attempt, setAttempt] = useState(0);
+    const [hasFailed, setFailed] = useState(false);
+    const [, draw] = useState(0);
+    useEffect(() => {
+      if (loaded !== null) return undefined;
+      let isWanted = true;
+      setFailed(false);
+      fetch().then(
+        (component) => {
+          loaded = component;
+          if (isWanted) draw(1);
+        },
+        () => {
+          if (!isWanted) return;
+          if (!isClosable(props)) return setFailed(true);
+          page.tell(t("notFetched"));
+          props.close();
+        },
+      );
+      return () => {
+        isWanted = false;
+      };
+    }, [attempt]);
+    if (loaded !== null) return h(loaded, props);
+    const meanwhile = StandIn === undefined ? null : <StandIn {...props} />;
+    if (!hasFailed) return meanwhile;
+    return (
+      <>
+        {meanwhile}
+        <p class="notice notice-error" role="alert" data-testid="not-fetched">
+          <span>{t("notFetched")}</span>{" "}
+          <button type="button" class="link" onClick={() => setAttempt(attempt + 1)}>
+            {t("retry")}
+          </button>
+        </p>
+      </>
+    );
+  };
+}
+
+function isClosable(props: object): props is { close(): void } {
+  return "close" in props && typeof props.close === "function";
+}

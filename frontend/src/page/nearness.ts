@@ -1,0 +1,41 @@
+/** Who is near what the reader sees: one observer for each scroller and distance. */
+
+type Call = (isNear: boolean, height: number) => void;
+
+interface Watch {
+  observer: IntersectionObserver;
+  calls: Map<Element, Call>;
+}
+
+export const canWatch = typeof IntersectionObserver !== "undefined";
+
+const watches = new WeakMap<Element, Map<number, Watch>>();
+
+/** Calls when the element comes within so many pixels of what `scroller` shows, or leaves. What is returned ends that. */
+export function whenNear(element: Element, scroller: Element, pixels: number, call: Call): () => void {
+  const known = watches.get(scroller) ?? new Map<number, Watch>();
+  watches.set(scroller, known);
+  let watch = known.get(pixels);
+  if (watch === undefined) {
+    const calls = new Map<Element, Call>();
+    const tell = (entries: IntersectionObserverEntry[]): void => {
+      for (const entry of entries) calls.get(entry.target)?.(entry.isIntersecting, entry.boundingClientRect.height);
+    };
+    const observer = new IntersectionObserver(tell, { root: scroller, rootMargin: `${pixels}px 0px` });
+    known.set(pixels, (watch = { observer, calls }));
+  }
+  const { observer, calls } = watch;
+  calls.set(element, call);
+  observer.observe(element);
+  return () => {
+    calls.delete(element);
+    observer.unobserve(element);
+  };
+}
+
+/** True if the reader writes in it, has selected something of it, or has opened a dialog of it. */
+export function isInUse(element: HTMLElement): boolean {
+  const selection = document.getSelection();
+  const isSelected = selection !== null && !selection.isCollapsed && selection.containsNode(element, true);
+  return isSelected || element.contains(document.activeElement) || element.querySelector("dialog[open]") !== null;
+}

@@ -1,0 +1,67 @@
+/** Keys and events that concern the conversation as a whole: finding, selecting, printing, going to its beginning. */
+
+import { batch } from "@preact/signals";
+import { options } from "preact";
+import { useEffect } from "preact/hooks";
+import type { Conversation } from "../core/index.ts";
+import { isFinding, isOnPaper, wholeId } from "./reveal.ts";
+
+/** So many messages are fetched to be printed; the export has all. */
+const PRINTED_MOST = 2_000;
+
+/** By its letter, or by its place on a keyboard with other letters. */
+function isKey(event: KeyboardEvent, letter: string): boolean {
+  return event.key.toLowerCase() === letter || (!/^[a-z]$/i.test(event.key) && event.code === `Key${letter.toUpperCase()}`);
+}
+
+/** True if what is selected is in a field. */
+function isWriting(): boolean {
+  return document.activeElement?.matches("input, textarea, [contenteditable]") === true;
+}
+
+export function useReadingKeys(conversation: Conversation, toBeginning: () => void): void {
+  useEffect(() => {
+    const { earlier, sessionId } = conversation;
+    const drawWhole = (): void => {
+      wholeId.value = sessionId;
+      void earlier.all();
+    };
+    const onKey = (event: KeyboardEvent): void => {
+      const isCommand = (event.ctrlKey || event.metaKey) && !event.altKey;
+      if (isCommand && isKey(event, "f")) {
+        // The second time it is the browser's own search that is wanted.
+        if (isFinding.value) return drawWhole();
+        event.preventDefault();
+        isFinding.value = true;
+      } else if (isCommand && isKey(event, "p") && !event.shiftKey && earlier.count > 0) {
+        event.preventDefault();
+        void earlier.upTo(Math.max(0, conversation.chat.nextNumber - PRINTED_MOST)).then(() => window.print());
+      } else if (isCommand && isKey(event, "a") && !isWriting()) {
+        drawWhole();
+      } else if (event.key === "Home" && !event.shiftKey && !isWriting() && !document.querySelector("dialog[open]")) {
+        event.preventDefault();
+        void earlier.all().then(toBeginning);
+      }
+    };
+    const forPaper = (isOn: boolean) => (): void => {
+      const { debounceRendering } = options;
+      if (isOn) options.debounceRendering = (draw) => draw(); // the browser waits for nothing
+      batch(() => {
+        isOnPaper.value = isOn;
+        wholeId.value = isOn ? sessionId : null;
+      });
+      if (debounceRendering) options.debounceRendering = debounceRendering;
+      else delete options.debounceRendering;
+    };
+    const [before, after] = [forPaper(true), forPaper(false)];
+    window.addEventListener("keydown", onKey);
+    window.addEventListener("beforeprint", before);
+    window.addEventListener("afterprint", after);
+    return () => {
+      window.removeEventListener("keydown", onKey);
+      window.removeEventListener("beforeprint", before);
+      window.removeEventListener("afterprint", after);
+      if (wholeId.peek() === sessionId) wholeId.value = null;
+    };
+  }, [conversation]);
+}

@@ -1,0 +1,2 @@
+export const FIRST_VISIT_MOST: number;
+export function sizes(): { english: number; hebrew: number; conversation: number; first: Set<string> };

@@ -1,0 +1,182 @@
+"""Reading far from the end: what is not here yet is fetched, found, addressed and printed, and nothing moves."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import OpenPage
+from tests.inside import GatewayInside
+from tests.shared import SHARED, eventually, fresh_id, shared_gateway
+from tests.streams import state_when
+
+MESSAGES: Final = 600
+NODES_MOST: Final = 3_000
+PARTS: Final = 2_500
+TOOL: Final = {
+    "tool": {"title": "Look around", "kind": "read", "input": {"where": "here"}, "output": "a tree"}
+}
+
+
+def _says(number: int) -> dict[str, Any]:
+    text = f"Message number {number}.\n\nwith **bold**, `code` and {'words ' * (number % 40)}"
+    chunk = {"sessionUpdate": "agent_message_chunk", "messageId": f"m{number}"}
+    return {"update": {**chunk, "content": {"type": "text", "text": text}}}
+
+
+LONG: Final = "".join(
+    f"## Part {n}\n\nSome *words* of it, {'and more ' * 40}\n\n- one\n- two\n\n" for n in range(PARTS)
+)
+SCENARIOS: Final[dict[str, Any]] = {
+    "talker": {"turns": [[_says(number) for number in range(MESSAGES)], [{"sleep": 100}, {"say": "Again."}]]},
+    "writer": {
+        "turns": [[{"say": {"chunks": [LONG[at : at + 50_000] for at in range(0, len(LONG), 50_000)]}}]]
+    },
+    "worker": {"turns": [[TOOL, *[_says(number) for number in range(150)]]]},
+}
+IN_SIGHT: Final = """
+(() => {
+  const box = document.querySelector(".scroller").getBoundingClientRect();
+  return [...document.querySelectorAll("[data-testid=message-agent]")]
+    .map((one) => [one.textContent.slice(0, 20), Math.round(one.getBoundingClientRect().top)])
+    .filter(([, top]) => top >= box.top && top < box.bottom)[0];
+})()
+"""
+"""The first message in sight, and how far down it is."""
+SETTLED: Final = """
+new Promise((go) => {
+  const box = document.querySelector(".scroller");
+  let [still, last] = [0, ""];
+  const look = () => {
+    const now = `${box.scrollTop} ${box.scrollHeight}`;
+    still = now === last ? still + 1 : 0;
+    last = now;
+    if (still >= 20) go(); else requestAnimationFrame(look);
+  };
+  look();
+})
+"""
+"""Ends once nothing has moved for a while."""
+COUNT: Final = "document.querySelectorAll('*').length"
+
+pytestmark = [pytest.mark.browser, SHARED]
+gateway = shared_gateway(agents=SCENARIOS)
+
+
+async def _told(gateway: GatewayInside, agent: str) -> str:
+    session_id = fresh_id("far")
+    await gateway.send(session_id, "talk", agent=agent)
+    await state_when(gateway.http, session_id, lambda s: not s["is_processing"])
+    return session_id
+
+
+async def _top(page: Page) -> Any:
+    await page.evaluate(SETTLED)
+    return await page.evaluate(IN_SIGHT)
+
+
+async def test_it_opens_with_the_last_and_fetches_earlier_ones_without_moving(
+    gateway: GatewayInside, open_page: OpenPage
+) -> None:
+    session_id = await _told(gateway, "talker")
+    page = await open_page(f"{gateway.url}/#s={session_id}")
+    await expect(page.get_by_text(f"Message number {MESSAGES - 1}.")).to_be_in_viewport()
+    await expect(page.get_by_test_id("earlier")).to_contain_text(r"Earlier messages")
+    row = page.get_by_test_id("earlier")
+    before = await row.inner_text()
+    await page.locator(".scroller").hover()
+    await page.mouse.wheel(0, -600)
+    await expect(page.get_by_test_id("jump-latest")).to_be_visible()
+    seen = await _top(page)
+    await row.get_by_role("button").evaluate("(one) => one.click()")
+    await expect(row).not_to_have_text(before)
+
+    async def stays() -> bool:
+        return bool(await _top(page) == seen)
+
+    await eventually(stays)
+    await page.locator(".scroller").click(position={"x": 2, "y": 200})
+    await page.keyboard.press("Home")
+    await expect(page.get_by_text("Message number 0.", exact=False).first).to_be_in_viewport()
+    await expect(row).to_have_count(0)
+    assert await page.evaluate(COUNT) < NODES_MOST
+    await page.evaluate("window.dispatchEvent(new Event('beforeprint'))")  # all of it is there at once
+    assert await page.evaluate("document.querySelectorAll('[data-testid=message-agent]').length") == MESSAGES
+    await page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+
+    async def is_light() -> bool:
+        return bool(await page.evaluate(COUNT) < NODES_MOST)
+
+    await eventually(is_light)
+    seen = await _top(page)  # an answer far below does not take the reader along
+    await gateway.send(session_id, "again")
+    await state_when(gateway.http, session_id, lambda s: s["messages"][-1]["content"] == "Again.")
+    await expect(page.get_by_test_id("jump-latest")).to_be_visible()
+    assert (await _top(page))[0] == seen[0]
+    await page.get_by_test_id("jump-latest").click()
+    await expect(page.get_by_text("Again.")).to_be_in_viewport()
+
+
+async def test_words_are_found_wherever_they_are_also_on_a_narrow_phone(
+    gateway: GatewayInside, open_page: OpenPage
+) -> None:
+    session_id = await _told(gateway, "talker")
+    page = await open_page(f"{gateway.url}/#s={session_id}", width=320, height=640)
+    await expect(page.get_by_text(f"Message number {MESSAGES - 1}.")).to_be_in_viewport()
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+    await page.get_by_test_id("open-find").click()
+    field, count = page.get_by_test_id("find-field"), page.get_by_test_id("find-count")
+    await field.fill("NUMBER 7.")
+    await expect(count).to_have_text("1 of 1")
+    await expect(page.get_by_text("Message number 7.")).to_be_in_viewport()
+    await field.fill("number 8")
+    await expect(count).to_have_text("1 of 11")  # 8, 80 to 89
+    await expect(page.get_by_text("Message number 89.")).to_be_in_viewport()
+    await page.keyboard.press("Enter")
+    await expect(count).to_have_text("2 of 11")
+    await expect(page.get_by_text("Message number 88.")).to_be_in_viewport()
+    await page.wait_for_function("CSS.highlights.get('found-here').size === 1")
+    await field.fill("no such words")
+    await expect(count).to_have_text("Not found")
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_test_id("find")).to_have_count(0)
+
+
+async def test_an_address_leads_to_one_message(gateway: GatewayInside, open_page: OpenPage) -> None:
+    session_id = await _told(gateway, "talker")
+    page = await open_page(f"{gateway.url}/#s={session_id}&m=5")
+    await expect(page.get_by_text("Message number 4.")).to_be_in_viewport()  # the first is the person's
+    await page.evaluate("location.hash = location.hash.replace('m=5', 'm=300')")
+    await expect(page.get_by_text("Message number 299.")).to_be_in_viewport()
+
+
+async def test_of_a_long_answer_only_what_is_near_is_drawn_and_all_is_found(
+    gateway: GatewayInside, open_page: OpenPage
+) -> None:
+    session_id = await _told(gateway, "writer")
+    page = await open_page(f"{gateway.url}/#s={session_id}")
+    await expect(page.get_by_role("heading", name=f"Part {PARTS - 1}")).to_be_in_viewport()
+    assert await page.evaluate(COUNT) < NODES_MOST
+    await expect(page.get_by_role("heading", name="Part 1200")).to_have_count(0)
+    await page.locator(".scroller").click(position={"x": 2, "y": 200})
+    await page.keyboard.press("Control+f")
+    await page.get_by_test_id("find-field").fill("part 1200")
+    await expect(page.get_by_role("heading", name="Part 1200")).to_be_in_viewport()
+    await page.keyboard.press("Escape")
+    assert await page.evaluate(COUNT) < NODES_MOST
+
+
+async def test_what_was_unfolded_stays_so(gateway: GatewayInside, open_page: OpenPage) -> None:
+    session_id = await _told(gateway, "worker")
+    page = await open_page(f"{gateway.url}/#s={session_id}&m=0")
+    call = page.get_by_test_id("tool-call")
+    await call.locator("summary").click()
+    await expect(call.get_by_text("a tree")).to_be_visible()
+    await page.evaluate("document.activeElement.blur()")
+    await page.evaluate("location.hash = location.hash.replace('m=0', 'm=150')")
+    await expect(call).to_have_count(0)
+    await page.evaluate("location.hash = location.hash.replace('m=150', 'm=0')")
+    await expect(call.get_by_text("a tree")).to_be_visible()

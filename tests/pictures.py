@@ -1,0 +1,268 @@
+"""Takes the pictures of the page: each view in light, in dark, and on a phone.
+
+    python -m tests.pictures                       # into docs/pictures
+    python -m tests.pictures FOLDER --only chat operations
+
+The gateway and the page are real; what the agents say is a scenario, so that a picture changes only if the
+page does. A picture larger than `BYTES_MOST` is named, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from msgspec import Struct
+from playwright.async_api import Browser, Page, expect
+
+from gateway.telemetry.recent import Recent
+from tests.chromium import launched
+from tests.gateways import RunningGateway, Scenario
+from tests.inside import GatewayInside, gateway_inside
+from tests.products.shop import PASSWORD, config
+
+FOLDER: Final = pathlib.Path(__file__).parent.parent / "docs" / "pictures"
+BYTES_MOST: Final = 150_000
+PATIENCE_MS: Final = 60_000
+SESSION: Final = "pictures"
+HISTORY_MINUTES: Final = 60
+LOOKS: Final[dict[str, dict[str, Any]]] = {
+    "light": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 780}, "color_scheme": "light"},
+}
+
+BEFORE: Final = '''"""What an order costs."""
+
+
+def total(lines):
+    sum = 0
+    for line in lines:
+        sum = sum + line.price * line.quantity
+    return sum
+'''
+AFTER: Final = '''"""What an order costs."""
+
+
+def total(lines):
+    return sum(line.price * line.quantity for line in lines)
+'''
+ANSWER: Final = """The prices are right now. `total` hid the built-in `sum`, so I removed the loop:
+
+| order | before | after |
+|---|---:|---:|
+| 3 × cedar birdhouse | 74.70 | 74.70 |
+| an empty order | 0 | 0 |
+
+```python
+def total(lines):
+    return sum(line.price * line.quantity for line in lines)
+```
+
+1. The tests pass, **12 of 12**.
+2. Nothing else uses the old name.
+"""
+EDIT: Final = {
+    "toolCallId": "edit-1",
+    "title": "Edit prices.py",
+    "kind": "edit",
+    "content": [{"type": "diff", "path": "prices.py", "oldText": BEFORE, "newText": AFTER}],
+    "locations": [{"path": "prices.py", "line": 4}],
+}
+FILES: Final = (
+    "mkdir -p src tests && printf '# Orders\\n\\nWhat they cost.\\n' > README.md && "
+    "printf 'def total(lines):\\n    return sum(line.price for line in lines)\\n' > src/prices.py && "
+    "printf 'order,total\\n1,74.70\\n2,0\\n' > orders.csv && touch tests/test_prices.py && echo written"
+)
+LOOKED: Final = {"title": "Read src/prices.py", "kind": "read", "input": {"path": "src/prices.py"}}
+TESTED: Final = {"title": "pytest -q", "kind": "execute", "output": "12 passed in 0.31s"}
+TURNS: Final[dict[str, list[dict[str, Any]]]] = {
+    "chat": [
+        {"think": "The loop can be one expression. First I look at who calls it."},
+        {"plan": ["Read the code", "Replace the loop", "Run the tests"]},
+        {"tool": {**LOOKED, "output": BEFORE}},
+        {"tool": TESTED},
+        {"say": ANSWER},
+    ],
+    "diff": [
+        {"say": "The loop can go:"},
+        {"update": {"sessionUpdate": "tool_call", "status": "completed", **EDIT}},
+        {"tool": TESTED},
+        {"say": "Done. `total` is one line now."},
+    ],
+    "permission": [{"say": "I would change one function:"}, {"ask": {"toolCall": EDIT}}],
+    "files": [{"run": FILES}, {"say": "The report is in `orders.csv`."}],
+}
+MESSAGES: Final = {
+    "chat": "What does an order cost? Something is wrong in prices.py.",
+    "diff": "Make total() one line, please.",
+    "permission": "total() hides the built-in sum. Make it one line, please.",
+    "files": "Write the report of last week's orders.",
+}
+OTHERS: Final = ("Release notes for 0.4", "תוכנית שיווק לחנות הטבע", "Plan the herb garden")
+
+
+class View(Struct, frozen=True):
+    """One view: its address, and what is done until it is ready to be taken."""
+
+    address: str
+    ready: Callable[[Page], Awaitable[None]]
+
+
+# -- the gateways --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def office(directory: pathlib.Path) -> AsyncIterator[GatewayInside]:
+    """A gateway whose agents play the conversations, with an hour of history for its operators."""
+    agents: dict[str, Scenario] = {name: {"turns": [turn], "repeat": True} for name, turn in TURNS.items()}
+    text = "[quotas.subject]\nmessages_per_day = 200\n[tenants.acme]\ntitle = 'Acme Ltd'\n"
+    begun = time.time_ns() // 1_000_000 - HISTORY_MINUTES * 60_000
+    async with gateway_inside(directory, config=text, agents=agents, at_ms=begun) as gateway:
+        for number, title in enumerate(reversed(OTHERS)):
+            body = {"session_id": f"other-{number}", "agent": "built-in"}
+            await gateway.post("/api/sessions", body, status=201)
+            await gateway.chat(f"other-{number}", title)
+        for name, message in MESSAGES.items():
+            body = {"session_id": f"{SESSION}-{name}", "agent": name}
+            await gateway.post("/api/sessions", body, status=201)
+            if name != "permission":
+                await gateway.chat(f"{SESSION}-{name}", message)
+        await gateway.send(f"{SESSION}-permission", MESSAGES["permission"])
+        await _an_hour_passes(gateway)
+        yield gateway
+
+
+async def _an_hour_passes(gateway: GatewayInside) -> None:
+    """Until it is now; that the clock jumps is no lag of the loop."""
+    metrics = gateway.inner.services.metrics
+    for minute in range(HISTORY_MINUTES):
+        gateway.clock.advance(60)
+        if minute % 7 == 0:
+            await gateway.chat(f"other-{minute % len(OTHERS)}", "And then?")
+        await gateway.inner.own.pulse.beat()
+    await asyncio.sleep(1)
+    metrics.loop_lags = Recent(gateway.clock.monotonic, window_seconds=60)
+
+
+@asynccontextmanager
+async def shop(directory: pathlib.Path) -> AsyncIterator[GatewayInside]:
+    """A gateway with a shop and its staff."""
+    async with gateway_inside(directory, config=config(address_rate=6000)) as gateway:
+        yield gateway
+
+
+# -- the views -----------------------------------------------------------------------------------
+
+
+async def _shows(page: Page, text: str) -> None:
+    await expect(page.get_by_text(text).last).to_be_visible()
+
+
+async def _chat(page: Page) -> None:
+    await _shows(page, "Nothing else uses the old name")
+
+
+async def _diff(page: Page) -> None:
+    await _shows(page, "is one line now")
+    for fold in await page.locator("details:not([open]) > summary").all():
+        await fold.click()
+
+
+async def _permission(page: Page) -> None:
+    await expect(page.get_by_test_id("permission").last).to_be_visible()
+
+
+async def _files(page: Page) -> None:
+    await _shows(page, "The report is in")
+    await page.get_by_test_id("open-files").click()
+    await expect(page.get_by_test_id("file-row").first).to_be_visible()
+
+
+async def _operations(page: Page) -> None:
+    await expect(page.get_by_test_id("people")).to_be_visible()
+
+
+async def _widget(page: Page) -> None:
+    await page.locator(".launcher").click()
+    await page.locator(".panel textarea").fill("/echo It is cedar, and it stays outside all year.")
+    await page.locator(".panel textarea").press("Enter")
+    await expect(page.locator('.log li[data-sender="assistant"]').last).to_contain_text("outside all year")
+
+
+async def _inbox(page: Page) -> None:
+    await page.locator("input[name=username]").fill("ruth")
+    await page.locator("input[name=password]").fill(PASSWORD)
+    await page.locator("button[type=submit]").first.click()
+    row = page.locator("#chats li button").first
+    await row.click()
+    await expect(page.locator("#log li").first).to_be_visible()
+
+
+def _views(office: RunningGateway, shop: RunningGateway) -> dict[str, View]:
+    of = f"{office.url}/#s={SESSION}"
+    return {
+        "chat": View(f"{of}-chat", _chat),
+        "permission": View(f"{of}-permission", _permission),
+        "diff": View(f"{of}-diff", _diff),
+        "files": View(f"{of}-files", _files),
+        "operations": View(f"{office.url}/#/operations", _operations),
+        "widget": View(f"{shop.url}/demo/product?id=1", _widget),
+        "inbox": View(f"{shop.url}/inbox", _inbox),
+    }
+
+
+async def take(folder: pathlib.Path, only: list[str]) -> list[pathlib.Path]:
+    """Takes them; the answer are those that are too large."""
+    folder.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=PATIENCE_MS)
+    large = []
+    async with AsyncExitStack() as stack:
+        places = [pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        views = _views(
+            await stack.enter_async_context(office(places[0])),
+            await stack.enter_async_context(shop(places[1])),
+        )
+        browser = await stack.enter_async_context(launched())
+        for name, view in views.items():
+            for look in LOOKS if name in (only or views) else ():
+                path = folder / f"{name}-{look}.png"
+                await _taken(browser, view, look, path)
+                size = path.stat().st_size
+                sys.stdout.write(f"{path.name:24} {size / 1000:6.1f} kB\n")
+                large += [path] if size > BYTES_MOST else []
+    return large
+
+
+async def _taken(browser: Browser, view: View, look: str, path: pathlib.Path) -> None:
+    context = await browser.new_context(locale="en-US", reduced_motion="reduce", **LOOKS[look])
+    page = await context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    await page.goto(view.address)
+    await view.ready(page)
+    await page.mouse.move(0, 0)
+    await page.screenshot(path=path, animations="disabled", caret="hide")
+    await context.close()
+
+
+def main() -> int:
+    """Takes the pictures that the command line names; 1 if one is too large."""
+    parser = argparse.ArgumentParser(description="Takes the pictures of the page.")
+    parser.add_argument("folder", type=pathlib.Path, nargs="?", default=FOLDER)
+    parser.add_argument("--only", nargs="+", default=[], help="views, by name")
+    options = parser.parse_args()
+    large = asyncio.run(take(options.folder, options.only))
+    for path in large:
+        sys.stderr.write(f"{path.name} is larger than {BYTES_MOST / 1000:.0f} kB\n")
+    return 1 if large else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -144,19 +144,12 @@ def tasks_of(trace: bytes) -> list[float]:
     pages = {  # the browser has pages of its own
         event["pid"]
         for event in events
-        if event["name"] in ("ParseHTML", "UpdateLayoutTree", "Layout", "Paint")
-        and "chrome://" not in json.dumps(event["args"])
-    } - {
-        event["pid"]
-        for event in events
-        if "chrome://" in json.dumps(event.get("args", {}).get("beginData", {}))
-    }
+        if event["name"] in ("ParseHTML", "UpdateLayoutTree", "Layout", "Paint") and "chrome://" not in json.dumps(event["args"])
+    } - {event["pid"] for event in events if "chrome://" in json.dumps(event.get("args", {}).get("beginData", {}))}
     mains = {
         (event["pid"], event["tid"])
         for event in events
-        if event["name"] == "thread_name"
-        and event["args"]["name"] == "CrRendererMain"
-        and event["pid"] in pages
+        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain" and event["pid"] in pages
     }
     return [
         event.get("tdur", 0) / 1000
@@ -246,9 +239,7 @@ async def ours(browser: Browser, count: int, slower: int, directory: pathlib.Pat
             await state_when(gateway.http, name, lambda state: not state["is_processing"])
         print("the gateway has its conversations", flush=True)
         async with window(browser) as page:
-            history = await opened(
-                browser, page, f"{gateway.url}/#s=history", f"Message number {count - 1}.", slower
-            )
+            history = await opened(browser, page, f"{gateway.url}/#s=history", f"Message number {count - 1}.", slower)
             key_ms = await key_to_paint(page, slower)
         async with window(browser) as page:
             await page.goto(f"{gateway.url}/#s=empty")

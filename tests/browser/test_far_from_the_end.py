@@ -15,9 +15,7 @@ from tests.streams import state_when
 MESSAGES: Final = 600
 NODES_MOST: Final = 3_000
 PARTS: Final = 2_500
-TOOL: Final = {
-    "tool": {"title": "Look around", "kind": "read", "input": {"where": "here"}, "output": "a tree"}
-}
+TOOL: Final = {"tool": {"title": "Look around", "kind": "read", "input": {"where": "here"}, "output": "a tree"}}
 
 
 def _says(number: int) -> dict[str, Any]:
@@ -26,14 +24,10 @@ def _says(number: int) -> dict[str, Any]:
     return {"update": {**chunk, "content": {"type": "text", "text": text}}}
 
 
-LONG: Final = "".join(
-    f"## Part {n}\n\nSome *words* of it, {'and more ' * 40}\n\n- one\n- two\n\n" for n in range(PARTS)
-)
+LONG: Final = "".join(f"## Part {n}\n\nSome *words* of it, {'and more ' * 40}\n\n- one\n- two\n\n" for n in range(PARTS))
 SCENARIOS: Final[dict[str, Any]] = {
     "talker": {"turns": [[_says(number) for number in range(MESSAGES)], [{"sleep": 100}, {"say": "Again."}]]},
-    "writer": {
-        "turns": [[{"say": {"chunks": [LONG[at : at + 50_000] for at in range(0, len(LONG), 50_000)]}}]]
-    },
+    "writer": {"turns": [[{"say": {"chunks": [LONG[at : at + 50_000] for at in range(0, len(LONG), 50_000)]}}]]},
     "worker": {"turns": [[TOOL, *[_says(number) for number in range(150)]]]},
 }
 IN_SIGHT: Final = """

@@ -56,6 +56,10 @@ APPLICATIONS: Final[dict[str, tuple[type[Struct], ...]]] = {
         product_answers.AdminChats,
         product_answers.LoggedIn,
         product_answers.CatalogueProduct,
+        product_answers.WidgetSettings,
+        product_answers.PersonWanted,
+        product_answers.ChatAside,
+        product_answers.CannedAnswers,
     ),
 }
 """What an application puts on the wire, by the file of its part of the page."""

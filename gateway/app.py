@@ -38,6 +38,8 @@ from gateway.telemetry.heavy import loaded
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.version import VERSION
+from gateway.webhooks.delivery import Webhooks
+from gateway.webhooks.watching import Watching
 from gateway.workers.opening import Workers
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,14 @@ class Gateway:
             taken_over=self._take_over,
         )
         self.reload = self.reloading.reload
+        self.webhooks = Webhooks(
+            lambda: self.config,
+            metrics=metrics,
+            wall_ms=wall_ms,
+            own_url=lambda: self.services.workers.own_url,
+        )
+        self.watching = Watching(self.webhooks, lambda: self.config, self.services.rooms, wall_ms=wall_ms)
+        self.services.observers.add(self.watching)
         self.lock = DataLock(config.data_path)
         self.disk = alarm_of(lambda: self.config, monotonic=monotonic, seen=metrics.disk_seen)
         self.gate = Gate(
@@ -174,6 +184,8 @@ class Gateway:
             wall_ms=services.wall_ms,
             health=self.own.health.now,
             readiness=self.own.readiness.check,
+            notify=self.watching.notify,
+            watching=self.watching.attended,
             others={},
         )
 
@@ -236,6 +248,8 @@ class Gateway:
                 "use": self.auth.keep_for_ever,
                 "ledger": self.ledger.keep_for_ever,
                 "sign-ins": self.auth.sign_ins.confirm_for_ever,
+                "webhook": self.webhooks.run,
+                "waits": self.watching.run,
                 "history": self.own.pulse.beat_for_ever,
             }
             await stack.enter_async_context(self.tasks.running(runs))

@@ -97,6 +97,14 @@ class Context(Struct, frozen=True, kw_only=True):
     """What `GET /health` answers."""
     readiness: Callable[[], Awaitable[Mapping[str, Any]]]
     """What must hold for this gateway to take work, by name: `is_well` and `words`."""
+    notify: Callable[[Session, str, Mapping[str, Any]], None]
+    """Tells the webhook's receiver that one of its `Application.webhook_events` happened in a session, with
+    values that say more: no words of the conversation.
+    """
+    watching: Callable[[Session], contextlib.AbstractContextManager[None]]
+    """Somebody follows a session by a way of its own, for as long as the block runs: then a turn's end is not
+    one that nobody saw.
+    """
     others: Mapping[str, Any]
     """The `public` of the applications that were opened before it, by their names."""
 

@@ -73,7 +73,7 @@ def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
     context = Context(
         config=lambda: config, sessions=nowhere, tables=store.tables, gate=nothing, metrics=nothing,
         audit=nothing, monotonic=time.monotonic, wall_ms=wall_ms, health=nothing, readiness=nothing,
-        others={},
+        notify=nothing, watching=nothing, others={},
     )  # fmt: skip
     with_tools = [one for one in enabled(config) if one.tools and not one.needs]
     faces = [resolved(one.open)(context) for one in with_tools]

@@ -19,6 +19,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from gateway.config.tables import BUILT_IN, AgentConfig, Config, Table
+from gateway.config.webhook import CORE_EVENTS
 from gateway.errors import GatewayError
 from gateway.events import facts
 from gateway.events.fold import FoldPart
@@ -88,6 +89,8 @@ class Application(Struct, frozen=True, kw_only=True):
     agents: Mapping[str, OwnAgent] = {}
     needs: tuple[str, ...] = ()
     """Applications that it is built on: it does not run without them."""
+    webhook_events: tuple[str, ...] = ()
+    """The events that it has for the webhook (`Context.notify`), such as `chat.opened`."""
 
 
 class _Found(Struct, frozen=True):
@@ -162,7 +165,9 @@ def tables() -> dict[str, type[Table]]:
 
 
 def mistakes(config: Config) -> list[str]:
-    """What is wrong with `[applications]`, and with the tables of those that run."""
+    """What is wrong with `[applications]`, with the tables of those that run, and with what the webhook is to
+    hear of them.
+    """
     found = []
     named, names = config.applications.enabled or (), ", ".join(installed())
     for name in named:
@@ -176,6 +181,12 @@ def mistakes(config: Config) -> list[str]:
                 for other in one.needs
                 if other not in named
             ]
+    known = (*CORE_EVENTS, *(event for one in enabled(config) for event in one.webhook_events))
+    found += [
+        f"webhook.events: there is no event {event!r}; there are: {', '.join(known)}"
+        for event in config.webhook.events
+        if event not in known
+    ]
     return found + [mistake for one in enabled(config) for mistake in one.mistakes(config)]
 
 

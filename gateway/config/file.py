@@ -112,7 +112,7 @@ def _shown(name: str, value: Any) -> str:
     secrets = {secret for one in applications.installed().values() for secret in one.secrets}
     secrets |= {"env", "home_files"}
     is_secret = parts[-1] in _SECRET_KEYS or bool(secrets.intersection(parts[:-1]))
-    is_secret = is_secret or (name == "egress.proxy" and "@" in value)
+    is_secret = is_secret or name == "webhook.secret" or (name == "egress.proxy" and "@" in value)
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
 
 
@@ -229,22 +229,24 @@ def _put_if_absent(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _read_keys(tree: dict[str, Any], mistakes: list[str]) -> None:
-    """The keys of `[model]` and of every provider, from their files."""
+    """The keys of `[model]` and of every provider, and the webhook's secret, from their files."""
     _read_key("model", tree.get("model"), mistakes)
     providers = tree.get("providers")
     for name, table in providers.items() if isinstance(providers, dict) else ():
         _read_key(f"providers.{name}", table, mistakes)
+    _read_key("webhook", tree.get("webhook"), mistakes, key="secret")
 
 
-def _read_key(name: str, table: Any, mistakes: list[str]) -> None:
-    path = table.get("key_file") if isinstance(table, dict) else None
+def _read_key(name: str, table: Any, mistakes: list[str], *, key: str = "key") -> None:
+    path = table.get(f"{key}_file") if isinstance(table, dict) else None
     if isinstance(table, dict) and isinstance(path, str) and path:
+        setting = f"{name}.{key}_file"
         try:
-            table["key"] = pathlib.Path(path).expanduser().read_text("utf-8-sig").strip()
+            table[key] = pathlib.Path(path).expanduser().read_text("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            mistakes.append(f"{name}.key_file: {path}: {getattr(error, 'strerror', None) or 'not text'}")
+            mistakes.append(f"{setting}: {path}: {getattr(error, 'strerror', None) or 'not text'}")
         except RuntimeError:
-            mistakes.append(f"{name}.key_file: {_homeless(path)}")
+            mistakes.append(f"{setting}: {_homeless(path)}")
 
 
 # -- converting -------------------------------------------------------------------------------------------
@@ -385,7 +387,10 @@ def _without_home(config: Config) -> list[str]:
     return mistakes
 
 
-_PATHS: Final = ("data_dir", "auth.secret_file", "jwt.jwks_file", "oidc.client_secret_file")
+_PATHS: Final = (
+    *("data_dir", "auth.secret_file", "jwt.jwks_file", "oidc.client_secret_file"),
+    "webhook.secret_file",
+)
 
 
 def _is_homeless(path: str) -> bool:

@@ -1,7 +1,7 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
 Tables: `[server] [cors] [sessions] [limits] [memory] [model] [providers.NAME] [workers] [egress] [telemetry]
-[auth] [visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [page]
+[auth] [visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [page] [webhook]
 [applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
@@ -32,6 +32,7 @@ from gateway.config.page import PageConfig
 from gateway.config.permissions import RULES, RuleConfig
 from gateway.config.table import AtStart as AtStart
 from gateway.config.table import Table as Table
+from gateway.config.webhook import WebhookConfig
 from gateway.config.workspaces import WorkspaceConfig
 from gateway.principal import IMPLIED
 from worker.spec import Limits, Network
@@ -832,6 +833,7 @@ class Config(Table, frozen=True, kw_only=True):
     usage: UsageConfig = UsageConfig()
     files: FilesConfig = FilesConfig()
     page: PageConfig = PageConfig()
+    webhook: WebhookConfig = WebhookConfig()
     applications: AtStart[ApplicationsConfig] = ApplicationsConfig()
     providers: dict[str, ProviderConfig] = field(default_factory=dict)
     credentials: dict[str, CredentialConfig] = field(default_factory=dict)

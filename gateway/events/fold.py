@@ -549,6 +549,13 @@ class FoldPart:
         return False
 
     @property
+    def refuses_commands(self) -> bool:
+        """True if what people write here is never a command of the agent's (`/…`), but for what the
+        application lets through.
+        """
+        return False
+
+    @property
     def briefing(self) -> str:
         """What the agent is told before anything else; empty: nothing."""
         return ""
@@ -654,6 +661,11 @@ class ChatState:
     def is_joined(self) -> bool:
         """True if the messages that wait become one prompt, and none is refused because others wait."""
         return any(part.is_joined for part in self.parts)
+
+    @property
+    def refuses_commands(self) -> bool:
+        """True if what people write is never a command of the agent's."""
+        return any(part.refuses_commands for part in self.parts)
 
     @property
     def briefings(self) -> list[str]:

@@ -665,6 +665,11 @@ class EventLog(Sink):
         """Whether a cursor points where nothing of this log ever was, or where a crash took what was."""
         return after > self._visible or any(last < after < first for last, first in self._gaps)
 
+    @property
+    def is_waited_for(self) -> bool:
+        """True if somebody waits for what comes next."""
+        return bool(self._waiters or self._attendants)
+
     async def wait(self, after: int, *, seconds: float | None = None) -> bool:
         """Waits until there is something above the cursor, or the log is closed; False when the time was
         up first.

@@ -18,6 +18,11 @@ from gateway.principal import Account
 from gateway.telemetry import tracing
 
 
+def as_text(text: str) -> str:
+    """A text that an agent takes for no command of its own."""
+    return f"The visitor wrote: {text}" if text.lstrip().startswith("/") else text
+
+
 class Turn:
     """One user message on its way. `done` is set when the turn has ended, however it ended."""
 
@@ -37,7 +42,7 @@ class Turn:
             "message_id",
             "open_seq",
         ),
-        *("attachments", "reply_id", "cause", "span", "taken", "text", "turn_id"),
+        *("attachments", "is_command", "reply_id", "cause", "span", "taken", "text", "turn_id"),
     )
 
     def __init__(
@@ -50,6 +55,7 @@ class Turn:
         context: str = "",
         author: ev.Contributor | UnsetType = UNSET,
         attachments: Sequence[ev.Attachment] = (),
+        is_command: bool = False,
     ) -> None:
         name = secrets.token_hex(6)
         self.turn_id = turn_id or f"t{name}"
@@ -63,6 +69,8 @@ class Turn:
         """Text that the agent gets with this message, and that is not shown."""
         self.attachments = tuple(attachments)
         """The files that the agent gets with this message."""
+        self.is_command = is_command
+        """True if its text may be a command of the agent's although others of its session may not."""
         self.carried: list[Turn] = []
         """Turns that waited behind it, and are handed to the agent with it."""
         self.open_seq = 0
@@ -88,6 +96,11 @@ class Turn:
     def texts(self) -> list[tuple[str, ev.Contributor | UnsetType]]:
         """The texts of the prompt, each with its author."""
         return [(turn.text, turn.author) for turn in (self, *self.carried) if turn.text or turn is self]
+
+    def without_commands(self) -> list[tuple[str, ev.Contributor | UnsetType]]:
+        """The same texts; one that an agent would take for a command of its own is said to be a text."""
+        turns = [turn for turn in (self, *self.carried) if turn.text or turn is self]
+        return [(turn.text if turn.is_command else as_text(turn.text), turn.author) for turn in turns]
 
     @property
     def all_attachments(self) -> list[ev.Attachment]:

@@ -562,13 +562,15 @@ class Session:
         context: str = "",
         author: ev.Contributor | UnsetType = UNSET,
         attachments: Sequence[str] = (),
+        is_command: bool = False,
     ) -> Turn:
         """Takes a user's message; returns when it is committed, with what else is to be `also` said of it.
         `attachments` are paths of files in its working directory, which the agent gets with the message.
         The answer comes on the log, unless a person has taken over: then the agent hears of it later. Of
         `context` goes to the agent with the message and is not shown. If its messages are joined
         (`FoldPart.is_joined`), none is refused because others wait: what waits becomes one prompt, and
-        messages past the queue's bound are told to the agent with the prompt after them.
+        messages past the queue's bound are told to the agent with the prompt after them. `is_command`: the
+        text may be a command of the agent's, although the session takes none (`FoldPart.refuses_commands`).
 
         `account` pays for it. Without an `author` it is the owner's; the messages of others take at most half
         of the queue, so that the owner is never kept out. Raises AttachmentRefused, BadFileName,
@@ -591,6 +593,7 @@ class Session:
             context=context,
             author=author,
             attachments=files,
+            is_command=is_command,
         )
         words = text or ", ".join(file.name for file in files)
         title: list[ev.EventData] = [] if self.fold.title else [ev.SessionInfo(_title(words))]

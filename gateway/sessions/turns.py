@@ -399,7 +399,8 @@ class Turns:
         return seen
 
     def _blocks(self, turn: Turn, peer: AgentPeer, attached: Sequence[Seen]) -> list[dict[str, object]]:
-        introductions, text = prompt_text(turn.texts, names_authors=self._fold.several_write)
+        texts = turn.without_commands() if self._fold.refuses_commands else turn.texts
+        introductions, text = prompt_text(texts, names_authors=self._fold.several_write)
         return prompt_blocks(
             text,
             [*self.unheard, *introductions],

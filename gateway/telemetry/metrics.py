@@ -99,6 +99,8 @@ PERMISSION_KINDS: Final = ("allow_once", "allow_always", "reject_once", "reject_
 """ACP's kinds of answers to a permission request."""
 PERMISSION_OUTCOMES: Final = (*PERMISSION_KINDS, "cancelled", OTHER)
 QUESTION_OUTCOMES: Final = ("accept", "decline", "cancel", "complete")
+WEBHOOK_OUTCOMES: Final = ("delivered", "failed", "given_up")
+"""Of a message to the webhook's receiver: `failed` is a try that is followed by another."""
 
 
 def answer_kind(kind: str | None) -> str:
@@ -215,6 +217,9 @@ class Metrics:
         self.file_uploads = counter("file_uploads", "Files that people put into sessions.")
         self.file_received_bytes = counter("file_received_bytes", "Bytes of files that arrived.")
         self.rejections = counter("rejections", "Requests past a quota, a rate or a limit.", ("limit",))
+        self.webhooks = counter("webhook", "Messages to the webhook's receiver, by outcome.", ("outcome",))
+        for outcome in WEBHOOK_OUTCOMES:
+            self.webhooks.labels(outcome)
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)
         )

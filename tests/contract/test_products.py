@@ -154,6 +154,22 @@ async def test_a_tenant_sees_its_chats_urgent_ones_first(house: House) -> None:
     assert len(await house.products.sessions("shop", status=None, limit=5, offset=3)) == 0
 
 
+async def test_a_list_has_last_words_who_waits_and_what_is_searched_for(house: House) -> None:
+    asked, answered, _empty = [await house.begin(name) for name in "abc"]
+    await house.write(asked, post(1, text="Is it 100% Wool?"), post(2, text="Hello?"))
+    await house.write(answered, post(3), post(4, sender="assistant", text="Yes_it is."))
+    chats = await house.products.sessions("shop", status=None, limit=10, with_messages=True)
+    assert [(chat.session_id, chat.last_sender, chat.last_text) for chat in chats] == [
+        ("b", "assistant", "Yes_it is."),
+        ("a", "customer", "Hello?"),
+    ]
+    first = (await house.products.messages(chats[1].id, limit=1, newest_first=False))[0]
+    assert [chat.waiting_since for chat in chats] == [None, first.created_at]
+    for search, names in (("100% w", "a"), ("yes_", "b"), ("es%i", ""), ("o'neil", "bca"), ("\\", "")):
+        found = await house.products.sessions("shop", status=None, limit=10, search=search)
+        assert {chat.session_id for chat in found} == set(names), search
+
+
 async def test_a_chat_goes_with_its_session_and_its_numbers_are_not_used_again(house: House) -> None:
     sink = await house.begin()
     await house.write(sink, post(5))

@@ -61,7 +61,7 @@ PUBLIC: Final = {
     *(("POST", "/api/shared/{token}/" + verb) for verb in ("chat", "interrupt", "permission")),
     ("POST", "/api/shared/{token}/questions/{question_id}"),
     ("GET", "/api/files/{token}"),
-    ("GET", "/api/products/{product_id}"),
+    *(("GET", "/api/products/{product_id}" + rest) for rest in ("", "/chat")),
     ("POST", "/api/login"),
 }
 """Routes that anybody may call; each proves by itself what it wants."""
@@ -152,7 +152,7 @@ NOT_ABOUT_A_SESSION: Final = {
     ),
     *("read_gateway_health", "read_gateway_history", "search_audit", "search_log"),
     *("make_tenant", "disable_tenant", "enable_tenant"),
-    *("list_product_chats", "socket_stats", "socket_debug"),
+    *("list_product_chats", "list_canned_answers", "socket_stats", "socket_debug"),
 }
 ONES_OWN: Final = "remove_own_key"
 """It is there if the same caller has set it before."""
@@ -162,7 +162,7 @@ IN_USE: Final = {"open_product_chat"}
 """Ids of product chats are the whole gateway's: taking one that is taken is a conflict, whoever has it."""
 BODYLESS: Final = {
     *("restart_session", "end_turn", "park_session", "kill_session", ENDS_THE_GATEWAY),
-    *("disable_tenant", "enable_tenant"),
+    *("disable_tenant", "enable_tenant", "want_person"),
 }
 ABOUT_A_FILE: Final = {"put_file", "show_upload"}
 NOT_THERE: Final = {

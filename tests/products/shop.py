@@ -30,7 +30,10 @@ Frame = dict[str, Any]
 
 
 def config(**settings: Any) -> str:
-    """A shop's configuration; `settings` are those of `[products]`."""
+    """A shop's configuration; `settings` are those of `[products]`. Its visitors may let the built-in agent
+    echo.
+    """
+    settings = {"commands": ["echo", "count"]} | settings
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
     return (
         '[auth]\nmodes = ["anonymous", "keys"]\n[visitors]\norigins = ["http://localhost:1"]\n'

@@ -452,4 +452,7 @@ async def test_the_six_verbs_read_the_same_conversation(visitor: Browser) -> Non
     ]
     await visitor.ask("POST", "/api/chat?wait=240", {"message": "/echo by a verb", "session_id": name})
     messages = await visitor.until(name, lambda found: len(found) == 4)
-    assert texts(messages)[2:] == ["/echo by a verb", "by a verb"]
+    assert texts(messages)[2] == "/echo by a verb"
+    assert "The visitor wrote: /echo by a verb" in texts(messages)[3], (
+        "it is a text, no command of the agent's"
+    )

@@ -19,7 +19,7 @@ from gateway.apps.product_chat import catalogue
 from gateway.apps.shop import catalog
 from gateway.apps.shop.settings import SHOP_AGENT
 from gateway.config import applications
-from gateway.config.file import ConfigError, is_table, load, plain, types_of
+from gateway.config.file import ConfigError, is_table, load, plain, shown, types_of
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.reloading import compared
 from gateway.config.tables import BUILT_IN, AgentConfig, Config, Table, TenantConfig
@@ -385,3 +385,33 @@ def test_the_host_of_agents_servers_is_a_domain(tmp_path: pathlib.Path, value: s
     file.write_text('[server]\nports_host = "preview.example"\n')
     with pytest.raises(ConfigError, match=r"server\.ports_host: write"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("table", "mistake"),
+    [
+        ('url = "https://x.example"', "webhook.secret"),
+        ('url = "https://x.example"\nsecret = "whsec_c2hvcnQ="', "webhook.secret"),
+        ('url = "ftp://x.example"\nsecret = "SECRET"', "webhook.url"),
+        ('url = "https://me:pw@x.example"\nsecret = "SECRET"', "webhook.url"),
+        ('url = "https://x.example"\nsecret = "SECRET"\nevents = ["turn.endet"]', "webhook.events"),
+        ('url = "https://x.example"\nsecret_file = "/nowhere"', "webhook.secret_file"),
+        ("waits_minutes = 0", "webhook.waits_minutes"),
+    ],
+)
+def test_a_webhook_that_cannot_be_is_refused(tmp_path: pathlib.Path, table: str, mistake: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[webhook]\n" + table.replace("SECRET", "whsec_" + "ab" * 20))
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ={})
+    assert mistake in {one.partition(":")[0] for one in caught.value.mistakes}
+
+
+def test_the_webhooks_secret_is_read_from_its_file_and_never_shown(tmp_path: pathlib.Path) -> None:
+    secret = "whsec_" + "ab" * 20
+    (tmp_path / "secret").write_text(secret + "\n")
+    path = tmp_path / "config.toml"
+    path.write_text(f'[webhook]\nurl = "https://x.example"\nsecret_file = "{tmp_path}/secret"\n')
+    config = load(path, environ={})
+    assert config.webhook.secret == secret
+    assert secret not in shown(config)

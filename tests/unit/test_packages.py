@@ -44,6 +44,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         *("stores.sqlite.", "stores.database", "maintenance.backup", "maintenance.erasures"),
         *(
             "cli.doctor",
+            "apps.product_chat.knowledge",
             "apps.product_chat.store_sqlite",
             "apps.shop.store_sqlite",
             "apps.shopping_assistant.retrieval",

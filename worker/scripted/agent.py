@@ -18,8 +18,8 @@ A scenario is a JSON object; everything in it is optional:
 A step is an object with one key:
 
     expect        "text" | {contains} | {matches: regex}: the prompt's text, else the prompt fails
-    say, think    "text" | {text, chunks: […], times, delay_ms}; $PROMPT, $N (counts `times`) and $OPTIONS
-                  (the values of its options) are filled in
+    say, think    "text" | {text, chunks: […], times, delay_ms}; $PROMPT, $CONTEXT (what came with it
+                  unseen), $N (counts `times`) and $OPTIONS (the values of its options) are filled in
     tool          {title, kind, input, output, status}: a call and its end
     plan          ["step", …] worked through | [{content, priority, status}, …] shown once
     ask           {title, toolCall, options, then: {OPTION_ID | "cancelled": steps}}; without `then` it says
@@ -128,8 +128,8 @@ class Player:
         request_id = None if isinstance(message.id, msgspec.UnsetType) else message.id
         answer = self._answers.get(message.method or "")
         if message.method == "session/prompt":
-            prompt = read_prompt(params.get("prompt", [])).text
-            scene = self._scene = Scene(self._loop, str(params.get("sessionId")), prompt)
+            prompt = read_prompt(params.get("prompt", []))
+            scene = self._scene = Scene(self._loop, str(params.get("sessionId")), prompt.text, prompt.context)
             scene.options = self._options.values
             scene.task = Task(self._reply(request_id, scene, self._turn(scene)))
             scene.task.step()

@@ -42,11 +42,12 @@ class PlayEnded(Exception):
 class Scene:
     """One request being answered: where its steps show, and what the prompt said."""
 
-    def __init__(self, loop: Loop, session_id: str, prompt: str = "") -> None:
+    def __init__(self, loop: Loop, session_id: str, prompt: str = "", context: str = "") -> None:
         self.loop = loop
         self.updates = Updates(loop, session_id)
         self.session_id = session_id
         self.prompt = prompt
+        self.context = context
         self.ignores_cancel = False
         self.unlocks = False
         self.options: dict[str, Any] = {}
@@ -77,7 +78,7 @@ async def _speak(scene: Scene, value: Any, show: Callable[[str], None]) -> None:
         for chunk in chunks:
             options = msgspec.json.encode(scene.options, order="sorted").decode()
             shown = chunk.replace("$PROMPT", scene.prompt).replace("$N", str(number))
-            show(shown.replace("$OPTIONS", options))
+            show(shown.replace("$OPTIONS", options).replace("$CONTEXT", scene.context))
             await scene.loop.sleep(speech.delay_ms / 1000)
 
 

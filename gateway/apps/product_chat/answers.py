@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
 from gateway.apps.product_chat import words
-from gateway.apps.product_chat.desk import PostedMessage
+from gateway.apps.product_chat.drafts import PostedMessage
 from gateway.apps.product_chat.store import ProductMessage, ProductSession
 from gateway.events.facts import iso
 
 CHAT_ID_SCHEMA: dict[str, Any] = {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,255}$"}
 ChatId = Annotated[str, Meta(extra_json_schema=CHAT_ID_SCHEMA)]
 
+LAST_CHARACTERS: Final = 160
 TextLine = Annotated[
     str, Meta(extra_json_schema={"minLength": 1, "maxLength": words.TEXT_CHARACTERS, "pattern": r"\S"})
 ]
@@ -166,6 +167,11 @@ class AdminChat(Struct, frozen=True, kw_only=True):
     unread_count: int
     created_at: str
     last_message_at: str | None
+    last_message: str | None = None
+    """Its first words."""
+    last_sender: str | None = None
+    waiting_since: str | None = None
+    """When the visitor wrote what nobody has answered yet."""
 
 
 class AdminChats(Struct, frozen=True):
@@ -206,6 +212,58 @@ class CatalogueProduct(Struct, frozen=True):
     description: str
 
 
+class WidgetSettings(Struct, frozen=True):
+    """What the widget shows before anything was said. Empty: it has words of its own."""
+
+    product: CatalogueProduct
+    greeting: str
+    suggestions: tuple[str, ...]
+    is_open: bool
+    """Whether people of the shop are there now."""
+    away: str
+    """What to say while they are not."""
+
+
+class PersonWanted(Struct, frozen=True):
+    """The shop's people were told."""
+
+    message: str
+    session_id: str
+    is_open: bool
+    away: str
+
+
+class CartItem(Struct, frozen=True):
+    """A line of a visitor's cart; prices are texts as they are shown."""
+
+    name: str
+    quantity: int
+    total: str
+
+
+class ChatAside(Struct, frozen=True):
+    """What the staff sees beside a chat."""
+
+    chat: AdminChat
+    product: CatalogueProduct | None
+    """null: it is not sold any more."""
+    cart: tuple[CartItem, ...]
+    cart_total: str
+
+
+class CannedAnswer(Struct, frozen=True):
+    """An answer that the staff often gives."""
+
+    name: str
+    text: str
+
+
+class CannedAnswers(Struct, frozen=True):
+    """Those of the configuration, in its order."""
+
+    answers: list[CannedAnswer]
+
+
 def row_of(row: ProductMessage) -> MessageRow:
     """A message as clients list it."""
     return MessageRow(
@@ -222,6 +280,9 @@ def admin_chat_of(chat: ProductSession) -> AdminChat:
         priority=chat.priority, assigned_to=chat.assigned_to, is_spam=chat.spam_score >= words.SPAM,
         message_count=chat.message_count, unread_count=chat.unread_count, created_at=iso(chat.created_at),
         last_message_at=iso(chat.last_message_at) if chat.last_message_at is not None else None,
+        last_message=chat.last_text[:LAST_CHARACTERS] if chat.last_text is not None else None,
+        last_sender=chat.last_sender,
+        waiting_since=iso(chat.waiting_since) if chat.waiting_since is not None else None,
     )  # fmt: skip
 
 

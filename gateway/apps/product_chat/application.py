@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Final
 
-from gateway.apps.product_chat.facts import FACTS
+from gateway.apps.product_chat.facts import FACTS, PERSON_WANTED
 from gateway.apps.product_chat.posting import ChatPart
 from gateway.apps.product_chat.settings import ProductsConfig, mistakes
 from gateway.config.applications import Application
@@ -16,9 +16,10 @@ APPLICATION: Final = Application(
     table="products",
     settings=ProductsConfig,
     mistakes=mistakes,
-    paths=("products.catalogue",),
+    paths=("products.catalogue", "products.instructions_file", "products.knowledge"),
     secrets=("admins",),
     facts=FACTS,
     fold=ChatPart,
+    webhook_events=(PERSON_WANTED,),
     migrations=pathlib.Path(__file__).parent / "migrations",
 )

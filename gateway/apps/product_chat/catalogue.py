@@ -10,6 +10,7 @@ import asyncio
 import codecs
 import logging
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -17,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.apps.product_chat.settings import SHOP_PREFIX
-from gateway.apps.shop.catalog import Catalogue, formatted
+from gateway.apps.shop.catalog import Catalogue, decimals
 from gateway.apps.shop.errors import ProductNotFound
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 SHIPPED: Final = pathlib.Path(__file__).parent / "data" / "products.json"
 CHECK_SECONDS: Final = 1.0
 """How often, at most, the file is looked at."""
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,2})?")
 MAX_FILE_BYTES: Final = 32 * 1024 * 1024
 
 
@@ -42,6 +44,13 @@ class Products(Protocol):
 
     async def find(self, product_id: int) -> ChatProduct | None:
         """The product of this id."""
+
+
+def priced(text: str) -> str:
+    """A price as it is shown everywhere: a plain number like the shop's own prices, `24.90 ₪`; every other
+    text as the operator wrote it.
+    """
+    return f"{float(text):.2f} ₪" if _NUMBER.fullmatch(text) else text
 
 
 class _File(Struct):
@@ -93,7 +102,7 @@ def read(path: pathlib.Path) -> dict[int, ChatProduct]:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
     products = msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=_File).products
-    by_id = {product.id: product for product in products}
+    by_id = {one.id: msgspec.structs.replace(one, price=priced(one.price)) for one in products}
     if len(by_id) < len(products):
         raise ValueError("two products have one id")
     if any(product.id < 1 or not product.name.strip() for product in products):
@@ -114,7 +123,7 @@ class ShopProducts:
             found = self._catalogue.product(f"{self._store}:{product_id - 1}")
         except ProductNotFound:
             return None
-        return ChatProduct(product_id, found.name, formatted(found.price), found.category)
+        return ChatProduct(product_id, found.name, priced(decimals(found.price)), found.category)
 
 
 def products_of(setting: str, shop: Catalogue | None, *, monotonic: Callable[[], float]) -> Products:

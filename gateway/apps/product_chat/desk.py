@@ -11,17 +11,19 @@ While a person has taken over, the agent is not asked; it hears of what was said
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
-from msgspec import Struct
-
 from gateway.apps.product_chat import facts, words
+from gateway.apps.product_chat.briefing import Briefings
 from gateway.apps.product_chat.catalogue import ChatProduct, Products
+from gateway.apps.product_chat.drafts import Draft, PostedMessage
 from gateway.apps.product_chat.errors import ChatClosed, ChatIdTaken, ChatNotFound, UnknownProduct
 from gateway.apps.product_chat.frames import ASSISTANT
+from gateway.apps.product_chat.hours import OpeningHours
 from gateway.apps.product_chat.notices import Notices
 from gateway.apps.product_chat.posting import Posting, posting_of
 from gateway.apps.product_chat.rates import Rates
@@ -35,6 +37,8 @@ from gateway.extension import Account, Context, MemoryBuckets, Observer, Princip
 VISITOR: Final = "Visitor"
 SYSTEM: Final = "System"
 SUPPORT: Final = "support"
+AWAY_AGAIN_MILLISECONDS: Final = 12 * 3600 * 1000
+"""A visitor is told so once a night."""
 REPEATS: Final = 5
 """Messages of a visitor that a new one is compared with."""
 _SENDERS: Final[dict[str, tuple[facts.PosterType, str]]] = {
@@ -44,36 +48,19 @@ _SENDERS: Final[dict[str, tuple[facts.PosterType, str]]] = {
 }
 
 
-class Draft(Struct, frozen=True, kw_only=True):
-    """A message that somebody wants to say."""
-
-    text: str
-    name: str | None = None
-    message_type: str = "text"
-    client_id: str | None = None
-    """The sender's own id of the message: messages with the same id are stored once."""
-    connection_id: str | None = None
-
-
-class PostedMessage(Struct, frozen=True):
-    """A stored message."""
-
-    message_id: int
-    was_changed: bool
-    """Whether cleaning changed what was typed."""
-
-
 class Desk(Observer):
     """See the module."""
 
     def __init__(self, context: Context, store: ProductStore, catalogue: Callable[[], Products]) -> None:
         """`catalogue` says what can be chatted about now."""
+        self._context = context
         self.store = store
         self._catalogue = catalogue
         self.notices = Notices()
-        self.rates = Rates(lambda: context.settings(ProductsConfig), MemoryBuckets(context.monotonic))
+        self._briefings = Briefings(self._settings, monotonic=context.monotonic)
+        self.hours = OpeningHours(self._settings, wall_ms=context.wall_ms)
+        self.rates = Rates(self._settings, MemoryBuckets(context.monotonic))
         self._manager = context.sessions
-        self._context = context
         self._numbers: Iterator[int] = itertools.count(1)
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._pending: set[tuple[str, str]] = set()
@@ -82,6 +69,13 @@ class Desk(Observer):
     async def open(self) -> None:
         """Numbers go on after the largest that there ever was."""
         self._numbers = itertools.count(await self.store.last_message_id() + 1)
+
+    def _settings(self) -> ProductsConfig:
+        return self._context.settings(ProductsConfig)
+
+    def close(self) -> None:
+        """Lets go of what is known of the shop."""
+        self._briefings.knowledge.close()
 
     # -- chats ------------------------------------------------------------------------------------------
 
@@ -112,7 +106,7 @@ class Desk(Observer):
                 if (known.owner, known.product_id) != (principal.owner, product.id):
                     raise ChatIdTaken
                 return known, True
-            agent = self._context.settings(ProductsConfig).agent or None
+            agent = self._settings().agent or None
             session = await self._manager.get_or_create(principal.owner, session_id, agent=agent)
             opened = facts.ChatOpened(product.id, product.name, name, email)
             await session.brief(Posting(opened).about, opened)
@@ -149,15 +143,50 @@ class Desk(Observer):
     ) -> PostedMessage:
         """A visitor's message; the agent answers unless a person has taken over. Raises ChatClosed."""
         text = words.message_text(draft.text)
+        product = await self._catalogue().find(chat.product_id)
+        context = await self._briefings.context(text, product)
         session, posting = await self._writable(chat)
         if (known := _known(posting, draft)) is not None:
             return PostedMessage(known, text != draft.text)
         post = self._post(session, draft, text, sender=("customer", draft.name or _customer(posting)))
-        status = _reopened(posting, is_urgent=words.asks_for_person(text))
+        asks, was = words.asks_for_person(text), posting.priority
+        status = _reopened(posting, is_urgent=asks)
         also: list[ev.EventData] = [post] if status is None else [status, post]
         account = Account(chat.owner, session.record.key, key_id)
-        await session.chat(text, account=account, message_id=post.message_id, also=also)
+        is_command = words.command_of(text) in self._settings().commands
+        with self._coming(session, post):
+            await session.chat(
+                *(text,), account=account, message_id=post.message_id, also=also, context=context,
+                is_command=is_command,
+            )  # fmt: skip
+        if asks:
+            await self._wanted(session, posting, was)
         return PostedMessage(post.post_id, text != draft.text)
+
+    async def want_person(self, chat: ProductSession) -> None:
+        """The visitor wants a person: the chat is urgent from here on. Raises ChatClosed."""
+        session, posting = await self._writable(chat)
+        was = posting.priority
+        if (status := _reopened(posting, is_urgent=True)) is not None:
+            await session.note(status)
+        await self._wanted(session, posting, was)
+
+    async def _wanted(self, session: Session, posting: Posting, was: facts.ChatPriority) -> None:
+        """Tells who should come, once for each chat that becomes urgent; the visitor hears if nobody can."""
+        if was != "urgent":
+            about = {"product_id": posting.opened.product_id, "is_open": self.hours.is_open}
+            self._context.notify(session, facts.PERSON_WANTED, about)
+        now = self._context.wall_ms()
+        if (
+            self.hours.is_open
+            or posting.person is not None
+            or now - posting.away_at < AWAY_AGAIN_MILLISECONDS
+        ):
+            return
+        text = self.hours.away
+        post = self._post(session, Draft(text=text, message_type=facts.AWAY), text, sender=("system", SYSTEM))
+        with self._coming(session, post):
+            await session.note(ev.MessageAdded(post.message_id, "system", text), post)
 
     async def say_as_staff(
         self, chat: ProductSession, draft: Draft, *, principal: Principal
@@ -171,7 +200,8 @@ class Desk(Observer):
         if posting.person is None:
             await self.take_over(chat, name)
         post = self._post(session, draft, text, sender=("admin", name), sender_id=principal.subject)
-        await session.answer_as_person(post.message_id, text, post)
+        with self._coming(session, post):
+            await session.answer_as_person(post.message_id, text, post)
         return PostedMessage(post.post_id, text != draft.text)
 
     async def say_as_system(self, chat: ProductSession, draft: Draft) -> PostedMessage:
@@ -179,7 +209,8 @@ class Desk(Observer):
         text = words.message_text(draft.text)
         session, _ = await self._writable(chat)
         post = self._post(session, draft, text, sender=("system", draft.name or SYSTEM))
-        await session.note(ev.MessageAdded(post.message_id, "system", text), post)
+        with self._coming(session, post):
+            await session.note(ev.MessageAdded(post.message_id, "system", text), post)
         return PostedMessage(post.post_id, text != draft.text)
 
     async def _writable(self, chat: ProductSession) -> tuple[Session, Posting]:
@@ -190,6 +221,19 @@ class Desk(Observer):
         if posting.status == "closed":
             raise ChatClosed
         return session, posting
+
+    @contextlib.contextmanager
+    def _coming(self, session: Session, post: facts.ChatPost) -> Iterator[None]:
+        """The message and its number go into the log together, but may become visible one after the other:
+        meanwhile nobody gives it another number.
+        """
+        name = (session.record.key, post.message_id)
+        self._pending.add(name)
+        try:
+            yield
+        except BaseException:
+            self._pending.discard(name)
+            raise
 
     def _post(
         self,

@@ -13,6 +13,7 @@ import msgspec
 from gateway.apps.product_chat.answers import CHAT_ID_SCHEMA
 from gateway.apps.product_chat.catalogue import Products, products_of
 from gateway.apps.product_chat.desk import Desk
+from gateway.apps.product_chat.inbox import InboxFace
 from gateway.apps.product_chat.rest import ProductsFace
 from gateway.apps.product_chat.settings import SHOP, ProductsConfig
 from gateway.apps.product_chat.sockets import ProductSockets
@@ -21,6 +22,7 @@ from gateway.apps.product_chat.stats import SocketStats
 from gateway.apps.product_chat.store import MemoryProducts, ProductStore
 from gateway.apps.product_chat.store_sqlite import SqliteProducts
 from gateway.apps.product_chat.visitors import ChatKeys
+from gateway.apps.product_chat.widget import WidgetFace
 from gateway.extension import Context, Database, Faces, Operation, Tables
 
 PAGES: Final = {"/inbox": "inbox.html", "/demo/product": "demo.html"}
@@ -41,7 +43,10 @@ def open_chats(context: Context) -> Faces:
     @contextlib.asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         await desk.open()
-        yield
+        try:
+            yield
+        finally:
+            desk.close()
 
     return Faces(
         operations=tuple(
@@ -49,6 +54,8 @@ def open_chats(context: Context) -> Faces:
             for operation in (
                 *ProductsFace(desk, context, keys).operations(),
                 *StaffFace(desk, context).operations(),
+                *WidgetFace(desk, context, keys).operations(),
+                *InboxFace(desk, context).operations(),
                 *SocketStats(desk, sockets.floor, context).operations(),
             )
         ),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from gateway.events.facts import ApplicationFact
+
+PERSON_WANTED: Final = "person.wanted"
+"""The webhook's event: a visitor wants a person."""
+AWAY: Final = "away"
+"""The type of the message that says nobody is there now."""
 
 ChatStand = Literal["active", "pending", "in_progress", "resolved", "closed"]
 ChatPriority = Literal["normal", "urgent"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from gateway.apps.product_chat.facts import ChatOpened, ChatPost, ChatPriority, ChatStand, ChatStatus
+from gateway.apps.product_chat.facts import AWAY, ChatOpened, ChatPost, ChatPriority, ChatStand, ChatStatus
 from gateway.events.facts import EventData
 from gateway.events.fold import ChatState, FoldPart
 
@@ -47,6 +47,8 @@ class Posting:
         self.priority: ChatPriority = "normal"
         self.person: str | None = None
         """Who has taken over from the agent."""
+        self.away_at = 0
+        """When the visitor last read that nobody is there."""
         self.clients: dict[str, int] = {}
         """The client's own names of messages that it sent, and their numbers."""
         self._posted: set[str] = set()
@@ -59,11 +61,13 @@ class Posting:
         product = f"{self.opened.product_name} (product {self.opened.product_id})"
         return f"You answer a visitor of the shop who is looking at: {product}."
 
-    def apply(self, data: ChatPost | ChatStatus) -> None:
+    def apply(self, data: ChatPost | ChatStatus, at: int) -> None:
         """Takes a fact in."""
         if isinstance(data, ChatStatus):
             self.status, self.person, self.priority = data.status, data.person, data.priority
             return
+        if data.message_type == AWAY:
+            self.away_at = at
         self._posted.add(data.message_id)
         if data.client_id is not None:
             self.clients[data.client_id] = data.post_id
@@ -94,7 +98,7 @@ class ChatPart(FoldPart):
             case ChatOpened():
                 self.posting = Posting(data)
             case ChatPost() | ChatStatus() if self.posting is not None:
-                self.posting.apply(data)
+                self.posting.apply(data, at)
 
     @property
     def person(self) -> str | None:
@@ -103,6 +107,11 @@ class ChatPart(FoldPart):
     @property
     def is_joined(self) -> bool:
         """A visitor's lines are one prompt, however many there are."""
+        return self.posting is not None
+
+    @property
+    def refuses_commands(self) -> bool:
+        """Whoever finds the shop's page is no user of its agent."""
         return self.posting is not None
 
     @property

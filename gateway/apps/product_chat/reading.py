@@ -29,6 +29,14 @@ LIMIT = Parameter(
 )
 OFFSET = Parameter(name="offset", schema={"type": "integer", "minimum": 0}, description="How many to skip.")
 ORDER = Parameter(name="order", schema={"enum": ["asc", "desc"]}, description="By number.")
+SEARCH = Parameter(
+    name="search",
+    schema={"type": "string", "maxLength": words.NAME_CHARACTERS},
+    description="What a message, a name, an address or the product has in it.",
+)
+WITH_MESSAGES = Parameter(
+    name="with_messages", schema={"type": "boolean"}, description="Leave out those that nobody wrote in."
+)
 STATUS = Parameter(name="status", schema={"enum": list(STANDS)}, description="Where the chat stands.")
 
 

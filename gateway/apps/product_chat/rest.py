@@ -29,8 +29,9 @@ from gateway.apps.product_chat.answers import (
     sent,
 )
 from gateway.apps.product_chat.catalogue import ChatProduct
-from gateway.apps.product_chat.desk import Desk, Draft, PostedMessage, is_staff_of
+from gateway.apps.product_chat.desk import Desk, is_staff_of
 from gateway.apps.product_chat.detail import DETAIL
+from gateway.apps.product_chat.drafts import Draft, PostedMessage
 from gateway.apps.product_chat.errors import AdminNeeded, InvalidInput
 from gateway.apps.product_chat.reading import (
     LIMIT,

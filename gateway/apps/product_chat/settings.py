@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import field
 
+from gateway.apps.product_chat.hours import hours_mistakes
 from gateway.apps.shop.settings import ShopConfig
 from gateway.config.applications import enabled
 from gateway.config.tables import Config, Table
@@ -30,6 +31,28 @@ class ProductsConfig(Table, frozen=True, kw_only=True):
     """
     agent: str = ""
     """The agent that answers; empty: the default one."""
+    instructions_file: str = ""
+    """A text that the agent gets with every message of a visitor: how it is to answer."""
+    knowledge: str = ""
+    """A folder of texts (.md, .txt): what fits a visitor's question goes to the agent with it."""
+    commands: tuple[str, ...] = ()
+    """Commands of the agent's (`/…`) that visitors may use, by name; every other one is a text to it."""
+    greeting: str = ""
+    """What the widget says first. `{product}` and `{price}` are the product's; empty: a few words of its own,
+    in the page's language.
+    """
+    suggestions: tuple[str, ...] = ()
+    """Questions that the widget offers, with `{product}` and `{price}`; empty: a few of its own."""
+    hours: dict[str, str] = field(default_factory=dict)
+    """When people of the shop are there: mon = "09:00-13:00, 14:00-17:00" … sun; a day that is left out is
+    closed. Without any hours, always.
+    """
+    time_zone: str = "UTC"
+    """That of `hours`, such as Asia/Jerusalem."""
+    away: str = ""
+    """What a visitor reads who wants a person outside the hours; empty: a few words of its own."""
+    answers: dict[str, str] = field(default_factory=dict)
+    """Answers that the staff often gives, by their names: the inbox offers them."""
     visitor_rate: float = 30
     session_rate: float = 30
     address_rate: float = 240
@@ -44,7 +67,17 @@ class ProductsConfig(Table, frozen=True, kw_only=True):
 
 
 def mistakes(config: Config) -> list[str]:
-    """A catalogue that is not there."""
+    """Files and folders that are not there, hours that cannot be."""
+    settings = config.of(ProductsConfig)
+    found = list(hours_mistakes(settings.hours, settings.time_zone))
+    if settings.instructions_file and not pathlib.Path(settings.instructions_file).expanduser().is_file():
+        found.append(f"products.instructions_file: there is no file {settings.instructions_file}")
+    if settings.knowledge and not pathlib.Path(settings.knowledge).expanduser().is_dir():
+        found.append(f"products.knowledge: there is no folder {settings.knowledge}")
+    return found + _of_catalogue(config)
+
+
+def _of_catalogue(config: Config) -> list[str]:
     named, folder = config.of(ProductsConfig).catalogue, config.of(ShopConfig).stores_dir
     path = pathlib.Path(named).expanduser()
     if named.startswith(SHOP_PREFIX):

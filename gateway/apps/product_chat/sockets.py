@@ -21,8 +21,9 @@ from msgspec import Struct
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.apps.product_chat import facts, words
-from gateway.apps.product_chat.desk import Desk, Draft, is_staff_of
+from gateway.apps.product_chat.desk import Desk, is_staff_of
 from gateway.apps.product_chat.detail import DETAIL, words_of
+from gateway.apps.product_chat.drafts import Draft
 from gateway.apps.product_chat.floor import Floor, Guest
 from gateway.apps.product_chat.frames import Frames, encoded, origin
 from gateway.apps.product_chat.reading import address_of
@@ -395,6 +396,10 @@ class ProductSockets:
 
     async def _follow_life(self, visit: Visit, session: Session, cursor: int, tenure: Tenure) -> int:
         """Shows one life of the session, until it or its owner's tenure is over; the cursor then."""
+        with self._context.watching(session):
+            return await self._follow_log(visit, session, cursor, tenure)
+
+    async def _follow_log(self, visit: Visit, session: Session, cursor: int, tenure: Tenure) -> int:
         async for item in follow(session, cursor, page_bytes=PAGE_BYTES):
             if tenure.is_over:
                 return cursor

@@ -25,15 +25,18 @@ from gateway.apps.product_chat.answers import (
     admin_chat_of,
     sent,
 )
-from gateway.apps.product_chat.desk import SUPPORT, Desk, Draft
+from gateway.apps.product_chat.desk import SUPPORT, Desk
 from gateway.apps.product_chat.detail import DETAIL
+from gateway.apps.product_chat.drafts import Draft
 from gateway.apps.product_chat.errors import AdminNeeded, InvalidInput, WrongPassword
 from gateway.apps.product_chat.reading import (
     LIMIT,
     OFFSET,
     ORDER,
+    SEARCH,
     STANDS,
     STATUS,
+    WITH_MESSAGES,
     address_of,
     client_id,
     message_page,
@@ -86,7 +89,7 @@ class StaffFace:
             Operation(
                 method="GET", path=admin, scope="support", handler=self.list_product_chats, dialect=DETAIL,
                 summary="The tenant's product chats", answer=AdminChats,
-                parameters=(LIMIT, OFFSET, STATUS), errors=(400,),
+                parameters=(LIMIT, OFFSET, STATUS, SEARCH, WITH_MESSAGES), errors=(400,),
             ),
             Operation(
                 method="GET", path=admin + "/{session_id}/messages", scope="support", dialect=DETAIL,
@@ -149,7 +152,12 @@ class StaffFace:
             raise InvalidInput(f"Invalid status: it is one of {', '.join(STANDS)}")
         limit, offset = page_of_query(request)
         tenant = principal_of(request).tenant
-        chats = await self._desk.store.sessions(tenant, status=status, limit=limit, offset=offset)
+        query = request.query_params
+        chats = await self._desk.store.sessions(
+            *(tenant,), status=status, limit=limit, offset=offset,
+            search=words.short(query.get("search")) or "",
+            with_messages=query.get("with_messages") == "true",
+        )  # fmt: skip
         return json_response(AdminChats([admin_chat_of(chat) for chat in chats], limit, offset))
 
     async def read_product_chat(self, request: Request) -> Response:

@@ -42,6 +42,11 @@ class ProductSession(Struct, frozen=True, kw_only=True):
     message_count: int = 0
     unread_count: int = 0
     """Of the customer's messages: what the staff has not read."""
+    last_text: str | None = None
+    """The last message."""
+    last_sender: facts.PosterType | None = None
+    waiting_since: int | None = None
+    """When the customer wrote what nobody has answered yet; None: there is an answer to everything."""
 
 
 class ProductMessage(Struct, frozen=True, kw_only=True):
@@ -64,6 +69,7 @@ class ProductMessage(Struct, frozen=True, kw_only=True):
 PROJECTED: Final = (facts.ChatOpened, facts.ChatPost, facts.ChatRead, facts.ChatStatus)
 """The events that rows are made of."""
 CUSTOMER: Final = "customer"
+ANSWERING: Final = ("assistant", "admin")
 URGENT_FIRST: Final = {"urgent": 0, "normal": 1}
 
 
@@ -88,9 +94,19 @@ class ProductStore(Protocol):
         """The numbers of the messages that the customer, or else the staff, has not read: the others'."""
 
     async def sessions(
-        self, tenant: str, *, status: str | None, limit: int, offset: int = 0
+        self,
+        tenant: str,
+        *,
+        status: str | None,
+        limit: int,
+        offset: int = 0,
+        search: str = "",
+        with_messages: bool = False,
     ) -> Sequence[ProductSession]:
-        """A tenant's chats, urgent ones first, then the last used first."""
+        """A tenant's chats, urgent ones first, then the last used first. `search`: those that have this text
+        in a message, a name, an address or the product, whatever its case. `with_messages`: without those in
+        which nobody has said anything.
+        """
 
 
 class MemoryProducts:
@@ -163,9 +179,15 @@ class MemoryProducts:
         record, chat = self._record_of(key), self._chats.get(key)
         if record is None or chat is None:
             return None
-        rows = self._messages.get(chat.id, [])
+        rows = sorted(self._messages.get(chat.id, []), key=lambda row: row.id)
+        last = rows[-1] if rows else None
+        answered = max((row.id for row in rows if row.sender_type in ANSWERING), default=0)
+        waits = [row.created_at for row in rows if row.sender_type == CUSTOMER and row.id > answered]
         return msgspec.structs.replace(
             chat,
+            last_text=last.message_text if last is not None else None,
+            last_sender=last.sender_type if last is not None else None,
+            waiting_since=waits[0] if waits else None,
             owner=record.owner,
             record_id=record.session_id,
             message_count=len(rows),
@@ -193,9 +215,22 @@ class MemoryProducts:
         return [row.id for row in rows if not row.is_read and (row.sender_type == CUSTOMER) != by_customer]
 
     async def sessions(
-        self, tenant: str, *, status: str | None, limit: int, offset: int = 0
+        self,
+        tenant: str,
+        *,
+        status: str | None,
+        limit: int,
+        offset: int = 0,
+        search: str = "",
+        with_messages: bool = False,
     ) -> Sequence[ProductSession]:
         chats = [chat for chat in filter(None, map(self._fresh, self._chats)) if chat.tenant == tenant]
-        found = [chat for chat in chats if status in (None, chat.status)]
+        found = [chat for chat in chats if status in (None, chat.status) and self._has(chat, search)]
+        found = [chat for chat in found if chat.last_text is not None or not with_messages]
         found.sort(key=lambda c: (URGENT_FIRST[c.priority], -(c.last_message_at or c.created_at), -c.id))
         return found[offset : offset + limit]
+
+    def _has(self, chat: ProductSession, search: str) -> bool:
+        said = (row.message_text for row in self._messages.get(chat.id, []))
+        texts = (chat.product_name, chat.customer_name or "", chat.customer_email or "", *said)
+        return not search or any(search.lower() in text.lower() for text in texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
@@ -17,7 +18,15 @@ _CHAT: Final = (
     " c.updated_at, c.last_message_at,"
     " (SELECT count(*) FROM product_chat_messages m WHERE m.session_id = c.id) AS message_count,"
     " (SELECT count(*) FROM product_chat_messages m WHERE m.session_id = c.id AND m.is_read = 0"
-    "  AND m.sender_type = 'customer') AS unread_count"
+    "  AND m.sender_type = 'customer') AS unread_count,"
+    " (SELECT message_text FROM product_chat_messages m WHERE m.session_id = c.id ORDER BY id DESC LIMIT 1)"
+    "  AS last_text,"
+    " (SELECT sender_type FROM product_chat_messages m WHERE m.session_id = c.id ORDER BY id DESC LIMIT 1)"
+    "  AS last_sender,"
+    " (SELECT m.created_at FROM product_chat_messages m WHERE m.session_id = c.id"
+    "  AND m.sender_type = 'customer' AND m.id > coalesce("
+    "   (SELECT max(a.id) FROM product_chat_messages a WHERE a.session_id = c.id"
+    "   AND a.sender_type IN ('assistant', 'admin')), 0) ORDER BY m.id LIMIT 1) AS waiting_since"
 )
 _FROM: Final = "FROM product_chat_sessions c JOIN sessions s ON s.id = c.session"
 _MESSAGE: Final = (
@@ -74,12 +83,25 @@ class SqliteProducts:
         return await self._store.read(lambda c: [row[0] for row in c.execute(query, (row_id, by_customer))])
 
     async def sessions(
-        self, tenant: str, *, status: str | None, limit: int, offset: int = 0
+        self,
+        tenant: str,
+        *,
+        status: str | None,
+        limit: int,
+        offset: int = 0,
+        search: str = "",
+        with_messages: bool = False,
     ) -> Sequence[ProductSession]:
+        escaped = re.sub(r"([\\%_])", r"\\\1", search)
         return await self._chats(
-            "WHERE c.tenant = ?1 AND (?2 IS NULL OR c.status = ?2) ORDER BY c.priority = 'urgent' DESC,"
+            "WHERE c.tenant = ?1 AND (?2 IS NULL OR c.status = ?2)"
+            " AND (NOT ?6 OR c.last_message_at IS NOT NULL)"
+            " AND (?5 = '%%' OR c.product_name LIKE ?5 ESCAPE '\\' OR c.customer_name LIKE ?5 ESCAPE '\\'"
+            "  OR c.customer_email LIKE ?5 ESCAPE '\\' OR EXISTS (SELECT 1 FROM product_chat_messages m"
+            "   WHERE m.session_id = c.id AND m.message_text LIKE ?5 ESCAPE '\\'))"
+            " ORDER BY c.priority = 'urgent' DESC,"
             " coalesce(c.last_message_at, c.created_at) DESC, c.id DESC LIMIT ?3 OFFSET ?4",
-            tenant, status, limit, offset,
+            tenant, status, limit, offset, f"%{escaped}%", with_messages,
         )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ _RUN: Final = re.compile(r"(.)\1{9,}", re.DOTALL)
 _BAIT: Final = re.compile(
     r"\b(casino|viagra|crypto giveaway|free money|click here|work from home|earn \$)\b", re.IGNORECASE
 )
+_COMMAND: Final = re.compile(r"/(\S+)")
 _PERSON: Final = re.compile(
     r"\b(human|real person|representative|urgent|complaint|refund|manager)\b|נציג|בן אדם|דחוף|תלונה|החזר",
     re.IGNORECASE,
@@ -91,6 +92,12 @@ def spam_score(text: str, *, repeats: int) -> int:
     is_shouting = len(letters) > 30 and sum(c.isupper() for c in letters) > 0.8 * len(letters)
     score = 25 * max(0, len(_LINK.findall(text)) - 1) + 30 * len(_BAIT.findall(text)) + 25 * repeats
     return min(100, score + 20 * is_shouting + 25 * bool(_RUN.search(text)))
+
+
+def command_of(text: str) -> str | None:
+    """The name of the agent's command that a text is; None: it is none."""
+    found = _COMMAND.match(text)
+    return None if found is None else found[1]
 
 
 def asks_for_person(text: str) -> bool:

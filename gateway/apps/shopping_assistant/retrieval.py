@@ -7,7 +7,6 @@ vectors takes its place by keeping the contract.
 from __future__ import annotations
 
 import asyncio
-import re
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -16,11 +15,7 @@ from typing import Final, Literal, Protocol
 from msgspec import Struct
 
 from gateway.apps.shop.catalog import Catalogue, Product
-
-MAX_WORDS: Final = 32
-"""Of a question, that are searched for."""
-_WORD: Final = re.compile(r"[^\W_]{2,}")
-_HEBREW_PREFIX: Final = re.compile("[והבלמשכ]([\u05d0-\u05ea]{3,})")
+from gateway.apps.shop.search_words import TOKENIZER, any_of, search_words
 
 Quality = Literal["none", "medium", "high"]
 """high: a word of the question is in a product's name; medium: only in a category."""
@@ -53,7 +48,7 @@ class FullText:
         self._version = -1
 
     async def find(self, question: str, *, limit: int) -> Found:
-        words = words_of(question)
+        words = search_words(question)
         if not words:
             return Found()
         await self._catalogue.refresh()
@@ -71,8 +66,8 @@ class FullText:
             if self._index is None or self._version != version:
                 self._build(version, products)
             assert self._index is not None  # noqa: S101 - it was built above
-            rows = self._index.execute(_FIND, (_any_of(words), limit)).fetchall()
-            named = self._index.execute(_IS_NAMED, (f"{{name name_en}} : ({_any_of(words)})",)).fetchone()
+            rows = self._index.execute(_FIND, (any_of(words), limit)).fetchall()
+            named = self._index.execute(_IS_NAMED, (f"{{name name_en}} : ({any_of(words)})",)).fetchone()
         known = {product.id: product for product in products}
         found = tuple(known[product_id] for (product_id,) in rows if product_id in known)
         return Found(found, "none" if not found else "high" if named else "medium")
@@ -91,24 +86,9 @@ class FullText:
 
 _TABLE: Final = (
     "CREATE VIRTUAL TABLE products USING fts5"
-    " (id UNINDEXED, name, name_en, category, category_en, tokenize = 'porter unicode61')"
+    f" (id UNINDEXED, name, name_en, category, category_en, tokenize = '{TOKENIZER}')"
 )
 _FIND: Final = (
     "SELECT id FROM products WHERE products MATCH ? ORDER BY bm25(products, 0, 4, 4, 1, 1), rowid LIMIT ?"
 )
 _IS_NAMED: Final = "SELECT 1 FROM products WHERE products MATCH ? LIMIT 1"
-
-
-def words_of(question: str) -> list[str]:
-    """The words to search for: as they stand, and Hebrew ones also without the particle before them."""
-    words: dict[str, None] = {}
-    for match in _WORD.finditer(question.casefold()):
-        words[match[0]] = None
-        if (bare := _HEBREW_PREFIX.fullmatch(match[0])) is not None:
-            words[bare[1]] = None
-    return list(words)[:MAX_WORDS]
-
-
-def _any_of(words: Sequence[str]) -> str:
-    """In FTS5's language, where a quoted string is nothing but text."""
-    return " OR ".join(f'"{word}"' for word in words)

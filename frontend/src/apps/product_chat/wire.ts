@@ -127,6 +127,11 @@ export interface AdminChat {
   unread_count: number;
   created_at: string;
   last_message_at: string | null;
+  /** Its first words. */
+  last_message: string | null;
+  last_sender: string | null;
+  /** When the visitor wrote what nobody has answered yet. */
+  waiting_since: string | null;
 }
 
 /** The tenant's chats, urgent ones first. */
@@ -151,4 +156,50 @@ export interface CatalogueProduct {
   name: string;
   price: string;
   description: string;
+}
+
+/** What the widget shows before anything was said. Empty: it has words of its own. */
+export interface WidgetSettings {
+  product: CatalogueProduct;
+  greeting: string;
+  suggestions: string[];
+  /** Whether people of the shop are there now. */
+  is_open: boolean;
+  /** What to say while they are not. */
+  away: string;
+}
+
+/** The shop's people were told. */
+export interface PersonWanted {
+  message: string;
+  session_id: string;
+  is_open: boolean;
+  away: string;
+}
+
+/** A line of a visitor's cart; prices are texts as they are shown. */
+export interface CartItem {
+  name: string;
+  quantity: number;
+  total: string;
+}
+
+/** What the staff sees beside a chat. */
+export interface ChatAside {
+  chat: AdminChat;
+  /** null: it is not sold any more. */
+  product: CatalogueProduct | null;
+  cart: CartItem[];
+  cart_total: string;
+}
+
+/** An answer that the staff often gives. */
+export interface CannedAnswer {
+  name: string;
+  text: string;
+}
+
+/** Those of the configuration, in its order. */
+export interface CannedAnswers {
+  answers: CannedAnswer[];
 }

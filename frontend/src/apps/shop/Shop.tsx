@@ -178,7 +178,7 @@ function Tile({ product, add }: { product: Product; add(product: string): void }
       <span class="shop-name" dir="auto">
         {nameOf(product)}
       </span>
-      <span class="shop-figure">{product.price_formatted}</span>
+      <span class="shop-figure">{shownPrice(product.price_formatted)}</span>
       <button
         type="button"
         class="text-button"
@@ -253,4 +253,10 @@ function Insights({ info }: { info: Info }) {
       </dl>
     </section>
   );
+}
+
+/** With two decimals, as the cart has prices. */
+function shownPrice(text: string): string {
+  const found = /^(\d+(?:\.\d{1,2})?) ₪$/.exec(text);
+  return found ? `${Number(found[1]).toFixed(2)} ₪` : text;
 }

@@ -136,3 +136,26 @@ describe("a chat", () => {
     expect(chat.unread).toBe(0);
   });
 });
+
+describe("who only looks", () => {
+  it("leaves nothing at the gateway, and hears how the shop greets", async () => {
+    const { answers, asked, chat, sockets } = setUp();
+    answers.push(({ path }) => (path === "/api/products/1/chat" ? [200, { greeting: "Hi" }] : null));
+    chat.wake();
+    expect(await chat.settings()).toEqual({ greeting: "Hi" });
+    await settled();
+    expect(asked.map(({ method, path, credentials }) => [method, path, credentials])).toEqual([["GET", "/api/products/1/chat", "omit"]]);
+    expect(sockets).toHaveLength(0);
+    expect(chat.isBegun).toBe(false);
+  });
+
+  it("asks for a person in words, and then for one", async () => {
+    const { answers, asked, chat } = setUp();
+    answers.push(({ path }) => (path.endsWith("/person") ? [200, { is_open: false, away: "Later" }] : null));
+    expect(await chat.wantPerson("A person, please")).toEqual({ is_open: false, away: "Later" });
+    expect(asked.map(({ method, path }) => `${method} ${path.replace(/session_[^/]+/, "ID")}`)).toEqual([
+      "POST /api/products/1/chat/sessions", "POST /api/products/1/chat/sessions/ID/messages", "POST /api/products/1/chat/sessions/ID/person",
+    ]);
+    expect(chat.isBegun).toBe(true);
+  });
+});

@@ -10,7 +10,7 @@ import { newId } from "../../../core/ids.ts";
 import { ProductSocket, type ProductFrame, type ProductSocketOptions, type SocketState } from "./socket.ts";
 import { ProductSessions } from "./sessions.ts";
 import { Subscribable } from "../../../core/subscribable.ts";
-import type { ChatPost, MessageRow } from "../wire.ts";
+import type { ChatPost, MessageRow, PersonWanted, WidgetSettings } from "../wire.ts";
 
 export const TOKEN_KEY = "agw_visitor_token";
 const UNREACHABLE = "The chat cannot be reached.";
@@ -92,9 +92,37 @@ export class ProductChat extends Subscribable {
     this.#socket.stop();
   }
 
+  /** True if this visitor has said something about this product before. */
+  get isBegun(): boolean {
+    return this.#sessionId !== "" || this.sessions.getProductSession(this.#options.productId).messageCount > 0;
+  }
+
+  /** Connects again if there is something to hear: who only looks leaves nothing at the gateway. */
   wake(): void {
     if (this.#sessionId) this.#socket.wake();
-    else void this.open();
+    else if (this.isBegun) void this.open();
+  }
+
+  /** How the shop greets, and whether somebody is there; null: it cannot be reached. */
+  async settings(): Promise<WidgetSettings | null> {
+    const { gateway, productId } = this.#options;
+    try {
+      const answer = await (this.#options.fetch ?? fetch)(`${gateway}/api/products/${productId}/chat`, { credentials: "omit" });
+      return answer.ok ? ((await answer.json()) as WidgetSettings) : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** Says that the visitor wants a person, in these words; what the shop answers, or null if it was not told. */
+  async wantPerson(text: string): Promise<PersonWanted | null> {
+    await this.send(text);
+    if (!this.#sessionId) return null;
+    try {
+      return (await this.#post(`/${this.#sessionId}/person`, {})) as unknown as PersonWanted;
+    } catch {
+      return null;
+    }
   }
 
   async send(text: string): Promise<void> {

@@ -1,6 +1,6 @@
 /** What the staff asks of the gateway. */
 
-import type { AdminChat, AdminChats, LoggedIn, MessagePage, MessageRow } from "../wire.ts";
+import type { AdminChat, AdminChats, CannedAnswer, CannedAnswers, ChatAside, LoggedIn, MessagePage, MessageRow } from "../wire.ts";
 
 const TOKEN = "agw_staff_token";
 const NAME = "agw_staff_name";
@@ -27,9 +27,20 @@ export class StaffApi {
     sessionStorage.removeItem(TOKEN);
   }
 
-  async chats(status: string): Promise<AdminChat[]> {
-    const query = status ? `?limit=100&status=${status}` : "?limit=100";
-    return (await this.#ask<AdminChats>("GET", CHATS + query)).sessions;
+  /** Those in which somebody has said something. */
+  async chats(status: string, search: string): Promise<AdminChat[]> {
+    const query = new URLSearchParams({ limit: "100", with_messages: "true" });
+    if (status) query.set("status", status);
+    if (search) query.set("search", search);
+    return (await this.#ask<AdminChats>("GET", `${CHATS}?${query.toString()}`)).sessions;
+  }
+
+  aside(id: string): Promise<ChatAside> {
+    return this.#ask("GET", `${CHATS}/${id}`);
+  }
+
+  async answers(): Promise<CannedAnswer[]> {
+    return (await this.#ask<CannedAnswers>("GET", "api/admin/chat/answers")).answers;
   }
 
   async messages(id: string): Promise<MessageRow[]> {

@@ -1,9 +1,11 @@
 /**
  * The chat of a product page, whole: a button, a panel, a form, below a shadow root that nothing of the page reaches.
- * Everything that people type is inserted as text, never as markup.
+ * Everything that people type is inserted as text, never as markup; of answers a little Markdown is shown.
  */
 
 import { showText } from "../plain.ts";
+import { showRich } from "../rich.ts";
+import { Intro } from "./intro.ts";
 import { ProductChat, type ProductChatOptions, type ProductMessage } from "../client/chat.ts";
 import { STYLE } from "./style.ts";
 import { WORDS, type Words } from "./words.ts";
@@ -42,13 +44,18 @@ export function mountWidget(options: WidgetOptions, parent: HTMLElement = docume
 
   const chat = new ProductChat(options);
   const parts = build(words, options.title ?? words.title);
+  const times = new Intl.DateTimeFormat(lang || "en", { hour: "2-digit", minute: "2-digit" });
+  const intro = new Intro(parts.intro, words, (text) => void chat.send(text));
   parts.root.dataset["side"] = options.side ?? "end";
   shadow.append(parts.root);
   parent.append(host);
 
   const drawn = new Map<string, { item: HTMLElement; message: ProductMessage }>();
   const draw = (): void => {
-    drawMessages(parts.log, drawn, chat, words);
+    drawMessages(parts.log, drawn, chat, words, times);
+    if (chat.messages.some((message) => message.text === parts.notice.textContent)) parts.notice.textContent = "";
+    parts.intro.hidden = chat.messages.length > 0;
+    parts.person.hidden = chat.person !== null || chat.status === "closed";
     const unread = chat.unread;
     parts.badge.textContent = String(unread);
     parts.badge.hidden = unread === 0;
@@ -56,7 +63,7 @@ export function mountWidget(options: WidgetOptions, parent: HTMLElement = docume
     const isLost = chat.connection === "waiting" || chat.connection === "stopped";
     parts.note.textContent =
       chat.trouble ??
-      (chat.sessionId && isLost ? words.offline : chat.typing ? words.typing(chat.typing) : chat.person ? words.person(chat.person) : "");
+      (chat.sessionId && isLost ? words.offline : chat.typing ? words.typing(chat.typing) : chat.person ? words.answers(chat.person) : "");
     if (!parts.panel.hidden && unread > 0) void chat.markRead();
   };
 
@@ -66,7 +73,7 @@ export function mountWidget(options: WidgetOptions, parent: HTMLElement = docume
     parts.launcher.setAttribute("aria-expanded", String(isOpen));
     if (isOpen) {
       chat.wake();
-      void chat.open().then(draw);
+      if (chat.messages.length === 0) void chat.settings().then((settings) => intro.show(settings));
       parts.input.focus();
       parts.log.scrollTop = parts.log.scrollHeight;
     } else parts.launcher.focus();
@@ -78,6 +85,15 @@ export function mountWidget(options: WidgetOptions, parent: HTMLElement = docume
     parts.input.value = "";
     void chat.send(text);
   };
+  parts.person.addEventListener("click", () => {
+    parts.person.disabled = true;
+    parts.input.focus();
+    void chat.wantPerson(words.wantPerson).then((told) => {
+      parts.person.disabled = false;
+      parts.notice.textContent = told === null ? "" : told.is_open ? words.told : told.away || words.away;
+      draw(); // what the chat says already is not said twice
+    });
+  });
   parts.launcher.addEventListener("click", () => show(true));
   parts.close.addEventListener("click", () => show(false));
   parts.panel.addEventListener("keydown", (event) => {
@@ -101,9 +117,12 @@ export function mountWidget(options: WidgetOptions, parent: HTMLElement = docume
   const forget = chat.subscribe(draw);
   // A visitor who has talked before hears of answers although the panel is closed.
   const isMigrated = chat.sessions.migrateLegacyData(options.productId);
-  const known = isMigrated || chat.sessions.getProductSession(options.productId).messageCount > 0;
+  if (isMigrated || chat.isBegun) void chat.open();
+  // Another tab has said the first word.
+  const unlisten = chat.sessions.onChange(() => {
+    if (!chat.sessionId && chat.isBegun) void chat.open();
+  });
   if (options.isOpen) show(true);
-  else if (known) void chat.open();
 
   return {
     host,
@@ -112,6 +131,7 @@ export function mountWidget(options: WidgetOptions, parent: HTMLElement = docume
     close: () => show(false),
     remove: () => {
       forget();
+      unlisten();
       document.removeEventListener("visibilitychange", look);
       window.removeEventListener("online", look);
       chat.close();
@@ -132,7 +152,7 @@ function build(words: Words, title: string) {
   panel.hidden = true;
   panel.setAttribute("role", "dialog");
   panel.setAttribute("aria-label", title);
-  const header = element("header");
+  const header = element("div", "head");
   const heading = element("h2");
   heading.textContent = title;
   const close = element("button");
@@ -140,12 +160,20 @@ function build(words: Words, title: string) {
   close.textContent = "×";
   close.setAttribute("aria-label", words.close);
   header.append(heading, close);
-  const log = element("ol", "log");
+  const log = element("div", "log");
+  const lines = element("ol");
   log.setAttribute("role", "log");
   log.setAttribute("aria-label", words.log);
   log.tabIndex = 0;
+  log.append(lines);
+  const intro = element("div", "intro");
   const note = element("div", "note");
   note.setAttribute("role", "status");
+  const notice = element("div", "notice");
+  notice.setAttribute("role", "status");
+  const person = element("button", "person");
+  person.type = "button";
+  person.textContent = words.person;
   const form = element("form");
   const input = element("textarea");
   input.rows = 1;
@@ -157,15 +185,15 @@ function build(words: Words, title: string) {
   button.type = "submit";
   button.textContent = words.send;
   form.append(input, button);
-  panel.append(header, log, note, form);
+  panel.append(header, intro, log, notice, note, person, form);
   root.append(launcher, panel);
-  return { root, launcher, badge, panel, close, log, note, form, input };
+  return { root, launcher, badge, panel, close, intro, log, notice, note, person, form, input };
 }
 
 type Drawn = Map<string, { item: HTMLElement; message: ProductMessage }>;
 
 /** Draws what changed and leaves the rest alone, so that a screen reader reads nothing twice. */
-function drawMessages(log: HTMLElement, drawn: Drawn, chat: ProductChat, words: Words): void {
+function drawMessages(log: HTMLElement, drawn: Drawn, chat: ProductChat, words: Words, times: Intl.DateTimeFormat): void {
   const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
   const wanted = new Set(chat.messages.map((message) => message.key));
   for (const [key, { item }] of drawn) {
@@ -173,29 +201,38 @@ function drawMessages(log: HTMLElement, drawn: Drawn, chat: ProductChat, words: 
     item.remove();
     drawn.delete(key);
   }
+  const lines = log.firstElementChild ?? log;
   chat.messages.forEach((message, index) => {
     const known = drawn.get(message.key);
     let item = known?.item;
     if (known?.message !== message) {
-      const fresh = drawMessage(message, chat, words);
+      const fresh = drawMessage(message, chat, words, times);
       if (item) item.replaceWith(fresh);
       item = fresh;
       drawn.set(message.key, { item, message });
     }
-    if (item && log.children[index] !== item) log.insertBefore(item, log.children[index] ?? null);
+    if (item && lines.children[index] !== item) lines.insertBefore(item, lines.children[index] ?? null);
   });
   if (isAtEnd) log.scrollTop = log.scrollHeight;
 }
 
-function drawMessage(message: ProductMessage, chat: ProductChat, words: Words): HTMLElement {
+function drawMessage(message: ProductMessage, chat: ProductChat, words: Words, times: Intl.DateTimeFormat): HTMLElement {
   const item = element("li");
   item.dataset["sender"] = message.sender;
   item.dataset["state"] = message.state;
   const who = element("div", "who");
   who.textContent = message.sender === "customer" ? words.you : message.name;
+  const at = new Date(message.at);
+  if (Number.isFinite(at.getTime())) {
+    const time = element("time");
+    time.dateTime = message.at;
+    time.textContent = times.format(at);
+    who.append(" ", time);
+  }
   const bubble = element("div", "bubble");
   bubble.dir = "auto";
-  showText(bubble, message.text);
+  if (message.sender === "customer") showText(bubble, message.text);
+  else showRich(bubble, message.text);
   if (message.sender !== "system") item.append(who);
   item.append(bubble);
   if (message.state === "failed") {

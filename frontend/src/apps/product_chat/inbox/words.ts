@@ -1,0 +1,142 @@
+/** The inbox's texts, in both languages. */
+
+const en = {
+  inbox: "Inbox",
+  name: "Name",
+  password: "Password",
+  logIn: "Log in",
+  logOut: "Log out",
+  filters: "Show",
+  chats: "Conversations",
+  search: "Search names and messages",
+  all: "All",
+  waiting: "Waiting",
+  urgent: "Urgent",
+  mine: "Mine",
+  active: "With the agent",
+  pending: "Pending",
+  in_progress: "With a person",
+  resolved: "Resolved",
+  closed: "Closed",
+  none: "No conversations here.",
+  choose: "Choose a conversation.",
+  visitor: "Visitor",
+  agent: "Assistant",
+  you: "You",
+  spam: "looks like spam",
+  unread: "{count} unread",
+  waits: "waiting for {time}",
+  now: "now",
+  typing: "{name} is typing…",
+  answers: "{name} answers",
+  agentAnswers: "The agent answers",
+  handBack: "Hand back to the agent",
+  takeOver: "Take over",
+  resolve: "Mark as resolved",
+  close: "Close",
+  closeAsk: "Close this conversation? The visitor cannot write in it any more.",
+  reopen: "Open again",
+  answer: "Answer",
+  placeholder: "Write an answer. Enter sends, Shift+Enter begins a new line.",
+  canned: "Insert an answer…",
+  back: "Back to the list",
+  product: "Product",
+  cart: "Cart",
+  emptyCart: "The cart is empty.",
+  total: "Total {total}",
+  gone: "This product is not sold any more.",
+  email: "E-mail",
+  began: "Began",
+  sound: "Sound",
+  offline: "Reconnecting…",
+  messages: "Messages",
+  details: "Product and cart",
+  keys: "Keys: / search, j and k next and previous, r answer, Esc back to the list",
+};
+
+const he: typeof en = {
+  inbox: "תיבת פניות",
+  name: "שם",
+  password: "סיסמה",
+  logIn: "כניסה",
+  logOut: "יציאה",
+  filters: "הצגה",
+  chats: "שיחות",
+  search: "חיפוש בשמות ובהודעות",
+  all: "הכול",
+  waiting: "ללא מענה",
+  urgent: "דחופות",
+  mine: "שלי",
+  active: "אצל הסוכן",
+  pending: "בהמתנה",
+  in_progress: "אצל נציג",
+  resolved: "טופלו",
+  closed: "סגורות",
+  none: "אין כאן שיחות.",
+  choose: "בחרו שיחה.",
+  visitor: "מבקר/ת",
+  agent: "העוזר",
+  you: "אתם",
+  spam: "נראה כספאם",
+  unread: "{count} לא נקראו",
+  waits: "ממתין כבר {time}",
+  now: "עכשיו",
+  typing: "{name} כותב/ת…",
+  answers: "{name} עונה",
+  agentAnswers: "הסוכן עונה",
+  handBack: "החזרה לסוכן",
+  takeOver: "לקחת את השיחה",
+  resolve: "סימון כטופלה",
+  close: "סגירה",
+  closeAsk: "לסגור את השיחה? המבקר/ת לא יוכל/תוכל לכתוב בה עוד.",
+  reopen: "פתיחה מחדש",
+  answer: "שליחת תשובה",
+  placeholder: "כתבו תשובה. Enter שולח, Shift+Enter מתחיל שורה חדשה.",
+  canned: "הוספת תשובה מוכנה…",
+  back: "חזרה לרשימה",
+  product: "מוצר",
+  cart: "עגלה",
+  emptyCart: "העגלה ריקה.",
+  total: 'סה"כ {total}',
+  gone: "המוצר הזה כבר לא נמכר.",
+  email: "דוא״ל",
+  began: "התחילה",
+  sound: "צליל",
+  offline: "מתחבר מחדש…",
+  messages: "הודעות",
+  details: "מוצר ועגלה",
+  keys: "מקשים: / חיפוש, j ו-k הבאה והקודמת, r תשובה, Esc חזרה לרשימה",
+};
+
+export type InboxWord = keyof typeof en;
+
+/** The language that the chat page was set to, else the browser's. */
+export const inboxLanguage: "en" | "he" = chosen();
+
+export function say(word: InboxWord, params: Record<string, string | number> = {}): string {
+  const text = (inboxLanguage === "he" ? he : en)[word];
+  return text.replace(/\{(\w+)\}/g, (whole, name: string) => String(params[name] ?? whole));
+}
+
+function chosen(): "en" | "he" {
+  const stored = kept("agw.language");
+  const first = navigator.languages.map((one) => one.toLowerCase().split("-")[0]).find((one) => one === "he" || one === "iw" || one === "en");
+  return stored === "he" || (stored !== "en" && first !== undefined && first !== "en") ? "he" : "en";
+}
+
+/** What the browser keeps under a name; nothing if it may not. */
+export function kept(name: string): string | null {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+export function keep(name: string, value: string): void {
+  try {
+    localStorage.setItem(name, value);
+  } catch {
+    // Only this page knows it then.
+  }
+}

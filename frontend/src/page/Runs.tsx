@@ -6,7 +6,7 @@ import type { Item, Key, ToolCallItem } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { t } from "./preferences.ts";
 import { runsOf } from "./runs.ts";
-import { countsOf, type Verb } from "./toolverbs.ts";
+import { countsOf, type ToolVerb } from "./toolverbs.ts";
 
 interface RunsProps {
   items: readonly Item[];
@@ -19,7 +19,7 @@ interface RunsProps {
   draw(item: Item): VNode;
 }
 
-const WORDS: Record<Verb | "other", Key> = {
+const WORDS: Record<ToolVerb | "other", Key> = {
   execute: "runRan",
   read: "runRead",
   edit: "runEdited",

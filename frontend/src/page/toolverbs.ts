@@ -14,19 +14,19 @@ export const VERBS = {
   fetch: ["callFetched", "callFetching"],
 } as const satisfies Record<string, readonly [Key, Key]>;
 
-export type Verb = keyof typeof VERBS;
+export type ToolVerb = keyof typeof VERBS;
 
-export function verbOf(item: ToolCallItem): Verb | null {
+export function verbOf(item: ToolCallItem): ToolVerb | null {
   const kind = item.tool_kind;
   const diffs = partsOf(item.content).filter((part) => part.type === "diff");
   if ((kind === "edit" || kind === undefined) && diffs.length > 0)
     return diffs.every((part) => part.oldText == null && textOf(part.newText) !== "") ? "create" : "edit";
-  return kind !== undefined && kind !== "create" && Object.hasOwn(VERBS, kind) ? (kind as Verb) : null;
+  return kind !== undefined && kind !== "create" && Object.hasOwn(VERBS, kind) ? (kind as ToolVerb) : null;
 }
 
 /** A run of calls by what was done: how often each, the failures apart. */
-export function countsOf(items: readonly ToolCallItem[]): { verbs: [Verb | "other", number][]; failed: number } {
-  const verbs = new Map<Verb | "other", number>();
+export function countsOf(items: readonly ToolCallItem[]): { verbs: [ToolVerb | "other", number][]; failed: number } {
+  const verbs = new Map<ToolVerb | "other", number>();
   for (const item of items) {
     const found = verbOf(item) ?? "other";
     const verb = found === "create" ? "edit" : found === "delete" ? "other" : found;

@@ -5,7 +5,7 @@ import { clipped } from "../core/pieces.ts";
 import { commandOf, inputOf, plainly } from "./asked.ts";
 import { changedLines } from "./diff.ts";
 import { partsOf, placesOf, textOf } from "./toolparts.ts";
-import { type Verb, verbOf, VERBS } from "./toolverbs.ts";
+import { type ToolVerb, verbOf, VERBS } from "./toolverbs.ts";
 
 export interface CallWords {
   key: Key;
@@ -33,7 +33,7 @@ export function wordsOfCall(item: ToolCallItem): CallWords | null {
   return { key: VERBS[verb][isDone ? 0 : 1], object: shortOf(verb, whole), whole: plainly(clipped(whole, 2_000)) };
 }
 
-function objectOf(verb: Verb, item: ToolCallItem): string | null {
+function objectOf(verb: ToolVerb, item: ToolCallItem): string | null {
   switch (verb) {
     case "execute":
       return scriptOf(item.raw_input) ?? commandOf(item.raw_input);
@@ -67,7 +67,7 @@ function named(raw: unknown, names: readonly string[]): string | null {
   return (found as string | undefined) ?? null;
 }
 
-function shortOf(verb: Verb, whole: string): string {
+function shortOf(verb: ToolVerb, whole: string): string {
   const lines = whole.trim().split("\n");
   const first = (lines[0] ?? "").trim();
   const isPath = !["execute", "search", "fetch"].includes(verb);
